@@ -1,0 +1,188 @@
+//! The bodies that the layers hand on: the untouched stream, or the few bytes that we read or say.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The body of a request on its way in: the untouched stream, or the bytes that were read to decide.
+    ///
+    /// What was judged is what is sent: where a layer read the body, the service further in gets those very bytes.
+    #[derive(Debug)]
+    pub struct RequestBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    /// The body of an answer: the inner service's, or the few bytes of a refusal.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    #[derive(Debug)]
+    enum Kind<B> {
+        Stream { #[pin] body: B },
+        Bytes { bytes: Option<Bytes> },
+    }
+}
+
+impl<B> RequestBody<B> {
+    /// The untouched stream.
+    pub const fn stream(body: B) -> Self {
+        Self { kind: Kind::Stream { body } }
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub fn bytes(bytes: Bytes) -> Self {
+        Self { kind: Kind::bytes(bytes) }
+    }
+
+    /// The same body around another stream.
+    pub fn map_stream<C>(self, change: impl FnOnce(B) -> RequestBody<C>) -> RequestBody<C> {
+        match self.kind {
+            Kind::Stream { body } => change(body),
+            Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes } },
+        }
+    }
+}
+
+impl<B> RequestBody<RequestBody<B>> {
+    /// One wrapper instead of two.
+    #[must_use]
+    pub fn flatten(self) -> RequestBody<B> {
+        self.map_stream(|body| body)
+    }
+}
+
+impl<B> ResponseBody<B> {
+    /// The inner service's body.
+    pub const fn inner(body: B) -> Self {
+        Self { kind: Kind::Stream { body } }
+    }
+
+    /// Our own few bytes.
+    #[must_use]
+    pub fn bytes(bytes: Bytes) -> Self {
+        Self { kind: Kind::bytes(bytes) }
+    }
+}
+
+impl<B> Kind<B> {
+    fn bytes(bytes: Bytes) -> Self {
+        Self::Bytes { bytes: (!bytes.is_empty()).then_some(bytes) }
+    }
+}
+
+// tower-http's timeout answers with a default body: where the inner one has a default, so has ours.
+impl<B: Default> Default for RequestBody<B> {
+    fn default() -> Self {
+        Self::stream(B::default())
+    }
+}
+
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
+macro_rules! forward_body {
+    ($body:ident) => {
+        impl<B: Body<Data = Bytes>> Body for $body<B> {
+            type Data = Bytes;
+            type Error = B::Error;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+                match self.project().kind.project() {
+                    KindProjection::Stream { body } => body.poll_frame(cx),
+                    KindProjection::Bytes { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+                }
+            }
+
+            fn is_end_stream(&self) -> bool {
+                match &self.kind {
+                    Kind::Stream { body } => body.is_end_stream(),
+                    Kind::Bytes { bytes } => bytes.is_none(),
+                }
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                match &self.kind {
+                    Kind::Stream { body } => body.size_hint(),
+                    Kind::Bytes { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+                }
+            }
+        }
+    };
+}
+
+forward_body!(RequestBody);
+forward_body!(ResponseBody);
+
+/// Why a body did not come to its end: the inner one failed, or we ended it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BodyError<E> {
+    /// The inner body failed.
+    Inner(E),
+    /// What the stream stands on was revoked, or has expired.
+    Cut,
+    /// More bytes, or a longer event, than the limit.
+    Limit,
+    /// It can't be read, so it can't be judged.
+    Unreadable,
+}
+
+impl<E: fmt::Display> fmt::Display for BodyError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inner(error) => error.fmt(f),
+            Self::Cut => f.write_str("the stream was cut: its token or grant was revoked or has expired"),
+            Self::Limit => f.write_str("the body is over its limit"),
+            Self::Unreadable => f.write_str("the body can't be read, so it can't be judged"),
+        }
+    }
+}
+
+// Not bound to `E: Error`: boxed errors are none.
+impl<E: fmt::Debug + fmt::Display> std::error::Error for BodyError<E> {}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_come_once_and_their_length_is_known() {
+        let body: RequestBody<Empty<Bytes>> = RequestBody::bytes(Bytes::from_static(b"abc"));
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
+        assert!(ResponseBody::<Empty<Bytes>>::bytes(Bytes::new()).is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn two_wrappers_become_one() {
+        let twice = RequestBody::stream(RequestBody::stream(Full::from("abc")));
+        assert_eq!(twice.flatten().collect().await.unwrap().to_bytes(), "abc");
+        let bytes = RequestBody::<RequestBody<Full<Bytes>>>::bytes(Bytes::from_static(b"x"));
+        assert_eq!(bytes.flatten().collect().await.unwrap().to_bytes(), "x");
+    }
+}

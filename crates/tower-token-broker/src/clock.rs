@@ -1,0 +1,193 @@
+//! Time that tests can set: every instant that decides anything is asked of a [`Clock`].
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+#[cfg(any(test, feature = "test-util"))]
+use std::sync::Arc;
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// From whole seconds since the Unix epoch, as `exp`, `nbf` and `iat` give them (RFC 7519 §2). Saturates.
+    #[must_use]
+    pub const fn from_unix_seconds(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// From milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn unix_seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This instant moved into the future; saturates at the end of time.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// This instant moved into the past; saturates at the epoch.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long it is from this instant until `later`; zero if that has passed.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Duration {
+        Duration::from_millis(later.0.saturating_sub(self.0))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds, as the audit writes it.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
+        let (days, rest) = (seconds / 86_400, seconds % 86_400);
+        // Civil date from days since the epoch, for the Gregorian calendar in 400-year eras that begin in March.
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (rest / 3600, rest % 3600 / 60, rest % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    #[cfg(any(test, feature = "test-util"))]
+    ByHand(Arc<tokio::sync::watch::Sender<Timestamp>>),
+}
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it. Clones move together.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn by_hand(start: Timestamp) -> Self {
+        Self(Source::ByHand(Arc::new(tokio::sync::watch::Sender::new(start))))
+    }
+
+    /// Moves a clock that is set by hand, and wakes all that sleep on it; the system's clock does not move.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn advance(&self, by: Duration) {
+        if let Source::ByHand(now) = &self.0 {
+            now.send_modify(|now| *now = now.plus(by));
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            #[cfg(any(test, feature = "test-util"))]
+            Source::ByHand(now) => *now.borrow(),
+        }
+    }
+
+    /// Waits until `instant` has come.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub async fn sleep_until(&self, instant: Timestamp) {
+        loop {
+            let left = self.now().until(instant);
+            if left.is_zero() {
+                return;
+            }
+            match &self.0 {
+                // Looked at again at least once a minute: the wall clock may be set while we sleep.
+                Source::System => tokio::time::sleep(left.min(Duration::from_secs(60))).await,
+                #[cfg(any(test, feature = "test-util"))]
+                Source::ByHand(now) => {
+                    let mut moved = now.subscribe();
+                    let arrived = moved.wait_for(|now| *now >= instant).await.is_ok();
+                    debug_assert!(arrived, "the sender is held by this clock");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_written_as_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_795_500_000, "2026-11-24T06:00:00.000Z"),
+            (4_102_444_800, "2100-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::from_unix_seconds(seconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_saturate() {
+        assert_eq!(Timestamp::from_unix_seconds(u64::MAX).plus(Duration::MAX), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(5).minus(Duration::from_secs(1)), Timestamp(0));
+    }
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_the_clock_is_moved_past_its_instant() {
+        let clock = Clock::by_hand(Timestamp(0));
+        let mut sleeper = std::pin::pin!(clock.sleep_until(Timestamp(2000)));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.advance(Duration::from_secs(1));
+        sleeper.await;
+    }
+
+    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+    }
+}

@@ -1,0 +1,123 @@
+//! Refusals in plain HTTP: status, challenge (RFC 6750 §3, RFC 9728 §5.1), and a small JSON object.
+
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+
+use super::RequestId;
+use crate::refusal::{Answer, Refusal};
+
+pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
+    let (_, code, text) = outside(refusal);
+    let mut body = format!(r#"{{"error":"{code}","error_description":"{text}""#);
+    if let Some(url) = refusal.connect_url() {
+        body.push_str(r#","connect_url":"#);
+        super::json_rpc::push_json_string(&mut body, url);
+    }
+    if let Some(id) = request_id {
+        body.push_str(&format!(r#","request_id":"{id}""#));
+    }
+    body.push('}');
+    let mut response = Response::new(Bytes::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    set_status_and_headers(refusal, &mut response);
+    response
+}
+
+/// Status and header fields, alike in plain HTTP and in MCP wherever MCP refuses by status.
+pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<Bytes>) {
+    *response.status_mut() = outside(refusal).0;
+    if let Some(challenge) = challenge(refusal) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    set_retry_after(refusal, response.headers_mut());
+    if refusal.reason().answer() == Answer::MethodNotAllowed {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+    }
+}
+
+pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
+    let wait = match refusal.reason().answer() {
+        Answer::Unavailable => refusal.wait().map_or(1, |wait| wait.as_secs().max(1)),
+        _ => match refusal.wait() {
+            Some(wait) => wait.as_secs().max(1),
+            None => return,
+        },
+    };
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+}
+
+/// What the outside may know: status, code, and one fixed text for all causes of that code.
+pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
+    match refusal.reason().answer() {
+        Answer::NoToken => (StatusCode::UNAUTHORIZED, "unauthorized", "present a broker token as a Bearer token"),
+        Answer::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "the token is not valid for this resource"),
+        Answer::InvalidRequest => {
+            (StatusCode::BAD_REQUEST, "invalid_request", "send one Authorization field with one Bearer token")
+        }
+        Answer::InsufficientScope => {
+            (StatusCode::FORBIDDEN, "insufficient_scope", "the token lacks a scope that this operation needs")
+        }
+        Answer::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "this host is not served here"),
+        Answer::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "this origin is not allowed"),
+        Answer::HeadersTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "the header fields are too large")
+        }
+        Answer::ParseError => (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON"),
+        Answer::InvalidMessage => (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message"),
+        Answer::HeaderMismatch => (StatusCode::BAD_REQUEST, "header_mismatch", "header fields and body do not agree"),
+        Answer::UnsupportedVersion => {
+            (StatusCode::BAD_REQUEST, "unsupported_version", "this protocol version is not spoken here")
+        }
+        Answer::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large"),
+        Answer::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole"),
+        Answer::UnsupportedMedia => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json without a coding")
+        }
+        Answer::MethodNotAllowed => {
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this HTTP method is not allowed here")
+        }
+        Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
+        Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
+        Answer::Connect => {
+            (StatusCode::FORBIDDEN, "connect_required", "the person must connect an account for this server first")
+        }
+        Answer::BadGateway => (StatusCode::BAD_GATEWAY, "upstream_failed", "the server behind the broker failed"),
+        Answer::Unavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "not available now; try again later")
+        }
+        Answer::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the broker failed"),
+    }
+}
+
+fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
+    let error = match refusal.reason().answer() {
+        Answer::NoToken => None,
+        Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope => Some(outside(refusal)),
+        _ => return None,
+    };
+    let mut text = String::from("Bearer");
+    let mut separator = ' ';
+    let mut push = |name: &str, value: &str| {
+        text.push(separator);
+        separator = ',';
+        if text.ends_with(',') {
+            text.push(' ');
+        }
+        text.push_str(name);
+        text.push_str("=\"");
+        text.push_str(value);
+        text.push('"');
+    };
+    if let Some((_, code, description)) = error {
+        push("error", code);
+        push("error_description", description);
+    }
+    if let Some(scopes) = refusal.scopes() {
+        push("scope", &scopes.to_string());
+    }
+    if let Some(resource) = refusal.resource() {
+        push("resource_metadata", resource.metadata_url());
+    }
+    // Scopes and resources hold no quote, backslash or control character: their own parsers saw to that.
+    HeaderValue::from_str(&text).ok()
+}

@@ -1,0 +1,158 @@
+//! Refusals in MCP over Streamable HTTP: by status where the transport says so, else as a JSON-RPC error.
+
+use std::fmt::Write as _;
+
+use ::http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+
+use super::{Revision, http};
+use crate::refusal::{Answer, Refusal};
+
+/// −32700 (JSON-RPC 2.0 §5.1).
+const PARSE_ERROR: i32 = -32700;
+/// −32600.
+const INVALID_REQUEST: i32 = -32600;
+/// −32601.
+const METHOD_NOT_FOUND: i32 = -32601;
+/// −32602: also what MCP has for an unknown tool, resource or prompt.
+const INVALID_PARAMS: i32 = -32602;
+/// −32603.
+const INTERNAL_ERROR: i32 = -32603;
+/// Headers and body disagree (MCP 2026-07-28, `HEADER_MISMATCH`).
+const HEADER_MISMATCH: i32 = -32020;
+/// MCP 2026-07-28, `UNSUPPORTED_PROTOCOL_VERSION`.
+const UNSUPPORTED_PROTOCOL_VERSION: i32 = -32022;
+/// URL elicitation required (MCP 2025-11-25 alone).
+const URL_ELICITATION_REQUIRED: i32 = -32042;
+/// Implementation-defined server error: no account connected, and the client can't elicit.
+const CONNECT_REQUIRED: i32 = -32001;
+/// Implementation-defined server error: what HTTP says by its status.
+const REFUSED: i32 = -32000;
+
+pub(super) fn say(refusal: &Refusal, revision: Revision, id: Option<&Bytes>, url_elicitation: bool) -> Response<Bytes> {
+    let answer = refusal.reason().answer();
+    let body = match (answer, refusal.connect_url()) {
+        (Answer::Connect, Some(url)) => connect(refusal, url, revision, id, url_elicitation),
+        _ => error(code(answer), text(refusal), id),
+    };
+    let mut response = Response::new(Bytes::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    http::set_status_and_headers(refusal, &mut response);
+    if let Some(status) = status(answer, revision, id.is_some()) {
+        *response.status_mut() = status;
+    }
+    response
+}
+
+/// Where MCP answers with a JSON-RPC error under another status than plain HTTP has.
+const fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
+    match answer {
+        // A notification has no answer to carry an error, so its refusal stays a status.
+        Answer::UnknownItem | Answer::Forbidden | Answer::Connect if is_request => Some(StatusCode::OK),
+        Answer::UnknownMethod => match revision {
+            Revision::V2025_11_25 if is_request => Some(StatusCode::OK),
+            Revision::V2025_11_25 => Some(StatusCode::BAD_REQUEST),
+            Revision::V2026_07_28 => None,
+        },
+        _ => None,
+    }
+}
+
+const fn code(answer: Answer) -> i32 {
+    match answer {
+        Answer::ParseError => PARSE_ERROR,
+        Answer::InvalidMessage | Answer::BodyIncomplete | Answer::BodyTooLarge => INVALID_REQUEST,
+        Answer::UnknownMethod => METHOD_NOT_FOUND,
+        Answer::UnknownItem => INVALID_PARAMS,
+        Answer::HeaderMismatch => HEADER_MISMATCH,
+        Answer::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
+        Answer::Internal => INTERNAL_ERROR,
+        Answer::Connect => CONNECT_REQUIRED,
+        _ => REFUSED,
+    }
+}
+
+const fn text(refusal: &Refusal) -> &'static str {
+    match refusal.reason().answer() {
+        // The very bytes for what does not exist and for what is hidden.
+        Answer::UnknownItem => "unknown tool, resource or prompt",
+        Answer::UnknownMethod => "method not found",
+        _ => http::outside(refusal).2,
+    }
+}
+
+fn error(code: i32, message: &str, id: Option<&Bytes>) -> String {
+    let mut body = envelope(id);
+    body.push_str(r#""error":{"code":"#);
+    push_number(&mut body, code);
+    body.push_str(r#","message":"#);
+    push_json_string(&mut body, message);
+    body.push_str("}}");
+    body
+}
+
+/// The person must connect an account: as this client can understand it (design, section 6).
+fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>, url_elicitation: bool) -> String {
+    let message = "connect an account for this server, then try again";
+    match (revision, url_elicitation) {
+        (Revision::V2026_07_28, true) => {
+            let mut body = envelope(id);
+            body.push_str(r#""result":{"resultType":"input_required","inputRequests":{"connect":"#);
+            body.push_str(r#"{"method":"elicitation/create","params":"#);
+            push_elicitation(&mut body, url, message);
+            body.push_str("}}}}");
+            body
+        }
+        (Revision::V2025_11_25, true) => {
+            let mut body = envelope(id);
+            body.push_str(r#""error":{"code":"#);
+            push_number(&mut body, URL_ELICITATION_REQUIRED);
+            body.push_str(r#","message":"#);
+            push_json_string(&mut body, message);
+            body.push_str(r#","data":{"elicitations":["#);
+            push_elicitation(&mut body, url, message);
+            body.push_str("]}}}");
+            body
+        }
+        (_, false) => error(CONNECT_REQUIRED, &format!("{}: {url}", http::outside(refusal).2), id),
+    }
+}
+
+fn push_elicitation(body: &mut String, url: &str, message: &str) {
+    body.push_str(r#"{"mode":"url","elicitationId":"#);
+    // The URL is bound to this person and server, so it names the elicitation too.
+    push_json_string(body, url);
+    body.push_str(r#","url":"#);
+    push_json_string(body, url);
+    body.push_str(r#","message":"#);
+    push_json_string(body, message);
+    body.push('}');
+}
+
+/// `{"jsonrpc":"2.0","id":…,` with the id's own bytes, as they were read.
+fn envelope(id: Option<&Bytes>) -> String {
+    let mut body = String::from(r#"{"jsonrpc":"2.0","id":"#);
+    body.push_str(id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or("null"));
+    body.push(',');
+    body
+}
+
+fn push_number(body: &mut String, number: i32) {
+    body.push_str(&number.to_string());
+}
+
+pub(super) fn push_json_string(body: &mut String, text: &str) {
+    body.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => body.push_str("\\\""),
+            '\\' => body.push_str("\\\\"),
+            control if control < ' ' => {
+                // Writing to a String can't fail.
+                write!(body, "\\u{:04x}", u32::from(control)).unwrap_or_default();
+            }
+            other => body.push(other),
+        }
+    }
+    body.push('"');
+}

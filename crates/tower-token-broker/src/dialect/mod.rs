@@ -1,0 +1,140 @@
+//! How a refusal is said: in plain HTTP, or in MCP over Streamable HTTP.
+//!
+//! The dialect is chosen from the request, before the request moves on, and never by the layer that refuses.
+//! All refusals carry `Cache-Control: no-store`, and give nothing but a code, a short text and the request's id.
+
+mod http;
+mod json_rpc;
+
+use std::fmt;
+
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use bytes::Bytes;
+
+use crate::refusal::Refusal;
+
+/// The MCP revisions that we speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revision {
+    /// Sessions, `initialize`, GET stream, DELETE. Also what is assumed where a request names no revision.
+    V2025_11_25,
+    /// Stateless; `Mcp-Method` and `Mcp-Name` beside the body.
+    V2026_07_28,
+}
+
+impl Revision {
+    /// As `MCP-Protocol-Version` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+}
+
+/// The id of a request in the audit, in our log lines and in the header `x-request-id` of the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// From 128 random bits.
+    #[must_use]
+    pub const fn from_bits(bits: [u8; 16]) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn header_value(self) -> HeaderValue {
+        // 32 hexadecimal digits are a valid field value.
+        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the client of one request understands, with the JSON-RPC id to answer once the message has been read.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    wire: Wire,
+    request_id: Option<RequestId>,
+}
+
+#[derive(Clone, Debug)]
+enum Wire {
+    Http,
+    Mcp { revision: Revision, id: Option<Bytes>, url_elicitation: bool },
+}
+
+impl Dialect {
+    /// From the request's own words: MCP if it names an MCP revision or method, or asks for an event stream.
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        let is_mcp = headers.contains_key("mcp-protocol-version")
+            || headers.contains_key("mcp-method")
+            || headers.contains_key("mcp-session-id")
+            || (matches!(*request.method(), Method::POST | Method::GET) && accepts_event_stream(headers));
+        let wire = if is_mcp {
+            let revision = match headers.get("mcp-protocol-version").map(HeaderValue::as_bytes) {
+                Some(b"2026-07-28") => Revision::V2026_07_28,
+                _ => Revision::V2025_11_25,
+            };
+            Wire::Mcp { revision, id: None, url_elicitation: false }
+        } else {
+            Wire::Http
+        };
+        Self { wire, request_id: request.extensions().get::<RequestId>().copied() }
+    }
+
+    /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and path.
+    #[must_use]
+    pub fn plain_http(mut self) -> Self {
+        self.wire = Wire::Http;
+        self
+    }
+
+    /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None` for a notification), and whether
+    /// the client can send its person to a URL (elicitation in URL mode).
+    #[must_use]
+    pub(crate) fn mcp(mut self, revision: Revision, id: Option<Bytes>, url_elicitation: bool) -> Self {
+        self.wire = Wire::Mcp { revision, id, url_elicitation };
+        self
+    }
+
+    /// Says the refusal.
+    #[must_use]
+    pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
+        let mut response = match &self.wire {
+            Wire::Http => self::http::say(refusal, self.request_id),
+            Wire::Mcp { revision, id, url_elicitation } => {
+                json_rpc::say(refusal, *revision, id.as_ref(), *url_elicitation)
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(id) = self.request_id {
+            headers.insert("x-request-id", id.header_value());
+        }
+        response
+    }
+}
+
+fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|part| {
+            let media = part.split(|byte| *byte == b';').next().unwrap_or_default();
+            media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        })
+    })
+}

@@ -1,0 +1,276 @@
+//! What is put on one upstream request: bound to one origin, set by one function, never printed.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
+
+use crate::{audit::Receipt, clock::Timestamp, principal::Scopes, refusal::Reason, secret::Secret};
+
+/// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing the port out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin(Arc<str>);
+
+impl Origin {
+    /// The origin of an absolute `http` or `https` URI; `None` for any other.
+    #[must_use]
+    pub fn of(uri: &Uri) -> Option<Self> {
+        let scheme = uri.scheme_str()?;
+        let port = uri.port_u16().or(match scheme {
+            "https" => Some(443),
+            "http" => Some(80),
+            _ => None,
+        })?;
+        if uri.authority()?.as_str().contains('@') {
+            return None;
+        }
+        Some(Self(format!("{scheme}://{}:{port}", uri.host()?.to_ascii_lowercase()).into()))
+    }
+
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The real server behind one protected resource: where requests go, and the only place its credentials go.
+#[derive(Clone)]
+pub struct Upstream(Arc<UpstreamParts>);
+
+struct UpstreamParts {
+    name: Box<str>,
+    scheme: uri::Scheme,
+    authority: uri::Authority,
+    path: Box<str>,
+    origin: Origin,
+}
+
+impl Upstream {
+    /// Reads the upstream's URL: absolute, `https` (`http` is judged by the guarded connector, which allows it for loopback
+    /// by name alone), without user information, query or fragment.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(name: &str, url: &str) -> Result<Self, InvalidUpstream> {
+        let parsed: Uri = url.parse().map_err(|_| InvalidUpstream::NotAUrl)?;
+        if parsed.query().is_some() || url.contains('#') {
+            return Err(InvalidUpstream::QueryOrFragment);
+        }
+        let origin = Origin::of(&parsed).ok_or(InvalidUpstream::NotAbsolute)?;
+        let parts = parsed.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(InvalidUpstream::NotAbsolute);
+        };
+        let path = parts.path_and_query.map_or_else(|| "/".into(), |path| path.path().into());
+        Ok(Self(Arc::new(UpstreamParts { name: name.into(), scheme, authority, path, origin })))
+    }
+
+    /// The name by which operators know it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its origin.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// Its path: of the MCP endpoint, or what is put before the path of a plain HTTP request.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// The URI of this upstream with another path and query.
+    pub(crate) fn uri_with(&self, path_and_query: uri::PathAndQuery) -> Option<Uri> {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(self.0.scheme.clone());
+        parts.authority = Some(self.0.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// The value of `Host` towards this upstream.
+    pub(crate) fn host(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(self.0.authority.as_str()).ok()
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.0.name).field("origin", &self.0.origin).finish_non_exhaustive()
+    }
+}
+
+/// Why a text names no upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidUpstream {
+    /// It can't be read as a URL.
+    #[error("the upstream is not a URL; write it like https://mcp.example.com/mcp")]
+    NotAUrl,
+    /// No scheme, no host, user information, or neither `http` nor `https`.
+    #[error("the upstream must be an absolute https URL without user information")]
+    NotAbsolute,
+    /// It has a query or a fragment.
+    #[error("the upstream must have neither query nor fragment")]
+    QueryOrFragment,
+}
+
+/// Which grant a credential came from, as the store names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrantId(Arc<str>);
+
+impl GrantId {
+    /// As the store names it.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.
+#[derive(Clone)]
+pub struct Credential(Arc<Held>);
+
+struct Held {
+    secret: Secret,
+    placement: Placement,
+    origin: Origin,
+    scopes: Scopes,
+    grant: Option<(GrantId, u64)>,
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+enum Placement {
+    Bearer,
+    Header(HeaderName),
+}
+
+impl Credential {
+    /// Vouches that this secret is the caller's own for `origin`, sent as `Authorization: Bearer`. Whoever calls it has
+    /// got the secret from its store, its authorization server or its configuration.
+    #[must_use]
+    pub fn vouch(secret: Secret, origin: Origin) -> Self {
+        Self(Arc::new(Held {
+            secret,
+            placement: Placement::Bearer,
+            origin,
+            scopes: Scopes::none(),
+            grant: None,
+            expires_at: None,
+        }))
+    }
+
+    /// Sent in this field instead, as it is (an API key).
+    #[must_use]
+    pub fn in_header(self, name: HeaderName) -> Self {
+        self.with(|held| held.placement = Placement::Header(name))
+    }
+
+    /// With these scopes, as its authorization server granted them.
+    #[must_use]
+    pub fn with_scopes(self, scopes: Scopes) -> Self {
+        self.with(|held| held.scopes = scopes)
+    }
+
+    /// From this version of this grant: what `refused` ends, and what a revoke of the grant cuts.
+    #[must_use]
+    pub fn from_grant(self, grant: GrantId, version: u64) -> Self {
+        self.with(|held| held.grant = Some((grant, version)))
+    }
+
+    /// Good until then.
+    #[must_use]
+    pub fn until(self, expires_at: Timestamp) -> Self {
+        self.with(|held| held.expires_at = Some(expires_at))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Held)) -> Self {
+        let mut held = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Held {
+            secret: shared.secret.clone(),
+            placement: shared.placement.clone(),
+            origin: shared.origin.clone(),
+            scopes: shared.scopes.clone(),
+            grant: shared.grant.clone(),
+            expires_at: shared.expires_at,
+        });
+        change(&mut held);
+        Self(Arc::new(held))
+    }
+
+    /// Where it may go.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    /// The grant it came from, and that grant's version.
+    #[must_use]
+    pub fn grant(&self) -> Option<(&GrantId, u64)> {
+        self.0.grant.as_ref().map(|(id, version)| (id, *version))
+    }
+
+    /// When it ends, if that is known.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// The secret itself: what the leak guard looks for.
+    #[must_use]
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.0.secret
+    }
+
+    /// Puts it on a request: the one function that does. The receipt says that the intent is durable; the request's
+    /// URI must be of the credential's origin.
+    pub(crate) fn put_on<B>(&self, receipt: Receipt, request: &mut Request<B>) -> Result<(), Reason> {
+        if Origin::of(request.uri()).as_ref() != Some(&self.0.origin) {
+            return Err(Reason::WrongOrigin);
+        }
+        let (name, prefix) = match &self.0.placement {
+            Placement::Bearer => (header::AUTHORIZATION, "Bearer "),
+            Placement::Header(name) => (name.clone(), ""),
+        };
+        let bytes = self.0.secret.to_wiped_bytes(prefix);
+        let mut value = HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
+        value.set_sensitive(true);
+        // H170: whatever a client put there under the same name goes; then ours is set, once.
+        request.headers_mut().insert(name, value);
+        receipt.used();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("origin", &self.0.origin)
+            .field("scopes", &self.0.scopes)
+            .field("grant", &self.0.grant)
+            .field("expires_at", &self.0.expires_at)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! The trait that gives the credential for one upstream request.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{credential::Credential, credential::Upstream};
+use crate::{
+    audit::Trail,
+    principal::{Principal, Scopes},
+    refusal::{Reason, Refusal},
+};
+
+/// Why no credential can be given. Closed: a new cause is a new variant, and the compiler shows every place that must
+/// answer it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoCredential {
+    /// The person has no grant yet; the URL is the broker's own and bound to this person and server.
+    #[error("no account is connected for this server; send the person to the connect page")]
+    ConnectRequired {
+        /// The connect page, if there is one.
+        connect_url: Option<Box<str>>,
+    },
+    /// The grant does not cover what this operation needs; the person must connect again.
+    #[error("the grant lacks scopes that this operation needs: {missing}")]
+    ScopeRequired {
+        /// What is missing.
+        missing: Scopes,
+        /// The connect page, if there is one.
+        connect_url: Option<Box<str>>,
+    },
+    /// The authorization server or the store can't be asked at the moment.
+    #[error("the credential can't be had at the moment; try again later")]
+    Unavailable {
+        /// When trying again may help.
+        retry_after: Option<Duration>,
+    },
+    /// The grant was ended: by the person, the operator or the authorization server.
+    #[error("the grant was revoked; the person must connect again")]
+    Revoked {
+        /// The connect page, if there is one.
+        connect_url: Option<Box<str>>,
+    },
+    /// The authorization server's policy forbids it; connecting again does not help.
+    #[error("the authorization server's policy forbids it")]
+    RefusedByPolicy,
+}
+
+impl NoCredential {
+    /// As the caller is told.
+    pub fn to_refusal(&self) -> Refusal {
+        let (reason, connect_url) = match self {
+            Self::ConnectRequired { connect_url } => (Reason::ConnectRequired, connect_url),
+            Self::ScopeRequired { connect_url, .. } => (Reason::UpstreamScopeRequired, connect_url),
+            Self::Revoked { connect_url } => (Reason::GrantRevoked, connect_url),
+            Self::Unavailable { retry_after } => {
+                let refusal = Refusal::new(Reason::CredentialUnavailable);
+                return match retry_after {
+                    Some(wait) => refusal.retry_after(*wait),
+                    None => refusal,
+                };
+            }
+            Self::RefusedByPolicy => (Reason::AuthorizationServerPolicy, &None),
+        };
+        match connect_url {
+            Some(url) => Refusal::new(reason).connect_at(url),
+            None => Refusal::new(reason),
+        }
+    }
+}
+
+/// Gives the credential for one upstream request, and hears when the upstream refused it: stored grants, a static
+/// secret, yours.
+pub trait ProvideCredential: Send + Sync + 'static {
+    /// What is at hand without waiting; by default nothing. Only a credential that is good for at least a moment more,
+    /// of this caller, for this upstream, that covers `need`.
+    fn recall(&self, caller: &Principal, upstream: &Upstream, need: &Scopes) -> Option<Credential> {
+        let (_, _, _) = (caller, upstream, need);
+        None
+    }
+
+    /// Gets the credential: from the store, refreshed, exchanged. A provider that uses a secret to get it (a refresh
+    /// token) has the `trail` write that intent first.
+    ///
+    /// # Errors
+    /// Why there is none.
+    ///
+    /// # Cancellation
+    /// May be dropped at any await: what must finish (a refresh) runs in an owned task.
+    fn credential(
+        &self,
+        caller: &Principal,
+        upstream: &Upstream,
+        need: &Scopes,
+        trail: &Trail,
+    ) -> impl Future<Output = Result<Credential, NoCredential>> + Send;
+
+    /// The upstream refused this credential (401). Ends only the version it names: a hundred at once are one refresh.
+    ///
+    /// # Cancellation
+    /// As for [`ProvideCredential::credential`].
+    fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send;
+}
+
+impl<P: ProvideCredential> ProvideCredential for Arc<P> {
+    fn recall(&self, caller: &Principal, upstream: &Upstream, need: &Scopes) -> Option<Credential> {
+        P::recall(self, caller, upstream, need)
+    }
+
+    fn credential(
+        &self,
+        caller: &Principal,
+        upstream: &Upstream,
+        need: &Scopes,
+        trail: &Trail,
+    ) -> impl Future<Output = Result<Credential, NoCredential>> + Send {
+        P::credential(self, caller, upstream, need, trail)
+    }
+
+    fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send {
+        P::refused(self, credential)
+    }
+}

@@ -1,0 +1,55 @@
+//! What the scope filter judged: sealed, found by the exchange layer in the extensions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
+
+/// The request as it was judged. Only the scope filter makes one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Judged(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    dialect: Dialect,
+    operation: Operation,
+    upstream_scopes: Scopes,
+    body: JudgedBody,
+}
+
+/// The body of a judged request.
+#[derive(Clone, Debug)]
+pub(crate) enum JudgedBody {
+    /// These very bytes were judged, and these are sent.
+    Bytes(Bytes),
+    /// Judged by method and path (plain HTTP) or without a body (GET, DELETE): the stream is passed on as it comes.
+    Stream,
+}
+
+impl Judged {
+    pub(crate) fn new(dialect: Dialect, operation: Operation, upstream_scopes: Scopes, body: JudgedBody) -> Self {
+        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body }))
+    }
+
+    /// How this client wants a refusal said, now that its message was read.
+    pub(crate) fn dialect(&self) -> &Dialect {
+        &self.0.dialect
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.0.operation
+    }
+
+    /// What the upstream credential needs beside the operator's own scopes.
+    pub(crate) fn upstream_scopes(&self) -> &Scopes {
+        &self.0.upstream_scopes
+    }
+
+    /// The bytes that were judged, if it was a message.
+    pub(crate) fn body(&self) -> &JudgedBody {
+        &self.0.body
+    }
+}
