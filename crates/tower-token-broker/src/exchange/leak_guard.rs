@@ -256,7 +256,8 @@ impl Guard {
             return data;
         }
         self.held.extend_from_slice(&data);
-        self.report(mask(&forms, &mut self.held));
+        let masked = mask(&forms, &mut self.held);
+        self.report(masked);
         let unfinished = forms.iter().map(|forms| forms.unfinished(&self.held)).max().unwrap_or(0);
         let whole = self.held.len() - unfinished;
         self.held.split_to(whole).freeze()
