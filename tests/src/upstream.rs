@@ -27,7 +27,11 @@ impl Received {
     /// All values of a field.
     #[must_use]
     pub fn values(&self, name: &str) -> Vec<String> {
-        self.headers.get_all(name).iter().map(|value| String::from_utf8(value.as_bytes().to_vec()).expect("text")).collect()
+        self.headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8(value.as_bytes().to_vec()).expect("text"))
+            .collect()
     }
 }
 
@@ -109,10 +113,7 @@ pub fn full(bytes: impl Into<Bytes>) -> ScriptedBody {
 /// Never: its parts are valid.
 #[must_use]
 pub fn json(body: &str) -> Response<ScriptedBody> {
-    Response::builder()
-        .header("content-type", "application/json")
-        .body(full(body.to_owned()))
-        .expect("valid parts")
+    Response::builder().header("content-type", "application/json").body(full(body.to_owned())).expect("valid parts")
 }
 
 /// An event stream with status 200, whose events are sent as one chunk each.
@@ -121,13 +122,20 @@ pub fn json(body: &str) -> Response<ScriptedBody> {
 /// Never: its parts are valid.
 #[must_use]
 pub fn events(events: &[&str]) -> Response<ScriptedBody> {
-    let frames: Vec<Result<_, Infallible>> =
-        events.iter().map(|event| Ok(http_body::Frame::data(Bytes::from(format!("data: {event}\n\n"))))).collect();
-    let body = http_body_util::StreamBody::new(IterStream(frames.into_iter()));
+    let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let body = http_body_util::StreamBody::new(frames(events));
     Response::builder()
         .header("content-type", "text/event-stream")
         .body(BodyExt::boxed_unsync(body))
         .expect("valid parts")
+}
+
+/// A stream of these chunks, for `http_body_util::StreamBody`.
+pub fn frames(
+    chunks: impl IntoIterator<Item = String>,
+) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static {
+    let frames: Vec<_> = chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk)))).collect();
+    IterStream(frames.into_iter())
 }
 
 struct IterStream<I>(I);
