@@ -8,6 +8,7 @@ pub mod body;
 pub mod clock;
 pub mod dialect;
 pub mod exchange;
+pub mod mcp;
 pub mod principal;
 pub mod refusal;
 pub mod revocation;

@@ -1,0 +1,3 @@
+//! The one strict reading of a message: what is judged is what is sent.
+
+pub mod strict_json;
