@@ -42,7 +42,7 @@ pub struct Broker {
     resource: Resource,
     issuer: Issuer,
     log: AuditLog,
-    records: InMemory,
+    records: Option<InMemory>,
     revocations: Revocations,
     clock: Clock,
 }
@@ -57,6 +57,7 @@ pub struct BrokerBuilder<P> {
     path: &'static str,
     policy: P,
     clock: Clock,
+    audit: Option<AuditLog>,
 }
 
 impl Broker {
@@ -69,6 +70,7 @@ impl Broker {
             path: "/mcp",
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
+            audit: None,
         }
     }
 
@@ -141,14 +143,22 @@ impl Broker {
         wire::send(self.address, bytes).await
     }
 
+    /// Waits until all that happened is written.
+    ///
+    /// # Panics
+    /// If the sink fails.
+    pub async fn flush(&self) {
+        self.log.flush().await.expect("a sink that works");
+    }
+
     /// Waits until all that happened is written, and gives the records; as many terminal ones as there were requests.
     ///
     /// # Panics
     /// If there are more or fewer.
     pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
-        self.log.flush().await.expect("a sink that works");
-        let records: Vec<Value> =
-            self.records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
+        self.flush().await;
+        let records = self.records.as_ref().expect("the harness's own log");
+        let records: Vec<Value> = records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
         let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
         assert_eq!(counted, requests, "requests = sum of the terminal records' counts: {records:#?}");
         records
@@ -158,8 +168,8 @@ impl Broker {
 impl<P: Policy> BrokerBuilder<P> {
     /// With another policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
-        let Self { upstream, credential_in, plain_http, path, policy: _, clock } = self;
-        BrokerBuilder { upstream, credential_in, plain_http, path, policy, clock }
+        let Self { upstream, credential_in, plain_http, path, policy: _, clock, audit } = self;
+        BrokerBuilder { upstream, credential_in, plain_http, path, policy, clock, audit }
     }
 
     /// The credential goes into this field instead of `Authorization`.
@@ -177,6 +187,12 @@ impl<P: Policy> BrokerBuilder<P> {
     /// At another path than `/mcp`.
     pub const fn at(mut self, path: &'static str) -> Self {
         self.path = path;
+        self
+    }
+
+    /// With an audit log of the test's own; then [`Broker::expect_records`] knows nothing.
+    pub fn audit(mut self, log: AuditLog) -> Self {
+        self.audit = Some(log);
         self
     }
 
@@ -205,7 +221,13 @@ impl<P: Policy> BrokerBuilder<P> {
         let address = listener.local_addr().expect("an address");
         let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
         let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).expect("a key"));
-        let (log, records) = AuditLog::in_memory();
+        let (log, records) = match self.audit {
+            Some(log) => (log, None),
+            None => {
+                let (log, records) = AuditLog::in_memory();
+                (log, Some(records))
+            }
+        };
         let revocations = Revocations::new(self.clock.clone());
         let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
         let mut secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
