@@ -1,1 +1,14 @@
-//! Empty.
+//! What the end-to-end tests stand on: raw wire, scripted upstreams, a whole broker on loopback.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "this is test code in all but its folder"
+)]
+
+pub mod harness;
+pub mod polls;
+pub mod upstream;
+pub mod wire;

@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod authenticate;
+#[cfg(feature = "axum")]
+pub mod axum_body;
 pub mod body;
 pub mod clock;
 pub mod dialect;

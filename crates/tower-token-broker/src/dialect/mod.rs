@@ -112,6 +112,11 @@ impl Dialect {
         self
     }
 
+    /// Whether the client speaks MCP here.
+    pub(crate) const fn is_mcp(&self) -> bool {
+        matches!(self.wire, Wire::Mcp { .. })
+    }
+
     /// Says the refusal.
     #[must_use]
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {

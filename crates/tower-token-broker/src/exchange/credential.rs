@@ -1,9 +1,13 @@
 //! What is put on one upstream request: bound to one origin, set by one function, never printed.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 
+use super::leak_guard::Forms;
 use crate::{audit::Receipt, clock::Timestamp, principal::Scopes, refusal::Reason, secret::Secret};
 
 /// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing the port out.
@@ -154,6 +158,7 @@ struct Held {
     scopes: Scopes,
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
+    forms: OnceLock<Option<Arc<Forms>>>,
 }
 
 #[derive(Clone)]
@@ -174,6 +179,7 @@ impl Credential {
             scopes: Scopes::none(),
             grant: None,
             expires_at: None,
+            forms: OnceLock::new(),
         }))
     }
 
@@ -209,6 +215,7 @@ impl Credential {
             scopes: shared.scopes.clone(),
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
+            forms: OnceLock::new(),
         });
         change(&mut held);
         Self(Arc::new(held))
@@ -238,10 +245,14 @@ impl Credential {
         self.0.expires_at
     }
 
-    /// The secret itself: what the leak guard looks for.
-    #[must_use]
-    pub(crate) fn secret(&self) -> &Secret {
-        &self.0.secret
+    /// What the leak guard looks for; worked out once a credential.
+    pub(crate) fn forms(&self) -> Option<Arc<Forms>> {
+        self.0.forms.get_or_init(|| Forms::of(&self.0.secret).map(Arc::new)).clone()
+    }
+
+    /// Whether both carry the same secret: then another try with this one is none.
+    pub(crate) fn is_same_secret(&self, other: &Self) -> bool {
+        self.0.secret.matches(&other.0.secret)
     }
 
     /// Puts it on a request: the one function that does. The receipt says that the intent is durable; the request's

@@ -71,10 +71,13 @@ impl NoCredential {
 /// Gives the credential for one upstream request, and hears when the upstream refused it: stored grants, a static
 /// secret, yours.
 pub trait ProvideCredential: Send + Sync + 'static {
+    /// The one upstream that these credentials are for: requests are sent there, and nowhere else.
+    fn upstream(&self) -> &Upstream;
+
     /// What is at hand without waiting; by default nothing. Only a credential that is good for at least a moment more,
-    /// of this caller, for this upstream, that covers `need`.
-    fn recall(&self, caller: &Principal, upstream: &Upstream, need: &Scopes) -> Option<Credential> {
-        let (_, _, _) = (caller, upstream, need);
+    /// of this caller, that covers `need`: the scopes of the rule, beside the operator's own.
+    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
+        let (_, _) = (caller, need);
         None
     }
 
@@ -89,7 +92,6 @@ pub trait ProvideCredential: Send + Sync + 'static {
     fn credential(
         &self,
         caller: &Principal,
-        upstream: &Upstream,
         need: &Scopes,
         trail: &Trail,
     ) -> impl Future<Output = Result<Credential, NoCredential>> + Send;
@@ -102,18 +104,21 @@ pub trait ProvideCredential: Send + Sync + 'static {
 }
 
 impl<P: ProvideCredential> ProvideCredential for Arc<P> {
-    fn recall(&self, caller: &Principal, upstream: &Upstream, need: &Scopes) -> Option<Credential> {
-        P::recall(self, caller, upstream, need)
+    fn upstream(&self) -> &Upstream {
+        P::upstream(self)
+    }
+
+    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
+        P::recall(self, caller, need)
     }
 
     fn credential(
         &self,
         caller: &Principal,
-        upstream: &Upstream,
         need: &Scopes,
         trail: &Trail,
     ) -> impl Future<Output = Result<Credential, NoCredential>> + Send {
-        P::credential(self, caller, upstream, need, trail)
+        P::credential(self, caller, need, trail)
     }
 
     fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send {

@@ -1,0 +1,192 @@
+//! Fetches one document of bounded size from a URL that the guard lets pass: keys, metadata, a token endpoint's answer.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, header};
+use tower_service::Service;
+
+use crate::{
+    error::{FetchError, OutboundError, Sent},
+    guard::Guard,
+    resolve::GuardedResolver,
+    tls,
+};
+
+/// The one HTTP client that fetches: a `tower::Service` from a request to an answer that was read to its end.
+///
+/// No redirects, no cookies, no referer, no proxy from the environment, no content coding, no second try. Cheap to clone.
+///
+/// # Limits
+/// Connection 10 s ([`Guard::connect_timeout`]), everything together 10 s, body 1 MiB ([`FetchLimits`]).
+///
+/// # Cancellation
+/// Dropped, the connection is closed or the stream reset; the peer may have seen the request.
+#[derive(Clone)]
+pub struct GuardedClient {
+    guard: Guard,
+    client: reqwest::Client,
+    limits: FetchLimits,
+}
+
+/// How long a fetch may take and how large its answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchLimits {
+    /// From the call to the last byte; 10 s by default.
+    pub total: Duration,
+    /// The body of the answer, in bytes; 1 MiB by default.
+    pub body: usize,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self { total: Duration::from_secs(10), body: 1024 * 1024 }
+    }
+}
+
+impl FetchLimits {
+    /// Another bound for everything together.
+    #[must_use]
+    pub const fn total(mut self, bound: Duration) -> Self {
+        self.total = bound;
+        self
+    }
+
+    /// Another bound for the body, in bytes.
+    #[must_use]
+    pub const fn body(mut self, bytes: usize) -> Self {
+        self.body = bytes;
+        self
+    }
+}
+
+impl GuardedClient {
+    /// A client that goes where the guard lets it.
+    ///
+    /// # Errors
+    /// TLS can't be set up: a root certificate that can't be read.
+    pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
+        Self::with_limits(guard, FetchLimits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// As [`GuardedClient::new`].
+    pub fn with_limits(guard: &Guard, limits: FetchLimits) -> Result<Self, OutboundError> {
+        let config = tls::client_config(guard)?;
+        #[expect(clippy::disallowed_methods, reason = "this is the way out")]
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .dns_resolver(GuardedResolver(guard.clone()))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(guard.connect_bound())
+            .timeout(limits.total)
+            .http2_max_header_list_size(64 * 1024)
+            .build()
+            .map_err(|error| OutboundError::Tls(error.to_string()))?;
+        Ok(Self { guard: guard.clone(), client, limits })
+    }
+
+    /// The guard that it obeys.
+    #[must_use]
+    pub const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Fetches.
+    ///
+    /// # Errors
+    /// Why not: [`FetchError`]. A status of the peer other than a redirect is an answer, not an error.
+    ///
+    /// # Cancellation
+    /// As for the type.
+    pub async fn fetch(&self, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
+        let (parts, body) = request.into_parts();
+        let mut outgoing = reqwest::Request::new(parts.method, self.guard.check_uri(&parts.uri)?);
+        *outgoing.headers_mut() = parts.headers;
+        outgoing.headers_mut().remove(header::HOST);
+        *outgoing.body_mut() = Some(body.into());
+        let mut incoming = self.client.execute(outgoing).await.map_err(|error| failed(&error))?;
+        // C067: whatever it points to, nobody asks there.
+        if incoming.status().is_redirection() {
+            return Err(FetchError::Redirect);
+        }
+        let limit = self.limits.body;
+        if incoming.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
+        {
+            return Err(FetchError::TooLarge);
+        }
+        let mut read = BytesMut::new();
+        while let Some(chunk) = incoming.chunk().await.map_err(|error| failed(&error))? {
+            if read.len().saturating_add(chunk.len()) > limit {
+                return Err(FetchError::TooLarge);
+            }
+            read.extend_from_slice(&chunk);
+        }
+        let mut response = Response::new(read.freeze());
+        *response.status_mut() = incoming.status();
+        *response.headers_mut() = std::mem::take(incoming.headers_mut());
+        Ok(response)
+    }
+}
+
+impl Service<Request<Bytes>> for GuardedClient {
+    type Response = Response<Bytes>;
+    type Error = FetchError;
+    type Future = FetchFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), FetchError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> FetchFuture {
+        let client = self.clone();
+        FetchFuture(Box::pin(async move { client.fetch(request).await }))
+    }
+}
+
+impl fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedClient")
+            .field("guard", &self.guard)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for the document.
+#[must_use = "nothing is fetched until it is polled"]
+pub struct FetchFuture(Pin<Box<dyn Future<Output = Result<Response<Bytes>, FetchError>> + Send>>);
+
+impl Future for FetchFuture {
+    type Output = Result<Response<Bytes>, FetchError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for FetchFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FetchFuture")
+    }
+}
+
+fn failed(error: &reqwest::Error) -> FetchError {
+    if let Some(ours) = FetchError::among_sources_of(error) {
+        return ours;
+    }
+    // An error while connecting, TLS included, comes before the first byte of the request.
+    let sent = if error.is_connect() { Sent::No } else { Sent::Maybe };
+    if error.is_timeout() { FetchError::Timeout(sent) } else { FetchError::Failed(sent) }
+}

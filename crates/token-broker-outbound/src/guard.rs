@@ -1,0 +1,397 @@
+//! Where requests may go.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use http::Uri;
+use url::{Host, Url};
+
+use crate::{
+    address::Kind,
+    error::FetchError,
+    resolve::{NoAddress, Resolve, SystemResolver},
+};
+
+/// Says where requests may go: to public hosts by `https`, and to those few others that were allowed by name.
+///
+/// A name is compared with the host as the URL has it, after the one reading that `url` gives it (WHATWG): lower case,
+/// IPv6 in brackets, IPv4 as four decimal numbers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Guard(Arc<AddressRules>);
+
+#[derive(Clone)]
+struct AddressRules {
+    loopback: Vec<Box<str>>,
+    private: Vec<Box<str>>,
+    roots: Vec<Vec<u8>>,
+    connect_timeout: Duration,
+    resolver: Arc<dyn Resolve>,
+}
+
+impl Guard {
+    /// The longest URL that is read, in bytes.
+    pub const MAX_URL: usize = 8 * 1024;
+
+    /// Public hosts by `https`, and nothing else.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(AddressRules {
+            loopback: Vec::new(),
+            private: Vec::new(),
+            roots: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            resolver: Arc::new(SystemResolver),
+        }))
+    }
+
+    /// Allows this host on loopback, by `http` too: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or without a port for
+    /// any. A name must resolve to loopback addresses alone; an entry that names another address allows nothing.
+    #[must_use]
+    pub fn allow_loopback(self, host: &str) -> Self {
+        self.with(|rules| rules.loopback.push(host.to_ascii_lowercase().into()))
+    }
+
+    /// Allows this host (`mcp.corp.example`, `10.1.2.3`; with a port or without) to have an address of a private network: RFC
+    /// 1918, unique-local, shared. By `https`; never loopback, link-local or metadata.
+    #[must_use]
+    pub fn allow_private_host(self, host: &str) -> Self {
+        self.with(|rules| rules.private.push(host.to_ascii_lowercase().into()))
+    }
+
+    /// Trusts this root certificate (DER) besides those of the platform.
+    #[must_use]
+    pub fn trust_root(self, certificate: Vec<u8>) -> Self {
+        self.with(|rules| rules.roots.push(certificate))
+    }
+
+    /// How long address, connection and TLS may take together; 10 s by default.
+    #[must_use]
+    pub fn connect_timeout(self, bound: Duration) -> Self {
+        self.with(|rules| rules.connect_timeout = bound)
+    }
+
+    /// Asks this resolver instead of the system's. What it answers is checked all the same.
+    #[must_use]
+    pub fn with_resolver(self, resolver: impl Resolve) -> Self {
+        self.with(|rules| rules.resolver = Arc::new(resolver))
+    }
+
+    /// Reads a URL, once, and says whether a request may go there. What it gives back is what was judged. The addresses of
+    /// a name are checked when it is resolved, right before the connection, and the connection goes to those alone.
+    ///
+    /// # Errors
+    /// [`FetchError::Url`], [`FetchError::Scheme`], [`FetchError::BlockedAddress`].
+    pub fn check(&self, url: &str) -> Result<Uri, FetchError> {
+        // C069: WHATWG would drop blanks and control characters and turn a backslash into a slash; we do not guess.
+        if url.len() > Self::MAX_URL || url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+            return Err(FetchError::Url);
+        }
+        let parsed = Url::parse(url).map_err(|_| FetchError::Url)?;
+        if !matches!(parsed.scheme(), "https" | "http") {
+            return Err(FetchError::Scheme);
+        }
+        let (_, rest) = url.split_once("://").ok_or(FetchError::Url)?;
+        // C069: also an empty `@` or `#`, which the parsed URL no longer shows.
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') || url.contains('#') {
+            return Err(FetchError::Url);
+        }
+        self.check_parsed(&parsed)?;
+        parsed.as_str().parse().map_err(|_| FetchError::Url)
+    }
+
+    /// The same for a URI that a client was given: read once more by the one parser, which is then asked alone.
+    pub(crate) fn check_uri(&self, uri: &Uri) -> Result<Url, FetchError> {
+        let parsed = Url::parse(&uri.to_string()).map_err(|_| FetchError::Url)?;
+        let checked = self.check(parsed.as_str());
+        // C063: another spelling of the same host would be read anew by whoever connects.
+        if uri.host().is_none_or(|host| !parsed.host_str().is_some_and(|read| host.eq_ignore_ascii_case(read))) {
+            return Err(checked.err().unwrap_or(FetchError::Url));
+        }
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err(FetchError::Url);
+        }
+        checked.map(|_| parsed)
+    }
+
+    /// The addresses of a name, all of them checked: one that is blocked blocks the name.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
+        let addresses = self.0.resolver.resolve(name).await.map_err(NoAddress::Unresolved)?;
+        if addresses.is_empty() {
+            return Err(NoAddress::Unresolved(std::io::ErrorKind::NotFound.into()));
+        }
+        let permit = self.permit(name, None);
+        // C065, H178: checked and connected to are the same addresses, since the connector gets no others.
+        if addresses.iter().all(|address| permit.covers(Kind::of(*address))) {
+            Ok(addresses)
+        } else {
+            Err(NoAddress::Blocked(FetchError::BlockedAddress))
+        }
+    }
+
+    pub(crate) fn roots(&self) -> &[Vec<u8>] {
+        &self.0.roots
+    }
+
+    pub(crate) fn connect_bound(&self) -> Duration {
+        self.0.connect_timeout
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut AddressRules)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    fn check_parsed(&self, url: &Url) -> Result<(), FetchError> {
+        let (Some(host), Some(text), Some(port)) = (url.host(), url.host_str(), url.port_or_known_default()) else {
+            return Err(FetchError::Url);
+        };
+        if port == 0 {
+            return Err(FetchError::Url);
+        }
+        let permit = self.permit(text, Some(port));
+        // C062: address literals never pass a resolver, so they are checked here.
+        let covered = match host {
+            Host::Ipv4(address) => permit.covers(Kind::of(address.into())),
+            Host::Ipv6(address) => permit.covers(Kind::of(address.into())),
+            // A loopback name that was allowed on another port is not allowed on this one, and the resolver sees no port.
+            Host::Domain(name) => permit == self.permit(name, None),
+        };
+        if !covered {
+            return Err(FetchError::BlockedAddress);
+        }
+        if url.scheme() == "http" && permit != Permit::Loopback {
+            return Err(FetchError::Scheme);
+        }
+        Ok(())
+    }
+
+    fn permit(&self, host: &str, port: Option<u16>) -> Permit {
+        let named = |entries: &[Box<str>]| entries.iter().any(|entry| names(entry, host, port));
+        if named(&self.0.loopback) {
+            Permit::Loopback
+        } else if named(&self.0.private) {
+            Permit::Private
+        } else {
+            Permit::Public
+        }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for AddressRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressRules")
+            .field("loopback", &self.loopback)
+            .field("private", &self.private)
+            .field("roots", &self.roots.len())
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a host was allowed to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Permit {
+    Public,
+    Private,
+    Loopback,
+}
+
+impl Permit {
+    const fn covers(self, kind: Kind) -> bool {
+        match self {
+            Self::Public => matches!(kind, Kind::Public),
+            Self::Private => matches!(kind, Kind::Public | Kind::Private),
+            // By name and nothing else: plain `http` may go there.
+            Self::Loopback => matches!(kind, Kind::Loopback),
+        }
+    }
+}
+
+/// Whether an entry, with a port or without, names this host; without a port of the host, an entry for any port does.
+fn names(entry: &str, host: &str, port: Option<u16>) -> bool {
+    let (entry_host, entry_port) = match entry.rsplit_once(':') {
+        Some((entry_host, digits)) if !digits.ends_with(']') => (entry_host, digits.parse::<u16>().ok()),
+        _ => (entry, None),
+    };
+    // `rsplit_once` leaves `entry_port` empty for `host:nonsense`: that names nothing.
+    let any_port = entry_host.len() == entry.len();
+    if !any_port && entry_port.is_none() {
+        return false;
+    }
+    entry_host == host && (any_port || port.is_none() || port == entry_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_urls_are_refused_for_their_own_reason() {
+        let guard = Guard::new();
+        for (case, url, error) in [
+            ("C062", "https://127.0.0.1/", FetchError::BlockedAddress),
+            ("C062", "http://127.0.0.1/", FetchError::BlockedAddress),
+            ("C062", "https://[::1]/", FetchError::BlockedAddress),
+            ("C062", "https://0.0.0.0/", FetchError::BlockedAddress),
+            ("C062", "http://169.254.169.254/latest/meta-data/", FetchError::BlockedAddress),
+            ("C062", "https://10.0.0.1/", FetchError::BlockedAddress),
+            ("C062", "https://172.16.0.1/", FetchError::BlockedAddress),
+            ("C062", "https://192.168.1.1/", FetchError::BlockedAddress),
+            ("C062", "https://100.64.0.1/", FetchError::BlockedAddress),
+            ("C062", "https://[fd00::1]/", FetchError::BlockedAddress),
+            ("C062", "https://[fe80::1]/", FetchError::BlockedAddress),
+            ("C062", "https://[::]/", FetchError::BlockedAddress),
+            // The one parser knows no zone identifiers in URLs.
+            ("C062", "https://[fe80::1%eth0]/", FetchError::Url),
+            ("C062", "https://[fe80::%25eth0]/", FetchError::Url),
+            ("C063", "https://2130706433/", FetchError::BlockedAddress),
+            ("C063", "https://0x7f.1/", FetchError::BlockedAddress),
+            ("C063", "https://0x7f000001/", FetchError::BlockedAddress),
+            ("C063", "https://0177.0.0.1/", FetchError::BlockedAddress),
+            ("C063", "https://127.1/", FetchError::BlockedAddress),
+            ("C063", "https://①②⑦.0.0.1/", FetchError::BlockedAddress),
+            ("C063", "https://127。0。0。1/", FetchError::BlockedAddress),
+            ("C063", "https://127.0.0.1./", FetchError::BlockedAddress),
+            ("C063", "https://%31%32%37.0.0.1/", FetchError::BlockedAddress),
+            ("C063", "https://[::ffff:127.0.0.1]/", FetchError::BlockedAddress),
+            ("C063", "https://[::ffff:7f00:1]/", FetchError::BlockedAddress),
+            ("C063", "https://[0:0:0:0:0:ffff:a9fe:a9fe]/", FetchError::BlockedAddress),
+            ("C063", "https://[64:ff9b::7f00:1]/", FetchError::BlockedAddress),
+            ("C063", "https://[2002:7f00:1::]/", FetchError::BlockedAddress),
+            ("C063", "https://[2001:0:7f00:1::]/", FetchError::BlockedAddress),
+            ("C063", "https://[::127.0.0.1]/", FetchError::BlockedAddress),
+            ("C063", "https://127.0.0.256/", FetchError::Url),
+            ("C069", "http://login.example.com/", FetchError::Scheme),
+            ("C069", "file:///etc/passwd", FetchError::Scheme),
+            ("C069", "ftp://ok.example/", FetchError::Scheme),
+            ("C069", "gopher://ok.example/", FetchError::Scheme),
+            ("C069", "data:text/plain,x", FetchError::Scheme),
+            ("C069", "unix:/run/x.sock", FetchError::Scheme),
+            ("C069", "javascript:alert(1)", FetchError::Scheme),
+            ("C069", "ws://ok.example/", FetchError::Scheme),
+            ("C069", "https://a@b.example/", FetchError::Url),
+            ("C069", "https://a:b@b.example/", FetchError::Url),
+            ("C069", "https://@b.example/", FetchError::Url),
+            ("C069", "https://ok.example/#fragment", FetchError::Url),
+            ("C069", "https://ok.example/#", FetchError::Url),
+            ("C069", "https://ok.example\\@evil.example/", FetchError::Url),
+            ("C069", "https:ok.example/", FetchError::Url),
+            ("C069", "https:/ok.example/", FetchError::Url),
+            ("C069", " https://ok.example/", FetchError::Url),
+            ("C069", "https://ok.exa\tmple/", FetchError::Url),
+            ("C069", "https://ok.example/\r\nX: y", FetchError::Url),
+            ("C069", "https://ok.example:0/", FetchError::Url),
+            ("C069", "//ok.example/", FetchError::Url),
+            ("C069", "", FetchError::Url),
+        ] {
+            assert_eq!(guard.check(url), Err(error), "{case} {url}");
+        }
+        let long = format!("https://ok.example/{}", "a".repeat(Guard::MAX_URL));
+        assert_eq!(guard.check(&long), Err(FetchError::Url), "C069 too long");
+    }
+
+    #[test]
+    fn a_public_host_passes_as_the_one_parser_reads_it() {
+        let uri = Guard::new().check("https://Login.Example.com:443/token?x=1").unwrap();
+        assert_eq!(uri, "https://login.example.com/token?x=1");
+        assert!(Guard::new().check("https://93.184.216.34/").is_ok());
+    }
+
+    #[test]
+    fn loopback_is_allowed_by_name_and_port_alone() {
+        let guard =
+            Guard::new().allow_loopback("127.0.0.1:8080").allow_loopback("localhost:81").allow_loopback("[::1]");
+        for url in ["http://127.0.0.1:8080/x", "https://127.0.0.1:8080/x", "http://localhost:81/", "http://[::1]:9/"] {
+            assert!(guard.check(url).is_ok(), "{url}");
+        }
+        for url in ["http://127.0.0.1:8081/", "http://127.0.0.2:8080/", "http://localhost:82/", "https://localhost/"] {
+            assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
+        }
+        // Another name for it was not allowed; what it resolves to is looked at later, plain http is refused at once.
+        assert_eq!(guard.check("http://localhost.:81/"), Err(FetchError::Scheme));
+    }
+
+    #[test]
+    fn an_entry_can_allow_no_more_than_its_kind() {
+        let guard = Guard::new()
+            .allow_loopback("10.0.0.1")
+            .allow_loopback("1.1.1.1")
+            .allow_private_host("127.0.0.1")
+            .allow_private_host("169.254.169.254")
+            .allow_private_host("10.0.0.2")
+            .allow_private_host("10.0.0.3:8443");
+        for url in ["http://10.0.0.1/", "http://1.1.1.1/", "https://127.0.0.1/", "https://169.254.169.254/"] {
+            assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
+        }
+        assert!(guard.check("https://10.0.0.2/").is_ok());
+        assert!(guard.check("https://10.0.0.3:8443/").is_ok());
+        assert_eq!(guard.check("https://10.0.0.3/"), Err(FetchError::BlockedAddress));
+        assert_eq!(guard.check("http://10.0.0.2/"), Err(FetchError::Scheme));
+    }
+
+    #[test]
+    fn an_unreadable_port_in_an_entry_names_nothing() {
+        let guard = Guard::new().allow_loopback("127.0.0.1:").allow_loopback("localhost:http");
+        assert_eq!(guard.check("http://127.0.0.1/"), Err(FetchError::BlockedAddress));
+        assert_eq!(guard.check("http://localhost/"), Err(FetchError::Scheme));
+    }
+
+    #[test]
+    fn a_uri_whose_host_has_two_spellings_is_refused() {
+        let guard = Guard::new().allow_loopback("127.0.0.1");
+        assert!(guard.check_uri(&Uri::from_static("http://127.0.0.1:1/")).is_ok());
+        for uri in ["http://2130706433/", "http://127.1/", "http://0177.0.0.1/", "http://127.0.0.1./"] {
+            assert_eq!(guard.check_uri(&Uri::from_static(uri)).err(), Some(FetchError::Url), "C063 {uri}");
+        }
+        assert_eq!(guard.check_uri(&Uri::from_static("https://a@ok.example/")).err(), Some(FetchError::Url), "C069");
+        assert_eq!(guard.check_uri(&Uri::from_static("/path")).err(), Some(FetchError::Url));
+    }
+
+    #[tokio::test]
+    async fn one_blocked_address_blocks_the_name() {
+        for (answer, passes) in [
+            ("93.184.216.34", true),
+            ("93.184.216.34 127.0.0.1", false),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("", false),
+        ] {
+            let addresses: Vec<IpAddr> = answer.split_whitespace().map(|text| text.parse().unwrap()).collect();
+            let guard = Guard::new().with_resolver(crate::resolve::Fixed(addresses.clone()));
+            let got = guard.resolve("name.example").await;
+            assert_eq!(got.is_ok(), passes, "H178 {answer}");
+            assert_eq!(got.unwrap_or(addresses.clone()), addresses);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_allowed_name_resolves_within_its_kind() {
+        let to = |address: &str| crate::resolve::Fixed(vec![address.parse().unwrap()]);
+        let guard = Guard::new().allow_private_host("in.example").allow_loopback("localhost:80");
+        for (name, address, passes) in [
+            ("in.example", "10.0.0.1", true),
+            ("in.example", "fd00::1", true),
+            ("in.example", "127.0.0.1", false),
+            ("in.example", "169.254.169.254", false),
+            ("in.example", "fd00:ec2::254", false),
+            ("other.example", "10.0.0.1", false),
+            ("localhost", "127.0.0.1", true),
+            ("localhost", "93.184.216.34", false),
+        ] {
+            let got = guard.clone().with_resolver(to(address)).resolve(name).await;
+            assert_eq!(got.is_ok(), passes, "{name} {address}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The body of the upstream's answer, streamed, with a bound on silence.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+/// The body of an answer: the upstream's as it comes in, or the few bytes of a refusal.
+#[derive(Default)]
+pub struct ProxyBody(Kind);
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Ours(Bytes),
+    Upstream(Streamed),
+}
+
+struct Streamed {
+    incoming: Incoming,
+    idle: Duration,
+    /// The end of the wait for the next frame, while one is waited for. Time in which nobody asks does not count.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why the upstream's body did not come to its end.
+#[derive(Debug)]
+pub struct ProxyBodyError(Cause);
+
+#[derive(Debug)]
+enum Cause {
+    Upstream(hyper::Error),
+    Silence,
+}
+
+impl ProxyBodyError {
+    /// Whether it was silent for too long, rather than broken off.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self.0, Cause::Silence)
+    }
+}
+
+impl ProxyBody {
+    pub(super) fn ours(bytes: Bytes) -> Self {
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Ours(bytes) })
+    }
+
+    pub(super) const fn upstream(incoming: Incoming, idle: Duration) -> Self {
+        Self(Kind::Upstream(Streamed { incoming, idle, silence: None }))
+    }
+}
+
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| ProxyBodyError(Cause::Upstream(error)))));
+        }
+        let idle = self.idle;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline(idle))));
+        silence.as_mut().poll(cx).map(|()| Some(Err(ProxyBodyError(Cause::Silence))))
+    }
+}
+
+fn deadline(idle: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(idle).unwrap_or(now)
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = ProxyBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Ours(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Upstream(streamed) => {
+                let polled = streamed.poll_frame(cx);
+                if let Poll::Ready(None | Some(Err(_))) = polled {
+                    // After an error there is nothing more, and the connection goes with it.
+                    self.0 = Kind::Empty;
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Ours(_) => false,
+            Kind::Upstream(streamed) => streamed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Ours(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Upstream(streamed) => streamed.incoming.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for ProxyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyBody")
+    }
+}
+
+impl fmt::Display for ProxyBodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Cause::Upstream(_) => "the upstream's answer broke off",
+            Cause::Silence => "the upstream was silent for too long",
+        })
+    }
+}
+
+impl std::error::Error for ProxyBodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Cause::Upstream(error) => Some(error),
+            Cause::Silence => None,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The client over real connections.
+
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+
+use crate::{
+    FetchError, FetchLimits, Guard, GuardedClient, OutboundError, Resolve, Sent,
+    resolve::Fixed,
+    wire::{self, Authority, Wire},
+};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+fn loopback() -> Guard {
+    Guard::new().allow_loopback("127.0.0.1")
+}
+
+fn post(url: &str) -> Request<Bytes> {
+    Request::post(url)
+        .header("authorization", "Basic marker")
+        .body(Bytes::from_static(b"refresh_token=marker"))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_document_is_fetched_as_it_was_asked_for() {
+    let server = Wire::answering(OK).await;
+    let answer = GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/token?a=b"))).await.unwrap();
+    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
+    let requests = server.seen.requests();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].starts_with("POST /token?a=b HTTP/1.1\r\n"), "{}", requests[0]);
+    assert!(requests[0].ends_with("\r\n\r\nrefresh_token=marker"), "{}", requests[0]);
+    for absent in ["accept-encoding", "cookie", "referer", "user-agent"] {
+        assert!(!requests[0].to_ascii_lowercase().contains(absent), "{absent}");
+    }
+}
+
+#[tokio::test]
+async fn a_loopback_address_that_nobody_allowed_is_never_connected_to() {
+    let server = Wire::answering(OK).await;
+    let port = server.address.port();
+    let client = GuardedClient::new(&Guard::new()).unwrap();
+    for (case, host, error) in [
+        ("C062", "127.0.0.1", FetchError::BlockedAddress),
+        ("C062", "0.0.0.0", FetchError::BlockedAddress),
+        ("C062", "[::1]", FetchError::BlockedAddress),
+        ("C062", "[::ffff:127.0.0.1]", FetchError::BlockedAddress),
+        // Resolved by the system, checked before the connection.
+        ("C062", "localhost", FetchError::BlockedAddress),
+        ("C063", "2130706433", FetchError::BlockedAddress),
+        ("C063", "0x7f.1", FetchError::BlockedAddress),
+        ("C063", "0177.0.0.1", FetchError::BlockedAddress),
+        ("C063", "127.1", FetchError::BlockedAddress),
+        ("C063", "127.0.0.1.", FetchError::BlockedAddress),
+    ] {
+        let got = client.fetch(post(&format!("https://{host}:{port}/"))).await;
+        assert_eq!(got.unwrap_err(), error, "{case} {host}");
+    }
+    assert_eq!(server.seen.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_never_connected_to() {
+    let server = Wire::answering(OK).await;
+    for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
+        let guard = Guard::new().with_resolver(Fixed(vec![address.parse().unwrap()]));
+        let url = format!("https://public.example:{}/", server.address.port());
+        let got = GuardedClient::new(&guard).unwrap().fetch(post(&url)).await;
+        assert_eq!(got.unwrap_err(), FetchError::BlockedAddress, "H178 {address}");
+    }
+    assert_eq!(server.seen.connections(), 0);
+}
+
+/// Says something else each time it is asked.
+struct Rebinding(parking_lot::Mutex<Vec<IpAddr>>);
+
+impl Resolve for Arc<Rebinding> {
+    fn resolve(&self, _: &str) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+        let address = self.0.lock().pop().unwrap();
+        Box::pin(async move { Ok(vec![address]) })
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_rebound_is_checked_each_time() {
+    let server = Wire::answering(OK).await;
+    // Asked last to first. The name was allowed to be this host's; the second time it is another's.
+    let answers = vec!["169.254.169.254".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+    let resolver = Arc::new(Rebinding(parking_lot::Mutex::new(answers)));
+    let guard = Guard::new().allow_loopback("rebound.example").with_resolver(Arc::clone(&resolver));
+    let client = GuardedClient::new(&guard).unwrap();
+    let url = format!("http://rebound.example:{}/", server.address.port());
+    assert_eq!(client.fetch(post(&url)).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(client.fetch(post(&url)).await.unwrap_err(), FetchError::BlockedAddress, "C065");
+    assert_eq!(server.seen.connections(), 1);
+    assert!(resolver.0.lock().is_empty(), "each connection asks once, and goes to what was checked");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Wire::answering(OK).await;
+    for status in ["301 x", "302 x", "303 x", "307 x", "308 x", "300 x"] {
+        for location in ["http://169.254.169.254/", &target.url("/"), "/elsewhere", "http://other.example/"] {
+            let reply = format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+            let server = Wire::answering(&reply).await;
+            let got = GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/"))).await;
+            assert_eq!(got.unwrap_err(), FetchError::Redirect, "C067 {status} {location}");
+            assert_eq!(server.seen.requests().len(), 1, "C067 {status} {location}");
+        }
+    }
+    assert_eq!(target.seen.connections(), 0, "C067");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_whether_it_says_so_or_not() {
+    let limits = FetchLimits::default().body(10);
+    for (reply, passes) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n0123456789a", false),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\n\r\n0123456789a", false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\n", false),
+    ] {
+        let server = Wire::answering(reply).await;
+        let got = GuardedClient::with_limits(&loopback(), limits).unwrap().fetch(post(&server.url("/"))).await;
+        assert_eq!(got.is_ok(), passes, "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_in_a_timeout_and_half_an_answer_in_a_failure() {
+    let silent = Wire::falling_silent_after("").await;
+    let limits = FetchLimits::default().total(Duration::from_millis(50));
+    let got = GuardedClient::with_limits(&loopback(), limits).unwrap().fetch(post(&silent.url("/"))).await;
+    assert_eq!(got.unwrap_err(), FetchError::Timeout(Sent::Maybe));
+    let half = Wire::answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").await;
+    let client = GuardedClient::new(&loopback()).unwrap();
+    assert_eq!(client.fetch(post(&half.url("/"))).await.unwrap_err(), FetchError::Failed(Sent::Maybe));
+    assert_eq!(half.seen.requests().len(), 1, "there is no second try");
+}
+
+#[tokio::test]
+async fn a_closed_port_means_that_nothing_was_sent() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let got = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await;
+    assert_eq!(got.unwrap_err(), FetchError::Failed(Sent::No));
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
+    let authority = Authority::new();
+    let guard = Guard::new()
+        .allow_loopback("127.0.0.1")
+        .allow_loopback("good.example")
+        .trust_root(authority.root.clone())
+        .with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
+    let client = GuardedClient::new(&guard).unwrap();
+    for (case, tls, passes) in [
+        ("a good one", authority.server("good.example", 2999), true),
+        ("C083 self-signed", wire::self_signed("good.example"), false),
+        ("C083 expired", authority.server("good.example", 2020), false),
+        ("C083 for another name", authority.server("evil.example", 2999), false),
+        ("C083 of another authority", Authority::new().server("good.example", 2999), false),
+    ] {
+        let server = Wire::over_tls(OK, tls).await;
+        let got = client.fetch(post(&format!("https://good.example:{}/", server.address.port()))).await;
+        match passes {
+            true => assert_eq!(got.map(|answer| answer.status()), Ok(StatusCode::OK), "{case}"),
+            false => assert_eq!(got.unwrap_err(), FetchError::Failed(Sent::No), "{case}"),
+        }
+        assert_eq!(server.seen.connections(), 1, "{case}: it was the certificate that was refused");
+        assert_eq!(server.seen.requests().len(), usize::from(passes), "{case}");
+    }
+}
+
+#[test]
+fn a_root_that_is_no_certificate_is_an_error_of_the_operator() {
+    let guard = Guard::new().trust_root(b"-----BEGIN CERTIFICATE-----".to_vec());
+    assert_eq!(GuardedClient::new(&guard).unwrap_err(), OutboundError::RootCertificate);
+}

@@ -1,0 +1,72 @@
+//! A body map for axum's `from_fn` and other middleware that wants `axum::body::Body` inside the stack.
+//!
+//! Services inside the broker get `Request<RequestBody<B>>`. An axum `Router` or handler takes that as it is; middleware that
+//! is written for `axum::body::Body` alone does not, and this layer between them makes one of the other.
+//!
+//! ```
+//! use axum::{Router, middleware::{Next, from_fn}, response::Response, routing::post};
+//! use tower::ServiceBuilder;
+//! use tower_token_broker::axum_body::AxumBodyLayer;
+//!
+//! async fn inside(request: axum::extract::Request, next: Next) -> Response {
+//!     next.run(request).await
+//! }
+//! # fn router<L>(broker: L) -> ServiceBuilder<impl Sized> {
+//! // ServiceBuilder runs top to bottom: the broker first, then the map, then what is written for axum's body.
+//! ServiceBuilder::new().layer(broker).layer(AxumBodyLayer::new()).layer(from_fn(inside))
+//! # }
+//! # let _router: Router = Router::new().route("/", post(|| async {}));
+//! ```
+
+use std::task::{Context, Poll};
+
+use axum_core::{BoxError, body::Body};
+use bytes::Bytes;
+use http::Request;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Makes an `axum::body::Body` of whatever body a request has.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "a layer does nothing until it is put onto a service"]
+pub struct AxumBodyLayer(());
+
+impl AxumBodyLayer {
+    /// Nothing is to be chosen.
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for AxumBodyLayer {
+    type Service = AxumBody<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AxumBody { inner }
+    }
+}
+
+/// The service that [`AxumBodyLayer`] makes.
+#[derive(Clone, Copy, Debug)]
+pub struct AxumBody<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for AxumBody<S>
+where
+    S: Service<Request<Body>>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        self.inner.call(request.map(Body::new))
+    }
+}

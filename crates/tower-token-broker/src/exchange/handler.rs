@@ -1,0 +1,186 @@
+//! For handlers instead of a proxy: the handler sends its own requests, and each is credentialed for its caller.
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    leak_guard::{LeakGuardBody, Watched},
+    service::Asked,
+};
+use crate::{
+    audit::Trail,
+    body::{RequestBody, ResponseBody},
+    dialect::Dialect,
+    principal::Principal,
+    refusal::{Reason, Refusal},
+    revocation::Standing,
+    scope_filter::{Judged, JudgedBody},
+};
+
+/// Who a handler works for. Found in the request's extensions; made by [`CallerLayer`] alone. Cheap to clone.
+///
+/// A handler gives it to each of its own requests ([`Caller::stamp`]) and sends them through a client that is wrapped in
+/// an [`ExchangeLayer`](super::ExchangeLayer): that puts the caller's credential on, with an intent for each use. The
+/// handler never sees the credential.
+#[derive(Clone, Debug)]
+pub struct Caller(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    trail: Trail,
+    principal: Principal,
+    standing: Standing,
+    judged: Judged,
+    watched: Watched,
+}
+
+/// The mark of [`Caller::stamp`] in the extensions of a handler's request.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamped(pub(crate) Caller);
+
+impl Caller {
+    /// Marks one of the handler's own requests as sent for this caller.
+    pub fn stamp<B>(&self, request: &mut Request<B>) {
+        request.extensions_mut().insert(Stamped(self.clone()));
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            trail: self.0.trail.clone(),
+            principal: self.0.principal.clone(),
+            standing: self.0.standing.clone(),
+            judged: self.0.judged.clone(),
+            dialect: self.0.judged.dialect().clone().plain_http(),
+            watched: self.0.watched.clone(),
+            by_handler: true,
+        }
+    }
+}
+
+/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers itself: puts a [`Caller`]
+/// into the extensions, sends the judged bytes on, and guards the answer against an echo of whatever credential was used.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "a layer does nothing until it is put onto a service"]
+pub struct CallerLayer(());
+
+impl CallerLayer {
+    /// Nothing is to be chosen: the provider stands at the handler's client.
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for CallerLayer {
+    type Service = WithCaller<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WithCaller { inner }
+    }
+}
+
+/// The service that [`CallerLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct WithCaller<S> {
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for WithCaller<S>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone,
+    R: Body<Data = Bytes>,
+{
+    type Response = Response<ResponseBody<LeakGuardBody<R>>>;
+    type Error = S::Error;
+    type Future = CallerFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let dialect = Dialect::of(&request);
+        let extensions = request.extensions();
+        let found = (|| {
+            Ok(Parts {
+                trail: extensions.get::<Trail>().ok_or("audit")?.clone(),
+                principal: extensions.get::<Principal>().ok_or("authenticate")?.clone(),
+                standing: extensions.get::<Standing>().ok_or("authenticate")?.clone(),
+                judged: extensions.get::<Judged>().ok_or("scope filter")?.clone(),
+                watched: Watched::default(),
+            })
+        })();
+        let caller = match found {
+            Ok(parts) => Caller(Arc::new(parts)),
+            Err(missing) => {
+                let missing: &str = missing;
+                tracing::error!(missing, "the caller layer found no proof of the {missing} layer outside it");
+                return CallerFuture::Refused { refusal: Some(dialect.say(&Refusal::new(Reason::MissingLayer))) };
+            }
+        };
+        // J207: what was judged is what the handler gets, whatever a layer between made of the body.
+        let judged = caller.0.judged.body().clone();
+        request.extensions_mut().insert(caller.clone());
+        let request = request.map(|stream| match judged {
+            JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes),
+            JudgedBody::Stream => RequestBody::stream(stream),
+        });
+        let unready = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, unready);
+        CallerFuture::Inner { answer: ready.call(request), caller }
+    }
+}
+
+pin_project! {
+    /// The future of [`WithCaller`].
+    #[derive(Debug)]
+    #[project = CallerFutureProjection]
+    #[expect(missing_docs, reason = "the states are private to this crate in all but name")]
+    pub enum CallerFuture<F> {
+        #[doc(hidden)]
+        Refused { refusal: Option<Response<Bytes>> },
+        #[doc(hidden)]
+        Inner { #[pin] answer: F, caller: Caller },
+    }
+}
+
+impl<F, R, E> Future for CallerFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            CallerFutureProjection::Refused { refusal } => {
+                let said = refusal.take().expect("polled after it was ready");
+                Poll::Ready(Ok(said.map(ResponseBody::bytes)))
+            }
+            CallerFutureProjection::Inner { answer, caller } => {
+                let mut answer = ready!(answer.poll(cx))?;
+                let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
+                let masked = watched.mask_fields(answer.headers_mut());
+                if masked > 0 {
+                    trail.echo_masked(masked);
+                }
+                Poll::Ready(Ok(answer.map(|body| ResponseBody::inner(LeakGuardBody::new(body, watched, trail)))))
+            }
+        }
+    }
+}

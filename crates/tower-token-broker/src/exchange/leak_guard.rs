@@ -1,0 +1,448 @@
+//! Masks any echo of a credential in an answer, over the borders of its chunks.
+//!
+//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment), in hexadecimal,
+//! percent-encoded and JSON-escaped (also where just some of its characters are), and overwrites what it finds with
+//! as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that may
+//! begin such a form.
+//!
+//! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or a cipher of its own
+//! hide a token from any guard.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use base64::{Engine as _, engine::general_purpose};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use zeroize::Zeroizing;
+
+use crate::{audit::Trail, body::BodyError, secret::Secret};
+
+/// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens, its tail in none.
+const TAIL: usize = 64;
+/// A shorter secret is looked for too, but in forms that are not shorter than this.
+const SHORTEST_FORM: usize = 8;
+/// What an escape makes of one byte at most: `\u0074`.
+const LONGEST_ESCAPE: usize = 6;
+
+/// The forms in which one secret may come back.
+pub(crate) struct Forms {
+    tail: Zeroizing<Vec<u8>>,
+    literals: Zeroizing<Vec<Vec<u8>>>,
+    search: AhoCorasick,
+}
+
+impl Forms {
+    #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
+    pub(crate) fn of(secret: &Secret) -> Option<Self> {
+        let bytes = secret.expose();
+        let tail = Zeroizing::new(bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes).to_vec());
+        if tail.is_empty() {
+            return None;
+        }
+        let mut literals = vec![tail.to_vec()];
+        for skip in 0..3 {
+            for engine in [&general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE_NO_PAD] {
+                literals.push(base64_core(&tail, skip, engine));
+            }
+        }
+        let hex: String = tail.iter().map(|byte| format!("{byte:02x}")).collect();
+        literals.push(hex.to_ascii_uppercase().into_bytes());
+        literals.push(hex.into_bytes());
+        literals.sort_unstable();
+        literals.dedup();
+        literals.retain(|form| form.len() >= SHORTEST_FORM || *form == *tail);
+        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&literals).ok()?;
+        Some(Self { tail, literals: Zeroizing::new(literals), search })
+    }
+
+    /// The first form at or after `from`: where it begins and ends.
+    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        let rest = text.get(from..)?;
+        let literal = self.search.find(rest).map(|found| (from + found.start(), from + found.end()));
+        let escaped = memchr::memchr2(b'%', b'\\', rest).and_then(|_| {
+            (from..text.len()).find_map(|at| match self.escaped_at(text, at) {
+                Escaped::Whole(end) => Some((at, end)),
+                Escaped::Part | Escaped::No => None,
+            })
+        });
+        match (literal, escaped) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// How many bytes at the end of `text` may be the beginning of a form.
+    fn unfinished(&self, text: &[u8]) -> usize {
+        let literal = self
+            .literals
+            .iter()
+            .filter_map(|form| {
+                let longest = form.len().saturating_sub(1).min(text.len());
+                (1..=longest).rev().find(|length| text.ends_with(form.get(..*length).unwrap_or(form)))
+            })
+            .max()
+            .unwrap_or(0);
+        let window = text.len().saturating_sub(self.tail.len() * LONGEST_ESCAPE);
+        let escaped = (window..text.len())
+            .find(|at| matches!(self.escaped_at(text, *at), Escaped::Part))
+            .map_or(0, |at| text.len() - at);
+        literal.max(escaped)
+    }
+
+    /// Whether the tail begins at `at`, each of its bytes as it is or escaped.
+    fn escaped_at(&self, text: &[u8], mut at: usize) -> Escaped {
+        for wanted in self.tail.iter() {
+            match unescape(text.get(at..).unwrap_or_default()) {
+                Unescaped::Byte(byte, length) if byte == *wanted => at += length,
+                Unescaped::Byte(..) => return Escaped::No,
+                Unescaped::Part => return Escaped::Part,
+            }
+        }
+        Escaped::Whole(at)
+    }
+}
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Forms")
+    }
+}
+
+enum Escaped {
+    Whole(usize),
+    Part,
+    No,
+}
+
+enum Unescaped {
+    Byte(u8, usize),
+    Part,
+}
+
+/// The byte that begins here, as it is, as `%74`, as `\u0074` or as `\/`; or the beginning of such an escape.
+fn unescape(text: &[u8]) -> Unescaped {
+    let hex = |digits: &[u8]| {
+        digits.iter().try_fold(0_u32, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+    };
+    match text {
+        [] => Unescaped::Part,
+        [b'%', high, low, ..] => match hex(&[*high, *low]).and_then(|value| u8::try_from(value).ok()) {
+            Some(byte) => Unescaped::Byte(byte, 3),
+            None => Unescaped::Byte(b'%', 1),
+        },
+        [b'%'] | [b'%', _] => Unescaped::Part,
+        [b'\\', b'u', digits @ ..] => match digits.get(..4) {
+            Some(digits) => match hex(digits).and_then(|value| u8::try_from(value).ok()) {
+                Some(byte) => Unescaped::Byte(byte, LONGEST_ESCAPE),
+                None => Unescaped::Byte(b'\\', 1),
+            },
+            None => Unescaped::Part,
+        },
+        [b'\\', escaped @ (b'/' | b'\\' | b'"'), ..] => Unescaped::Byte(*escaped, 2),
+        [b'\\'] => Unescaped::Part,
+        [byte, ..] => Unescaped::Byte(*byte, 1),
+    }
+}
+
+/// The characters that `tail` gives in base64 wherever it stands in what is encoded, if `skip` bytes stand before it in
+/// its group of three: those that depend on its neighbours are left out.
+fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> Vec<u8> {
+    let mut padded = Zeroizing::new(vec![0; skip]);
+    padded.extend_from_slice(tail);
+    let encoded = Zeroizing::new(engine.encode(&*padded).into_bytes());
+    let first = (skip * 8).div_ceil(6);
+    let whole = padded.len() * 8 / 6;
+    encoded.get(first..whole).unwrap_or_default().to_vec()
+}
+
+/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones watch together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<Mutex<Vec<Arc<Forms>>>>);
+
+impl Watched {
+    pub(crate) fn add(&self, forms: Arc<Forms>) {
+        let mut all = self.0.lock();
+        if !all.iter().any(|known| Arc::ptr_eq(known, &forms)) {
+            all.push(forms);
+        }
+    }
+
+    fn now(&self) -> Vec<Arc<Forms>> {
+        self.0.lock().clone()
+    }
+
+    /// Masks what stands in header fields or trailers; says how often.
+    pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
+        let forms = self.now();
+        let mut masked = 0;
+        for value in fields.values_mut() {
+            let mut bytes = BytesMut::from(value.as_bytes());
+            let found = mask(&forms, &mut bytes);
+            if found > 0 {
+                masked += found;
+                // Each masked byte is `*`, so the value is as valid as it was.
+                *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
+            }
+        }
+        masked
+    }
+}
+
+/// Overwrites every form in `text`; says how many there were.
+fn mask(forms: &[Arc<Forms>], text: &mut [u8]) -> u64 {
+    let mut masked = 0;
+    for forms in forms {
+        let mut from = 0;
+        while let Some((start, end)) = forms.find(text, from) {
+            if let Some(found) = text.get_mut(start..end) {
+                found.fill(b'*');
+            }
+            masked += 1;
+            from = end;
+        }
+    }
+    masked
+}
+
+pin_project! {
+    /// The answer's body without any echo of the credentials that were used for it.
+    #[derive(Debug)]
+    pub struct LeakGuardBody<R> {
+        #[pin]
+        inner: R,
+        guard: Option<Guard>,
+    }
+}
+
+#[derive(Debug)]
+struct Guard {
+    watched: Watched,
+    trail: Trail,
+    held: BytesMut,
+    after_held: Option<Frame<Bytes>>,
+    ended: bool,
+}
+
+impl<R> LeakGuardBody<R> {
+    pub(crate) fn new(inner: R, watched: Watched, trail: Trail) -> Self {
+        let guard = Guard { watched, trail, held: BytesMut::new(), after_held: None, ended: false };
+        Self { inner, guard: Some(guard) }
+    }
+}
+
+// Without a credential there is nothing to guard: what tower-http's timeout makes of `Default`.
+impl<R: Default> Default for LeakGuardBody<R> {
+    fn default() -> Self {
+        Self { inner: R::default(), guard: None }
+    }
+}
+
+impl Guard {
+    /// What of `data`, and of what was held before it, may go on now.
+    fn pass(&mut self, data: Bytes) -> Bytes {
+        let forms = self.watched.now();
+        let is_clean =
+            |text: &[u8]| forms.iter().all(|forms| forms.find(text, 0).is_none() && forms.unfinished(text) == 0);
+        if self.held.is_empty() && is_clean(&data) {
+            return data;
+        }
+        self.held.extend_from_slice(&data);
+        let masked = mask(&forms, &mut self.held);
+        self.report(masked);
+        let unfinished = forms.iter().map(|forms| forms.unfinished(&self.held)).max().unwrap_or(0);
+        let whole = self.held.len() - unfinished;
+        self.held.split_to(whole).freeze()
+    }
+
+    fn report(&self, masked: u64) {
+        if masked > 0 {
+            tracing::error!(
+                request.id = %self.trail.request_id(),
+                times = masked,
+                "the upstream echoed a credential; it was masked"
+            );
+            self.trail.echo_masked(masked);
+        }
+    }
+}
+
+impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
+    type Data = Bytes;
+    type Error = BodyError<R::Error>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let mut this = self.project();
+        let Some(guard) = this.guard else {
+            return this.inner.poll_frame(cx).map_err(BodyError::Inner);
+        };
+        loop {
+            if let Some(frame) = guard.after_held.take() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if guard.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(this.inner.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let passed = guard.pass(data);
+                        if !passed.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(passed))));
+                        }
+                    }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().map(|mut fields| {
+                            super::headers::remove_from_answer(&mut fields);
+                            guard.report(guard.watched.mask_fields(&mut fields));
+                            Frame::trailers(fields)
+                        });
+                        let trailers = trailers.unwrap_or_else(|other| other);
+                        if guard.held.is_empty() {
+                            return Poll::Ready(Some(Ok(trailers)));
+                        }
+                        guard.after_held = Some(trailers);
+                        return Poll::Ready(Some(Ok(Frame::data(guard.held.split().freeze()))));
+                    }
+                },
+                Some(Err(error)) => {
+                    guard.ended = true;
+                    return Poll::Ready(Some(Err(BodyError::Inner(error))));
+                }
+                None => {
+                    guard.ended = true;
+                    // What was held began like a secret and was none.
+                    let rest = guard.held.split().freeze();
+                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.guard {
+            Some(guard) => {
+                guard.held.is_empty() && guard.after_held.is_none() && (guard.ended || self.inner.is_end_stream())
+            }
+            None => self.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.inner.size_hint();
+        if let Some(guard) = &self.guard {
+            let held = guard.held.len() as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(held));
+            }
+            hint.set_lower(hint.lower().saturating_add(held));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
+
+    fn forms(secret: &str) -> Vec<Arc<Forms>> {
+        vec![Arc::new(Forms::of(&Secret::from_text(secret.to_owned())).unwrap())]
+    }
+
+    fn percent(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    fn json(text: &str) -> String {
+        text.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect()
+    }
+
+    fn echoes() -> Vec<String> {
+        let mut all = vec![
+            TOKEN.to_owned(),
+            percent(TOKEN),
+            percent(TOKEN).to_lowercase(),
+            json(TOKEN),
+            TOKEN.replace('/', "\\/"),
+            TOKEN.replace('+', "%2B").replace('/', "%2F"),
+            TOKEN.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        ];
+        for before in ["", "a", "ab", "Bearer "] {
+            for engine in [&general_purpose::STANDARD, &general_purpose::URL_SAFE_NO_PAD] {
+                all.push(engine.encode(format!("{before}{TOKEN}!")));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn each_form_is_masked_at_equal_length() {
+        let forms = forms(TOKEN);
+        for echo in echoes() {
+            let mut text = format!("{{\"echo\":\"{echo}\"}}").into_bytes();
+            let length = text.len();
+            assert_eq!(mask(&forms, &mut text), 1, "{echo}");
+            assert_eq!(text.len(), length);
+            assert!(text.starts_with(b"{\"echo\":\"") && text.ends_with(b"\"}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_passes_untouched() {
+        let forms = forms(TOKEN);
+        for innocent in ["", "tbm-", "tbm-9fK2+xQ", "100 % of \\ all", "eyJhbGciOiJFUzI1NiJ9"] {
+            let mut text = innocent.as_bytes().to_vec();
+            assert_eq!(mask(&forms, &mut text), 0);
+            assert_eq!(text, innocent.as_bytes());
+        }
+    }
+
+    #[test]
+    fn of_a_long_secret_the_tail_is_looked_for() {
+        let head = "eyJhbGciOiJFUzI1NiJ9.".repeat(20);
+        let forms = forms(&format!("{head}{TOKEN}{TOKEN}"));
+        let mut other = format!("{head}another tail").into_bytes();
+        assert_eq!(mask(&forms, &mut other), 0);
+        let mut echo = format!("{head}{TOKEN}{TOKEN}").into_bytes();
+        assert_eq!(mask(&forms, &mut echo), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_form_passes_whatever_the_chunks(which in 0..15_usize, cuts in prop::collection::vec(1..40_usize, 0..40)) {
+            let echo = echoes()[which].clone();
+            let text = format!("before {echo} after").into_bytes();
+            let watched = Watched::default();
+            watched.add(Arc::clone(&forms(TOKEN)[0]));
+            let forms = watched.now();
+            // The guard's own steps, without a body around them.
+            let (mut held, mut out, mut rest) = (Vec::new(), Vec::new(), text.as_slice());
+            let mut cuts = cuts.into_iter();
+            while !rest.is_empty() {
+                let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+                rest = later;
+                held.extend_from_slice(chunk);
+                mask(&forms, &mut held);
+                let unfinished = forms.iter().map(|forms| forms.unfinished(&held)).max().unwrap();
+                out.extend(held.drain(..held.len() - unfinished));
+            }
+            out.extend(held);
+            prop_assert_eq!(out.len(), text.len());
+            prop_assert!(out.starts_with(b"before ") && out.ends_with(b" after"));
+            prop_assert!(forms[0].find(&out, 0).is_none());
+            prop_assert!(out.iter().filter(|byte| **byte == b'*').count() >= TOKEN.len(), "{}", String::from_utf8(out).unwrap());
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One request on its way to the upstream, and its answer on the way back.
+
+use std::{
+    future::poll_fn,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    credential::{Credential, Upstream},
+    handler::Stamped,
+    headers,
+    layer::Recipe,
+    leak_guard::{LeakGuardBody, Watched},
+    provide::ProvideCredential,
+};
+use crate::{
+    audit::{Intent, Trail},
+    body::{RequestBody, ResponseBody},
+    dialect::Dialect,
+    principal::Principal,
+    refusal::{Reason, Refusal},
+    revocation::Standing,
+    scope_filter::{Judged, JudgedBody},
+};
+
+/// The service that [`super::ExchangeLayer`] makes.
+#[derive(Debug)]
+pub struct Exchange<S, P> {
+    inner: S,
+    recipe: Arc<Recipe<P>>,
+}
+
+impl<S, P> Exchange<S, P> {
+    pub(crate) const fn new(inner: S, recipe: Arc<Recipe<P>>) -> Self {
+        Self { inner, recipe }
+    }
+}
+
+impl<S: Clone, P> Clone for Exchange<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), recipe: Arc::clone(&self.recipe) }
+    }
+}
+
+/// The future of [`Exchange`]: one box, where the request waits for the audit's disk anyway.
+pub type ResponseFuture<R, E> =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>> + Send>>;
+
+impl<S, P, B, R> Service<Request<B>> for Exchange<S, P>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    P: ProvideCredential,
+    B: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<ResponseBody<LeakGuardBody<R>>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<R, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The service that was polled ready goes along, its clone stays.
+        let unready = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, unready);
+        let recipe = Arc::clone(&self.recipe);
+        let dialect = Dialect::of(&request);
+        let (parts, body) = request.into_parts();
+        Box::pin(async move {
+            // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
+            let asked = match Asked::find(&parts) {
+                Ok(asked) => asked,
+                Err(missing) => {
+                    tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
+                    return Ok(refuse(&dialect, &Refusal::new(Reason::MissingLayer)));
+                }
+            };
+            match send(ready, &recipe, &asked, parts, body).await {
+                Ok(answer) => answer,
+                Err(refusal) => {
+                    asked.trail.refused(refusal.reason());
+                    Ok(refuse(&asked.dialect, &refusal))
+                }
+            }
+        })
+    }
+}
+
+/// What the layers outside have found out about the request.
+pub(crate) struct Asked {
+    pub(crate) trail: Trail,
+    pub(crate) principal: Principal,
+    pub(crate) standing: Standing,
+    pub(crate) judged: Judged,
+    pub(crate) dialect: Dialect,
+    /// The credentials that the answer must not echo; shared with the handler's own answer where a handler sends.
+    pub(crate) watched: Watched,
+    /// A handler's own request: its fields and its path are the handler's, not a client's.
+    pub(crate) by_handler: bool,
+}
+
+impl Asked {
+    fn find(parts: &request::Parts) -> Result<Self, &'static str> {
+        if let Some(Stamped(caller)) = parts.extensions.get::<Stamped>() {
+            return Ok(caller.asked());
+        }
+        Ok(Self {
+            trail: parts.extensions.get::<Trail>().ok_or("audit")?.clone(),
+            principal: parts.extensions.get::<Principal>().ok_or("authenticate")?.clone(),
+            standing: parts.extensions.get::<Standing>().ok_or("authenticate")?.clone(),
+            judged: parts.extensions.get::<Judged>().ok_or("scope filter")?.clone(),
+            dialect: parts.extensions.get::<Judged>().ok_or("scope filter")?.dialect().clone(),
+            watched: Watched::default(),
+            by_handler: false,
+        })
+    }
+
+    /// What is sent, as often as it must be: the judged bytes, nothing, or (once) the stream.
+    fn body<B: Body<Data = Bytes>>(&self, stream: B) -> (RequestBody<B>, Option<Bytes>) {
+        match self.judged.body() {
+            _ if self.by_handler => {
+                let replay = stream.is_end_stream().then(Bytes::new);
+                (RequestBody::stream(stream), replay)
+            }
+            JudgedBody::Bytes(bytes) => (RequestBody::bytes(bytes.clone()), Some(bytes.clone())),
+            JudgedBody::Stream if self.dialect.is_mcp() => (RequestBody::bytes(Bytes::new()), Some(Bytes::new())),
+            JudgedBody::Stream => {
+                let replay = stream.is_end_stream().then(Bytes::new);
+                (RequestBody::stream(stream), replay)
+            }
+        }
+    }
+}
+
+type Answered<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
+
+async fn send<S, P, B, R>(
+    mut ready: S,
+    recipe: &Recipe<P>,
+    asked: &Asked,
+    parts: request::Parts,
+    body: B,
+) -> Result<Answered<R, S::Error>, Refusal>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send,
+    S::Future: Send,
+    P: ProvideCredential,
+    B: Body<Data = Bytes> + Send,
+    R: Body<Data = Bytes>,
+{
+    let upstream = recipe.provider.upstream();
+    let mut again = ready.clone();
+    let (body, replay) = asked.body(body);
+    let outgoing = Outgoing::build(recipe, asked, &parts)?;
+
+    let credential = credential(recipe, asked).await?;
+    let request = outgoing.request(body);
+    let answer = match try_once(&mut ready, upstream, asked, &credential, request).await? {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Err(error)),
+    };
+    if answer.status() != StatusCode::UNAUTHORIZED {
+        return Ok(Ok(guard(asked, answer)?));
+    }
+
+    // I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were
+    // judged; what can't be sent again is refused, and never said to be the broker token's fault.
+    drop(answer);
+    recipe.provider.refused(&credential).await;
+    let Some(replay) = replay.filter(|_| may_be_replayed(asked, &parts.method)) else {
+        return Err(Refusal::new(Reason::CredentialRefused));
+    };
+    let fresh = self::credential(recipe, asked).await?;
+    if fresh.is_same_secret(&credential) {
+        return Err(Refusal::new(Reason::CredentialRefused));
+    }
+    if let Err(error) = poll_fn(|cx| again.poll_ready(cx)).await {
+        return Ok(Err(error));
+    }
+    let request = outgoing.request(RequestBody::bytes(replay));
+    let answer = match try_once(&mut again, upstream, asked, &fresh, request).await? {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Err(error)),
+    };
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        recipe.provider.refused(&fresh).await;
+        return Err(Refusal::new(Reason::CredentialRefused));
+    }
+    Ok(Ok(guard(asked, answer)?))
+}
+
+/// A message was refused as a whole; a plain HTTP request may be sent again only if it changes nothing.
+fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
+    (asked.dialect.is_mcp() && !asked.by_handler) || method.is_safe()
+}
+
+async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> Result<Credential, Refusal> {
+    let need = asked.judged.upstream_scopes();
+    if let Some(known) = recipe.provider.recall(&asked.principal, need) {
+        return Ok(known);
+    }
+    let got = recipe.provider.credential(&asked.principal, need, &asked.trail);
+    match tokio::time::timeout(recipe.credential_deadline, got).await {
+        Ok(Ok(credential)) => Ok(credential),
+        Ok(Err(none)) => Err(none.to_refusal().at(asked.principal.resource())),
+        Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
+    }
+}
+
+/// Intent, epoch, credential, send; from the epoch on without an await (design, section 14).
+async fn try_once<S, B, R>(
+    ready: &mut S,
+    upstream: &Upstream,
+    asked: &Asked,
+    credential: &Credential,
+    mut request: Request<RequestBody<B>>,
+) -> Result<Result<Response<R>, S::Error>, Refusal>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+{
+    let grant = credential.grant();
+    let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
+    let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
+    asked.standing.ask_again(grant.map(|(id, _)| id)).map_err(|reason| {
+        let refusal = Refusal::new(reason);
+        refusal.at(asked.principal.resource())
+    })?;
+    if let Some(forms) = credential.forms() {
+        asked.watched.add(forms);
+    }
+    credential.put_on(receipt, &mut request).map_err(|reason| {
+        tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
+        Refusal::new(reason)
+    })?;
+    Ok(ready.call(request).await)
+}
+
+/// The request towards the upstream, as often as it is sent.
+struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    extensions: http::Extensions,
+}
+
+impl Outgoing {
+    fn build<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked, parts: &request::Parts) -> Result<Self, Refusal> {
+        let upstream = recipe.provider.upstream();
+        let uri = if asked.by_handler {
+            // The handler chose the path; the origin is compared when the credential is put on.
+            Some(parts.uri.clone())
+        } else if asked.dialect.is_mcp() {
+            upstream.path().parse().ok().and_then(|path| upstream.uri_with(path))
+        } else {
+            plain_path(upstream, &recipe.strip_prefix, &parts.uri).and_then(|path| upstream.uri_with(path))
+        };
+        let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
+        let mut headers =
+            if asked.by_handler { parts.headers.clone() } else { recipe.forwarded.of_request(&parts.headers) };
+        if let Some(host) = upstream.host() {
+            headers.insert(header::HOST, host);
+        }
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
+        let mut extensions = parts.extensions.clone();
+        extensions.remove::<Stamped>();
+        Ok(Self { method: parts.method.clone(), uri, headers, extensions })
+    }
+
+    fn request<B: Body<Data = Bytes>>(&self, body: RequestBody<B>) -> Request<RequestBody<B>> {
+        let length = body.size_hint().exact();
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        *request.extensions_mut() = self.extensions.clone();
+        // J213: framing is written anew from the body that is sent, never copied from what a client claimed.
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+        if let Some(length) = length.filter(|length| *length > 0 || self.method == Method::POST) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        request
+    }
+}
+
+/// The upstream's own path, and behind it what was judged.
+fn plain_path(upstream: &Upstream, strip: &str, uri: &Uri) -> Option<uri::PathAndQuery> {
+    let rest = match uri.path().strip_prefix(strip) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => return None,
+    };
+    let base = upstream.path().trim_end_matches('/');
+    let mut path = format!("{base}{rest}");
+    if path.is_empty() {
+        path.push('/');
+    }
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    path.parse().ok()
+}
+
+/// What of the upstream's answer may go back.
+fn guard<R: Body<Data = Bytes>>(
+    asked: &Asked,
+    answer: Response<R>,
+) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
+    let status = answer.status();
+    let is_mcp = asked.dialect.is_mcp() && !asked.by_handler;
+    // I186: a failing upstream says nothing of its inside. H172: a redirect is not followed, and MCP has none.
+    if status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED || status.is_informational() {
+        return Err(Refusal::new(Reason::UpstreamFailed));
+    }
+    if status.is_redirection() && is_mcp {
+        return Err(Refusal::new(Reason::UpstreamFailed));
+    }
+    // An upstream that wants more scope says so to us: its challenge is not the client's.
+    if status == StatusCode::FORBIDDEN && is_insufficient_scope(answer.headers()) {
+        return Err(Refusal::new(Reason::UpstreamScopeRequired));
+    }
+    // I191: what is coded can be neither guarded nor filtered.
+    if answer.headers().get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+        return Err(Refusal::new(Reason::AnswerUnreadable));
+    }
+    let (mut parts, body) = answer.into_parts();
+    headers::remove_from_answer(&mut parts.headers);
+    if !asked.by_handler {
+        // I187: where the upstream would send a client is its own business, and may carry a token.
+        for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
+            parts.headers.remove(name);
+        }
+        // I188: one person's answer is no other's.
+        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
+    let masked = asked.watched.mask_fields(&mut parts.headers);
+    if masked > 0 {
+        tracing::error!(request.id = %asked.trail.request_id(), "the upstream echoed a credential in a header field");
+        asked.trail.echo_masked(masked);
+    }
+    let body = LeakGuardBody::new(body, asked.watched.clone(), asked.trail.clone());
+    Ok(Response::from_parts(parts, ResponseBody::inner(body)))
+}
+
+fn is_insufficient_scope(headers: &HeaderMap) -> bool {
+    let needle = b"insufficient_scope";
+    headers
+        .get_all(header::WWW_AUTHENTICATE)
+        .iter()
+        .any(|challenge| challenge.as_bytes().windows(needle.len()).any(|window| window == needle))
+}
+
+fn refuse<R>(dialect: &Dialect, refusal: &Refusal) -> Response<ResponseBody<LeakGuardBody<R>>> {
+    dialect.say(refusal).map(ResponseBody::bytes)
+}

@@ -1,0 +1,347 @@
+//! The four layers in their only right order, checked by the compiler.
+
+use std::task::{Context, Poll};
+
+use http::{HeaderName, Request};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    audit::{Audit, AuditLayer, AuditLog},
+    authenticate::{Authenticate, AuthenticateLayer, VerifyToken},
+    body::RequestBody,
+    clock::Clock,
+    exchange::{CallerLayer, ExchangeLayer, NeverForwarded, ProvideCredential},
+    principal::{InvalidResource, Resource},
+    revocation::Revocations,
+    scope_filter::{Policy, ScopeFilter, ScopeFilterLayer},
+};
+
+/// Builds a broker: each state has only the methods that may come next.
+///
+/// ```compile_fail,E0599
+/// # // exchange before authenticate
+/// # use tower_token_broker::{BrokerStack, exchange::ProvideCredential};
+/// # fn wrong_order(provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp").exchange(provider);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // authenticate before audit
+/// # use tower_token_broker::{BrokerStack, authenticate::VerifyToken};
+/// # fn wrong_order(verifier: impl VerifyToken) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp").authenticate(verifier);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // audit inside of authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken};
+/// # fn wrong_order(log: AuditLog, verifier: impl VerifyToken) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log.clone())
+///     .authenticate(verifier)
+///     .audit(log);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // no policy
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential};
+/// # fn no_policy(log: AuditLog, verifier: impl VerifyToken, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .exchange(provider);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // built without a credential
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, scope_filter::Policy};
+/// # fn no_exchange(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .build();
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a stack does nothing until it is built and put onto a service"]
+pub struct BrokerStack<State> {
+    common: Common,
+    state: State,
+}
+
+#[derive(Debug)]
+struct Common {
+    resource: Result<Resource, InvalidResource>,
+    settings: Settings,
+}
+
+/// What has a default: applied when the stack is built.
+#[derive(Debug, Default)]
+struct Settings {
+    revocations: Option<Revocations>,
+    clock: Clock,
+    plain_http: bool,
+    allowed_hosts: Vec<Box<str>>,
+    allowed_origins: Vec<Box<str>>,
+    forwarded_headers: Vec<HeaderName>,
+    strip_prefix: Box<str>,
+}
+
+/// Next comes [`BrokerStack::audit`].
+#[derive(Debug)]
+pub struct NeedsAudit(());
+
+/// Next comes [`BrokerStack::authenticate`].
+#[derive(Debug)]
+pub struct NeedsVerifier {
+    audit: AuditLog,
+}
+
+/// Next comes [`BrokerStack::scope_filter`].
+#[derive(Debug)]
+pub struct NeedsPolicy<V> {
+    audit: AuditLog,
+    verifier: V,
+}
+
+/// Next comes [`BrokerStack::exchange`] or [`BrokerStack::credential_for_handler`].
+#[derive(Debug)]
+pub struct NeedsCredential<V, P> {
+    audit: AuditLog,
+    verifier: V,
+    policy: P,
+}
+
+/// Nothing is missing: [`BrokerStack::build`].
+#[derive(Debug)]
+pub struct Complete<V, P, C> {
+    audit: AuditLog,
+    verifier: V,
+    policy: P,
+    credential: C,
+}
+
+/// The credential is put on by the stack.
+#[derive(Debug)]
+pub struct ByProxy<C>(C);
+
+/// The credential is put on by the handler's own client.
+#[derive(Debug)]
+pub struct ByHandler(());
+
+impl BrokerStack<NeedsAudit> {
+    /// For one protected resource, by its URI (RFC 8707 §2): exactly what broker tokens name as their audience. What is
+    /// wrong with it, [`BrokerStack::build`] says.
+    pub fn for_resource(uri: &str) -> Self {
+        Self { common: Common { resource: Resource::parse(uri), settings: Settings::default() }, state: NeedsAudit(()) }
+    }
+
+    /// First, and outermost, so that refusals are seen too: where it is recorded. Share one [`AuditLog`] between all stacks
+    /// of a process.
+    pub fn audit(self, log: impl Into<AuditLog>) -> BrokerStack<NeedsVerifier> {
+        BrokerStack { common: self.common, state: NeedsVerifier { audit: log.into() } }
+    }
+}
+
+impl BrokerStack<NeedsVerifier> {
+    /// Who is calling.
+    pub fn authenticate<V: VerifyToken>(self, verifier: V) -> BrokerStack<NeedsPolicy<V>> {
+        BrokerStack { common: self.common, state: NeedsPolicy { audit: self.state.audit, verifier } }
+    }
+}
+
+impl<V> BrokerStack<NeedsPolicy<V>> {
+    /// May they call this.
+    pub fn scope_filter<P: Policy>(self, policy: P) -> BrokerStack<NeedsCredential<V, P>> {
+        let NeedsPolicy { audit, verifier } = self.state;
+        BrokerStack { common: self.common, state: NeedsCredential { audit, verifier, policy } }
+    }
+}
+
+impl<V, P> BrokerStack<NeedsCredential<V, P>> {
+    /// With whose credential, towards which upstream.
+    pub fn exchange<C: ProvideCredential>(self, provider: C) -> BrokerStack<Complete<V, P, ByProxy<C>>> {
+        let NeedsCredential { audit, verifier, policy } = self.state;
+        BrokerStack { common: self.common, state: Complete { audit, verifier, policy, credential: ByProxy(provider) } }
+    }
+
+    /// The service inside answers itself and sends requests of its own: it finds a [`crate::exchange::Caller`] in the
+    /// extensions, stamps them, and sends them through a client that is wrapped in an [`ExchangeLayer`].
+    pub fn credential_for_handler(self) -> BrokerStack<Complete<V, P, ByHandler>> {
+        let NeedsCredential { audit, verifier, policy } = self.state;
+        BrokerStack { common: self.common, state: Complete { audit, verifier, policy, credential: ByHandler(()) } }
+    }
+}
+
+/// Settings with a default; at any point before [`BrokerStack::build`].
+impl<State> BrokerStack<State> {
+    /// What is revoked; share one between all stacks of a process. By default nothing ever is.
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.common.settings.revocations = Some(revocations);
+        self
+    }
+
+    /// Another clock than the system's.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.common.settings.clock = clock;
+        self
+    }
+
+    /// The route is not MCP: it is judged by method and path, and bodies are streamed.
+    pub fn plain_http(mut self) -> Self {
+        self.common.settings.plain_http = true;
+        self
+    }
+
+    /// For plain HTTP: takes this prefix off the path before the upstream's own path is put before it.
+    pub fn strip_prefix(mut self, prefix: &str) -> Self {
+        self.common.settings.strip_prefix = prefix.into();
+        self
+    }
+
+    /// Another `Host` under which this resource is reached, beside its own (A021).
+    pub fn allowed_host(mut self, authority: &str) -> Self {
+        self.common.settings.allowed_hosts.push(authority.into());
+        self
+    }
+
+    /// Another `Origin` whose pages may call this resource, beside its own (A022).
+    pub fn allowed_origin(mut self, origin: &str) -> Self {
+        self.common.settings.allowed_origins.push(origin.into());
+        self
+    }
+
+    /// Forwards this request header field to the upstream, beside those that always are.
+    pub fn forward_header(mut self, name: HeaderName) -> Self {
+        self.common.settings.forwarded_headers.push(name);
+        self
+    }
+}
+
+/// Why a stack can't be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The resource's URI.
+    #[error(transparent)]
+    Resource(#[from] InvalidResource),
+    /// A header field that must never go to an upstream.
+    #[error(transparent)]
+    Header(#[from] NeverForwarded),
+}
+
+impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P, ByProxy<C>>> {
+    /// Makes the layer, and all state behind it, once.
+    ///
+    /// # Errors
+    /// What is wrong with the resource or the settings.
+    pub fn build(self) -> Result<Broker<V, P, ExchangeLayer<C>>, BuildError> {
+        let Complete { audit, verifier, policy, credential: ByProxy(provider) } = self.state;
+        let mut exchange = ExchangeLayer::new(provider).strip_prefix(&self.common.settings.strip_prefix);
+        for name in &self.common.settings.forwarded_headers {
+            exchange = exchange.forward_header(name.clone())?;
+        }
+        self.common.build(audit, verifier, policy, exchange)
+    }
+}
+
+impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
+    /// Makes the layer, and all state behind it, once.
+    ///
+    /// # Errors
+    /// What is wrong with the resource or the settings.
+    pub fn build(self) -> Result<Broker<V, P, CallerLayer>, BuildError> {
+        let Complete { audit, verifier, policy, .. } = self.state;
+        self.common.build(audit, verifier, policy, CallerLayer::new())
+    }
+}
+
+impl Common {
+    fn build<V: VerifyToken, P: Policy, C>(
+        self,
+        audit: AuditLog,
+        verifier: V,
+        policy: P,
+        credential: C,
+    ) -> Result<Broker<V, P, C>, BuildError> {
+        let (resource, settings) = (self.resource?, self.settings);
+        let mut authenticate = AuthenticateLayer::new(verifier, resource.clone()).with_clock(settings.clock.clone());
+        if let Some(revocations) = settings.revocations {
+            authenticate = authenticate.revocations(revocations);
+        }
+        for host in &settings.allowed_hosts {
+            authenticate = authenticate.allowed_host(host);
+        }
+        for origin in &settings.allowed_origins {
+            authenticate = authenticate.allowed_origin(origin);
+        }
+        let mut scope_filter = ScopeFilterLayer::new(policy);
+        if settings.plain_http {
+            scope_filter = scope_filter.plain_http();
+        }
+        let audit = AuditLayer::new(audit).for_resource(&resource);
+        Ok(Broker { audit, authenticate, scope_filter, credential })
+    }
+}
+
+/// The four layers, built and stacked: itself one [`Layer`], cheap to clone.
+#[derive(Debug)]
+#[must_use = "a layer does nothing until it is put onto a service"]
+pub struct Broker<V, P, C> {
+    audit: AuditLayer,
+    authenticate: AuthenticateLayer<V>,
+    scope_filter: ScopeFilterLayer<P>,
+    credential: C,
+}
+
+impl<V, P, C: Clone> Clone for Broker<V, P, C> {
+    fn clone(&self) -> Self {
+        Self {
+            audit: self.audit.clone(),
+            authenticate: self.authenticate.clone(),
+            scope_filter: self.scope_filter.clone(),
+            credential: self.credential.clone(),
+        }
+    }
+}
+
+impl<V, P, C, S> Layer<S> for Broker<V, P, C>
+where
+    C: Layer<Flatten<S>>,
+{
+    type Service = Audit<Authenticate<ScopeFilter<C::Service, P>, V>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let credentialed = self.credential.layer(Flatten { inner });
+        self.audit.layer(self.authenticate.layer(self.scope_filter.layer(credentialed)))
+    }
+}
+
+/// What stands between the stack and your service: two layers wrap the request's body, your service sees one wrapper.
+#[derive(Clone, Debug)]
+pub struct Flatten<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<RequestBody<RequestBody<B>>>> for Flatten<S>
+where
+    S: Service<Request<RequestBody<B>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody<RequestBody<B>>>) -> S::Future {
+        self.inner.call(request.map(RequestBody::flatten))
+    }
+}

@@ -1,0 +1,245 @@
+//! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a real socket.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use http::HeaderName;
+use serde_json::Value;
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_outbound::{AddressRules, Proxy};
+use token_broker_upstream::StaticSecret;
+use tokio::net::TcpListener;
+use tower_token_broker::{
+    BrokerStack, Secret,
+    audit::{AuditLog, InMemory},
+    authenticate::JwtVerifier,
+    clock::Clock,
+    exchange::{ExchangeLayer, Upstream},
+    principal::{Resource, Scopes},
+    revocation::Revocations,
+    scope_filter::{Call, Decision, Policy},
+};
+
+use crate::{
+    upstream::Scripted,
+    wire::{self, Answer},
+};
+
+/// The upstream's secret in every test: no client may ever see it.
+pub const SECRET: &str = "tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3";
+
+/// A call that the default policy allows.
+pub const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7}}}"#;
+
+/// Who issues the broker tokens of the tests.
+pub const ISSUER: &str = "https://broker.example.com";
+
+/// A running broker. It ends with the test's runtime.
+#[derive(Debug)]
+pub struct Broker {
+    address: SocketAddr,
+    resource: Resource,
+    issuer: Issuer,
+    log: AuditLog,
+    records: InMemory,
+    revocations: Revocations,
+    clock: Clock,
+}
+
+/// A broker that is being described.
+#[derive(Debug)]
+#[must_use = "a broker does nothing until it is started"]
+pub struct BrokerBuilder<P> {
+    upstream: String,
+    credential_in: Option<&'static str>,
+    plain_http: bool,
+    path: &'static str,
+    policy: P,
+    clock: Clock,
+}
+
+impl Broker {
+    /// In front of this upstream's `/mcp`, with a policy that allows everything.
+    pub fn before(upstream: &Scripted) -> BrokerBuilder<impl Policy> {
+        BrokerBuilder {
+            upstream: upstream.url("/mcp"),
+            credential_in: None,
+            plain_http: false,
+            path: "/mcp",
+            policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The value of `Host` for it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.resource.authority()
+    }
+
+    /// Its protected resource.
+    #[must_use]
+    pub const fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// Who issues its tokens.
+    #[must_use]
+    pub const fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// What is revoked.
+    #[must_use]
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A broker token of alice, with these scopes.
+    ///
+    /// # Panics
+    /// If it can't be minted.
+    #[must_use]
+    pub fn token(&self, scopes: &str) -> String {
+        let scopes = Scopes::parse(scopes).expect("scopes");
+        let mint = Mint::for_person("alice").client("test-client").resource(&self.resource).scopes(scopes);
+        self.issuer.mint(mint).expect("a token")
+    }
+
+    /// Posts a message with a good token and these header fields beside it.
+    pub async fn call_with(&self, fields: &[(&str, &str)], message: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.token("items:read"));
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend_from_slice(fields);
+        self.send(&wire::post(self.resource.path(), self.host(), &all, message)).await
+    }
+
+    /// Gets a path with a good token.
+    pub async fn get(&self, path: &str) -> Answer {
+        let (host, token) = (self.host(), self.token("items:read"));
+        let text = format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        self.send(text.as_bytes()).await
+    }
+
+    /// Sends bytes.
+    pub async fn send(&self, bytes: &[u8]) -> Answer {
+        wire::send(self.address, bytes).await
+    }
+
+    /// Waits until all that happened is written, and gives the records; as many terminal ones as there were requests.
+    ///
+    /// # Panics
+    /// If there are more or fewer.
+    pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
+        self.log.flush().await.expect("a sink that works");
+        let records: Vec<Value> =
+            self.records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
+        let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
+        assert_eq!(counted, requests, "requests = sum of the terminal records' counts: {records:#?}");
+        records
+    }
+}
+
+impl<P: Policy> BrokerBuilder<P> {
+    /// With another policy.
+    pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
+        let Self { upstream, credential_in, plain_http, path, policy: _, clock } = self;
+        BrokerBuilder { upstream, credential_in, plain_http, path, policy, clock }
+    }
+
+    /// The credential goes into this field instead of `Authorization`.
+    pub const fn credential_in(mut self, field: &'static str) -> Self {
+        self.credential_in = Some(field);
+        self
+    }
+
+    /// The route is plain HTTP.
+    pub const fn plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
+    /// At another path than `/mcp`.
+    pub const fn at(mut self, path: &'static str) -> Self {
+        self.path = path;
+        self
+    }
+
+    /// With a clock that is set by hand.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts it: on axum, around the real proxy.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn start(self) -> Broker {
+        let (listener, stack, broker) = self.prepare().await;
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
+        broker
+    }
+
+    /// The layer and where it shall listen, for a test that mounts it in its own way.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
+        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).expect("a key"));
+        let (log, records) = AuditLog::in_memory();
+        let revocations = Revocations::new(self.clock.clone());
+        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
+        let mut secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
+        if let Some(field) = self.credential_in {
+            secret = secret.in_header(HeaderName::from_static(field));
+        }
+        let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
+        if self.plain_http {
+            stack = stack.plain_http();
+        }
+        let stack = stack
+            .audit(log.clone())
+            .authenticate(JwtVerifier::new(ISSUER, issuer.keys()).with_clock(self.clock.clone()))
+            .scope_filter(self.policy)
+            .exchange(secret)
+            .build()
+            .expect("a stack");
+        let resource = Resource::parse(&uri).expect("a resource");
+        let broker = Broker { address, resource, issuer, log, records, revocations, clock: self.clock };
+        (listener, stack, broker)
+    }
+}
+
+/// The four layers as the tests build them.
+pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;
+
+/// The real proxy, which may go to loopback.
+#[must_use]
+pub fn proxy() -> Proxy {
+    Proxy::new(AddressRules::new().allow_loopback("127.0.0.1"))
+}
+
+/// Serves a router until the test ends.
+#[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+pub fn serve(listener: TcpListener, router: Router) {
+    drop(tokio::spawn(async move { axum::serve(listener, router).await }));
+}

@@ -1,0 +1,39 @@
+//! Cancellation at every await: a future is polled n times and dropped, for all n (X25).
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+/// Polls `work` at most `polls` times, each time it asks to be woken; `None` if it was not done by then and was dropped.
+pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    let mut left = polls;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            // Dropped as soon as the last poll is spent: nothing wakes a caller that hung up.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_future_is_dropped_after_its_last_poll() {
+        let yields_twice = || async {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            7
+        };
+        assert_eq!(at_most(0, yields_twice()).await, None);
+        assert_eq!(at_most(2, yields_twice()).await, None);
+        assert_eq!(at_most(3, yields_twice()).await, Some(7));
+    }
+}

@@ -1,0 +1,152 @@
+//! A real HTTP server on loopback that answers as a test tells it, and writes down what it was asked.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+/// One request as the upstream received it.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Its method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Received {
+    /// All values of a field.
+    #[must_use]
+    pub fn values(&self, name: &str) -> Vec<String> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8(value.as_bytes().to_vec()).expect("text"))
+            .collect()
+    }
+}
+
+/// The body of a scripted answer.
+pub type ScriptedBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The server. It ends with the test's runtime.
+#[derive(Debug, Clone)]
+pub struct Scripted {
+    address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Scripted {
+    /// Starts one that answers with what `answer` makes of each request.
+    ///
+    /// # Panics
+    /// If no port of loopback can be had.
+    pub async fn start<F>(answer: F) -> Self
+    where
+        F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (log, answer) = (Arc::clone(&received), Arc::new(answer));
+        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+                        let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+                        let received = Received { method: parts.method, target, headers: parts.headers, body };
+                        log.lock().push(received.clone());
+                        Ok::<_, Infallible>(answer(&received))
+                    }
+                });
+                tokio::spawn(async move {
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    // A client that goes away ends its connection; that is no news.
+                    drop(server.serve_connection(TokioIo::new(socket), service).await);
+                });
+            }
+        });
+        Self { address, received }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path on it.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What it was asked so far.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().clone()
+    }
+}
+
+/// A body of known length.
+pub fn full(bytes: impl Into<Bytes>) -> ScriptedBody {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// A JSON answer with status 200.
+///
+/// # Panics
+/// Never: its parts are valid.
+#[must_use]
+pub fn json(body: &str) -> Response<ScriptedBody> {
+    Response::builder().header("content-type", "application/json").body(full(body.to_owned())).expect("valid parts")
+}
+
+/// An event stream with status 200, whose events are sent as one chunk each.
+///
+/// # Panics
+/// Never: its parts are valid.
+#[must_use]
+pub fn events(events: &[&str]) -> Response<ScriptedBody> {
+    let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let body = http_body_util::StreamBody::new(frames(events));
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(BodyExt::boxed_unsync(body))
+        .expect("valid parts")
+}
+
+/// A stream of these chunks, for `http_body_util::StreamBody`.
+pub fn frames(
+    chunks: impl IntoIterator<Item = String>,
+) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static {
+    let frames: Vec<_> = chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk)))).collect();
+    IterStream(frames.into_iter())
+}
+
+struct IterStream<I>(I);
+
+impl<I: Iterator + Unpin> futures_core::Stream for IterStream<I> {
+    type Item = I::Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<I::Item>> {
+        std::task::Poll::Ready(self.0.next())
+    }
+}

@@ -1,0 +1,182 @@
+//! Group I: what of an upstream's answer reaches the client, and what never does.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Response;
+use token_broker_tests::{
+    harness::{Broker, CALL, SECRET},
+    upstream::{Scripted, events, full, json},
+};
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+
+fn masked() -> String {
+    "*".repeat(SECRET.len())
+}
+
+#[tokio::test]
+async fn i180_the_upstreams_own_door_is_not_shown() {
+    let upstream = Scripted::start(|_| {
+        let mut answer = json(RESULT);
+        for (name, value) in [
+            ("set-cookie", "session=1"),
+            ("www-authenticate", "Bearer resource_metadata=\"http://upstream.internal/\""),
+            ("www-authenticate", "Basic"),
+            ("proxy-authenticate", "Basic"),
+            ("authentication-info", "nextnonce=1"),
+            ("server", "internal/1.0"),
+            ("connection", "x-internal"),
+            ("x-internal", "host-17"),
+        ] {
+            answer.headers_mut().append(name, value.parse().unwrap());
+        }
+        answer
+    })
+    .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.status, 200);
+    for gone in ["set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info", "server", "x-internal"]
+    {
+        assert_eq!(answer.header(gone), None, "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn i181_an_echo_is_masked_in_every_form_and_place() {
+    let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let escaped: String = SECRET.bytes().map(|byte| format!("\\\\u{:04x}", u32::from(byte))).collect();
+    let coded = STANDARD.encode(format!("Bearer {SECRET}"));
+    for (form, echo) in
+        [("plain", SECRET), ("percent", &percent), ("JSON", &escaped.replace("\\\\", "\\")), ("base64", &coded)]
+    {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#);
+        let length = body.len();
+        let upstream = Scripted::start(move |_| {
+            let mut answer = json(&body);
+            answer.headers_mut().insert("x-echo", SECRET.parse().unwrap());
+            answer.headers_mut().insert("etag", format!("\"{SECRET}\"").parse().unwrap());
+            answer
+        })
+        .await;
+        let broker = Broker::before(&upstream).start().await;
+        let answer = broker.call_with(&[], CALL).await;
+        assert_eq!(answer.status, 200, "I181 {form}");
+        assert_eq!(answer.body.len(), length, "I181 {form}");
+        assert!(!answer.text().contains(echo), "I181 {form}: {}", answer.text());
+        assert!(answer.text().contains("****************"), "I181 {form}: {}", answer.text());
+        assert!(!answer.raw.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()), "I181 {form}");
+        let records = broker.expect_records(1).await;
+        assert!(records.iter().any(|record| record["echo_masked"].as_u64() >= Some(2)), "I181 {form}: {records:?}");
+    }
+}
+
+#[tokio::test]
+async fn i181_an_echo_is_masked_over_the_borders_of_chunks_and_events() {
+    let upstream = Scripted::start(|_| {
+        let (head, tail) = SECRET.split_at(11);
+        let frames = [
+            format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"a\":\"{head}"),
+            format!("{tail}\"}}}}\n\n"),
+        ];
+        let body = http_body_util::StreamBody::new(token_broker_tests::upstream::frames(frames));
+        Response::builder()
+            .header("content-type", "text/event-stream")
+            .body(http_body_util::BodyExt::boxed_unsync(body))
+            .unwrap()
+    })
+    .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains(&masked()), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
+    let upstream = Scripted::start(|_| {
+        let challenge = "Bearer error=\"invalid_token\"";
+        Response::builder().status(401).header("www-authenticate", challenge).body(full("")).unwrap()
+    })
+    .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_ne!(answer.status, 401);
+    assert_eq!(answer.header("www-authenticate"), None);
+    assert_eq!(answer.json()["error"]["code"], -32001);
+    // A static secret can't be refreshed, so trying the same one again would be no other try.
+    assert_eq!(upstream.received().len(), 1);
+    let records = broker.expect_records(1).await;
+    assert!(records.iter().any(|record| record["reason"] == "exchange.credential_refused"), "{records:?}");
+}
+
+#[tokio::test]
+async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
+    for status in [500, 502, 503, 504, 407] {
+        let upstream = Scripted::start(move |_| {
+            let body = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
+            Response::builder().status(status).body(full(body)).unwrap()
+        })
+        .await;
+        let broker = Broker::before(&upstream).start().await;
+        let answer = broker.call_with(&[], CALL).await;
+        assert_eq!(answer.status, 502, "I186 {status}");
+        assert!(!answer.text().contains("internal") && !answer.text().contains("panicked"), "I186 {status}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[tokio::test]
+async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
+    for location in ["https://evil.example/", "javascript:alert(1)", "/next?access_token=x"] {
+        let upstream = Scripted::start(move |_| {
+            let mut answer = json("{}");
+            *answer.status_mut() = http::StatusCode::CREATED;
+            answer.headers_mut().insert("location", location.parse().unwrap());
+            answer
+        })
+        .await;
+        let broker = Broker::before(&upstream).plain_http().start().await;
+        let answer = broker.get("/v1/items").await;
+        assert_eq!(answer.status, 201, "I187");
+        assert_eq!(answer.header("location"), None, "I187 {location}");
+    }
+}
+
+#[tokio::test]
+async fn i188_one_persons_answer_is_no_others() {
+    let upstream = Scripted::start(|_| {
+        let mut answer = json(RESULT);
+        answer.headers_mut().insert("cache-control", "public, max-age=3600".parse().unwrap());
+        answer
+    })
+    .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.header("cache-control"), Some("private, no-store"));
+}
+
+#[tokio::test]
+async fn i191_what_is_coded_is_not_passed_on_blind() {
+    let upstream = Scripted::start(|_| {
+        let mut answer = json(RESULT);
+        answer.headers_mut().insert("content-encoding", "br".parse().unwrap());
+        answer
+    })
+    .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[("accept-encoding", "gzip, br, zstd")], CALL).await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(upstream.received()[0].values("accept-encoding"), ["identity"]);
+}
+
+#[tokio::test]
+async fn a_streamed_answer_passes_event_by_event() {
+    let upstream =
+        Scripted::start(|_| events(&[r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT]))
+            .await;
+    let broker = Broker::before(&upstream).start().await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", answer.text());
+    broker.expect_records(1).await;
+}

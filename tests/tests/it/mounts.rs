@@ -1,0 +1,197 @@
+//! Every HTTP mount of the design serves a pass, a refusal and a streamed answer.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{Router, routing::any_service};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use token_broker_tests::{
+    harness::{Broker, CALL, proxy, serve},
+    upstream::{Received, Scripted, ScriptedBody, events, json},
+    wire,
+};
+use tower::{Layer as _, ServiceBuilder, util::BoxCloneSyncService};
+use tower_http::{
+    compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer,
+};
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+const STREAMED: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stream_items"}}"#;
+
+async fn upstream() -> Scripted {
+    Scripted::start(answer).await
+}
+
+fn answer(request: &Received) -> Response<ScriptedBody> {
+    if request.body == STREAMED {
+        events(&[r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT])
+    } else {
+        json(RESULT)
+    }
+}
+
+async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, upstream: &Scripted) {
+    let passed = broker.call_with(&[], CALL).await;
+    assert_eq!((passed.status, passed.text()), (200, RESULT));
+
+    let refused = broker.send(&wire::post(broker.resource().path(), broker.host(), &[], CALL)).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(
+        refused.header("www-authenticate"),
+        Some(format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url()).as_str())
+    );
+
+    let streamed = broker.call_with(&[], STREAMED).await;
+    assert_eq!(streamed.header("content-type"), Some("text/event-stream"));
+    assert!(streamed.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", streamed.text());
+
+    assert_eq!(upstream.received().len(), 2);
+    let records = broker.expect_records(3).await;
+    let outcomes: Vec<_> =
+        records.iter().filter(|record| record["count"].is_u64()).map(|record| record["outcome"].clone()).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "completed").count(), 2, "{records:#?}");
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "refused").count(), 1, "{records:#?}");
+}
+
+#[tokio::test]
+async fn router_layer() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(stack));
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn router_route_layer() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).route_layer(stack));
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn nested_routers() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).at("/teams/crm/mcp").prepare().await;
+    let inner = Router::new().route("/mcp", any_service(proxy())).layer(stack);
+    serve(listener, Router::new().nest("/teams", Router::new().nest("/crm", inner)));
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn service_builder() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    serve(listener, Router::new().route_service("/mcp", ServiceBuilder::new().layer(stack).service(proxy())));
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn box_clone_sync_service() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let boxed = BoxCloneSyncService::new(stack.layer(proxy()));
+    serve(listener, Router::new().route_service("/mcp", boxed));
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn layers_of_tower_http_around_it() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let router = Router::new().route("/mcp", any_service(proxy())).layer(
+        // Top to bottom: compression stands outside of ours.
+        ServiceBuilder::new()
+            .layer(TraceLayer::new_for_http())
+            .layer(CompressionLayer::new())
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
+            .layer(RequestBodyLimitLayer::new(1024 * 1024))
+            .layer(stack),
+    );
+    serve(listener, router);
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn hyper_http_1() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let service = TowerToHyperService::new(stack.layer(proxy()));
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = service.clone();
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+}
+
+#[tokio::test]
+async fn hyper_http_2() {
+    let upstream = upstream().await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let service = TowerToHyperService::new(stack.layer(proxy()));
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = service.clone();
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), service),
+            );
+        }
+    });
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let send = async |token: Option<&str>, message: &'static str| {
+        let mut request = Request::post(broker.resource().as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let answer = client.request(request.body(Full::from(message)).unwrap()).await.unwrap();
+        let status = answer.status();
+        (status, answer.into_body().collect().await.unwrap().to_bytes())
+    };
+    let token = broker.token("items:read");
+    assert_eq!(send(Some(&token), CALL).await, (StatusCode::OK, Bytes::from(RESULT)));
+    assert_eq!(send(None, CALL).await.0, StatusCode::UNAUTHORIZED);
+    let (status, streamed) = send(Some(&token), STREAMED).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(streamed.ends_with(format!("data: {RESULT}\n\n").as_bytes()));
+    broker.expect_records(3).await;
+}
+
+#[tokio::test]
+async fn a_plain_http_api_inside() {
+    let upstream = Scripted::start(|request| json(&format!("{{\"target\":\"{}\"}}", request.target))).await;
+    let broker = Broker::before(&upstream).plain_http().start().await;
+    let answer = broker.get("/v1/items/7?fields=name").await;
+    assert_eq!((answer.status, answer.text()), (200, r#"{"target":"/mcp/v1/items/7?fields=name"}"#));
+    let refused = broker.send(b"GET /v1/items/7 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(refused.status, 421);
+    broker.expect_records(2).await;
+}
+
+// An error of the inner service is passed on as it is: this compiles only while ours adds none of its own.
+const _: fn() = || {
+    fn error_of<S: tower::Service<Request<Full<Bytes>>, Error = Infallible>>(_: &S) {}
+    fn check(
+        stack: &token_broker_tests::harness::Stack<
+            fn(
+                &tower_token_broker::principal::Principal,
+                &tower_token_broker::scope_filter::Call<'_>,
+            ) -> tower_token_broker::scope_filter::Decision,
+        >,
+    ) {
+        error_of(&stack.layer(proxy()));
+    }
+    let _ = check;
+};
