@@ -1,5 +1,22 @@
-//! Lets a request in only with a broker token made for this resource. (Being written.)
+//! Lets a request in only with a broker token made for this resource, and takes the token off it.
 
+mod body;
+mod event_border;
+mod future;
+mod layer;
+mod metadata;
+mod presented;
+mod service;
+#[cfg(test)]
+mod tests;
+mod verdicts;
 mod verify;
+mod visitors;
 
-pub use verify::{PresentedToken, TokenRejected, VerifyToken};
+pub use body::CutBody;
+pub use future::ResponseFuture;
+pub use layer::AuthenticateLayer;
+pub use metadata::{InvalidMetadata, ProtectedResourceMetadata};
+pub use service::Authenticate;
+pub use verify::{LEEWAY, PresentedToken, TokenRejected, VerifyToken};
+pub use visitors::InvalidVisitor;

@@ -1,88 +1,52 @@
-//! What was revoked, and since when. (Being written; the signatures stand.)
+//! Ends tokens and grants at once: by token, family, client, person, grant, server, or all of them.
+//!
+//! # Example
+//! ```
+//! use tower_token_broker::{
+//!     clock::Clock,
+//!     principal::Person,
+//!     revocation::{Revocations, Revoked},
+//! };
+//!
+//! let revocations = Revocations::new(Clock::system());
+//! let before = revocations.epoch();
+//! // From the next request on alice's tokens are refused (`authn.revoked`), and her open streams are cut; bob's go on.
+//! revocations.revoke(Revoked::Person(Person::new("https://broker.example.com", "alice")));
+//! assert!(revocations.epoch() > before);
+//! ```
+//!
+//! # Order
+//! Asked by the authenticate layer before it lets a request in, by the exchange layer just before the send (through the
+//! [`Standing`] in the extensions), and by each answer that is still under way.
+//!
+//! # What a revoke covers
+//! A token and a family are over for good. A client, a person, a server and everything are over for the tokens that
+//! were issued until now: whoever signs in afterwards gets in. `iat` has whole seconds, so a token that was issued
+//! in the very second of the revoke counts as revoked. A grant is over until [`Revocations::lift`]: connect an account
+//! anew under a new [`GrantId`](crate::exchange::GrantId), and nothing need be lifted.
+//!
+//! # Limits
+//! An entry is kept for the longest life of a token ([`Revocations::RETENTION`], and twice the leeway), then it is
+//! collected: nothing that it stopped is valid by then. More entries than [`Revocations::CAPACITY`] become one, "everything
+//! until now": memory is bounded, and what was revoked stays revoked. Revoked grants are kept as long as the process, or
+//! until lifted; there are never more than the store has seen.
+//!
+//! # Several replicas
+//! [`Revocations::follow`] reads a [`RevocationFeed`] in an owned task. A feed that was not heard from for
+//! [`Revocations::STALE_AFTER`] closes the door: `revocation.stale`, 503. Streams that are open then stay open, and are
+//! cut as soon as the feed tells what was missed. Without a feed, nothing can be stale.
+//!
+//! # Cancellation
+//! [`Revocations::revoke`] does not wait for anything.
+//!
+//! # Sources
+//! RFC 7009 §2.1 (what a revoked token takes along), RFC 9068 §2.2 (`iat`, `jti`).
 
-use std::sync::Arc;
+mod feed;
+mod revocations;
+mod standing;
+mod tables;
 
-use crate::{
-    clock::{Clock, Timestamp},
-    exchange::GrantId,
-    principal::{Person, Principal, Resource},
-    refusal::Reason,
-};
-
-/// The number that rises with each revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Epoch(pub(crate) u64);
-
-/// What can be revoked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Revoked {
-    /// One broker token, by issuer and `jti`.
-    Token {
-        /// `iss`
-        issuer: Arc<str>,
-        /// `jti`
-        id: Arc<str>,
-    },
-    /// All tokens of one authorization, by issuer and family.
-    Family {
-        /// `iss`
-        issuer: Arc<str>,
-        /// The family's id.
-        id: Arc<str>,
-    },
-    /// All tokens of one client, by issuer and `client_id`, that were issued until now.
-    Client {
-        /// `iss`
-        issuer: Arc<str>,
-        /// `client_id`
-        id: Arc<str>,
-    },
-    /// All tokens of one person that were issued until now.
-    Person(Person),
-    /// One grant.
-    Grant(GrantId),
-    /// All tokens for one server that were issued until now.
-    Server(Resource),
-    /// All tokens that were issued until now.
-    Everything,
-}
-
-/// All that is revoked, in one process. Cheap to clone; share one between all stacks of a process.
-#[derive(Clone, Debug)]
-pub struct Revocations(Arc<Clock>);
-
-impl Revocations {
-    /// Nothing is revoked yet.
-    #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self(Arc::new(clock))
-    }
-
-    /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut.
-    pub fn revoke(&self, _what: Revoked) -> Epoch {
-        todo!()
-    }
-
-    /// How often something was revoked.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        todo!()
-    }
-}
-
-/// How one request stands: whether what it rests on has been revoked since. Found in the extensions, made by the
-/// authenticate layer alone.
-#[derive(Clone, Debug)]
-pub struct Standing(Arc<(Principal, Timestamp)>);
-
-impl Standing {
-    /// Asked once more just before the send: token, family, client, person, server, everything, and this grant.
-    /// From here on a revoke of the grant cuts the stream, too.
-    ///
-    /// # Errors
-    /// [`Reason::Revoked`], [`Reason::GrantRevoked`], or [`Reason::RevocationStale`].
-    pub(crate) fn ask_again(&self, _grant: Option<&GrantId>) -> Result<(), Reason> {
-        todo!()
-    }
-}
+pub use feed::{FeedError, Heard, RevocationFeed};
+pub use revocations::{Epoch, Revocations, Revoked};
+pub use standing::Standing;

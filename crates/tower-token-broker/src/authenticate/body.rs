@@ -1,0 +1,204 @@
+//! The body of an answer that ends when what it rests on has ended.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::{event_border::EventBorder, future::Guarded};
+use crate::{body::BodyError, refusal::Reason};
+
+/// How many bytes of an unfinished event are held back; a longer event is passed on as it comes.
+const MAX_HELD: usize = 64 * 1024;
+
+pin_project! {
+    /// The inner body, for as long as the token stands. Cut, an event stream ends after its last whole event, and any
+    /// other body ends with [`BodyError::Cut`].
+    pub struct CutBody<B> {
+        // Nothing once the stream was cut: what feeds it ends with it.
+        #[pin]
+        inner: Option<B>,
+        guarded: Option<Guarded>,
+        events: Option<Events>,
+        // What comes after the bytes that were held back: trailers.
+        next: Option<Frame<Bytes>>,
+        ended: bool,
+    }
+}
+
+struct Events {
+    border: EventBorder,
+    held: Bytes,
+}
+
+impl<B> CutBody<B> {
+    pub(super) fn around(response: Response<B>, guarded: Guarded) -> Response<Self> {
+        let events = is_plain_event_stream(response.headers()).then(Events::new);
+        response.map(|inner| Self { inner: Some(inner), guarded: Some(guarded), events, next: None, ended: false })
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for CutBody<B> {
+    type Data = Bytes;
+    type Error = BodyError<B::Error>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let mut this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        // An inner body that is always ready must not outrun a revoke.
+        if let Some(reason) = this.guarded.as_ref().and_then(Guarded::fallen) {
+            *this.ended = true;
+            this.inner.set(None);
+            return Poll::Ready(cut(this.guarded.as_ref(), this.events.as_ref(), reason));
+        }
+        if let Some(frame) = this.next.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        loop {
+            let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = inner.poll_frame(cx) else { break };
+            let Some(events) = this.events.as_mut() else {
+                *this.ended = frame.is_none();
+                return Poll::Ready(frame.map(|result| result.map_err(BodyError::Inner)));
+            };
+            match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if let Some(whole) = events.pass(data) {
+                            return Poll::Ready(Some(Ok(Frame::data(whole))));
+                        }
+                    }
+                    Err(other) => match events.rest() {
+                        Some(rest) => {
+                            *this.next = Some(other);
+                            return Poll::Ready(Some(Ok(Frame::data(rest))));
+                        }
+                        None => return Poll::Ready(Some(Ok(other))),
+                    },
+                },
+                Some(Err(error)) => {
+                    *this.ended = true;
+                    return Poll::Ready(Some(Err(BodyError::Inner(error))));
+                }
+                None => {
+                    *this.ended = true;
+                    return Poll::Ready(events.rest().map(|rest| Ok(Frame::data(rest))));
+                }
+            }
+        }
+        let Some(guarded) = this.guarded.as_mut() else { return Poll::Pending };
+        let reason = ready!(guarded.poll_fallen(cx));
+        *this.ended = true;
+        this.inner.set(None);
+        Poll::Ready(cut(Some(guarded), this.events.as_ref(), reason))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let holds_nothing = self.next.is_none() && self.events.as_ref().is_none_or(|events| events.held.is_empty());
+        self.ended || (holds_nothing && self.inner.as_ref().is_none_or(Body::is_end_stream))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(inner) = self.inner.as_ref().filter(|_| !self.ended) else { return SizeHint::with_exact(0) };
+        let held = self.events.as_ref().map_or(0, |events| u64::try_from(events.held.len()).unwrap_or(u64::MAX));
+        let inner = inner.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint.set_lower(inner.lower().saturating_add(held));
+        hint
+    }
+}
+
+/// Ends the stream, and notes it.
+fn cut<E>(
+    guarded: Option<&Guarded>,
+    events: Option<&Events>,
+    reason: Reason,
+) -> Option<Result<Frame<Bytes>, BodyError<E>>> {
+    if let Some(guarded) = guarded {
+        guarded.trail().cut(reason);
+    }
+    tracing::info!(refusal.reason = reason.code(), "cut an open stream");
+    match events {
+        // Whole events have passed and nothing else: a clean end.
+        Some(events) if events.is_at_border() => None,
+        Some(_) | None => Some(Err(BodyError::Cut)),
+    }
+}
+
+impl Events {
+    const fn new() -> Self {
+        Self { border: EventBorder::new(), held: Bytes::new() }
+    }
+
+    /// What may pass of the bytes that were held back and these.
+    fn pass(&mut self, mut data: Bytes) -> Option<Bytes> {
+        let was_passing = self.border.is_inside_event() && self.held.is_empty();
+        match self.border.read(&data) {
+            Some(whole) => {
+                let rest = data.split_off(whole.min(data.len()));
+                let held = mem::replace(&mut self.held, rest);
+                let passed = join(held, data);
+                (!passed.is_empty()).then_some(passed)
+            }
+            // A long event that has begun to pass goes on passing.
+            None if was_passing => (!data.is_empty()).then_some(data),
+            None => {
+                self.held = join(mem::take(&mut self.held), data);
+                (self.held.len() > MAX_HELD).then(|| mem::take(&mut self.held))
+            }
+        }
+    }
+
+    /// What is held back, now that no more comes.
+    fn rest(&mut self) -> Option<Bytes> {
+        let rest = mem::take(&mut self.held);
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Whether all that passed were whole events.
+    fn is_at_border(&self) -> bool {
+        !self.border.is_inside_event() || !self.held.is_empty()
+    }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    let mut joined = BytesMut::with_capacity(first.len().saturating_add(second.len()));
+    joined.extend_from_slice(&first);
+    joined.extend_from_slice(&second);
+    joined.freeze()
+}
+
+/// Whether the body is an event stream that we can read: in a content coding, no border can be seen.
+fn is_plain_event_stream(headers: &HeaderMap) -> bool {
+    let is_event_stream = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let media = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    });
+    is_event_stream && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+impl<B: Default> Default for CutBody<B> {
+    fn default() -> Self {
+        Self { inner: Some(B::default()), guarded: None, events: None, next: None, ended: false }
+    }
+}
+
+impl<B> fmt::Debug for CutBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CutBody").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}

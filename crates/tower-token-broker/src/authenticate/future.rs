@@ -1,0 +1,185 @@
+//! The states that a request can be in.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{CutBody, layer::Recipe, verdicts::Admitted};
+use crate::{
+    audit::Trail, body::ResponseBody, dialect::Dialect, principal::Resource, refusal::Reason, refusal::Refusal,
+    revocation::Standing,
+};
+
+type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, Reason>> + Send>>;
+
+pin_project! {
+    /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as long as the token stands.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B, F> {
+        Refused { response: Option<Response<Bytes>> },
+        // The service comes ready, and goes along.
+        Verifying { verdict: Verdict, waiting: Option<Waiting<S, B>> },
+        Inner { #[pin] future: F, guarded: Option<Guarded>, refuser: Refuser },
+    }
+}
+
+struct Waiting<S, B> {
+    ready: S,
+    request: Request<B>,
+    recipe: Arc<Recipe>,
+    trail: Trail,
+    refuser: Refuser,
+}
+
+impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
+    pub(super) const fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
+    }
+
+    pub(super) fn inner(future: S::Future, guarded: Guarded, refuser: Refuser) -> Self {
+        Self { state: State::Inner { future, guarded: Some(guarded), refuser } }
+    }
+
+    pub(super) fn verifying(
+        verdict: Verdict,
+        ready: S,
+        request: Request<B>,
+        recipe: Arc<Recipe>,
+        trail: Trail,
+        refuser: Refuser,
+    ) -> Self {
+        Self { state: State::Verifying { verdict, waiting: Some(Waiting { ready, request, recipe, trail, refuser }) } }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body<Data = Bytes>,
+{
+    type Output = Result<Response<ResponseBody<CutBody<R>>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Refused { response } => {
+                    let response = response.take().expect("polled after it was ready");
+                    return Poll::Ready(Ok(response.map(ResponseBody::bytes)));
+                }
+                StateProjection::Verifying { verdict, waiting } => {
+                    let verdict = ready!(verdict.as_mut().poll(cx));
+                    let Waiting { mut ready, mut request, recipe, trail, refuser } =
+                        waiting.take().expect("polled after it was ready");
+                    match verdict {
+                        Ok(admitted) => {
+                            let guarded = recipe.admit(&mut request, &admitted, trail);
+                            State::Inner { future: ready.call(request), guarded: Some(guarded), refuser }
+                        }
+                        Err(reason) => State::Refused { response: Some(refuser.refuse(reason)) },
+                    }
+                }
+                StateProjection::Inner { future, guarded, refuser } => {
+                    if let Poll::Ready(result) = future.poll(cx) {
+                        let guarded = guarded.take().expect("polled after it was ready");
+                        return Poll::Ready(
+                            result.map(|response| CutBody::around(response, guarded).map(ResponseBody::inner)),
+                        );
+                    }
+                    // The head has not come yet: a revoke ends the wait.
+                    let waiting = guarded.as_mut().expect("polled after it was ready");
+                    let reason = ready!(waiting.poll_fallen(cx));
+                    State::Refused { response: Some(refuser.refuse(reason)) }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Refused { .. } => "refused",
+            State::Verifying { .. } => "verifying",
+            State::Inner { .. } => "inner",
+        };
+        f.debug_tuple("ResponseFuture").field(&state).finish()
+    }
+}
+
+/// Says refusals, and notes them.
+pub(super) struct Refuser {
+    dialect: Dialect,
+    resource: Resource,
+    trail: Option<Trail>,
+}
+
+impl Refuser {
+    pub(super) fn new(dialect: Dialect, resource: &Resource, trail: Option<Trail>) -> Self {
+        Self { dialect, resource: resource.clone(), trail }
+    }
+
+    pub(super) fn refuse(&self, reason: Reason) -> Response<Bytes> {
+        if let Some(trail) = &self.trail {
+            trail.refused(reason);
+        }
+        tracing::info!(refusal.reason = reason.code(), "refused");
+        self.dialect.say(&Refusal::new(reason).at(&self.resource))
+    }
+}
+
+/// Watches whether a request still stands. Costs nothing before the first wait.
+pub(super) struct Guarded {
+    standing: Standing,
+    trail: Trail,
+    shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl Guarded {
+    pub(super) const fn new(standing: Standing, trail: Trail) -> Self {
+        Self { standing, trail, shaken: None }
+    }
+
+    /// Why it no longer stands, if so; asked without waiting.
+    pub(super) fn fallen(&self) -> Option<Reason> {
+        self.standing.still().err()
+    }
+
+    /// Waits until it no longer stands.
+    pub(super) fn poll_fallen(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        loop {
+            // Subscribed before it is asked: nothing falls in between.
+            let shaken = self.shaken.get_or_insert_with(|| self.standing.shaken());
+            if let Err(reason) = self.standing.still() {
+                return Poll::Ready(reason);
+            }
+            ready!(shaken.as_mut().poll(cx));
+            self.shaken = None;
+        }
+    }
+
+    pub(super) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+}

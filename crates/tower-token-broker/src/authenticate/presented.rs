@@ -1,0 +1,189 @@
+//! Takes the credential off the request, wherever a client may have put it.
+
+use http::{HeaderMap, HeaderValue, Request, header};
+
+use super::{PresentedToken, visitors::TwoFields, visitors::at_most_one};
+use crate::{refusal::Reason, secret::Secret};
+
+/// Longest token, in bytes.
+pub(super) const MAX_TOKEN: usize = 16 * 1024;
+
+impl PresentedToken {
+    /// Takes the one `Authorization` field off the request, and with it `Cookie` and `Proxy-Authorization`: after this
+    /// nothing further in can meet or forward a credential of the client's.
+    pub(super) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
+        let query_has_token = request.uri().query().is_some_and(has_access_token);
+        let headers = request.headers_mut();
+        let taken = Self::read(headers);
+        headers.remove(header::AUTHORIZATION);
+        // A014: no credentials here, and nobody's business further in.
+        headers.remove(header::COOKIE);
+        headers.remove(header::PROXY_AUTHORIZATION);
+        // A011: it stands in logs and histories by now, so it is refused even beside a good header. The request, and its
+        // URI with it, goes no further.
+        if query_has_token {
+            return Err(Reason::QueryToken);
+        }
+        taken
+    }
+
+    fn read(headers: &HeaderMap) -> Result<Self, Reason> {
+        let value = match at_most_one(headers, &header::AUTHORIZATION) {
+            Ok(None) => return Err(Reason::Missing),
+            Ok(Some(value)) => value,
+            // A003: which of the two would be meant is anybody's guess.
+            Err(TwoFields) => return Err(Reason::DuplicateHeader),
+        };
+        let text = bearer_text(value)?;
+        // A015: before anything is computed over it.
+        if text.len() > MAX_TOKEN {
+            return Err(Reason::TokenTooLarge);
+        }
+        Ok(Self::new(Secret::new(text.to_vec())))
+    }
+}
+
+/// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible ASCII to the end.
+///
+/// RFC 6750's `b64token` has a smaller alphabet; what a token may be made of is left to the verifier, so that its
+/// verdict, and not ours, stands in the record.
+fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
+    // A009: optional whitespace after the value is not a part of it (RFC 9110 §5.5).
+    let value = value.as_bytes().trim_ascii_end();
+    let scheme_ends = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme_ends);
+    if scheme.is_empty() {
+        return Err(Reason::Malformed);
+    }
+    // A008, A010: the scheme's case does not matter, its name does.
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Reason::UnsupportedScheme);
+    }
+    match rest {
+        // A002
+        [] => Err(Reason::EmptyToken),
+        [b' ', token @ ..] if token.iter().all(u8::is_ascii_graphic) => Ok(token),
+        // A009: a tab, two spaces, a space inside, a byte beyond ASCII.
+        _ => Err(Reason::Malformed),
+    }
+}
+
+/// Whether a parameter is named `access_token` (RFC 6750 §2.3), however that is written.
+fn has_access_token(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let mut bytes = name.bytes();
+        let decoded = std::iter::from_fn(|| {
+            let byte = bytes.next()?;
+            if byte != b'%' {
+                return Some(byte);
+            }
+            let mut ahead = bytes.clone();
+            let digits = (ahead.next().and_then(hex_digit), ahead.next().and_then(hex_digit));
+            if let (Some(high), Some(low)) = digits {
+                bytes = ahead;
+                return Some(high << 4 | low);
+            }
+            Some(byte)
+        });
+        decoded.map(|byte| byte.to_ascii_lowercase()).eq(b"access_token".iter().copied())
+    })
+}
+
+const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(authorization: &[u8]) -> Request<()> {
+        let value = HeaderValue::from_bytes(authorization).unwrap();
+        Request::post("/mcp").header(header::AUTHORIZATION, value).body(()).unwrap()
+    }
+
+    #[test]
+    fn one_bearer_token_is_taken_off_in_any_case_of_its_scheme() {
+        for (case, value) in [
+            ("A008", "Bearer tok"),
+            ("A008", "bearer tok"),
+            ("A008", "BEARER tok"),
+            ("A008", "BeArEr tok"),
+            ("A009", "Bearer tok "),
+            ("A009", "Bearer tok \t "),
+        ] {
+            let mut request = with(value.as_bytes());
+            request.headers_mut().insert(header::COOKIE, HeaderValue::from_static("access_token=tok"));
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer tok"));
+            let token = PresentedToken::take_off(&mut request).expect(case);
+            assert!(token.secret().matches(&Secret::from_text("tok".into())), "{case} {value}");
+            assert!(request.headers().is_empty(), "{case} A014: nothing is left");
+        }
+    }
+
+    #[test]
+    fn credentials_that_can_not_be_read_are_refused_by_what_is_wrong() {
+        for (case, value, reason) in [
+            ("A002", &b"Bearer"[..], Reason::EmptyToken),
+            ("A002", b"Bearer ", Reason::EmptyToken),
+            ("A002", b"Bearer    ", Reason::EmptyToken),
+            ("A009", b"Bearer  tok", Reason::Malformed),
+            ("A009", b"Bearer\ttok", Reason::Malformed),
+            ("A009", b"Bearer tok tok", Reason::Malformed),
+            ("A009", b"Bearer a, Bearer b", Reason::Malformed),
+            ("A009", b"Bearer \xe2\x82\xac", Reason::Malformed),
+            ("A009", b"", Reason::Malformed),
+            ("A010", b"Basic dTp2YWxpZHRva2Vu", Reason::UnsupportedScheme),
+            ("A010", b"Digest username=\"u\"", Reason::UnsupportedScheme),
+            ("A010", b"DPoP validtoken", Reason::UnsupportedScheme),
+            ("A010", b"validtoken", Reason::UnsupportedScheme),
+            ("A010", b"Bearers tok", Reason::UnsupportedScheme),
+        ] {
+            assert_eq!(PresentedToken::take_off(&mut with(value)).unwrap_err(), reason, "{case} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a003_a_second_authorization_field_is_refused() {
+        let mut request = with(b"Bearer tok");
+        request.headers_mut().append(header::AUTHORIZATION, HeaderValue::from_static("garbage"));
+        assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::DuplicateHeader);
+        assert!(request.headers().is_empty());
+    }
+
+    #[test]
+    fn a011_a_token_in_the_query_is_refused_wherever_else_one_stands() {
+        for query in [
+            "access_token=tok",
+            "a=b&access_token=tok",
+            "Access_Token=tok",
+            "access%5ftoken=tok",
+            "a;access_token",
+            "%61ccess_token=t",
+        ] {
+            let mut alone = Request::post(format!("/mcp?{query}")).body(()).unwrap();
+            assert_eq!(PresentedToken::take_off(&mut alone).unwrap_err(), Reason::QueryToken, "A011 {query}");
+            let mut beside = with(b"Bearer tok");
+            *beside.uri_mut() = format!("/mcp?{query}").parse().unwrap();
+            assert_eq!(PresentedToken::take_off(&mut beside).unwrap_err(), Reason::QueryToken, "A011 {query}");
+        }
+        for query in ["my_access_token=1", "a=access_token", "access_tokens=1", "access%5token=1", "%"] {
+            let mut request = Request::post(format!("/mcp?{query}")).body(()).unwrap();
+            assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::Missing, "{query}");
+        }
+    }
+
+    #[test]
+    fn a015_a_token_is_at_most_16_kib() {
+        let longest = format!("Bearer {}", "a".repeat(MAX_TOKEN));
+        assert!(PresentedToken::take_off(&mut with(longest.as_bytes())).is_ok());
+        let longer = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
+        assert_eq!(PresentedToken::take_off(&mut with(longer.as_bytes())).unwrap_err(), Reason::TokenTooLarge);
+    }
+}

@@ -1,0 +1,273 @@
+//! What was found out about a token a moment ago: a verdict is kept for seconds, never past the token's end, and never
+//! believed past its epoch.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use moka::sync::Cache;
+
+use super::{LEEWAY, PresentedToken, TokenRejected};
+use crate::{
+    clock::{Clock, Timestamp},
+    principal::{Principal, Resource, Verified},
+    refusal::Reason,
+    revocation::{Epoch, Revocations},
+};
+
+/// Longest life of a good verdict.
+const GOOD: Duration = Duration::from_secs(60);
+/// Longest life of a bad one.
+const BAD: Duration = Duration::from_secs(5);
+
+/// The verdicts of one layer. Clones share them.
+#[derive(Clone)]
+pub(super) struct Verdicts {
+    good: Cache<[u8; 32], Arc<Good>>,
+    /// On its own, so that rubbish can't drive out what is good.
+    bad: Cache<[u8; 32], (Reason, Timestamp)>,
+    /// Hash state behind everything but the token: verifier and resource.
+    prefix: digest::Context,
+}
+
+struct Good {
+    principal: Principal,
+    dies_at: Timestamp,
+    ends_at: Timestamp,
+    stamp: AtomicU64,
+}
+
+/// A principal that stood at this epoch.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) principal: Principal,
+    pub(super) epoch: Epoch,
+    pub(super) ends_at: Timestamp,
+}
+
+impl Verdicts {
+    /// At most so many good verdicts, and as many bad ones.
+    pub(super) fn new(verifier: u64, resource: &Resource, entries: u64) -> Self {
+        let mut prefix = digest::Context::new(&digest::SHA256);
+        // Length-prefixed: no two sets of parts are one text.
+        for part in [&verifier.to_be_bytes()[..], resource.as_str().as_bytes()] {
+            prefix.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            prefix.update(part);
+        }
+        prefix.update(&32_u64.to_be_bytes());
+        // moka's clock is its own: its lifetimes only collect, each read compares with ours.
+        Self {
+            good: Cache::builder().max_capacity(entries).time_to_live(GOOD).build(),
+            bad: Cache::builder().max_capacity(entries).time_to_live(BAD).build(),
+            prefix,
+        }
+    }
+
+    /// The verdict on this token, if it is known and still holds.
+    pub(super) fn recall(
+        &self,
+        token: &PresentedToken,
+        clock: &Clock,
+        revocations: &Revocations,
+    ) -> Option<Result<Admitted, Reason>> {
+        let key = self.key(token);
+        let now = clock.now();
+        if let Some(good) = self.good.get(&key) {
+            if now >= good.ends_at {
+                return Some(Err(Reason::JwtExpired));
+            }
+            if now >= good.dies_at {
+                return None;
+            }
+            // N258: asked before the tables, so that what is revoked in between is looked at again.
+            let epoch = revocations.epoch();
+            if epoch.0 != good.stamp.load(Ordering::Acquire) {
+                // The verdict's own ids are looked up and it is stamped anew: one revoke is no storm of signatures.
+                if let Err(reason) = revocations.stands(&good.principal) {
+                    return Some(Err(reason));
+                }
+                good.stamp.store(epoch.0, Ordering::Release);
+            }
+            return Some(Ok(Admitted { principal: good.principal.clone(), epoch, ends_at: good.ends_at }));
+        }
+        match self.bad.get(&key) {
+            Some((reason, dies_at)) if now < dies_at => Some(Err(reason)),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Judges what the verifier found, and keeps the verdict.
+    pub(super) fn judge(
+        &self,
+        token: &PresentedToken,
+        found: Result<Verified, TokenRejected>,
+        resource: &Resource,
+        clock: &Clock,
+        revocations: &Revocations,
+    ) -> Result<Admitted, Reason> {
+        let now = clock.now();
+        let verified = match found {
+            Ok(verified) => verified,
+            Err(rejected) => {
+                if rejected.may_be_remembered() {
+                    self.bad.insert(self.key(token), (rejected.reason(), now.plus(BAD)));
+                }
+                return Err(rejected.reason());
+            }
+        };
+        // A017: whatever the verifier thinks, a token for another resource is no token here.
+        if verified.resource() != resource {
+            return Err(Reason::WrongResource);
+        }
+        let ends_at = verified.expires_at().plus(LEEWAY);
+        if now >= ends_at {
+            return Err(Reason::JwtExpired);
+        }
+        let principal = Principal::of(&verified);
+        let epoch = revocations.epoch();
+        revocations.stands(&principal)?;
+        let good = Good {
+            principal: principal.clone(),
+            dies_at: now.plus(GOOD).min(ends_at),
+            ends_at,
+            stamp: AtomicU64::new(epoch.0),
+        };
+        self.good.insert(self.key(token), Arc::new(good));
+        Ok(Admitted { principal, epoch, ends_at })
+    }
+
+    fn key(&self, token: &PresentedToken) -> [u8; 32] {
+        let mut context = self.prefix.clone();
+        context.update(token.digest());
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        principal::{Person, TokenTimes},
+        revocation::Revoked,
+        secret::Secret,
+    };
+
+    struct Setting {
+        clock: Clock,
+        revocations: Revocations,
+        verdicts: Verdicts,
+        resource: Resource,
+        token: PresentedToken,
+    }
+
+    fn setting() -> Setting {
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000));
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        Setting {
+            revocations: Revocations::new(clock.clone()),
+            verdicts: Verdicts::new(1, &resource, 100),
+            token: PresentedToken::new(Secret::from_text("tok".into())),
+            clock,
+            resource,
+        }
+    }
+
+    impl Setting {
+        fn verified(&self, life: u64) -> Verified {
+            let now = self.clock.now();
+            let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(life)) };
+            Verified::vouch(Person::new("https://i.example", "alice"), "client", self.resource.clone(), times)
+        }
+
+        fn judge(&self, found: Result<Verified, TokenRejected>) -> Result<Admitted, Reason> {
+            self.verdicts.judge(&self.token, found, &self.resource, &self.clock, &self.revocations)
+        }
+
+        fn recall(&self) -> Option<Result<(), Reason>> {
+            self.verdicts.recall(&self.token, &self.clock, &self.revocations).map(|verdict| verdict.map(|_| ()))
+        }
+    }
+
+    #[test]
+    fn a_good_verdict_lives_for_60_seconds() {
+        let setting = setting();
+        setting.judge(Ok(setting.verified(600))).unwrap();
+        setting.clock.advance(GOOD - Duration::from_millis(1));
+        assert_eq!(setting.recall(), Some(Ok(())));
+        setting.clock.advance(Duration::from_millis(1));
+        assert_eq!(setting.recall(), None);
+    }
+
+    #[test]
+    fn a_good_verdict_ends_with_its_token() {
+        let setting = setting();
+        setting.judge(Ok(setting.verified(10))).unwrap();
+        setting.clock.advance(Duration::from_secs(10) + LEEWAY - Duration::from_millis(1));
+        assert_eq!(setting.recall(), Some(Ok(())));
+        setting.clock.advance(Duration::from_millis(1));
+        assert_eq!(setting.recall(), Some(Err(Reason::JwtExpired)));
+        assert_eq!(setting.judge(Ok(setting.verified(0))).map(|_| ()), Ok(()), "within the leeway");
+    }
+
+    #[test]
+    fn a_revoke_reaches_what_is_remembered_and_another_s_revoke_costs_nothing_but_a_look() {
+        let setting = setting();
+        setting.judge(Ok(setting.verified(600))).unwrap();
+        setting.revocations.revoke(Revoked::Person(Person::new("https://i.example", "bob")));
+        assert_eq!(setting.recall(), Some(Ok(())));
+        setting.revocations.revoke(Revoked::Person(Person::new("https://i.example", "alice")));
+        assert_eq!(setting.recall(), Some(Err(Reason::Revoked)), "N258");
+        assert_eq!(setting.judge(Ok(setting.verified(600))).map(|_| ()), Err(Reason::Revoked));
+    }
+
+    #[test]
+    fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
+        let setting = setting();
+        assert_eq!(
+            setting.judge(Err(TokenRejected::for_now(Reason::KeysUnavailable))).map(|_| ()),
+            Err(Reason::KeysUnavailable)
+        );
+        assert_eq!(setting.recall(), None);
+        assert_eq!(
+            setting.judge(Err(TokenRejected::because(Reason::JwtSignature))).map(|_| ()),
+            Err(Reason::JwtSignature)
+        );
+        setting.clock.advance(BAD - Duration::from_millis(1));
+        assert_eq!(setting.recall(), Some(Err(Reason::JwtSignature)));
+        setting.clock.advance(Duration::from_millis(1));
+        assert_eq!(setting.recall(), None);
+    }
+
+    #[test]
+    fn a_verdict_is_of_one_verifier_one_resource_and_one_token() {
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        let other = Resource::parse("https://broker.example.com/crm/mc").unwrap();
+        let (token, other_token) = (
+            PresentedToken::new(Secret::from_text("tok".into())),
+            PresentedToken::new(Secret::from_text("toj".into())),
+        );
+        let key = Verdicts::new(1, &resource, 1).key(&token);
+        assert_eq!(key, Verdicts::new(1, &resource, 1).key(&token));
+        assert_ne!(key, Verdicts::new(2, &resource, 1).key(&token));
+        assert_ne!(key, Verdicts::new(1, &other, 1).key(&token));
+        assert_ne!(key, Verdicts::new(1, &resource, 1).key(&other_token));
+    }
+
+    #[test]
+    fn a017_a_token_for_another_resource_proves_nothing_here() {
+        let setting = setting();
+        let now = setting.clock.now();
+        let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(GOOD) };
+        let other = Resource::parse("https://broker.example.com/mail/mcp").unwrap();
+        let verified = Verified::vouch(Person::new("i", "alice"), "client", other, times);
+        assert_eq!(setting.judge(Ok(verified)).map(|_| ()), Err(Reason::WrongResource));
+        assert_eq!(setting.recall(), None);
+    }
+}

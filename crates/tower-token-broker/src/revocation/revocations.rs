@@ -1,0 +1,229 @@
+//! All that is revoked, in one process.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::tables::Tables;
+use crate::{
+    authenticate::LEEWAY,
+    clock::{Clock, Timestamp},
+    exchange::GrantId,
+    principal::{Person, Principal, Resource},
+    refusal::Reason,
+};
+
+/// The number that rises with each revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub(crate) u64);
+
+/// What can be revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revoked {
+    /// One broker token, by issuer and `jti`.
+    Token {
+        /// `iss`
+        issuer: Arc<str>,
+        /// `jti`
+        id: Arc<str>,
+    },
+    /// All tokens of one authorization, by issuer and family.
+    Family {
+        /// `iss`
+        issuer: Arc<str>,
+        /// The family's id.
+        id: Arc<str>,
+    },
+    /// All tokens of one client, by issuer and `client_id`, that were issued until now.
+    Client {
+        /// `iss`
+        issuer: Arc<str>,
+        /// `client_id`
+        id: Arc<str>,
+    },
+    /// All tokens of one person that were issued until now.
+    Person(Person),
+    /// One grant, until it is lifted.
+    Grant(GrantId),
+    /// All tokens for one server that were issued until now.
+    Server(Resource),
+    /// All tokens that were issued until now.
+    Everything,
+}
+
+/// All that is revoked, in one process. Cheap to clone; share one between all stacks of a process.
+#[derive(Clone, Debug)]
+pub struct Revocations(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    retention: Duration,
+    capacity: usize,
+    tables: RwLock<Tables>,
+    /// Written while the tables are locked, after them: whoever reads a number finds all that it counts.
+    epoch: AtomicU64,
+    changed: watch::Sender<Epoch>,
+    /// When each feed was last heard from, in milliseconds.
+    feeds: ArcSwap<Vec<Arc<AtomicU64>>>,
+}
+
+impl Revocations {
+    /// The longest life of a token that a verifier may accept, and so how long a revocation is remembered by default.
+    pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+    /// How many revocations are kept apart.
+    pub const CAPACITY: usize = 1_000_000;
+    /// How long a feed may be silent.
+    pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+    /// Nothing is revoked yet. Remembers for [`Revocations::RETENTION`].
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self::with_retention(clock, Self::RETENTION)
+    }
+
+    /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life: `retention` must not be
+    /// shorter than the longest. It is never less than [`Revocations::RETENTION`].
+    #[must_use]
+    pub fn with_retention(clock: Clock, retention: Duration) -> Self {
+        Self::with_bounds(clock, retention, Self::CAPACITY)
+    }
+
+    fn with_bounds(clock: Clock, retention: Duration, capacity: usize) -> Self {
+        // `iat` may be a leeway ahead of our clock, and a token is accepted for a leeway past its end.
+        let retention = retention.max(Self::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY);
+        Self(Arc::new(Shared {
+            clock,
+            retention,
+            capacity,
+            tables: RwLock::default(),
+            epoch: AtomicU64::new(0),
+            changed: watch::Sender::new(Epoch(0)),
+            feeds: ArcSwap::default(),
+        }))
+    }
+
+    /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut.
+    pub fn revoke(&self, what: Revoked) -> Epoch {
+        self.revoke_at(what, self.0.clock.now())
+    }
+
+    /// As [`Revocations::revoke`], for what was revoked elsewhere, at that time.
+    pub(super) fn revoke_at(&self, what: Revoked, at: Timestamp) -> Epoch {
+        let now = self.0.clock.now();
+        let epoch = {
+            let mut tables = self.0.tables.write();
+            tables.collect(now, self.0.retention);
+            tables.insert(what, at, at.plus(self.0.retention), self.0.capacity);
+            // N258: risen before this returns, so that each cached verdict is looked up anew.
+            Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1))
+        };
+        // Outside of the lock, since this wakes others; two at once may come in either order.
+        self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
+        epoch
+    }
+
+    /// Lets a grant in again that was connected anew under its old id; says whether it had been revoked.
+    pub fn lift(&self, grant: &GrantId) -> bool {
+        self.0.tables.write().lift(grant)
+    }
+
+    /// How often something was revoked.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.0.epoch.load(Ordering::Acquire))
+    }
+
+    /// Whether what is known here is all there is to know.
+    pub(crate) fn fresh(&self) -> Result<(), Reason> {
+        let feeds = self.0.feeds.load();
+        if feeds.is_empty() {
+            return Ok(());
+        }
+        let oldest = feeds.iter().map(|heard| heard.load(Ordering::Acquire)).min().unwrap_or_default();
+        // N260: silence is no news, and no news is no request.
+        if Timestamp::from_unix_millis(oldest).plus(Self::STALE_AFTER) < self.0.clock.now() {
+            return Err(Reason::RevocationStale);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing of what this principal rests on was revoked.
+    pub(crate) fn stands(&self, principal: &Principal) -> Result<(), Reason> {
+        if self.0.tables.read().is_revoked(principal) { Err(Reason::Revoked) } else { Ok(()) }
+    }
+
+    pub(super) fn grant_stands(&self, grant: &GrantId) -> Result<(), Reason> {
+        if self.0.tables.read().is_grant_revoked(grant) { Err(Reason::GrantRevoked) } else { Ok(()) }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Epoch> {
+        self.0.changed.subscribe()
+    }
+
+    pub(super) fn add_feed(&self, last_heard: Arc<AtomicU64>) {
+        self.0.feeds.rcu(|feeds| {
+            let mut more = Vec::clone(feeds);
+            more.push(Arc::clone(&last_heard));
+            more
+        });
+    }
+
+    pub(super) fn downgrade(&self) -> Ending {
+        Ending(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn upgrade(ending: &Ending) -> Option<Self> {
+        ending.0.upgrade().map(Self)
+    }
+}
+
+/// Revocations that do not live by this holder.
+#[derive(Debug)]
+pub(super) struct Ending(Weak<Shared>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::tables::tests::principal;
+
+    #[test]
+    fn a_revocation_is_remembered_for_the_longest_life_of_a_token() {
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000_000));
+        let revocations = Revocations::new(clock.clone());
+        let first =
+            revocations.revoke(Revoked::Token { issuer: "https://broker.example.com".into(), id: "token-1".into() });
+        assert_eq!(first, Epoch(1));
+        clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY - Duration::from_millis(1));
+        revocations.revoke(Revoked::Grant(GrantId::new("g")));
+        assert_eq!(revocations.stands(&principal(1_000_000)), Err(Reason::Revoked));
+        clock.advance(Duration::from_millis(1));
+        revocations.revoke(Revoked::Grant(GrantId::new("g")));
+        assert_eq!(revocations.stands(&principal(1_000_000)), Ok(()));
+        assert_eq!(revocations.epoch(), Epoch(3));
+    }
+
+    #[test]
+    fn a_grant_is_over_until_it_is_lifted() {
+        let revocations = Revocations::new(Clock::by_hand(Timestamp::from_unix_seconds(1)));
+        let grant = GrantId::new("g");
+        revocations.revoke(Revoked::Grant(grant.clone()));
+        assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
+        assert!(revocations.lift(&grant));
+        assert!(!revocations.lift(&grant));
+        assert_eq!(revocations.grant_stands(&grant), Ok(()));
+    }
+}

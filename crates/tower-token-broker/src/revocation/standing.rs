@@ -1,0 +1,158 @@
+//! How one request stands while it is under way.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{Epoch, Revocations};
+use crate::{clock::Timestamp, exchange::GrantId, principal::Principal, refusal::Reason};
+
+/// How one request stands: whether what it rests on has been revoked since. Found in the extensions, made by the
+/// authenticate layer alone.
+#[derive(Clone)]
+pub struct Standing(Arc<Watched>);
+
+struct Watched {
+    revocations: Revocations,
+    principal: Principal,
+    ends_at: Timestamp,
+    /// The epoch at which it was last found standing.
+    stamp: AtomicU64,
+    grants: Mutex<Vec<GrantId>>,
+}
+
+impl Standing {
+    /// For a principal that stood at this epoch, until `ends_at` (`exp` and the leeway).
+    pub(crate) fn new(revocations: &Revocations, principal: &Principal, stamp: Epoch, ends_at: Timestamp) -> Self {
+        Self(Arc::new(Watched {
+            revocations: revocations.clone(),
+            principal: principal.clone(),
+            ends_at,
+            stamp: AtomicU64::new(stamp.0),
+            grants: Mutex::default(),
+        }))
+    }
+
+    /// Asked once more just before the send: token, family, client, person, server, everything, and this grant.
+    /// From here on a revoke of the grant cuts the stream, too.
+    ///
+    /// # Errors
+    /// [`Reason::Revoked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`], or [`Reason::RevocationStale`].
+    pub(crate) fn ask_again(&self, grant: Option<&GrantId>) -> Result<(), Reason> {
+        if let Some(grant) = grant {
+            {
+                let mut grants = self.0.grants.lock();
+                if !grants.contains(grant) {
+                    grants.push(grant.clone());
+                }
+            }
+            // After it is on the list: a revoke from now on is found by the epoch.
+            self.0.revocations.grant_stands(grant)?;
+        }
+        self.0.revocations.fresh()?;
+        self.still()
+    }
+
+    /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends nothing that is under way.
+    pub(crate) fn still(&self) -> Result<(), Reason> {
+        // N262: one instant for verification, cache and streams.
+        if self.0.revocations.clock().now() >= self.0.ends_at {
+            return Err(Reason::JwtExpired);
+        }
+        // Read before the tables, so that a revoke in between is looked at next time.
+        let epoch = self.0.revocations.epoch();
+        if epoch.0 == self.0.stamp.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.0.revocations.stands(&self.0.principal)?;
+        {
+            let grants = self.0.grants.lock();
+            grants.iter().try_for_each(|grant| self.0.revocations.grant_stands(grant))?;
+        }
+        self.0.stamp.store(epoch.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends when something was revoked since this call, or the token has ended: then ask [`Standing::still`].
+    pub(crate) fn shaken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        let mut changes = self.0.revocations.subscribe();
+        let (clock, ends_at) = (self.0.revocations.clock().clone(), self.0.ends_at);
+        Box::pin(async move {
+            tokio::select! {
+                // Both may be dropped: neither does anything but wait.
+                _ = changes.changed() => {}
+                () = clock.sleep_until(ends_at) => {}
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standing").field("ends_at", &self.0.ends_at).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        revocation::{Revoked, tables::tests::principal},
+    };
+
+    fn standing() -> (Clock, Revocations, Standing) {
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000));
+        let revocations = Revocations::new(clock.clone());
+        let ends_at = clock.now().plus(Duration::from_secs(60));
+        let standing = Standing::new(&revocations, &principal(1_000), revocations.epoch(), ends_at);
+        (clock, revocations, standing)
+    }
+
+    #[test]
+    fn a_grant_counts_from_when_it_was_asked_about() {
+        let (_, revocations, standing) = standing();
+        let (asked, never_asked) = (GrantId::new("asked"), GrantId::new("never asked"));
+        assert_eq!(standing.ask_again(Some(&asked)), Ok(()));
+        revocations.revoke(Revoked::Grant(never_asked));
+        assert_eq!(standing.still(), Ok(()));
+        revocations.revoke(Revoked::Grant(asked.clone()));
+        assert_eq!(standing.still(), Err(Reason::GrantRevoked));
+        assert_eq!(standing.ask_again(Some(&asked)), Err(Reason::GrantRevoked));
+        assert_eq!(standing.ask_again(None), Err(Reason::GrantRevoked), "a request stays bound to what it used");
+    }
+
+    #[test]
+    fn a_grant_that_was_revoked_before_it_was_asked_about_is_refused() {
+        let (_, revocations, standing) = standing();
+        let grant = GrantId::new("g");
+        revocations.revoke(Revoked::Grant(grant.clone()));
+        assert_eq!(standing.still(), Ok(()), "stamped anew");
+        assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
+    }
+
+    #[tokio::test]
+    async fn a_revoke_and_the_end_of_the_token_both_shake_it() {
+        let (clock, revocations, standing) = standing();
+        let shaken = standing.shaken();
+        revocations.revoke(Revoked::Everything);
+        shaken.await;
+        assert_eq!(standing.still(), Err(Reason::Revoked));
+
+        let (clock_of_other, _revocations, other) = self::standing();
+        let shaken = other.shaken();
+        clock_of_other.advance(Duration::from_secs(60));
+        shaken.await;
+        assert_eq!(other.still(), Err(Reason::JwtExpired));
+        drop(clock);
+    }
+}

@@ -1,0 +1,258 @@
+//! What is looked up: one table per kind of key, and the order in which entries die.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::Revoked;
+use crate::{clock::Timestamp, exchange::GrantId, principal::Principal, principal::Resource};
+
+/// Two names, looked up without an allocation.
+#[derive(Debug, Default)]
+struct ByIssuer(HashMap<Arc<str>, HashMap<Arc<str>, Timestamp>>);
+
+impl ByIssuer {
+    fn get(&self, issuer: &str, id: &str) -> Option<Timestamp> {
+        self.0.get(issuer)?.get(id).copied()
+    }
+
+    /// Whether the entry is new.
+    fn insert(&mut self, issuer: &Arc<str>, id: &Arc<str>, at: Timestamp) -> bool {
+        let of_issuer = self.0.entry(Arc::clone(issuer)).or_default();
+        let entry = of_issuer.get_mut(id.as_ref());
+        match entry {
+            Some(until) => {
+                *until = at.max(*until);
+                false
+            }
+            None => of_issuer.insert(Arc::clone(id), at).is_none(),
+        }
+    }
+
+    fn remove(&mut self, issuer: &str, id: &str) {
+        if let Some(of_issuer) = self.0.get_mut(issuer) {
+            of_issuer.remove(id);
+            if of_issuer.is_empty() {
+                self.0.remove(issuer);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    tokens: ByIssuer,
+    families: ByIssuer,
+    clients: ByIssuer,
+    persons: ByIssuer,
+    servers: HashMap<Resource, Timestamp>,
+    everything: Option<Timestamp>,
+    grants: HashSet<GrantId>,
+    /// In the order of their coming, each with the instant at which it is looked at again.
+    dying: VecDeque<(Timestamp, Revoked)>,
+}
+
+impl Tables {
+    /// Notes that this was revoked `at`; it may be forgotten `dies_at`.
+    pub(super) fn insert(&mut self, what: Revoked, at: Timestamp, dies_at: Timestamp, capacity: usize) {
+        if let Revoked::Grant(grant) = what {
+            self.grants.insert(grant);
+            return;
+        }
+        if self.dying.len() >= capacity {
+            // N269: bounded without forgetting: what was revoked until now is a part of everything until now.
+            let until = self.everything.map_or(at, |until| until.max(at));
+            let grants = std::mem::take(&mut self.grants);
+            *self = Self { everything: Some(until), grants, ..Self::default() };
+            self.dying.push_back((dies_at, Revoked::Everything));
+            tracing::error!(capacity, "too many revocations to keep apart: all tokens issued until now are revoked");
+            return;
+        }
+        let is_new = match &what {
+            Revoked::Token { issuer, id } => self.tokens.insert(issuer, id, at),
+            Revoked::Family { issuer, id } => self.families.insert(issuer, id, at),
+            Revoked::Client { issuer, id } => self.clients.insert(issuer, id, at),
+            Revoked::Person(person) => {
+                self.persons.insert(&Arc::from(person.issuer()), &Arc::from(person.subject()), at)
+            }
+            Revoked::Server(resource) => {
+                let before = self.servers.get(resource).copied();
+                self.servers.insert(resource.clone(), before.map_or(at, |before| before.max(at)));
+                before.is_none()
+            }
+            Revoked::Everything => {
+                let before = self.everything;
+                self.everything = Some(before.map_or(at, |before| before.max(at)));
+                before.is_none()
+            }
+            Revoked::Grant(_) => false,
+        };
+        if is_new {
+            self.dying.push_back((dies_at, what));
+        }
+    }
+
+    pub(super) fn lift(&mut self, grant: &GrantId) -> bool {
+        self.grants.remove(grant)
+    }
+
+    /// Takes out what can't stop anything any more. `life` is how long an entry is kept.
+    pub(super) fn collect(&mut self, now: Timestamp, life: std::time::Duration) {
+        while self.dying.front().is_some_and(|(dies_at, _)| *dies_at <= now) {
+            let Some((_, what)) = self.dying.pop_front() else { return };
+            // Revoked once more since: it lives on by its newer time.
+            let dies_at = self.revoked_at(&what).map(|at| at.plus(life));
+            match dies_at {
+                Some(dies_at) if dies_at > now => self.dying.push_back((dies_at, what)),
+                Some(_) | None => self.remove(&what),
+            }
+        }
+    }
+
+    pub(super) fn is_revoked(&self, principal: &Principal) -> bool {
+        let issuer = principal.issuer();
+        // Whole seconds: a token of the revoke's own second counts as revoked.
+        let issued = principal.issued_at().unix_seconds();
+        let until_now = |revoked: Option<Timestamp>| revoked.is_some_and(|at| issued <= at.unix_seconds());
+        self.tokens.get(issuer, principal.token_id()).is_some()
+            // N267: by the family's id, whatever the access token's own.
+            || principal.family().is_some_and(|family| self.families.get(issuer, family).is_some())
+            || until_now(self.clients.get(issuer, principal.client()))
+            || until_now(self.persons.get(issuer, principal.subject()))
+            || until_now(self.servers.get(principal.resource()).copied())
+            || until_now(self.everything)
+    }
+
+    pub(super) fn is_grant_revoked(&self, grant: &GrantId) -> bool {
+        self.grants.contains(grant)
+    }
+
+    /// How many entries there are, without grants.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.dying.len()
+    }
+
+    fn revoked_at(&self, what: &Revoked) -> Option<Timestamp> {
+        match what {
+            Revoked::Token { issuer, id } => self.tokens.get(issuer, id),
+            Revoked::Family { issuer, id } => self.families.get(issuer, id),
+            Revoked::Client { issuer, id } => self.clients.get(issuer, id),
+            Revoked::Person(person) => self.persons.get(person.issuer(), person.subject()),
+            Revoked::Server(resource) => self.servers.get(resource).copied(),
+            Revoked::Everything => self.everything,
+            Revoked::Grant(_) => None,
+        }
+    }
+
+    fn remove(&mut self, what: &Revoked) {
+        match what {
+            Revoked::Token { issuer, id } => self.tokens.remove(issuer, id),
+            Revoked::Family { issuer, id } => self.families.remove(issuer, id),
+            Revoked::Client { issuer, id } => self.clients.remove(issuer, id),
+            Revoked::Person(person) => self.persons.remove(person.issuer(), person.subject()),
+            Revoked::Server(resource) => {
+                self.servers.remove(resource);
+            }
+            Revoked::Everything => self.everything = None,
+            Revoked::Grant(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::principal::{Person, TokenTimes, Verified};
+
+    pub(in crate::revocation) fn principal(issued_at: u64) -> Principal {
+        let times = TokenTimes {
+            id: "token-1",
+            issued_at: Timestamp::from_unix_seconds(issued_at),
+            expires_at: Timestamp::from_unix_seconds(issued_at + 600),
+        };
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        let person = Person::new("https://broker.example.com", "alice");
+        Principal::of(&Verified::vouch(person, "inspector", resource, times).with_family("family-1"))
+    }
+
+    fn each_kind() -> Vec<(Revoked, bool)> {
+        let issuer: Arc<str> = "https://broker.example.com".into();
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        vec![
+            (Revoked::Token { issuer: issuer.clone(), id: "token-1".into() }, true),
+            (Revoked::Family { issuer: issuer.clone(), id: "family-1".into() }, true),
+            (Revoked::Client { issuer: issuer.clone(), id: "inspector".into() }, false),
+            (Revoked::Person(Person::new(issuer, "alice")), false),
+            (Revoked::Server(resource), false),
+            (Revoked::Everything, false),
+        ]
+    }
+
+    #[test]
+    fn each_kind_stops_what_it_names_and_later_tokens_only_where_it_is_for_good() {
+        let at = Timestamp::from_unix_millis(1_000_500);
+        for (what, for_good) in each_kind() {
+            let mut tables = Tables::default();
+            assert!(!tables.is_revoked(&principal(1_000)));
+            tables.insert(what.clone(), at, at.plus(Duration::from_secs(60)), 10);
+            assert!(tables.is_revoked(&principal(1_000)), "{what:?}: the same second");
+            assert_eq!(tables.is_revoked(&principal(1_001)), for_good, "{what:?}: a later token");
+        }
+    }
+
+    #[test]
+    fn a_like_named_thing_of_another_issuer_is_not_touched() {
+        let at = Timestamp::from_unix_seconds(1_000);
+        let other: Arc<str> = "https://other.example".into();
+        let mut tables = Tables::default();
+        for what in [
+            Revoked::Token { issuer: other.clone(), id: "token-1".into() },
+            Revoked::Family { issuer: other.clone(), id: "family-1".into() },
+            Revoked::Client { issuer: other.clone(), id: "inspector".into() },
+            Revoked::Person(Person::new(other, "alice")),
+            Revoked::Server(Resource::parse("https://broker.example.com/crm").unwrap()),
+        ] {
+            tables.insert(what, at, at.plus(Duration::from_secs(60)), 10);
+        }
+        assert!(!tables.is_revoked(&principal(1_000)));
+    }
+
+    #[test]
+    fn entries_are_collected_at_their_end_and_not_before() {
+        let life = Duration::from_secs(60);
+        let at = Timestamp::from_unix_seconds(1_000);
+        for (what, _) in each_kind() {
+            let mut tables = Tables::default();
+            tables.insert(what.clone(), at, at.plus(life), 10);
+            let again = at.plus(Duration::from_secs(30));
+            tables.insert(what.clone(), again, again.plus(life), 10);
+            tables.collect(at.plus(life), life);
+            assert!(tables.is_revoked(&principal(1_000)), "{what:?}: revoked again since");
+            tables.collect(again.plus(life), life);
+            assert!(!tables.is_revoked(&principal(1_000)), "{what:?}");
+            assert_eq!(tables.len(), 0, "{what:?}");
+            assert!(tables.tokens.0.is_empty() && tables.persons.0.is_empty() && tables.servers.is_empty());
+        }
+    }
+
+    #[test]
+    fn too_many_revocations_become_everything_and_none_is_forgotten() {
+        let at = Timestamp::from_unix_seconds(1_000);
+        let mut tables = Tables::default();
+        let (victim, _) = each_kind().remove(0);
+        tables.insert(victim, at, at.plus(Duration::from_secs(60)), 3);
+        tables.insert(Revoked::Grant(GrantId::new("g")), at, at, 3);
+        for number in 0..100_u32 {
+            let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
+            tables.insert(what, at, at.plus(Duration::from_secs(60)), 3);
+            assert!(tables.len() <= 3, "N269");
+            assert!(tables.is_revoked(&principal(1_000)), "N269: still revoked after {number} more");
+        }
+        assert!(tables.is_grant_revoked(&GrantId::new("g")));
+        assert!(!tables.is_revoked(&principal(1_001)));
+    }
+}
