@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use crate::{
     audit::{Audit, AuditLayer, AuditLog},
-    authenticate::{Authenticate, AuthenticateLayer, VerifyToken},
+    authenticate::{Authenticate, AuthenticateLayer, InvalidVisitor, VerifyToken},
     body::RequestBody,
     clock::Clock,
     exchange::{CallerLayer, ExchangeLayer, NeverForwarded, ProvideCredential},
@@ -231,6 +231,9 @@ pub enum BuildError {
     /// The resource's URI.
     #[error(transparent)]
     Resource(#[from] InvalidResource),
+    /// A host or an origin from which requests are let in.
+    #[error(transparent)]
+    Visitor(#[from] InvalidVisitor),
     /// A header field that must never go to an upstream.
     #[error(transparent)]
     Header(#[from] NeverForwarded),
@@ -271,15 +274,12 @@ impl Common {
         credential: C,
     ) -> Result<Broker<V, P, C>, BuildError> {
         let (resource, settings) = (self.resource?, self.settings);
-        let mut authenticate = AuthenticateLayer::new(verifier, resource.clone()).with_clock(settings.clock.clone());
+        let mut authenticate = AuthenticateLayer::new(verifier, &resource)
+            .with_clock(settings.clock)
+            .allowed_hosts(settings.allowed_hosts.iter().map(AsRef::as_ref))?
+            .allowed_origins(settings.allowed_origins.iter().map(AsRef::as_ref))?;
         if let Some(revocations) = settings.revocations {
-            authenticate = authenticate.revocations(revocations);
-        }
-        for host in &settings.allowed_hosts {
-            authenticate = authenticate.allowed_host(host);
-        }
-        for origin in &settings.allowed_origins {
-            authenticate = authenticate.allowed_origin(origin);
+            authenticate = authenticate.revocations(&revocations);
         }
         let mut scope_filter = ScopeFilterLayer::new(policy);
         if settings.plain_http {
