@@ -274,9 +274,10 @@ impl Common {
         credential: C,
     ) -> Result<Broker<V, P, C>, BuildError> {
         let (resource, settings) = (self.resource?, self.settings);
+        let hosts = std::iter::once(resource.authority()).chain(settings.allowed_hosts.iter().map(AsRef::as_ref));
         let mut authenticate = AuthenticateLayer::new(verifier, &resource)
             .with_clock(settings.clock)
-            .allowed_hosts(settings.allowed_hosts.iter().map(AsRef::as_ref))?
+            .allowed_hosts(hosts)?
             .allowed_origins(settings.allowed_origins.iter().map(AsRef::as_ref))?;
         if let Some(revocations) = settings.revocations {
             authenticate = authenticate.revocations(&revocations);
