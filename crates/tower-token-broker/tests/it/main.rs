@@ -2,5 +2,6 @@
 
 #![cfg(test)]
 
+mod jose_vectors;
 mod json_vectors;
 mod vectors;
