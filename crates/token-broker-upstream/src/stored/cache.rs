@@ -56,6 +56,8 @@ pub(super) struct Entry {
 impl Entry {
     /// Longest time between two looks into the store.
     const RECHECK: Duration = Duration::from_secs(60);
+    /// Longer than a refresh takes.
+    const REFRESHING: Duration = Duration::from_secs(30);
 
     pub(super) fn new(
         grant: &Grant,
@@ -70,17 +72,24 @@ impl Entry {
             .until(token.expires_at);
         // What was tried in vain is tried again when the store says so, and the token is used to its very end.
         let (usable_until, refresh_at) = match grant.retry_at.filter(|retry_at| *retry_at > now) {
+            // Without a refresh token there is nothing to get sooner or later.
+            _ if grant.refresh_token.is_none() => (token.expires_at, token.expires_at),
             Some(retry_at) => (token.expires_at, retry_at),
             None => (usable_until(token), refresh_at(grant, token)),
         };
         let recheck_at = now.plus(Self::RECHECK);
-        let refreshing = AtomicBool::new(grant.refresh_token.is_none());
+        let refreshing = AtomicBool::new(false);
         Self { credential, usable_until, refresh_at, recheck_at, refreshing, refused }
     }
 
     /// Whether it can be given out now.
     pub(super) fn is_usable(&self, now: Timestamp) -> bool {
-        now < self.usable_until && now < self.recheck_at && !self.is_refused()
+        // Whoever is getting a new one looks into the store, too: nobody has to wait for that.
+        let looked_up_by = match self.refreshing.load(Ordering::Acquire) {
+            true => self.recheck_at.plus(Self::REFRESHING),
+            false => self.recheck_at,
+        };
+        now < self.usable_until && now < looked_up_by && !self.is_refused()
     }
 
     /// Whether a new one should be got, and nobody is at it.

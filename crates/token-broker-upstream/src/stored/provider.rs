@@ -24,7 +24,7 @@ use tower_token_broker::{
 
 use super::{
     cache::{self, Entry, Key},
-    refresh::{Outcome, Refresh},
+    refresh::{Outcome, Purpose, Refresh},
 };
 use crate::{authorization_server::AuthorizationServer, store::GrantStore};
 
@@ -117,8 +117,15 @@ impl<S: GrantStore> Shared<S> {
         self.refused.get_with((grant.clone(), version), Arc::default)
     }
 
+    /// In the background: this caller and those after it go on with the old one.
+    fn renew_if_due(self: &Arc<Self>, entry: &Entry, person: &Person, asked: &Scopes, trail: &Trail) {
+        if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
+            drop(self.join(person, asked, trail, Purpose::Renew));
+        }
+    }
+
     /// One at a time for each grant: joins the one that is under way, or starts it in a task of its own.
-    fn join(self: &Arc<Self>, person: &Person, asked: &Scopes, trail: &Trail) -> Flight {
+    fn join(self: &Arc<Self>, person: &Person, asked: &Scopes, trail: &Trail, purpose: Purpose) -> Flight {
         let key = cache::key("flight", person, &self.names(), std::iter::empty());
         let mut flights = self.flights.lock();
         let vacant = match flights.entry(key) {
@@ -133,7 +140,7 @@ impl<S: GrantStore> Shared<S> {
         // G152: in a task of its own; whoever hangs up, it goes on.
         drop(self.tasks.spawn("refresh", async move {
             let shared = Arc::clone(&landing.shared);
-            let outcome = Refresh::new(&shared, &person, &asked, &trail).run().await;
+            let outcome = Refresh::new(&shared, &person, &asked, &trail, purpose).run().await;
             let entry_key = shared.entry_key(&person, &asked);
             match &outcome {
                 Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
@@ -182,10 +189,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         if let Some(entry) = shared.entries.get(&shared.entry_key(person, &asked)) {
             let now = shared.clock.now();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
-                if entry.is_due(now) && entry.begin_refreshing() {
-                    // In the background: this caller and those after it go on with the old one.
-                    drop(shared.join(person, &asked, trail));
-                }
+                shared.renew_if_due(&entry, person, &asked, trail);
                 return Ok(entry.credential.clone());
             }
         }
@@ -193,7 +197,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let landed = async {
             // Each turn waits for one task, and all but the last were for other scopes or have been refused since.
             for _ in 0..4 {
-                let mut flight = shared.join(person, &asked, trail);
+                let mut flight = shared.join(person, &asked, trail, Purpose::Use);
                 let outcome = match flight.outcome.wait_for(Option::is_some).await {
                     Ok(outcome) => outcome.clone(),
                     Err(_) => return Err(unavailable()),
@@ -201,7 +205,11 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
                 match outcome {
                     Some(_) if flight.asked != asked => {}
                     Some(Outcome::Given(entry)) if entry.is_refused() => {}
-                    Some(Outcome::Given(entry) | Outcome::StillRefused(entry)) => return self.covering(&entry, need),
+                    Some(Outcome::Given(entry)) => {
+                        shared.renew_if_due(&entry, person, &asked, trail);
+                        return self.covering(&entry, need);
+                    }
+                    Some(Outcome::StillRefused(entry)) => return self.covering(&entry, need),
                     Some(Outcome::None(no)) => return Err(no),
                     None => return Err(unavailable()),
                 }

@@ -32,11 +32,21 @@ pub(super) enum Outcome {
     None(NoCredential),
 }
 
+/// What somebody looks at the grant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A token to use now; one that is due is as good.
+    Use,
+    /// A new token in good time.
+    Renew,
+}
+
 pub(super) struct Refresh<'a, S> {
     shared: &'a Shared<S>,
     person: &'a Person,
     asked: &'a Scopes,
     trail: &'a Trail,
+    purpose: Purpose,
 }
 
 /// What the next step is.
@@ -68,8 +78,14 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     /// A token that was got because the upstream refused the one before is not replaced for the same reason sooner.
     const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 
-    pub(super) const fn new(shared: &'a Shared<S>, person: &'a Person, asked: &'a Scopes, trail: &'a Trail) -> Self {
-        Self { shared, person, asked, trail }
+    pub(super) const fn new(
+        shared: &'a Shared<S>,
+        person: &'a Person,
+        asked: &'a Scopes,
+        trail: &'a Trail,
+        purpose: Purpose,
+    ) -> Self {
+        Self { shared, person, asked, trail, purpose }
     }
 
     pub(super) async fn run(&self) -> Outcome {
@@ -127,7 +143,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let fallback = token.filter(|_| !refused);
         if let Some(token) = fallback
             && now < cache::usable_until(token)
-            && now < cache::refresh_at(grant, token)
+            && (self.purpose == Purpose::Use || now < cache::refresh_at(grant, token))
         {
             return Judged::Done(self.given(grant, token));
         }
