@@ -1,6 +1,81 @@
 //! What stands in a record: closed and typed; nothing of a body, an argument's value or a secret.
 
-use crate::{exchange::GrantId, principal::Scopes};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+
+use http::StatusCode;
+
+use crate::{
+    clock::Timestamp,
+    dialect::RequestId,
+    exchange::GrantId,
+    principal::{Actor, Principal, Resource, Scopes},
+    refusal::Reason,
+};
+
+/// The version of the schema, in each record that begins or continues a chain (`docs/audit-schema.md`).
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Longest text that a record keeps, in bytes; what is longer is cut there.
+pub const MAX_TEXT: usize = 256;
+
+/// One record as it is written: its place in the chain, and its line. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    sequence: u64,
+    kind: &'static str,
+    hash: [u8; 32],
+    line: Arc<[u8]>,
+}
+
+impl Record {
+    /// Its number in the chain, from 0 on, without a gap.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// `start`, `open`, `close`, `intent`, `refresh_intent`, `refresh_result`, `result` or `revoked`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// SHA-256 over the previous record's hash and this line up to its `hash` member.
+    #[must_use]
+    pub const fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
+    /// One JSON object without line breaks.
+    #[must_use]
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Serialises an entry, once, as the next of its chain.
+    pub(super) fn of(entry: &Entry, sequence: u64, previous: &[u8; 32]) -> Self {
+        let mut line = Line(String::with_capacity(512));
+        line.number("seq", sequence);
+        line.text("time", &entry.at.to_string());
+        line.text("kind", entry.event.kind());
+        entry.event.write(&mut line);
+        line.hex("prev", previous);
+        let hash = chain_hash(previous, line.0.as_bytes());
+        line.hex("hash", &hash);
+        line.0.push('}');
+        Self { sequence, kind: entry.event.kind(), hash, line: line.0.into_bytes().into() }
+    }
+}
+
+/// SHA-256 over the previous hash and the line up to (and without) `,"hash":`.
+pub(super) fn chain_hash(previous: &[u8; 32], head: &[u8]) -> [u8; 32] {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(previous);
+    context.update(head);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
 
 /// What a client asked for, in few words: the method, and the name of the thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,13 +85,11 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Longest method or name that a record keeps, in bytes; what is longer is cut there.
-    pub const MAX_TEXT: usize = 256;
-
-    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path it names.
+    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path it names. Longer texts
+    /// than [`MAX_TEXT`] are cut.
     #[must_use]
     pub fn new(method: &str, name: Option<&str>) -> Self {
-        Self { method: cut(method), name: name.map(cut) }
+        Self { method: cut(method).into(), name: name.map(|name| cut(name).into()) }
     }
 
     /// The method.
@@ -32,25 +105,13 @@ impl Operation {
     }
 }
 
-fn cut(text: &str) -> Box<str> {
-    let mut end = text.len().min(Operation::MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().into()
-}
-
 /// What is about to be done with a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// The upstream's name.
-    pub(crate) upstream: Box<str>,
-    /// Where it will be sent.
-    pub(crate) origin: Box<str>,
-    /// The scopes it carries.
-    pub(crate) scopes: Scopes,
-    /// The grant it came from, and its version.
-    pub(crate) grant: Option<(GrantId, u64)>,
+    upstream: Box<str>,
+    origin: Box<str>,
+    scopes: Scopes,
+    grant: Option<(GrantId, u64)>,
 }
 
 impl Intent {
@@ -62,6 +123,16 @@ impl Intent {
             origin: origin.into(),
             scopes: scopes.clone(),
             grant: grant.map(|(id, version)| (id.clone(), version)),
+        }
+    }
+
+    fn write(&self, line: &mut Line) {
+        line.text("upstream", &self.upstream);
+        line.text("origin", &self.origin);
+        line.text("upstream_scopes", &self.scopes.to_string());
+        if let Some((grant, version)) = &self.grant {
+            line.text("grant", grant.as_str());
+            line.number("grant_version", *version);
         }
     }
 }
@@ -78,4 +149,291 @@ pub enum RefreshOutcome {
     Failed,
     /// It may have rotated the token without our hearing of it.
     Unknown,
+}
+
+impl RefreshOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::GrantEnded => "grant_ended",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How a request came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Its answer was passed on to the end.
+    Completed,
+    /// It was refused, for the reason given.
+    Refused,
+    /// The inner service or its answer's body failed.
+    Failed,
+    /// The client went away before the end.
+    Dropped,
+    /// Its answer was cut, for the reason given.
+    Cut,
+    /// The process ended before the outcome was known; written when the log was opened again.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word of the record.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+            Self::Cut => "cut",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Something that happened, on its way to become a [`Record`].
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) at: Timestamp,
+    pub(super) event: Event,
+}
+
+/// The closed list of what can stand in a record.
+#[derive(Debug)]
+pub(super) enum Event {
+    Start {
+        chain: [u8; 16],
+    },
+    Open {
+        dropped_bytes: u64,
+    },
+    Close,
+    Intent {
+        request: RequestId,
+        principal: Option<Principal>,
+        intent: Intent,
+    },
+    RefreshIntent {
+        request: RequestId,
+        refresh: u64,
+        principal: Option<Principal>,
+        intent: Intent,
+    },
+    RefreshResult {
+        request: Box<str>,
+        refresh: u64,
+        outcome: RefreshOutcome,
+    },
+    Result(Box<RequestResult>),
+    /// Refusals that were counted while nothing could be written.
+    Counted {
+        reason: Reason,
+        count: u64,
+        since: Timestamp,
+    },
+    /// A request of an earlier process whose end nobody saw.
+    Lost {
+        request: Box<str>,
+    },
+    Revoked {
+        what: &'static str,
+        id: Box<str>,
+    },
+}
+
+/// The terminal record of one request.
+#[derive(Debug)]
+pub(super) struct RequestResult {
+    pub(super) request: RequestId,
+    pub(super) started: Timestamp,
+    pub(super) resource: Option<Resource>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) principal: Option<Principal>,
+    pub(super) operation: Option<Operation>,
+    pub(super) outcome: Outcome,
+    pub(super) reason: Option<Reason>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) intents: u32,
+    pub(super) uses: u32,
+    pub(super) echo_masked: u64,
+    pub(super) answer_bytes: u64,
+}
+
+impl Event {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Open { .. } => "open",
+            Self::Close => "close",
+            Self::Intent { .. } => "intent",
+            Self::RefreshIntent { .. } => "refresh_intent",
+            Self::RefreshResult { .. } => "refresh_result",
+            Self::Result(_) | Self::Counted { .. } | Self::Lost { .. } => "result",
+            Self::Revoked { .. } => "revoked",
+        }
+    }
+
+    fn write(&self, line: &mut Line) {
+        match self {
+            Self::Start { chain } => {
+                line.number("schema", u64::from(SCHEMA_VERSION));
+                line.hex("chain", chain);
+            }
+            Self::Open { dropped_bytes } => {
+                line.number("schema", u64::from(SCHEMA_VERSION));
+                line.number("dropped_bytes", *dropped_bytes);
+            }
+            Self::Close => {}
+            Self::Intent { request, principal, intent } => {
+                line.text("request", &request.to_string());
+                write_principal(line, principal.as_ref());
+                intent.write(line);
+            }
+            Self::RefreshIntent { request, refresh, principal, intent } => {
+                line.text("request", &request.to_string());
+                line.number("refresh", *refresh);
+                write_principal(line, principal.as_ref());
+                intent.write(line);
+            }
+            Self::RefreshResult { request, refresh, outcome } => {
+                line.text("request", request);
+                line.number("refresh", *refresh);
+                line.text("outcome", outcome.as_str());
+            }
+            Self::Result(result) => result.write(line),
+            Self::Counted { reason, count, since } => {
+                line.number("count", *count);
+                line.text("outcome", Outcome::Refused.as_str());
+                line.text("reason", reason.code());
+                line.text("started", &since.to_string());
+            }
+            Self::Lost { request } => {
+                line.text("request", request);
+                line.number("count", 1);
+                line.text("outcome", Outcome::Unknown.as_str());
+            }
+            Self::Revoked { what, id } => {
+                line.text("what", what);
+                line.text("id", id);
+            }
+        }
+    }
+}
+
+impl RequestResult {
+    fn write(&self, line: &mut Line) {
+        line.text("request", &self.request.to_string());
+        line.number("count", 1);
+        line.text("outcome", self.outcome.as_str());
+        if let Some(reason) = self.reason {
+            line.text("reason", reason.code());
+        }
+        if let Some(status) = self.status {
+            line.number("status", u64::from(status.as_u16()));
+        }
+        line.text("started", &self.started.to_string());
+        if let Some(resource) = &self.resource {
+            line.text("resource", resource.as_str());
+        }
+        if let Some(peer) = self.peer {
+            line.text("peer", &peer.to_string());
+        }
+        write_principal(line, self.principal.as_ref());
+        if let Some(operation) = &self.operation {
+            line.text("method", operation.method());
+            if let Some(name) = operation.name() {
+                line.text("name", name);
+            }
+        }
+        line.number("intents", u64::from(self.intents));
+        line.number("uses", u64::from(self.uses));
+        line.number("echo_masked", self.echo_masked);
+        line.number("answer_bytes", self.answer_bytes);
+    }
+}
+
+fn write_principal(line: &mut Line, principal: Option<&Principal>) {
+    let Some(principal) = principal else { return };
+    line.text("issuer", principal.issuer());
+    line.text("subject", principal.subject());
+    line.text("client", principal.client());
+    line.text("token", principal.token_id());
+    if let Some(family) = principal.family() {
+        line.text("family", family);
+    }
+    let mut actors = String::new();
+    let mut actor: Option<&Actor> = principal.actor();
+    while let Some(link) = actor {
+        if !actors.is_empty() {
+            actors.push_str(" < ");
+        }
+        actors.push_str(link.person().subject());
+        actor = link.before();
+    }
+    if !actors.is_empty() {
+        line.text("actors", &actors);
+    }
+}
+
+/// One JSON object on its way, member by member.
+struct Line(String);
+
+impl Line {
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push('"');
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.write(format_args!("{value}"));
+    }
+
+    fn hex(&mut self, name: &str, bytes: &[u8]) {
+        self.name(name);
+        self.0.push('"');
+        for byte in bytes {
+            self.write(format_args!("{byte:02x}"));
+        }
+        self.0.push('"');
+    }
+
+    /// A1: what comes from outside is cut, and nothing but printable ASCII stands in the log as it is.
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.0.push('"');
+        for character in cut(value).chars() {
+            match character {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                ' '..='~' => self.0.push(character),
+                other => {
+                    let mut units = [0; 2];
+                    for unit in other.encode_utf16(&mut units) {
+                        self.write(format_args!("\\u{unit:04x}"));
+                    }
+                }
+            }
+        }
+        self.0.push('"');
+    }
+
+    fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
+        // Writing to a String can't fail.
+        self.0.write_fmt(arguments).unwrap_or_default();
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }

@@ -1,19 +1,100 @@
-//! The trait of a sink. (Being written.)
+//! The trait of a sink, and the sinks that need no file: a tracing event a record, and two sinks as one.
 
-use super::record::Operation;
+use super::record::Record;
 
-/// Placeholder until the records are written.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Record(pub(crate) Option<Operation>);
-
-/// The sink could not make the records durable.
+/// The sink could not make the records as durable as promised. The log keeps them and tries again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit sink failed: {0}")]
-pub struct SinkError(pub String);
+pub struct SinkError(Box<str>);
+
+impl SinkError {
+    /// What failed, for the operator: never a record's content.
+    #[must_use]
+    pub fn new(what: &str) -> Self {
+        Self(what.into())
+    }
+}
+
+/// Where an earlier process stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The last record's number and hash; `None` where nothing was written yet.
+    pub last: Option<(u64, [u8; 32])>,
+    /// Requests with an intent and without a result: each gets its terminal record.
+    pub open_requests: Vec<Box<str>>,
+    /// Refreshes without a result, by request and number.
+    pub open_refreshes: Vec<(Box<str>, u64)>,
+    /// Bytes of a torn last record that were taken off.
+    pub dropped_bytes: u64,
+}
 
 /// Takes a group of records; answers only when all of them are as durable as promised.
+///
+/// One owned task calls it, one group at a time, in the order of the chain. A group that failed comes again, whole, until it
+/// is written: a sink must not keep half of it.
 pub trait AuditSink: Send + Sync + 'static {
-    /// Writes.
+    /// Where the chain goes on; by default at its beginning.
+    ///
+    /// # Errors
+    /// What is written can't be read: no request is let through until it can.
+    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
+        async { Ok(Resumed::default()) }
+    }
+
+    /// Writes a group.
+    ///
+    /// # Errors
+    /// The group is not durable: requests that wait for it are refused, and it comes again.
+    ///
+    /// # Cancellation
+    /// It is never dropped before its end but with the process. It may block: the log has a thread of its own.
     fn write(&self, records: &[Record]) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// This sink and another one: a record is durable when both have it. The chain goes on where this one stopped.
+    fn and<S: AuditSink>(self, other: S) -> Both<Self, S>
+    where
+        Self: Sized,
+    {
+        Both(self, other)
+    }
+}
+
+/// Two sinks as one. See [`AuditSink::and`].
+#[derive(Debug)]
+pub struct Both<A, B>(A, B);
+
+impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
+    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
+        self.0.resume()
+    }
+
+    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        self.0.write(records).await?;
+        self.1.write(records).await
+    }
+}
+
+/// One tracing event a record, at level `info` with target `token_broker::audit`. As durable as your subscriber: use it beside
+/// a file ([`AuditSink::and`]), or where the subscriber's end is the durable place.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Tracing;
+
+impl Tracing {
+    /// Nothing is to be chosen.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl AuditSink for Tracing {
+    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        for record in records {
+            let line = std::str::from_utf8(record.line()).map_err(|_| SinkError::new("a record is not UTF-8"))?;
+            tracing::info!(target: "token_broker::audit", sequence = record.sequence(), "{line}");
+        }
+        Ok(())
+    }
 }

@@ -1,62 +1,115 @@
-//! The trail of one request. (Being written; the signatures stand.)
+//! The trail of one request: what is known of it so far, and the proofs that its intents are durable.
 
-use std::sync::Arc;
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use http::StatusCode;
+use parking_lot::Mutex;
 
 use super::{
-    record::{Intent, Operation, RefreshOutcome},
-    sink::AuditSink,
+    log::{AuditLog, AuditUnavailable, Place, Shared, random_bits},
+    record::{Event, Intent, Operation, Outcome, RefreshOutcome, RequestResult},
 };
-use crate::{dialect::RequestId, principal::Principal, refusal::Reason};
+use crate::{
+    clock::Timestamp,
+    dialect::RequestId,
+    principal::{Principal, Resource},
+    refusal::Reason,
+};
 
-/// The audit log: the one owned writer behind all trails. Cheap to clone; share one between all stacks of a process.
-#[derive(Clone, Debug)]
-pub struct AuditLog(Arc<()>);
+/// What is known so far of one request. Found in the extensions; made by the audit layer alone. Cheap to clone: whoever
+/// keeps a clone keeps nothing waiting.
+#[derive(Clone)]
+pub struct Trail(Arc<Inner>);
 
-impl<S: AuditSink> From<S> for AuditLog {
-    fn from(_sink: S) -> Self {
-        todo!()
-    }
+struct Inner {
+    log: Arc<Shared>,
+    request: RequestId,
+    started: Timestamp,
+    resource: Option<Resource>,
+    peer: Option<SocketAddr>,
+    known: Mutex<Known>,
 }
 
-/// The audit sink fails or hangs: the door is closed, nothing may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the audit log can't make the record durable")]
-pub struct AuditUnavailable;
-
-/// What is known so far of one request; found in the extensions, made by the audit layer alone.
-#[derive(Clone, Debug)]
-pub struct Trail(Arc<RequestId>);
+#[derive(Default)]
+struct Known {
+    principal: Option<Principal>,
+    operation: Option<Operation>,
+    refused: Option<Reason>,
+    cut: Option<Reason>,
+    intents: u32,
+    uses: u32,
+    echo_masked: u64,
+}
 
 impl Trail {
+    /// A new request, and the guard that writes its terminal record whatever becomes of it.
+    pub(super) fn begin(
+        log: &AuditLog,
+        resource: Option<Resource>,
+        peer: Option<SocketAddr>,
+    ) -> Result<(Self, Terminal), AuditUnavailable> {
+        let place = log.0.place()?;
+        let trail = Self(Arc::new(Inner {
+            log: Arc::clone(&log.0),
+            request: RequestId::from_bits(random_bits()),
+            started: log.0.clock.now(),
+            resource,
+            peer,
+            known: Mutex::default(),
+        }));
+        let terminal = Terminal { trail: trail.clone(), place: Some(place), status: None, answer_bytes: 0 };
+        Ok((trail, terminal))
+    }
+
+    /// A trail for the tests of a provider; its terminal record is written when the second value is dropped.
+    ///
+    /// # Panics
+    /// If the log is closed.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn for_test(log: &AuditLog) -> (Self, Terminal) {
+        Self::begin(log, None, None).expect("a log that is open")
+    }
+
     /// The request's id.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        *self.0
+        self.0.request
     }
 
     /// Who it is.
-    pub(crate) fn identified(&self, _principal: &Principal) {
-        todo!()
+    pub(crate) fn identified(&self, principal: &Principal) {
+        self.0.known.lock().principal = Some(principal.clone());
     }
 
     /// What was asked for.
-    pub(crate) fn judged(&self, _operation: &Operation) {
-        todo!()
+    pub(crate) fn judged(&self, operation: &Operation) {
+        self.0.known.lock().operation = Some(operation.clone());
     }
 
     /// It was refused; the first reason stays.
-    pub(crate) fn refused(&self, _reason: Reason) {
-        todo!()
+    pub(crate) fn refused(&self, reason: Reason) {
+        let is_first = {
+            let mut known = self.0.known.lock();
+            let is_first = known.refused.is_none();
+            known.refused.get_or_insert(reason);
+            is_first
+        };
+        if is_first {
+            tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "refused");
+        }
     }
 
     /// Its stream was cut.
-    pub(crate) fn cut(&self, _reason: Reason) {
-        todo!()
+    pub(crate) fn cut(&self, reason: Reason) {
+        tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "cut");
+        self.0.known.lock().cut.get_or_insert(reason);
     }
 
     /// The upstream echoed the credential so many times; it was masked.
-    pub(crate) fn echo_masked(&self, _times: u64) {
-        todo!()
+    pub(crate) fn echo_masked(&self, times: u64) {
+        let mut known = self.0.known.lock();
+        known.echo_masked = known.echo_masked.saturating_add(times);
     }
 
     /// Writes that a credential is about to be sent, and waits until that is durable.
@@ -65,9 +118,15 @@ impl Trail {
     /// The record could not be made durable in time: nothing may be sent.
     ///
     /// # Cancellation
-    /// Dropped, the intent may stand in the log; the request's result says that nothing was sent.
-    pub async fn intent(&self, _intent: Intent) -> Result<Receipt, AuditUnavailable> {
-        todo!()
+    /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
+    pub async fn intent(&self, intent: Intent) -> Result<Receipt, AuditUnavailable> {
+        let principal = {
+            let mut known = self.0.known.lock();
+            known.intents += 1;
+            known.principal.clone()
+        };
+        self.0.log.write(Event::Intent { request: self.0.request, principal, intent }).await?;
+        Ok(Receipt(self.clone()))
     }
 
     /// Writes that a refresh token is about to be sent, and waits until that is durable.
@@ -76,32 +135,128 @@ impl Trail {
     /// As [`Trail::intent`].
     ///
     /// # Cancellation
-    /// As [`Trail::intent`].
-    pub async fn refresh_intent(&self, _intent: Intent) -> Result<RefreshReceipt, AuditUnavailable> {
-        todo!()
+    /// Dropped before it is durable, the intent may stand in the log; its result says that the outcome is unknown.
+    pub async fn refresh_intent(&self, intent: Intent) -> Result<RefreshReceipt, AuditUnavailable> {
+        let refresh = self.0.log.next_refresh();
+        let place = self.0.log.place()?;
+        // Made before the write: whatever becomes of this future, the intent has its result.
+        let receipt = RefreshReceipt { trail: self.clone(), refresh, place: Some(place) };
+        let principal = self.0.known.lock().principal.clone();
+        self.0.log.write(Event::RefreshIntent { request: self.0.request, refresh, principal, intent }).await?;
+        Ok(receipt)
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("request", &self.0.request).finish_non_exhaustive()
     }
 }
 
 /// Proof that the intent to send one credential is durable. The one function that sets a credential takes it by value.
 #[derive(Debug)]
 #[must_use = "a receipt that is not used says that nothing was sent"]
-pub struct Receipt(());
+pub struct Receipt(Trail);
 
 impl Receipt {
     /// The credential was put on the request.
     pub(crate) fn used(self) {
-        todo!()
+        self.0.0.known.lock().uses += 1;
     }
 }
 
-/// Proof that the intent to refresh is durable. Dropped without an outcome, the record says that the outcome is unknown.
-#[derive(Debug)]
+/// Proof that the intent to refresh is durable. Dropped without an outcome, the record says that it is unknown.
 #[must_use = "dropped, the record says that the outcome is unknown"]
-pub struct RefreshReceipt(());
+pub struct RefreshReceipt {
+    trail: Trail,
+    refresh: u64,
+    place: Option<Place>,
+}
 
 impl RefreshReceipt {
     /// How it came out.
-    pub fn finish(self, _outcome: RefreshOutcome) {
-        todo!()
+    pub fn finish(mut self, outcome: RefreshOutcome) {
+        self.settle(outcome);
+    }
+
+    fn settle(&mut self, outcome: RefreshOutcome) {
+        if let Some(place) = self.place.take() {
+            let request = self.trail.0.request.to_string().into();
+            self.trail.0.log.settle(place, Event::RefreshResult { request, refresh: self.refresh, outcome });
+        }
+    }
+}
+
+impl Drop for RefreshReceipt {
+    fn drop(&mut self) {
+        self.settle(RefreshOutcome::Unknown);
+    }
+}
+
+impl fmt::Debug for RefreshReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshReceipt").field("refresh", &self.refresh).finish_non_exhaustive()
+    }
+}
+
+/// Owes the log the terminal record of one request: written when the answer has ended, or when this is dropped.
+#[must_use = "dropped, the record says that the request was dropped"]
+pub struct Terminal {
+    trail: Trail,
+    place: Option<Place>,
+    status: Option<StatusCode>,
+    answer_bytes: u64,
+}
+
+impl Terminal {
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    pub(super) fn passed(&mut self, bytes: usize) {
+        self.answer_bytes = self.answer_bytes.saturating_add(bytes as u64);
+    }
+
+    /// Writes the record, the first time it is called. What the layers inside found out counts more than how the body ended.
+    pub(super) fn settle(&mut self, ended: Outcome) {
+        let Some(place) = self.place.take() else { return };
+        let inner = &self.trail.0;
+        let (event, log) = {
+            let mut known = inner.known.lock();
+            let (outcome, reason) = match (known.cut, known.refused) {
+                (Some(reason), _) => (Outcome::Cut, Some(reason)),
+                (None, Some(reason)) => (Outcome::Refused, Some(reason)),
+                (None, None) => (ended, None),
+            };
+            let result = RequestResult {
+                request: inner.request,
+                started: inner.started,
+                resource: inner.resource.clone(),
+                peer: inner.peer,
+                principal: known.principal.take(),
+                operation: known.operation.take(),
+                outcome,
+                reason,
+                status: self.status,
+                intents: known.intents,
+                uses: known.uses,
+                echo_masked: known.echo_masked,
+                answer_bytes: self.answer_bytes,
+            };
+            (Event::Result(Box::new(result)), &inner.log)
+        };
+        log.settle(place, event);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.settle(Outcome::Dropped);
+    }
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminal").field("trail", &self.trail).finish_non_exhaustive()
     }
 }

@@ -60,6 +60,21 @@ pub enum Revoked {
     Everything,
 }
 
+impl Revoked {
+    /// What it is and which one, as the audit writes it.
+    pub(crate) fn in_words(&self) -> (&'static str, String) {
+        match self {
+            Self::Token { issuer, id } => ("token", format!("{issuer} {id}")),
+            Self::Family { issuer, id } => ("family", format!("{issuer} {id}")),
+            Self::Client { issuer, id } => ("client", format!("{issuer} {id}")),
+            Self::Person(person) => ("person", format!("{} {}", person.issuer(), person.subject())),
+            Self::Grant(grant) => ("grant", grant.as_str().to_owned()),
+            Self::Server(resource) => ("server", resource.to_string()),
+            Self::Everything => ("everything", String::new()),
+        }
+    }
+}
+
 /// All that is revoked, in one process. Cheap to clone; share one between all stacks of a process.
 #[derive(Clone, Debug)]
 pub struct Revocations(Arc<Shared>);

@@ -1,0 +1,247 @@
+//! The provider: what is at hand, who is waited for, who is told.
+
+use std::{
+    collections::{HashMap, hash_map},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use token_broker_outbound::GuardedClient;
+use tokio::sync::watch;
+use tower_token_broker::{
+    audit::Trail,
+    clock::Clock,
+    exchange::{Credential, GrantId, NoCredential, ProvideCredential, Upstream},
+    principal::{Person, Principal, Scopes},
+    tasks::Tasks,
+};
+
+use super::{
+    cache::{self, Entry, Key},
+    refresh::{Outcome, Purpose, Refresh},
+};
+use crate::{authorization_server::AuthorizationServer, store::GrantStore};
+
+/// Gives each person's own access token for one upstream, refreshed when it is due. See the crate and its
+/// [example](crate#example).
+#[must_use = "a provider that is put into no exchange layer gives nothing"]
+pub struct StoredGrants<S>(Arc<Shared<S>>);
+
+pub(super) struct Shared<S> {
+    pub(super) store: S,
+    pub(super) upstream: Upstream,
+    pub(super) server: AuthorizationServer,
+    pub(super) client: GuardedClient,
+    pub(super) clock: Clock,
+    pub(super) connect_url: Option<Box<str>>,
+    tasks: Tasks,
+    entries: Cache<Key, Arc<Entry>>,
+    refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
+    /// Who is getting what at the moment: exact, and as many as there are requests that wait.
+    flights: Mutex<HashMap<Key, Flight>>,
+}
+
+#[derive(Clone)]
+struct Flight {
+    asked: Scopes,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl<S: GrantStore> StoredGrants<S> {
+    /// Longest time a caller waits; the refresh goes on without it.
+    const LONGEST_WAIT: Duration = Duration::from_secs(20);
+    const MOST_ENTRIES: u64 = 100_000;
+
+    /// Grants of this store, for this upstream, from this authorization server, which is asked by this client.
+    pub fn new(store: S, upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            upstream,
+            server,
+            client,
+            clock: Clock::system(),
+            connect_url: None,
+            tasks: Tasks::new(),
+            entries: Cache::new(Self::MOST_ENTRIES),
+            refused: Cache::new(Self::MOST_ENTRIES),
+            flights: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    /// Sends people without a grant to this page. It is the broker's own, never the upstream's.
+    pub fn connect_url(self, url: &str) -> Self {
+        self.with(|shared| shared.connect_url = Some(url.into()))
+    }
+
+    /// Asks this clock.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        self.with(|shared| shared.clock = clock)
+    }
+
+    /// Has this owner run the refreshes, so that a shutdown can wait for them.
+    pub fn with_tasks(self, tasks: Tasks) -> Self {
+        self.with(|shared| shared.tasks = tasks)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Shared<S>)) -> Self {
+        // It has no clones, and no refresh runs before it is finished: nobody else holds it.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            change(shared);
+        }
+        self
+    }
+}
+
+impl<S: GrantStore> Shared<S> {
+    /// The operator's scopes and the rule's: never the client's.
+    fn asked(&self, need: &Scopes) -> Scopes {
+        self.server.operator_scopes().union(need)
+    }
+
+    pub(super) fn entry_key(&self, person: &Person, asked: &Scopes) -> Key {
+        cache::key("entry", person, &self.names(), asked.iter())
+    }
+
+    fn names(&self) -> [&str; 3] {
+        [self.upstream.name(), self.upstream.origin().as_str(), self.server.issuer()]
+    }
+
+    /// Whether the upstream refused what came with this version; shared by all that rests on it.
+    pub(super) fn refused_mark(&self, grant: &GrantId, version: u64) -> Arc<AtomicBool> {
+        self.refused.get_with((grant.clone(), version), Arc::default)
+    }
+
+    /// In the background: this caller and those after it go on with the old one.
+    fn renew_if_due(self: &Arc<Self>, entry: &Entry, person: &Person, asked: &Scopes, trail: &Trail) {
+        if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
+            drop(self.join(person, asked, trail, Purpose::Renew));
+        }
+    }
+
+    /// One at a time for each grant: joins the one that is under way, or starts it in a task of its own.
+    fn join(self: &Arc<Self>, person: &Person, asked: &Scopes, trail: &Trail, purpose: Purpose) -> Flight {
+        let key = cache::key("flight", person, &self.names(), std::iter::empty());
+        let mut flights = self.flights.lock();
+        let vacant = match flights.entry(key) {
+            hash_map::Entry::Occupied(under_way) => return under_way.get().clone(),
+            hash_map::Entry::Vacant(vacant) => vacant,
+        };
+        let (publish, outcome) = watch::channel(None);
+        let flight = vacant.insert(Flight { asked: asked.clone(), outcome }).clone();
+        drop(flights);
+        let landing = Landing { shared: Arc::clone(self), key };
+        let (person, asked, trail) = (person.clone(), asked.clone(), trail.clone());
+        // G152: in a task of its own; whoever hangs up, it goes on.
+        drop(self.tasks.spawn("refresh", async move {
+            let shared = Arc::clone(&landing.shared);
+            let outcome = Refresh::new(&shared, &person, &asked, &trail, purpose).run().await;
+            let entry_key = shared.entry_key(&person, &asked);
+            match &outcome {
+                Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
+                Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
+                Outcome::None(no) => {
+                    if !matches!(no, NoCredential::Unavailable { .. }) {
+                        shared.entries.invalidate(&entry_key);
+                    }
+                }
+            }
+            drop(landing);
+            publish.send_replace(Some(outcome));
+        }));
+        flight
+    }
+}
+
+/// Takes the flight off the list when it has landed, however it did.
+struct Landing<S> {
+    shared: Arc<Shared<S>>,
+    key: Key,
+}
+
+impl<S> Drop for Landing<S> {
+    fn drop(&mut self) {
+        self.shared.flights.lock().remove(&self.key);
+    }
+}
+
+impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
+    fn upstream(&self) -> &Upstream {
+        &self.0.upstream
+    }
+
+    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
+        let asked = self.0.asked(need);
+        let entry = self.0.entries.get(&self.0.entry_key(caller.person(), &asked))?;
+        let now = self.0.clock.now();
+        let good = entry.is_usable(now) && !entry.is_due(now) && entry.credential.scopes().contains_all(need);
+        good.then(|| entry.credential.clone())
+    }
+
+    async fn credential(&self, caller: &Principal, need: &Scopes, trail: &Trail) -> Result<Credential, NoCredential> {
+        let shared = &self.0;
+        let (person, asked) = (caller.person(), shared.asked(need));
+        if let Some(entry) = shared.entries.get(&shared.entry_key(person, &asked)) {
+            let now = shared.clock.now();
+            if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
+                shared.renew_if_due(&entry, person, &asked, trail);
+                return Ok(entry.credential.clone());
+            }
+        }
+        let unavailable = || NoCredential::Unavailable { retry_after: None };
+        let landed = async {
+            // Each turn waits for one task, and all but the last were for other scopes or have been refused since.
+            for _ in 0..4 {
+                let mut flight = shared.join(person, &asked, trail, Purpose::Use);
+                let outcome = match flight.outcome.wait_for(Option::is_some).await {
+                    Ok(outcome) => outcome.clone(),
+                    Err(_) => return Err(unavailable()),
+                };
+                match outcome {
+                    Some(_) if flight.asked != asked => {}
+                    Some(Outcome::Given(entry)) if entry.is_refused() => {}
+                    Some(Outcome::Given(entry)) => {
+                        shared.renew_if_due(&entry, person, &asked, trail);
+                        return self.covering(&entry, need);
+                    }
+                    Some(Outcome::StillRefused(entry)) => return self.covering(&entry, need),
+                    Some(Outcome::None(no)) => return Err(no),
+                    None => return Err(unavailable()),
+                }
+            }
+            Err(unavailable())
+        };
+        tokio::time::timeout(Self::LONGEST_WAIT, landed).await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    async fn refused(&self, credential: &Credential) {
+        // The version it names and no other: a hundred at once, or one that comes late, are one refresh.
+        if let Some((grant, version)) = credential.grant() {
+            self.0.refused_mark(grant, version).store(true, Ordering::Release);
+        }
+    }
+}
+
+impl<S: GrantStore> StoredGrants<S> {
+    fn covering(&self, entry: &Entry, need: &Scopes) -> Result<Credential, NoCredential> {
+        let missing = cache::missing(need, entry.credential.scopes());
+        if missing.is_empty() {
+            return Ok(entry.credential.clone());
+        }
+        Err(NoCredential::ScopeRequired { missing, connect_url: self.0.connect_url.clone() })
+    }
+}
+
+impl<S> fmt::Debug for StoredGrants<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredGrants")
+            .field("upstream", &self.0.upstream)
+            .field("server", &self.0.server)
+            .finish_non_exhaustive()
+    }
+}

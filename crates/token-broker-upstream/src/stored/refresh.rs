@@ -1,0 +1,410 @@
+//! One look at a grant, and one refresh if it is due: what runs in the owned task.
+//!
+//! The order is what safety rests on: lease, durable intent, durable mark, POST, durable tokens, and only then is anyone
+//! given anything.
+
+use std::{sync::Arc, time::Duration};
+
+use token_broker_outbound::{FetchError, Sent};
+use tower_token_broker::{
+    audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
+    clock::Timestamp,
+    exchange::{NoCredential, Origin},
+    principal::{Person, Scopes},
+};
+
+use super::{
+    cache::{self, Entry},
+    provider::Shared,
+};
+use crate::{
+    authorization_server::{Answer, Tokens, Wider},
+    grant::{AccessToken, Grant, GrantState},
+    store::{GrantStore, Lease, Leased, Renewal, StoreError, Tried},
+};
+
+/// What came of it; shared by all who wait.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Given(Arc<Entry>),
+    /// The upstream has refused even the one that was got because it had refused the one before: no third is tried for.
+    StillRefused(Arc<Entry>),
+    None(NoCredential),
+}
+
+/// What somebody looks at the grant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A token to use now; one that is due is as good.
+    Use,
+    /// A new token in good time.
+    Renew,
+}
+
+pub(super) struct Refresh<'a, S> {
+    shared: &'a Shared<S>,
+    person: &'a Person,
+    asked: &'a Scopes,
+    trail: &'a Trail,
+    purpose: Purpose,
+}
+
+/// What the next step is.
+enum Next {
+    Done(Outcome),
+    /// Somebody else has changed the grant: look again.
+    Again,
+}
+
+/// What the grant at hand allows.
+enum Judged<'g> {
+    Done(Outcome),
+    /// Refresh; in the meantime, or if it fails, this token can be used.
+    Refresh {
+        fallback: Option<&'g AccessToken>,
+        forced: bool,
+    },
+}
+
+impl<'a, S: GrantStore> Refresh<'a, S> {
+    const LEASE: Duration = Duration::from_secs(10);
+    const POST: Duration = Duration::from_secs(8);
+    /// Waits for another process that holds the lease, between two looks.
+    const LOOK_AGAIN: Duration = Duration::from_millis(100);
+    /// How often a refresh token is sent without an answer.
+    const MOST_OPEN_ATTEMPTS: u32 = 2;
+    const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
+    const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+    /// A token that was got because the upstream refused the one before is not replaced for the same reason sooner.
+    const BETWEEN_FORCED: Duration = Duration::from_secs(30);
+
+    pub(super) const fn new(
+        shared: &'a Shared<S>,
+        person: &'a Person,
+        asked: &'a Scopes,
+        trail: &'a Trail,
+        purpose: Purpose,
+    ) -> Self {
+        Self { shared, person, asked, trail, purpose }
+    }
+
+    pub(super) async fn run(&self) -> Outcome {
+        // As long as a lease of another process may run, and a few changes.
+        for _ in 0..120 {
+            match self.step().await {
+                Ok(Next::Done(outcome)) => return outcome,
+                Ok(Next::Again) => {}
+                Err(error) => {
+                    tracing::error!(error = %error, "the store of the grants can't be asked");
+                    return unavailable(None);
+                }
+            }
+        }
+        unavailable(None)
+    }
+
+    async fn step(&self) -> Result<Next, StoreError> {
+        let Some(grant) = self.load().await? else { return Ok(Next::Done(self.connect_required())) };
+        let now = self.shared.clock.now();
+        let effective = cache::common(self.asked, &grant.granted);
+        let (fallback, forced) = match self.judge(&grant, &effective, now) {
+            Judged::Done(outcome) => return Ok(Next::Done(outcome)),
+            Judged::Refresh { fallback, forced } => (fallback, forced),
+        };
+        let until = now.plus(Self::LEASE);
+        match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
+            Leased::Changed => Ok(Next::Again),
+            Leased::Held(_) => {
+                if let Some(token) = fallback {
+                    return Ok(Next::Done(self.given(&grant, token)));
+                }
+                tokio::time::sleep(Self::LOOK_AGAIN).await;
+                Ok(Next::Again)
+            }
+            Leased::Given(lease) => self.refresh(&grant, &lease, &effective, fallback, forced).await,
+        }
+    }
+
+    fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Timestamp) -> Judged<'g> {
+        let connect_url = || self.shared.connect_url.clone();
+        if grant.state != GrantState::Active {
+            return Judged::Done(Outcome::None(NoCredential::Revoked { connect_url: connect_url() }));
+        }
+        // A token of another authorization server is for no one here, and least of all for this server (mix-up).
+        if *grant.authorization_server != *self.shared.server.issuer() {
+            return Judged::Done(self.connect_required());
+        }
+        if effective.is_empty() && !self.asked.is_empty() {
+            let missing = self.asked.clone();
+            return Judged::Done(Outcome::None(NoCredential::ScopeRequired { missing, connect_url: connect_url() }));
+        }
+        let token = grant.access.iter().find(|token| token.asked == *effective && now < token.expires_at);
+        let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
+        let fallback = token.filter(|_| !refused);
+        if let Some(token) = fallback
+            && now < cache::usable_until(token)
+            && (self.purpose == Purpose::Use || now < cache::refresh_at(grant, token))
+        {
+            return Judged::Done(self.given(grant, token));
+        }
+        if let Some(token) = token.filter(|token| refused && token.forced)
+            && now < token.obtained_at.plus(Self::BETWEEN_FORCED)
+        {
+            return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));
+        }
+        let else_fallback = |otherwise: Outcome| match fallback {
+            Some(token) => Judged::Done(self.given(grant, token)),
+            None => Judged::Done(otherwise),
+        };
+        if grant.refresh_token.is_none() {
+            return else_fallback(self.connect_required());
+        }
+        if let Some(retry_at) = grant.retry_at.filter(|retry_at| *retry_at > now) {
+            return else_fallback(unavailable(Some(now.until(retry_at))));
+        }
+        // X05: sent twice without an answer. A third time would look like a thief to a server that rotates.
+        if grant.open_attempts >= Self::MOST_OPEN_ATTEMPTS {
+            return else_fallback(self.connect_required());
+        }
+        Judged::Refresh { fallback, forced: refused }
+    }
+
+    async fn refresh(
+        &self,
+        grant: &Grant,
+        lease: &Lease,
+        effective: &Scopes,
+        fallback: Option<&AccessToken>,
+        forced: bool,
+    ) -> Result<Next, StoreError> {
+        let store = &self.shared.store;
+        let Some(refresh_token) = &grant.refresh_token else { return Ok(Next::Done(self.connect_required())) };
+        let request = self.shared.server.refresh_request(refresh_token, effective);
+        let origin = Origin::of(request.uri());
+        let intent = Intent::new(
+            self.shared.upstream.name(),
+            origin.as_ref().map_or("", Origin::as_str),
+            effective,
+            Some((&grant.id, grant.version)),
+        );
+        let Ok(receipt) = self.trail.refresh_intent(intent).await else {
+            // No mark was made, so none is taken back: a mark of an earlier process stays.
+            bounded(store.give_back(lease, Tried::Unknown { failures: grant.failures, retry_at: grant.retry_at }))
+                .await?;
+            return Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)));
+        };
+        match bounded(store.mark_attempt(lease)).await {
+            Ok(()) => {}
+            Err(error) => {
+                receipt.finish(RefreshOutcome::Failed);
+                return if error == StoreError::Overtaken { Ok(Next::Again) } else { Err(error) };
+            }
+        }
+        // X08: bounded, and never sent again by itself.
+        let answered = tokio::time::timeout(Self::POST, self.shared.client.fetch(request)).await;
+        let now = self.shared.clock.now();
+        match answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe))).map(|answer| Answer::of(&answer)) {
+            Ok(Answer::Tokens(tokens)) => self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await,
+            Ok(Answer::InvalidGrant) => self.invalid_grant(grant, lease, receipt).await,
+            Ok(Answer::Failed { what, retry_after }) => {
+                let retry_at = Self::retry_at(grant, now, retry_after);
+                let tried = Tried::Answered { failures: grant.failures.saturating_add(1), retry_at: Some(retry_at) };
+                self.failed(grant, lease, fallback, tried, retry_at, what, receipt, RefreshOutcome::Failed).await
+            }
+            Err(error) => {
+                let (code, failures) = (error.code(), grant.failures.saturating_add(1));
+                let (tried, retry_at, outcome) = match (error, error.sent()) {
+                    (_, Sent::No) => {
+                        let retry_at = Self::retry_at(grant, now, None);
+                        (Tried::NotSent { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
+                    }
+                    (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => {
+                        let retry_at = Self::after_unknown(fallback, now);
+                        (Tried::Unknown { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Unknown)
+                    }
+                    // X10: a redirect or a flood is an answer, if a useless one.
+                    (_, Sent::Maybe) => {
+                        let retry_at = Self::retry_at(grant, now, None);
+                        (Tried::Answered { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
+                    }
+                };
+                self.failed(grant, lease, fallback, tried, retry_at, code, receipt, outcome).await
+            }
+        }
+    }
+
+    /// New tokens: durable first, then looked at.
+    #[expect(clippy::too_many_arguments, reason = "all that one refresh knows")]
+    async fn keep(
+        &self,
+        grant: &Grant,
+        lease: &Lease,
+        effective: &Scopes,
+        fallback: Option<&AccessToken>,
+        forced: bool,
+        tokens: Tokens,
+        receipt: RefreshReceipt,
+    ) -> Result<Next, StoreError> {
+        let now = self.shared.clock.now();
+        let scopes = tokens.scopes.unwrap_or_else(|| effective.clone());
+        let limit = if effective.is_empty() { &grant.granted } else { effective };
+        let wider = !limit.is_empty() && !limit.contains_all(&scopes);
+        if wider {
+            tracing::error!(
+                server.name = self.shared.upstream.name(),
+                grant.id = grant.id.as_str(),
+                "the authorization server gave a token more scopes than it was asked for"
+            );
+        }
+        let expires_at = now.plus(tokens.lifetime);
+        let mut access = AccessToken::new(tokens.access_token, scopes, now, expires_at);
+        access.asked = effective.clone();
+        access.forced = forced;
+        let mut renewal = Renewal::new(tokens.refresh_token, Some(access));
+        if wider && self.shared.server.wider() == Wider::Refused {
+            // Least scope: the rotated refresh token is kept, the access token is given to nobody.
+            renewal.access = None;
+            renewal.failures = grant.failures.saturating_add(1);
+            renewal.retry_at = Some(Self::retry_at(grant, now, None));
+        }
+        match self.store_durably(lease, &renewal).await {
+            Ok(Some(stored)) => {
+                receipt.finish(RefreshOutcome::Refreshed);
+                let new = stored.access.iter().find(|token| token.version == stored.version);
+                Ok(Next::Done(match (new, fallback) {
+                    (Some(token), _) | (None, Some(token)) => self.given(&stored, token),
+                    (None, None) => Outcome::None(NoCredential::RefusedByPolicy),
+                }))
+            }
+            // Revoked or connected anew meanwhile: what is there now counts, and what came is dropped.
+            Ok(None) => {
+                receipt.finish(RefreshOutcome::Failed);
+                Ok(Next::Again)
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = %error,
+                    grant.id = grant.id.as_str(),
+                    "refreshed tokens could not be stored; the person may have to connect anew"
+                );
+                receipt.finish(RefreshOutcome::Unknown);
+                Ok(Next::Done(unavailable(None)))
+            }
+        }
+    }
+
+    /// A store that hiccups must not cost the person a rotated token: tried for as long as anyone would wait.
+    async fn store_durably(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match bounded(self.shared.store.store(lease, renewal)).await {
+                Err(StoreError::Unreachable) if pause < Duration::from_secs(4) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                stored => return stored,
+            }
+        }
+    }
+
+    /// X11: believed only if the version that was sent is still the current one.
+    async fn invalid_grant(&self, grant: &Grant, lease: &Lease, receipt: RefreshReceipt) -> Result<Next, StoreError> {
+        let current = self.load().await;
+        if matches!(&current, Ok(Some(current)) if current.version == lease.version)
+            && bounded(self.shared.store.end(&grant.id, lease.version)).await?
+        {
+            receipt.finish(RefreshOutcome::GrantEnded);
+            tracing::warn!(
+                server.name = self.shared.upstream.name(),
+                grant.id = grant.id.as_str(),
+                "the authorization server ended the grant; the person must connect anew"
+            );
+            let connect_url = self.shared.connect_url.clone();
+            return Ok(Next::Done(Outcome::None(NoCredential::Revoked { connect_url })));
+        }
+        receipt.finish(RefreshOutcome::Failed);
+        current.map(|_| Next::Again)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that one refresh knows")]
+    async fn failed(
+        &self,
+        grant: &Grant,
+        lease: &Lease,
+        fallback: Option<&AccessToken>,
+        tried: Tried,
+        retry_at: Timestamp,
+        cause: &'static str,
+        receipt: RefreshReceipt,
+        outcome: RefreshOutcome,
+    ) -> Result<Next, StoreError> {
+        receipt.finish(outcome);
+        let (server, id) = (self.shared.upstream.name(), grant.id.as_str());
+        // X10: one alarm for one streak of failures.
+        if grant.failures == 0 {
+            tracing::error!(server.name = server, grant.id = id, cause, "a refresh failed; the grant is kept");
+        } else {
+            tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
+        }
+        bounded(self.shared.store.give_back(lease, tried)).await?;
+        let wait = self.shared.clock.now().until(retry_at);
+        let mut grant = grant.clone();
+        grant.retry_at = Some(retry_at);
+        Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(wait))))
+    }
+
+    /// 5 s, 20 s, then 60 s: twelve tries in ten minutes; longer if the server says so.
+    fn retry_at(grant: &Grant, now: Timestamp, retry_after: Option<Duration>) -> Timestamp {
+        let step = match grant.failures {
+            0 => Duration::from_secs(5),
+            1 => Duration::from_secs(20),
+            _ => Duration::from_secs(60),
+        };
+        now.plus(step.max(retry_after.unwrap_or_default().min(Self::LONGEST_RETRY_AFTER)))
+    }
+
+    /// The last try is kept for when it is needed, and for when the server may have come to itself.
+    fn after_unknown(fallback: Option<&AccessToken>, now: Timestamp) -> Timestamp {
+        let earliest = now.plus(Self::AFTER_UNKNOWN);
+        fallback.map_or(earliest, |token| earliest.max(token.expires_at))
+    }
+
+    async fn load(&self) -> Result<Option<Grant>, StoreError> {
+        bounded(self.shared.store.load(self.person, self.shared.upstream.name())).await
+    }
+
+    fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {
+        let refused = self.shared.refused_mark(&grant.id, token.version);
+        let (origin, now) = (self.shared.upstream.origin(), self.shared.clock.now());
+        Arc::new(Entry::new(grant, token, origin, now, refused))
+    }
+
+    fn given(&self, grant: &Grant, token: &AccessToken) -> Outcome {
+        Outcome::Given(self.given_entry(grant, token))
+    }
+
+    fn fallback_or_unavailable(
+        &self,
+        grant: &Grant,
+        fallback: Option<&AccessToken>,
+        wait: Option<Duration>,
+    ) -> Outcome {
+        match fallback.filter(|token| self.shared.clock.now() < token.expires_at) {
+            Some(token) => self.given(grant, token),
+            None => unavailable(wait),
+        }
+    }
+
+    fn connect_required(&self) -> Outcome {
+        Outcome::None(NoCredential::ConnectRequired { connect_url: self.shared.connect_url.clone() })
+    }
+}
+
+const fn unavailable(retry_after: Option<Duration>) -> Outcome {
+    Outcome::None(NoCredential::Unavailable { retry_after })
+}
+
+/// No step of a store takes longer, and one that does has failed.
+async fn bounded<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(Duration::from_secs(5), step).await.unwrap_or(Err(StoreError::Unreachable))
+}

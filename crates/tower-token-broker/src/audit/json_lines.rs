@@ -1,0 +1,164 @@
+//! A file of JSON lines: one record a line, one write and one fdatasync a group.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
+    path::Path,
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    record::{Record, chain_hash},
+    sink::{AuditSink, Resumed, SinkError},
+};
+use crate::mcp::strict_json::{Limits, Value};
+
+/// The sink of one broker process: nobody else may write the file while it is open.
+#[derive(Debug)]
+pub struct JsonLines {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    /// All before this is written and synced; what stands behind it is a group that failed.
+    durable: u64,
+    resumed: Resumed,
+}
+
+/// Why a file can't be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditFileError {
+    /// It can't be opened, read or cut.
+    #[error("the audit file can't be opened: {0}; check the path and its permissions")]
+    Io(#[from] io::Error),
+    /// Another process writes it.
+    #[error("another process writes the audit file; give each broker a file of its own")]
+    InUse,
+    /// A record is not what it was, or one is missing.
+    #[error("the audit file is damaged at line {line}; keep it for the investigation, and start a new one")]
+    Damaged {
+        /// The first wrong line, from 1 on.
+        line: u64,
+    },
+}
+
+impl JsonLines {
+    /// Goes on with the file, or begins it (mode 0600 on Unix). The whole chain is verified; a torn last line, which a crash
+    /// leaves, is taken off and said so in the next record.
+    ///
+    /// # Errors
+    /// See [`AuditFileError`].
+    pub fn append(path: impl AsRef<Path>) -> Result<Self, AuditFileError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(AuditFileError::InUse),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let (resumed, durable) = read(&file)?;
+        Ok(Self { state: Mutex::new(State { file, durable, resumed }) })
+    }
+}
+
+impl AuditSink for JsonLines {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        Ok(self.state.lock().resumed.clone())
+    }
+
+    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        let mut group = Vec::with_capacity(records.iter().map(|record| record.line().len() + 1).sum());
+        for record in records {
+            group.extend_from_slice(record.line());
+            group.push(b'\n');
+        }
+        // The log's own thread waits here, and nobody else: the lock has no second taker.
+        self.state.lock().append(&group).map_err(|error| SinkError::new(&error.kind().to_string()))
+    }
+}
+
+impl State {
+    fn append(&mut self, group: &[u8]) -> io::Result<()> {
+        // What a failed try left behind goes first: a group stands in the file once and whole.
+        self.file.set_len(self.durable)?;
+        self.file.seek(SeekFrom::Start(self.durable))?;
+        self.file.write_all(group)?;
+        self.file.sync_data()?;
+        self.durable += group.len() as u64;
+        Ok(())
+    }
+}
+
+/// Walks the whole chain: where it stops, and what was open then.
+fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
+    let mut lines = BufReader::new(file);
+    let (mut resumed, mut durable, mut number) = (Resumed::default(), 0, 0);
+    let mut requests = BTreeSet::new();
+    let mut refreshes = BTreeMap::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = lines.read_until(b'\n', &mut line)? as u64;
+        if length == 0 {
+            break;
+        }
+        number += 1;
+        if line.pop() != Some(b'\n') {
+            // X17, X18: a crash tears the last line alone; it was promised to nobody.
+            resumed.dropped_bytes = length;
+            file.set_len(durable)?;
+            break;
+        }
+        let entry = Link::read(&line, resumed.last).ok_or(AuditFileError::Damaged { line: number })?;
+        resumed.last = Some((entry.sequence, entry.hash));
+        durable += length;
+        match (entry.kind.as_ref(), entry.request, entry.refresh) {
+            ("intent", Some(request), _) => drop(requests.insert(request)),
+            ("result", Some(request), _) => drop(requests.remove(&request)),
+            ("refresh_intent", Some(request), Some(refresh)) => drop(refreshes.insert(refresh, request)),
+            ("refresh_result", _, Some(refresh)) => drop(refreshes.remove(&refresh)),
+            // A new process counts its refreshes anew; those of the one before were settled at its start.
+            ("open" | "start", ..) | (_, ..) => {}
+        }
+    }
+    resumed.open_requests = requests.into_iter().collect();
+    resumed.open_refreshes = refreshes.into_iter().map(|(refresh, request)| (request, refresh)).collect();
+    Ok((resumed, durable))
+}
+
+struct Link {
+    sequence: u64,
+    hash: [u8; 32],
+    kind: Box<str>,
+    request: Option<Box<str>>,
+    refresh: Option<u64>,
+}
+
+impl Link {
+    fn read(line: &[u8], last: Option<(u64, [u8; 32])>) -> Option<Self> {
+        let value = Value::parse(line, &Limits::default()).ok()?;
+        let text = |name: &str| Some(Box::from(value.get(name)?.as_str()?.as_ref()));
+        let sequence = value.get("seq")?.as_u64()?;
+        let (expected, previous) = last.map_or((0, [0; 32]), |(sequence, hash)| (sequence + 1, hash));
+        let head = line.len().checked_sub(r#","hash":""}"#.len() + 64)?;
+        let hash = chain_hash(&previous, line.get(..head)?);
+        let said: Box<str> = text("hash")?;
+        if sequence != expected || *said != *hex(&hash) || *text("prev")? != *hex(&previous) {
+            return None;
+        }
+        let refresh = value.get("refresh").and_then(Value::as_u64);
+        Some(Self { sequence, hash, kind: text("kind")?, request: text("request"), refresh })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,104 @@
+//! A sink for tests: keeps the records, and fails or hangs as it is told.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    log::AuditLog,
+    record::Record,
+    sink::{AuditSink, SinkError},
+};
+
+/// What an [`AuditLog::in_memory`] wrote. Clones share it.
+#[derive(Clone, Debug)]
+pub struct InMemory(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    records: Mutex<Vec<Record>>,
+    groups: Mutex<usize>,
+    mode: watch::Sender<Mode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Works,
+    Fails,
+    Hangs,
+}
+
+impl InMemory {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let mode = watch::Sender::new(Mode::Works);
+        Self(Arc::new(State { records: Mutex::default(), groups: Mutex::default(), mode }))
+    }
+
+    /// The records so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        self.0.records.lock().clone()
+    }
+
+    /// Their lines.
+    ///
+    /// # Panics
+    /// Never: records are UTF-8.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let records = self.0.records.lock();
+        records.iter().map(|record| String::from_utf8(record.line().to_vec()).expect("records are UTF-8")).collect()
+    }
+
+    /// How many groups were written.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        *self.0.groups.lock()
+    }
+
+    /// From now on every write fails, until [`InMemory::work`].
+    pub fn fail(&self) {
+        self.0.mode.send_replace(Mode::Fails);
+    }
+
+    /// From now on every write hangs, until [`InMemory::work`] or [`InMemory::fail`].
+    pub fn hang(&self) {
+        self.0.mode.send_replace(Mode::Hangs);
+    }
+
+    /// Writes again, also what hangs.
+    pub fn work(&self) {
+        self.0.mode.send_replace(Mode::Works);
+    }
+}
+
+impl Default for InMemory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AuditSink for InMemory {
+    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        let mut mode = self.0.mode.subscribe();
+        let mode = mode.wait_for(|mode| *mode != Mode::Hangs).await.map(|mode| *mode);
+        if !matches!(mode, Ok(Mode::Works)) {
+            return Err(SinkError::new("told to fail"));
+        }
+        *self.0.groups.lock() += 1;
+        self.0.records.lock().extend_from_slice(records);
+        Ok(())
+    }
+}
+
+impl AuditLog {
+    /// A log that keeps its records in memory, for tests.
+    #[must_use]
+    pub fn in_memory() -> (Self, InMemory) {
+        let sink = InMemory::new();
+        (Self::from(sink.clone()), sink)
+    }
+}
