@@ -241,7 +241,10 @@ fn verify_by_set(set: &str, token: &str) -> Option<Vec<u8>> {
     }
 }
 
-fn parts(token: &str) -> Option<(&str, Vec<u8>, Vec<u8>, Vec<u8>)> {
+/// What is signed, then header, payload and signature, decoded.
+type Parts<'a> = (&'a str, Vec<u8>, Vec<u8>, Vec<u8>);
+
+fn parts(token: &str) -> Option<Parts<'_>> {
     let (signed, given) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
