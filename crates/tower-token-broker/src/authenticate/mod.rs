@@ -97,6 +97,8 @@ mod visitors;
 
 pub use body::CutBody;
 pub use future::ResponseFuture;
+#[cfg(feature = "jwt")]
+pub use jwt::JwtVerifier;
 pub use layer::AuthenticateLayer;
 pub use metadata::{InvalidMetadata, ProtectedResourceMetadata};
 pub use service::Authenticate;

@@ -4,4 +4,5 @@
 
 mod jose_vectors;
 mod json_vectors;
+mod presenting_the_token;
 mod vectors;
