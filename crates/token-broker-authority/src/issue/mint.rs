@@ -291,7 +291,7 @@ mod tests {
             let actor = Actor::new(Person::new(ISSUER, "agent"), Some(first));
             let scopes = Scopes::parse("crm:read crm:write").unwrap();
             let mint = Mint::for_person("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
-            let token = issuer.mint(&mint.family("family-1").actor(actor.clone())).unwrap();
+            let token = issuer.mint(mint.family("family-1").actor(actor.clone())).unwrap();
             let (id, expires_at) = (token.id().to_owned(), token.expires_at());
             let principal = verify(&verifier, token).await.unwrap();
             assert_eq!((principal.subject(), principal.client()), ("alice", "inspector"));

@@ -13,13 +13,17 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{CutBody, layer::Recipe, verdicts::Admitted};
+use super::{
+    CutBody,
+    layer::Recipe,
+    verdicts::{Admitted, Refused},
+};
 use crate::{
     audit::Trail, body::ResponseBody, dialect::Dialect, principal::Resource, refusal::Reason, refusal::Refusal,
     revocation::Standing,
 };
 
-type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, Reason>> + Send>>;
+type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, Refused>> + Send>>;
 
 pin_project! {
     /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as long as the token stands.
@@ -96,7 +100,7 @@ where
                             let guarded = recipe.admit(&mut request, &admitted, trail);
                             State::Inner { future: ready.call(request), guarded: Some(guarded), refuser }
                         }
-                        Err(reason) => State::Refused { response: Some(refuser.refuse(reason)) },
+                        Err(refused) => State::Refused { response: Some(refuser.refuse_token(&refused)) },
                     }
                 }
                 StateProjection::Inner { future, guarded, refuser } => {
@@ -138,6 +142,13 @@ pub(super) struct Refuser {
 impl Refuser {
     pub(super) fn new(dialect: Dialect, resource: &Resource, trail: Option<Trail>) -> Self {
         Self { dialect, resource: resource.clone(), trail }
+    }
+
+    pub(super) fn refuse_token(&self, refused: &Refused) -> Response<Bytes> {
+        if let (Some(trail), Some(principal)) = (&self.trail, &refused.principal) {
+            trail.identified(principal);
+        }
+        self.refuse(refused.reason)
     }
 
     pub(super) fn refuse(&self, reason: Reason) -> Response<Bytes> {

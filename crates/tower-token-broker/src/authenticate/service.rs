@@ -15,7 +15,7 @@ use super::{
     CutBody, PresentedToken, ResponseFuture, VerifyToken,
     future::{Guarded, Refuser},
     layer::Recipe,
-    verdicts::Admitted,
+    verdicts::{Admitted, Refused},
 };
 use crate::{
     audit::Trail, body::ResponseBody, dialect::Dialect, principal::Principal, refusal::Reason, revocation::Standing,
@@ -82,7 +82,7 @@ where
                 let guarded = recipe.admit(&mut request, &admitted, trail);
                 ResponseFuture::inner(self.inner.call(request), guarded, refuser)
             }
-            Some(Err(reason)) => ResponseFuture::refused(refuser.refuse(reason)),
+            Some(Err(refused)) => ResponseFuture::refused(refuser.refuse_token(&refused)),
             // The service that was polled ready goes along, its clone stays.
             None => {
                 let unready = self.inner.clone();
@@ -103,7 +103,7 @@ impl Recipe {
         &self,
         token: &PresentedToken,
         found: Result<crate::principal::Verified, super::TokenRejected>,
-    ) -> Result<Admitted, Reason> {
+    ) -> Result<Admitted, Refused> {
         self.verdicts.judge(token, found, &self.resource, &self.clock, &self.revocations)
     }
 

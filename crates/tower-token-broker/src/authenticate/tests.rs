@@ -404,6 +404,9 @@ async fn n258_after_a_revoke_not_one_request_passes() {
             assert_eq!(form(&setting.send(good(&token)).await), "I401", "{case} {what:?}");
         }
         assert_eq!((setting.calls(), setting.verified()), (1, 1), "{case} {what:?}");
+        setting.log.flush().await.unwrap();
+        let last = setting.sink.lines().pop().unwrap();
+        assert!(last.contains("alice") && last.contains("authn.revoked"), "the record names who came back: {last}");
     }
 }
 

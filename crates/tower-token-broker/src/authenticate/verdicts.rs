@@ -50,6 +50,25 @@ pub(super) struct Admitted {
     pub(super) ends_at: Timestamp,
 }
 
+/// Why a token does not get in, and whose it is, if that was found out: the record shall name who comes back after a revoke.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    pub(super) principal: Option<Principal>,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, principal: None }
+    }
+}
+
+impl Refused {
+    fn known(reason: Reason, principal: &Principal) -> Self {
+        Self { reason, principal: Some(principal.clone()) }
+    }
+}
+
 impl Verdicts {
     /// At most so many good verdicts, and as many bad ones.
     pub(super) fn new(verifier: u64, resource: &Resource, entries: u64) -> Self {
@@ -74,12 +93,12 @@ impl Verdicts {
         token: &PresentedToken,
         clock: &Clock,
         revocations: &Revocations,
-    ) -> Option<Result<Admitted, Reason>> {
+    ) -> Option<Result<Admitted, Refused>> {
         let key = self.key(token);
         let now = clock.now();
         if let Some(good) = self.good.get(&key) {
             if now >= good.ends_at {
-                return Some(Err(Reason::JwtExpired));
+                return Some(Err(Refused::known(Reason::JwtExpired, &good.principal)));
             }
             if now >= good.dies_at {
                 return None;
@@ -89,14 +108,14 @@ impl Verdicts {
             if epoch.0 != good.stamp.load(Ordering::Acquire) {
                 // The verdict's own ids are looked up and it is stamped anew: one revoke is no storm of signatures.
                 if let Err(reason) = revocations.stands(&good.principal) {
-                    return Some(Err(reason));
+                    return Some(Err(Refused::known(reason, &good.principal)));
                 }
                 good.stamp.store(epoch.0, Ordering::Release);
             }
             return Some(Ok(Admitted { principal: good.principal.clone(), epoch, ends_at: good.ends_at }));
         }
         match self.bad.get(&key) {
-            Some((reason, dies_at)) if now < dies_at => Some(Err(reason)),
+            Some((reason, dies_at)) if now < dies_at => Some(Err(reason.into())),
             Some(_) | None => None,
         }
     }
@@ -109,7 +128,7 @@ impl Verdicts {
         resource: &Resource,
         clock: &Clock,
         revocations: &Revocations,
-    ) -> Result<Admitted, Reason> {
+    ) -> Result<Admitted, Refused> {
         let now = clock.now();
         let verified = match found {
             Ok(verified) => verified,
@@ -117,20 +136,20 @@ impl Verdicts {
                 if rejected.may_be_remembered() {
                     self.bad.insert(self.key(token), (rejected.reason(), now.plus(BAD)));
                 }
-                return Err(rejected.reason());
+                return Err(rejected.reason().into());
             }
         };
+        let principal = Principal::of(&verified);
         // A017: whatever the verifier thinks, a token for another resource is no token here.
         if verified.resource() != resource {
-            return Err(Reason::WrongResource);
+            return Err(Refused::known(Reason::WrongResource, &principal));
         }
         let ends_at = verified.expires_at().plus(LEEWAY);
         if now >= ends_at {
-            return Err(Reason::JwtExpired);
+            return Err(Refused::known(Reason::JwtExpired, &principal));
         }
-        let principal = Principal::of(&verified);
         let epoch = revocations.epoch();
-        revocations.stands(&principal)?;
+        revocations.stands(&principal).map_err(|reason| Refused::known(reason, &principal))?;
         let good = Good {
             principal: principal.clone(),
             dies_at: now.plus(GOOD).min(ends_at),
@@ -186,12 +205,15 @@ mod tests {
             Verified::vouch(Person::new("https://i.example", "alice"), "client", self.resource.clone(), times)
         }
 
-        fn judge(&self, found: Result<Verified, TokenRejected>) -> Result<Admitted, Reason> {
-            self.verdicts.judge(&self.token, found, &self.resource, &self.clock, &self.revocations)
+        fn judge(&self, found: Result<Verified, TokenRejected>) -> Result<(), Reason> {
+            let judged = self.verdicts.judge(&self.token, found, &self.resource, &self.clock, &self.revocations);
+            judged.map(|_| ()).map_err(|refused| refused.reason)
         }
 
         fn recall(&self) -> Option<Result<(), Reason>> {
-            self.verdicts.recall(&self.token, &self.clock, &self.revocations).map(|verdict| verdict.map(|_| ()))
+            self.verdicts
+                .recall(&self.token, &self.clock, &self.revocations)
+                .map(|verdict| verdict.map(|_| ()).map_err(|refused| refused.reason))
         }
     }
 
@@ -213,7 +235,7 @@ mod tests {
         assert_eq!(setting.recall(), Some(Ok(())));
         setting.clock.advance(Duration::from_millis(1));
         assert_eq!(setting.recall(), Some(Err(Reason::JwtExpired)));
-        assert_eq!(setting.judge(Ok(setting.verified(0))).map(|_| ()), Ok(()), "within the leeway");
+        assert_eq!(setting.judge(Ok(setting.verified(0))), Ok(()), "within the leeway");
     }
 
     #[test]
@@ -224,21 +246,15 @@ mod tests {
         assert_eq!(setting.recall(), Some(Ok(())));
         setting.revocations.revoke(Revoked::Person(Person::new("https://i.example", "alice")));
         assert_eq!(setting.recall(), Some(Err(Reason::Revoked)), "N258");
-        assert_eq!(setting.judge(Ok(setting.verified(600))).map(|_| ()), Err(Reason::Revoked));
+        assert_eq!(setting.judge(Ok(setting.verified(600))), Err(Reason::Revoked));
     }
 
     #[test]
     fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
         let setting = setting();
-        assert_eq!(
-            setting.judge(Err(TokenRejected::for_now(Reason::KeysUnavailable))).map(|_| ()),
-            Err(Reason::KeysUnavailable)
-        );
+        assert_eq!(setting.judge(Err(TokenRejected::for_now(Reason::KeysUnavailable))), Err(Reason::KeysUnavailable));
         assert_eq!(setting.recall(), None);
-        assert_eq!(
-            setting.judge(Err(TokenRejected::because(Reason::JwtSignature))).map(|_| ()),
-            Err(Reason::JwtSignature)
-        );
+        assert_eq!(setting.judge(Err(TokenRejected::because(Reason::JwtSignature))), Err(Reason::JwtSignature));
         setting.clock.advance(BAD - Duration::from_millis(1));
         assert_eq!(setting.recall(), Some(Err(Reason::JwtSignature)));
         setting.clock.advance(Duration::from_millis(1));
@@ -267,7 +283,7 @@ mod tests {
         let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(GOOD) };
         let other = Resource::parse("https://broker.example.com/mail/mcp").unwrap();
         let verified = Verified::vouch(Person::new("i", "alice"), "client", other, times);
-        assert_eq!(setting.judge(Ok(verified)).map(|_| ()), Err(Reason::WrongResource));
+        assert_eq!(setting.judge(Ok(verified)), Err(Reason::WrongResource));
         assert_eq!(setting.recall(), None);
     }
 }

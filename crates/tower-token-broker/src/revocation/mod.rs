@@ -22,7 +22,8 @@
 //! # What a revoke covers
 //! A token and a family are over for good. A client, a person, a server and everything are over for the tokens that
 //! were issued until now: whoever signs in afterwards gets in. `iat` has whole seconds, so a token that was issued
-//! in the very second of the revoke counts as revoked. A grant is over until [`Revocations::lift`]: connect an account
+//! in the very second of the revoke counts as revoked. That compares the issuer's clock with ours: where the issuer's is
+//! ahead, what it issued in the difference survives; revoke such tokens by family. A grant is over until [`Revocations::lift`]: connect an account
 //! anew under a new [`GrantId`](crate::exchange::GrantId), and nothing need be lifted.
 //!
 //! # Limits
