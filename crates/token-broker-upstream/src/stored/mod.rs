@@ -34,7 +34,7 @@
 //! # let caller = |person: &Person| Principal::for_test(&Verified::vouch(
 //! #     person.clone(), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
 //! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(Duration::from_secs(60)) }));
-//! # let trail = Trail::for_test(&AuditLog::in_memory().0);
+//! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
 //! let given = credentials.credential(&caller(&ana), &Scopes::none(), &trail).await.unwrap();
 //! assert_eq!(given.scopes(), &read);
 //!
