@@ -148,13 +148,13 @@ impl Events {
             Some(whole) => {
                 let rest = data.split_off(whole.min(data.len()));
                 let held = mem::replace(&mut self.held, rest);
-                let passed = join(held, data);
+                let passed = join(&held, data);
                 (!passed.is_empty()).then_some(passed)
             }
             // A long event that has begun to pass goes on passing.
             None if was_passing => (!data.is_empty()).then_some(data),
             None => {
-                self.held = join(mem::take(&mut self.held), data);
+                self.held = join(&mem::take(&mut self.held), data);
                 (self.held.len() > MAX_HELD).then(|| mem::take(&mut self.held))
             }
         }
@@ -172,12 +172,12 @@ impl Events {
     }
 }
 
-fn join(first: Bytes, second: Bytes) -> Bytes {
+fn join(first: &Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }
     let mut joined = BytesMut::with_capacity(first.len().saturating_add(second.len()));
-    joined.extend_from_slice(&first);
+    joined.extend_from_slice(first);
     joined.extend_from_slice(&second);
     joined.freeze()
 }

@@ -3,6 +3,8 @@
 mod body;
 mod event_border;
 mod future;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod layer;
 mod metadata;
 mod presented;

@@ -32,7 +32,15 @@ pub enum Heard {
 /// The feed can't be read at the moment; it is asked again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the revocation feed can't be read: {0}")]
-pub struct FeedError(pub Box<str>);
+pub struct FeedError(Box<str>);
+
+impl FeedError {
+    /// Says what failed; it is logged.
+    #[must_use]
+    pub fn new(what: &str) -> Self {
+        Self(what.into())
+    }
+}
 
 /// Tells what was revoked elsewhere: a table that is polled, a channel, a message bus.
 ///
@@ -57,7 +65,7 @@ impl Revocations {
     /// Outside of a tokio runtime.
     pub fn follow<F: RevocationFeed>(&self, mut feed: F, tasks: &Tasks) -> Task<()> {
         let last_heard = Arc::new(AtomicU64::new(0));
-        self.add_feed(Arc::clone(&last_heard));
+        self.add_feed(&last_heard);
         let (revocations, mut changes) = (self.downgrade(), self.subscribe());
         tasks.spawn("revocation feed", async move {
             let reading = async {
@@ -104,7 +112,7 @@ mod tests {
     impl RevocationFeed for Channel {
         async fn next(&mut self) -> Result<Heard, FeedError> {
             // Asking for the next says that the last was taken in.
-            self.1.send(()).await.map_err(|_| FeedError("gone".into()))?;
+            self.1.send(()).await.map_err(|_| FeedError::new("gone"))?;
             match self.0.recv().await {
                 Some(heard) => Ok(heard),
                 None => std::future::pending().await,

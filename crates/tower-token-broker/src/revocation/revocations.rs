@@ -189,10 +189,10 @@ impl Revocations {
         self.0.changed.subscribe()
     }
 
-    pub(super) fn add_feed(&self, last_heard: Arc<AtomicU64>) {
+    pub(super) fn add_feed(&self, last_heard: &Arc<AtomicU64>) {
         self.0.feeds.rcu(|feeds| {
             let mut more = Vec::clone(feeds);
-            more.push(Arc::clone(&last_heard));
+            more.push(Arc::clone(last_heard));
             more
         });
     }

@@ -1,0 +1,246 @@
+//! Signing keys: one is active, others may be published.
+
+use std::{fmt, time::Duration};
+
+use aws_lc_rs::{
+    digest,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{EncodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
+use serde_json::{Value, json};
+use tower_token_broker::{
+    Secret,
+    authenticate::jwt::{Algorithm, InvalidKeys, Keys},
+    clock::Timestamp,
+};
+
+/// A private key, its public half, and its id.
+pub struct SigningKey {
+    algorithm: Algorithm,
+    private: Secret,
+    public: Value,
+    id: Box<str>,
+}
+
+impl SigningKey {
+    /// A new key.
+    ///
+    /// # Errors
+    /// The system's random numbers can't be had.
+    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+        let random = SystemRandom::new();
+        let document = match algorithm {
+            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random),
+            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random),
+            _ => return Err(KeyError::UnsupportedAlgorithm),
+        };
+        let document = document.map_err(|_| KeyError::Random)?;
+        Self::from_pkcs8(algorithm, Secret::new(document.as_ref().to_vec()))
+    }
+
+    /// From an unencrypted PKCS #8 document (DER).
+    ///
+    /// # Errors
+    /// It is no key for this algorithm.
+    pub fn from_pkcs8(algorithm: Algorithm, document: Secret) -> Result<Self, KeyError> {
+        #[expect(clippy::disallowed_methods, reason = "parsed for its public half; the document stays a secret")]
+        let der = document.expose();
+        let mut public = match algorithm {
+            Algorithm::Es256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
+                let pair = pair.map_err(|_| KeyError::NotAKey)?;
+                let (x, y) = match pair.public_key().as_ref() {
+                    [4, coordinates @ ..] if coordinates.len() == 64 => coordinates.split_at(32),
+                    _ => return Err(KeyError::NotAKey),
+                };
+                // RFC 7638 §3.2: required members alone, in this order; no string needs an escape.
+                json!({"crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
+            }
+            Algorithm::EdDsa => {
+                let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| KeyError::NotAKey)?;
+                json!({"crv": "Ed25519", "kty": "OKP", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref())})
+            }
+            _ => return Err(KeyError::UnsupportedAlgorithm),
+        };
+        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, public.to_string().as_bytes()));
+        if let Some(members) = public.as_object_mut() {
+            members.insert("kid".into(), id.as_str().into());
+            members.insert("alg".into(), algorithm.as_str().into());
+            members.insert("use".into(), "sig".into());
+        }
+        Ok(Self { algorithm, private: document, public, id: id.into() })
+    }
+
+    /// Its thumbprint (RFC 7638), which is its `kid`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The algorithm it signs by.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The private key as a PKCS #8 document, to be stored where secrets are stored.
+    #[must_use]
+    pub const fn pkcs8(&self) -> &Secret {
+        &self.private
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        #[expect(clippy::disallowed_methods, reason = "handed to the signer, which wipes its copy")]
+        let der = self.private.expose();
+        let (algorithm, key) = match self.algorithm {
+            Algorithm::Es256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_der(der)),
+            Algorithm::EdDsa => (jsonwebtoken::Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
+            _ => return Err(KeyError::UnsupportedAlgorithm),
+        };
+        let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).map_err(|_| KeyError::NotAKey)?;
+        signer.try_sign(message).map_err(|_| KeyError::Random)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The keys of one issuer: one signs, all are published.
+#[derive(Debug)]
+pub struct SigningKeys {
+    active: SigningKey,
+    /// To be active one day, or to verify what they signed before: the private half is not needed.
+    others: Vec<Value>,
+    published: Keys,
+}
+
+impl SigningKeys {
+    /// One new key.
+    ///
+    /// # Errors
+    /// As [`SigningKey::generate`].
+    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
+        Self::new(SigningKey::generate(algorithm)?)
+    }
+
+    /// This key signs.
+    ///
+    /// # Errors
+    /// Its public half can't be published.
+    pub fn new(active: SigningKey) -> Result<Self, KeyError> {
+        let published = published(&active, &[])?;
+        Ok(Self { active, others: Vec::new(), published })
+    }
+
+    /// Publishes this key, too: one that will be active later, or one that was.
+    ///
+    /// # Errors
+    /// More keys than a set may have.
+    pub fn publish(mut self, other: &SigningKey) -> Result<Self, KeyError> {
+        self.others.push(other.public.clone());
+        self.published = published(&self.active, &self.others)?;
+        Ok(self)
+    }
+
+    /// Makes this key the active one. What the old one signed is good for another `grace`: the longest life of a token
+    /// that was minted with it.
+    ///
+    /// # Errors
+    /// More keys than a set may have.
+    pub fn rotate(&mut self, next: SigningKey, now: Timestamp, grace: Duration) -> Result<(), KeyError> {
+        self.others.retain(|other| other.get("kid").and_then(Value::as_str) != Some(next.id()));
+        let mut others = self.others.clone();
+        others.push(self.active.public.clone());
+        let published = published(&next, &others)?;
+        let old = std::mem::replace(&mut self.active, next);
+        self.others = others;
+        self.published.replace(&published, now);
+        self.published.retire(old.id(), now.plus(grace));
+        Ok(())
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub const fn active(&self) -> &SigningKey {
+        &self.active
+    }
+
+    /// The public halves, for verifiers in this process. Clones follow each rotation.
+    #[must_use]
+    pub const fn keys(&self) -> &Keys {
+        &self.published
+    }
+
+    /// The public halves as a JWK set (RFC 7517 §5), for verifiers elsewhere.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        jwk_set(&self.active, &self.others)
+    }
+}
+
+fn published(active: &SigningKey, others: &[Value]) -> Result<Keys, KeyError> {
+    Ok(Keys::parse(jwk_set(active, others).as_bytes())?)
+}
+
+fn jwk_set(active: &SigningKey, others: &[Value]) -> String {
+    let keys: Vec<&Value> = std::iter::once(&active.public).chain(others).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+/// Why there is no signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The system's random numbers can't be had.
+    #[error("the system gave no random numbers")]
+    Random,
+    /// Not a PKCS #8 document of such a key.
+    #[error("not an unencrypted PKCS #8 document (DER) with a key for this algorithm")]
+    NotAKey,
+    /// An algorithm that this version can't sign by.
+    #[error("this algorithm can't be signed by; use ES256 or EdDSA")]
+    UnsupportedAlgorithm,
+    /// The public halves can't be published.
+    #[error(transparent)]
+    Unpublishable(#[from] InvalidKeys),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_the_thumbprint_of_rfc_7638() {
+        // RFC 8037, appendices A.1 to A.3: key and thumbprint.
+        let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+        let mut document = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        document.extend(seed);
+        let key = SigningKey::from_pkcs8(Algorithm::EdDsa, Secret::new(document)).unwrap();
+        assert_eq!(key.public["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn the_published_set_has_no_private_member() {
+        for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+            let keys =
+                SigningKeys::generate(algorithm).unwrap().publish(&SigningKey::generate(algorithm).unwrap()).unwrap();
+            assert_eq!((keys.keys().len(), keys.keys().problems()), (2, vec![]));
+            assert!(!keys.jwks().contains("\"d\""));
+            assert_eq!(format!("{:?}", keys.active()), format!("SigningKey {{ id: {:?}, .. }}", keys.active().id()));
+        }
+    }
+
+    #[test]
+    fn a_document_for_another_algorithm_is_no_key() {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        assert_eq!(SigningKey::from_pkcs8(Algorithm::EdDsa, key.pkcs8().clone()).err(), Some(KeyError::NotAKey));
+        let again = SigningKey::from_pkcs8(Algorithm::Es256, key.pkcs8().clone()).unwrap();
+        assert_eq!(again.id(), key.id());
+    }
+}

@@ -1,0 +1,329 @@
+//! One broker token.
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use tower_token_broker::{
+    Secret,
+    authenticate::jwt::Keys,
+    clock::{Clock, Timestamp},
+    principal::{Actor, Resource, Scopes},
+    revocation::Revocations,
+};
+
+use super::{KeyError, SigningKey, SigningKeys};
+
+/// Issues broker tokens under one name.
+#[derive(Debug)]
+pub struct Issuer {
+    name: Box<str>,
+    keys: SigningKeys,
+    clock: Clock,
+}
+
+impl Issuer {
+    /// How long a token lives unless it is told otherwise.
+    pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+    /// `name` is the tokens' `iss`.
+    #[must_use]
+    pub fn new(name: &str, keys: SigningKeys) -> Self {
+        Self { name: name.into(), keys, clock: Clock::system() }
+    }
+
+    /// With this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The tokens' `iss`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The public keys, for verifiers in this process. Clones follow each rotation.
+    #[must_use]
+    pub const fn keys(&self) -> &Keys {
+        self.keys.keys()
+    }
+
+    /// The public keys as a JWK set, for verifiers elsewhere.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        self.keys.jwks()
+    }
+
+    /// From now on signs with this key; what the old one signed is good for another `grace`.
+    ///
+    /// # Errors
+    /// As [`SigningKeys::rotate`].
+    pub fn rotate(&mut self, next: SigningKey, grace: Duration) -> Result<(), KeyError> {
+        self.keys.rotate(next, self.clock.now(), grace)
+    }
+
+    /// Mints a token.
+    ///
+    /// # Errors
+    /// Something that a token must say is missing, or it would live too long.
+    pub fn mint(&self, mint: &Mint) -> Result<BrokerToken, MintError> {
+        let required = |name: &'static str, value: Option<&str>| match value {
+            Some(value) if !value.is_empty() => Ok(Value::from(value)),
+            _ => Err(MintError::Missing(name)),
+        };
+        if mint.lifetime.as_secs() == 0 || mint.lifetime > Revocations::RETENTION {
+            return Err(MintError::Lifetime);
+        }
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| KeyError::Random)?;
+        let id = URL_SAFE_NO_PAD.encode(random);
+        let issued = self.clock.now().unix_seconds();
+        let expires = issued.saturating_add(mint.lifetime.as_secs());
+        let mut claims = Map::new();
+        claims.insert("iss".into(), self.name.as_ref().into());
+        claims.insert("aud".into(), required("resource", mint.resource.as_ref().map(Resource::as_str))?);
+        claims.insert("sub".into(), required("person", Some(&mint.subject))?);
+        claims.insert("client_id".into(), required("client", mint.client.as_deref())?);
+        claims.insert("jti".into(), id.as_str().into());
+        claims.insert("iat".into(), issued.into());
+        claims.insert("nbf".into(), issued.into());
+        claims.insert("exp".into(), expires.into());
+        if !mint.scopes.is_empty() {
+            claims.insert("scope".into(), mint.scopes.to_string().into());
+        }
+        if let Some(family) = &mint.family {
+            claims.insert("token_family".into(), required("family", Some(family))?);
+        }
+        if let Some(actor) = &mint.actor {
+            claims.insert("act".into(), act(actor));
+        }
+        let key = self.keys.active();
+        let header = json!({"alg": key.algorithm().as_str(), "typ": "at+jwt", "kid": key.id()});
+        let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(Value::Object(claims).to_string(), &mut token);
+        let signature = key.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(BrokerToken {
+            secret: Secret::from_text(token),
+            id: id.into(),
+            expires_at: Timestamp::from_unix_seconds(expires),
+        })
+    }
+}
+
+fn act(actor: &Actor) -> Value {
+    let mut object = json!({"iss": actor.person().issuer(), "sub": actor.person().subject()});
+    if let (Some(before), Some(members)) = (actor.before(), object.as_object_mut()) {
+        members.insert("act".into(), act(before));
+    }
+    object
+}
+
+/// What a token shall say.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is minted before `Issuer::mint`"]
+pub struct Mint {
+    subject: Box<str>,
+    client: Option<Box<str>>,
+    resource: Option<Resource>,
+    scopes: Scopes,
+    lifetime: Duration,
+    family: Option<Box<str>>,
+    actor: Option<Actor>,
+}
+
+impl Mint {
+    /// Speaks for this person (`sub`).
+    pub fn for_person(subject: &str) -> Self {
+        Self {
+            subject: subject.into(),
+            client: None,
+            resource: None,
+            scopes: Scopes::none(),
+            lifetime: Issuer::LIFETIME,
+            family: None,
+            actor: None,
+        }
+    }
+
+    /// Is held by this client (`client_id`).
+    pub fn client(mut self, client: &str) -> Self {
+        self.client = Some(client.into());
+        self
+    }
+
+    /// Is good for this resource and no other (`aud`).
+    pub fn resource(mut self, resource: &Resource) -> Self {
+        self.resource = Some(resource.clone());
+        self
+    }
+
+    /// Allows this (`scope`).
+    pub fn scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    /// Lives so long, in whole seconds.
+    pub const fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Comes from this authorization, and is revoked with it (`token_family`).
+    pub fn family(mut self, family: &str) -> Self {
+        self.family = Some(family.into());
+        self
+    }
+
+    /// Is used by this actor for the person (`act`).
+    pub fn actor(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+}
+
+/// A token, with what its issuer must know of it.
+#[must_use = "a token that nobody gets is of no use"]
+pub struct BrokerToken {
+    secret: Secret,
+    id: Box<str>,
+    expires_at: Timestamp,
+}
+
+impl BrokerToken {
+    /// The token itself.
+    #[must_use]
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// The token itself, to be handed to its client.
+    #[must_use]
+    pub fn into_secret(self) -> Secret {
+        self.secret
+    }
+
+    /// Its `jti`, by which it is revoked.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+impl fmt::Debug for BrokerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerToken").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why no token was minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MintError {
+    /// A token must name it.
+    #[error("a broker token must name its {0}")]
+    Missing(&'static str),
+    /// Less than a second, or longer than a revocation is remembered.
+    #[error("a broker token lives for at least one second and at most 24 hours")]
+    Lifetime,
+    /// The key can't sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_token_broker::{
+        authenticate::{PresentedToken, VerifyToken, jwt::JwtVerifier},
+        principal::{Person, Principal},
+        refusal::Reason,
+    };
+
+    use super::*;
+    use crate::issue::Algorithm;
+
+    const ISSUER: &str = "https://broker.example.com";
+
+    fn crm() -> Resource {
+        Resource::parse("https://broker.example.com/crm/mcp").unwrap()
+    }
+
+    fn clock() -> Clock {
+        Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000))
+    }
+
+    async fn verify(verifier: &JwtVerifier, token: BrokerToken) -> Result<Principal, Reason> {
+        let token = PresentedToken::new(token.into_secret());
+        verifier
+            .verify(&token, &crm())
+            .await
+            .map(|verified| Principal::for_test(&verified))
+            .map_err(|error| error.reason())
+    }
+
+    #[tokio::test]
+    async fn the_verifier_reads_back_what_was_minted() {
+        for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+            let clock = clock();
+            let issuer = Issuer::new(ISSUER, SigningKeys::generate(algorithm).unwrap()).with_clock(clock.clone());
+            let verifier = JwtVerifier::new(ISSUER, Keys::parse(issuer.jwks().as_bytes()).unwrap()).with_clock(clock);
+            let first = Actor::new(Person::new("https://other.example", "first"), None);
+            let actor = Actor::new(Person::new(ISSUER, "agent"), Some(first));
+            let scopes = Scopes::parse("crm:read crm:write").unwrap();
+            let mint = Mint::for_person("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
+            let token = issuer.mint(&mint.family("family-1").actor(actor.clone())).unwrap();
+            let (id, expires_at) = (token.id().to_owned(), token.expires_at());
+            let principal = verify(&verifier, token).await.unwrap();
+            assert_eq!((principal.subject(), principal.client()), ("alice", "inspector"));
+            assert_eq!((principal.token_id(), principal.family()), (id.as_str(), Some("family-1")));
+            assert_eq!((principal.scopes(), principal.actor()), (&scopes, Some(&actor)));
+            assert_eq!(principal.expires_at(), expires_at);
+            assert_eq!(principal.issued_at().until(expires_at), Duration::from_secs(600), "ten minutes by default");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rotation_reaches_verifiers_and_the_old_key_has_its_grace() {
+        let clock = clock();
+        let mut issuer =
+            Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap()).with_clock(clock.clone());
+        let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
+        let mint = Mint::for_person("alice").client("inspector").resource(&crm());
+        let (old, old_later) = (issuer.mint(&mint).unwrap(), issuer.mint(&mint).unwrap());
+        assert_ne!(old.id(), old_later.id());
+        issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
+        assert!(verify(&verifier, issuer.mint(&mint).unwrap()).await.is_ok());
+        assert!(verify(&verifier, old).await.is_ok());
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(verify(&verifier, old_later).await.err(), Some(Reason::JwtKeyRetired), "B061");
+        assert!(verify(&verifier, issuer.mint(&mint).unwrap()).await.is_ok());
+    }
+
+    #[test]
+    fn what_the_verifier_would_refuse_is_not_minted() {
+        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::EdDsa).unwrap());
+        let whole = || Mint::for_person("alice").client("inspector").resource(&crm());
+        for (mint, error) in [
+            (Mint::for_person("alice").client("inspector"), MintError::Missing("resource")),
+            (Mint::for_person("alice").resource(&crm()), MintError::Missing("client")),
+            (Mint::for_person("").client("inspector").resource(&crm()), MintError::Missing("person")),
+            (whole().family(""), MintError::Missing("family")),
+            (whole().lifetime(Duration::from_millis(999)), MintError::Lifetime),
+            (whole().lifetime(Duration::from_secs(24 * 3600 + 1)), MintError::Lifetime),
+        ] {
+            assert_eq!(issuer.mint(&mint).err(), Some(error));
+        }
+    }
+}

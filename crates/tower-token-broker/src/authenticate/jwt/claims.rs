@@ -1,0 +1,125 @@
+//! What the claims of a token must say.
+
+use std::time::Duration;
+
+use crate::{
+    authenticate::{LEEWAY, TokenRejected},
+    clock::Timestamp,
+    mcp::strict_json::{Kind, Value},
+    principal::{Actor, Person, Resource, Scopes, TokenTimes, Verified},
+    refusal::Reason,
+    revocation::Revocations,
+};
+
+/// Longest chain of actors.
+const MAX_ACTORS: usize = 8;
+/// The largest integer that all readers of JSON agree on (RFC 8259 §6).
+const MAX_TIME: u64 = 1 << 53;
+
+/// Reads and judges the claims of a token whose signature was verified.
+pub(super) fn judge(
+    claims: Value<'_>,
+    issuer: &str,
+    resource: &Resource,
+    now: Timestamp,
+) -> Result<Verified, TokenRejected> {
+    let read = || -> Result<_, Reason> {
+        // B049: octet by octet.
+        if text(claims, "iss", 2048)? != issuer {
+            return Err(Reason::JwtIssuer);
+        }
+        check_audience(claims, resource)?;
+        let (expires, not_before, issued) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
+        let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
+        let person = Person::new(issuer, text(claims, "sub", 1024)?);
+        let times = TokenTimes {
+            id: &id,
+            issued_at: Timestamp::from_unix_seconds(issued),
+            expires_at: Timestamp::from_unix_seconds(expires),
+        };
+        let mut verified = Verified::vouch(person, &client, resource.clone(), times);
+        if let Some(scope) = optional(claims, "scope") {
+            let scopes = scope.as_str().and_then(|scope| Scopes::parse(&scope).ok()).ok_or(Reason::JwtClaimType)?;
+            verified = verified.with_scopes(scopes);
+        }
+        if optional(claims, "token_family").is_some() {
+            verified = verified.with_family(&text(claims, "token_family", 256)?);
+        }
+        if let Some(actor) = actors(claims, issuer)? {
+            verified = verified.with_actor(actor);
+        }
+        let life = expires.checked_sub(issued).ok_or(Reason::JwtLifetime)?;
+        if Duration::from_secs(life) > Revocations::RETENTION {
+            return Err(Reason::JwtLifetime);
+        }
+        Ok((verified, Timestamp::from_unix_seconds(not_before.max(issued))))
+    };
+    let (verified, begins) = read().map_err(TokenRejected::because)?;
+    // B044: the same instant as for verdicts and open streams.
+    if now >= verified.expires_at().plus(LEEWAY) {
+        return Err(TokenRejected::because(Reason::JwtExpired));
+    }
+    // B042: what was issued later than now was not issued by a clock that we can trust.
+    if begins > now.plus(LEEWAY) {
+        return Err(TokenRejected::for_now(Reason::JwtNotYetValid));
+    }
+    Ok(verified)
+}
+
+/// B047: this resource's octets and nothing besides.
+fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> {
+    let audience = required(claims, "aud")?;
+    let only = match audience.elements() {
+        None => audience,
+        Some(mut elements) => match (elements.next(), elements.next()) {
+            (Some(only), None) => only,
+            _ => return Err(Reason::JwtAudience),
+        },
+    };
+    match only.as_str() {
+        None => Err(Reason::JwtAudience),
+        Some(text) if text.is_empty() => Err(Reason::JwtAudience),
+        Some(text) if text == resource.as_str() => Ok(()),
+        // A017
+        Some(_) => Err(Reason::WrongResource),
+    }
+}
+
+/// The chain of RFC 8693 §4.1: the outermost acts now, those within acted before.
+fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
+    let mut chain = Vec::new();
+    let mut next = optional(claims, "act");
+    while let Some(actor) = next {
+        if chain.len() >= MAX_ACTORS || actor.kind() != Kind::Object {
+            return Err(Reason::JwtClaimType);
+        }
+        let subject = text(actor, "sub", 1024)?;
+        let of_issuer = if optional(actor, "iss").is_some() { text(actor, "iss", 2048)? } else { issuer.into() };
+        chain.push(Person::new(of_issuer, subject));
+        next = optional(actor, "act");
+    }
+    Ok(chain.into_iter().rev().fold(None, |before, person| Some(Actor::new(person, before))))
+}
+
+/// B039, B041: an integer, written as one; anything else is of the wrong type and never taken for absent.
+fn time(claims: Value<'_>, name: &str) -> Result<u64, Reason> {
+    required(claims, name)?.as_u64().filter(|seconds| *seconds <= MAX_TIME).ok_or(Reason::JwtClaimType)
+}
+
+/// B040: a text with something in it.
+fn text(claims: Value<'_>, name: &str, longest: usize) -> Result<String, Reason> {
+    let text = required(claims, name)?.as_str().ok_or(Reason::JwtClaimType)?;
+    if text.is_empty() {
+        return Err(Reason::JwtMissingClaim);
+    }
+    if text.len() > longest { Err(Reason::JwtClaimType) } else { Ok(text.into_owned()) }
+}
+
+fn required<'a>(claims: Value<'a>, name: &str) -> Result<Value<'a>, Reason> {
+    claims.get(name).ok_or(Reason::JwtMissingClaim)
+}
+
+/// `null` is not absent: it is of the wrong type, and found out by whoever reads the value.
+fn optional<'a>(claims: Value<'a>, name: &str) -> Option<Value<'a>> {
+    claims.get(name)
+}

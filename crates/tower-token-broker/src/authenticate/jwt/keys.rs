@@ -1,0 +1,367 @@
+//! A set of public keys, parsed once (RFC 7517).
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
+
+use super::ed25519::is_weak_point;
+use crate::{
+    clock::Timestamp,
+    mcp::strict_json::{Kind, Limits, Value},
+    refusal::Reason,
+};
+
+/// The algorithms of broker tokens (RFC 7518 §3.4, RFC 8037 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// As `alg` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// B026, B027: two names, spelled exactly; every other one is no algorithm here.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "ES256" => Some(Self::Es256),
+            "EdDSA" => Some(Self::EdDsa),
+            _ => None,
+        }
+    }
+
+    const fn to_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+/// Public keys that broker tokens are verified with. Clones share them, so that keys can be replaced while requests run.
+///
+/// A key that can't be used, or should not, is left out, and the others work (B052, B053); [`Keys::problems`] says what was
+/// left out. A private member in a public set raises the alarm `jwks.private_key`.
+#[derive(Clone)]
+pub struct Keys(Arc<ArcSwap<KeySet>>);
+
+impl Keys {
+    /// Longest set, in bytes.
+    pub const MAX_BYTES: usize = 64 * 1024;
+    /// Most keys in a set, usable or not.
+    pub const MAX_KEYS: usize = 100;
+
+    /// Reads a JWK set.
+    ///
+    /// # Errors
+    /// It is no JWK set, it is over the limits, or not one of its keys can be used.
+    pub fn parse(jwk_set: &[u8]) -> Result<Self, InvalidKeys> {
+        KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
+    }
+
+    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are retired from now on.
+    pub fn replace(&self, with: &Self, now: Timestamp) {
+        let next = with.0.load();
+        self.0.rcu(|old| old.followed_by(&next, now));
+    }
+
+    /// Refuses what was signed by this key from that instant on: the end of the grace that its last tokens have. Verdicts
+    /// that are remembered then run out within a minute.
+    pub fn retire(&self, key_id: &str, from: Timestamp) {
+        self.0.rcu(|old| {
+            let mut set = KeySet::clone(old);
+            set.retire(key_id, from);
+            set
+        });
+    }
+
+    /// What was left out, and why: the position in the set, and the problem.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(usize, KeyProblem)> {
+        self.0.load().problems.clone()
+    }
+
+    /// How many keys can be used.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.load().keys.len()
+    }
+
+    /// Whether there is none; a set that was parsed has at least one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, Reason> {
+        self.0.load().find(wanted, now)
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("usable", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is no usable set of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidKeys {
+    /// No JSON, doubled members, or no `keys` array of objects.
+    #[error("not a JWK set: an object with an array `keys` of objects, without doubled members")]
+    NotAKeySet,
+    /// Over 64 KiB or 100 keys.
+    #[error("more than 64 KiB or 100 keys")]
+    TooLarge,
+    /// Not one usable key.
+    #[error("no key of the set can be used: EC P-256 or OKP Ed25519, public, for signatures")]
+    NoneUsable,
+}
+
+/// Why a key of a set is left out (`jwks.bad_key`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyProblem {
+    /// It has a private member: whoever reads the set can sign.
+    #[error("the key has a private member; take it out of use, everybody who read the set can sign with it")]
+    Private,
+    /// Neither EC P-256 nor OKP Ed25519.
+    #[error("only EC P-256 and OKP Ed25519 keys are used")]
+    UnsupportedType,
+    /// `use`, `key_ops` or `alg` name another purpose.
+    #[error("`use`, `key_ops` or `alg` do not allow to verify signatures of this type")]
+    OtherPurpose,
+    /// A member of the wrong type or form.
+    #[error("a member is missing, or has the wrong type, length or encoding")]
+    Malformed,
+    /// Not a point of the curve, or one of small order.
+    #[error("the key is not a sound point of its curve")]
+    UnsoundPoint,
+    /// Another key has the same `kid`: neither is used.
+    #[error("two keys have the same `kid`")]
+    DuplicateKeyId,
+}
+
+/// One usable key.
+pub(super) struct Key {
+    id: Option<Box<str>>,
+    algorithm: Algorithm,
+    public: DecodingKey,
+}
+
+/// What a token's header says of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WantedKey {
+    pub(super) id: Option<Box<str>>,
+    pub(super) algorithm: Algorithm,
+}
+
+impl Key {
+    /// Whether the signature is this key's.
+    pub(super) fn verify(&self, message: &[u8], signature: &Vec<u8>) -> bool {
+        if self.algorithm == Algorithm::EdDsa {
+            // B055: the commitment, too.
+            let Some(commitment) = signature.first_chunk::<32>() else { return false };
+            if is_weak_point(commitment) {
+                return false;
+            }
+        }
+        // The provider is named here: the process-wide one panics at its first use where another crate has switched a
+        // second backend on.
+        (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.to_jsonwebtoken(), &self.public)
+            .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+    }
+
+    fn parse(key: Value<'_>) -> Result<Self, KeyProblem> {
+        if key.kind() != Kind::Object {
+            return Err(KeyProblem::Malformed);
+        }
+        let text = |name: &str| match key.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or(KeyProblem::Malformed),
+        };
+        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and the whole of a symmetric key.
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some()) {
+            return Err(KeyProblem::Private);
+        }
+        let id = text("kid")?;
+        if id.as_ref().is_some_and(|id| !is_key_id(id)) {
+            return Err(KeyProblem::Malformed);
+        }
+        let key_type = text("kty")?.ok_or(KeyProblem::Malformed)?;
+        let curve = text("crv")?;
+        let algorithm = match (key_type.as_ref(), curve.as_deref()) {
+            ("EC", Some("P-256")) => Algorithm::Es256,
+            ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
+            _ => return Err(KeyProblem::UnsupportedType),
+        };
+        if !may_verify(key, algorithm)? {
+            return Err(KeyProblem::OtherPurpose);
+        }
+        let coordinate = |name: &str| -> Result<[u8; 32], KeyProblem> {
+            let bytes = URL_SAFE_NO_PAD.decode(text(name)?.ok_or(KeyProblem::Malformed)?.as_bytes());
+            bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyProblem::Malformed)
+        };
+        let public = match algorithm {
+            Algorithm::Es256 => {
+                let (x, y) = (coordinate("x")?, coordinate("y")?);
+                let point = [&[4][..], &x, &y].concat();
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(|_| KeyProblem::UnsoundPoint)?;
+                DecodingKey::from_ec_der(&point)
+            }
+            Algorithm::EdDsa => {
+                let x = coordinate("x")?;
+                if key.get("y").is_some() {
+                    return Err(KeyProblem::Malformed);
+                }
+                if is_weak_point(&x) {
+                    return Err(KeyProblem::UnsoundPoint);
+                }
+                DecodingKey::from_ed_der(&x)
+            }
+        };
+        Ok(Self { id: id.map(|id| id.as_ref().into()), algorithm, public })
+    }
+}
+
+/// `use`, `key_ops` and `alg`, each if it is there (RFC 7517 §4.2 to 4.4).
+fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyProblem> {
+    for (name, expected) in [("use", "sig"), ("alg", algorithm.as_str())] {
+        if let Some(value) = key.get(name)
+            && value.as_str().ok_or(KeyProblem::Malformed)? != expected
+        {
+            return Ok(false);
+        }
+    }
+    let Some(operations) = key.get("key_ops") else { return Ok(true) };
+    let mut seen = Vec::new();
+    for operation in operations.elements().ok_or(KeyProblem::Malformed)? {
+        let operation = operation.as_str().ok_or(KeyProblem::Malformed)?.into_owned();
+        if seen.contains(&operation) {
+            return Err(KeyProblem::Malformed);
+        }
+        seen.push(operation);
+    }
+    Ok(seen.iter().any(|operation| operation == "verify"))
+}
+
+/// B029: an id is a short text without control characters. It is looked up in memory and used for nothing else.
+pub(super) fn is_key_id(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// The keys of one moment.
+#[derive(Clone, Default)]
+pub(super) struct KeySet {
+    keys: Vec<Arc<Key>>,
+    /// Ids that are refused from that instant on, the latest first.
+    retired: Vec<(Box<str>, Timestamp)>,
+    problems: Vec<(usize, KeyProblem)>,
+}
+
+impl KeySet {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, InvalidKeys> {
+        if bytes.len() > Keys::MAX_BYTES {
+            return Err(InvalidKeys::TooLarge);
+        }
+        let set = Value::parse(bytes, &Limits::default()).map_err(|_| InvalidKeys::NotAKeySet)?;
+        let keys = set.get("keys").ok_or(InvalidKeys::NotAKeySet)?;
+        let elements = || keys.elements().ok_or(InvalidKeys::NotAKeySet);
+        let mut parsed = Self::default();
+        for (position, key) in elements()?.enumerate() {
+            if position >= Keys::MAX_KEYS {
+                return Err(InvalidKeys::TooLarge);
+            }
+            match Key::parse(key) {
+                Ok(key) => parsed.keys.push(Arc::new(key)),
+                Err(problem) => {
+                    if problem == KeyProblem::Private {
+                        tracing::error!(alarm = "jwks.private_key", position, "a public key set shows a private key");
+                    } else {
+                        tracing::warn!(position, %problem, "a key of the set is left out");
+                    }
+                    parsed.problems.push((position, problem));
+                }
+            }
+        }
+        // B053: of two keys with one id, whoever wrote the second may have meant to be taken for the first.
+        let mut holders: HashMap<Box<str>, usize> = HashMap::new();
+        for (position, key) in elements()?.enumerate() {
+            if let Some(id) = key.get("kid").and_then(|id| id.as_str().map(|id| Box::from(id.as_ref()))) {
+                let others = holders.entry(id).or_insert(0);
+                *others = others.saturating_add(1);
+                if *others > 1 {
+                    tracing::warn!(position, "two keys of the set have the same kid; neither is used");
+                    parsed.problems.push((position, KeyProblem::DuplicateKeyId));
+                }
+            }
+        }
+        parsed.keys.retain(|key| key.id.as_ref().is_none_or(|id| holders.get(id).is_none_or(|holders| *holders == 1)));
+        if parsed.keys.is_empty() {
+            return Err(InvalidKeys::NoneUsable);
+        }
+        Ok(parsed)
+    }
+
+    pub(super) fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, Reason> {
+        let is_retired = |id: &str| self.retired.iter().any(|(retired, from)| **retired == *id && *from <= now);
+        let Some(id) = &wanted.id else {
+            // B030: without a name, only where no other can be meant.
+            let mut fitting = self
+                .keys
+                .iter()
+                .filter(|key| key.algorithm == wanted.algorithm && !key.id.as_ref().is_some_and(|id| is_retired(id)));
+            return match (fitting.next(), fitting.next()) {
+                (Some(key), None) => Ok(Arc::clone(key)),
+                _ => Err(Reason::JwtKeyId),
+            };
+        };
+        // B061
+        if is_retired(id) {
+            return Err(Reason::JwtKeyRetired);
+        }
+        let key = self.keys.iter().find(|key| key.id.as_ref() == Some(id)).ok_or(Reason::JwtKeyId)?;
+        // B028: a key is for one algorithm, whatever the token says.
+        if key.algorithm == wanted.algorithm { Ok(Arc::clone(key)) } else { Err(Reason::JwtAlgorithmKeyMismatch) }
+    }
+
+    /// The next set, which knows what this one had.
+    pub(super) fn followed_by(&self, next: &Self, now: Timestamp) -> Self {
+        let mut set = next.clone();
+        let is_there = |set: &Self, id: &str| set.keys.iter().any(|key| key.id.as_deref() == Some(id));
+        for (id, from) in self.retired.iter().rev() {
+            // A key that is there again is in use again.
+            if !is_there(&set, id) || *from > now {
+                set.retire(id, *from);
+            }
+        }
+        for id in self.keys.iter().filter_map(|key| key.id.as_deref()) {
+            if !is_there(&set, id) {
+                set.retire(id, now);
+            }
+        }
+        set
+    }
+
+    fn retire(&mut self, id: &str, from: Timestamp) {
+        let earlier = self.retired.iter().position(|(retired, _)| **retired == *id);
+        let from = earlier.map_or(from, |position| self.retired.remove(position).1.min(from));
+        self.retired.insert(0, (id.into(), from));
+        // Forgotten, its tokens are refused as those of an unknown key.
+        self.retired.truncate(Keys::MAX_KEYS);
+    }
+}

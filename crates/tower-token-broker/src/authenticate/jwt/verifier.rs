@@ -1,0 +1,136 @@
+//! The verification of one token, in its order.
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{
+    claims,
+    keys::{Algorithm, WantedKey, is_key_id},
+    remote_keys::KeySource,
+};
+use crate::{
+    authenticate::{PresentedToken, TokenRejected, VerifyToken, presented::MAX_TOKEN},
+    clock::Clock,
+    mcp::strict_json::{JsonError, Kind, Limits, Value},
+    principal::{Resource, Verified},
+    refusal::Reason,
+};
+
+/// Verifies broker tokens that are JWTs of one issuer; see the [module](super).
+#[derive(Clone)]
+pub struct JwtVerifier {
+    issuer: Arc<str>,
+    keys: KeySource,
+    clock: Clock,
+}
+
+impl JwtVerifier {
+    /// Tokens must be of this very `iss`, and signed by one of these keys: [`Keys`](super::Keys) of the process, or
+    /// [`RemoteKeys`](super::RemoteKeys).
+    #[must_use]
+    pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
+        Self { issuer: issuer.into(), keys: keys.into(), clock: Clock::system() }
+    }
+
+    /// With this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl VerifyToken for JwtVerifier {
+    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, TokenRejected> {
+        #[expect(clippy::disallowed_methods, reason = "read to be verified; nothing of it is kept but its claims")]
+        let jws = Jws::parse(token.secret().expose()).map_err(TokenRejected::because)?;
+        let key = self.keys.find(&jws.wanted, self.clock.now()).await?;
+        if !key.verify(jws.signed, &jws.signature) {
+            return Err(TokenRejected::because(Reason::JwtSignature));
+        }
+        // Nothing of the claims is looked at before this.
+        let claims = object(&jws.claims).map_err(TokenRejected::because)?;
+        claims::judge(claims, &self.issuer, resource, self.clock.now())
+    }
+}
+
+impl fmt::Debug for JwtVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtVerifier").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// A compact JWS whose header was found to be of our profile; nothing is verified yet.
+#[derive(Debug)]
+pub(super) struct Jws<'a> {
+    signed: &'a [u8],
+    claims: Vec<u8>,
+    signature: Vec<u8>,
+    wanted: WantedKey,
+}
+
+impl<'a> Jws<'a> {
+    pub(super) fn parse(token: &'a [u8]) -> Result<Self, Reason> {
+        if token.len() > MAX_TOKEN {
+            return Err(Reason::TokenTooLarge);
+        }
+        // B035: three parts; five are a JWE, a brace begins a JSON serialisation. No more than four are looked for.
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (header, claims, signature) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(header), Some(claims), Some(signature), None)
+                if !header.is_empty() && !header.starts_with(b"{") && !claims.is_empty() =>
+            {
+                (header, claims, signature)
+            }
+            _ => return Err(Reason::JwtFormat),
+        };
+        let signed =
+            token.get(..header.len().saturating_add(1).saturating_add(claims.len())).ok_or(Reason::JwtFormat)?;
+        // B036: no padding, no other alphabet, no bits left over.
+        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::JwtEncoding);
+        let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
+        let wanted = wanted_key(object(&header)?)?;
+        Ok(Self { signed, claims, signature, wanted })
+    }
+}
+
+/// Judges the header, before any cryptography (RFC 8725 §3.1, 3.10).
+fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
+    let has = |names: &[&str]| names.iter().any(|name| header.get(name).is_some());
+    if has(&["enc"]) {
+        return Err(Reason::JwtFormat);
+    }
+    // B031: a token does not bring the key that verifies it.
+    if has(&["jwk", "jku", "x5c", "x5u"]) {
+        return Err(Reason::JwtHeaderKey);
+    }
+    // B032: no extension is understood here, so none may be critical; the others change what the bytes mean.
+    if has(&["crit", "b64", "zip"]) {
+        return Err(Reason::JwtCritical);
+    }
+    // B026, B027
+    let name = header.get("alg").and_then(Value::as_str).ok_or(Reason::JwtAlgorithm)?;
+    let algorithm = Algorithm::parse(&name).ok_or(Reason::JwtAlgorithm)?;
+    let media = header.get("typ").and_then(Value::as_str).ok_or(Reason::JwtType)?;
+    if !["at+jwt", "application/at+jwt"].iter().any(|expected| media.eq_ignore_ascii_case(expected)) {
+        return Err(Reason::JwtType);
+    }
+    let id = match header.get("kid") {
+        None => None,
+        Some(id) => {
+            let id = id.as_str().filter(|id| is_key_id(id)).ok_or(Reason::JwtKeyId)?;
+            Some(id.as_ref().into())
+        }
+    };
+    Ok(WantedKey { id, algorithm })
+}
+
+fn object(bytes: &[u8]) -> Result<Value<'_>, Reason> {
+    // B037: doubled members have two readings.
+    let value = Value::parse(bytes, &Limits::default()).map_err(|error| match error {
+        JsonError::DuplicateMember => Reason::JwtDuplicateMember,
+        JsonError::NotUtf8 | JsonError::Syntax | JsonError::TooDeep | JsonError::LoneSurrogate => Reason::JwtJson,
+    })?;
+    if value.kind() == Kind::Object { Ok(value) } else { Err(Reason::JwtJson) }
+}
