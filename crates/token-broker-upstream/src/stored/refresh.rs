@@ -111,6 +111,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
             Judged::Refresh { fallback, forced } => (fallback, forced),
         };
+        // Before the lease, which runs; whoever overtook us meanwhile has changed the version.
+        let Ok(place) = self.shared.places.acquire().await else { return Ok(Next::Done(unavailable(None))) };
+        let now = self.shared.clock.now();
         let until = now.plus(Self::LEASE);
         match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
             Leased::Changed => Ok(Next::Again),
@@ -118,6 +121,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 if let Some(token) = fallback {
                     return Ok(Next::Done(self.given(&grant, token)));
                 }
+                drop(place);
                 tokio::time::sleep(Self::LOOK_AGAIN).await;
                 Ok(Next::Again)
             }

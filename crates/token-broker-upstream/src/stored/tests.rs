@@ -45,6 +45,8 @@ enum Mode {
     RotatesAndDrops,
     /// New tokens, of which half is heard.
     RotatesAndBreaksOff,
+    /// By hanging up.
+    Drops,
     /// Never.
     Hangs,
 }
@@ -132,6 +134,7 @@ impl State {
         let invalid = || (400, r#"{"error":"invalid_grant"}"#.to_owned(), "");
         let (status, body, headers) = match mode {
             Some(Mode::Says(status, body, headers)) => (status, body.to_owned(), headers),
+            Some(Mode::Drops) => return,
             Some(Mode::Hangs) => std::future::pending().await,
             _ if !rotates => invalid(),
             Some(Mode::Grants(scopes)) => (200, self.rotate(&format!(r#","scope":"{scopes}""#)), ""),
@@ -213,7 +216,7 @@ impl<S: GrantStore> Broker<S> {
         grants.put(grant);
         let client = GuardedClient::with_limits(
             &Guard::new().allow_loopback("127.0.0.1"),
-            FetchLimits::default().total(Duration::from_millis(2000)),
+            FetchLimits::default().total(Duration::from_secs(5)),
         );
         let at = AuthorizationServer::new(
             ISSUER,
@@ -274,9 +277,13 @@ impl<S: GrantStore> Broker<S> {
 }
 
 fn caller() -> Principal {
+    caller_for(ana())
+}
+
+fn caller_for(person: Person) -> Principal {
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    Principal::for_test(&Verified::vouch(ana(), "client", resource, times))
+    Principal::for_test(&Verified::vouch(person, "client", resource, times))
 }
 
 /// Which access token it is: the server's number, as the grant's version says it (version 1 is `at-0`).
@@ -330,6 +337,36 @@ async fn x01_ten_thousand_first_uses_of_one_expired_grant_are_one_post() {
         assert_eq!(one.await.unwrap(), Ok(1), "X01 G149");
     }
     assert_eq!(broker.server.posts().len(), 1, "X01 G149");
+}
+
+#[tokio::test]
+async fn x03_many_expired_grants_are_a_bounded_crowd_at_the_token_endpoint() {
+    let broker = Arc::new(Broker::with(grant(HOUR * 2)).await);
+    broker.server.close();
+    let callers = Tasks::new();
+    let waiting: Vec<_> = (0..200)
+        .map(|number| {
+            let person = Person::new("https://broker.example.com", format!("person-{number}"));
+            let id = GrantId::new(&format!("grant-{number}"));
+            let grant = Grant::new(id, person.clone(), "crm", ISSUER, scopes("crm:read"));
+            broker.grants.put(grant.refresh_token(secret("rt")));
+            broker.server.next(Mode::Says(200, r#"{"access_token":"at","token_type":"Bearer"}"#, ""));
+            let broker = Arc::clone(&broker);
+            callers.spawn("caller", async move {
+                broker.provider.credential(&caller_for(person), &Scopes::none(), &broker.trail).await.is_ok()
+            })
+        })
+        .collect();
+    broker.server.until_asked(64).await;
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(broker.server.posts().len(), 64, "X03");
+    broker.server.open();
+    for one in waiting {
+        assert!(one.await.unwrap(), "X03");
+    }
+    assert_eq!(broker.server.posts().len(), 200, "X03");
 }
 
 #[tokio::test]
@@ -668,6 +705,20 @@ async fn x08_a_lost_answer_costs_one_more_try_and_no_loop() {
 }
 
 #[tokio::test]
+async fn x08_the_last_try_is_kept_until_the_token_at_hand_has_ended() {
+    let broker = Broker::with(grant(HOUR / 100 * 90)).await;
+    broker.server.next(Mode::Drops);
+    for minute in 0..6 {
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(0), "X08 at {minute} min");
+        broker.all_landed().await;
+        broker.clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!((broker.server.posts().len(), broker.grant().open_attempts), (1, 1), "X08");
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "X08: it had not been acted upon");
+    assert_eq!((broker.server.posts().len(), broker.grant().open_attempts), (2, 0), "X08");
+}
+
+#[tokio::test]
 async fn x05_a_token_that_was_sent_twice_without_an_answer_is_never_sent_again() {
     let broker = Broker::with(grant(HOUR * 2)).await;
     broker.server.next(Mode::RotatesAndDrops);
@@ -712,10 +763,10 @@ async fn x08_a_server_that_hangs_is_left_after_a_while_and_others_do_not_wait() 
     let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &trail));
     assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     broker.server.until_asked(1).await;
-    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    let other = Principal::for_test(&Verified::vouch(bob, "client", resource, times));
-    assert!(broker.provider.credential(&other, &need, &trail).await.is_ok(), "X08: another grant is not affected");
+    assert!(
+        broker.provider.credential(&caller_for(bob), &need, &trail).await.is_ok(),
+        "X08: another grant is not affected"
+    );
     assert!(is_unavailable(&call.await), "X08");
     assert_eq!(broker.grant().open_attempts, 1, "X08");
 }
