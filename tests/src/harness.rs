@@ -118,7 +118,7 @@ impl Broker {
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint = Mint::for_person("alice").client("test-client").resource(&self.resource).scopes(scopes);
-        self.issuer.mint(mint).expect("a token")
+        self.issuer.mint(mint).expect("a token").into_text()
     }
 
     /// Posts a message with a good token and these header fields beside it.

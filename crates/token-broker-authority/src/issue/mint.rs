@@ -1,6 +1,6 @@
 //! One broker token.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Borrow, fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
@@ -69,7 +69,8 @@ impl Issuer {
     ///
     /// # Errors
     /// Something that a token must say is missing, or it would live too long.
-    pub fn mint(&self, mint: &Mint) -> Result<BrokerToken, MintError> {
+    pub fn mint(&self, mint: impl Borrow<Mint>) -> Result<BrokerToken, MintError> {
+        let mint = mint.borrow();
         let required = |name: &'static str, value: Option<&str>| match value {
             Some(value) if !value.is_empty() => Ok(Value::from(value)),
             _ => Err(MintError::Missing(name)),
@@ -207,6 +208,13 @@ impl BrokerToken {
     #[must_use]
     pub fn into_secret(self) -> Secret {
         self.secret
+    }
+
+    /// The token as text, to be handed to its client. This copy is not wiped.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        #[expect(clippy::disallowed_methods, reason = "a token that was minted is handed to its client")]
+        self.secret.expose_text().unwrap_or_default().into()
     }
 
     /// Its `jti`, by which it is revoked.

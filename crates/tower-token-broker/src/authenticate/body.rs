@@ -128,7 +128,6 @@ fn cut<E>(
     if let Some(guarded) = guarded {
         guarded.trail().cut(reason);
     }
-    tracing::info!(refusal.reason = reason.code(), "cut an open stream");
     match events {
         // Whole events have passed and nothing else: a clean end.
         Some(events) if events.is_at_border() => None,

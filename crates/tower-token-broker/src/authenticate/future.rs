@@ -128,7 +128,7 @@ impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
     }
 }
 
-/// Says refusals, and notes them.
+/// Says refusals, and notes them in the trail (which logs them).
 pub(super) struct Refuser {
     dialect: Dialect,
     resource: Resource,
@@ -144,7 +144,6 @@ impl Refuser {
         if let Some(trail) = &self.trail {
             trail.refused(reason);
         }
-        tracing::info!(refusal.reason = reason.code(), "refused");
         self.dialect.say(&Refusal::new(reason).at(&self.resource))
     }
 }

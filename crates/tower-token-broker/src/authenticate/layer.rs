@@ -62,7 +62,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
         self.with(|recipe| recipe.revocations = revocations.clone())
     }
 
-    /// With this clock. Revocations have their own: give both the same.
+    /// With this clock. A feed's silence is measured by that of the revocations: give both the same.
     pub fn with_clock(self, clock: Clock) -> Self {
         self.with(|recipe| recipe.clock = clock)
     }

@@ -109,7 +109,8 @@ impl Recipe {
 
     /// Writes down who it is, for the services further in and for the record; from here on a revoke cuts the answer.
     pub(super) fn admit<B>(&self, request: &mut Request<B>, admitted: &Admitted, trail: Trail) -> Guarded {
-        let standing = Standing::new(&self.revocations, &admitted.principal, admitted.epoch, admitted.ends_at);
+        let standing =
+            Standing::new(&self.revocations, &self.clock, &admitted.principal, admitted.epoch, admitted.ends_at);
         trail.identified(&admitted.principal);
         request.extensions_mut().insert(admitted.principal.clone());
         request.extensions_mut().insert(standing.clone());

@@ -1,1 +1,615 @@
-// Tests of the layer as a whole follow.
+//! The layer as a whole, over a service that panics when it is called before it was ready.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tower::{Layer, ServiceExt};
+use tower_service::Service;
+
+use super::{
+    Authenticate, AuthenticateLayer, LEEWAY, PresentedToken, TokenRejected, VerifyToken,
+    jwt::{
+        JwtVerifier,
+        tests::{ISSUER, NOW, RESOURCE, Signer, claims, header},
+    },
+};
+use crate::{
+    audit::{Audit, AuditLayer, AuditLog, InMemory, TrailBody},
+    body::{BodyError, ResponseBody},
+    clock::{Clock, Timestamp},
+    exchange::GrantId,
+    principal::{Person, Principal, Resource, Verified},
+    refusal::Reason,
+    revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},
+    tasks::Tasks,
+};
+
+/// Verifies by JWT, and counts how often it was asked.
+struct Counting(JwtVerifier, Arc<AtomicUsize>);
+
+impl VerifyToken for Counting {
+    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, TokenRejected> {
+        // Pending once, so that there is a wait to be dropped in.
+        tokio::task::yield_now().await;
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.verify(token, resource).await
+    }
+}
+
+/// What the inner service saw of one request.
+struct Seen {
+    headers: HeaderMap,
+    principal: Option<Principal>,
+    standing: Option<Standing>,
+}
+
+type Frames = mpsc::Receiver<Result<Frame<Bytes>, &'static str>>;
+
+/// An answer's body, frame by frame.
+struct Stream(Frames);
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// What the inner service does with the next request; it answers `{}` when nothing is planned.
+enum Plan {
+    Stream(&'static str, Frames),
+    /// Never answers; the sender is dropped with the future.
+    Hang(mpsc::Sender<()>),
+}
+
+#[derive(Default)]
+struct Inner {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    plans: Arc<Mutex<VecDeque<Plan>>>,
+    is_ready: bool,
+}
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self { seen: Arc::clone(&self.seen), plans: Arc::clone(&self.plans), is_ready: false }
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Inner {
+    type Response = Response<Stream>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Stream>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "called before it was ready");
+        self.seen.lock().push(Seen {
+            headers: request.headers().clone(),
+            principal: request.extensions().get().cloned(),
+            standing: request.extensions().get().cloned(),
+        });
+        let plan = self.plans.lock().pop_front();
+        Box::pin(async move {
+            let (media, frames) = match plan {
+                Some(Plan::Hang(held)) => {
+                    let _held = held;
+                    std::future::pending().await
+                }
+                Some(Plan::Stream(media, frames)) => (media, frames),
+                None => {
+                    let (send, frames) = mpsc::channel(1);
+                    send.try_send(Ok(Frame::data(Bytes::from_static(b"{}")))).unwrap();
+                    ("application/json", frames)
+                }
+            };
+            Ok(Response::builder().header(header::CONTENT_TYPE, media).body(Stream(frames)).unwrap())
+        })
+    }
+}
+
+/// One mounted layer with all its parts.
+struct Setting {
+    signer: Signer,
+    clock: Clock,
+    revocations: Revocations,
+    verified: Arc<AtomicUsize>,
+    inner: Inner,
+    layer: AuthenticateLayer<Counting>,
+    log: AuditLog,
+    sink: InMemory,
+}
+
+fn setting() -> Setting {
+    let signer = Signer::new();
+    let clock = Clock::by_hand(Timestamp::from_unix_seconds(NOW));
+    let revocations = Revocations::new(clock.clone());
+    let verified = Arc::new(AtomicUsize::new(0));
+    let verifier = JwtVerifier::new(ISSUER, signer.keys()).with_clock(clock.clone());
+    let layer = AuthenticateLayer::new(Counting(verifier, Arc::clone(&verified)), &Resource::parse(RESOURCE).unwrap())
+        .revocations(&revocations)
+        .with_clock(clock.clone());
+    let (log, sink) = AuditLog::in_memory();
+    Setting { signer, clock, revocations, verified, inner: Inner::default(), layer, log, sink }
+}
+
+type Answer = Response<TrailBody<ResponseBody<ResponseBody<super::CutBody<Stream>>>>>;
+type Stack = Audit<Authenticate<Inner, Counting>>;
+
+impl Setting {
+    fn token(&self) -> String {
+        self.signer.sign(&header(), &claims())
+    }
+
+    fn stack(&self) -> Stack {
+        AuditLayer::new(self.log.clone()).layer(self.layer.layer(self.inner.clone()))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        self.stack().oneshot(request).await.unwrap()
+    }
+
+    /// Outcome and reason of each request that has ended, as the audit has them.
+    async fn records(&self) -> Vec<String> {
+        self.log.flush().await.unwrap();
+        let lines = self.sink.lines();
+        let records = lines.iter().map(|line| line.parse::<serde_json::Value>().unwrap());
+        let results = records.filter(|record| record["kind"] == "result");
+        results
+            .map(|record| {
+                format!("{} {}", record["outcome"].as_str().unwrap(), record["reason"].as_str().unwrap_or("-"))
+            })
+            .collect()
+    }
+
+    async fn send_good(&self) -> Answer {
+        self.send(good(&self.token())).await
+    }
+
+    fn calls(&self) -> usize {
+        self.inner.seen.lock().len()
+    }
+
+    fn verified(&self) -> usize {
+        self.verified.load(Ordering::SeqCst)
+    }
+
+    fn plan_stream(&self, media: &'static str) -> mpsc::Sender<Result<Frame<Bytes>, &'static str>> {
+        let (send, frames) = mpsc::channel(16);
+        self.inner.plans.lock().push_back(Plan::Stream(media, frames));
+        send
+    }
+
+    fn alice() -> Revoked {
+        Revoked::Person(Person::new(ISSUER, "alice"))
+    }
+}
+
+fn bare() -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::from("{}"));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = "/crm/mcp".parse().unwrap();
+    request.headers_mut().insert(header::HOST, "broker.example.com".parse().unwrap());
+    request
+}
+
+fn good(token: &str) -> Request<Full<Bytes>> {
+    let mut request = bare();
+    request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+const METADATA: &str = r#"resource_metadata="https://broker.example.com/.well-known/oauth-protected-resource/crm/mcp""#;
+
+/// Status and challenge, as the short forms of the list have them.
+fn form(answer: &Answer) -> &'static str {
+    assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store", "C0");
+    let challenge = answer.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+    match (answer.status().as_u16(), challenge) {
+        (401, Some(challenge)) if challenge == format!("Bearer {METADATA}") => "B401",
+        (401, Some(challenge))
+            if challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(METADATA) =>
+        {
+            "I401"
+        }
+        (400, Some(challenge)) if challenge.starts_with("Bearer error=\"invalid_request\"") => "B400",
+        (403, None) => "403",
+        (421, None) => "421",
+        (503, None) => "503",
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn text(answer: Answer) -> Result<Bytes, BodyError<&'static str>> {
+    answer.into_body().collect().await.map(http_body_util::Collected::to_bytes)
+}
+
+#[tokio::test]
+async fn a_token_for_this_resource_gets_in_and_is_taken_off() {
+    let setting = setting();
+    let mut request = good(&setting.token());
+    request.headers_mut().insert(header::COOKIE, "access_token=tok".parse().unwrap());
+    request.headers_mut().insert(header::PROXY_AUTHORIZATION, "Bearer tok".parse().unwrap());
+    let answer = setting.send(request).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(text(answer).await.unwrap(), "{}");
+    let seen = setting.inner.seen.lock();
+    assert_eq!(seen[0].headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["host"], "A014");
+    assert_eq!(seen[0].principal.as_ref().unwrap().subject(), "alice");
+    assert!(seen[0].standing.is_some());
+}
+
+#[tokio::test]
+async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
+    let setting = setting();
+    let token = setting.token();
+    let authorization = |value: &str| {
+        let mut request = bare();
+        request.headers_mut().insert(header::AUTHORIZATION, value.parse().unwrap());
+        request
+    };
+    let doubled = || {
+        let mut request = good(&token);
+        request.headers_mut().append(header::AUTHORIZATION, "garbage".parse().unwrap());
+        request
+    };
+    let at = |target: &str, mut request: Request<Full<Bytes>>| {
+        *request.uri_mut() = target.parse().unwrap();
+        request
+    };
+    let with = |name: &'static str, value: &str, mut request: Request<Full<Bytes>>| {
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    for (case, request, expected, reason) in [
+        ("A001", bare(), "B401", Reason::Missing),
+        ("A002", authorization("Bearer"), "B401", Reason::EmptyToken),
+        ("A002", authorization("Bearer   "), "B401", Reason::EmptyToken),
+        ("A003", doubled(), "B400", Reason::DuplicateHeader),
+        ("A009", authorization(&format!("Bearer  {token}")), "B400", Reason::Malformed),
+        ("A009", authorization(&format!("Bearer\t{token}")), "B400", Reason::Malformed),
+        ("A010", authorization("Basic dTp2YWxpZHRva2Vu"), "B401", Reason::UnsupportedScheme),
+        ("A010", authorization(&format!("DPoP {token}")), "B401", Reason::UnsupportedScheme),
+        ("A011", at(&format!("/crm/mcp?access_token={token}"), bare()), "B401", Reason::QueryToken),
+        ("A011", at(&format!("/crm/mcp?access_token={token}"), good(&token)), "B401", Reason::QueryToken),
+        ("A014", with("cookie", &format!("access_token={token}"), bare()), "B401", Reason::Missing),
+        ("A014", with("proxy-authorization", &format!("Bearer {token}"), bare()), "B401", Reason::Missing),
+        ("A015", authorization(&format!("Bearer {}", "a".repeat(16 * 1024 + 1))), "B400", Reason::TokenTooLarge),
+        ("A018", with("x-forwarded-user", "alice", bare()), "B401", Reason::Missing),
+        ("A021", with("host", "evil.example", good(&token)), "421", Reason::HostNotAllowed),
+        ("A021", at("https://evil.example/crm/mcp", good(&token)), "421", Reason::HostNotAllowed),
+        ("A022", with("origin", "https://evil.example", good(&token)), "403", Reason::OriginNotAllowed),
+        ("A023", authorization("Bearer gho_16C7e42F292c6912E7710c838347Ae178B4a"), "I401", Reason::JwtFormat),
+    ] {
+        assert_eq!(form(&setting.send(request).await), expected, "{case}");
+        assert_eq!(setting.records().await.pop(), Some(format!("refused {}", reason.code())), "{case}");
+    }
+    assert_eq!((setting.calls(), setting.verified()), (0, 1), "only A023 was worth a look");
+    for (case, scheme) in [("A008", "bearer"), ("A008", "BEARER"), ("A008", "BeArEr"), ("A009", "Bearer")] {
+        let trailing = if case == "A009" { " " } else { "" };
+        let answer = setting.send(authorization(&format!("{scheme} {token}{trailing}"))).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{case} {scheme}");
+    }
+    assert_eq!(setting.calls(), 4);
+}
+
+#[tokio::test]
+async fn every_bad_token_is_answered_alike() {
+    let setting = setting();
+    let mut answers = Vec::new();
+    let other = serde_json::json!("https://broker.example.com/mail/mcp");
+    let mut foreign = claims();
+    foreign["aud"] = other;
+    let mut expired = claims();
+    (expired["iat"], expired["exp"]) = ((NOW - 600).into(), (NOW - 31).into());
+    for token in [
+        setting.signer.sign(&header(), &foreign),
+        setting.signer.sign(&header(), &expired),
+        Signer::new().sign(&header(), &claims()),
+        "rubbish".into(),
+    ] {
+        let answer = setting.send(good(&token)).await;
+        assert_eq!(form(&answer), "I401", "A017");
+        let challenge = answer.headers()[header::WWW_AUTHENTICATE].clone();
+        let mut body: serde_json::Value = std::str::from_utf8(&text(answer).await.unwrap()).unwrap().parse().unwrap();
+        assert!(body.as_object_mut().unwrap().remove("request_id").is_some());
+        answers.push((challenge, body));
+    }
+    answers.dedup();
+    assert_eq!((answers.len(), setting.calls()), (1, 0));
+    let expected =
+        ["authn.resource", "jwt.expired", "jwt.signature", "jwt.format"].map(|code| format!("refused {code}"));
+    assert_eq!(setting.records().await, expected, "the record tells what the answer does not");
+}
+
+#[tokio::test]
+async fn without_the_audit_layer_nothing_passes() {
+    let setting = setting();
+    let answer = setting.layer.layer(setting.inner.clone()).oneshot(good(&setting.token())).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!((setting.calls(), setting.verified()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_principal_that_somebody_else_put_there_does_not_count() {
+    let setting = setting();
+    setting.send_good().await;
+    let (principal, standing) = {
+        let seen = setting.inner.seen.lock();
+        (seen[0].principal.clone().unwrap(), seen[0].standing.clone().unwrap())
+    };
+    let planted = |mut request: Request<Full<Bytes>>| {
+        request.extensions_mut().insert(principal.clone());
+        request.extensions_mut().insert(standing.clone());
+        request
+    };
+    assert_eq!(form(&setting.send(planted(bare())).await), "B401");
+    let mut bobs = claims();
+    (bobs["sub"], bobs["jti"]) = ("bob".into(), "token-2".into());
+    setting.send(planted(good(&setting.signer.sign(&header(), &bobs)))).await;
+    assert_eq!(setting.inner.seen.lock()[1].principal.as_ref().unwrap().subject(), "bob");
+}
+
+#[tokio::test]
+async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
+    let setting = setting();
+    let token = setting.token();
+    for _ in 0..100 {
+        assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
+    }
+    assert_eq!(setting.verified(), 1);
+    setting.revocations.revoke(Revoked::Person(Person::new(ISSUER, "bob")));
+    assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
+    assert_eq!(setting.verified(), 1, "another's revoke is no signature");
+    setting.clock.advance(Duration::from_secs(60));
+    assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
+    assert_eq!(setting.verified(), 2);
+}
+
+#[tokio::test]
+async fn n258_after_a_revoke_not_one_request_passes() {
+    for (what, case) in [
+        (Setting::alice(), "N258"),
+        (Revoked::Token { issuer: ISSUER.into(), id: "token-1".into() }, "N258"),
+        (Revoked::Family { issuer: ISSUER.into(), id: "family-1".into() }, "N267"),
+        (Revoked::Client { issuer: ISSUER.into(), id: "inspector".into() }, "N258"),
+        (Revoked::Server(Resource::parse(RESOURCE).unwrap()), "N258"),
+        (Revoked::Everything, "N258"),
+    ] {
+        let setting = setting();
+        let token = setting.token();
+        assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
+        setting.revocations.revoke(what.clone());
+        for _ in 0..10_000 {
+            assert_eq!(form(&setting.send(good(&token)).await), "I401", "{case} {what:?}");
+        }
+        assert_eq!((setting.calls(), setting.verified()), (1, 1), "{case} {what:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoke_ends_the_wait_for_an_answer() {
+    let setting = setting();
+    let (held, mut gone) = mpsc::channel(1);
+    setting.inner.plans.lock().push_back(Plan::Hang(held));
+    let waiting = Tasks::new().spawn("test", setting.stack().oneshot(good(&setting.token())));
+    while setting.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    setting.revocations.revoke(Setting::alice());
+    assert_eq!(form(&waiting.await.unwrap().unwrap()), "I401");
+    assert_eq!(gone.recv().await, None, "the inner future is gone");
+    assert_eq!(setting.records().await, ["refused authn.revoked"]);
+}
+
+#[tokio::test]
+async fn a_cut_event_stream_ends_cleanly_after_its_last_whole_event() {
+    let setting = setting();
+    let upstream = setting.plan_stream("text/event-stream; charset=utf-8");
+    let mut body = setting.send_good().await.into_body();
+    for part in ["data: 1\n", "\ndata: 2\n\nda", "ta: half"] {
+        upstream.send(Ok(Frame::data(Bytes::from(part)))).await.unwrap();
+    }
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 1\n\ndata: 2\n\n");
+    let next = Tasks::new().spawn("test", async move {
+        (body.frame().await.is_none(), body.is_end_stream(), body.frame().await.is_none())
+    });
+    tokio::task::yield_now().await;
+    setting.revocations.revoke(Setting::alice());
+    assert_eq!(next.await.unwrap(), (true, true, true));
+    assert!(upstream.is_closed(), "what feeds the stream ends with it");
+    assert_eq!(setting.records().await, ["cut authn.revoked"]);
+}
+
+#[tokio::test]
+async fn any_other_body_that_is_cut_ends_by_an_error_even_if_it_is_always_ready() {
+    for media in ["application/json", "application/grpc"] {
+        let setting = setting();
+        let upstream = setting.plan_stream(media);
+        for _ in 0..3 {
+            upstream.send(Ok(Frame::data(Bytes::from_static(b"{")))).await.unwrap();
+        }
+        let mut body = setting.send_good().await.into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        setting.revocations.revoke(Setting::alice());
+        assert!(matches!(body.frame().await, Some(Err(BodyError::Cut))), "{media}");
+        assert!(body.frame().await.is_none());
+        assert!(upstream.is_closed());
+        assert_eq!(setting.records().await, ["cut authn.revoked"]);
+    }
+}
+
+#[tokio::test]
+async fn another_s_revoke_leaves_a_stream_open() {
+    let setting = setting();
+    let upstream = setting.plan_stream("text/event-stream");
+    let mut body = setting.send_good().await.into_body();
+    let reading = Tasks::new().spawn("test", async move { body.frame().await.unwrap().unwrap().into_data().unwrap() });
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        setting.revocations.revoke(Revoked::Person(Person::new(ISSUER, "bob")));
+    }
+    upstream.send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n")))).await.unwrap();
+    assert_eq!(reading.await.unwrap(), "data: 1\n\n");
+}
+
+#[tokio::test]
+async fn n262_a_stream_ends_when_its_token_does() {
+    let setting = setting();
+    let _upstream = setting.plan_stream("text/event-stream");
+    let mut body = setting.send_good().await.into_body();
+    let (heard, mut hears) = mpsc::channel(1);
+    let mut reading = Tasks::new().spawn("test", async move {
+        heard.send(()).await.unwrap();
+        body.frame().await.is_none()
+    });
+    hears.recv().await.unwrap();
+    setting.clock.advance(Duration::from_secs(600) + LEEWAY - Duration::from_millis(1));
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut reading).poll(cx).is_pending())).await);
+    setting.clock.advance(Duration::from_millis(1));
+    assert!(reading.await.unwrap(), "N262");
+    assert_eq!(setting.records().await, ["cut jwt.expired"]);
+    assert_eq!(form(&setting.send_good().await), "I401", "the same instant for the cache");
+}
+
+#[tokio::test]
+async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
+    let setting = setting();
+    let grant = GrantId::new("grant-1");
+    let _upstream = (setting.plan_stream("text/event-stream"), setting.plan_stream("text/event-stream"));
+    let mut used = setting.send_good().await.into_body();
+    let mut unused = setting.send_good().await.into_body();
+    let standing = setting.inner.seen.lock()[0].standing.clone().unwrap();
+    standing.ask_again(Some(&grant)).unwrap();
+    setting.revocations.revoke(Revoked::Grant(grant.clone()));
+    assert!(used.frame().await.is_none());
+    assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
+    let pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut unused).poll_frame(cx).is_pending())).await;
+    assert!(pending, "another request of hers goes on");
+    assert_eq!(setting.send_good().await.status(), StatusCode::OK, "and so does her token");
+}
+
+#[tokio::test]
+async fn the_end_of_an_event_stream_is_passed_on_as_it_was() {
+    let setting = setting();
+    let upstream = setting.plan_stream("text/event-stream");
+    let body = setting.send_good().await.into_body();
+    upstream.send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\ndata: unfinished")))).await.unwrap();
+    upstream.send(Ok(Frame::trailers(HeaderMap::from_iter([(header::ETAG, "x".parse().unwrap())])))).await.unwrap();
+    drop(upstream);
+    let collected = body.collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()[header::ETAG], "x");
+    assert_eq!(collected.to_bytes(), "data: 1\n\ndata: unfinished");
+
+    let upstream = setting.plan_stream("text/event-stream");
+    let body = setting.send_good().await.into_body();
+    upstream.send(Err("broken")).await.unwrap();
+    assert!(matches!(body.collect().await, Err(BodyError::Inner("broken"))));
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_long_to_hold_back_passes_and_its_cut_is_an_error() {
+    let setting = setting();
+    let upstream = setting.plan_stream("text/event-stream");
+    let mut body = setting.send_good().await.into_body();
+    let long = Bytes::from(vec![b'x'; 64 * 1024]);
+    upstream.send(Ok(Frame::data(long.clone()))).await.unwrap();
+    upstream.send(Ok(Frame::data(Bytes::from_static(b"y")))).await.unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), long.len() + 1);
+    setting.revocations.revoke(Setting::alice());
+    assert!(matches!(body.frame().await, Some(Err(BodyError::Cut))));
+}
+
+struct Silent;
+
+impl RevocationFeed for Silent {
+    async fn next(&mut self) -> Result<Heard, FeedError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn n260_a_replica_that_hears_nothing_refuses_even_what_it_knows() {
+    let setting = setting();
+    let token = setting.token();
+    assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
+    let tasks = Tasks::new();
+    drop(setting.revocations.follow(Silent, &tasks));
+    let answer = setting.send(good(&token)).await;
+    assert!(answer.headers().contains_key(header::RETRY_AFTER));
+    assert_eq!((form(&answer), setting.calls()), ("503", 1));
+}
+
+#[tokio::test]
+async fn dropped_at_any_wait_nothing_has_happened() {
+    for polls in 0..4 {
+        let setting = setting();
+        let (held, mut gone) = mpsc::channel(1);
+        setting.inner.plans.lock().push_back(Plan::Hang(held));
+        let mut future = Box::pin(setting.stack().oneshot(good(&setting.token())));
+        for _ in 0..polls {
+            assert!(std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await);
+        }
+        let began = setting.calls();
+        drop(future);
+        if began == 0 {
+            setting.inner.plans.lock().clear();
+        }
+        assert_eq!(gone.recv().await, None);
+        assert_eq!(setting.send_good().await.status(), StatusCode::OK, "after {polls} polls");
+    }
+}
+
+#[tokio::test]
+async fn mounted_on_axum_it_serves_a_pass_a_refusal_and_a_stream() {
+    let setting = setting();
+    let stream = axum::body::Body::new(http_body_util::Full::from("data: 1\n\n"));
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let app = axum::Router::new()
+        .route("/crm/mcp", axum::routing::post(|| async { "{}" }))
+        .route(
+            "/stream",
+            axum::routing::get(move || {
+                let body = stream.lock().take().unwrap();
+                async move { ([("content-type", "text/event-stream")], body) }
+            }),
+        )
+        .layer(setting.layer.clone())
+        .layer(AuditLayer::new(setting.log.clone()));
+    let send = |request: Request<Full<Bytes>>| {
+        let app = app.clone();
+        async move {
+            let answer = app.oneshot(request.map(axum::body::Body::new)).await.unwrap();
+            let status = answer.status();
+            (status, answer.into_body().collect().await.unwrap().to_bytes())
+        }
+    };
+    assert_eq!(send(good(&setting.token())).await, (StatusCode::OK, Bytes::from_static(b"{}")));
+    assert_eq!(send(bare()).await.0, StatusCode::UNAUTHORIZED);
+    let mut request = good(&setting.token());
+    (*request.method_mut(), *request.uri_mut()) = (Method::GET, "/stream".parse().unwrap());
+    assert_eq!(send(request).await, (StatusCode::OK, Bytes::from_static(b"data: 1\n\n")));
+}

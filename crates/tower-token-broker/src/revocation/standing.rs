@@ -12,7 +12,12 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Epoch, Revocations};
-use crate::{clock::Timestamp, exchange::GrantId, principal::Principal, refusal::Reason};
+use crate::{
+    clock::{Clock, Timestamp},
+    exchange::GrantId,
+    principal::Principal,
+    refusal::Reason,
+};
 
 /// How one request stands: whether what it rests on has been revoked since. Found in the extensions, made by the
 /// authenticate layer alone.
@@ -21,6 +26,7 @@ pub struct Standing(Arc<Watched>);
 
 struct Watched {
     revocations: Revocations,
+    clock: Clock,
     principal: Principal,
     ends_at: Timestamp,
     /// The epoch at which it was last found standing.
@@ -30,9 +36,16 @@ struct Watched {
 
 impl Standing {
     /// For a principal that stood at this epoch, until `ends_at` (`exp` and the leeway).
-    pub(crate) fn new(revocations: &Revocations, principal: &Principal, stamp: Epoch, ends_at: Timestamp) -> Self {
+    pub(crate) fn new(
+        revocations: &Revocations,
+        clock: &Clock,
+        principal: &Principal,
+        stamp: Epoch,
+        ends_at: Timestamp,
+    ) -> Self {
         Self(Arc::new(Watched {
             revocations: revocations.clone(),
+            clock: clock.clone(),
             principal: principal.clone(),
             ends_at,
             stamp: AtomicU64::new(stamp.0),
@@ -63,7 +76,7 @@ impl Standing {
     /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends nothing that is under way.
     pub(crate) fn still(&self) -> Result<(), Reason> {
         // N262: one instant for verification, cache and streams.
-        if self.0.revocations.clock().now() >= self.0.ends_at {
+        if self.0.clock.now() >= self.0.ends_at {
             return Err(Reason::JwtExpired);
         }
         // Read before the tables, so that a revoke in between is looked at next time.
@@ -83,7 +96,7 @@ impl Standing {
     /// Ends when something was revoked since this call, or the token has ended: then ask [`Standing::still`].
     pub(crate) fn shaken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         let mut changes = self.0.revocations.subscribe();
-        let (clock, ends_at) = (self.0.revocations.clock().clone(), self.0.ends_at);
+        let (clock, ends_at) = (self.0.clock.clone(), self.0.ends_at);
         Box::pin(async move {
             tokio::select! {
                 // Both may be dropped: neither does anything but wait.
@@ -105,16 +118,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        revocation::{Revoked, tables::tests::principal},
-    };
+    use crate::revocation::{Revoked, tables::tests::principal};
 
     fn standing() -> (Clock, Revocations, Standing) {
         let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000));
         let revocations = Revocations::new(clock.clone());
         let ends_at = clock.now().plus(Duration::from_secs(60));
-        let standing = Standing::new(&revocations, &principal(1_000), revocations.epoch(), ends_at);
+        let standing = Standing::new(&revocations, &clock, &principal(1_000), revocations.epoch(), ends_at);
         (clock, revocations, standing)
     }
 

@@ -2,5 +2,7 @@
 
 #![cfg(test)]
 
+mod jose_vectors;
 mod json_vectors;
+mod presenting_the_token;
 mod vectors;

@@ -40,6 +40,8 @@ mod ed25519;
 mod keys;
 mod remote_keys;
 #[cfg(test)]
+mod signature_vectors;
+#[cfg(test)]
 pub(super) mod tests;
 mod verifier;
 
