@@ -122,7 +122,7 @@ impl Guard {
         if addresses.is_empty() {
             return Err(NoAddress::Unresolved(std::io::ErrorKind::NotFound.into()));
         }
-        let permit = self.permit(name, None);
+        let permit = self.permit(&name.to_ascii_lowercase(), None);
         // C065, H178: checked and connected to are the same addresses, since the connector gets no others.
         if addresses.iter().all(|address| permit.covers(Kind::of(*address))) {
             Ok(addresses)
@@ -388,6 +388,7 @@ mod tests {
             ("in.example", "fd00:ec2::254", false),
             ("other.example", "10.0.0.1", false),
             ("localhost", "127.0.0.1", true),
+            ("LocalHost", "127.0.0.1", true),
             ("localhost", "93.184.216.34", false),
         ] {
             let got = guard.clone().with_resolver(to(address)).resolve(name).await;

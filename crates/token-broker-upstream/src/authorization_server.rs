@@ -311,3 +311,62 @@ fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_secs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(client: ClientAuthentication) -> AuthorizationServer {
+        AuthorizationServer::new("https://i", Uri::from_static("https://login.example/token"), client)
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::from_text(text.into())
+    }
+
+    #[test]
+    fn each_client_authentication_is_said_as_the_rfc_has_it() {
+        // RFC 6749 §2.3.1: form-encoded before it is joined, so that a colon in an id divides nothing.
+        let hard = "a:b+c d%é&=";
+        let encoded = "a%3Ab%2Bc+d%25%C3%A9%26%3D";
+        for (client, body, authorization) in [
+            (ClientAuthentication::public(hard), format!("&client_id={encoded}"), None),
+            (
+                ClientAuthentication::post(hard, secret(hard)),
+                format!("&client_id={encoded}&client_secret={encoded}"),
+                None,
+            ),
+            (
+                ClientAuthentication::basic(hard, secret(hard)),
+                String::new(),
+                Some(format!("Basic {}", STANDARD.encode(format!("{encoded}:{encoded}")))),
+            ),
+        ] {
+            let request = server(client).refresh_request(&secret("rt +&=/"), &Scopes::none());
+            let expected = format!("grant_type=refresh_token&refresh_token=rt+%2B%26%3D%2F{body}");
+            assert_eq!(request.body(), expected.as_bytes());
+            let said = request.headers().get(header::AUTHORIZATION);
+            assert_eq!(said.map(|value| value.to_str().unwrap()), authorization.as_deref());
+            assert!(said.is_none_or(HeaderValue::is_sensitive));
+        }
+    }
+
+    #[test]
+    fn scopes_and_resource_are_sent_if_the_operator_set_them() {
+        let server = server(ClientAuthentication::public("c")).resource("https://mcp.example/mcp");
+        let request = server.refresh_request(&secret("r"), &Scopes::parse("b a").unwrap());
+        let expected =
+            "grant_type=refresh_token&refresh_token=r&scope=a+b&resource=https%3A%2F%2Fmcp.example%2Fmcp&client_id=c";
+        assert_eq!(request.body(), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_retry_after_that_is_no_number_of_seconds_is_none() {
+        for (text, wait) in
+            [("7", Some(7)), ("0", Some(0)), ("-1", None), ("1.5", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
+        {
+            let response = Response::builder().header("retry-after", text).body(Bytes::new()).unwrap();
+            assert_eq!(retry_after(&response), wait.map(Duration::from_secs), "{text}");
+        }
+    }
+}

@@ -77,3 +77,56 @@ impl ProvideCredential for StaticSecret {
         tracing::error!(server.name = self.upstream.name(), "the upstream refuses the configured secret; replace it");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tower_token_broker::{
+        audit::AuditLog,
+        clock::Timestamp,
+        principal::{Person, Resource, TokenTimes, Verified},
+    };
+
+    use super::*;
+
+    fn anyone() -> Principal {
+        let resource = Resource::parse("https://broker.example.com/search/mcp").unwrap();
+        let issued_at = Timestamp::from_unix_seconds(1_800_000_000);
+        let times = TokenTimes { id: "t", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
+        Principal::for_test(&Verified::vouch(Person::new("https://i", "ana"), "client", resource, times))
+    }
+
+    fn key() -> StaticSecret {
+        let upstream = Upstream::parse("search", "https://mcp.search.example/mcp").unwrap();
+        StaticSecret::new(Secret::from_text("marker".into()), upstream)
+    }
+
+    #[tokio::test]
+    async fn the_secret_is_for_its_origin_alone_and_is_not_printed() {
+        let key = key();
+        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+        let recalled = key.recall(&anyone(), &Scopes::none()).unwrap();
+        let given = key.credential(&anyone(), &Scopes::none(), &trail).await.unwrap();
+        for credential in [&recalled, &given] {
+            assert_eq!(credential.origin(), key.upstream().origin());
+            assert!(credential.grant().is_none());
+        }
+        key.refused(&given).await;
+        assert!(key.recall(&anyone(), &Scopes::none()).is_some(), "there is no other to be had");
+        assert!(!format!("{key:?} {given:?}").contains("marker"));
+    }
+
+    #[tokio::test]
+    async fn known_scopes_are_compared_with_what_a_rule_needs() {
+        let (read, write) = (Scopes::parse("read").unwrap(), Scopes::parse("read write").unwrap());
+        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+        assert!(key().recall(&anyone(), &write).is_some(), "unknown ones are not");
+        let key = key().scopes(read.clone());
+        assert_eq!(key.recall(&anyone(), &read).unwrap().scopes(), &read);
+        assert!(key.recall(&anyone(), &write).is_none());
+        let refused = key.credential(&anyone(), &write, &trail).await.unwrap_err();
+        let missing = Scopes::parse("write").unwrap();
+        assert_eq!(refused, NoCredential::ScopeRequired { missing, connect_url: None });
+    }
+}

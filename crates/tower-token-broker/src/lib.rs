@@ -1,4 +1,59 @@
-//! Tower layers that keep upstream OAuth tokens away from MCP clients. (Being written.)
+//! Tower layers that keep upstream OAuth tokens away from MCP clients.
+//!
+//! A client holds a *broker token*, which is good for tool calls here and for nothing else. Four layers around any Tower
+//! service verify it and take it off the request, judge each MCP message by your policy, put in the caller's real upstream
+//! credential, and record every use of it. The upstream token never leaves.
+//!
+//! ```
+//! use axum::{Router, routing::any_service};
+//! use tower_token_broker::{
+//!     BrokerStack,
+//!     audit::JsonLines,
+//!     authenticate::{JwtVerifier, Keys},
+//!     scope_filter::{Rules, tools},
+//! };
+//! # use tower_token_broker::exchange::ProvideCredential;
+//! # use tower::{Service, util::BoxCloneSyncService};
+//! # use tower_token_broker::body::RequestBody;
+//! # use axum::body::Body;
+//!
+//! # fn app(
+//! #     keys: Keys,
+//! #     grants: impl ProvideCredential,
+//! #     proxy: BoxCloneSyncService<http::Request<RequestBody<Body>>, http::Response<Body>, std::convert::Infallible>,
+//! # ) -> Result<Router, Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("audit.jsonl");
+//! let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+//!     .audit(JsonLines::append(path)?)                                     // outermost: refusals are seen too
+//!     .authenticate(JwtVerifier::new("https://broker.example.com", keys))  // who is calling
+//!     .scope_filter(Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"))) // may they call this
+//!     .exchange(grants)                                                    // with whose credential
+//!     .build()?;
+//! let app = Router::new().route("/crm/mcp", any_service(proxy)).layer(broker);
+//! # Ok(app)
+//! # }
+//! ```
+//!
+//! What no rule allows is denied; what can't be read, recorded or verified is refused.
+//!
+//! # Where to go next
+//! - [`BrokerStack`]: the four layers in their only right order. Each is a layer of its own, too:
+//!   [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`], [`scope_filter::ScopeFilterLayer`],
+//!   [`exchange::ExchangeLayer`].
+//! - The traits that you may implement: [`authenticate::VerifyToken`], [`scope_filter::Policy`],
+//!   [`exchange::ProvideCredential`], [`audit::AuditSink`].
+//! - [`refusal::Reason`]: why a request is not let through, and [`dialect`]: how that is said.
+//! - [`revocation::Revocations`]: what ends a token, a grant or a person's access at once, open streams included.
+//!
+//! # Mounting
+//! axum's `Router::layer` runs the layers bottom to top, `ServiceBuilder` top to bottom; a [`stack::Broker`] is one layer, so its
+//! own order is fixed. `route_layer` does not see paths that match no route. The metadata under `/.well-known` stands outside.
+//! Compression belongs outside of ours: what is compressed can't be filtered. Inside, a service gets
+//! `Request<RequestBody<B>>`; middleware that is written for axum's body alone needs `axum_body` (feature `axum`) before it.
+//!
+//! # Features
+//! `jwt` (default): broker tokens as JWT. `axum`: a body map for axum's own middleware. `test-util`: what your tests need.
 
 pub mod audit;
 pub mod authenticate;
@@ -13,8 +68,10 @@ pub mod principal;
 pub mod refusal;
 pub mod revocation;
 pub mod scope_filter;
+pub mod stack;
 pub mod tasks;
 
 mod secret;
 
 pub use secret::Secret;
+pub use stack::BrokerStack;

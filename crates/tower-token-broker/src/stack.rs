@@ -314,6 +314,7 @@ impl<V, P, C: Clone> Clone for Broker<V, P, C> {
 
 impl<V, P, C, S> Layer<S> for Broker<V, P, C>
 where
+    V: VerifyToken,
     C: Layer<Flatten<S>>,
 {
     type Service = Audit<Authenticate<ScopeFilter<C::Service, P>, V>>;

@@ -47,6 +47,7 @@ impl Proxy {
     /// # Errors
     /// TLS can't be set up: a root certificate that can't be read.
     pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
+        #[expect(clippy::disallowed_methods, reason = "this is the way out")]
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

@@ -34,7 +34,7 @@
 //! # let caller = |person: &Person| Principal::for_test(&Verified::vouch(
 //! #     person.clone(), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
 //! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(Duration::from_secs(60)) }));
-//! # let trail = Trail::for_test(&AuditLog::in_memory().0);
+//! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
 //! let given = credentials.credential(&caller(&ana), &Scopes::none(), &trail).await.unwrap();
 //! assert_eq!(given.scopes(), &read);
 //!
@@ -52,7 +52,8 @@
 //! in the store are durable, in this order. Before anyone is given the new access token: the rotated refresh token is.
 //!
 //! # Limits
-//! 100 000 credentials in memory, each re-read from the store after a minute; one refresh at a time per grant; 8 s for the token endpoint;
+//! 100 000 credentials in memory, each re-read from the store after a minute; one refresh at a time per grant and 64 per
+//! authorization server; 8 s for the token endpoint;
 //! 20 s for a caller to wait. After a failed try 5 s, then 20 s, then 60 s, or what `Retry-After` says up to an hour. A
 //! refresh token that was sent without an answer is sent once more, no earlier than 30 s later and not before the access
 //! token at hand has ended; without an answer to that either, never again: the person connects anew.

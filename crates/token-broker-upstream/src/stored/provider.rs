@@ -13,7 +13,7 @@ use std::{
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use token_broker_outbound::GuardedClient;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
@@ -45,6 +45,8 @@ pub(super) struct Shared<S> {
     refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
     /// Who is getting what at the moment: exact, and as many as there are requests that wait.
     flights: Mutex<HashMap<Key, Flight>>,
+    /// X03: how many refreshes may be under way at the authorization server.
+    pub(super) places: Semaphore,
 }
 
 #[derive(Clone)]
@@ -57,6 +59,7 @@ impl<S: GrantStore> StoredGrants<S> {
     /// Longest time a caller waits; the refresh goes on without it.
     const LONGEST_WAIT: Duration = Duration::from_secs(20);
     const MOST_ENTRIES: u64 = 100_000;
+    const MOST_AT_ONCE: usize = 64;
 
     /// Grants of this store, for this upstream, from this authorization server, which is asked by this client.
     pub fn new(store: S, upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
@@ -71,6 +74,7 @@ impl<S: GrantStore> StoredGrants<S> {
             entries: Cache::new(Self::MOST_ENTRIES),
             refused: Cache::new(Self::MOST_ENTRIES),
             flights: Mutex::new(HashMap::new()),
+            places: Semaphore::new(Self::MOST_AT_ONCE),
         }))
     }
 

@@ -111,6 +111,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
             Judged::Refresh { fallback, forced } => (fallback, forced),
         };
+        // Before the lease, which runs; whoever overtook us meanwhile has changed the version.
+        let Ok(place) = self.shared.places.acquire().await else { return Ok(Next::Done(unavailable(None))) };
+        let now = self.shared.clock.now();
         let until = now.plus(Self::LEASE);
         match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
             Leased::Changed => Ok(Next::Again),
@@ -118,6 +121,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 if let Some(token) = fallback {
                     return Ok(Next::Done(self.given(&grant, token)));
                 }
+                drop(place);
                 tokio::time::sleep(Self::LOOK_AGAIN).await;
                 Ok(Next::Again)
             }
@@ -293,18 +297,18 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
     }
 
-    /// A store that hiccups must not cost the person a rotated token: tried for as long as anyone would wait.
+    /// X06: a store that fails must not cost the person a rotated token, so it is asked for a minute. Callers stop waiting
+    /// before; this task goes on, and as long as it does nobody in this process sends the old refresh token again.
     async fn store_durably(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
         let mut pause = Duration::from_millis(50);
-        loop {
+        for _ in 0..35 {
             match bounded(self.shared.store.store(lease, renewal)).await {
-                Err(StoreError::Unreachable) if pause < Duration::from_secs(4) => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
+                Err(StoreError::Unreachable) => tokio::time::sleep(pause).await,
                 stored => return stored,
             }
+            pause = (pause * 2).min(Duration::from_secs(2));
         }
+        bounded(self.shared.store.store(lease, renewal)).await
     }
 
     /// X11: believed only if the version that was sent is still the current one.
@@ -346,7 +350,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         } else {
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
-        bounded(self.shared.store.give_back(lease, tried)).await?;
+        if let Err(error) = bounded(self.shared.store.give_back(lease, tried)).await {
+            // The lease runs out by itself, and the mark of the attempt stays: on the safe side.
+            tracing::error!(grant.id = id, error = %error, "the store of the grants can't note a failed refresh");
+        }
         let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();
         grant.retry_at = Some(retry_at);

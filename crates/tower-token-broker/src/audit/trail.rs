@@ -222,7 +222,7 @@ impl Terminal {
         let Some(place) = self.place.take() else { return };
         let inner = &self.trail.0;
         let (event, log) = {
-            let mut known = inner.known.lock();
+            let known = inner.known.lock();
             let (outcome, reason) = match (known.cut, known.refused) {
                 (Some(reason), _) => (Outcome::Cut, Some(reason)),
                 (None, Some(reason)) => (Outcome::Refused, Some(reason)),
@@ -233,8 +233,8 @@ impl Terminal {
                 started: inner.started,
                 resource: inner.resource.clone(),
                 peer: inner.peer,
-                principal: known.principal.take(),
-                operation: known.operation.take(),
+                principal: known.principal.clone(),
+                operation: known.operation.clone(),
                 outcome,
                 reason,
                 status: self.status,

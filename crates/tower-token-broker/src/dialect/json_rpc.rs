@@ -87,6 +87,10 @@ fn error(code: i32, message: &str, id: Option<&Bytes>) -> String {
     push_number(&mut body, code);
     body.push_str(r#","message":"#);
     push_json_string(&mut body, message);
+    if code == UNSUPPORTED_PROTOCOL_VERSION {
+        // MCP 2026-07-28, `UnsupportedProtocolVersionError`: what a client may choose from.
+        body.push_str(r#","data":{"supported":["2026-07-28","2025-11-25"]}"#);
+    }
     body.push_str("}}");
     body
 }
@@ -129,11 +133,15 @@ fn push_elicitation(body: &mut String, url: &str, message: &str) {
     body.push('}');
 }
 
-/// `{"jsonrpc":"2.0","id":…,` with the id's own bytes, as they were read.
+/// `{"jsonrpc":"2.0","id":…,`, with the id's own bytes, as they were read.
 fn envelope(id: Option<&Bytes>) -> String {
-    let mut body = String::from(r#"{"jsonrpc":"2.0","id":"#);
-    body.push_str(id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or("null"));
-    body.push(',');
+    let mut body = String::from(r#"{"jsonrpc":"2.0","#);
+    // Where no id could be read there is none: both revisions have it optional in an error (`JSONRPCErrorResponse`).
+    if let Some(id) = id.and_then(|id| std::str::from_utf8(id).ok()) {
+        body.push_str(r#""id":"#);
+        body.push_str(id);
+        body.push(',');
+    }
     body
 }
 

@@ -74,6 +74,11 @@ impl<'a> Value<'a> {
         Ok(Self(raw))
     }
 
+    /// A view of a text that this module's reader has already read.
+    pub(crate) const fn known(raw: &'a str) -> Self {
+        Self(raw)
+    }
+
     /// The value's own text.
     #[must_use]
     pub const fn raw(self) -> &'a str {
@@ -222,6 +227,12 @@ impl<'a> Reader<'a> {
     /// Where the next value begins, in bytes.
     pub fn position(&mut self) -> usize {
         self.space();
+        self.at
+    }
+
+    /// Where the last value ended, in bytes.
+    #[must_use]
+    pub const fn position_behind(&self) -> usize {
         self.at
     }
 

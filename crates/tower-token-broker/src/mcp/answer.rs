@@ -1,0 +1,206 @@
+//! One reading of one JSON-RPC message from a server: its lists, entry by entry.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::strict_json::{JsonError, Kind, Limits, Reader, Value};
+use crate::scope_filter::Listed;
+
+/// What was found in a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing that is filtered.
+    Nothing,
+    /// Another text, without what is not for this caller.
+    Changed(Vec<u8>),
+    /// A notice about something that is not for this caller.
+    NotForThisCaller,
+}
+
+/// What an entry of a list is called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    pub(crate) of: Listed,
+    /// The name, URI or template.
+    pub(crate) name: &'a str,
+}
+
+/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers.
+///
+/// # Errors
+/// The text can't be read strictly, so it can't be judged.
+pub(crate) fn filter<F>(text: &[u8], limits: &Limits, mut is_visible: F) -> Result<Found, JsonError>
+where
+    F: FnMut(Entry<'_>) -> bool,
+{
+    let mut reader = Reader::new(text, limits)?;
+    let mut changes: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    let mut method: Option<Cow<'_, str>> = None;
+    let mut params = None;
+    if reader.kind()? != Kind::Object {
+        return Err(JsonError::Syntax);
+    }
+    reader.object(|reader, name| {
+        let kind = reader.kind()?;
+        match (name.as_ref(), kind) {
+            ("result", Kind::Object) => filter_result(reader, &mut changes, &mut is_visible),
+            ("method", Kind::String) => {
+                method = Some(reader.string()?);
+                Ok(())
+            }
+            ("params", Kind::Object) => {
+                params = Some(Value::known(reader.skip()?));
+                Ok(())
+            }
+            // A reader that does not mind the case would find another message here.
+            (other, _) if ["result", "method", "params"].iter().any(|known| known.eq_ignore_ascii_case(other)) => {
+                reader.skip()?;
+                if ["result", "method", "params"].contains(&other) { Ok(()) } else { Err(JsonError::DuplicateMember) }
+            }
+            _ => reader.skip().map(drop),
+        }
+    })?;
+    reader.end()?;
+    // K232: a notice about a hidden resource tells that it exists.
+    if method.as_deref() == Some("notifications/resources/updated") {
+        let uri = params.and_then(|params| params.get("uri")).and_then(Value::as_str);
+        let visible = uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }));
+        return Ok(if visible { Found::Nothing } else { Found::NotForThisCaller });
+    }
+    if changes.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let mut changed = Vec::with_capacity(text.len());
+    let mut from = 0;
+    changes.sort_unstable_by_key(|(range, _)| range.start);
+    for (range, with) in changes {
+        changed.extend_from_slice(text.get(from..range.start).unwrap_or_default());
+        changed.extend_from_slice(&with);
+        from = range.end;
+    }
+    changed.extend_from_slice(text.get(from..).unwrap_or_default());
+    Ok(Found::Changed(changed))
+}
+
+fn filter_result<F>(
+    reader: &mut Reader<'_>,
+    changes: &mut Vec<(Range<usize>, Vec<u8>)>,
+    is_visible: &mut F,
+) -> Result<(), JsonError>
+where
+    F: FnMut(Entry<'_>) -> bool,
+{
+    let mut holds_a_list = false;
+    let mut cache_scope = None;
+    reader.object(|reader, name| {
+        let kind = reader.kind()?;
+        let from = reader.position();
+        match (list_of(name)?, kind) {
+            (Some(of), Kind::Array) => {
+                holds_a_list = true;
+                let (mut kept, mut cut) = (Vec::new(), false);
+                reader.array(|reader| {
+                    let raw = reader.skip()?;
+                    let name = Value::known(raw).get(called_by(of)).and_then(Value::as_str);
+                    if name.is_some_and(|name| is_visible(Entry { of, name: &name })) {
+                        kept.push(raw);
+                    } else {
+                        cut = true;
+                    }
+                    Ok::<(), JsonError>(())
+                })?;
+                if cut {
+                    changes.push((from..reader.position_behind(), format!("[{}]", kept.join(",")).into_bytes()));
+                }
+            }
+            // A list that is no array can't be judged entry by entry.
+            (Some(_), _) => return Err(JsonError::Syntax),
+            (None, Kind::String) if name == "cacheScope" => {
+                if reader.string()? != "private" {
+                    cache_scope = Some(from..reader.position_behind());
+                }
+            }
+            (None, _) => drop(reader.skip()?),
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    // I188: what was filtered for one caller is cached for no other.
+    if let Some(range) = cache_scope.filter(|_| holds_a_list) {
+        changes.push((range, br#""private""#.to_vec()));
+    }
+    Ok(())
+}
+
+fn list_of(name: &str) -> Result<Option<Listed>, JsonError> {
+    let lists = [
+        ("tools", Listed::Tools),
+        ("prompts", Listed::Prompts),
+        ("resources", Listed::Resources),
+        ("resourceTemplates", Listed::ResourceTemplates),
+    ];
+    match lists.into_iter().find(|(list, _)| list.eq_ignore_ascii_case(name)) {
+        Some((list, of)) if list == name => Ok(Some(of)),
+        Some(_) => Err(JsonError::DuplicateMember),
+        None => Ok(None),
+    }
+}
+
+const fn called_by(of: Listed) -> &'static str {
+    match of {
+        Listed::Tools | Listed::Prompts => "name",
+        Listed::Resources => "uri",
+        Listed::ResourceTemplates => "uriTemplate",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_delete(text: &str) -> Result<Found, JsonError> {
+        filter(text.as_bytes(), &Limits::default(), |entry| !entry.name.contains("delete"))
+    }
+
+    #[test]
+    fn denied_entries_are_cut_and_the_rest_keeps_its_bytes() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}, {"name":"delete"}], "cacheScope":"public","x": 1}}"#;
+        let expected =
+            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
+        assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
+    }
+
+    #[test]
+    fn an_entry_without_a_name_is_cut() {
+        let text = r#"{"result":{"tools":[{"title":"get"},7],"prompts":[{"name":"a"}]}}"#;
+        let expected = r#"{"result":{"tools":[],"prompts":[{"name":"a"}]}}"#;
+        assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
+    }
+
+    #[test]
+    fn what_holds_no_list_is_untouched() {
+        for text in [r#"{"result":{"content":[{"name":"delete"}]}}"#, r#"{"id":1,"error":{"code":1}}"#, "{}"] {
+            assert_eq!(without_delete(text), Ok(Found::Nothing), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_other_readers_would_find_is_refused() {
+        for text in [
+            r#"{"result":{"Tools":[{"name":"delete"}]}}"#,
+            r#"{"Result":{"tools":[{"name":"delete"}]}}"#,
+            r#"{"result":{},"result":{"tools":[]}}"#,
+            r#"{"result":{"tools":{"0":{"name":"delete"}}}}"#,
+            r#"[{"result":{"tools":[{"name":"delete"}]}}]"#,
+        ] {
+            assert!(without_delete(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn k232_a_notice_about_a_hidden_resource_is_not_for_this_caller() {
+        let notice = |uri| {
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#)
+        };
+        assert_eq!(without_delete(&notice("db://delete")), Ok(Found::NotForThisCaller));
+        assert_eq!(without_delete(&notice("db://items")), Ok(Found::Nothing));
+    }
+}

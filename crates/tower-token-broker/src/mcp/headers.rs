@@ -1,0 +1,124 @@
+//! The header fields that MCP puts beside a message, and what of them must agree with it.
+//!
+//! Sources: MCP 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28 "Streamable HTTP", "Request Metadata".
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::message::{Message, Text};
+use crate::{dialect::Revision, refusal::Reason};
+
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PARAM: &str = "mcp-param-";
+
+/// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for it.
+pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Reason> {
+    match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
+        None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
+        Some(b"2026-07-28") => Ok(Revision::V2026_07_28),
+        Some(_) => Err(Reason::UnsupportedVersion),
+    }
+}
+
+/// Compares what stands twice, in fields and body. The body alone decides; fields that say something else refuse it.
+pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
+    // J209: an older revision has no such rule; its fields, if there are any, decide nothing.
+    match (revision, &message.params.version) {
+        (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
+            return Err(Reason::HeaderMismatch);
+        }
+        (Revision::V2025_11_25, _) => return Ok(()),
+        (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {}
+        // A notification carries no metadata by this revision's rules (its own note on notifications).
+        (Revision::V2026_07_28, Text::Absent) if message.id.is_none() => {}
+        (Revision::V2026_07_28, _) => return Err(Reason::HeaderMismatch),
+    }
+    let Some(method) = message.method.as_deref() else { return Err(Reason::NotAMessage) };
+    match only(fields, &METHOD)? {
+        Some(said) if said.as_bytes() == method.as_bytes() => {}
+        None if message.id.is_none() => {}
+        _ => return Err(Reason::HeaderMismatch),
+    }
+    let named = match method {
+        "tools/call" | "prompts/get" => Some(&message.params.name),
+        "resources/read" => Some(&message.params.uri),
+        _ => None,
+    };
+    match (named, only(fields, &NAME)?) {
+        (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {}
+        (Some(_), _) => return Err(Reason::HeaderMismatch),
+        // A field that no rule asks for must not say something of its own.
+        (None, Some(_)) => return Err(Reason::HeaderMismatch),
+        (None, None) => {}
+    }
+    for (_, value) in fields.iter().filter(|(name, _)| name.as_str().starts_with(PARAM)) {
+        decode(value)?;
+    }
+    Ok(())
+}
+
+fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Reason> {
+    let mut all = fields.get_all(name).iter();
+    let first = all.next();
+    if all.next().is_some() { Err(Reason::HeaderMismatch) } else { Ok(first) }
+}
+
+/// The value's octets: as they are, or out of `=?base64?…?=`; refused where they can't be a value of MCP's.
+fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
+    let bytes = value.as_bytes();
+    if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(Reason::HeaderMismatch);
+    }
+    match bytes.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
+        Some(coded) => STANDARD.decode(coded).map(Some).map_err(|_| Reason::HeaderMismatch),
+        None => Ok(Some(bytes.to_vec())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::strict_json::Limits, *};
+
+    fn check(fields: &[(&'static str, &str)], body: &str) -> Result<(), Reason> {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, value.parse().unwrap());
+        }
+        let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
+        agree(&map, revision(&map)?, &message)
+    }
+
+    const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+
+    #[test]
+    fn fields_and_body_agree_or_are_refused() {
+        let call = |name: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}",{META}}}}}"#)
+        };
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let method = ("mcp-method", "tools/call");
+        assert_eq!(check(&[version, method, ("mcp-name", "get_item")], &call("get_item")), Ok(()));
+        assert_eq!(check(&[version, method, ("mcp-name", "=?base64?w6k=?=")], &call("é")), Ok(()));
+        for (what, fields) in [
+            ("no name", &[version, method][..]),
+            ("another name", &[version, method, ("mcp-name", "other")]),
+            ("another case", &[version, method, ("mcp-name", "Get_item")]),
+            ("two names", &[version, method, ("mcp-name", "get_item"), ("mcp-name", "get_item")]),
+            ("no method", &[version, ("mcp-name", "get_item")]),
+            ("another method", &[version, ("mcp-method", "tools/list"), ("mcp-name", "get_item")]),
+            ("no version", &[method, ("mcp-name", "get_item")]),
+            ("old version", &[("mcp-protocol-version", "2025-11-25"), method, ("mcp-name", "get_item")]),
+            ("broken parameter", &[version, method, ("mcp-name", "get_item"), ("mcp-param-a", "=?base64?!?=")]),
+        ] {
+            assert_eq!(check(fields, &call("get_item")), Err(Reason::HeaderMismatch), "{what}");
+        }
+        let unknown = [("mcp-protocol-version", "2099-01-01"), method, ("mcp-name", "get_item")];
+        assert_eq!(check(&unknown, &call("get_item")), Err(Reason::UnsupportedVersion));
+        // J209
+        let old = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
+        assert_eq!(check(&[("mcp-name", "other")], old), Ok(()));
+    }
+}

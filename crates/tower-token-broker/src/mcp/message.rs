@@ -1,0 +1,282 @@
+//! One reading of one JSON-RPC message from a client: what is judged is what is sent.
+//!
+//! Sources: JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28, `schema.ts`.
+
+use std::borrow::Cow;
+
+use super::strict_json::{JsonError, Kind, Limits, Reader, Value};
+use crate::refusal::Reason;
+
+/// Longest text of an id.
+const LONGEST_ID: usize = 1024;
+/// Where 2026-07-28 says which revision a request speaks, and what its client can do.
+const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The members that decide something: in another case they are another reader's members.
+const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+const KNOWN_PARAMS: [&str; 5] = ["name", "uri", "arguments", "ref", "_meta"];
+
+/// A message as it was read; texts borrow from it.
+#[derive(Debug, Default)]
+pub(crate) struct Message<'a> {
+    /// The id's own text; `None` in a notification.
+    pub(crate) id: Option<&'a str>,
+    /// `None` in an answer.
+    pub(crate) method: Option<Cow<'a, str>>,
+    pub(crate) params: Params<'a>,
+    has_params: bool,
+    has_outcome: bool,
+    has_jsonrpc: bool,
+}
+
+/// The parameters that decide something.
+#[derive(Debug, Default)]
+pub(crate) struct Params<'a> {
+    pub(crate) name: Text<'a>,
+    pub(crate) uri: Text<'a>,
+    /// `ref.name` or `ref.uri` of a completion.
+    pub(crate) reference: Reference<'a>,
+    arguments: Option<(Kind, &'a str)>,
+    /// `_meta`'s protocol version (2026-07-28).
+    pub(crate) version: Text<'a>,
+    /// Whether the client can send its person to a URL.
+    pub(crate) url_elicitation: bool,
+}
+
+/// A member that should be a string.
+#[derive(Debug, Default)]
+pub(crate) enum Text<'a> {
+    #[default]
+    Absent,
+    Is(Cow<'a, str>),
+    NoString,
+}
+
+/// What a completion is for.
+#[derive(Debug, Default)]
+pub(crate) enum Reference<'a> {
+    #[default]
+    Absent,
+    Prompt(Cow<'a, str>),
+    Resource(Cow<'a, str>),
+    Unreadable,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a whole body.
+    pub(crate) fn read(bytes: &'a [u8], limits: &Limits) -> Result<Self, Reason> {
+        let mut reader = Reader::new(bytes, limits)?;
+        match reader.kind() {
+            Ok(Kind::Object) => {}
+            // J200: neither revision has batches.
+            Ok(Kind::Array) => {
+                reader.skip()?;
+                reader.end()?;
+                return Err(Reason::Batch);
+            }
+            Ok(_) => {
+                reader.skip()?;
+                reader.end()?;
+                return Err(Reason::NotAMessage);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let mut message = Self::default();
+        // The text is read to its end whatever is wrong inside: what is no JSON is said to be no JSON.
+        let mut wrong = None;
+        reader.object(|reader, name| {
+            if let Err(reason) = message.member(reader, name)? {
+                wrong.get_or_insert(reason);
+            }
+            Ok::<(), Reason>(())
+        })?;
+        reader.end()?;
+        match wrong {
+            Some(reason) => Err(reason),
+            None => message.checked(),
+        }
+    }
+
+    fn member(&mut self, reader: &mut Reader<'a>, name: &str) -> Result<Result<(), Reason>, Reason> {
+        let kind = reader.kind()?;
+        match (name, kind) {
+            ("jsonrpc", Kind::String) => {
+                self.has_jsonrpc = reader.string()? == "2.0";
+            }
+            ("id", Kind::String | Kind::Number) => {
+                let raw = reader.skip()?;
+                if raw.len() > LONGEST_ID {
+                    return Ok(Err(Reason::MemberTooLarge));
+                }
+                // J204, J205: a string or an integer, echoed with its own bytes.
+                let is_integer = raw.strip_prefix('-').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit());
+                if kind == Kind::Number && !is_integer {
+                    return Ok(Err(Reason::NotAMessage));
+                }
+                self.id = Some(raw);
+            }
+            ("method", Kind::String) => self.method = Some(reader.string()?),
+            ("params", Kind::Object) => {
+                self.has_params = true;
+                return self.params.read(reader);
+            }
+            ("result" | "error", Kind::Object) => {
+                self.has_outcome = true;
+                reader.skip()?;
+            }
+            (known, _) => {
+                reader.skip()?;
+                // J199: a known member of another type is no message; J197: nor is one in another case.
+                if KNOWN.contains(&known) {
+                    return Ok(Err(Reason::NotAMessage));
+                }
+                return Ok(other_case(known, &KNOWN));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn checked(self) -> Result<Self, Reason> {
+        let is_answer = self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
+        let is_call = self.method.is_some() && !self.has_outcome;
+        if self.has_jsonrpc && (is_answer || is_call) { Ok(self) } else { Err(Reason::NotAMessage) }
+    }
+}
+
+impl<'a> Params<'a> {
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<Result<(), Reason>, Reason> {
+        let mut wrong = Ok(());
+        reader.object(|reader, name| {
+            match name.as_ref() {
+                "name" => self.name = Text::read(reader)?,
+                "uri" => self.uri = Text::read(reader)?,
+                "arguments" => self.arguments = Some((reader.kind()?, reader.skip()?)),
+                "ref" => self.reference = Reference::of(Value::known(reader.skip()?)),
+                "_meta" => self.meta(Value::known(reader.skip()?)),
+                other => {
+                    reader.skip()?;
+                    wrong = wrong.and(other_case(other, &KNOWN_PARAMS));
+                }
+            }
+            Ok::<(), Reason>(())
+        })?;
+        Ok(wrong)
+    }
+
+    /// The arguments of a tool or prompt: an object, or none.
+    pub(crate) fn arguments(&self) -> Result<&'a str, Reason> {
+        match self.arguments {
+            None => Ok("{}"),
+            Some((Kind::Object, raw)) => Ok(raw),
+            Some(_) => Err(Reason::NotAMessage),
+        }
+    }
+
+    fn meta(&mut self, meta: Value<'a>) {
+        if let Some(version) = meta.get(META_VERSION) {
+            self.version = version.as_str().map_or(Text::NoString, Text::Is);
+        }
+        let elicitation = meta.get(META_CAPABILITIES).and_then(|can| can.get("elicitation"));
+        self.url_elicitation = elicitation.and_then(|elicitation| elicitation.get("url")).is_some();
+    }
+}
+
+impl<'a> Text<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, JsonError> {
+        if reader.kind()? == Kind::String {
+            return Ok(Self::Is(reader.string()?));
+        }
+        reader.skip()?;
+        Ok(Self::NoString)
+    }
+
+    /// The text, where there must be one.
+    pub(crate) fn required(&self) -> Result<&str, Reason> {
+        match self {
+            Self::Is(text) => Ok(text),
+            Self::Absent | Self::NoString => Err(Reason::NotAMessage),
+        }
+    }
+}
+
+impl<'a> Reference<'a> {
+    fn of(reference: Value<'a>) -> Self {
+        let text = |name: &str| reference.get(name).and_then(Value::as_str);
+        match text("type").as_deref() {
+            Some("ref/prompt") => text("name").map_or(Self::Unreadable, Self::Prompt),
+            Some("ref/resource") => text("uri").map_or(Self::Unreadable, Self::Resource),
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
+    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) { Err(Reason::CaseVariant) } else { Ok(()) }
+}
+
+impl From<JsonError> for Reason {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::NotUtf8 | JsonError::Syntax | JsonError::LoneSurrogate => Self::NotJson,
+            JsonError::DuplicateMember => Self::DuplicateMember,
+            JsonError::TooDeep => Self::TooDeep,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Message<'_>, Reason> {
+        Message::read(text.as_bytes(), &Limits::default())
+    }
+
+    #[test]
+    fn requests_notifications_and_answers_are_told_apart() {
+        let call =
+            read(r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#);
+        let call = call.unwrap();
+        assert_eq!((call.id, call.method.as_deref()), (Some("\"a\""), Some("tools/call")));
+        assert_eq!((call.params.name.required(), call.params.arguments()), (Ok("x"), Ok(r#"{"n":1e999}"#)));
+        assert_eq!(read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap().id, None);
+        assert!(read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap().method.is_none());
+        let id = read(r#"{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}"#).unwrap().id;
+        assert_eq!(id, Some("9007199254740993"));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_by_name() {
+        for (case, text, reason) in [
+            (
+                "J196",
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#,
+                Reason::DuplicateMember,
+            ),
+            ("J197", r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#, Reason::DuplicateMember),
+            ("J197", r#"{"jsonrpc":"2.0","id":1,"Method":"ping","method":"ping"}"#, Reason::CaseVariant),
+            (
+                "J197",
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
+                Reason::CaseVariant,
+            ),
+            ("J199", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}"#, Reason::NotAMessage),
+            ("J199", r#"{"jsonrpc":"2.0","id":1,"method":7}"#, Reason::NotAMessage),
+            ("J200", "[]", Reason::Batch),
+            ("J200", r#"[[{"jsonrpc":"2.0"}]]"#, Reason::Batch),
+            ("J201", "\u{feff}{}", Reason::NotJson),
+            ("J201", "{}{}", Reason::NotJson),
+            ("J201", r#"{"jsonrpc":"2.0",}"#, Reason::NotJson),
+            ("J204", r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, Reason::NotAMessage),
+            ("J205", r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, Reason::NotAMessage),
+            ("J205", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, Reason::NotAMessage),
+            ("J199", r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, Reason::NotAMessage),
+            ("J199", r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#, Reason::NotAMessage),
+            ("J199", "7", Reason::NotAMessage),
+        ] {
+            assert_eq!(read(text).err(), Some(reason), "{case}: {text}");
+        }
+        let long = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(2000));
+        assert_eq!(read(&long).err(), Some(Reason::MemberTooLarge), "J205");
+    }
+}

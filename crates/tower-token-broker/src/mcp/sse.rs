@@ -1,0 +1,182 @@
+//! Event streams, event by event: what is not changed passes with its own bytes.
+//!
+//! Source: WHATWG HTML, "Server-sent events", "Parsing an event stream".
+
+use bytes::{Bytes, BytesMut};
+
+/// Cuts a stream into events as its bytes arrive.
+#[derive(Debug)]
+pub(crate) struct Events {
+    buffer: BytesMut,
+    /// Up to here no event ends.
+    looked_at: usize,
+    limit: usize,
+    began: bool,
+}
+
+/// An event is longer than the limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EventTooLong;
+
+impl Events {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { buffer: BytesMut::new(), looked_at: 0, limit, began: false }
+    }
+
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The next whole event, with the blank line that ends it.
+    pub(crate) fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
+        if !self.began && self.buffer.len() >= 3 {
+            self.began = true;
+            // A byte order mark before the first line is no part of it, for any reader.
+            if self.buffer.starts_with(b"\xef\xbb\xbf") {
+                drop(self.buffer.split_to(3));
+            }
+        }
+        match event_end(&self.buffer, self.looked_at) {
+            Some(end) => {
+                self.looked_at = 0;
+                Ok(Some(self.buffer.split_to(end).freeze()))
+            }
+            None if self.buffer.len() > self.limit => Err(EventTooLong),
+            None => {
+                // Behind the last content: line ends that came already are looked at again with those that follow.
+                self.looked_at = self.buffer.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
+                Ok(None)
+            }
+        }
+    }
+}
+
+const fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// Behind the first blank line at or after `from`, which is the end of a line's content, or the very beginning.
+fn event_end(text: &[u8], from: usize) -> Option<usize> {
+    let mut line_start = from == 0;
+    let mut at = from;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\r' | b'\n' => {
+                let next = if *byte == b'\r' && text.get(at + 1) == Some(&b'\n') { at + 2 } else { at + 1 };
+                if line_start {
+                    return Some(next);
+                }
+                line_start = true;
+                at = next;
+            }
+            _ => {
+                line_start = false;
+                at += memchr::memchr2(b'\r', b'\n', text.get(at..)?).unwrap_or(text.len() - at);
+            }
+        }
+    }
+    None
+}
+
+/// The data of an event: its `data` lines joined; `None` if it has none.
+pub(crate) fn data(event: &[u8]) -> Option<Vec<u8>> {
+    let mut data: Option<Vec<u8>> = None;
+    for line in lines(event) {
+        if let Some(value) = data_line(line) {
+            match &mut data {
+                Some(data) => {
+                    data.push(b'\n');
+                    data.extend_from_slice(value);
+                }
+                None => data = Some(value.to_vec()),
+            }
+        }
+    }
+    data
+}
+
+/// The same event with other data. JSON has no line breaks that matter, so one line is enough.
+pub(crate) fn with_data(event: &[u8], data: &[u8]) -> Bytes {
+    let mut changed = BytesMut::with_capacity(data.len() + 64);
+    for line in lines(event) {
+        if data_line(line).is_none() && !line.is_empty() {
+            changed.extend_from_slice(line);
+            changed.extend_from_slice(b"\n");
+        }
+    }
+    changed.extend_from_slice(b"data: ");
+    changed.extend(data.iter().map(|byte| if is_line_end(*byte) { b' ' } else { *byte }));
+    changed.extend_from_slice(b"\n\n");
+    changed.freeze()
+}
+
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // An empty piece between CR and LF is no line of anybody's.
+    event.split(|byte| is_line_end(*byte)).filter(|line| !line.is_empty())
+}
+
+fn data_line(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(b"data")?;
+    match rest {
+        [] => Some(rest),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(text: &[u8], cuts: &[usize]) -> Vec<Bytes> {
+        let mut events = Events::new(1 << 20);
+        let (mut found, mut rest, mut cuts) = (Vec::new(), text, cuts.iter().copied());
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = later;
+            events.push(chunk);
+            while let Some(event) = events.next_event().unwrap() {
+                found.push(event);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn events_end_at_blank_lines_of_every_kind() {
+        let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\nid: 1\ndata: d\ndata: e\n\nunfinished";
+        let found = all(text, &[]);
+        let data: Vec<_> = found.iter().map(|event| data(event).map(|data| String::from_utf8(data).unwrap())).collect();
+        let expected = [Some("a"), Some("b"), Some("c"), None, Some("d\ne")];
+        assert_eq!(data, expected.map(|text| text.map(str::to_owned)));
+        assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);
+    }
+
+    #[test]
+    fn other_data_keeps_the_other_lines() {
+        assert_eq!(with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}"), "id: 7\ndata: { }\n\n");
+    }
+
+    #[test]
+    fn an_event_has_a_longest_length() {
+        let mut events = Events::new(10);
+        events.push(b"data: 12345678");
+        assert_eq!(events.next_event(), Err(EventTooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_make_no_difference(
+            text in "(data: [a-z]{0,3}|:|id: 1|\r\n|\n|\r|\n\n){0,24}",
+            cuts in prop::collection::vec(1..7_usize, 0..40),
+        ) {
+            // Where CR and LF come apart, an empty event more is no difference: it has no data.
+            let data_of = |cuts: &[usize]| -> Vec<_> {
+                all(text.as_bytes(), cuts).iter().filter_map(|event| data(event)).collect()
+            };
+            prop_assert_eq!(data_of(&cuts), data_of(&[]));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! An answer's body on its way back: untouched, or event by event.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::{layer::Recipe, policy::Policy};
+use crate::{
+    audit::Trail,
+    body::BodyError,
+    mcp::{
+        answer::Found,
+        sse::{self, EventTooLong, Events},
+    },
+    principal::Principal,
+    refusal::Reason,
+};
+
+/// What a client gets where an event was too long to be judged (K228).
+const TOO_LONG: &[u8] =
+    b"data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
+
+pin_project! {
+    /// The answer's body without what its caller may not see.
+    pub struct FilterBody<R, P> {
+        #[pin]
+        inner: R,
+        events: Option<EventFilter<P>>,
+    }
+}
+
+struct EventFilter<P> {
+    recipe: Arc<Recipe<P>>,
+    principal: Principal,
+    trail: Trail,
+    events: Events,
+    ready: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl<R, P> FilterBody<R, P> {
+    pub(super) const fn untouched(inner: R) -> Self {
+        Self { inner, events: None }
+    }
+
+    pub(super) fn events(inner: R, recipe: Arc<Recipe<P>>, principal: Principal, trail: Trail) -> Self {
+        let events = Events::new(recipe.bounds.answer);
+        let filter = EventFilter { recipe, principal, trail, events, ready: VecDeque::new(), ended: false };
+        Self { inner, events: Some(filter) }
+    }
+}
+
+impl<R: Default, P> Default for FilterBody<R, P> {
+    fn default() -> Self {
+        Self::untouched(R::default())
+    }
+}
+
+impl<P: Policy> EventFilter<P> {
+    fn take(&mut self, chunk: &[u8]) {
+        self.events.push(chunk);
+        loop {
+            match self.events.next_event() {
+                Ok(Some(event)) => {
+                    if let Some(event) = self.filtered(event) {
+                        self.ready.push_back(event);
+                    }
+                }
+                Ok(None) => return,
+                Err(EventTooLong) => {
+                    tracing::error!(request.id = %self.trail.request_id(), "an event is over its limit; the stream is ended");
+                    self.trail.cut(Reason::AnswerUnreadable);
+                    self.ready.push_back(Bytes::from_static(TOO_LONG));
+                    self.ended = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn filtered(&self, event: Bytes) -> Option<Bytes> {
+        // Without data, or with empty data, it is a comment, a retry time, or an id to resume from.
+        let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else { return Some(event) };
+        match self.recipe.filtered(&self.principal, &data) {
+            Ok(Found::Nothing) => Some(event),
+            Ok(Found::Changed(changed)) => Some(sse::with_data(&event, &changed)),
+            Ok(Found::NotForThisCaller) => None,
+            // K230: what can't be read can't be judged; what comes after it can.
+            Err(error) => {
+                tracing::warn!(request.id = %self.trail.request_id(), %error, "an event can't be read; it was left out");
+                None
+            }
+        }
+    }
+}
+
+impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
+    type Data = Bytes;
+    type Error = BodyError<R::Error>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let mut this = self.project();
+        let Some(filter) = this.events else {
+            return this.inner.poll_frame(cx).map_err(BodyError::Inner);
+        };
+        loop {
+            if let Some(event) = filter.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(event))));
+            }
+            if filter.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(this.inner.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => filter.take(&data),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => {
+                    filter.ended = true;
+                    return Poll::Ready(Some(Err(BodyError::Inner(error))));
+                }
+                // An event that did not end is none: every reader discards it, and it was not judged.
+                None => filter.ended = true,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.events {
+            Some(filter) => filter.ready.is_empty() && (filter.ended || self.inner.is_end_stream()),
+            None => self.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.events.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+    }
+}
+
+impl<R: fmt::Debug, P> fmt::Debug for FilterBody<R, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_events = self.events.is_some();
+        f.debug_struct("FilterBody").field("inner", &self.inner).field("events", &is_events).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! The recipe of the scope filter.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{policy::Policy, service::ScopeFilter};
+use crate::mcp::strict_json::Limits;
+
+/// Judges each request by a policy, and filters lists in answers by the same. See the [module](super).
+#[must_use = "a layer does nothing until it is put onto a service"]
+pub struct ScopeFilterLayer<P> {
+    recipe: Arc<Recipe<P>>,
+}
+
+/// What all clones of one filter share.
+pub(super) struct Recipe<P> {
+    pub(super) policy: P,
+    pub(super) bounds: Bounds,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) plain_http: bool,
+    pub(super) body: usize,
+    pub(super) body_deadline: Duration,
+    pub(super) answer: usize,
+    pub(super) json: Limits,
+}
+
+impl<P: Policy> ScopeFilterLayer<P> {
+    /// For an MCP endpoint, by this policy.
+    pub fn new(policy: P) -> Self {
+        let bounds = Bounds {
+            plain_http: false,
+            body: 1024 * 1024,
+            body_deadline: Duration::from_secs(30),
+            answer: 16 * 1024 * 1024,
+            json: Limits::default(),
+        };
+        Self { recipe: Arc::new(Recipe { policy, bounds }) }
+    }
+
+    /// The route is not MCP: requests are judged by method and path, bodies and answers are streamed untouched.
+    pub fn plain_http(self) -> Self {
+        self.with(|bounds| bounds.plain_http = true)
+    }
+
+    /// Longest message, in bytes; 1 MiB by default.
+    pub fn body_limit(self, bytes: usize) -> Self {
+        self.with(|bounds| bounds.body = bytes)
+    }
+
+    /// How long a message may take to arrive; 30 s by default.
+    pub fn body_deadline(self, deadline: Duration) -> Self {
+        self.with(|bounds| bounds.body_deadline = deadline)
+    }
+
+    /// Longest JSON answer, and longest event of a stream, in bytes; 16 MiB by default.
+    pub fn answer_limit(self, bytes: usize) -> Self {
+        self.with(|bounds| bounds.answer = bytes)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Bounds)) -> Self {
+        // A layer that was cloned before it was complete keeps its own recipe.
+        let Recipe { policy, mut bounds } =
+            Arc::into_inner(self.recipe).expect("a recipe is complete before its layer is cloned");
+        change(&mut bounds);
+        Self { recipe: Arc::new(Recipe { policy, bounds }) }
+    }
+}
+
+impl<P> Clone for ScopeFilterLayer<P> {
+    fn clone(&self) -> Self {
+        Self { recipe: Arc::clone(&self.recipe) }
+    }
+}
+
+impl<P> fmt::Debug for ScopeFilterLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopeFilterLayer").field("bounds", &self.recipe.bounds).finish_non_exhaustive()
+    }
+}
+
+impl<S, P> Layer<S> for ScopeFilterLayer<P> {
+    type Service = ScopeFilter<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ScopeFilter::new(inner, Arc::clone(&self.recipe))
+    }
+}

@@ -1,0 +1,138 @@
+//! The way back: every list is filtered, whichever request it answers.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Body;
+
+use super::{
+    body::FilterBody,
+    layer::Recipe,
+    policy::{Arguments, Call, Listed, Policy},
+    service::Filtered,
+};
+use crate::{
+    audit::Trail,
+    body::ResponseBody,
+    mcp::answer::{self, Entry, Found},
+    principal::Principal,
+    refusal::Reason,
+};
+
+/// How an answer is read.
+enum Shape {
+    Json,
+    Events,
+    Nothing,
+    Unknown,
+}
+
+pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
+    recipe: &Arc<Recipe<P>>,
+    principal: &Principal,
+    trail: &Trail,
+    answer: Response<R>,
+) -> Result<Filtered<R, P>, Reason> {
+    let (mut parts, body) = answer.into_parts();
+    // K225: a part of a list can't be judged.
+    if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
+        return Err(Reason::AnswerUnreadable);
+    }
+    let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+    match shape(&parts.headers, &body) {
+        Shape::Nothing => Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body)))),
+        // K224, I191
+        _ if coded => Err(Reason::AnswerUnreadable),
+        Shape::Json => {
+            let text = collect(body, recipe.bounds.answer).await?;
+            let filtered = recipe.filtered(principal, &text).map_err(|_| Reason::AnswerUnreadable)?;
+            let bytes = match filtered {
+                Found::Nothing => text,
+                Found::Changed(changed) => {
+                    forget_validators(&mut parts.headers);
+                    changed.into()
+                }
+                Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
+            };
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            parts.headers.remove(header::TRANSFER_ENCODING);
+            keep_private(&mut parts.headers);
+            Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+        }
+        Shape::Events => {
+            forget_validators(&mut parts.headers);
+            parts.headers.remove(header::CONTENT_LENGTH);
+            keep_private(&mut parts.headers);
+            let body = FilterBody::events(body, Arc::clone(recipe), principal.clone(), trail.clone());
+            Ok(Response::from_parts(parts, ResponseBody::inner(body)))
+        }
+        // An error page is no list for any client, and the guard has been over it.
+        Shape::Unknown if parts.status.is_client_error() => {
+            Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
+        }
+        Shape::Unknown => Err(Reason::AnswerUnreadable),
+    }
+}
+
+impl<P: Policy> Recipe<P> {
+    /// One message of the server, as this caller may see it.
+    pub(super) fn filtered(
+        &self,
+        principal: &Principal,
+        text: &[u8],
+    ) -> Result<Found, crate::mcp::strict_json::JsonError> {
+        answer::filter(text, &self.bounds.json, |entry| self.is_visible(principal, entry))
+    }
+
+    /// By the same decision as a call, without arguments: what would be refused is not listed.
+    fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
+        let call = match of {
+            Listed::Tools => Call::Tool { name, arguments: Arguments::unknown() },
+            Listed::Prompts => Call::Prompt { name, arguments: Arguments::unknown() },
+            Listed::Resources | Listed::ResourceTemplates => Call::Resource { uri: name },
+        };
+        !self.policy.decide(principal, &call).is_denied()
+    }
+}
+
+fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {
+    if body.is_end_stream() || body.size_hint().exact() == Some(0) {
+        return Shape::Nothing;
+    }
+    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return Shape::Unknown };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        Shape::Json
+    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        Shape::Events
+    } else {
+        Shape::Unknown
+    }
+}
+
+async fn collect<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Reason> {
+    let mut body = pin!(body);
+    let mut text = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(|_| Reason::UpstreamFailed)?.into_data() else { continue };
+        if text.len() + data.len() > limit {
+            return Err(Reason::AnswerUnreadable);
+        }
+        text.extend_from_slice(&data);
+    }
+    Ok(text.freeze())
+}
+
+/// What was true of the upstream's bytes is not true of these.
+fn forget_validators(fields: &mut HeaderMap) {
+    for name in ["etag", "last-modified", "content-digest", "repr-digest", "digest", "content-md5", "accept-ranges"] {
+        fields.remove(name);
+    }
+}
+
+/// I188: what one caller may see is cached for no other.
+fn keep_private(fields: &mut HeaderMap) {
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}

@@ -1,0 +1,108 @@
+//! One request is judged on its way in, and its answer is filtered on the way back.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{body::FilterBody, judged::Judged, layer::Recipe, policy::Policy, request, response};
+use crate::{
+    audit::Trail,
+    body::{RequestBody, ResponseBody},
+    dialect::Dialect,
+    principal::Principal,
+    refusal::{Reason, Refusal},
+};
+
+/// The service that [`super::ScopeFilterLayer`] makes.
+pub struct ScopeFilter<S, P> {
+    inner: S,
+    recipe: Arc<Recipe<P>>,
+}
+
+impl<S, P> ScopeFilter<S, P> {
+    pub(super) const fn new(inner: S, recipe: Arc<Recipe<P>>) -> Self {
+        Self { inner, recipe }
+    }
+}
+
+/// The future of [`ScopeFilter`]: one box, where the request waits for its body anyway.
+pub type ResponseFuture<R, P, E> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, E>> + Send>>;
+
+/// The answer of [`ScopeFilter`].
+pub type Filtered<R, P> = Response<ResponseBody<FilterBody<R, P>>>;
+
+impl<S, P, B, R> Service<Request<B>> for ScopeFilter<S, P>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    P: Policy,
+    B: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Filtered<R, P>;
+    type Error = S::Error;
+    type Future = ResponseFuture<R, P, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The service that was polled ready goes along, its clone stays.
+        let unready = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, unready);
+        let recipe = Arc::clone(&self.recipe);
+        let dialect = Dialect::of(&request);
+        // What only this layer may put there was put there by somebody else: it goes.
+        request.extensions_mut().remove::<Judged>();
+        let principal = request.extensions().get::<Principal>().cloned();
+        let trail = request.extensions().get::<Trail>().cloned();
+        Box::pin(async move {
+            let (Some(trail), Some(principal)) = (trail, principal) else {
+                tracing::error!("the scope filter stands without the audit or the authenticate layer outside it");
+                return Ok(say(&dialect, &Refusal::new(Reason::MissingLayer)));
+            };
+            let refuse = |dialect: &Dialect, refusal: Refusal| {
+                trail.refused(refusal.reason());
+                say(dialect, &refusal)
+            };
+            let (judged, request) = match request::judge(&recipe, &principal, &trail, dialect, request).await {
+                Ok(judged) => judged,
+                Err((dialect, refusal)) => return Ok(refuse(&dialect, refusal)),
+            };
+            let answer = ready.call(request).await?;
+            if recipe.bounds.plain_http {
+                return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
+            }
+            Ok(match response::filter(&recipe, &principal, &trail, answer).await {
+                Ok(answer) => answer,
+                Err(reason) => refuse(judged.dialect(), Refusal::new(reason)),
+            })
+        })
+    }
+}
+
+fn say<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
+    dialect.say(refusal).map(ResponseBody::bytes)
+}
+
+impl<S: Clone, P> Clone for ScopeFilter<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), recipe: Arc::clone(&self.recipe) }
+    }
+}
+
+impl<S, P> fmt::Debug for ScopeFilter<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopeFilter").field("bounds", &self.recipe.bounds).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,318 @@
+//! The layer as a whole, over a real inner service.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use super::*;
+use crate::{
+    audit::{AuditLog, Trail},
+    body::RequestBody,
+    clock::Timestamp,
+    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+};
+
+static LOG: LazyLock<AuditLog> = LazyLock::new(|| AuditLog::in_memory().0);
+
+pub(super) fn caller(scopes: &str) -> Principal {
+    let times = TokenTimes {
+        id: "t1",
+        issued_at: Timestamp::from_unix_seconds(0),
+        expires_at: Timestamp::from_unix_seconds(600),
+    };
+    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+    let person = Person::new("https://broker.example.com", "alice");
+    let verified = Verified::vouch(person, "test-client", resource, times);
+    Principal::of(&verified.with_scopes(Scopes::parse(scopes).unwrap()))
+}
+
+struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// What the inner service got.
+    received: Option<Bytes>,
+}
+
+/// Sends one request through the layer, to a service that answers with this.
+async fn send(layer: ScopeFilterLayer<impl Policy>, request: Request<&str>, answer: Response<&str>) -> Answered {
+    let (trail, _terminal) = Trail::for_test(&LOG);
+    let mut request = request.map(|body| Full::from(body.to_owned()));
+    request.extensions_mut().insert(trail);
+    request.extensions_mut().insert(caller("crm:read"));
+    let received = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&received);
+    let answer = answer.map(str::to_owned);
+    let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+        let (seen, answer) = (Arc::clone(&seen), answer.clone());
+        async move {
+            let judged = request.extensions().get::<Judged>().expect("what was judged").clone();
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            if let JudgedBody::Bytes(bytes) = judged.body() {
+                assert_eq!(*bytes, body, "what was judged is what is sent");
+            }
+            *seen.lock() = Some(body);
+            Ok::<_, Infallible>(answer.map(Full::<Bytes>::from))
+        }
+    });
+    let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let received = received.lock().take();
+    Answered { status: parts.status, headers: parts.headers, body, received }
+}
+
+fn post(body: &str) -> Request<&str> {
+    Request::post("/mcp").header("content-type", "application/json").body(body).unwrap()
+}
+
+fn json(body: &str) -> Response<&str> {
+    Response::builder().header("content-type", "application/json").body(body).unwrap()
+}
+
+fn rules() -> Rules {
+    Rules::new()
+        .allow(tools(["get_*", "list_*"]).with_scope("crm:read"))
+        .allow(tools(["create_*"]).with_scope("crm:write crm:read"))
+        .allow(resources(["crm://public/*"]))
+        .allow(prompts(["greet"]))
+}
+
+fn layer() -> ScopeFilterLayer<Rules> {
+    ScopeFilterLayer::new(rules())
+}
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+
+#[tokio::test]
+async fn an_allowed_call_passes_with_the_bytes_that_were_judged() {
+    let call = r#"{ "jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x","arguments":{"n":9007199254740993,"e":1E+400}} }"#;
+    let answered = send(layer(), post(call), json(RESULT)).await;
+    assert_eq!(answered.received.as_deref(), Some(call.as_bytes()));
+    assert_eq!(answered.body, RESULT);
+}
+
+#[tokio::test]
+async fn hostile_messages_are_refused_and_never_sent() {
+    let call =
+        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let unknown = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
+    let not_found = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}"#;
+    for (case, body, status, code) in [
+        ("J194", call("tools/call", r#"{"name":"delete_x"}"#), 200, unknown),
+        ("J195", call("tools/call", r#"{"name":"no_such_tool"}"#), 200, unknown),
+        ("J217", call("resources/read", r#"{"uri":"file:///etc/passwd"}"#), 200, unknown),
+        ("J217", call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#), 200, unknown),
+        ("J217", call("resources/subscribe", r#"{"uri":"http://169.254.169.254/"}"#), 200, unknown),
+        ("J217", call("prompts/get", r#"{"name":"secret"}"#), 200, unknown),
+        ("J217", call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#), 200, unknown),
+        ("J217", call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///{p}"}}"#), 200, unknown),
+        ("method", call("logging/setLevel", r#"{"level":"debug"}"#), 200, not_found),
+        ("method", call("tools/Call", r#"{"name":"get_x"}"#), 200, not_found),
+        ("J199", call("tools/call", "[]"), 400, "-32600"),
+        ("J199", call("tools/call", r#"{"name":["get_x"]}"#), 400, "-32600"),
+        ("J199", call("tools/call", r#"{"name":"get_x","arguments":[]}"#), 400, "-32600"),
+        ("J196", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#.into(), 400, "-32600"),
+        ("J196", call("tools/call", r#"{"name":"get_x","arguments":{"a":{"b":1,"b":2}}}"#), 400, "-32600"),
+        ("J197", call("tools/call", r#"{"name":"get_x","Name":"delete_x"}"#), 400, "-32600"),
+        ("J200", format!("[{}]", call("ping", "{}")), 400, "-32600"),
+        ("J200", "[]".into(), 400, "-32600"),
+        ("J201", format!("{}{}", call("ping", "{}"), call("ping", "{}")), 400, "-32700"),
+        ("J201", "{'jsonrpc':'2.0'}".into(), 400, "-32700"),
+        (
+            "J203",
+            call(
+                "tools/call",
+                &format!(r#"{{"name":"get_x","arguments":{{"a":{}{}}}}}"#, "[".repeat(129), "]".repeat(129)),
+            ),
+            400,
+            "-32600",
+        ),
+        ("J205", r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#.into(), 400, "-32600"),
+        (
+            "J215",
+            call("tools/call", &format!(r#"{{"name":"get_x","arguments":{{"a":"{}"}}}}"#, "x".repeat(1 << 20))),
+            413,
+            "-32600",
+        ),
+        ("answer", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), 400, "-32600"),
+    ] {
+        let answered = send(layer(), post(&body), json(RESULT)).await;
+        let said = std::str::from_utf8(&answered.body).unwrap();
+        assert_eq!(answered.status, status, "{case}: {said}");
+        assert!(said == code || said.contains(&format!("\"code\":{code},")), "{case}: {said}");
+        assert_eq!(answered.received, None, "{case}");
+        assert_eq!(answered.headers["cache-control"], "no-store", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_framing_is_refused_and_never_sent() {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (case, name, value, status) in [
+        ("J211", "content-encoding", "gzip", 415),
+        ("J211", "content-encoding", "gzip, gzip", 415),
+        ("J212", "content-type", "text/plain", 415),
+        ("J212", "content-type", "application/json-seq", 415),
+        ("J212", "content-type", "multipart/form-data; boundary=x", 415),
+        ("J201", "content-type", "application/json; charset=utf-7", 415),
+        ("version", "mcp-protocol-version", "2099-01-01", 400),
+    ] {
+        let mut request = post(ping);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answered = send(layer(), request, json(RESULT)).await;
+        assert_eq!((answered.status.as_u16(), answered.received), (status, None), "{case} {value}");
+    }
+    for content_type in ["application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json"] {
+        let mut request = post(ping);
+        request.headers_mut().insert("content-type", content_type.parse().unwrap());
+        assert_eq!(send(layer(), request, json(RESULT)).await.status, 200, "J212 {content_type}");
+    }
+    let mut request = post(ping);
+    request.headers_mut().remove("content-type");
+    assert_eq!(send(layer(), request, json(RESULT)).await.status, 415, "J212 missing");
+    for (method, status) in
+        [("PUT", 405), ("HEAD", 405), ("OPTIONS", 405), ("PATCH", 405), ("GET", 200), ("DELETE", 200)]
+    {
+        let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
+        assert_eq!(send(layer(), request, json(RESULT)).await.status, status, "J216 {method}");
+    }
+}
+
+#[tokio::test]
+async fn j223_all_scopes_of_the_operation_are_named_at_once() {
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_x"}}"#;
+    let answered = send(layer(), post(call), json(RESULT)).await;
+    assert_eq!(answered.status, 403);
+    let challenge = answered.headers["www-authenticate"].to_str().unwrap();
+    assert!(
+        challenge.contains(r#"error="insufficient_scope""#) && challenge.contains(r#"scope="crm:read crm:write""#),
+        "{challenge}"
+    );
+    assert!(challenge.contains("resource_metadata="), "{challenge}");
+}
+
+const LIST: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"},{"name":"create_x"}]}}"#;
+const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"create_x"}]}}"#;
+
+#[tokio::test]
+async fn k224_k225_lists_are_filtered_in_every_form_or_not_passed() {
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    for content_type in ["application/json", "Application/JSON", "application/json ;charset=utf-8"] {
+        for status in [200, 201, 203, 299] {
+            let mut answer = json(LIST);
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            answer.headers_mut().insert("content-type", content_type.parse().unwrap());
+            answer.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+            let answered = send(layer(), post(list), answer).await;
+            assert_eq!(answered.body, VISIBLE, "K224 {content_type}, K225 {status}");
+            assert_eq!(answered.headers["content-length"], VISIBLE.len().to_string());
+            assert!(!answered.headers.contains_key("etag"));
+        }
+    }
+    for (case, name, value) in [
+        ("K224", "content-type", "text/html"),
+        ("I191", "content-encoding", "br"),
+        ("K225", "content-range", "bytes 0-1/2"),
+    ] {
+        let mut answer = json(LIST);
+        answer.headers_mut().insert(name, value.parse().unwrap());
+        assert_eq!(send(layer(), post(list), answer).await.status, 502, "{case}");
+    }
+    let mut answer = json(LIST);
+    answer.headers_mut().remove("content-type");
+    assert_eq!(send(layer(), post(list), answer).await.status, 502, "K224 no content-type");
+    let mut answer = json(LIST);
+    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    assert_eq!(send(layer(), post(list), answer).await.status, 502, "K225 206");
+}
+
+fn events(body: &str) -> Response<&str> {
+    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
+    let broken = "data: {\"result\":{\"tools\":[\n\n";
+    let replay =
+        Request::get("/mcp").header("accept", "text/event-stream").header("last-event-id", "3").body("").unwrap();
+    for request in [post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#), replay] {
+        let body = format!(": hello\n\n{broken}id: 4\ndata: {LIST}\n\n");
+        let answered = send(layer(), request, events(&body)).await;
+        assert_eq!(answered.body, format!(": hello\n\nid: 4\ndata: {VISIBLE}\n\n"));
+    }
+}
+
+#[tokio::test]
+async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let body = format!("data: {}", "x".repeat(4096));
+    let answered = send(layer().answer_limit(1024), post(ping), events(&body)).await;
+    assert!(answered.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""), "{:?}", answered.body);
+}
+
+#[tokio::test]
+async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
+    let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let answer = layer().layer(inner).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let rule = ("[ab*]{0,4}", prop::bool::ANY, prop::bool::ANY, prop::bool::ANY);
+    prop::collection::vec(rule, 0..6).prop_map(|rules| {
+        rules.into_iter().fold(Rules::new(), |all, (pattern, allow, scoped, never)| {
+            let mut rule = tools([pattern.as_str()]);
+            if scoped {
+                rule = rule.with_scope("crm:write");
+            }
+            if never {
+                rule = rule.when(|_| false);
+            }
+            if allow { all.allow(rule) } else { all.deny(rule) }
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_tool_is_listed_exactly_if_it_is_not_denied_without_arguments(
+        rules in any_rules(),
+        names in prop::collection::vec("[ab]{0,4}", 0..8),
+        streamed in prop::bool::ANY,
+    ) {
+        let entries: Vec<_> = names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
+        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{}]}}}}"#, entries.join(","));
+        let caller = caller("crm:read");
+        let expected: Vec<_> = names
+            .iter()
+            .filter(|name| !rules.decide(&caller, &Call::Tool { name, arguments: Arguments::unknown() }).is_denied())
+            .cloned()
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (body, answer) = if streamed { (format!("data: {list}\n\n"), "text/event-stream") } else { (list, "application/json") };
+        let answer = Response::builder().header("content-type", answer).body(body.as_str()).unwrap();
+        // A call that every policy lets pass, so that the list is an answer nobody asked for.
+        let all = rules.clone().or(|_: &Principal, call: &Call<'_>| match call {
+            Call::Protocol { .. } => Decision::allow(),
+            other => Decision::deny(other),
+        });
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let answered = runtime.block_on(send(ScopeFilterLayer::new(all), post(ping), answer));
+        let text = std::str::from_utf8(&answered.body).unwrap().trim_start_matches("data: ");
+        let read: serde_json::Value = text.parse().unwrap();
+        let listed: Vec<_> =
+            read["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+        prop_assert_eq!(listed, expected);
+    }
+}
