@@ -6,7 +6,7 @@ use axum::Router;
 use http::HeaderName;
 use serde_json::Value;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_outbound::{AddressRules, Proxy};
+use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
 use tower_token_broker::{
@@ -255,9 +255,12 @@ impl<P: Policy> BrokerBuilder<P> {
 pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;
 
 /// The real proxy, which may go to loopback.
+///
+/// # Panics
+/// If there is no TLS configuration to be had.
 #[must_use]
 pub fn proxy() -> Proxy {
-    Proxy::new(AddressRules::new().allow_loopback("127.0.0.1"))
+    Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
 /// Serves a router until the test ends.

@@ -126,7 +126,7 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
     let body = http_body_util::StreamBody::new(frames(events));
     Response::builder()
         .header("content-type", "text/event-stream")
-        .body(BodyExt::boxed_unsync(body))
+        .body(http_body_util::BodyExt::boxed_unsync(body))
         .expect("valid parts")
 }
 

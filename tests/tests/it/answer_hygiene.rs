@@ -121,7 +121,7 @@ async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
         let answer = broker.call_with(&[], CALL).await;
         assert_eq!(answer.status, 502, "I186 {status}");
         assert!(!answer.text().contains("internal") && !answer.text().contains("panicked"), "I186 {status}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert!(answer.header("cache-control").unwrap().contains("no-store"));
     }
 }
 

@@ -32,7 +32,7 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
         for polls in 0.. {
             let whole = async {
                 let answer = service.clone().oneshot(request(&broker)).await.unwrap();
-                answer.into_body().collect().await.unwrap().to_bytes()
+                (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
             };
             let done = polls::at_most(polls, whole).await;
             // A future that was never polled has not called the service, so there was no request.
@@ -45,7 +45,7 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
             requests += 1;
             broker.expect_records(requests).await;
             if done.is_some() {
-                assert!(polls > 2, "a request waits for the audit and for the upstream at least");
+                assert!(polls > 2, "a request waits for the audit and for the upstream at least: {done:?}");
                 break;
             }
         }

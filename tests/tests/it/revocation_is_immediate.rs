@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::Response;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
