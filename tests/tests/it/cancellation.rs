@@ -45,7 +45,7 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
             requests += 1;
             broker.expect_records(requests).await;
             if done.is_some() {
-                assert!(polls > 2, "a request waits for the audit and for the upstream at least: {done:?}");
+                assert!(polls > 1, "a request waits for the upstream at least: {done:?}");
                 break;
             }
         }

@@ -11,7 +11,10 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{body::TrailBody, record::Outcome, trail::Terminal};
-use crate::{body::ResponseBody, dialect::RequestId};
+use crate::{
+    body::ResponseBody,
+    dialect::{RequestId, Said},
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,7 +64,7 @@ where
                 let mut terminal = terminal.take().expect("polled after it was ready");
                 match answered {
                     Ok(mut answer) => {
-                        terminal.answered(answer.status());
+                        terminal.answered(answer.status(), Said::reason(&answer));
                         answer.headers_mut().insert(X_REQUEST_ID, request.header_value());
                         Poll::Ready(Ok(answer.map(|body| TrailBody::new(ResponseBody::inner(body), terminal))))
                     }

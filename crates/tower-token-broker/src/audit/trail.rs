@@ -209,8 +209,12 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    /// The answer's head is known; `refused` if it is a refusal, also one that nobody noted in the trail.
+    pub(super) fn answered(&mut self, status: StatusCode, refused: Option<Reason>) {
         self.status = Some(status);
+        if let Some(reason) = refused {
+            self.trail.refused(reason);
+        }
     }
 
     pub(super) fn passed(&mut self, bytes: usize) {

@@ -44,6 +44,13 @@ impl<B> CutBody<B> {
     }
 }
 
+impl<B> CutBody<B> {
+    /// A body that nothing cuts.
+    pub(super) fn untouched(response: Response<B>) -> Response<Self> {
+        response.map(|inner| Self { inner: Some(inner), guarded: None, events: None, next: None, ended: false })
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for CutBody<B> {
     type Data = Bytes;
     type Error = BodyError<B::Error>;

@@ -19,7 +19,12 @@ use super::{
     verdicts::{Admitted, Refused},
 };
 use crate::{
-    audit::Trail, body::ResponseBody, dialect::Dialect, principal::Resource, refusal::Reason, refusal::Refusal,
+    audit::Trail,
+    body::ResponseBody,
+    dialect::{Dialect, Said},
+    principal::Resource,
+    refusal::Reason,
+    refusal::Refusal,
     revocation::Standing,
 };
 
@@ -106,9 +111,21 @@ where
                 StateProjection::Inner { future, guarded, refuser } => {
                     if let Poll::Ready(result) = future.poll(cx) {
                         let guarded = guarded.take().expect("polled after it was ready");
-                        return Poll::Ready(
-                            result.map(|response| CutBody::around(response, guarded).map(ResponseBody::inner)),
-                        );
+                        let response = match result {
+                            Ok(response) => response,
+                            Err(error) => return Poll::Ready(Err(error)),
+                        };
+                        // A refusal from further in holds nothing of the upstream's: it is said to its end.
+                        if Said::is_said(&response) {
+                            return Poll::Ready(Ok(CutBody::untouched(response).map(ResponseBody::inner)));
+                        }
+                        // What fell while the head was under way is said as a refusal, not as a broken body.
+                        let Some(reason) = guarded.fallen() else {
+                            return Poll::Ready(Ok(CutBody::around(response, guarded).map(ResponseBody::inner)));
+                        };
+                        let response = Some(refuser.refuse(reason));
+                        state.set(State::Refused { response });
+                        continue;
                     }
                     // The head has not come yet: a revoke ends the wait.
                     let waiting = guarded.as_mut().expect("polled after it was ready");

@@ -11,7 +11,7 @@ use std::fmt;
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 
 /// The MCP revisions that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,12 +126,29 @@ impl Dialect {
                 json_rpc::say(refusal, *revision, id.as_ref(), *url_elicitation)
             }
         };
+        response.extensions_mut().insert(Said(refusal.reason()));
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(id) = self.request_id {
             headers.insert("x-request-id", id.header_value());
         }
         response
+    }
+}
+
+/// The mark of an answer that is a refusal of ours, for the layers further out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said(Reason);
+
+impl Said {
+    /// Whether this answer is one.
+    pub(crate) fn is_said<B>(response: &Response<B>) -> bool {
+        response.extensions().get::<Self>().is_some()
+    }
+
+    /// Why, if this answer is one.
+    pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
+        response.extensions().get::<Self>().map(|said| said.0)
     }
 }
 

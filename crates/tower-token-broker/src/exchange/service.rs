@@ -24,7 +24,7 @@ use super::{
 use crate::{
     audit::{Intent, Trail},
     body::{RequestBody, ResponseBody},
-    dialect::Dialect,
+    dialect::{Dialect, Said},
     principal::Principal,
     refusal::{Reason, Refusal},
     revocation::Standing,
@@ -319,6 +319,10 @@ fn guard<R: Body<Data = Bytes>>(
     asked: &Asked,
     answer: Response<R>,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
+    // The proxy's own word on why it got no answer: said again, to this message.
+    if let Some(reason) = Said::reason(&answer) {
+        return Err(Refusal::new(reason));
+    }
     let status = answer.status();
     let is_mcp = asked.dialect.is_mcp() && !asked.by_handler;
     // I186: a failing upstream says nothing of its inside. H172: a redirect is not followed, and MCP has none.

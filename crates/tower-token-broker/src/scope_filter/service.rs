@@ -16,7 +16,7 @@ use super::{body::FilterBody, judged::Judged, layer::Recipe, policy::Policy, req
 use crate::{
     audit::Trail,
     body::{RequestBody, ResponseBody},
-    dialect::Dialect,
+    dialect::{Dialect, Said},
     principal::Principal,
     refusal::{Reason, Refusal},
 };
@@ -80,7 +80,8 @@ where
                 Err((dialect, refusal)) => return Ok(refuse(&dialect, refusal)),
             };
             let answer = ready.call(request).await?;
-            if recipe.bounds.plain_http {
+            // A refusal from further in holds no list.
+            if recipe.bounds.plain_http || Said::is_said(&answer) {
                 return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
             Ok(match response::filter(&recipe, &principal, &trail, answer).await {
