@@ -35,8 +35,8 @@ pub enum Sabotage {
     AskForNoScope,
     /// The upstream gives all that the person allowed.
     ForwardEveryScope,
-    /// The upstream's token expires once more.
-    ExpireTwice,
+    /// Somebody else asks for a refresh, too.
+    RefreshFromElsewhere,
     /// Both servers take tokens for one of them.
     OneAudienceForAll,
     /// Nobody is revoked.

@@ -75,6 +75,18 @@ impl Request<'_> {
     }
 }
 
+/// Posts a form, without credentials.
+pub(crate) async fn post_form(to: SocketAddr, path: &str, form: &str) -> io::Result<()> {
+    let text = format!(
+        "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut socket = TcpStream::connect(to).await?;
+    socket.write_all(text.as_bytes()).await?;
+    socket.read_to_end(&mut Vec::new()).await.map(drop)
+}
+
 fn read(bytes: Vec<u8>) -> Answer {
     let text = String::from_utf8(bytes).unwrap_or_default();
     let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();

@@ -9,6 +9,7 @@ use super::{
     checks::{Check, Evidence},
     story::Step,
     upstream::Seen,
+    world::OPERATORS_SCOPES,
 };
 
 /// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the object of `--json`
@@ -82,7 +83,10 @@ impl Report {
             let line = cells.map(|cell| format!("{cell:width$}")).join(" | ");
             writeln!(f, "  {}", line.trim_end())?;
         }
-        writeln!(f)
+        writeln!(
+            f,
+            "\n  Where the upstreams saw no other scopes, the token carried the operator's: {OPERATORS_SCOPES}.\n"
+        )
     }
 }
 
