@@ -1,6 +1,7 @@
 //! End to end: real bytes through a mounted stack.
 
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
 
 mod answer_hygiene;
 mod cancellation;

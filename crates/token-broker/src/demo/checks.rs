@@ -219,7 +219,8 @@ impl Look<'_> {
             let hash = digest(&SHA256, &[previous.as_slice(), head.as_bytes()].concat()).as_ref().to_vec();
             let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             let record: Value = line.parse().unwrap_or_default();
-            if record["hash"] != hex.as_str() || record["seq"].as_u64() != Some(links) {
+            let said = |name: &str| record.get(name).cloned().unwrap_or_default();
+            if said("hash") != hex.as_str() || said("seq").as_u64() != Some(links) {
                 break;
             }
             previous = hash;

@@ -248,7 +248,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn operation(body: &Bytes, method: &str) -> String {
     let message: Value = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
-    match (message["method"].as_str(), message["params"]["name"].as_str()) {
+    let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+    match (text("/method"), text("/params/name")) {
         (Some(method), Some(name)) => format!("{method} {name}"),
         (Some(method), None) => method.to_owned(),
         (None, _) => method.to_owned(),

@@ -125,8 +125,9 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
             ("result", Some(request), _) => drop(requests.remove(&request)),
             ("refresh_intent", Some(request), Some(refresh)) => drop(refreshes.insert(refresh, request)),
             ("refresh_result", _, Some(refresh)) => drop(refreshes.remove(&refresh)),
-            // A new process counts its refreshes anew; those of the one before were settled at its start.
-            ("open" | "start", ..) | (_, ..) => {}
+            // Nothing else opens or ends anything. A new process counts its refreshes anew: those of the one before were
+            // settled at its start.
+            _ => {}
         }
     }
     resumed.open_requests = requests.into_iter().collect();

@@ -64,6 +64,7 @@ pub(super) type Place = mpsc::OwnedPermit<Message>;
 /// The log can't make a record durable at the moment: nothing may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log can't make the record durable")]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to tell: the log has said why")]
 pub struct AuditUnavailable;
 
 /// What has a default in an [`AuditLog`].
@@ -322,8 +323,7 @@ impl<S: AuditSink> Writer<S> {
         self.write_entries(entries, durable).await;
         self.write_counted().await;
         for waiter in flushed {
-            // Who no longer waits is not told.
-            drop(waiter.send(()));
+            tell(waiter);
         }
     }
 
@@ -376,10 +376,13 @@ impl<S: AuditSink> Writer<S> {
                 }
             }
         }
-        for waiter in durable {
-            drop(waiter.send(()));
-        }
+        durable.into_iter().for_each(tell);
     }
+}
+
+/// Who no longer waits is not told.
+fn tell(waiter: oneshot::Sender<()>) {
+    waiter.send(()).unwrap_or_default();
 }
 
 /// 128 random bits.

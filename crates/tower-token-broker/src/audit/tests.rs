@@ -83,20 +83,21 @@ async fn a_request_has_an_intent_and_one_result() {
 #[tokio::test]
 async fn each_end_of_a_body_is_recorded_once() {
     type Boxed = http_body_util::combinators::BoxBody<Bytes, &'static str>;
-    fn frames(frames: Vec<Result<Frame<Bytes>, &'static str>>) -> Boxed {
+    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
+    fn frames(frames: Frames) -> Boxed {
         let mut frames = frames.into_iter();
-        struct Frames<F>(F);
-        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Frames<F> {
+        struct Polled<F>(F);
+        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Polled<F> {
             type Item = T;
             fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
                 Poll::Ready((self.0)())
             }
         }
-        http_body_util::BodyExt::boxed(StreamBody::new(Frames(move || frames.next())))
+        http_body_util::BodyExt::boxed(StreamBody::new(Polled(move || frames.next())))
     }
     let data = || Ok(Frame::data(Bytes::from_static(b"abc")));
     let (log, sink) = AuditLog::in_memory();
-    let cases: Vec<(&str, Vec<Result<Frame<Bytes>, &'static str>>)> = vec![
+    let cases: Vec<(&str, Frames)> = vec![
         ("completed", vec![]),
         ("completed", vec![data(), Ok(Frame::data(Bytes::new())), data()]),
         ("completed", vec![data(), Ok(Frame::trailers(HeaderMap::new()))]),
@@ -191,7 +192,8 @@ async fn all_that_wait_during_a_write_are_one_group() {
     sink.hang();
     let (trail, _terminal) = Trail::for_test(&log);
     // The first is being written when the others come.
-    let first = tokio::spawn({
+    let tasks = crate::tasks::Tasks::new();
+    let first = tasks.spawn("first", {
         let trail = trail.clone();
         async move { trail.intent(intent()).await.is_ok() }
     });
@@ -200,7 +202,7 @@ async fn all_that_wait_during_a_write_are_one_group() {
     let others: Vec<_> = (0..200)
         .map(|_| {
             let trail = trail.clone();
-            tokio::spawn(async move { trail.intent(intent()).await.is_ok() })
+            tasks.spawn("other", async move { trail.intent(intent()).await.is_ok() })
         })
         .collect();
     tokio::task::yield_now().await;
