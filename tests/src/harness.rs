@@ -14,10 +14,11 @@ use tower_token_broker::{
     audit::{AuditLog, InMemory},
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{ExchangeLayer, Upstream},
+    exchange::{CallerLayer, ExchangeLayer, Upstream},
     principal::{Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Call, Decision, Policy},
+    stack::NeedsCredential,
 };
 
 use crate::{
@@ -217,6 +218,31 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
+        let secret = self.secret();
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.exchange(secret).build().expect("a stack"), broker)
+    }
+
+    /// The layer for a service that answers itself, and the credentials for the requests that it sends.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare_for_handler(self) -> (TcpListener, HandlerStack<P>, StaticSecret, Broker) {
+        let secret = self.secret();
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
+    }
+
+    fn secret(&self) -> StaticSecret {
+        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
+        let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
+        match self.credential_in {
+            Some(field) => secret.in_header(HeaderName::from_static(field)),
+            None => secret,
+        }
+    }
+
+    async fn before_exchange(self) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
@@ -229,11 +255,6 @@ impl<P: Policy> BrokerBuilder<P> {
             }
         };
         let revocations = Revocations::new(self.clock.clone());
-        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
-        let mut secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
-        if let Some(field) = self.credential_in {
-            secret = secret.in_header(HeaderName::from_static(field));
-        }
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
             stack = stack.plain_http();
@@ -241,15 +262,15 @@ impl<P: Policy> BrokerBuilder<P> {
         let stack = stack
             .audit(log.clone())
             .authenticate(JwtVerifier::new(ISSUER, issuer.keys()).with_clock(self.clock.clone()))
-            .scope_filter(self.policy)
-            .exchange(secret)
-            .build()
-            .expect("a stack");
+            .scope_filter(self.policy);
         let resource = Resource::parse(&uri).expect("a resource");
         let broker = Broker { address, resource, issuer, log, records, revocations, clock: self.clock };
         (listener, stack, broker)
     }
 }
+
+/// The four layers around a service that answers itself.
+pub type HandlerStack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, CallerLayer>;
 
 /// The four layers as the tests build them.
 pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;

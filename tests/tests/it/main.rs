@@ -5,6 +5,7 @@
 
 mod answer_hygiene;
 mod cancellation;
+mod handlers;
 mod mounts;
 mod no_blind_spots;
 mod request_hygiene;
