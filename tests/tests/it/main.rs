@@ -6,6 +6,7 @@
 mod answer_hygiene;
 mod cancellation;
 mod handlers;
+mod hostile_tokens;
 mod mounts;
 mod no_blind_spots;
 mod request_hygiene;
