@@ -27,6 +27,16 @@ fn request() -> Request<Empty<Bytes>> {
     Request::new(Empty::new())
 }
 
+/// Waits until the door is open again; the bound turns a door that stays closed into a failure.
+async fn opened(log: &AuditLog) {
+    let open = async {
+        while !log.is_open() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
+}
+
 fn parsed(lines: &[String]) -> Vec<Value> {
     lines.iter().map(|line| line.parse().unwrap()).collect()
 }
@@ -157,9 +167,7 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
         assert!(refused.headers().contains_key("retry-after"));
     }
     sink.work();
-    while !log.is_open() {
-        tokio::task::yield_now().await;
-    }
+    opened(&log).await;
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
     let results = results(&log, &sink).await;
     let counted: u64 = results.iter().map(|record| record["count"].as_u64().unwrap()).sum();
@@ -175,9 +183,7 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
     sink.hang();
     assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     sink.work();
-    while !log.is_open() {
-        tokio::task::yield_now().await;
-    }
+    opened(&log).await;
     let results = results(&log, &sink).await;
     assert_eq!(results.len(), 1);
     let sequences: Vec<_> = sink.records().iter().map(Record::sequence).collect();
@@ -349,4 +355,59 @@ async fn an_unready_service_is_never_called_and_its_error_is_passed_on() {
 #[test]
 fn the_body_has_a_default_where_the_inner_one_has() {
     assert!(TrailBody::<Full<Bytes>>::default().is_end_stream());
+}
+
+#[tokio::test]
+async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let second = InMemory::new();
+    let log = AuditLog::from(JsonLines::append(&path).unwrap().and(second.clone()));
+    log.flush().await.unwrap();
+    second.fail();
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    // Begun again at least once before it may succeed.
+    second.called(second.calls() + 2).await;
+    second.work();
+    opened(&log).await;
+    drop(service.oneshot(request()).await.unwrap());
+    log.flush().await.unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(verify(&text), second.records().len());
+    assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), second.lines());
+}
+
+#[tokio::test]
+async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_comes_back() {
+    let (log, sink) = AuditLog::in_memory();
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    log.flush().await.unwrap();
+    sink.panic();
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    sink.work();
+    opened(&log).await;
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+    let results = results(&log, &sink).await;
+    assert_eq!(results.iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>(), 3);
+    assert_eq!(results.iter().filter(|record| record["uses"] == 1).count(), 1, "{results:#?}");
+}
+
+#[tokio::test]
+async fn an_intent_behind_the_end_of_its_request_opens_it_no_second_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::from(JsonLines::append(&path).unwrap());
+    let (trail, terminal) = Trail::for_test(&log);
+    drop(terminal);
+    // A handler that works on after its client has gone: its use is recorded, and the request keeps its one result.
+    trail.intent(intent()).await.unwrap().used();
+    let copy = folder.path().join("copy.jsonl");
+    fs::copy(&path, &copy).unwrap();
+    let again = AuditLog::from(JsonLines::append(&copy).unwrap());
+    again.flush().await.unwrap();
+    let text = fs::read_to_string(&copy).unwrap();
+    let kinds: Vec<_> = text.lines().map(|line| line.parse::<Value>().unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["start", "result", "intent", "open"]);
 }
