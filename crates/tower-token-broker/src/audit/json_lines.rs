@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions, TryLockError},
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
 };
 
@@ -14,6 +14,9 @@ use super::{
     sink::{AuditSink, Resumed, SinkError},
 };
 use crate::mcp::strict_json::{Limits, Value};
+
+/// No record is as long: what is, is none.
+const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// The sink of one broker process: nobody else may write the file while it is open.
 #[derive(Debug)]
@@ -58,6 +61,7 @@ impl JsonLines {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let path = path.as_ref();
         let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -65,6 +69,12 @@ impl JsonLines {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let (resumed, durable) = read(&file)?;
+        #[cfg(unix)]
+        if resumed.last.is_none() {
+            // X17: the records of a new file are as durable as its name, and that stands in the folder.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder)?.sync_all()?;
+        }
         Ok(Self { state: Mutex::new(State { file, durable, resumed }) })
     }
 }
@@ -106,11 +116,14 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let length = lines.read_until(b'\n', &mut line)? as u64;
+        let length = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
         if length == 0 {
             break;
         }
         number += 1;
+        if length == LONGEST_LINE {
+            return Err(AuditFileError::Damaged { line: number });
+        }
         if line.pop() != Some(b'\n') {
             // X17, X18: a crash tears the last line alone; it was promised to nobody.
             resumed.dropped_bytes = length;
@@ -121,12 +134,20 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
         resumed.last = Some((entry.sequence, entry.hash));
         durable += length;
         match (entry.kind.as_ref(), entry.request, entry.refresh) {
-            ("intent", Some(request), _) => drop(requests.insert(request)),
-            ("result", Some(request), _) => drop(requests.remove(&request)),
-            ("refresh_intent", Some(request), Some(refresh)) => drop(refreshes.insert(refresh, request)),
-            ("refresh_result", _, Some(refresh)) => drop(refreshes.remove(&refresh)),
-            // Nothing else opens or ends anything. A new process counts its refreshes anew: those of the one before were
-            // settled at its start.
+            // A late one has its result already.
+            ("intent", Some(request), _) if !entry.is_late => {
+                requests.insert(request);
+            }
+            ("result", Some(request), _) => {
+                requests.remove(&request);
+            }
+            // A new process counts its refreshes anew; those of the one before were settled at its start.
+            ("refresh_intent", Some(request), Some(refresh)) => {
+                refreshes.insert(refresh, request);
+            }
+            ("refresh_result", _, Some(refresh)) => {
+                refreshes.remove(&refresh);
+            }
             _ => {}
         }
     }
@@ -141,6 +162,7 @@ struct Link {
     kind: Box<str>,
     request: Option<Box<str>>,
     refresh: Option<u64>,
+    is_late: bool,
 }
 
 impl Link {
@@ -156,7 +178,8 @@ impl Link {
             return None;
         }
         let refresh = value.get("refresh").and_then(Value::as_u64);
-        Some(Self { sequence, hash, kind: text("kind")?, request: text("request"), refresh })
+        let is_late = value.get("late").and_then(Value::as_bool).unwrap_or(false);
+        Some(Self { sequence, hash, kind: text("kind")?, request: text("request"), refresh, is_late })
     }
 }
 

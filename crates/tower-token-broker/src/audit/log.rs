@@ -3,20 +3,22 @@
 use std::{
     collections::BTreeMap,
     fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::{
     record::{Entry, Event, Record, RefreshOutcome},
-    sink::{AuditSink, Resumed},
+    sink::{AuditSink, Resumed, SinkError},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -26,14 +28,15 @@ use crate::{
 
 /// Records that one group takes at most.
 const LARGEST_GROUP: usize = 4096;
-/// How often a closed door is tried.
+/// The wait before a group that failed comes again for the first time; each further one is twice as long.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a group.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The audit log. Cheap to clone; share one between all stacks of a process.
 ///
-/// It has a thread of its own, which ends, after the last record, when the last clone is gone.
+/// It has a thread of its own, `token-broker-audit`, which ends, after the last record, when the last clone is gone or at
+/// [`AuditLog::close`]. Requests wait with tokio's timer: the runtime they run on must have one.
 #[derive(Clone)]
 pub struct AuditLog(pub(super) Arc<Shared>);
 
@@ -51,20 +54,27 @@ pub(super) struct Shared {
 struct Door {
     open: AtomicBool,
     counted: Mutex<BTreeMap<Reason, (u64, Timestamp)>>,
+    /// Tells a writer without work that there is something to open or to write.
+    wake: Notify,
 }
 
 pub(super) enum Message {
     Entry(Entry, Option<oneshot::Sender<()>>),
     Flush(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
 }
 
 /// A place in the queue that was kept for a record that must be written.
 pub(super) type Place = mpsc::OwnedPermit<Message>;
 
+/// A record on its way: answered when it is durable.
+#[derive(Debug)]
+pub(super) struct Written(oneshot::Receiver<()>);
+
 /// The log can't make a record durable at the moment: nothing may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log can't make the record durable")]
-#[expect(clippy::exhaustive_structs, reason = "there is nothing to tell: the log has said why")]
+#[expect(clippy::exhaustive_structs, reason = "whoever is told this must do the same, whatever the cause: nothing")]
 pub struct AuditUnavailable;
 
 /// What has a default in an [`AuditLog`].
@@ -100,7 +110,8 @@ impl AuditOptions {
         self
     }
 
-    /// How many records may wait or be owed: each open request owes one. 65 536 by default; one more request is refused.
+    /// How many records may wait or be owed: each open request owes one. 65 536 by default; one more request is refused. At
+    /// least 2: a request needs a place for its intent and one for its result.
     pub const fn queue(mut self, records: usize) -> Self {
         self.queue = records;
         self
@@ -114,14 +125,11 @@ impl<S: AuditSink> From<S> for AuditLog {
 }
 
 impl AuditLog {
-    /// Starts the log with these options.
-    ///
-    /// # Panics
-    /// If the system gives no thread: there is no broker without an audit.
+    /// Starts the log with these options. If the system gives it no thread, it is never open: each request is refused.
     #[must_use]
     pub fn start<S: AuditSink>(sink: S, options: AuditOptions) -> Self {
-        let (queue, messages) = mpsc::channel(options.queue);
-        let door = Arc::new(Door { open: AtomicBool::new(true), counted: Mutex::default() });
+        let (queue, messages) = mpsc::channel(options.queue.clamp(2, Semaphore::MAX_PERMITS));
+        let door = Arc::new(Door { open: AtomicBool::new(true), counted: Mutex::default(), wake: Notify::new() });
         let writer = Writer {
             sink,
             messages,
@@ -130,17 +138,19 @@ impl AuditLog {
             deadline: options.deadline,
             next: 0,
             last_hash: [0; 32],
+            closing: Vec::new(),
         };
-        thread::Builder::new()
-            .name("token-broker-audit".into())
-            .spawn(move || {
-                match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime.block_on(writer.run()),
-                    // The queue closes with the writer, so every request is refused.
-                    Err(error) => tracing::error!(%error, "the audit log has no runtime; nothing is let through"),
-                }
-            })
-            .expect("a thread for the audit log");
+        let thread = thread::Builder::new().name("token-broker-audit".into()).spawn(move || {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(writer.run()),
+                // The queue closes with the writer, so every request is refused.
+                Err(error) => tracing::error!(%error, "the audit log has no runtime; nothing is let through"),
+            }
+        });
+        if let Err(error) = thread {
+            // The queue went with the writer, so every request is refused.
+            tracing::error!(%error, "the audit log has no thread; nothing is let through");
+        }
         let AuditOptions { clock, deadline, .. } = options;
         Self(Arc::new(Shared { queue, clock, deadline, door, refreshes: AtomicU64::new(0) }))
     }
@@ -148,7 +158,7 @@ impl AuditLog {
     /// Whether the last records could be written.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.door.open.load(Ordering::Acquire)
+        self.0.door.open.load(Ordering::Acquire) && !self.0.queue.is_closed()
     }
 
     /// Waits until all that was recorded before is durable.
@@ -165,6 +175,24 @@ impl AuditLog {
             wait.await.map_err(|_| AuditUnavailable)
         };
         tokio::time::timeout(self.0.deadline, flush).await.map_err(|_| AuditUnavailable)?
+    }
+
+    /// Ends the log: lets no new request in, waits for the result of each open one, writes `close`, and returns when that is
+    /// durable. To be called once, when the server has stopped to take requests.
+    ///
+    /// # Errors
+    /// A request was still open after `within`, the sink failed until then, or the log was closed before. The log goes on to
+    /// wait, but the process need not: what is open when it ends is recorded as `unknown` by the next one.
+    ///
+    /// # Cancellation
+    /// Dropped, the log ends all the same.
+    pub async fn close(&self, within: Duration) -> Result<(), AuditUnavailable> {
+        let (done, wait) = oneshot::channel();
+        let close = async {
+            self.0.queue.send(Message::Close(done)).await.map_err(|_| AuditUnavailable)?;
+            wait.await.map_err(|_| AuditUnavailable)
+        };
+        tokio::time::timeout(within, close).await.map_err(|_| AuditUnavailable)?
     }
 
     /// Records that something was revoked, and waits until that is durable. Call it beside
@@ -201,12 +229,22 @@ impl Shared {
 
     /// Writes, and waits until it is durable.
     pub(super) async fn write(&self, event: Event) -> Result<(), AuditUnavailable> {
+        self.durable(self.enqueue(event)?).await
+    }
+
+    /// Puts a record onto its way.
+    pub(super) fn enqueue(&self, event: Event) -> Result<Written, AuditUnavailable> {
         if !self.door.open.load(Ordering::Acquire) {
             return Err(AuditUnavailable);
         }
         let (durable, wait) = oneshot::channel();
         let message = Message::Entry(self.entry(event), Some(durable));
         self.queue.try_send(message).map_err(|_| AuditUnavailable)?;
+        Ok(Written(wait))
+    }
+
+    /// Waits for a record that is on its way.
+    pub(super) async fn durable(&self, Written(wait): Written) -> Result<(), AuditUnavailable> {
         match tokio::time::timeout(self.deadline, wait).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_dropped)) => Err(AuditUnavailable),
@@ -221,8 +259,8 @@ impl Shared {
     /// Counts a refusal that can't be written now.
     pub(super) fn count(&self, reason: Reason) {
         let now = self.clock.now();
-        let mut counted = self.door.counted.lock();
-        counted.entry(reason).or_insert((0, now)).0 += 1;
+        self.door.counted.lock().entry(reason).or_insert((0, now)).0 += 1;
+        self.door.wake.notify_one();
     }
 
     pub(super) fn next_refresh(&self) -> u64 {
@@ -235,6 +273,8 @@ impl Door {
         if self.open.swap(false, Ordering::AcqRel) {
             tracing::error!(why, "the audit log is closed: no request is let through until it can write again");
         }
+        // It may be closed in the moment in which the writer is through: nothing else would wake it.
+        self.wake.notify_one();
     }
 
     fn open(&self) {
@@ -252,34 +292,41 @@ struct Writer<S> {
     deadline: Duration,
     next: u64,
     last_hash: [u8; 32],
+    /// Who waits for the end; with the first of them the queue takes no more.
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 impl<S: AuditSink> Writer<S> {
     async fn run(mut self) {
         self.resume().await;
+        let door = Arc::clone(&self.door);
         let mut messages = Vec::new();
         loop {
+            let mut flushed = Vec::new();
             tokio::select! {
-                // Both branches may be dropped: `recv_many` keeps what it did not hand out, and a tick is no state.
+                // Both branches may be dropped: `recv_many` keeps what it did not hand out, `notified` leaves its permit.
                 received = self.messages.recv_many(&mut messages, LARGEST_GROUP) => {
                     if received == 0 {
                         break;
                     }
-                    self.group(mem::take(&mut messages)).await;
+                    flushed = self.group(mem::take(&mut messages)).await;
                 }
-                () = tokio::time::sleep(TRY_AGAIN), if !self.door.open.load(Ordering::Acquire) => {}
+                () = door.wake.notified() => {}
             }
             // Nothing is under way: the door that a hanging write closed may open again, and what was refused is written.
             self.write_counted().await;
-            self.door.open();
+            door.open();
+            tell(flushed);
         }
+        self.write_counted().await;
         self.write(vec![Event::Close], Vec::new()).await;
+        tell(mem::take(&mut self.closing));
     }
 
     async fn resume(&mut self) {
         let mut wait = TRY_AGAIN;
         let resumed: Resumed = loop {
-            match self.sink.resume().await {
+            match caught(async { self.sink.resume().await }).await {
                 Ok(resumed) => break resumed,
                 Err(error) => {
                     self.door.close("what is written can't be read");
@@ -309,7 +356,8 @@ impl<S: AuditSink> Writer<S> {
         self.door.open();
     }
 
-    async fn group(&mut self, messages: Vec<Message>) {
+    /// Writes what was received together, and says who waits for it to be durable and for what was counted.
+    async fn group(&mut self, messages: Vec<Message>) -> Vec<oneshot::Sender<()>> {
         let (mut entries, mut durable, mut flushed) = (Vec::with_capacity(messages.len()), Vec::new(), Vec::new());
         for message in messages {
             match message {
@@ -318,13 +366,15 @@ impl<S: AuditSink> Writer<S> {
                     durable.extend(waiter);
                 }
                 Message::Flush(waiter) => flushed.push(waiter),
+                Message::Close(waiter) => {
+                    // What has its place still comes through: the queue ends behind the last open request.
+                    self.messages.close();
+                    self.closing.push(waiter);
+                }
             }
         }
         self.write_entries(entries, durable).await;
-        self.write_counted().await;
-        for waiter in flushed {
-            tell(waiter);
-        }
+        flushed
     }
 
     async fn write_counted(&mut self) {
@@ -354,7 +404,7 @@ impl<S: AuditSink> Writer<S> {
         }
         let mut wait = TRY_AGAIN;
         loop {
-            let mut write = Box::pin(self.sink.write(&records));
+            let mut write = Box::pin(caught(async { self.sink.write(&records).await }));
             let written = match tokio::time::timeout(self.deadline, &mut write).await {
                 Ok(written) => written,
                 Err(_elapsed) => {
@@ -376,13 +426,25 @@ impl<S: AuditSink> Writer<S> {
                 }
             }
         }
-        durable.into_iter().for_each(tell);
+        tell(durable);
     }
 }
 
-/// Who no longer waits is not told.
-fn tell(waiter: oneshot::Sender<()>) {
-    waiter.send(()).unwrap_or_default();
+fn tell(waiters: Vec<oneshot::Sender<()>>) {
+    for waiter in waiters {
+        // Who no longer waits is not told.
+        waiter.send(()).unwrap_or_default();
+    }
+}
+
+/// P288: a sink that panics is a sink that failed: its group comes again, and the log lives on.
+async fn caught<T>(call: impl Future<Output = Result<T, SinkError>>) -> Result<T, SinkError> {
+    let mut call = Box::pin(call);
+    std::future::poll_fn(move |cx| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
+            .unwrap_or_else(|_panic| Poll::Ready(Err(SinkError::new("it panicked"))))
+    })
+    .await
 }
 
 /// 128 random bits.
@@ -395,5 +457,40 @@ pub(super) fn random_bits() -> [u8; 16] {
 impl fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditLog").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_door_that_is_closed_while_nothing_is_under_way_opens_again() {
+        let (log, _sink) = AuditLog::in_memory();
+        log.flush().await.unwrap();
+        // What a request does whose patience ends in the moment in which its record has become durable.
+        log.0.door.close("too late");
+        let open = async {
+            while !log.is_open() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_last_is_written_before_the_end() {
+        let (log, sink) = AuditLog::in_memory();
+        log.flush().await.unwrap();
+        log.0.count(Reason::AuditUnavailable);
+        drop(log);
+        let closed = async {
+            while sink.records().last().is_none_or(|record| record.kind() != "close") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the log ends");
+        let kinds: Vec<_> = sink.records().iter().map(Record::kind).collect();
+        assert_eq!(kinds, ["start", "result", "close"]);
     }
 }

@@ -19,6 +19,7 @@ pub struct InMemory(Arc<State>);
 struct State {
     records: Mutex<Vec<Record>>,
     groups: Mutex<usize>,
+    calls: watch::Sender<usize>,
     mode: watch::Sender<Mode>,
 }
 
@@ -27,6 +28,7 @@ enum Mode {
     Works,
     Fails,
     Hangs,
+    Panics,
 }
 
 impl InMemory {
@@ -34,7 +36,12 @@ impl InMemory {
     #[must_use]
     pub fn new() -> Self {
         let mode = watch::Sender::new(Mode::Works);
-        Self(Arc::new(State { records: Mutex::default(), groups: Mutex::default(), mode }))
+        Self(Arc::new(State {
+            records: Mutex::default(),
+            groups: Mutex::default(),
+            calls: watch::Sender::new(0),
+            mode,
+        }))
     }
 
     /// The records so far.
@@ -57,6 +64,26 @@ impl InMemory {
     #[must_use]
     pub fn groups(&self) -> usize {
         *self.0.groups.lock()
+    }
+
+    /// How often a write was begun, also of a group that comes again.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        *self.0.calls.borrow()
+    }
+
+    /// Waits until so many writes were begun.
+    ///
+    /// # Cancellation
+    /// Nothing has happened.
+    pub async fn called(&self, times: usize) {
+        // The sender lives in `self`, so the wait can't fail.
+        drop(self.0.calls.subscribe().wait_for(|calls| *calls >= times).await);
+    }
+
+    /// From now on every write panics before anything is kept, until [`InMemory::work`].
+    pub fn panic(&self) {
+        self.0.mode.send_replace(Mode::Panics);
     }
 
     /// From now on every write fails, until [`InMemory::work`].
@@ -83,8 +110,10 @@ impl Default for InMemory {
 
 impl AuditSink for InMemory {
     async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        self.0.calls.send_modify(|calls| *calls += 1);
         let mut mode = self.0.mode.subscribe();
         let mode = mode.wait_for(|mode| *mode != Mode::Hangs).await.map(|mode| *mode);
+        assert!(!matches!(mode, Ok(Mode::Panics)), "told to panic");
         if !matches!(mode, Ok(Mode::Works)) {
             return Err(SinkError::new("told to fail"));
         }

@@ -1,4 +1,79 @@
 //! Records every use of a credential, and lets no credential be used without a record.
+//!
+//! # Example
+//! ```
+//! # #[cfg(feature = "test-util")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_token_broker::{
+//!     audit::{AuditLayer, AuditLog, Intent, Trail},
+//!     principal::Scopes,
+//! };
+//!
+//! // In production: `AuditLog::from(JsonLines::append("audit.jsonl")?)`.
+//! let (log, records) = AuditLog::in_memory();
+//! // In the place of the service: what the exchange layer does.
+//! let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<String>| {
+//!     let trail = request.extensions().get::<Trail>().ok_or("the audit layer puts it there")?;
+//!     let intent = Intent::new("crm", "https://crm.example.com:443", &Scopes::none(), None);
+//!     let status = match trail.intent(intent).await {
+//!         Ok(_receipt) => 200, // the record is durable: now, and not before, the credential may be sent
+//!         Err(_unavailable) => 503,
+//!     };
+//!     Response::builder().status(status).body(String::from("hello")).map_err(|_| "a response")
+//! }));
+//! let recorded = service.clone().oneshot(Request::new(String::new())).await?;
+//! assert_eq!(recorded.status(), 200);
+//! drop(recorded); // the end of the answer is the end of the request
+//!
+//! log.flush().await?;
+//! records.fail();
+//! let not_recorded = service.oneshot(Request::new(String::new())).await?;
+//! assert_eq!(not_recorded.status(), 503);
+//! assert!(!log.is_open());
+//!
+//! let kinds: Vec<_> = records.records().iter().map(|record| record.kind()).collect();
+//! assert_eq!(kinds, ["start", "intent", "result"]);
+//! # records.work();
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "test-util"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Order
+//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::BrokerStack) places it. The layers further in
+//! refuse with 500 where they find no [`Trail`]. Share one [`AuditLog`] between all stacks of a process.
+//!
+//! # Reads, writes
+//! Puts a [`Trail`] and a [`RequestId`](crate::dialect::RequestId) into the extensions, and removes any that were there; reads
+//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr). Adds `x-request-id` to the
+//! answer. Request and answer are otherwise untouched; the service's error is passed on as it is.
+//!
+//! Each request has one terminal record, written when the answer's body ends, fails or is dropped, or when the future is
+//! dropped before there is an answer. Its place in the queue is kept before the service is called, so nothing can prevent it.
+//! A clone of the trail that somebody keeps delays nothing. Each use of a credential has an intent before it, and whoever
+//! uses one waits until that is durable; all that wait at one time share one write. What the records hold:
+//! `docs/audit-schema.md`.
+//!
+//! A sink that fails, panics or does not answer in time closes the door: requests are refused at once, counted, and written as
+//! counts later. The group that failed is kept and comes again, after 100 ms at first and each second in the end, until it is
+//! written; a write that hangs is awaited, not repeated. Then the door opens by itself.
+//!
+//! # Limits
+//! A wait for durability ≤ 1.5 s; records that wait or are owed ≤ 65 536, so that many requests may be open at most
+//! ([`AuditOptions`]). A group ≤ 4096 records, a text from outside ≤ [`MAX_TEXT`] bytes.
+//!
+//! # Cancellation
+//! Dropped at any await, the request has its terminal record (`dropped`), and an intent that was on its way may stand in the log.
+//!
+//! # Refusals
+//! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the door is closed or the queue is full.
+//!
+//! # Sources
+//! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
 
 mod body;
 mod future;

@@ -1,6 +1,6 @@
 //! What stands in a record: closed and typed; nothing of a body, an argument's value or a secret.
 
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 
@@ -15,8 +15,13 @@ use crate::{
 /// The version of the schema, in each record that begins or continues a chain (`docs/audit-schema.md`).
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Longest text that a record keeps, in bytes; what is longer is cut there.
+/// Longest text from outside that a record keeps, in bytes; what is longer is cut there.
 pub const MAX_TEXT: usize = 256;
+
+/// Longest text of the operator's own: what [`Scopes`] may hold at most stands in a record whole.
+const MAX_OWN_TEXT: usize = 16 * 1024;
+/// Links of an actor chain that a record keeps; the number of all stands beside them.
+const MAX_ACTORS: usize = 16;
 
 /// One record as it is written: its place in the chain, and its line. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +90,12 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path it names. Longer texts
-    /// than [`MAX_TEXT`] are cut.
+    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path it names. Of a URI, the user
+    /// information and all behind `?` or `#` are left out; longer texts than [`MAX_TEXT`] are cut.
     #[must_use]
     pub fn new(method: &str, name: Option<&str>) -> Self {
-        Self { method: cut(method).into(), name: name.map(|name| cut(name).into()) }
+        let name = name.map(|name| cut(&without_secrets(name), MAX_TEXT).into());
+        Self { method: cut(method, MAX_TEXT).into(), name }
     }
 
     /// The method.
@@ -127,9 +133,9 @@ impl Intent {
     }
 
     fn write(&self, line: &mut Line) {
-        line.text("upstream", &self.upstream);
-        line.text("origin", &self.origin);
-        line.text("upstream_scopes", &self.scopes.to_string());
+        line.own_text("upstream", &self.upstream);
+        line.own_text("origin", &self.origin);
+        line.own_text("upstream_scopes", &self.scopes.to_string());
         if let Some((grant, version)) = &self.grant {
             line.text("grant", grant.as_str());
             line.number("grant_version", *version);
@@ -214,6 +220,8 @@ pub(super) enum Event {
     Close,
     Intent {
         request: RequestId,
+        /// The request has ended: its result stands already.
+        is_late: bool,
         principal: Option<Principal>,
         intent: Intent,
     },
@@ -288,8 +296,12 @@ impl Event {
                 line.number("dropped_bytes", *dropped_bytes);
             }
             Self::Close => {}
-            Self::Intent { request, principal, intent } => {
+            Self::Intent { request, is_late, principal, intent } => {
                 line.text("request", &request.to_string());
+                if *is_late {
+                    line.name("late");
+                    line.0.push_str("true");
+                }
                 write_principal(line, principal.as_ref());
                 intent.write(line);
             }
@@ -337,7 +349,7 @@ impl RequestResult {
         }
         line.text("started", &self.started.to_string());
         if let Some(resource) = &self.resource {
-            line.text("resource", resource.as_str());
+            line.own_text("resource", resource.as_str());
         }
         if let Some(peer) = self.peer {
             line.text("peer", &peer.to_string());
@@ -365,17 +377,8 @@ fn write_principal(line: &mut Line, principal: Option<&Principal>) {
     if let Some(family) = principal.family() {
         line.text("family", family);
     }
-    let mut actors = String::new();
-    let mut actor: Option<&Actor> = principal.actor();
-    while let Some(link) = actor {
-        if !actors.is_empty() {
-            actors.push_str(" < ");
-        }
-        actors.push_str(link.person().subject());
-        actor = link.before();
-    }
-    if !actors.is_empty() {
-        line.text("actors", &actors);
+    if let Some(actor) = principal.actor() {
+        line.actors(actor);
     }
 }
 
@@ -404,11 +407,42 @@ impl Line {
         self.0.push('"');
     }
 
-    /// A1: what comes from outside is cut, and nothing but printable ASCII stands in the log as it is.
+    /// A text that may come from outside.
     fn text(&mut self, name: &str, value: &str) {
         self.name(name);
+        self.quoted(value, MAX_TEXT);
+    }
+
+    /// A text of the operator's, which is evidence to its last byte.
+    fn own_text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.quoted(value, MAX_OWN_TEXT);
+    }
+
+    /// The chain of who acts, from the nearest on. Objects and not one text: a subject can't pretend to be two links.
+    fn actors(&mut self, nearest: &Actor) {
+        self.name("actors");
+        self.0.push('[');
+        let (mut links, mut next) = (0, Some(nearest));
+        while let Some(link) = next {
+            if links < MAX_ACTORS {
+                self.0.push_str(if links == 0 { "{\"issuer\":" } else { ",{\"issuer\":" });
+                self.quoted(link.person().issuer(), MAX_TEXT);
+                self.0.push_str(",\"subject\":");
+                self.quoted(link.person().subject(), MAX_TEXT);
+                self.0.push('}');
+            }
+            links += 1;
+            next = link.before();
+        }
+        self.0.push(']');
+        self.number("actor_links", links as u64);
+    }
+
+    /// Nothing but printable ASCII stands in the log as it is.
+    fn quoted(&mut self, value: &str, longest: usize) {
         self.0.push('"');
-        for character in cut(value).chars() {
+        for character in cut(value, longest).chars() {
             match character {
                 '"' => self.0.push_str("\\\""),
                 '\\' => self.0.push_str("\\\\"),
@@ -430,10 +464,21 @@ impl Line {
     }
 }
 
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
+fn cut(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
+}
+
+/// P294: what stands in a URI before `@`, or behind `?` or `#`, is a place for secrets. Names without a scheme are no URIs.
+fn without_secrets(name: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = name.split_once(':') else { return Cow::Borrowed(name) };
+    // The delimiter stays, to say that something was there.
+    let rest = rest.split_inclusive(['?', '#']).next().unwrap_or_default();
+    let Some(rest) = rest.strip_prefix("//") else { return Cow::Owned(format!("{scheme}:{rest}")) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let start = authority.rfind('@').unwrap_or_default();
+    Cow::Owned(format!("{scheme}://{}", rest.get(start..).unwrap_or_default()))
 }

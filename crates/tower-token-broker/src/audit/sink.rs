@@ -1,5 +1,7 @@
 //! The trait of a sink, and the sinks that need no file: a tracing event a record, and two sinks as one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::record::Record;
 
 /// The sink could not make the records as durable as promised. The log keeps them and tries again.
@@ -51,27 +53,38 @@ pub trait AuditSink: Send + Sync + 'static {
     /// It is never dropped before its end but with the process. It may block: the log has a thread of its own.
     fn write(&self, records: &[Record]) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// This sink and another one: a record is durable when both have it. The chain goes on where this one stopped.
+    /// This sink and another one: a record is durable when both have it. The chain goes on where this one stopped; the other
+    /// one gets each record that is written from now on.
     fn and<S: AuditSink>(self, other: S) -> Both<Self, S>
     where
         Self: Sized,
     {
-        Both(self, other)
+        Both { first: self, second: other, taken: AtomicU64::new(0) }
     }
 }
 
 /// Two sinks as one. See [`AuditSink::and`].
 #[derive(Debug)]
-pub struct Both<A, B>(A, B);
+pub struct Both<A, B> {
+    first: A,
+    second: B,
+    /// The number behind the last record that the first one has.
+    taken: AtomicU64,
+}
 
 impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
     fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
-        self.0.resume()
+        self.first.resume()
     }
 
     async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        self.0.write(records).await?;
-        self.1.write(records).await
+        let behind = records.last().map_or(0, |record| record.sequence() + 1);
+        // P291: a group that comes again because the second one failed stands in the first one already.
+        if self.taken.load(Ordering::Relaxed) < behind {
+            self.first.write(records).await?;
+            self.taken.store(behind, Ordering::Relaxed);
+        }
+        self.second.write(records).await
     }
 }
 

@@ -1,10 +1,15 @@
 //! The layer as a whole, over services that answer, hang and fail.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fs,
     io::Write as _,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,7 +22,14 @@ use serde_json::Value;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::*;
-use crate::{principal::Scopes, refusal::Reason, revocation::Revoked};
+use crate::{
+    clock::{Clock, Timestamp},
+    dialect::RequestId,
+    exchange::GrantId,
+    principal::{Actor, Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    refusal::Reason,
+    revocation::Revoked,
+};
 
 fn intent() -> Intent {
     Intent::new("crm", "https://crm.example.com:443", &Scopes::parse("read").unwrap(), None)
@@ -25,6 +37,16 @@ fn intent() -> Intent {
 
 fn request() -> Request<Empty<Bytes>> {
     Request::new(Empty::new())
+}
+
+/// Waits until the door is open again; the bound turns a door that stays closed into a failure.
+async fn opened(log: &AuditLog) {
+    let open = async {
+        while !log.is_open() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
 }
 
 fn parsed(lines: &[String]) -> Vec<Value> {
@@ -83,28 +105,27 @@ async fn a_request_has_an_intent_and_one_result() {
 #[tokio::test]
 async fn each_end_of_a_body_is_recorded_once() {
     type Boxed = http_body_util::combinators::BoxBody<Bytes, &'static str>;
-    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
-    fn frames(frames: Frames) -> Boxed {
+    fn frames(frames: Vec<Result<Frame<Bytes>, &'static str>>) -> Boxed {
         let mut frames = frames.into_iter();
-        struct Polled<F>(F);
-        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Polled<F> {
+        struct Frames<F>(F);
+        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Frames<F> {
             type Item = T;
             fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
                 Poll::Ready((self.0)())
             }
         }
-        http_body_util::BodyExt::boxed(StreamBody::new(Polled(move || frames.next())))
+        http_body_util::BodyExt::boxed(StreamBody::new(Frames(move || frames.next())))
     }
     let data = || Ok(Frame::data(Bytes::from_static(b"abc")));
     let (log, sink) = AuditLog::in_memory();
-    let cases: Vec<(&str, Frames)> = vec![
+    let cases: Vec<(&str, Vec<Result<Frame<Bytes>, &'static str>>)> = vec![
         ("completed", vec![]),
         ("completed", vec![data(), Ok(Frame::data(Bytes::new())), data()]),
         ("completed", vec![data(), Ok(Frame::trailers(HeaderMap::new()))]),
         ("failed", vec![data(), Err("broken")]),
     ];
     for (requests, (outcome, body)) in cases.into_iter().enumerate() {
-        let body = std::sync::Arc::new(parking_lot::Mutex::new(Some(frames(body))));
+        let body = Arc::new(parking_lot::Mutex::new(Some(frames(body))));
         let service = uses_a_credential(move || body.lock().take().unwrap());
         let answer = AuditLayer::new(log.clone()).layer(service).oneshot(request()).await.unwrap();
         drop(answer.into_body().collect().await);
@@ -158,9 +179,7 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
         assert!(refused.headers().contains_key("retry-after"));
     }
     sink.work();
-    while !log.is_open() {
-        tokio::task::yield_now().await;
-    }
+    opened(&log).await;
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
     let results = results(&log, &sink).await;
     let counted: u64 = results.iter().map(|record| record["count"].as_u64().unwrap()).sum();
@@ -176,9 +195,7 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
     sink.hang();
     assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     sink.work();
-    while !log.is_open() {
-        tokio::task::yield_now().await;
-    }
+    opened(&log).await;
     let results = results(&log, &sink).await;
     assert_eq!(results.len(), 1);
     let sequences: Vec<_> = sink.records().iter().map(Record::sequence).collect();
@@ -189,31 +206,30 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
 async fn all_that_wait_during_a_write_are_one_group() {
     let (log, sink) = AuditLog::in_memory();
     log.flush().await.unwrap();
-    sink.hang();
     let (trail, _terminal) = Trail::for_test(&log);
-    // The first is being written when the others come.
-    let tasks = crate::tasks::Tasks::new();
-    let first = tasks.spawn("first", {
-        let trail = trail.clone();
-        async move { trail.intent(intent()).await.is_ok() }
-    });
-    tokio::task::yield_now().await;
-    std::thread::yield_now();
-    let others: Vec<_> = (0..200)
-        .map(|_| {
-            let trail = trail.clone();
-            tasks.spawn("other", async move { trail.intent(intent()).await.is_ok() })
-        })
-        .collect();
-    tokio::task::yield_now().await;
-    let before = sink.groups();
+    let (calls, groups) = (sink.calls(), sink.groups());
+    sink.hang();
+    let mut intents: Vec<_> = (0..201).map(|_| Box::pin(trail.intent(intent()))).collect();
+    let mut others = intents.split_off(1);
+    // The first is being written when the others come: each is polled once, so that it is in the queue.
+    let mut first = intents.pop().unwrap();
+    assert!(poll_once(&mut first).is_none());
+    sink.called(calls + 1).await;
+    assert!(others.iter_mut().all(|other| poll_once(other).is_none()));
     sink.work();
-    assert!(first.await.unwrap());
+    first.await.unwrap().used();
     for other in others {
-        assert!(other.await.unwrap());
+        other.await.unwrap().used();
     }
-    let groups = sink.groups() - before;
-    assert!(groups <= 4, "200 intents in {groups} groups");
+    assert_eq!((sink.calls(), sink.groups()), (calls + 2, groups + 2), "one write for the first, one for all others");
+}
+
+/// Polls once, without a wake-up.
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
 }
 
 #[tokio::test]
@@ -351,4 +367,619 @@ async fn an_unready_service_is_never_called_and_its_error_is_passed_on() {
 #[test]
 fn the_body_has_a_default_where_the_inner_one_has() {
     assert!(TrailBody::<Full<Bytes>>::default().is_end_stream());
+}
+
+#[tokio::test]
+async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let second = InMemory::new();
+    let log = AuditLog::from(JsonLines::append(&path).unwrap().and(second.clone()));
+    log.flush().await.unwrap();
+    second.fail();
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    // Begun again at least once before it may succeed.
+    second.called(second.calls() + 2).await;
+    second.work();
+    opened(&log).await;
+    drop(service.oneshot(request()).await.unwrap());
+    log.flush().await.unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(verify(&text), second.records().len());
+    assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), second.lines());
+}
+
+#[tokio::test]
+async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_comes_back() {
+    let (log, sink) = AuditLog::in_memory();
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    log.flush().await.unwrap();
+    sink.panic();
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    sink.work();
+    opened(&log).await;
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+    let results = results(&log, &sink).await;
+    assert_eq!(results.iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>(), 3);
+    assert_eq!(results.iter().filter(|record| record["uses"] == 1).count(), 1, "{results:#?}");
+}
+
+#[tokio::test]
+async fn an_intent_behind_the_end_of_its_request_opens_it_no_second_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::from(JsonLines::append(&path).unwrap());
+    let (trail, terminal) = Trail::for_test(&log);
+    drop(terminal);
+    // A handler that works on after its client has gone: its use is recorded, and the request keeps its one result.
+    trail.intent(intent()).await.unwrap().used();
+    let copy = folder.path().join("copy.jsonl");
+    fs::copy(&path, &copy).unwrap();
+    let again = AuditLog::from(JsonLines::append(&copy).unwrap());
+    again.flush().await.unwrap();
+    let text = fs::read_to_string(&copy).unwrap();
+    let kinds: Vec<_> = text.lines().map(|line| line.parse::<Value>().unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["start", "result", "intent", "open"]);
+}
+
+/// Pending once before each step, as a network is.
+struct Slow<B>(B, bool);
+
+impl<B: Body + Unpin> Body for Slow<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.1 = !self.1;
+        if self.1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
+
+/// Three frames of data and trailers.
+fn frames() -> impl Body<Data = Bytes, Error = Infallible> + Unpin + Send {
+    struct Frames(u8);
+    impl futures_core::Stream for Frames {
+        type Item = Result<Frame<Bytes>, Infallible>;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.0 += 1;
+            Poll::Ready(match self.0 {
+                1..=3 => Some(Ok(Frame::data(Bytes::from_static(b"abc")))),
+                4 => Some(Ok(Frame::trailers(HeaderMap::new()))),
+                _ => None,
+            })
+        }
+    }
+    StreamBody::new(Frames(0))
+}
+
+#[tokio::test]
+async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_that_is_true() {
+    let (log, sink) = AuditLog::in_memory();
+    let service = AuditLayer::new(log.clone()).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
+        tokio::task::yield_now().await;
+        let trail = request.extensions().get::<Trail>().unwrap().clone();
+        let receipt = trail.intent(intent()).await.unwrap();
+        tokio::task::yield_now().await;
+        receipt.used();
+        tokio::task::yield_now().await;
+        Ok::<_, Infallible>(Response::new(Slow(frames(), false)))
+    }));
+    for polls in 0.. {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let mut whole = Box::pin({
+            let (service, seen) = (service.clone(), Arc::clone(&seen));
+            async move {
+                let mut body = service.oneshot(request()).await.unwrap().into_body();
+                while let Some(frame) = body.frame().await {
+                    seen.fetch_add(frame.unwrap().data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+                }
+            }
+        });
+        let mut done = false;
+        for _ in 0..polls {
+            // What the writer answers may come at any poll; each poll is driven on its own.
+            if poll_once(&mut whole).is_some() {
+                done = true;
+                break;
+            }
+            log.flush().await.unwrap();
+        }
+        drop(whole);
+        let results = results(&log, &sink).await;
+        // Never polled, there is no request.
+        assert_eq!(results.len(), polls, "after {polls} polls");
+        let Some(result) = results.last() else { continue };
+        assert_eq!(result["outcome"], if done { "completed" } else { "dropped" }, "after {polls} polls");
+        assert_eq!(result["answer_bytes"], seen.load(Ordering::Relaxed));
+        let intents = parsed(&sink.lines())
+            .into_iter()
+            .filter(|record| record["kind"] == "intent" && record["request"] == result["request"])
+            .count();
+        assert_eq!(result["intents"], intents, "after {polls} polls");
+        assert!(result["uses"].as_u64().unwrap() <= intents as u64);
+        if done {
+            assert!(polls >= 8, "every step was dropped in, not only {polls}");
+            assert_eq!((&result["uses"], &result["answer_bytes"]), (&1.into(), &9.into()));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trail_that_is_kept_delays_no_record() {
+    let (log, sink) = AuditLog::in_memory();
+    let kept = Arc::new(parking_lot::Mutex::new(None));
+    let service = AuditLayer::new(log.clone()).layer(service_fn({
+        let kept = Arc::clone(&kept);
+        move |request: Request<Empty<Bytes>>| {
+            *kept.lock() = request.extensions().get::<Trail>().cloned();
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))) }
+        }
+    }));
+    drop(service.oneshot(request()).await.unwrap());
+    assert_eq!(results(&log, &sink).await.len(), 1);
+    assert!(kept.lock().is_some());
+}
+
+#[tokio::test]
+async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
+    let (log, sink) = AuditLog::in_memory();
+    let (foreign, terminal) = Trail::for_test(&log);
+    let foreign_id = foreign.request_id();
+    let service = AuditLayer::new(log.clone()).layer(service_fn(move |request: Request<Empty<Bytes>>| async move {
+        let id = request.extensions().get::<RequestId>().copied().unwrap();
+        assert_ne!(id, foreign_id);
+        assert_eq!(request.extensions().get::<Trail>().unwrap().request_id(), id);
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    }));
+    let mut request = request();
+    request.extensions_mut().insert(foreign);
+    request.extensions_mut().insert(foreign_id);
+    let answer = service.oneshot(request).await.unwrap();
+    drop(terminal);
+    // A body that is at its end at once is a request that is at its end.
+    let results = results(&log, &sink).await;
+    assert_eq!(results[0]["request"], answer.headers()["x-request-id"].to_str().unwrap());
+    assert_eq!((&results[0]["outcome"], &results[1]["outcome"]), (&"completed".into(), &"dropped".into()));
+}
+
+#[tokio::test]
+async fn closed_the_log_waits_for_the_open_requests_and_ends_with_close() {
+    let (log, sink) = AuditLog::in_memory();
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let open = service.clone().oneshot(request()).await.unwrap();
+    let mut close = Box::pin(log.close(Duration::from_secs(20)));
+    assert!(poll_once(&mut close).is_none());
+    // The writer takes no more once it has heard of the end.
+    while log.is_open() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(poll_once(&mut close).is_none(), "a request is open");
+    assert_eq!(open.into_body().collect().await.unwrap().to_bytes(), "hello");
+    close.await.unwrap();
+    assert_eq!(log.close(Duration::from_secs(20)).await, Err(AuditUnavailable));
+    let records = parsed(&sink.lines());
+    assert_eq!(records.last().unwrap()["kind"], "close");
+    let results: Vec<_> = records.iter().filter(|record| record["kind"] == "result").collect();
+    assert_eq!(results.len(), 2, "the one that was open, and the one that was refused");
+}
+
+#[tokio::test]
+async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
+    struct Blocks(std::sync::mpsc::Receiver<()>, AtomicUsize);
+    // The log asks for `Sync`; the receiver has one owner.
+    struct Shared(parking_lot::Mutex<Blocks>);
+    impl AuditSink for Shared {
+        async fn write(&self, _: &[Record]) -> Result<(), SinkError> {
+            let blocks = self.0.lock();
+            // The first group is the beginning of the chain.
+            if blocks.1.fetch_add(1, Ordering::Relaxed) == 1 {
+                blocks.0.recv().map_err(|_| SinkError::new("the test is over"))?;
+            }
+            Ok(())
+        }
+    }
+    let (release, blocked) = std::sync::mpsc::channel();
+    let sink = Shared(parking_lot::Mutex::new(Blocks(blocked, AtomicUsize::new(0))));
+    let log = AuditLog::start(sink, AuditOptions::new().deadline(Duration::from_millis(20)));
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    for _ in 0..2 {
+        assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!log.is_open());
+    }
+    release.send(()).unwrap();
+    opened(&log).await;
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_can() {
+    struct Unreadable(InMemory, AtomicUsize);
+    impl AuditSink for Unreadable {
+        async fn resume(&self) -> Result<Resumed, SinkError> {
+            match self.1.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(SinkError::new("not mounted yet")),
+                1 => panic!("a sink may panic here, too"),
+                _ => Ok(Resumed::default()),
+            }
+        }
+        async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+            self.0.write(records).await
+        }
+    }
+    let sink = InMemory::new();
+    let log = AuditLog::from(Unreadable(sink.clone(), AtomicUsize::new(0)));
+    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    while log.is_open() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    opened(&log).await;
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+    log.flush().await.unwrap();
+    assert_eq!(sink.records()[0].kind(), "start");
+}
+
+/// A file on a disk that fails at each tenth write, with half of the group on it.
+struct Flaky {
+    file: JsonLines,
+    path: std::path::PathBuf,
+    writes: AtomicUsize,
+}
+
+impl AuditSink for Flaky {
+    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
+        self.file.resume()
+    }
+
+    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        if self.writes.fetch_add(1, Ordering::Relaxed) % 10 == 9 {
+            let half: Vec<u8> = records.iter().flat_map(Record::line).copied().collect();
+            let mut file = fs::OpenOptions::new().append(true).open(&self.path).unwrap();
+            file.write_all(&half[..half.len() / 2]).unwrap();
+            return Err(SinkError::new("disk full"));
+        }
+        self.file.write(records).await
+    }
+}
+
+#[tokio::test]
+async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_no_use_without_its_intent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let file = JsonLines::append(&path).unwrap();
+    let log = AuditLog::from(Flaky { file, path: path.clone(), writes: AtomicUsize::new(0) });
+    let used = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let service = AuditLayer::new(log.clone()).layer(service_fn({
+        let (used, path) = (Arc::clone(&used), path.clone());
+        move |request: Request<Empty<Bytes>>| {
+            let (used, path) = (Arc::clone(&used), path.clone());
+            async move {
+                let trail = request.extensions().get::<Trail>().unwrap().clone();
+                let status = match trail.intent(intent()).await {
+                    Ok(receipt) => {
+                        receipt.used();
+                        // What the disk holds at the moment of the use.
+                        let text = fs::read_to_string(path).unwrap();
+                        let request = format!("\"kind\":\"intent\",\"request\":\"{}\"", trail.request_id());
+                        assert!(text.contains(&request), "the intent is on the disk before the use");
+                        used.lock().push(trail.request_id().to_string());
+                        StatusCode::OK
+                    }
+                    Err(AuditUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                let mut answer = Response::new(Full::<Bytes>::from("hello"));
+                *answer.status_mut() = status;
+                Ok::<_, Infallible>(answer)
+            }
+        }
+    }));
+    let (mut passed, mut refused) = (0, 0);
+    for _ in 0..40 {
+        let answer = service.clone().oneshot(request()).await.unwrap();
+        if answer.status() == StatusCode::OK {
+            passed += 1
+        } else {
+            refused += 1
+        }
+        drop(answer.into_body().collect().await);
+        opened(&log).await;
+    }
+    assert!(passed > 20 && refused > 0, "{passed} passed, {refused} refused");
+    log.flush().await.unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    verify(&text);
+    let records: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+    let results: Vec<_> = records.iter().filter(|record| record["kind"] == "result").collect();
+    assert_eq!(results.iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>(), 40);
+    let recorded: BTreeSet<_> =
+        results.iter().filter(|record| record["uses"] == 1).map(|record| record["request"].as_str().unwrap()).collect();
+    assert_eq!(recorded, used.lock().iter().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_intent_has_one_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::from(JsonLines::append(&path).unwrap());
+    let (one, one_ends) = Trail::for_test(&log);
+    let (two, two_ends) = Trail::for_test(&log);
+    one.intent(intent()).await.unwrap().used();
+    let refreshing = two.refresh_intent(intent()).await.unwrap();
+    two.intent(intent()).await.unwrap().used();
+    drop(one_ends);
+    refreshing.finish(RefreshOutcome::Refreshed);
+    drop(two_ends);
+    log.flush().await.unwrap();
+    let whole = fs::read(&path).unwrap();
+    let lines: Vec<Value> = std::str::from_utf8(&whole).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(lines.len(), 7);
+
+    for length in 0..=whole.len() {
+        let before = &whole[..length];
+        let kept = before.iter().filter(|byte| **byte == b'\n').count();
+        let torn = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        let cut = folder.path().join("cut.jsonl");
+        fs::write(&cut, before).unwrap();
+        let resumed = JsonLines::append(&cut).unwrap().resume().await.unwrap();
+        assert_eq!(resumed.last.map(|(sequence, _)| sequence + 1), (kept > 0).then_some(kept as u64), "{length}");
+        assert_eq!(resumed.dropped_bytes, torn as u64, "{length}");
+        assert_eq!(fs::metadata(&cut).unwrap().len(), (length - torn) as u64, "{length}");
+        // Open is what an auditor would call open.
+        let open = |begun: &str, ended: &str| {
+            let requests = |kind: &str| -> BTreeSet<_> {
+                lines[..kept]
+                    .iter()
+                    .filter(|line| line["kind"] == kind)
+                    .map(|line| &line["request"])
+                    .map(text)
+                    .collect()
+            };
+            requests(begun).difference(&requests(ended)).cloned().collect::<Vec<_>>()
+        };
+        let requests: Vec<_> = resumed.open_requests.iter().map(ToString::to_string).collect();
+        assert_eq!(requests, open("intent", "result"), "{length}");
+        let refreshes: Vec<_> = resumed.open_refreshes.iter().map(|(request, _)| request.to_string()).collect();
+        assert_eq!(refreshes, open("refresh_intent", "refresh_result"), "{length}");
+        // At the border of each line and in its middle, the whole log on it, twice: nothing is settled a second time.
+        let line_length = whole[length - torn..].iter().position(|byte| *byte == b'\n').unwrap_or_default();
+        if torn == 0 || torn == line_length / 2 {
+            for _ in 0..2 {
+                let log = AuditLog::from(JsonLines::append(&cut).unwrap());
+                log.close(Duration::from_secs(20)).await.unwrap();
+                // The lock of the file goes with the writer's thread.
+                drop(log);
+                while matches!(JsonLines::append(&cut), Err(AuditFileError::InUse)) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let text = fs::read_to_string(&cut).unwrap();
+            verify(&text);
+            let records: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+            let mut ends = BTreeMap::new();
+            for record in records.iter().filter(|record| record["kind"] == "result") {
+                *ends.entry(record["request"].to_string()).or_insert(0) += 1;
+            }
+            for record in records.iter().filter(|record| record["kind"] == "intent") {
+                assert_eq!(ends.get(&record["request"].to_string()), Some(&1), "{length}");
+            }
+            assert!(ends.values().all(|count| *count == 1), "{length}: {ends:?}");
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Takes the events of one target, as a log shipper does.
+#[derive(Clone, Default)]
+struct Shipper(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Shipper {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "token_broker::audit"
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message<'a>(&'a Shipper);
+        impl tracing::field::Visit for Message<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0.0.lock().push(format!("{value:?}"));
+                }
+            }
+        }
+        event.record(&mut Message(self));
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn the_tracing_sink_gives_each_record_as_one_event() {
+    let (log, sink) = AuditLog::in_memory();
+    let (trail, terminal) = Trail::for_test(&log);
+    trail.intent(intent()).await.unwrap().used();
+    drop(terminal);
+    log.flush().await.unwrap();
+    let shipper = Shipper::default();
+    let write = tracing::subscriber::with_default(shipper.clone(), || {
+        let records = sink.records();
+        poll_once(&mut Box::pin(async move { Tracing::new().write(&records).await }))
+    });
+    assert_eq!(write, Some(Ok(())));
+    assert_eq!(*shipper.0.lock(), sink.lines());
+}
+
+#[tokio::test]
+async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
+    let (log, sink) = AuditLog::in_memory();
+    for (name, recorded) in [
+        ("https://h.example/p?token=CANARY#f", "https://h.example/p?"),
+        ("https://h.example/p#CANARY", "https://h.example/p#"),
+        ("https://ana:CANARY@h.example/p", "https://@h.example/p"),
+        ("https://ana:CANARY@h.example", "https://@h.example"),
+        ("https://ana@CANARY@h.example/a@b", "https://@h.example/a@b"),
+        ("crm:contact?key=CANARY", "crm:contact?"),
+        ("file:///home/ana/a@b.txt", "file:///home/ana/a@b.txt"),
+        ("ns:tool", "ns:tool"),
+        ("what?", "what?"),
+    ] {
+        let (trail, terminal) = Trail::for_test(&log);
+        trail.judged(&Operation::new("resources/read", Some(name)));
+        drop(terminal);
+        assert_eq!(results(&log, &sink).await.last().unwrap()["name"], recorded);
+    }
+    // User information that is longer than what is kept.
+    let (trail, terminal) = Trail::for_test(&log);
+    trail.judged(&Operation::new("resources/read", Some(&format!("https://{}@h", "CANARY".repeat(100)))));
+    drop(terminal);
+    assert_eq!(results(&log, &sink).await.last().unwrap()["name"], "https://@h");
+    assert!(sink.lines().iter().all(|line| !line.contains("CANARY")));
+}
+
+fn principal(actor: Option<Actor>) -> Principal {
+    let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000));
+    let times =
+        TokenTimes { id: "token-1", issued_at: clock.now(), expires_at: clock.now().plus(Duration::from_secs(600)) };
+    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+    let verified = Verified::vouch(Person::new("https://i.example", "ana"), "client-1", resource, times);
+    let verified = verified.with_family("family-1");
+    Principal::for_test(&match actor {
+        Some(actor) => verified.with_actor(actor),
+        None => verified,
+    })
+}
+
+#[tokio::test]
+async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long_it_was() {
+    let (log, sink) = AuditLog::in_memory();
+    let chain = (0..40).fold(None, |before, link| {
+        Some(Actor::new(Person::new("https://i.example", format!("agent-{link}\"}},{{\"issuer\":\"x")), before))
+    });
+    let (trail, terminal) = Trail::for_test(&log);
+    trail.identified(&principal(chain));
+    drop(terminal);
+    let results = results(&log, &sink).await;
+    let actors = results[0]["actors"].as_array().unwrap();
+    assert_eq!((actors.len(), &results[0]["actor_links"]), (16, &40.into()));
+    assert!(actors.iter().all(|actor| actor["issuer"] == "https://i.example"));
+    assert_eq!(actors[0]["subject"], "agent-39\"},{\"issuer\":\"x");
+}
+
+#[tokio::test]
+async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
+    let (log, sink) = AuditLog::in_memory();
+    let scopes: Vec<_> = (0..100).map(|number| format!("https://www.example.com/auth/scope.{number}")).collect();
+    let (trail, _terminal) = Trail::for_test(&log);
+    let scopes = Scopes::parse(&scopes.join(" ")).unwrap();
+    let receipt = trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None)).await.unwrap();
+    receipt.used();
+    let records = parsed(&sink.lines());
+    assert_eq!(records.last().unwrap()["upstream_scopes"], scopes.to_string());
+}
+
+/// The tables of the document: for each kind its members, and whether each record of the kind has them.
+fn documented() -> BTreeMap<String, BTreeMap<String, bool>> {
+    let mut kinds: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
+    let mut of = String::new();
+    for line in include_str!("../../../../docs/audit-schema.md").lines() {
+        if let Some(title) = line.strip_prefix("### ") {
+            title.trim_matches('`').clone_into(&mut of);
+            kinds.entry(of.clone()).or_default();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let mut cells = row.split('|').map(str::trim);
+            let member = cells.next().unwrap().trim_end_matches('`').to_owned();
+            let always = cells.nth(1).unwrap() == "always";
+            kinds.entry(of.clone()).or_default().insert(member, always);
+        }
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn each_member_of_each_kind_stands_in_the_document_and_each_of_the_document_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::from(JsonLines::append(&path).unwrap());
+    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+    let grant = GrantId::new("grant-1");
+    let full = || {
+        let scopes = Scopes::parse("read").unwrap();
+        Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)))
+    };
+    // A request of which all is known, one of which nothing is, one that is counted, one that a crash leaves.
+    let (trail, mut terminal) = Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into())).unwrap();
+    let actor = Actor::new(Person::new("https://i.example", "agent"), None);
+    trail.identified(&principal(Some(actor)));
+    trail.judged(&Operation::new("tools/call", Some("get_contact")));
+    trail.intent(full()).await.unwrap().used();
+    trail.refresh_intent(full()).await.unwrap().finish(RefreshOutcome::Refreshed);
+    trail.cut(Reason::AuditUnavailable);
+    terminal.answered(StatusCode::OK, None);
+    drop(terminal);
+    trail.intent(full()).await.unwrap().used();
+    let (nothing, ends) = Trail::for_test(&log);
+    nothing.intent(intent()).await.unwrap().used();
+    nothing.refresh_intent(intent()).await.unwrap().finish(RefreshOutcome::Failed);
+    drop(ends);
+    log.0.count(Reason::AuditUnavailable);
+    log.note_revoked(&Revoked::Everything).await.unwrap();
+    let (lost, _ends) = Trail::for_test(&log);
+    lost.intent(intent()).await.unwrap().used();
+    log.flush().await.unwrap();
+    let copy = folder.path().join("copy.jsonl");
+    fs::copy(&path, &copy).unwrap();
+    let again = AuditLog::from(JsonLines::append(&copy).unwrap());
+    again.close(Duration::from_secs(20)).await.unwrap();
+
+    // For each kind, its members, and in how many of its records each stands.
+    let mut written: BTreeMap<String, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
+    for line in fs::read_to_string(&copy).unwrap().lines() {
+        let record: Value = line.parse().unwrap();
+        let (records, members) = written.entry(text(&record["kind"])).or_default();
+        *records += 1;
+        for member in record.as_object().unwrap().keys() {
+            *members.entry(member.clone()).or_default() += 1;
+        }
+    }
+    let written: BTreeMap<_, BTreeMap<_, _>> = written
+        .into_iter()
+        .map(|(kind, (records, members))| {
+            (kind, members.into_iter().map(|(member, times)| (member, times == records)).collect())
+        })
+        .collect();
+    let mut documented = documented();
+    let common = documented.remove("Every record").unwrap();
+    for members in documented.values_mut() {
+        members.extend(common.clone());
+    }
+    for (kind, members) in &documented {
+        let found = written.get(kind).unwrap_or_else(|| panic!("{kind} is not written"));
+        let names = |members: &BTreeMap<String, bool>| members.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(found), names(members), "{kind}");
+        for (member, always) in members.iter().filter(|(_, always)| **always) {
+            assert_eq!(found.get(member), Some(always), "{kind}.{member} does not stand in each record");
+        }
+    }
+    assert_eq!(written.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
 }

@@ -39,6 +39,7 @@ struct Known {
     intents: u32,
     uses: u32,
     echo_masked: u64,
+    ended: bool,
 }
 
 impl Trail {
@@ -111,7 +112,8 @@ impl Trail {
         known.echo_masked = known.echo_masked.saturating_add(times);
     }
 
-    /// Writes that a credential is about to be sent, and waits until that is durable.
+    /// Writes that a credential is about to be sent, and waits until that is durable. The record of an intent whose request
+    /// has ended (a handler that works on after its client has gone) says so.
     ///
     /// # Errors
     /// The record could not be made durable in time: nothing may be sent.
@@ -119,12 +121,16 @@ impl Trail {
     /// # Cancellation
     /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
     pub async fn intent(&self, intent: Intent) -> Result<Receipt, AuditUnavailable> {
-        let principal = {
+        let written = {
+            // Under one lock with the end of the request: an intent stands before its result, or says that it is late.
             let mut known = self.0.known.lock();
+            let (principal, is_late) = (known.principal.clone(), known.ended);
+            let event = Event::Intent { request: self.0.request, is_late, principal, intent };
+            let written = self.0.log.enqueue(event)?;
             known.intents += 1;
-            known.principal.clone()
+            written
         };
-        self.0.log.write(Event::Intent { request: self.0.request, principal, intent }).await?;
+        self.0.log.durable(written).await?;
         Ok(Receipt(self.clone()))
     }
 
@@ -224,31 +230,31 @@ impl Terminal {
     pub(super) fn settle(&mut self, ended: Outcome) {
         let Some(place) = self.place.take() else { return };
         let inner = &self.trail.0;
-        let (event, log) = {
-            let known = inner.known.lock();
-            let (outcome, reason) = match (known.cut, known.refused) {
-                (Some(reason), _) => (Outcome::Cut, Some(reason)),
-                (None, Some(reason)) => (Outcome::Refused, Some(reason)),
-                (None, None) => (ended, None),
-            };
-            let result = RequestResult {
-                request: inner.request,
-                started: inner.started,
-                resource: inner.resource.clone(),
-                peer: inner.peer,
-                principal: known.principal.clone(),
-                operation: known.operation.clone(),
-                outcome,
-                reason,
-                status: self.status,
-                intents: known.intents,
-                uses: known.uses,
-                echo_masked: known.echo_masked,
-                answer_bytes: self.answer_bytes,
-            };
-            (Event::Result(Box::new(result)), &inner.log)
+        let mut known = inner.known.lock();
+        known.ended = true;
+        let (outcome, reason) = match (known.cut, known.refused) {
+            (Some(reason), _) => (Outcome::Cut, Some(reason)),
+            (None, Some(reason)) => (Outcome::Refused, Some(reason)),
+            (None, None) => (ended, None),
         };
-        log.settle(place, event);
+        let result = RequestResult {
+            request: inner.request,
+            started: inner.started,
+            resource: inner.resource.clone(),
+            peer: inner.peer,
+            principal: known.principal.clone(),
+            operation: known.operation.clone(),
+            outcome,
+            reason,
+            status: self.status,
+            intents: known.intents,
+            uses: known.uses,
+            echo_masked: known.echo_masked,
+            answer_bytes: self.answer_bytes,
+        };
+        inner.log.settle(place, Event::Result(Box::new(result)));
+        // Only now: an intent that comes behind this one is late.
+        drop(known);
     }
 }
 
