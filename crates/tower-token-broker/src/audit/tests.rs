@@ -118,7 +118,8 @@ async fn each_end_of_a_body_is_recorded_once() {
     }
     let data = || Ok(Frame::data(Bytes::from_static(b"abc")));
     let (log, sink) = AuditLog::in_memory();
-    let cases: Vec<(&str, Vec<Result<Frame<Bytes>, &'static str>>)> = vec![
+    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
+    let cases: Vec<(&str, Frames)> = vec![
         ("completed", vec![]),
         ("completed", vec![data(), Ok(Frame::data(Bytes::new())), data()]),
         ("completed", vec![data(), Ok(Frame::trailers(HeaderMap::new()))]),
