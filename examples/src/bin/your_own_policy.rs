@@ -1,15 +1,24 @@
-//! A policy of your own, put together with rules: `OfficeClients` knows which clients are the office's, and what they may do.
+//! A policy of your own, put together with rules: `OfficeClients` knows which clients are the office's, and what they may send.
 //!
 //! Run: cargo run --release --bin your_own_policy
 //!
-//! It decides on a few calls and prints what came out: a type of your own, a closure and rules are policies alike.
-//! Refused: what no part allows; what the exception names, whatever the others say; and where two parts must agree, what one denies.
+//! It sends a few calls through the stack, without a socket, and prints what came out. A type of your own, a closure and rules are policies
+//! alike. Refused: what no part allows; what the exception names, whatever the others say; where two parts must agree, what one denies.
+//! Try: add a client to the office, or a rule, and run it again.
 
-use std::{error::Error, time::Duration};
+use std::{convert::Infallible, error::Error};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_token_broker::{
-    clock::Clock,
-    principal::{Person, Principal, Resource, TokenTimes, Verified},
+    BrokerStack,
+    audit::Tracing,
+    authenticate::JwtVerifier,
+    body::RequestBody,
+    principal::{Principal, Resource},
     scope_filter::{Arguments, Call, Decision, Policy, PolicyExt as _, Rules, tools},
 };
 
@@ -34,7 +43,8 @@ impl Policy for OfficeClients {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
     let office = OfficeClients { clients: vec!["desk"] };
     let rules = Rules::new().allow(tools(["get_*", "send_mail"])).allow(tools(["delete_*"]).with_scope("crm:admin"));
     let secrets = |_: &Principal, call: &Call<'_>| {
@@ -45,32 +55,50 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policy = office.and(rules).unless(secrets);
 
     let resource = Resource::parse("https://broker.example.com/crm/mcp")?;
-    let (desk, stranger) = (caller(&resource, "desk"), caller(&resource, "stranger"));
-    for (who, caller, name, arguments) in [
-        ("the desk", &desk, "get_contact", "{}"),
-        ("a stranger", &stranger, "get_contact", "{}"),
-        ("the desk", &desk, "get_secret", "{}"),
-        ("the desk", &desk, "delete_contact", "{}"),
-        ("the desk", &desk, "send_mail", r#"{"to":"ada@example.com"}"#),
-        ("the desk", &desk, "send_mail", r#"{"to":"eve@evil.example"}"#),
+    let issuer = Issuer::new("https://broker.example.com", SigningKeys::generate(Algorithm::Es256)?);
+    let broker = BrokerStack::for_resource(resource.as_str())
+        .audit(Tracing::new())
+        .authenticate(JwtVerifier::new(issuer.name(), issuer.keys()))
+        .scope_filter(policy)
+        .credential_for_handler()
+        .build()?;
+    let service = broker.layer(service_fn(async |_: Request<RequestBody<Full<Bytes>>>| {
+        let done = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+        Ok::<_, Infallible>(
+            Response::builder().header("content-type", "application/json").body(Full::from(done)).unwrap_or_default(),
+        )
+    }));
+
+    for (client, tool, arguments) in [
+        ("desk", "get_contact", "{}"),
+        ("stranger", "get_contact", "{}"),
+        ("desk", "get_secret", "{}"),
+        ("desk", "delete_contact", "{}"),
+        ("desk", "send_mail", r#"{"to":"ada@example.com"}"#),
+        ("desk", "send_mail", r#"{"to":"eve@evil.example"}"#),
     ] {
-        let decision = policy.decide(caller, &Call::Tool { name, arguments: Arguments::of_object(arguments) });
-        let said = match decision {
-            Decision::Allow(_) => "allowed".to_owned(),
-            Decision::Deny(reason) => format!("denied ({})", reason.code()),
-            Decision::NeedsScope(scopes) => format!("needs {scopes}"),
+        let token = issuer.mint(Mint::for_person("alice").client(client).resource(&resource))?.into_text();
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        );
+        let request = Request::post(resource.as_str())
+            .header("host", resource.authority())
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(Full::from(call))?;
+        let Ok(answer) = service.clone().oneshot(request).await;
+        let (status, challenge) = (answer.status(), answer.headers().get("www-authenticate").cloned());
+        let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let is_error = body.windows(7).any(|window| window == b"\"error\"");
+        let said = match (status.as_u16(), challenge) {
+            (403, Some(challenge)) => format!("needs a scope: {}", challenge.to_str()?),
+            (200, _) if !is_error => "allowed".to_owned(),
+            _ => "denied".to_owned(),
         };
-        say(&format!("{who} calls {name} {arguments}: {said}"));
+        say(&format!("{client} calls {tool} {arguments}: {said}"));
     }
     Ok(())
-}
-
-/// Behind the authenticate layer the caller comes from the token; here, as in a test of your own, it is made by hand.
-fn caller(resource: &Resource, client: &str) -> Principal {
-    let now = Clock::system().now();
-    let times = TokenTimes { id: "t1", issued_at: now, expires_at: now.plus(Duration::from_secs(600)) };
-    let alice = Person::new("https://broker.example.com", "alice");
-    Principal::for_test(&Verified::vouch(alice, client, resource.clone(), times))
 }
 
 #[expect(clippy::print_stdout, reason = "an example speaks to who runs it")]
