@@ -104,21 +104,22 @@ async fn a_request_has_an_intent_and_one_result() {
 
 #[tokio::test]
 async fn each_end_of_a_body_is_recorded_once() {
+    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
     type Boxed = http_body_util::combinators::BoxBody<Bytes, &'static str>;
-    fn frames(frames: Vec<Result<Frame<Bytes>, &'static str>>) -> Boxed {
+    fn frames(frames: Frames) -> Boxed {
         let mut frames = frames.into_iter();
-        struct Frames<F>(F);
-        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Frames<F> {
+        struct Stream<F>(F);
+        impl<F: FnMut() -> Option<T> + Unpin, T> futures_core::Stream for Stream<F> {
             type Item = T;
             fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
                 Poll::Ready((self.0)())
             }
         }
-        http_body_util::BodyExt::boxed(StreamBody::new(Frames(move || frames.next())))
+        http_body_util::BodyExt::boxed(StreamBody::new(Stream(move || frames.next())))
     }
     let data = || Ok(Frame::data(Bytes::from_static(b"abc")));
     let (log, sink) = AuditLog::in_memory();
-    let cases: Vec<(&str, Vec<Result<Frame<Bytes>, &'static str>>)> = vec![
+    let cases: Vec<(&str, Frames)> = vec![
         ("completed", vec![]),
         ("completed", vec![data(), Ok(Frame::data(Bytes::new())), data()]),
         ("completed", vec![data(), Ok(Frame::trailers(HeaderMap::new()))]),

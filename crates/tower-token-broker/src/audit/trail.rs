@@ -67,7 +67,6 @@ impl Trail {
     /// # Panics
     /// If the log is closed.
     #[cfg(any(test, feature = "test-util"))]
-    #[must_use]
     pub fn for_test(log: &AuditLog) -> (Self, Terminal) {
         Self::begin(log, None, None).expect("a log that is open")
     }
