@@ -672,6 +672,8 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
                         let text = fs::read_to_string(path).unwrap();
                         let request = format!("\"kind\":\"intent\",\"request\":\"{}\"", trail.request_id());
                         assert!(text.contains(&request), "the intent is on the disk before the use");
+                        // Whole, and with no rest of a failed write behind it: a crash here would leave a chain.
+                        verify(&text);
                         used.lock().push(trail.request_id().to_string());
                         StatusCode::OK
                     }
@@ -704,6 +706,24 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
     let recorded: BTreeSet<_> =
         results.iter().filter(|record| record["uses"] == 1).map(|record| record["request"].as_str().unwrap()).collect();
     assert_eq!(recorded, used.lock().iter().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn x17_what_a_failed_write_left_in_the_file_goes_before_the_group_comes_again() {
+    let (log, sink) = AuditLog::in_memory();
+    let (trail, terminal) = Trail::for_test(&log);
+    trail.intent(intent()).await.unwrap().used();
+    drop(terminal);
+    log.flush().await.unwrap();
+    let records = sink.records();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let file = JsonLines::append(&path).unwrap();
+    file.write(&records[..1]).await.unwrap();
+    let rest = vec![b'x'; 10_000];
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&rest).unwrap();
+    file.write(&records[1..]).await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), sink.lines().join("\n") + "\n");
 }
 
 #[tokio::test]
