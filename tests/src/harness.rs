@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use http::HeaderName;
 use serde_json::Value;
-use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
@@ -14,10 +14,11 @@ use tower_token_broker::{
     audit::{AuditLog, InMemory},
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{ExchangeLayer, Upstream},
+    exchange::{CallerLayer, ExchangeLayer, Upstream},
     principal::{Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Call, Decision, Policy},
+    stack::NeedsCredential,
 };
 
 use crate::{
@@ -41,6 +42,7 @@ pub struct Broker {
     address: SocketAddr,
     resource: Resource,
     issuer: Issuer,
+    signing_key: Vec<u8>,
     log: AuditLog,
     records: Option<InMemory>,
     revocations: Revocations,
@@ -119,6 +121,19 @@ impl Broker {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint = Mint::for_person("alice").client("test-client").resource(&self.resource).scopes(scopes);
         self.issuer.mint(mint).expect("a token").into_text()
+    }
+
+    /// A token of these very texts, signed (ES256) with the broker's own key.
+    ///
+    /// # Panics
+    /// If the key can't sign.
+    #[must_use]
+    pub fn sign(&self, header: &str, claims: &str) -> String {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing_key).expect("a key pair");
+        let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+        let signature = pair.sign(&aws_lc_rs::rand::SystemRandom::new(), message.as_bytes()).expect("a signature");
+        format!("{message}.{}", base64url(signature.as_ref()))
     }
 
     /// Posts a message with a good token and these header fields beside it.
@@ -217,10 +232,38 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
+        let secret = self.secret();
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.exchange(secret).build().expect("a stack"), broker)
+    }
+
+    /// The layer for a service that answers itself, and the credentials for the requests that it sends.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare_for_handler(self) -> (TcpListener, HandlerStack<P>, StaticSecret, Broker) {
+        let secret = self.secret();
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
+    }
+
+    fn secret(&self) -> StaticSecret {
+        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
+        let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
+        match self.credential_in {
+            Some(field) => secret.in_header(HeaderName::from_static(field)),
+            None => secret,
+        }
+    }
+
+    async fn before_exchange(self) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
-        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).expect("a key"));
+        let key = SigningKey::generate(Algorithm::Es256).expect("a key");
+        #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
+        let signing_key = key.pkcs8().expose().to_vec();
+        let issuer = Issuer::new(ISSUER, SigningKeys::new(key).expect("keys"));
         let (log, records) = match self.audit {
             Some(log) => (log, None),
             None => {
@@ -229,11 +272,6 @@ impl<P: Policy> BrokerBuilder<P> {
             }
         };
         let revocations = Revocations::new(self.clock.clone());
-        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
-        let mut secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
-        if let Some(field) = self.credential_in {
-            secret = secret.in_header(HeaderName::from_static(field));
-        }
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
             stack = stack.plain_http();
@@ -241,15 +279,15 @@ impl<P: Policy> BrokerBuilder<P> {
         let stack = stack
             .audit(log.clone())
             .authenticate(JwtVerifier::new(ISSUER, issuer.keys()).with_clock(self.clock.clone()))
-            .scope_filter(self.policy)
-            .exchange(secret)
-            .build()
-            .expect("a stack");
+            .scope_filter(self.policy);
         let resource = Resource::parse(&uri).expect("a resource");
-        let broker = Broker { address, resource, issuer, log, records, revocations, clock: self.clock };
+        let broker = Broker { address, resource, issuer, signing_key, log, records, revocations, clock: self.clock };
         (listener, stack, broker)
     }
 }
+
+/// The four layers around a service that answers itself.
+pub type HandlerStack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, CallerLayer>;
 
 /// The four layers as the tests build them.
 pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;
@@ -261,6 +299,12 @@ pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLa
 #[must_use]
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
+}
+
+/// Base64url without padding.
+#[must_use]
+pub fn base64url(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }
 
 /// Serves a router until the test ends.

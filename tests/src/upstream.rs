@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 /// One request as the upstream received it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Received {
     /// Its method.
     pub method: Method,
@@ -25,6 +26,9 @@ pub struct Received {
 
 impl Received {
     /// All values of a field.
+    ///
+    /// # Panics
+    /// If one is not text.
     #[must_use]
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers

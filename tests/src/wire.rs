@@ -9,6 +9,7 @@ use tokio::{
 
 /// One answer as it came off the wire.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Answer {
     /// The status code.
     pub status: u16,

@@ -4,18 +4,22 @@
 //! is written for `axum::body::Body` alone does not, and this layer between them makes one of the other.
 //!
 //! ```
-//! use axum::{Router, middleware::{Next, from_fn}, response::Response, routing::post};
+//! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
 //! use tower::ServiceBuilder;
 //! use tower_token_broker::axum_body::AxumBodyLayer;
 //!
-//! async fn inside(request: axum::extract::Request, next: Next) -> Response {
+//! async fn inside(request: Request, next: Next) -> Response {
 //!     next.run(request).await
 //! }
-//! # fn router<L>(broker: L) -> ServiceBuilder<impl Sized> {
-//! // ServiceBuilder runs top to bottom: the broker first, then the map, then what is written for axum's body.
-//! ServiceBuilder::new().layer(broker).layer(AxumBodyLayer::new()).layer(from_fn(inside))
-//! # }
-//! # let _router: Router = Router::new().route("/", post(|| async {}));
+//!
+//! # async fn handler() {}
+//! // ServiceBuilder runs top to bottom: the broker comes first, then the map, then what is written for axum's body.
+//! let router: Router = Router::new().route("/mcp", post(handler)).layer(
+//!     ServiceBuilder::new()
+//!         // .layer(broker)
+//!         .layer(AxumBodyLayer::new())
+//!         .layer(from_fn(inside)),
+//! );
 //! ```
 
 use std::task::{Context, Poll};

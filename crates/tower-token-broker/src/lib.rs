@@ -9,18 +9,17 @@
 //! use tower_token_broker::{
 //!     BrokerStack,
 //!     audit::JsonLines,
-//!     authenticate::{JwtVerifier, Keys},
+//!     authenticate::JwtVerifier,
 //!     scope_filter::{Rules, tools},
 //! };
-//! # use tower_token_broker::exchange::ProvideCredential;
-//! # use tower::{Service, util::BoxCloneSyncService};
-//! # use tower_token_broker::body::RequestBody;
 //! # use axum::body::Body;
+//! # use tower::util::BoxCloneSyncService;
+//! # use tower_token_broker::{authenticate::jwt::Keys, exchange::ProvideCredential};
 //!
 //! # fn app(
 //! #     keys: Keys,
 //! #     grants: impl ProvideCredential,
-//! #     proxy: BoxCloneSyncService<http::Request<RequestBody<Body>>, http::Response<Body>, std::convert::Infallible>,
+//! #     proxy: BoxCloneSyncService<http::Request<Body>, http::Response<Body>, std::convert::Infallible>,
 //! # ) -> Result<Router, Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("audit.jsonl");

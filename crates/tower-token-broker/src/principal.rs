@@ -250,7 +250,7 @@ impl Person {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
     person: Person,
-    acts_for: Option<Arc<Actor>>,
+    acts_for: Option<Arc<Self>>,
 }
 
 impl Actor {

@@ -1,9 +1,12 @@
 //! End to end: real bytes through a mounted stack.
 
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
 
 mod answer_hygiene;
 mod cancellation;
+mod handlers;
+mod hostile_tokens;
 mod mounts;
 mod no_blind_spots;
 mod request_hygiene;

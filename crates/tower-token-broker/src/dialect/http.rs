@@ -1,5 +1,7 @@
 //! Refusals in plain HTTP: status, challenge (RFC 6750 §3, RFC 9728 §5.1), and a small JSON object.
 
+use std::time::Duration;
+
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
@@ -36,14 +38,11 @@ pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<
 }
 
 pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
-    let wait = match refusal.reason().answer() {
-        Answer::Unavailable => refusal.wait().map_or(1, |wait| wait.as_secs().max(1)),
-        _ => match refusal.wait() {
-            Some(wait) => wait.as_secs().max(1),
-            None => return,
-        },
-    };
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    // What is not available now always says when to come again.
+    let default = (refusal.reason().answer() == Answer::Unavailable).then_some(Duration::from_secs(1));
+    if let Some(wait) = refusal.wait().or(default) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
 }
 
 /// What the outside may know: status, code, and one fixed text for all causes of that code.
@@ -90,11 +89,13 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
 }
 
 fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
-    let error = match refusal.reason().answer() {
-        Answer::NoToken => None,
-        Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope => Some(outside(refusal)),
-        _ => return None,
-    };
+    let answer = refusal.reason().answer();
+    let has_error = matches!(answer, Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
+    if !has_error && answer != Answer::NoToken {
+        return None;
+    }
+    // RFC 6750 §3.1: where no credentials came, no error is said.
+    let error = has_error.then(|| outside(refusal));
     let mut text = String::from("Bearer");
     let mut separator = ' ';
     let mut push = |name: &str, value: &str| {

@@ -45,16 +45,14 @@ pub(super) fn say(refusal: &Refusal, revision: Revision, id: Option<&Bytes>, url
 }
 
 /// Where MCP answers with a JSON-RPC error under another status than plain HTTP has.
-const fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
-    match answer {
-        // A notification has no answer to carry an error, so its refusal stays a status.
-        Answer::UnknownItem | Answer::Forbidden | Answer::Connect if is_request => Some(StatusCode::OK),
-        Answer::UnknownMethod => match revision {
-            Revision::V2025_11_25 if is_request => Some(StatusCode::OK),
-            Revision::V2025_11_25 => Some(StatusCode::BAD_REQUEST),
-            Revision::V2026_07_28 => None,
-        },
-        _ => None,
+fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
+    let is_old_method = answer == Answer::UnknownMethod && revision == Revision::V2025_11_25;
+    let is_error = matches!(answer, Answer::UnknownItem | Answer::Forbidden | Answer::Connect) || is_old_method;
+    // A notification has no answer to carry an error, so its refusal stays a status.
+    match (is_error && is_request, is_old_method) {
+        (true, _) => Some(StatusCode::OK),
+        (false, true) => Some(StatusCode::BAD_REQUEST),
+        (false, false) => None,
     }
 }
 
@@ -68,16 +66,30 @@ const fn code(answer: Answer) -> i32 {
         Answer::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
         Answer::Internal => INTERNAL_ERROR,
         Answer::Connect => CONNECT_REQUIRED,
-        _ => REFUSED,
+        Answer::NoToken
+        | Answer::InvalidToken
+        | Answer::InvalidRequest
+        | Answer::InsufficientScope
+        | Answer::Misdirected
+        | Answer::OriginNotAllowed
+        | Answer::HeadersTooLarge
+        | Answer::UnsupportedMedia
+        | Answer::MethodNotAllowed
+        | Answer::Forbidden
+        | Answer::BadGateway
+        | Answer::Unavailable => REFUSED,
     }
 }
 
-const fn text(refusal: &Refusal) -> &'static str {
-    match refusal.reason().answer() {
+fn text(refusal: &Refusal) -> &'static str {
+    let answer = refusal.reason().answer();
+    if answer == Answer::UnknownItem {
         // The very bytes for what does not exist and for what is hidden.
-        Answer::UnknownItem => "unknown tool, resource or prompt",
-        Answer::UnknownMethod => "method not found",
-        _ => http::outside(refusal).2,
+        "unknown tool, resource or prompt"
+    } else if answer == Answer::UnknownMethod {
+        "method not found"
+    } else {
+        http::outside(refusal).2
     }
 }
 

@@ -131,7 +131,8 @@ where
             Err(missing) => {
                 let missing: &str = missing;
                 tracing::error!(missing, "the caller layer found no proof of the {missing} layer outside it");
-                return CallerFuture::Refused { refusal: Some(dialect.say(&Refusal::new(Reason::MissingLayer))) };
+                let refusal = Some(dialect.say(&Refusal::new(Reason::MissingLayer)));
+                return CallerFuture { state: State::Refused { refusal } };
             }
         };
         // J207: what was judged is what the handler gets, whatever a layer between made of the body.
@@ -143,19 +144,24 @@ where
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
-        CallerFuture::Inner { answer: ready.call(request), caller }
+        CallerFuture { state: State::Inner { answer: ready.call(request), caller } }
     }
 }
 
 pin_project! {
     /// The future of [`WithCaller`].
     #[derive(Debug)]
-    #[project = CallerFutureProjection]
-    #[expect(missing_docs, reason = "the states are private to this crate in all but name")]
-    pub enum CallerFuture<F> {
-        #[doc(hidden)]
+    pub struct CallerFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State<F> {
         Refused { refusal: Option<Response<Bytes>> },
-        #[doc(hidden)]
         Inner { #[pin] answer: F, caller: Caller },
     }
 }
@@ -167,12 +173,12 @@ where
     type Output = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            CallerFutureProjection::Refused { refusal } => {
+        match self.project().state.project() {
+            StateProjection::Refused { refusal } => {
                 let said = refusal.take().expect("polled after it was ready");
                 Poll::Ready(Ok(said.map(ResponseBody::bytes)))
             }
-            CallerFutureProjection::Inner { answer, caller } => {
+            StateProjection::Inner { answer, caller } => {
                 let mut answer = ready!(answer.poll(cx))?;
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
                 let masked = watched.mask_fields(answer.headers_mut());

@@ -23,7 +23,8 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-type Refused = (Dialect, Refusal);
+/// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
+type Refused = Box<(Dialect, Refusal)>;
 
 /// Judges a request; gives what was judged, and the request with those very bytes.
 pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
@@ -41,7 +42,7 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
             Ok(bytes) => bytes,
             Err(reason) => {
                 let revision = headers::revision(&parts.headers).unwrap_or(Revision::V2025_11_25);
-                return Err((dialect.mcp(revision, None, false), reason.into()));
+                return Err(Box::new((dialect.mcp(revision, None, false), reason.into())));
             }
         };
         let judged = match bytes {
@@ -143,7 +144,7 @@ fn message<P: Policy>(
         (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation)
     });
     let dialect = dialect.mcp(*revision.as_ref().unwrap_or(&Revision::V2026_07_28), id, can_elicit);
-    let refuse = |refusal: Refusal| (dialect.clone(), refusal);
+    let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
     let message = read.map_err(|reason| refuse(reason.into()))?;
     let revision = revision.map_err(|reason| refuse(reason.into()))?;
     headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
@@ -166,7 +167,7 @@ fn without_message<P: Policy>(
     fields: &HeaderMap,
 ) -> Result<Judged, Refused> {
     let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
-    let refuse = |refusal: Refusal| (dialect.clone(), refusal);
+    let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
     match headers::revision(fields).map_err(|reason| refuse(reason.into()))? {
         Revision::V2025_11_25 => {}
         Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
@@ -189,12 +190,12 @@ fn plain_http<P: Policy>(
     let operation = Operation::new(method.as_str(), Some(uri.path()));
     trail.judged(&operation);
     if !is_plain_path(uri.path()) {
-        return Err((dialect, Reason::RequestDenied.into()));
+        return Err(Box::new((dialect, Reason::RequestDenied.into())));
     }
     let call = Call::Http { method, path: uri.path() };
     match decide(recipe, principal, &call) {
         Ok(permit) => Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Stream)),
-        Err(refusal) => Err((dialect, refusal)),
+        Err(refusal) => Err(Box::new((dialect, refusal))),
     }
 }
 

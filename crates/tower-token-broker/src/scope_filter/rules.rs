@@ -211,10 +211,7 @@ impl Rule {
 
     fn when_holds(&self, call: &Call<'_>) -> Holds {
         let Some(when) = &self.when else { return Holds::Yes };
-        let arguments = match call {
-            Call::Tool { arguments, .. } | Call::Prompt { arguments, .. } => arguments,
-            _ => return Holds::No,
-        };
+        let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else { return Holds::No };
         match Arguments::as_json(arguments).map(Value::known) {
             Some(arguments) if when(arguments) => Holds::Yes,
             Some(_) => Holds::No,

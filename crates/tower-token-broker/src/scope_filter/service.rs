@@ -77,7 +77,7 @@ where
             };
             let (judged, request) = match request::judge(&recipe, &principal, &trail, dialect, request).await {
                 Ok(judged) => judged,
-                Err((dialect, refusal)) => return Ok(refuse(&dialect, refusal)),
+                Err(refused) => return Ok(refuse(&refused.0, refused.1)),
             };
             let answer = ready.call(request).await?;
             // A refusal from further in holds no list.

@@ -303,9 +303,8 @@ proptest! {
         let (body, answer) = if streamed { (format!("data: {list}\n\n"), "text/event-stream") } else { (list, "application/json") };
         let answer = Response::builder().header("content-type", answer).body(body.as_str()).unwrap();
         // A call that every policy lets pass, so that the list is an answer nobody asked for.
-        let all = rules.clone().or(|_: &Principal, call: &Call<'_>| match call {
-            Call::Protocol { .. } => Decision::allow(),
-            other => Decision::deny(other),
+        let all = rules.clone().or(|_: &Principal, call: &Call<'_>| {
+            if matches!(call, Call::Protocol { .. }) { Decision::allow() } else { Decision::deny(call) }
         });
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let answered = runtime.block_on(send(ScopeFilterLayer::new(all), post(ping), answer));

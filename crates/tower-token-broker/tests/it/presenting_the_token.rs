@@ -159,6 +159,7 @@ async fn a006_a_folded_line_is_never_unfolded_into_a_token() {
 #[tokio::test]
 async fn http_2_is_judged_alike() {
     let server = server().await;
+    #[expect(clippy::disallowed_methods, reason = "a client of a test")]
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let url = format!("http://{}/mcp", server.authority);
     let send = |values: &'static [&'static str], host: Option<&'static str>| {

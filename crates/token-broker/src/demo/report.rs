@@ -1,0 +1,139 @@
+//! The story as a person reads it, and as a program does.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    checks::{Check, Evidence},
+    story::Step,
+    upstream::Seen,
+    world::OPERATORS_SCOPES,
+};
+
+/// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the object of `--json`
+/// (`docs/demo.md`).
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The version of this object.
+    pub schema: u32,
+    /// Whether every check holds.
+    pub pass: bool,
+    /// What happened.
+    pub steps: Vec<Step>,
+    /// What must hold.
+    pub checks: Vec<Check>,
+    /// What the CRM's own log says.
+    pub crm: Vec<Seen>,
+    /// What the ticket server's own log says.
+    pub tickets: Vec<Seen>,
+    /// The records of the audit file.
+    pub audit: Vec<Value>,
+}
+
+/// Columns of the terminal that the story is set for.
+const WIDTH: usize = 100;
+
+impl Report {
+    pub(super) fn of(steps: Vec<Step>, evidence: &Evidence, checks: Vec<Check>) -> Self {
+        Self {
+            schema: 1,
+            pass: checks.iter().all(|check| check.pass),
+            steps,
+            checks,
+            crm: evidence.crm.clone(),
+            tickets: evidence.tickets.clone(),
+            audit: evidence.audit.lines().filter_map(|line| line.parse().ok()).collect(),
+        }
+    }
+
+    fn part(&self, f: &mut fmt::Formatter<'_>, part: &str) -> fmt::Result {
+        for step in self.steps.iter().filter(|step| step.part == part) {
+            writeln!(f, "  The client {}.", step.did)?;
+            writeln!(f, "      -> {}", step.heard)?;
+        }
+        writeln!(f)
+    }
+
+    /// The last things that each of the three saw, in three columns.
+    fn side_by_side(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heard: Vec<_> =
+            self.steps.iter().filter(|step| step.part == "after").map(|step| step.heard.clone()).collect();
+        let saw = folded(
+            self.crm.iter().chain(&self.tickets).map(|seen| format!("{} {} [{}]", seen.status, seen.what, seen.scopes)),
+        );
+        let recorded = folded(self.audit.iter().filter(|record| record["kind"] == "result").map(|record| {
+            let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            let what = if record["name"].is_string() { text("name") } else { text("method") };
+            let why = text("reason");
+            format!("{} {what} {why}", text("outcome")).trim_end().to_owned()
+        }));
+        let width = (WIDTH - 6) / 3;
+        let columns = [("the client heard", heard), ("the upstreams saw", saw), ("the audit says", recorded)];
+        let wrapped = columns.map(|(title, lines)| {
+            let mut all = vec![title.to_owned(), "-".repeat(width)];
+            all.extend(lines.iter().flat_map(|line| wrap(line, width)));
+            all
+        });
+        let rows = wrapped.iter().map(Vec::len).max().unwrap_or_default();
+        for row in 0..rows {
+            let cells = wrapped.each_ref().map(|column| column.get(row).map_or("", String::as_str));
+            let line = cells.map(|cell| format!("{cell:width$}")).join(" | ");
+            writeln!(f, "  {}", line.trim_end())?;
+        }
+        writeln!(
+            f,
+            "\n  Where the upstreams saw no other scopes, the token carried the operator's: {OPERATORS_SCOPES}.\n"
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "BEFORE: the client holds the upstream's own token\n")?;
+        self.part(f, "before")?;
+        writeln!(f, "AFTER: the client holds a broker token, the broker keeps the real one\n")?;
+        self.part(f, "after")?;
+        writeln!(f, "SIDE BY SIDE\n")?;
+        self.side_by_side(f)?;
+        writeln!(f, "WHAT THE LOGS PROVE\n")?;
+        for check in &self.checks {
+            let mark = if check.pass { "ok  " } else { "FAIL" };
+            writeln!(f, "  {mark} {}", check.name.replace('_', " "))?;
+            writeln!(f, "       {}", check.found)?;
+        }
+        let good = self.checks.iter().filter(|check| check.pass).count();
+        writeln!(f, "\n{good} of {} checks hold.", self.checks.len())
+    }
+}
+
+/// Equal lines in a row become one, with their number.
+fn folded(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut folded: Vec<(String, usize)> = Vec::new();
+    for line in lines {
+        match folded.last_mut() {
+            Some((last, times)) if *last == line => *times += 1,
+            _ => folded.push((line, 1)),
+        }
+    }
+    folded.into_iter().map(|(line, times)| if times > 1 { format!("{line}  x{times}") } else { line }).collect()
+}
+
+/// Breaks a line at spaces; what goes on is indented.
+fn wrap(line: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut current = String::new();
+    for word in line.split(' ') {
+        if !current.is_empty() && current.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut current));
+            current.push_str("  ");
+        } else if !current.is_empty() {
+            current.push(' ');
+        }
+        current.push_str(word);
+    }
+    lines.push(current);
+    lines
+}

@@ -1,0 +1,210 @@
+//! What happens, step by step, and what the client hears of it.
+
+use rmcp::{
+    RoleClient, ServiceExt as _,
+    model::{CallToolRequestParams, PaginatedRequestParams},
+    service::{Peer, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use tower_token_broker::revocation::Revoked;
+
+use super::{
+    DemoError, Sabotage,
+    raw::{self, Request},
+    upstream::Upstream,
+    world::{EVERY_SCOPE, World},
+};
+
+/// One thing that happened, in plain words.
+#[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
+pub struct Step {
+    /// `before` or `after` the broker.
+    pub part: &'static str,
+    /// What the client did.
+    pub did: String,
+    /// What it heard.
+    pub heard: String,
+}
+
+/// Where the logs stood when the story turned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) crm_before: usize,
+    pub(crate) audit_before: usize,
+    pub(crate) crm_expired: usize,
+    pub(crate) crm_refreshed: usize,
+    pub(crate) crm_revoked: usize,
+    pub(crate) tickets_revoked: usize,
+}
+
+pub(crate) struct Told {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) marks: Marks,
+    /// What the client without a broker got, byte for byte.
+    pub(crate) before: String,
+    /// Broker tokens that were in play.
+    pub(crate) broker_tokens: Vec<String>,
+}
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+const GET: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}"#;
+const WATCH: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"watch_contacts","arguments":{},"_meta":{"progressToken":"p"}}}"#;
+
+/// How many calls come at once when the upstream token has expired.
+const CROWD: usize = 100;
+
+pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<Told, DemoError> {
+    let mut story = Story { steps: Vec::new(), part: "before" };
+    let mut marks = Marks::default();
+    let crm = &world.crm;
+
+    // Before: the client holds the upstream's own token.
+    let raw = crm.raw_access_token("contacts:read contacts:write export");
+    let direct = |path, message| Request { to: crm.address(), path, token: &raw, message };
+    let list = direct("/mcp", Some(LIST)).answer().await?;
+    story.step(
+        "asks the MCP server for its tools, with the upstream's own token",
+        format!("{}, all six tools", list.status),
+    );
+    let behind = direct("/api/contacts", None).answer().await?;
+    story.step(
+        "takes the same token to the API behind the MCP server's back",
+        match behind.status {
+            200 => "200, the data: no tool call, no policy, no record".to_owned(),
+            status => format!("{status}"),
+        },
+    );
+    let before = format!("{}\n{}", list.text, behind.text);
+    world.log.flush().await?;
+    marks.audit_before = std::fs::read_to_string(world.audit_file())?.lines().count();
+    marks.crm_before = crm.log().len();
+
+    // After: the client holds a broker token.
+    story.part = "after";
+    let reader = world.token(crm, "crm:read")?;
+    let client = connect(&world.url(crm), &reader).await?;
+    let tools = client.list_tools(None::<PaginatedRequestParams>).await.map_err(DemoError::new)?;
+    let names: Vec<_> = tools.tools.iter().map(|tool| tool.name.to_string()).collect();
+    story.step("lists the tools, with a broker token", names.join(", "));
+    let called = call(&client, "get_contact").await;
+    story.step("calls get_contact", called);
+    let denied = call(&client, "delete_contact").await;
+    story.step("calls delete_contact, which is not in its list", denied);
+    let asked = call(&client, "create_contact").await;
+    story.step("calls create_contact", asked);
+    drop(client.cancel().await);
+
+    let writer = world.token(crm, "crm:read crm:write")?;
+    let client = connect(&world.url(crm), &writer).await?;
+    let created = call(&client, "create_contact").await;
+    story.step("comes back with the scope it was told, and calls create_contact", created);
+    drop(client.cancel().await);
+
+    let greedy = world.token(crm, EVERY_SCOPE)?;
+    let client = connect(&world.url(crm), &greedy).await?;
+    let called = call(&client, "get_contact").await;
+    story.step("asks for every scope there is, and calls get_contact", called);
+
+    crm.expire_access_tokens();
+    marks.crm_expired = crm.log().len();
+    let good = crowd(world, &client, crm, sabotage).await;
+    marks.crm_refreshed = crm.log().len();
+    story.step(
+        "makes 100 calls at once, just when the upstream's token has expired",
+        format!("{good} of {CROWD} succeed"),
+    );
+    drop(client.cancel().await);
+
+    let stolen = Request { to: crm.address(), path: "/mcp", token: &reader, message: Some(GET) }.answer().await?;
+    let elsewhere = Request { to: world.wire.address(), path: "/tickets/mcp", token: &reader, message: Some(GET) };
+    let elsewhere = elsewhere.answer().await?;
+    let heard = format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
+    story.step("tries its broker token at the upstream itself, and at the other server", heard);
+
+    let ticketed = world.token(&world.tickets, "crm:read")?;
+    let tickets = Request { to: world.wire.address(), path: "/tickets/mcp", token: &ticketed, message: Some(GET) };
+    let first = tickets.answer().await?;
+    story.step("calls the other server with a token for it", format!("{}", first.status));
+
+    if sabotage == Some(Sabotage::UseTheTokenUnseen) {
+        let token = crm.raw_access_token("contacts:read");
+        Request { to: crm.address(), path: "/mcp", token: &token, message: Some(GET) }.answer().await?;
+    }
+    if sabotage == Some(Sabotage::LeaveARouteUnwatched) {
+        Request { to: world.wire.address(), path: "/unwatched", token: "", message: None }.answer().await?;
+    }
+
+    // The person is revoked while a stream is open.
+    let watch = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(WATCH) };
+    let revoke = async {
+        if sabotage != Some(Sabotage::RevokeNobody) {
+            let alice: Revoked = world.alice();
+            world.revocations.revoke(alice.clone());
+            // The revoke holds whether or not its own record is durable already.
+            world.log.note_revoked(&alice).await.unwrap_or_default();
+        }
+    };
+    let (watched, ended) = watch.stream(revoke).await?;
+    let events = watched.text.matches("data:").count();
+    let how = if ended { "then the stream ends" } else { "and the stream goes on" };
+    story
+        .step("watches for news; meanwhile alice is revoked", format!("{} and {events} events, {how}", watched.status));
+    (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), world.tickets.log().len());
+    let again = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
+    let (again, other) = (again.answer().await?, tickets.answer().await?);
+    story.step("makes the same calls again, at both servers", format!("{} and {}", again.status, other.status));
+
+    world.log.flush().await?;
+    Ok(Told { steps: story.steps, marks, before, broker_tokens: vec![reader, writer, greedy, ticketed] })
+}
+
+struct Story {
+    steps: Vec<Step>,
+    part: &'static str,
+}
+
+impl Story {
+    fn step(&mut self, did: &str, heard: String) {
+        self.steps.push(Step { part: self.part, did: did.to_owned(), heard });
+    }
+}
+
+type Client = RunningService<RoleClient, ()>;
+
+async fn connect(url: &str, token: &str) -> Result<Client, DemoError> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url).auth_header(token);
+    config.max_concurrent_requests = CROWD;
+    ().serve(StreamableHttpClientTransport::from_config(config)).await.map_err(DemoError::new)
+}
+
+async fn call(client: &Peer<RoleClient>, tool: &'static str) -> String {
+    match client.call_tool(CallToolRequestParams::new(tool)).await {
+        Ok(result) => {
+            result.content.first().and_then(|block| block.as_text()).map_or_else(String::new, |text| text.text.clone())
+        }
+        // What went wrong, without the transport's own words around it.
+        Err(rmcp::ServiceError::McpError(error)) => format!("error {}: {}", error.code.0, error.message),
+        Err(rmcp::ServiceError::TransportSend(_)) => "403: the call needs a scope that the token lacks".to_owned(),
+        Err(_) => "no answer".to_owned(),
+    }
+}
+
+/// Many calls at once; says how many came back well.
+async fn crowd(world: &World, client: &Client, crm: &Upstream, sabotage: Option<Sabotage>) -> usize {
+    if sabotage == Some(Sabotage::RefreshFromElsewhere) {
+        let form = "grant_type=refresh_token&refresh_token=another";
+        drop(raw::post_form(crm.address(), "/token", form).await);
+    }
+    let calls: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let client = client.peer().clone();
+            world.tasks.spawn("demo-call", async move { call(&client, "get_contact").await.ends_with("done") })
+        })
+        .collect();
+    let mut good = 0;
+    for call in calls {
+        good += usize::from(call.await == Ok(true));
+    }
+    good
+}

@@ -1,0 +1,171 @@
+//! The demo's world: two upstreams, the broker in front of them, and a tap on the client's wire.
+
+use std::path::{Path, PathBuf};
+
+use axum::{Router, http::HeaderValue, middleware::map_response, response::Response, routing::any_service};
+use tempfile::TempDir;
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_outbound::{Guard, GuardedClient, Proxy};
+use token_broker_upstream::{AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
+use tokio::net::TcpListener;
+use tower_token_broker::{
+    BrokerStack, Secret,
+    audit::{AuditLog, JsonLines},
+    authenticate::JwtVerifier,
+    clock::Clock,
+    exchange::{GrantId, Upstream as Target},
+    principal::{Person, Resource, Scopes},
+    revocation::{Revocations, Revoked},
+    scope_filter::{Rules, tools},
+    tasks::Tasks,
+};
+
+use super::{
+    DemoError, Sabotage,
+    upstream::{CLIENT_ID, Connected, Upstream},
+    wiretap::Wiretap,
+};
+
+/// What alice allowed the broker to hold: more than any server needs.
+const GRANTED: &str = "admin contacts:read contacts:write export";
+/// What the operator gives the servers of it.
+pub(crate) const OPERATORS_SCOPES: &str = "contacts:read contacts:write";
+/// Every scope that the broker has for clients.
+pub(crate) const EVERY_SCOPE: &str = "crm:admin crm:read crm:write";
+
+pub(crate) struct World {
+    pub(crate) crm: Upstream,
+    pub(crate) tickets: Upstream,
+    pub(crate) wire: Wiretap,
+    pub(crate) log: AuditLog,
+    pub(crate) revocations: Revocations,
+    pub(crate) tasks: Tasks,
+    issuer: Issuer,
+    folder: TempDir,
+}
+
+impl World {
+    pub(crate) async fn start(sabotage: Option<Sabotage>) -> Result<Self, DemoError> {
+        let tasks = Tasks::new();
+        let crm = Upstream::start("crm", &tasks).await?;
+        let tickets = Upstream::start("tickets", &tasks).await?;
+        if sabotage == Some(Sabotage::CloseTheBackDoor) {
+            crm.close_the_api();
+        }
+        let folder = tempfile::tempdir()?;
+        let log = AuditLog::from(JsonLines::append(folder.path().join("audit.jsonl"))?);
+
+        // Clients know the address of the tap; the broker listens behind it.
+        let public = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let inside = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let origin = format!("http://{}", public.local_addr()?);
+        let wire = Wiretap::start(public, inside.local_addr()?, &tasks)?;
+
+        let issuer = Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).map_err(DemoError::new)?);
+        let revocations = Revocations::new(Clock::system());
+        let mut router = Router::new();
+        for upstream in [&crm, &tickets] {
+            let path = format!("/{}/mcp", upstream.name());
+            let audience = match sabotage {
+                Some(Sabotage::OneAudienceForAll) => "/crm/mcp",
+                _ => path.as_str(),
+            };
+            let guard = Guard::new().allow_loopback("127.0.0.1");
+            let broker = BrokerStack::for_resource(&format!("{origin}{audience}"))
+                .revocations(revocations.clone())
+                .audit(log.clone())
+                .authenticate(JwtVerifier::new(&origin, issuer.keys()))
+                .scope_filter(policy(sabotage))
+                .exchange(grants(upstream, &origin, &guard, &tasks, sabotage)?)
+                .build()
+                .map_err(DemoError::new)?;
+            let proxy = Proxy::new(&guard).map_err(DemoError::new)?;
+            router = router.merge(Router::new().route(&path, any_service(proxy)).layer(broker));
+        }
+        router = router.route("/unwatched", axum::routing::get(async || "nobody counts this"));
+        if sabotage == Some(Sabotage::LeakTheToken) {
+            let leaky = crm.clone();
+            router = router.layer(map_response(move |mut answer: Response| {
+                let secret = leaky.secrets().pop().and_then(|secret| HeaderValue::from_str(&secret).ok());
+                if let Some(secret) = secret {
+                    answer.headers_mut().insert("x-debug", secret);
+                }
+                async move { answer }
+            }));
+        }
+        drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
+        Ok(Self { crm, tickets, wire, log, revocations, tasks, issuer, folder })
+    }
+
+    /// A broker token of alice's for one server.
+    pub(crate) fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
+        let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
+        let scopes = Scopes::parse(scopes).map_err(DemoError::new)?;
+        let mint = Mint::for_person("alice").client("demo-client").resource(&resource).scopes(scopes);
+        Ok(self.issuer.mint(mint).map_err(DemoError::new)?.into_text())
+    }
+
+    /// Where clients find a server.
+    pub(crate) fn url(&self, server: &Upstream) -> String {
+        format!("http://{}/{}/mcp", self.wire.address(), server.name())
+    }
+
+    pub(crate) fn audit_file(&self) -> PathBuf {
+        Path::join(self.folder.path(), "audit.jsonl")
+    }
+
+    pub(crate) fn alice(&self) -> Revoked {
+        Revoked::Person(Person::new(self.issuer.name(), "alice"))
+    }
+}
+
+fn policy(sabotage: Option<Sabotage>) -> Rules {
+    let write = match sabotage {
+        Some(Sabotage::AskForNoScope) => "crm:read",
+        _ => "crm:read crm:write",
+    };
+    let rules = Rules::new().allow(tools(["create_contact"]).with_scope(write));
+    let rules = match sabotage {
+        Some(Sabotage::RefuseEveryCall) => rules.allow(tools(["list_*"])),
+        _ => rules.allow(tools(["list_*", "get_*", "watch_*"]).with_scope("crm:read")),
+    };
+    match sabotage {
+        Some(Sabotage::ShowEveryTool) => rules.allow(tools(["delete_*"]).with_scope("crm:admin")),
+        Some(Sabotage::AllowEveryTool) => rules.allow(tools(["*"])),
+        _ => rules,
+    }
+}
+
+fn grants(
+    upstream: &Upstream,
+    issuer: &str,
+    guard: &Guard,
+    tasks: &Tasks,
+    sabotage: Option<Sabotage>,
+) -> Result<StoredGrants<MemoryGrants>, DemoError> {
+    let Connected { refresh_token, granted, client_secret, .. } = upstream.connect(GRANTED);
+    let all = Scopes::parse(&granted).map_err(DemoError::new)?;
+    let operators = match sabotage {
+        Some(Sabotage::ForwardEveryScope) => all.clone(),
+        _ => Scopes::parse(OPERATORS_SCOPES).map_err(DemoError::new)?,
+    };
+    let client = ClientAuthentication::basic(CLIENT_ID, Secret::from_text(client_secret));
+    let endpoint = upstream.token_endpoint().parse().map_err(DemoError::new)?;
+    let server = AuthorizationServer::new(&upstream.issuer(), endpoint, client).scopes(operators);
+    let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
+    let store = MemoryGrants::new();
+    // The person as broker tokens name her: issuer and subject.
+    let person = Person::new(issuer, "alice");
+    store.put(
+        Grant::new(
+            GrantId::new(&format!("{}-alice", upstream.name())),
+            person,
+            upstream.name(),
+            &upstream.issuer(),
+            all,
+        )
+        .refresh_token(Secret::from_text(refresh_token)),
+    );
+    let client = GuardedClient::new(guard).map_err(DemoError::new)?;
+    Ok(StoredGrants::new(store, target, server, client).with_tasks(tasks.clone()))
+}

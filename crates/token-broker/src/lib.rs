@@ -1,0 +1,6 @@
+//! The token-broker gateway. So far: its demo.
+//!
+//! The layers are in `tower-token-broker`; this crate puts them together. The gateway with its configuration, its
+//! authorization server and its store comes with later releases.
+
+pub mod demo;
