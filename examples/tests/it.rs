@@ -1,0 +1,142 @@
+//! Each example is started as a user would start it, and driven over its own socket.
+
+#![cfg(test)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
+
+/// A running example; it ends with the test.
+struct Example {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Example {
+    /// Starts it and reads as many lines as it prints before it serves.
+    fn start(binary: &str, lines: usize) -> Self {
+        let mut child = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
+        let printed = BufReader::new(child.stdout.take().unwrap()).lines().take(lines).map(Result::unwrap).collect();
+        Self { child, lines: printed }
+    }
+
+    /// What stands behind these words at the beginning of a line.
+    fn said(&self, words: &str) -> &str {
+        self.lines
+            .iter()
+            .find_map(|line| line.strip_prefix(words))
+            .unwrap_or_else(|| panic!("{words} in {:?}", self.lines))
+            .trim()
+    }
+
+    fn authority(&self) -> String {
+        self.said("LISTENING").trim_start_matches("http://").split('/').next().unwrap().to_owned()
+    }
+
+    /// Sends one request; gives status and the rest of the answer.
+    fn send(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
+        let authority = self.authority();
+        let mut socket = TcpStream::connect(&authority).unwrap();
+        let authorization = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+        write!(
+            socket,
+            "{method} {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n{authorization}content-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+    }
+
+    fn call(&self, path: &str, token: &str, tool: &str) -> (u16, String) {
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{{}}}}}}"#
+        );
+        self.send("POST", path, token, &call)
+    }
+
+    fn list(&self, path: &str, token: &str) -> String {
+        self.send("POST", path, token, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).1
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn hyper_proxy_lists_calls_and_denies() {
+    let example = Example::start(env!("CARGO_BIN_EXE_hyper_proxy"), 3);
+    let token = example.said("TOKEN");
+    let list = example.list("/mcp", token);
+    assert!(
+        list.contains("get_contact") && list.contains("watch_contacts") && !list.contains("delete_contact"),
+        "{list}"
+    );
+    assert!(example.call("/mcp", token, "get_contact").1.contains("get_contact done"));
+    assert!(example.call("/mcp", token, "delete_contact").1.contains("-32602"));
+    assert_eq!(example.call("/mcp", "", "get_contact").0, 401);
+    let audit = std::fs::read_to_string(example.said("AUDIT")).unwrap();
+    assert!(audit.contains(r#""kind":"intent""#) && !audit.contains(token));
+    std::fs::remove_file(example.said("AUDIT")).unwrap();
+}
+
+#[test]
+fn axum_router_has_a_policy_for_each_route() {
+    let example = Example::start(env!("CARGO_BIN_EXE_axum_router"), 5);
+    let token = |path: &str| example.said(&format!("TOKEN {path}")).to_owned();
+    let (reader, writer, nobody, api) =
+        (token("/reader/mcp"), token("/writer/mcp"), token("/nobody/mcp"), token("/api"));
+    assert!(example.call("/reader/mcp", &reader, "get_contact").1.contains("get_contact done"));
+    assert!(example.call("/reader/mcp", &reader, "create_contact").1.contains("-32602"));
+    let (status, asked) = example.call("/writer/mcp", &writer, "create_contact");
+    assert_eq!(status, 403);
+    assert!(asked.contains(r#"scope="crm:write""#), "{asked}");
+    assert!(example.list("/nobody/mcp", &nobody).contains("-32601"));
+    // A token is good for one route.
+    assert_eq!(example.call("/writer/mcp", &reader, "get_contact").0, 401);
+    assert_eq!(example.send("GET", "/api/contacts", &api, "").0, 200);
+    assert_eq!(example.send("DELETE", "/api/contacts", &api, "").0, 403);
+    assert_eq!(example.send("GET", "/api/../mcp", &api, "").0, 403);
+    assert_eq!(example.send("GET", "/", "", "").0, 200);
+    let (status, metadata) = example.send("GET", "/.well-known/oauth-protected-resource/reader/mcp", "", "");
+    assert!(status == 200 && metadata.contains("authorization_servers"), "{metadata}");
+}
+
+#[test]
+fn your_own_policy_decides() {
+    let run = Command::new(env!("CARGO_BIN_EXE_your_own_policy")).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    let decisions: Vec<_> =
+        said.lines().filter_map(|line| line.rsplit_once(": ")).map(|(_, decision)| decision).collect();
+    let denied = "denied (filter.tool_denied)";
+    assert_eq!(decisions, ["allowed", denied, denied, "needs crm:admin", "allowed", denied], "{said}");
+}
+
+#[test]
+fn your_own_credentials_are_rotated_and_a_person_without_is_asked_to_connect() {
+    let example = Example::start(env!("CARGO_BIN_EXE_your_own_credentials"), 3);
+    let (status, answer) = example.call("/mcp", example.said("TOKEN alice"), "get_contact");
+    assert!(status == 200 && answer.contains("get_contact done"), "{answer}");
+    let (_, refused) = example.call("/mcp", example.said("TOKEN bob"), "get_contact");
+    assert!(refused.contains("https://broker.example.com/connect"), "{refused}");
+}
+
+#[test]
+fn your_own_mcp_server_calls_for_its_caller() {
+    let example = Example::start(env!("CARGO_BIN_EXE_protect_your_own_mcp_server"), 3);
+    let token = example.said("TOKEN");
+    assert!(example.call("/mcp", token, "list_contacts").1.contains("Ada"));
+    assert!(example.call("/mcp", token, "delete_contact").1.contains("-32602"));
+    assert_eq!(example.call("/mcp", "nonsense", "list_contacts").0, 401);
+    let audit = std::fs::read_to_string(example.said("AUDIT")).unwrap();
+    assert!(audit.contains(r#""uses":1"#), "{audit}");
+    std::fs::remove_file(example.said("AUDIT")).unwrap();
+}
