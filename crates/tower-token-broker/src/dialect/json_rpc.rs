@@ -115,7 +115,7 @@ fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>,
             let mut body = envelope(id);
             body.push_str(r#""result":{"resultType":"input_required","inputRequests":{"connect":"#);
             body.push_str(r#"{"method":"elicitation/create","params":"#);
-            push_elicitation(&mut body, url, message);
+            push_elicitation(&mut body, url, message, revision);
             body.push_str("}}}}");
             body
         }
@@ -126,7 +126,7 @@ fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>,
             body.push_str(r#","message":"#);
             push_json_string(&mut body, message);
             body.push_str(r#","data":{"elicitations":["#);
-            push_elicitation(&mut body, url, message);
+            push_elicitation(&mut body, url, message, revision);
             body.push_str("]}}}");
             body
         }
@@ -134,11 +134,19 @@ fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>,
     }
 }
 
-fn push_elicitation(body: &mut String, url: &str, message: &str) {
-    body.push_str(r#"{"mode":"url","elicitationId":"#);
-    // The URL is bound to this person and server, so it names the elicitation too.
-    push_json_string(body, url);
-    body.push_str(r#","url":"#);
+/// `ElicitRequestURLParams` of each revision: the id is 2025-11-25's alone.
+fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revision) {
+    body.push_str(r#"{"mode":"url","#);
+    match revision {
+        Revision::V2025_11_25 => {
+            // The URL is bound to this person and server, so it names the elicitation too.
+            body.push_str(r#""elicitationId":"#);
+            push_json_string(body, url);
+            body.push(',');
+        }
+        Revision::V2026_07_28 => {}
+    }
+    body.push_str(r#""url":"#);
     push_json_string(body, url);
     body.push_str(r#","message":"#);
     push_json_string(body, message);

@@ -5,6 +5,8 @@
 
 mod http;
 mod json_rpc;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

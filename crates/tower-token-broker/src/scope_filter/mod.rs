@@ -1,4 +1,73 @@
-//! Judges each request by a policy, and filters lists in answers by the same.
+//! Judges each request by a policy before it goes on, and filters lists in answers by the same policy.
+//!
+//! # Example
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_token_broker::{
+//!     audit::{AuditLog, Trail},
+//!     body::RequestBody,
+//!     clock::Timestamp,
+//!     principal::{Person, Principal, Resource, TokenTimes, Verified},
+//!     scope_filter::{Rules, ScopeFilterLayer, tools},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # // What audit and authenticate, which stand outside, put into the extensions.
+//! # let (log, _records) = AuditLog::in_memory();
+//! # let (trail, _terminal) = Trail::for_test(&log);
+//! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
+//! # let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+//! # let alice = Person::new("https://broker.example.com", "alice");
+//! # let verified = Verified::vouch(alice, "inspector", resource, TokenTimes { id: "t1", issued_at, expires_at });
+//! # let call = |tool: &str| {
+//! #     let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+//! #     let mut request = Request::post("/mcp").header("content-type", "application/json").body(Full::from(call)).unwrap();
+//! #     request.extensions_mut().insert(Principal::for_test(&verified));
+//! #     request.extensions_mut().insert(trail.clone());
+//! #     request
+//! # };
+//! let server = service_fn(async |_: Request<RequestBody<Full<Bytes>>>| {
+//!     let done = Full::<Bytes>::from(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
+//!     Response::builder().header("content-type", "application/json").body(done)
+//! });
+//! let service = ScopeFilterLayer::new(Rules::new().allow(tools(["get_*"]))).layer(server);
+//!
+//! let passed = service.clone().oneshot(call("get_contact")).await.unwrap();
+//! assert!(passed.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"result""#));
+//!
+//! // Said with the very bytes that a tool gets which does not exist.
+//! let refused = service.oneshot(call("delete_contact")).await.unwrap();
+//! assert!(refused.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602"#));
+//! # }
+//! ```
+//!
+//! # Order
+//! Inside authenticate, outside exchange; [`BrokerStack`](crate::BrokerStack) places it.
+//!
+//! # Reads, writes
+//! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`] into the extensions, with the very bytes
+//! that were judged, and hands those on. In answers it takes out what the policy would refuse: tools, prompts, resources and templates by the
+//! shape of the result, in JSON and in event streams, whichever request they answer; notices about hidden resources; and
+//! `cacheScope` becomes `private`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
+//!
+//! # Limits
+//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers and single events ≤ 16 MiB. Two readings of one text are refused:
+//! doubled members, known members in another case, lone surrogates, batches, content codings.
+//!
+//! # Cancellation
+//! Dropped at any await of the request's side, nothing was sent.
+//!
+//! # Refusals
+//! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant, TooDeep, Batch, MemberTooLarge, HeaderMismatch,
+//! UnsupportedVersion, BodyTooLarge, BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied, ResourceDenied,
+//! PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, InsufficientScope, AnswerUnreadable, MissingLayer}`.
+//!
+//! # Sources
+//! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
 
 mod body;
 mod compose;

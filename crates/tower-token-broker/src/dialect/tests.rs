@@ -1,0 +1,89 @@
+//! How each reason is said, in each dialect: what people and programs read, so that a change of it is seen.
+
+use std::fmt::Write as _;
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    principal::{Resource, Scopes},
+    refusal::{Reason, Refusal},
+};
+
+fn said(response: &Response<Bytes>) -> String {
+    let mut text = response.status().as_u16().to_string();
+    for name in ["www-authenticate", "retry-after", "allow"] {
+        if let Some(value) = response.headers().get(name) {
+            write!(text, "\n    {name}: {}", value.to_str().unwrap()).unwrap();
+        }
+    }
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    write!(text, "\n    {}", std::str::from_utf8(response.body()).unwrap()).unwrap();
+    text
+}
+
+fn refusal(reason: Reason) -> Refusal {
+    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+    let refusal = Refusal::new(reason).at(&resource).connect_at("https://broker.example.com/connect/1");
+    if reason == Reason::InsufficientScope {
+        refusal.needing(Scopes::parse("crm:read crm:write").unwrap())
+    } else {
+        refusal
+    }
+}
+
+#[test]
+fn each_reason_is_said_in_each_dialect() {
+    let id = Some(Bytes::from_static(b"7"));
+    let request = |accept: &str| Request::post("/").header("accept", accept).body(()).unwrap();
+    let http = Dialect::of(&request("application/json"));
+    let mcp = Dialect::of(&request("application/json, text/event-stream"));
+    let mut all = String::new();
+    for reason in Reason::ALL {
+        let refusal = refusal(*reason);
+        writeln!(all, "{}", reason.code()).unwrap();
+        for (name, dialect) in [
+            ("http", http.clone()),
+            ("mcp 2025-11-25", mcp.clone().mcp(Revision::V2025_11_25, id.clone(), false)),
+            ("mcp 2026-07-28", mcp.clone().mcp(Revision::V2026_07_28, id.clone(), false)),
+        ] {
+            writeln!(all, "  {name}: {}", said(&dialect.say(&refusal))).unwrap();
+        }
+    }
+    insta::assert_snapshot!("each_reason_in_each_dialect", all);
+}
+
+#[test]
+fn a_person_is_sent_to_connect_as_the_client_can_do_it() {
+    let mcp = Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
+    let id = Some(Bytes::from_static(b"\"a\""));
+    let say = |revision, id: Option<Bytes>, can| {
+        said(&mcp.clone().mcp(revision, id, can).say(&refusal(Reason::ConnectRequired)))
+    };
+    let mut all = String::new();
+    for (what, revision, id, can) in [
+        ("2026-07-28 with URL elicitation", Revision::V2026_07_28, id.clone(), true),
+        ("2026-07-28 without", Revision::V2026_07_28, id.clone(), false),
+        ("2025-11-25 with URL elicitation", Revision::V2025_11_25, id.clone(), true),
+        ("2025-11-25 without", Revision::V2025_11_25, id, false),
+        ("a notification", Revision::V2025_11_25, None, false),
+    ] {
+        writeln!(all, "{what}: {}", say(revision, id, can)).unwrap();
+    }
+    insta::assert_snapshot!("connect_required", all);
+}
+
+#[test]
+fn what_stays_the_same_for_all_causes_tells_no_cause() {
+    let http = Dialect::of(&Request::get("/").body(()).unwrap());
+    let texts: std::collections::BTreeSet<_> = Reason::ALL
+        .iter()
+        .filter(|reason| {
+            reason.code().starts_with("jwt.")
+                || matches!(reason, Reason::Revoked | Reason::UnknownToken | Reason::WrongResource)
+        })
+        .map(|reason| said(&http.say(&refusal(*reason))))
+        .collect();
+    assert_eq!(texts.len(), 1, "{texts:#?}");
+}
