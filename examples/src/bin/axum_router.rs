@@ -3,12 +3,12 @@
 //! Run: cargo run --release --bin axum_router
 //!
 //! It prints where it listens and a broker token for each route (a token is good for one). Try, with the address and a route's token:
-//!
-//!     curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
-//!       -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
-//!     curl -s ADDRESS/api/contacts -H "authorization: Bearer TOKEN"
-//!     curl -s ADDRESS/            and          ADDRESS/.well-known/oauth-protected-resource/reader/mcp
-//!
+//! ```sh
+//! curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
+//!   -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+//! curl -s ADDRESS/api/contacts -H "authorization: Bearer TOKEN"
+//! curl -s ADDRESS/ ADDRESS/.well-known/oauth-protected-resource/reader/mcp
+//! ```
 //! `reader` lists and gets; `writer` creates too, with the scope `crm:write` (403 and that scope without it); `nobody` may do nothing.
 //! The API is judged by method and path: GET /api/contacts passes, everything else is 403.
 

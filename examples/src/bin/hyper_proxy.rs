@@ -4,10 +4,10 @@
 //! Alone: cargo run --release --bin hyper_proxy          (starts an MCP server of its own to stand before)
 //!
 //! It prints where it listens and a broker token. Try, with those two:
-//!
-//!     curl -s URL -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
-//!       -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
-//!
+//! ```sh
+//! curl -s URL -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
+//!   -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+//! ```
 //! Tools named `list_*`, `get_*`, `count_*` and `watch_*` are there; `delete_*` is neither listed nor called (-32602). Without the token: 401.
 
 use std::{env, error::Error, sync::LazyLock};

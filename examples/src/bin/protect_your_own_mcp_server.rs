@@ -3,11 +3,11 @@
 //! Run: cargo run --release --bin protect_your_own_mcp_server
 //!
 //! It prints where it listens and a broker token. Try, with the two:
-//!
-//!     curl -s ADDRESS/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
-//!       -H "accept: application/json, text/event-stream" \
-//!       -d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_contacts","arguments":{}}}'
-//!
+//! ```sh
+//! curl -s ADDRESS/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
+//!   -H "accept: application/json, text/event-stream" \
+//!   -d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_contacts","arguments":{}}}'
+//! ```
 //! Refused: without the token (401); `delete_contact`, which no rule allows (-32602). The audit file has an intent for each use of the token.
 
 use std::{

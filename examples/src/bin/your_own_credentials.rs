@@ -3,11 +3,11 @@
 //! Run: cargo run --release --bin your_own_credentials
 //!
 //! It prints where it listens and broker tokens for alice (who has a key) and bob (who has none). Try, with a token:
-//!
-//!     curl -s ADDRESS/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
-//!       -H "accept: application/json, text/event-stream" \
-//!       -d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}'
-//!
+//! ```sh
+//! curl -s ADDRESS/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
+//!   -H "accept: application/json, text/event-stream" \
+//!   -d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}'
+//! ```
 //! alice's first key is stale: the upstream refuses it once, the vault rotates it, the same call goes through. bob is refused: he must connect first.
 
 use std::{collections::BTreeMap, env, error::Error, sync::LazyLock};
