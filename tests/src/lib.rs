@@ -8,6 +8,7 @@
 )]
 
 pub mod harness;
+pub mod marker_scan;
 pub mod polls;
 pub mod upstream;
 pub mod wire;

@@ -6,7 +6,9 @@
 mod answer_hygiene;
 mod cancellation;
 mod handlers;
+mod hostile_cases_doc;
 mod hostile_tokens;
+mod message_framing;
 mod mounts;
 mod no_blind_spots;
 mod request_hygiene;

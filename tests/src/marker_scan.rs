@@ -1,0 +1,235 @@
+//! Looks for secrets in all that came out, in every form in which one may come out (hostile case L0).
+//!
+//! Plain, base64 and base64url at every alignment, hexadecimal, percent-encoded, JSON-escaped, UTF-16, and all of these inside gzip. A scan fails
+//! if a secret was never in play, and if there was nothing to look through: what proves nothing must not pass.
+
+use std::io::Read as _;
+
+use base64::{Engine as _, engine::general_purpose};
+use flate2::read::MultiGzDecoder;
+
+/// What came out, and what must not be in it.
+#[derive(Debug, Default)]
+pub struct Scan {
+    secrets: Vec<Secret>,
+    sources: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Secret {
+    name: String,
+    bytes: Vec<u8>,
+    in_play: bool,
+}
+
+impl Scan {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This secret must not be found.
+    pub fn secret(&mut self, name: &str, secret: &str) -> &mut Self {
+        self.secrets.push(Secret { name: name.to_owned(), bytes: secret.as_bytes().to_vec(), in_play: false });
+        self
+    }
+
+    /// What the one received for whom the secrets are: whichever stands here was in play.
+    pub fn received(&mut self, bytes: &[u8]) -> &mut Self {
+        for secret in &mut self.secrets {
+            secret.in_play |= contains(bytes, &secret.bytes);
+        }
+        self
+    }
+
+    /// What came out, and where.
+    pub fn source(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> &mut Self {
+        self.sources.push((name.into(), bytes.into()));
+        self
+    }
+
+    /// What was found, one line each.
+    ///
+    /// # Errors
+    /// A secret stands in a source; one was never in play; there is no source with anything in it.
+    pub fn run(&self) -> Result<(), Vec<String>> {
+        let mut found = Vec::new();
+        if self.secrets.is_empty() || self.sources.iter().all(|(_, bytes)| bytes.is_empty()) {
+            found.push("there is nothing to look for, or nothing to look through".to_owned());
+        }
+        for secret in &self.secrets {
+            if !secret.in_play {
+                found.push(format!("{} was never in play", secret.name));
+            }
+            for (source, bytes) in &self.sources {
+                if let Some(form) = form_in(bytes, &secret.bytes, 2) {
+                    found.push(format!("{} stands in {source}, {form}", secret.name));
+                }
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+}
+
+fn form_in(bytes: &[u8], secret: &[u8], layers: usize) -> Option<&'static str> {
+    for (form, needle) in encodings(secret) {
+        if contains(bytes, &needle) {
+            return Some(form);
+        }
+    }
+    if contains(&percent_decoded(bytes), secret) {
+        return Some("percent-encoded");
+    }
+    if contains(&json_unescaped(bytes), secret) {
+        return Some("JSON-escaped");
+    }
+    let members = bytes.windows(3).enumerate().filter(|(_, window)| *window == [0x1f, 0x8b, 0x08]).map(|(at, _)| at);
+    for at in members.take(if layers > 0 { 64 } else { 0 }) {
+        let mut inflated = Vec::new();
+        // What inflates before an error is looked through, too.
+        let inflating = MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
+        if (inflating.is_ok() || !inflated.is_empty()) && form_in(&inflated, secret, layers - 1).is_some() {
+            return Some("inside gzip");
+        }
+    }
+    None
+}
+
+fn encodings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text: String = secret.iter().map(|byte| char::from(*byte)).collect();
+    let mut forms = vec![
+        ("plain", secret.to_vec()),
+        ("in hexadecimal", hex.to_uppercase().into_bytes()),
+        ("in hexadecimal", hex.into_bytes()),
+        ("in UTF-16LE", text.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        ("in UTF-16BE", text.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+    ];
+    for skip in 0..3 {
+        let padded = [vec![0; skip], secret.to_vec()].concat();
+        for (form, engine) in
+            [("in base64", &general_purpose::STANDARD_NO_PAD), ("in base64url", &general_purpose::URL_SAFE_NO_PAD)]
+        {
+            let coded = engine.encode(&padded).into_bytes();
+            forms.push((form, coded[(skip * 8).div_ceil(6)..padded.len() * 8 / 6].to_vec()));
+        }
+    }
+    forms
+}
+
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    unescaped(bytes, b"%", 2)
+}
+
+fn json_unescaped(bytes: &[u8]) -> Vec<u8> {
+    let without_u = unescaped(bytes, b"\\u", 4);
+    let mut plain = Vec::with_capacity(without_u.len());
+    let mut rest = without_u.as_slice();
+    while let Some((byte, behind)) = rest.split_first() {
+        let skip = *byte == b'\\' && matches!(behind.first(), Some(b'/' | b'"' | b'\\'));
+        if !skip {
+            plain.push(*byte);
+        }
+        rest = behind;
+    }
+    plain
+}
+
+/// Puts the byte in the place of each `prefix` and its hexadecimal digits.
+fn unescaped(bytes: &[u8], prefix: &[u8], digits: usize) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((byte, behind)) = rest.split_first() {
+        let code = rest
+            .strip_prefix(prefix)
+            .and_then(|digits_on| digits_on.get(..digits))
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(|text| u16::from_str_radix(text, 16).ok())
+            .and_then(|code| u8::try_from(code).ok());
+        match code {
+            Some(code) => {
+                plain.push(code);
+                rest = &rest[prefix.len() + digits..];
+            }
+            None => {
+                plain.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    plain
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    !needle.is_empty() && haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const SECRET: &str = "tbm-7Qx/kP+2_vN9";
+
+    fn scan_of(source: &[u8]) -> Result<(), Vec<String>> {
+        let mut scan = Scan::new();
+        scan.secret("the token", SECRET).received(format!("Bearer {SECRET}").as_bytes()).source("the answer", source);
+        scan.run()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_found_in_each_form() {
+        let bytes = SECRET.as_bytes();
+        let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let json: String = SECRET.bytes().map(|byte| format!("\\u{:04X}", u32::from(byte))).collect();
+        let mut planted: Vec<(&str, Vec<u8>)> = vec![
+            ("plain", bytes.to_vec()),
+            ("percent", percent.into_bytes()),
+            ("percent in part", SECRET.replace('/', "%2F").replace('+', "%2b").into_bytes()),
+            ("JSON", json.into_bytes()),
+            ("JSON in part", SECRET.replace('/', "\\/").into_bytes()),
+            ("hex", SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()),
+            ("HEX", SECRET.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes()),
+            ("UTF-16LE", SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+            ("UTF-16BE", SECRET.encode_utf16().flat_map(u16::to_be_bytes).collect()),
+            ("gzip", gzip(bytes)),
+            ("gzip of base64", gzip(general_purpose::STANDARD.encode(bytes).as_bytes())),
+        ];
+        for before in ["", "a", "ab"] {
+            planted.push(("base64", general_purpose::STANDARD.encode(format!("{before}{SECRET}!")).into_bytes()));
+            planted.push((
+                "base64url",
+                general_purpose::URL_SAFE_NO_PAD.encode(format!("{before}{SECRET}!")).into_bytes(),
+            ));
+        }
+        for (form, planted) in planted {
+            let around = [b"before ".as_slice(), &planted, b" after"].concat();
+            assert!(scan_of(&around).is_err(), "{form}");
+        }
+    }
+
+    #[test]
+    fn what_is_innocent_is_not_found() {
+        for innocent in [b"tbm- and 7Qx/kP+2".as_slice(), b"%7", b"\\u00", &gzip(b"nothing"), b"\x1f\x8b\x08 broken"] {
+            assert_eq!(scan_of(innocent), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_scan_that_proves_nothing_fails() {
+        let mut never_in_play = Scan::new();
+        never_in_play.secret("the token", SECRET).received(b"another").source("the answer", "x");
+        assert_eq!(never_in_play.run(), Err(vec!["the token was never in play".to_owned()]));
+        let mut nothing_to_look_through = Scan::new();
+        nothing_to_look_through.secret("the token", SECRET).received(SECRET.as_bytes()).source("the answer", "");
+        assert!(nothing_to_look_through.run().is_err());
+    }
+}
