@@ -7,7 +7,7 @@
 //! curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
 //!   -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
 //! curl -s ADDRESS/api/contacts -H "authorization: Bearer TOKEN"
-//! curl -s ADDRESS/            and          ADDRESS/.well-known/oauth-protected-resource/reader/mcp
+//! curl -s ADDRESS/ ADDRESS/.well-known/oauth-protected-resource/reader/mcp
 //! ```
 //! `reader` lists and gets; `writer` creates too, with the scope `crm:write` (403 and that scope without it); `nobody` may do nothing.
 //! The API is judged by method and path: GET /api/contacts passes, everything else is 403.
