@@ -11,7 +11,7 @@ use crate::refusal::{Answer, Refusal};
 pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
     let (_, code, text) = outside(refusal);
     let mut body = format!(r#"{{"error":"{code}","error_description":"{text}""#);
-    if let Some(url) = refusal.connect_url() {
+    if let Some(url) = refusal.connect_url().filter(|_| refusal.reason().answer() == Answer::Connect) {
         body.push_str(r#","connect_url":"#);
         super::json_rpc::push_json_string(&mut body, url);
     }
