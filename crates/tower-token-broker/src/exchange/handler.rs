@@ -140,7 +140,8 @@ where
         request.extensions_mut().insert(caller.clone());
         let request = request.map(|stream| match judged {
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes),
-            JudgedBody::Stream => RequestBody::stream(stream),
+            JudgedBody::Nothing => RequestBody::bytes(Bytes::new()),
+            JudgedBody::Http(..) => RequestBody::stream(stream),
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);

@@ -135,8 +135,8 @@ impl Asked {
                 (RequestBody::stream(stream), replay)
             }
             JudgedBody::Bytes(bytes) => (RequestBody::bytes(bytes.clone()), Some(bytes.clone())),
-            JudgedBody::Stream if self.dialect.is_mcp() => (RequestBody::bytes(Bytes::new()), Some(Bytes::new())),
-            JudgedBody::Stream => {
+            JudgedBody::Nothing => (RequestBody::bytes(Bytes::new()), Some(Bytes::new())),
+            JudgedBody::Http(..) => {
                 let replay = stream.is_end_stream().then(Bytes::new);
                 (RequestBody::stream(stream), replay)
             }
@@ -258,13 +258,16 @@ struct Outgoing {
 impl Outgoing {
     fn build<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked, parts: &request::Parts) -> Result<Self, Refusal> {
         let upstream = recipe.provider.upstream();
-        let uri = if asked.by_handler {
+        // J207: method and path are those that were judged, whatever a layer between made of them.
+        let (method, uri) = match asked.judged.body() {
             // The handler chose the path; the origin is compared when the credential is put on.
-            Some(parts.uri.clone())
-        } else if asked.dialect.is_mcp() {
-            upstream.path().parse().ok().and_then(|path| upstream.uri_with(path))
-        } else {
-            plain_path(upstream, &recipe.strip_prefix, &parts.uri).and_then(|path| upstream.uri_with(path))
+            _ if asked.by_handler => (&parts.method, Some(parts.uri.clone())),
+            JudgedBody::Http(method, uri) => {
+                let path = plain_path(upstream, &recipe.strip_prefix, uri);
+                (method, path.and_then(|path| upstream.uri_with(path)))
+            }
+            JudgedBody::Bytes(_) => (&Method::POST, mcp_uri(upstream)),
+            JudgedBody::Nothing => (&parts.method, mcp_uri(upstream)),
         };
         let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
         let mut headers =
@@ -276,7 +279,7 @@ impl Outgoing {
         // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
         let mut extensions = parts.extensions.clone();
         extensions.remove::<Stamped>();
-        Ok(Self { method: parts.method.clone(), uri, headers, extensions })
+        Ok(Self { method: method.clone(), uri, headers, extensions })
     }
 
     fn request<B: Body<Data = Bytes>>(&self, body: RequestBody<B>) -> Request<RequestBody<B>> {
@@ -294,6 +297,11 @@ impl Outgoing {
         }
         request
     }
+}
+
+/// The upstream's one MCP endpoint.
+fn mcp_uri(upstream: &Upstream) -> Option<Uri> {
+    upstream.uri_with(upstream.path().parse().ok()?)
 }
 
 /// The upstream's own path, and behind it what was judged.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{Method, Uri};
 
 use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
 
@@ -23,8 +24,10 @@ struct Parts {
 pub(crate) enum JudgedBody {
     /// These very bytes were judged, and these are sent.
     Bytes(Bytes),
-    /// Judged by method and path (plain HTTP) or without a body (GET, DELETE): the stream is passed on as it comes.
-    Stream,
+    /// A GET or DELETE of MCP: judged by its method, sent without a body.
+    Nothing,
+    /// Plain HTTP: this method and URI were judged, and these are sent; the body is streamed as it comes.
+    Http(Method, Uri),
 }
 
 impl Judged {

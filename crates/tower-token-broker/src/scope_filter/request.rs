@@ -51,7 +51,7 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
         }?;
         let body = match judged.body() {
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
-            JudgedBody::Stream => RequestBody::bytes(Bytes::new()),
+            JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(judged.clone());
@@ -175,7 +175,7 @@ fn without_message<P: Policy>(
     let operation = Operation::new(method.as_str(), None);
     trail.judged(&operation);
     let permit = decide(recipe, principal, &Call::Protocol { method: method.as_str() }).map_err(refuse)?;
-    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Stream))
+    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing))
 }
 
 fn plain_http<P: Policy>(
@@ -194,18 +194,21 @@ fn plain_http<P: Policy>(
     }
     let call = Call::Http { method, path: uri.path() };
     match decide(recipe, principal, &call) {
-        Ok(permit) => Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Stream)),
+        Ok(permit) => {
+            let judged = JudgedBody::Http(method.clone(), uri.clone());
+            Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged))
+        }
         Err(refusal) => Err(Box::new((dialect, refusal))),
     }
 }
 
 /// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
 fn is_plain_path(path: &str) -> bool {
-    let segments_are_plain = path.split('/').skip(1).enumerate().all(|(at, segment)| {
-        // One slash at the end is a path of its own; an empty segment in the middle is none.
-        let is_last = path.split('/').count() == at + 2;
-        !matches!(segment, "." | "..") && (is_last || !segment.is_empty())
-    });
+    // One slash at the end is a path of its own; an empty segment in the middle is none.
+    let segments = path.strip_prefix('/').unwrap_or(path);
+    let segments = segments.strip_suffix('/').unwrap_or(segments);
+    let segments_are_plain =
+        matches!(path, "/") || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
     let escapes_are_plain = path.split('%').skip(1).all(|rest| {
         let code = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         // What an escape hides must not be what a path is made of.
@@ -298,6 +301,8 @@ mod tests {
             "/a%2",
             "/a%zz",
             "/a%252e",
+            "//",
+            "/a//",
             "/..",
             "/.",
         ] {
