@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::RequestId;
+use super::{RequestId, push_json_string};
 use crate::refusal::{Answer, Refusal};
 
 pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
@@ -13,7 +13,7 @@ pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<
     let mut body = format!(r#"{{"error":"{code}","error_description":"{text}""#);
     if let Some(url) = refusal.connect_url().filter(|_| refusal.reason().answer() == Answer::Connect) {
         body.push_str(r#","connect_url":"#);
-        super::json_rpc::push_json_string(&mut body, url);
+        push_json_string(&mut body, url);
     }
     if let Some(id) = request_id {
         body.push_str(&format!(r#","request_id":"{id}""#));

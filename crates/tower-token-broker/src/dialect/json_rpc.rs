@@ -1,11 +1,9 @@
 //! Refusals in MCP over Streamable HTTP: by status where the transport says so, else as a JSON-RPC error.
 
-use std::fmt::Write as _;
-
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::{Revision, http};
+use super::{Revision, http, push_json_string};
 use crate::refusal::{Answer, Refusal};
 
 /// −32700 (JSON-RPC 2.0 §5.1).
@@ -167,20 +165,4 @@ fn envelope(id: Option<&Bytes>) -> String {
 
 fn push_number(body: &mut String, number: i32) {
     body.push_str(&number.to_string());
-}
-
-pub(super) fn push_json_string(body: &mut String, text: &str) {
-    body.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => body.push_str("\\\""),
-            '\\' => body.push_str("\\\\"),
-            control if control < ' ' => {
-                // Writing to a String can't fail.
-                write!(body, "\\u{:04x}", u32::from(control)).unwrap_or_default();
-            }
-            other => body.push(other),
-        }
-    }
-    body.push('"');
 }

@@ -8,7 +8,7 @@ mod json_rpc;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
@@ -152,6 +152,23 @@ impl Said {
     pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
         response.extensions().get::<Self>().map(|said| said.0)
     }
+}
+
+/// Appends a text as a JSON string.
+fn push_json_string(body: &mut String, text: &str) {
+    body.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => body.push_str("\\\""),
+            '\\' => body.push_str("\\\\"),
+            control if control < ' ' => {
+                // Writing to a String can't fail.
+                write!(body, "\\u{:04x}", u32::from(control)).unwrap_or_default();
+            }
+            other => body.push(other),
+        }
+    }
+    body.push('"');
 }
 
 fn accepts_event_stream(headers: &HeaderMap) -> bool {

@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::strict_json::{JsonError, Kind, Limits, Reader, Value};
-use crate::scope_filter::Listed;
+use super::{
+    Listed,
+    strict_json::{JsonError, Kind, Limits, Reader, Value},
+};
 
 /// What was found in a message.
 #[derive(Debug, PartialEq, Eq)]

@@ -84,9 +84,11 @@ pub use body::FilterBody;
 pub use compose::{And, Or, PolicyExt, Unless};
 pub use judged::Judged;
 pub use layer::ScopeFilterLayer;
-pub use policy::{Arguments, Call, Decision, Listed, Permit, Policy};
+pub use policy::{Arguments, Call, Decision, Permit, Policy};
 pub use rules::{Rule, Rules, http, methods, prompts, resources, tools};
 pub use service::{Filtered, ResponseFuture, ScopeFilter};
+
+pub use crate::mcp::Listed;
 
 pub(crate) use judged::JudgedBody;
 

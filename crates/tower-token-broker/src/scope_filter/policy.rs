@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::{
+    mcp::Listed,
     principal::{Principal, Scopes},
     refusal::Reason,
 };
@@ -57,20 +58,6 @@ pub enum Call<'a> {
         /// Its path, percent-encoding and all, without the query.
         path: &'a str,
     },
-}
-
-/// What a list holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Listed {
-    /// `tools/list`
-    Tools,
-    /// `resources/list`
-    Resources,
-    /// `resources/templates/list`
-    ResourceTemplates,
-    /// `prompts/list`
-    Prompts,
 }
 
 /// The arguments of a call: the raw JSON text of an object, or not known (in a list).

@@ -9,14 +9,14 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody},
     layer::{Bounds, Recipe},
-    policy::{Arguments, Call, Decision, Listed, Permit, Policy},
+    policy::{Arguments, Call, Decision, Permit, Policy},
 };
 use crate::{
     audit::{Operation, Trail},
     body::RequestBody,
     dialect::{Dialect, Revision},
     mcp::{
-        headers,
+        Listed, headers,
         message::{Message, Reference},
     },
     principal::Principal,

@@ -9,13 +9,16 @@ use http_body::Body;
 use super::{
     body::FilterBody,
     layer::Recipe,
-    policy::{Arguments, Call, Listed, Policy},
+    policy::{Arguments, Call, Policy},
     service::Filtered,
 };
 use crate::{
     audit::Trail,
     body::ResponseBody,
-    mcp::answer::{self, Entry, Found},
+    mcp::{
+        Listed,
+        answer::{self, Entry, Found},
+    },
     principal::Principal,
     refusal::Reason,
 };

@@ -6,10 +6,10 @@ use http::Method;
 
 use super::{
     pattern::{PathTemplate, Pattern},
-    policy::{Arguments, Call, Decision, Listed, Permit, Policy},
+    policy::{Arguments, Call, Decision, Permit, Policy},
 };
 use crate::{
-    mcp::strict_json::Value,
+    mcp::{Listed, strict_json::Value},
     principal::{Principal, Scopes},
     refusal::Reason,
 };
