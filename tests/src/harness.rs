@@ -22,6 +22,7 @@ use tower_token_broker::{
 };
 
 use crate::{
+    marker_scan::Scan,
     upstream::Scripted,
     wire::{self, Answer},
 };
@@ -153,9 +154,14 @@ impl Broker {
         self.send(text.as_bytes()).await
     }
 
-    /// Sends bytes.
+    /// Sends bytes; whatever comes back has no form of the upstream's secret in it.
+    ///
+    /// # Panics
+    /// If it has.
     pub async fn send(&self, bytes: &[u8]) -> Answer {
-        wire::send(self.address, bytes).await
+        let answer = wire::send(self.address, bytes).await;
+        has_no_secret("an answer", &answer.raw);
+        answer
     }
 
     /// Waits until all that happened is written.
@@ -299,6 +305,16 @@ pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLa
 #[must_use]
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
+}
+
+/// L0, in every test that stands on this harness.
+fn has_no_secret(source: &str, bytes: &[u8]) {
+    let mut scan = Scan::new();
+    // Whether it was in play is for the test to show that is about it.
+    scan.secret("the upstream's token", SECRET).received(SECRET.as_bytes()).source(source, bytes);
+    if !bytes.is_empty() {
+        assert_eq!(scan.run(), Ok(()));
+    }
 }
 
 /// Base64url without padding.

@@ -7,6 +7,7 @@ mod answer_hygiene;
 mod cancellation;
 mod handlers;
 mod hostile_cases_doc;
+mod hostile_rows;
 mod hostile_tokens;
 mod message_framing;
 mod mounts;
