@@ -260,6 +260,79 @@ async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
 }
 
 #[tokio::test]
+async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_succeeds() {
+    let calls = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&calls);
+    let inner = service_fn(move |request: Request<RequestBody<Slow>>| {
+        let counted = Arc::clone(&counted);
+        async move {
+            assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), SLOW.concat());
+            *counted.lock() += 1;
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(json(RESULT).map(|body| Full::<Bytes>::from(body)))
+        }
+    });
+    let service = layer().layer(inner);
+    let call = || {
+        let (trail, terminal) = Trail::for_test(&LOG);
+        let mut request = post("").map(|_| Slow(0, false));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let service = service.clone();
+        async move {
+            let answer = service.oneshot(request).await.unwrap();
+            drop(terminal);
+            answer.into_body().collect().await.unwrap().to_bytes()
+        }
+    };
+    for polls in 1.. {
+        let mut work = Box::pin(call());
+        let mut left = polls;
+        let done = std::future::poll_fn(|cx| {
+            left -= 1;
+            match work.as_mut().poll(cx) {
+                std::task::Poll::Ready(_) => std::task::Poll::Ready(true),
+                std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(false),
+                std::task::Poll::Pending => std::task::Poll::Pending,
+            }
+        })
+        .await;
+        drop(work);
+        assert!(*calls.lock() <= 1, "after {polls} polls");
+        assert_eq!(call().await, RESULT, "after {polls} polls");
+        *calls.lock() = 0;
+        if done {
+            assert!(polls > SLOW.len());
+            break;
+        }
+    }
+}
+
+const SLOW: [&str; 3] = [r#"{"jsonrpc":"2.0","id":1,"method":"tools"#, r#"/call","params":{"name":"#, r#""get_x"}}"#];
+
+/// A body whose every piece is waited for.
+struct Slow(usize, bool);
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.1 = !self.1;
+        if self.1 {
+            cx.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        self.0 += 1;
+        let piece = SLOW.get(self.0 - 1).map(|piece| Ok(http_body::Frame::data(Bytes::from(*piece))));
+        std::task::Poll::Ready(piece)
+    }
+}
+
+#[tokio::test]
 async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
     let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
