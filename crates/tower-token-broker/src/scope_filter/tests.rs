@@ -269,7 +269,7 @@ async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_s
             assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), SLOW.concat());
             *counted.lock() += 1;
             tokio::task::yield_now().await;
-            Ok::<_, Infallible>(json(RESULT).map(|body| Full::<Bytes>::from(body)))
+            Ok::<_, Infallible>(json(RESULT).map(Full::<Bytes>::from))
         }
     });
     let service = layer().layer(inner);
