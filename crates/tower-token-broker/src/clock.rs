@@ -1,7 +1,7 @@
 //! Time that tests can set: every instant that decides anything is asked of a [`Clock`].
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     time::{Duration, SystemTime},
 };
 
@@ -49,16 +49,8 @@ impl Timestamp {
         Self(self.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// How long it is from this instant until `later`; zero if that has passed.
-    #[must_use]
-    pub const fn until(self, later: Self) -> Duration {
-        Duration::from_millis(later.0.saturating_sub(self.0))
-    }
-}
-
-/// RFC 3339 in UTC with milliseconds, as the audit writes it.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// RFC 3339 in UTC with milliseconds; years beyond 9999 are written as 9999.
+    pub(crate) fn to_rfc_3339(self) -> [u8; 24] {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
         // Civil date from days since the epoch, for the Gregorian calendar in 400-year eras that begin in March.
@@ -69,9 +61,37 @@ impl fmt::Display for Timestamp {
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let year = (year_of_era + era * 400 + u64::from(month <= 2)).min(9999);
         let (hour, minute, second) = (rest / 3600, rest % 3600 / 60, rest % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |end: usize, width: usize, mut value: u64| {
+            for digit in text.iter_mut().take(end).rev().take(width) {
+                // A remainder of ten is one digit.
+                *digit = b'0' + u8::try_from(value % 10).unwrap_or_default();
+                value /= 10;
+            }
+        };
+        put(4, 4, year);
+        put(7, 2, month);
+        put(10, 2, day);
+        put(13, 2, hour);
+        put(16, 2, minute);
+        put(19, 2, second);
+        put(23, 3, millis);
+        text
+    }
+
+    /// How long it is from this instant until `later`; zero if that has passed.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Duration {
+        Duration::from_millis(later.0.saturating_sub(self.0))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds, as the audit writes it.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_rfc_3339().iter().try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }
 

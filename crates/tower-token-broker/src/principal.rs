@@ -1,6 +1,9 @@
 //! Who a broker token speaks for, and for which protected resource.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use crate::clock::Timestamp;
 
@@ -289,6 +292,8 @@ struct Proof {
     resource: Resource,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    /// How the audit writes it.
+    in_record: OnceLock<Box<[u8]>>,
 }
 
 impl Verified {
@@ -305,6 +310,7 @@ impl Verified {
             resource,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+            in_record: OnceLock::new(),
         }))
     }
 
@@ -334,6 +340,7 @@ impl Verified {
             resource: shared.resource.clone(),
             issued_at: shared.issued_at,
             expires_at: shared.expires_at,
+            in_record: OnceLock::new(),
         });
         change(&mut proof);
         Self(Arc::new(proof))
@@ -371,6 +378,11 @@ pub struct Principal(Arc<Proof>);
 impl Principal {
     pub(crate) fn of(verified: &Verified) -> Self {
         Self(Arc::clone(&verified.0))
+    }
+
+    /// How the audit writes it: worked out once.
+    pub(crate) fn in_record(&self, write: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
+        self.0.in_record.get_or_init(|| write(self).into())
     }
 
     /// For the tests of those who use the layers.

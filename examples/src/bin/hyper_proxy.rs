@@ -19,7 +19,7 @@ use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 use tower_token_broker::{
     BrokerStack, Secret,
     audit::JsonLines,
@@ -65,12 +65,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .exchange(StaticSecret::new(Secret::from_text(secret), exchange::Upstream::parse("items", &upstream)?))
         .build()?;
-    let service = TowerToHyperService::new(broker.layer(Proxy::new(&guard)?));
+    let service = broker.layer(Proxy::new(&guard)?);
 
     say(&format!("LISTENING {resource}\nTOKEN {}\nAUDIT {}", token.into_text(), audit.display()));
     loop {
-        let (socket, _) = listener.accept().await?;
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
+        let (socket, peer) = listener.accept().await?;
+        // The audit names who called from where.
+        let from_peer = move |mut request: http::Request<_>| {
+            request.extensions_mut().insert(peer);
+            request
+        };
+        let service = TowerToHyperService::new(service.clone().map_request(from_peer));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
         drop(TASKS.spawn("connection", connection));
     }
 }

@@ -7,7 +7,7 @@ use token_broker_tests::{
     harness::{Broker, CALL},
     upstream::{Scripted, json},
 };
-use tower_token_broker::audit::{AuditSink, Record, SinkError};
+use tower_token_broker::audit::{AuditSink, Records, SinkError};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -15,7 +15,7 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 struct LosesPower(Arc<Mutex<usize>>);
 
 impl AuditSink for LosesPower {
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
         let intents =
             records.iter().filter(|record| record.line().windows(15).any(|window| window == br#""kind":"intent""#));
         let intents = intents.count();

@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 use tower_token_broker::{
-    audit::{AuditSink, Record, SinkError},
+    audit::{AuditSink, Records, SinkError},
     principal::Person,
     revocation::{Revocations, Revoked},
 };
@@ -41,8 +41,8 @@ struct RevokesAtIntent {
 struct Shared(Arc<RevokesAtIntent>);
 
 impl AuditSink for Shared {
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        for record in records {
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
+        for record in records.iter() {
             let line = std::str::from_utf8(record.line()).unwrap();
             if self.0.armed.load(Ordering::SeqCst) && line.contains(r#""kind":"intent""#) {
                 self.0.revocations.lock().as_ref().unwrap().revoke(alice());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
@@ -10,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    record::{Record, chain_hash},
+    record::{Records, chain_hash},
     sink::{AuditSink, Resumed, SinkError},
 };
 use crate::mcp::strict_json::{Limits, Value};
@@ -24,11 +25,38 @@ pub struct JsonLines {
     state: Mutex<State>,
 }
 
+/// What is asked of the disk; a file, but for tests that watch or break it.
+trait Disk: fmt::Debug + Send {
+    /// Takes off what stands behind this length, and goes on there.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+    /// Writes at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when all that was written is durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)?;
+        self.seek(SeekFrom::Start(length)).map(drop)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    file: File,
+    disk: Box<dyn Disk>,
     /// All before this is written and synced; what stands behind it is a group that failed.
     durable: u64,
+    /// A group failed, so that something may stand behind.
+    is_torn: bool,
     resumed: Resumed,
 }
 
@@ -75,7 +103,7 @@ impl JsonLines {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()?;
         }
-        Ok(Self { state: Mutex::new(State { file, durable, resumed }) })
+        Ok(Self { state: Mutex::new(State { disk: Box::new(file), durable, is_torn: true, resumed }) })
     }
 }
 
@@ -84,24 +112,23 @@ impl AuditSink for JsonLines {
         Ok(self.state.lock().resumed.clone())
     }
 
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        let mut group = Vec::with_capacity(records.iter().map(|record| record.line().len() + 1).sum());
-        for record in records {
-            group.extend_from_slice(record.line());
-            group.push(b'\n');
-        }
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
         // The log's own thread waits here, and nobody else: the lock has no second taker.
-        self.state.lock().append(&group).map_err(|error| SinkError::new(&error.kind().to_string()))
+        let written = self.state.lock().append(records.as_json_lines());
+        written.map_err(|error| SinkError::new(&error.kind().to_string()))
     }
 }
 
 impl State {
     fn append(&mut self, group: &[u8]) -> io::Result<()> {
-        // What a failed try left behind goes first: a group stands in the file once and whole.
-        self.file.set_len(self.durable)?;
-        self.file.seek(SeekFrom::Start(self.durable))?;
-        self.file.write_all(group)?;
-        self.file.sync_data()?;
+        // X17: what a failed try left behind goes first: a group stands in the file once and whole.
+        if self.is_torn {
+            self.disk.cut(self.durable)?;
+        }
+        self.is_torn = true;
+        self.disk.append(group)?;
+        self.disk.sync()?;
+        self.is_torn = false;
         self.durable += group.len() as u64;
         Ok(())
     }
@@ -110,7 +137,7 @@ impl State {
 /// Walks the whole chain: where it stops, and what was open then.
 fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
     let mut lines = BufReader::new(file);
-    let (mut resumed, mut durable, mut number) = (Resumed::default(), 0, 0);
+    let (mut resumed, mut durable, mut number) = (Resumed { is_kept: true, ..Resumed::default() }, 0, 0);
     let mut requests = BTreeSet::new();
     let mut refreshes = BTreeMap::new();
     let mut line = Vec::new();
@@ -185,4 +212,83 @@ impl Link {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+impl JsonLines {
+    /// With a disk that fails each tenth append, with more than the group on it.
+    pub(super) fn flaky(path: &Path) -> Self {
+        #[derive(Debug)]
+        struct Flaky(File, u32);
+        impl Disk for Flaky {
+            fn cut(&mut self, length: u64) -> io::Result<()> {
+                self.0.cut(length)
+            }
+            fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+                self.1 += 1;
+                if self.1.is_multiple_of(10) {
+                    // What the next try writes must not stand before a rest of this one.
+                    Disk::append(&mut self.0, &bytes.repeat(2)[..bytes.len() * 3 / 2])?;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                Disk::append(&mut self.0, bytes)
+            }
+            fn sync(&mut self) -> io::Result<()> {
+                self.0.sync()
+            }
+        }
+        let sink = Self::append(path).expect("a file of the test's own");
+        sink.state.lock().disk = Box::new(Flaky(File::options().write(true).open(path).expect("the same"), 0));
+        sink
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::audit::{AuditLog, Intent, Trail};
+
+    /// Writes down what it is asked, and keeps nothing.
+    #[derive(Debug, Default, Clone)]
+    struct Watched(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Disk for Watched {
+        fn cut(&mut self, _: u64) -> io::Result<()> {
+            self.0.lock().push("cut");
+            Ok(())
+        }
+        fn append(&mut self, _: &[u8]) -> io::Result<()> {
+            self.0.lock().push("append");
+            Ok(())
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.lock().push("sync");
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_is_one_append_and_one_sync_and_known_to_be_durable_only_behind_it() {
+        let disk = Watched::default();
+        let state = State { disk: Box::new(disk.clone()), durable: 0, is_torn: false, resumed: Resumed::default() };
+        let log = AuditLog::from(JsonLines { state: Mutex::new(state) });
+        log.flush().await.unwrap();
+        disk.0.lock().clear();
+        let (trail, terminal) = Trail::for_test(&log);
+        let scopes = crate::principal::Scopes::none();
+        let intent = || trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None));
+        intent().await.unwrap().used();
+        assert_eq!(*disk.0.lock(), ["append", "sync"]);
+        disk.0.lock().clear();
+        drop(terminal);
+        // Many in one group: no more syncs than groups.
+        let together: Vec<_> = (0..100).map(|_| Box::pin(intent())).collect();
+        for one in together {
+            one.await.unwrap().used();
+        }
+        let asked = disk.0.lock().clone();
+        assert!(asked.chunks(2).all(|pair| pair == ["append", "sync"]), "{asked:?}");
+    }
 }

@@ -1,37 +1,29 @@
-//! The one owned writer behind all trails: order, chain, group commit, and the door that a failing sink closes.
+//! The audit log behind all trails: one queue, one owned writer, and the door that a failing sink closes.
 
 use std::{
     collections::BTreeMap,
     fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
-    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    record::{Entry, Event, Record, RefreshOutcome},
-    sink::{AuditSink, Resumed, SinkError},
+    queue::{Durable, Group, Place, Queue},
+    record::Event,
+    sink::AuditSink,
+    writer,
 };
 use crate::{
     clock::{Clock, Timestamp},
     refusal::Reason,
     revocation::Revoked,
 };
-
-/// Records that one group takes at most.
-const LARGEST_GROUP: usize = 4096;
-/// The wait before a group that failed comes again for the first time; each further one is twice as long.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// The longest wait between two tries of a group.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The audit log. Cheap to clone; share one between all stacks of a process.
 ///
@@ -40,36 +32,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct AuditLog(pub(super) Arc<Shared>);
 
+/// What all who write share; with the last of them the log ends.
 pub(super) struct Shared {
-    queue: mpsc::Sender<Message>,
     pub(super) clock: Clock,
-    pub(super) deadline: Duration,
-    door: Arc<Door>,
+    core: Arc<Core>,
     refreshes: AtomicU64,
 }
 
-/// Whether anything may be used at the moment; and the refusals that were made while nothing could be written.
-///
-/// It begins open: nothing is used before its own intent is durable, whatever the door says.
-struct Door {
+/// What the writer shares with them.
+pub(super) struct Core {
+    pub(super) queue: Queue,
+    pub(super) deadline: Duration,
+    /// Whether anything may be used at the moment. It begins open: nothing is used before its own intent is durable, whatever
+    /// the door says.
     open: AtomicBool,
+    /// The refusals that were made while nothing could be written.
     counted: Mutex<BTreeMap<Reason, (u64, Timestamp)>>,
-    /// Tells a writer without work that there is something to open or to write.
-    wake: Notify,
 }
-
-pub(super) enum Message {
-    Entry(Entry, Option<oneshot::Sender<()>>),
-    Flush(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-/// A place in the queue that was kept for a record that must be written.
-pub(super) type Place = mpsc::OwnedPermit<Message>;
-
-/// A record on its way: answered when it is durable.
-#[derive(Debug)]
-pub(super) struct Written(oneshot::Receiver<()>);
 
 /// The log can't make a record durable at the moment: nothing may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,37 +107,21 @@ impl AuditLog {
     /// Starts the log with these options. If the system gives it no thread, it is never open: each request is refused.
     #[must_use]
     pub fn start<S: AuditSink>(sink: S, options: AuditOptions) -> Self {
-        let (queue, messages) = mpsc::channel(options.queue.clamp(2, Semaphore::MAX_PERMITS));
-        let door = Arc::new(Door { open: AtomicBool::new(true), counted: Mutex::default(), wake: Notify::new() });
-        let writer = Writer {
-            sink,
-            messages,
-            door: Arc::clone(&door),
-            clock: options.clock.clone(),
-            deadline: options.deadline,
-            next: 0,
-            last_hash: [0; 32],
-            closing: Vec::new(),
-        };
-        let thread = thread::Builder::new().name("token-broker-audit".into()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(writer.run()),
-                // The queue closes with the writer, so every request is refused.
-                Err(error) => tracing::error!(%error, "the audit log has no runtime; nothing is let through"),
-            }
+        let AuditOptions { clock, deadline, queue } = options;
+        let core = Arc::new(Core {
+            queue: Queue::new(queue),
+            deadline,
+            open: AtomicBool::new(true),
+            counted: Mutex::default(),
         });
-        if let Err(error) = thread {
-            // The queue went with the writer, so every request is refused.
-            tracing::error!(%error, "the audit log has no thread; nothing is let through");
-        }
-        let AuditOptions { clock, deadline, .. } = options;
-        Self(Arc::new(Shared { queue, clock, deadline, door, refreshes: AtomicU64::new(0) }))
+        writer::start(sink, &core, clock.clone());
+        Self(Arc::new(Shared { clock, core, refreshes: AtomicU64::new(0) }))
     }
 
     /// Whether the last records could be written.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.door.open.load(Ordering::Acquire) && !self.0.queue.is_closed()
+        self.0.core.is_open() && !self.0.core.queue.is_ending()
     }
 
     /// Waits until all that was recorded before is durable.
@@ -170,11 +133,8 @@ impl AuditLog {
     /// Dropped, the records are written all the same.
     pub async fn flush(&self) -> Result<(), AuditUnavailable> {
         let (done, wait) = oneshot::channel();
-        let flush = async {
-            self.0.queue.send(Message::Flush(done)).await.map_err(|_| AuditUnavailable)?;
-            wait.await.map_err(|_| AuditUnavailable)
-        };
-        tokio::time::timeout(self.0.deadline, flush).await.map_err(|_| AuditUnavailable)?
+        self.0.core.queue.flush(done);
+        said_within(self.0.core.deadline, wait).await
     }
 
     /// Ends the log: lets no new request in, waits for the result of each open one, writes `close`, and returns when that is
@@ -188,11 +148,8 @@ impl AuditLog {
     /// Dropped, the log ends all the same.
     pub async fn close(&self, within: Duration) -> Result<(), AuditUnavailable> {
         let (done, wait) = oneshot::channel();
-        let close = async {
-            self.0.queue.send(Message::Close(done)).await.map_err(|_| AuditUnavailable)?;
-            wait.await.map_err(|_| AuditUnavailable)
-        };
-        tokio::time::timeout(within, close).await.map_err(|_| AuditUnavailable)?
+        self.0.core.queue.close(done);
+        said_within(within, wait).await
     }
 
     /// Records that something was revoked, and waits until that is durable. Call it beside
@@ -205,62 +162,52 @@ impl AuditLog {
     /// Dropped, the record is written all the same.
     pub async fn note_revoked(&self, what: &Revoked) -> Result<(), AuditUnavailable> {
         let (what, id) = what.in_words();
-        self.0.write(Event::Revoked { what, id: id.into() }).await
+        let written = self.0.enqueue(&Event::Revoked { what, id: &id })?;
+        self.0.durable(written).await
+    }
+}
+
+async fn said_within(patience: Duration, said: oneshot::Receiver<()>) -> Result<(), AuditUnavailable> {
+    match tokio::time::timeout(patience, said).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_unsaid)) => Err(AuditUnavailable),
+        Err(_elapsed) => Err(AuditUnavailable),
     }
 }
 
 impl Shared {
     /// Keeps the place of a record that must be written; none if the door is closed or the queue is full.
     pub(super) fn place(&self) -> Result<Place, AuditUnavailable> {
-        if !self.door.open.load(Ordering::Acquire) {
+        if !self.core.is_open() {
             return Err(AuditUnavailable);
         }
-        self.queue.clone().try_reserve_owned().map_err(|_| AuditUnavailable)
-    }
-
-    pub(super) fn entry(&self, event: Event) -> Entry {
-        Entry { at: self.clock.now(), event }
+        self.core.queue.place()
     }
 
     /// Writes into a kept place; nobody waits.
-    pub(super) fn settle(&self, place: Place, event: Event) {
-        drop(place.send(Message::Entry(self.entry(event), None)));
-    }
-
-    /// Writes, and waits until it is durable.
-    pub(super) async fn write(&self, event: Event) -> Result<(), AuditUnavailable> {
-        self.durable(self.enqueue(event)?).await
+    pub(super) fn settle(&self, place: Place, event: &Event<'_>) {
+        self.core.queue.settle(place, self.clock.now(), event);
     }
 
     /// Puts a record onto its way.
-    pub(super) fn enqueue(&self, event: Event) -> Result<Written, AuditUnavailable> {
-        if !self.door.open.load(Ordering::Acquire) {
+    pub(super) fn enqueue(&self, event: &Event<'_>) -> Result<Arc<Group>, AuditUnavailable> {
+        if !self.core.is_open() {
             return Err(AuditUnavailable);
         }
-        let (durable, wait) = oneshot::channel();
-        let message = Message::Entry(self.entry(event), Some(durable));
-        self.queue.try_send(message).map_err(|_| AuditUnavailable)?;
-        Ok(Written(wait))
+        self.core.queue.enqueue(self.clock.now(), event)
     }
 
-    /// Waits for a record that is on its way.
-    pub(super) async fn durable(&self, Written(wait): Written) -> Result<(), AuditUnavailable> {
-        match tokio::time::timeout(self.deadline, wait).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_dropped)) => Err(AuditUnavailable),
-            Err(_elapsed) => {
-                // P288: a sink that hangs closes the door; the writer opens it when it is through.
-                self.door.close("the sink does not answer in time");
-                Err(AuditUnavailable)
-            }
-        }
+    /// Waits for a record that is on its way. A writer that does not answer in time closes the door: P288.
+    pub(super) fn durable(&self, group: Arc<Group>) -> Durable<impl FnMut() + Unpin> {
+        let core = Arc::clone(&self.core);
+        Durable::new(group, core.deadline, move || core.close("the sink does not answer in time"))
     }
 
     /// Counts a refusal that can't be written now.
     pub(super) fn count(&self, reason: Reason) {
         let now = self.clock.now();
-        self.door.counted.lock().entry(reason).or_insert((0, now)).0 += 1;
-        self.door.wake.notify_one();
+        self.core.counted.lock().entry(reason).or_insert((0, now)).0 += 1;
+        self.core.queue.nudge();
     }
 
     pub(super) fn next_refresh(&self) -> u64 {
@@ -268,190 +215,35 @@ impl Shared {
     }
 }
 
-impl Door {
-    fn close(&self, why: &str) {
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.queue.end();
+    }
+}
+
+impl Core {
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// The writer opens it again when it is through.
+    pub(super) fn close(&self, why: &str) {
         if self.open.swap(false, Ordering::AcqRel) {
             tracing::error!(why, "the audit log is closed: no request is let through until it can write again");
         }
         // It may be closed in the moment in which the writer is through: nothing else would wake it.
-        self.wake.notify_one();
+        self.queue.nudge();
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         if !self.open.swap(true, Ordering::AcqRel) {
             tracing::info!("the audit log is open");
         }
     }
-}
 
-struct Writer<S> {
-    sink: S,
-    messages: mpsc::Receiver<Message>,
-    door: Arc<Door>,
-    clock: Clock,
-    deadline: Duration,
-    next: u64,
-    last_hash: [u8; 32],
-    /// Who waits for the end; with the first of them the queue takes no more.
-    closing: Vec<oneshot::Sender<()>>,
-}
-
-impl<S: AuditSink> Writer<S> {
-    async fn run(mut self) {
-        self.resume().await;
-        let door = Arc::clone(&self.door);
-        let mut messages = Vec::new();
-        loop {
-            let mut flushed = Vec::new();
-            tokio::select! {
-                // Both branches may be dropped: `recv_many` keeps what it did not hand out, `notified` leaves its permit.
-                received = self.messages.recv_many(&mut messages, LARGEST_GROUP) => {
-                    if received == 0 {
-                        break;
-                    }
-                    flushed = self.group(mem::take(&mut messages)).await;
-                }
-                () = door.wake.notified() => {}
-            }
-            // Nothing is under way: the door that a hanging write closed may open again, and what was refused is written.
-            self.write_counted().await;
-            door.open();
-            tell(flushed);
-        }
-        self.write_counted().await;
-        self.write(vec![Event::Close], Vec::new()).await;
-        tell(mem::take(&mut self.closing));
+    pub(super) fn take_counted(&self) -> BTreeMap<Reason, (u64, Timestamp)> {
+        mem::take(&mut *self.counted.lock())
     }
-
-    async fn resume(&mut self) {
-        let mut wait = TRY_AGAIN;
-        let resumed: Resumed = loop {
-            match caught(async { self.sink.resume().await }).await {
-                Ok(resumed) => break resumed,
-                Err(error) => {
-                    self.door.close("what is written can't be read");
-                    tracing::error!(%error, "the audit log can't go on where it stopped; no request is let through");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-            }
-        };
-        let mut events = Vec::new();
-        match resumed.last {
-            Some((sequence, hash)) => {
-                (self.next, self.last_hash) = (sequence + 1, hash);
-                events.push(Event::Open { dropped_bytes: resumed.dropped_bytes });
-            }
-            None => events.push(Event::Start { chain: random_bits() }),
-        }
-        // After a crash each open intent gets its terminal record.
-        let lost = resumed.open_requests.into_iter().map(|request| Event::Lost { request });
-        let unknown = resumed.open_refreshes.into_iter().map(|(request, refresh)| Event::RefreshResult {
-            request,
-            refresh,
-            outcome: RefreshOutcome::Unknown,
-        });
-        events.extend(lost.chain(unknown));
-        self.write(events, Vec::new()).await;
-        self.door.open();
-    }
-
-    /// Writes what was received together, and says who waits for it to be durable and for what was counted.
-    async fn group(&mut self, messages: Vec<Message>) -> Vec<oneshot::Sender<()>> {
-        let (mut entries, mut durable, mut flushed) = (Vec::with_capacity(messages.len()), Vec::new(), Vec::new());
-        for message in messages {
-            match message {
-                Message::Entry(entry, waiter) => {
-                    entries.push(entry);
-                    durable.extend(waiter);
-                }
-                Message::Flush(waiter) => flushed.push(waiter),
-                Message::Close(waiter) => {
-                    // What has its place still comes through: the queue ends behind the last open request.
-                    self.messages.close();
-                    self.closing.push(waiter);
-                }
-            }
-        }
-        self.write_entries(entries, durable).await;
-        flushed
-    }
-
-    async fn write_counted(&mut self) {
-        let counted = mem::take(&mut *self.door.counted.lock());
-        if !counted.is_empty() {
-            let events = counted.into_iter().map(|(reason, (count, since))| Event::Counted { reason, count, since });
-            self.write(events.collect(), Vec::new()).await;
-        }
-    }
-
-    async fn write(&mut self, events: Vec<Event>, durable: Vec<oneshot::Sender<()>>) {
-        let at = self.clock.now();
-        self.write_entries(events.into_iter().map(|event| Entry { at, event }).collect(), durable).await;
-    }
-
-    /// Chains the entries and has the sink write them, as often as it takes.
-    async fn write_entries(&mut self, entries: Vec<Entry>, mut durable: Vec<oneshot::Sender<()>>) {
-        if entries.is_empty() {
-            return;
-        }
-        let mut records = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            let record = Record::of(entry, self.next, &self.last_hash);
-            self.next += 1;
-            self.last_hash = *record.hash();
-            records.push(record);
-        }
-        let mut wait = TRY_AGAIN;
-        loop {
-            let mut write = Box::pin(caught(async { self.sink.write(&records).await }));
-            let written = match tokio::time::timeout(self.deadline, &mut write).await {
-                Ok(written) => written,
-                Err(_elapsed) => {
-                    // A write that hangs is awaited further, never repeated beside itself.
-                    self.door.close("the sink hangs");
-                    durable.clear();
-                    write.await
-                }
-            };
-            match written {
-                Ok(()) => break,
-                Err(error) => {
-                    self.door.close("the sink failed");
-                    tracing::error!(%error, records = records.len(), "the audit sink failed; the records are kept");
-                    // Who waits for these records is refused now, not at the deadline.
-                    durable.clear();
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-            }
-        }
-        tell(durable);
-    }
-}
-
-fn tell(waiters: Vec<oneshot::Sender<()>>) {
-    for waiter in waiters {
-        // Who no longer waits is not told.
-        waiter.send(()).unwrap_or_default();
-    }
-}
-
-/// P288: a sink that panics is a sink that failed: its group comes again, and the log lives on.
-async fn caught<T>(call: impl Future<Output = Result<T, SinkError>>) -> Result<T, SinkError> {
-    let mut call = Box::pin(call);
-    std::future::poll_fn(move |cx| {
-        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
-            .unwrap_or_else(|_panic| Poll::Ready(Err(SinkError::new("it panicked"))))
-    })
-    .await
-}
-
-/// 128 random bits.
-pub(super) fn random_bits() -> [u8; 16] {
-    let mut bits = [0; 16];
-    aws_lc_rs::rand::fill(&mut bits).expect("the system's source of randomness does not fail once it is seeded");
-    bits
 }
 
 impl fmt::Debug for AuditLog {
@@ -469,7 +261,7 @@ mod tests {
         let (log, _sink) = AuditLog::in_memory();
         log.flush().await.unwrap();
         // What a request does whose patience ends in the moment in which its record has become durable.
-        log.0.door.close("too late");
+        log.0.core.close("too late");
         let open = async {
             while !log.is_open() {
                 tokio::task::yield_now().await;
@@ -486,7 +278,6 @@ mod tests {
         log.0.count(Reason::AuditUnavailable);
         tokio::time::timeout(Duration::from_secs(20), sink.called(calls + 1)).await.expect("nothing else has to come");
         log.flush().await.unwrap();
-        let kinds: Vec<_> = sink.records().iter().map(Record::kind).collect();
-        assert_eq!(kinds, ["start", "result"]);
+        assert_eq!(sink.records().iter().map(|record| record.kind()).collect::<Vec<_>>(), ["start", "result"]);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     log::AuditLog,
-    record::Record,
+    record::Records,
     sink::{AuditSink, SinkError},
 };
 
@@ -17,7 +17,7 @@ pub struct InMemory(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    records: Mutex<Vec<Record>>,
+    records: Mutex<Records>,
     groups: Mutex<usize>,
     calls: watch::Sender<usize>,
     mode: watch::Sender<Mode>,
@@ -46,7 +46,7 @@ impl InMemory {
 
     /// The records so far.
     #[must_use]
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Records {
         self.0.records.lock().clone()
     }
 
@@ -109,7 +109,7 @@ impl Default for InMemory {
 }
 
 impl AuditSink for InMemory {
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
         self.0.calls.send_modify(|calls| *calls += 1);
         let mut mode = self.0.mode.subscribe();
         let mode = mode.wait_for(|mode| *mode != Mode::Hangs).await.map(|mode| *mode);
@@ -118,7 +118,7 @@ impl AuditSink for InMemory {
             return Err(SinkError::new("told to fail"));
         }
         *self.0.groups.lock() += 1;
-        self.0.records.lock().extend_from_slice(records);
+        self.0.records.lock().extend(records);
         Ok(())
     }
 }

@@ -49,7 +49,9 @@
 //!
 //! # Reads, writes
 //! Puts a [`Trail`] and a [`RequestId`](crate::dialect::RequestId) into the extensions, and removes any that were there; reads
-//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr). Adds `x-request-id` to the
+//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr): whoever accepts the connection puts it
+//! there, as the example `hyper_proxy` does. In axum, take it out of `ConnectInfo<SocketAddr>` in a `map_request` outside of the
+//! stack. Adds `x-request-id` to the
 //! answer. Request and answer are otherwise untouched; the service's error is passed on as it is.
 //!
 //! Each request has one terminal record, written when the answer's body ends, fails or is dropped, or when the future is
@@ -79,13 +81,16 @@ mod body;
 mod future;
 mod json_lines;
 mod layer;
+mod line;
 mod log;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
+mod queue;
 mod record;
 mod service;
 mod sink;
 mod trail;
+mod writer;
 
 pub use body::TrailBody;
 pub use future::ResponseFuture;
@@ -94,7 +99,7 @@ pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditOptions, AuditUnavailable};
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::InMemory;
-pub use record::{Intent, MAX_TEXT, Operation, Outcome, Record, RefreshOutcome, SCHEMA_VERSION};
+pub use record::{Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION};
 pub use service::Audit;
 pub use sink::{AuditSink, Both, Resumed, SinkError, Tracing};
 pub use trail::{Receipt, RefreshReceipt, Terminal, Trail};

@@ -1,74 +1,154 @@
 //! What stands in a record: closed and typed; nothing of a body, an argument's value or a secret.
 
-use std::{borrow::Cow, fmt::Write as _, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 
+use super::line::{Line, cut, push_hex, push_number};
 use crate::{
     clock::Timestamp,
     dialect::RequestId,
     exchange::GrantId,
-    principal::{Actor, Principal, Resource, Scopes},
+    principal::{Principal, Resource, Scopes},
     refusal::Reason,
 };
+
+pub use super::line::MAX_TEXT;
 
 /// The version of the schema, in each record that begins or continues a chain (`docs/audit-schema.md`).
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Longest text from outside that a record keeps, in bytes; what is longer is cut there.
-pub const MAX_TEXT: usize = 256;
+/// Records that are written together, in the order of their chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    text: Vec<u8>,
+    places: Vec<Place>,
+}
 
-/// Longest text of the operator's own: what [`Scopes`] may hold at most stands in a record whole.
-const MAX_OWN_TEXT: usize = 16 * 1024;
-/// Links of an actor chain that a record keeps; the number of all stands beside them.
-const MAX_ACTORS: usize = 16;
-
-/// One record as it is written: its place in the chain, and its line. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+struct Place {
     sequence: u64,
     kind: &'static str,
     hash: [u8; 32],
-    line: Arc<[u8]>,
+    /// Behind its line break.
+    end: usize,
 }
 
-impl Record {
+/// One record as it is written: its place in the chain, and its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    place: &'a Place,
+    line: &'a [u8],
+}
+
+impl<'a> Record<'a> {
     /// Its number in the chain, from 0 on, without a gap.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
-        self.sequence
+        self.place.sequence
     }
 
     /// `start`, `open`, `close`, `intent`, `refresh_intent`, `refresh_result`, `result` or `revoked`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
-        self.kind
+        self.place.kind
     }
 
     /// SHA-256 over the previous record's hash and this line up to its `hash` member.
     #[must_use]
-    pub const fn hash(&self) -> &[u8; 32] {
-        &self.hash
+    pub const fn hash(&self) -> &'a [u8; 32] {
+        &self.place.hash
     }
 
     /// One JSON object without line breaks.
     #[must_use]
-    pub fn line(&self) -> &[u8] {
-        &self.line
+    pub const fn line(&self) -> &'a [u8] {
+        self.line
+    }
+}
+
+impl Records {
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.places.len()
     }
 
-    /// Serialises an entry, once, as the next of its chain.
-    pub(super) fn of(entry: &Entry, sequence: u64, previous: &[u8; 32]) -> Self {
-        let mut line = Line(String::with_capacity(512));
-        line.number("seq", sequence);
-        line.text("time", &entry.at.to_string());
-        line.text("kind", entry.event.kind());
-        entry.event.write(&mut line);
-        line.hex("prev", previous);
-        let hash = chain_hash(previous, line.0.as_bytes());
-        line.hex("hash", &hash);
-        line.0.push('}');
-        Self { sequence, kind: entry.event.kind(), hash, line: line.0.into_bytes().into() }
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// All their lines, each with its line break: what a file takes as it is.
+    #[must_use]
+    pub fn as_json_lines(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The number of the last one.
+    #[must_use]
+    pub fn last_sequence(&self) -> Option<u64> {
+        self.places.last().map(|place| place.sequence)
+    }
+
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut from = 0;
+        self.places.iter().map(move |place| {
+            let line = self.text.get(from..place.end.saturating_sub(1)).unwrap_or_default();
+            from = place.end;
+            Record { place, line }
+        })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.places.clear();
+    }
+
+    /// Gives back what a rush has blown up.
+    pub(super) fn shrink(&mut self) {
+        const LARGEST_KEPT: usize = 1 << 20;
+        if self.text.capacity() > LARGEST_KEPT {
+            *self = Self::default();
+        }
+    }
+
+    /// Appends a record whose own members are `members`, as the next of its chain; gives its hash.
+    pub(super) fn append(
+        &mut self,
+        kind: &'static str,
+        members: &[u8],
+        sequence: u64,
+        previous: &[u8; 32],
+    ) -> [u8; 32] {
+        let from = self.text.len();
+        // The previous hash stands before the line until the line is hashed: one text, hashed in one go.
+        self.text.extend_from_slice(previous);
+        self.text.extend_from_slice(b"{\"seq\":");
+        push_number(&mut self.text, sequence);
+        self.text.extend_from_slice(members);
+        self.text.extend_from_slice(b",\"prev\":\"");
+        push_hex(&mut self.text, previous);
+        self.text.push(b'"');
+        let mut hash = [0; 32];
+        let hashed = self.text.get(from..).unwrap_or_default();
+        hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, hashed).as_ref());
+        self.text.copy_within(from + previous.len().., from);
+        self.text.truncate(self.text.len() - previous.len());
+        self.text.extend_from_slice(b",\"hash\":\"");
+        push_hex(&mut self.text, &hash);
+        self.text.extend_from_slice(b"\"}\n");
+        self.places.push(Place { sequence, kind, hash, end: self.text.len() });
+        hash
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn extend(&mut self, more: &Self) {
+        let before = self.text.len();
+        self.text.extend_from_slice(&more.text);
+        self.places.extend(more.places.iter().map(|place| Place { end: place.end + before, ..place.clone() }));
     }
 }
 
@@ -82,9 +162,12 @@ pub(super) fn chain_hash(previous: &[u8; 32], head: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// What a client asked for, in few words: the method, and the name of the thing.
+/// What a client asked for, in few words: the method, and the name of the thing. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct Operation(Arc<OperationParts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct OperationParts {
     method: Box<str>,
     name: Option<Box<str>>,
 }
@@ -95,50 +178,50 @@ impl Operation {
     #[must_use]
     pub fn new(method: &str, name: Option<&str>) -> Self {
         let name = name.map(|name| cut(&without_secrets(name), MAX_TEXT).into());
-        Self { method: cut(method, MAX_TEXT).into(), name }
+        Self(Arc::new(OperationParts { method: cut(method, MAX_TEXT).into(), name }))
     }
 
     /// The method.
     #[must_use]
     pub fn method(&self) -> &str {
-        &self.method
+        &self.0.method
     }
 
     /// The name of the thing.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.0.name.as_deref()
     }
 }
 
 /// What is about to be done with a credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
-    upstream: Box<str>,
-    origin: Box<str>,
-    scopes: Scopes,
-    grant: Option<(GrantId, u64)>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent<'a> {
+    upstream: &'a str,
+    origin: &'a str,
+    scopes: &'a Scopes,
+    grant: Option<(&'a GrantId, u64)>,
 }
 
-impl Intent {
+impl<'a> Intent<'a> {
     /// To send a credential with these scopes to `origin`, on behalf of the upstream of this name.
     #[must_use]
-    pub fn new(upstream: &str, origin: &str, scopes: &Scopes, grant: Option<(&GrantId, u64)>) -> Self {
-        Self {
-            upstream: upstream.into(),
-            origin: origin.into(),
-            scopes: scopes.clone(),
-            grant: grant.map(|(id, version)| (id.clone(), version)),
-        }
+    pub const fn new(
+        upstream: &'a str,
+        origin: &'a str,
+        scopes: &'a Scopes,
+        grant: Option<(&'a GrantId, u64)>,
+    ) -> Self {
+        Self { upstream, origin, scopes, grant }
     }
 
-    fn write(&self, line: &mut Line) {
-        line.own_text("upstream", &self.upstream);
-        line.own_text("origin", &self.origin);
-        line.own_text("upstream_scopes", &self.scopes.to_string());
-        if let Some((grant, version)) = &self.grant {
+    fn write(&self, line: &mut Line<'_>) {
+        line.own_text("upstream", self.upstream);
+        line.own_text("origin", self.origin);
+        line.scopes("upstream_scopes", self.scopes.iter());
+        if let Some((grant, version)) = self.grant {
             line.text("grant", grant.as_str());
-            line.number("grant_version", *version);
+            line.number("grant_version", version);
         }
     }
 }
@@ -201,16 +284,9 @@ impl Outcome {
     }
 }
 
-/// Something that happened, on its way to become a [`Record`].
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) at: Timestamp,
-    pub(super) event: Event,
-}
-
 /// The closed list of what can stand in a record.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum Event<'a> {
     Start {
         chain: [u8; 16],
     },
@@ -222,21 +298,21 @@ pub(super) enum Event {
         request: RequestId,
         /// The request has ended: its result stands already.
         is_late: bool,
-        principal: Option<Principal>,
-        intent: Intent,
+        principal: Option<&'a Principal>,
+        intent: &'a Intent<'a>,
     },
     RefreshIntent {
         request: RequestId,
         refresh: u64,
-        principal: Option<Principal>,
-        intent: Intent,
+        principal: Option<&'a Principal>,
+        intent: &'a Intent<'a>,
     },
     RefreshResult {
-        request: Box<str>,
+        request: RequestId,
         refresh: u64,
         outcome: RefreshOutcome,
     },
-    Result(Box<RequestResult>),
+    Result(&'a RequestResult<'a>),
     /// Refusals that were counted while nothing could be written.
     Counted {
         reason: Reason,
@@ -245,23 +321,28 @@ pub(super) enum Event {
     },
     /// A request of an earlier process whose end nobody saw.
     Lost {
-        request: Box<str>,
+        request: &'a str,
+    },
+    /// A refresh of an earlier process whose end nobody saw.
+    LostRefresh {
+        request: &'a str,
+        refresh: u64,
     },
     Revoked {
         what: &'static str,
-        id: Box<str>,
+        id: &'a str,
     },
 }
 
 /// The terminal record of one request.
 #[derive(Debug)]
-pub(super) struct RequestResult {
+pub(super) struct RequestResult<'a> {
     pub(super) request: RequestId,
     pub(super) started: Timestamp,
-    pub(super) resource: Option<Resource>,
+    pub(super) resource: Option<&'a Resource>,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) principal: Option<Principal>,
-    pub(super) operation: Option<Operation>,
+    pub(super) principal: Option<&'a Principal>,
+    pub(super) operation: Option<&'a Operation>,
     pub(super) outcome: Outcome,
     pub(super) reason: Option<Reason>,
     pub(super) status: Option<StatusCode>,
@@ -271,21 +352,25 @@ pub(super) struct RequestResult {
     pub(super) answer_bytes: u64,
 }
 
-impl Event {
-    const fn kind(&self) -> &'static str {
+impl Event<'_> {
+    pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Start { .. } => "start",
             Self::Open { .. } => "open",
             Self::Close => "close",
             Self::Intent { .. } => "intent",
             Self::RefreshIntent { .. } => "refresh_intent",
-            Self::RefreshResult { .. } => "refresh_result",
+            Self::RefreshResult { .. } | Self::LostRefresh { .. } => "refresh_result",
             Self::Result(_) | Self::Counted { .. } | Self::Lost { .. } => "result",
             Self::Revoked { .. } => "revoked",
         }
     }
 
-    fn write(&self, line: &mut Line) {
+    /// Appends the members, from `time` on to before `prev`.
+    pub(super) fn write(&self, at: Timestamp, members: &mut Vec<u8>) {
+        let line = &mut Line(members);
+        line.time("time", at);
+        line.text("kind", self.kind());
         match self {
             Self::Start { chain } => {
                 line.number("schema", u64::from(SCHEMA_VERSION));
@@ -297,31 +382,35 @@ impl Event {
             }
             Self::Close => {}
             Self::Intent { request, is_late, principal, intent } => {
-                line.text("request", &request.to_string());
+                line.hex("request", request.as_bits());
                 if *is_late {
-                    line.name("late");
-                    line.0.push_str("true");
+                    line.flag("late");
                 }
-                write_principal(line, principal.as_ref());
+                line.principal(*principal);
                 intent.write(line);
             }
             Self::RefreshIntent { request, refresh, principal, intent } => {
-                line.text("request", &request.to_string());
+                line.hex("request", request.as_bits());
                 line.number("refresh", *refresh);
-                write_principal(line, principal.as_ref());
+                line.principal(*principal);
                 intent.write(line);
             }
             Self::RefreshResult { request, refresh, outcome } => {
-                line.text("request", request);
+                line.hex("request", request.as_bits());
                 line.number("refresh", *refresh);
                 line.text("outcome", outcome.as_str());
+            }
+            Self::LostRefresh { request, refresh } => {
+                line.text("request", request);
+                line.number("refresh", *refresh);
+                line.text("outcome", RefreshOutcome::Unknown.as_str());
             }
             Self::Result(result) => result.write(line),
             Self::Counted { reason, count, since } => {
                 line.number("count", *count);
                 line.text("outcome", Outcome::Refused.as_str());
                 line.text("reason", reason.code());
-                line.text("started", &since.to_string());
+                line.time("started", *since);
             }
             Self::Lost { request } => {
                 line.text("request", request);
@@ -330,15 +419,15 @@ impl Event {
             }
             Self::Revoked { what, id } => {
                 line.text("what", what);
-                line.text("id", id);
+                line.identity("id", id);
             }
         }
     }
 }
 
-impl RequestResult {
-    fn write(&self, line: &mut Line) {
-        line.text("request", &self.request.to_string());
+impl RequestResult<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.hex("request", self.request.as_bits());
         line.number("count", 1);
         line.text("outcome", self.outcome.as_str());
         if let Some(reason) = self.reason {
@@ -347,15 +436,15 @@ impl RequestResult {
         if let Some(status) = self.status {
             line.number("status", u64::from(status.as_u16()));
         }
-        line.text("started", &self.started.to_string());
-        if let Some(resource) = &self.resource {
+        line.time("started", self.started);
+        if let Some(resource) = self.resource {
             line.own_text("resource", resource.as_str());
         }
         if let Some(peer) = self.peer {
             line.text("peer", &peer.to_string());
         }
-        write_principal(line, self.principal.as_ref());
-        if let Some(operation) = &self.operation {
+        line.principal(self.principal);
+        if let Some(operation) = self.operation {
             line.text("method", operation.method());
             if let Some(name) = operation.name() {
                 line.text("name", name);
@@ -366,110 +455,6 @@ impl RequestResult {
         line.number("echo_masked", self.echo_masked);
         line.number("answer_bytes", self.answer_bytes);
     }
-}
-
-fn write_principal(line: &mut Line, principal: Option<&Principal>) {
-    let Some(principal) = principal else { return };
-    line.text("issuer", principal.issuer());
-    line.text("subject", principal.subject());
-    line.text("client", principal.client());
-    line.text("token", principal.token_id());
-    if let Some(family) = principal.family() {
-        line.text("family", family);
-    }
-    if let Some(actor) = principal.actor() {
-        line.actors(actor);
-    }
-}
-
-/// One JSON object on its way, member by member.
-struct Line(String);
-
-impl Line {
-    fn name(&mut self, name: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push('"');
-        self.0.push_str(name);
-        self.0.push_str("\":");
-    }
-
-    fn number(&mut self, name: &str, value: u64) {
-        self.name(name);
-        self.write(format_args!("{value}"));
-    }
-
-    fn hex(&mut self, name: &str, bytes: &[u8]) {
-        self.name(name);
-        self.0.push('"');
-        for byte in bytes {
-            self.write(format_args!("{byte:02x}"));
-        }
-        self.0.push('"');
-    }
-
-    /// A text that may come from outside.
-    fn text(&mut self, name: &str, value: &str) {
-        self.name(name);
-        self.quoted(value, MAX_TEXT);
-    }
-
-    /// A text of the operator's, which is evidence to its last byte.
-    fn own_text(&mut self, name: &str, value: &str) {
-        self.name(name);
-        self.quoted(value, MAX_OWN_TEXT);
-    }
-
-    /// The chain of who acts, from the nearest on. Objects and not one text: a subject can't pretend to be two links.
-    fn actors(&mut self, nearest: &Actor) {
-        self.name("actors");
-        self.0.push('[');
-        let (mut links, mut next) = (0, Some(nearest));
-        while let Some(link) = next {
-            if links < MAX_ACTORS {
-                self.0.push_str(if links == 0 { "{\"issuer\":" } else { ",{\"issuer\":" });
-                self.quoted(link.person().issuer(), MAX_TEXT);
-                self.0.push_str(",\"subject\":");
-                self.quoted(link.person().subject(), MAX_TEXT);
-                self.0.push('}');
-            }
-            links += 1;
-            next = link.before();
-        }
-        self.0.push(']');
-        self.number("actor_links", links as u64);
-    }
-
-    /// Nothing but printable ASCII stands in the log as it is.
-    fn quoted(&mut self, value: &str, longest: usize) {
-        self.0.push('"');
-        for character in cut(value, longest).chars() {
-            match character {
-                '"' => self.0.push_str("\\\""),
-                '\\' => self.0.push_str("\\\\"),
-                ' '..='~' => self.0.push(character),
-                other => {
-                    let mut units = [0; 2];
-                    for unit in other.encode_utf16(&mut units) {
-                        self.write(format_args!("\\u{unit:04x}"));
-                    }
-                }
-            }
-        }
-        self.0.push('"');
-    }
-
-    fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
-        // Writing to a String can't fail.
-        self.0.write_fmt(arguments).unwrap_or_default();
-    }
-}
-
-fn cut(text: &str, longest: usize) -> &str {
-    let mut end = text.len().min(longest);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }
 
 /// P294: what stands in a URI before `@`, or behind `?` or `#`, is a place for secrets. Names without a scheme are no URIs.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::record::Record;
+use super::record::Records;
 
 /// The sink could not make the records as durable as promised. The log keeps them and tries again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +17,12 @@ impl SinkError {
     }
 }
 
-/// Where an earlier process stopped.
+/// Where an earlier process stopped. By default nothing is kept here that could be gone on with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resumed {
+    /// Whether the records stay where they can be read again, so that the chain must go on there.
+    pub is_kept: bool,
     /// The last record's number and hash; `None` where nothing was written yet.
     pub last: Option<(u64, [u8; 32])>,
     /// Requests with an intent and without a result: each gets its terminal record.
@@ -50,11 +52,13 @@ pub trait AuditSink: Send + Sync + 'static {
     /// The group is not durable: requests that wait for it are refused, and it comes again.
     ///
     /// # Cancellation
-    /// It is never dropped before its end but with the process. It may block: the log has a thread of its own.
-    fn write(&self, records: &[Record]) -> impl Future<Output = Result<(), SinkError>> + Send;
+    /// It is never dropped before its end but with the process. It may block: the log has a thread of its own, with a runtime
+    /// that runs while a group is written, and rests in between.
+    fn write(&self, records: &Records) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// This sink and another one: a record is durable when both have it. The chain goes on where this one stopped; the other
-    /// one gets each record that is written from now on.
+    /// This sink and another one: a record is durable when both have it. The chain goes on where they stopped: two that keep
+    /// their records must have stopped at the same one. Where a crash came in between, the log says so and stays closed: keep
+    /// both files for the auditor, and begin two new ones.
     fn and<S: AuditSink>(self, other: S) -> Both<Self, S>
     where
         Self: Sized,
@@ -73,12 +77,20 @@ pub struct Both<A, B> {
 }
 
 impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
-    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
-        self.first.resume()
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        let (first, second) = (self.first.resume().await?, self.second.resume().await?);
+        match (first.is_kept, second.is_kept) {
+            // P293: a chain that went on in one of them alone would have a gap in the other.
+            (true, true) if first.last != second.last => {
+                Err(SinkError::new("its two sinks stopped at different records; keep both, and begin two new ones"))
+            }
+            (true, _) => Ok(first),
+            (false, _) => Ok(second),
+        }
     }
 
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        let behind = records.last().map_or(0, |record| record.sequence() + 1);
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
+        let behind = records.last_sequence().map_or(0, |last| last + 1);
         // P291: a group that comes again because the second one failed stands in the first one already.
         if self.taken.load(Ordering::Relaxed) < behind {
             self.first.write(records).await?;
@@ -103,8 +115,8 @@ impl Tracing {
 }
 
 impl AuditSink for Tracing {
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        for record in records {
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
+        for record in records.iter() {
             let line = std::str::from_utf8(record.line()).map_err(|_| SinkError::new("a record is not UTF-8"))?;
             tracing::info!(target: "token_broker::audit", sequence = record.sequence(), "{line}");
         }

@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -31,8 +31,9 @@ use crate::{
     revocation::Revoked,
 };
 
-fn intent() -> Intent {
-    Intent::new("crm", "https://crm.example.com:443", &Scopes::parse("read").unwrap(), None)
+fn intent() -> Intent<'static> {
+    static READ: LazyLock<Scopes> = LazyLock::new(|| Scopes::parse("read").unwrap());
+    Intent::new("crm", "https://crm.example.com:443", &READ, None)
 }
 
 fn request() -> Request<Empty<Bytes>> {
@@ -150,7 +151,8 @@ async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_
     assert_eq!(results.len(), 1);
     let result = &results[0];
     assert_eq!((&result["outcome"], &result["intents"], &result["uses"]), (&"dropped".into(), &1.into(), &0.into()));
-    let kinds: Vec<_> = sink.records().iter().map(Record::kind).collect();
+    let records = sink.records();
+    let kinds: Vec<_> = records.iter().map(|record| record.kind()).collect();
     assert_eq!(kinds, ["start", "intent", "result"], "the intent stands before the result");
 }
 
@@ -192,7 +194,7 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
     opened(&log).await;
     let results = results(&log, &sink).await;
     assert_eq!(results.len(), 1);
-    let sequences: Vec<_> = sink.records().iter().map(Record::sequence).collect();
+    let sequences: Vec<_> = sink.records().iter().map(|record| record.sequence()).collect();
     assert!(sequences.iter().copied().eq(0..sequences.len() as u64), "each record once: {sequences:?}");
 }
 
@@ -382,6 +384,37 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(verify(&text), second.records().len());
     assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), second.lines());
+}
+
+#[tokio::test]
+async fn p293_two_files_go_on_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let both = || JsonLines::append(path("one")).unwrap().and(JsonLines::append(path("two")).unwrap());
+    // A sink that keeps nothing asks nothing: on whichever side it stands.
+    let tracing_first = Tracing::new().and(JsonLines::append(path("alone")).unwrap());
+    assert!(tracing_first.resume().await.unwrap().is_kept);
+    let ended = async |sink| {
+        let log = AuditLog::from(sink);
+        log.close(Duration::from_secs(20)).await.unwrap();
+        drop(log);
+        // The lock of the files goes with the writer's thread.
+        while matches!(JsonLines::append(path("two")), Err(AuditFileError::InUse)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    ended(both()).await;
+    ended(both()).await;
+    let text = fs::read_to_string(path("one")).unwrap();
+    assert_eq!(verify(&text), 4);
+    assert_eq!(text, fs::read_to_string(path("two")).unwrap());
+    // A crash between the two writes: the second has not got the last record.
+    let shorter = text.lines().take(3).map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(path("two"), shorter).unwrap();
+    assert_eq!(
+        both().resume().await.unwrap_err().to_string(),
+        "the audit sink failed: its two sinks stopped at different records; keep both, and begin two new ones"
+    );
 }
 
 #[tokio::test]
@@ -578,7 +611,7 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
     // The log asks for `Sync`; the receiver has one owner.
     struct Shared(parking_lot::Mutex<Blocks>);
     impl AuditSink for Shared {
-        async fn write(&self, _: &[Record]) -> Result<(), SinkError> {
+        async fn write(&self, _: &Records) -> Result<(), SinkError> {
             let blocks = self.0.lock();
             // The first group is the beginning of the chain.
             if blocks.1.fetch_add(1, Ordering::Relaxed) == 1 {
@@ -611,7 +644,7 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
                 _ => Ok(Resumed::default()),
             }
         }
-        async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
+        async fn write(&self, records: &Records) -> Result<(), SinkError> {
             self.0.write(records).await
         }
     }
@@ -625,39 +658,14 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
     opened(&log).await;
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
     log.flush().await.unwrap();
-    assert_eq!(sink.records()[0].kind(), "start");
-}
-
-/// A file on a disk that fails at each tenth write, with something of the group on it.
-struct Flaky {
-    file: JsonLines,
-    path: std::path::PathBuf,
-    writes: AtomicUsize,
-}
-
-impl AuditSink for Flaky {
-    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
-        self.file.resume()
-    }
-
-    async fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        if self.writes.fetch_add(1, Ordering::Relaxed) % 10 == 9 {
-            let group: Vec<u8> = records.iter().flat_map(Record::line).copied().collect();
-            let mut file = fs::OpenOptions::new().append(true).open(&self.path).unwrap();
-            // More than the group is long: what the next try writes must not stand before a rest of this one.
-            file.write_all(&group.repeat(2)[..group.len() * 3 / 2]).unwrap();
-            return Err(SinkError::new("disk full"));
-        }
-        self.file.write(records).await
-    }
+    assert_eq!(sink.records().iter().next().unwrap().kind(), "start");
 }
 
 #[tokio::test]
 async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_no_use_without_its_intent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let file = JsonLines::append(&path).unwrap();
-    let log = AuditLog::from(Flaky { file, path: path.clone(), writes: AtomicUsize::new(0) });
+    let log = AuditLog::from(JsonLines::flaky(&path));
     let used = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let service = AuditLayer::new(log.clone()).layer(service_fn({
         let (used, path) = (Arc::clone(&used), path.clone());
@@ -706,24 +714,6 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
     let recorded: BTreeSet<_> =
         results.iter().filter(|record| record["uses"] == 1).map(|record| record["request"].as_str().unwrap()).collect();
     assert_eq!(recorded, used.lock().iter().map(String::as_str).collect());
-}
-
-#[tokio::test]
-async fn x17_what_a_failed_write_left_in_the_file_goes_before_the_group_comes_again() {
-    let (log, sink) = AuditLog::in_memory();
-    let (trail, terminal) = Trail::for_test(&log);
-    trail.intent(intent()).await.unwrap().used();
-    drop(terminal);
-    log.flush().await.unwrap();
-    let records = sink.records();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.jsonl");
-    let file = JsonLines::append(&path).unwrap();
-    file.write(&records[..1]).await.unwrap();
-    let rest = vec![b'x'; 10_000];
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&rest).unwrap();
-    file.write(&records[1..]).await.unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), sink.lines().join("\n") + "\n");
 }
 
 #[tokio::test]
@@ -938,10 +928,8 @@ async fn each_member_of_each_kind_stands_in_the_document_and_each_of_the_documen
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let grant = GrantId::new("grant-1");
-    let full = || {
-        let scopes = Scopes::parse("read").unwrap();
-        Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)))
-    };
+    let scopes = Scopes::parse("read").unwrap();
+    let full = || Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)));
     // A request of which all is known, one of which nothing is, one that is counted, one that a crash leaves.
     let (trail, mut terminal) = Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into())).unwrap();
     let actor = Actor::new(Person::new("https://i.example", "agent"), None);

@@ -6,7 +6,8 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
-    log::{AuditLog, AuditUnavailable, Place, Shared, random_bits},
+    log::{AuditLog, AuditUnavailable, Shared},
+    queue::Place,
     record::{Event, Intent, Operation, Outcome, RefreshOutcome, RequestResult},
 };
 use crate::{
@@ -120,13 +121,13 @@ impl Trail {
     ///
     /// # Cancellation
     /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
-    pub async fn intent(&self, intent: Intent) -> Result<Receipt, AuditUnavailable> {
+    pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditUnavailable> {
         let written = {
             // Under one lock with the end of the request: an intent stands before its result, or says that it is late.
             let mut known = self.0.known.lock();
-            let (principal, is_late) = (known.principal.clone(), known.ended);
-            let event = Event::Intent { request: self.0.request, is_late, principal, intent };
-            let written = self.0.log.enqueue(event)?;
+            let (principal, is_late) = (known.principal.as_ref(), known.ended);
+            let event = Event::Intent { request: self.0.request, is_late, principal, intent: &intent };
+            let written = self.0.log.enqueue(&event)?;
             known.intents += 1;
             written
         };
@@ -141,13 +142,22 @@ impl Trail {
     ///
     /// # Cancellation
     /// Dropped before it is durable, the intent may stand in the log; its result says that the outcome is unknown.
-    pub async fn refresh_intent(&self, intent: Intent) -> Result<RefreshReceipt, AuditUnavailable> {
+    pub async fn refresh_intent(&self, intent: Intent<'_>) -> Result<RefreshReceipt, AuditUnavailable> {
         let refresh = self.0.log.next_refresh();
         let place = self.0.log.place()?;
         // Made before the write: whatever becomes of this future, the intent has its result.
         let receipt = RefreshReceipt { trail: self.clone(), refresh, place: Some(place) };
-        let principal = self.0.known.lock().principal.clone();
-        self.0.log.write(Event::RefreshIntent { request: self.0.request, refresh, principal, intent }).await?;
+        let written = {
+            let known = self.0.known.lock();
+            let principal = known.principal.as_ref();
+            self.0.log.enqueue(&Event::RefreshIntent {
+                request: self.0.request,
+                refresh,
+                principal,
+                intent: &intent,
+            })?
+        };
+        self.0.log.durable(written).await?;
         Ok(receipt)
     }
 }
@@ -186,8 +196,8 @@ impl RefreshReceipt {
 
     fn settle(&mut self, outcome: RefreshOutcome) {
         if let Some(place) = self.place.take() {
-            let request = self.trail.0.request.to_string().into();
-            self.trail.0.log.settle(place, Event::RefreshResult { request, refresh: self.refresh, outcome });
+            let request = self.trail.0.request;
+            self.trail.0.log.settle(place, &Event::RefreshResult { request, refresh: self.refresh, outcome });
         }
     }
 }
@@ -240,10 +250,10 @@ impl Terminal {
         let result = RequestResult {
             request: inner.request,
             started: inner.started,
-            resource: inner.resource.clone(),
+            resource: inner.resource.as_ref(),
             peer: inner.peer,
-            principal: known.principal.clone(),
-            operation: known.operation.clone(),
+            principal: known.principal.as_ref(),
+            operation: known.operation.as_ref(),
             outcome,
             reason,
             status: self.status,
@@ -252,8 +262,8 @@ impl Terminal {
             echo_masked: known.echo_masked,
             answer_bytes: self.answer_bytes,
         };
-        inner.log.settle(place, Event::Result(Box::new(result)));
-        // Only now: an intent that comes behind this one is late.
+        // Under the lock still: an intent that comes behind this one is late.
+        inner.log.settle(place, &Event::Result(&result));
         drop(known);
     }
 }
@@ -268,4 +278,11 @@ impl fmt::Debug for Terminal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terminal").field("trail", &self.trail).finish_non_exhaustive()
     }
+}
+
+/// 128 random bits.
+pub(super) fn random_bits() -> [u8; 16] {
+    let mut bits = [0; 16];
+    aws_lc_rs::rand::fill(&mut bits).expect("the system's source of randomness does not fail once it is seeded");
+    bits
 }

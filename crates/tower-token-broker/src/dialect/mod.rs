@@ -47,6 +47,10 @@ impl RequestId {
         Self(bits)
     }
 
+    pub(crate) const fn as_bits(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     pub(crate) fn header_value(self) -> HeaderValue {
         // 32 hexadecimal digits are a valid field value.
         HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("-"))
