@@ -14,7 +14,15 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-use super::{Failure, Outcome, expected::Expected, process::Process, wire::Reader};
+use super::{
+    Failure, Outcome,
+    expected::Expected,
+    process::Process,
+    wire::{Message, Reader},
+};
+
+/// How long a proxy is left alone behind its last answer.
+pub(crate) const SETTLE: Duration = Duration::from_millis(5);
 
 /// A request but for its token.
 #[derive(Debug)]
@@ -115,7 +123,7 @@ pub(crate) fn drive(load: &Load, on: &Process, expected: &Rc<RefCell<Expected>>)
         }
         let elapsed = started.elapsed();
         // What the proxy still does for the last answers is its work, too.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SETTLE).await;
         let cpu = on.cpu()?.saturating_sub(before);
         let mut latencies = shared.latencies.take();
         latencies.sort_unstable();
@@ -132,14 +140,14 @@ struct Shared {
 }
 
 /// One connection.
-struct Client {
+pub(crate) struct Client {
     socket: TcpStream,
     reader: Reader,
     request: Vec<u8>,
 }
 
 impl Client {
-    async fn connect(to: SocketAddr) -> Outcome<Self> {
+    pub(crate) async fn connect(to: SocketAddr) -> Outcome<Self> {
         let socket = TcpStream::connect(to).await?;
         socket.set_nodelay(true)?;
         Ok(Self { socket, reader: Reader::default(), request: Vec::new() })
@@ -157,18 +165,21 @@ impl Client {
         }
     }
 
-    /// Sends one request and judges its answer; says how long that answer took.
     async fn ask(&mut self, shared: &Shared, number: usize) -> Outcome<Duration> {
-        let tokens = &shared.load.tokens;
+        let (load, tokens) = (&shared.load, &shared.load.tokens);
         let token = tokens.get(number % tokens.len().max(1)).ok_or("no token")?;
-        shared.load.template.write(token, &mut self.request);
         let asked = now();
-        self.socket.write_all(&self.request).await?;
-        let answer = self.reader.next(&mut self.socket).await?;
+        let answer = self.exchange(&load.template, token).await?;
         let took = asked.elapsed();
-        let answer = answer.ok_or("the proxy closed the connection in place of an answer")?;
         shared.expected.borrow_mut().check(&answer)?;
         Ok(took)
+    }
+
+    pub(crate) async fn exchange(&mut self, template: &Template, token: &str) -> Outcome<Message<'_>> {
+        template.write(token, &mut self.request);
+        self.socket.write_all(&self.request).await?;
+        let answer = self.reader.next(&mut self.socket).await?;
+        Ok(answer.ok_or("the proxy closed the connection in place of an answer")?)
     }
 }
 

@@ -6,8 +6,11 @@
 compile_error!("run times are read from Linux's /proc");
 
 mod audited;
+mod cases;
 mod disk;
 mod expected;
+mod footprint;
+mod haproxy;
 mod load;
 mod noop;
 mod options;
@@ -16,9 +19,11 @@ mod proxies;
 mod report;
 mod role;
 mod statistics;
+mod steady;
 mod tokens;
 mod turns;
 mod upstream;
+mod variants;
 mod wire;
 
 use std::{
@@ -31,9 +36,9 @@ use std::{
 use self::{
     options::Options,
     process::Process,
-    report::Report,
+    report::{Machine, Report},
     tokens::Tokens,
-    turns::{Bench, CASES},
+    turns::Bench,
 };
 
 /// Nobody acts on the kind: a run that failed says why, and ends.
@@ -61,11 +66,28 @@ fn run(options: &Options) -> Outcome<()> {
     let tokens = Tokens::new(&scratch.0)?;
     let upstream = Process::start("upstream", &[])?;
     let bench = Bench { options, dir: &scratch.0, tokens: &tokens, upstream };
-    let mut report = Report { quick: options.quick, cases: Vec::new() };
-    for case in CASES.iter().filter(|case| options.wants(case.name) && (case.is_quick || !options.quick)) {
-        let case = bench.run(case).map_err(|error| format!("{}: {error}", case.name))?;
+    let mut report = Report {
+        schema: 1,
+        quick: options.quick,
+        machine: Machine::this()?,
+        threads_a_proxy: options.threads,
+        cases: Vec::new(),
+        steady: None,
+        footprint: None,
+    };
+    let all = cases::side_by_side().into_iter().chain(cases::growth(options));
+    for case in all.filter(|case| options.wants(case.name)) {
+        let case = bench.run(&case).map_err(|error| format!("{}: {error}", case.name))?;
         note(&case.to_text());
         report.cases.push(case);
+    }
+    if let Some(steady) = steady::run(&bench)? {
+        note(&steady.to_text());
+        report.steady = Some(steady);
+    }
+    if let Some(footprint) = footprint::run(&bench)? {
+        note(&footprint.to_text());
+        report.footprint = Some(footprint);
     }
     if options.json {
         say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;

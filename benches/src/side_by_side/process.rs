@@ -23,7 +23,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts this very program in another role, and waits until it listens.
-    pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Outcome<Self> {
+    pub(crate) fn start(name: &str, settings: &[(&str, String)]) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(role::WORD).arg(name);
         command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
@@ -33,11 +33,10 @@ impl Process {
         let mut line = String::new();
         BufReader::new(output.take(256)).read_line(&mut line)?;
         let mut words = line.split_whitespace();
-        let (Some("LISTENING"), Some(address)) = (words.next(), words.next()) else {
+        let (Some("LISTENING"), Some(address), Some(worker)) = (words.next(), words.next(), words.next()) else {
             return Err(format!("{name} did not start: it said {line:?}").into());
         };
-        let worker = words.next().map_or(Ok(child.id()), str::parse)?;
-        Ok(Self { address: address.parse()?, input, worker, child })
+        Ok(Self { address: address.parse()?, worker: worker.parse()?, input, child })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -47,6 +46,14 @@ impl Process {
     /// The time that all its threads ran so far, in user space and in the kernel.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         cpu_of(&Path::new("/proc").join(self.worker.to_string()))
+    }
+
+    /// The bytes of its memory that are in RAM.
+    pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.worker))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024)
     }
 
     /// Ends it, and says whether it ended well.
@@ -63,6 +70,11 @@ impl Drop for Process {
         // It ends by itself; this only collects it.
         drop(self.child.wait());
     }
+}
+
+/// Lets our sleeps end on time: by default Linux makes each of them up to 50 us longer. Threads inherit it.
+pub(crate) fn sleep_exactly() -> io::Result<()> {
+    fs::write("/proc/self/timerslack_ns", "1")
 }
 
 /// The time that our own threads ran so far.

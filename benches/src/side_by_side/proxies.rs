@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    path::Path,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,8 +13,10 @@ use http::{Request, Response, Uri};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use token_broker_benches::fixtures::{self, ISSUER, RESOURCE};
-use token_broker_outbound::{Guard, Proxy};
-use token_broker_upstream::StaticSecret;
+use token_broker_outbound::{Guard, GuardedClient, Proxy};
+use token_broker_upstream::{
+    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StaticSecret, StoredGrants,
+};
 use tokio::net::TcpListener;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -21,14 +24,20 @@ use tower_token_broker::{
     BrokerStack, Secret,
     audit::{AuditLog, AuditSink, JsonLines, Record, SinkError},
     authenticate::{JwtVerifier, jwt::Keys},
-    exchange::Upstream,
+    clock::Clock,
+    exchange::{GrantId, ProvideCredential, Upstream},
+    principal::{Person, Scopes},
+    revocation::{Revocations, Revoked},
+    scope_filter::{Rules, tools},
     tasks::Tasks,
 };
 
-use super::{Outcome, noop::NoopLayer, role::Setting};
+use super::{Outcome, noop::NoopLayer, role::Setting, tokens};
 
 /// What the upstream knows the broker by.
-const UPSTREAM_SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
+pub(crate) const UPSTREAM_SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
+/// The length of each person's own token at the upstream.
+pub(crate) const UPSTREAM_TOKEN_BYTES: usize = 64;
 
 /// The proxy alone: what all figures are a ratio to.
 pub(crate) async fn bare(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
@@ -43,17 +52,33 @@ pub(crate) async fn noop(listener: TcpListener, setting: &Setting, tasks: &Tasks
 
 /// The proxy within our layers. Ends the audit log when `closed` does.
 pub(crate) async fn stack(listener: TcpListener, setting: &Setting, tasks: &Tasks, closed: impl Future) -> Outcome<()> {
-    let keys = Keys::parse(&std::fs::read(setting.required("jwks")?)?)?;
-    let audit = match setting.required("audit")? {
-        "dropped" => AuditLog::from(Dropped),
-        path => AuditLog::from(JsonLines::append(path)?),
+    match setting.number("persons")? {
+        0 => {
+            let secret = Secret::from_text(UPSTREAM_SECRET.into());
+            stack_with(StaticSecret::new(secret, upstream(setting)?), listener, setting, tasks, closed).await
+        }
+        persons => stack_with(stored_grants(persons, setting)?, listener, setting, tasks, closed).await,
+    }
+}
+
+async fn stack_with<C: ProvideCredential>(
+    credentials: C,
+    listener: TcpListener,
+    setting: &Setting,
+    tasks: &Tasks,
+    closed: impl Future,
+) -> Outcome<()> {
+    let keys = Keys::parse(&std::fs::read(Path::new(setting.required("dir")?).join("jwks.json"))?)?;
+    let audit = match setting.get("audit") {
+        None => AuditLog::from(Dropped),
+        Some(path) => AuditLog::from(JsonLines::append(path)?),
     };
-    let upstream = Upstream::parse("items", &upstream_url(setting)?)?;
     let broker = BrokerStack::for_resource(RESOURCE)
         .audit(audit.clone())
         .authenticate(JwtVerifier::new(ISSUER, &keys))
-        .scope_filter(fixtures::rules())
-        .exchange(StaticSecret::new(Secret::from_text(UPSTREAM_SECRET.into()), upstream))
+        .scope_filter(rules(setting)?)
+        .exchange(credentials)
+        .revocations(revocations(setting.number("revocations")?))
         .build()?;
     let service = broker.layer(Proxy::new(&guard())?);
     tokio::select! {
@@ -62,6 +87,49 @@ pub(crate) async fn stack(listener: TcpListener, setting: &Setting, tasks: &Task
         _ = closed => {}
     }
     Ok(audit.close(Duration::from_secs(10)).await?)
+}
+
+/// The dozen rules, or so many that the one that allows the call is lost among them.
+fn rules(setting: &Setting) -> Outcome<Rules> {
+    let (exact, patterns) = (setting.number("rules")?, setting.number("patterns")?);
+    if exact + patterns == 0 {
+        return Ok(fixtures::rules());
+    }
+    let mut rules = Rules::new();
+    for number in 1..exact {
+        rules = rules.allow(tools([format!("work_on_{number}").as_str()]).with_scope("items:read"));
+    }
+    for number in 1..patterns {
+        rules = rules.allow(tools([format!("team_{number}_*").as_str()]).with_scope("items:read"));
+    }
+    let own = if exact > 0 { "get_item" } else { "get_*" };
+    Ok(rules.allow(tools([own]).with_scope("items:read")))
+}
+
+/// So many tokens of others are revoked.
+fn revocations(count: usize) -> Revocations {
+    let revocations = Revocations::new(Clock::system());
+    for number in 0..count {
+        revocations.revoke(Revoked::Token { issuer: ISSUER.into(), id: format!("revoked-{number:08}").into() });
+    }
+    revocations
+}
+
+/// So many persons have connected an account.
+fn stored_grants(persons: usize, setting: &Setting) -> Outcome<StoredGrants<MemoryGrants>> {
+    const SERVER: &str = "https://login.items.example";
+    let (store, scopes) = (MemoryGrants::new(), Scopes::parse("items:all")?);
+    let now = Clock::system().now();
+    for number in 0..persons {
+        let person = Person::new(ISSUER, tokens::person(number));
+        let secret = Secret::from_text(format!("{number:0UPSTREAM_TOKEN_BYTES$}"));
+        let token = AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
+        let id = GrantId::new(&format!("grant-{number:08}"));
+        store.put(Grant::new(id, person, "items", SERVER, scopes.clone()).access_token(token));
+    }
+    let client = ClientAuthentication::public("bench");
+    let server = AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);
+    Ok(StoredGrants::new(store, upstream(setting)?, server, GuardedClient::new(&guard())?))
 }
 
 async fn serve<S, R>(listener: TcpListener, service: S, tasks: &Tasks) -> Outcome<()>
@@ -85,6 +153,10 @@ fn guard() -> Guard {
 
 fn upstream_url(setting: &Setting) -> io::Result<String> {
     Ok(format!("http://{}/mcp", setting.required("upstream")?))
+}
+
+fn upstream(setting: &Setting) -> Outcome<Upstream> {
+    Ok(Upstream::parse("items", &upstream_url(setting)?)?)
 }
 
 fn to_upstream(setting: &Setting) -> Outcome<ToUpstream> {

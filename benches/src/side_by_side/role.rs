@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, Read as _, Write as _},
+    net::SocketAddr,
     thread,
 };
 
 use tokio::{net::TcpListener, sync::oneshot};
 use tower_token_broker::tasks::Tasks;
 
-use super::{Outcome, proxies, upstream};
+use super::{Outcome, haproxy, proxies, upstream};
 
 /// The word by which the program knows that it is a child.
 pub(crate) const WORD: &str = "role";
@@ -47,8 +48,11 @@ pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
     let closed = standard_input_closes();
     runtime.block_on(async {
         let tasks = Tasks::new();
+        if name == "haproxy" {
+            return haproxy::run(setting, closed).await;
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        announce(&listener)?;
+        announce(&listener.local_addr()?, None)?;
         if name == "stack" {
             return proxies::stack(listener, setting, &tasks, closed).await;
         }
@@ -68,9 +72,11 @@ pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
     })
 }
 
-fn announce(listener: &TcpListener) -> io::Result<()> {
+/// Tells the parent where this role listens, and which process does the work if it is not this one.
+pub(crate) fn announce(address: &SocketAddr, worker: Option<u32>) -> io::Result<()> {
+    let worker = worker.unwrap_or_else(std::process::id);
     let mut out = io::stdout();
-    writeln!(out, "LISTENING {}", listener.local_addr()?)?;
+    writeln!(out, "LISTENING {address} {worker}")?;
     out.flush()
 }
 

@@ -2,103 +2,22 @@
 
 use std::{cell::RefCell, path::Path, rc::Rc, time::Duration};
 
-use token_broker_benches::fixtures::Ask;
-
 use super::{
-    Outcome, audited, disk,
-    expected::{Expected, Lists},
+    Outcome, audited,
+    cases::{Case, TokenUse},
+    disk,
+    expected::Expected,
     load::{Driven, Load, Template, WarmUp, drive},
     options::Options,
     process::{Process, busy_cpu, own_cpu},
     report::{CaseReport, VariantReport},
     statistics::{Spread, percentile},
     tokens::Tokens,
-};
-
-/// A load that all variants get.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) name: &'static str,
-    pub(crate) ask: Ask,
-    pub(crate) connections: usize,
-    pub(crate) tokens: TokenUse,
-    /// Of each variant in each turn.
-    pub(crate) requests: usize,
-    /// Whether a quick run has it, too.
-    pub(crate) is_quick: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenUse {
-    /// So many, over and over, all seen before.
-    Seen(usize),
-    /// Each once.
-    NeverSeen,
-}
-
-pub(crate) const CASES: [Case; 9] = {
-    const fn case(name: &'static str, ask: Ask, connections: usize, tokens: TokenUse, requests: usize) -> Case {
-        Case { name, ask, connections, tokens, requests, is_quick: true }
-    }
-    let (one, many) = (TokenUse::Seen(1), TokenUse::Seen(10_000));
-    [
-        case("small-1", Ask::Small, 1, one, 3_000),
-        case("small-32", Ask::Small, 32, one, 16_000),
-        case("small-128", Ask::Small, 128, one, 16_000),
-        case("small-32-tokens-10000", Ask::Small, 32, many, 20_000),
-        case("small-32-never-seen", Ask::Small, 32, TokenUse::NeverSeen, 6_000),
-        case("large-32", Ask::Large, 32, one, 4_000),
-        case("list-20-32", Ask::List(20), 32, one, 10_000),
-        case("list-500-32", Ask::List(500), 32, one, 2_000),
-        case("events-32", Ask::Events, 32, one, 8_000),
-    ]
+    variants::{Audit, Variant},
 };
 
 /// The longest time of one variant in one turn.
 const LONGEST: Duration = Duration::from_secs(8);
-
-/// A proxy as it is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Variant {
-    Bare,
-    Noop,
-    Dropped,
-    Durable,
-}
-
-impl Variant {
-    const ALL: [Self; 4] = [Self::Bare, Self::Noop, Self::Dropped, Self::Durable];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Bare => "bare",
-            Self::Noop => "four-noop-layers",
-            Self::Dropped => "stack-sink-drops",
-            Self::Durable => "stack-durable",
-        }
-    }
-
-    const fn lists(self) -> Lists {
-        match self {
-            Self::Bare | Self::Noop => Lists::Whole,
-            Self::Dropped | Self::Durable => Lists::Filtered,
-        }
-    }
-
-    fn start(self, bench: &Bench<'_>) -> Outcome<Process> {
-        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("the folder's name is not UTF-8");
-        let (upstream, threads) = (bench.upstream.address().to_string(), bench.options.threads.to_string());
-        let jwks = text(&bench.dir.join("jwks.json"))?;
-        let audit = if self == Self::Durable { text(&bench.audit_file())? } else { "dropped".to_owned() };
-        let role = match self {
-            Self::Bare => "bare",
-            Self::Noop => "noop",
-            Self::Dropped | Self::Durable => "stack",
-        };
-        let settings = [("upstream", &upstream), ("threads", &threads), ("jwks", &jwks), ("audit", &audit)];
-        Process::start(role, &settings.map(|(name, value)| (name, value.as_str())))
-    }
-}
 
 /// What all cases of a run stand on.
 #[derive(Debug)]
@@ -110,76 +29,65 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn audit_file(&self) -> std::path::PathBuf {
-        self.dir.join("audit.jsonl")
-    }
-
     /// Starts the variants anew, drives them in turns, ends them, and counts.
     pub(crate) fn run(&self, case: &Case) -> Outcome<CaseReport> {
         let mut running = Vec::new();
-        for variant in Variant::ALL {
-            let process = variant.start(self)?;
-            let expected = Rc::new(RefCell::new(Expected::of(case.ask, variant.lists())?));
-            running.push(Running { variant, process, expected, sent: 0, turns: Vec::new() });
+        for variant in &case.variants {
+            running.push(Running::start(self, case, variant)?);
         }
-        let seen = match case.tokens {
-            TokenUse::Seen(count) => Some(self.tokens.mint(count)?),
-            TokenUse::NeverSeen => None,
-        };
-        let requests = if self.options.quick { case.requests / 4 } else { case.requests };
+        let asked_before = case.variants.iter().map(|variant| variant.asked_before).max().unwrap_or_default();
+        let all = self.tokens.mint(asked_before.max(case.tokens.seen()))?;
         let template = Rc::new(Template::of(case.ask));
+        let load = Load {
+            template,
+            tokens: all.iter().take(case.tokens.seen()).cloned().collect(),
+            connections: case.connections,
+            requests: if self.options.quick { case.requests / 4 } else { case.requests },
+            longest: LONGEST,
+            warm_up: if case.tokens == TokenUse::NeverSeen { WarmUp::None } else { WarmUp::OneEach },
+        };
+        for proxy in &mut running {
+            let tokens = all.iter().take(proxy.variant.asked_before).cloned().collect();
+            proxy.show(&Load { tokens, ..load.clone() })?;
+        }
         let (mut syncs, others) = (Vec::new(), Others::from_now(&running, &self.upstream)?);
         for turn in 0..self.options.turns {
-            let tokens = match &seen {
-                Some(seen) => Rc::clone(seen),
-                None => self.tokens.mint(requests)?,
+            let load = match case.tokens {
+                TokenUse::Seen(_) => load.clone(),
+                TokenUse::NeverSeen => Load { tokens: self.tokens.mint(load.requests)?, ..load.clone() },
             };
-            let warm_up = if seen.is_some() { WarmUp::OneEach } else { WarmUp::None };
-            let load = Load {
-                template: Rc::clone(&template),
-                tokens,
-                connections: case.connections,
-                requests,
-                longest: LONGEST,
-                warm_up,
-            };
-            syncs.push(disk::fdatasync(self.dir)?.as_nanos() as f64);
+            let sync = disk::fdatasync(self.dir)?.as_nanos() as f64;
+            syncs.push(sync);
             // Another one begins each turn.
             let count = running.len();
             running.rotate_left(turn % count);
             for proxy in &mut running {
-                proxy.take_turn(&load)?;
+                proxy.take_turn(&load, sync)?;
             }
             running.rotate_right(turn % count);
         }
         let others = others.share(&running, &self.upstream)?;
-        let reports = report(&running);
+        let variants = report(&running);
         for proxy in running {
-            let (is_durable, sent) = (proxy.variant == Variant::Durable, proxy.sent);
-            proxy.process.end()?;
-            if is_durable {
-                let counted = audited::requests(&self.audit_file())?;
-                if counted != sent {
-                    return Err(format!("{sent} requests were sent, the audit file has {counted}").into());
-                }
-                std::fs::remove_file(self.audit_file())?;
-            }
+            proxy.end()?;
         }
         Ok(CaseReport {
             name: case.name.to_owned(),
             connections: case.connections,
-            requests,
+            requests: load.requests,
             turns: self.options.turns,
             fdatasync_us: Spread::of(syncs.iter().map(|nanos| nanos / 1e3)),
             others_busy: others,
-            variants: reports,
+            variants,
         })
     }
 }
 
-struct Running {
+/// A variant that runs, and what it did so far.
+pub(crate) struct Running {
     variant: Variant,
     process: Process,
+    audit_file: std::path::PathBuf,
     expected: Rc<RefCell<Expected>>,
     sent: u64,
     turns: Vec<Turn>,
@@ -192,17 +100,43 @@ struct Turn {
     per_second: f64,
     p50: f64,
     p99: f64,
+    sync: f64,
 }
 
 impl Running {
-    fn take_turn(&mut self, load: &Load) -> Outcome<()> {
+    pub(crate) fn start(bench: &Bench<'_>, case: &Case, variant: &Variant) -> Outcome<Self> {
+        Ok(Self {
+            variant: variant.clone(),
+            process: variant.start(bench)?,
+            audit_file: variant.audit_file(bench.dir),
+            expected: Rc::new(RefCell::new(Expected::of(case.ask, variant.lists)?)),
+            sent: 0,
+            turns: Vec::new(),
+        })
+    }
+
+    pub(crate) const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Shows it each token once.
+    pub(crate) fn show(&mut self, load: &Load) -> Outcome<()> {
+        if load.tokens.is_empty() {
+            return Ok(());
+        }
+        let requests = load.tokens.len();
+        let longest = Duration::from_secs(300);
+        let all = Load { requests, longest, connections: requests.min(32), warm_up: WarmUp::None, ..load.clone() };
+        if self.drive(&all)?.requests < requests {
+            return Err("not all tokens could be shown in time".into());
+        }
+        Ok(())
+    }
+
+    fn take_turn(&mut self, load: &Load, sync: f64) -> Outcome<()> {
         if load.warm_up == WarmUp::OneEach && load.tokens.len() > 1 {
             // A verdict is kept for a minute: each turn begins with all of them known.
-            let all = Load { requests: load.tokens.len(), connections: 32, warm_up: WarmUp::None, ..load.clone() };
-            let driven = self.drive(&all)?;
-            if driven.requests < load.tokens.len() {
-                return Err("not all tokens could be shown in time".into());
-            }
+            self.show(load)?;
         }
         let driven = self.drive(load)?;
         self.turns.push(Turn {
@@ -210,36 +144,61 @@ impl Running {
             per_second: driven.requests as f64 / driven.elapsed.as_secs_f64(),
             p50: percentile(&driven.latencies, 500),
             p99: percentile(&driven.latencies, 990),
+            sync,
         });
         Ok(())
     }
 
-    fn drive(&mut self, load: &Load) -> Outcome<Driven> {
+    pub(crate) fn drive(&mut self, load: &Load) -> Outcome<Driven> {
         let warm = if load.warm_up == WarmUp::OneEach { load.connections } else { 0 };
         let driven =
-            drive(load, &self.process, &self.expected).map_err(|error| format!("{}: {error}", self.variant.name()))?;
+            drive(load, &self.process, &self.expected).map_err(|error| format!("{}: {error}", self.variant.name))?;
         self.sent += (driven.requests + warm) as u64;
         Ok(driven)
     }
+
+    /// Takes note of requests that were sent in another way.
+    pub(crate) const fn note_sent(&mut self, requests: u64) {
+        self.sent += requests;
+    }
+
+    /// Ends the process; what was sent must be what its audit file has.
+    pub(crate) fn end(self) -> Outcome<()> {
+        self.process.end()?;
+        if self.variant.audit == Audit::Durable {
+            let counted = audited::requests(&self.audit_file)?;
+            std::fs::remove_file(&self.audit_file)?;
+            if counted != self.sent {
+                return Err(format!("{} requests were sent, the audit file has {counted}", self.sent).into());
+            }
+        }
+        Ok(())
+    }
 }
 
+/// Ratios are to the first variant, in the same turn.
 fn report(running: &[Running]) -> Vec<VariantReport> {
-    let bare = running.iter().find(|proxy| proxy.variant == Variant::Bare).map_or(&[][..], |bare| &bare.turns);
+    let base = running.first().map_or(&[][..], |base| &base.turns);
     let reports = running.iter().map(|proxy| {
         let own = |value: fn(&Turn) -> f64| Spread::of(proxy.turns.iter().map(value));
-        let ratio = |value: fn(&Turn) -> f64| {
-            Spread::of(proxy.turns.iter().zip(bare).map(|(turn, bare)| value(turn) / value(bare)))
+        let pairs = || proxy.turns.iter().zip(base);
+        let ratio = |value: fn(&Turn) -> f64| Spread::of(pairs().map(|(turn, base)| value(turn) / value(base)));
+        let in_syncs = |value: fn(&Turn) -> f64| {
+            let added = pairs().map(|(turn, base)| (value(turn) - value(base)) / turn.sync);
+            (proxy.variant.audit == Audit::Durable).then(|| Spread::of(added))
         };
         VariantReport {
-            name: proxy.variant.name().to_owned(),
+            name: proxy.variant.name.clone(),
             cpu_us: own(|turn| turn.cpu / 1e3),
             cpu_ratio: ratio(|turn| turn.cpu),
             per_second: own(|turn| turn.per_second),
             per_second_ratio: ratio(|turn| turn.per_second),
             p50_us: own(|turn| turn.p50 / 1e3),
             p50_ratio: ratio(|turn| turn.p50),
+            p50_added_in_fdatasyncs: in_syncs(|turn| turn.p50),
             p99_us: own(|turn| turn.p99 / 1e3),
             p99_ratio: ratio(|turn| turn.p99),
+            p99_added_in_fdatasyncs: in_syncs(|turn| turn.p99),
         }
     });
     reports.collect()
