@@ -46,7 +46,7 @@ FLOORS = {
     "token-broker": {"tower-token-broker", "token-broker-outbound", "token-broker-authority", "token-broker-upstream"},
 }
 # Ours that nobody publishes: these may know all.
-ROOF = {"token-broker-examples", "token-broker-tests"}
+ROOF = {"token-broker-benches", "token-broker-examples", "token-broker-tests"}
 
 HTTP_CLIENTS = {
     "reqwest", "ureq", "isahc", "curl", "surf", "awc", "attohttpc", "minreq", "hyper-rustls", "hyper-tls", "wreq",
@@ -239,7 +239,7 @@ def floors(members):
             yield f"{name} stands on no floor: give it a place in .ci/dependency-rules.py (design, section 3)"
             continue
         if published != (name in FLOORS):
-            yield f"{name}: examples and tests have `publish = false`, all others are published"
+            yield f"{name}: benches, examples and tests have `publish = false`, all others are published"
         may = FLOORS.get(name, set(members))
         for dependency in package["dependencies"]:
             other = dependency["name"]

@@ -1,0 +1,96 @@
+//! What a process holds and how soon it answers: memory by cached pair, idle memory, start time, size on disk.
+
+use std::{fs, rc::Rc, time::Duration};
+
+use token_broker_benches::fixtures::Ask;
+
+use super::{
+    Outcome,
+    cases::{Case, TokenUse},
+    load::{Load, Template, WarmUp, now},
+    proxies::UPSTREAM_TOKEN_BYTES,
+    report::{CachedReport, FootprintReport, SizeReport},
+    statistics::Spread,
+    turns::{Bench, Running},
+    variants::Variant,
+};
+
+const NAME: &str = "memory";
+const STARTS: usize = 9;
+
+pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<FootprintReport>> {
+    if !bench.options.wants(NAME) {
+        return Ok(None);
+    }
+    let (bare_start, bare_idle) = starts(bench, &Variant::bare())?;
+    let (start, idle) = starts(bench, &Variant::durable())?;
+    let counts: &[usize] = if bench.options.quick { &[10_000] } else { &[10_000, 100_000] };
+    let cached: Outcome<_> = counts.iter().map(|count| cached(bench, *count)).collect();
+    Ok(Some(FootprintReport {
+        bare_start_ms: bare_start,
+        bare_idle_bytes: bare_idle,
+        start_ms: start,
+        idle_bytes: idle,
+        cached: cached?,
+        binaries: binaries()?,
+    }))
+}
+
+/// Milliseconds from the start of the process to its first answer, and the memory it holds then.
+fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
+    let load = load(bench.tokens.mint(1)?, 1);
+    let (mut took, mut resident) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let started = now();
+        let mut proxy = Running::start(bench, &case(variant), variant)?;
+        proxy.show(&load)?;
+        // The generator waits a little behind the last answer; that is not the proxy's.
+        took.push(started.elapsed().saturating_sub(super::load::SETTLE).as_secs_f64() * 1e3);
+        resident.push(proxy.process().resident_bytes()? as f64);
+        proxy.end()?;
+    }
+    Ok((Spread::of(took), Spread::of(resident)))
+}
+
+/// How much memory comes on top when so many persons, whose grants are in the store already, have called once.
+fn cached(bench: &Bench<'_>, persons: usize) -> Outcome<CachedReport> {
+    let variant = Variant::dropped().with("persons", persons);
+    let mut proxy = Running::start(bench, &case(&variant), &variant)?;
+    let tokens = bench.tokens.mint(persons)?;
+    // The first one waits until the store is filled; connections and pools are there behind it.
+    let few: Rc<[String]> = tokens.iter().take(64).cloned().collect();
+    proxy.show(&load(few, 32))?;
+    let before = proxy.process().resident_bytes()?;
+    proxy.show(&load(tokens, 32))?;
+    let behind = proxy.process().resident_bytes()?;
+    proxy.end()?;
+    let each = behind.saturating_sub(before) as f64 / persons as f64;
+    Ok(CachedReport {
+        persons,
+        resident_before_bytes: before,
+        resident_bytes: behind,
+        bytes_a_pair: each,
+        bytes_a_pair_without_token: each - UPSTREAM_TOKEN_BYTES as f64,
+    })
+}
+
+/// What stands beside this program: built by `cargo build --release --bins`.
+fn binaries() -> Outcome<Vec<SizeReport>> {
+    let own = std::env::current_exe()?;
+    let beside = own.parent().ok_or("the program stands nowhere")?;
+    let size = |name: &str| {
+        let bytes = fs::metadata(beside.join(name)).ok()?.len();
+        Some(SizeReport { name: name.to_owned(), bytes })
+    };
+    Ok(["token-broker", "hyper_proxy"].iter().filter_map(|name| size(name)).collect())
+}
+
+fn case(variant: &Variant) -> Case {
+    let (ask, tokens, variants) = (Ask::Small, TokenUse::Seen(1), vec![variant.clone()]);
+    Case { name: NAME, ask, connections: 1, tokens, requests: 1, variants }
+}
+
+fn load(tokens: Rc<[String]>, connections: usize) -> Load {
+    let (template, longest) = (Template::of(Ask::Small).into(), Duration::from_secs(60));
+    Load { template, requests: tokens.len(), tokens, connections, longest, warm_up: WarmUp::None }
+}

@@ -1,0 +1,125 @@
+//! What the layers cost, as ratios to a bare proxy: all of it in processes of its own on loopback, driven in turns.
+//!
+//! Run: cargo run --release --bin side-by-side -- --quick
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("run times are read from Linux's /proc");
+
+mod audited;
+mod cases;
+mod disk;
+mod expected;
+mod footprint;
+mod haproxy;
+mod load;
+mod noop;
+mod options;
+mod process;
+mod proxies;
+mod report;
+mod role;
+mod statistics;
+mod steady;
+mod tokens;
+mod turns;
+mod upstream;
+mod variants;
+mod wire;
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use self::{
+    options::Options,
+    process::Process,
+    report::{Machine, Report},
+    tokens::Tokens,
+    turns::Bench,
+};
+
+/// Nobody acts on the kind: a run that failed says why, and ends.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome<T> = Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let done = match arguments.as_slice() {
+        [word, name, settings @ ..] if word == role::WORD => role::play(name, &role::Setting::of(settings)),
+        [help] if help == "--help" => say(options::USAGE),
+        _ => Options::read(&arguments).and_then(|options| run(&options)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&format!("FAILED: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Outcome<()> {
+    let scratch = Scratch::new(options.dir.as_deref())?;
+    let tokens = Tokens::new(&scratch.0)?;
+    let upstream = Process::start("upstream", &[])?;
+    let bench = Bench { options, dir: &scratch.0, tokens: &tokens, upstream };
+    let mut report = Report {
+        schema: 1,
+        quick: options.quick,
+        machine: Machine::this()?,
+        threads_a_proxy: options.threads,
+        cases: Vec::new(),
+        steady: None,
+        footprint: None,
+    };
+    let all = cases::side_by_side().into_iter().chain(cases::growth(options));
+    for case in all.filter(|case| options.wants(case.name)) {
+        let case = bench.run(&case).map_err(|error| format!("{}: {error}", case.name))?;
+        note(&case.to_text());
+        report.cases.push(case);
+    }
+    if let Some(steady) = steady::run(&bench)? {
+        note(&steady.to_text());
+        report.steady = Some(steady);
+    }
+    if let Some(footprint) = footprint::run(&bench)? {
+        note(&footprint.to_text());
+        report.footprint = Some(footprint);
+    }
+    if options.json {
+        say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    }
+    Ok(())
+}
+
+/// The folder of this run: gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(within: Option<&Path>) -> Outcome<Self> {
+        let beside = env::current_exe()?;
+        let within = within.or(beside.parent()).ok_or("the program stands nowhere")?;
+        let dir = within.join(format!("side-by-side-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing can be done about a folder that stays.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn say(text: &str) -> Outcome<()> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+/// For who watches: standard output belongs to the report.
+fn note(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}

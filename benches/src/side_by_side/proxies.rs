@@ -1,0 +1,199 @@
+//! The proxies that are compared: the same server, the same client, and what stands between.
+
+use std::{
+    convert::Infallible,
+    io,
+    path::Path,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use token_broker_benches::fixtures::{self, ISSUER, RESOURCE};
+use token_broker_outbound::{Guard, GuardedClient, Proxy};
+use token_broker_upstream::{
+    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StaticSecret, StoredGrants,
+};
+use tokio::net::TcpListener;
+use tower_layer::Layer;
+use tower_service::Service;
+use tower_token_broker::{
+    BrokerStack, Secret,
+    audit::{AuditLog, AuditSink, JsonLines, Record, SinkError},
+    authenticate::{JwtVerifier, jwt::Keys},
+    clock::Clock,
+    exchange::{GrantId, ProvideCredential, Upstream},
+    principal::{Person, Scopes},
+    revocation::{Revocations, Revoked},
+    scope_filter::{Rules, tools},
+    tasks::Tasks,
+};
+
+use super::{Outcome, noop::NoopLayer, role::Setting, tokens};
+
+/// What the upstream knows the broker by.
+pub(crate) const UPSTREAM_SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
+/// The length of each person's own token at the upstream.
+pub(crate) const UPSTREAM_TOKEN_BYTES: usize = 64;
+
+/// The proxy alone: what all figures are a ratio to.
+pub(crate) async fn bare(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
+    serve(listener, to_upstream(setting)?, tasks).await
+}
+
+/// The proxy within four layers that do nothing.
+pub(crate) async fn noop(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
+    let four = NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(to_upstream(setting)?))));
+    serve(listener, four, tasks).await
+}
+
+/// The proxy within our layers. Ends the audit log when `closed` does.
+pub(crate) async fn stack(listener: TcpListener, setting: &Setting, tasks: &Tasks, closed: impl Future) -> Outcome<()> {
+    match setting.number("persons")? {
+        0 => {
+            let secret = Secret::from_text(UPSTREAM_SECRET.into());
+            stack_with(StaticSecret::new(secret, upstream(setting)?), listener, setting, tasks, closed).await
+        }
+        persons => stack_with(stored_grants(persons, setting)?, listener, setting, tasks, closed).await,
+    }
+}
+
+async fn stack_with<C: ProvideCredential>(
+    credentials: C,
+    listener: TcpListener,
+    setting: &Setting,
+    tasks: &Tasks,
+    closed: impl Future,
+) -> Outcome<()> {
+    let keys = Keys::parse(&std::fs::read(Path::new(setting.required("dir")?).join("jwks.json"))?)?;
+    let audit = match setting.get("audit") {
+        None => AuditLog::from(Dropped),
+        Some(path) => AuditLog::from(JsonLines::append(path)?),
+    };
+    let broker = BrokerStack::for_resource(RESOURCE)
+        .audit(audit.clone())
+        .authenticate(JwtVerifier::new(ISSUER, &keys))
+        .scope_filter(rules(setting)?)
+        .exchange(credentials)
+        .revocations(revocations(setting.number("revocations")?))
+        .build()?;
+    let service = broker.layer(Proxy::new(&guard())?);
+    tokio::select! {
+        // Either may be dropped: the process ends, and the log is closed behind it.
+        served = serve(listener, service, tasks) => served?,
+        _ = closed => {}
+    }
+    Ok(audit.close(Duration::from_secs(10)).await?)
+}
+
+/// The dozen rules, or so many that the one that allows the call is lost among them.
+fn rules(setting: &Setting) -> Outcome<Rules> {
+    let (exact, patterns) = (setting.number("rules")?, setting.number("patterns")?);
+    if exact + patterns == 0 {
+        return Ok(fixtures::rules());
+    }
+    let mut rules = Rules::new();
+    for number in 1..exact {
+        rules = rules.allow(tools([format!("work_on_{number}").as_str()]).with_scope("items:read"));
+    }
+    for number in 1..patterns {
+        rules = rules.allow(tools([format!("team_{number}_*").as_str()]).with_scope("items:read"));
+    }
+    let own = if exact > 0 { "get_item" } else { "get_*" };
+    Ok(rules.allow(tools([own]).with_scope("items:read")))
+}
+
+/// So many tokens of others are revoked.
+fn revocations(count: usize) -> Revocations {
+    let revocations = Revocations::new(Clock::system());
+    for number in 0..count {
+        revocations.revoke(Revoked::Token { issuer: ISSUER.into(), id: format!("revoked-{number:08}").into() });
+    }
+    revocations
+}
+
+/// So many persons have connected an account.
+fn stored_grants(persons: usize, setting: &Setting) -> Outcome<StoredGrants<MemoryGrants>> {
+    const SERVER: &str = "https://login.items.example";
+    let (store, scopes) = (MemoryGrants::new(), Scopes::parse("items:all")?);
+    let now = Clock::system().now();
+    for number in 0..persons {
+        let person = Person::new(ISSUER, tokens::person(number));
+        let secret = Secret::from_text(format!("{number:0UPSTREAM_TOKEN_BYTES$}"));
+        let token = AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
+        let id = GrantId::new(&format!("grant-{number:08}"));
+        store.put(Grant::new(id, person, "items", SERVER, scopes.clone()).access_token(token));
+    }
+    let client = ClientAuthentication::public("bench");
+    let server = AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);
+    Ok(StoredGrants::new(store, upstream(setting)?, server, GuardedClient::new(&guard())?))
+}
+
+async fn serve<S, R>(listener: TcpListener, service: S, tasks: &Tasks) -> Outcome<()>
+where
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    R: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        let service = TowerToHyperService::new(service.clone());
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+        drop(tasks.spawn("connection", connection));
+    }
+}
+
+fn guard() -> Guard {
+    Guard::new().allow_loopback("127.0.0.1")
+}
+
+fn upstream_url(setting: &Setting) -> io::Result<String> {
+    Ok(format!("http://{}/mcp", setting.required("upstream")?))
+}
+
+fn upstream(setting: &Setting) -> Outcome<Upstream> {
+    Ok(Upstream::parse("items", &upstream_url(setting)?)?)
+}
+
+fn to_upstream(setting: &Setting) -> Outcome<ToUpstream> {
+    Ok(ToUpstream { inner: Proxy::new(&guard())?, uri: upstream_url(setting)?.parse()? })
+}
+
+/// What the exchange layer does for the stack and a bare proxy must do too: the request's URI becomes the upstream's.
+#[derive(Clone, Debug)]
+struct ToUpstream {
+    inner: Proxy,
+    uri: Uri,
+}
+
+impl<B> Service<Request<B>> for ToUpstream
+where
+    Proxy: Service<Request<B>>,
+{
+    type Response = <Proxy as Service<Request<B>>>::Response;
+    type Error = <Proxy as Service<Request<B>>>::Error;
+    type Future = <Proxy as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        *request.uri_mut() = self.uri.clone();
+        self.inner.call(request)
+    }
+}
+
+/// A sink that keeps nothing: what the disk costs is the difference. There is none outside of this bench.
+#[derive(Debug)]
+struct Dropped;
+
+impl AuditSink for Dropped {
+    async fn write(&self, _: &[Record]) -> Result<(), SinkError> {
+        Ok(())
+    }
+}

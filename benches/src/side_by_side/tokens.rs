@@ -1,0 +1,38 @@
+//! The broker tokens of the run, and the keys that the proxies verify them with.
+
+use std::{fs, path::Path, rc::Rc, time::Duration};
+
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_benches::fixtures::{ISSUER, SCOPES, resource};
+use tower_token_broker::principal::Scopes;
+
+use super::Outcome;
+
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    issuer: Issuer,
+}
+
+impl Tokens {
+    /// New keys; the public ones are written into this folder.
+    pub(crate) fn new(dir: &Path) -> Outcome<Self> {
+        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256)?);
+        fs::write(dir.join("jwks.json"), issuer.jwks())?;
+        Ok(Self { issuer })
+    }
+
+    /// So many tokens that nobody has seen yet, each of another person.
+    pub(crate) fn mint(&self, count: usize) -> Outcome<Rc<[String]>> {
+        let (resource, scopes) = (resource(), Scopes::parse(SCOPES)?);
+        let tokens = (0..count).map(|number| {
+            let mint = Mint::for_person(&person(number)).client("bench").resource(&resource).scopes(scopes.clone());
+            Ok(self.issuer.mint(mint.lifetime(Duration::from_secs(12 * 3600)))?.into_text())
+        });
+        tokens.collect()
+    }
+}
+
+/// The subject of the token of this number.
+pub(crate) fn person(number: usize) -> String {
+    format!("person-{number:06}")
+}
