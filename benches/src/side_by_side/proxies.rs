@@ -22,7 +22,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tower_token_broker::{
     BrokerStack, Secret,
-    audit::{AuditLog, AuditSink, JsonLines, Record, SinkError},
+    audit::{AuditLog, AuditSink, JsonLines, Records, SinkError},
     authenticate::{JwtVerifier, jwt::Keys},
     clock::Clock,
     exchange::{GrantId, ProvideCredential, Upstream},
@@ -193,7 +193,7 @@ where
 struct Dropped;
 
 impl AuditSink for Dropped {
-    async fn write(&self, _: &[Record]) -> Result<(), SinkError> {
+    async fn write(&self, _: &Records) -> Result<(), SinkError> {
         Ok(())
     }
 }
