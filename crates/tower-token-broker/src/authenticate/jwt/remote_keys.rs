@@ -239,7 +239,7 @@ where
         match fetched.unwrap_or(Err(FetchProblem::Timeout)) {
             Ok(set) => {
                 let set = match self.good.load_full() {
-                    Some(old) => old.set.followed_by(&set, began),
+                    Some(old) => old.set.followed_by_remote(&set, began),
                     None => set,
                 };
                 self.good.store(Some(Arc::new(Fetched { set, at: began })));

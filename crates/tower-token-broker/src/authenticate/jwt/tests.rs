@@ -491,6 +491,25 @@ async fn b061_a_retired_key_is_refused_from_its_instant_on() {
     );
     let new = next.sign(&with(header(), "kid", json!("next")), &claims());
     assert!(verify_by(&verifier, &new).await.is_ok());
+
+    keys.replace(&signer.keys(), clock.now());
+    assert_eq!(keys.retires_at("ec"), Some(clock.now()));
+    for gone in [&token, &eddsa, &new] {
+        let reason = verify_by(&verifier, gone).await.unwrap_err().reason();
+        assert_eq!(reason, Reason::JwtKeyRetired, "a later set has it again");
+    }
+}
+
+#[test]
+fn b061_as_many_retirements_as_there_may_be_forget_none_of_the_set() {
+    let signer = Signer::new();
+    let (keys, now) = (signer.keys(), clock().now());
+    keys.retire("ec", now);
+    for number in 0..2 * Keys::MAX_KEYS {
+        keys.retire(&number.to_string(), now);
+    }
+    assert_eq!(keys.retires_at("ec"), Some(now));
+    assert_eq!(keys.retires_at("0"), None, "bounded");
 }
 
 /// A key server: answers what it was told to, once it may, and counts.
