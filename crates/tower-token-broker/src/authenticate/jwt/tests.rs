@@ -612,6 +612,46 @@ async fn b029_unknown_kids_cause_one_fetch_per_cool_down() {
 }
 
 #[tokio::test]
+async fn a_set_that_lacked_a_key_once_locks_nobody_out_for_longer_than_the_cool_down() {
+    let signer = Signer::new();
+    let (clock, tasks) = (clock(), Tasks::new());
+    let server = KeyServer::new(&[signer.ec_jwk(), signer.ed_jwk()]);
+    let verifier = remote(&server, &clock, &tasks);
+    let token = signer.sign(&header(), &claims());
+    assert_eq!(outcome(&verifier, &token).await, None);
+    *server.answer.lock() = (200, json!({"keys": [signer.ed_jwk()]}).to_string());
+    clock.advance(Duration::from_secs(30));
+    let unknown = signer.sign(&with(header(), "kid", json!("other")), &claims());
+    assert_eq!(outcome(&verifier, &unknown).await, Some(Reason::JwtKeyId));
+    assert_eq!(server.asked(), 2);
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired));
+    *server.answer.lock() = (200, json!({"keys": [signer.ec_jwk(), signer.ed_jwk()]}).to_string());
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired));
+    assert_eq!(server.asked(), 2, "B029: within the cool-down");
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(outcome(&verifier, &token).await, None);
+    assert_eq!(server.asked(), 3);
+}
+
+#[tokio::test]
+async fn after_a_long_silence_the_first_request_waits_for_the_keys_of_today() {
+    let signer = Signer::new();
+    let (clock, tasks) = (clock(), Tasks::new());
+    let server = KeyServer::new(&[signer.ec_jwk()]);
+    let verifier = remote(&server, &clock, &tasks);
+    let token = signer.sign(&header(), &with(claims(), "exp", json!(NOW + 24 * 3600)));
+    assert_eq!(outcome(&verifier, &token).await, None);
+    clock.advance(Duration::from_secs(30 * 60));
+    *server.answer.lock() = (500, String::new());
+    assert_eq!(outcome(&verifier, &token).await, None, "the old ones, if there are no newer");
+    assert_eq!(server.asked(), 2);
+    *server.answer.lock() = (200, json!({"keys": [signer.ed_jwk()]}).to_string());
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired), "B061");
+    assert_eq!(server.asked(), 3);
+}
+
+#[tokio::test]
 async fn a_bad_set_never_takes_the_place_of_a_good_one() {
     let signer = Signer::new();
     let token = signer.sign(&header(), &claims());
