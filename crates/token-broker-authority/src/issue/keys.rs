@@ -110,7 +110,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The keys of one issuer: one signs, all are published.
+/// The keys of one issuer: one signs, all that are good are published.
 #[derive(Debug)]
 pub struct SigningKeys {
     active: SigningKey,
@@ -137,24 +137,30 @@ impl SigningKeys {
         Ok(Self { active, others: Vec::new(), published })
     }
 
-    /// Publishes this key, too: one that will be active later, or one that was.
+    /// Publishes this key, too: one that will be active later, or one that was. Of the latter say until when it is good:
+    /// [`Keys::retire`] on [`SigningKeys::keys`].
     ///
     /// # Errors
     /// More keys than a set may have.
     pub fn publish(mut self, other: &SigningKey) -> Result<Self, KeyError> {
         self.others.push(other.public.clone());
-        self.published = published(&self.active, &self.others)?;
+        // Nothing goes, so nothing is retired at this instant; what was retired before stays so.
+        self.published.replace(&published(&self.active, &self.others)?, Timestamp::from_unix_seconds(0));
         Ok(self)
     }
 
     /// Makes this key the active one. What the old one signed is good for another `grace`: the longest life of a token
-    /// that was minted with it.
+    /// that was minted with it. After that it is published no longer, and never good again.
     ///
     /// # Errors
-    /// More keys than a set may have.
+    /// More keys than a set may have, or a key that was retired.
     pub fn rotate(&mut self, next: SigningKey, now: Timestamp, grace: Duration) -> Result<(), KeyError> {
-        self.others.retain(|other| other.get("kid").and_then(Value::as_str) != Some(next.id()));
-        let mut others = self.others.clone();
+        // B061: what it signed in its first time would be good again.
+        if self.published.retires_at(next.id()).is_some() {
+            return Err(KeyError::Retired);
+        }
+        let mut others = self.still_good(now);
+        others.retain(|other| key_id(other) != next.id());
         others.push(self.active.public.clone());
         let published = published(&next, &others)?;
         let old = std::mem::replace(&mut self.active, next);
@@ -176,11 +182,20 @@ impl SigningKeys {
         &self.published
     }
 
-    /// The public halves as a JWK set (RFC 7517 §5), for verifiers elsewhere.
+    /// The public halves that are good at this instant, as a JWK set (RFC 7517 §5), for verifiers elsewhere.
     #[must_use]
-    pub fn jwks(&self) -> String {
-        jwk_set(&self.active, &self.others)
+    pub fn jwks(&self, now: Timestamp) -> String {
+        jwk_set(&self.active, &self.still_good(now))
     }
+
+    fn still_good(&self, now: Timestamp) -> Vec<Value> {
+        let is_good = |key: &&Value| self.published.retires_at(key_id(key)).is_none_or(|at| now < at);
+        self.others.iter().filter(is_good).cloned().collect()
+    }
+}
+
+fn key_id(public: &Value) -> &str {
+    public.get("kid").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn published(active: &SigningKey, others: &[Value]) -> Result<Keys, KeyError> {
@@ -205,6 +220,9 @@ pub enum KeyError {
     /// An algorithm that this version can't sign by.
     #[error("this algorithm can't be signed by; use ES256 or EdDSA")]
     UnsupportedAlgorithm,
+    /// A key that was active before.
+    #[error("the key was retired; sign with a new one")]
+    Retired,
     /// The public halves can't be published.
     #[error(transparent)]
     Unpublishable(#[from] InvalidKeys),
@@ -231,7 +249,7 @@ mod tests {
             let keys =
                 SigningKeys::generate(algorithm).unwrap().publish(&SigningKey::generate(algorithm).unwrap()).unwrap();
             assert_eq!((keys.keys().len(), keys.keys().problems()), (2, vec![]));
-            assert!(!keys.jwks().contains("\"d\""));
+            assert!(!keys.jwks(Timestamp::from_unix_seconds(0)).contains("\"d\""));
             assert_eq!(format!("{:?}", keys.active()), format!("SigningKey {{ id: {:?}, .. }}", keys.active().id()));
         }
     }

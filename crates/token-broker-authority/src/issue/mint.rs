@@ -51,10 +51,10 @@ impl Issuer {
         self.keys.keys()
     }
 
-    /// The public keys as a JWK set, for verifiers elsewhere.
+    /// The public keys as a JWK set, for verifiers elsewhere. A key that was active is in it until its grace is over.
     #[must_use]
     pub fn jwks(&self) -> String {
-        self.keys.jwks()
+        self.keys.jwks(self.clock.now())
     }
 
     /// From now on signs with this key; what the old one signed is good for another `grace`.
@@ -272,6 +272,11 @@ mod tests {
         Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000))
     }
 
+    /// What a thief has.
+    fn copy(key: &SigningKey) -> SigningKey {
+        SigningKey::from_pkcs8(key.algorithm(), key.pkcs8().clone()).unwrap()
+    }
+
     async fn verify(verifier: &JwtVerifier, token: BrokerToken) -> Result<Principal, Reason> {
         let token = PresentedToken::new(token.into_secret());
         verifier
@@ -317,6 +322,40 @@ mod tests {
         clock.advance(Duration::from_secs(60));
         assert_eq!(verify(&verifier, old_later).await.err(), Some(Reason::JwtKeyRetired), "B061");
         assert!(verify(&verifier, issuer.mint(&mint).unwrap()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn b061_a_retired_key_stays_retired_over_later_rotations() {
+        let clock = clock();
+        let first = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        let mut issuer = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
+        let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
+        let mint = Mint::for_person("alice").client("inspector").resource(&crm());
+        let rotate = |issuer: &mut Issuer| {
+            issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
+        };
+        let stolen = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
+        rotate(&mut issuer);
+        assert!(issuer.jwks().contains(first.id()), "within its grace");
+        clock.advance(Duration::from_secs(60));
+        assert!(!issuer.jwks().contains(first.id()), "published no longer than its grace");
+        for rotation in 2..=Keys::MAX_KEYS + 2 {
+            rotate(&mut issuer);
+            clock.advance(Duration::from_secs(60));
+            if rotation % 40 == 2 {
+                let token = stolen.mint(&mint).unwrap();
+                assert_eq!(verify(&verifier, token).await.err(), Some(Reason::JwtKeyRetired), "{rotation} rotations");
+            }
+        }
+        assert_eq!(issuer.keys().len(), 2, "the active one, and the last, which the next rotation takes out");
+    }
+
+    #[test]
+    fn a_key_that_was_retired_does_not_sign_again() {
+        let first = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        let mut issuer = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock());
+        issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
+        assert_eq!(issuer.rotate(first, Duration::from_secs(60)), Err(KeyError::Retired));
     }
 
     #[test]

@@ -54,7 +54,7 @@
 //! # Limits
 //! 100 000 credentials in memory, each re-read from the store after a minute; one refresh at a time per grant and 64 per
 //! authorization server; 8 s for the token endpoint;
-//! 20 s for a caller to wait. After a failed try 5 s, then 20 s, then 60 s, or what `Retry-After` says up to an hour. A
+//! 25 s for a caller to wait. After a failed try 5 s, then 20 s, then 60 s, or what `Retry-After` says up to an hour. A
 //! refresh token that was sent without an answer is sent once more, no earlier than 30 s later and not before the access
 //! token at hand has ended; without an answer to that either, never again: the person connects anew.
 //!

@@ -57,7 +57,9 @@ struct Flight {
 
 impl<S: GrantStore> StoredGrants<S> {
     /// Longest time a caller waits; the refresh goes on without it.
-    const LONGEST_WAIT: Duration = Duration::from_secs(20);
+    const LONGEST_WAIT: Duration = Duration::from_secs(25);
+    /// How many tokens may be refused by the upstream while they are on their way to one caller.
+    const MOST_REFUSED: usize = 4;
     const MOST_ENTRIES: u64 = 100_000;
     const MOST_AT_ONCE: usize = 64;
 
@@ -199,8 +201,9 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         }
         let unavailable = || NoCredential::Unavailable { retry_after: None };
         let landed = async {
-            // Each turn waits for one task, and all but the last were for other scopes or have been refused since.
-            for _ in 0..4 {
+            let mut refused = 0;
+            // Each turn waits for one task. Those for other scopes may be many: the deadline alone bounds them.
+            while refused < Self::MOST_REFUSED {
                 let mut flight = shared.join(person, &asked, trail, Purpose::Use);
                 let outcome = match flight.outcome.wait_for(Option::is_some).await {
                     Ok(outcome) => outcome.clone(),
@@ -208,7 +211,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
                 };
                 match outcome {
                     Some(_) if flight.asked != asked => {}
-                    Some(Outcome::Given(entry)) if entry.is_refused() => {}
+                    Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
                         shared.renew_if_due(&entry, person, &asked, trail);
                         return self.covering(&entry, need);

@@ -67,8 +67,6 @@ enum Judged<'g> {
 }
 
 impl<'a, S: GrantStore> Refresh<'a, S> {
-    const LEASE: Duration = Duration::from_secs(10);
-    const POST: Duration = Duration::from_secs(8);
     /// Waits for another process that holds the lease, between two looks.
     const LOOK_AGAIN: Duration = Duration::from_millis(100);
     /// How often a refresh token is sent without an answer.
@@ -90,7 +88,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
 
     pub(super) async fn run(&self) -> Outcome {
         // As long as a lease of another process may run, and a few changes.
-        for _ in 0..120 {
+        for _ in 0..220 {
             match self.step().await {
                 Ok(Next::Done(outcome)) => return outcome,
                 Ok(Next::Again) => {}
@@ -114,7 +112,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         // Before the lease, which runs; whoever overtook us meanwhile has changed the version.
         let Ok(place) = self.shared.places.acquire().await else { return Ok(Next::Done(unavailable(None))) };
         let now = self.shared.clock.now();
-        let until = now.plus(Self::LEASE);
+        let until = now.plus(LEASE);
         match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
             Leased::Changed => Ok(Next::Again),
             Leased::Held(_) => {
@@ -205,7 +203,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
         }
         // X08: bounded, and never sent again by itself.
-        let answered = tokio::time::timeout(Self::POST, self.shared.client.fetch(request)).await;
+        let answered = tokio::time::timeout(POST, self.shared.client.fetch(request)).await;
         let now = self.shared.clock.now();
         match answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe))).map(|answer| Answer::of(&answer)) {
             Ok(Answer::Tokens(tokens)) => self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await,
@@ -411,7 +409,14 @@ const fn unavailable(retry_after: Option<Duration>) -> Outcome {
     Outcome::None(NoCredential::Unavailable { retry_after })
 }
 
-/// No step of a store takes longer, and one that does has failed.
 async fn bounded<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(Duration::from_secs(5), step).await.unwrap_or(Err(StoreError::Unreachable))
+    tokio::time::timeout(STEP, step).await.unwrap_or(Err(StoreError::Unreachable))
 }
+
+/// No step of a store takes longer, and one that does has failed.
+const STEP: Duration = Duration::from_secs(5);
+const POST: Duration = Duration::from_secs(8);
+const LEASE: Duration = Duration::from_secs(20);
+// Whoever holds a lease is done with the POST before another may take it: asking for the lease, the intent (1.5 s by
+// default), the mark and the POST come one after the other.
+const _: () = assert!(LEASE.as_millis() > 2 * STEP.as_millis() + 1500 + POST.as_millis());

@@ -441,6 +441,24 @@ async fn a_rule_gets_its_own_scopes_if_the_person_agreed_to_them() {
 }
 
 #[tokio::test]
+async fn rules_of_many_scopes_that_are_first_used_at_once_all_get_theirs() {
+    let needs: Vec<String> = (0..12).map(|number| format!("crm:{number}")).collect();
+    let mut many = grant(HOUR * 2);
+    many.granted = scopes(&format!("crm:read {}", needs.join(" ")));
+    let broker = Broker::with(many).await;
+    let call = |need: &String| {
+        let (provider, need, trail) = (Arc::clone(&broker.provider), scopes(need), broker.trail.clone());
+        broker.tasks.spawn("caller", async move { provider.credential(&caller(), &need, &trail).await })
+    };
+    let calls: Vec<_> = needs.iter().map(call).collect();
+    for (call, need) in calls.into_iter().zip(&needs) {
+        let given = call.await.unwrap().map(|credential| credential.scopes().clone());
+        assert_eq!(given, Ok(scopes(&format!("crm:read {need}"))));
+    }
+    assert_eq!(broker.server.posts().len(), needs.len());
+}
+
+#[tokio::test]
 async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
     let broker = Broker::with(grant(HOUR * 2)).await;
     broker.server.next(Mode::Grants("crm:read crm:admin"));

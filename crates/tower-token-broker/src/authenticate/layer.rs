@@ -15,7 +15,8 @@ use crate::{clock::Clock, principal::Resource, revocation::Revocations};
 
 /// Lets a request in only with a broker token made for one resource; see the [module](crate::authenticate).
 ///
-/// Cheap to clone; all clones, and all services that it makes, share one cache of verdicts.
+/// Cheap to clone; all clones, and all services that it makes, share one cache of verdicts,
+/// until one of them is given other revocations.
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct AuthenticateLayer<V> {
     verifier: Arc<V>,
@@ -30,6 +31,7 @@ pub(super) struct Recipe {
     pub(super) revocations: Revocations,
     pub(super) clock: Clock,
     pub(super) verdicts: Verdicts,
+    entries: u64,
     verifier_id: u64,
 }
 
@@ -52,6 +54,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 revocations: Revocations::new(clock.clone()),
                 clock,
                 verdicts: Verdicts::new(verifier_id, resource, Self::VERDICTS),
+                entries: Self::VERDICTS,
                 verifier_id,
             }),
         }
@@ -59,7 +62,11 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
 
     /// Asks these revocations; share one between all stacks of a process.
     pub fn revocations(self, revocations: &Revocations) -> Self {
-        self.with(|recipe| recipe.revocations = revocations.clone())
+        self.with(|recipe| {
+            recipe.revocations = revocations.clone();
+            // A verdict counts by the epoch of one set of revocations: a layer cloned before this keeps its own.
+            recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, recipe.entries);
+        })
     }
 
     /// With this clock. A feed's silence is measured by that of the revocations: give both the same.
@@ -69,7 +76,10 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
 
     /// Keeps at most so many verdicts.
     pub fn verdicts(self, entries: u64) -> Self {
-        self.with(|recipe| recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, entries))
+        self.with(|recipe| {
+            recipe.entries = entries;
+            recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, entries);
+        })
     }
 
     /// Lets requests in that name one of these hosts, and no others: for a server behind a proxy that rewrites `Host`, or

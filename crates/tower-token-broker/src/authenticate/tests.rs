@@ -387,6 +387,20 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
 }
 
 #[tokio::test]
+async fn layers_that_ask_other_revocations_share_no_verdict() {
+    let setting = setting();
+    let others = Revocations::new(setting.clock.clone());
+    let other = Setting { layer: setting.layer.clone().revocations(&others), ..self::setting() };
+    let token = setting.token();
+    assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
+    // As many revokes in each: to the verdict that `other` has kept, nothing has happened.
+    setting.revocations.revoke(Setting::alice());
+    others.revoke(Revoked::Grant(GrantId::new("g")));
+    assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
+    assert_eq!(setting.send(good(&token)).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn n258_after_a_revoke_not_one_request_passes() {
     for (what, case) in [
         (Setting::alice(), "N258"),

@@ -138,7 +138,7 @@ impl Revocations {
         let epoch = {
             let mut tables = self.0.tables.write();
             tables.collect(now, self.0.retention);
-            tables.insert(what, at, at.plus(self.0.retention), self.0.capacity);
+            tables.insert(what, at, now, self.0.retention, self.0.capacity);
             // N258: risen before this returns, so that each cached verdict is looked up anew.
             Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1))
         };

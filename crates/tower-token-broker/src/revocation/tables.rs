@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use super::Revoked;
@@ -54,18 +55,20 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Notes that this was revoked `at`; it may be forgotten `dies_at`.
-    pub(super) fn insert(&mut self, what: Revoked, at: Timestamp, dies_at: Timestamp, capacity: usize) {
+    /// Notes that this was revoked `at`, and is told `now`; it may be forgotten after `life`.
+    pub(super) fn insert(&mut self, what: Revoked, at: Timestamp, now: Timestamp, life: Duration, capacity: usize) {
         if let Revoked::Grant(grant) = what {
             self.grants.insert(grant);
             return;
         }
         if self.dying.len() >= capacity {
-            // N269: bounded without forgetting: what was revoked until now is a part of everything until now.
-            let until = self.everything.map_or(at, |until| until.max(at));
+            // N269: bounded without forgetting: what was revoked until now is a part of everything until now, or until a
+            // later instant where another's clock is ahead. `at` may be long ago.
+            let known = self.dying.iter().filter_map(|(_, what)| self.revoked_at(what));
+            let until = known.fold(at.max(now), Timestamp::max);
             let grants = std::mem::take(&mut self.grants);
             *self = Self { everything: Some(until), grants, ..Self::default() };
-            self.dying.push_back((dies_at, Revoked::Everything));
+            self.dying.push_back((until.plus(life), Revoked::Everything));
             tracing::error!(capacity, "too many revocations to keep apart: all tokens issued until now are revoked");
             return;
         }
@@ -89,7 +92,7 @@ impl Tables {
             Revoked::Grant(_) => false,
         };
         if is_new {
-            self.dying.push_back((dies_at, what));
+            self.dying.push_back((at.plus(life), what));
         }
     }
 
@@ -98,7 +101,7 @@ impl Tables {
     }
 
     /// Takes out what can't stop anything any more. `life` is how long an entry is kept.
-    pub(super) fn collect(&mut self, now: Timestamp, life: std::time::Duration) {
+    pub(super) fn collect(&mut self, now: Timestamp, life: Duration) {
         while self.dying.front().is_some_and(|(dies_at, _)| *dies_at <= now) {
             let Some((_, what)) = self.dying.pop_front() else { return };
             // Revoked once more since: it lives on by its newer time.
@@ -163,10 +166,10 @@ impl Tables {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::principal::{Person, TokenTimes, Verified};
+
+    const LIFE: Duration = Duration::from_secs(60);
 
     pub(in crate::revocation) fn principal(issued_at: u64) -> Principal {
         let times = TokenTimes {
@@ -198,7 +201,7 @@ pub(super) mod tests {
         for (what, for_good) in each_kind() {
             let mut tables = Tables::default();
             assert!(!tables.is_revoked(&principal(1_000)));
-            tables.insert(what.clone(), at, at.plus(Duration::from_secs(60)), 10);
+            tables.insert(what.clone(), at, at, LIFE, 10);
             assert!(tables.is_revoked(&principal(1_000)), "{what:?}: the same second");
             assert_eq!(tables.is_revoked(&principal(1_001)), for_good, "{what:?}: a later token");
         }
@@ -216,23 +219,22 @@ pub(super) mod tests {
             Revoked::Person(Person::new(other, "alice")),
             Revoked::Server(Resource::parse("https://broker.example.com/crm").unwrap()),
         ] {
-            tables.insert(what, at, at.plus(Duration::from_secs(60)), 10);
+            tables.insert(what, at, at, LIFE, 10);
         }
         assert!(!tables.is_revoked(&principal(1_000)));
     }
 
     #[test]
     fn entries_are_collected_at_their_end_and_not_before() {
-        let life = Duration::from_secs(60);
         let at = Timestamp::from_unix_seconds(1_000);
         for (what, _) in each_kind() {
             let mut tables = Tables::default();
-            tables.insert(what.clone(), at, at.plus(life), 10);
+            tables.insert(what.clone(), at, at, LIFE, 10);
             let again = at.plus(Duration::from_secs(30));
-            tables.insert(what.clone(), again, again.plus(life), 10);
-            tables.collect(at.plus(life), life);
+            tables.insert(what.clone(), again, again, LIFE, 10);
+            tables.collect(at.plus(LIFE), LIFE);
             assert!(tables.is_revoked(&principal(1_000)), "{what:?}: revoked again since");
-            tables.collect(again.plus(life), life);
+            tables.collect(again.plus(LIFE), LIFE);
             assert!(!tables.is_revoked(&principal(1_000)), "{what:?}");
             assert_eq!(tables.len(), 0, "{what:?}");
             assert!(tables.tokens.0.is_empty() && tables.persons.0.is_empty() && tables.servers.is_empty());
@@ -244,15 +246,33 @@ pub(super) mod tests {
         let at = Timestamp::from_unix_seconds(1_000);
         let mut tables = Tables::default();
         let (victim, _) = each_kind().remove(0);
-        tables.insert(victim, at, at.plus(Duration::from_secs(60)), 3);
-        tables.insert(Revoked::Grant(GrantId::new("g")), at, at, 3);
+        tables.insert(victim, at, at, LIFE, 3);
+        tables.insert(Revoked::Grant(GrantId::new("g")), at, at, LIFE, 3);
         for number in 0..100_u32 {
             let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
-            tables.insert(what, at, at.plus(Duration::from_secs(60)), 3);
+            tables.insert(what, at, at, LIFE, 3);
             assert!(tables.len() <= 3, "N269");
             assert!(tables.is_revoked(&principal(1_000)), "N269: still revoked after {number} more");
         }
         assert!(tables.is_grant_revoked(&GrantId::new("g")));
         assert!(!tables.is_revoked(&principal(1_001)));
+    }
+
+    #[test]
+    fn none_is_forgotten_where_a_feed_tells_of_old_ones() {
+        let now = Timestamp::from_unix_seconds(1_000);
+        let mut tables = Tables::default();
+        let (victim, _) = each_kind().remove(3);
+        tables.insert(victim, now, now, LIFE, 3);
+        let ahead = Timestamp::from_unix_seconds(1_005);
+        tables.insert(Revoked::Person(Person::new("https://other.example", "bob")), ahead, now, LIFE, 3);
+        for number in 0..2_u32 {
+            let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
+            tables.insert(what, Timestamp::from_unix_seconds(950), now, LIFE, 3);
+        }
+        assert_eq!(tables.len(), 1);
+        assert!(tables.is_revoked(&principal(1_000)), "N269: later than the one that was too many");
+        assert!(tables.is_revoked(&principal(1_005)), "N269: by the clock of whoever revoked it");
+        assert!(!tables.is_revoked(&principal(1_006)));
     }
 }

@@ -72,7 +72,8 @@ impl Keys {
         KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
-    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are retired from now on.
+    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are retired from now on, and
+    /// what was retired stays so, even if these have it again.
     pub fn replace(&self, with: &Self, now: Timestamp) {
         let next = with.0.load();
         self.0.rcu(|old| old.followed_by(&next, now));
@@ -86,6 +87,12 @@ impl Keys {
             set.retire(key_id, from);
             set
         });
+    }
+
+    /// From which instant on what this key signed is refused, if it was retired.
+    #[must_use]
+    pub fn retires_at(&self, key_id: &str) -> Option<Timestamp> {
+        self.0.load().retired.iter().find(|(retired, _)| **retired == *key_id).map(|(_, from)| *from)
     }
 
     /// What was left out, and why: the position in the set, and the problem.
@@ -339,29 +346,41 @@ impl KeySet {
         if key.algorithm == wanted.algorithm { Ok(Arc::clone(key)) } else { Err(Reason::JwtAlgorithmKeyMismatch) }
     }
 
-    /// The next set, which knows what this one had.
+    /// The next set, in which is retired what was so in this one, and what is gone.
     pub(super) fn followed_by(&self, next: &Self, now: Timestamp) -> Self {
         let mut set = next.clone();
-        let is_there = |set: &Self, id: &str| set.keys.iter().any(|key| key.id.as_deref() == Some(id));
         for (id, from) in self.retired.iter().rev() {
-            // A key that is there again is in use again.
-            if !is_there(&set, id) || *from > now {
-                set.retire(id, *from);
-            }
+            set.retire(id, *from);
         }
         for id in self.keys.iter().filter_map(|key| key.id.as_deref()) {
-            if !is_there(&set, id) {
+            if !set.has(id) {
                 set.retire(id, now);
             }
         }
         set
     }
 
+    /// As [`KeySet::followed_by`], where nothing is retired but by being gone: a key that is there again is in use again.
+    pub(super) fn followed_by_remote(&self, next: &Self, now: Timestamp) -> Self {
+        let mut set = self.followed_by(next, now);
+        let keys = &set.keys;
+        set.retired.retain(|(id, _)| !keys.iter().any(|key| key.id.as_ref() == Some(id)));
+        set
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id.as_deref() == Some(id))
+    }
+
     fn retire(&mut self, id: &str, from: Timestamp) {
         let earlier = self.retired.iter().position(|(retired, _)| **retired == *id);
         let from = earlier.map_or(from, |position| self.retired.remove(position).1.min(from));
         self.retired.insert(0, (id.into(), from));
-        // Forgotten, its tokens are refused as those of an unknown key.
-        self.retired.truncate(Keys::MAX_KEYS);
+        // Of those that are not in the set, the oldest are forgotten: their tokens are refused as those of an unknown key.
+        if self.retired.len() > Keys::MAX_KEYS
+            && let Some(oldest) = self.retired.iter().rposition(|(id, _)| !self.has(id))
+        {
+            self.retired.remove(oldest);
+        }
     }
 }

@@ -69,7 +69,7 @@ impl fmt::Debug for KeySource {
 
 /// Keys that are fetched from one URL, through a client of yours (`token-broker-outbound` has the guarded one).
 ///
-/// A fetch runs in an owned task, one at a time; all who wait for it share it. An unknown `kid` causes at most one per
+/// A fetch runs in an owned task, one at a time; all who wait for it share it. An unknown or vanished `kid` causes at most one per
 /// cool-down (without any keys, one a second). A set that can't be read, or has no usable key, never takes the place of a good one; the good one is used
 /// until it is 24 hours old. Without any, requests are refused with 503 (`authn.keys_unavailable`).
 #[derive(Clone)]
@@ -131,7 +131,8 @@ where
         self.with(|remote| remote.cool_down = cool_down)
     }
 
-    /// How old a set is when it is fetched anew: 15 minutes by default. Requests do not wait for it.
+    /// How old a set is when it is fetched anew: 15 minutes by default. Requests wait for it only from twice that age on, and
+    /// only as long as one fetch may take.
     #[must_use]
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
@@ -161,16 +162,19 @@ where
 
     async fn find_key(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, TokenRejected> {
         if let Some(good) = self.shared.usable(now) {
+            let refresh_at = good.at.plus(self.shared.refresh_after);
             match good.set.find(wanted, now) {
+                // B061: nobody has asked for long, or the fetches fail: what is there now is waited for.
+                Ok(_) if now >= refresh_at.plus(self.shared.refresh_after) => {}
                 Ok(key) => {
-                    if now >= good.at.plus(self.shared.refresh_after) {
+                    if now >= refresh_at {
                         // Nobody waits for it.
                         drop(self.fetch(now));
                     }
                     return Ok(key);
                 }
-                // A newer set may know this key.
-                Err(Reason::JwtKeyId) => {}
+                // A newer set may know this key, or have it again.
+                Err(Reason::JwtKeyId | Reason::JwtKeyRetired) => {}
                 Err(reason) => return Err(TokenRejected::for_now(reason)),
             }
         }
@@ -239,7 +243,7 @@ where
         match fetched.unwrap_or(Err(FetchProblem::Timeout)) {
             Ok(set) => {
                 let set = match self.good.load_full() {
-                    Some(old) => old.set.followed_by(&set, began),
+                    Some(old) => old.set.followed_by_remote(&set, began),
                     None => set,
                 };
                 self.good.store(Some(Arc::new(Fetched { set, at: began })));

@@ -491,6 +491,25 @@ async fn b061_a_retired_key_is_refused_from_its_instant_on() {
     );
     let new = next.sign(&with(header(), "kid", json!("next")), &claims());
     assert!(verify_by(&verifier, &new).await.is_ok());
+
+    keys.replace(&signer.keys(), clock.now());
+    assert_eq!(keys.retires_at("ec"), Some(clock.now()));
+    for gone in [&token, &eddsa, &new] {
+        let reason = verify_by(&verifier, gone).await.unwrap_err().reason();
+        assert_eq!(reason, Reason::JwtKeyRetired, "a later set has it again");
+    }
+}
+
+#[test]
+fn b061_as_many_retirements_as_there_may_be_forget_none_of_the_set() {
+    let signer = Signer::new();
+    let (keys, now) = (signer.keys(), clock().now());
+    keys.retire("ec", now);
+    for number in 0..2 * Keys::MAX_KEYS {
+        keys.retire(&number.to_string(), now);
+    }
+    assert_eq!(keys.retires_at("ec"), Some(now));
+    assert_eq!(keys.retires_at("0"), None, "bounded");
 }
 
 /// A key server: answers what it was told to, once it may, and counts.
@@ -590,6 +609,46 @@ async fn b029_unknown_kids_cause_one_fetch_per_cool_down() {
     assert_eq!(outcome(&verifier, &token).await, None);
     assert_eq!(server.asked(), 2);
     assert_eq!(outcome(&verifier, &signer.sign(&header(), &claims())).await, Some(Reason::JwtKeyRetired), "B061");
+}
+
+#[tokio::test]
+async fn a_set_that_lacked_a_key_once_locks_nobody_out_for_longer_than_the_cool_down() {
+    let signer = Signer::new();
+    let (clock, tasks) = (clock(), Tasks::new());
+    let server = KeyServer::new(&[signer.ec_jwk(), signer.ed_jwk()]);
+    let verifier = remote(&server, &clock, &tasks);
+    let token = signer.sign(&header(), &claims());
+    assert_eq!(outcome(&verifier, &token).await, None);
+    *server.answer.lock() = (200, json!({"keys": [signer.ed_jwk()]}).to_string());
+    clock.advance(Duration::from_secs(30));
+    let unknown = signer.sign(&with(header(), "kid", json!("other")), &claims());
+    assert_eq!(outcome(&verifier, &unknown).await, Some(Reason::JwtKeyId));
+    assert_eq!(server.asked(), 2);
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired));
+    *server.answer.lock() = (200, json!({"keys": [signer.ec_jwk(), signer.ed_jwk()]}).to_string());
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired));
+    assert_eq!(server.asked(), 2, "B029: within the cool-down");
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(outcome(&verifier, &token).await, None);
+    assert_eq!(server.asked(), 3);
+}
+
+#[tokio::test]
+async fn after_a_long_silence_the_first_request_waits_for_the_keys_of_today() {
+    let signer = Signer::new();
+    let (clock, tasks) = (clock(), Tasks::new());
+    let server = KeyServer::new(&[signer.ec_jwk()]);
+    let verifier = remote(&server, &clock, &tasks);
+    let token = signer.sign(&header(), &with(claims(), "exp", json!(NOW + 24 * 3600)));
+    assert_eq!(outcome(&verifier, &token).await, None);
+    clock.advance(Duration::from_secs(30 * 60));
+    *server.answer.lock() = (500, String::new());
+    assert_eq!(outcome(&verifier, &token).await, None, "the old ones, if there are no newer");
+    assert_eq!(server.asked(), 2);
+    *server.answer.lock() = (200, json!({"keys": [signer.ed_jwk()]}).to_string());
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyRetired), "B061");
+    assert_eq!(server.asked(), 3);
 }
 
 #[tokio::test]
