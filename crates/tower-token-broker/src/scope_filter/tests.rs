@@ -252,6 +252,15 @@ async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
 }
 
 #[tokio::test]
+async fn a_layer_that_was_cloned_is_still_configured_on_its_own() {
+    let first = layer();
+    let second = first.clone().body_limit(8);
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    assert_eq!(send(second, post(ping), json(RESULT)).await.status, 413);
+    assert_eq!(send(first, post(ping), json(RESULT)).await.status, 200);
+}
+
+#[tokio::test]
 async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let body = format!("data: {}", "x".repeat(4096));
