@@ -86,7 +86,8 @@ impl Policy for Rules {
             match rule.when_holds(call) {
                 Holds::No => wrong_arguments = true,
                 Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
-                    return Decision::Allow(Permit::with_upstream_scopes(rule.upstream_scopes.clone()));
+                    let permit = Permit::with_upstream_scopes(rule.upstream_scopes.clone());
+                    return Decision::Allow(permit.resting_on(rule.scopes.clone()));
                 }
                 Holds::Yes | Holds::Unknown => drop(needed.get_or_insert_with(|| rule.scopes.clone())),
             }
@@ -328,7 +329,8 @@ mod tests {
         let rules = Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
         let needs = Decision::NeedsScope(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a"), &tool("create", "{}")), needs);
-        let permit = Permit::with_upstream_scopes(Scopes::parse("w").unwrap());
+        let permit =
+            Permit::with_upstream_scopes(Scopes::parse("w").unwrap()).resting_on(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a b"), &tool("create", "{}")), Decision::Allow(permit));
     }
 
