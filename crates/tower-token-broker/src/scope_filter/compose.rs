@@ -36,6 +36,8 @@ pub trait PolicyExt: Policy + Sized {
     /// |---|---|---|
     /// | any | allow or needs scopes | deny, as what does not exist |
     /// | any | deny | as this one |
+    ///
+    /// An HTTP request is an exception with or without a slash at the end of its path.
     fn unless<P: Policy>(self, exception: P) -> Unless<Self, P> {
         Unless(self, exception)
     }
@@ -96,11 +98,22 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         // The messages that carry no name are nobody's exception.
         let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Answer);
-        if is_named && !self.1.decide(caller, call).is_denied() {
+        let is_exception = |call: &Call<'_>| !self.1.decide(caller, call).is_denied();
+        if is_named && (is_exception(call) || with_or_without_slash(call, is_exception)) {
             return Decision::deny(call);
         }
         self.0.decide(caller, call)
     }
+}
+
+/// L241: asked of the same path with or without the slash at its end, if it is a path: what is denied is denied both ways.
+fn with_or_without_slash(call: &Call<'_>, ask: impl Fn(&Call<'_>) -> bool) -> bool {
+    let Call::Http { method, path } = call else { return false };
+    let other = match path.strip_suffix('/') {
+        Some(without) => without.to_owned(),
+        None => format!("{path}/"),
+    };
+    ask(&Call::Http { method, path: &other })
 }
 
 #[cfg(test)]

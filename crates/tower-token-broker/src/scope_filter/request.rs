@@ -9,6 +9,7 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody},
     layer::{Bounds, Recipe},
+    plain::is_plain_path,
     policy::{Arguments, Call, Decision, Permit, Policy},
 };
 use crate::{
@@ -202,21 +203,6 @@ fn plain_http<P: Policy>(
     }
 }
 
-/// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
-fn is_plain_path(path: &str) -> bool {
-    // One slash at the end is a path of its own; an empty segment in the middle is none.
-    let segments = path.strip_prefix('/').unwrap_or(path);
-    let segments = segments.strip_suffix('/').unwrap_or(segments);
-    let segments_are_plain =
-        matches!(path, "/") || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    let escapes_are_plain = path.split('%').skip(1).all(|rest| {
-        let code = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        // What an escape hides must not be what a path is made of.
-        code.is_some_and(|byte| !matches!(byte, b'/' | b'\\' | b'.' | b'%' | b';' | 0..=0x1f | 0x7f))
-    });
-    path.starts_with('/') && segments_are_plain && escapes_are_plain && !path.contains(['\\', ';'])
-}
-
 /// Asks the policy.
 fn decide<P: Policy>(recipe: &Recipe<P>, principal: &Principal, call: &Call<'_>) -> Result<Permit, Refusal> {
     match recipe.policy.decide(principal, call) {
@@ -271,42 +257,4 @@ fn call<'a>(
         | "notifications/roots/list_changed" => (Call::Protocol { method }, None),
         other => (Call::Method { method: other }, None),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_that_another_reader_resolves_is_not_plain() {
-        for path in ["/", "/v1/items/7", "/v1/items/", "/v1/a%20b", "/v1/%c3%a9"] {
-            assert!(is_plain_path(path), "{path}");
-        }
-        for path in [
-            "",
-            "*",
-            "/v1/../admin",
-            "/v1/./a",
-            "//admin",
-            "/v1//a",
-            "/v1/%2e%2e/admin",
-            "/v1/%2E/a",
-            "/v1%2fadmin",
-            "/a%5cb",
-            "/a\\b",
-            "/a;b=1/c",
-            "/a%3bb",
-            "/a%00",
-            "/a%0d%0a",
-            "/a%2",
-            "/a%zz",
-            "/a%252e",
-            "//",
-            "/a//",
-            "/..",
-            "/.",
-        ] {
-            assert!(!is_plain_path(path), "{path}");
-        }
-    }
 }
