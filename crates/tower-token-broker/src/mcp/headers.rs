@@ -6,7 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::message::{Message, Text};
-use crate::{dialect::Revision, refusal::Reason};
+use crate::{
+    dialect::Revision,
+    refusal::{Reason, Refusal},
+};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -15,11 +18,11 @@ pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 const PARAM: &str = "mcp-param-";
 
 /// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for it.
-pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Reason> {
+pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
         None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
         Some(b"2026-07-28") => Ok(Revision::V2026_07_28),
-        Some(_) => Err(Reason::UnsupportedVersion),
+        Some(other) => Err(Refusal::new(Reason::UnsupportedVersion).requested(other)),
     }
 }
 
@@ -88,7 +91,7 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
-        agree(&map, revision(&map)?, &message)
+        agree(&map, revision(&map).map_err(|refusal| refusal.reason())?, &message)
     }
 
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;

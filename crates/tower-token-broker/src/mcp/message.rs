@@ -136,6 +136,11 @@ impl<'a> Message<'a> {
         Ok(Ok(()))
     }
 
+    /// Whether its answer may ask for input: of these three requests, and of no others (MCP 2026-07-28, "Multi Round-Trip Requests").
+    pub(crate) fn may_need_input(&self) -> bool {
+        matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
+    }
+
     fn checked(self) -> Result<Self, Reason> {
         let is_answer = self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
         let is_call = self.method.is_some() && !self.has_outcome;

@@ -141,13 +141,15 @@ fn message<P: Policy>(
     let read = Message::read(&bytes, &recipe.bounds.json);
     let revision = headers::revision(fields);
     // From here on a refusal answers this very message, in the words of its revision.
+    let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
     let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
-        (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation)
+        let may_ask = said_in == Revision::V2025_11_25 || message.may_need_input();
+        (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation && may_ask)
     });
-    let dialect = dialect.mcp(*revision.as_ref().unwrap_or(&Revision::V2026_07_28), id, can_elicit);
+    let dialect = dialect.mcp(said_in, id, can_elicit);
     let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
     let message = read.map_err(|reason| refuse(reason.into()))?;
-    let revision = revision.map_err(|reason| refuse(reason.into()))?;
+    let revision = revision.map_err(refuse)?;
     headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
     let (call, name) = call(&message, revision, fields).map_err(|reason| refuse(reason.into()))?;
@@ -169,7 +171,7 @@ fn without_message<P: Policy>(
 ) -> Result<Judged, Refused> {
     let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
     let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
-    match headers::revision(fields).map_err(|reason| refuse(reason.into()))? {
+    match headers::revision(fields).map_err(refuse)? {
         Revision::V2025_11_25 => {}
         Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
     }

@@ -153,6 +153,69 @@ async fn hostile_messages_are_refused_and_never_sent() {
     }
 }
 
+/// A message of 2026-07-28, whose client can send its person to a URL.
+fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a str> {
+    let request = post(body);
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert("mcp-protocol-version", "2026-07-28".parse().unwrap());
+    parts.headers.insert("mcp-method", method.parse().unwrap());
+    if let Some(name) = name {
+        parts.headers.insert("mcp-name", name.parse().unwrap());
+    }
+    Request::from_parts(parts, body)
+}
+
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let (long, cut) = ("9".repeat(300), "9".repeat(64));
+    for (version, requested) in
+        [("2099-01-01", "2099-01-01"), ("a\"b\\c", r#"a\"b\\c"#), (&long, &cut), ("caf\u{e9}", r"caf\\xc3\\xa9")]
+    {
+        for mut request in [post(ping), Request::get("/mcp").body("").unwrap()] {
+            let value = http::HeaderValue::from_bytes(version.as_bytes()).unwrap();
+            request.headers_mut().insert("mcp-protocol-version", value);
+            let answered = send(layer(), request, json(RESULT)).await;
+            let text = std::str::from_utf8(&answered.body).unwrap();
+            let data = format!(r#""data":{{"supported":["2026-07-28","2025-11-25"],"requested":"{requested}"}}"#);
+            assert_eq!(answered.status, 400);
+            assert!(text.contains(&data), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn input_is_asked_for_only_where_the_revision_has_it() {
+    for (method, name, params, asks) in [
+        ("tools/call", Some("get_x"), r#""name":"get_x","#, true),
+        ("prompts/get", Some("greet"), r#""name":"greet","#, true),
+        ("resources/read", Some("crm://public/a"), r#""uri":"crm://public/a","#, true),
+        ("tools/list", None, "", false),
+        ("server/discover", None, "", false),
+        ("completion/complete", None, r#""ref":{"type":"ref/prompt","name":"greet"},"#, false),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{META}}}}}"#);
+        let connecting = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+            let dialect = request.extensions().get::<Judged>().unwrap().dialect().clone();
+            let refusal = crate::refusal::Refusal::new(crate::refusal::Reason::ConnectRequired);
+            Ok::<_, Infallible>(
+                dialect.say(&refusal.connect_at("https://broker.example.com/connect/1")).map(Full::from),
+            )
+        });
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = post_2026(method, name, &body).map(|body| Full::from(body.to_owned()));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let answer = layer().layer(connecting).oneshot(request).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!(text.contains("input_required"), asks, "{method} {text}");
+        assert_eq!(text.contains("-32001"), !asks, "{method} {text}");
+    }
+}
+
 #[tokio::test]
 async fn hostile_framing_is_refused_and_never_sent() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
