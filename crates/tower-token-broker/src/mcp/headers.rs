@@ -28,7 +28,7 @@ pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
 
 /// Compares what stands twice, in fields and body. The body alone decides; fields that say something else refuse it.
 pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
-    // J209: an older revision has no such rule; its fields, if there are any, decide nothing.
+    // J209: an older revision has no such rule; its fields, if there are any, decide nothing, and go no further.
     match (revision, &message.params.version) {
         (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
             return Err(Reason::HeaderMismatch);
@@ -61,6 +61,15 @@ pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_
         decode(value)?;
     }
     Ok(())
+}
+
+/// J209: takes off what stands twice only in 2026-07-28. In any other request it was compared with nothing.
+pub(crate) fn drop_unjudged(fields: &mut HeaderMap) {
+    let is_unjudged = |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
+    let unjudged: Vec<HeaderName> = fields.keys().filter(is_unjudged).cloned().collect();
+    for name in unjudged {
+        fields.remove(name);
+    }
 }
 
 fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Reason> {

@@ -35,7 +35,7 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
     dialect: Dialect,
     request: Request<B>,
 ) -> Result<(Judged, Request<RequestBody<B>>), Refused> {
-    let (parts, stream) = request.into_parts();
+    let (mut parts, stream) = request.into_parts();
     let asked = if recipe.bounds.plain_http {
         plain_http(recipe, principal, trail, dialect, &parts.method, &parts.uri)
     } else {
@@ -54,11 +54,15 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
             JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
         };
+        if judged.dialect().revision() != Some(Revision::V2026_07_28) {
+            headers::drop_unjudged(&mut parts.headers);
+        }
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(judged.clone());
         return Ok((judged, request));
     };
     let judged = asked?;
+    headers::drop_unjudged(&mut parts.headers);
     let mut request = Request::from_parts(parts, RequestBody::stream(stream));
     request.extensions_mut().insert(judged.clone());
     Ok((judged, request))

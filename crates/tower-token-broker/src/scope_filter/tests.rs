@@ -40,6 +40,7 @@ struct Answered {
     body: Bytes,
     /// What the inner service got.
     received: Option<Bytes>,
+    received_fields: HeaderMap,
 }
 
 /// Sends one request through the layer, to a service that answers with this.
@@ -48,25 +49,26 @@ async fn send(layer: ScopeFilterLayer<impl Policy>, request: Request<&str>, answ
     let mut request = request.map(|body| Full::from(body.to_owned()));
     request.extensions_mut().insert(trail);
     request.extensions_mut().insert(caller("crm:read"));
-    let received = Arc::new(Mutex::new(None));
+    let received = Arc::new(Mutex::new((None, HeaderMap::new())));
     let seen = Arc::clone(&received);
     let answer = answer.map(str::to_owned);
     let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
         let (seen, answer) = (Arc::clone(&seen), answer.clone());
         async move {
             let judged = request.extensions().get::<Judged>().expect("what was judged").clone();
+            let fields = request.headers().clone();
             let body = request.into_body().collect().await.expect("a body").to_bytes();
             if let JudgedBody::Bytes(bytes) = judged.body() {
                 assert_eq!(*bytes, body, "what was judged is what is sent");
             }
-            *seen.lock() = Some(body);
+            *seen.lock() = (Some(body), fields);
             Ok::<_, Infallible>(answer.map(Full::<Bytes>::from))
         }
     });
     let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let received = received.lock().take();
-    Answered { status: parts.status, headers: parts.headers, body, received }
+    let (received, received_fields) = std::mem::take(&mut *received.lock());
+    Answered { status: parts.status, headers: parts.headers, body, received, received_fields }
 }
 
 fn post(body: &str) -> Request<&str> {
@@ -166,6 +168,27 @@ fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a
 }
 
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
+
+#[tokio::test]
+async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
+    let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
+    let get = Request::get("/mcp").body("").unwrap();
+    let plain = ScopeFilterLayer::new(Rules::new().allow(http(http::Method::GET, "/mcp"))).plain_http();
+    for (layer, mut request) in [(layer(), post(call)), (layer(), get.clone()), (plain, get)] {
+        for name in unjudged {
+            request.headers_mut().insert(name, "delete_x".parse().unwrap());
+        }
+        let answered = send(layer, request, json(RESULT)).await;
+        assert!(answered.received.is_some());
+        assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [false; 3]);
+    }
+    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_x",{META}}}}}"#);
+    let mut request = post_2026("tools/call", Some("get_x"), &call);
+    request.headers_mut().insert("mcp-param-region", "eu".parse().unwrap());
+    let answered = send(layer(), request, json(RESULT)).await;
+    assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [true; 3]);
+}
 
 #[tokio::test]
 async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
