@@ -21,7 +21,8 @@ pub enum Call<'a> {
         /// Its arguments, if they are known.
         arguments: Arguments<'a>,
     },
-    /// `resources/read`, `subscribe`, `unsubscribe`; a resource or a template in a list; a completion for a template.
+    /// `resources/read`, `subscribe`, `unsubscribe`; each resource of a `subscriptions/listen`; a resource or a template in a list; a
+    /// completion for a template.
     Resource {
         /// The resource's URI, or the template.
         uri: &'a str,

@@ -24,6 +24,9 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
+/// Its resources stand in its parameters, any number of them (MCP 2026-07-28, `SubscriptionsListenRequest`).
+const LISTEN: &str = "subscriptions/listen";
+
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
 type Refused = Box<(Dialect, Refusal)>;
 
@@ -159,7 +162,15 @@ fn message<P: Policy>(
     let (call, name) = call(&message, revision, fields).map_err(|reason| refuse(reason.into()))?;
     let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
     trail.judged(&operation);
-    let permit = decide(recipe, principal, &call).map_err(refuse)?;
+    let mut decision = recipe.policy.decide(principal, &call);
+    // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
+    if let Call::Protocol { method: LISTEN } = call {
+        for uri in message.params.subscriptions().map_err(|reason| refuse(reason.into()))? {
+            let uri = uri.map_err(|reason| refuse(reason.into()))?;
+            decision = decision.and(recipe.policy.decide(principal, &Call::Resource { uri: &uri }));
+        }
+    }
+    let permit = permit(principal, decision).map_err(refuse)?;
     drop(message);
     Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
 }
@@ -181,7 +192,8 @@ fn without_message<P: Policy>(
     }
     let operation = Operation::new(method.as_str(), None);
     trail.judged(&operation);
-    let permit = decide(recipe, principal, &Call::Protocol { method: method.as_str() }).map_err(refuse)?;
+    let decision = recipe.policy.decide(principal, &Call::Protocol { method: method.as_str() });
+    let permit = permit(principal, decision).map_err(refuse)?;
     Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing))
 }
 
@@ -200,7 +212,7 @@ fn plain_http<P: Policy>(
         return Err(Box::new((dialect, Reason::RequestDenied.into())));
     }
     let call = Call::Http { method, path: uri.path() };
-    match decide(recipe, principal, &call) {
+    match permit(principal, recipe.policy.decide(principal, &call)) {
         Ok(permit) => {
             let judged = JudgedBody::Http(method.clone(), uri.clone());
             Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged))
@@ -209,9 +221,9 @@ fn plain_http<P: Policy>(
     }
 }
 
-/// Asks the policy.
-fn decide<P: Policy>(recipe: &Recipe<P>, principal: &Principal, call: &Call<'_>) -> Result<Permit, Refusal> {
-    match recipe.policy.decide(principal, call) {
+/// What the policy decided, as the client hears it.
+fn permit(principal: &Principal, decision: Decision) -> Result<Permit, Refusal> {
+    match decision {
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(reason) => Err(reason.into()),
         Decision::NeedsScope(scopes) => {
@@ -256,7 +268,7 @@ fn call<'a>(
         "initialize"
         | "ping"
         | "server/discover"
-        | "subscriptions/listen"
+        | LISTEN
         | "notifications/initialized"
         | "notifications/cancelled"
         | "notifications/progress"

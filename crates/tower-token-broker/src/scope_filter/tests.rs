@@ -170,6 +170,48 @@ fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
 
 #[tokio::test]
+async fn j217_each_resource_that_is_listened_to_is_judged() {
+    let listen = |notifications: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{notifications},{META}}}}}"#
+        )
+    };
+    for (notifications, status, said) in [
+        (r#"{"toolsListChanged":true}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":[]}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":["crm://public/a","crm://public/b"]}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":["crm://public/a","crm://secret/b"]}"#, 200, "unknown tool, resource or prompt"),
+        (r#"{"resourceSubscriptions":["crm://public/../secret/b"]}"#, 200, "unknown tool, resource or prompt"),
+        (r#"{"resourceSubscriptions":["crm://paid/a"]}"#, 403, "-32000"),
+        (r#"{"resourceSubscriptions":"crm://public/a"}"#, 400, "-32600"),
+        (r#"{"resourceSubscriptions":["crm://public/a",7]}"#, 400, "-32600"),
+        (r#"{"resourceSubscriptions":[],"ResourceSubscriptions":["crm://secret/b"]}"#, 400, "-32600"),
+        ("[]", 400, "-32600"),
+    ] {
+        let layer = ScopeFilterLayer::new(rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")));
+        let body = listen(notifications);
+        let answered = send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
+        let text = std::str::from_utf8(&answered.body).unwrap();
+        assert_eq!(answered.status, status, "{notifications} {text}");
+        assert!(text.contains(said), "{notifications} {text}");
+        assert_eq!(answered.received.is_some(), said == RESULT, "{notifications}");
+    }
+}
+
+#[tokio::test]
+async fn k232_an_acknowledgement_names_no_hidden_resource() {
+    let listen = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{META}}}}}"#);
+    let acknowledged = |uris: &str| {
+        format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"params\":{{\"notifications\":{{\"toolsListChanged\":true,\"resourceSubscriptions\":[{uris}]}}}},\"method\":\"notifications/subscriptions/acknowledged\"}}\n\n"
+        )
+    };
+    let body = acknowledged(r#""crm://public/a", "crm://secret/b","crm://public/c",7"#);
+    let answered = send(layer(), post_2026("subscriptions/listen", None, &listen), events(&body)).await;
+    assert_eq!(answered.body, acknowledged(r#""crm://public/a","crm://public/c""#));
+}
+
+#[tokio::test]
 async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
     let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
