@@ -162,11 +162,10 @@ where
 
 /// Whether it is the member; in another case, other readers would find it.
 fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
-    match name == member {
-        true => Ok(true),
-        false if name.eq_ignore_ascii_case(member) => Err(JsonError::DuplicateMember),
-        false => Ok(false),
+    if name != member && name.eq_ignore_ascii_case(member) {
+        return Err(JsonError::DuplicateMember);
     }
+    Ok(name == member)
 }
 
 /// An array without the elements that are not kept; `None` if all are.
