@@ -363,6 +363,53 @@ async fn k224_k225_lists_are_filtered_in_every_form_or_not_passed() {
     assert_eq!(send(layer(), post(list), answer).await.status, 502, "K225 206");
 }
 
+/// An answer whose length is not known beforehand, as chunked ones are.
+struct Chunked(&'static str);
+
+impl http_body::Body for Chunked {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let data = std::mem::take(&mut self.0);
+        std::task::Poll::Ready((!data.is_empty()).then(|| Ok(http_body::Frame::data(Bytes::from(data)))))
+    }
+}
+
+#[tokio::test]
+async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (status, content_type, body, answered) in [
+        (202, None, "", 202),
+        (204, None, "", 204),
+        (202, Some("text/plain"), "", 202),
+        (202, Some("application/json"), "", 202),
+        (202, None, LIST, 502),
+        (200, Some("text/plain"), " ", 502),
+        (302, None, "", 502),
+    ] {
+        let chunked = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
+            let mut answer = Response::new(Chunked(body));
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some(content_type) = content_type {
+                answer.headers_mut().insert("content-type", content_type.parse().unwrap());
+            }
+            Ok::<_, Infallible>(answer)
+        });
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = post(notice).map(|body| Full::from(body.to_owned()));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let answer = layer().layer(chunked).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), answered, "K224 {status} {content_type:?} {body}");
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text.is_empty(), answered < 300);
+    }
+}
+
 fn events(body: &str) -> Response<&str> {
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }
