@@ -70,6 +70,7 @@ pub mod scope_filter;
 pub mod stack;
 pub mod tasks;
 
+mod percent;
 mod secret;
 
 pub use secret::Secret;

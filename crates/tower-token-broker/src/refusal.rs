@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::principal::{Resource, Scopes};
 
+/// How much of a protocol version that we do not speak is said again.
+const LONGEST_VERSION: usize = 64;
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $answer:ident;)+) => {
         /// Why a request is not let through. Each has a code, `area.what`, that is kept for ever.
@@ -223,13 +226,14 @@ pub struct Refusal {
     resource: Option<Resource>,
     scopes: Option<Scopes>,
     connect_url: Option<Box<str>>,
+    requested_version: Option<Box<str>>,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// For this reason.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, resource: None, scopes: None, connect_url: None, retry_after: None }
+        Self { reason, resource: None, scopes: None, connect_url: None, requested_version: None, retry_after: None }
     }
 
     /// With the resource whose metadata the challenge names (RFC 9728 §5.1).
@@ -247,6 +251,17 @@ impl Refusal {
     /// With the page where the person connects an account. It is the broker's own, never the upstream's.
     pub fn connect_at(mut self, url: &str) -> Self {
         self.connect_url = Some(url.into());
+        self
+    }
+
+    /// With the protocol version that the client asked for, cut and without what is not ASCII: it is told of it again, and nobody else.
+    pub(crate) fn requested(mut self, version: &[u8]) -> Self {
+        let cut = version.get(..LONGEST_VERSION).unwrap_or(version);
+        let text = match std::str::from_utf8(cut) {
+            Ok(text) if text.is_ascii() => text.into(),
+            _ => cut.escape_ascii().to_string().into(),
+        };
+        self.requested_version = Some(text);
         self
     }
 
@@ -272,6 +287,10 @@ impl Refusal {
 
     pub(crate) fn connect_url(&self) -> Option<&str> {
         self.connect_url.as_deref()
+    }
+
+    pub(crate) fn requested_version(&self) -> Option<&str> {
+        self.requested_version.as_deref()
     }
 
     pub(crate) const fn wait(&self) -> Option<Duration> {

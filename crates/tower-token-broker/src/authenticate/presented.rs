@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Request, header};
 
 use super::{PresentedToken, visitors::TwoFields, visitors::at_most_one};
-use crate::{refusal::Reason, secret::Secret};
+use crate::{percent, refusal::Reason, secret::Secret};
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -72,31 +72,8 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
 fn has_access_token(query: &str) -> bool {
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        let mut bytes = name.bytes();
-        let decoded = std::iter::from_fn(|| {
-            let byte = bytes.next()?;
-            if byte != b'%' {
-                return Some(byte);
-            }
-            let mut ahead = bytes.clone();
-            let digits = (ahead.next().and_then(hex_digit), ahead.next().and_then(hex_digit));
-            if let (Some(high), Some(low)) = digits {
-                bytes = ahead;
-                return Some(high << 4 | low);
-            }
-            Some(byte)
-        });
-        decoded.map(|byte| byte.to_ascii_lowercase()).eq(b"access_token".iter().copied())
+        percent::decode(name).eq_ignore_ascii_case(b"access_token")
     })
-}
-
-const fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

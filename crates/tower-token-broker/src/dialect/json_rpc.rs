@@ -31,7 +31,7 @@ pub(super) fn say(refusal: &Refusal, revision: Revision, id: Option<&Bytes>, url
     let answer = refusal.reason().answer();
     let body = match (answer, refusal.connect_url()) {
         (Answer::Connect, Some(url)) => connect(refusal, url, revision, id, url_elicitation),
-        _ => error(code(answer), text(refusal), id),
+        _ => error(code(answer), text(refusal), data(refusal), id),
     };
     let mut response = Response::new(Bytes::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -91,15 +91,26 @@ fn text(refusal: &Refusal) -> &'static str {
     }
 }
 
-fn error(code: i32, message: &str, id: Option<&Bytes>) -> String {
+/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may choose from.
+fn data(refusal: &Refusal) -> Option<String> {
+    if refusal.reason().answer() != Answer::UnsupportedVersion {
+        return None;
+    }
+    let mut data = String::from(r#"{"supported":["2026-07-28","2025-11-25"],"requested":"#);
+    push_json_string(&mut data, refusal.requested_version().unwrap_or_default());
+    data.push('}');
+    Some(data)
+}
+
+fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> String {
     let mut body = envelope(id);
     body.push_str(r#""error":{"code":"#);
     push_number(&mut body, code);
     body.push_str(r#","message":"#);
     push_json_string(&mut body, message);
-    if code == UNSUPPORTED_PROTOCOL_VERSION {
-        // MCP 2026-07-28, `UnsupportedProtocolVersionError`: what a client may choose from.
-        body.push_str(r#","data":{"supported":["2026-07-28","2025-11-25"]}"#);
+    if let Some(data) = data {
+        body.push_str(r#","data":"#);
+        body.push_str(&data);
     }
     body.push_str("}}");
     body
@@ -128,7 +139,7 @@ fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>,
             body.push_str("]}}}");
             body
         }
-        (_, false) => error(CONNECT_REQUIRED, &format!("{}: {url}", http::outside(refusal).2), id),
+        (_, false) => error(CONNECT_REQUIRED, &format!("{}: {url}", http::outside(refusal).2), None, id),
     }
 }
 

@@ -123,6 +123,14 @@ impl Dialect {
         matches!(self.wire, Wire::Mcp { .. })
     }
 
+    /// The MCP revision that the client speaks here, if it does.
+    pub(crate) const fn revision(&self) -> Option<Revision> {
+        match self.wire {
+            Wire::Http => None,
+            Wire::Mcp { revision, .. } => Some(revision),
+        }
+    }
+
     /// Says the refusal.
     #[must_use]
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {

@@ -28,6 +28,8 @@ fn refusal(reason: Reason) -> Refusal {
     let refusal = Refusal::new(reason).at(&resource).connect_at("https://broker.example.com/connect/1");
     if reason == Reason::InsufficientScope {
         refusal.needing(Scopes::parse("crm:read crm:write").unwrap())
+    } else if reason == Reason::UnsupportedVersion {
+        refusal.requested(b"2099-01-01")
     } else {
         refusal
     }

@@ -17,7 +17,7 @@ pub struct ExchangeLayer<P> {
 /// What all clones of one exchange share.
 #[derive(Debug)]
 pub(crate) struct Recipe<P> {
-    pub(crate) provider: P,
+    pub(crate) provider: Arc<P>,
     pub(crate) forwarded: Forwarded,
     pub(crate) strip_prefix: Box<str>,
     pub(crate) credential_deadline: Duration,
@@ -32,7 +32,7 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     /// With the credentials of this provider, for its upstream.
     pub fn new(provider: P) -> Self {
         let recipe = Recipe {
-            provider,
+            provider: Arc::new(provider),
             forwarded: Forwarded::default(),
             strip_prefix: "".into(),
             credential_deadline: Duration::from_secs(30),
@@ -45,30 +45,36 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     /// # Errors
     /// The field must never go to an upstream.
     pub fn forward_header(self, name: HeaderName) -> Result<Self, NeverForwarded> {
-        let mut recipe = self.into_recipe();
-        if !recipe.forwarded.add(name.clone()) {
-            return Err(NeverForwarded(name));
-        }
-        Ok(Self { recipe: Arc::new(recipe) })
+        let mut may_be = false;
+        let layer = self.with(|recipe| may_be = recipe.forwarded.add(name.clone()));
+        if may_be { Ok(layer) } else { Err(NeverForwarded(name)) }
     }
 
     /// For plain HTTP: takes this prefix off the path before the upstream's own path is put before it.
     pub fn strip_prefix(self, prefix: &str) -> Self {
-        let mut recipe = self.into_recipe();
-        recipe.strip_prefix = prefix.trim_end_matches('/').into();
-        Self { recipe: Arc::new(recipe) }
+        self.with(|recipe| recipe.strip_prefix = prefix.trim_end_matches('/').into())
     }
 
     /// How long a request waits for its credential; 30 s by default. What gets the credential goes on regardless.
     pub fn credential_deadline(self, deadline: Duration) -> Self {
-        let mut recipe = self.into_recipe();
-        recipe.credential_deadline = deadline;
-        Self { recipe: Arc::new(recipe) }
+        self.with(|recipe| recipe.credential_deadline = deadline)
     }
 
-    fn into_recipe(self) -> Recipe<P> {
-        // Only a layer that was cloned before it was complete shares its recipe; the setters take the one handle there is.
-        Arc::into_inner(self.recipe).expect("a recipe is complete before its layer is cloned")
+    fn with(mut self, change: impl FnOnce(&mut Recipe<P>)) -> Self {
+        // Clones keep the recipe that they have.
+        change(Arc::make_mut(&mut self.recipe));
+        self
+    }
+}
+
+impl<P> Clone for Recipe<P> {
+    fn clone(&self) -> Self {
+        Self {
+            provider: Arc::clone(&self.provider),
+            forwarded: self.forwarded.clone(),
+            strip_prefix: self.strip_prefix.clone(),
+            credential_deadline: self.credential_deadline,
+        }
     }
 }
 
@@ -83,5 +89,41 @@ impl<S, P> Layer<S> for ExchangeLayer<P> {
 
     fn layer(&self, inner: S) -> Self::Service {
         Exchange::new(inner, Arc::clone(&self.recipe))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header;
+
+    use super::*;
+    use crate::{
+        audit::Trail,
+        exchange::{Credential, NoCredential, Upstream},
+        principal::{Principal, Scopes},
+    };
+
+    struct Nobody;
+
+    impl ProvideCredential for Nobody {
+        fn upstream(&self) -> &Upstream {
+            unreachable!("nothing is sent")
+        }
+
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+            unreachable!("nothing is sent")
+        }
+
+        async fn refused(&self, _: &Credential) {}
+    }
+
+    #[test]
+    fn a_layer_that_was_cloned_is_still_configured_on_its_own() {
+        let first = ExchangeLayer::new(Nobody);
+        let second = first.clone().strip_prefix("/api").credential_deadline(Duration::from_secs(1));
+        let second = second.clone().forward_header(HeaderName::from_static("x-region")).unwrap();
+        assert_eq!((&*first.recipe.strip_prefix, &*second.recipe.strip_prefix), ("", "/api"));
+        assert_eq!(first.recipe.credential_deadline, Duration::from_secs(30));
+        assert!(first.forward_header(header::AUTHORIZATION).is_err());
     }
 }

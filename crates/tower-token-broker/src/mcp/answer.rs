@@ -37,7 +37,7 @@ where
     let mut reader = Reader::new(text, limits)?;
     let mut changes: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     let mut method: Option<Cow<'_, str>> = None;
-    let mut params = None;
+    let mut params: Option<(usize, &str)> = None;
     if reader.kind()? != Kind::Object {
         return Err(JsonError::Syntax);
     }
@@ -50,7 +50,7 @@ where
                 Ok(())
             }
             ("params", Kind::Object) => {
-                params = Some(Value::known(reader.skip()?));
+                params = Some((reader.position(), reader.skip()?));
                 Ok(())
             }
             // A reader that does not mind the case would find another message here.
@@ -64,9 +64,15 @@ where
     reader.end()?;
     // K232: a notice about a hidden resource tells that it exists.
     if method.as_deref() == Some("notifications/resources/updated") {
-        let uri = params.and_then(|params| params.get("uri")).and_then(Value::as_str);
+        let uri = params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
         let visible = uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }));
         return Ok(if visible { Found::Nothing } else { Found::NotForThisCaller });
+    }
+    // K232: so does an acknowledgement that names it.
+    if method.as_deref() == Some("notifications/subscriptions/acknowledged")
+        && let Some((from, params)) = params
+    {
+        filter_acknowledged(params, from, limits, &mut changes, &mut is_visible)?;
     }
     if changes.is_empty() {
         return Ok(Found::Nothing);
@@ -99,20 +105,11 @@ where
         match (list_of(name)?, kind) {
             (Some(of), Kind::Array) => {
                 holds_a_list = true;
-                let (mut kept, mut cut) = (Vec::new(), false);
-                reader.array(|reader| {
-                    let raw = reader.skip()?;
-                    let name = Value::known(raw).get(called_by(of)).and_then(Value::as_str);
-                    if name.is_some_and(|name| is_visible(Entry { of, name: &name })) {
-                        kept.push(raw);
-                    } else {
-                        cut = true;
-                    }
-                    Ok::<(), JsonError>(())
+                let kept = filter_array(reader, |entry| {
+                    let name = entry.get(called_by(of)).and_then(Value::as_str);
+                    name.is_some_and(|name| is_visible(Entry { of, name: &name }))
                 })?;
-                if cut {
-                    changes.push((from..reader.position_behind(), format!("[{}]", kept.join(",")).into_bytes()));
-                }
+                changes.extend(kept.map(|kept| (from..reader.position_behind(), kept)));
             }
             // A list that is no array can't be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
@@ -130,6 +127,67 @@ where
         changes.push((range, br#""private""#.to_vec()));
     }
     Ok(())
+}
+
+/// The resources of `params.notifications` (MCP 2026-07-28, `SubscriptionsAcknowledgedNotification`); `params` begins at `from`.
+fn filter_acknowledged<F>(
+    params: &str,
+    from: usize,
+    limits: &Limits,
+    changes: &mut Vec<(Range<usize>, Vec<u8>)>,
+    is_visible: &mut F,
+) -> Result<(), JsonError>
+where
+    F: FnMut(Entry<'_>) -> bool,
+{
+    Reader::new(params.as_bytes(), limits)?.object(|reader, name| {
+        if !is_member(name, "notifications")? || reader.kind()? != Kind::Object {
+            return reader.skip().map(drop);
+        }
+        let filter = reader.object(|reader, name| {
+            if !is_member(name, "resourceSubscriptions")? {
+                return reader.skip().map(drop);
+            }
+            let begins = from + reader.position();
+            let kept = filter_array(reader, |uri| {
+                uri.as_str().is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }))
+            })?;
+            changes.extend(kept.map(|kept| (begins..from + reader.position_behind(), kept)));
+            Ok::<(), JsonError>(())
+        });
+        filter.map(drop)
+    })?;
+    Ok(())
+}
+
+/// Whether it is the member; in another case, other readers would find it.
+fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
+    if name != member && name.eq_ignore_ascii_case(member) {
+        return Err(JsonError::DuplicateMember);
+    }
+    Ok(name == member)
+}
+
+/// An array without the elements that are not kept; `None` if all are.
+fn filter_array<K>(reader: &mut Reader<'_>, mut keep: K) -> Result<Option<Vec<u8>>, JsonError>
+where
+    K: FnMut(Value<'_>) -> bool,
+{
+    let (mut kept, mut cut) = (vec![b'['], false);
+    reader.array(|reader| {
+        let raw = reader.skip()?;
+        if keep(Value::known(raw)) {
+            if kept.len() > 1 {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(raw.as_bytes());
+        } else {
+            cut = true;
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    kept.push(b']');
+    Ok(cut.then_some(kept))
 }
 
 fn list_of(name: &str) -> Result<Option<Listed>, JsonError> {

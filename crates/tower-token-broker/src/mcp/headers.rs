@@ -6,7 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::message::{Message, Text};
-use crate::{dialect::Revision, refusal::Reason};
+use crate::{
+    dialect::Revision,
+    refusal::{Reason, Refusal},
+};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -15,17 +18,17 @@ pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 const PARAM: &str = "mcp-param-";
 
 /// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for it.
-pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Reason> {
+pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
         None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
         Some(b"2026-07-28") => Ok(Revision::V2026_07_28),
-        Some(_) => Err(Reason::UnsupportedVersion),
+        Some(other) => Err(Refusal::new(Reason::UnsupportedVersion).requested(other)),
     }
 }
 
 /// Compares what stands twice, in fields and body. The body alone decides; fields that say something else refuse it.
 pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
-    // J209: an older revision has no such rule; its fields, if there are any, decide nothing.
+    // J209: an older revision has no such rule; its fields, if there are any, decide nothing, and go no further.
     match (revision, &message.params.version) {
         (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
             return Err(Reason::HeaderMismatch);
@@ -60,6 +63,15 @@ pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_
     Ok(())
 }
 
+/// J209: takes off what stands twice only in 2026-07-28. In any other request it was compared with nothing.
+pub(crate) fn drop_unjudged(fields: &mut HeaderMap) {
+    let is_unjudged = |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
+    let unjudged: Vec<HeaderName> = fields.keys().filter(is_unjudged).cloned().collect();
+    for name in unjudged {
+        fields.remove(name);
+    }
+}
+
 fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Reason> {
     let mut all = fields.get_all(name).iter();
     let first = all.next();
@@ -88,7 +100,7 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
-        agree(&map, revision(&map)?, &message)
+        agree(&map, revision(&map).map_err(|refusal| refusal.reason())?, &message)
     }
 
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;

@@ -14,7 +14,9 @@ const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// The members that decide something: in another case they are another reader's members.
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-const KNOWN_PARAMS: [&str; 5] = ["name", "uri", "arguments", "ref", "_meta"];
+const KNOWN_PARAMS: [&str; 6] = ["name", "uri", "arguments", "ref", "notifications", "_meta"];
+const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
+const RESOURCE_SUBSCRIPTIONS: &str = "resourceSubscriptions";
 
 /// A message as it was read; texts borrow from it.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub(crate) struct Params<'a> {
     /// `ref.name` or `ref.uri` of a completion.
     pub(crate) reference: Reference<'a>,
     arguments: Option<(Kind, &'a str)>,
+    /// What a `subscriptions/listen` asks for.
+    notifications: Option<Value<'a>>,
     /// `_meta`'s protocol version (2026-07-28).
     pub(crate) version: Text<'a>,
     /// Whether the client can send its person to a URL.
@@ -136,6 +140,11 @@ impl<'a> Message<'a> {
         Ok(Ok(()))
     }
 
+    /// Whether its answer may ask for input: of these three requests, and of no others (MCP 2026-07-28, "Multi Round-Trip Requests").
+    pub(crate) fn may_need_input(&self) -> bool {
+        matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
+    }
+
     fn checked(self) -> Result<Self, Reason> {
         let is_answer = self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
         let is_call = self.method.is_some() && !self.has_outcome;
@@ -151,7 +160,16 @@ impl<'a> Params<'a> {
                 "name" => self.name = Text::read(reader)?,
                 "uri" => self.uri = Text::read(reader)?,
                 "arguments" => self.arguments = Some((reader.kind()?, reader.skip()?)),
-                "ref" => self.reference = Reference::of(Value::known(reader.skip()?)),
+                "ref" => {
+                    let reference = Value::known(reader.skip()?);
+                    wrong = wrong.and(no_other_case(reference, &KNOWN_REF));
+                    self.reference = Reference::of(reference);
+                }
+                "notifications" => {
+                    let notifications = Value::known(reader.skip()?);
+                    wrong = wrong.and(no_other_case(notifications, &[RESOURCE_SUBSCRIPTIONS]));
+                    self.notifications = Some(notifications);
+                }
                 "_meta" => self.meta(Value::known(reader.skip()?)),
                 other => {
                     reader.skip()?;
@@ -170,6 +188,17 @@ impl<'a> Params<'a> {
             Some((Kind::Object, raw)) => Ok(raw),
             Some(_) => Err(Reason::NotAMessage),
         }
+    }
+
+    /// The resources whose updates are listened to (MCP 2026-07-28, `SubscriptionFilter`).
+    pub(crate) fn subscriptions(&self) -> Result<impl Iterator<Item = Result<Cow<'a, str>, Reason>>, Reason> {
+        let uris = match self.notifications {
+            None => None,
+            Some(filter) if filter.kind() == Kind::Object => filter.get(RESOURCE_SUBSCRIPTIONS),
+            Some(_) => return Err(Reason::NotAMessage),
+        };
+        let uris = uris.map(|uris| uris.elements().ok_or(Reason::NotAMessage)).transpose()?;
+        Ok(uris.into_iter().flatten().map(|uri| uri.as_str().ok_or(Reason::NotAMessage)))
     }
 
     fn meta(&mut self, meta: Value<'a>) {
@@ -208,6 +237,12 @@ impl<'a> Reference<'a> {
             _ => Self::Unreadable,
         }
     }
+}
+
+/// J197: no member of this object is a known one in another case.
+fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
+    let mut others = object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));
+    others.try_for_each(|(name, _)| other_case(&name, known))
 }
 
 fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
@@ -258,6 +293,16 @@ mod tests {
             (
                 "J197",
                 r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
+                Reason::CaseVariant,
+            ),
+            (
+                "J197",
+                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a","Name":"b"}}}"#,
+                Reason::CaseVariant,
+            ),
+            (
+                "J197",
+                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"TYPE":"ref/resource","type":"ref/prompt","name":"a"}}}"#,
                 Reason::CaseVariant,
             ),
             ("J199", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}"#, Reason::NotAMessage),

@@ -3,7 +3,7 @@
 //! UTF-8 without a byte order mark, the grammar of RFC 8259, no doubled member at any depth after unescaping, no lone
 //! surrogate, bounded depth, no trailing bytes. Numbers stay text. Nothing is built: a [`Value`] is a view into the text.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt};
 
 /// How much of a text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,8 @@ pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
-    names: Vec<Cow<'a, str>>,
+    /// Where the names begin of those objects around this place that have many.
+    names: Vec<u32>,
     known: bool,
 }
 
@@ -248,18 +249,20 @@ impl<'a> Reader<'a> {
         let from = self.position();
         self.expect(b'{')?;
         self.deeper()?;
-        let first_name = self.names.len();
+        let mut names = Names { few: [(0, 0); FEW], count: 0, first_of_many: self.names.len(), any_escaped: false };
         if self.peek() == Some(b'}') {
             self.at += 1;
         } else {
             loop {
                 self.space();
+                let begins = self.at + 1;
                 let name = self.string()?;
+                if !self.known {
+                    names.any_escaped |= matches!(name, Cow::Owned(_));
+                    self.keep(&mut names, begins)?;
+                }
                 self.expect(b':')?;
                 member(self, &name)?;
-                if !self.known {
-                    self.names.push(name);
-                }
                 match self.peek() {
                     Some(b',') => self.at += 1,
                     Some(b'}') => {
@@ -271,10 +274,10 @@ impl<'a> Reader<'a> {
             }
         }
         // J196, B037: two readings of one text begin with a doubled member.
-        if has_twins(self.names.get_mut(first_name..).unwrap_or_default()) {
+        if self.has_twins(&names) {
             return Err(JsonError::DuplicateMember.into());
         }
-        self.names.truncate(first_name);
+        self.names.truncate(names.first_of_many);
         self.depth += 1;
         Ok(self.text.get(from..self.at).unwrap_or_default())
     }
@@ -381,6 +384,40 @@ impl<'a> Reader<'a> {
             None => Ok(()),
             Some(_) => Err(JsonError::Syntax),
         }
+    }
+
+    /// Keeps where the name stands that was just read.
+    fn keep(&mut self, names: &mut Names, begins: usize) -> Result<(), JsonError> {
+        // Nobody's message has 4 GiB; what lies behind is not read.
+        let place = |at: usize| u32::try_from(at).map_err(|_| JsonError::Syntax);
+        let name = (place(begins)?, place(self.at - 1)?);
+        match names.few.get_mut(names.count) {
+            Some(free) => *free = name,
+            None => {
+                if names.count == FEW {
+                    self.names.extend(names.few.iter().map(|(begins, _)| begins));
+                }
+                self.names.push(name.0);
+            }
+        }
+        names.count += 1;
+        Ok(())
+    }
+
+    /// Whether a name stands twice: few are compared with each other, many are sorted first.
+    fn has_twins(&mut self, names: &Names) -> bool {
+        let text = self.text;
+        let order = if names.any_escaped { order_unescaped } else { order_plain };
+        if let Some(few) = names.few.get(..names.count) {
+            let raw = |(begins, ends): (u32, u32)| text.as_bytes().get(begins as usize..ends as usize);
+            let is_same = |one: &(u32, u32), other: &(u32, u32)| {
+                if names.any_escaped { order(text, one.0, other.0).is_eq() } else { raw(*one) == raw(*other) }
+            };
+            return few.iter().enumerate().any(|(at, name)| few.iter().take(at).any(|other| is_same(name, other)));
+        }
+        let many = self.names.get_mut(names.first_of_many..).unwrap_or_default();
+        many.sort_unstable_by(|one, other| order(text, *one, *other));
+        many.windows(2).any(|pair| matches!(pair, [one, other] if order(text, *one, *other).is_eq()))
     }
 
     fn deeper(&mut self) -> Result<(), JsonError> {
@@ -491,17 +528,53 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a name stands twice: few are compared with each other, many are sorted first.
-fn has_twins(names: &mut [Cow<'_, str>]) -> bool {
-    if names.len() <= 8 {
-        return names.iter().enumerate().any(|(at, name)| names.iter().take(at).any(|other| other == name));
-    }
-    names.sort_unstable();
-    names.windows(2).any(|pair| matches!(pair, [one, other] if one == other))
+/// The names of one object so far: four bytes each where there are many, so that no text takes more than its own length.
+struct Names {
+    /// From behind the first quotation mark to the second.
+    few: [(u32, u32); FEW],
+    count: usize,
+    /// From there on the reader keeps this object's names, if they are more than a few.
+    first_of_many: usize,
+    any_escaped: bool,
+}
+
+/// So many names are compared with each other where they stand, without a place of their own.
+const FEW: usize = 16;
+
+/// How two names without escapes are ordered that begin there.
+fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
+    let octets = |begins: u32| {
+        text.as_bytes().get(begins as usize..).unwrap_or_default().iter().take_while(|octet| **octet != b'"')
+    };
+    octets(one).cmp(octets(other))
+}
+
+/// How two names are ordered that begin there, after unescaping.
+fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
+    let characters = |begins: u32| {
+        let mut reader = Reader { text, at: begins as usize, depth: 0, names: Vec::new(), known: true };
+        std::iter::from_fn(move || match reader.text.as_bytes().get(reader.at)? {
+            b'"' => None,
+            b'\\' => {
+                reader.at += 1;
+                reader.escape().ok()
+            }
+            _ => {
+                let character = reader.text.get(reader.at..)?.chars().next()?;
+                reader.at += character.len_utf8();
+                Some(character)
+            }
+        })
+    };
+    characters(one).cmp(characters(other))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str) -> Result<Value<'_>, JsonError> {
@@ -519,6 +592,54 @@ mod tests {
             assert_eq!(read(text).err(), Some(JsonError::DuplicateMember), "{text}");
         }
         assert!(read(r#"{"a":{"a":1},"A":[{"a":1},{"a":1}]}"#).is_ok());
+    }
+
+    /// The bytes that are kept to find twins, at the moment of their growth.
+    fn kept<T>(names: &Vec<T>) -> usize {
+        names.capacity() * size_of::<T>() * 3 / 2
+    }
+
+    #[test]
+    fn names_are_kept_in_less_than_twice_the_text() {
+        let distinct = (0..120_000).map(|number| format!(r#""{number:x}":0"#)).collect::<Vec<_>>().join(",");
+        let escaped = (0..80_000).map(|number| format!(r#""\n{number:x}":0"#)).collect::<Vec<_>>().join(",");
+        let twins = vec![r#""":0"#; 200_000].join(",");
+        for members in [distinct, escaped, twins] {
+            let text = format!("{{{members}}}");
+            let mut reader = Reader::new(text.as_bytes(), &Limits::default()).unwrap();
+            let is_read = reader.skip().is_ok();
+            assert_eq!(is_read, !text.starts_with(r#"{"":0"#));
+            assert!(kept(&reader.names) <= 2 * text.len(), "{} of {}", kept(&reader.names), text.len());
+        }
+    }
+
+    #[test]
+    fn few_names_are_compared_where_they_stand() {
+        let members = (0..16).map(|number| format!(r#""\u006e{number}":{{"a":[{{}}],"b":0}}"#)).collect::<Vec<_>>();
+        let text = format!("{{{}}}", members.join(","));
+        let mut reader = Reader::new(text.as_bytes(), &Limits::default()).unwrap();
+        assert!(reader.skip().is_ok());
+        assert_eq!(kept(&reader.names), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn twins_are_found_however_many_there_are_and_however_they_are_written(
+            names in prop::collection::vec(("[a-dé😀\"]{0,3}", any::<bool>()), 0..40),
+        ) {
+            let escape = |name: &str| -> String {
+                name.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+            };
+            let members: Vec<_> = names
+                .iter()
+                .map(|(name, escaped)| if *escaped || name.contains('"') { escape(name) } else { name.clone() })
+                .map(|name| format!(r#""{name}":{{"in":0}}"#))
+                .collect();
+            let text = format!("{{{}}}", members.join(" , "));
+            let distinct: HashSet<_> = names.iter().map(|(name, _)| name).collect();
+            let twins = distinct.len() < names.len();
+            prop_assert_eq!(read(&text).err(), twins.then_some(JsonError::DuplicateMember));
+        }
     }
 
     #[test]

@@ -11,8 +11,7 @@ pub trait PolicyExt: Policy + Sized {
     /// |---|---|---|
     /// | deny | any | deny, for this one's reason |
     /// | any | deny | deny, for the other's reason |
-    /// | needs scopes | allow or needs scopes | needs the scopes of both |
-    /// | allow | needs scopes | needs those scopes |
+    /// | needs scopes or allow | allow or needs scopes | needs the scopes of both, also those that an allow rests on |
     /// | allow | allow | allow, with the upstream scopes of both |
     fn and<P: Policy>(self, other: P) -> And<Self, P> {
         And(self, other)
@@ -37,6 +36,8 @@ pub trait PolicyExt: Policy + Sized {
     /// |---|---|---|
     /// | any | allow or needs scopes | deny, as what does not exist |
     /// | any | deny | as this one |
+    ///
+    /// An HTTP request is an exception with or without a slash at the end of its path.
     fn unless<P: Policy>(self, exception: P) -> Unless<Self, P> {
         Unless(self, exception)
     }
@@ -58,15 +59,23 @@ pub struct Unless<A, B>(A, B);
 
 impl<A: Policy, B: Policy> Policy for And<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        match (self.0.decide(caller, call), self.1.decide(caller, call)) {
-            (Decision::Deny(reason), _) | (_, Decision::Deny(reason)) => Decision::Deny(reason),
-            (Decision::NeedsScope(one), Decision::NeedsScope(other)) => Decision::NeedsScope(one.union(&other)),
-            (Decision::NeedsScope(scopes), Decision::Allow(_)) | (Decision::Allow(_), Decision::NeedsScope(scopes)) => {
-                Decision::NeedsScope(scopes)
+        self.0.decide(caller, call).and(self.1.decide(caller, call))
+    }
+}
+
+impl Decision {
+    /// Both, as [`PolicyExt::and`] has it.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deny(reason), _) | (_, Self::Deny(reason)) => Self::Deny(reason),
+            (Self::NeedsScope(one), Self::NeedsScope(other)) => Self::NeedsScope(one.union(&other)),
+            (Self::NeedsScope(scopes), Self::Allow(permit)) | (Self::Allow(permit), Self::NeedsScope(scopes)) => {
+                Self::NeedsScope(scopes.union(permit.broker_scopes()))
             }
-            (Decision::Allow(one), Decision::Allow(other)) => {
-                Decision::Allow(Permit::with_upstream_scopes(one.upstream_scopes().union(other.upstream_scopes())))
-            }
+            (Self::Allow(one), Self::Allow(other)) => Self::Allow(
+                Permit::with_upstream_scopes(one.upstream_scopes().union(other.upstream_scopes()))
+                    .resting_on(one.broker_scopes().union(other.broker_scopes())),
+            ),
         }
     }
 }
@@ -89,9 +98,50 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         // The messages that carry no name are nobody's exception.
         let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Answer);
-        if is_named && !self.1.decide(caller, call).is_denied() {
+        let is_exception = |call: &Call<'_>| !self.1.decide(caller, call).is_denied();
+        if is_named && (is_exception(call) || with_or_without_slash(call, is_exception)) {
             return Decision::deny(call);
         }
         self.0.decide(caller, call)
+    }
+}
+
+/// L241: asked of the same path with or without the slash at its end, if it is a path: what is denied is denied both ways.
+fn with_or_without_slash(call: &Call<'_>, ask: impl Fn(&Call<'_>) -> bool) -> bool {
+    let Call::Http { method, path } = call else { return false };
+    let other = match path.strip_suffix('/') {
+        Some(without) => without.to_owned(),
+        None => format!("{path}/"),
+    };
+    ask(&Call::Http { method, path: &other })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        principal::Scopes,
+        scope_filter::{Arguments, Rules, tests::caller, tools},
+    };
+
+    fn needed(decision: Decision) -> Option<Scopes> {
+        match decision {
+            Decision::NeedsScope(scopes) => Some(scopes),
+            Decision::Allow(_) | Decision::Deny(_) => None,
+        }
+    }
+
+    #[test]
+    fn j223_and_names_the_scopes_of_both_also_those_that_the_caller_has() {
+        let rule = |scope| Rules::new().allow(tools(["create"]).with_scope(scope));
+        let call = Call::Tool { name: "create", arguments: Arguments::unknown() };
+        let both = || rule("crm:read").and(rule("crm:write"));
+        let all = Scopes::parse("crm:read crm:write").unwrap();
+        for has in ["", "crm:read", "crm:write", "other"] {
+            assert_eq!(needed(both().decide(&caller(has), &call)), Some(all.clone()), "{has}");
+        }
+        let three = both().and(rule("crm:admin"));
+        let all = Scopes::parse("crm:admin crm:read crm:write").unwrap();
+        assert_eq!(needed(three.decide(&caller("crm:read crm:write"), &call)), Some(all));
     }
 }

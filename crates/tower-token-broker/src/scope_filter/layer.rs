@@ -15,7 +15,7 @@ pub struct ScopeFilterLayer<P> {
 
 /// What all clones of one filter share.
 pub(super) struct Recipe<P> {
-    pub(super) policy: P,
+    pub(super) policy: Arc<P>,
     pub(super) bounds: Bounds,
 }
 
@@ -38,7 +38,7 @@ impl<P: Policy> ScopeFilterLayer<P> {
             answer: 16 * 1024 * 1024,
             json: Limits::default(),
         };
-        Self { recipe: Arc::new(Recipe { policy, bounds }) }
+        Self { recipe: Arc::new(Recipe { policy: Arc::new(policy), bounds }) }
     }
 
     /// The route is not MCP: requests are judged by method and path, bodies and answers are streamed untouched.
@@ -61,12 +61,16 @@ impl<P: Policy> ScopeFilterLayer<P> {
         self.with(|bounds| bounds.answer = bytes)
     }
 
-    fn with(self, change: impl FnOnce(&mut Bounds)) -> Self {
-        // A layer that was cloned before it was complete keeps its own recipe.
-        let Recipe { policy, mut bounds } =
-            Arc::into_inner(self.recipe).expect("a recipe is complete before its layer is cloned");
-        change(&mut bounds);
-        Self { recipe: Arc::new(Recipe { policy, bounds }) }
+    fn with(mut self, change: impl FnOnce(&mut Bounds)) -> Self {
+        // Clones keep the recipe that they have.
+        change(&mut Arc::make_mut(&mut self.recipe).bounds);
+        self
+    }
+}
+
+impl<P> Clone for Recipe<P> {
+    fn clone(&self) -> Self {
+        Self { policy: Arc::clone(&self.policy), bounds: self.bounds }
     }
 }
 

@@ -74,6 +74,7 @@ mod compose;
 mod judged;
 mod layer;
 mod pattern;
+mod plain;
 mod policy;
 mod request;
 mod response;

@@ -1,5 +1,8 @@
 //! Patterns of names, and templates of paths.
 
+use super::plain::is_plain_path;
+use crate::percent::decode;
+
 /// A name in which `*` stands for any run of characters; everything else stands for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern(Box<[Box<str>]>);
@@ -36,7 +39,8 @@ impl Pattern {
     }
 }
 
-/// A path in which `{name}` stands for one segment, and `{*name}` at the end for one or more.
+/// A path in which `{name}` stands for one segment, and `{*name}` at the end for one or more. Escapes are compared by what they
+/// stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathTemplate {
     segments: Box<[Segment]>,
@@ -45,36 +49,56 @@ pub(super) struct PathTemplate {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    Is(Box<str>),
+    /// These octets, unescaped.
+    Is(Box<[u8]>),
     Any,
 }
 
 impl PathTemplate {
-    pub(super) fn parse(text: &str) -> Self {
+    /// `None` for what reads like a template and would match something else than it seems to, or nothing.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if !is_plain_path(text) || text.contains(['?', '#']) {
+            return None;
+        }
         let mut segments: Vec<Segment> = Vec::new();
         let mut has_rest = false;
-        for segment in text.trim_start_matches('/').split('/') {
-            if segment.starts_with("{*") && segment.ends_with('}') {
-                has_rest = true;
-                break;
+        for segment in text.strip_prefix('/')?.split('/') {
+            let inside = segment.strip_prefix('{').and_then(|inside| inside.strip_suffix('}'));
+            let name = inside.map(|inside| inside.strip_prefix('*').unwrap_or(inside));
+            if has_rest || name == Some("") || name.unwrap_or(segment).contains(['{', '}', '*']) {
+                return None;
             }
-            let is_variable = segment.starts_with('{') && segment.ends_with('}');
-            segments.push(if is_variable { Segment::Any } else { Segment::Is(segment.into()) });
+            match inside {
+                Some(inside) if inside.starts_with('*') => has_rest = true,
+                Some(_) => segments.push(Segment::Any),
+                None => segments.push(Segment::Is(decode(segment).into())),
+            }
         }
-        Self { segments: segments.into(), has_rest }
+        Some(Self { segments: segments.into(), has_rest })
     }
 
     pub(super) fn matches(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/') else { return false };
-        let mut given = path.split('/');
-        let all_match = self.segments.iter().all(|segment| match (segment, given.next()) {
-            (Segment::Is(text), Some(given)) => **text == *given,
+        path.strip_prefix('/').is_some_and(|path| self.fits(&self.segments, path.split('/')))
+    }
+
+    /// As [`Self::matches`], whether or not a slash stands at the end of either: many servers see no difference.
+    pub(super) fn matches_but_for_a_slash(&self, path: &str) -> bool {
+        let segments = match &*self.segments {
+            [segments @ .., Segment::Is(last)] if last.is_empty() => segments,
+            segments => segments,
+        };
+        let path = path.trim_matches('/');
+        self.fits(segments, path.split('/').filter(|_| !path.is_empty()))
+    }
+
+    fn fits<'p>(&self, segments: &[Segment], mut given: impl Iterator<Item = &'p str>) -> bool {
+        let all_match = segments.iter().all(|segment| match (segment, given.next()) {
+            (Segment::Is(text), Some(given)) => **text == *decode(given),
             (Segment::Any, Some(given)) => !given.is_empty(),
             (_, None) => false,
         });
-        let mut rest = given.peekable();
-        all_match
-            && if self.has_rest { rest.peek().is_some_and(|first| !first.is_empty()) } else { rest.peek().is_none() }
+        let next = given.next();
+        all_match && if self.has_rest { next.is_some_and(|first| !first.is_empty()) } else { next.is_none() }
     }
 }
 

@@ -21,7 +21,8 @@ pub enum Call<'a> {
         /// Its arguments, if they are known.
         arguments: Arguments<'a>,
     },
-    /// `resources/read`, `subscribe`, `unsubscribe`; a resource or a template in a list; a completion for a template.
+    /// `resources/read`, `subscribe`, `unsubscribe`; each resource of a `subscriptions/listen`; a resource or a template in a list; a
+    /// completion for a template.
     Resource {
         /// The resource's URI, or the template.
         uri: &'a str,
@@ -132,13 +133,22 @@ impl Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permit {
     upstream_scopes: Scopes,
+    broker_scopes: Scopes,
 }
 
 impl Permit {
     /// The upstream credential needs these scopes too (`upstream_scopes` of a rule).
     #[must_use]
-    pub const fn with_upstream_scopes(upstream_scopes: Scopes) -> Self {
-        Self { upstream_scopes }
+    pub fn with_upstream_scopes(upstream_scopes: Scopes) -> Self {
+        Self { upstream_scopes, broker_scopes: Scopes::none() }
+    }
+
+    /// The permission rests on these scopes of the broker token. Where another policy needs more, the client is told of these too: all
+    /// scopes of the operation at once (RFC 6750 §3.1).
+    #[must_use]
+    pub fn resting_on(mut self, broker_scopes: Scopes) -> Self {
+        self.broker_scopes = broker_scopes;
+        self
     }
 
     /// The scopes that the upstream credential needs beside the operator's own.
@@ -146,11 +156,17 @@ impl Permit {
     pub const fn upstream_scopes(&self) -> &Scopes {
         &self.upstream_scopes
     }
+
+    /// The scopes of the broker token that it rests on.
+    #[must_use]
+    pub const fn broker_scopes(&self) -> &Scopes {
+        &self.broker_scopes
+    }
 }
 
 impl Default for Permit {
     fn default() -> Self {
-        Self { upstream_scopes: Scopes::none() }
+        Self::with_upstream_scopes(Scopes::none())
     }
 }
 

@@ -9,6 +9,7 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody},
     layer::{Bounds, Recipe},
+    plain::is_plain_path,
     policy::{Arguments, Call, Decision, Permit, Policy},
 };
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
+/// Its resources stand in its parameters, any number of them (MCP 2026-07-28, `SubscriptionsListenRequest`).
+const LISTEN: &str = "subscriptions/listen";
+
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
 type Refused = Box<(Dialect, Refusal)>;
 
@@ -34,7 +38,7 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
     dialect: Dialect,
     request: Request<B>,
 ) -> Result<(Judged, Request<RequestBody<B>>), Refused> {
-    let (parts, stream) = request.into_parts();
+    let (mut parts, stream) = request.into_parts();
     let asked = if recipe.bounds.plain_http {
         plain_http(recipe, principal, trail, dialect, &parts.method, &parts.uri)
     } else {
@@ -53,11 +57,15 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
             JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
         };
+        if judged.dialect().revision() != Some(Revision::V2026_07_28) {
+            headers::drop_unjudged(&mut parts.headers);
+        }
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(judged.clone());
         return Ok((judged, request));
     };
     let judged = asked?;
+    headers::drop_unjudged(&mut parts.headers);
     let mut request = Request::from_parts(parts, RequestBody::stream(stream));
     request.extensions_mut().insert(judged.clone());
     Ok((judged, request))
@@ -140,19 +148,29 @@ fn message<P: Policy>(
     let read = Message::read(&bytes, &recipe.bounds.json);
     let revision = headers::revision(fields);
     // From here on a refusal answers this very message, in the words of its revision.
+    let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
     let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
-        (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation)
+        let may_ask = said_in == Revision::V2025_11_25 || message.may_need_input();
+        (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation && may_ask)
     });
-    let dialect = dialect.mcp(*revision.as_ref().unwrap_or(&Revision::V2026_07_28), id, can_elicit);
+    let dialect = dialect.mcp(said_in, id, can_elicit);
     let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
     let message = read.map_err(|reason| refuse(reason.into()))?;
-    let revision = revision.map_err(|reason| refuse(reason.into()))?;
+    let revision = revision.map_err(refuse)?;
     headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
     let (call, name) = call(&message, revision, fields).map_err(|reason| refuse(reason.into()))?;
     let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
     trail.judged(&operation);
-    let permit = decide(recipe, principal, &call).map_err(refuse)?;
+    let mut decision = recipe.policy.decide(principal, &call);
+    // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
+    if let Call::Protocol { method: LISTEN } = call {
+        for uri in message.params.subscriptions().map_err(|reason| refuse(reason.into()))? {
+            let uri = uri.map_err(|reason| refuse(reason.into()))?;
+            decision = decision.and(recipe.policy.decide(principal, &Call::Resource { uri: &uri }));
+        }
+    }
+    let permit = permit(principal, decision).map_err(refuse)?;
     drop(message);
     Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
 }
@@ -168,13 +186,14 @@ fn without_message<P: Policy>(
 ) -> Result<Judged, Refused> {
     let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
     let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
-    match headers::revision(fields).map_err(|reason| refuse(reason.into()))? {
+    match headers::revision(fields).map_err(refuse)? {
         Revision::V2025_11_25 => {}
         Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
     }
     let operation = Operation::new(method.as_str(), None);
     trail.judged(&operation);
-    let permit = decide(recipe, principal, &Call::Protocol { method: method.as_str() }).map_err(refuse)?;
+    let decision = recipe.policy.decide(principal, &Call::Protocol { method: method.as_str() });
+    let permit = permit(principal, decision).map_err(refuse)?;
     Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing))
 }
 
@@ -193,7 +212,7 @@ fn plain_http<P: Policy>(
         return Err(Box::new((dialect, Reason::RequestDenied.into())));
     }
     let call = Call::Http { method, path: uri.path() };
-    match decide(recipe, principal, &call) {
+    match permit(principal, recipe.policy.decide(principal, &call)) {
         Ok(permit) => {
             let judged = JudgedBody::Http(method.clone(), uri.clone());
             Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged))
@@ -202,24 +221,9 @@ fn plain_http<P: Policy>(
     }
 }
 
-/// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
-fn is_plain_path(path: &str) -> bool {
-    // One slash at the end is a path of its own; an empty segment in the middle is none.
-    let segments = path.strip_prefix('/').unwrap_or(path);
-    let segments = segments.strip_suffix('/').unwrap_or(segments);
-    let segments_are_plain =
-        matches!(path, "/") || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    let escapes_are_plain = path.split('%').skip(1).all(|rest| {
-        let code = rest.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        // What an escape hides must not be what a path is made of.
-        code.is_some_and(|byte| !matches!(byte, b'/' | b'\\' | b'.' | b'%' | b';' | 0..=0x1f | 0x7f))
-    });
-    path.starts_with('/') && segments_are_plain && escapes_are_plain && !path.contains(['\\', ';'])
-}
-
-/// Asks the policy.
-fn decide<P: Policy>(recipe: &Recipe<P>, principal: &Principal, call: &Call<'_>) -> Result<Permit, Refusal> {
-    match recipe.policy.decide(principal, call) {
+/// What the policy decided, as the client hears it.
+fn permit(principal: &Principal, decision: Decision) -> Result<Permit, Refusal> {
+    match decision {
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(reason) => Err(reason.into()),
         Decision::NeedsScope(scopes) => {
@@ -264,49 +268,11 @@ fn call<'a>(
         "initialize"
         | "ping"
         | "server/discover"
-        | "subscriptions/listen"
+        | LISTEN
         | "notifications/initialized"
         | "notifications/cancelled"
         | "notifications/progress"
         | "notifications/roots/list_changed" => (Call::Protocol { method }, None),
         other => (Call::Method { method: other }, None),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_that_another_reader_resolves_is_not_plain() {
-        for path in ["/", "/v1/items/7", "/v1/items/", "/v1/a%20b", "/v1/%c3%a9"] {
-            assert!(is_plain_path(path), "{path}");
-        }
-        for path in [
-            "",
-            "*",
-            "/v1/../admin",
-            "/v1/./a",
-            "//admin",
-            "/v1//a",
-            "/v1/%2e%2e/admin",
-            "/v1/%2E/a",
-            "/v1%2fadmin",
-            "/a%5cb",
-            "/a\\b",
-            "/a;b=1/c",
-            "/a%3bb",
-            "/a%00",
-            "/a%0d%0a",
-            "/a%2",
-            "/a%zz",
-            "/a%252e",
-            "//",
-            "/a//",
-            "/..",
-            "/.",
-        ] {
-            assert!(!is_plain_path(path), "{path}");
-        }
-    }
 }

@@ -49,8 +49,8 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
         _ if coded => Err(Reason::AnswerUnreadable),
         Shape::Json => {
             let text = collect(body, recipe.bounds.answer).await?;
-            let filtered = recipe.filtered(principal, &text).map_err(|_| Reason::AnswerUnreadable)?;
-            let bytes = match filtered {
+            let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
+            let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
                 Found::Nothing => text,
                 Found::Changed(changed) => {
                     forget_validators(&mut parts.headers);
@@ -73,6 +73,12 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
         // An error page is no list for any client, and the guard has been over it.
         Shape::Unknown if parts.status.is_client_error() => {
             Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
+        }
+        // What was accepted without an answer (202, 204) is seen to be empty only at its end, where it comes in chunks.
+        Shape::Unknown if parts.status.is_success() => {
+            let nothing = collect(body, 0).await?;
+            parts.headers.remove(header::TRANSFER_ENCODING);
+            Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
         }
         Shape::Unknown => Err(Reason::AnswerUnreadable),
     }

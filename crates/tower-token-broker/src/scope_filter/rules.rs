@@ -6,6 +6,7 @@ use http::Method;
 
 use super::{
     pattern::{PathTemplate, Pattern},
+    plain::is_plain_uri,
     policy::{Arguments, Call, Decision, Permit, Policy},
 };
 use crate::{
@@ -25,6 +26,10 @@ use crate::{
 ///
 /// Of several `allow` rules for one call, the first whose scopes the caller has decides; if the caller has none of them,
 /// the first names what is needed.
+///
+/// What is allowed is allowed as it is written; what is denied is denied in every spelling. A `deny` of a path ignores one slash at its
+/// end. A URI with a step to another place in it (`.` or `..` between slashes, also escaped, or a backslash) or with an escape that
+/// needs none is allowed only by a rule that names it exactly, never by a pattern.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Rules, prompts, tools};
@@ -78,15 +83,18 @@ impl Policy for Rules {
             Call::Method { .. } => Kind::Method,
             Call::Http { .. } => Kind::Http,
         };
-        if self.deny.matching(kind, call).any(|rule| rule.when_holds(call) != Holds::No) {
+        if self.deny.matching(kind, call, Reading::Wide).any(|rule| rule.when_holds(call) != Holds::No) {
             return Decision::deny(call);
         }
+        let is_ambiguous = matches!(call, Call::Resource { uri } if !is_plain_uri(uri));
+        let reading = if is_ambiguous { Reading::Exact } else { Reading::AsWritten };
         let (mut needed, mut wrong_arguments) = (None, false);
-        for rule in self.allow.matching(kind, call) {
+        for rule in self.allow.matching(kind, call, reading) {
             match rule.when_holds(call) {
                 Holds::No => wrong_arguments = true,
                 Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
-                    return Decision::Allow(Permit::with_upstream_scopes(rule.upstream_scopes.clone()));
+                    let permit = Permit::with_upstream_scopes(rule.upstream_scopes.clone());
+                    return Decision::Allow(permit.resting_on(rule.scopes.clone()));
                 }
                 Holds::Yes | Holds::Unknown => drop(needed.get_or_insert_with(|| rule.scopes.clone())),
             }
@@ -127,6 +135,17 @@ enum Names {
     Path(Method, PathTemplate),
 }
 
+/// How the names of a rule are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// To deny: one slash more or less at a path's end is the same path.
+    Wide,
+    /// To allow.
+    AsWritten,
+    /// To allow what its reader may resolve to something else: no pattern counts.
+    Exact,
+}
+
 /// Tools by name; `*` stands for any run of characters.
 pub fn tools<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Tool, names)
@@ -154,8 +173,15 @@ pub fn methods<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
 /// # use tower_token_broker::scope_filter::{Rules, http};
 /// let rules = Rules::new().allow(http(Method::GET, "/v1/items/{id}").with_scope("items:read"));
 /// ```
+///
+/// # Panics
+/// If the text is no template: it begins with a slash, braces stand around a whole segment (`{id}`, not `item-{id}`), `{*rest}` stands
+/// at the end, and there is no `*` elsewhere, no query, and nothing that a path can't hold.
+#[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows, or one that never denies")]
 pub fn http(method: Method, template: &str) -> Rule {
-    Rule::named(Kind::Http, Names::Path(method, PathTemplate::parse(template)))
+    let path =
+        PathTemplate::parse(template).unwrap_or_else(|| panic!("the path of a rule is no template: {template:?}"));
+    Rule::named(Kind::Http, Names::Path(method, path))
 }
 
 impl Rule {
@@ -189,21 +215,32 @@ impl Rule {
 
     /// Only with arguments (of a tool or prompt) for which this is true. In a list, where no arguments are known, the entry
     /// stands.
+    ///
+    /// # Panics
+    /// If the rule is about something that has no arguments: it would never hold.
     pub fn when<F>(mut self, arguments: F) -> Self
     where
         F: Fn(Value<'_>) -> bool + Send + Sync + 'static,
     {
+        assert!(matches!(self.kind, Kind::Tool | Kind::Prompt), "only tools and prompts have arguments to look at");
         self.when = Some(Arc::new(arguments));
         self
     }
 
-    fn names(&self, call: &Call<'_>) -> bool {
+    fn names(&self, call: &Call<'_>, reading: Reading) -> bool {
         match (&self.names, call) {
-            (Names::Patterns(patterns), _) => {
-                name_of(call).is_some_and(|name| patterns.iter().any(|p| p.matches(name)))
-            }
+            (Names::Patterns(patterns), _) => name_of(call).is_some_and(|name| {
+                patterns.iter().any(|pattern| match reading {
+                    Reading::Wide | Reading::AsWritten => pattern.matches(name),
+                    Reading::Exact => pattern.as_exact() == Some(name),
+                })
+            }),
             (Names::Path(method, template), Call::Http { method: asked, path }) => {
-                *asked == method && template.matches(path)
+                *asked == method
+                    && match reading {
+                        Reading::Wide => template.matches_but_for_a_slash(path),
+                        Reading::AsWritten | Reading::Exact => template.matches(path),
+                    }
             }
             (Names::Path(..), _) => false,
         }
@@ -289,12 +326,11 @@ impl Table {
     }
 
     /// The rules that name this call, in the order in which they were given.
-    fn matching<'t>(&'t self, kind: Kind, call: &Call<'_>) -> impl Iterator<Item = &'t Rule> {
+    fn matching<'t>(&'t self, kind: Kind, call: &Call<'_>, reading: Reading) -> impl Iterator<Item = &'t Rule> {
         let exact = name_of(call).and_then(|name| self.exact.get(&(kind, name.into())));
-        let walked = self
-            .walked
-            .iter()
-            .filter(|number| self.rules.get(**number).is_some_and(|rule| rule.kind == kind && rule.names(call)));
+        let walked = self.walked.iter().filter(|number| {
+            self.rules.get(**number).is_some_and(|rule| rule.kind == kind && rule.names(call, reading))
+        });
         let mut numbers: Vec<usize> = exact.into_iter().flatten().chain(walked).copied().collect();
         numbers.sort_unstable();
         numbers.into_iter().filter_map(|number| self.rules.get(number))
@@ -304,7 +340,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope_filter::tests::caller;
+    use crate::scope_filter::{PolicyExt as _, tests::caller};
 
     fn tool<'a>(name: &'a str, arguments: &'a str) -> Call<'a> {
         Call::Tool { name, arguments: Arguments::of_object(arguments) }
@@ -328,7 +364,8 @@ mod tests {
         let rules = Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
         let needs = Decision::NeedsScope(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a"), &tool("create", "{}")), needs);
-        let permit = Permit::with_upstream_scopes(Scopes::parse("w").unwrap());
+        let permit =
+            Permit::with_upstream_scopes(Scopes::parse("w").unwrap()).resting_on(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a b"), &tool("create", "{}")), Decision::Allow(permit));
     }
 
@@ -362,5 +399,93 @@ mod tests {
             assert_eq!(!decision.is_denied(), allowed, "{method} {path}");
         }
         assert!(rules.decide(&caller, &Call::Protocol { method: "initialize" }).is_denied());
+    }
+
+    fn http_decision(rules: &Rules, path: &str) -> Decision {
+        rules.decide(&caller(""), &Call::Http { method: &Method::GET, path })
+    }
+
+    #[test]
+    fn l241_what_is_denied_is_denied_however_its_path_is_written() {
+        let rules = Rules::new().allow(http(Method::GET, "/{*rest}"));
+        for (denied, path) in [
+            ("/v1/admin", "/v1/admin"),
+            ("/v1/admin", "/v1/admin/"),
+            ("/v1/admin/", "/v1/admin"),
+            ("/v1/a@b", "/v1/a%40b"),
+            ("/v1/a%40b", "/v1/a@b"),
+            ("/v1/caf%C3%A9", "/v1/caf%c3%a9"),
+            ("/v1/café", "/v1/caf%C3%A9"),
+            ("/users/{id}", "/users/7/"),
+            ("/", "/"),
+        ] {
+            let denying = rules.clone().deny(http(Method::GET, denied));
+            assert!(http_decision(&denying, path).is_denied(), "{denied} {path}");
+            assert!(!http_decision(&denying, "/v1/other").is_denied(), "{denied}");
+            let unless = rules.clone().unless(Rules::new().allow(http(Method::GET, denied)));
+            let call = Call::Http { method: &Method::GET, path };
+            assert!(unless.decide(&caller(""), &call).is_denied(), "unless {denied} {path}");
+        }
+        // What is allowed is allowed as it is written.
+        let one = Rules::new().allow(http(Method::GET, "/v1/admin"));
+        assert!(http_decision(&one, "/v1/admin/").is_denied());
+    }
+
+    #[test]
+    fn j217_no_pattern_allows_a_uri_that_its_reader_resolves_to_another() {
+        let rules = Rules::new().allow(resources(["file:///data/*", "repo://a/../b"]));
+        let decide = |uri| rules.decide(&caller(""), &Call::Resource { uri });
+        for uri in [
+            "file:///data/report.txt",
+            "file:///data/..hidden/a...b",
+            "file:///data/a%20b%2Fc?at=1.2",
+            "file:///data/{name}{.ext}",
+            "file:///data/{+path}",
+            "repo://a/../b",
+        ] {
+            assert_eq!(decide(uri), Decision::allow(), "{uri}");
+        }
+        for uri in [
+            "file:///data/../etc/passwd",
+            "file:///data/..",
+            "file:///data/./x",
+            "file:///data/%2e%2e/etc/passwd",
+            "file:///data/.%2E/etc/passwd",
+            "file:///data/..%2fetc/passwd",
+            "file:///data/..%5cetc/passwd",
+            "file:///data/..\\etc\\passwd",
+            "file:///data/x\\y",
+            "file:///data/%252e%252e/etc/passwd",
+            "file:///data/..;x=1/etc/passwd",
+            "file:///data/x?/../../etc/passwd",
+            "file:///data/%73ecret",
+            "file:///data/x%00.txt",
+            "repo://a/./../b",
+        ] {
+            assert_eq!(decide(uri), Decision::Deny(Reason::ResourceDenied), "{uri}");
+        }
+        let denied = Rules::new().allow(resources(["repo://a/../b"])).deny(resources(["repo:*"]));
+        assert!(denied.decide(&caller(""), &Call::Resource { uri: "repo://a/../b" }).is_denied());
+    }
+
+    #[test]
+    fn a_rule_that_would_do_nothing_is_no_rule() {
+        let panics = |rule: fn() -> Rule| std::panic::catch_unwind(rule).is_err();
+        assert!(panics(|| resources(["*"]).when(|_| true)));
+        assert!(panics(|| methods(["*"]).when(|_| true)));
+        assert!(panics(|| http(Method::GET, "/v1").when(|_| true)));
+        assert!(!panics(|| tools(["*"]).when(|_| true)));
+        assert!(!panics(|| prompts(["*"]).when(|_| true)));
+        assert!(panics(|| http(Method::GET, "/v1/{*rest}/admin")));
+        assert!(panics(|| http(Method::GET, "/v1/item-{id}")));
+        assert!(panics(|| http(Method::GET, "/v1/{id}.json")));
+        assert!(panics(|| http(Method::GET, "/v1/{}")));
+        assert!(panics(|| http(Method::GET, "/v1/{*}")));
+        assert!(panics(|| http(Method::GET, "/v1/{{id}}")));
+        assert!(panics(|| http(Method::GET, "/v1/*")));
+        assert!(panics(|| http(Method::GET, "v1")));
+        assert!(panics(|| http(Method::GET, "/v1?all")));
+        assert!(panics(|| http(Method::GET, "/v1/../admin")));
+        assert!(!panics(|| http(Method::GET, "/v1/{id}/notes/{*rest}")));
     }
 }

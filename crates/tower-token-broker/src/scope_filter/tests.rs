@@ -40,6 +40,7 @@ struct Answered {
     body: Bytes,
     /// What the inner service got.
     received: Option<Bytes>,
+    received_fields: HeaderMap,
 }
 
 /// Sends one request through the layer, to a service that answers with this.
@@ -48,25 +49,26 @@ async fn send(layer: ScopeFilterLayer<impl Policy>, request: Request<&str>, answ
     let mut request = request.map(|body| Full::from(body.to_owned()));
     request.extensions_mut().insert(trail);
     request.extensions_mut().insert(caller("crm:read"));
-    let received = Arc::new(Mutex::new(None));
+    let received = Arc::new(Mutex::new((None, HeaderMap::new())));
     let seen = Arc::clone(&received);
     let answer = answer.map(str::to_owned);
     let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
         let (seen, answer) = (Arc::clone(&seen), answer.clone());
         async move {
             let judged = request.extensions().get::<Judged>().expect("what was judged").clone();
+            let fields = request.headers().clone();
             let body = request.into_body().collect().await.expect("a body").to_bytes();
             if let JudgedBody::Bytes(bytes) = judged.body() {
                 assert_eq!(*bytes, body, "what was judged is what is sent");
             }
-            *seen.lock() = Some(body);
+            *seen.lock() = (Some(body), fields);
             Ok::<_, Infallible>(answer.map(Full::<Bytes>::from))
         }
     });
     let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let received = received.lock().take();
-    Answered { status: parts.status, headers: parts.headers, body, received }
+    let (received, received_fields) = std::mem::take(&mut *received.lock());
+    Answered { status: parts.status, headers: parts.headers, body, received, received_fields }
 }
 
 fn post(body: &str) -> Request<&str> {
@@ -153,6 +155,132 @@ async fn hostile_messages_are_refused_and_never_sent() {
     }
 }
 
+/// A message of 2026-07-28, whose client can send its person to a URL.
+fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a str> {
+    let request = post(body);
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert("mcp-protocol-version", "2026-07-28".parse().unwrap());
+    parts.headers.insert("mcp-method", method.parse().unwrap());
+    if let Some(name) = name {
+        parts.headers.insert("mcp-name", name.parse().unwrap());
+    }
+    Request::from_parts(parts, body)
+}
+
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
+
+#[tokio::test]
+async fn j217_each_resource_that_is_listened_to_is_judged() {
+    let listen = |notifications: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{notifications},{META}}}}}"#
+        )
+    };
+    for (notifications, status, said) in [
+        (r#"{"toolsListChanged":true}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":[]}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":["crm://public/a","crm://public/b"]}"#, 200, RESULT),
+        (r#"{"resourceSubscriptions":["crm://public/a","crm://secret/b"]}"#, 200, "unknown tool, resource or prompt"),
+        (r#"{"resourceSubscriptions":["crm://public/../secret/b"]}"#, 200, "unknown tool, resource or prompt"),
+        (r#"{"resourceSubscriptions":["crm://paid/a"]}"#, 403, "-32000"),
+        (r#"{"resourceSubscriptions":"crm://public/a"}"#, 400, "-32600"),
+        (r#"{"resourceSubscriptions":["crm://public/a",7]}"#, 400, "-32600"),
+        (r#"{"resourceSubscriptions":[],"ResourceSubscriptions":["crm://secret/b"]}"#, 400, "-32600"),
+        ("[]", 400, "-32600"),
+    ] {
+        let layer = ScopeFilterLayer::new(rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")));
+        let body = listen(notifications);
+        let answered = send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
+        let text = std::str::from_utf8(&answered.body).unwrap();
+        assert_eq!(answered.status, status, "{notifications} {text}");
+        assert!(text.contains(said), "{notifications} {text}");
+        assert_eq!(answered.received.is_some(), said == RESULT, "{notifications}");
+    }
+}
+
+#[tokio::test]
+async fn k232_an_acknowledgement_names_no_hidden_resource() {
+    let listen = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{META}}}}}"#);
+    let acknowledged = |uris: &str| {
+        format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"params\":{{\"notifications\":{{\"toolsListChanged\":true,\"resourceSubscriptions\":[{uris}]}}}},\"method\":\"notifications/subscriptions/acknowledged\"}}\n\n"
+        )
+    };
+    let body = acknowledged(r#""crm://public/a", "crm://secret/b","crm://public/c",7"#);
+    let answered = send(layer(), post_2026("subscriptions/listen", None, &listen), events(&body)).await;
+    assert_eq!(answered.body, acknowledged(r#""crm://public/a","crm://public/c""#));
+}
+
+#[tokio::test]
+async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
+    let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
+    let get = Request::get("/mcp").body("").unwrap();
+    let plain = ScopeFilterLayer::new(Rules::new().allow(http(http::Method::GET, "/mcp"))).plain_http();
+    for (layer, mut request) in [(layer(), post(call)), (layer(), get.clone()), (plain, get)] {
+        for name in unjudged {
+            request.headers_mut().insert(name, "delete_x".parse().unwrap());
+        }
+        let answered = send(layer, request, json(RESULT)).await;
+        assert!(answered.received.is_some());
+        assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [false; 3]);
+    }
+    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_x",{META}}}}}"#);
+    let mut request = post_2026("tools/call", Some("get_x"), &call);
+    request.headers_mut().insert("mcp-param-region", "eu".parse().unwrap());
+    let answered = send(layer(), request, json(RESULT)).await;
+    assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [true; 3]);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let (long, cut) = ("9".repeat(300), "9".repeat(64));
+    for (version, requested) in
+        [("2099-01-01", "2099-01-01"), ("a\"b\\c", r#"a\"b\\c"#), (&long, &cut), ("caf\u{e9}", r"caf\\xc3\\xa9")]
+    {
+        for mut request in [post(ping), Request::get("/mcp").body("").unwrap()] {
+            let value = http::HeaderValue::from_bytes(version.as_bytes()).unwrap();
+            request.headers_mut().insert("mcp-protocol-version", value);
+            let answered = send(layer(), request, json(RESULT)).await;
+            let text = std::str::from_utf8(&answered.body).unwrap();
+            let data = format!(r#""data":{{"supported":["2026-07-28","2025-11-25"],"requested":"{requested}"}}"#);
+            assert_eq!(answered.status, 400);
+            assert!(text.contains(&data), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn input_is_asked_for_only_where_the_revision_has_it() {
+    for (method, name, params, asks) in [
+        ("tools/call", Some("get_x"), r#""name":"get_x","#, true),
+        ("prompts/get", Some("greet"), r#""name":"greet","#, true),
+        ("resources/read", Some("crm://public/a"), r#""uri":"crm://public/a","#, true),
+        ("tools/list", None, "", false),
+        ("server/discover", None, "", false),
+        ("completion/complete", None, r#""ref":{"type":"ref/prompt","name":"greet"},"#, false),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{META}}}}}"#);
+        let connecting = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+            let dialect = request.extensions().get::<Judged>().unwrap().dialect().clone();
+            let refusal = crate::refusal::Refusal::new(crate::refusal::Reason::ConnectRequired);
+            Ok::<_, Infallible>(
+                dialect.say(&refusal.connect_at("https://broker.example.com/connect/1")).map(Full::from),
+            )
+        });
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = post_2026(method, name, &body).map(|body| Full::from(body.to_owned()));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let answer = layer().layer(connecting).oneshot(request).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!(text.contains("input_required"), asks, "{method} {text}");
+        assert_eq!(text.contains("-32001"), !asks, "{method} {text}");
+    }
+}
+
 #[tokio::test]
 async fn hostile_framing_is_refused_and_never_sent() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -235,6 +363,53 @@ async fn k224_k225_lists_are_filtered_in_every_form_or_not_passed() {
     assert_eq!(send(layer(), post(list), answer).await.status, 502, "K225 206");
 }
 
+/// An answer whose length is not known beforehand, as chunked ones are.
+struct Chunked(&'static str);
+
+impl http_body::Body for Chunked {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let data = std::mem::take(&mut self.0);
+        std::task::Poll::Ready((!data.is_empty()).then(|| Ok(http_body::Frame::data(Bytes::from(data)))))
+    }
+}
+
+#[tokio::test]
+async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (status, content_type, body, answered) in [
+        (202, None, "", 202),
+        (204, None, "", 204),
+        (202, Some("text/plain"), "", 202),
+        (202, Some("application/json"), "", 202),
+        (202, None, LIST, 502),
+        (200, Some("text/plain"), " ", 502),
+        (302, None, "", 502),
+    ] {
+        let chunked = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
+            let mut answer = Response::new(Chunked(body));
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some(content_type) = content_type {
+                answer.headers_mut().insert("content-type", content_type.parse().unwrap());
+            }
+            Ok::<_, Infallible>(answer)
+        });
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = post(notice).map(|body| Full::from(body.to_owned()));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let answer = layer().layer(chunked).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), answered, "K224 {status} {content_type:?} {body}");
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text.is_empty(), answered < 300);
+    }
+}
+
 fn events(body: &str) -> Response<&str> {
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }
@@ -249,6 +424,15 @@ async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
         let answered = send(layer(), request, events(&body)).await;
         assert_eq!(answered.body, format!(": hello\n\nid: 4\ndata: {VISIBLE}\n\n"));
     }
+}
+
+#[tokio::test]
+async fn a_layer_that_was_cloned_is_still_configured_on_its_own() {
+    let first = layer();
+    let second = first.clone().body_limit(8);
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    assert_eq!(send(second, post(ping), json(RESULT)).await.status, 413);
+    assert_eq!(send(first, post(ping), json(RESULT)).await.status, 200);
 }
 
 #[tokio::test]

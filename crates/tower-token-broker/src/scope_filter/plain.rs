@@ -1,0 +1,71 @@
+//! What every reader reads alike: paths and URIs that nobody further in resolves to others.
+
+use crate::percent::{decode, escapes, is_unreserved};
+
+/// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    // One slash at the end is a path of its own; an empty segment in the middle is none.
+    let segments = path.strip_prefix('/').unwrap_or(path);
+    let segments = segments.strip_suffix('/').unwrap_or(segments);
+    let segments_are_plain =
+        matches!(path, "/") || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    // What an escape hides must not be what a path is made of, nor what needs no escape (RFC 3986 §6.2.2.2).
+    let escapes_are_plain = escapes(path)
+        .all(|escape| escape.is_some_and(|octet| !matches!(octet, b'/' | b'\\' | b'%' | b';') && !hides(octet)));
+    path.starts_with('/') && segments_are_plain && escapes_are_plain && !path.contains(['\\', ';'])
+}
+
+/// J217: no step to another place (`.`, `..`) in any spelling that a reader may undo, and no escape that hides one. The server
+/// reads a URI as it likes, so its query is looked at like its path; slashes may be escaped, for a name may hold one.
+pub(super) fn is_plain_uri(uri: &str) -> bool {
+    let escapes_are_plain = escapes(uri).all(|escape| escape.is_some_and(|octet| octet != b'%' && !hides(octet)));
+    let decoded = decode(uri);
+    let has_step = decoded.split(|octet| b"/\\?#;".contains(octet)).any(|segment| matches!(segment, b"." | b".."));
+    escapes_are_plain && !has_step && !decoded.iter().any(|octet| *octet == b'\\' || octet.is_ascii_control())
+}
+
+/// An escape that nobody writes who has nothing to hide.
+const fn hides(octet: u8) -> bool {
+    is_unreserved(octet) || octet.is_ascii_control()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_another_reader_resolves_is_not_plain() {
+        for path in ["/", "/v1/items/7", "/v1/items/", "/v1/a%20b", "/v1/%c3%a9"] {
+            assert!(is_plain_path(path), "{path}");
+        }
+        for path in [
+            "",
+            "*",
+            "/v1/../admin",
+            "/v1/./a",
+            "//admin",
+            "/v1//a",
+            "/v1/%2e%2e/admin",
+            "/v1/%2E/a",
+            "/v1%2fadmin",
+            "/a%5cb",
+            "/a\\b",
+            "/a;b=1/c",
+            "/a%3bb",
+            "/a%00",
+            "/a%0d%0a",
+            "/a%2",
+            "/a%zz",
+            "/a%252e",
+            "/v1/%61dmin",
+            "/v1/a%7e",
+            "/v1/a%2Db",
+            "//",
+            "/a//",
+            "/..",
+            "/.",
+        ] {
+            assert!(!is_plain_path(path), "{path}");
+        }
+    }
+}
