@@ -8,6 +8,8 @@
 )]
 
 pub mod harness;
+pub mod ledger;
+pub mod logs;
 pub mod marker_scan;
 pub mod polls;
 pub mod upstream;

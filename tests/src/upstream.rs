@@ -25,6 +25,19 @@ pub struct Received {
 }
 
 impl Received {
+    /// All of it, to look for what was in play.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.target.clone().into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
     /// All values of a field.
     ///
     /// # Panics

@@ -83,7 +83,6 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
         broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
     assert_eq!(called.status, 200, "{}", called.text());
     assert!(called.text().contains("you_sent") && called.text().contains("****"), "{}", called.text());
-    assert!(!called.raw.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
     let received = upstream.received();
     assert_eq!(received[0].target, "/v1/items/7");
     assert_eq!(received[0].values("authorization"), [format!("Bearer {SECRET}")]);
@@ -95,16 +94,17 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
     let result = records.iter().find(|record| record["uses"] == 1).expect("a use");
     assert_eq!((&result["name"], &result["intents"]), (&"get_item".into(), &1.into()));
     assert!(result["echo_masked"].as_u64() > Some(0));
+    broker.done().await;
 }
 
 #[tokio::test]
 async fn a_request_that_nobody_stamped_is_refused_and_never_sent() {
     let upstream = Scripted::start(|_| json("{}")).await;
-    let (_listener, _stack, secret, _broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let (_listener, _stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let client = ExchangeLayer::new(secret).layer(proxy());
     let request = Request::get(upstream.url("/v1/items/7")).body(Empty::<Bytes>::new()).unwrap();
     assert_eq!(client.oneshot(request).await.unwrap().status(), 500);
-    assert!(upstream.received().is_empty());
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -120,7 +120,8 @@ async fn a_credential_is_put_on_no_request_to_another_origin() {
     );
     serve(listener, Router::new().route_service("/mcp", stack.layer(service)));
     broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
-    assert!(elsewhere.received().is_empty() && upstream.received().is_empty());
+    assert!(elsewhere.received().is_empty());
     let records = broker.expect_records(1).await;
     assert!(records.iter().any(|record| record["reason"] == "exchange.origin" && record["uses"] == 0), "{records:#?}");
+    broker.done_unsent().await;
 }

@@ -14,3 +14,4 @@ mod mounts;
 mod no_blind_spots;
 mod request_hygiene;
 mod revocation_is_immediate;
+mod the_books;
