@@ -4,9 +4,10 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use bytes::Bytes;
-use http::{HeaderName, Response};
+use http::{HeaderName, Request, Response, header};
 use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
@@ -170,6 +171,33 @@ impl Broker {
         let mut all = vec![("authorization", bearer.as_str())];
         all.extend_from_slice(fields);
         self.send(&wire::post(self.resource.path(), self.host(), &all, message)).await
+    }
+
+    /// Posts a message with a good token over HTTP/2.
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn call_http_2(&self, message: &'static str) -> Answer {
+        let bearer = format!("Bearer {}", self.token("items:read"));
+        self.send_http_2(Some(&bearer), message).await
+    }
+
+    /// Posts a message over HTTP/2.
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn send_http_2(&self, authorization: Option<&str>, message: &'static str) -> Answer {
+        #[expect(clippy::disallowed_methods, reason = "this is a client of the broker")]
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let mut request = Request::post(self.resource.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream");
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        self.ledger.sent(1, authorization.unwrap_or_default().as_bytes());
+        let request = request.body(Full::from(message)).expect("valid parts");
+        self.read(client.request(request).await.expect("an answer")).await
     }
 
     /// Gets a path with a good token.

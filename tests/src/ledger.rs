@@ -15,9 +15,10 @@ pub struct Ledger {
     requests: AtomicU64,
     sent: Mutex<Vec<u8>>,
     answers: Mutex<Vec<(String, Vec<u8>)>>,
-    /// The upstream's secrets, and those who receive them.
+    upstream: Scripted,
+    /// What is for the upstream and its authorization server alone, and what they sent and got.
     secrets: Mutex<Vec<(String, String)>>,
-    receivers: Mutex<Vec<Scripted>>,
+    in_play: Mutex<Vec<u8>>,
     /// The client's secrets: in play where a client has sent them.
     tokens: Mutex<Vec<String>>,
     logs_from: usize,
@@ -41,8 +42,9 @@ impl Ledger {
             requests: AtomicU64::new(0),
             sent: Mutex::default(),
             answers: Mutex::default(),
+            upstream: upstream.clone(),
             secrets: Mutex::default(),
-            receivers: Mutex::new(vec![upstream.clone()]),
+            in_play: Mutex::default(),
             tokens: Mutex::default(),
             logs_from: logs::capture().mark(),
             is_settled: AtomicBool::new(false),
@@ -71,9 +73,9 @@ impl Ledger {
         self.secrets.lock().push((name.to_owned(), secret.to_owned()));
     }
 
-    /// Another one beside the upstream for whom secrets are: a token endpoint.
-    pub fn receiver(&self, receiver: &Scripted) {
-        self.receivers.lock().push(receiver.clone());
+    /// What another one than the upstream got or gave: a token endpoint. Whichever secret stands there was in play.
+    pub fn in_play(&self, bytes: &[u8]) {
+        self.in_play.lock().extend_from_slice(bytes);
     }
 
     /// A broker token: once a client has sent it, it must come out nowhere.
@@ -113,24 +115,21 @@ impl Ledger {
         self.balances(&records);
 
         let mut scan = Scan::new();
-        let receivers = self.receivers.lock();
-        let secrets = self.secrets.lock();
-        for (name, secret) in secrets.iter() {
+        for (name, secret) in self.secrets.lock().iter() {
             scan.secret(name, secret);
             if upstream == Upstream::Untouched {
                 // Nobody was sent it; the broker held it, and that is where it would come from.
                 scan.received(secret.as_bytes());
             }
         }
-        for receiver in receivers.iter() {
-            let received = receiver.received();
-            match upstream {
-                Upstream::Untouched => assert!(received.is_empty(), "the upstream was asked: {received:#?}"),
-                Upstream::Called => {
-                    for request in &received {
-                        scan.received(&request.to_bytes());
-                    }
+        let received = self.upstream.received();
+        match upstream {
+            Upstream::Untouched => assert!(received.is_empty(), "the upstream was asked: {received:#?}"),
+            Upstream::Called => {
+                for request in &received {
+                    scan.received(&request.to_bytes());
                 }
+                scan.received(&self.in_play.lock());
             }
         }
         let sent = self.sent.lock();

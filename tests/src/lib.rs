@@ -12,5 +12,6 @@ pub mod ledger;
 pub mod logs;
 pub mod marker_scan;
 pub mod polls;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wire;

@@ -3,12 +3,15 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 /// One request as the upstream received it.
 #[derive(Debug, Clone)]
@@ -100,6 +103,31 @@ impl Scripted {
         Self { address, received }
     }
 
+    /// Starts one that answers with these very bytes and closes: for what an HTTP library would not write.
+    ///
+    /// # Panics
+    /// If no port of loopback can be had.
+    pub async fn raw<F>(answer: F) -> Self
+    where
+        F: Fn(&Received) -> String + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&received);
+        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let request = read_request(&mut socket).await;
+                let bytes = answer(&request);
+                log.lock().push(request);
+                // A client that goes away is no news.
+                drop(socket.write_all(bytes.as_bytes()).await);
+            }
+        });
+        Self { address, received }
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -116,6 +144,29 @@ impl Scripted {
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
+    }
+}
+
+/// Reads one request whose body has a length.
+async fn read_request(socket: &mut TcpStream) -> Received {
+    let mut bytes = Vec::new();
+    loop {
+        assert_ne!(socket.read_buf(&mut bytes).await.expect("a request"), 0, "half a request");
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&bytes[..end]).expect("a text head");
+        let (line, fields) = head.split_once("\r\n").expect("header fields");
+        let mut words = line.split(' ');
+        let method = words.next().and_then(|word| word.parse().ok()).expect("a method");
+        let target = words.next().expect("a target").to_owned();
+        let fields = fields.split("\r\n").filter_map(|field| field.split_once(": "));
+        let headers: HeaderMap = fields
+            .map(|(name, value)| (HeaderName::try_from(name).expect("a name"), value.parse().expect("a value")))
+            .collect();
+        let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let body = &bytes[end + 4..];
+        if body.len() >= length {
+            return Received { method, target, headers, body: Bytes::copy_from_slice(body) };
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
 
+mod an_upstream_401;
 mod answer_hygiene;
 mod cancellation;
 mod handlers;

@@ -4,17 +4,16 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{Router, routing::any_service};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper_util::{
-    client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
 use token_broker_tests::{
     harness::{Broker, CALL, proxy, serve},
     upstream::{Received, Scripted, ScriptedBody, events, json},
-    wire,
+    wire::{self, Answer},
 };
 use tower::{Layer as _, ServiceBuilder, util::BoxCloneSyncService};
 use tower_http::{
@@ -41,16 +40,24 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, upstream: &Script
     assert_eq!((passed.status, passed.text()), (200, RESULT));
 
     let refused = broker.send(&wire::post(broker.resource().path(), broker.host(), &[], CALL)).await;
-    assert_eq!(refused.status, 401);
-    assert_eq!(
-        refused.header("www-authenticate"),
-        Some(format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url()).as_str())
-    );
-
+    is_a_challenge(&refused, broker);
     let streamed = broker.call_with(&[], STREAMED).await;
-    assert_eq!(streamed.header("content-type"), Some("text/event-stream"));
-    assert!(streamed.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", streamed.text());
+    is_the_stream(&streamed);
+    the_books_show_two_passes_and_a_refusal(broker, upstream).await;
+}
 
+fn is_a_challenge(answer: &Answer, broker: &Broker) {
+    assert_eq!(answer.status, 401);
+    let challenge = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
+    assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()));
+}
+
+fn is_the_stream(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
+    assert!(answer.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", answer.text());
+}
+
+async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scripted) {
     assert_eq!(upstream.received().len(), 2);
     let records = broker.expect_records(3).await;
     let outcomes: Vec<_> =
@@ -149,25 +156,13 @@ async fn hyper_http_2() {
             );
         }
     });
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let send = async |token: Option<&str>, message: &'static str| {
-        let mut request = Request::post(broker.resource().as_str())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json, text/event-stream");
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        broker.ledger().sent(1, token.unwrap_or_default().as_bytes());
-        broker.read(client.request(request.body(Full::from(message)).unwrap()).await.unwrap()).await
-    };
-    let token = broker.token("items:read");
-    let passed = send(Some(&token), CALL).await;
+    let passed = broker.call_http_2(CALL).await;
     assert_eq!((passed.status, passed.text()), (200, RESULT));
-    assert_eq!(send(None, CALL).await.status, 401);
-    let streamed = send(Some(&token), STREAMED).await;
-    assert_eq!(streamed.status, 200);
-    assert!(streamed.text().ends_with(&format!("data: {RESULT}\n\n")));
-    broker.done().await;
+    let refused = broker.send_http_2(None, CALL).await;
+    is_a_challenge(&refused, &broker);
+    let streamed = broker.call_http_2(STREAMED).await;
+    is_the_stream(&streamed);
+    the_books_show_two_passes_and_a_refusal(&broker, &upstream).await;
 }
 
 #[tokio::test]

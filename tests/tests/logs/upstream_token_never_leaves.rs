@@ -10,6 +10,7 @@ use http::Response;
 use token_broker_tests::{
     harness::{Broker, CALL},
     marker_scan::Scan,
+    token_endpoint::{CLIENT_SECRET, TokenEndpoint},
     upstream::{Received, Scripted, ScriptedBody, events, full, json},
     wire,
 };
@@ -96,5 +97,70 @@ async fn no_secret_is_in_any_answer_log_or_record() {
     assert!(upstream.received().len() >= 14, "every kind of echo was in play: {}", upstream.received().len());
     let logs = String::from_utf8(broker.ledger().logs()).unwrap();
     assert!(logs.contains("hyper_util") && logs.contains("refused"), "the logs were captured: {logs}");
+    broker.done().await;
+}
+
+/// What a bad token endpoint does with what it was sent.
+fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
+    let form = String::from_utf8(request.body.to_vec()).unwrap();
+    let client = request.values("authorization").concat();
+    let secrets = format!("{form} {client} {} {}", TokenEndpoint::refresh_token(0), CLIENT_SECRET);
+    let tokens = TokenEndpoint::tokens(1);
+    match kind {
+        0 => (200, tokens),
+        1 => (400, format!(r#"{{"error":"invalid_grant","error_description":"{secrets}"}}"#)),
+        2 => (400, format!(r#"{{"error":"{secrets}"}}"#)),
+        3 => (401, format!(r#"{{"error":"invalid_client","error_uri":"https://evil.example/?{secrets}"}}"#)),
+        4 => (500, format!("panicked with {secrets}")),
+        5 => (200, format!("{tokens} {secrets}")),
+        6 => (200, tokens.replace("Bearer", "mac")),
+        7 => (200, tokens.replace("crm:read", "crm:read crm:admin")),
+        8 => (200, tokens.replace("crm:read", &TokenEndpoint::access_token(1))),
+        _ => (307, secrets),
+    }
+}
+
+#[tokio::test]
+async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
+    for kind in 0..10 {
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let endpoint = TokenEndpoint::answering(move |request| token_endpoint_says(kind, request)).await;
+        let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+        // The second call meets what the first one left behind: tokens, or a wait.
+        for _ in 0..2 {
+            broker.call_with(&[], CALL).await;
+        }
+        assert_eq!(endpoint.posts(), 1, "{kind}");
+        let passes = kind == 0;
+        assert_eq!(upstream.received().len(), if passes { 2 } else { 0 }, "{kind}");
+        let gives_tokens = [0, 5, 6, 7, 8].contains(&kind);
+        let given: &[usize] = if gives_tokens { &[1] } else { &[] };
+        endpoint.note_in(broker.ledger(), given, if gives_tokens { &[0, 1] } else { &[0] });
+        let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+        assert!(logs.contains("reqwest") || logs.contains("hyper"), "{kind}: the client's own lines were captured");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_echoes_each_token_of_a_grant_shows_none() {
+    // It refuses the first token and echoes it; then it echoes the second one in every form.
+    let number = AtomicUsize::new(0);
+    let upstream = Scripted::start(move |request| {
+        let sent = request.values("authorization").concat();
+        if sent.ends_with(&TokenEndpoint::access_token(1)) {
+            let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{sent}\"");
+            return Response::builder().status(401).header("www-authenticate", challenge).body(full(sent)).unwrap();
+        }
+        echo(number.fetch_add(1, Ordering::SeqCst), request)
+    })
+    .await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+    for _ in 0..14 {
+        broker.call_with(&[], CALL).await;
+    }
+    assert!(upstream.received().len() >= 15, "every kind of echo was in play: {}", upstream.received().len());
+    endpoint.note_in(broker.ledger(), &[1, 2], &[0, 1, 2]);
     broker.done().await;
 }
