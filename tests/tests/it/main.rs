@@ -15,4 +15,5 @@ mod mounts;
 mod no_blind_spots;
 mod request_hygiene;
 mod revocation_is_immediate;
+mod stacked_by_hand;
 mod the_books;

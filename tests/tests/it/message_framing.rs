@@ -1,38 +1,15 @@
 //! Groups H, J and K where the wire itself is hostile: framing, half a message, and what a list may carry.
 
-use axum::{Router, routing::any_service};
 use token_broker_tests::{
-    harness::{Broker, CALL, SECRET, proxy, serve},
+    harness::{Broker, CALL, SECRET},
     upstream::{Scripted, json},
-    wire,
 };
-use token_broker_upstream::StaticSecret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-};
-use tower::Layer as _;
-use tower_token_broker::{
-    Secret,
-    exchange::{ExchangeLayer, Upstream},
+    net::TcpStream,
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-
-#[tokio::test]
-async fn h169_an_exchange_without_the_layers_outside_it_sends_nothing() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let secret = Secret::from_text(SECRET.to_owned());
-    let secret = StaticSecret::new(secret, Upstream::parse("items", &upstream.url("/mcp")).unwrap());
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let alone = ExchangeLayer::new(secret).layer(proxy());
-    serve(listener, Router::new().route("/mcp", any_service(alone)));
-    let fields = [("authorization", "Bearer a-broker-token")];
-    let answer = wire::send(address, &wire::post("/mcp", &address.to_string(), &fields, CALL)).await;
-    assert_eq!(answer.status, 500);
-    assert!(upstream.received().is_empty());
-}
 
 #[tokio::test]
 async fn j207_what_was_judged_is_what_the_upstream_gets_byte_for_byte() {
