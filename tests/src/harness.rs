@@ -1,20 +1,28 @@
 //! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a real socket.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use axum::Router;
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderName, Request, Response, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tower_token_broker::{
     BrokerStack, Secret,
     audit::{AuditLog, InMemory},
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{CallerLayer, ExchangeLayer, Upstream},
+    exchange::{self, CallerLayer, ExchangeLayer, ProvideCredential},
     principal::{Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Call, Decision, Policy},
@@ -22,7 +30,7 @@ use tower_token_broker::{
 };
 
 use crate::{
-    marker_scan::Scan,
+    ledger::{Ledger, Upstream},
     upstream::Scripted,
     wire::{self, Answer},
 };
@@ -37,7 +45,7 @@ pub const CALL: &str =
 /// Who issues the broker tokens of the tests.
 pub const ISSUER: &str = "https://broker.example.com";
 
-/// A running broker. It ends with the test's runtime.
+/// A running broker. It ends with the test's runtime; the test ends with [`Broker::done`] or [`Broker::done_unsent`].
 #[derive(Debug)]
 pub struct Broker {
     address: SocketAddr,
@@ -45,29 +53,90 @@ pub struct Broker {
     issuer: Issuer,
     signing_key: Vec<u8>,
     log: AuditLog,
-    records: Option<InMemory>,
+    sink: Sink,
+    ledger: Ledger,
     revocations: Revocations,
     clock: Clock,
+}
+
+/// An answer that comes bit by bit.
+#[derive(Debug)]
+#[must_use = "an answer that nobody reads shows nothing"]
+pub struct Open<'a> {
+    broker: &'a Broker,
+    socket: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Open<'_> {
+    /// Reads until this text has come.
+    ///
+    /// # Panics
+    /// If the answer ends before.
+    pub async fn until(&mut self, text: &str) {
+        while !self.seen.windows(text.len()).any(|window| window == text.as_bytes()) {
+            let read = self.socket.read_buf(&mut self.seen).await.expect("an open connection");
+            assert_ne!(read, 0, "the answer ended before {text:?}: {:?}", self.seen);
+        }
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Panics
+    /// If the connection breaks, or what came is no answer.
+    pub async fn rest(mut self) -> Answer {
+        self.socket.read_to_end(&mut self.seen).await.expect("an end");
+        let answer = wire::parse(self.seen);
+        self.broker.ledger.got(&answer);
+        answer
+    }
+}
+
+/// What was written.
+enum Sink {
+    InMemory(InMemory),
+    OfTheTest(Arc<dyn Fn() -> Vec<String> + Send + Sync>),
+}
+
+impl Sink {
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::InMemory(records) => records.lines(),
+            Self::OfTheTest(lines) => lines(),
+        }
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("lines", &self.lines()).finish()
+    }
 }
 
 /// A broker that is being described.
 #[derive(Debug)]
 #[must_use = "a broker does nothing until it is started"]
 pub struct BrokerBuilder<P> {
-    upstream: String,
+    upstream: Scripted,
     credential_in: Option<&'static str>,
     plain_http: bool,
     path: &'static str,
     policy: P,
     clock: Clock,
-    audit: Option<AuditLog>,
+    audit: Option<(AuditLog, Sink)>,
 }
 
 impl Broker {
     /// In front of this upstream's `/mcp`, with a policy that allows everything.
     pub fn before(upstream: &Scripted) -> BrokerBuilder<impl Policy> {
         BrokerBuilder {
-            upstream: upstream.url("/mcp"),
+            upstream: upstream.clone(),
             credential_in: None,
             plain_http: false,
             path: "/mcp",
@@ -121,7 +190,9 @@ impl Broker {
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint = Mint::for_person("alice").client("test-client").resource(&self.resource).scopes(scopes);
-        self.issuer.mint(mint).expect("a token").into_text()
+        let token = self.issuer.mint(mint).expect("a token").into_text();
+        self.ledger.token(&token);
+        token
     }
 
     /// A token of these very texts, signed (ES256) with the broker's own key.
@@ -145,6 +216,41 @@ impl Broker {
         self.send(&wire::post(self.resource.path(), self.host(), &all, message)).await
     }
 
+    /// Posts a message with a good token over HTTP/2.
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn call_http_2(&self, message: &'static str) -> Answer {
+        let bearer = format!("Bearer {}", self.token("items:read"));
+        self.send_http_2(Some(&bearer), message).await
+    }
+
+    /// Posts a message over HTTP/2.
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn send_http_2(&self, authorization: Option<&str>, message: &'static str) -> Answer {
+        self.read(self.open_http_2(authorization, message).await).await
+    }
+
+    /// Posts a message over HTTP/2; the body of the answer is the test's to read, and to tell the [books](Broker::ledger).
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn open_http_2(&self, authorization: Option<&str>, message: &'static str) -> Response<Incoming> {
+        #[expect(clippy::disallowed_methods, reason = "this is a client of the broker")]
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let mut request = Request::post(self.resource.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream");
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        self.ledger.sent(1, authorization.unwrap_or_default().as_bytes());
+        let request = request.body(Full::from(message)).expect("valid parts");
+        client.request(request).await.expect("an answer")
+    }
+
     /// Gets a path with a good token.
     pub async fn get(&self, path: &str) -> Answer {
         let (host, token) = (self.host(), self.token("items:read"));
@@ -154,14 +260,64 @@ impl Broker {
         self.send(text.as_bytes()).await
     }
 
-    /// Sends bytes; whatever comes back has no form of the upstream's secret in it.
+    /// Sends the bytes of one request on a connection of their own.
+    pub async fn send(&self, bytes: &[u8]) -> Answer {
+        self.ledger.sent(1, bytes);
+        let answer = wire::send(self.address, bytes).await;
+        self.ledger.got(&answer);
+        answer
+    }
+
+    /// Sends the bytes of one request, whose answer is read as it comes.
     ///
     /// # Panics
-    /// If it has.
-    pub async fn send(&self, bytes: &[u8]) -> Answer {
-        let answer = wire::send(self.address, bytes).await;
-        has_no_secret("an answer", &answer.raw);
+    /// If nobody listens.
+    pub async fn open(&self, bytes: &[u8]) -> Open<'_> {
+        self.ledger.sent(1, bytes);
+        let mut socket = TcpStream::connect(self.address).await.expect("a listener");
+        socket.write_all(bytes).await.expect("an open connection");
+        Open { broker: self, socket, seen: Vec::new() }
+    }
+
+    /// Reads an answer that came in another way than by [`Broker::send`] to its end, with its trailers. Its request is noted
+    /// by [`Ledger::sent`].
+    ///
+    /// # Panics
+    /// If it fails on the way.
+    pub async fn read<B>(&self, answer: Response<B>) -> Answer
+    where
+        B: Body<Data = Bytes, Error: fmt::Debug>,
+    {
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.expect("a whole body");
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let answer = Answer::of(parts.status, &parts.headers, &body.to_bytes(), &trailers);
+        self.ledger.got(&answer);
         answer
+    }
+
+    /// The books: for what a test sends and reads in its own way, and for its own secrets.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Its audit log.
+    #[must_use]
+    pub const fn log(&self) -> &AuditLog {
+        &self.log
+    }
+
+    /// The sink of its audit, to break it.
+    ///
+    /// # Panics
+    /// If the test brought its own.
+    #[must_use]
+    pub fn sink(&self) -> &InMemory {
+        match &self.sink {
+            Sink::InMemory(records) => records,
+            Sink::OfTheTest(_) => panic!("the test has a sink of its own"),
+        }
     }
 
     /// Waits until all that happened is written.
@@ -176,13 +332,39 @@ impl Broker {
     ///
     /// # Panics
     /// If there are more or fewer.
-    pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
+    pub async fn records(&self) -> Vec<Value> {
         self.flush().await;
-        let records = self.records.as_ref().expect("the harness's own log");
-        let records: Vec<Value> = records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
-        let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
-        assert_eq!(counted, requests, "requests = sum of the terminal records' counts: {records:#?}");
+        let records: Vec<Value> = self.sink.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
+        self.ledger.balances(&records);
         records
+    }
+
+    /// [`Broker::records`] where the test has counted, too.
+    ///
+    /// # Panics
+    /// If there are more or fewer.
+    pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
+        assert_eq!(self.ledger.requests(), requests, "the requests that were sent");
+        self.records().await
+    }
+
+    /// The end of a test whose upstream was asked: as many terminal records as requests; and no secret stands in any answer,
+    /// trailer, record or log line, though the upstream's own log shows that each was sent.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub async fn done(&self) {
+        self.flush().await;
+        self.ledger.settle(&self.sink.lines(), Upstream::Called);
+    }
+
+    /// The end of a test that lets nothing out: the same, and the upstream's own log is empty.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub async fn done_unsent(&self) {
+        self.flush().await;
+        self.ledger.settle(&self.sink.lines(), Upstream::Untouched);
     }
 }
 
@@ -211,9 +393,9 @@ impl<P: Policy> BrokerBuilder<P> {
         self
     }
 
-    /// With an audit log of the test's own; then [`Broker::expect_records`] knows nothing.
-    pub fn audit(mut self, log: AuditLog) -> Self {
-        self.audit = Some(log);
+    /// With an audit log of the test's own, and what it has written, line by line.
+    pub fn audit(mut self, log: AuditLog, lines: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        self.audit = Some((log, Sink::OfTheTest(Arc::new(lines))));
         self
     }
 
@@ -233,6 +415,17 @@ impl<P: Policy> BrokerBuilder<P> {
         broker
     }
 
+    /// The same with credentials of the test's own. Their secrets are told to [`Broker::ledger`].
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn start_with<C: ProvideCredential>(self, provider: C) -> Broker {
+        let (listener, stack, broker) = self.before_exchange().await;
+        let stack = stack.exchange(provider).build().expect("a stack");
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
+        broker
+    }
+
     /// The layer and where it shall listen, for a test that mounts it in its own way.
     ///
     /// # Panics
@@ -240,6 +433,7 @@ impl<P: Policy> BrokerBuilder<P> {
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
         let secret = self.secret();
         let (listener, stack, broker) = self.before_exchange().await;
+        broker.ledger.secret("the upstream's token", SECRET);
         (listener, stack.exchange(secret).build().expect("a stack"), broker)
     }
 
@@ -250,11 +444,12 @@ impl<P: Policy> BrokerBuilder<P> {
     pub async fn prepare_for_handler(self) -> (TcpListener, HandlerStack<P>, StaticSecret, Broker) {
         let secret = self.secret();
         let (listener, stack, broker) = self.before_exchange().await;
+        broker.ledger.secret("the upstream's token", SECRET);
         (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
     }
 
     fn secret(&self) -> StaticSecret {
-        let upstream = Upstream::parse("items", &self.upstream).expect("an upstream");
+        let upstream = exchange::Upstream::parse("items", &self.upstream.url("/mcp")).expect("an upstream");
         let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
         match self.credential_in {
             Some(field) => secret.in_header(HeaderName::from_static(field)),
@@ -270,13 +465,10 @@ impl<P: Policy> BrokerBuilder<P> {
         #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
         let signing_key = key.pkcs8().expose().to_vec();
         let issuer = Issuer::new(ISSUER, SigningKeys::new(key).expect("keys"));
-        let (log, records) = match self.audit {
-            Some(log) => (log, None),
-            None => {
-                let (log, records) = AuditLog::in_memory();
-                (log, Some(records))
-            }
-        };
+        let (log, sink) = self.audit.unwrap_or_else(|| {
+            let (log, records) = AuditLog::in_memory();
+            (log, Sink::InMemory(records))
+        });
         let revocations = Revocations::new(self.clock.clone());
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
@@ -287,7 +479,9 @@ impl<P: Policy> BrokerBuilder<P> {
             .authenticate(JwtVerifier::new(ISSUER, issuer.keys()).with_clock(self.clock.clone()))
             .scope_filter(self.policy);
         let resource = Resource::parse(&uri).expect("a resource");
-        let broker = Broker { address, resource, issuer, signing_key, log, records, revocations, clock: self.clock };
+        let ledger = Ledger::new(&self.upstream);
+        let clock = self.clock;
+        let broker = Broker { address, resource, issuer, signing_key, log, sink, ledger, revocations, clock };
         (listener, stack, broker)
     }
 }
@@ -305,16 +499,6 @@ pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLa
 #[must_use]
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
-}
-
-/// L0, in every test that stands on this harness.
-fn has_no_secret(source: &str, bytes: &[u8]) {
-    let mut scan = Scan::new();
-    // Whether it was in play is for the test to show that is about it.
-    scan.secret("the upstream's token", SECRET).received(SECRET.as_bytes()).source(source, bytes);
-    if !bytes.is_empty() {
-        assert_eq!(scan.run(), Ok(()));
-    }
 }
 
 /// Base64url without padding.

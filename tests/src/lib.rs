@@ -8,7 +8,10 @@
 )]
 
 pub mod harness;
+pub mod ledger;
+pub mod logs;
 pub mod marker_scan;
 pub mod polls;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wire;

@@ -7,6 +7,7 @@ use std::io::Read as _;
 
 use base64::{Engine as _, engine::general_purpose};
 use flate2::read::MultiGzDecoder;
+use memchr::memmem;
 
 /// What came out, and what must not be in it.
 #[derive(Debug, Default)]
@@ -35,10 +36,11 @@ impl Scan {
         self
     }
 
-    /// What the one received for whom the secrets are: whichever stands here was in play.
+    /// What the one received for whom the secrets are: whichever stands here, in any form, was in play.
     pub fn received(&mut self, bytes: &[u8]) -> &mut Self {
+        let views = views(bytes, 0);
         for secret in &mut self.secrets {
-            secret.in_play |= contains(bytes, &secret.bytes);
+            secret.in_play |= form_in(&views, &encodings(&secret.bytes)).is_some();
         }
         self
     }
@@ -58,13 +60,15 @@ impl Scan {
         if self.secrets.is_empty() || self.sources.iter().all(|(_, bytes)| bytes.is_empty()) {
             found.push("there is nothing to look for, or nothing to look through".to_owned());
         }
-        for secret in &self.secrets {
-            if !secret.in_play {
-                found.push(format!("{} was never in play", secret.name));
-            }
-            for (source, bytes) in &self.sources {
-                if let Some(form) = form_in(bytes, &secret.bytes, 2) {
-                    found.push(format!("{} stands in {source}, {form}", secret.name));
+        for secret in self.secrets.iter().filter(|secret| !secret.in_play) {
+            found.push(format!("{} was never in play", secret.name));
+        }
+        let needles: Vec<_> = self.secrets.iter().map(|secret| (&secret.name, encodings(&secret.bytes))).collect();
+        for (source, bytes) in &self.sources {
+            let views = views(bytes, 2);
+            for (name, needles) in &needles {
+                if let Some(form) = form_in(&views, needles) {
+                    found.push(format!("{name} stands in {source}, {form}"));
                 }
             }
         }
@@ -72,28 +76,36 @@ impl Scan {
     }
 }
 
-fn form_in(bytes: &[u8], secret: &[u8], layers: usize) -> Option<&'static str> {
-    for (form, needle) in encodings(secret) {
-        if contains(bytes, &needle) {
-            return Some(form);
-        }
-    }
-    if contains(&percent_decoded(bytes), secret) {
-        return Some("percent-encoded");
-    }
-    if contains(&json_unescaped(bytes), secret) {
-        return Some("JSON-escaped");
-    }
-    let members = bytes.windows(3).enumerate().filter(|(_, window)| *window == [0x1f, 0x8b, 0x08]).map(|(at, _)| at);
-    for at in members.take(if layers > 0 { 64 } else { 0 }) {
-        let mut inflated = Vec::new();
-        // What inflates before an error is looked through, too.
-        let inflating = MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
-        if (inflating.is_ok() || !inflated.is_empty()) && form_in(&inflated, secret, layers - 1).is_some() {
-            return Some("inside gzip");
+fn form_in(views: &[(&'static str, Vec<u8>)], needles: &[(&'static str, Vec<u8>)]) -> Option<String> {
+    for (view, bytes) in views {
+        for (form, needle) in needles {
+            if contains(bytes, needle) {
+                return Some(format!("{form}{view}"));
+            }
         }
     }
     None
+}
+
+/// The bytes as they are and as readers read them, and the same of what inflates out of them.
+fn views(bytes: &[u8], layers: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let mut views = vec![
+        ("", bytes.to_vec()),
+        (", percent-encoded", percent_decoded(bytes)),
+        (", JSON-escaped", json_unescaped(bytes)),
+    ];
+    if layers > 0 {
+        for at in memmem::find_iter(bytes, &[0x1f, 0x8b, 0x08]).take(64) {
+            let mut inflated = Vec::new();
+            // What inflates before an error is looked through, too.
+            let inflating = MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
+            if inflating.is_ok() || !inflated.is_empty() {
+                let inside = self::views(&inflated, layers - 1);
+                views.extend(inside.into_iter().map(|(_, bytes)| (", inside gzip", bytes)));
+            }
+        }
+    }
+    views
 }
 
 fn encodings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
@@ -162,7 +174,7 @@ fn unescaped(bytes: &[u8], prefix: &[u8], digits: usize) -> Vec<u8> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    !needle.is_empty() && haystack.windows(needle.len()).any(|window| window == needle)
+    !needle.is_empty() && memmem::find(haystack, needle).is_some()
 }
 
 #[cfg(test)]

@@ -1,14 +1,24 @@
 //! A real HTTP server on loopback that answers as a test tells it, and writes down what it was asked.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 
 /// One request as the upstream received it.
 #[derive(Debug, Clone)]
@@ -25,6 +35,19 @@ pub struct Received {
 }
 
 impl Received {
+    /// All of it, to look for what was in play.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.target.clone().into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
     /// All values of a field.
     ///
     /// # Panics
@@ -87,6 +110,31 @@ impl Scripted {
         Self { address, received }
     }
 
+    /// Starts one that answers with these very bytes and closes: for what an HTTP library would not write.
+    ///
+    /// # Panics
+    /// If no port of loopback can be had.
+    pub async fn raw<F>(answer: F) -> Self
+    where
+        F: Fn(&Received) -> String + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&received);
+        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let request = read_request(&mut socket).await;
+                let bytes = answer(&request);
+                log.lock().push(request);
+                // A client that goes away is no news.
+                drop(socket.write_all(bytes.as_bytes()).await);
+            }
+        });
+        Self { address, received }
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -103,6 +151,29 @@ impl Scripted {
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
+    }
+}
+
+/// Reads one request whose body has a length.
+async fn read_request(socket: &mut TcpStream) -> Received {
+    let mut bytes = Vec::new();
+    loop {
+        assert_ne!(socket.read_buf(&mut bytes).await.expect("a request"), 0, "half a request");
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&bytes[..end]).expect("a text head");
+        let (line, fields) = head.split_once("\r\n").expect("header fields");
+        let mut words = line.split(' ');
+        let method = words.next().and_then(|word| word.parse().ok()).expect("a method");
+        let target = words.next().expect("a target").to_owned();
+        let fields = fields.split("\r\n").filter_map(|field| field.split_once(": "));
+        let headers: HeaderMap = fields
+            .map(|(name, value)| (HeaderName::try_from(name).expect("a name"), value.parse().expect("a value")))
+            .collect();
+        let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let body = &bytes[end + 4..];
+        if body.len() >= length {
+            return Received { method, target, headers, body: Bytes::copy_from_slice(body) };
+        }
     }
 }
 
@@ -134,6 +205,26 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
         .expect("valid parts")
 }
 
+/// An event stream with status 200, whose chunks come when the test sends them.
+///
+/// # Panics
+/// Never: its parts are valid.
+#[must_use]
+pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
+    let body = http_body_util::StreamBody::new(Live(chunks));
+    Response::builder().header("content-type", "text/event-stream").body(body.boxed_unsync()).expect("valid parts")
+}
+
+struct Live(mpsc::Receiver<Bytes>);
+
+impl futures_core::Stream for Live {
+    type Item = Result<http_body::Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(http_body::Frame::data(chunk))))
+    }
+}
+
 /// A stream of these chunks, for `http_body_util::StreamBody`.
 pub fn frames(
     chunks: impl IntoIterator<Item = String>,
@@ -147,10 +238,7 @@ struct IterStream<I>(I);
 impl<I: Iterator + Unpin> futures_core::Stream for IterStream<I> {
     type Item = I::Item;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        _cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<I::Item>> {
-        std::task::Poll::Ready(self.0.next())
+    fn poll_next(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::{HeaderMap, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -22,6 +23,24 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// An answer that was read by a client; its bytes as HTTP/1.1 would write them.
+    #[must_use]
+    pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], trailers: &HeaderMap) -> Self {
+        let fields = |fields: &HeaderMap| -> Vec<(String, String)> {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| (name.to_string(), value.as_bytes().iter().map(|b| char::from(*b)).collect()))
+                .collect()
+        };
+        let text = |fields: &[(String, String)]| -> String {
+            fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+        };
+        let (headers, trailers) = (fields(headers), fields(trailers));
+        let head = format!("HTTP/1.1 {}\r\n{}\r\n", status.as_u16(), text(&headers));
+        let raw = [head.as_bytes(), body, b"\r\n", text(&trailers).as_bytes()].concat();
+        Self { status: status.as_u16(), headers, body: body.to_vec(), raw }
+    }
+
     /// The only value of a field; `None` if it is not there.
     ///
     /// # Panics
@@ -99,7 +118,7 @@ pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<
     text.into_bytes()
 }
 
-fn parse(raw: Vec<u8>) -> Answer {
+pub(crate) fn parse(raw: Vec<u8>) -> Answer {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");
     let mut lines = head.split("\r\n");

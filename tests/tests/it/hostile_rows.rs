@@ -34,6 +34,7 @@ async fn run(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) {
             assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
         }
     }
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -242,5 +243,6 @@ async fn group_k_lists() {
                 "{case}: {records:#?}"
             );
         }
+        broker.done().await;
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
 
+mod an_upstream_401;
 mod answer_hygiene;
 mod cancellation;
 mod handlers;
@@ -14,3 +15,5 @@ mod mounts;
 mod no_blind_spots;
 mod request_hygiene;
 mod revocation_is_immediate;
+mod stacked_by_hand;
+mod the_books;

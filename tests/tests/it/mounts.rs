@@ -1,21 +1,22 @@
 //! Every HTTP mount of the design serves a pass, a refusal and a streamed answer.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, routing::any_service};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
-    client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, proxy, serve},
-    upstream::{Received, Scripted, ScriptedBody, events, json},
-    wire,
+    upstream::{Scripted, json, live_events},
+    wire::{self, Answer},
 };
+use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceBuilder, util::BoxCloneSyncService};
 use tower_http::{
     compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer,
@@ -24,87 +25,121 @@ use tower_http::{
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const STREAMED: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stream_items"}}"#;
 
-async fn upstream() -> Scripted {
-    Scripted::start(answer).await
+const FIRST: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+
+/// Answers calls at once, but for one, whose answer begins with an event and goes on when the test says so.
+pub(super) struct Items {
+    pub(super) scripted: Scripted,
+    streams: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
 }
 
-fn answer(request: &Received) -> Response<ScriptedBody> {
-    if request.body == STREAMED {
-        events(&[r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT])
-    } else {
-        json(RESULT)
+impl Items {
+    pub(super) async fn start() -> Self {
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let opened = Arc::clone(&streams);
+        let scripted = Scripted::start(move |request| {
+            if request.body != STREAMED {
+                return json(RESULT);
+            }
+            let (sender, chunks) = mpsc::channel(2);
+            sender.try_send(Bytes::from(FIRST)).unwrap();
+            opened.lock().push(sender);
+            live_events(chunks)
+        })
+        .await;
+        Self { scripted, streams }
+    }
+
+    /// The rest of the one open stream.
+    async fn go_on(&self) {
+        let stream = self.streams.lock().pop().expect("an open stream");
+        stream.send(Bytes::from(format!("data: {RESULT}\n\n"))).await.unwrap();
     }
 }
 
-async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, upstream: &Scripted) {
+pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items: &Items) {
     let passed = broker.call_with(&[], CALL).await;
     assert_eq!((passed.status, passed.text()), (200, RESULT));
-
     let refused = broker.send(&wire::post(broker.resource().path(), broker.host(), &[], CALL)).await;
-    assert_eq!(refused.status, 401);
-    assert_eq!(
-        refused.header("www-authenticate"),
-        Some(format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url()).as_str())
-    );
+    is_a_challenge(&refused, broker);
 
-    let streamed = broker.call_with(&[], STREAMED).await;
-    assert_eq!(streamed.header("content-type"), Some("text/event-stream"));
-    assert!(streamed.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", streamed.text());
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let call = wire::post(broker.resource().path(), broker.host(), &[("authorization", &bearer)], STREAMED);
+    let mut streamed = broker.open(&call).await;
+    // The upstream sends the second event when the client has seen the first: whoever buffers waits for ever.
+    streamed.until(FIRST).await;
+    items.go_on().await;
+    is_the_stream(&streamed.rest().await);
+    the_books_show_two_passes_and_a_refusal(broker, &items.scripted).await;
+}
 
+fn is_a_challenge(answer: &Answer, broker: &Broker) {
+    assert_eq!(answer.status, 401);
+    let challenge = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
+    assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()));
+}
+
+fn is_the_stream(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(answer.text(), format!("{FIRST}data: {RESULT}\n\n"));
+}
+
+async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scripted) {
     assert_eq!(upstream.received().len(), 2);
     let records = broker.expect_records(3).await;
     let outcomes: Vec<_> =
         records.iter().filter(|record| record["count"].is_u64()).map(|record| record["outcome"].clone()).collect();
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "completed").count(), 2, "{records:#?}");
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "refused").count(), 1, "{records:#?}");
+    broker.done().await;
 }
 
 #[tokio::test]
 async fn router_layer() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(stack));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn router_route_layer() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).route_layer(stack));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn nested_routers() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).at("/teams/crm/mcp").prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).at("/teams/crm/mcp").prepare().await;
     let inner = Router::new().route("/mcp", any_service(proxy())).layer(stack);
     serve(listener, Router::new().nest("/teams", Router::new().nest("/crm", inner)));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn service_builder() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route_service("/mcp", ServiceBuilder::new().layer(stack).service(proxy())));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn box_clone_sync_service() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let boxed = BoxCloneSyncService::new(stack.layer(proxy()));
     serve(listener, Router::new().route_service("/mcp", boxed));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn layers_of_tower_http_around_it() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let router = Router::new().route("/mcp", any_service(proxy())).layer(
         // Top to bottom: compression stands outside of ours.
         ServiceBuilder::new()
@@ -115,13 +150,13 @@ async fn layers_of_tower_http_around_it() {
             .layer(stack),
     );
     serve(listener, router);
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn hyper_http_1() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -130,13 +165,13 @@ async fn hyper_http_1() {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
         }
     });
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn hyper_http_2() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -148,25 +183,25 @@ async fn hyper_http_2() {
             );
         }
     });
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let send = async |token: Option<&str>, message: &'static str| {
-        let mut request = Request::post(broker.resource().as_str())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json, text/event-stream");
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let answer = client.request(request.body(Full::from(message)).unwrap()).await.unwrap();
-        let status = answer.status();
-        (status, answer.into_body().collect().await.unwrap().to_bytes())
-    };
-    let token = broker.token("items:read");
-    assert_eq!(send(Some(&token), CALL).await, (StatusCode::OK, Bytes::from(RESULT)));
-    assert_eq!(send(None, CALL).await.0, StatusCode::UNAUTHORIZED);
-    let (status, streamed) = send(Some(&token), STREAMED).await;
-    assert_eq!(status, StatusCode::OK);
-    assert!(streamed.ends_with(format!("data: {RESULT}\n\n").as_bytes()));
-    broker.expect_records(3).await;
+    let passed = broker.call_http_2(CALL).await;
+    assert_eq!((passed.status, passed.text()), (200, RESULT));
+    let refused = broker.send_http_2(None, CALL).await;
+    is_a_challenge(&refused, &broker);
+
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let streamed = broker.open_http_2(Some(&bearer), STREAMED).await;
+    let (parts, mut body) = streamed.into_parts();
+    let mut seen = Vec::new();
+    while seen.len() < FIRST.len() {
+        seen.extend_from_slice(&body.frame().await.expect("an event").unwrap().into_data().unwrap());
+    }
+    assert_eq!(seen, FIRST.as_bytes());
+    items.go_on().await;
+    let rest = broker.read(Response::from_parts(parts, body)).await;
+    broker.ledger().got_bytes("the first event", &seen);
+    assert_eq!((rest.status, rest.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(rest.text(), format!("data: {RESULT}\n\n"));
+    the_books_show_two_passes_and_a_refusal(&broker, &items.scripted).await;
 }
 
 #[tokio::test]
@@ -177,7 +212,7 @@ async fn a_plain_http_api_inside() {
     assert_eq!((answer.status, answer.text()), (200, r#"{"target":"/mcp/v1/items/7?fields=name"}"#));
     let refused = broker.send(b"GET /v1/items/7 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert_eq!(refused.status, 421);
-    broker.expect_records(2).await;
+    broker.done().await;
 }
 
 // An error of the inner service is passed on as it is: this compiles only while ours adds none of its own.

@@ -1,41 +1,38 @@
 //! Promise 4: no credential is used without a durable record before it, and each request has one terminal record.
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL},
     upstream::{Scripted, json},
 };
-use tower_token_broker::audit::{AuditSink, Records, SinkError};
+use tower_token_broker::audit::InMemory;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// Fails as a disk does that loses power before fdatasync: it has the bytes and says that it can't keep them.
-struct LosesPower(Arc<Mutex<usize>>);
-
-impl AuditSink for LosesPower {
-    async fn write(&self, records: &Records) -> Result<(), SinkError> {
-        let intents =
-            records.iter().filter(|record| record.line().windows(15).any(|window| window == br#""kind":"intent""#));
-        let intents = intents.count();
-        *self.0.lock() += intents;
-        if intents > 0 { Err(SinkError::new("power lost before fdatasync")) } else { Ok(()) }
-    }
-}
-
 #[tokio::test]
-async fn p288_a_crash_in_the_sink_before_it_is_durable_lets_nothing_out() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let seen = Arc::new(Mutex::new(0));
-    let broker = Broker::before(&upstream).audit(LosesPower(Arc::clone(&seen)).into()).start().await;
-    for _ in 0..3 {
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!(answer.status, 503);
-        assert!(answer.header("retry-after").is_some());
+async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out() {
+    for breaks in [InMemory::fail, InMemory::panic] {
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let broker = Broker::before(&upstream).start().await;
+        breaks(broker.sink());
+        let writes = broker.sink().calls();
+        // The first one finds the door open; those behind it find it closed.
+        for _ in 0..3 {
+            let answer = broker.call_with(&[], CALL).await;
+            assert_eq!(answer.status, 503);
+            assert!(answer.header("retry-after").is_some());
+        }
+        assert!(broker.sink().calls() > writes, "an intent was on its way to the disk");
+        assert!(broker.sink().lines().iter().all(|line| !line.contains(r#""intent""#)), "no intent is durable");
+        // What waited is written when the sink works again: each request with its reason, and no use.
+        broker.sink().work();
+        let records = broker.records().await;
+        assert_eq!(records.iter().filter(|record| record["kind"] == "intent").count(), 1, "{records:#?}");
+        for record in records.iter().filter(|record| record["count"].is_u64()) {
+            assert_eq!(record["reason"], "audit.unavailable", "{record}");
+            assert_eq!(record["uses"].as_u64().unwrap_or_default(), 0, "{record}");
+        }
+        broker.done_unsent().await;
     }
-    assert!(*seen.lock() > 0, "an intent was on its way to the disk");
-    assert!(upstream.received().is_empty(), "the upstream's own log shows no request");
 }
 
 #[tokio::test]
@@ -44,7 +41,6 @@ async fn every_request_has_one_terminal_record_whatever_becomes_of_it() {
     let broker = Broker::before(&upstream).start().await;
     let host = broker.host().to_owned();
     let bearer = format!("Bearer {}", broker.token("items:read"));
-    let mut requests = 0;
     for (fields, body) in [
         (vec![("authorization", bearer.as_str())], CALL),
         (vec![("authorization", bearer.as_str())], "{"),
@@ -54,8 +50,8 @@ async fn every_request_has_one_terminal_record_whatever_becomes_of_it() {
         (vec![("authorization", bearer.as_str()), ("content-type", "text/plain")], CALL),
     ] {
         broker.send(&token_broker_tests::wire::post("/mcp", &host, &fields, body)).await;
-        requests += 1;
-        broker.expect_records(requests).await;
+        broker.records().await;
     }
     assert_eq!(upstream.received().len(), 1);
+    broker.done().await;
 }

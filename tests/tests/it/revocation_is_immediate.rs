@@ -1,28 +1,14 @@
 //! Promise 3: after a revoke returns, nothing passes, and what is open is cut.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use bytes::Bytes;
-use http::Response;
-use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
-    upstream::{Scripted, json},
+    upstream::{Scripted, json, live_events},
     wire,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-use tower_token_broker::{
-    audit::{AuditSink, Records, SinkError},
-    principal::Person,
-    revocation::{Revocations, Revoked},
-};
+use tokio::sync::mpsc;
+use tower_token_broker::{principal::Person, revocation::Revoked};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -30,50 +16,35 @@ fn alice() -> Revoked {
     Revoked::Person(Person::new(ISSUER, "alice"))
 }
 
-/// Durable at once; revokes alice after an intent was written and before its caller hears of it.
-#[derive(Default)]
-struct RevokesAtIntent {
-    armed: AtomicBool,
-    revocations: Mutex<Option<Revocations>>,
-    written: Mutex<Vec<String>>,
-}
-
-struct Shared(Arc<RevokesAtIntent>);
-
-impl AuditSink for Shared {
-    async fn write(&self, records: &Records) -> Result<(), SinkError> {
-        for record in records.iter() {
-            let line = std::str::from_utf8(record.line()).unwrap();
-            if self.0.armed.load(Ordering::SeqCst) && line.contains(r#""kind":"intent""#) {
-                self.0.revocations.lock().as_ref().unwrap().revoke(alice());
-            }
-            self.0.written.lock().push(line.to_owned());
-        }
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn n258_a_revoke_between_intent_and_send_lets_nothing_out_with_every_cache_warm() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
-    let sink = Arc::new(RevokesAtIntent::default());
-    let broker = Broker::before(&upstream).audit(Shared(Arc::clone(&sink)).into()).start().await;
-    *sink.revocations.lock() = Some(broker.revocations().clone());
-
+    let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
     assert_eq!(broker.send(&call).await.status, 200);
-    assert_eq!(upstream.received().len(), 1);
+    broker.records().await;
 
-    sink.armed.store(true, Ordering::SeqCst);
-    let refused = broker.send(&call).await;
+    // The intent is on its way to the disk; its caller has not heard of it.
+    broker.sink().hang();
+    let writes = broker.sink().calls();
+    let revoke = async {
+        broker.sink().called(writes + 1).await;
+        broker.revocations().revoke(alice());
+        broker.sink().work();
+    };
+    let (refused, ()) = tokio::join!(broker.send(&call), revoke);
     assert_eq!(refused.status, 401);
     assert!(refused.header("www-authenticate").unwrap().contains("invalid_token"));
     assert_eq!(upstream.received().len(), 1, "nothing was sent after the revoke");
-
-    broker.flush().await;
-    let last = sink.written.lock().last().unwrap().clone();
-    assert!(last.contains("authn.revoked"), "{last}");
+    let records = broker.records().await;
+    let last = records.last().unwrap();
+    assert_eq!(
+        (&last["reason"], &last["intents"], &last["uses"]),
+        (&"authn.revoked".into(), &1.into(), &0.into()),
+        "{last}"
+    );
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -93,71 +64,33 @@ async fn n258_no_request_that_begins_after_the_revoke_passes() {
             assert_eq!(broker.send(&call).await.status, 401, "{what}");
         }
         assert_eq!(upstream.received().len(), 1, "{what}");
-        broker.expect_records(101).await;
+        broker.done().await;
     }
 }
 
 #[tokio::test]
 async fn an_open_stream_is_cut_at_the_border_of_an_event_and_recorded() {
-    let (events, source) = tokio::sync::mpsc::channel::<Bytes>(8);
-    let source = Arc::new(Mutex::new(Some(source)));
-    let upstream = Scripted::start(move |_| {
-        let mut source = source.lock().take().expect("one stream");
-        let frames = tokio_stream(move |cx| source.poll_recv(cx));
-        Response::builder()
-            .header("content-type", "text/event-stream")
-            .body(BodyExt::boxed_unsync(StreamBody::new(frames)))
-            .unwrap()
-    })
-    .await;
+    let (events, chunks) = mpsc::channel(8);
+    let chunks = Mutex::new(Some(chunks));
+    let upstream = Scripted::start(move |_| live_events(chunks.lock().take().expect("one stream"))).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
 
-    let mut socket = TcpStream::connect(broker.address()).await.unwrap();
-    socket.write_all(&call).await.unwrap();
+    let mut stream = broker.open(&call).await;
     let event = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
     events.send(Bytes::from(event)).await.unwrap();
-    let mut seen = Vec::new();
-    while !String::from_utf8(seen.clone()).unwrap().contains(event.trim_end()) {
-        let mut buffer = [0; 4096];
-        let read = socket.read(&mut buffer).await.unwrap();
-        assert_ne!(read, 0, "the stream ended before its first event");
-        seen.extend_from_slice(&buffer[..read]);
-    }
+    stream.until(event.trim_end()).await;
 
     broker.revocations().revoke(alice());
     // The upstream goes on sending; the client hears nothing of it, and its stream ends.
-    let mut rest = Vec::new();
-    socket.read_to_end(&mut rest).await.unwrap();
-    let rest = String::from_utf8(rest).unwrap();
-    assert!(!rest.contains("data:"), "{rest}");
-    assert!(rest.ends_with("0\r\n\r\n"), "an event stream ends cleanly: {rest:?}");
+    drop(events.try_send(Bytes::from(event)));
+    let answer = stream.rest().await;
+    assert_eq!(answer.text(), event);
+    assert!(answer.raw.ends_with(b"0\r\n\r\n"), "an event stream ends cleanly: {answer:?}");
     let records = broker.expect_records(1).await;
     let last = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!((last["outcome"].as_str(), last["reason"].as_str()), (Some("cut"), Some("authn.revoked")), "{last}");
     drop(events);
-}
-
-/// A stream of frames out of a poll function.
-fn tokio_stream<F>(
-    mut next: F,
-) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>> + Send + 'static
-where
-    F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Send + Unpin + 'static,
-{
-    struct Polled<F>(F);
-    impl<F> futures_core::Stream for Polled<F>
-    where
-        F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Unpin,
-    {
-        type Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Self::Item>> {
-            (self.0)(cx).map(|bytes| bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
-        }
-    }
-    Polled(move |cx: &mut std::task::Context<'_>| next(cx))
+    broker.done().await;
 }

@@ -1,38 +1,21 @@
 //! Promise 1: with hostile upstreams and hostile clients, and the logs of all crates at trace level, no secret comes out.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Response;
-use parking_lot::Mutex;
 use token_broker_tests::{
-    harness::{Broker, CALL, SECRET},
+    harness::{Broker, CALL},
     marker_scan::Scan,
+    token_endpoint::{CLIENT_SECRET, TokenEndpoint},
     upstream::{Received, Scripted, ScriptedBody, events, full, json},
     wire,
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// One upstream that does all that a bad one may do with the token it was sent.
 fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
@@ -81,67 +64,103 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
 
 #[tokio::test]
 async fn no_secret_is_in_any_answer_log_or_record() {
-    let logs = Captured::default();
-    let writer = logs.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new("trace"))
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .finish();
-    // Everything of this test runs on this thread, but for the audit's writer.
-    let _guard = tracing::subscriber::set_default(subscriber);
-
     let number = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&number);
     let upstream = Scripted::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request)).await;
     let broker = Broker::before(&upstream).start().await;
     let token = broker.token("items:read");
     let bearer = format!("Bearer {token}");
-    let mut scan = Scan::new();
-    scan.secret("the upstream's token", SECRET).secret("the broker token", &token);
 
-    let mut requests = 0;
-    for kind in 0..14 {
-        let answer = broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
-        scan.source(format!("answer {kind}"), answer.raw);
-        requests += 1;
+    for _ in 0..14 {
+        broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
     }
     // What a client may do wrong with its own token must not end in a log, either.
     let query = format!("/mcp?access_token={token}");
-    for (what, bytes) in [
-        ("twice", wire::post("/mcp", broker.host(), &[("authorization", &bearer), ("authorization", &bearer)], CALL)),
-        ("in the query", wire::post(&query, broker.host(), &[], CALL)),
-        ("as a cookie", wire::post("/mcp", broker.host(), &[("cookie", &format!("access_token={token}"))], CALL)),
-        ("as another scheme", wire::post("/mcp", broker.host(), &[("authorization", &format!("Basic {token}"))], CALL)),
-        ("with a wrong end", wire::post("/mcp", broker.host(), &[("authorization", &format!("{bearer}x"))], CALL)),
-        (
-            "in the message",
-            wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &format!("{{\"{token}\":")),
-        ),
+    for bytes in [
+        wire::post("/mcp", broker.host(), &[("authorization", &bearer), ("authorization", &bearer)], CALL),
+        wire::post(&query, broker.host(), &[], CALL),
+        wire::post("/mcp", broker.host(), &[("cookie", &format!("access_token={token}"))], CALL),
+        wire::post("/mcp", broker.host(), &[("authorization", &format!("Basic {token}"))], CALL),
+        wire::post("/mcp", broker.host(), &[("authorization", &format!("{bearer}x"))], CALL),
+        wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &format!("{{\"{token}\":")),
     ] {
-        scan.source(format!("answer to a token {what}"), broker.send(&bytes).await.raw);
-        scan.received(&bytes);
-        requests += 1;
+        broker.send(&bytes).await;
     }
 
     for received in upstream.received() {
-        scan.received(received.values("authorization").concat().as_bytes());
         // What reaches the upstream is its own token, and never the client's.
-        let mut sent = received.body.to_vec();
-        for (name, value) in &received.headers {
-            sent.extend_from_slice(name.as_str().as_bytes());
-            sent.extend_from_slice(value.as_bytes());
-        }
         let mut towards = Scan::new();
+        let sent = received.to_bytes();
         towards.secret("the broker token", &token).received(token.as_bytes()).source("what the upstream got", sent);
         assert_eq!(towards.run(), Ok(()));
     }
-    let records = broker.expect_records(requests).await;
-    scan.source("the audit", serde_json::Value::from(records).to_string());
-    let logs = logs.0.lock().clone();
-    let text = String::from_utf8(logs.clone()).unwrap();
-    assert!(text.contains("hyper_util") && text.contains("refused"), "the logs were captured: {text}");
-    scan.source("the logs", logs);
-    assert_eq!(scan.run(), Ok(()));
     assert!(upstream.received().len() >= 14, "every kind of echo was in play: {}", upstream.received().len());
+    let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+    assert!(logs.contains("hyper_util") && logs.contains("refused"), "the logs were captured: {logs}");
+    broker.done().await;
+}
+
+/// What a bad token endpoint does with what it was sent.
+fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
+    let form = String::from_utf8(request.body.to_vec()).unwrap();
+    let client = request.values("authorization").concat();
+    let secrets = format!("{form} {client} {} {}", TokenEndpoint::refresh_token(0), CLIENT_SECRET);
+    let tokens = TokenEndpoint::tokens(1);
+    match kind {
+        0 => (200, tokens),
+        1 => (400, format!(r#"{{"error":"invalid_grant","error_description":"{secrets}"}}"#)),
+        2 => (400, format!(r#"{{"error":"{secrets}"}}"#)),
+        3 => (401, format!(r#"{{"error":"invalid_client","error_uri":"https://evil.example/?{secrets}"}}"#)),
+        4 => (500, format!("panicked with {secrets}")),
+        5 => (200, format!("{tokens} {secrets}")),
+        6 => (200, tokens.replace("Bearer", "mac")),
+        7 => (200, tokens.replace("crm:read", "crm:read crm:admin")),
+        8 => (200, tokens.replace("crm:read", &TokenEndpoint::access_token(1))),
+        _ => (307, secrets),
+    }
+}
+
+#[tokio::test]
+async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
+    for kind in 0..10 {
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let endpoint = TokenEndpoint::answering(move |request| token_endpoint_says(kind, request)).await;
+        let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+        // The second call meets what the first one left behind: tokens, or a wait.
+        for _ in 0..2 {
+            broker.call_with(&[], CALL).await;
+        }
+        assert_eq!(endpoint.posts(), 1, "{kind}");
+        let passes = kind == 0;
+        assert_eq!(upstream.received().len(), if passes { 2 } else { 0 }, "{kind}");
+        let gives_tokens = [0, 5, 6, 7, 8].contains(&kind);
+        let given: &[usize] = if gives_tokens { &[1] } else { &[] };
+        endpoint.note_in(broker.ledger(), given, if gives_tokens { &[0, 1] } else { &[0] });
+        let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+        assert!(logs.contains("reqwest") || logs.contains("hyper"), "{kind}: the client's own lines were captured");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_echoes_each_token_of_a_grant_shows_none() {
+    // It refuses the first token and echoes it; then it echoes the second one in every form.
+    let number = AtomicUsize::new(0);
+    let upstream = Scripted::start(move |request| {
+        let sent = request.values("authorization").concat();
+        if sent.ends_with(&TokenEndpoint::access_token(1)) {
+            let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{sent}\"");
+            return Response::builder().status(401).header("www-authenticate", challenge).body(full(sent)).unwrap();
+        }
+        echo(number.fetch_add(1, Ordering::SeqCst), request)
+    })
+    .await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+    for _ in 0..14 {
+        broker.call_with(&[], CALL).await;
+    }
+    assert!(upstream.received().len() >= 15, "every kind of echo was in play: {}", upstream.received().len());
+    endpoint.note_in(broker.ledger(), &[1, 2], &[0, 1, 2]);
+    broker.done().await;
 }

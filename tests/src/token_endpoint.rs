@@ -1,0 +1,156 @@
+//! A real token endpoint on loopback that rotates refresh tokens, takes each once, and writes down what it got and gave.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Response;
+use parking_lot::Mutex;
+use token_broker_outbound::{Guard, GuardedClient};
+use token_broker_upstream::{
+    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants,
+};
+use tower_token_broker::{
+    Secret,
+    clock::Clock,
+    exchange::{self, GrantId},
+    principal::{Person, Scopes},
+};
+
+use crate::{
+    harness::ISSUER,
+    ledger::Ledger,
+    upstream::{Received, Scripted, ScriptedBody, json},
+};
+
+/// The broker's own secret at the token endpoint.
+pub const CLIENT_SECRET: &str = "tbm-cs-Yw4nHd8sLq2ZtVb6RkXm9PcJ";
+
+/// The one grant, of alice.
+pub const GRANT: &str = "alices-grant";
+
+/// The endpoint. It ends with the test's runtime.
+#[derive(Debug, Clone)]
+pub struct TokenEndpoint {
+    scripted: Scripted,
+    said: Arc<Mutex<Vec<u8>>>,
+}
+
+impl TokenEndpoint {
+    /// Gives [`TokenEndpoint::access_token`] 1, 2, … for [`TokenEndpoint::refresh_token`] 0, 1, …, each once.
+    ///
+    /// # Panics
+    /// If no port of loopback can be had.
+    pub async fn start() -> Self {
+        let issued = Mutex::new(0);
+        Self::answering(move |request| {
+            let form = String::from_utf8(request.body.to_vec()).expect("a form");
+            let mut issued = issued.lock();
+            if !form.contains(&format!("refresh_token={}&", Self::refresh_token(*issued))) {
+                return (400, r#"{"error":"invalid_grant"}"#.to_owned());
+            }
+            *issued += 1;
+            (200, Self::tokens(*issued))
+        })
+        .await
+    }
+
+    /// Answers with this status and this body.
+    ///
+    /// # Panics
+    /// If no port of loopback can be had.
+    pub async fn answering<F>(answer: F) -> Self
+    where
+        F: Fn(&Received) -> (u16, String) + Send + Sync + 'static,
+    {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&said);
+        let scripted = Scripted::start(move |request| -> Response<ScriptedBody> {
+            let (status, body) = answer(request);
+            log.lock().extend_from_slice(body.as_bytes());
+            let mut answer = json(&body);
+            *answer.status_mut() = status.try_into().expect("a status");
+            answer
+        })
+        .await;
+        Self { scripted, said }
+    }
+
+    /// What it says when it gives the tokens of this number.
+    #[must_use]
+    pub fn tokens(number: usize) -> String {
+        let (access, refresh) = (Self::access_token(number), Self::refresh_token(number));
+        format!(
+            r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh}","scope":"crm:read"}}"#
+        )
+    }
+
+    /// The access token of this number; that of 0 may stand in the grant from the beginning.
+    #[must_use]
+    pub fn access_token(number: usize) -> String {
+        format!("tbm-at-{number}-Kd7Qw2XsLr9VnTz4HbYc6JpUfEg")
+    }
+
+    /// The refresh token of this number; 0 stands in the grant from the beginning.
+    #[must_use]
+    pub fn refresh_token(number: usize) -> String {
+        format!("tbm-rt-{number}-Mv3Pq8ZkWs5XdRt2LyNh7GcBjFu")
+    }
+
+    /// How often it was asked.
+    #[must_use]
+    pub fn posts(&self) -> usize {
+        self.scripted.received().len()
+    }
+
+    /// The grant of alice, without an access token: the first call gets one.
+    ///
+    /// # Panics
+    /// If there is no TLS configuration to be had.
+    pub fn grants(&self, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
+        self.provider(upstream, false)
+    }
+
+    /// The same with access token 0, which is good for an hour.
+    ///
+    /// # Panics
+    /// If there is no TLS configuration to be had.
+    pub fn grants_with_access_token(&self, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
+        self.provider(upstream, true)
+    }
+
+    fn provider(&self, upstream: &Scripted, with_access_token: bool) -> StoredGrants<MemoryGrants> {
+        let scopes = Scopes::parse("crm:read").expect("scopes");
+        let server_name = self.scripted.url("");
+        let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
+        let token_endpoint = self.scripted.url("/token").parse().expect("a URI");
+        let server = AuthorizationServer::new(&server_name, token_endpoint, client).scopes(scopes.clone());
+        let alice = Person::new(ISSUER, "alice");
+        let mut grant = Grant::new(GrantId::new(GRANT), alice, "items", &server_name, scopes.clone())
+            .refresh_token(Secret::from_text(Self::refresh_token(0)));
+        if with_access_token {
+            let now = Clock::system().now();
+            let secret = Secret::from_text(Self::access_token(0));
+            let expires_at = now.plus(Duration::from_secs(3600));
+            grant = grant.access_token(AccessToken::new(secret, scopes, now, expires_at));
+        }
+        let store = MemoryGrants::new();
+        store.put(grant);
+        let target = exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream");
+        let guarded = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a client");
+        StoredGrants::new(store, target, server, guarded)
+    }
+
+    /// Tells the books what passed here: the client's secret, and these tokens of each kind, which are all that were.
+    pub fn note_in(&self, ledger: &Ledger, access_tokens: &[usize], refresh_tokens: &[usize]) {
+        for received in self.scripted.received() {
+            ledger.in_play(&received.to_bytes());
+        }
+        ledger.in_play(&self.said.lock());
+        ledger.secret("the broker's client secret", CLIENT_SECRET);
+        for number in access_tokens {
+            ledger.secret(&format!("access token {number}"), &Self::access_token(*number));
+        }
+        for number in refresh_tokens {
+            ledger.secret(&format!("refresh token {number}"), &Self::refresh_token(*number));
+        }
+    }
+}

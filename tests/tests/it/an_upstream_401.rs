@@ -1,0 +1,145 @@
+//! I183: the upstream refuses a stored grant's access token. One refresh, one replay of what was judged, and never a 401.
+
+use std::sync::Arc;
+
+use http::Response;
+use serde_json::Value;
+use token_broker_tests::{
+    harness::{Broker, CALL},
+    token_endpoint::TokenEndpoint,
+    upstream::{Received, Scripted, ScriptedBody, full, json},
+    wire,
+};
+use tokio::task::JoinSet;
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+
+/// Refuses the first so many access tokens.
+fn refuses(tokens: usize) -> impl Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static {
+    move |request| {
+        let sent = request.values("authorization").concat();
+        let is_refused = (0..tokens).any(|number| sent == format!("Bearer {}", TokenEndpoint::access_token(number)));
+        if is_refused {
+            let challenge = "Bearer error=\"invalid_token\"";
+            Response::builder().status(401).header("www-authenticate", challenge).body(full("")).unwrap()
+        } else {
+            json(RESULT)
+        }
+    }
+}
+
+fn of_kind(records: &[Value], kind: &str) -> usize {
+    records.iter().filter(|record| record["kind"] == kind).count()
+}
+
+fn tokens(upstream: &Scripted) -> Vec<String> {
+    upstream.received().iter().flat_map(|received| received.values("authorization")).collect()
+}
+
+fn bearer(number: usize) -> String {
+    format!("Bearer {}", TokenEndpoint::access_token(number))
+}
+
+#[tokio::test]
+async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
+    let upstream = Scripted::start(refuses(1)).await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!((answer.status, answer.text()), (200, RESULT));
+    assert_eq!(tokens(&upstream), [bearer(0), bearer(1)]);
+    assert!(upstream.received().iter().all(|received| received.body == CALL), "the very bytes that were judged");
+    assert_eq!(endpoint.posts(), 1);
+
+    let records = broker.records().await;
+    assert_eq!((of_kind(&records, "intent"), of_kind(&records, "refresh_intent")), (2, 1), "{records:#?}");
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!((&result["outcome"], &result["uses"]), (&"completed".into(), &2.into()), "{result}");
+
+    // The next call knows the new one.
+    assert_eq!(broker.call_with(&[], CALL).await.status, 200);
+    assert_eq!((tokens(&upstream).len(), endpoint.posts()), (3, 1));
+    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own() {
+    let upstream = Scripted::start(refuses(9)).await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["error"]["code"], -32001, "{}", answer.text());
+    assert_eq!(answer.header("www-authenticate"), None);
+    assert_eq!(tokens(&upstream), [bearer(0), bearer(1)]);
+    assert_eq!(endpoint.posts(), 1);
+
+    let records = broker.records().await;
+    assert_eq!((of_kind(&records, "intent"), of_kind(&records, "refresh_intent")), (2, 1), "{records:#?}");
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!(
+        (&result["outcome"], &result["reason"], &result["uses"]),
+        (&"refused".into(), &"exchange.credential_refused".into(), &2.into()),
+        "{result}"
+    );
+
+    // An upstream that refuses everything does not make the broker ask for one token after the other.
+    assert_eq!(broker.call_with(&[], CALL).await.json()["error"]["code"], -32001);
+    assert_eq!(tokens(&upstream), [bearer(0), bearer(1), bearer(1)]);
+    assert_eq!(endpoint.posts(), 1);
+    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
+    for (method, sent, status, reason) in [
+        ("GET", vec![bearer(0), bearer(1)], 200, None),
+        ("POST", vec![bearer(0)], 403, Some("exchange.credential_refused")),
+    ] {
+        let upstream = Scripted::start(refuses(1)).await;
+        let endpoint = TokenEndpoint::start().await;
+        let grants = endpoint.grants_with_access_token(&upstream);
+        let broker = Broker::before(&upstream).plain_http().start_with(grants).await;
+        let token = format!("Bearer {}", broker.token("items:read"));
+        let body = if method == "POST" { "name=value" } else { "" };
+        let request = wire::post("/v1/items", broker.host(), &[("authorization", &token)], body);
+        let request = [method.as_bytes(), request.strip_prefix(b"POST").unwrap()].concat();
+        let answer = broker.send(&request).await;
+        assert_eq!(answer.status, status, "{method}: {}", answer.text());
+        assert_eq!(tokens(&upstream), sent, "{method}");
+        let records = broker.records().await;
+        let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+        assert_eq!(result["reason"].as_str(), reason, "{method}: {result}");
+        assert_eq!(of_kind(&records, "intent"), sent.len(), "{method}");
+        // The one who comes next has a new token, whoever had it fetched.
+        assert_eq!(broker.send(&request).await.status, 200, "{method}");
+        assert_eq!(tokens(&upstream).last(), Some(&bearer(1)), "{method}");
+        assert_eq!(endpoint.posts(), 1, "{method}");
+        endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn i183_many_401s_at_once_are_one_refresh() {
+    let upstream = Scripted::start(refuses(1)).await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let broker = Arc::new(broker);
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let broker = Arc::clone(&broker);
+        calls.spawn(async move { broker.call_with(&[], CALL).await });
+    }
+    for answer in calls.join_all().await {
+        assert_eq!((answer.status, answer.text()), (200, RESULT));
+    }
+    assert_eq!(endpoint.posts(), 1);
+    let records = broker.records().await;
+    assert_eq!(of_kind(&records, "refresh_intent"), 1, "{records:#?}");
+    assert_eq!(of_kind(&records, "intent"), upstream.received().len());
+    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    broker.done().await;
+}

@@ -1,0 +1,85 @@
+//! The harness itself: what shows nothing fails.
+
+use token_broker_tests::{
+    harness::{Broker, CALL, SECRET},
+    upstream::{Scripted, json},
+};
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+
+async fn called() -> Broker {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).start().await;
+    assert_eq!(broker.call_with(&[], CALL).await.status, 200);
+    broker
+}
+
+#[tokio::test]
+#[should_panic(expected = "ends with `broker.done().await`")]
+async fn a_test_that_does_not_settle_fails() {
+    called().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "requests = sum")]
+async fn a_request_without_a_record_fails() {
+    let broker = called().await;
+    broker.ledger().sent(1, b"");
+    broker.done().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "stands in an answer")]
+async fn a_secret_in_an_answer_fails() {
+    let broker = called().await;
+    broker.ledger().got_bytes("an answer", SECRET.as_bytes());
+    broker.done().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a secret of this test stands in the logs")]
+async fn a_secret_in_a_log_line_of_any_thread_fails() {
+    // Not the secret of all tests: those beside this one, in one process, look through the same lines.
+    let secret = "tbm-k3Xw9QpLr7Vd2mNz";
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).start().await;
+    broker.ledger().secret("a secret of this test", secret);
+    assert_eq!(broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status, 421);
+    std::thread::spawn(move || tracing::trace!("sent {secret}")).join().unwrap();
+    broker.done_unsent().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a broker token stands in the logs")]
+async fn a_broker_token_that_was_sent_and_logged_fails() {
+    let broker = called().await;
+    let token = broker.token("items:read");
+    broker.ledger().sent(0, token.as_bytes());
+    tracing::trace!("got {token}");
+    broker.done().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "stands in the audit")]
+async fn a_secret_in_a_record_fails() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).start().await;
+    let called = CALL.replace("get_item", SECRET);
+    assert_eq!(broker.call_with(&[], &called).await.status, 200);
+    broker.done().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "was never in play")]
+async fn a_secret_that_was_never_in_play_fails() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).start().await;
+    assert_eq!(broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status, 421);
+    broker.done().await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the upstream was asked")]
+async fn a_call_that_should_not_have_been_sent_fails() {
+    called().await.done_unsent().await;
+}
