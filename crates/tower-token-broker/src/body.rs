@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -135,6 +136,37 @@ macro_rules! forward_body {
 
 forward_body!(RequestBody);
 forward_body!(ResponseBody);
+
+/// Why a body could not be read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotCollected {
+    TooLarge,
+    Broken,
+}
+
+/// The whole body, within its limit. One frame is handed on as it is; only several are copied together.
+pub(crate) async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, NotCollected> {
+    let mut body = pin!(body);
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(limit);
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(|_| NotCollected::Broken)?.into_data() else { continue };
+        let so_far = first.len().max(all.len());
+        if data.len() > limit.saturating_sub(so_far) {
+            return Err(NotCollected::TooLarge);
+        }
+        if so_far == 0 {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(expected.max(first.len() + data.len()));
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
 
 /// Why a body did not come to its end: the inner one failed, or we ended it.
 #[derive(Debug)]

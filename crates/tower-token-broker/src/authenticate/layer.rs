@@ -1,12 +1,6 @@
 //! The recipe of the layer.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use tower_layer::Layer;
 
@@ -32,7 +26,6 @@ pub(super) struct Recipe {
     pub(super) clock: Clock,
     pub(super) verdicts: Verdicts,
     entries: u64,
-    verifier_id: u64,
 }
 
 impl<V: VerifyToken> AuthenticateLayer<V> {
@@ -42,9 +35,6 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     /// Tokens are verified by `verifier` and must be for `resource`. Without [`AuthenticateLayer::revocations`], nothing
     /// is ever revoked.
     pub fn new(verifier: V, resource: &Resource) -> Self {
-        // A number of its own for each verifier that was ever configured in this process.
-        static VERIFIERS: AtomicU64 = AtomicU64::new(0);
-        let verifier_id = VERIFIERS.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::system();
         Self {
             verifier: Arc::new(verifier),
@@ -53,9 +43,8 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 visitors: Visitors::of(resource),
                 revocations: Revocations::new(clock.clone()),
                 clock,
-                verdicts: Verdicts::new(verifier_id, resource, Self::VERDICTS),
+                verdicts: Verdicts::new(Self::VERDICTS),
                 entries: Self::VERDICTS,
-                verifier_id,
             }),
         }
     }
@@ -65,7 +54,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
         self.with(|recipe| {
             recipe.revocations = revocations.clone();
             // A verdict counts by the epoch of one set of revocations: a layer cloned before this keeps its own.
-            recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, recipe.entries);
+            recipe.verdicts = Verdicts::new(recipe.entries);
         })
     }
 
@@ -78,7 +67,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     pub fn verdicts(self, entries: u64) -> Self {
         self.with(|recipe| {
             recipe.entries = entries;
-            recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, entries);
+            recipe.verdicts = Verdicts::new(entries);
         })
     }
 

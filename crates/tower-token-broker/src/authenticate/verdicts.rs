@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use moka::sync::Cache;
 
 use super::{LEEWAY, PresentedToken, TokenRejected};
@@ -25,14 +24,13 @@ const GOOD: Duration = Duration::from_secs(60);
 /// Longest life of a bad one.
 const BAD: Duration = Duration::from_secs(5);
 
-/// The verdicts of one layer. Clones share them.
+/// The verdicts of one verifier for one resource, by the hash of the whole token. Clones share them, and nobody else does: what
+/// another verifier, or the same one for another resource, thinks of a token stands in a cache of its own (G159).
 #[derive(Clone)]
 pub(super) struct Verdicts {
     good: Cache<[u8; 32], Arc<Good>>,
     /// On its own, so that rubbish can't drive out what is good.
     bad: Cache<[u8; 32], (Reason, Timestamp)>,
-    /// Hash state behind everything but the token: verifier and resource.
-    prefix: digest::Context,
 }
 
 struct Good {
@@ -71,19 +69,11 @@ impl Refused {
 
 impl Verdicts {
     /// At most so many good verdicts, and as many bad ones.
-    pub(super) fn new(verifier: u64, resource: &Resource, entries: u64) -> Self {
-        let mut prefix = digest::Context::new(&digest::SHA256);
-        // Length-prefixed: no two sets of parts are one text.
-        for part in [&verifier.to_be_bytes()[..], resource.as_str().as_bytes()] {
-            prefix.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            prefix.update(part);
-        }
-        prefix.update(&32_u64.to_be_bytes());
+    pub(super) fn new(entries: u64) -> Self {
         // moka's clock is its own: its lifetimes only collect, each read compares with ours.
         Self {
             good: Cache::builder().max_capacity(entries).time_to_live(GOOD).build(),
             bad: Cache::builder().max_capacity(entries).time_to_live(BAD).build(),
-            prefix,
         }
     }
 
@@ -94,9 +84,8 @@ impl Verdicts {
         clock: &Clock,
         revocations: &Revocations,
     ) -> Option<Result<Admitted, Refused>> {
-        let key = self.key(token);
         let now = clock.now();
-        if let Some(good) = self.good.get(&key) {
+        if let Some(good) = self.good.get(token.digest()) {
             if now >= good.ends_at {
                 return Some(Err(Refused::known(Reason::JwtExpired, &good.principal)));
             }
@@ -114,7 +103,7 @@ impl Verdicts {
             }
             return Some(Ok(Admitted { principal: good.principal.clone(), epoch, ends_at: good.ends_at }));
         }
-        match self.bad.get(&key) {
+        match self.bad.get(token.digest()) {
             Some((reason, dies_at)) if now < dies_at => Some(Err(reason.into())),
             Some(_) | None => None,
         }
@@ -134,7 +123,7 @@ impl Verdicts {
             Ok(verified) => verified,
             Err(rejected) => {
                 if rejected.may_be_remembered() {
-                    self.bad.insert(self.key(token), (rejected.reason(), now.plus(BAD)));
+                    self.bad.insert(*token.digest(), (rejected.reason(), now.plus(BAD)));
                 }
                 return Err(rejected.reason().into());
             }
@@ -156,16 +145,8 @@ impl Verdicts {
             ends_at,
             stamp: AtomicU64::new(epoch.0),
         };
-        self.good.insert(self.key(token), Arc::new(good));
+        self.good.insert(*token.digest(), Arc::new(good));
         Ok(Admitted { principal, epoch, ends_at })
-    }
-
-    fn key(&self, token: &PresentedToken) -> [u8; 32] {
-        let mut context = self.prefix.clone();
-        context.update(token.digest());
-        let mut key = [0; 32];
-        key.copy_from_slice(context.finish().as_ref());
-        key
     }
 }
 
@@ -191,7 +172,7 @@ mod tests {
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
         Setting {
             revocations: Revocations::new(clock.clone()),
-            verdicts: Verdicts::new(1, &resource, 100),
+            verdicts: Verdicts::new(100),
             token: PresentedToken::new(Secret::from_text("tok".into())),
             clock,
             resource,
@@ -262,18 +243,22 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_of_one_verifier_one_resource_and_one_token() {
-        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-        let other = Resource::parse("https://broker.example.com/crm/mc").unwrap();
-        let (token, other_token) = (
-            PresentedToken::new(Secret::from_text("tok".into())),
-            PresentedToken::new(Secret::from_text("toj".into())),
-        );
-        let key = Verdicts::new(1, &resource, 1).key(&token);
-        assert_eq!(key, Verdicts::new(1, &resource, 1).key(&token));
-        assert_ne!(key, Verdicts::new(2, &resource, 1).key(&token));
-        assert_ne!(key, Verdicts::new(1, &other, 1).key(&token));
-        assert_ne!(key, Verdicts::new(1, &resource, 1).key(&other_token));
+    fn g158_tokens_that_are_alike_but_for_their_last_byte_share_nothing() {
+        let setting = setting();
+        for length in [20, 64, 512, 4096] {
+            let token = |last: char| PresentedToken::new(Secret::from_text("t".repeat(length) + &last.to_string()));
+            let (one, other) = (token('1'), token('2'));
+            let judged = setting.verdicts.judge(
+                &one,
+                Ok(setting.verified(600)),
+                &setting.resource,
+                &setting.clock,
+                &setting.revocations,
+            );
+            assert!(judged.is_ok());
+            let recall = |token| setting.verdicts.recall(token, &setting.clock, &setting.revocations);
+            assert!(recall(&one).is_some() && recall(&other).is_none(), "{length}");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::fmt::{self, Write as _};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 
-use crate::refusal::{Reason, Refusal};
+use crate::{
+    mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
+    refusal::{Reason, Refusal},
+};
 
 /// The MCP revisions that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,12 +90,13 @@ impl Dialect {
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
-        let is_mcp = headers.contains_key("mcp-protocol-version")
-            || headers.contains_key("mcp-method")
-            || headers.contains_key("mcp-session-id")
+        let version = headers.get(&PROTOCOL_VERSION);
+        let is_mcp = version.is_some()
+            || headers.contains_key(&METHOD)
+            || headers.contains_key(&SESSION_ID)
             || (matches!(*request.method(), Method::POST | Method::GET) && accepts_event_stream(headers));
         let wire = if is_mcp {
-            let revision = match headers.get("mcp-protocol-version").map(HeaderValue::as_bytes) {
+            let revision = match version.map(HeaderValue::as_bytes) {
                 Some(b"2026-07-28") => Revision::V2026_07_28,
                 _ => Revision::V2025_11_25,
             };

@@ -80,6 +80,7 @@ mod request;
 mod response;
 mod rules;
 mod service;
+mod table;
 
 pub use body::FilterBody;
 pub use compose::{And, Or, PolicyExt, Unless};

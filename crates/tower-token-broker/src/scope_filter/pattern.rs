@@ -20,6 +20,11 @@ impl Pattern {
         }
     }
 
+    /// What stands before the first star.
+    pub(super) fn prefix(&self) -> &str {
+        self.0.first().map_or("", AsRef::as_ref)
+    }
+
     /// In a time that grows with the name, whatever the pattern: between stars the first place that fits is as good as any.
     pub(super) fn matches(&self, name: &str) -> bool {
         match &*self.0 {
@@ -75,6 +80,14 @@ impl PathTemplate {
             }
         }
         Some(Self { segments: segments.into(), has_rest })
+    }
+
+    /// The first segment, if it is always the same.
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        match self.segments.first() {
+            Some(Segment::Is(text)) => Some(text),
+            Some(Segment::Any) | None => None,
+        }
     }
 
     pub(super) fn matches(&self, path: &str) -> bool {

@@ -61,6 +61,18 @@ pub enum Call<'a> {
     },
 }
 
+impl<'a> Call<'a> {
+    /// What the call is about, by name; a path is none.
+    pub(super) const fn name(&self) -> Option<&'a str> {
+        match self {
+            Self::Tool { name, .. } | Self::Prompt { name, .. } => Some(name),
+            Self::Resource { uri } => Some(uri),
+            Self::Method { method } => Some(method),
+            Self::List { .. } | Self::Protocol { .. } | Self::Answer | Self::Http { .. } => None,
+        }
+    }
+}
+
 /// The arguments of a call: the raw JSON text of an object, or not known (in a list).
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments<'a>(Option<&'a str>);

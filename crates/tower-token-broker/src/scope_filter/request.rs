@@ -1,8 +1,6 @@
 //! The way in: the one reading, the decision, and the very bytes that were judged.
 
-use std::pin::pin;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, header};
 use http_body::Body;
 
@@ -14,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::{Operation, Trail},
-    body::RequestBody,
+    body::{NotCollected, RequestBody, collect},
     dialect::{Dialect, Revision},
     mcp::{
         Listed, headers,
@@ -92,34 +90,12 @@ async fn read<B: Body<Data = Bytes>>(
     if body.size_hint().lower() > bounds.body as u64 {
         return Err(Reason::BodyTooLarge);
     }
-    tokio::time::timeout(bounds.body_deadline, collect(body, bounds.body))
-        .await
-        .map_err(|_elapsed| Reason::BodyIncomplete)?
-        .map(Some)
-}
-
-/// J214, J215: all of it, or nothing is judged and nothing is sent.
-async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, Reason> {
-    let mut body = pin!(body);
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|_| Reason::BodyIncomplete)?.into_data() else { continue };
-        let so_far = if rest.is_empty() { first.as_ref().map_or(0, Bytes::len) } else { rest.len() };
-        if so_far + data.len() > limit {
-            return Err(Reason::BodyTooLarge);
-        }
-        match &first {
-            None => first = Some(data),
-            Some(one) => {
-                if rest.is_empty() {
-                    rest.extend_from_slice(one);
-                }
-                rest.extend_from_slice(&data);
-            }
-        }
+    // J214, J215: all of it, or nothing is judged and nothing is sent.
+    match tokio::time::timeout(bounds.body_deadline, collect(body, bounds.body)).await {
+        Ok(Ok(bytes)) => Ok(Some(bytes)),
+        Ok(Err(NotCollected::TooLarge)) => Err(Reason::BodyTooLarge),
+        Ok(Err(NotCollected::Broken)) | Err(_) => Err(Reason::BodyIncomplete),
     }
-    Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
 }
 
 /// J212: `application/json`, in UTF-8, said once.

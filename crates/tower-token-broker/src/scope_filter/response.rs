@@ -1,8 +1,8 @@
 //! The way back: every list is filtered, whichever request it answers.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    body::ResponseBody,
+    body::{NotCollected, ResponseBody, collect},
     mcp::{
         Listed,
         answer::{self, Entry, Found},
@@ -48,7 +48,7 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
         // K224, I191
         _ if coded => Err(Reason::AnswerUnreadable),
         Shape::Json => {
-            let text = collect(body, recipe.bounds.answer).await?;
+            let text = read(body, recipe.bounds.answer).await?;
             let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
             let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
                 Found::Nothing => text,
@@ -76,7 +76,7 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
         }
         // What was accepted without an answer (202, 204) is seen to be empty only at its end, where it comes in chunks.
         Shape::Unknown if parts.status.is_success() => {
-            let nothing = collect(body, 0).await?;
+            let nothing = read(body, 0).await?;
             parts.headers.remove(header::TRANSFER_ENCODING);
             Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
         }
@@ -121,17 +121,11 @@ fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {
     }
 }
 
-async fn collect<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Reason> {
-    let mut body = pin!(body);
-    let mut text = BytesMut::new();
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|_| Reason::UpstreamFailed)?.into_data() else { continue };
-        if text.len() + data.len() > limit {
-            return Err(Reason::AnswerUnreadable);
-        }
-        text.extend_from_slice(&data);
-    }
-    Ok(text.freeze())
+async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Reason> {
+    collect(body, limit).await.map_err(|why| match why {
+        NotCollected::TooLarge => Reason::AnswerUnreadable,
+        NotCollected::Broken => Reason::UpstreamFailed,
+    })
 }
 
 /// What was true of the upstream's bytes is not true of these.

@@ -1,6 +1,6 @@
 //! Policies as rules in code: what may be called, with which scope, and what that asks of the upstream.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::Method;
 
@@ -8,6 +8,7 @@ use super::{
     pattern::{PathTemplate, Pattern},
     plain::is_plain_uri,
     policy::{Arguments, Call, Decision, Permit, Policy},
+    table::Table,
 };
 use crate::{
     mcp::{Listed, strict_json::Value},
@@ -74,7 +75,7 @@ impl Policy for Rules {
                 return if listed { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Protocol { .. } | Call::Answer => {
-                let any = self.allow.kinds().any(|kind| !matches!(kind, Kind::Http));
+                let any = self.allow.kinds().next().is_some();
                 return if any { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Tool { .. } => Kind::Tool,
@@ -111,8 +112,8 @@ impl Policy for Rules {
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is allowed or denied"]
 pub struct Rule {
-    kind: Kind,
-    names: Names,
+    pub(super) kind: Kind,
+    pub(super) names: Names,
     scopes: Scopes,
     upstream_scopes: Scopes,
     when: Option<Arc<When>>,
@@ -121,7 +122,7 @@ pub struct Rule {
 type When = dyn Fn(Value<'_>) -> bool + Send + Sync;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Tool,
     Resource,
     Prompt,
@@ -130,14 +131,14 @@ enum Kind {
 }
 
 #[derive(Clone, Debug)]
-enum Names {
+pub(super) enum Names {
     Patterns(Vec<Pattern>),
     Path(Method, PathTemplate),
 }
 
 /// How the names of a rule are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     /// To deny: one slash more or less at a path's end is the same path.
     Wide,
     /// To allow.
@@ -227,9 +228,9 @@ impl Rule {
         self
     }
 
-    fn names(&self, call: &Call<'_>, reading: Reading) -> bool {
+    pub(super) fn names(&self, call: &Call<'_>, reading: Reading) -> bool {
         match (&self.names, call) {
-            (Names::Patterns(patterns), _) => name_of(call).is_some_and(|name| {
+            (Names::Patterns(patterns), _) => call.name().is_some_and(|name| {
                 patterns.iter().any(|pattern| match reading {
                     Reading::Wide | Reading::AsWritten => pattern.matches(name),
                     Reading::Exact => pattern.as_exact() == Some(name),
@@ -282,58 +283,6 @@ impl Kind {
                 | (Self::Prompt, Listed::Prompts)
                 | (Self::Resource, Listed::Resources | Listed::ResourceTemplates)
         )
-    }
-}
-
-fn name_of<'a>(call: &Call<'a>) -> Option<&'a str> {
-    match call {
-        Call::Tool { name, .. } | Call::Prompt { name, .. } => Some(name),
-        Call::Resource { uri } => Some(uri),
-        Call::Method { method } => Some(method),
-        Call::List { .. } | Call::Protocol { .. } | Call::Answer | Call::Http { .. } => None,
-    }
-}
-
-/// Rules in their order, with those that name things exactly found by name.
-#[derive(Clone, Debug, Default)]
-struct Table {
-    rules: Vec<Rule>,
-    exact: HashMap<(Kind, Box<str>), Vec<usize>>,
-    /// Rules with a pattern or a path: walked.
-    walked: Vec<usize>,
-}
-
-impl Table {
-    fn add(&mut self, rule: Rule) {
-        let number = self.rules.len();
-        let exact: Option<Vec<&str>> = match &rule.names {
-            Names::Patterns(patterns) => patterns.iter().map(Pattern::as_exact).collect(),
-            Names::Path(..) => None,
-        };
-        match exact {
-            Some(names) => {
-                for name in names {
-                    self.exact.entry((rule.kind, name.into())).or_default().push(number);
-                }
-            }
-            None => self.walked.push(number),
-        }
-        self.rules.push(rule);
-    }
-
-    fn kinds(&self) -> impl Iterator<Item = Kind> {
-        self.rules.iter().map(|rule| rule.kind)
-    }
-
-    /// The rules that name this call, in the order in which they were given.
-    fn matching<'t>(&'t self, kind: Kind, call: &Call<'_>, reading: Reading) -> impl Iterator<Item = &'t Rule> {
-        let exact = name_of(call).and_then(|name| self.exact.get(&(kind, name.into())));
-        let walked = self.walked.iter().filter(|number| {
-            self.rules.get(**number).is_some_and(|rule| rule.kind == kind && rule.names(call, reading))
-        });
-        let mut numbers: Vec<usize> = exact.into_iter().flatten().chain(walked).copied().collect();
-        numbers.sort_unstable();
-        numbers.into_iter().filter_map(|number| self.rules.get(number))
     }
 }
 
