@@ -319,42 +319,48 @@ impl<'a> Reader<'a> {
     /// Why it is refused.
     pub fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         self.expect(b'"')?;
+        let plain = self.run()?;
+        if self.ends()? {
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut unescaped = plain.to_owned();
+        loop {
+            unescaped.push(self.escape()?);
+            unescaped.push_str(self.run()?);
+            if self.ends()? {
+                return Ok(Cow::Owned(unescaped));
+            }
+        }
+    }
+
+    /// Reads a string, and keeps nothing of it.
+    fn skip_string(&mut self) -> Result<(), JsonError> {
+        self.expect(b'"')?;
+        loop {
+            self.run()?;
+            if self.ends()? {
+                return Ok(());
+            }
+            self.escape()?;
+        }
+    }
+
+    /// What stands for itself in a string, from here on.
+    fn run(&mut self) -> Result<&'a str, JsonError> {
         let from = self.at;
-        loop {
-            match self.text.as_bytes().get(self.at) {
-                Some(b'"') => {
-                    let plain = self.text.get(from..self.at).ok_or(JsonError::Syntax)?;
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(plain));
-                }
-                Some(b'\\') => break,
-                Some(0x20..) => self.at += 1,
-                _ => return Err(JsonError::Syntax),
-            }
-        }
-        let mut unescaped = self.text.get(from..self.at).ok_or(JsonError::Syntax)?.to_owned();
-        loop {
-            let from = self.at;
-            match self.text.as_bytes().get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Cow::Owned(unescaped));
-                }
-                Some(b'\\') => {
-                    self.at += 1;
-                    unescaped.push(self.escape()?);
-                }
-                Some(0x20..) => {
-                    while matches!(self.text.as_bytes().get(self.at), Some(0x20..))
-                        && !matches!(self.text.as_bytes().get(self.at), Some(b'"' | b'\\'))
-                    {
-                        self.at += 1;
-                    }
-                    unescaped.push_str(self.text.get(from..self.at).ok_or(JsonError::Syntax)?);
-                }
-                _ => return Err(JsonError::Syntax),
-            }
-        }
+        self.at += run_length(self.text.as_bytes().get(from..).unwrap_or_default());
+        self.text.get(from..self.at).ok_or(JsonError::Syntax)
+    }
+
+    /// Whether the string ends here, rather than going on with an escape.
+    fn ends(&mut self) -> Result<bool, JsonError> {
+        let ends = match self.text.as_bytes().get(self.at) {
+            Some(b'"') => true,
+            Some(b'\\') => false,
+            _ => return Err(JsonError::Syntax),
+        };
+        self.at += 1;
+        Ok(ends)
     }
 
     /// Reads one value of any kind, as strictly as any, and gives its text.
@@ -366,7 +372,7 @@ impl<'a> Reader<'a> {
         match self.kind()? {
             Kind::Object => return self.object(|reader, _| reader.skip().map(drop)),
             Kind::Array => return self.array(|reader| reader.skip().map(drop)),
-            Kind::String => drop(self.string()?),
+            Kind::String => self.skip_string()?,
             Kind::Number => self.number()?,
             Kind::Bool if self.peek() == Some(b't') => self.word("true")?,
             Kind::Bool => self.word("false")?,
@@ -569,6 +575,28 @@ fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
     characters(one).cmp(characters(other))
 }
 
+/// How many bytes stand before the first quotation mark, backslash or control character: looked at eight at a time.
+fn run_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    // The high bit of each byte of `word` that is less than `least`; above the first such byte others may be marked, too.
+    let less = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH_BITS;
+    let mut length = 0;
+    let (words, rest) = bytes.as_chunks();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let ends =
+            less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+        if ends != 0 {
+            // The lowest mark is the first byte's, and true.
+            return length + ends.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+    length + rest.iter().take_while(is_plain).count()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -623,6 +651,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_run_ends_at_the_first_byte_that_means_something(
+            bytes in prop::collection::vec(prop_oneof![4 => 0x20..=0xff_u8, 1 => prop::sample::select(&b"\"\\\x00\x1f\x20\x21\x7f\x80\xa2\xdc"[..])], 0..40),
+        ) {
+            let plain = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            prop_assert_eq!(run_length(&bytes), plain.unwrap_or(bytes.len()));
+        }
+
         #[test]
         fn twins_are_found_however_many_there_are_and_however_they_are_written(
             names in prop::collection::vec(("[a-dé😀\"]{0,3}", any::<bool>()), 0..40),
