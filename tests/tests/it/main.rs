@@ -12,5 +12,6 @@ mod hostile_tokens;
 mod message_framing;
 mod mounts;
 mod no_blind_spots;
+mod providers;
 mod request_hygiene;
 mod revocation_is_immediate;

@@ -71,7 +71,7 @@
 //! [`Reason`](crate::refusal::Reason)`::{ConnectRequired, UpstreamScopeRequired, GrantRevoked, CredentialRefused,
 //! AuthorizationServerPolicy, CredentialUnavailable, WrongOrigin, UpstreamFailed, AnswerUnreadable, AuditUnavailable,
 //! Revoked, MissingLayer}`. A 401 of the upstream is never passed on: one forced refresh and one replay, where the request can
-//! be sent again; else a refusal.
+//! be sent again; else a refusal. Who must connect is told [where](ProvideCredential::connect_url).
 //!
 //! # Sources
 //! MCP 2025-11-25 and 2026-07-28, "Authorization", on token passthrough; RFC 6750 §2.1; RFC 9110 §7.6.1.

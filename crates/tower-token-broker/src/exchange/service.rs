@@ -26,7 +26,7 @@ use crate::{
     body::{RequestBody, ResponseBody},
     dialect::{Dialect, Said},
     principal::Principal,
-    refusal::{Reason, Refusal},
+    refusal::{Answer, Reason, Refusal},
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
 };
@@ -91,6 +91,7 @@ where
                 Ok(answer) => answer,
                 Err(refusal) => {
                     asked.trail.refused(refusal.reason());
+                    let refusal = with_connect_url(refusal, &recipe.provider, &asked.principal);
                     Ok(refuse(&asked.dialect, &refusal))
                 }
             }
@@ -373,6 +374,17 @@ fn is_insufficient_scope(headers: &HeaderMap) -> bool {
         .get_all(header::WWW_AUTHENTICATE)
         .iter()
         .any(|challenge| challenge.as_bytes().windows(needle.len()).any(|window| window == needle))
+}
+
+/// Whoever must connect is told where, whichever way that was found out.
+fn with_connect_url<P: ProvideCredential>(refusal: Refusal, provider: &P, caller: &Principal) -> Refusal {
+    if refusal.reason().answer() != Answer::Connect || refusal.connect_url().is_some() {
+        return refusal;
+    }
+    match provider.connect_url(caller) {
+        Some(url) => refusal.connect_at(&url),
+        None => refusal,
+    }
 }
 
 fn refuse<R>(dialect: &Dialect, refusal: &Refusal) -> Response<ResponseBody<LeakGuardBody<R>>> {
