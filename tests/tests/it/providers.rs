@@ -144,3 +144,30 @@ async fn where_connecting_does_not_help_no_page_is_named() {
     let seen = ask(gives(Err(NoCredential::RefusedByPolicy)), || says(200)).await;
     assert!(!seen.text().contains("connect"), "{}", seen.text());
 }
+
+#[tokio::test]
+async fn what_the_guard_can_not_look_for_is_not_sent() {
+    let seen = ask(gives(Ok("")), || says(200)).await;
+    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
+}
+
+#[tokio::test]
+async fn i181_no_part_of_an_answer_is_asked_for_or_passed_on() {
+    let seen = ask(gives(Ok(SECRET)), || says(206)).await;
+    assert_eq!(seen.sent[0].headers().get(header::RANGE), None);
+    assert_eq!(seen.answer.status(), 502);
+}
+
+#[tokio::test]
+async fn i181_what_the_upstream_put_into_the_extensions_stays_here() {
+    #[derive(Clone)]
+    struct ReasonPhrase;
+    let upstream = || {
+        let mut answer = says(200);
+        answer.extensions_mut().insert(ReasonPhrase);
+        answer
+    };
+    let seen = ask(gives(Ok(SECRET)), upstream).await;
+    assert_eq!(seen.answer.status(), 200);
+    assert!(seen.answer.extensions().get::<ReasonPhrase>().is_none());
+}

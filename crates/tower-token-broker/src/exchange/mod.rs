@@ -59,7 +59,7 @@
 //!
 //! # Limits
 //! A request waits at most 30 s for its credential ([`ExchangeLayer::credential_deadline`]). The guard holds back at most
-//! one form of one credential's last 64 bytes. An echo is masked in plain, base64, hexadecimal, percent-encoded and
+//! one form of one credential's last 64 bytes; a credential that it can't look for is not sent. An echo is masked in plain, base64, hexadecimal, percent-encoded and
 //! JSON-escaped form; an upstream that encrypts or compresses what it echoes is beyond it. Bytes that hyper copies into its
 //! write buffer can't be zeroized.
 //!

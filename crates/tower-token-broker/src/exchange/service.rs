@@ -231,6 +231,11 @@ async fn try_once<S, B, R>(
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
 {
+    // What the guard can't look for could come back unseen.
+    let Some(forms) = credential.forms() else {
+        tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
+        return Err(Refusal::new(Reason::CredentialUnavailable));
+    };
     let grant = credential.grant();
     let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
@@ -238,9 +243,7 @@ where
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
     })?;
-    if let Some(forms) = credential.forms() {
-        asked.watched.add(forms);
-    }
+    asked.watched.add(forms);
     credential.put_on(receipt, &mut request).map_err(|reason| {
         tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
         Refusal::new(reason)
@@ -341,6 +344,10 @@ fn guard<R: Body<Data = Bytes>>(
     if status.is_redirection() && is_mcp {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
+    // I181: a part may hold half an echo, and the next one the other half. A handler puts its parts together itself.
+    if status == StatusCode::PARTIAL_CONTENT && !asked.by_handler {
+        return Err(Refusal::new(Reason::AnswerUnreadable));
+    }
     // An upstream that wants more scope says so to us: its challenge is not the client's.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(answer.headers()) {
         return Err(Refusal::new(Reason::UpstreamScopeRequired));
@@ -352,6 +359,8 @@ fn guard<R: Body<Data = Bytes>>(
     let (mut parts, body) = answer.into_parts();
     headers::remove_from_answer(&mut parts.headers);
     if !asked.by_handler {
+        // I181: a client of one's own may put there what the upstream said (hyper: the reason phrase).
+        parts.extensions.clear();
         // I187: where the upstream would send a client is its own business, and may carry a token.
         for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
             parts.headers.remove(name);
