@@ -152,6 +152,13 @@ async fn what_the_guard_can_not_look_for_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_provider_that_hangs_when_it_hears_of_a_refusal_holds_no_request() {
+    let provider = Scripted { hangs_when_refused: true, ..gives(Ok(SECRET)) };
+    let seen = ask(provider, || says(401)).await;
+    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (403, 2));
+}
+
+#[tokio::test]
 async fn i181_no_part_of_an_answer_is_asked_for_or_passed_on() {
     let seen = ask(gives(Ok(SECRET)), || says(206)).await;
     assert_eq!(seen.sent[0].headers().get(header::RANGE), None);

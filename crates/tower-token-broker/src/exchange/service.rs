@@ -90,7 +90,7 @@ where
             match send(ready, &recipe, &asked, parts, body).await {
                 Ok(answer) => answer,
                 Err(refusal) => {
-                    asked.trail.refused(refusal.reason());
+                    asked.note(refusal.reason());
                     let refusal = with_connect_url(refusal, &recipe.provider, &asked.principal);
                     Ok(refuse(&asked.dialect, &refusal))
                 }
@@ -126,6 +126,19 @@ impl Asked {
             watched: Watched::default(),
             by_handler: false,
         })
+    }
+
+    /// In the trail of the client's request; but of a handler's own one the handler knows what it means for the client's.
+    fn note(&self, reason: Reason) {
+        if self.by_handler {
+            tracing::info!(
+                request.id = %self.trail.request_id(),
+                refusal.reason = reason.code(),
+                "a handler's own request was refused"
+            );
+        } else {
+            self.trail.refused(reason);
+        }
     }
 
     /// What is sent, as often as it must be: the judged bytes, nothing, or (once) the stream.
@@ -179,7 +192,7 @@ where
     // I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were
     // judged; what can't be sent again is refused, and never said to be the broker token's fault.
     drop(answer);
-    recipe.provider.refused(&credential).await;
+    tell_refused(recipe, &credential).await;
     let Some(replay) = replay.filter(|_| may_be_replayed(asked, &parts.method)) else {
         return Err(Refusal::new(Reason::CredentialRefused));
     };
@@ -196,7 +209,7 @@ where
         Err(error) => return Ok(Err(error)),
     };
     if answer.status() == StatusCode::UNAUTHORIZED {
-        recipe.provider.refused(&fresh).await;
+        tell_refused(recipe, &fresh).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     Ok(Ok(guard(asked, answer)?))
@@ -217,6 +230,15 @@ async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> 
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(none)) => Err(none.to_refusal().at(asked.principal.resource())),
         Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
+    }
+}
+
+/// A provider that does not come back holds no request: it may not have heard, and gives the same once more.
+async fn tell_refused<P: ProvideCredential>(recipe: &Recipe<P>, credential: &Credential) {
+    let told = tokio::time::timeout(recipe.credential_deadline, recipe.provider.refused(credential)).await;
+    if told.is_err() {
+        let server = recipe.provider.upstream().name();
+        tracing::warn!(server.name = server, "the provider was not told in time that its credential was refused");
     }
 }
 
