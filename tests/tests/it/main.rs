@@ -13,6 +13,7 @@ mod hostile_tokens;
 mod message_framing;
 mod mounts;
 mod no_blind_spots;
+mod providers;
 mod request_hygiene;
 mod revocation_is_immediate;
 mod stacked_by_hand;

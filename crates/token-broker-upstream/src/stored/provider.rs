@@ -39,7 +39,7 @@ pub(super) struct Shared<S> {
     pub(super) server: AuthorizationServer,
     pub(super) client: GuardedClient,
     pub(super) clock: Clock,
-    pub(super) connect_url: Option<Box<str>>,
+    connect_url: Option<ConnectUrl>,
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
     refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
@@ -48,6 +48,8 @@ pub(super) struct Shared<S> {
     /// X03: how many refreshes may be under way at the authorization server.
     pub(super) places: Semaphore,
 }
+
+type ConnectUrl = Box<dyn Fn(&Principal) -> Box<str> + Send + Sync>;
 
 #[derive(Clone)]
 struct Flight {
@@ -80,9 +82,10 @@ impl<S: GrantStore> StoredGrants<S> {
         }))
     }
 
-    /// Sends people without a grant to this page. It is the broker's own, never the upstream's.
-    pub fn connect_url(self, url: &str) -> Self {
-        self.with(|shared| shared.connect_url = Some(url.into()))
+    /// Sends whoever must connect to the page that this makes of the caller. It is the broker's own, never the upstream's,
+    /// and has nothing secret in it.
+    pub fn connect_url(self, of: impl Fn(&Principal) -> Box<str> + Send + Sync + 'static) -> Self {
+        self.with(|shared| shared.connect_url = Some(Box::new(of)))
     }
 
     /// Asks this clock.
@@ -214,9 +217,9 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
                         shared.renew_if_due(&entry, person, &asked, trail);
-                        return self.covering(&entry, need);
+                        return covering(&entry, need);
                     }
-                    Some(Outcome::StillRefused(entry)) => return self.covering(&entry, need),
+                    Some(Outcome::StillRefused(entry)) => return covering(&entry, need),
                     Some(Outcome::None(no)) => return Err(no),
                     None => return Err(unavailable()),
                 }
@@ -232,16 +235,18 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
             self.0.refused_mark(grant, version).store(true, Ordering::Release);
         }
     }
+
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
+        self.0.connect_url.as_ref().map(|of| of(caller))
+    }
 }
 
-impl<S: GrantStore> StoredGrants<S> {
-    fn covering(&self, entry: &Entry, need: &Scopes) -> Result<Credential, NoCredential> {
-        let missing = cache::missing(need, entry.credential.scopes());
-        if missing.is_empty() {
-            return Ok(entry.credential.clone());
-        }
-        Err(NoCredential::ScopeRequired { missing, connect_url: self.0.connect_url.clone() })
+fn covering(entry: &Entry, need: &Scopes) -> Result<Credential, NoCredential> {
+    let missing = cache::missing(need, entry.credential.scopes());
+    if missing.is_empty() {
+        return Ok(entry.credential.clone());
     }
+    Err(NoCredential::ScopeRequired { missing, connect_url: None })
 }
 
 impl<S> fmt::Debug for StoredGrants<S> {

@@ -102,7 +102,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     async fn step(&self) -> Result<Next, StoreError> {
-        let Some(grant) = self.load().await? else { return Ok(Next::Done(self.connect_required())) };
+        let Some(grant) = self.load().await? else { return Ok(Next::Done(connect_required())) };
         let now = self.shared.clock.now();
         let effective = cache::common(self.asked, &grant.granted);
         let (fallback, forced) = match self.judge(&grant, &effective, now) {
@@ -128,17 +128,16 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Timestamp) -> Judged<'g> {
-        let connect_url = || self.shared.connect_url.clone();
         if grant.state != GrantState::Active {
-            return Judged::Done(Outcome::None(NoCredential::Revoked { connect_url: connect_url() }));
+            return Judged::Done(Outcome::None(NoCredential::Revoked { connect_url: None }));
         }
         // A token of another authorization server is for no one here, and least of all for this server (mix-up).
         if *grant.authorization_server != *self.shared.server.issuer() {
-            return Judged::Done(self.connect_required());
+            return Judged::Done(connect_required());
         }
         if effective.is_empty() && !self.asked.is_empty() {
             let missing = self.asked.clone();
-            return Judged::Done(Outcome::None(NoCredential::ScopeRequired { missing, connect_url: connect_url() }));
+            return Judged::Done(Outcome::None(NoCredential::ScopeRequired { missing, connect_url: None }));
         }
         let token = grant.access.iter().find(|token| token.asked == *effective && now < token.expires_at);
         let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
@@ -159,14 +158,14 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             None => Judged::Done(otherwise),
         };
         if grant.refresh_token.is_none() {
-            return else_fallback(self.connect_required());
+            return else_fallback(connect_required());
         }
         if let Some(retry_at) = grant.retry_at.filter(|retry_at| *retry_at > now) {
             return else_fallback(unavailable(Some(now.until(retry_at))));
         }
         // X05: sent twice without an answer. A third time would look like a thief to a server that rotates.
         if grant.open_attempts >= Self::MOST_OPEN_ATTEMPTS {
-            return else_fallback(self.connect_required());
+            return else_fallback(connect_required());
         }
         Judged::Refresh { fallback, forced: refused }
     }
@@ -180,7 +179,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         forced: bool,
     ) -> Result<Next, StoreError> {
         let store = &self.shared.store;
-        let Some(refresh_token) = &grant.refresh_token else { return Ok(Next::Done(self.connect_required())) };
+        let Some(refresh_token) = &grant.refresh_token else { return Ok(Next::Done(connect_required())) };
         let request = self.shared.server.refresh_request(refresh_token, effective);
         let origin = Origin::of(request.uri());
         let intent = Intent::new(
@@ -321,8 +320,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 grant.id = grant.id.as_str(),
                 "the authorization server ended the grant; the person must connect anew"
             );
-            let connect_url = self.shared.connect_url.clone();
-            return Ok(Next::Done(Outcome::None(NoCredential::Revoked { connect_url })));
+            return Ok(Next::Done(Outcome::None(NoCredential::Revoked { connect_url: None })));
         }
         receipt.finish(RefreshOutcome::Failed);
         current.map(|_| Next::Again)
@@ -399,10 +397,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             None => unavailable(wait),
         }
     }
+}
 
-    fn connect_required(&self) -> Outcome {
-        Outcome::None(NoCredential::ConnectRequired { connect_url: self.shared.connect_url.clone() })
-    }
+/// The page is that of a caller, and this outcome is for all who wait.
+const fn connect_required() -> Outcome {
+    Outcome::None(NoCredential::ConnectRequired { connect_url: None })
 }
 
 const fn unavailable(retry_after: Option<Duration>) -> Outcome {

@@ -226,7 +226,7 @@ impl<S: GrantStore> Broker<S> {
         .scopes(scopes("crm:read"));
         let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
         let provider = StoredGrants::new(store(grants.clone()), upstream, configure(at), client.unwrap())
-            .connect_url("https://broker.example.com/connect/crm")
+            .connect_url(|caller| format!("https://broker.example.com/connect/crm?for={}", caller.subject()).into())
             .with_clock(clock.clone())
             .with_tasks(tasks.clone());
         let (log, records) = AuditLog::in_memory();
@@ -292,11 +292,11 @@ fn number(credential: &Credential) -> u64 {
 }
 
 fn connect_required() -> NoCredential {
-    NoCredential::ConnectRequired { connect_url: Some("https://broker.example.com/connect/crm".into()) }
+    NoCredential::ConnectRequired { connect_url: None }
 }
 
 fn revoked() -> NoCredential {
-    NoCredential::Revoked { connect_url: Some("https://broker.example.com/connect/crm".into()) }
+    NoCredential::Revoked { connect_url: None }
 }
 
 fn is_unavailable<T>(got: &Result<T, NoCredential>) -> bool {
@@ -433,8 +433,7 @@ async fn a_rule_gets_its_own_scopes_if_the_person_agreed_to_them() {
         "the narrow token stays for the other rules"
     );
     let lacking = broker.needing("crm:admin").await.unwrap_err();
-    let connect_url = Some("https://broker.example.com/connect/crm".into());
-    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:admin"), connect_url });
+    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:admin"), connect_url: None });
     let posts = broker.server.posts();
     assert_eq!(posts.len(), 1, "for what the person never agreed to, nobody is asked");
     assert!(posts[0].ends_with("scope=crm%3Aread+crm%3Awrite"), "{}", posts[0]);
@@ -484,8 +483,7 @@ async fn a_narrower_token_is_recorded_as_what_it_is() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
     broker.server.next(Mode::Grants("crm:read"));
     let lacking = broker.needing("crm:write").await.unwrap_err();
-    let connect_url = Some("https://broker.example.com/connect/crm".into());
-    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url });
+    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None });
     assert_eq!(broker.grant().access.last().unwrap().scopes, scopes("crm:read"));
 }
 
@@ -806,6 +804,16 @@ async fn a_closed_port_leaves_no_mark() {
         assert!(is_unavailable(&broker.get().await));
         assert_eq!((broker.grant().state, broker.grant().open_attempts), (GrantState::Active, 0));
         broker.clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
+async fn the_connect_page_is_the_callers_own() {
+    let broker = Broker::with(grant(Duration::ZERO)).await;
+    let bob = Person::new("https://broker.example.com", "bob");
+    for (caller, page) in [(caller(), "crm?for=ana"), (caller_for(bob), "crm?for=bob")] {
+        let named = broker.provider.connect_url(&caller);
+        assert_eq!(named.as_deref(), Some(format!("https://broker.example.com/connect/{page}").as_str()));
     }
 }
 

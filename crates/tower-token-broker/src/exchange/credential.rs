@@ -183,7 +183,8 @@ impl Credential {
         }))
     }
 
-    /// Sent in this field instead, as it is (an API key).
+    /// Sent in this field instead, as it is (an API key, or a scheme, a space and the token): of a value with spaces the
+    /// leak guard looks for what stands behind the last one.
     #[must_use]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
@@ -245,7 +246,7 @@ impl Credential {
         self.0.expires_at
     }
 
-    /// What the leak guard looks for; worked out once a credential.
+    /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it must not be sent.
     pub(crate) fn forms(&self) -> Option<Arc<Forms>> {
         self.0.forms.get_or_init(|| Forms::of(&self.0.secret).map(Arc::new)).clone()
     }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The fields that go on. Everything else stays here: whatever a client puts into a field of its own (`X-Forwarded-User`,
 /// `Cookie`, `Authorization`, `X-Api-Key`) reaches no upstream.
-const FORWARDED: [&str; 17] = [
+const FORWARDED: [&str; 16] = [
     "accept",
     "accept-language",
     "content-language",
@@ -18,7 +18,6 @@ const FORWARDED: [&str; 17] = [
     "mcp-name",
     "mcp-protocol-version",
     "mcp-session-id",
-    "range",
     "traceparent",
     "tracestate",
     "user-agent",
@@ -27,8 +26,9 @@ const FORWARDED: [&str; 17] = [
 /// Arguments that MCP 2026-07-28 mirrors into fields.
 const FORWARDED_PREFIX: &str = "mcp-param-";
 
-/// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing, and who a proxy says it is.
-const NEVER_FORWARDED: [&str; 20] = [
+/// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing, who a proxy says it is,
+/// and what asks for a part: two halves of an echo are none to the guard.
+const NEVER_FORWARDED: [&str; 21] = [
     "authorization",
     "connection",
     "content-encoding",
@@ -42,6 +42,7 @@ const NEVER_FORWARDED: [&str; 20] = [
     "keep-alive",
     "proxy-authorization",
     "proxy-connection",
+    "range",
     "te",
     "trailer",
     "transfer-encoding",

@@ -23,9 +23,11 @@ pub(crate) struct Recipe<P> {
     pub(crate) credential_deadline: Duration,
 }
 
-/// A field that must never go to an upstream: a credential, a hop-by-hop field, or one that says who somebody is.
+/// A field that must never go to an upstream: a credential, a hop-by-hop field, one that says who somebody is, or `Range`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the header field {0} can't be forwarded: it carries credentials, framing or a proxy's word")]
+#[error(
+    "the header field {0} can't be forwarded: it carries credentials, framing or a proxy's word, or asks for a part of an answer"
+)]
 pub struct NeverForwarded(HeaderName);
 
 impl<P: ProvideCredential> ExchangeLayer<P> {

@@ -1,8 +1,8 @@
 //! Masks any echo of a credential in an answer, over the borders of its chunks.
 //!
-//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment), in hexadecimal,
-//! percent-encoded and JSON-escaped (also where just some of its characters are), and overwrites what it finds with
-//! as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that may
+//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment, `+` and `/` also as
+//! JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped (also where just some of its characters
+//! are), and overwrites what it finds with as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that may
 //! begin such a form.
 //!
 //! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or a cipher of its own
@@ -33,26 +33,37 @@ const SHORTEST_FORM: usize = 8;
 /// What an escape makes of one byte at most: `\u0074`.
 const LONGEST_ESCAPE: usize = 6;
 
+/// How the two characters of base64 that texts escape stand in JSON of several writers, and in a URL.
+const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
+
 /// The forms in which one secret may come back.
 pub(crate) struct Forms {
     tail: Zeroizing<Vec<u8>>,
     literals: Zeroizing<Vec<Vec<u8>>>,
     search: AhoCorasick,
+    /// Whether a form may begin by this byte.
+    begins: [bool; 256],
+    /// No form is longer, however it is escaped.
+    longest: usize,
 }
 
 impl Forms {
+    /// `None` if there is nothing to look for, or no way to: then nothing may be sent.
     #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
     pub(crate) fn of(secret: &Secret) -> Option<Self> {
-        let bytes = secret.expose();
+        let bytes = without_scheme(secret.expose());
         let tail = Zeroizing::new(bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes).to_vec());
         if tail.is_empty() {
             return None;
         }
         let mut literals = vec![tail.to_vec()];
         for skip in 0..3 {
-            for engine in [&general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE_NO_PAD] {
-                literals.push(base64_core(&tail, skip, engine));
+            let standard = base64_core(&tail, skip, &general_purpose::STANDARD_NO_PAD);
+            for (plus, slash) in ESCAPED_BASE64 {
+                literals.push(standard.replace('+', plus).replace('/', slash).into_bytes());
             }
+            literals.push(standard.into_bytes());
+            literals.push(base64_core(&tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes());
         }
         let hex: String = tail.iter().map(|byte| format!("{byte:02x}")).collect();
         literals.push(hex.to_ascii_uppercase().into_bytes());
@@ -61,41 +72,53 @@ impl Forms {
         literals.dedup();
         literals.retain(|form| form.len() >= SHORTEST_FORM || *form == *tail);
         let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&literals).ok()?;
-        Some(Self { tail, literals: Zeroizing::new(literals), search })
+        let firsts = || literals.iter().filter_map(|form| form.first()).chain(b"%\\");
+        let begins = std::array::from_fn(|byte| firsts().any(|first| usize::from(*first) == byte));
+        let longest = literals.iter().map(Vec::len).chain([tail.len() * LONGEST_ESCAPE]).max()?;
+        Some(Self { tail, literals: Zeroizing::new(literals), search, begins, longest })
     }
 
     /// The first form at or after `from`: where it begins and ends.
     fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
         let rest = text.get(from..)?;
         let literal = self.search.find(rest).map(|found| (from + found.start(), from + found.end()));
-        let escaped = memchr::memchr2(b'%', b'\\', rest).and_then(|_| {
-            (from..text.len()).find_map(|at| match self.escaped_at(text, at) {
-                Escaped::Whole(end) => Some((at, end)),
-                Escaped::Part | Escaped::No => None,
-            })
-        });
-        match (literal, escaped) {
+        match (literal, self.find_escaped(text, from)) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
     }
 
+    /// The first place at or after `from` where the tail stands with some of its bytes escaped.
+    ///
+    /// It is found by the first of these escapes: what stands before it is the beginning of the tail as it is. So the work
+    /// grows with the escapes whose byte is one of the tail's, and a place that is found by a later escape begins later.
+    fn find_escaped(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        memchr::memchr2_iter(b'%', b'\\', text.get(from..)?).find_map(|offset| {
+            let at = from + offset;
+            let Unescaped::Byte(byte, 2..) = unescape(text.get(at..)?) else { return None };
+            memchr::memrchr_iter(byte, &self.tail).find_map(|before| {
+                let start = at.checked_sub(before).filter(|start| *start >= from)?;
+                if text.get(start..at)? != self.tail.get(..before)? {
+                    return None;
+                }
+                match self.escaped_at(text, start) {
+                    Escaped::Whole(end) => Some((start, end)),
+                    Escaped::Part | Escaped::No => None,
+                }
+            })
+        })
+    }
+
     /// How many bytes at the end of `text` may be the beginning of a form.
     fn unfinished(&self, text: &[u8]) -> usize {
-        let literal = self
-            .literals
-            .iter()
-            .filter_map(|form| {
-                let longest = form.len().saturating_sub(1).min(text.len());
-                (1..=longest).rev().find(|length| text.ends_with(form.get(..*length).unwrap_or(form)))
-            })
-            .max()
-            .unwrap_or(0);
-        let window = text.len().saturating_sub(self.tail.len() * LONGEST_ESCAPE);
-        let escaped = (window..text.len())
-            .find(|at| matches!(self.escaped_at(text, *at), Escaped::Part))
-            .map_or(0, |at| text.len() - at);
-        literal.max(escaped)
+        let window = text.len().saturating_sub(self.longest);
+        let may_begin = |at: &usize| {
+            let rest = text.get(*at..).unwrap_or_default();
+            rest.first().and_then(|byte| self.begins.get(usize::from(*byte))) == Some(&true)
+                && (self.literals.iter().any(|form| rest.len() < form.len() && form.starts_with(rest))
+                    || matches!(self.escaped_at(text, *at), Escaped::Part))
+        };
+        (window..text.len()).find(may_begin).map_or(0, |at| text.len() - at)
     }
 
     /// Whether the tail begins at `at`, each of its bytes as it is or escaped.
@@ -109,6 +132,12 @@ impl Forms {
         }
         Escaped::Whole(at)
     }
+}
+
+/// What of a whole field value is the secret itself: an echo may leave the scheme out (`token ghp_…`).
+fn without_scheme(value: &[u8]) -> &[u8] {
+    let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(value);
+    if last.len() < SHORTEST_FORM { value } else { last }
 }
 
 impl fmt::Debug for Forms {
@@ -155,13 +184,13 @@ fn unescape(text: &[u8]) -> Unescaped {
 
 /// The characters that `tail` gives in base64 wherever it stands in what is encoded, if `skip` bytes stand before it in
 /// its group of three: those that depend on its neighbours are left out.
-fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> Vec<u8> {
+fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> String {
     let mut padded = Zeroizing::new(vec![0; skip]);
     padded.extend_from_slice(tail);
-    let encoded = Zeroizing::new(engine.encode(&*padded).into_bytes());
+    let encoded = Zeroizing::new(engine.encode(&*padded));
     let first = (skip * 8).div_ceil(6);
     let whole = padded.len() * 8 / 6;
-    encoded.get(first..whole).unwrap_or_default().to_vec()
+    encoded.get(first..whole).unwrap_or_default().to_owned()
 }
 
 /// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones watch together.
@@ -400,6 +429,39 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_masked_as_json_and_urls_escape_it() {
+        // Of these the three alignments have `+` and `/` in them.
+        let secret = "~~~?>>>?~~>?>~?~?>>~~?>??>~";
+        let forms = forms(secret);
+        for before in ["", "a", "ab"] {
+            let coded = general_purpose::STANDARD.encode(format!("{before}{secret}!"));
+            assert!(coded.contains('+') && coded.contains('/'), "{coded}");
+            for (plus, slash) in ESCAPED_BASE64 {
+                let mut text = coded.replace('/', slash).replace('+', plus).into_bytes();
+                assert_eq!(mask(&forms, &mut text), 1, "{coded} {plus} {slash}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scheme_inside_the_secret_hides_no_bare_token() {
+        for value in [format!("token {TOKEN}"), format!("Key  {TOKEN}")] {
+            let mut echo = format!("you are {TOKEN}").into_bytes();
+            assert_eq!(mask(&forms(&value), &mut echo), 1);
+            assert!(echo.ends_with(b"***") && !echo.windows(8).any(|window| window == &TOKEN.as_bytes()[..8]));
+        }
+        // What stands behind the last space is no secret of its own.
+        let mut echo = b"the 7 of us; open sesame 7".to_vec();
+        assert_eq!(mask(&forms("open sesame 7"), &mut echo), 1);
+        assert!(echo.starts_with(b"the 7 of us; ***"));
+    }
+
+    #[test]
+    fn without_anything_to_look_for_there_is_no_guard() {
+        assert!(Forms::of(&Secret::from_text(String::new())).is_none());
+    }
+
+    #[test]
     fn what_is_no_secret_passes_untouched() {
         let forms = forms(TOKEN);
         for innocent in ["", "tbm-", "tbm-9fK2+xQ", "100 % of \\ all", "eyJhbGciOiJFUzI1NiJ9"] {
@@ -443,6 +505,74 @@ mod tests {
             prop_assert!(out.starts_with(b"before ") && out.ends_with(b" after"));
             prop_assert!(forms[0].find(&out, 0).is_none());
             prop_assert!(out.iter().filter(|byte| **byte == b'*').count() >= TOKEN.len(), "{}", String::from_utf8(out).unwrap());
+        }
+    }
+
+    /// The definition that [`Forms::find`] and [`Forms::unfinished`] keep to, at every position and for every length.
+    mod plainly {
+        use super::*;
+
+        pub(super) fn find(forms: &Forms, text: &[u8], from: usize) -> Option<(usize, usize)> {
+            let rest = text.get(from..)?;
+            let literal = forms.search.find(rest).map(|found| (from + found.start(), from + found.end()));
+            let escaped = (from..text.len()).find_map(|at| match forms.escaped_at(text, at) {
+                Escaped::Whole(end) => Some((at, end)),
+                Escaped::Part | Escaped::No => None,
+            });
+            match (literal, escaped) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            }
+        }
+
+        pub(super) fn unfinished(forms: &Forms, text: &[u8]) -> usize {
+            let prefixes = forms.literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
+            let literal = prefixes.filter(|prefix| text.ends_with(prefix)).map(<[u8]>::len).max();
+            let escaped = (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
+            literal.unwrap_or(0).max(escaped.map_or(0, |at| text.len() - at))
+        }
+    }
+
+    /// A secret of few characters, many of which begin or end an escape.
+    fn tricky_secret() -> impl Strategy<Value = String> {
+        prop_oneof!["[a/%]{1,12}", r#"[%\\u04125a/"+]{1,12}"#, "[a-z0-9/+]{20,80}"]
+    }
+
+    /// Pieces of it, plain, escaped and in base64, among what looks like them.
+    fn tricky_text(secret: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+        let secret = secret.as_bytes().to_vec();
+        let piece = (0..secret.len(), 0..=secret.len(), 0..6_usize, r#"[%\\u04125a/"+]{0,3}"#);
+        let piece = piece.prop_map(move |(from, length, how, between)| {
+            let piece = &secret[from..(from + length).min(secret.len())];
+            let escaped = |write: fn(u8) -> String| piece.iter().map(|byte| write(*byte)).collect::<String>();
+            let text = match how {
+                0 => String::from_utf8(piece.to_vec()).unwrap(),
+                1 => escaped(|byte| format!("%{byte:02X}")),
+                2 => escaped(|byte| format!("\\u{byte:04x}")),
+                3 => escaped(|byte| {
+                    if b"/\\\"".contains(&byte) { format!("\\{}", char::from(byte)) } else { char::from(byte).into() }
+                }),
+                4 => general_purpose::STANDARD.encode(piece),
+                _ => String::new(),
+            };
+            text + &between
+        });
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn what_is_found_quickly_is_what_is_found_plainly(
+            (secret, mut text) in tricky_secret().prop_flat_map(|secret| (Just(secret.clone()), tricky_text(&secret))),
+            cut in 0..6_usize,
+        ) {
+            let forms = &forms(&secret)[0];
+            text.truncate(text.len().saturating_sub(cut));
+            prop_assert_eq!(forms.unfinished(&text), plainly::unfinished(forms, &text));
+            for from in 0..=text.len() {
+                prop_assert_eq!(forms.find(&text, from), plainly::find(forms, &text, from), "from {}", from);
+            }
         }
     }
 }

@@ -59,7 +59,7 @@
 //!
 //! # Limits
 //! A request waits at most 30 s for its credential ([`ExchangeLayer::credential_deadline`]). The guard holds back at most
-//! one form of one credential's last 64 bytes. An echo is masked in plain, base64, hexadecimal, percent-encoded and
+//! one form of one credential's last 64 bytes; a credential that it can't look for is not sent. An echo is masked in plain, base64, hexadecimal, percent-encoded and
 //! JSON-escaped form; an upstream that encrypts or compresses what it echoes is beyond it. Bytes that hyper copies into its
 //! write buffer can't be zeroized.
 //!
@@ -71,7 +71,7 @@
 //! [`Reason`](crate::refusal::Reason)`::{ConnectRequired, UpstreamScopeRequired, GrantRevoked, CredentialRefused,
 //! AuthorizationServerPolicy, CredentialUnavailable, WrongOrigin, UpstreamFailed, AnswerUnreadable, AuditUnavailable,
 //! Revoked, MissingLayer}`. A 401 of the upstream is never passed on: one forced refresh and one replay, where the request can
-//! be sent again; else a refusal.
+//! be sent again; else a refusal. Who must connect is told [where](ProvideCredential::connect_url).
 //!
 //! # Sources
 //! MCP 2025-11-25 and 2026-07-28, "Authorization", on token passthrough; RFC 6750 §2.1; RFC 9110 §7.6.1.

@@ -14,10 +14,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoCredential {
-    /// The person has no grant yet; the URL is the broker's own and bound to this person and server.
+    /// The person has no grant yet.
     #[error("no account is connected for this server; send the person to the connect page")]
     ConnectRequired {
-        /// The connect page, if there is one.
+        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
         connect_url: Option<Box<str>>,
     },
     /// The grant does not cover what this operation needs; the person must connect again.
@@ -25,7 +25,7 @@ pub enum NoCredential {
     ScopeRequired {
         /// What is missing.
         missing: Scopes,
-        /// The connect page, if there is one.
+        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
         connect_url: Option<Box<str>>,
     },
     /// The authorization server or the store can't be asked at the moment.
@@ -37,7 +37,7 @@ pub enum NoCredential {
     /// The grant was ended: by the person, the operator or the authorization server.
     #[error("the grant was revoked; the person must connect again")]
     Revoked {
-        /// The connect page, if there is one.
+        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
         connect_url: Option<Box<str>>,
     },
     /// The authorization server's policy forbids it; connecting again does not help.
@@ -97,10 +97,18 @@ pub trait ProvideCredential: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Credential, NoCredential>> + Send;
 
     /// The upstream refused this credential (401). Ends only the version it names: a hundred at once are one refresh.
+    /// It is waited for as long as for a credential, and the request goes on.
     ///
     /// # Cancellation
     /// As for [`ProvideCredential::credential`].
     fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send;
+
+    /// The page where this caller connects an account, bound to the caller; by default there is none. Asked for whatever
+    /// the caller must connect for: no grant, one that was ended or refused, or one with too few scopes. It answers at once.
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
+        let _ = caller;
+        None
+    }
 }
 
 impl<P: ProvideCredential> ProvideCredential for Arc<P> {
@@ -123,5 +131,9 @@ impl<P: ProvideCredential> ProvideCredential for Arc<P> {
 
     fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send {
         P::refused(self, credential)
+    }
+
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
+        P::connect_url(self, caller)
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     body::{RequestBody, ResponseBody},
     dialect::{Dialect, Said},
     principal::Principal,
-    refusal::{Reason, Refusal},
+    refusal::{Answer, Reason, Refusal},
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
 };
@@ -90,7 +90,8 @@ where
             match send(ready, &recipe, &asked, parts, body).await {
                 Ok(answer) => answer,
                 Err(refusal) => {
-                    asked.trail.refused(refusal.reason());
+                    asked.note(refusal.reason());
+                    let refusal = with_connect_url(refusal, &recipe.provider, &asked.principal);
                     Ok(refuse(&asked.dialect, &refusal))
                 }
             }
@@ -125,6 +126,19 @@ impl Asked {
             watched: Watched::default(),
             by_handler: false,
         })
+    }
+
+    /// In the trail of the client's request; but of a handler's own one the handler knows what it means for the client's.
+    fn note(&self, reason: Reason) {
+        if self.by_handler {
+            tracing::info!(
+                request.id = %self.trail.request_id(),
+                refusal.reason = reason.code(),
+                "a handler's own request was refused"
+            );
+        } else {
+            self.trail.refused(reason);
+        }
     }
 
     /// What is sent, as often as it must be: the judged bytes, nothing, or (once) the stream.
@@ -178,7 +192,7 @@ where
     // I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were
     // judged; what can't be sent again is refused, and never said to be the broker token's fault.
     drop(answer);
-    recipe.provider.refused(&credential).await;
+    tell_refused(recipe, &credential).await;
     let Some(replay) = replay.filter(|_| may_be_replayed(asked, &parts.method)) else {
         return Err(Refusal::new(Reason::CredentialRefused));
     };
@@ -195,7 +209,7 @@ where
         Err(error) => return Ok(Err(error)),
     };
     if answer.status() == StatusCode::UNAUTHORIZED {
-        recipe.provider.refused(&fresh).await;
+        tell_refused(recipe, &fresh).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     Ok(Ok(guard(asked, answer)?))
@@ -219,6 +233,15 @@ async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> 
     }
 }
 
+/// A provider that does not come back holds no request: it may not have heard, and gives the same once more.
+async fn tell_refused<P: ProvideCredential>(recipe: &Recipe<P>, credential: &Credential) {
+    let told = tokio::time::timeout(recipe.credential_deadline, recipe.provider.refused(credential)).await;
+    if told.is_err() {
+        let server = recipe.provider.upstream().name();
+        tracing::warn!(server.name = server, "the provider was not told in time that its credential was refused");
+    }
+}
+
 /// Intent, epoch, credential, send; from the epoch on without an await (design, section 14).
 async fn try_once<S, B, R>(
     ready: &mut S,
@@ -230,6 +253,11 @@ async fn try_once<S, B, R>(
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
 {
+    // What the guard can't look for could come back unseen.
+    let Some(forms) = credential.forms() else {
+        tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
+        return Err(Refusal::new(Reason::CredentialUnavailable));
+    };
     let grant = credential.grant();
     let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
@@ -237,9 +265,7 @@ where
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
     })?;
-    if let Some(forms) = credential.forms() {
-        asked.watched.add(forms);
-    }
+    asked.watched.add(forms);
     credential.put_on(receipt, &mut request).map_err(|reason| {
         tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
         Refusal::new(reason)
@@ -340,6 +366,10 @@ fn guard<R: Body<Data = Bytes>>(
     if status.is_redirection() && is_mcp {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
+    // I181: a part may hold half an echo, and the next one the other half. A handler puts its parts together itself.
+    if status == StatusCode::PARTIAL_CONTENT && !asked.by_handler {
+        return Err(Refusal::new(Reason::AnswerUnreadable));
+    }
     // An upstream that wants more scope says so to us: its challenge is not the client's.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(answer.headers()) {
         return Err(Refusal::new(Reason::UpstreamScopeRequired));
@@ -351,6 +381,8 @@ fn guard<R: Body<Data = Bytes>>(
     let (mut parts, body) = answer.into_parts();
     headers::remove_from_answer(&mut parts.headers);
     if !asked.by_handler {
+        // I181: a client of one's own may put there what the upstream said (hyper: the reason phrase).
+        parts.extensions.clear();
         // I187: where the upstream would send a client is its own business, and may carry a token.
         for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
             parts.headers.remove(name);
@@ -373,6 +405,17 @@ fn is_insufficient_scope(headers: &HeaderMap) -> bool {
         .get_all(header::WWW_AUTHENTICATE)
         .iter()
         .any(|challenge| challenge.as_bytes().windows(needle.len()).any(|window| window == needle))
+}
+
+/// Whoever must connect is told where, whichever way that was found out.
+fn with_connect_url<P: ProvideCredential>(refusal: Refusal, provider: &P, caller: &Principal) -> Refusal {
+    if refusal.reason().answer() != Answer::Connect || refusal.connect_url().is_some() {
+        return refusal;
+    }
+    match provider.connect_url(caller) {
+        Some(url) => refusal.connect_at(&url),
+        None => refusal,
+    }
 }
 
 fn refuse<R>(dialect: &Dialect, refusal: &Refusal) -> Response<ResponseBody<LeakGuardBody<R>>> {
