@@ -11,7 +11,11 @@ use std::{
 use tower_layer::Layer;
 
 use super::{Authenticate, InvalidVisitor, VerifyToken, verdicts::Verdicts, visitors::Visitors};
-use crate::{clock::Clock, principal::Resource, revocation::Revocations};
+use crate::{
+    clock::Clock,
+    principal::{Resource, Scopes},
+    revocation::Revocations,
+};
 
 /// Lets a request in only with a broker token made for one resource; see the [module](crate::authenticate).
 ///
@@ -30,6 +34,7 @@ pub(super) struct Recipe {
     pub(super) revocations: Revocations,
     pub(super) clock: Clock,
     pub(super) verdicts: Verdicts,
+    pub(super) challenge_scopes: Scopes,
     verifier_id: u64,
 }
 
@@ -52,6 +57,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 revocations: Revocations::new(clock.clone()),
                 clock,
                 verdicts: Verdicts::new(verifier_id, resource, Self::VERDICTS),
+                challenge_scopes: Scopes::none(),
                 verifier_id,
             }),
         }
@@ -70,6 +76,11 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     /// Keeps at most so many verdicts.
     pub fn verdicts(self, entries: u64) -> Self {
         self.with(|recipe| recipe.verdicts = Verdicts::new(recipe.verifier_id, &recipe.resource, entries))
+    }
+
+    /// Names these scopes in the challenge of a 401 (RFC 6750 §3): what a client should ask for to begin with. None by default.
+    pub fn challenge_scopes(self, scopes: Scopes) -> Self {
+        self.with(|recipe| recipe.challenge_scopes = scopes)
     }
 
     /// Lets requests in that name one of these hosts, and no others: for a server behind a proxy that rewrites `Host`, or
