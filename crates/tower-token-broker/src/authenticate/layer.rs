@@ -126,6 +126,9 @@ impl<V> Clone for AuthenticateLayer<V> {
 
 impl<V> fmt::Debug for AuthenticateLayer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthenticateLayer").field("resource", &self.recipe.resource).finish_non_exhaustive()
+        f.debug_struct("AuthenticateLayer")
+            .field("resource", &self.recipe.resource)
+            .field("verdicts", &self.recipe.verdicts.entries())
+            .finish_non_exhaustive()
     }
 }
