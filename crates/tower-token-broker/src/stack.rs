@@ -1,6 +1,9 @@
 //! The four layers in their only right order, checked by the compiler.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderName, Request};
 use tower_layer::Layer;
@@ -12,7 +15,7 @@ use crate::{
     body::RequestBody,
     clock::Clock,
     exchange::{CallerLayer, ExchangeLayer, NeverForwarded, ProvideCredential},
-    principal::{InvalidResource, Resource},
+    principal::{InvalidResource, Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Policy, ScopeFilter, ScopeFilterLayer},
 };
@@ -91,6 +94,12 @@ struct Settings {
     allowed_origins: Vec<Box<str>>,
     forwarded_headers: Vec<HeaderName>,
     strip_prefix: Box<str>,
+    challenge_scopes: Option<Scopes>,
+    body_limit: Option<usize>,
+    body_deadline: Option<Duration>,
+    answer_limit: Option<usize>,
+    credential_deadline: Option<Duration>,
+    verdicts: Option<u64>,
 }
 
 /// Next comes [`BrokerStack::audit`].
@@ -222,6 +231,42 @@ impl<State> BrokerStack<State> {
         self.common.settings.forwarded_headers.push(name);
         self
     }
+
+    /// Names these scopes in the challenge of a 401: what a client should ask for to begin with. None by default.
+    pub fn challenge_scopes(mut self, scopes: Scopes) -> Self {
+        self.common.settings.challenge_scopes = Some(scopes);
+        self
+    }
+
+    /// Longest message, in bytes; 1 MiB by default.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.common.settings.body_limit = Some(bytes);
+        self
+    }
+
+    /// How long a message may take to arrive; 30 s by default.
+    pub fn body_deadline(mut self, deadline: Duration) -> Self {
+        self.common.settings.body_deadline = Some(deadline);
+        self
+    }
+
+    /// Longest JSON answer, and longest event of a stream, in bytes; 16 MiB by default.
+    pub fn answer_limit(mut self, bytes: usize) -> Self {
+        self.common.settings.answer_limit = Some(bytes);
+        self
+    }
+
+    /// How long a request waits for its credential; 30 s by default.
+    pub fn credential_deadline(mut self, deadline: Duration) -> Self {
+        self.common.settings.credential_deadline = Some(deadline);
+        self
+    }
+
+    /// Keeps at most so many verdicts on tokens; [`AuthenticateLayer::VERDICTS`] by default.
+    pub fn verdicts(mut self, entries: u64) -> Self {
+        self.common.settings.verdicts = Some(entries);
+        self
+    }
 }
 
 /// Why a stack can't be built.
@@ -247,6 +292,9 @@ impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P,
     pub fn build(self) -> Result<Broker<V, P, ExchangeLayer<C>>, BuildError> {
         let Complete { audit, verifier, policy, credential: ByProxy(provider) } = self.state;
         let mut exchange = ExchangeLayer::new(provider).strip_prefix(&self.common.settings.strip_prefix);
+        if let Some(deadline) = self.common.settings.credential_deadline {
+            exchange = exchange.credential_deadline(deadline);
+        }
         for name in &self.common.settings.forwarded_headers {
             exchange = exchange.forward_header(name.clone())?;
         }
@@ -282,9 +330,24 @@ impl Common {
         if let Some(revocations) = settings.revocations {
             authenticate = authenticate.revocations(&revocations);
         }
+        if let Some(scopes) = settings.challenge_scopes {
+            authenticate = authenticate.challenge_scopes(scopes);
+        }
+        if let Some(entries) = settings.verdicts {
+            authenticate = authenticate.verdicts(entries);
+        }
         let mut scope_filter = ScopeFilterLayer::new(policy);
         if settings.plain_http {
             scope_filter = scope_filter.plain_http();
+        }
+        if let Some(bytes) = settings.body_limit {
+            scope_filter = scope_filter.body_limit(bytes);
+        }
+        if let Some(deadline) = settings.body_deadline {
+            scope_filter = scope_filter.body_deadline(deadline);
+        }
+        if let Some(bytes) = settings.answer_limit {
+            scope_filter = scope_filter.answer_limit(bytes);
         }
         let audit = AuditLayer::new(audit).for_resource(&resource);
         Ok(Broker { audit, authenticate, scope_filter, credential })
@@ -345,5 +408,54 @@ where
 
     fn call(&mut self, request: Request<RequestBody<RequestBody<B>>>) -> S::Future {
         self.inner.call(request.map(RequestBody::flatten))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::Trail,
+        authenticate::TestTokens,
+        exchange::{Credential, NoCredential, Upstream},
+        principal::Principal,
+        scope_filter::Rules,
+    };
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl ProvideCredential for Nobody {
+        fn upstream(&self) -> &Upstream {
+            unreachable!("nothing is sent")
+        }
+
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+            unreachable!("nothing is sent")
+        }
+
+        async fn refused(&self, _: &Credential) {}
+    }
+
+    #[test]
+    fn the_limits_of_a_stack_are_those_of_its_layers() {
+        let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+            .audit(AuditLog::in_memory().0)
+            .authenticate(TestTokens::new())
+            .scope_filter(Rules::new())
+            .exchange(Nobody)
+            .body_limit(11)
+            .body_deadline(Duration::from_secs(12))
+            .answer_limit(13)
+            .credential_deadline(Duration::from_secs(14))
+            .verdicts(15)
+            .build()
+            .unwrap();
+        let told = format!("{broker:?}");
+        for limit in
+            ["body: 11,", "body_deadline: 12s", "answer: 13,", "credential_deadline: 14s", "verdicts: Some(15)"]
+        {
+            assert!(told.contains(limit), "{limit} in {told}");
+        }
     }
 }

@@ -22,9 +22,8 @@ use crate::{
     audit::Trail,
     body::ResponseBody,
     dialect::{Dialect, Said},
-    principal::Resource,
-    refusal::Reason,
-    refusal::Refusal,
+    principal::{Resource, Scopes},
+    refusal::{Answer, Reason, Refusal},
     revocation::Standing,
 };
 
@@ -153,12 +152,14 @@ impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
 pub(super) struct Refuser {
     dialect: Dialect,
     resource: Resource,
+    challenge_scopes: Scopes,
     trail: Option<Trail>,
 }
 
 impl Refuser {
-    pub(super) fn new(dialect: Dialect, resource: &Resource, trail: Option<Trail>) -> Self {
-        Self { dialect, resource: resource.clone(), trail }
+    pub(super) fn new(dialect: Dialect, recipe: &Recipe, trail: Option<Trail>) -> Self {
+        let (resource, challenge_scopes) = (recipe.resource.clone(), recipe.challenge_scopes.clone());
+        Self { dialect, resource, challenge_scopes, trail }
     }
 
     pub(super) fn refuse_token(&self, refused: &Refused) -> Response<Bytes> {
@@ -172,7 +173,11 @@ impl Refuser {
         if let Some(trail) = &self.trail {
             trail.refused(reason);
         }
-        self.dialect.say(&Refusal::new(reason).at(&self.resource))
+        let refusal = Refusal::new(reason).at(&self.resource);
+        // MCP "Authorization": a 401 should tell which scopes to ask for.
+        let wants_token = matches!(reason.answer(), Answer::NoToken | Answer::InvalidToken);
+        let names_scopes = wants_token && !self.challenge_scopes.is_empty();
+        self.dialect.say(&if names_scopes { refusal.needing(self.challenge_scopes.clone()) } else { refusal })
     }
 }
 

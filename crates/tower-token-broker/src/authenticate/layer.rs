@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use super::{Authenticate, InvalidVisitor, VerifyToken, verdicts::Verdicts, visitors::Visitors};
-use crate::{clock::Clock, principal::Resource, revocation::Revocations};
+use crate::{
+    clock::Clock,
+    principal::{Resource, Scopes},
+    revocation::Revocations,
+};
 
 /// Lets a request in only with a broker token made for one resource; see the [module](crate::authenticate).
 ///
@@ -25,6 +29,7 @@ pub(super) struct Recipe {
     pub(super) revocations: Revocations,
     pub(super) clock: Clock,
     pub(super) verdicts: Verdicts,
+    pub(super) challenge_scopes: Scopes,
     entries: u64,
 }
 
@@ -44,6 +49,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 revocations: Revocations::new(clock.clone()),
                 clock,
                 verdicts: Verdicts::new(Self::VERDICTS),
+                challenge_scopes: Scopes::none(),
                 entries: Self::VERDICTS,
             }),
         }
@@ -69,6 +75,11 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
             recipe.entries = entries;
             recipe.verdicts = Verdicts::new(entries);
         })
+    }
+
+    /// Names these scopes in the challenge of a 401 (RFC 6750 §3): what a client should ask for to begin with. None by default.
+    pub fn challenge_scopes(self, scopes: Scopes) -> Self {
+        self.with(|recipe| recipe.challenge_scopes = scopes)
     }
 
     /// Lets requests in that name one of these hosts, and no others: for a server behind a proxy that rewrites `Host`, or
@@ -114,6 +125,9 @@ impl<V> Clone for AuthenticateLayer<V> {
 
 impl<V> fmt::Debug for AuthenticateLayer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthenticateLayer").field("resource", &self.recipe.resource).finish_non_exhaustive()
+        f.debug_struct("AuthenticateLayer")
+            .field("resource", &self.recipe.resource)
+            .field("verdicts", &self.recipe.verdicts.entries())
+            .finish_non_exhaustive()
     }
 }

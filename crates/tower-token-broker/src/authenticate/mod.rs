@@ -49,8 +49,9 @@
 //! outside of it, it refuses everything with 500. The metadata ([`ProtectedResourceMetadata`]) stands beside it, not inside.
 //!
 //! # Reads, writes
-//! Judges `Host`, the target's authority and `Origin`. Reads and removes `Authorization`; removes `Cookie` and
-//! `Proxy-Authorization`; refuses `access_token` in the query. Puts a [`Principal`](crate::principal::Principal) and a
+//! Judges `Host`, the target's authority and `Origin`. Reads and removes `Authorization`; removes `Cookie`,
+//! `Proxy-Authorization` and every field that holds a copy of the token (of 16 bytes or more); refuses `access_token`, or the token
+//! itself, in the query. Puts a [`Principal`](crate::principal::Principal) and a
 //! [`Standing`](crate::revocation::Standing) into the extensions, and removes any that were there. Tells the trail who it is.
 //! The answer's body ends as soon as what it rests on is revoked or has expired: an event stream after its last whole event
 //! (at most 64 KiB of an unfinished one are held back), any other body with [`BodyError::Cut`](crate::body::BodyError::Cut).

@@ -1,20 +1,23 @@
 //! Takes the credential off the request, wherever a client may have put it.
 
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
 use super::{PresentedToken, visitors::TwoFields, visitors::at_most_one};
 use crate::{percent, refusal::Reason, secret::Secret};
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
+/// What is shorter may stand in a field by chance, and is not looked for.
+const SHORTEST_COPY: usize = 16;
 
 impl PresentedToken {
-    /// Takes the one `Authorization` field off the request, and with it `Cookie` and `Proxy-Authorization`: after this
-    /// nothing further in can meet or forward a credential of the client's.
+    /// Takes the one `Authorization` field off the request, and with it `Cookie`, `Proxy-Authorization` and any field that holds a copy
+    /// of the token: after this nothing further in can meet or forward a credential of the client's.
     pub(super) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
-        let query_has_token = request.uri().query().is_some_and(has_access_token);
+        let taken = Self::read(request.headers());
+        let copied = |token: &Self| request.uri().query().is_some_and(|query| token.stands_in(query.as_bytes()));
+        let query_has_token = request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);
         let headers = request.headers_mut();
-        let taken = Self::read(headers);
         headers.remove(header::AUTHORIZATION);
         // A014: no credentials here, and nobody's business further in.
         headers.remove(header::COOKIE);
@@ -24,7 +27,27 @@ impl PresentedToken {
         if query_has_token {
             return Err(Reason::QueryToken);
         }
+        if let Ok(token) = &taken {
+            token.drop_copies(headers);
+        }
         taken
+    }
+
+    /// A014: a client that sends its token twice would have a handler, or an upstream that it is no business of, read it.
+    fn drop_copies(&self, headers: &mut HeaderMap) {
+        let copies = headers.iter().filter(|(_, value)| self.stands_in(value.as_bytes()));
+        let names: Vec<HeaderName> = copies.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "looked for in what the client sent beside it; nothing of it is kept"
+    )]
+    fn stands_in(&self, bytes: &[u8]) -> bool {
+        self.secret().len() >= SHORTEST_COPY && memchr::memmem::find(bytes, self.secret().expose()).is_some()
     }
 
     fn read(headers: &HeaderMap) -> Result<Self, Reason> {
@@ -124,6 +147,36 @@ mod tests {
         ] {
             assert_eq!(PresentedToken::take_off(&mut with(value)).unwrap_err(), reason, "{case} {value:?}");
         }
+    }
+
+    #[test]
+    fn a014_a_copy_of_the_token_in_any_other_field_goes_no_further() {
+        let token = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
+        let mut request = with(format!("Bearer {token}").as_bytes());
+        for (name, value) in [
+            ("x-api-key", token.to_owned()),
+            ("mcp-param-key", format!("key={token};")),
+            ("x-twice", "harmless".to_owned()),
+            ("x-twice", format!("\u{e9}{token}")),
+            ("accept", "application/json".to_owned()),
+            ("x-other", "eyJhbGciOiJFUzI1NiJ9.e30".to_owned()),
+        ] {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers_mut().append(HeaderName::from_static(name), value);
+        }
+        assert!(PresentedToken::take_off(&mut request).is_ok());
+        let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-other"]);
+        // In the query under any name it is where it must not be.
+        let mut request = with(format!("Bearer {token}").as_bytes());
+        *request.uri_mut() = format!("/mcp?key={token}").parse().unwrap();
+        assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::QueryToken, "A011");
+        // What is too short to be one may stand in a field by chance.
+        let mut request = with(b"Bearer mcp");
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("mcp.example.com"));
+        assert!(PresentedToken::take_off(&mut request).is_ok());
+        assert_eq!(request.headers().len(), 1);
     }
 
     #[test]

@@ -52,7 +52,7 @@ where
         let recipe = &self.recipe;
         let dialect = Dialect::of(&request); // how this client wants a refusal said
         let trail = request.extensions().get::<Trail>().cloned();
-        let refuser = Refuser::new(dialect, &recipe.resource, trail.clone());
+        let refuser = Refuser::new(dialect, recipe, trail.clone());
         let Some(trail) = trail else {
             tracing::error!("the audit layer is missing: put AuditLayer outside of AuthenticateLayer");
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));

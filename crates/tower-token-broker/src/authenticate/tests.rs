@@ -33,7 +33,7 @@ use crate::{
     body::{BodyError, ResponseBody},
     clock::{Clock, Timestamp},
     exchange::GrantId,
-    principal::{Person, Principal, Resource, Verified},
+    principal::{Person, Principal, Resource, Scopes, Verified},
     refusal::Reason,
     revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},
     tasks::Tasks,
@@ -311,6 +311,25 @@ async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
         assert_eq!(answer.status(), StatusCode::OK, "{case} {scheme}");
     }
     assert_eq!(setting.calls(), 4);
+}
+
+#[tokio::test]
+async fn a_401_names_the_scopes_to_ask_for_if_they_are_known() {
+    let mut setting = setting();
+    for (scopes, named) in [("", None), ("crm:write crm:read", Some("scope=\"crm:read crm:write\""))] {
+        setting.layer = setting.layer.clone().challenge_scopes(Scopes::parse(scopes).unwrap());
+        for (request, status, is_named) in
+            [(bare(), 401, true), (good("rubbish"), 401, true), (good("two tokens"), 400, false)]
+        {
+            let answer = setting.send(request).await;
+            let challenge = answer.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+            assert_eq!(answer.status(), status);
+            assert!(challenge.contains(METADATA), "{challenge}");
+            let expected = named.filter(|_| is_named);
+            assert_eq!(challenge.contains("scope="), expected.is_some(), "{challenge}");
+            assert!(challenge.contains(expected.unwrap_or_default()), "{challenge}");
+        }
+    }
 }
 
 #[tokio::test]

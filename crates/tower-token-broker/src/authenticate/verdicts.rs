@@ -77,6 +77,11 @@ impl Verdicts {
         }
     }
 
+    /// How many good ones it keeps at most.
+    pub(super) fn entries(&self) -> Option<u64> {
+        self.good.policy().max_capacity()
+    }
+
     /// The verdict on this token, if it is known and still holds.
     pub(super) fn recall(
         &self,
