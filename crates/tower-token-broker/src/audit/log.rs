@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
-    queue::{Durable, Group, Place, Queue},
+    queue::{Place, Queue},
     record::Event,
     sink::AuditSink,
+    waiting::{Durable, Group},
     writer,
 };
 use crate::{
@@ -108,12 +109,7 @@ impl AuditLog {
     #[must_use]
     pub fn start<S: AuditSink>(sink: S, options: AuditOptions) -> Self {
         let AuditOptions { clock, deadline, queue } = options;
-        let core = Arc::new(Core {
-            queue: Queue::new(queue),
-            deadline,
-            open: AtomicBool::new(true),
-            counted: Mutex::default(),
-        });
+        let core = Arc::new(Core::new(queue, deadline));
         writer::start(sink, &core, clock.clone());
         Self(Arc::new(Shared { clock, core, refreshes: AtomicU64::new(0) }))
     }
@@ -197,10 +193,9 @@ impl Shared {
         self.core.queue.enqueue(self.clock.now(), event)
     }
 
-    /// Waits for a record that is on its way. A writer that does not answer in time closes the door: P288.
-    pub(super) fn durable(&self, group: Arc<Group>) -> Durable<impl FnMut() + Unpin> {
-        let core = Arc::clone(&self.core);
-        Durable::new(group, core.deadline, move || core.close("the sink does not answer in time"))
+    /// Waits for a record that is on its way.
+    pub(super) fn durable(&self, group: Arc<Group>) -> Durable<'_> {
+        Durable::new(&self.core, group)
     }
 
     /// Counts a refusal that can't be written now.
@@ -222,6 +217,10 @@ impl Drop for Shared {
 }
 
 impl Core {
+    pub(super) fn new(limit: usize, deadline: Duration) -> Self {
+        Self { queue: Queue::new(limit), deadline, open: AtomicBool::new(true), counted: Mutex::default() }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }

@@ -90,6 +90,7 @@ mod record;
 mod service;
 mod sink;
 mod trail;
+mod waiting;
 mod writer;
 
 pub use body::TrailBody;

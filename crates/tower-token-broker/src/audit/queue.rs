@@ -1,25 +1,22 @@
-//! The way from the requests to the one writer: a buffer that callers write into, and those who wait until it is durable.
+//! The way from the requests to the one writer: a buffer that callers write into.
 //!
-//! A request holds the buffer's lock for the copy of one record, and never while anything is formatted, hashed or written. A
-//! record that somebody waits for wakes the writer; one that nobody waits for does so only where the writer would else sleep
-//! on. Of those who wait for one write, the writer wakes one, and that one wakes the others: a group costs one way from thread to thread.
+//! A request holds the buffer's lock for the copy of one record, and never while anything is formatted, hashed or written. A record
+//! that nobody waits for wakes nobody, unless the writer would else sleep on; those who wait wake it together (see `waiting`).
 
 use std::{
     cell::RefCell,
     mem,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::{sync::oneshot, time::Sleep};
+use tokio::sync::oneshot;
 
-use super::{log::AuditUnavailable, record::Event};
+use super::{log::AuditUnavailable, record::Event, waiting::Group};
 use crate::clock::Timestamp;
 
 /// How long results wait for company before the writer writes them: nobody waits for them.
@@ -115,7 +112,7 @@ impl Queue {
         });
     }
 
-    /// Writes; what is given back waits until it is durable.
+    /// Writes; what is given back waits until it is durable, and wakes the writer.
     pub(super) fn enqueue(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditUnavailable> {
         self.take_place()?;
         formatted(at, event, |members| {
@@ -124,10 +121,19 @@ impl Queue {
                 return Err(AuditUnavailable);
             }
             state.pending.append(event.kind(), members);
-            let group = Arc::clone(state.pending.waiting.get_or_insert_default());
-            self.wake_writer(&mut state, Sleeps::Lightly);
-            Ok(group)
+            let group = state.pending.waiting.get_or_insert_default();
+            group.joined();
+            Ok(Arc::clone(group))
         })
+    }
+
+    /// Has the writer write this group now, if it has not begun to.
+    pub(super) fn commit(&self, group: &Arc<Group>) {
+        let mut state = self.state.lock();
+        if state.pending.waiting.as_ref().is_some_and(|pending| Arc::ptr_eq(pending, group)) {
+            state.pending.urgent = true;
+            self.wake_writer(&mut state, Sleeps::Lightly);
+        }
     }
 
     /// Tells when all that came before is durable. Dropped unsaid, it will never be.
@@ -181,6 +187,11 @@ impl Queue {
         closing
     }
 
+    #[cfg(test)]
+    pub(super) fn is_urgent(&self) -> bool {
+        self.state.lock().pending.urgent
+    }
+
     /// Wakes the writer if it sleeps at least so deeply.
     fn wake_writer(&self, state: &mut State, depth: Sleeps) {
         let sleeps = match state.writer {
@@ -202,7 +213,7 @@ impl Queue {
         loop {
             let pending = &state.pending;
             let has_ended = self.is_ending() && self.taken.load(Ordering::SeqCst) == pending.ends.len();
-            if pending.urgent || pending.waiting.is_some() || (lingered && !pending.ends.is_empty()) || has_ended {
+            if pending.urgent || (lingered && !pending.ends.is_empty()) || has_ended {
                 if has_ended && pending.ends.is_empty() && pending.flushed.is_empty() {
                     return None;
                 }
@@ -279,217 +290,9 @@ impl Batch {
     }
 }
 
-/// Those who wait for one write.
-#[derive(Debug, Default)]
-pub(super) struct Group(Mutex<Waiters>);
-
-#[derive(Debug, Default)]
-struct Waiters {
-    outcome: Option<Result<(), AuditUnavailable>>,
-    wakers: Vec<Option<Waker>>,
-    /// The one that looks at the clock for all.
-    timekeeper: Option<usize>,
-}
-
-impl Group {
-    /// Says how it came out, once, and wakes one of those who wait.
-    pub(super) fn settle(&self, outcome: Result<(), AuditUnavailable>) {
-        let first = {
-            let mut waiters = self.0.lock();
-            waiters.outcome.get_or_insert(outcome);
-            waiters.wakers.iter_mut().find_map(Option::take)
-        };
-        if let Some(waker) = first {
-            waker.wake();
-        }
-    }
-
-    /// How it came out, if that is known; whoever finds out wakes the others.
-    fn found(&self) -> Option<Result<(), AuditUnavailable>> {
-        let (outcome, others) = {
-            let mut waiters = self.0.lock();
-            (waiters.outcome?, mem::take(&mut waiters.wakers))
-        };
-        others.into_iter().flatten().for_each(Waker::wake);
-        Some(outcome)
-    }
-}
-
-/// Waits until one record is durable, but not longer than its group's patience.
-#[must_use = "nothing may be used before the record is durable"]
-pub(super) struct Durable<F: FnMut()> {
-    group: Arc<Group>,
-    slot: Option<usize>,
-    patience: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Told when the patience has ended.
-    impatient: F,
-}
-
-impl<F: FnMut()> Durable<F> {
-    pub(super) const fn new(group: Arc<Group>, patience: Duration, impatient: F) -> Self {
-        Self { group, slot: None, patience, timer: None, impatient }
-    }
-
-    /// Waits, and says whether this one keeps the time for all.
-    fn register(&mut self, waker: &Waker) -> bool {
-        let mut waiters = self.group.0.lock();
-        let slot = *self.slot.get_or_insert_with(|| {
-            waiters.wakers.push(None);
-            waiters.wakers.len() - 1
-        });
-        if let Some(place) = waiters.wakers.get_mut(slot) {
-            match place {
-                Some(known) => known.clone_from(waker),
-                None => *place = Some(waker.clone()),
-            }
-        }
-        *waiters.timekeeper.get_or_insert(slot) == slot
-    }
-}
-
-impl<F: FnMut() + Unpin> Future for Durable<F> {
-    type Output = Result<(), AuditUnavailable>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if let Some(outcome) = this.group.found() {
-            this.slot = None;
-            return Poll::Ready(outcome);
-        }
-        if this.register(cx.waker()) {
-            let patience = this.patience;
-            let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-            if timer.as_mut().poll(cx).is_ready() {
-                (this.impatient)();
-                this.group.settle(Err(AuditUnavailable));
-            }
-        }
-        // Settled in the meantime: nobody would wake this one again.
-        match this.group.found() {
-            Some(outcome) => {
-                this.slot = None;
-                Poll::Ready(outcome)
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl<F: FnMut()> Drop for Durable<F> {
-    fn drop(&mut self) {
-        let Some(slot) = self.slot else { return };
-        // Woken for all and dropped instead: the others are told here.
-        if self.group.found().is_some() {
-            return;
-        }
-        let successor = {
-            let mut waiters = self.group.0.lock();
-            if let Some(place) = waiters.wakers.get_mut(slot) {
-                *place = None;
-            }
-            match waiters.timekeeper {
-                Some(timekeeper) if timekeeper == slot => {
-                    waiters.timekeeper = None;
-                    waiters.wakers.iter().flatten().next().cloned()
-                }
-                _ => None,
-            }
-        };
-        if let Some(waker) = successor {
-            waker.wake();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::AtomicUsize,
-        task::{Wake, Waker},
-    };
-
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    struct Waiter {
-        woken: Arc<Woken>,
-        durable: Option<Durable<fn()>>,
-    }
-
-    impl Waiter {
-        fn of(group: &Arc<Group>, patience: Duration) -> Self {
-            let impatient: fn() = || {};
-            Self { woken: Arc::default(), durable: Some(Durable::new(Arc::clone(group), patience, impatient)) }
-        }
-
-        fn poll(&mut self) -> Poll<Result<(), AuditUnavailable>> {
-            let waker = Waker::from(Arc::clone(&self.woken));
-            Pin::new(self.durable.as_mut().unwrap()).poll(&mut Context::from_waker(&waker))
-        }
-
-        fn woken(&self) -> usize {
-            self.woken.0.load(Ordering::SeqCst)
-        }
-    }
-
-    fn three(patience: Duration) -> (Arc<Group>, [Waiter; 3]) {
-        let group = Arc::new(Group::default());
-        let mut waiters = [(); 3].map(|()| Waiter::of(&group, patience));
-        assert!(waiters.iter_mut().all(|waiter| waiter.poll().is_pending()));
-        (group, waiters)
-    }
-
-    #[tokio::test]
-    async fn one_is_woken_and_wakes_the_others() {
-        let (group, mut waiters) = three(Duration::from_secs(60));
-        group.settle(Ok(()));
-        assert_eq!(waiters.each_ref().map(Waiter::woken), [1, 0, 0]);
-        assert_eq!(waiters[0].poll(), Poll::Ready(Ok(())));
-        assert_eq!(waiters.each_ref().map(Waiter::woken), [1, 1, 1]);
-        assert_eq!((waiters[1].poll(), waiters[2].poll()), (Poll::Ready(Ok(())), Poll::Ready(Ok(()))));
-    }
-
-    #[tokio::test]
-    async fn the_one_that_was_woken_may_be_dropped_instead() {
-        let (group, mut waiters) = three(Duration::from_secs(60));
-        group.settle(Ok(()));
-        drop(waiters[0].durable.take());
-        assert_eq!(waiters.each_ref().map(Waiter::woken), [1, 1, 1]);
-    }
-
-    #[tokio::test]
-    async fn whoever_is_dropped_before_is_woken_no_more() {
-        let (group, mut waiters) = three(Duration::from_secs(60));
-        drop(waiters[1].durable.take());
-        assert_eq!(waiters.each_ref().map(Waiter::woken), [0, 0, 0]);
-        // The timekeeper's watch goes to another.
-        drop(waiters[0].durable.take());
-        assert_eq!(waiters.each_ref().map(Waiter::woken), [0, 0, 1]);
-        assert!(waiters[2].poll().is_pending() && waiters[2].durable.as_ref().unwrap().timer.is_some());
-        group.settle(Err(AuditUnavailable));
-        assert_eq!(waiters[2].poll(), Poll::Ready(Err(AuditUnavailable)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_clock_ends_the_patience_of_all() {
-        let (_group, mut waiters) = three(Duration::from_secs(1));
-        assert_eq!(
-            waiters.each_ref().map(|waiter| waiter.durable.as_ref().unwrap().timer.is_some()),
-            [true, false, false]
-        );
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(waiters[0].poll(), Poll::Ready(Err(AuditUnavailable)));
-        assert!(waiters[1].woken() == 1 && waiters[1].poll() == Poll::Ready(Err(AuditUnavailable)));
-    }
 
     #[test]
     fn a_queue_takes_so_many_and_no_more_until_the_writer_has_taken_them() {
