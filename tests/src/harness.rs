@@ -420,8 +420,7 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn start_with<C: ProvideCredential>(self, provider: C) -> Broker {
-        let (listener, stack, broker) = self.before_exchange().await;
-        let stack = stack.exchange(provider).build().expect("a stack");
+        let (listener, stack, broker) = self.prepare_with(provider).await;
         serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
         broker
     }
@@ -432,9 +431,18 @@ impl<P: Policy> BrokerBuilder<P> {
     /// If loopback gives no port.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
         let secret = self.secret();
-        let (listener, stack, broker) = self.before_exchange().await;
+        let (listener, stack, broker) = self.prepare_with(secret).await;
         broker.ledger.secret("the upstream's token", SECRET);
-        (listener, stack.exchange(secret).build().expect("a stack"), broker)
+        (listener, stack, broker)
+    }
+
+    /// The same with credentials of the test's own.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare_with<C: ProvideCredential>(self, provider: C) -> (TcpListener, Stack<P, C>, Broker) {
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.exchange(provider).build().expect("a stack"), broker)
     }
 
     /// The layer for a service that answers itself, and the credentials for the requests that it sends.
@@ -490,7 +498,7 @@ impl<P: Policy> BrokerBuilder<P> {
 pub type HandlerStack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, CallerLayer>;
 
 /// The four layers as the tests build them.
-pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;
+pub type Stack<P, C = StaticSecret> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<C>>;
 
 /// The real proxy, which may go to loopback.
 ///

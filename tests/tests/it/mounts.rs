@@ -1,9 +1,10 @@
 //! Every HTTP mount of the design serves a pass, a refusal and a streamed answer.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::Read as _, sync::Arc, time::Duration};
 
 use axum::{Router, routing::any_service};
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
@@ -21,6 +22,7 @@ use tower::{Layer as _, ServiceBuilder, util::BoxCloneSyncService};
 use tower_http::{
     compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer,
 };
+use tower_token_broker::body::RequestBody;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const STREAMED: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stream_items"}}"#;
@@ -151,6 +153,74 @@ async fn layers_of_tower_http_around_it() {
     );
     serve(listener, router);
     serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
+}
+
+#[tokio::test]
+async fn compression_around_it_compresses_what_was_guarded() {
+    // What the upstream echoes is masked before it is compressed: the books look inside.
+    let upstream = Scripted::start(|request| {
+        json(&format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"echo\":\"{}\"}}}}",
+            request.values("authorization").concat()
+        ))
+    })
+    .await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let layers = ServiceBuilder::new().layer(CompressionLayer::new()).layer(stack);
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
+    let answer = broker.call_with(&[("accept-encoding", "gzip")], CALL).await;
+    assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
+    let mut text = String::new();
+    GzDecoder::new(answer.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":1,"result":{"echo":"Bearer ****"#), "{text}");
+    assert_eq!(upstream.received()[0].values("accept-encoding"), ["identity"]);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn a_timeout_around_it_fires_and_the_request_has_its_record() {
+    let upstream = Items::start().await.scripted;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let never = tower::service_fn(|_: Request<RequestBody<axum::body::Body>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    });
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_millis(50)))
+        .layer(stack);
+    serve(listener, Router::new().route_service("/mcp", layers.service(never)));
+    assert_eq!(broker.call_with(&[], CALL).await.status, 408);
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!(result["outcome"], "dropped", "{result}");
+    broker.done_unsent().await;
+}
+
+#[tokio::test]
+async fn a_limit_around_it_refuses_what_is_too_large() {
+    let upstream = Items::start().await.scripted;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let layers = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(1024)).layer(stack);
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let large = CALL.replace("7", &"7".repeat(2000));
+
+    // By its length alone: it never comes to our layers, so it has no record.
+    let by_length = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &large);
+    broker.ledger().sent(0, &by_length);
+    let answer = wire::send(broker.address(), &by_length).await;
+    broker.ledger().got(&answer);
+    assert_eq!(answer.status, 413);
+    broker.records().await;
+
+    // By what has come: our layer was reading it, and says so.
+    let chunked = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    let fields = [("authorization", bearer.as_str()), ("transfer-encoding", "chunked")];
+    let answer = broker.send(&wire::post("/mcp", broker.host(), &fields, &chunked)).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!(result["reason"], "filter.body_incomplete", "{result}");
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
