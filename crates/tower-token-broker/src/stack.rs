@@ -87,6 +87,8 @@ struct Settings {
     revocations: Option<Revocations>,
     clock: Clock,
     plain_http: bool,
+    #[cfg(feature = "grpc")]
+    grpc: Option<Option<u64>>,
     allowed_hosts: Vec<Box<str>>,
     allowed_origins: Vec<Box<str>>,
     forwarded_headers: Vec<HeaderName>,
@@ -199,6 +201,24 @@ impl<State> BrokerStack<State> {
         self
     }
 
+    /// The route speaks gRPC (module `grpc`): MCP in frames or in types by the same policy as over HTTP, any other service by rules
+    /// [`scope_filter::grpc`](crate::scope_filter::grpc()). All refusals to gRPC requests are statuses; what is no gRPC is refused in its own
+    /// dialect. The path that was judged goes behind the upstream's own, which for gRPC is mostly none.
+    ///
+    /// With tonic: `Server::builder().layer(broker)` for all services, or tonic's `named_layer` for one of several.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(mut self) -> Self {
+        self.common.settings.grpc.get_or_insert_default();
+        self
+    }
+
+    /// How many messages a gRPC stream may have in each direction; a million by default. Implies [`BrokerStack::grpc`].
+    #[cfg(feature = "grpc")]
+    pub fn message_count(mut self, most: u64) -> Self {
+        self.common.settings.grpc = Some(Some(most));
+        self
+    }
+
     /// For plain HTTP: takes this prefix off the path before the upstream's own path is put before it.
     pub fn strip_prefix(mut self, prefix: &str) -> Self {
         self.common.settings.strip_prefix = prefix.into();
@@ -285,6 +305,13 @@ impl Common {
         let mut scope_filter = ScopeFilterLayer::new(policy);
         if settings.plain_http {
             scope_filter = scope_filter.plain_http();
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(count) = settings.grpc {
+            scope_filter = scope_filter.grpc();
+            if let Some(most) = count {
+                scope_filter = scope_filter.message_count(most);
+            }
         }
         let audit = AuditLayer::new(audit).for_resource(&resource);
         Ok(Broker { audit, authenticate, scope_filter, credential })

@@ -77,6 +77,8 @@
 
 mod body;
 mod future;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod json_lines;
 mod layer;
 mod log;
@@ -89,6 +91,8 @@ mod trail;
 
 pub use body::TrailBody;
 pub use future::ResponseFuture;
+#[cfg(feature = "grpc")]
+pub(crate) use grpc::Counts;
 pub use json_lines::{AuditFileError, JsonLines};
 pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditOptions, AuditUnavailable};

@@ -40,6 +40,8 @@ struct Known {
     uses: u32,
     echo_masked: u64,
     ended: bool,
+    #[cfg(feature = "grpc")]
+    grpc: Option<Arc<super::grpc::Counts>>,
 }
 
 impl Trail {
@@ -58,7 +60,14 @@ impl Trail {
             peer,
             known: Mutex::default(),
         }));
-        let terminal = Terminal { trail: trail.clone(), place: Some(place), status: None, answer_bytes: 0 };
+        let terminal = Terminal {
+            trail: trail.clone(),
+            place: Some(place),
+            status: None,
+            answer_bytes: 0,
+            #[cfg(feature = "grpc")]
+            grpc_status: None,
+        };
         Ok((trail, terminal))
     }
 
@@ -104,6 +113,22 @@ impl Trail {
     pub(crate) fn cut(&self, reason: Reason) {
         tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "cut");
         self.0.known.lock().cut.get_or_insert(reason);
+    }
+
+    /// It is a gRPC call, whose messages are counted.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn grpc(&self) -> Arc<super::grpc::Counts> {
+        Arc::clone(self.0.known.lock().grpc.get_or_insert_default())
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.log.clock.now()
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn started(&self) -> Timestamp {
+        self.0.started
     }
 
     /// The upstream echoed the credential so many times; it was masked.
@@ -211,6 +236,8 @@ pub struct Terminal {
     place: Option<Place>,
     status: Option<StatusCode>,
     answer_bytes: u64,
+    #[cfg(feature = "grpc")]
+    grpc_status: Option<u64>,
 }
 
 impl Terminal {
@@ -220,6 +247,12 @@ impl Terminal {
         if let Some(reason) = refused {
             self.trail.refused(reason);
         }
+    }
+
+    /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is the call's.
+    #[cfg(feature = "grpc")]
+    pub(super) fn grpc_fields(&mut self, fields: &http::HeaderMap) {
+        self.grpc_status = super::grpc::status_in(fields).or(self.grpc_status);
     }
 
     pub(super) fn passed(&mut self, bytes: usize) {
@@ -251,6 +284,13 @@ impl Terminal {
             uses: known.uses,
             echo_masked: known.echo_masked,
             answer_bytes: self.answer_bytes,
+            // A call that was refused before its messages were looked at has a status, too.
+            #[cfg(feature = "grpc")]
+            grpc: known
+                .grpc
+                .as_deref()
+                .map(|counts| counts.result(self.grpc_status))
+                .or_else(|| self.grpc_status.map(|status| super::grpc::Counts::default().result(Some(status)))),
         };
         inner.log.settle(place, Event::Result(Box::new(result)));
         // Only now: an intent that comes behind this one is late.

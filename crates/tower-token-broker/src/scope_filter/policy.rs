@@ -51,6 +51,13 @@ pub enum Call<'a> {
         /// The method as the message names it.
         method: &'a str,
     },
+    /// A gRPC call that is not MCP.
+    Rpc {
+        /// Its service, with the package.
+        service: &'a str,
+        /// Its method.
+        method: &'a str,
+    },
     /// A request that is not MCP.
     Http {
         /// Its method.
@@ -117,6 +124,7 @@ impl Decision {
             Call::Prompt { .. } => Reason::PromptDenied,
             Call::List { .. } | Call::Protocol { .. } | Call::Method { .. } => Reason::MethodDenied,
             Call::Answer => Reason::AnswerWithoutSession,
+            Call::Rpc { .. } => Reason::RpcDenied,
             Call::Http { .. } => Reason::RequestDenied,
         })
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
-type Refused = Box<(Dialect, Refusal)>;
+pub(super) type Refused = Box<(Dialect, Refusal)>;
 
 /// Judges a request; gives what was judged, and the request with those very bytes.
 pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
@@ -52,6 +52,8 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
         let body = match judged.body() {
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
             JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(_) => RequestBody::bytes(Bytes::new()),
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(judged.clone());
@@ -149,12 +151,25 @@ fn message<P: Policy>(
     let revision = revision.map_err(|reason| refuse(reason.into()))?;
     headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-    let (call, name) = call(&message, revision, fields).map_err(|reason| refuse(reason.into()))?;
-    let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
-    trail.judged(&operation);
-    let permit = decide(recipe, principal, &call).map_err(refuse)?;
+    let (operation, permit) = ask(recipe, principal, trail, fields, revision, &message).map_err(refuse)?;
     drop(message);
     Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
+}
+
+/// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
+pub(super) fn ask<P: Policy>(
+    recipe: &Recipe<P>,
+    principal: &Principal,
+    trail: &Trail,
+    fields: &HeaderMap,
+    revision: Revision,
+    message: &Message<'_>,
+) -> Result<(Operation, Permit), Refusal> {
+    let (call, name) = call(message, revision, fields)?;
+    let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
+    trail.judged(&operation);
+    let permit = decide(recipe, principal, &call)?;
+    Ok((operation, permit))
 }
 
 /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
@@ -218,7 +233,7 @@ fn is_plain_path(path: &str) -> bool {
 }
 
 /// Asks the policy.
-fn decide<P: Policy>(recipe: &Recipe<P>, principal: &Principal, call: &Call<'_>) -> Result<Permit, Refusal> {
+pub(super) fn decide<P: Policy>(recipe: &Recipe<P>, principal: &Principal, call: &Call<'_>) -> Result<Permit, Refusal> {
     match recipe.policy.decide(principal, call) {
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(reason) => Err(reason.into()),
