@@ -57,6 +57,7 @@ pub struct BrokerBuilder<P> {
     upstream: String,
     credential_in: Option<&'static str>,
     plain_http: bool,
+    grpc: bool,
     path: &'static str,
     policy: P,
     clock: Clock,
@@ -70,6 +71,7 @@ impl Broker {
             upstream: upstream.url("/mcp"),
             credential_in: None,
             plain_http: false,
+            grpc: false,
             path: "/mcp",
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
@@ -189,8 +191,8 @@ impl Broker {
 impl<P: Policy> BrokerBuilder<P> {
     /// With another policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
-        let Self { upstream, credential_in, plain_http, path, policy: _, clock, audit } = self;
-        BrokerBuilder { upstream, credential_in, plain_http, path, policy, clock, audit }
+        let Self { upstream, credential_in, plain_http, grpc, path, policy: _, clock, audit } = self;
+        BrokerBuilder { upstream, credential_in, plain_http, grpc, path, policy, clock, audit }
     }
 
     /// The credential goes into this field instead of `Authorization`.
@@ -202,6 +204,13 @@ impl<P: Policy> BrokerBuilder<P> {
     /// The route is plain HTTP.
     pub const fn plain_http(mut self) -> Self {
         self.plain_http = true;
+        self
+    }
+
+    /// The route speaks gRPC, and so does the upstream.
+    pub fn grpc(mut self) -> Self {
+        self.grpc = true;
+        self.upstream = self.upstream.trim_end_matches("/mcp").to_owned();
         self
     }
 
@@ -228,8 +237,9 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn start(self) -> Broker {
+        let proxy = if self.grpc { grpc_proxy() } else { proxy() };
         let (listener, stack, broker) = self.prepare().await;
-        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
         broker
     }
 
@@ -265,7 +275,8 @@ impl<P: Policy> BrokerBuilder<P> {
     async fn before_exchange(self) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
+        let at_root = self.plain_http || self.grpc;
+        let uri = if at_root { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
         let signing_key = key.pkcs8().expose().to_vec();
@@ -281,6 +292,9 @@ impl<P: Policy> BrokerBuilder<P> {
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
             stack = stack.plain_http();
+        }
+        if self.grpc {
+            stack = stack.grpc().message_count(16);
         }
         let stack = stack
             .audit(log.clone())
@@ -307,8 +321,17 @@ pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
+/// The real proxy for gRPC, which may go to loopback.
+///
+/// # Panics
+/// If there is no TLS configuration to be had.
+#[must_use]
+pub fn grpc_proxy() -> Proxy {
+    Proxy::grpc(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
+}
+
 /// L0, in every test that stands on this harness.
-fn has_no_secret(source: &str, bytes: &[u8]) {
+pub(crate) fn has_no_secret(source: &str, bytes: &[u8]) {
     let mut scan = Scan::new();
     // Whether it was in play is for the test to show that is about it.
     scan.secret("the upstream's token", SECRET).received(SECRET.as_bytes()).source(source, bytes);

@@ -17,7 +17,7 @@
 //!
 //! let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{}}}"#;
 //! let request = call(Revision::V2025_11_25, "tools/call", Some("get_item"), message);
-//! assert_eq!(request.metadata()["mcp-method"], "tools/call");
+//! assert_eq!(request.metadata().get("mcp-method").unwrap(), "tools/call");
 //! assert_eq!(request.get_ref().json, message);
 //! // client.call(request).await?
 //! ```

@@ -5,6 +5,7 @@
 
 mod answer_hygiene;
 mod cancellation;
+mod grpc_mounts;
 mod handlers;
 mod hostile_cases_doc;
 mod hostile_rows;
