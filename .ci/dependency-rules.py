@@ -40,6 +40,7 @@ BANNED = {
 # Ours that are published, and which of ours each may stand on: no arrow runs back up.
 FLOORS = {
     "tower-token-broker": set(),
+    "token-broker-grpc": set(),
     "token-broker-outbound": {"tower-token-broker"},
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound"},

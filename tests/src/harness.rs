@@ -126,6 +126,7 @@ pub struct BrokerBuilder<P> {
     upstream: Scripted,
     credential_in: Option<&'static str>,
     plain_http: bool,
+    grpc: bool,
     path: &'static str,
     policy: P,
     clock: Clock,
@@ -139,6 +140,7 @@ impl Broker {
             upstream: upstream.clone(),
             credential_in: None,
             plain_http: false,
+            grpc: false,
             path: "/mcp",
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
@@ -371,8 +373,8 @@ impl Broker {
 impl<P: Policy> BrokerBuilder<P> {
     /// With another policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
-        let Self { upstream, credential_in, plain_http, path, policy: _, clock, audit } = self;
-        BrokerBuilder { upstream, credential_in, plain_http, path, policy, clock, audit }
+        let Self { upstream, credential_in, plain_http, grpc, path, policy: _, clock, audit } = self;
+        BrokerBuilder { upstream, credential_in, plain_http, grpc, path, policy, clock, audit }
     }
 
     /// The credential goes into this field instead of `Authorization`.
@@ -384,6 +386,12 @@ impl<P: Policy> BrokerBuilder<P> {
     /// The route is plain HTTP.
     pub const fn plain_http(mut self) -> Self {
         self.plain_http = true;
+        self
+    }
+
+    /// The route speaks gRPC, and so does the upstream.
+    pub const fn grpc(mut self) -> Self {
+        self.grpc = true;
         self
     }
 
@@ -410,8 +418,9 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn start(self) -> Broker {
+        let proxy = if self.grpc { grpc_proxy() } else { proxy() };
         let (listener, stack, broker) = self.prepare().await;
-        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
         broker
     }
 
@@ -457,7 +466,8 @@ impl<P: Policy> BrokerBuilder<P> {
     }
 
     fn secret(&self) -> StaticSecret {
-        let upstream = exchange::Upstream::parse("items", &self.upstream.url("/mcp")).expect("an upstream");
+        let upstream = exchange::Upstream::parse("items", &self.upstream.url(if self.grpc { "" } else { "/mcp" }))
+            .expect("an upstream");
         let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
         match self.credential_in {
             Some(field) => secret.in_header(HeaderName::from_static(field)),
@@ -468,7 +478,8 @@ impl<P: Policy> BrokerBuilder<P> {
     async fn before_exchange(self) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let uri = if self.plain_http { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
+        let at_root = self.plain_http || self.grpc;
+        let uri = if at_root { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
         let signing_key = key.pkcs8().expose().to_vec();
@@ -481,6 +492,9 @@ impl<P: Policy> BrokerBuilder<P> {
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
             stack = stack.plain_http();
+        }
+        if self.grpc {
+            stack = stack.grpc().message_count(16);
         }
         let stack = stack
             .audit(log.clone())
@@ -507,6 +521,15 @@ pub type Stack<P, C = StaticSecret> = tower_token_broker::stack::Broker<JwtVerif
 #[must_use]
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
+}
+
+/// The real proxy for gRPC, which may go to loopback.
+///
+/// # Panics
+/// If there is no TLS configuration to be had.
+#[must_use]
+pub fn grpc_proxy() -> Proxy {
+    Proxy::grpc(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
 /// Base64url without padding.

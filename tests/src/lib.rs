@@ -7,6 +7,7 @@
     reason = "this is test code in all but its folder"
 )]
 
+pub mod grpc;
 pub mod harness;
 pub mod ledger;
 pub mod logs;

@@ -135,6 +135,12 @@ impl Scripted {
         Self { address, received }
     }
 
+    /// The name of a server that a test runs itself; it writes nothing down.
+    #[must_use]
+    pub fn elsewhere(address: SocketAddr) -> Self {
+        Self { address, received: Arc::default() }
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -230,7 +236,12 @@ pub fn frames(
     chunks: impl IntoIterator<Item = String>,
 ) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static {
     let frames: Vec<_> = chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk)))).collect();
-    IterStream(frames.into_iter())
+    iter(frames)
+}
+
+/// A stream of these.
+pub fn iter<T: Send + Unpin + 'static>(items: Vec<T>) -> impl futures_core::Stream<Item = T> + Send + 'static {
+    IterStream(items.into_iter())
 }
 
 struct IterStream<I>(I);

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -14,11 +14,39 @@ use pin_project_lite::pin_project;
 pin_project! {
     /// The body of a request on its way in: the untouched stream, or the bytes that were read to decide.
     ///
-    /// What was judged is what is sent: where a layer read the body, the service further in gets those very bytes.
+    /// What was judged is what is sent: where a layer read the body, the service further in gets those very bytes. A stream of gRPC
+    /// messages passes under watch: it ends with an error when a message is over its limit, or when its caller was revoked.
     #[derive(Debug)]
     pub struct RequestBody<B> {
         #[pin]
         kind: Kind<B>,
+        watch: Option<Box<dyn Watch>>,
+    }
+}
+
+/// Looks at each frame of a streamed request before it passes.
+pub(crate) trait Watch: Send + Sync + fmt::Debug {
+    /// Whether these bytes may pass; or why the stream ends before them.
+    fn pass(&mut self, data: &Bytes) -> Result<(), Ended>;
+
+    /// Why the stream ends, though its client has sent nothing more; else it wakes the task when it may have to.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
+}
+
+/// Why a stream under watch is ended.
+#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "gRPC alone has streams that are watched"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Cut,
+    Limit,
+}
+
+impl<E> From<Ended> for BodyError<E> {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Cut => Self::Cut,
+            Ended::Limit => Self::Limit,
+        }
     }
 }
 
@@ -43,21 +71,19 @@ pin_project! {
 impl<B> RequestBody<B> {
     /// The untouched stream.
     pub const fn stream(body: B) -> Self {
-        Self { kind: Kind::Stream { body } }
+        Self { kind: Kind::Stream { body }, watch: None }
+    }
+
+    /// The stream, under watch.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn watched(body: B, watch: Box<dyn Watch>) -> Self {
+        Self { kind: Kind::Stream { body }, watch: Some(watch) }
     }
 
     /// Bytes that were read.
     #[must_use]
     pub fn bytes(bytes: Bytes) -> Self {
-        Self { kind: Kind::bytes(bytes) }
-    }
-
-    /// The same body around another stream.
-    pub fn map_stream<C>(self, change: impl FnOnce(B) -> RequestBody<C>) -> RequestBody<C> {
-        match self.kind {
-            Kind::Stream { body } => change(body),
-            Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes } },
-        }
+        Self { kind: Kind::bytes(bytes), watch: None }
     }
 }
 
@@ -65,7 +91,11 @@ impl<B> RequestBody<RequestBody<B>> {
     /// One wrapper instead of two.
     #[must_use]
     pub fn flatten(self) -> RequestBody<B> {
-        self.map_stream(|body| body)
+        match self.kind {
+            // Only one layer watches; the outer of two would lose the inner's, so it stands in its place.
+            Kind::Stream { body } => RequestBody { watch: body.watch.or(self.watch), kind: body.kind },
+            Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes }, watch: None },
+        }
     }
 }
 
@@ -101,41 +131,78 @@ impl<B: Default> Default for ResponseBody<B> {
     }
 }
 
-macro_rules! forward_body {
-    ($body:ident) => {
-        impl<B: Body<Data = Bytes>> Body for $body<B> {
-            type Data = Bytes;
-            type Error = B::Error;
+impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = BodyError<B::Error>;
 
-            fn poll_frame(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-            ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-                match self.project().kind.project() {
-                    KindProjection::Stream { body } => body.poll_frame(cx),
-                    KindProjection::Bytes { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-                }
-            }
-
-            fn is_end_stream(&self) -> bool {
-                match &self.kind {
-                    Kind::Stream { body } => body.is_end_stream(),
-                    Kind::Bytes { bytes } => bytes.is_none(),
-                }
-            }
-
-            fn size_hint(&self) -> SizeHint {
-                match &self.kind {
-                    Kind::Stream { body } => body.size_hint(),
-                    Kind::Bytes { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-                }
-            }
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        let Some(watch) = this.watch else { return this.kind.poll_frame(cx).map_err(BodyError::Inner) };
+        // A client that is always ready must not outrun a revoke.
+        if let Poll::Ready(ended) = watch.poll_ended(cx) {
+            return Poll::Ready(Some(Err(ended.into())));
         }
-    };
+        match ready!(this.kind.poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
+                Ok(()) => Poll::Ready(Some(Ok(frame))),
+                Err(ended) => Poll::Ready(Some(Err(ended.into()))),
+            },
+            Some(Err(error)) => Poll::Ready(Some(Err(BodyError::Inner(error)))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kind.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.kind.size_hint()
+    }
 }
 
-forward_body!(RequestBody);
-forward_body!(ResponseBody);
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.project().kind.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kind.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.kind.size_hint()
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Kind<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.project() {
+            KindProjection::Stream { body } => body.poll_frame(cx),
+            KindProjection::Bytes { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Stream { body } => body.is_end_stream(),
+            Self::Bytes { bytes } => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream { body } => body.size_hint(),
+            Self::Bytes { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+        }
+    }
+}
 
 /// Why a body could not be read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

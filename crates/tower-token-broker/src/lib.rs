@@ -52,7 +52,7 @@
 //! `Request<RequestBody<B>>`; middleware that is written for axum's body alone needs `axum_body` (feature `axum`) before it.
 //!
 //! # Features
-//! `jwt` (default): broker tokens as JWT. `axum`: a body map for axum's own middleware. `test-util`: what your tests need.
+//! `jwt` (default): broker tokens as JWT. `grpc`: the stack around gRPC services ([`BrokerStack::grpc`], module `grpc`). `axum`: a body map for axum's own middleware. `test-util`: what your tests need.
 
 pub mod audit;
 pub mod authenticate;
@@ -62,6 +62,8 @@ pub mod body;
 pub mod clock;
 pub mod dialect;
 pub mod exchange;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod mcp;
 pub mod principal;
 pub mod refusal;

@@ -125,6 +125,16 @@ reasons! {
     Batch = "filter.batch", InvalidMessage;
     /// A member or id over its limit.
     MemberTooLarge = "filter.member_too_large", InvalidMessage;
+    /// A gRPC frame that can't be read.
+    NotAFrame = "filter.not_a_frame", InvalidMessage;
+    /// A gRPC request with no message, or with more than one, where there is exactly one.
+    NotOneMessage = "filter.not_one_message", InvalidMessage;
+    /// Not the protobuf message that the method takes: other fields, other types, another form than the strict one.
+    NotProtobuf = "filter.not_protobuf", InvalidMessage;
+    /// More gRPC messages than the limit.
+    TooManyMessages = "filter.too_many_messages", BodyTooLarge;
+    /// The client's own deadline has passed.
+    DeadlineExceeded = "filter.deadline_exceeded", DeadlineExceeded;
     /// Headers and body disagree (MCP 2026-07-28, "Streamable HTTP").
     HeaderMismatch = "filter.header_mismatch", HeaderMismatch;
     /// A protocol version that we do not speak.
@@ -135,7 +145,9 @@ reasons! {
     BodyIncomplete = "filter.body_incomplete", BodyIncomplete;
     /// A media type that is not `application/json`.
     MediaType = "filter.media_type", UnsupportedMedia;
-    /// A content coding that is not switched on.
+    /// gRPC-Web, which only a layer outside of ours can turn into gRPC.
+    GrpcWeb = "filter.grpc_web", UnsupportedMedia;
+    /// A content coding, or a coding of gRPC messages, that is not switched on.
     ContentEncoding = "filter.content_encoding", UnsupportedMedia;
     /// An HTTP method that this endpoint does not have.
     HttpMethod = "filter.http_method", MethodNotAllowed;
@@ -153,6 +165,10 @@ reasons! {
     AnswerWithoutSession = "filter.answer_without_session", InvalidMessage;
     /// An HTTP request that no rule allows.
     RequestDenied = "filter.request_denied", Forbidden;
+    /// A gRPC path that is not exactly a service and a method.
+    RpcPath = "filter.rpc_path", UnknownMethod;
+    /// A gRPC method that no rule allows.
+    RpcDenied = "filter.rpc_denied", Forbidden;
     /// The token lacks scopes that this operation needs.
     InsufficientScope = "filter.insufficient_scope", InsufficientScope;
     /// The answer of the upstream can't be read, so it can't be filtered.
@@ -209,6 +225,7 @@ pub(crate) enum Answer {
     BodyIncomplete,
     UnsupportedMedia,
     MethodNotAllowed,
+    DeadlineExceeded,
     UnknownMethod,
     UnknownItem,
     Forbidden,

@@ -90,6 +90,8 @@ struct Settings {
     revocations: Option<Revocations>,
     clock: Clock,
     plain_http: bool,
+    #[cfg(feature = "grpc")]
+    grpc: Option<Option<u64>>,
     allowed_hosts: Vec<Box<str>>,
     allowed_origins: Vec<Box<str>>,
     forwarded_headers: Vec<HeaderName>,
@@ -205,6 +207,24 @@ impl<State> BrokerStack<State> {
     /// The route is not MCP: it is judged by method and path, and bodies are streamed.
     pub fn plain_http(mut self) -> Self {
         self.common.settings.plain_http = true;
+        self
+    }
+
+    /// The route speaks gRPC (module `grpc`): MCP in frames or in types by the same policy as over HTTP, any other service by rules
+    /// [`scope_filter::grpc`](crate::scope_filter::grpc()). All refusals to gRPC requests are statuses; what is no gRPC is refused in its own
+    /// dialect. The path that was judged goes behind the upstream's own, which for gRPC is mostly none.
+    ///
+    /// With tonic: `Server::builder().layer(broker)` for all services, or tonic's `named_layer` for one of several.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(mut self) -> Self {
+        self.common.settings.grpc.get_or_insert_default();
+        self
+    }
+
+    /// How many messages a gRPC stream may have in each direction; a million by default. Implies [`BrokerStack::grpc`].
+    #[cfg(feature = "grpc")]
+    pub fn message_count(mut self, most: u64) -> Self {
+        self.common.settings.grpc = Some(Some(most));
         self
     }
 
@@ -348,6 +368,13 @@ impl Common {
         }
         if let Some(bytes) = settings.answer_limit {
             scope_filter = scope_filter.answer_limit(bytes);
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(count) = settings.grpc {
+            scope_filter = scope_filter.grpc();
+            if let Some(most) = count {
+                scope_filter = scope_filter.message_count(most);
+            }
         }
         let audit = AuditLayer::new(audit).for_resource(&resource);
         Ok(Broker { audit, authenticate, scope_filter, credential })

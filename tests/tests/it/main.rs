@@ -6,6 +6,7 @@
 mod an_upstream_401;
 mod answer_hygiene;
 mod cancellation;
+mod grpc_mounts;
 mod handlers;
 mod hostile_cases_doc;
 mod hostile_rows;

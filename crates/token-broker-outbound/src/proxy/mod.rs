@@ -33,7 +33,8 @@
 //! Inside of all layers. The exchange layer has set scheme, authority and path to the upstream's; the proxy goes nowhere else.
 //!
 //! # Reads, writes
-//! Takes off what belongs to one connection (RFC 9110 §7.6.1: the known fields, and those that `Connection` names), in
+//! [`Proxy::new`] speaks HTTP/1.1, and HTTP/2 where the upstream's TLS offers it; [`Proxy::grpc`] speaks HTTP/2 alone, by prior knowledge
+//! where there is no TLS. Takes off what belongs to one connection (RFC 9110 §7.6.1: the known fields, and those that `Connection` names), in
 //! both directions, and the extensions; sets `Host` from the URI. Body, trailers and all other fields pass as they are.
 //!
 //! # Limits

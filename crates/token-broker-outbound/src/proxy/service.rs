@@ -39,6 +39,7 @@ pub struct Proxy {
     client: Client<GuardedConnector, UnsyncBoxBody<Bytes, BoxError>>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    version: Version,
 }
 
 impl Proxy {
@@ -47,14 +48,28 @@ impl Proxy {
     /// # Errors
     /// TLS can't be set up: a root certificate that can't be read.
     pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
+        Self::over(guard, Version::HTTP_11)
+    }
+
+    /// A proxy for gRPC: HTTP/2 alone, over TLS, or (where the guard allows `http`) with prior knowledge.
+    ///
+    /// # Errors
+    /// As [`Proxy::new`].
+    pub fn grpc(guard: &Guard) -> Result<Self, OutboundError> {
+        Self::over(guard, Version::HTTP_2)
+    }
+
+    fn over(guard: &Guard, version: Version) -> Result<Self, OutboundError> {
         #[expect(clippy::disallowed_methods, reason = "this is the way out")]
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
+            .http2_only(version == Version::HTTP_2)
             .http2_max_header_list_size(64 * 1024)
             .build(GuardedConnector::new(guard)?);
-        Ok(Self { client, header_timeout: Duration::from_secs(60), idle_timeout: Duration::from_secs(300) })
+        let (header_timeout, idle_timeout) = (Duration::from_secs(60), Duration::from_secs(300));
+        Ok(Self { client, header_timeout, idle_timeout, version })
     }
 
     /// How long the header of the answer may take; 60 s by default.
@@ -94,12 +109,13 @@ where
         hop_by_hop::strip_request(request.headers_mut());
         // What the layers noted is not for the client below, and the version is the connection's.
         *request.extensions_mut() = Extensions::new();
-        *request.version_mut() = Version::HTTP_11;
-        let (sent, bound, idle) = (self.client.request(request), self.header_timeout, self.idle_timeout);
+        *request.version_mut() = self.version;
+        let (version, bound, idle) = (self.version, self.header_timeout, self.idle_timeout);
+        let sent = self.client.request(request);
         ProxyFuture(Box::pin(async move {
             let reason = match tokio::time::timeout(bound, sent).await {
                 Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                    return Ok(passed(response, idle));
+                    return Ok(passed(response, version, idle));
                 }
                 Ok(Ok(_)) => Reason::UpstreamFailed,
                 Ok(Err(error)) => failed(&error),
@@ -150,12 +166,12 @@ impl fmt::Debug for ProxyFuture {
     }
 }
 
-fn passed(response: Response<hyper::body::Incoming>, idle: Duration) -> Response<ProxyBody> {
+fn passed(response: Response<hyper::body::Incoming>, version: Version, idle: Duration) -> Response<ProxyBody> {
     let (mut parts, incoming) = response.into_parts();
     hop_by_hop::strip_response(&mut parts.headers);
     // The reason phrase and the addresses of the connection are nobody's business further out.
     parts.extensions = Extensions::new();
-    parts.version = Version::HTTP_11;
+    parts.version = version;
     Response::from_parts(parts, ProxyBody::upstream(incoming, idle))
 }
 

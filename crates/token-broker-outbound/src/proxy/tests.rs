@@ -193,9 +193,15 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
     let plain = format!("http://{}/", echo(None).await);
     let over_tls = echo(Some(authority.server("good.example", 2999))).await;
     let over_tls = format!("https://good.example:{}/", over_tls.port());
-    for (url, version) in [(plain, "HTTP/1.1"), (over_tls, "HTTP/2.0")] {
+    let (any, grpc) = (Proxy::new(&guard).unwrap(), Proxy::grpc(&guard).unwrap());
+    for (mut proxy, url, version) in [
+        (any.clone(), &plain, "HTTP/1.1"),
+        (any, &over_tls, "HTTP/2.0"),
+        (grpc.clone(), &plain, "HTTP/2.0"),
+        (grpc, &over_tls, "HTTP/2.0"),
+    ] {
         let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
-        let response = Proxy::new(&guard).unwrap().call(Request::post(&url).body(body).unwrap()).await.unwrap();
+        let response = proxy.call(Request::post(url).body(body).unwrap()).await.unwrap();
         assert_eq!(response.headers()["x-version"], version);
         let mut answer = response.into_body();
         // Each frame goes in only after the one before has come back: nothing is collected on the way.

@@ -54,6 +54,10 @@ impl<R: Body<Data = Bytes>> Body for TrailBody<R> {
         if let Some(terminal) = this.terminal {
             match &polled {
                 Some(Ok(frame)) => {
+                    #[cfg(feature = "grpc")]
+                    if let Some(trailers) = frame.trailers_ref() {
+                        terminal.grpc_fields(trailers);
+                    }
                     terminal.passed(frame.data_ref().map_or(0, Bytes::len));
                     if this.inner.is_end_stream() {
                         terminal.settle(Outcome::Completed);

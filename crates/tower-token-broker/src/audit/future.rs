@@ -65,6 +65,10 @@ where
                 match answered {
                     Ok(mut answer) => {
                         terminal.answered(answer.status(), Said::reason(&answer));
+                        #[cfg(feature = "grpc")]
+                        if crate::grpc::metadata::is_grpc(answer.headers()) {
+                            terminal.grpc_fields(answer.headers());
+                        }
                         answer.headers_mut().insert(X_REQUEST_ID, request.header_value());
                         Poll::Ready(Ok(answer.map(|body| TrailBody::new(ResponseBody::inner(body), terminal))))
                     }

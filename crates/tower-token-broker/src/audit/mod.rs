@@ -79,6 +79,8 @@
 
 mod body;
 mod future;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod json_lines;
 mod layer;
 mod line;
@@ -95,6 +97,8 @@ mod writer;
 
 pub use body::TrailBody;
 pub use future::ResponseFuture;
+#[cfg(feature = "grpc")]
+pub(crate) use grpc::Counts;
 pub use json_lines::{AuditFileError, JsonLines};
 pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditOptions, AuditUnavailable};

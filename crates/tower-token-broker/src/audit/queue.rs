@@ -123,7 +123,10 @@ impl Queue {
             state.pending.append(event.kind(), members);
             let group = state.pending.waiting.get_or_insert_default();
             group.joined();
-            Ok(Arc::clone(group))
+            let group = Arc::clone(group);
+            // Should nobody who waits be run again, the writer looks by itself in a moment.
+            self.wake_writer(&mut state, Sleeps::Deeply);
+            Ok(group)
         })
     }
 

@@ -350,6 +350,8 @@ pub(super) struct RequestResult<'a> {
     pub(super) uses: u32,
     pub(super) echo_masked: u64,
     pub(super) answer_bytes: u64,
+    #[cfg(feature = "grpc")]
+    pub(super) grpc: Option<super::grpc::GrpcResult>,
 }
 
 impl Event<'_> {
@@ -454,6 +456,14 @@ impl RequestResult<'_> {
         line.number("uses", u64::from(self.uses));
         line.number("echo_masked", self.echo_masked);
         line.number("answer_bytes", self.answer_bytes);
+        #[cfg(feature = "grpc")]
+        if let Some(grpc) = &self.grpc {
+            if let Some(status) = grpc.status {
+                line.number("grpc_status", status);
+            }
+            line.number("messages_in", grpc.messages_in);
+            line.number("messages_out", grpc.messages_out);
+        }
     }
 }
 

@@ -939,6 +939,8 @@ async fn each_member_of_each_kind_stands_in_the_document_and_each_of_the_documen
     trail.refresh_intent(full()).await.unwrap().finish(RefreshOutcome::Refreshed);
     trail.cut(Reason::AuditUnavailable);
     terminal.answered(StatusCode::OK, None);
+    trail.grpc().came_in(1);
+    terminal.grpc_fields(&[(http::HeaderName::from_static("grpc-status"), 16.into())].into_iter().collect());
     drop(terminal);
     trail.intent(full()).await.unwrap().used();
     let (nothing, ends) = Trail::for_test(&log);

@@ -41,6 +41,8 @@ struct Known {
     uses: u32,
     echo_masked: u64,
     ended: bool,
+    #[cfg(feature = "grpc")]
+    grpc: Option<Arc<super::grpc::Counts>>,
 }
 
 impl Trail {
@@ -59,7 +61,14 @@ impl Trail {
             peer,
             known: Mutex::default(),
         }));
-        let terminal = Terminal { trail: trail.clone(), place: Some(place), status: None, answer_bytes: 0 };
+        let terminal = Terminal {
+            trail: trail.clone(),
+            place: Some(place),
+            status: None,
+            answer_bytes: 0,
+            #[cfg(feature = "grpc")]
+            grpc_status: None,
+        };
         Ok((trail, terminal))
     }
 
@@ -105,6 +114,22 @@ impl Trail {
     pub(crate) fn cut(&self, reason: Reason) {
         tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "cut");
         self.0.known.lock().cut.get_or_insert(reason);
+    }
+
+    /// It is a gRPC call, whose messages are counted.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn grpc(&self) -> Arc<super::grpc::Counts> {
+        Arc::clone(self.0.known.lock().grpc.get_or_insert_default())
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.log.clock.now()
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn started(&self) -> Timestamp {
+        self.0.started
     }
 
     /// The upstream echoed the credential so many times; it was masked.
@@ -221,6 +246,8 @@ pub struct Terminal {
     place: Option<Place>,
     status: Option<StatusCode>,
     answer_bytes: u64,
+    #[cfg(feature = "grpc")]
+    grpc_status: Option<u64>,
 }
 
 impl Terminal {
@@ -230,6 +257,12 @@ impl Terminal {
         if let Some(reason) = refused {
             self.trail.refused(reason);
         }
+    }
+
+    /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is the call's.
+    #[cfg(feature = "grpc")]
+    pub(super) fn grpc_fields(&mut self, fields: &http::HeaderMap) {
+        self.grpc_status = super::grpc::status_in(fields).or(self.grpc_status);
     }
 
     pub(super) fn passed(&mut self, bytes: usize) {
@@ -261,6 +294,13 @@ impl Terminal {
             uses: known.uses,
             echo_masked: known.echo_masked,
             answer_bytes: self.answer_bytes,
+            // A call that was refused before its messages were looked at has a status, too.
+            #[cfg(feature = "grpc")]
+            grpc: known
+                .grpc
+                .as_deref()
+                .map(|counts| counts.result(self.grpc_status))
+                .or_else(|| self.grpc_status.map(|status| super::grpc::Counts::default().result(Some(status)))),
         };
         // Under the lock still: an intent that comes behind this one is late.
         inner.log.settle(place, &Event::Result(&result));

@@ -19,16 +19,45 @@ const MAX_HELD: usize = 64 * 1024;
 
 pin_project! {
     /// The inner body, for as long as the token stands. Cut, an event stream ends after its last whole event, and any
-    /// other body ends with [`BodyError::Cut`].
+    /// other body ends with [`BodyError::Cut`]. Cut between two messages, a gRPC answer ends with the status of the refusal.
     pub struct CutBody<B> {
         // Nothing once the stream was cut: what feeds it ends with it.
         #[pin]
         inner: Option<B>,
         guarded: Option<Guarded>,
         events: Option<Events>,
+        ending: Ending,
         // What comes after the bytes that were held back: trailers.
         next: Option<Frame<Bytes>>,
         ended: bool,
+    }
+}
+
+/// How an answer that is no event stream ends when it is cut.
+#[derive(Default)]
+pub(super) enum Ending {
+    #[default]
+    Error,
+    #[cfg(feature = "grpc")]
+    Status(Box<super::grpc_end::GrpcEnd>),
+}
+
+impl Ending {
+    #[cfg(feature = "grpc")]
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        match self {
+            Self::Error => {}
+            Self::Status(end) => end.passed(frame),
+        }
+    }
+
+    #[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "an error gives no reason"))]
+    fn trailers(&self, reason: Reason) -> Option<HeaderMap> {
+        match self {
+            Self::Error => None,
+            #[cfg(feature = "grpc")]
+            Self::Status(end) => end.trailers(reason),
+        }
     }
 }
 
@@ -38,16 +67,21 @@ struct Events {
 }
 
 impl<B> CutBody<B> {
-    pub(super) fn around(response: Response<B>, guarded: Guarded) -> Response<Self> {
+    pub(super) fn around(response: Response<B>, guarded: Guarded, ending: Ending) -> Response<Self> {
         let events = is_plain_event_stream(response.headers()).then(Events::new);
-        response.map(|inner| Self { inner: Some(inner), guarded: Some(guarded), events, next: None, ended: false })
+        let (guarded, next, ended) = (Some(guarded), None, false);
+        response.map(|inner| Self { inner: Some(inner), guarded, events, ending, next, ended })
     }
 }
 
 impl<B> CutBody<B> {
+    const fn empty() -> Self {
+        Self { inner: None, guarded: None, events: None, ending: Ending::Error, next: None, ended: false }
+    }
+
     /// A body that nothing cuts.
     pub(super) fn untouched(response: Response<B>) -> Response<Self> {
-        response.map(|inner| Self { inner: Some(inner), guarded: None, events: None, next: None, ended: false })
+        response.map(|inner| Self { inner: Some(inner), ..Self::empty() })
     }
 }
 
@@ -64,7 +98,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
         if let Some(reason) = this.guarded.as_ref().and_then(Guarded::fallen) {
             *this.ended = true;
             this.inner.set(None);
-            return Poll::Ready(cut(this.guarded.as_ref(), this.events.as_ref(), reason));
+            return Poll::Ready(cut(this.guarded.as_ref(), this.events.as_ref(), this.ending, reason));
         }
         if let Some(frame) = this.next.take() {
             return Poll::Ready(Some(Ok(frame)));
@@ -73,7 +107,12 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
             let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
             let Poll::Ready(frame) = inner.poll_frame(cx) else { break };
             let Some(events) = this.events.as_mut() else {
-                *this.ended = frame.is_none();
+                // Behind trailers, or an error, there is nothing that could be cut.
+                *this.ended = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
+                #[cfg(feature = "grpc")]
+                if let Some(Ok(frame)) = &frame {
+                    this.ending.passed(frame);
+                }
                 return Poll::Ready(frame.map(|result| result.map_err(BodyError::Inner)));
             };
             match frame {
@@ -105,7 +144,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
         let reason = ready!(guarded.poll_fallen(cx));
         *this.ended = true;
         this.inner.set(None);
-        Poll::Ready(cut(Some(guarded), this.events.as_ref(), reason))
+        Poll::Ready(cut(Some(guarded), this.events.as_ref(), this.ending, reason))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -130,6 +169,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
 fn cut<E>(
     guarded: Option<&Guarded>,
     events: Option<&Events>,
+    ending: &Ending,
     reason: Reason,
 ) -> Option<Result<Frame<Bytes>, BodyError<E>>> {
     if let Some(guarded) = guarded {
@@ -138,7 +178,8 @@ fn cut<E>(
     match events {
         // Whole events have passed and nothing else: a clean end.
         Some(events) if events.is_at_border() => None,
-        Some(_) | None => Some(Err(BodyError::Cut)),
+        Some(_) => Some(Err(BodyError::Cut)),
+        None => Some(ending.trailers(reason).map(Frame::trailers).ok_or(BodyError::Cut)),
     }
 }
 
@@ -199,7 +240,7 @@ fn is_plain_event_stream(headers: &HeaderMap) -> bool {
 
 impl<B: Default> Default for CutBody<B> {
     fn default() -> Self {
-        Self { inner: Some(B::default()), guarded: None, events: None, next: None, ended: false }
+        Self { inner: Some(B::default()), ..Self::empty() }
     }
 }
 

@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::{
     CutBody,
+    body::Ending,
     layer::Recipe,
     verdicts::{Admitted, Refused},
 };
@@ -120,7 +121,8 @@ where
                         }
                         // What fell while the head was under way is said as a refusal, not as a broken body.
                         let Some(reason) = guarded.fallen() else {
-                            return Poll::Ready(Ok(CutBody::around(response, guarded).map(ResponseBody::inner)));
+                            let cut = CutBody::around(response, guarded, refuser.ending());
+                            return Poll::Ready(Ok(cut.map(ResponseBody::inner)));
                         };
                         let response = Some(refuser.refuse(reason));
                         state.set(State::Refused { response });
@@ -167,6 +169,15 @@ impl Refuser {
             trail.identified(principal);
         }
         self.refuse(refused.reason)
+    }
+
+    /// How an answer ends that is cut.
+    fn ending(&self) -> Ending {
+        #[cfg(feature = "grpc")]
+        if let Some(end) = super::grpc_end::GrpcEnd::of(&self.dialect, &self.resource) {
+            return Ending::Status(Box::new(end));
+        }
+        Ending::Error
     }
 
     pub(super) fn refuse(&self, reason: Reason) -> Response<Bytes> {

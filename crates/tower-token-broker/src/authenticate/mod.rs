@@ -81,6 +81,8 @@
 mod body;
 mod event_border;
 mod future;
+#[cfg(feature = "grpc")]
+mod grpc_end;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;

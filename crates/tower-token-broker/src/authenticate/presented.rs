@@ -22,6 +22,10 @@ impl PresentedToken {
         // A014: no credentials here, and nobody's business further in.
         headers.remove(header::COOKIE);
         headers.remove(header::PROXY_AUTHORIZATION);
+        // L235: what gRPC's metadata makes of them in binary, and what grpc-gateway makes of them in HTTP.
+        for name in ["authorization-bin", "cookie-bin", "proxy-authorization-bin", "grpc-metadata-authorization"] {
+            headers.remove(name);
+        }
         // A011: it stands in logs and histories by now, so it is refused even beside a good header. The request, and its
         // URI with it, goes no further.
         if query_has_token {

@@ -75,6 +75,9 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::MethodNotAllowed => {
             (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this HTTP method is not allowed here")
         }
+        Answer::DeadlineExceeded => {
+            (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "the deadline of the request has passed")
+        }
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
         Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
         Answer::Connect => {

@@ -54,7 +54,7 @@ fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<Status
     }
 }
 
-const fn code(answer: Answer) -> i32 {
+pub(super) const fn code(answer: Answer) -> i32 {
     match answer {
         Answer::ParseError => PARSE_ERROR,
         Answer::InvalidMessage | Answer::BodyIncomplete | Answer::BodyTooLarge => INVALID_REQUEST,
@@ -73,6 +73,7 @@ const fn code(answer: Answer) -> i32 {
         | Answer::HeadersTooLarge
         | Answer::UnsupportedMedia
         | Answer::MethodNotAllowed
+        | Answer::DeadlineExceeded
         | Answer::Forbidden
         | Answer::BadGateway
         | Answer::Unavailable => REFUSED,

@@ -1,8 +1,10 @@
-//! How a refusal is said: in plain HTTP, or in MCP over Streamable HTTP.
+//! How a refusal is said: in plain HTTP, in MCP over Streamable HTTP, or as a status of gRPC.
 //!
 //! The dialect is chosen from the request, before the request moves on, and never by the layer that refuses.
 //! All refusals carry `Cache-Control: no-store`, and give nothing but a code, a short text and the request's id.
 
+#[cfg(feature = "grpc")]
+mod grpc;
 mod http;
 mod json_rpc;
 #[cfg(test)]
@@ -82,14 +84,27 @@ pub struct Dialect {
 #[derive(Clone, Debug)]
 enum Wire {
     Http,
-    Mcp { revision: Revision, id: Option<Bytes>, url_elicitation: bool },
+    Mcp {
+        revision: Revision,
+        id: Option<Bytes>,
+        url_elicitation: bool,
+    },
+    #[cfg(feature = "grpc")]
+    Grpc {
+        is_mcp: bool,
+    },
 }
 
 impl Dialect {
-    /// From the request's own words: MCP if it names an MCP revision or method, or asks for an event stream.
+    /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or method, or asks for an event
+    /// stream.
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
+        #[cfg(feature = "grpc")]
+        if let Some(wire) = grpc::wire(request) {
+            return Self { wire, request_id: request.extensions().get::<RequestId>().copied() };
+        }
         let version = headers.get(&PROTOCOL_VERSION);
         let is_mcp = version.is_some()
             || headers.contains_key(&METHOD)
@@ -131,8 +146,22 @@ impl Dialect {
     pub(crate) const fn revision(&self) -> Option<Revision> {
         match self.wire {
             Wire::Http => None,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => None,
             Wire::Mcp { revision, .. } => Some(revision),
         }
+    }
+
+    /// Whether the client speaks gRPC.
+    #[cfg(feature = "grpc")]
+    pub(crate) const fn is_grpc(&self) -> bool {
+        matches!(self.wire, Wire::Grpc { .. })
+    }
+
+    /// Says the refusal where an answer has begun: as the trailers that end it.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn trailers(&self, refusal: &Refusal) -> HeaderMap {
+        grpc::status_fields(&self.say(refusal))
     }
 
     /// Says the refusal.
@@ -143,6 +172,8 @@ impl Dialect {
             Wire::Mcp { revision, id, url_elicitation } => {
                 json_rpc::say(refusal, *revision, id.as_ref(), *url_elicitation)
             }
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { is_mcp } => self::grpc::say(refusal, self.request_id, *is_mcp),
         };
         response.extensions_mut().insert(Said(refusal.reason()));
         let headers = response.headers_mut();
@@ -171,7 +202,7 @@ impl Said {
 }
 
 /// Appends a text as a JSON string.
-fn push_json_string(body: &mut String, text: &str) {
+pub(crate) fn push_json_string(body: &mut String, text: &str) {
     body.push('"');
     for character in text.chars() {
         match character {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ::http::{Request, Response};
+use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 
 use super::*;
@@ -88,4 +88,63 @@ fn what_stays_the_same_for_all_causes_tells_no_cause() {
         .map(|reason| said(&http.say(&refusal(*reason))))
         .collect();
     assert_eq!(texts.len(), 1, "{texts:#?}");
+}
+
+#[cfg(feature = "grpc")]
+mod in_grpc {
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+
+    use super::*;
+    use crate::refusal::Answer;
+
+    fn dialect(service: &str) -> Dialect {
+        let request = Request::post(format!("/{service}/Call")).header("content-type", "application/grpc");
+        Dialect::of(&request.body(()).unwrap())
+    }
+
+    fn said(response: &Response<Bytes>) -> String {
+        assert!(response.body().is_empty());
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let mut text = String::new();
+        for name in ["grpc-status", "grpc-message", "mcp-error-code", "grpc-accept-encoding"] {
+            if let Some(value) = response.headers().get(name) {
+                write!(text, "\n    {name}: {}", value.to_str().unwrap()).unwrap();
+            }
+        }
+        let details = STANDARD_NO_PAD.decode(&response.headers()["grpc-status-details-bin"]).unwrap();
+        write!(text, "\n    details: {}", details.escape_ascii()).unwrap();
+        text
+    }
+
+    #[test]
+    fn each_reason_is_said_as_a_status() {
+        let mcp = dialect("token_broker.mcp.v1.Mcp");
+        let mut all = String::new();
+        for reason in Reason::ALL {
+            writeln!(all, "{}{}", reason.code(), said(&mcp.say(&refusal(*reason)))).unwrap();
+        }
+        insta::assert_snapshot!("each_reason_in_grpc", all);
+    }
+
+    #[test]
+    fn what_carries_no_mcp_has_no_code_of_it() {
+        let response = dialect("shop.v1.Orders").say(&refusal(Reason::RpcDenied));
+        assert!(!response.headers().contains_key("mcp-error-code"));
+        assert!(
+            dialect("model_context_protocol.Mcp").say(&refusal(Reason::ToolDenied)).headers()["mcp-error-code"]
+                == "-32602"
+        );
+    }
+
+    #[test]
+    fn all_causes_of_one_kind_are_the_same_bytes() {
+        let mcp = dialect("model_context_protocol.Mcp");
+        for kind in [Answer::InvalidToken, Answer::UnknownItem] {
+            let of_kind = Reason::ALL.iter().filter(|reason| reason.answer() == kind);
+            let said: std::collections::BTreeSet<_> = of_kind.map(|reason| said(&mcp.say(&refusal(*reason)))).collect();
+            assert_eq!(said.len(), 1, "{kind:?} {said:#?}");
+        }
+    }
 }

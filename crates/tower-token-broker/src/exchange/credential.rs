@@ -266,6 +266,12 @@ impl Credential {
             Placement::Bearer => (header::AUTHORIZATION, "Bearer "),
             Placement::Header(name) => (name.clone(), ""),
         };
+        // L235: binary metadata of the same name would be read as it.
+        #[cfg(feature = "grpc")]
+        if let (Placement::Header(name), true) = (&self.0.placement, crate::grpc::metadata::is_grpc(request.headers()))
+        {
+            request.headers_mut().remove(format!("{name}-bin"));
+        }
         let bytes = self.0.secret.to_wiped_bytes(prefix);
         let mut value = HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
         value.set_sensitive(true);

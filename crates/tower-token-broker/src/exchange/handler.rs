@@ -142,6 +142,8 @@ where
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes),
             JudgedBody::Nothing => RequestBody::bytes(Bytes::new()),
             JudgedBody::Http(..) => RequestBody::stream(stream),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => rpc.message.map_or_else(|| RequestBody::stream(stream), RequestBody::bytes),
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);

@@ -26,6 +26,10 @@ const FORWARDED: [&str; 16] = [
 /// Arguments that MCP 2026-07-28 mirrors into fields.
 const FORWARDED_PREFIX: &str = "mcp-param-";
 
+/// Beside those, in gRPC: the coding of messages that are streamed, and the routing metadata of Google's mapping, which was compared.
+#[cfg(feature = "grpc")]
+const FORWARDED_IN_GRPC: [&str; 4] = ["grpc-encoding", "mcp_prompt", "mcp_resource", "mcp_tool"];
+
 /// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing, who a proxy says it is,
 /// and what asks for a part: two halves of an echo are none to the guard.
 const NEVER_FORWARDED: [&str; 21] = [
@@ -113,6 +117,24 @@ impl Forwarded {
         to
     }
 
+    /// The same for gRPC, whose metadata are header fields. Binary metadata goes on untouched, but for what would be a credential,
+    /// framing or a proxy's word without its `-bin`.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn of_grpc_request(&self, from: &HeaderMap) -> HeaderMap {
+        let mut to = HeaderMap::with_capacity(16);
+        for (name, value) in from {
+            let passes = self.may_pass(name, value)
+                || FORWARDED_IN_GRPC.contains(&name.as_str())
+                || is_free_binary(name.as_str());
+            if passes && !is_named_by_connection(from, name) {
+                to.append(name.clone(), value.clone());
+            }
+        }
+        to.insert(header::TE, HeaderValue::from_static("trailers"));
+        to.insert(crate::grpc::metadata::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        to
+    }
+
     fn may_pass(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         match name.as_str() {
             "traceparent" => value.len() == TRACE_PARENT,
@@ -122,6 +144,17 @@ impl Forwarded {
             }
         }
     }
+}
+
+/// L235: `authorization-bin` and its like are nobody's metadata.
+#[cfg(feature = "grpc")]
+fn is_free_binary(name: &str) -> bool {
+    name.strip_suffix("-bin").is_some_and(|base| {
+        // grpc-gateway takes the prefix off, and makes a field of any name out of it.
+        NEVER_FORWARDED.binary_search(&base).is_err()
+            && !base.starts_with("x-forwarded-")
+            && !base.starts_with("grpc-metadata-")
+    })
 }
 
 fn is_named_by_connection(fields: &HeaderMap, name: &HeaderName) -> bool {
@@ -175,6 +208,33 @@ mod tests {
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "accept-encoding", "mcp-param-region"]);
+    }
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn l235_binary_metadata_goes_on_but_for_what_would_be_a_credential() {
+        let mut from = HeaderMap::new();
+        for name in [
+            "trace-context-bin",
+            "authorization-bin",
+            "proxy-authorization-bin",
+            "cookie-bin",
+            "x-forwarded-user-bin",
+            "grpc-metadata-authorization-bin",
+            "grpc-metadata-authorization",
+            "grpc-encoding",
+            "grpc-timeout",
+            "x-user",
+            "mcp_tool",
+            "user-agent",
+        ] {
+            from.append(HeaderName::from_static(name), HeaderValue::from_static("AAEC"));
+        }
+        let to = Forwarded::default().of_grpc_request(&from);
+        let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected = ["grpc-accept-encoding", "grpc-encoding", "mcp_tool", "te", "trace-context-bin", "user-agent"];
+        assert_eq!(names, expected);
     }
 
     #[test]

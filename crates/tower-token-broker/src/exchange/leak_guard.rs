@@ -213,11 +213,15 @@ impl Watched {
     pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
         let forms = self.now();
         let mut masked = 0;
-        for value in fields.values_mut() {
+        for (name, value) in fields.iter_mut() {
             let mut bytes = BytesMut::from(value.as_bytes());
             let found = mask(&forms, &mut bytes);
             if found > 0 {
                 masked += found;
+                if name.as_str().ends_with("-bin") {
+                    // Binary metadata stays base64, so that a client can read the rest of it.
+                    bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
+                }
                 // Each masked byte is `*`, so the value is as valid as it was.
                 *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
             }
@@ -259,12 +263,32 @@ struct Guard {
     held: BytesMut,
     after_held: Option<Frame<Bytes>>,
     ended: bool,
+    /// How the status that ends a gRPC answer is said.
+    #[cfg(feature = "grpc")]
+    grpc: Option<crate::dialect::Dialect>,
 }
 
 impl<R> LeakGuardBody<R> {
     pub(crate) fn new(inner: R, watched: Watched, trail: Trail) -> Self {
-        let guard = Guard { watched, trail, held: BytesMut::new(), after_held: None, ended: false };
+        let guard = Guard {
+            watched,
+            trail,
+            held: BytesMut::new(),
+            after_held: None,
+            ended: false,
+            #[cfg(feature = "grpc")]
+            grpc: None,
+        };
         Self { inner, guard: Some(guard) }
+    }
+
+    /// The answer is gRPC: the status in its trailers is looked at, too.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn of_grpc(mut self, dialect: &crate::dialect::Dialect) -> Self {
+        if let Some(guard) = &mut self.guard {
+            guard.grpc = Some(dialect.clone());
+        }
+        self
     }
 }
 
@@ -332,6 +356,10 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                         let trailers = frame.into_trailers().map(|mut fields| {
                             super::headers::remove_from_answer(&mut fields);
                             guard.report(guard.watched.mask_fields(&mut fields));
+                            #[cfg(feature = "grpc")]
+                            if let Some(dialect) = &guard.grpc {
+                                super::grpc::end(dialect, &guard.trail, &mut fields);
+                            }
                             Frame::trailers(fields)
                         });
                         let trailers = trailers.unwrap_or_else(|other| other);

@@ -71,12 +71,16 @@
 //! [`Reason`](crate::refusal::Reason)`::{ConnectRequired, UpstreamScopeRequired, GrantRevoked, CredentialRefused,
 //! AuthorizationServerPolicy, CredentialUnavailable, WrongOrigin, UpstreamFailed, AnswerUnreadable, AuditUnavailable,
 //! Revoked, MissingLayer}`. A 401 of the upstream is never passed on: one forced refresh and one replay, where the request can
-//! be sent again; else a refusal. Who must connect is told [where](ProvideCredential::connect_url).
+//! be sent again; else a refusal. Who must connect is told [where](ProvideCredential::connect_url). In gRPC the upstream's status 16
+//! is its 401: in the head as just said; in the trailers, where the upstream may have acted, it becomes
+//! [`Reason`](crate::refusal::Reason)`::CredentialRefused` (status 9).
 //!
 //! # Sources
 //! MCP 2025-11-25 and 2026-07-28, "Authorization", on token passthrough; RFC 6750 §2.1; RFC 9110 §7.6.1.
 
 mod credential;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod handler;
 mod headers;
 mod layer;

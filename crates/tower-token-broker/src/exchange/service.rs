@@ -21,6 +21,8 @@ use super::{
     leak_guard::{LeakGuardBody, Watched},
     provide::ProvideCredential,
 };
+#[cfg(feature = "grpc")]
+use crate::grpc::metadata as grpc;
 use crate::{
     audit::{Intent, Trail},
     body::{RequestBody, ResponseBody},
@@ -150,6 +152,11 @@ impl Asked {
             }
             JudgedBody::Bytes(bytes) => (RequestBody::bytes(bytes.clone()), Some(bytes.clone())),
             JudgedBody::Nothing => (RequestBody::bytes(Bytes::new()), Some(Bytes::new())),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => match &rpc.message {
+                Some(message) => (RequestBody::bytes(message.clone()), Some(message.clone())),
+                None => (RequestBody::stream(stream), None),
+            },
             JudgedBody::Http(..) => {
                 let replay = stream.is_end_stream().then(Bytes::new);
                 (RequestBody::stream(stream), replay)
@@ -185,7 +192,7 @@ where
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
     };
-    if answer.status() != StatusCode::UNAUTHORIZED {
+    if !refuses_the_credential(asked, &answer) {
         return Ok(Ok(guard(asked, answer)?));
     }
 
@@ -208,15 +215,30 @@ where
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
     };
-    if answer.status() == StatusCode::UNAUTHORIZED {
+    if refuses_the_credential(asked, &answer) {
         tell_refused(recipe, &fresh).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     Ok(Ok(guard(asked, answer)?))
 }
 
+#[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP's status says it, whoever asked"))]
+fn refuses_the_credential<R>(asked: &Asked, answer: &Response<R>) -> bool {
+    // Our own refusals, from further in, speak of no credential of the upstream's.
+    #[cfg(feature = "grpc")]
+    if asked.dialect.is_grpc() && !Said::is_said(answer) && super::grpc::refuses_the_credential(answer.headers()) {
+        return true;
+    }
+    answer.status() == StatusCode::UNAUTHORIZED
+}
+
 /// A message was refused as a whole; a plain HTTP request may be sent again only if it changes nothing.
 fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
+    // Of gRPC only judged messages are at hand.
+    #[cfg(feature = "grpc")]
+    if asked.dialect.is_grpc() {
+        return true;
+    }
     (asked.dialect.is_mcp() && !asked.by_handler) || method.is_safe()
 }
 
@@ -279,6 +301,9 @@ struct Outgoing {
     uri: Uri,
     headers: HeaderMap,
     extensions: http::Extensions,
+    /// When the client of a gRPC call gives up.
+    #[cfg(feature = "grpc")]
+    deadline: Option<tokio::time::Instant>,
 }
 
 impl Outgoing {
@@ -294,18 +319,41 @@ impl Outgoing {
             }
             JudgedBody::Bytes(_) => (&Method::POST, mcp_uri(upstream)),
             JudgedBody::Nothing => (&parts.method, mcp_uri(upstream)),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => {
+                let path = plain_path(upstream, "", &Uri::from(rpc.path.clone()));
+                (&Method::POST, path.and_then(|path| upstream.uri_with(path)))
+            }
         };
         let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
-        let mut headers =
-            if asked.by_handler { parts.headers.clone() } else { recipe.forwarded.of_request(&parts.headers) };
+        let mut headers = match asked.judged.body() {
+            _ if asked.by_handler => parts.headers.clone(),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(_) => recipe.forwarded.of_grpc_request(&parts.headers),
+            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => {
+                recipe.forwarded.of_request(&parts.headers)
+            }
+        };
         if let Some(host) = upstream.host() {
             headers.insert(header::HOST, host);
         }
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        #[cfg(feature = "grpc")]
+        let deadline = match asked.judged.body() {
+            JudgedBody::Rpc(rpc) if !asked.by_handler => rpc.deadline,
+            JudgedBody::Rpc(_) | JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => None,
+        };
         // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
         let mut extensions = parts.extensions.clone();
         extensions.remove::<Stamped>();
-        Ok(Self { method: method.clone(), uri, headers, extensions })
+        Ok(Self {
+            method: method.clone(),
+            uri,
+            headers,
+            extensions,
+            #[cfg(feature = "grpc")]
+            deadline,
+        })
     }
 
     fn request<B: Body<Data = Bytes>>(&self, body: RequestBody<B>) -> Request<RequestBody<B>> {
@@ -320,6 +368,12 @@ impl Outgoing {
         request.headers_mut().remove(header::CONTENT_LENGTH);
         if let Some(length) = length.filter(|length| *length > 0 || self.method == Method::POST) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(deadline) = self.deadline {
+            // Of the client's time, what is left of it.
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            request.headers_mut().insert(grpc::TIMEOUT, grpc::timeout_value(left));
         }
         request
     }
@@ -374,6 +428,12 @@ fn guard<R: Body<Data = Bytes>>(
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(answer.headers()) {
         return Err(Refusal::new(Reason::UpstreamScopeRequired));
     }
+    #[cfg(feature = "grpc")]
+    let is_grpc = asked.dialect.is_grpc() && !asked.by_handler;
+    #[cfg(feature = "grpc")]
+    if is_grpc && (status != StatusCode::OK || !grpc::is_grpc(answer.headers())) {
+        return Err(Refusal::new(Reason::UpstreamFailed));
+    }
     // I191: what is coded can be neither guarded nor filtered.
     if answer.headers().get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Refusal::new(Reason::AnswerUnreadable));
@@ -396,6 +456,13 @@ fn guard<R: Body<Data = Bytes>>(
         asked.trail.echo_masked(masked);
     }
     let body = LeakGuardBody::new(body, asked.watched.clone(), asked.trail.clone());
+    #[cfg(feature = "grpc")]
+    let body = if is_grpc {
+        super::grpc::end(&asked.dialect, &asked.trail, &mut parts.headers);
+        body.of_grpc(&asked.dialect)
+    } else {
+        body
+    };
     Ok(Response::from_parts(parts, ResponseBody::inner(body)))
 }
 

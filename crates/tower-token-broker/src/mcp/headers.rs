@@ -41,10 +41,73 @@ pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_
     }
     let Some(method) = message.method.as_deref() else { return Err(Reason::NotAMessage) };
     match only(fields, &METHOD)? {
-        Some(said) if said.as_bytes() == method.as_bytes() => {}
         None if message.id.is_none() => {}
-        _ => return Err(Reason::HeaderMismatch),
+        said => is(said, method)?,
     }
+    mirrors(fields, method, message)
+}
+
+/// The revision, in gRPC: there the metadata always says it.
+#[cfg(feature = "grpc")]
+pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> {
+    if fields.contains_key(PROTOCOL_VERSION) { revision(fields) } else { Err(Reason::HeaderMismatch.into()) }
+}
+
+/// As [`agree`], in gRPC: method and name stand beside the message in both revisions, beside notifications, too.
+#[cfg(feature = "grpc")]
+pub(crate) fn agree_in_grpc(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
+    match &message.params.version {
+        Text::Is(version) if version == revision.as_str() => {}
+        Text::Absent if revision == Revision::V2025_11_25 || message.id.is_none() => {}
+        Text::Is(_) | Text::Absent => return Err(Reason::HeaderMismatch),
+        Text::NoString if revision == Revision::V2025_11_25 => {}
+        Text::NoString => return Err(Reason::HeaderMismatch),
+    }
+    let Some(method) = message.method.as_deref() else {
+        // A client's answer has neither; and 2026-07-28 has no answers of clients.
+        let says_nothing = !fields.contains_key(METHOD) && !fields.contains_key(NAME);
+        return match revision {
+            Revision::V2025_11_25 if says_nothing => Ok(()),
+            Revision::V2025_11_25 => Err(Reason::HeaderMismatch),
+            Revision::V2026_07_28 => Err(Reason::NotAMessage),
+        };
+    };
+    is(only(fields, &METHOD)?, method)?;
+    mirrors(fields, method, message)
+}
+
+/// In Google's mapping nothing need stand beside the message; what does, says what the message says.
+#[cfg(feature = "grpc")]
+pub(crate) fn agree_in_types(
+    fields: &HeaderMap,
+    method: &str,
+    name: Option<&str>,
+    routing: &[&'static str],
+) -> Result<(), Reason> {
+    if fields.contains_key(METHOD) {
+        is(only(fields, &METHOD)?, method)?;
+    }
+    let says_the_name = |value: &HeaderValue| {
+        let said = decode(value)?;
+        if said.as_deref() == name.map(str::as_bytes) { Ok(()) } else { Err(Reason::HeaderMismatch) }
+    };
+    only(fields, &NAME)?.map_or(Ok(()), says_the_name)?;
+    for field in ["mcp_tool", "mcp_prompt", "mcp_resource"] {
+        match only(fields, &HeaderName::from_static(field))? {
+            Some(value) if routing.contains(&field) => says_the_name(value)?,
+            Some(_) => return Err(Reason::HeaderMismatch),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn is(said: Option<&HeaderValue>, method: &str) -> Result<(), Reason> {
+    if said.is_some_and(|said| said.as_bytes() == method.as_bytes()) { Ok(()) } else { Err(Reason::HeaderMismatch) }
+}
+
+/// What stands beside the method: the name, and parameters in a form that can be read.
+fn mirrors(fields: &HeaderMap, method: &str, message: &Message<'_>) -> Result<(), Reason> {
     let named = match method {
         "tools/call" | "prompts/get" => Some(&message.params.name),
         "resources/read" => Some(&message.params.uri),

@@ -33,8 +33,14 @@ pin_project! {
     pub struct FilterBody<R, P> {
         #[pin]
         inner: R,
-        events: Option<EventFilter<P>>,
+        filter: Option<Filter<P>>,
     }
+}
+
+enum Filter<P> {
+    Events(EventFilter<P>),
+    #[cfg(feature = "grpc")]
+    Grpc(Box<super::grpc::GrpcFilter<P>>),
 }
 
 struct EventFilter<P> {
@@ -48,13 +54,18 @@ struct EventFilter<P> {
 
 impl<R, P> FilterBody<R, P> {
     pub(super) const fn untouched(inner: R) -> Self {
-        Self { inner, events: None }
+        Self { inner, filter: None }
     }
 
     pub(super) fn events(inner: R, recipe: Arc<Recipe<P>>, principal: Principal, trail: Trail) -> Self {
         let events = Events::new(recipe.bounds.answer);
         let filter = EventFilter { recipe, principal, trail, events, ready: VecDeque::new(), ended: false };
-        Self { inner, events: Some(filter) }
+        Self { inner, filter: Some(Filter::Events(filter)) }
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(super) fn grpc(inner: R, filter: super::grpc::GrpcFilter<P>) -> Self {
+        Self { inner, filter: Some(Filter::Grpc(Box::new(filter))) }
     }
 }
 
@@ -108,8 +119,11 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
-        let Some(filter) = this.events else {
-            return this.inner.poll_frame(cx).map_err(BodyError::Inner);
+        let filter = match this.filter {
+            None => return this.inner.poll_frame(cx).map_err(BodyError::Inner),
+            #[cfg(feature = "grpc")]
+            Some(Filter::Grpc(filter)) => return filter.poll_frame(this.inner, cx),
+            Some(Filter::Events(filter)) => filter,
         };
         loop {
             if let Some(event) = filter.ready.pop_front() {
@@ -134,20 +148,22 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.events {
-            Some(filter) => filter.ready.is_empty() && (filter.ended || self.inner.is_end_stream()),
+        match &self.filter {
+            #[cfg(feature = "grpc")]
+            Some(Filter::Grpc(filter)) => filter.is_end_stream(&self.inner),
+            Some(Filter::Events(filter)) => filter.ready.is_empty() && (filter.ended || self.inner.is_end_stream()),
             None => self.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.events.is_some() { SizeHint::default() } else { self.inner.size_hint() }
+        if self.filter.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
 
 impl<R: fmt::Debug, P> fmt::Debug for FilterBody<R, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_events = self.events.is_some();
-        f.debug_struct("FilterBody").field("inner", &self.inner).field("events", &is_events).finish_non_exhaustive()
+        let is_filtered = self.filter.is_some();
+        f.debug_struct("FilterBody").field("inner", &self.inner).field("filtered", &is_filtered).finish_non_exhaustive()
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(feature = "grpc")]
+use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
 use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
@@ -26,8 +28,22 @@ pub(crate) enum JudgedBody {
     Bytes(Bytes),
     /// A GET or DELETE of MCP: judged by its method, sent without a body.
     Nothing,
+    /// gRPC: this path was judged, and the message if the method carries MCP; else messages are streamed as they come.
+    #[cfg(feature = "grpc")]
+    Rpc(Rpc),
     /// Plain HTTP: this method and URI were judged, and these are sent; the body is streamed as it comes.
     Http(Method, Uri),
+}
+
+/// A gRPC call as it was judged.
+#[cfg(feature = "grpc")]
+#[derive(Clone, Debug)]
+pub(crate) struct Rpc {
+    pub(crate) path: PathAndQuery,
+    /// The one message, in its frame.
+    pub(crate) message: Option<Bytes>,
+    /// When its client gives up.
+    pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
 impl Judged {

@@ -22,6 +22,8 @@ pub(super) struct Recipe<P> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) plain_http: bool,
+    #[cfg(feature = "grpc")]
+    pub(super) grpc: Option<super::grpc::Bounds>,
     pub(super) body: usize,
     pub(super) body_deadline: Duration,
     pub(super) answer: usize,
@@ -33,6 +35,8 @@ impl<P: Policy> ScopeFilterLayer<P> {
     pub fn new(policy: P) -> Self {
         let bounds = Bounds {
             plain_http: false,
+            #[cfg(feature = "grpc")]
+            grpc: None,
             body: 1024 * 1024,
             body_deadline: Duration::from_secs(30),
             answer: 16 * 1024 * 1024,
@@ -44,6 +48,18 @@ impl<P: Policy> ScopeFilterLayer<P> {
     /// The route is not MCP: requests are judged by method and path, bodies and answers are streamed untouched.
     pub fn plain_http(self) -> Self {
         self.with(|bounds| bounds.plain_http = true)
+    }
+
+    /// The route speaks gRPC: a method that carries MCP is judged by its message, any other by its name.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(self) -> Self {
+        self.with(|bounds| bounds.grpc = Some(bounds.grpc.unwrap_or_default()))
+    }
+
+    /// How many messages a gRPC stream may have in each direction; a million by default. Implies [`ScopeFilterLayer::grpc`].
+    #[cfg(feature = "grpc")]
+    pub fn message_count(self, most: u64) -> Self {
+        self.with(|bounds| bounds.grpc.get_or_insert_default().message_count = most)
     }
 
     /// Longest message, in bytes; 1 MiB by default.

@@ -52,7 +52,7 @@
 //! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`] into the extensions, with the very bytes
 //! that were judged, and hands those on. In answers it takes out what the policy would refuse: tools, prompts, resources and templates by the
 //! shape of the result, in JSON and in event streams, whichever request they answer; notices about hidden resources; and
-//! `cacheScope` becomes `private`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
+//! `cacheScope` becomes `private`. A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
 //!
 //! # Limits
 //! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers and single events ≤ 16 MiB. Two readings of one text are refused:
@@ -64,13 +64,16 @@
 //! # Refusals
 //! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant, TooDeep, Batch, MemberTooLarge, HeaderMismatch,
 //! UnsupportedVersion, BodyTooLarge, BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied, ResourceDenied,
-//! PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, InsufficientScope, AnswerUnreadable, MissingLayer}`.
+//! PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, GrpcWeb, NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages,
+//! DeadlineExceeded, RpcPath, RpcDenied, InsufficientScope, AnswerUnreadable, MissingLayer}`.
 //!
 //! # Sources
 //! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
 
 mod body;
 mod compose;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod judged;
 mod layer;
 mod pattern;
@@ -87,6 +90,8 @@ pub use compose::{And, Or, PolicyExt, Unless};
 pub use judged::Judged;
 pub use layer::ScopeFilterLayer;
 pub use policy::{Arguments, Call, Decision, Permit, Policy};
+#[cfg(feature = "grpc")]
+pub use rules::grpc;
 pub use rules::{Rule, Rules, http, methods, prompts, resources, tools};
 pub use service::{Filtered, ResponseFuture, ScopeFilter};
 

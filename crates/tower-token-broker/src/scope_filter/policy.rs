@@ -52,6 +52,13 @@ pub enum Call<'a> {
         /// The method as the message names it.
         method: &'a str,
     },
+    /// A gRPC call that is not MCP.
+    Rpc {
+        /// Its service, with the package.
+        service: &'a str,
+        /// Its method.
+        method: &'a str,
+    },
     /// A request that is not MCP.
     Http {
         /// Its method.
@@ -68,6 +75,7 @@ impl<'a> Call<'a> {
             Self::Tool { name, .. } | Self::Prompt { name, .. } => Some(name),
             Self::Resource { uri } => Some(uri),
             Self::Method { method } => Some(method),
+            Self::Rpc { method, .. } => Some(method),
             Self::List { .. } | Self::Protocol { .. } | Self::Answer | Self::Http { .. } => None,
         }
     }
@@ -130,6 +138,7 @@ impl Decision {
             Call::Prompt { .. } => Reason::PromptDenied,
             Call::List { .. } | Call::Protocol { .. } | Call::Method { .. } => Reason::MethodDenied,
             Call::Answer => Reason::AnswerWithoutSession,
+            Call::Rpc { .. } => Reason::RpcDenied,
             Call::Http { .. } => Reason::RequestDenied,
         })
     }

@@ -26,7 +26,7 @@ use crate::{
 const LISTEN: &str = "subscriptions/listen";
 
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
-type Refused = Box<(Dialect, Refusal)>;
+pub(super) type Refused = Box<(Dialect, Refusal)>;
 
 /// Judges a request; gives what was judged, and the request with those very bytes.
 pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
@@ -54,6 +54,8 @@ pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
         let body = match judged.body() {
             JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
             JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(_) => RequestBody::bytes(Bytes::new()),
         };
         if judged.dialect().revision() != Some(Revision::V2026_07_28) {
             headers::drop_unjudged(&mut parts.headers);
@@ -135,20 +137,31 @@ fn message<P: Policy>(
     let revision = revision.map_err(refuse)?;
     headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-    let (call, name) = call(&message, revision, fields).map_err(|reason| refuse(reason.into()))?;
+    let (operation, permit) = ask(recipe, principal, trail, fields, revision, &message).map_err(refuse)?;
+    drop(message);
+    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
+}
+
+/// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
+pub(super) fn ask<P: Policy>(
+    recipe: &Recipe<P>,
+    principal: &Principal,
+    trail: &Trail,
+    fields: &HeaderMap,
+    revision: Revision,
+    message: &Message<'_>,
+) -> Result<(Operation, Permit), Refusal> {
+    let (call, name) = call(message, revision, fields)?;
     let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
     trail.judged(&operation);
     let mut decision = recipe.policy.decide(principal, &call);
     // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
     if let Call::Protocol { method: LISTEN } = call {
-        for uri in message.params.subscriptions().map_err(|reason| refuse(reason.into()))? {
-            let uri = uri.map_err(|reason| refuse(reason.into()))?;
-            decision = decision.and(recipe.policy.decide(principal, &Call::Resource { uri: &uri }));
+        for uri in message.params.subscriptions()? {
+            decision = decision.and(recipe.policy.decide(principal, &Call::Resource { uri: &uri? }));
         }
     }
-    let permit = permit(principal, decision).map_err(refuse)?;
-    drop(message);
-    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
+    Ok((operation, permit(principal, decision)?))
 }
 
 /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
@@ -198,7 +211,7 @@ fn plain_http<P: Policy>(
 }
 
 /// What the policy decided, as the client hears it.
-fn permit(principal: &Principal, decision: Decision) -> Result<Permit, Refusal> {
+pub(super) fn permit(principal: &Principal, decision: Decision) -> Result<Permit, Refusal> {
     match decision {
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(reason) => Err(reason.into()),

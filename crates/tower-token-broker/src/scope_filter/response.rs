@@ -95,7 +95,7 @@ impl<P: Policy> Recipe<P> {
     }
 
     /// By the same decision as a call, without arguments: what would be refused is not listed.
-    fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
+    pub(super) fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
         let call = match of {
             Listed::Tools => Call::Tool { name, arguments: Arguments::unknown() },
             Listed::Prompts => Call::Prompt { name, arguments: Arguments::unknown() },

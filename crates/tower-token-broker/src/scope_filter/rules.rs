@@ -20,7 +20,7 @@ use crate::{
 ///
 /// | call | allowed if |
 /// |---|---|
-/// | a tool, resource, prompt, method, HTTP request | an `allow` rule names it, and no `deny` rule does |
+/// | a tool, resource, prompt, method, HTTP request, gRPC call | an `allow` rule names it, and no `deny` rule does |
 /// | the list of a kind | an `allow` rule names anything of that kind; its entries are judged one by one |
 /// | `initialize`, `ping`, notifications, the GET stream, … | there is any `allow` rule for MCP |
 /// | the client's answer within a session | the same |
@@ -75,13 +75,14 @@ impl Policy for Rules {
                 return if listed { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Protocol { .. } | Call::Answer => {
-                let any = self.allow.kinds().next().is_some();
+                let any = self.allow.kinds().any(|kind| !matches!(kind, Kind::Rpc));
                 return if any { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Tool { .. } => Kind::Tool,
             Call::Resource { .. } => Kind::Resource,
             Call::Prompt { .. } => Kind::Prompt,
             Call::Method { .. } => Kind::Method,
+            Call::Rpc { .. } => Kind::Rpc,
             Call::Http { .. } => Kind::Http,
         };
         if self.deny.matching(kind, call, Reading::Wide).any(|rule| rule.when_holds(call) != Holds::No) {
@@ -127,12 +128,15 @@ pub(super) enum Kind {
     Resource,
     Prompt,
     Method,
+    Rpc,
     Http,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Names {
     Patterns(Vec<Pattern>),
+    #[cfg(feature = "grpc")]
+    Rpc(Box<str>, Vec<Pattern>),
     Path(Method, PathTemplate),
 }
 
@@ -183,6 +187,20 @@ pub fn http(method: Method, template: &str) -> Rule {
     let path =
         PathTemplate::parse(template).unwrap_or_else(|| panic!("the path of a rule is no template: {template:?}"));
     Rule::named(Kind::Http, Names::Path(method, path))
+}
+
+/// gRPC calls by service (with its package, exactly) and method; in the method's name `*` stands for any run of characters.
+///
+/// Services that carry MCP are judged by what they carry and by no rule of this kind. Reflection (`grpc.reflection.v1.ServerReflection`)
+/// and health (`grpc.health.v1.Health`) are services like any other: they pass if a rule names them.
+///
+/// ```
+/// # use tower_token_broker::scope_filter::{Rules, grpc};
+/// let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*", "Watch*"]).with_scope("orders:read"));
+/// ```
+#[cfg(feature = "grpc")]
+pub fn grpc<'a>(service: &str, methods: impl IntoIterator<Item = &'a str>) -> Rule {
+    Rule::named(Kind::Rpc, Names::Rpc(service.into(), methods.into_iter().map(Pattern::parse).collect()))
 }
 
 impl Rule {
@@ -243,6 +261,12 @@ impl Rule {
                         Reading::AsWritten | Reading::Exact => template.matches(path),
                     }
             }
+            #[cfg(feature = "grpc")]
+            (Names::Rpc(service, methods), Call::Rpc { service: asked, method }) => {
+                **service == **asked && methods.iter().any(|pattern| pattern.matches(method))
+            }
+            #[cfg(feature = "grpc")]
+            (Names::Rpc(..), _) => false,
             (Names::Path(..), _) => false,
         }
     }
@@ -330,6 +354,25 @@ mod tests {
         assert_eq!(other, Decision::Deny(Reason::ArgumentsDenied));
         let listed = Call::Tool { name: "push", arguments: Arguments::unknown() };
         assert_eq!(rules.decide(&caller, &listed), Decision::allow());
+    }
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn grpc_is_judged_by_service_and_method() {
+        let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*"]).with_scope("orders"));
+        let decide = |scopes, service, method| rules.decide(&caller(scopes), &Call::Rpc { service, method });
+        assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), Decision::allow());
+        assert_eq!(decide("", "shop.v1.Orders", "GetOrder"), Decision::NeedsScope(Scopes::parse("orders").unwrap()));
+        for (service, method) in [
+            ("shop.v1.Orders", "Delete"),
+            ("shop.v1.orders", "GetOrder"),
+            ("shop.v1.Order", "GetOrder"),
+            ("grpc.health.v1.Health", "Check"),
+            ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
+        ] {
+            assert_eq!(decide("orders", service, method), Decision::Deny(Reason::RpcDenied), "{service}/{method}");
+        }
+        assert!(rules.decide(&caller("orders"), &Call::Protocol { method: "initialize" }).is_denied());
     }
 
     #[test]

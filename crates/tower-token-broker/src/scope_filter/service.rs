@@ -71,6 +71,11 @@ where
                 tracing::error!("the scope filter stands without the audit or the authenticate layer outside it");
                 return Ok(say(&dialect, &Refusal::new(Reason::MissingLayer)));
             };
+            #[cfg(feature = "grpc")]
+            if recipe.bounds.grpc.is_some() {
+                let call = super::grpc::Calling { recipe, principal, trail, dialect };
+                return call.serve(ready, request).await;
+            }
             let refuse = |dialect: &Dialect, refusal: Refusal| {
                 trail.refused(refusal.reason());
                 say(dialect, &refusal)
@@ -92,7 +97,7 @@ where
     }
 }
 
-fn say<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
+pub(super) fn say<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
     dialect.say(refusal).map(ResponseBody::bytes)
 }
 

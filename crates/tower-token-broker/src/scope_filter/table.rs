@@ -43,6 +43,12 @@ impl Table {
                 let by_name = self.by_name.entry(rule.kind).or_default();
                 patterns.iter().for_each(|pattern| by_name.add(pattern, number));
             }
+            // The method's name is looked up; the service is compared among what is found.
+            #[cfg(feature = "grpc")]
+            Names::Rpc(_, methods) => {
+                let by_name = self.by_name.entry(rule.kind).or_default();
+                methods.iter().for_each(|method| by_name.add(method, number));
+            }
             Names::Path(_, template) => match template.first() {
                 Some(segment) => self.by_path.first.entry(segment.into()).or_default().push(number),
                 None => self.by_path.any.push(number),

@@ -1,0 +1,139 @@
+//! MCP over gRPC, unchanged: the service `token_broker.mcp.v1.Mcp`, whose frames carry one JSON-RPC message each.
+//!
+//! MCP 2026-07-28 asks a custom transport to keep the message, the patterns and the metadata of each request ("Custom Transports"). So a
+//! [`Frame`](mcp::v1::Frame) holds the message's own bytes, and what HTTP's header fields mirror stands in the call's metadata:
+//!
+//! | metadata | value | there |
+//! |---|---|---|
+//! | `mcp-protocol-version` | `2026-07-28` or `2025-11-25` | always |
+//! | `mcp-method` | the message's `method` | but with a client's answer |
+//! | `mcp-name` | `params.name` of `tools/call` and `prompts/get`, `params.uri` of `resources/read`; `=?base64?…?=` where it is not printable ASCII | with those three |
+//! | `mcp-session-id` | as the server gave it | within a session of 2025-11-25 |
+//!
+//! The message decides; metadata that says something else is refused. [`call`] and its siblings make a request whose metadata agrees.
+//!
+//! ```
+//! use token_broker_grpc::{Revision, call};
+//!
+//! let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{}}}"#;
+//! let request = call(Revision::V2025_11_25, "tools/call", Some("get_item"), message);
+//! assert_eq!(request.metadata().get("mcp-method").unwrap(), "tools/call");
+//! assert_eq!(request.get_ref().json, message);
+//! // client.call(request).await?
+//! ```
+
+use bytes::Bytes;
+use tonic::{Request, metadata::MetadataValue};
+
+pub mod mcp {
+    //! The package `token_broker.mcp`.
+
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::exhaustive_structs,
+        clippy::missing_errors_doc,
+        reason = "generated from proto/, and compared with it by a test"
+    )]
+    pub mod v1 {
+        //! `proto/token_broker/mcp/v1/mcp.proto`.
+
+        include!("generated/token_broker.mcp.v1.rs");
+    }
+}
+
+/// The revisions of MCP that frames carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Revision {
+    /// Sessions and `initialize`.
+    V2025_11_25,
+    /// Stateless; the message's `_meta` says the revision, too.
+    V2026_07_28,
+}
+
+impl Revision {
+    /// As `mcp-protocol-version` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+}
+
+/// A request with this message, and with the metadata that goes with its method and the name of the tool, prompt or resource.
+#[must_use]
+pub fn call(
+    revision: Revision,
+    method: &str,
+    name: Option<&str>,
+    message: impl Into<Bytes>,
+) -> Request<mcp::v1::Frame> {
+    let mut request = answer(revision, message);
+    let metadata = request.metadata_mut();
+    // A method of MCP is printable ASCII; what is none, no server knows.
+    if let Ok(method) = MetadataValue::try_from(method) {
+        metadata.insert("mcp-method", method);
+    }
+    if let Some(name) = name.and_then(field_value) {
+        metadata.insert("mcp-name", name);
+    }
+    request
+}
+
+/// A request with a client's answer to a request of the server (2025-11-25): it has no method.
+#[must_use]
+pub fn answer(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
+    let mut request = Request::new(mcp::v1::Frame { json: message.into() });
+    request.metadata_mut().insert("mcp-protocol-version", MetadataValue::from_static(revision.as_str()));
+    request
+}
+
+/// As MCP 2026-07-28 has it, "Value Encoding": as it is where that can be a field's value and is no coded one, else coded.
+fn field_value(name: &str) -> Option<MetadataValue<tonic::metadata::Ascii>> {
+    let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~')) && name.trim() == name;
+    if is_plain && !name.starts_with("=?base64?") {
+        return MetadataValue::try_from(name).ok();
+    }
+    MetadataValue::try_from(format!("=?base64?{}?=", base64(name.as_bytes()))).ok()
+}
+
+/// Base64 with padding (RFC 4648 §4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut coded = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = ALPHABET.get(bits >> (18 - 6 * place) & 63).copied().filter(|_| place <= group.len());
+            coded.push(char::from(digit.unwrap_or(b'=')));
+        }
+    }
+    coded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_field_value_is_coded() {
+        for (name, value) in [
+            ("get_item", "get_item"),
+            ("a b", "a b"),
+            (" a", "=?base64?IGE=?="),
+            ("é", "=?base64?w6k=?="),
+            ("日本", "=?base64?5pel5pys?="),
+            ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?="),
+        ] {
+            assert_eq!(field_value(name).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_no_method() {
+        assert!(answer(Revision::V2025_11_25, "{}").metadata().get("mcp-method").is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! Refusals in gRPC: HTTP 200 with the status in its header fields and nothing behind them ("Trailers-Only").
+
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderValue, Request, Response, header};
+use bytes::Bytes;
+
+use super::{RequestId, Wire, http, json_rpc};
+use crate::{
+    grpc::{
+        FRAMED_MCP, TYPED_MCP, metadata,
+        status::{self, Code, Status},
+    },
+    refusal::{Answer, Refusal},
+};
+
+/// What a request speaks, if it is gRPC; and whether it is one of the services that carry MCP.
+pub(super) fn wire<B>(request: &Request<B>) -> Option<Wire> {
+    metadata::is_grpc(request.headers()).then(|| {
+        let service = request.uri().path().split('/').nth(1);
+        Wire::Grpc { is_mcp: service.is_some_and(|service| service == FRAMED_MCP || service == TYPED_MCP) }
+    })
+}
+
+pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>, is_mcp: bool) -> Response<Bytes> {
+    let (status, answer) = (status(refusal, request_id), refusal.reason().answer());
+    let mut response = Response::new(Bytes::new());
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(metadata::STATUS, HeaderValue::from(u16::from(status.code.number())));
+    fields.insert(metadata::MESSAGE, status::message(status.message));
+    fields.insert(metadata::DETAILS, status.details());
+    if is_mcp {
+        // As Google's transport says it: its client finds the JSON-RPC code here.
+        fields.insert(metadata::MCP_ERROR_CODE, HeaderValue::from(json_rpc::code(answer)));
+    }
+    if answer == Answer::UnsupportedMedia {
+        fields.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
+    }
+    response
+}
+
+/// The fields of a refusal that may stand in trailers.
+pub(super) fn status_fields(said: &Response<Bytes>) -> HeaderMap {
+    let names = [metadata::STATUS, metadata::MESSAGE, metadata::DETAILS, metadata::MCP_ERROR_CODE];
+    let of = |name| Some((said.headers().get(&name)?.clone(), name));
+    names.into_iter().filter_map(of).map(|(value, name)| (name, value)).collect()
+}
+
+/// No more than the outside may know: one reason and one text for all causes of one kind, as in plain HTTP.
+fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
+    let answer = refusal.reason().answer();
+    let (_, reason, text) = http::outside(refusal);
+    let mut metadata = Vec::new();
+    if let Some(id) = request_id {
+        metadata.push(("request_id", id.to_string()));
+    }
+    if let Some(scopes) = refusal.scopes() {
+        metadata.push(("scope", scopes.to_string()));
+    }
+    let is_about_token =
+        matches!(answer, Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
+    if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
+        // Where a client learns which authorization server to ask (RFC 9728 §5.1, whose header field gRPC does not have).
+        metadata.push(("resource_metadata", resource.metadata_url().to_owned()));
+    }
+    let link = refusal.connect_url().filter(|_| answer == Answer::Connect);
+    let code = code(answer);
+    // What is too large is too large the next time, too: only what passes by itself says when to come again.
+    let default = (code == Code::Unavailable).then_some(Duration::from_secs(1));
+    let may_pass = matches!(code, Code::Unavailable | Code::ResourceExhausted);
+    let wait = refusal.wait().or(default).filter(|_| may_pass);
+    Status {
+        code,
+        message: if answer == Answer::UnsupportedMedia {
+            "send application/grpc over protobuf, in identity or gzip"
+        } else {
+            text
+        },
+        reason,
+        metadata,
+        link: link.map(|url| (url, "connect an account for this server")),
+        retry_after: wait.map(|wait| wait.as_secs().max(1)),
+    }
+}
+
+const fn code(answer: Answer) -> Code {
+    match answer {
+        Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest => Code::Unauthenticated,
+        Answer::InsufficientScope
+        | Answer::UnknownItem
+        | Answer::Forbidden
+        | Answer::Misdirected
+        | Answer::OriginNotAllowed => Code::PermissionDenied,
+        Answer::UnknownMethod | Answer::MethodNotAllowed | Answer::UnsupportedMedia => Code::Unimplemented,
+        Answer::ParseError
+        | Answer::InvalidMessage
+        | Answer::HeaderMismatch
+        | Answer::UnsupportedVersion
+        | Answer::BodyIncomplete => Code::InvalidArgument,
+        Answer::BodyTooLarge | Answer::HeadersTooLarge => Code::ResourceExhausted,
+        Answer::DeadlineExceeded => Code::DeadlineExceeded,
+        Answer::Connect => Code::FailedPrecondition,
+        Answer::BadGateway | Answer::Unavailable => Code::Unavailable,
+        Answer::Internal => Code::Internal,
+    }
+}

@@ -1,0 +1,506 @@
+//! Google's `model_context_protocol.Mcp`: its requests read strictly into what a policy judges, its lists filtered entry by entry.
+//!
+//! Source: PyPI `mcp-grpc-transport-proto` 0.2.0 (its descriptors; the numbers below are theirs).
+
+use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
+
+use super::protobuf::{Field, Reader, Value, WireError, Writer, once};
+use crate::{
+    mcp::{Listed, answer::Entry, strict_json::Limits},
+    refusal::Reason,
+};
+
+/// One method of the service, and what it is called in MCP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Method {
+    /// Behind the last slash of the path.
+    pub(crate) name: &'static str,
+    /// As JSON-RPC has it.
+    pub(crate) mcp: &'static str,
+    /// The list that its answer holds.
+    pub(crate) lists: Option<Listed>,
+}
+
+pub(crate) const METHODS: [Method; 8] = [
+    Method { name: "ListResources", mcp: "resources/list", lists: Some(Listed::Resources) },
+    Method { name: "ReadResource", mcp: "resources/read", lists: None },
+    Method { name: "ListResourceTemplates", mcp: "resources/templates/list", lists: Some(Listed::ResourceTemplates) },
+    Method { name: "ListPrompts", mcp: "prompts/list", lists: Some(Listed::Prompts) },
+    Method { name: "GetPrompt", mcp: "prompts/get", lists: None },
+    Method { name: "ListTools", mcp: "tools/list", lists: Some(Listed::Tools) },
+    Method { name: "CallTool", mcp: "tools/call", lists: None },
+    Method { name: "Complete", mcp: "completion/complete", lists: None },
+];
+
+impl Method {
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        METHODS.into_iter().find(|method| method.name == name)
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    List(Listed),
+    Tool {
+        name: &'a str,
+        arguments: String,
+    },
+    Resource {
+        uri: &'a str,
+    },
+    Prompt {
+        name: &'a str,
+        arguments: String,
+    },
+    /// A completion for a prompt: its arguments are not known.
+    CompletionFor(&'a str),
+    /// A completion for a template.
+    CompletionIn {
+        uri: &'a str,
+    },
+}
+
+/// Reads the request of a method.
+pub(crate) fn read<'a>(method: &str, message: &'a [u8], limits: &Limits) -> Result<Asked<'a>, Reason> {
+    let method = Method::of(method).ok_or(Reason::MethodDenied)?;
+    let mut reader = Reader::new(message);
+    let (mut common, mut second, mut third) = (None, None, None);
+    let (mut argument, mut context) = (None, None);
+    let mut entries = Vec::new();
+    while let Some(field) = reader.next_field()? {
+        match (method.name, field.number) {
+            (_, 1) => once(&mut common, field.value.bytes()?)?,
+            ("CallTool" | "ReadResource" | "GetPrompt" | "Complete", 2) => once(&mut second, field.value.bytes()?)?,
+            ("GetPrompt", 3) => entries.push(field.value.bytes()?),
+            ("Complete", 3) => once(&mut third, field.value.bytes()?)?,
+            ("Complete", 4) => once(&mut argument, field.value.bytes()?)?,
+            ("Complete", 5) => once(&mut context, field.value.bytes()?)?,
+            _ => return Err(WireError::UnknownField.into()),
+        }
+    }
+    let depth = limits.depth;
+    request_fields(common.unwrap_or_default(), depth)?;
+    if let Some(of) = method.lists {
+        return Ok(Asked::List(of));
+    }
+    match method.name {
+        "CallTool" => {
+            let (mut name, mut arguments) = (None, None);
+            let mut reader = Reader::new(second.unwrap_or_default());
+            while let Some(field) = reader.next_field()? {
+                match field.number {
+                    1 => once(&mut name, field.value.text()?)?,
+                    2 => once(&mut arguments, field.value.bytes()?)?,
+                    _ => return Err(WireError::UnknownField.into()),
+                }
+            }
+            let mut json = String::new();
+            structure(arguments.unwrap_or_default(), depth, &mut json)?;
+            // "Required on the initial request only", says the proto: without it nobody can say which tool is called.
+            Ok(Asked::Tool { name: named(name)?, arguments: json })
+        }
+        "ReadResource" => Ok(Asked::Resource { uri: named(second.map(text).transpose()?)? }),
+        "GetPrompt" => {
+            let arguments = map_of_texts(&entries)?;
+            Ok(Asked::Prompt { name: named(second.map(text).transpose()?)?, arguments })
+        }
+        "Complete" => {
+            only_texts(argument.unwrap_or_default(), 2)?;
+            completion_context(context.unwrap_or_default())?;
+            match (second, third) {
+                (Some(resource), None) => Ok(Asked::CompletionIn { uri: named(only_texts(resource, 1)?)? }),
+                (None, Some(prompt)) => Ok(Asked::CompletionFor(named(only_texts(prompt, 2)?)?)),
+                // Two readings of one message: which of the two would be completed is anybody's guess.
+                (Some(_), Some(_)) => Err(WireError::Doubled.into()),
+                (None, None) => Err(Reason::NotAMessage),
+            }
+        }
+        _ => Err(Reason::MethodDenied),
+    }
+}
+
+/// A name that is there: in proto3 an empty one is none.
+fn named(name: Option<&str>) -> Result<&str, Reason> {
+    name.filter(|name| !name.is_empty()).ok_or(Reason::NotAMessage)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8)
+}
+
+/// A message of at most `count` texts, numbered from 1 on; gives the first.
+fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
+    let (mut first, mut second) = (None, None);
+    let mut reader = Reader::new(message);
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => once(&mut first, field.value.text()?)?,
+            2 if count == 2 => once(&mut second, field.value.text()?)?,
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    Ok(first)
+}
+
+/// `RequestFields`: metadata = 1, input_responses = 6, resume_data = 7, request_state = 8.
+fn request_fields(message: &[u8], depth: usize) -> Result<(), WireError> {
+    let (mut metadata, mut resume, mut state) = (None, None, None);
+    let (mut names, mut nothing) = (HashSet::new(), String::new());
+    let mut reader = Reader::new(message);
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => {
+                once(&mut metadata, ())?;
+                structure(field.value.bytes()?, depth, &mut nothing)?;
+            }
+            6 => {
+                let (key, response) = entry(field.value.bytes()?)?;
+                if !names.insert(key) {
+                    return Err(WireError::Doubled);
+                }
+                input_response(response.map(Value::bytes).transpose()?.unwrap_or_default())?;
+            }
+            7 => {
+                once(&mut resume, ())?;
+                structure(field.value.bytes()?, depth, &mut nothing)?;
+            }
+            8 => once(&mut state, field.value.text()?)?,
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    Ok(())
+}
+
+/// `InputResponse`: one of sampling = 7, roots = 8, elicitation = 9, though the proto has no `oneof` for them.
+fn input_response(message: &[u8]) -> Result<(), WireError> {
+    let (mut reader, mut chosen) = (Reader::new(message), None);
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            7..=9 => once(&mut chosen, field.value.bytes()?)?,
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    Ok(())
+}
+
+/// `Context`: arguments = 1, a map of texts.
+fn completion_context(message: &[u8]) -> Result<(), WireError> {
+    let (mut reader, mut entries) = (Reader::new(message), Vec::new());
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => entries.push(field.value.bytes()?),
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    map_of_texts(&entries).map(drop)
+}
+
+fn map_of_texts(entries: &[&[u8]]) -> Result<String, WireError> {
+    let (mut json, mut names) = (String::from("{"), HashSet::new());
+    for (number, of_map) in entries.iter().enumerate() {
+        let (key, value) = entry(of_map)?;
+        if !names.insert(key) {
+            return Err(WireError::Doubled);
+        }
+        if number > 0 {
+            json.push(',');
+        }
+        push_text(&mut json, key);
+        json.push(':');
+        push_text(&mut json, value.map(Value::text).transpose()?.unwrap_or_default());
+    }
+    json.push('}');
+    Ok(json)
+}
+
+/// An entry of a map: key = 1, value = 2, each at most once.
+fn entry(message: &[u8]) -> Result<(&str, Option<Value<'_>>), WireError> {
+    let (mut reader, mut key, mut value) = (Reader::new(message), None, None);
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => once(&mut key, field.value.text()?)?,
+            2 => once(&mut value, field.value)?,
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    Ok((key.unwrap_or_default(), value))
+}
+
+/// `google.protobuf.Struct` (fields = 1, a map) as the JSON object that it stands for.
+fn structure(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
+    let depth = depth.checked_sub(1).ok_or(WireError::TooDeep)?;
+    let (mut reader, mut names) = (Reader::new(message), HashSet::new());
+    json.push('{');
+    while let Some(field) = reader.next_field()? {
+        let (key, of_key) = match field.number {
+            1 => entry(field.value.bytes()?)?,
+            _ => return Err(WireError::UnknownField),
+        };
+        // The last of two would win: a second reading.
+        if !names.insert(key) {
+            return Err(WireError::Doubled);
+        }
+        if names.len() > 1 {
+            json.push(',');
+        }
+        push_text(json, key);
+        json.push(':');
+        value(of_key.ok_or(WireError::NoValue)?.bytes()?, depth, json)?;
+    }
+    json.push('}');
+    Ok(())
+}
+
+/// `google.protobuf.Value`: exactly one of null = 1, number = 2, string = 3, bool = 4, struct = 5, list = 6.
+fn value(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
+    let mut reader = Reader::new(message);
+    let Field { number, value: found, .. } = reader.next_field()?.ok_or(WireError::NoValue)?;
+    match number {
+        1 if found.varint()? == 0 => json.push_str("null"),
+        2 => push_number(json, found.double()?)?,
+        3 => push_text(json, found.text()?),
+        4 => match found.varint()? {
+            0 => json.push_str("false"),
+            1 => json.push_str("true"),
+            _ => return Err(WireError::Varint),
+        },
+        5 => structure(found.bytes()?, depth, json)?,
+        6 => list(found.bytes()?, depth, json)?,
+        _ => return Err(WireError::UnknownField),
+    }
+    match reader.next_field()? {
+        None => Ok(()),
+        Some(_) => Err(WireError::Doubled),
+    }
+}
+
+/// `google.protobuf.ListValue`: values = 1.
+fn list(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
+    let depth = depth.checked_sub(1).ok_or(WireError::TooDeep)?;
+    let (mut reader, mut is_first) = (Reader::new(message), true);
+    json.push('[');
+    while let Some(field) = reader.next_field()? {
+        if field.number != 1 {
+            return Err(WireError::UnknownField);
+        }
+        if !std::mem::take(&mut is_first) {
+            json.push(',');
+        }
+        value(field.value.bytes()?, depth, json)?;
+    }
+    json.push(']');
+    Ok(())
+}
+
+/// Doubles are all that a `Struct` has: an integer within ±2^53 looks like one, so that a rule may compare it; JSON has no others.
+fn push_number(json: &mut String, number: f64) -> Result<(), WireError> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !number.is_finite() {
+        return Err(WireError::NoValue);
+    }
+    let written = if number == 0.0 {
+        json.push('0');
+        Ok(())
+    } else if number.fract() == 0.0 && number.abs() <= EXACT {
+        write!(json, "{number:.0}")
+    } else {
+        write!(json, "{number:e}")
+    };
+    // Writing to a String can't fail.
+    written.map_err(|_| WireError::NoValue)
+}
+
+fn push_text(json: &mut String, text: &str) {
+    crate::dialect::push_json_string(json, text);
+}
+
+/// Takes out of an answer what `is_visible` does not let through; every entry that stays keeps its bytes. What was filtered for one
+/// caller is cached for no other: `cache_scope` (4) becomes `CACHE_SCOPE_PRIVATE` (2).
+pub(crate) fn filter<F>(of: Listed, answer: &[u8], mut is_visible: F) -> Result<Cow<'_, [u8]>, WireError>
+where
+    F: FnMut(Entry<'_>) -> bool,
+{
+    let (mut reader, mut filtered) = (Reader::new(answer), Writer::default());
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            // The name of a tool or prompt, the URI of a resource, the template of a template: 1 in each.
+            2 => {
+                let name = name_of_entry(field.value.bytes()?)?;
+                if name.is_some_and(|name| is_visible(Entry { of, name })) {
+                    filtered.raw(field.raw);
+                }
+            }
+            4 => drop(field.value.varint()?),
+            _ => filtered.raw(field.raw),
+        }
+    }
+    Ok(filtered.number(4, 2).finish().into())
+}
+
+/// `None` where it has none, or two: then it is for nobody.
+fn name_of_entry(entry: &[u8]) -> Result<Option<&str>, WireError> {
+    let (mut reader, mut name, mut doubled) = (Reader::new(entry), None, false);
+    while let Some(field) = reader.next_field()? {
+        if field.number == 1 {
+            doubled |= name.replace(field.value.text()?).is_some();
+        }
+    }
+    Ok(name.filter(|_| !doubled))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mcp::strict_json;
+
+    fn message(number: u32, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+        Writer::default().bytes(number, bytes.as_ref()).finish()
+    }
+
+    fn double(number: f64) -> Vec<u8> {
+        [&[0x11][..], &number.to_le_bytes()].concat()
+    }
+
+    fn member(name: &str, value: impl AsRef<[u8]>) -> Vec<u8> {
+        message(1, [message(1, name), message(2, value)].concat())
+    }
+
+    fn call(name: &str, arguments: impl AsRef<[u8]>) -> Vec<u8> {
+        message(2, [message(1, name), message(2, arguments)].concat())
+    }
+
+    fn asked(method: &str, message: &[u8]) -> Result<(String, String), Reason> {
+        read(method, message, &Limits::default()).map(|asked| match asked {
+            Asked::Tool { name, arguments } | Asked::Prompt { name, arguments } => (name.to_owned(), arguments),
+            Asked::Resource { uri } | Asked::CompletionIn { uri } => (uri.to_owned(), String::new()),
+            Asked::CompletionFor(name) => (name.to_owned(), String::new()),
+            Asked::List(of) => (format!("{of:?}"), String::new()),
+        })
+    }
+
+    #[test]
+    fn each_method_is_read_as_the_call_it_is() {
+        let arguments = [
+            member("id", double(7.0)),
+            member("rate", double(0.5)),
+            member("big", double(1e300)),
+            member("all", message(6, [message(1, [0x20, 1]), message(1, [0x08, 0])].concat())),
+            member("of", message(5, member("é\"", message(3, "x\n")))),
+        ]
+        .concat();
+        let json = r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,null],"of":{"é\"":"x\u000a"}}"#;
+        assert_eq!(asked("CallTool", &call("get", arguments)), Ok(("get".into(), json.into())));
+        assert_eq!(asked("CallTool", &message(2, message(1, "get"))), Ok(("get".into(), "{}".into())));
+        assert_eq!(asked("ReadResource", &message(2, "db://a")), Ok(("db://a".into(), String::new())));
+        let prompt = [message(2, "hello"), message(3, [message(1, "who"), message(2, "Ada")].concat())].concat();
+        assert_eq!(asked("GetPrompt", &prompt), Ok(("hello".into(), r#"{"who":"Ada"}"#.into())));
+        assert_eq!(asked("Complete", &message(2, message(1, "db://{x}"))), Ok(("db://{x}".into(), String::new())));
+        assert_eq!(asked("Complete", &message(3, message(1, "hello"))), Ok(("hello".into(), String::new())));
+        for (method, listed) in [
+            ("ListTools", "Tools"),
+            ("ListPrompts", "Prompts"),
+            ("ListResources", "Resources"),
+            ("ListResourceTemplates", "ResourceTemplates"),
+        ] {
+            assert_eq!(asked(method, &message(1, message(8, "state"))), Ok((listed.into(), String::new())));
+        }
+    }
+
+    #[test]
+    fn what_the_mapping_leaves_open_is_refused() {
+        let doubled = Reason::DuplicateMember;
+        for (what, method, request, reason) in [
+            ("no request", "CallTool", vec![], Reason::NotAMessage),
+            ("no name", "CallTool", call("", []), Reason::NotAMessage),
+            ("two requests", "CallTool", [call("a", []), call("b", [])].concat(), doubled),
+            ("two names", "CallTool", message(2, [message(1, "a"), message(1, "b")].concat()), doubled),
+            (
+                "two arguments",
+                "CallTool",
+                message(2, [message(1, "a"), message(2, []), message(2, [])].concat()),
+                doubled,
+            ),
+            (
+                "two of a member",
+                "CallTool",
+                call("a", [member("x", double(1.0)), member("x", double(2.0))].concat()),
+                doubled,
+            ),
+            ("two kinds", "CallTool", call("a", member("x", [double(1.0), message(3, "b")].concat())), doubled),
+            ("no kind", "CallTool", call("a", member("x", [])), Reason::NotProtobuf),
+            ("no value", "CallTool", call("a", message(1, message(1, "x"))), Reason::NotProtobuf),
+            ("not a number", "CallTool", call("a", member("x", double(f64::NAN))), Reason::NotProtobuf),
+            ("endless", "CallTool", call("a", member("x", double(f64::INFINITY))), Reason::NotProtobuf),
+            ("a field more", "CallTool", [call("a", []), message(9, "b")].concat(), Reason::NotProtobuf),
+            (
+                "a field more inside",
+                "CallTool",
+                message(2, [message(1, "a"), message(3, "b")].concat()),
+                Reason::NotProtobuf,
+            ),
+            ("not UTF-8", "CallTool", message(2, message(1, [0xff])), Reason::NotProtobuf),
+            ("two common", "ListTools", [message(1, []), message(1, [])].concat(), doubled),
+            ("a field more in common", "ListTools", message(1, message(5, "x")), Reason::NotProtobuf),
+            ("two states", "ListTools", message(1, [message(8, "x"), message(8, "y")].concat()), doubled),
+            (
+                "two answers to one question",
+                "ListTools",
+                message(
+                    1,
+                    message(6, [message(1, "q"), message(2, [message(7, []), message(9, [])].concat())].concat()),
+                ),
+                doubled,
+            ),
+            (
+                "two references",
+                "Complete",
+                [message(2, message(1, "a")), message(3, message(1, "b"))].concat(),
+                doubled,
+            ),
+            ("no reference", "Complete", message(4, message(1, "a")), Reason::NotAMessage),
+            ("a method more", "WatchTools", vec![], Reason::MethodDenied),
+        ] {
+            assert_eq!(asked(method, &request), Err(reason), "{what}");
+        }
+        let mut deep = double(1.0);
+        for _ in 0..200 {
+            deep = message(6, message(1, deep));
+        }
+        assert_eq!(asked("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
+    }
+
+    #[test]
+    fn denied_entries_are_cut_and_the_rest_keeps_its_bytes() {
+        let tool = |name: &str| message(2, [message(2, "text"), message(1, name)].concat());
+        let (get, delete) = (tool("get"), tool("delete"));
+        let nameless = message(2, message(2, "text"));
+        let two_names = message(2, [message(1, "get"), message(1, "get")].concat());
+        let common = message(1, message(1, "instructions"));
+        let public = [0x20, 1];
+        let answer = [&common[..], &delete, &get, &nameless, &public, &two_names].concat();
+        let visible = |entry: Entry<'_>| entry.name != "delete";
+        let filtered = filter(Listed::Tools, &answer, visible).unwrap();
+        assert_eq!(*filtered, [&common[..], &get, &[0x20, 2]].concat());
+        assert_eq!(*filter(Listed::Tools, &[], visible).unwrap(), [0x20, 2]);
+        assert_eq!(filter(Listed::Tools, &[0x12, 9], visible), Err(WireError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn a_policy_gets_json_that_is_read_strictly(number: f64, text: String, key: String) {
+            let arguments = [member(&key, double(number)), member(&format!("{key}2"), message(3, &text))].concat();
+            match asked("CallTool", &call("a", arguments)) {
+                Ok((_, json)) => {
+                    let read = strict_json::Value::parse(json.as_bytes(), &Limits::default()).unwrap();
+                    prop_assert_eq!(read.get(&key).unwrap().raw().parse::<f64>().unwrap(), number);
+                    let second = read.get(&format!("{key}2")).unwrap();
+                    prop_assert_eq!(second.as_str().unwrap(), text.as_str());
+                }
+                Err(reason) => prop_assert!(reason == Reason::NotProtobuf && !number.is_finite()),
+            }
+        }
+    }
+}

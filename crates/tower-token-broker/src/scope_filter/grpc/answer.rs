@@ -1,0 +1,227 @@
+//! The way back: messages of MCP one by one, any others as they come; and the status that ends them.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body::{Body, Frame};
+
+use super::{Calling, request::Answers, watch::Tripped};
+use crate::{
+    audit::{Counts, Trail},
+    body::{BodyError, ResponseBody},
+    dialect::Dialect,
+    grpc::{
+        frame::{self, FrameError, Limits, Message, Messages, Scanner},
+        framed_mcp, metadata, typed_mcp,
+    },
+    mcp::answer::{Entry, Found},
+    principal::Principal,
+    refusal::{Reason, Refusal},
+    scope_filter::{body::FilterBody, layer::Recipe, policy::Policy, service::Filtered},
+};
+
+impl<P: Policy> Calling<P> {
+    pub(super) fn filter<R: Body<Data = Bytes>>(
+        &self,
+        answer: Response<R>,
+        answers: Answers,
+        tripped: Tripped,
+        counts: Arc<Counts>,
+    ) -> Result<Filtered<R, P>, Reason> {
+        if answer.status() != StatusCode::OK || !metadata::is_grpc(answer.headers()) {
+            return Err(Reason::AnswerUnreadable);
+        }
+        let (mut parts, body) = answer.into_parts();
+        // What passes is not compressed; what the client may send is ours to say.
+        parts.headers.remove(metadata::ENCODING);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
+        let count = self.recipe.bounds.grpc.unwrap_or_default().message_count;
+        let limits = Limits { message: self.recipe.bounds.answer, count, may_be_compressed: false };
+        let reading = match answers {
+            Answers::Untouched => Reading::Passing(Scanner::new(limits)),
+            Answers::Frame | Answers::Frames | Answers::Empty | Answers::Typed(_) => {
+                Reading::Whole(Messages::new(limits.message), answers)
+            }
+        };
+        let filter = GrpcFilter {
+            recipe: Arc::clone(&self.recipe),
+            principal: self.principal.clone(),
+            trail: self.trail.clone(),
+            dialect: self.dialect.clone(),
+            counts,
+            tripped,
+            reading,
+            count,
+            passed: 0,
+            ready: VecDeque::new(),
+            end: None,
+            ended: false,
+        };
+        Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::grpc(body, filter))))
+    }
+}
+
+/// The messages of an answer, as its caller may see them.
+pub(in crate::scope_filter) struct GrpcFilter<P> {
+    recipe: Arc<Recipe<P>>,
+    principal: Principal,
+    trail: Trail,
+    dialect: Dialect,
+    counts: Arc<Counts>,
+    tripped: Tripped,
+    reading: Reading,
+    count: u64,
+    passed: u64,
+    ready: VecDeque<Bytes>,
+    /// What is said behind the messages that are ready.
+    end: Option<Reason>,
+    ended: bool,
+}
+
+enum Reading {
+    /// Looked at by their heads.
+    Passing(Scanner),
+    /// Read one by one.
+    Whole(Messages, Answers),
+}
+
+type Polled<E> = Poll<Option<Result<Frame<Bytes>, BodyError<E>>>>;
+
+impl<P: Policy> GrpcFilter<P> {
+    pub(in crate::scope_filter) fn poll_frame<R: Body<Data = Bytes>>(
+        &mut self,
+        mut inner: Pin<&mut R>,
+        cx: &mut Context<'_>,
+    ) -> Polled<R::Error> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            // What ended the request's side ends the answer, and says why.
+            if let Some(reason) = self.end.or(self.tripped.reason()) {
+                self.ended = true;
+                self.trail.cut(reason);
+                return Poll::Ready(Some(if self.is_inside() {
+                    Err(BodyError::Limit)
+                } else {
+                    let refusal = Refusal::new(reason).at(self.principal.resource());
+                    Ok(Frame::trailers(self.dialect.trailers(&refusal)))
+                }));
+            }
+            let polled = ready!(inner.as_mut().poll_frame(cx));
+            if self.tripped.reason().is_some() {
+                continue;
+            }
+            match polled {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(data),
+                    Err(trailers) => {
+                        self.ended = true;
+                        let whole = !self.is_inside();
+                        return Poll::Ready(Some(if whole { Ok(trailers) } else { Err(BodyError::Unreadable) }));
+                    }
+                },
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(BodyError::Inner(error))));
+                }
+                None => {
+                    self.ended = true;
+                    return Poll::Ready(self.is_inside().then_some(Err(BodyError::Unreadable)));
+                }
+            }
+        }
+    }
+
+    pub(in crate::scope_filter) fn is_end_stream<R: Body>(&self, inner: &R) -> bool {
+        let nothing_to_say = self.ready.is_empty() && self.end.is_none();
+        nothing_to_say && (self.ended || (inner.is_end_stream() && !self.is_inside()))
+    }
+
+    fn is_inside(&self) -> bool {
+        match &self.reading {
+            Reading::Passing(scanner) => scanner.is_inside(),
+            // What was read and not passed is nobody's.
+            Reading::Whole(messages, _) => {
+                messages.is_inside() && self.end.is_none() && self.tripped.reason().is_none()
+            }
+        }
+    }
+
+    fn take(&mut self, data: Bytes) {
+        match &mut self.reading {
+            Reading::Passing(scanner) => {
+                let (through, ended) = scanner.pass(data);
+                self.counts.went_out(scanner.count());
+                self.ready.extend((!through.is_empty()).then_some(through));
+                self.end = ended.map(of_answer);
+            }
+            Reading::Whole(messages, _) => {
+                messages.push(&data);
+                self.end = self.messages().err();
+            }
+        }
+    }
+
+    fn messages(&mut self) -> Result<(), Reason> {
+        loop {
+            let Reading::Whole(messages, answers) = &mut self.reading else { return Ok(()) };
+            let answers = *answers;
+            let Some(message) = messages.next_message().map_err(of_answer)? else { return Ok(()) };
+            let most = if answers == Answers::Frames { self.count } else { 1 };
+            self.passed = self.passed.saturating_add(1);
+            if self.passed > most {
+                let is_stream = answers == Answers::Frames;
+                return Err(if is_stream { Reason::TooManyMessages } else { Reason::AnswerUnreadable });
+            }
+            if let Some(filtered) = self.filtered(answers, &message)? {
+                self.counts.went_out(self.passed);
+                self.ready.push_back(frame::framed(&filtered));
+            }
+        }
+    }
+
+    fn filtered(&self, answers: Answers, message: &Message) -> Result<Option<Bytes>, Reason> {
+        let unreadable = Reason::AnswerUnreadable;
+        if message.compressed {
+            return Err(unreadable);
+        }
+        match answers {
+            Answers::Frame | Answers::Frames => {
+                let json = framed_mcp::decode(&message.bytes).map_err(|_| unreadable)?;
+                match self.recipe.filtered(&self.principal, json).map_err(|_| unreadable)? {
+                    Found::Nothing => Ok(Some(message.bytes.clone())),
+                    Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
+                    // K232: of a stream the notice is left out; as the one answer to a request it is none.
+                    Found::NotForThisCaller if answers == Answers::Frames => Ok(None),
+                    Found::NotForThisCaller => Err(unreadable),
+                }
+            }
+            Answers::Empty if message.bytes.is_empty() => Ok(Some(Bytes::new())),
+            Answers::Empty => Err(unreadable),
+            Answers::Typed(Some(of)) => {
+                let is_visible = |entry: Entry<'_>| self.recipe.is_visible(&self.principal, entry);
+                let filtered = typed_mcp::filter(of, &message.bytes, is_visible).map_err(|_| unreadable)?;
+                Ok(Some(Bytes::from(filtered.into_owned())))
+            }
+            Answers::Typed(None) | Answers::Untouched => Ok(Some(message.bytes.clone())),
+        }
+    }
+}
+
+const fn of_answer(error: FrameError) -> Reason {
+    match error {
+        FrameError::TooMany => Reason::TooManyMessages,
+        FrameError::Unreadable | FrameError::TooLong | FrameError::Compressed => Reason::AnswerUnreadable,
+    }
+}

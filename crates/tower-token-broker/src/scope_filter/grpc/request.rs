@@ -1,0 +1,235 @@
+//! The way in: path, metadata, message, decision.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::{
+    Calling, one_message,
+    watch::{RequestWatch, Tripped},
+    within,
+};
+use crate::{
+    audit::{Counts, Operation},
+    body::RequestBody,
+    grpc::{
+        FRAMED_MCP, TYPED_MCP,
+        frame::{self, Limits, Scanner},
+        framed_mcp, gzip,
+        metadata::{self, Coding},
+        typed_mcp::{self, Asked},
+    },
+    mcp::{Listed, headers, message::Message},
+    refusal::{Reason, Refusal},
+    revocation::Standing,
+    scope_filter::{
+        judged::{Judged, JudgedBody, Rpc},
+        policy::{Arguments, Call, Permit, Policy},
+        request::{Refused, ask, permit},
+    },
+};
+
+/// A call that may go on.
+pub(super) struct Admitted<B> {
+    pub(super) request: Request<RequestBody<B>>,
+    pub(super) answers: Answers,
+    pub(super) tripped: Tripped,
+    pub(super) counts: Arc<Counts>,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// How the answer is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Frames of MCP: one, or a stream of them.
+    Frame,
+    Frames,
+    /// Nothing but that it was taken.
+    Empty,
+    /// One message of Google's mapping, with a list to filter or without.
+    Typed(Option<Listed>),
+    /// Messages that are nobody's business here.
+    Untouched,
+}
+
+/// How a path is judged.
+enum Judgement<'a> {
+    Framed(framed_mcp::Method),
+    Typed(typed_mcp::Method),
+    ByName(&'a str, &'a str),
+}
+
+impl<P: Policy> Calling<P> {
+    pub(super) async fn judge<B: Body<Data = Bytes>>(&self, request: Request<B>) -> Result<Admitted<B>, Refused> {
+        let wrong = |reason: Reason| self.wrong(reason);
+        let (mut parts, body) = request.into_parts();
+        let counts = self.trail.grpc();
+        metadata::content_type(&parts.headers).map_err(wrong)?;
+        if parts.method != Method::POST {
+            return Err(wrong(Reason::HttpMethod));
+        }
+        let (service, method) = metadata::service_and_method(&parts.uri).map_err(wrong)?;
+        let judgement = judgement(service, method).map_err(wrong)?;
+        if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+            return Err(wrong(Reason::ContentEncoding));
+        }
+        let coding = Coding::of(&parts.headers).map_err(wrong)?;
+        let deadline = self.deadline(&parts.headers).map_err(wrong)?;
+        let message = match judgement {
+            Judgement::ByName(..) => Err(body),
+            Judgement::Framed(_) | Judgement::Typed(_) => {
+                let message = self.message(body, coding, deadline, &counts).await.map_err(wrong)?;
+                // What is sent is what was read: not compressed, whatever the client's coding was.
+                parts.headers.remove(metadata::ENCODING);
+                Ok(message)
+            }
+        };
+        let judged = match (&judgement, &message) {
+            (Judgement::Framed(method), Ok(message)) => self.framed(&parts.headers, *method, message),
+            (Judgement::Typed(method), Ok(message)) => self.typed(&parts.headers, method, message),
+            (Judgement::ByName(service, method), _) => self.by_name(service, method),
+            (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
+        };
+        let (operation, permit) = judged.map_err(|refusal| self.wrong(refusal))?;
+        let answers = match judgement {
+            Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
+            Judgement::Framed(framed_mcp::Method::Stream) => Answers::Frames,
+            Judgement::Framed(framed_mcp::Method::Notify) => Answers::Empty,
+            Judgement::Typed(method) => Answers::Typed(method.lists),
+            Judgement::ByName(..) => Answers::Untouched,
+        };
+
+        // What is compressed can be neither guarded nor filtered.
+        parts.headers.insert(metadata::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let path = parts.uri.path_and_query().cloned().ok_or_else(|| wrong(Reason::RpcPath))?;
+        let framed = message.as_ref().ok().map(|message| frame::framed(message));
+        let rpc = Rpc { path, message: framed.clone(), deadline };
+        let scopes = permit.upstream_scopes().clone();
+        parts.extensions.insert(Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc)));
+        let tripped = Tripped::default();
+        let body = match (message, framed) {
+            (Err(stream), _) => {
+                let standing = parts.extensions.get::<Standing>().cloned();
+                let (tripped, counts) = (tripped.clone(), Arc::clone(&counts));
+                let scanner = self.scanner_of_requests(coding);
+                RequestBody::watched(
+                    stream,
+                    Box::new(RequestWatch { scanner, counts, tripped, standing, shaken: None }),
+                )
+            }
+            (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),
+        };
+        Ok(Admitted { request: Request::from_parts(parts, body), answers, tripped, counts, deadline })
+    }
+
+    /// When the client gives up, counted from when its request came in.
+    fn deadline(&self, fields: &HeaderMap) -> Result<Option<Instant>, Reason> {
+        let Some(timeout) = metadata::timeout(fields)? else { return Ok(None) };
+        let left = timeout.checked_sub(self.trail.elapsed()).filter(|left| !left.is_zero());
+        // What ends beyond the clock never ends.
+        Ok(Instant::now().checked_add(left.ok_or(Reason::DeadlineExceeded)?))
+    }
+
+    async fn message<B: Body<Data = Bytes>>(
+        &self,
+        body: B,
+        coding: Coding,
+        deadline: Option<Instant>,
+        counts: &Counts,
+    ) -> Result<Bytes, Reason> {
+        let (limit, ours) = (self.recipe.bounds.body, Instant::now().checked_add(self.recipe.bounds.body_deadline));
+        let first = deadline.into_iter().chain(ours).min();
+        let Some(read) = within(first, one_message(body, limit, counts)).await else {
+            return Err(if first == deadline { Reason::DeadlineExceeded } else { Reason::BodyIncomplete });
+        };
+        let message = read?;
+        match (message.compressed, coding) {
+            (false, _) => Ok(message.bytes),
+            (true, Coding::Gzip) => gzip::decode(&message.bytes, limit).map_err(|error| match error {
+                gzip::GzipError::TooLong => Reason::BodyTooLarge,
+                gzip::GzipError::Unreadable => Reason::NotAFrame,
+            }),
+            // gRPC over HTTP/2: a flag without a coding is an error.
+            (true, Coding::Identity) => Err(Reason::NotAFrame),
+        }
+    }
+
+    fn framed(
+        &self,
+        fields: &HeaderMap,
+        method: framed_mcp::Method,
+        frame: &[u8],
+    ) -> Result<(Operation, Permit), Refusal> {
+        let json = framed_mcp::decode(frame).map_err(Reason::from)?;
+        let message = Message::read(json, &self.recipe.bounds.json)?;
+        let revision = headers::revision_in_grpc(fields)?;
+        headers::agree_in_grpc(fields, revision, &message)?;
+        let is_request = message.method.is_some() && message.id.is_some();
+        let takes_requests = match method {
+            framed_mcp::Method::Call | framed_mcp::Method::Stream => true,
+            framed_mcp::Method::Notify => false,
+        };
+        if is_request != takes_requests {
+            return Err(Reason::NotAMessage.into());
+        }
+        ask(&self.recipe, &self.principal, &self.trail, fields, revision, &message)
+    }
+
+    fn typed(
+        &self,
+        fields: &HeaderMap,
+        method: &typed_mcp::Method,
+        message: &[u8],
+    ) -> Result<(Operation, Permit), Refusal> {
+        let asked = typed_mcp::read(method.name, message, &self.recipe.bounds.json)?;
+        let (call, name, routing): (_, _, &[_]) = match &asked {
+            Asked::List(of) => (Call::List { of: *of }, None, &[]),
+            Asked::Tool { name, arguments } => {
+                (Call::Tool { name, arguments: Arguments::of_object(arguments) }, Some(*name), &["mcp_tool"])
+            }
+            Asked::Resource { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
+            Asked::Prompt { name, arguments } => {
+                (Call::Prompt { name, arguments: Arguments::of_object(arguments) }, Some(*name), &["mcp_prompt"])
+            }
+            // "The name of the resource or prompt being used for completion", says the proto of `mcp_resource`.
+            Asked::CompletionFor(name) => {
+                let call = Call::Prompt { name, arguments: Arguments::unknown() };
+                (call, Some(*name), &["mcp_resource", "mcp_prompt"])
+            }
+            Asked::CompletionIn { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
+        };
+        headers::agree_in_types(fields, method.mcp, name, routing)?;
+        let operation = Operation::new(method.mcp, name);
+        self.trail.judged(&operation);
+        let permit = permit(&self.principal, self.recipe.policy.decide(&self.principal, &call))?;
+        Ok((operation, permit))
+    }
+
+    fn by_name(&self, service: &str, method: &str) -> Result<(Operation, Permit), Refusal> {
+        let operation = Operation::new(&format!("{service}/{method}"), None);
+        self.trail.judged(&operation);
+        let decision = self.recipe.policy.decide(&self.principal, &Call::Rpc { service, method });
+        let permit = permit(&self.principal, decision)?;
+        Ok((operation, permit))
+    }
+
+    fn scanner_of_requests(&self, coding: Coding) -> Scanner {
+        Scanner::new(Limits {
+            message: self.recipe.bounds.body,
+            count: self.recipe.bounds.grpc.unwrap_or_default().message_count,
+            may_be_compressed: coding == Coding::Gzip,
+        })
+    }
+}
+
+fn judgement<'a>(service: &'a str, method: &'a str) -> Result<Judgement<'a>, Reason> {
+    match service {
+        FRAMED_MCP => framed_mcp::Method::of(method).map(Judgement::Framed).ok_or(Reason::MethodDenied),
+        TYPED_MCP => typed_mcp::Method::of(method).map(Judgement::Typed).ok_or(Reason::MethodDenied),
+        _ => Ok(Judgement::ByName(service, method)),
+    }
+}

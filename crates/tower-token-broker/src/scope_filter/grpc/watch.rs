@@ -1,0 +1,76 @@
+//! The messages of a streamed request, watched while they pass.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    audit::Counts,
+    body::{Ended, Watch},
+    grpc::frame::Scanner,
+    refusal::Reason,
+    revocation::Standing,
+};
+
+/// Why the request's stream was ended, for the side of the answer. Cheap to clone; clones are one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tripped(Arc<OnceLock<Reason>>);
+
+impl Tripped {
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.0.get().copied()
+    }
+
+    fn trip(&self, reason: Reason) {
+        // The first reason stays.
+        self.0.get_or_init(|| reason);
+    }
+}
+
+/// Counts messages, measures them by their heads, and ends the stream when its caller was revoked (L244).
+pub(super) struct RequestWatch {
+    pub(super) scanner: Scanner,
+    pub(super) counts: Arc<Counts>,
+    pub(super) tripped: Tripped,
+    pub(super) standing: Option<Standing>,
+    pub(super) shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl Watch for RequestWatch {
+    fn pass(&mut self, data: &Bytes) -> Result<(), Ended> {
+        let (_, ended) = self.scanner.pass(data.clone());
+        self.counts.came_in(self.scanner.count());
+        match ended {
+            None => Ok(()),
+            Some(error) => {
+                self.tripped.trip(error.into());
+                Err(Ended::Limit)
+            }
+        }
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(standing) = &self.standing else { return Poll::Pending };
+        loop {
+            // Subscribed before it is asked: nothing falls in between.
+            let shaken = self.shaken.get_or_insert_with(|| standing.shaken());
+            if let Err(reason) = standing.still() {
+                self.tripped.trip(reason);
+                return Poll::Ready(Ended::Cut);
+            }
+            ready!(shaken.as_mut().poll(cx));
+            self.shaken = None;
+        }
+    }
+}
+
+impl fmt::Debug for RequestWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestWatch").field("scanner", &self.scanner).finish_non_exhaustive()
+    }
+}

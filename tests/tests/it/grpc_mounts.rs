@@ -1,0 +1,169 @@
+//! Every mount on tonic serves a pass, a refusal and a streamed answer, by a client of tonic's own making.
+
+use std::pin::Pin;
+
+use http::header;
+use token_broker_grpc::{
+    Revision, call,
+    mcp::v1::{
+        Empty, Frame,
+        mcp_client::McpClient,
+        mcp_server::{Mcp, McpServer},
+    },
+};
+use token_broker_tests::{
+    grpc::{answer, call as call_of, framed, json_of},
+    harness::{Broker, SECRET, grpc_proxy},
+    upstream::Scripted,
+};
+use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue, service::LayerExt as _, transport::Server};
+use tonic_types::StatusExt as _;
+use tower_token_broker::scope_filter::{Rules, tools};
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item"},{"name":"delete_item"}]}}"#;
+const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
+
+/// An MCP server that takes the upstream's secret and no other token.
+#[derive(Clone, Copy)]
+struct Items;
+
+impl Items {
+    fn door(request: &Request<Frame>) -> Result<(), Status> {
+        let expected = format!("Bearer {SECRET}");
+        match request.metadata().get("authorization") {
+            Some(value) if value.as_bytes() == expected.as_bytes() => Ok(()),
+            _ => Err(Status::unauthenticated("not the upstream's token")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Mcp for Items {
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+
+    async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        Self::door(&request)?;
+        let is_list = request.metadata().get("mcp-method").is_some_and(|method| method == "tools/list");
+        Ok(Response::new(Frame { json: if is_list { LIST } else { RESULT }.into() }))
+    }
+
+    async fn stream(&self, request: Request<Frame>) -> Result<Response<Self::StreamStream>, Status> {
+        Self::door(&request)?;
+        let frames = [PROGRESS, RESULT].map(|json| Ok(Frame { json: json.into() }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(frames))))
+    }
+
+    async fn notify(&self, request: Request<Frame>) -> Result<Response<Empty>, Status> {
+        Self::door(&request)?;
+        Ok(Response::new(Empty {}))
+    }
+}
+
+fn with_token(mut request: Request<Frame>, token: &str) -> Request<Frame> {
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert(header::AUTHORIZATION.as_str(), value);
+    request
+}
+
+fn get_item() -> Request<Frame> {
+    call(Revision::V2025_11_25, "tools/call", Some("get_item"), call_of("get_item"))
+}
+
+async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
+    let mut client = McpClient::new(
+        tonic::transport::Endpoint::new(format!("http://{}", broker.address())).unwrap().connect().await.unwrap(),
+    );
+    let token = broker.token("items:read");
+    let passed = client.call(with_token(get_item(), &token)).await.unwrap();
+    assert_eq!(passed.into_inner().json, RESULT);
+
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let listed = client.call(with_token(call(Revision::V2025_11_25, "tools/list", None, list), &token)).await.unwrap();
+    assert_eq!(listed.into_inner().json, LIST.replace(r#",{"name":"delete_item"}"#, ""));
+
+    let refused = client.call(get_item()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.get_details_error_info().unwrap().reason.as_str()),
+        (Code::Unauthenticated, "UNAUTHORIZED")
+    );
+    let denied = call(Revision::V2025_11_25, "tools/call", Some("delete_item"), call_of("delete_item"));
+    let denied = client.call(with_token(denied, &token)).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    assert_eq!(denied.metadata().get("mcp-error-code").unwrap(), "-32602");
+
+    let streamed = client.stream(with_token(get_item(), &token)).await.unwrap().into_inner();
+    let frames: Vec<_> = streamed.map(|frame| frame.unwrap().json).collect().await;
+    assert_eq!(frames, [PROGRESS, RESULT]);
+
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let notice = call(Revision::V2025_11_25, "notifications/initialized", None, notice);
+    client.notify(with_token(notice, &token)).await.unwrap();
+
+    // What tonic's client sent, and what the server behind the door has seen.
+    broker.ledger().sent(6, token.as_bytes());
+    broker.ledger().in_play(SECRET.as_bytes());
+    let records = broker.expect_records(6).await;
+    let statuses: Vec<_> =
+        records.iter().filter(|record| record["count"].is_u64()).map(|record| record["grpc_status"].clone()).collect();
+    assert_eq!(statuses, [0, 0, 16, 7, 0, 0]);
+    let streamed = records.iter().filter(|record| record["messages_out"] == 2).count();
+    assert_eq!(streamed, 1, "{records:#?}");
+    broker.done().await;
+}
+
+fn rules() -> Rules {
+    Rules::new().allow(tools(["get_*"]))
+}
+
+/// Something to be in front of: the credential goes to the server in the same process.
+async fn nowhere() -> Scripted {
+    Scripted::start(|_| answer([framed(RESULT)], &[("grpc-status", "0")])).await
+}
+
+#[tokio::test]
+async fn server_builder_layer() {
+    let (listener, stack, broker) = Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+    let server = Server::builder().layer(stack).add_service(McpServer::new(Items));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    serves_a_pass_a_refusal_and_a_stream(&broker).await;
+}
+
+#[tokio::test]
+async fn one_service_of_several_keeps_its_name() {
+    let (listener, stack, broker) = Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+    let named = stack.named_layer(McpServer::new(Items));
+    fn name_of<S: tonic::server::NamedService>(_: &S) -> &'static str {
+        S::NAME
+    }
+    assert_eq!(name_of(&named), "token_broker.mcp.v1.Mcp");
+    let server = Server::builder().add_service(named);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    serves_a_pass_a_refusal_and_a_stream(&broker).await;
+}
+
+#[tokio::test]
+async fn a_proxy_before_a_server_of_its_own() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = Scripted::elsewhere(listener.local_addr().unwrap());
+    tokio::spawn(
+        Server::builder().add_service(McpServer::new(Items)).serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+    serves_a_pass_a_refusal_and_a_stream(&broker).await;
+}
+
+#[tokio::test]
+async fn tonics_own_router_and_a_proxy_inside() {
+    let upstream = nowhere().await;
+    let (listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let router = axum::Router::new().fallback_service(tower::Layer::layer(&stack, grpc_proxy()));
+    let server = Server::builder().add_routes(tonic::service::Routes::from(router));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let reply = broker.call_in_frame(&[], "get_item").await;
+    assert_eq!((reply.status(), reply.json().as_str()), (Some(0), RESULT));
+    assert_eq!(json_of(&reply.messages()[0]), RESULT);
+    assert_eq!(upstream.received()[0].values("authorization"), [format!("Bearer {SECRET}")]);
+    broker.done().await;
+}
