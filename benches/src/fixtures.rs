@@ -88,10 +88,7 @@ impl Ask {
             Self::Small | Self::Events => format!(
                 r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"arguments":{{"collection":"contacts","id":"8f14e45f-ceea-467f-a0e6-bb4b5b1f0d1c","fields":["name","email","phone","city"],"limit":25,"filter":{{"city":"Potsdam","active":true}}}},"_meta":{{"progressToken":17}}}}}}"#
             ),
-            Self::Large => format!(
-                r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"arguments":{{"id":"8f14e45f","text":"{}"}}}}}}"#,
-                prose(64 * 1024)
-            ),
+            Self::Large => call(64 * 1024),
             Self::List(_) => {
                 format!(r#"{{"jsonrpc":"2.0","id":17,"method":"tools/list","params":{{"cursor":{mark}}}}}"#)
             }
@@ -131,6 +128,15 @@ impl Ask {
             Self::Small | Self::Large | Self::List(_) => "application/json",
         }
     }
+}
+
+/// A call whose arguments are a text of so many bytes.
+#[must_use]
+pub fn call(bytes: usize) -> String {
+    let (mark, text) = (Ask::Large.mark(), prose(bytes));
+    format!(
+        r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"arguments":{{"id":"8f14e45f","text":"{text}"}}}}}}"#
+    )
 }
 
 /// A list answer of so many tools, each described at the length that real servers have.

@@ -7,11 +7,13 @@ compile_error!("run times are read from Linux's /proc");
 
 mod audited;
 mod cases;
+mod chart;
 mod disk;
 mod expected;
 mod footprint;
 mod haproxy;
 mod load;
+mod markdown;
 mod noop;
 mod options;
 mod process;
@@ -66,6 +68,9 @@ fn run(options: &Options) -> Outcome<()> {
     let tokens = Tokens::new(&scratch.0)?;
     let upstream = Process::start("upstream", &[])?;
     let bench = Bench { options, dir: &scratch.0, tokens: &tokens, upstream };
+    if haproxy::program().is_none() {
+        note("HAProxy is not installed: no peer is measured (apt-get install haproxy)\n");
+    }
     let mut report = Report {
         schema: 1,
         quick: options.quick,
@@ -88,6 +93,15 @@ fn run(options: &Options) -> Outcome<()> {
     if let Some(footprint) = footprint::run(&bench)? {
         note(&footprint.to_text());
         report.footprint = Some(footprint);
+    }
+    if report.cases.is_empty() && report.steady.is_none() && report.footprint.is_none() {
+        return Err("no case has such a name".into());
+    }
+    if let Some(file) = &options.svg {
+        fs::write(file, chart::svg(&report))?;
+    }
+    if options.markdown {
+        say(&markdown::tables(&report))?;
     }
     if options.json {
         say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;

@@ -9,11 +9,14 @@ side-by-side: what the layers cost, as ratios to a bare proxy on this machine
 
   cargo run --release --bin side-by-side -- [OPTIONS]
 
-  --quick         about a minute: fewer turns and requests, not all cases
-  --only CASE     only cases whose name begins so (small, small-32, large, list, events, ...)
+  --quick         about a minute on an idle machine: fewer turns and requests
+  --only CASE     only cases whose name begins so (small, small-32, large, list, events,
+                  growth, steady, memory)
   --turns N       so many turns of each case
   --threads N     so many threads a proxy (default 1)
   --dir DIR       where the audit files are written (default: beside the program); a real disk, not tmpfs
+  --markdown      the tables of docs/performance.md on standard output
+  --svg FILE      the picture of docs/performance.md, written there
   --json          one JSON object on standard output
 ";
 
@@ -21,6 +24,8 @@ side-by-side: what the layers cost, as ratios to a bare proxy on this machine
 pub(crate) struct Options {
     pub(crate) quick: bool,
     pub(crate) json: bool,
+    pub(crate) markdown: bool,
+    pub(crate) svg: Option<PathBuf>,
     pub(crate) only: Option<String>,
     pub(crate) turns: usize,
     pub(crate) threads: usize,
@@ -29,13 +34,16 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(arguments: &[String]) -> Outcome<Self> {
-        let mut options = Self { quick: false, json: false, only: None, turns: 0, threads: 1, dir: None };
+        let mut options =
+            Self { quick: false, json: false, markdown: false, svg: None, only: None, turns: 0, threads: 1, dir: None };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n\n{USAGE}"));
             match argument.as_str() {
                 "--quick" => options.quick = true,
                 "--json" => options.json = true,
+                "--markdown" => options.markdown = true,
+                "--svg" => options.svg = Some(value()?.into()),
                 "--only" => options.only = Some(value()?.clone()),
                 "--turns" => options.turns = value()?.parse()?,
                 "--threads" => options.threads = value()?.parse()?,

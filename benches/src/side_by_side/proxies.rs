@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use token_broker_benches::fixtures::{self, ISSUER, RESOURCE};
+use token_broker_benches::{
+    Dropped,
+    fixtures::{self, ISSUER, RESOURCE},
+};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_upstream::{
     AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StaticSecret, StoredGrants,
@@ -22,7 +25,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tower_token_broker::{
     BrokerStack, Secret,
-    audit::{AuditLog, AuditSink, JsonLines, Records, SinkError},
+    audit::{AuditLog, JsonLines},
     authenticate::{JwtVerifier, jwt::Keys},
     clock::Clock,
     exchange::{GrantId, ProvideCredential, Upstream},
@@ -70,7 +73,7 @@ async fn stack_with<C: ProvideCredential>(
 ) -> Outcome<()> {
     let keys = Keys::parse(&std::fs::read(Path::new(setting.required("dir")?).join("jwks.json"))?)?;
     let audit = match setting.get("audit") {
-        None => AuditLog::from(Dropped),
+        None => AuditLog::from(Dropped::new()),
         Some(path) => AuditLog::from(JsonLines::append(path)?),
     };
     let broker = BrokerStack::for_resource(RESOURCE)
@@ -185,15 +188,5 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         *request.uri_mut() = self.uri.clone();
         self.inner.call(request)
-    }
-}
-
-/// A sink that keeps nothing: what the disk costs is the difference. There is none outside of this bench.
-#[derive(Debug)]
-struct Dropped;
-
-impl AuditSink for Dropped {
-    async fn write(&self, _: &Records) -> Result<(), SinkError> {
-        Ok(())
     }
 }

@@ -1,0 +1,159 @@
+//! Counts the instructions of the pieces of a request's way, by callgrind, and compares them with what was counted before.
+//!
+//! Run:   cargo run --release --bin instructions              compares; fails where a piece takes over 5 % more
+//! Bless: cargo run --release --bin instructions -- --bless   writes what is counted as what is expected from now on
+//!
+//! Each piece runs in two processes of its own, N times in one and not at all in the other: the difference by N is one run,
+//! without set-up. All threads are counted, the audit log's too; the kernel is not.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use token_broker_benches::pieces::{PIECES, Piece};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// A piece may take so many percent more than what is expected.
+const TOLERANCE: f64 = 5.0;
+/// Two threads meet a little differently each time, and caches tidy up by the clock: such a thing only adds. What is over
+/// the limit is counted again, and the least counts.
+const MOST_TRIES: usize = 3;
+/// Before the runs that count: what is made at the first use is made then.
+const RUNS_BEFORE: usize = 20;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["run", name, times, most] => run(name, times, most),
+        ["--bless"] => count(None).and_then(|counted| bless(&counted)),
+        ["--only", name] => count(Some(name)).map(drop),
+        [] => count(None).and_then(|counted| compare(&counted)),
+        _ => Err("what is asked? nothing, --bless, or --only PIECE".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("FAILED: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// In the process that is counted.
+fn run(name: &str, times: &str, most: &str) -> Result<(), Failure> {
+    let piece = PIECES.iter().find(|piece| piece.name == name).ok_or("there is no such piece")?;
+    let (times, most): (usize, usize) = (times.parse()?, most.parse()?);
+    let mut run = piece.prepare(RUNS_BEFORE + most);
+    (0..RUNS_BEFORE + times).for_each(&mut run);
+    Ok(())
+}
+
+struct Counted {
+    name: &'static str,
+    instructions: u64,
+}
+
+fn count(only: Option<&str>) -> Result<Vec<Counted>, Failure> {
+    let mut counted: Vec<Counted> = Vec::new();
+    for piece in PIECES.iter().filter(|piece| only.is_none_or(|only| piece.name.starts_with(only))) {
+        let instructions = one_run(piece)?;
+        let within = counted.iter().find(|other| Some(other.name) == piece.within);
+        let alone = within.map_or(String::new(), |within| {
+            format!(", {} beside {}", i128::from(instructions) - i128::from(within.instructions), within.name)
+        });
+        say(&format!("{:30} {instructions:>10} instructions{alone}", piece.name));
+        counted.push(Counted { name: piece.name, instructions });
+    }
+    Ok(counted)
+}
+
+fn one_run(piece: &Piece) -> Result<u64, Failure> {
+    let (none, all) = (callgrind(piece, 0)?, callgrind(piece, piece.times)?);
+    Ok(all.saturating_sub(none) / piece.times as u64)
+}
+
+fn callgrind(piece: &Piece, times: usize) -> Result<u64, Failure> {
+    let most = piece.times.to_string();
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--fair-sched=yes"])
+        .arg(env::current_exe()?)
+        .args(["run", piece.name, &times.to_string(), &most])
+        .output()
+        .map_err(|error| format!("valgrind can't be started ({error}): apt-get install valgrind"))?;
+    let said = String::from_utf8(output.stderr)?;
+    if !output.status.success() {
+        return Err(format!("{} ended with {} under valgrind: {said}", piece.name, output.status).into());
+    }
+    let collected = said.lines().find_map(|line| line.split_once("Collected :")).ok_or("callgrind counted nothing")?;
+    Ok(collected.1.trim().parse()?)
+}
+
+fn expected_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.txt")
+}
+
+fn rustc() -> Result<String, Failure> {
+    let output = Command::new("rustc").arg("-V").current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn bless(counted: &[Counted]) -> Result<(), Failure> {
+    let mut text = format!("# Instructions a run, by callgrind. Written by `instructions --bless`.\n{}\n", rustc()?);
+    for Counted { name, instructions } in counted {
+        text.push_str(&format!("{name} {instructions}\n"));
+    }
+    fs::write(expected_file(), text)?;
+    say("blessed: benches/instructions.txt");
+    Ok(())
+}
+
+fn compare(counted: &[Counted]) -> Result<(), Failure> {
+    let text = fs::read_to_string(expected_file())?;
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let (blessed_with, ours) = (lines.next().unwrap_or_default(), rustc()?);
+    if blessed_with != ours {
+        say(&format!(
+            "!!! NOT COMPARED: counted with {ours}, expected with {blessed_with}; another compiler makes another code.\n\
+             !!! Check the figures above, then: cargo run --release --bin instructions -- --bless"
+        ));
+        return Ok(());
+    }
+    let expected: Vec<(&str, u64)> = lines
+        .map(|line| line.split_once(' ').and_then(|(name, count)| Some((name, count.parse().ok()?))))
+        .collect::<Option<_>>()
+        .ok_or("benches/instructions.txt has a line that is no piece and its count")?;
+    let mut slower = 0;
+    for Counted { name, instructions } in counted {
+        let before = expected.iter().find(|(expected, _)| expected == name).map(|(_, count)| *count);
+        let before = before.ok_or_else(|| format!("{name} is not in benches/instructions.txt: --bless"))?;
+        let percent = |instructions: u64| (instructions as f64 / before as f64 - 1.0) * 100.0;
+        let mut instructions = *instructions;
+        let mut tries = 1;
+        while percent(instructions) > TOLERANCE && tries < MOST_TRIES {
+            let piece = PIECES.iter().find(|piece| piece.name == *name).ok_or("there is no such piece")?;
+            instructions = instructions.min(one_run(piece)?);
+            tries += 1;
+        }
+        let percent = percent(instructions);
+        if percent > TOLERANCE {
+            slower += 1;
+        }
+        if percent.abs() > TOLERANCE {
+            let what = if percent > 0.0 { "!!! MORE" } else { "fewer: bless them" };
+            say(&format!("{name}: {instructions} instructions, {before} expected, {percent:+.1} %  {what}"));
+        }
+    }
+    match slower {
+        0 => Ok(()),
+        _ => Err(format!("{slower} pieces take over {TOLERANCE} % more instructions").into()),
+    }
+}
+
+fn say(text: &str) {
+    drop(writeln!(io::stdout(), "{text}"));
+}

@@ -1,0 +1,205 @@
+//! The pieces of a request's way, each around a service that answers at once: what criterion times and callgrind counts.
+//!
+//! A layer finds what the layers outside of it left, so a piece runs within these. What it costs alone is the difference to
+//! the piece that it names as [`Piece::within`].
+
+use std::{convert::Infallible, future::poll_fn};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_upstream::StaticSecret;
+use tower_layer::Layer as _;
+use tower_service::Service;
+use tower_token_broker::{
+    BrokerStack, Secret,
+    audit::{AuditLayer, AuditLog},
+    authenticate::{AuthenticateLayer, JwtVerifier},
+    exchange::Upstream,
+    principal::Scopes,
+};
+
+use crate::{
+    fixtures::{self, Ask, HOST, ISSUER, PATH, RESOURCE, SCOPES},
+    services::{Dropped, Instant},
+};
+
+/// One thing to count.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Piece {
+    /// How it is called.
+    pub name: &'static str,
+    /// What else is counted with it, by the name of that piece.
+    pub within: Option<&'static str>,
+    /// How often it has to run to be counted well.
+    pub times: usize,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Audit,
+    Authenticate(Algorithm, Tokens),
+    Stack(Message, Answer),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    Small,
+    /// A call with arguments of so many bytes.
+    Call(usize),
+    List,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tokens {
+    One,
+    /// Each once.
+    NeverSeen,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Small,
+    Large,
+    Json(usize),
+    Events(usize),
+}
+
+/// All of them.
+pub const PIECES: [Piece; 12] = {
+    use Algorithm::{EdDsa, Es256};
+    use Tokens::{NeverSeen, One};
+    const fn piece(name: &'static str, within: &'static str, times: usize, what: What) -> Piece {
+        Piece { name, within: Some(within), times, what }
+    }
+    const fn stack(name: &'static str, times: usize, message: Message, answer: Answer) -> Piece {
+        piece(name, "stack-300-bytes", times, What::Stack(message, answer))
+    }
+    [
+        Piece { name: "audit-append", within: None, times: 1000, what: What::Audit },
+        piece("authenticate-cached", "audit-append", 1000, What::Authenticate(Es256, One)),
+        piece("authenticate-uncached-es256", "audit-append", 200, What::Authenticate(Es256, NeverSeen)),
+        piece("authenticate-uncached-eddsa", "audit-append", 200, What::Authenticate(EdDsa, NeverSeen)),
+        piece("stack-300-bytes", "authenticate-cached", 1000, What::Stack(Message::Small, Answer::Small)),
+        stack("message-1-kib", 1000, Message::Call(1024), Answer::Small),
+        stack("message-64-kib", 200, Message::Call(64 * 1024), Answer::Small),
+        stack("list-filter-20-json", 200, Message::List, Answer::Json(20)),
+        stack("list-filter-500-json", 40, Message::List, Answer::Json(500)),
+        stack("list-filter-20-sse", 200, Message::List, Answer::Events(20)),
+        stack("list-filter-500-sse", 40, Message::List, Answer::Events(500)),
+        stack("leak-guard-64-kib", 200, Message::Small, Answer::Large),
+    ]
+};
+
+/// Runs a piece once; told how often it ran before.
+pub type Run = Box<dyn FnMut(usize)>;
+
+impl Piece {
+    /// Makes all that is not counted: keys, tokens for so many runs, the layers, a runtime with one thread.
+    ///
+    /// # Panics
+    /// Something can't be set up. So does the run on an answer other than the expected one.
+    #[must_use]
+    pub fn prepare(&self, runs: usize) -> Run {
+        let log = AuditLog::from(Dropped::new());
+        let resource = fixtures::resource();
+        let audit = AuditLayer::new(log.clone()).for_resource(&resource);
+        let small = Instant::new("application/json", Ask::Small.answer());
+        match self.what {
+            What::Audit => repeat(audit.layer(small), log, vec![request("none", Ask::Small.request())]),
+            What::Authenticate(algorithm, tokens) => {
+                let issuer = issuer(algorithm);
+                let tokens = if tokens == Tokens::One { 1 } else { runs };
+                let requests = requests(&issuer, tokens, &Ask::Small.request());
+                let authenticate = AuthenticateLayer::new(JwtVerifier::new(ISSUER, issuer.keys()), &resource);
+                repeat(audit.layer(authenticate.layer(small)), log, requests)
+            }
+            What::Stack(message, answer) => {
+                let issuer = issuer(Algorithm::Es256);
+                let upstream = Upstream::parse("items", "http://127.0.0.1:1/mcp").expect("an upstream");
+                let secret = Secret::from_text("upstream-secret-f3b1c9d27a5e4886".into());
+                let broker = BrokerStack::for_resource(RESOURCE)
+                    .audit(log.clone())
+                    .authenticate(JwtVerifier::new(ISSUER, issuer.keys()))
+                    .scope_filter(fixtures::rules())
+                    .exchange(StaticSecret::new(secret, upstream))
+                    .build()
+                    .expect("a stack");
+                repeat(broker.layer(answer.service()), log, requests(&issuer, 1, &message.body()))
+            }
+        }
+    }
+}
+
+impl Message {
+    fn body(self) -> String {
+        match self {
+            Self::Small => Ask::Small.request(),
+            Self::Call(bytes) => fixtures::call(bytes),
+            Self::List => Ask::List(20).request(),
+        }
+    }
+}
+
+impl Answer {
+    fn service(self) -> Instant {
+        match self {
+            Self::Small => Instant::new("application/json", Ask::Small.answer()),
+            Self::Large => Instant::new("application/json", Ask::Large.answer()),
+            Self::Json(tools) => Instant::new("application/json", fixtures::list(tools)),
+            Self::Events(tools) => {
+                Instant::new("text/event-stream", format!("event: message\ndata: {}\n\n", fixtures::list(tools)))
+            }
+        }
+    }
+}
+
+fn issuer(algorithm: Algorithm) -> Issuer {
+    Issuer::new(ISSUER, SigningKeys::generate(algorithm).expect("keys"))
+}
+
+fn requests(issuer: &Issuer, tokens: usize, body: &str) -> Vec<Request<Full<Bytes>>> {
+    let (resource, scopes) = (fixtures::resource(), Scopes::parse(SCOPES).expect("scopes"));
+    let mint = Mint::for_person("alice").client("bench").resource(&resource).scopes(scopes);
+    let tokens = (0..tokens).map(|_| issuer.mint(&mint).expect("a token").into_text());
+    tokens.map(|token| request(&token, body.to_owned())).collect()
+}
+
+fn request(token: &str, body: String) -> Request<Full<Bytes>> {
+    let mut request = Request::post(PATH).body(Full::new(body.into())).expect("a request");
+    let mut set = |name, value: &str| {
+        request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a field value"));
+    };
+    set(header::HOST, HOST);
+    set(header::AUTHORIZATION, &format!("Bearer {token}"));
+    set(header::USER_AGENT, "bench/1");
+    set(header::ACCEPT, "application/json, text/event-stream");
+    set(header::CONTENT_TYPE, "application/json");
+    set(header::HeaderName::from_static("mcp-protocol-version"), "2025-11-25");
+    request
+}
+
+/// One request after the other: answered, read to its end, and written, so that the next one finds the log at rest and each
+/// run does the same.
+fn repeat<S, R>(mut service: S, log: AuditLog, requests: Vec<Request<Full<Bytes>>>) -> Run
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + 'static,
+    R: Body<Data = Bytes, Error: std::fmt::Debug>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    Box::new(move |number| {
+        let request = requests.get(number % requests.len()).expect("a request").clone();
+        runtime.block_on(async {
+            poll_fn(|cx| service.poll_ready(cx)).await.unwrap_or_else(|error| match error {});
+            let response = service.call(request).await.unwrap_or_else(|error| match error {});
+            assert_eq!(response.status(), http::StatusCode::OK, "an answer other than 200");
+            let body = response.into_body().collect().await.expect("a body to its end");
+            assert!(!body.to_bytes().is_empty(), "an empty answer");
+            log.flush().await.expect("a log that takes records");
+        });
+    })
+}
