@@ -108,7 +108,16 @@ impl Row {
 }
 
 /// Runs the rows one after the other, so that each record and each call is its own; gives the answers.
-pub(crate) async fn run(broker: &Broker, upstream: &Scripted, rows: impl IntoIterator<Item = Row>) -> Vec<Answer> {
+pub(crate) fn run(
+    broker: &Broker,
+    upstream: &Scripted,
+    rows: impl Into<Vec<Row>>,
+) -> impl Future<Output = Vec<Answer>> {
+    // A table is long; the future that runs it holds it by its address.
+    run_all(broker, upstream, rows.into())
+}
+
+async fn run_all(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) -> Vec<Answer> {
     let mut answers = Vec::new();
     let mut calls = upstream.received().len();
     let mut seen = broker.records().await.len();
@@ -133,7 +142,11 @@ pub(crate) async fn run(broker: &Broker, upstream: &Scripted, rows: impl IntoIte
         // One intent for each time that a credential was given, and none where nothing was sent.
         assert_eq!(new.len() - terminal.len(), row.intents, "{case}: records {new:#?}");
         if let Some(record) = terminal.first() {
-            assert_eq!((record["count"].as_u64(), record["reason"].as_str()), (Some(1), row.reason), "{case}: {record}");
+            assert_eq!(
+                (record["count"].as_u64(), record["reason"].as_str()),
+                (Some(1), row.reason),
+                "{case}: {record}"
+            );
             if let Some(member) = row.holds {
                 assert!(record.to_string().contains(member), "{case}: {record}");
             }
