@@ -150,6 +150,11 @@ async fn run_all(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) -> Vec<An
             if let Some(member) = row.holds {
                 assert!(record.to_string().contains(member), "{case}: {record}");
             }
+            // I181: whatever was masked has raised its alarm.
+            if record["echo_masked"].as_u64() > Some(0) {
+                let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+                assert!(logs.contains(r#"alarm="leak.upstream_echo""#), "{case}: no alarm");
+            }
             // C0
             if row.reason.is_some() && row.status != 200 {
                 assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
