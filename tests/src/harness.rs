@@ -7,12 +7,16 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response, header};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tower_token_broker::{
     BrokerStack, Secret,
     audit::{AuditLog, InMemory},
@@ -53,6 +57,45 @@ pub struct Broker {
     ledger: Ledger,
     revocations: Revocations,
     clock: Clock,
+}
+
+/// An answer that comes bit by bit.
+#[derive(Debug)]
+#[must_use = "an answer that nobody reads shows nothing"]
+pub struct Open<'a> {
+    broker: &'a Broker,
+    socket: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Open<'_> {
+    /// Reads until this text has come.
+    ///
+    /// # Panics
+    /// If the answer ends before.
+    pub async fn until(&mut self, text: &str) {
+        while !self.seen.windows(text.len()).any(|window| window == text.as_bytes()) {
+            let read = self.socket.read_buf(&mut self.seen).await.expect("an open connection");
+            assert_ne!(read, 0, "the answer ended before {text:?}: {:?}", self.seen);
+        }
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Panics
+    /// If the connection breaks, or what came is no answer.
+    pub async fn rest(mut self) -> Answer {
+        self.socket.read_to_end(&mut self.seen).await.expect("an end");
+        let answer = wire::parse(self.seen);
+        self.broker.ledger.got(&answer);
+        answer
+    }
 }
 
 /// What was written.
@@ -191,6 +234,14 @@ impl Broker {
     /// # Panics
     /// If it is not answered.
     pub async fn send_http_2(&self, authorization: Option<&str>, message: &'static str) -> Answer {
+        self.read(self.open_http_2(authorization, message).await).await
+    }
+
+    /// Posts a message over HTTP/2; the body of the answer is the test's to read, and to tell the [books](Broker::ledger).
+    ///
+    /// # Panics
+    /// If it is not answered.
+    pub async fn open_http_2(&self, authorization: Option<&str>, message: &'static str) -> Response<Incoming> {
         #[expect(clippy::disallowed_methods, reason = "this is a client of the broker")]
         let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
         let mut request = Request::post(self.resource.as_str())
@@ -201,7 +252,7 @@ impl Broker {
         }
         self.ledger.sent(1, authorization.unwrap_or_default().as_bytes());
         let request = request.body(Full::from(message)).expect("valid parts");
-        self.read(client.request(request).await.expect("an answer")).await
+        client.request(request).await.expect("an answer")
     }
 
     /// Gets a path with a good token.
@@ -219,6 +270,17 @@ impl Broker {
         let answer = wire::send(self.address, bytes).await;
         self.ledger.got(&answer);
         answer
+    }
+
+    /// Sends the bytes of one request, whose answer is read as it comes.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn open(&self, bytes: &[u8]) -> Open<'_> {
+        self.ledger.sent(1, bytes);
+        let mut socket = TcpStream::connect(self.address).await.expect("a listener");
+        socket.write_all(bytes).await.expect("an open connection");
+        Open { broker: self, socket, seen: Vec::new() }
     }
 
     /// Reads an answer that came in another way than by [`Broker::send`] to its end, with its trailers. Its request is noted
@@ -242,6 +304,12 @@ impl Broker {
     #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Its audit log.
+    #[must_use]
+    pub const fn log(&self) -> &AuditLog {
+        &self.log
     }
 
     /// The sink of its audit, to break it.
@@ -368,8 +436,7 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn start_with<C: ProvideCredential>(self, provider: C) -> Broker {
-        let (listener, stack, broker) = self.before_exchange().await;
-        let stack = stack.exchange(provider).build().expect("a stack");
+        let (listener, stack, broker) = self.prepare_with(provider).await;
         serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
         broker
     }
@@ -380,9 +447,18 @@ impl<P: Policy> BrokerBuilder<P> {
     /// If loopback gives no port.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
         let secret = self.secret();
-        let (listener, stack, broker) = self.before_exchange().await;
+        let (listener, stack, broker) = self.prepare_with(secret).await;
         broker.ledger.secret("the upstream's token", SECRET);
-        (listener, stack.exchange(secret).build().expect("a stack"), broker)
+        (listener, stack, broker)
+    }
+
+    /// The same with credentials of the test's own.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare_with<C: ProvideCredential>(self, provider: C) -> (TcpListener, Stack<P, C>, Broker) {
+        let (listener, stack, broker) = self.before_exchange().await;
+        (listener, stack.exchange(provider).build().expect("a stack"), broker)
     }
 
     /// The layer for a service that answers itself, and the credentials for the requests that it sends.
@@ -439,7 +515,7 @@ impl<P: Policy> BrokerBuilder<P> {
 pub type HandlerStack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, CallerLayer>;
 
 /// The four layers as the tests build them.
-pub type Stack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<StaticSecret>>;
+pub type Stack<P, C = StaticSecret> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<C>>;
 
 /// The real proxy, which may go to loopback.
 ///

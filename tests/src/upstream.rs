@@ -1,6 +1,12 @@
 //! A real HTTP server on loopback that answers as a test tells it, and writes down what it was asked.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response};
@@ -11,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
 };
 
 /// One request as the upstream received it.
@@ -198,6 +205,26 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
         .expect("valid parts")
 }
 
+/// An event stream with status 200, whose chunks come when the test sends them.
+///
+/// # Panics
+/// Never: its parts are valid.
+#[must_use]
+pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
+    let body = http_body_util::StreamBody::new(Live(chunks));
+    Response::builder().header("content-type", "text/event-stream").body(body.boxed_unsync()).expect("valid parts")
+}
+
+struct Live(mpsc::Receiver<Bytes>);
+
+impl futures_core::Stream for Live {
+    type Item = Result<http_body::Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(http_body::Frame::data(chunk))))
+    }
+}
+
 /// A stream of these chunks, each made when it is asked for, for `http_body_util::StreamBody`.
 pub fn frames<I>(
     chunks: I,
@@ -213,10 +240,7 @@ struct IterStream<I>(I);
 impl<I: Iterator + Unpin> futures_core::Stream for IterStream<I> {
     type Item = I::Item;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        _cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<I::Item>> {
-        std::task::Poll::Ready(self.0.next())
+    fn poll_next(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
     }
 }

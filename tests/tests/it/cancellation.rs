@@ -1,27 +1,18 @@
 //! X25: the client hangs up at every await, and nothing is lost.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
-use token_broker::demo::upstream::{CLIENT_ID, Upstream};
-use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_outbound::{Guard, GuardedClient};
+use http_body_util::Full;
 use token_broker_tests::{
-    harness::{Broker, CALL, ISSUER, proxy},
+    harness::{Broker, CALL, proxy},
     polls,
+    token_endpoint::TokenEndpoint,
     upstream::{Scripted, events, json},
 };
-use token_broker_upstream::{AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
 use tower::{Layer as _, ServiceExt as _};
-use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::AuditLog,
-    authenticate::JwtVerifier,
-    exchange::{self, GrantId},
-    principal::{Person, Resource, Scopes},
-    scope_filter::{Rules, tools},
-    tasks::Tasks,
-};
+use tower_token_broker::tasks::Tasks;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -66,65 +57,29 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
     }
 }
 
-/// A broker with a grant whose access token must be refreshed first, at a real token endpoint.
+/// A grant whose access token must be got first, at a real token endpoint.
 #[tokio::test]
 async fn x25_a_refresh_is_one_post_wherever_its_caller_hangs_up() {
     let mut hung_up = 0;
     for polls in 1.. {
-        let servers = Tasks::new();
-        let upstream = Upstream::start("items", &servers).await.unwrap();
-        let connected = upstream.connect("contacts:read");
-        let resource = Resource::parse("https://broker.example.com/items/mcp").unwrap();
-        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap());
-        let store = MemoryGrants::new();
-        let scopes = Scopes::parse("contacts:read").unwrap();
-        let alice = Person::new(ISSUER, "alice");
-        store.put(
-            Grant::new(GrantId::new("g1"), alice, "items", &upstream.issuer(), scopes.clone())
-                .refresh_token(Secret::from_text(connected.refresh_token)),
-        );
-        let client = ClientAuthentication::basic(CLIENT_ID, Secret::from_text(connected.client_secret));
-        let server = AuthorizationServer::new(&upstream.issuer(), upstream.token_endpoint().parse().unwrap(), client);
-        let target = exchange::Upstream::parse("items", &upstream.mcp_url()).unwrap();
-        let guarded = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let endpoint = TokenEndpoint::start().await;
         let refreshes = Tasks::new();
-        let grants = StoredGrants::new(store, target, server.scopes(scopes), guarded).with_tasks(refreshes.clone());
-        let (log, records) = AuditLog::in_memory();
-        let service = BrokerStack::for_resource(resource.as_str())
-            .audit(log.clone())
-            .authenticate(JwtVerifier::new(ISSUER, issuer.keys()))
-            .scope_filter(Rules::new().allow(tools(["get_*"])))
-            .exchange(grants)
-            .build()
-            .unwrap()
-            .layer(proxy());
-        let token = issuer.mint(Mint::for_person("alice").client("c").resource(&resource)).unwrap().into_text();
-        let call = || {
-            let request = Request::post(resource.as_str())
-                .header(header::HOST, resource.authority())
-                .header(header::CONTENT_TYPE, "application/json")
-                .header(header::ACCEPT, "application/json, text/event-stream")
-                .header(header::AUTHORIZATION, format!("Bearer {token}"))
-                .body(Full::<Bytes>::from(
-                    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}"#,
-                ))
-                .unwrap();
-            let service = service.clone();
-            async move {
-                let answer = service.oneshot(request).await.unwrap();
-                (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
-            }
+        let grants = endpoint.grants(&upstream).with_tasks(refreshes.clone());
+        let (_listener, stack, broker) = Broker::before(&upstream).prepare_with(grants).await;
+        let service = stack.layer(proxy());
+        let call = async || {
+            broker.ledger().sent(1, b"");
+            broker.read(service.clone().oneshot(request(&broker)).await.unwrap()).await
         };
         let done = polls::at_most(polls, call()).await;
         // What was begun goes on without its caller, and ends.
-        assert!(refreshes.finish(std::time::Duration::from_secs(10)).await, "after {polls} polls");
-        let (status, body) = call().await;
-        assert!(status == 200 && body.windows(4).any(|window| window == b"done"), "after {polls} polls: {body:?}");
-        let posts = upstream.log().iter().filter(|seen| seen.door == "token").count();
-        assert_eq!(posts, 1, "one POST, after {polls} polls");
-        log.flush().await.unwrap();
-        let counted = records.lines().iter().filter(|line| line.contains(r#""count":1"#)).count();
-        assert_eq!(counted, 2, "one terminal record a request, after {polls} polls");
+        assert!(refreshes.finish(Duration::from_secs(10)).await, "after {polls} polls");
+        let answer = call().await;
+        assert_eq!((answer.status, answer.text()), (200, RESULT), "after {polls} polls");
+        assert_eq!(endpoint.posts(), 1, "one POST, after {polls} polls");
+        endpoint.note_in(broker.ledger(), &[1], &[0, 1]);
+        broker.done().await;
         if done.is_some() {
             break;
         }

@@ -10,28 +10,55 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
     },
 };
+use serde_json::Value;
 use token_broker_outbound::Proxy;
 use token_broker_tests::{
     harness::{Broker, SECRET, proxy, serve},
     upstream::{Scripted, json},
-    wire,
+    wire::{self, Answer},
 };
 use token_broker_upstream::StaticSecret;
+use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _};
-use tower_token_broker::exchange::{Caller, Exchange, ExchangeLayer};
+use tower_token_broker::{
+    exchange::{Caller, Exchange, ExchangeLayer},
+    scope_filter::{Rules, tools},
+};
+
+const FIRST_WORD: &str = "halfway there";
+const SLOW_CALL: &str =
+    r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"get_item","_meta":{"progressToken":"p1"}}}"#;
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
 
 #[derive(Clone)]
 struct Items {
     /// The handler's client: credentialed for whoever the request is stamped for.
     api: Exchange<Proxy, StaticSecret>,
     url: String,
+    /// Whether the tool may go on after its first word.
+    go_on: Arc<Semaphore>,
+}
+
+impl Items {
+    fn new(secret: StaticSecret, url: String) -> Self {
+        Self { api: ExchangeLayer::new(secret).layer(proxy()), url, go_on: Arc::new(Semaphore::new(0)) }
+    }
+
+    fn service(&self, in_sessions: bool) -> StreamableHttpService<Self, LocalSessionManager> {
+        let items = self.clone();
+        StreamableHttpService::new(
+            move || Ok(items.clone()),
+            Arc::new(LocalSessionManager::default()),
+            StreamableHttpServerConfig::default().with_legacy_session_mode(in_sessions),
+        )
+    }
 }
 
 impl ServerHandler for Items {
@@ -61,6 +88,11 @@ impl ServerHandler for Items {
         caller.expect("a caller").stamp(&mut request);
         let answer = self.api.clone().oneshot(request).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();
+        if let Some(token) = context.meta.get_progress_token() {
+            let progress = ProgressNotificationParam::new(token, 1.0).with_message(FIRST_WORD);
+            context.peer.notify_progress(progress).await.unwrap();
+            self.go_on.acquire().await.unwrap().forget();
+        }
         Ok(CallToolResult::success(vec![ContentBlock::text(String::from_utf8(text.to_vec()).unwrap())]).into())
     }
 }
@@ -71,13 +103,8 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
     let upstream =
         Scripted::start(|request| json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let items = Items { api: ExchangeLayer::new(secret).layer(proxy()), url: upstream.url("/v1/items/7") };
-    let service = StreamableHttpService::new(
-        move || Ok(items.clone()),
-        Arc::new(LocalSessionManager::default()),
-        StreamableHttpServerConfig::default().with_legacy_session_mode(false),
-    );
-    serve(listener, Router::new().route_service("/mcp", stack.layer(service)));
+    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
 
     let called =
         broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
@@ -97,6 +124,89 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
     broker.done().await;
 }
 
+/// The events of a stream that say something.
+fn messages(answer: &Answer) -> Vec<Value> {
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")), "{}", answer.text());
+    let data = answer.text().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
+    data.filter(|data| !data.is_empty()).map(|data| data.parse().unwrap()).collect()
+}
+
+fn is_progress_and_result(answer: &Answer) {
+    let messages = messages(answer);
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+    assert_eq!(messages[0]["params"]["message"], FIRST_WORD, "{messages:#?}");
+    assert_eq!(messages[1]["result"]["content"][0]["text"], "{}", "{messages:#?}");
+}
+
+#[tokio::test]
+async fn rmcps_answer_streams_through_the_stack() {
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let mut answer = broker.open(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], SLOW_CALL)).await;
+    // The tool goes on when the client has heard its first word: whoever buffers waits for ever.
+    answer.until(FIRST_WORD).await;
+    items.go_on.add_permits(1);
+    is_progress_and_result(&answer.rest().await);
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!((&result["outcome"], &result["uses"]), (&"completed".into(), &1.into()), "{result}");
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let rules = Rules::new().allow(tools(["get_*"]));
+    let (listener, stack, secret, broker) = Broker::before(&upstream).policy(rules).prepare_for_handler().await;
+    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(true))));
+
+    let began = broker.call_with(&[], INITIALIZE).await;
+    assert_eq!(messages(&began)[0]["result"]["protocolVersion"], "2025-11-25");
+    let session = began.header("mcp-session-id").expect("a session").to_owned();
+    let in_session = [("mcp-session-id", session.as_str()), ("mcp-protocol-version", "2025-11-25")];
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    assert_eq!(broker.call_with(&in_session, initialized).await.status, 202);
+
+    let list = broker.call_with(&in_session, r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#).await;
+    let listed = &messages(&list)[0]["result"]["tools"];
+    assert_eq!(listed.as_array().unwrap().len(), 1, "what may not be called is not listed: {listed}");
+    let denied = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"delete_item"}}"#;
+    assert_eq!(broker.call_with(&in_session, denied).await.json()["error"]["code"], -32602);
+
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let fields = [&[("authorization", bearer.as_str())], &in_session[..]].concat();
+    let mut answer = broker.open(&wire::post("/mcp", broker.host(), &fields, SLOW_CALL)).await;
+    answer.until(FIRST_WORD).await;
+    items.go_on.add_permits(1);
+    is_progress_and_result(&answer.rest().await);
+
+    let request = |method: &str| {
+        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let host = broker.host();
+        let accept = "accept: application/json, text/event-stream";
+        format!("{method} /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{accept}\r\n{fields}\r\n").into_bytes()
+    };
+    let mut stream = broker.open(&request("GET")).await;
+    stream.until("\r\n\r\n").await;
+    let ended = broker.send(&request("DELETE")).await;
+    assert_eq!(ended.status, 202);
+    let stream = stream.rest().await;
+    assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(broker.call_with(&in_session, SLOW_CALL).await.status, 404, "the session is over");
+
+    assert_eq!(upstream.received().len(), 1);
+    let records = broker.expect_records(8).await;
+    let methods: Vec<_> = records.iter().filter_map(|record| record["method"].as_str()).collect();
+    for method in ["initialize", "notifications/initialized", "tools/list", "tools/call", "GET", "DELETE"] {
+        assert!(methods.contains(&method), "{method}: {records:#?}");
+    }
+    broker.done().await;
+}
+
 #[tokio::test]
 async fn a_request_that_nobody_stamped_is_refused_and_never_sent() {
     let upstream = Scripted::start(|_| json("{}")).await;
@@ -112,13 +222,8 @@ async fn a_credential_is_put_on_no_request_to_another_origin() {
     let elsewhere = Scripted::start(|_| json("{}")).await;
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let items = Items { api: ExchangeLayer::new(secret).layer(proxy()), url: elsewhere.url("/v1/items/7") };
-    let service = StreamableHttpService::new(
-        move || Ok(items.clone()),
-        Arc::new(LocalSessionManager::default()),
-        StreamableHttpServerConfig::default().with_legacy_session_mode(false),
-    );
-    serve(listener, Router::new().route_service("/mcp", stack.layer(service)));
+    let items = Items::new(secret, elsewhere.url("/v1/items/7"));
+    serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
     broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
     assert!(elsewhere.received().is_empty());
     let records = broker.expect_records(1).await;

@@ -17,4 +17,5 @@ mod no_blind_spots;
 mod request_hygiene;
 mod revocation_is_immediate;
 mod rows;
+mod stacked_by_hand;
 mod the_books;

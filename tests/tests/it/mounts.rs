@@ -1,49 +1,78 @@
 //! Every HTTP mount of the design serves a pass, a refusal and a streamed answer.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, io::Read as _, sync::Arc, time::Duration};
 
 use axum::{Router, routing::any_service};
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, proxy, serve},
-    upstream::{Received, Scripted, ScriptedBody, events, json},
+    upstream::{Scripted, json, live_events},
     wire::{self, Answer},
 };
+use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceBuilder, util::BoxCloneSyncService};
 use tower_http::{
     compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer,
 };
+use tower_token_broker::body::RequestBody;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const STREAMED: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stream_items"}}"#;
 
-async fn upstream() -> Scripted {
-    Scripted::start(answer).await
+const FIRST: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+
+/// Answers calls at once, but for one, whose answer begins with an event and goes on when the test says so.
+pub(super) struct Items {
+    pub(super) scripted: Scripted,
+    streams: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
 }
 
-fn answer(request: &Received) -> Response<ScriptedBody> {
-    if request.body == STREAMED {
-        events(&[r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT])
-    } else {
-        json(RESULT)
+impl Items {
+    pub(super) async fn start() -> Self {
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let opened = Arc::clone(&streams);
+        let scripted = Scripted::start(move |request| {
+            if request.body != STREAMED {
+                return json(RESULT);
+            }
+            let (sender, chunks) = mpsc::channel(2);
+            sender.try_send(Bytes::from(FIRST)).unwrap();
+            opened.lock().push(sender);
+            live_events(chunks)
+        })
+        .await;
+        Self { scripted, streams }
+    }
+
+    /// The rest of the one open stream.
+    async fn go_on(&self) {
+        let stream = self.streams.lock().pop().expect("an open stream");
+        stream.send(Bytes::from(format!("data: {RESULT}\n\n"))).await.unwrap();
     }
 }
 
-async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, upstream: &Scripted) {
+pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items: &Items) {
     let passed = broker.call_with(&[], CALL).await;
     assert_eq!((passed.status, passed.text()), (200, RESULT));
-
     let refused = broker.send(&wire::post(broker.resource().path(), broker.host(), &[], CALL)).await;
     is_a_challenge(&refused, broker);
-    let streamed = broker.call_with(&[], STREAMED).await;
-    is_the_stream(&streamed);
-    the_books_show_two_passes_and_a_refusal(broker, upstream).await;
+
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let call = wire::post(broker.resource().path(), broker.host(), &[("authorization", &bearer)], STREAMED);
+    let mut streamed = broker.open(&call).await;
+    // The upstream sends the second event when the client has seen the first: whoever buffers waits for ever.
+    streamed.until(FIRST).await;
+    items.go_on().await;
+    is_the_stream(&streamed.rest().await);
+    the_books_show_two_passes_and_a_refusal(broker, &items.scripted).await;
 }
 
 fn is_a_challenge(answer: &Answer, broker: &Broker) {
@@ -54,7 +83,7 @@ fn is_a_challenge(answer: &Answer, broker: &Broker) {
 
 fn is_the_stream(answer: &Answer) {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
-    assert!(answer.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", answer.text());
+    assert_eq!(answer.text(), format!("{FIRST}data: {RESULT}\n\n"));
 }
 
 async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scripted) {
@@ -69,50 +98,50 @@ async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scr
 
 #[tokio::test]
 async fn router_layer() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(stack));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn router_route_layer() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).route_layer(stack));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn nested_routers() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).at("/teams/crm/mcp").prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).at("/teams/crm/mcp").prepare().await;
     let inner = Router::new().route("/mcp", any_service(proxy())).layer(stack);
     serve(listener, Router::new().nest("/teams", Router::new().nest("/crm", inner)));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn service_builder() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route_service("/mcp", ServiceBuilder::new().layer(stack).service(proxy())));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn box_clone_sync_service() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let boxed = BoxCloneSyncService::new(stack.layer(proxy()));
     serve(listener, Router::new().route_service("/mcp", boxed));
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn layers_of_tower_http_around_it() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let router = Router::new().route("/mcp", any_service(proxy())).layer(
         // Top to bottom: compression stands outside of ours.
         ServiceBuilder::new()
@@ -123,13 +152,81 @@ async fn layers_of_tower_http_around_it() {
             .layer(stack),
     );
     serve(listener, router);
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
+}
+
+#[tokio::test]
+async fn compression_around_it_compresses_what_was_guarded() {
+    // What the upstream echoes is masked before it is compressed: the books look inside.
+    let upstream = Scripted::start(|request| {
+        json(&format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"echo\":\"{}\"}}}}",
+            request.values("authorization").concat()
+        ))
+    })
+    .await;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let layers = ServiceBuilder::new().layer(CompressionLayer::new()).layer(stack);
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
+    let answer = broker.call_with(&[("accept-encoding", "gzip")], CALL).await;
+    assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
+    let mut text = String::new();
+    GzDecoder::new(answer.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":1,"result":{"echo":"Bearer ****"#), "{text}");
+    assert_eq!(upstream.received()[0].values("accept-encoding"), ["identity"]);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn a_timeout_around_it_fires_and_the_request_has_its_record() {
+    let upstream = Items::start().await.scripted;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let never = tower::service_fn(|_: Request<RequestBody<axum::body::Body>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    });
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_millis(50)))
+        .layer(stack);
+    serve(listener, Router::new().route_service("/mcp", layers.service(never)));
+    assert_eq!(broker.call_with(&[], CALL).await.status, 408);
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!(result["outcome"], "dropped", "{result}");
+    broker.done_unsent().await;
+}
+
+#[tokio::test]
+async fn a_limit_around_it_refuses_what_is_too_large() {
+    let upstream = Items::start().await.scripted;
+    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let layers = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(1024)).layer(stack);
+    serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let large = CALL.replace("7", &"7".repeat(2000));
+
+    // By its length alone: it never comes to our layers, so it has no record.
+    let by_length = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &large);
+    broker.ledger().sent(0, &by_length);
+    let answer = wire::send(broker.address(), &by_length).await;
+    broker.ledger().got(&answer);
+    assert_eq!(answer.status, 413);
+    broker.records().await;
+
+    // By what has come: our layer was reading it, and says so.
+    let chunked = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    let fields = [("authorization", bearer.as_str()), ("transfer-encoding", "chunked")];
+    let answer = broker.send(&wire::post("/mcp", broker.host(), &fields, &chunked)).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!(result["reason"], "filter.body_incomplete", "{result}");
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
 async fn hyper_http_1() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -138,13 +235,13 @@ async fn hyper_http_1() {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
         }
     });
-    serves_a_pass_a_refusal_and_a_stream(&broker, &upstream).await;
+    serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 #[tokio::test]
 async fn hyper_http_2() {
-    let upstream = upstream().await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -160,9 +257,21 @@ async fn hyper_http_2() {
     assert_eq!((passed.status, passed.text()), (200, RESULT));
     let refused = broker.send_http_2(None, CALL).await;
     is_a_challenge(&refused, &broker);
-    let streamed = broker.call_http_2(STREAMED).await;
-    is_the_stream(&streamed);
-    the_books_show_two_passes_and_a_refusal(&broker, &upstream).await;
+
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let streamed = broker.open_http_2(Some(&bearer), STREAMED).await;
+    let (parts, mut body) = streamed.into_parts();
+    let mut seen = Vec::new();
+    while seen.len() < FIRST.len() {
+        seen.extend_from_slice(&body.frame().await.expect("an event").unwrap().into_data().unwrap());
+    }
+    assert_eq!(seen, FIRST.as_bytes());
+    items.go_on().await;
+    let rest = broker.read(Response::from_parts(parts, body)).await;
+    broker.ledger().got_bytes("the first event", &seen);
+    assert_eq!((rest.status, rest.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(rest.text(), format!("data: {RESULT}\n\n"));
+    the_books_show_two_passes_and_a_refusal(&broker, &items.scripted).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use token_broker_tests::{
     harness::{Broker, CALL},
     upstream::{Scripted, json},
 };
-use tower_token_broker::audit::InMemory;
+use tower_token_broker::audit::{InMemory, JsonLines};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -53,5 +53,29 @@ async fn every_request_has_one_terminal_record_whatever_becomes_of_it() {
         broker.records().await;
     }
     assert_eq!(upstream.received().len(), 1);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_each_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let lines = {
+        let file = file.clone();
+        move || -> Vec<String> { std::fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect() }
+    };
+    let at_the_upstream = lines.clone();
+    let upstream = Scripted::start(move |_| {
+        let intents = at_the_upstream().iter().filter(|line| line.contains(r#""kind":"intent""#)).count();
+        json(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"intents":{intents}}}}}"#))
+    })
+    .await;
+    let log = JsonLines::append(&file).unwrap().into();
+    let broker = Broker::before(&upstream).audit(log, lines).start().await;
+    for call in 1..=3 {
+        assert_eq!(broker.call_with(&[], CALL).await.json()["result"]["intents"], call);
+    }
+    assert_eq!(broker.call_with(&[], "{").await.status, 400);
+    assert_eq!(broker.records().await.iter().filter(|record| record["uses"] == 1).count(), 3);
     broker.done().await;
 }

@@ -118,23 +118,6 @@ async fn the_field_of_the_credential_is_ours_alone() {
 }
 
 #[tokio::test]
-async fn h169_an_exchange_without_the_layers_outside_it_sends_nothing() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let secret = StaticSecret::new(
-        Secret::from_text(SECRET.to_owned()),
-        Upstream::parse("items", &upstream.url("/mcp")).unwrap(),
-    );
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let alone = ExchangeLayer::new(secret).layer(proxy());
-    serve(listener, Router::new().route("/mcp", any_service(alone)));
-    let fields = [("authorization", "Bearer a-broker-token")];
-    let answer = wire::send(address, &wire::post("/mcp", &address.to_string(), &fields, CALL)).await;
-    assert_eq!(answer.status, 500, "H169");
-    assert!(upstream.received().is_empty(), "H169");
-}
-
-#[tokio::test]
 async fn h169_an_exchange_that_stands_too_far_outside_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let secret = StaticSecret::new(

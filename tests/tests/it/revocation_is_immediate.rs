@@ -1,144 +1,148 @@
-//! Promise 3: after a revoke returns, nothing passes, and what is open is cut.
-
-use std::sync::Arc;
+//! Promise 3: after a revoke returns, nothing passes, and what is open is cut. Every cache is warm: verdict, policy, access token.
 
 use bytes::Bytes;
-use http::Response;
-use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
+use token_broker_authority::issue::Mint;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
-    upstream::{Scripted, json},
-    wire,
+    token_endpoint::{GRANT, TokenEndpoint},
+    upstream::{Scripted, json, live_events},
+    wire::{self, Answer},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-use tower_token_broker::{principal::Person, revocation::Revoked};
+use tokio::sync::mpsc;
+use tower_token_broker::{exchange::GrantId, principal::Person, revocation::Revoked};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+const FAMILY: &str = "a-family";
+const KINDS: [&str; 7] = ["token", "family", "client", "person", "grant", "server", "everything"];
 
-fn alice() -> Revoked {
-    Revoked::Person(Person::new(ISSUER, "alice"))
+/// A broker whose caller, alice, has a grant and a token of a family.
+struct World {
+    broker: Broker,
+    endpoint: TokenEndpoint,
+    token_id: String,
+    call: Vec<u8>,
+}
+
+impl World {
+    async fn before(upstream: &Scripted) -> Self {
+        let endpoint = TokenEndpoint::start().await;
+        let broker = Broker::before(upstream).start_with(endpoint.grants(upstream)).await;
+        let mint = Mint::for_person("alice").client("test-client").resource(broker.resource()).family(FAMILY);
+        let token = broker.issuer().mint(mint).unwrap();
+        let token_id = token.id().to_owned();
+        let token = token.into_text();
+        broker.ledger().token(&token);
+        let call = wire::post("/mcp", broker.host(), &[("authorization", &format!("Bearer {token}"))], CALL);
+        Self { broker, endpoint, token_id, call }
+    }
+
+    /// What is revoked, of each kind, that ends this call.
+    fn revoke(&self, kind: &str) {
+        let issuer = || ISSUER.into();
+        self.broker.revocations().revoke(match kind {
+            "token" => Revoked::Token { issuer: issuer(), id: self.token_id.as_str().into() },
+            "family" => Revoked::Family { issuer: issuer(), id: FAMILY.into() },
+            "client" => Revoked::Client { issuer: issuer(), id: "test-client".into() },
+            "person" => Revoked::Person(Person::new(ISSUER, "alice")),
+            "grant" => Revoked::Grant(GrantId::new(GRANT)),
+            "server" => Revoked::Server(self.broker.resource().clone()),
+            "everything" => Revoked::Everything,
+            _ => panic!("{kind}"),
+        });
+    }
+
+    async fn done(&self) {
+        assert_eq!(self.endpoint.posts(), 1);
+        self.endpoint.note_in(self.broker.ledger(), &[1], &[0, 1]);
+        self.broker.done().await;
+    }
+}
+
+/// Without the grant the token is still good: the person must connect. Everything else ends the token.
+fn is_refused(kind: &str, answer: &Answer) {
+    if kind == "grant" {
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &(-32001).into()), "{kind}: {answer:?}");
+        assert_eq!(answer.header("www-authenticate"), None, "{kind}");
+    } else {
+        assert_eq!(answer.status, 401, "{kind}: {}", answer.text());
+        assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"), "{kind}");
+    }
+}
+
+fn reason(kind: &str) -> &'static str {
+    if kind == "grant" { "exchange.grant_revoked" } else { "authn.revoked" }
 }
 
 #[tokio::test]
 async fn n258_a_revoke_between_intent_and_send_lets_nothing_out_with_every_cache_warm() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
-    let bearer = format!("Bearer {}", broker.token("items:read"));
-    let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
-    assert_eq!(broker.send(&call).await.status, 200);
-    broker.records().await;
+    for kind in KINDS {
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let world = World::before(&upstream).await;
+        let World { broker, call, .. } = &world;
+        assert_eq!(broker.send(call).await.status, 200, "{kind}");
+        broker.records().await;
 
-    // The intent is on its way to the disk; its caller has not heard of it.
-    broker.sink().hang();
-    let writes = broker.sink().calls();
-    let revoke = async {
-        broker.sink().called(writes + 1).await;
-        broker.revocations().revoke(alice());
-        broker.sink().work();
-    };
-    let (refused, ()) = tokio::join!(broker.send(&call), revoke);
-    assert_eq!(refused.status, 401);
-    assert!(refused.header("www-authenticate").unwrap().contains("invalid_token"));
-    assert_eq!(upstream.received().len(), 1, "nothing was sent after the revoke");
-    let records = broker.records().await;
-    let last = records.last().unwrap();
-    assert_eq!(
-        (&last["reason"], &last["intents"], &last["uses"]),
-        (&"authn.revoked".into(), &1.into(), &0.into()),
-        "{last}"
-    );
-    broker.done().await;
+        // The intent is on its way to the disk; its caller has not heard of it.
+        broker.sink().hang();
+        let writes = broker.sink().calls();
+        let revoke = async {
+            broker.sink().called(writes + 1).await;
+            world.revoke(kind);
+            broker.sink().work();
+        };
+        let (refused, ()) = tokio::join!(broker.send(call), revoke);
+        is_refused(kind, &refused);
+        assert_eq!(upstream.received().len(), 1, "{kind}: nothing was sent after the revoke");
+        let records = broker.records().await;
+        let last = records.last().unwrap();
+        let found = (last["reason"].as_str(), last["intents"].as_u64(), last["uses"].as_u64());
+        assert_eq!(found, (Some(reason(kind)), Some(1), Some(0)), "{kind}: {last}");
+        world.done().await;
+    }
 }
 
 #[tokio::test]
 async fn n258_no_request_that_begins_after_the_revoke_passes() {
-    for (what, revoked) in [
-        ("person", alice()),
-        ("client", Revoked::Client { issuer: ISSUER.into(), id: "test-client".into() }),
-        ("everything", Revoked::Everything),
-    ] {
+    for kind in KINDS {
         let upstream = Scripted::start(|_| json(RESULT)).await;
-        let broker = Broker::before(&upstream).start().await;
-        let bearer = format!("Bearer {}", broker.token("items:read"));
-        let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
-        assert_eq!(broker.send(&call).await.status, 200, "{what}");
-        broker.revocations().revoke(revoked);
-        for _ in 0..100 {
-            assert_eq!(broker.send(&call).await.status, 401, "{what}");
+        let world = World::before(&upstream).await;
+        let World { broker, call, .. } = &world;
+        assert_eq!(broker.send(call).await.status, 200, "{kind}");
+        world.revoke(kind);
+        for _ in 0..30 {
+            is_refused(kind, &broker.send(call).await);
         }
-        assert_eq!(upstream.received().len(), 1, "{what}");
-        broker.done().await;
+        assert_eq!(upstream.received().len(), 1, "{kind}");
+        let records = broker.expect_records(31).await;
+        let refused = records.iter().filter(|record| record["reason"] == reason(kind)).count();
+        assert_eq!(refused, 30, "{kind}: {records:#?}");
+        world.done().await;
     }
 }
 
 #[tokio::test]
 async fn an_open_stream_is_cut_at_the_border_of_an_event_and_recorded() {
-    let (events, source) = tokio::sync::mpsc::channel::<Bytes>(8);
-    let source = Arc::new(Mutex::new(Some(source)));
-    let upstream = Scripted::start(move |_| {
-        let mut source = source.lock().take().expect("one stream");
-        let frames = tokio_stream(move |cx| source.poll_recv(cx));
-        Response::builder()
-            .header("content-type", "text/event-stream")
-            .body(BodyExt::boxed_unsync(StreamBody::new(frames)))
-            .unwrap()
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let bearer = format!("Bearer {}", broker.token("items:read"));
-    let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
-    broker.ledger().sent(1, &call);
+    for kind in KINDS {
+        let (events, chunks) = mpsc::channel(8);
+        let chunks = Mutex::new(Some(chunks));
+        let upstream = Scripted::start(move |_| live_events(chunks.lock().take().expect("one stream"))).await;
+        let world = World::before(&upstream).await;
 
-    let mut socket = TcpStream::connect(broker.address()).await.unwrap();
-    socket.write_all(&call).await.unwrap();
-    let event = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
-    events.send(Bytes::from(event)).await.unwrap();
-    let mut seen = Vec::new();
-    while !String::from_utf8(seen.clone()).unwrap().contains(event.trim_end()) {
-        let mut buffer = [0; 4096];
-        let read = socket.read(&mut buffer).await.unwrap();
-        assert_ne!(read, 0, "the stream ended before its first event");
-        seen.extend_from_slice(&buffer[..read]);
+        let mut stream = world.broker.open(&world.call).await;
+        let event = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+        events.send(Bytes::from(event)).await.unwrap();
+        stream.until(event.trim_end()).await;
+
+        world.revoke(kind);
+        // The upstream goes on sending; the client hears nothing of it, and its stream ends.
+        drop(events.try_send(Bytes::from(event)));
+        let answer = stream.rest().await;
+        assert_eq!(answer.text(), event, "{kind}");
+        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "{kind}: an event stream ends cleanly: {answer:?}");
+        let records = world.broker.records().await;
+        let last = records.iter().find(|record| record["count"].is_u64()).unwrap();
+        assert_eq!((last["outcome"].as_str(), last["reason"].as_str()), (Some("cut"), Some(reason(kind))), "{last}");
+        world.done().await;
     }
-
-    broker.revocations().revoke(alice());
-    // The upstream goes on sending; the client hears nothing of it, and its stream ends.
-    let mut rest = Vec::new();
-    socket.read_to_end(&mut rest).await.unwrap();
-    broker.ledger().got_bytes("the stream", &[seen.as_slice(), &rest].concat());
-    let rest = String::from_utf8(rest).unwrap();
-    assert!(!rest.contains("data:"), "{rest}");
-    assert!(rest.ends_with("0\r\n\r\n"), "an event stream ends cleanly: {rest:?}");
-    let records = broker.expect_records(1).await;
-    let last = records.iter().find(|record| record["count"].is_u64()).unwrap();
-    assert_eq!((last["outcome"].as_str(), last["reason"].as_str()), (Some("cut"), Some("authn.revoked")), "{last}");
-    drop(events);
-    broker.done().await;
-}
-
-/// A stream of frames out of a poll function.
-fn tokio_stream<F>(
-    mut next: F,
-) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>> + Send + 'static
-where
-    F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Send + Unpin + 'static,
-{
-    struct Polled<F>(F);
-    impl<F> futures_core::Stream for Polled<F>
-    where
-        F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Unpin,
-    {
-        type Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Self::Item>> {
-            (self.0)(cx).map(|bytes| bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
-        }
-    }
-    Polled(move |cx: &mut std::task::Context<'_>| next(cx))
 }

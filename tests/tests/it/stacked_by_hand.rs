@@ -1,0 +1,144 @@
+//! The four layers, stacked without `BrokerStack`: together they serve, and where one is missing nothing is let through.
+
+use axum::Router;
+use token_broker_tests::{
+    harness::{Broker, CALL, ISSUER, proxy, serve},
+    upstream::{Scripted, json},
+    wire,
+};
+use token_broker_upstream::StaticSecret;
+use tower::ServiceBuilder;
+use tower_token_broker::{
+    audit::AuditLayer,
+    authenticate::{AuthenticateLayer, JwtVerifier},
+    exchange::{CallerLayer, ExchangeLayer},
+    scope_filter::{Rules, ScopeFilterLayer, tools},
+};
+
+use super::mounts;
+
+struct Layers {
+    audit: AuditLayer,
+    authenticate: AuthenticateLayer<JwtVerifier>,
+    scope_filter: ScopeFilterLayer<Rules>,
+    exchange: ExchangeLayer<StaticSecret>,
+}
+
+impl Layers {
+    fn of(broker: &Broker, secret: StaticSecret) -> Self {
+        let verifier = JwtVerifier::new(ISSUER, broker.issuer().keys());
+        Self {
+            audit: AuditLayer::new(broker.log().clone()).for_resource(broker.resource()),
+            authenticate: AuthenticateLayer::new(verifier, broker.resource()),
+            scope_filter: ScopeFilterLayer::new(Rules::new().allow(tools(["get_*", "stream_*"]))),
+            exchange: ExchangeLayer::new(secret),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_four_together_serve_a_pass_a_refusal_and_a_stream() {
+    let items = mounts::Items::start().await;
+    let (listener, _, secret, broker) = Broker::before(&items.scripted).prepare_for_handler().await;
+    let Layers { audit, authenticate, scope_filter, exchange } = Layers::of(&broker, secret);
+    let stacked = ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter).layer(exchange);
+    serve(listener, Router::new().fallback_service(stacked.service(proxy())));
+    mounts::serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
+}
+
+/// A good call through what `stack` makes: 500, nothing is sent, and an error in the log says which layer is missing. Where
+/// the audit is there, so is the record.
+async fn is_refused_loudly(case: &str, requests: u64, said: &str, stack: impl FnOnce(Layers) -> Router) {
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    serve(listener, stack(Layers::of(&broker, secret)));
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
+    broker.ledger().sent(requests, &call);
+    let answer = wire::send(broker.address(), &call).await;
+    broker.ledger().got(&answer);
+    assert_eq!(answer.status, 500, "{case}: {}", answer.text());
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+    let records = broker.records().await;
+    for result in records.iter().filter(|record| record["count"].is_u64()) {
+        assert_eq!(
+            (&result["reason"], &result["uses"]),
+            (&"stack.missing_layer".into(), &0.into()),
+            "{case}: {result}"
+        );
+    }
+    let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+    assert!(logs.lines().any(|line| line.contains("ERROR") && line.contains(said)), "{case}");
+    broker.done_unsent().await;
+}
+
+#[tokio::test]
+async fn h169_each_layer_that_is_missing_is_a_loud_500_before_the_exchange() {
+    is_refused_loudly("no audit", 0, "the audit layer is missing", |layers| {
+        let Layers { authenticate, scope_filter, exchange, .. } = layers;
+        let stack = ServiceBuilder::new().layer(authenticate).layer(scope_filter).layer(exchange);
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+    is_refused_loudly("no authenticate", 1, "authenticate layer outside", |layers| {
+        let Layers { audit, scope_filter, exchange, .. } = layers;
+        let stack = ServiceBuilder::new().layer(audit).layer(scope_filter).layer(exchange);
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+    is_refused_loudly("no scope filter", 1, "no proof of the scope filter layer", |layers| {
+        let Layers { audit, authenticate, exchange, .. } = layers;
+        let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(exchange);
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+    is_refused_loudly("audit alone", 1, "no proof of the authenticate layer", |layers| {
+        let Layers { audit, exchange, .. } = layers;
+        Router::new().fallback_service(ServiceBuilder::new().layer(audit).layer(exchange).service(proxy()))
+    })
+    .await;
+    is_refused_loudly("exchange alone", 0, "no proof of the audit layer", |layers| {
+        Router::new().fallback_service(ServiceBuilder::new().layer(layers.exchange).service(proxy()))
+    })
+    .await;
+    is_refused_loudly("misordered", 1, "authenticate layer outside", |layers| {
+        let Layers { audit, authenticate, scope_filter, exchange } = layers;
+        let stack = ServiceBuilder::new().layer(audit).layer(scope_filter).layer(authenticate).layer(exchange);
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn h169_each_layer_that_is_missing_is_a_loud_500_before_a_handler() {
+    is_refused_loudly("no scope filter", 1, "no proof of the scope filter layer", |layers| {
+        let Layers { audit, authenticate, .. } = layers;
+        let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(CallerLayer::new());
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+    is_refused_loudly("audit alone", 1, "no proof of the authenticate layer", |layers| {
+        let stack = ServiceBuilder::new().layer(layers.audit).layer(CallerLayer::new());
+        Router::new().fallback_service(stack.service(proxy()))
+    })
+    .await;
+    is_refused_loudly("caller alone", 0, "no proof of the audit layer", |_| {
+        Router::new().fallback_service(ServiceBuilder::new().layer(CallerLayer::new()).service(proxy()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn h169_without_the_exchange_the_proxy_knows_no_upstream_and_sends_nothing() {
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let Layers { audit, authenticate, scope_filter, .. } = Layers::of(&broker, secret);
+    let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter);
+    serve(listener, Router::new().fallback_service(stack.service(proxy())));
+    let answer = broker.call_with(&[], CALL).await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let records = broker.records().await;
+    let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
+    assert_eq!((&result["reason"], &result["uses"]), (&"exchange.upstream_failed".into(), &0.into()), "{result}");
+    broker.done_unsent().await;
+}
