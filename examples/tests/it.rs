@@ -111,7 +111,10 @@ fn axum_router_has_a_policy_for_each_route() {
     let (status, metadata) = example.send("GET", "/.well-known/oauth-protected-resource/reader/mcp", "", "");
     assert!(status == 200 && metadata.contains("authorization_servers"), "{metadata}");
     // One audit log has seen every request to the four, each once, and none to the page and the metadata.
+    // A call whose intent is on the disk before it is sent: so is all that came before.
+    assert_eq!(example.call("/reader/mcp", &reader, "get_contact").0, 200);
     let audit = std::fs::read_to_string(example.said("AUDIT")).unwrap();
+    let (audit, _) = audit.rsplit_once(r#""kind":"intent""#).unwrap();
     let of = |path: &str, outcome: &str| {
         let resource = format!(r#""resource":"{}{path}""#, example.said("LISTENING"));
         let outcome = format!(r#""outcome":"{outcome}""#);
