@@ -90,7 +90,7 @@ fn hyper_proxy_lists_calls_and_denies() {
 
 #[test]
 fn axum_router_has_a_policy_for_each_route() {
-    let example = Example::start(env!("CARGO_BIN_EXE_axum_router"), 5);
+    let example = Example::start(env!("CARGO_BIN_EXE_axum_router"), 10);
     let token = |path: &str| example.said(&format!("TOKEN {path}")).to_owned();
     let (reader, writer, nobody, api) =
         (token("/reader/mcp"), token("/writer/mcp"), token("/nobody/mcp"), token("/api"));
@@ -98,7 +98,9 @@ fn axum_router_has_a_policy_for_each_route() {
     assert!(example.call("/reader/mcp", &reader, "create_contact").1.contains("-32602"));
     let (status, asked) = example.call("/writer/mcp", &writer, "create_contact");
     assert_eq!(status, 403);
-    assert!(asked.contains(r#"scope="crm:write""#), "{asked}");
+    assert!(asked.contains(r#"scope="crm:read crm:write""#), "{asked}");
+    let writes = example.said("WRITES /writer/mcp").to_owned();
+    assert!(example.call("/writer/mcp", &writes, "create_contact").1.contains("create_contact done"));
     assert!(example.list("/nobody/mcp", &nobody).contains("-32601"));
     // A token is good for one route.
     assert_eq!(example.call("/writer/mcp", &reader, "get_contact").0, 401);
@@ -108,6 +110,21 @@ fn axum_router_has_a_policy_for_each_route() {
     assert_eq!(example.send("GET", "/", "", "").0, 200);
     let (status, metadata) = example.send("GET", "/.well-known/oauth-protected-resource/reader/mcp", "", "");
     assert!(status == 200 && metadata.contains("authorization_servers"), "{metadata}");
+    // One audit log has seen every request to the four, each once, and none to the page and the metadata.
+    // A call whose intent is on the disk before it is sent: so is all that came before.
+    assert_eq!(example.call("/reader/mcp", &reader, "get_contact").0, 200);
+    let audit = std::fs::read_to_string(example.said("AUDIT")).unwrap();
+    let (audit, _) = audit.rsplit_once(r#""kind":"intent""#).unwrap();
+    let of = |path: &str, outcome: &str| {
+        let resource = format!(r#""resource":"{}{path}""#, example.said("LISTENING"));
+        let outcome = format!(r#""outcome":"{outcome}""#);
+        audit.lines().filter(|line| line.contains(&resource) && line.contains(&outcome)).count()
+    };
+    assert_eq!((of("/reader/mcp", "completed"), of("/reader/mcp", "refused")), (1, 1), "{audit}");
+    assert_eq!((of("/writer/mcp", "completed"), of("/writer/mcp", "refused")), (1, 2), "{audit}");
+    assert_eq!((of("/nobody/mcp", "completed"), of("/nobody/mcp", "refused")), (0, 1), "{audit}");
+    assert_eq!((of("/api", "completed"), of("/api", "refused")), (1, 2), "{audit}");
+    assert_eq!(audit.lines().filter(|line| line.contains(r#""kind":"result""#)).count(), 9, "{audit}");
 }
 
 #[test]

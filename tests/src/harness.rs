@@ -20,7 +20,7 @@ use tokio::{
 use tower_token_broker::{
     BrokerStack, Secret,
     audit::{AuditLog, InMemory},
-    authenticate::JwtVerifier,
+    authenticate::jwt::{JwtVerifier, KeySource},
     clock::Clock,
     exchange::{self, CallerLayer, ExchangeLayer, ProvideCredential},
     principal::{Resource, Scopes},
@@ -131,6 +131,8 @@ pub struct BrokerBuilder<P> {
     policy: P,
     clock: Clock,
     audit: Option<(AuditLog, Sink)>,
+    keys: Option<KeySource>,
+    url: String,
 }
 
 impl Broker {
@@ -145,6 +147,8 @@ impl Broker {
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
             audit: None,
+            keys: None,
+            url: upstream.url("/mcp"),
         }
     }
 
@@ -373,8 +377,20 @@ impl Broker {
 impl<P: Policy> BrokerBuilder<P> {
     /// With another policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
-        let Self { upstream, credential_in, plain_http, grpc, path, policy: _, clock, audit } = self;
-        BrokerBuilder { upstream, credential_in, plain_http, grpc, path, policy, clock, audit }
+        let Self { upstream, credential_in, plain_http, grpc, path, policy: _, clock, audit, keys, url } = self;
+        BrokerBuilder { upstream, credential_in, plain_http, grpc, path, policy, clock, audit, keys, url }
+    }
+
+    /// The credential is for this URL, and not for the scripted upstream's.
+    pub fn upstream_at(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.url);
+        self
+    }
+
+    /// Verifies by these keys instead of its issuer's own.
+    pub fn keys(mut self, keys: impl Into<KeySource>) -> Self {
+        self.keys = Some(keys.into());
+        self
     }
 
     /// The credential goes into this field instead of `Authorization`.
@@ -390,8 +406,9 @@ impl<P: Policy> BrokerBuilder<P> {
     }
 
     /// The route speaks gRPC, and so does the upstream.
-    pub const fn grpc(mut self) -> Self {
+    pub fn grpc(mut self) -> Self {
         self.grpc = true;
+        self.url = self.upstream.url("");
         self
     }
 
@@ -466,8 +483,7 @@ impl<P: Policy> BrokerBuilder<P> {
     }
 
     fn secret(&self) -> StaticSecret {
-        let upstream = exchange::Upstream::parse("items", &self.upstream.url(if self.grpc { "" } else { "/mcp" }))
-            .expect("an upstream");
+        let upstream = exchange::Upstream::parse("items", &self.url).expect("an upstream");
         let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
         match self.credential_in {
             Some(field) => secret.in_header(HeaderName::from_static(field)),
@@ -488,6 +504,7 @@ impl<P: Policy> BrokerBuilder<P> {
             let (log, records) = AuditLog::in_memory();
             (log, Sink::InMemory(records))
         });
+        let keys = self.keys.unwrap_or_else(|| issuer.keys().into());
         let revocations = Revocations::new(self.clock.clone());
         let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
         if self.plain_http {
@@ -498,7 +515,7 @@ impl<P: Policy> BrokerBuilder<P> {
         }
         let stack = stack
             .audit(log.clone())
-            .authenticate(JwtVerifier::new(ISSUER, issuer.keys()).with_clock(self.clock.clone()))
+            .authenticate(JwtVerifier::new(ISSUER, keys).with_clock(self.clock.clone()))
             .scope_filter(self.policy);
         let resource = Resource::parse(&uri).expect("a resource");
         let ledger = Ledger::new(&self.upstream);

@@ -231,12 +231,14 @@ impl futures_core::Stream for Live {
     }
 }
 
-/// A stream of these chunks, for `http_body_util::StreamBody`.
-pub fn frames(
-    chunks: impl IntoIterator<Item = String>,
-) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static {
-    let frames: Vec<_> = chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk)))).collect();
-    iter(frames)
+/// A stream of these chunks, each made when it is asked for, for `http_body_util::StreamBody`.
+pub fn frames<I>(
+    chunks: I,
+) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static
+where
+    I: IntoIterator<Item = String, IntoIter: Send + 'static>,
+{
+    IterStream(Box::new(chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk))))))
 }
 
 /// A stream of these.

@@ -118,7 +118,12 @@ pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<
     text.into_bytes()
 }
 
-pub(crate) fn parse(raw: Vec<u8>) -> Answer {
+/// Reads an answer.
+///
+/// # Panics
+/// If it is not HTTP/1.1.
+#[must_use]
+pub fn parse(raw: Vec<u8>) -> Answer {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");
     let mut lines = head.split("\r\n");

@@ -183,3 +183,42 @@ fn a_root_that_is_no_certificate_is_an_error_of_the_operator() {
     let guard = Guard::new().trust_root(b"-----BEGIN CERTIFICATE-----".to_vec());
     assert_eq!(GuardedClient::new(&guard).unwrap_err(), OutboundError::RootCertificate);
 }
+
+/// The part of `no_proxy_of_the_environment_is_asked` that runs with a proxy in its environment.
+#[tokio::test]
+#[ignore = "run as a child by no_proxy_of_the_environment_is_asked"]
+#[expect(clippy::disallowed_methods, reason = "a test's own environment, and a client that does ask it")]
+async fn child_with_a_proxy_in_its_environment() {
+    let url = std::env::var("TOKEN_BROKER_TEST_URL").unwrap();
+    // A client like any other goes to the proxy, so the environment does name one.
+    let config = crate::tls::client_config(&loopback()).unwrap();
+    let other = reqwest::Client::builder().tls_backend_preconfigured(config).build().unwrap();
+    let asked = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+    assert_eq!(other.execute(asked).await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+
+    let answer = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut proxy = crate::Proxy::new(&loopback()).unwrap();
+    let request = Request::get(&url).body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let answer = tower_service::Service::call(&mut proxy, request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_asked() {
+    let server = Wire::answering(OK).await;
+    let proxy = Wire::answering("HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "tests::child_with_a_proxy_in_its_environment", "--ignored"]);
+    child.env("TOKEN_BROKER_TEST_URL", server.url("/"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, proxy.url("")).env(name.to_ascii_lowercase(), proxy.url(""));
+    }
+    for name in ["NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+        child.env_remove(name);
+    }
+    let ran = child.output().await.unwrap();
+    assert!(ran.status.success(), "{}", std::str::from_utf8(&ran.stdout).unwrap());
+    // One by the client that asks its environment, none by ours.
+    assert_eq!((proxy.seen.connections(), server.seen.requests().len()), (1, 2));
+}

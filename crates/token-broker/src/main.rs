@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
                 } else {
                     report.to_string()
                 });
-                if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                ExitCode::from(report.exit_code())
             }
             Err(error) => {
                 complain(&error.to_string());

@@ -372,6 +372,24 @@ pub struct TokenTimes<'a> {
 }
 
 /// Who a request speaks for. Only the authenticate layer makes one, so holding one is the check. Cheap to clone.
+///
+/// Forged, it does not compile, whatever one has vouched for:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::principal::{Principal, Verified};
+/// fn forged(verified: &Verified) -> Principal {
+///     Principal::of(verified)
+/// }
+/// ```
+///
+/// It is found where the layer has put it:
+///
+/// ```
+/// # use tower_token_broker::principal::Principal;
+/// fn found(request: &http::Request<()>) -> Option<&Principal> {
+///     request.extensions().get::<Principal>()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Principal(Arc<Proof>);
 

@@ -22,26 +22,101 @@ use crate::{
 
 /// Builds a broker: each state has only the methods that may come next.
 ///
+/// Of each two, the first is the mistake and does not compile, and the second is the same without it, and does:
+///
 /// ```compile_fail,E0599
-/// # // exchange before authenticate
-/// # use tower_token_broker::{BrokerStack, exchange::ProvideCredential};
-/// # fn wrong_order(provider: impl ProvideCredential) {
-/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp").exchange(provider);
+/// # // T326: authenticate before audit
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .audit(log);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: authenticate before audit
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier);
 /// # }
 /// ```
 ///
 /// ```compile_fail,E0599
-/// # // authenticate before audit
-/// # use tower_token_broker::{BrokerStack, authenticate::VerifyToken};
-/// # fn wrong_order(verifier: impl VerifyToken) {
-/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp").authenticate(verifier);
+/// # // T326: scope filter before authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .scope_filter(policy)
+///     .authenticate(verifier);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: scope filter before authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .scope_filter(policy);
 /// # }
 /// ```
 ///
 /// ```compile_fail,E0599
-/// # // audit inside of authenticate
-/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken};
-/// # fn wrong_order(log: AuditLog, verifier: impl VerifyToken) {
+/// # // T326: exchange before authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .exchange(provider);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: exchange before authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: no policy
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .exchange(provider)
+///     .build();
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: no policy
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider)
+///     .build();
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: audit inside of authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
 /// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
 ///     .audit(log.clone())
 ///     .authenticate(verifier)
@@ -49,25 +124,38 @@ use crate::{
 /// # }
 /// ```
 ///
-/// ```compile_fail,E0599
-/// # // no policy
-/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential};
-/// # fn no_policy(log: AuditLog, verifier: impl VerifyToken, provider: impl ProvideCredential) {
+/// ```
+/// # // T326: without that: audit inside of authenticate
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
 /// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
-///     .audit(log)
+///     .audit(log.clone())
 ///     .authenticate(verifier)
-///     .exchange(provider);
+///     .scope_filter(policy);
 /// # }
 /// ```
 ///
 /// ```compile_fail,E0599
-/// # // built without a credential
-/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, scope_filter::Policy};
-/// # fn no_exchange(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy) {
+/// # // T326: built without a credential
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
 /// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
 ///     .audit(log)
 ///     .authenticate(verifier)
 ///     .scope_filter(policy)
+///     .build();
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: built without a credential
+/// # use tower_token_broker::{BrokerStack, audit::AuditLog, authenticate::VerifyToken, exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(log: AuditLog, verifier: impl VerifyToken, policy: impl Policy, provider: impl ProvideCredential) {
+/// let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+///     .audit(log)
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider)
 ///     .build();
 /// # }
 /// ```

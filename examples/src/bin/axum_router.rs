@@ -2,7 +2,8 @@
 //!
 //! Run: cargo run --release --bin axum_router
 //!
-//! It prints where it listens and a broker token for each route (a token is good for one). Try, with the address and a route's token:
+//! It prints where it listens and two broker tokens for each route (a token is good for one): TOKEN reads, WRITES has `crm:write` too.
+//! Try, with the address and a route's token:
 //! ```sh
 //! curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
 //!   -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
@@ -34,24 +35,24 @@ use tower_token_broker::{
     tasks::Tasks,
 };
 
+const WRITE: &str = "crm:read crm:write";
 static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let upstream = Upstream::start("crm", &TASKS).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let audit = env::temp_dir().join(format!("axum_router-{}.jsonl", std::process::id()));
     let broker = Broker {
         origin: format!("http://{}", listener.local_addr()?),
         secret: upstream.raw_access_token("contacts:read contacts:write"),
-        log: AuditLog::from(JsonLines::append(
-            env::temp_dir().join(format!("axum_router-{}.jsonl", std::process::id())),
-        )?),
+        log: AuditLog::from(JsonLines::append(&audit)?),
         issuer: Issuer::new("https://authority.example.com", SigningKeys::generate(Algorithm::Es256)?),
         guard: Guard::new().allow_loopback("127.0.0.1"),
     };
-    say(&format!("LISTENING {}", broker.origin));
+    say(&format!("LISTENING {}\nAUDIT {}", broker.origin, audit.display()));
     let read = || Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"));
-    let write = read().allow(tools(["create_*"]).with_scope("crm:write"));
+    let write = read().allow(tools(["create_*"]).with_scope(WRITE));
     let api = Rules::new().allow(http(Method::GET, "/api/contacts"));
     let root = format!("http://{}/", upstream.address());
     let router = Router::new()
@@ -81,12 +82,8 @@ impl Broker {
             .exchange(self.credential(&upstream.mcp_url())?)
             .build()?;
         // Where a client learns which authorization server to ask: outside of authentication (RFC 9728).
-        let metadata = ProtectedResourceMetadata::new().resource(
-            &resource,
-            [self.issuer.name()],
-            &Scopes::parse("crm:read crm:write")?,
-            None,
-        )?;
+        let metadata =
+            ProtectedResourceMetadata::new().resource(&resource, [self.issuer.name()], &Scopes::parse(WRITE)?, None)?;
         let well_known = format!("/.well-known/oauth-protected-resource{path}");
         let routes = Router::new().route(path, any_service(Proxy::new(&self.guard)?)).layer(broker);
         Ok(routes.route_service(&well_known, metadata))
@@ -108,8 +105,11 @@ impl Broker {
 
     fn announce(&self, path: &str) -> Result<Resource, Box<dyn Error>> {
         let resource = Resource::parse(&format!("{}{path}", self.origin))?;
-        let mint = Mint::for_person("alice").client("example").resource(&resource).scopes(Scopes::parse("crm:read")?);
-        say(&format!("TOKEN {path} {}", self.issuer.mint(mint)?.into_text()));
+        let mint = Mint::for_person("alice").client("example").resource(&resource);
+        for (kind, scopes) in [("TOKEN", "crm:read"), ("WRITES", WRITE)] {
+            let token = self.issuer.mint(mint.clone().scopes(Scopes::parse(scopes)?))?;
+            say(&format!("{kind} {path} {}", token.into_text()));
+        }
         Ok(resource)
     }
 }

@@ -10,11 +10,7 @@
 //! ```
 //! Refused: without the token (401); `delete_contact`, which no rule allows (-32602). The audit file has an intent for each use of the token.
 
-use std::{
-    env,
-    error::Error,
-    sync::{Arc, LazyLock},
-};
+use std::{env, error::Error, sync::LazyLock};
 
 use axum::Router;
 use bytes::Bytes;
@@ -101,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let contacts = Contacts { api: ExchangeLayer::new(credential).layer(proxy), url: crm.api_url() };
     let server = StreamableHttpService::new(
         move || Ok(contacts.clone()),
-        Arc::new(LocalSessionManager::default()),
+        LocalSessionManager::default().into(),
         StreamableHttpServerConfig::default().with_legacy_session_mode(false),
     );
     let audit = env::temp_dir().join(format!("protect_your_own_mcp_server-{}.jsonl", std::process::id()));

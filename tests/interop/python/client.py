@@ -86,7 +86,9 @@ async def revision(mode, expected):
     if expected == "2026-07-28":
         named = {(entry["mcp-method"], entry["mcp-name"]) for entry in entries}
         check("with method and name beside the body", ("tools/call", "get_item") in named, named)
-    check("the denied call never reached it", not any(entry["mcp-name"] == "delete_item" for entry in entries))
+    called = [(entry["method"], entry["name"]) for entry in log()[before:]]
+    check("the allowed call reached it", ("tools/call", "get_item") in called, called)
+    check("the denied call never reached it", not any(name == "delete_item" for _, name in called), called)
     tokens = {entry["token"] for entry in log()[before:]}
     check("it saw its own token and no other", tokens == {hashlib.sha256(UPSTREAM_TOKEN.encode()).hexdigest()}, tokens)
 

@@ -1,4 +1,4 @@
-"""An MCP server by the official Python SDK: it takes one token, and writes down the headers of each request."""
+"""An MCP server by the official Python SDK: it takes one token, and writes down what each request has in headers and body."""
 
 import hashlib
 import json
@@ -41,6 +41,30 @@ async def count_slowly(to: int, ctx: Context) -> str:
     return f"counted to {to}"
 
 
+async def read(receive):
+    """The whole body, and a way to receive it again: 2025-11-25 names neither method nor tool in a header."""
+    messages = []
+    while True:
+        messages.append(await receive())
+        if messages[-1]["type"] != "http.request" or not messages[-1].get("more_body"):
+            break
+    body = b"".join(message.get("body", b"") for message in messages)
+
+    async def again():
+        return messages.pop(0) if messages else await receive()
+
+    return body, again
+
+
+def said(body):
+    """Method and name of a message."""
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return {"method": None, "name": None}
+    return {"method": message.get("method"), "name": (message.get("params") or {}).get("name")}
+
+
 class Door:
     """Takes requests with the one token; writes each down."""
 
@@ -52,9 +76,11 @@ class Door:
             return await self.app(scope, receive, send)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         presented = headers.get("authorization", "").removeprefix("Bearer ")
+        body, receive = await read(receive)
         with open(LOG, "a", encoding="utf-8") as log:
             entry = {name: headers.get(name) for name in ("mcp-protocol-version", "mcp-method", "mcp-name", "cookie")}
             entry |= {"http": scope["method"], "token": hashlib.sha256(presented.encode()).hexdigest()}
+            entry |= said(body)
             log.write(json.dumps(entry) + "\n")
         if presented != TOKEN:
             await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})

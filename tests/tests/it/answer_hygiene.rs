@@ -2,12 +2,16 @@
 
 use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::Response;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET, proxy, serve},
-    upstream::{Scripted, events, full, json},
+    upstream::{Received, Scripted, ScriptedBody, events, frames, full, json},
+    wire::{self, Answer},
 };
 use tower::Layer as _;
+
+use crate::rows::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -15,84 +19,146 @@ fn masked() -> String {
     "*".repeat(SECRET.len())
 }
 
+/// Sends a call with these fields to a broker before an upstream that answers like this, and runs the row that it makes.
+async fn answered<F>(answer: F, fields: &[(&str, &str)], row: impl FnOnce(Vec<u8>) -> Row) -> (Answer, Received)
+where
+    F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
+{
+    let upstream = Scripted::start(answer).await;
+    let broker = Broker::before(&upstream).start().await;
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let all = [&[("authorization", bearer.as_str())], fields].concat();
+    let mut answers = run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, CALL))]).await;
+    broker.done().await;
+    (answers.remove(0), upstream.received().remove(0))
+}
+
+/// The same for a plain HTTP route.
+async fn answered_plain<F>(answer: F, row: impl FnOnce(Vec<u8>) -> Row) -> Answer
+where
+    F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
+{
+    let upstream = Scripted::start(answer).await;
+    let broker = Broker::before(&upstream).plain_http().start().await;
+    let (host, token) = (broker.host(), broker.token("items:read"));
+    let get =
+        format!("GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+    let mut answers = run(&broker, &upstream, [row(get.into_bytes())]).await;
+    broker.done().await;
+    answers.remove(0)
+}
+
+fn with_fields(mut answer: Response<ScriptedBody>, fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
+    for (name, value) in fields {
+        answer.headers_mut().append(*name, value.parse().unwrap());
+    }
+    answer
+}
+
+fn event_stream(chunks: Vec<String>) -> Response<ScriptedBody> {
+    let body = StreamBody::new(frames(chunks)).boxed_unsync();
+    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+}
+
 #[tokio::test]
 async fn i180_the_upstreams_own_door_is_not_shown() {
-    let upstream = Scripted::start(|_| {
-        let mut answer = json(RESULT);
-        for (name, value) in [
-            ("set-cookie", "session=1"),
-            ("www-authenticate", "Bearer resource_metadata=\"http://upstream.internal/\""),
-            ("www-authenticate", "Basic"),
-            ("proxy-authenticate", "Basic"),
-            ("authentication-info", "nextnonce=1"),
-            ("server", "internal/1.0"),
-            ("connection", "x-internal"),
-            ("x-internal", "host-17"),
-        ] {
-            answer.headers_mut().append(name, value.parse().unwrap());
+    let door = [
+        ("set-cookie", "session=1"),
+        ("www-authenticate", "Bearer resource_metadata=\"http://upstream.internal/\""),
+        ("www-authenticate", "Basic"),
+        ("proxy-authenticate", "Basic"),
+        ("authentication-info", "nextnonce=1"),
+        ("server", "internal/1.0"),
+        ("connection", "x-internal"),
+        ("x-internal", "host-17"),
+    ];
+    for (status, said) in [(200, RESULT), (404, RESULT)] {
+        let answer = move |_: &Received| {
+            let mut answer = with_fields(json(said), &door);
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            answer
+        };
+        let (answer, _) = answered(answer, &[], |bytes| Row::passes("I180", bytes).status(status).body(said)).await;
+        for (gone, _) in door.iter().filter(|(name, _)| *name != "connection") {
+            assert_eq!(answer.header(gone), None, "I180 {gone}");
         }
-        answer
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    for gone in ["set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info", "server", "x-internal"]
-    {
-        assert_eq!(answer.header(gone), None, "{gone}");
     }
-    broker.done().await;
+    // A challenge of scope is for us: what the client hears is ours.
+    let wants_more = |_: &Received| {
+        let challenge =
+            "Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"http://upstream.internal/\"";
+        Response::builder().status(403).header("www-authenticate", challenge).body(full("")).unwrap()
+    };
+    let (answer, _) =
+        answered(wants_more, &[], |bytes| Row::fails("I180", bytes, 200, "exchange.scope_required")).await;
+    assert!(answer.header("www-authenticate").is_none() && !answer.text().contains("internal"), "I180");
 }
 
 #[tokio::test]
 async fn i181_an_echo_is_masked_in_every_form_and_place() {
     let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let escaped: String = SECRET.bytes().map(|byte| format!("\\\\u{:04x}", u32::from(byte))).collect();
+    let escaped: String = SECRET.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
     let coded = STANDARD.encode(format!("Bearer {SECRET}"));
-    for (form, echo) in
-        [("plain", SECRET), ("percent", &percent), ("JSON", &escaped.replace("\\\\", "\\")), ("base64", &coded)]
-    {
+    for (form, echo) in [("plain", SECRET), ("percent", &percent), ("JSON", &escaped), ("base64", &coded)] {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#);
         let length = body.len();
-        let upstream = Scripted::start(move |_| {
-            let mut answer = json(&body);
-            answer.headers_mut().insert("x-echo", SECRET.parse().unwrap());
-            answer.headers_mut().insert("etag", format!("\"{SECRET}\"").parse().unwrap());
-            answer
-        })
-        .await;
-        let broker = Broker::before(&upstream).start().await;
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!(answer.status, 200, "I181 {form}");
+        let answer =
+            move |_: &Received| with_fields(json(&body), &[("x-echo", SECRET), ("etag", &format!("\"{SECRET}\""))]);
+        // Twice in the fields, once in the body.
+        let row = |bytes| Row::passes("I181", bytes).record_holds(r#""echo_masked":3"#);
+        let (answer, _) = answered(answer, &[], row).await;
         assert_eq!(answer.body.len(), length, "I181 {form}");
         assert!(!answer.text().contains(echo), "I181 {form}: {}", answer.text());
         assert!(answer.text().contains("****************"), "I181 {form}: {}", answer.text());
-        let records = broker.expect_records(1).await;
-        assert!(records.iter().any(|record| record["echo_masked"].as_u64() >= Some(2)), "I181 {form}: {records:?}");
-        broker.done().await;
+        assert_eq!(answer.header("x-echo"), Some(masked().as_str()), "I181 {form}");
     }
 }
 
 #[tokio::test]
-async fn i181_an_echo_is_masked_over_the_borders_of_chunks_and_events() {
-    let upstream = Scripted::start(|_| {
-        let (head, tail) = SECRET.split_at(11);
-        let frames = [
-            format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"a\":\"{head}"),
-            format!("{tail}\"}}}}\n\n"),
-        ];
-        let body = http_body_util::StreamBody::new(token_broker_tests::upstream::frames(frames));
-        Response::builder()
-            .header("content-type", "text/event-stream")
-            .body(http_body_util::BodyExt::boxed_unsync(body))
-            .unwrap()
+async fn i181_an_echo_is_masked_where_something_went_wrong() {
+    let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"?"}}"#;
+    let masked_error = error.replace('?', &masked());
+    let said = error.replace('?', SECRET);
+    for (case, status) in [("I181 an error message", 200), ("I181 an error body", 400), ("I181 an error body", 404)] {
+        let said = said.clone();
+        let answer = move |_: &Received| {
+            let mut answer = json(&said);
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            answer
+        };
+        let row = |bytes| {
+            Row::passes(case, bytes).status(status).body(masked_error.as_str()).record_holds(r#""echo_masked":1"#)
+        };
+        answered(answer, &[], row).await;
+    }
+    let page = |_: &Received| Response::builder().status(400).body(full(format!("<p>bad token {SECRET}</p>"))).unwrap();
+    answered(page, &[], |bytes| {
+        Row::passes("I181 an error page", bytes)
+            .status(400)
+            .body(format!("<p>bad token {}</p>", masked()))
+            .record_holds(r#""echo_masked":1"#)
     })
     .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains(&masked()), "{}", answer.text());
-    broker.done().await;
+    // What a failing upstream says, echo and all, is not said again.
+    let failing = |_: &Received| Response::builder().status(500).body(full(SECRET)).unwrap();
+    answered(failing, &[], |bytes| Row::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")).await;
+}
+
+#[tokio::test]
+async fn i181_an_echo_is_masked_over_the_borders_of_chunks_and_events() {
+    let event = |text: &str| {
+        format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"a\":\"{text}\"}}}}\n\n"
+        )
+    };
+    for at in 1..SECRET.len() {
+        let (head, tail) = SECRET.split_at(at);
+        let (first, second) =
+            event("?").split_once('?').map(|(a, b)| (format!("{a}{head}"), format!("{tail}{b}"))).unwrap();
+        let row =
+            |bytes| Row::passes("I181 two chunks", bytes).body(event(&masked())).record_holds(r#""echo_masked":1"#);
+        answered(move |_| event_stream(vec![first.clone(), second.clone()]), &[], row).await;
+    }
 }
 
 #[tokio::test]
@@ -122,95 +188,84 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
 
 #[tokio::test]
 async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
-    let upstream = Scripted::start(|_| {
+    let refuses = |_: &Received| {
         let challenge = "Bearer error=\"invalid_token\"";
         Response::builder().status(401).header("www-authenticate", challenge).body(full("")).unwrap()
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("www-authenticate"), None);
-    assert_eq!(answer.json()["error"]["code"], -32001);
+    };
     // A static secret can't be refreshed, so trying the same one again would be no other try.
-    assert_eq!(upstream.received().len(), 1);
-    let records = broker.expect_records(1).await;
-    assert!(records.iter().any(|record| record["reason"] == "exchange.credential_refused"), "{records:?}");
-    broker.done().await;
+    let row = |bytes| Row::fails("I183", bytes, 200, "exchange.credential_refused");
+    let (answer, _) = answered(refuses, &[], row).await;
+    assert_eq!(answer.header("www-authenticate"), None, "I183");
+    assert_eq!(answer.json()["error"]["code"], -32001, "I183");
 }
 
 #[tokio::test]
 async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
+    let inside = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
     for status in [500, 502, 503, 504, 407] {
-        let upstream = Scripted::start(move |_| {
-            let body = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
-            Response::builder().status(status).body(full(body)).unwrap()
-        })
-        .await;
-        let broker = Broker::before(&upstream).start().await;
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!(answer.status, 502, "I186 {status}");
-        assert!(!answer.text().contains("internal") && !answer.text().contains("panicked"), "I186 {status}");
-        assert!(answer.header("cache-control").unwrap().contains("no-store"));
-        broker.done().await;
+        let answer = move |_: &Received| Response::builder().status(status).body(full(inside)).unwrap();
+        let row = |bytes| {
+            Row::fails("I186", bytes, 502, "exchange.upstream_failed").body(
+                r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"the server behind the broker failed"}}"#,
+            )
+        };
+        let (answer, _) = answered(answer, &[], row).await;
+        let came = String::from_utf8(answer.raw).unwrap();
+        assert!(!came.contains("internal") && !came.contains("panicked"), "I186 {status}: {came}");
     }
 }
 
 #[tokio::test]
 async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
-    for location in ["https://evil.example/", "javascript:alert(1)", "/next?access_token=x"] {
-        let upstream = Scripted::start(move |_| {
-            let mut answer = json("{}");
-            *answer.status_mut() = http::StatusCode::CREATED;
-            answer.headers_mut().insert("location", location.parse().unwrap());
-            answer
-        })
-        .await;
-        let broker = Broker::before(&upstream).plain_http().start().await;
-        let answer = broker.get("/v1/items").await;
-        assert_eq!(answer.status, 201, "I187");
-        assert_eq!(answer.header("location"), None, "I187 {location}");
-        broker.done().await;
+    let with_token = format!("/next?access_token={SECRET}");
+    for (case, location) in [
+        ("I187", "https://evil.example/"),
+        ("I187", "javascript:alert(1)"),
+        ("I187", "/next?access_token=x"),
+        ("I181 in a location", with_token.as_str()),
+    ] {
+        for name in ["location", "content-location", "link"] {
+            let location = location.to_owned();
+            let answer = move |_: &Received| {
+                let mut answer = with_fields(json("{}"), &[(name, &location)]);
+                *answer.status_mut() = StatusCode::CREATED;
+                answer
+            };
+            let answer = answered_plain(answer, |bytes| Row::passes(case, bytes).status(201).body("{}")).await;
+            assert_eq!(answer.header(name), None, "{case} {name}");
+        }
     }
 }
 
 #[tokio::test]
 async fn i188_one_persons_answer_is_no_others() {
-    let upstream = Scripted::start(|_| {
-        let mut answer = json(RESULT);
-        answer.headers_mut().insert("cache-control", "public, max-age=3600".parse().unwrap());
-        answer
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.header("cache-control"), Some("private, no-store"));
-    broker.done().await;
+    for said in ["public, max-age=3600", "public", "s-maxage=60", "max-age=3600, immutable"] {
+        let answer = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
+        let (answer, _) = answered(answer, &[], |bytes| Row::passes("I188", bytes).body(RESULT)).await;
+        assert_eq!(answer.header("cache-control"), Some("private, no-store"), "I188 {said}");
+    }
+    // A list that was filtered for one caller says so itself; "private" stays.
+    let list =
+        |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"ttlMs":1,"cacheScope":"{scope}"}}}}"#);
+    for scope in ["public", "private", "user"] {
+        let said = list(scope);
+        answered(move |_| json(&said), &[], |bytes| Row::passes("I188", bytes).body(list("private"))).await;
+    }
 }
 
 #[tokio::test]
 async fn i191_what_is_coded_is_not_passed_on_blind() {
-    let upstream = Scripted::start(|_| {
-        let mut answer = json(RESULT);
-        answer.headers_mut().insert("content-encoding", "br".parse().unwrap());
-        answer
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[("accept-encoding", "gzip, br, zstd")], CALL).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(upstream.received()[0].values("accept-encoding"), ["identity"]);
-    broker.done().await;
+    for coding in ["gzip", "br", "zstd", "identity, br", "x-none"] {
+        let answer = move |_: &Received| with_fields(json(RESULT), &[("content-encoding", coding)]);
+        let row = |bytes| Row::fails("I191", bytes, 502, "filter.answer_unreadable");
+        let (_, received) = answered(answer, &[("accept-encoding", "gzip, br, zstd")], row).await;
+        assert_eq!(received.values("accept-encoding"), ["identity"], "I191 {coding}");
+    }
 }
 
 #[tokio::test]
 async fn a_streamed_answer_passes_event_by_event() {
-    let upstream =
-        Scripted::start(|_| events(&[r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT]))
-            .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().ends_with(&format!("data: {RESULT}\n\n")), "{}", answer.text());
-    broker.done().await;
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
+    let row = |bytes| Row::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"));
+    answered(move |_| events(&[progress, RESULT]), &[], row).await;
 }

@@ -1,194 +1,330 @@
-//! Group B, and A015, A017, A023: hostile tokens through the mounted stack. Each is refused for its own reason, with one terminal record,
-//! and no request reaches the upstream.
+//! Group B, and A015, A017, A023: hostile tokens through the mounted stack, whose keys come from a key set on loopback through the guarded
+//! client. Each is refused for its own reason, with one terminal record, and no request reaches the upstream.
 
-use base64::Engine as _;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use token_broker_authority::issue::Mint;
+use token_broker_outbound::{Guard, GuardedClient};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, base64url},
     upstream::{Scripted, json as json_answer},
-    wire,
+    wire::{self, Answer},
 };
-use tower_token_broker::principal::Resource;
+use tower_token_broker::{
+    authenticate::jwt::RemoteKeys,
+    clock::{Clock, Timestamp},
+    principal::Resource,
+    tasks::Tasks,
+};
 
-struct Parts {
-    header: Value,
-    claims: Value,
+use crate::rows::{Row, run};
+
+/// A broker that fetches its issuer's keys, with a clock that stands still.
+pub(crate) struct Fetching {
+    pub(crate) broker: Broker,
+    pub(crate) upstream: Scripted,
+    pub(crate) key_set: Scripted,
+    pub(crate) keys: Arc<Mutex<String>>,
+    pub(crate) clock: Clock,
+    /// What it says now, in seconds.
+    pub(crate) now: u64,
 }
 
-impl Parts {
-    /// Of a token that is good.
-    fn good(broker: &Broker) -> Self {
-        let token = broker.token("items:read");
+impl Fetching {
+    pub(crate) async fn start() -> Self {
+        let now = Clock::system().now().unix_seconds();
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(now));
+        let keys = Arc::new(Mutex::new(String::new()));
+        let served = Arc::clone(&keys);
+        let key_set = Scripted::start(move |_| json_answer(&served.lock())).await;
+        let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
+        let url = key_set.url("/jwks").parse().unwrap();
+        let remote = RemoteKeys::new(client, url, &Tasks::new()).with_clock(clock.clone());
+        let upstream = Scripted::start(|_| json_answer("{}")).await;
+        let broker = Broker::before(&upstream).with_clock(clock.clone()).keys(remote).start().await;
+        *keys.lock() = broker.issuer().jwks();
+        Self { broker, upstream, key_set, keys, clock, now }
+    }
+
+    /// A call that shows this token.
+    pub(crate) fn call(&self, token: &str) -> Vec<u8> {
+        wire::post("/mcp", self.broker.host(), &[("authorization", &format!("Bearer {token}"))], CALL)
+    }
+
+    /// The challenge of every token that is not valid here, whatever its fault.
+    fn challenge(&self) -> String {
+        format!(
+            "Bearer error=\"invalid_token\", error_description=\"the token is not valid for this resource\", resource_metadata=\"{}\"",
+            self.broker.resource().metadata_url()
+        )
+    }
+
+    pub(crate) fn refused(&self, case: &'static str, token: &str, reason: &'static str) -> Row {
+        Row::refused(case, self.call(token), 401, reason).challenge(self.challenge())
+    }
+
+    pub(crate) fn run(&self, rows: impl Into<Vec<Row>>) -> impl Future<Output = Vec<Answer>> {
+        run(&self.broker, &self.upstream, rows)
+    }
+
+    /// Header and claims of a good token.
+    pub(crate) fn good(&self) -> Parts {
+        let token = self.broker.token("items:read");
         let part = |at: usize| {
-            let text = token.split('.').nth(at).unwrap();
-            let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+            let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(at).unwrap()).unwrap();
             std::str::from_utf8(&bytes).unwrap().parse::<Value>().unwrap()
         };
-        Self { header: part(0), claims: part(1) }
+        Parts { header: part(0), claims: part(1) }
     }
 
-    fn header(mut self, name: &str, value: Value) -> Self {
-        self.header[name] = value;
-        self
+    pub(crate) fn signed(&self, parts: &Parts) -> String {
+        self.broker.sign(&parts.header.to_string(), &parts.claims.to_string())
     }
 
-    fn claim(mut self, name: &str, value: Value) -> Self {
-        self.claims[name] = value;
-        self
+    fn with_header(&self, name: &str, value: impl Into<Value>) -> String {
+        let mut parts = self.good();
+        parts.header[name] = value.into();
+        self.signed(&parts)
     }
 
-    fn without(mut self, name: &str) -> Self {
-        self.claims.as_object_mut().unwrap().remove(name);
-        self.header.as_object_mut().unwrap().remove(name);
-        self
+    pub(crate) fn with_claims<const N: usize>(&self, claims: [(&str, Value); N]) -> String {
+        let mut parts = self.good();
+        for (name, value) in claims {
+            parts.claims[name] = value;
+        }
+        self.signed(&parts)
     }
 
-    fn signed(&self, broker: &Broker) -> String {
-        broker.sign(&self.header.to_string(), &self.claims.to_string())
+    fn without_claim(&self, name: &str) -> String {
+        let mut parts = self.good();
+        parts.claims.as_object_mut().unwrap().remove(name);
+        self.signed(&parts)
     }
 }
 
+pub(crate) struct Parts {
+    pub(crate) header: Value,
+    pub(crate) claims: Value,
+}
+
 #[tokio::test]
-async fn hostile_tokens_are_refused_for_their_own_reason() {
-    let upstream = Scripted::start(|_| json_answer("{}")).await;
-    let broker = Broker::before(&upstream).start().await;
-    let good = || Parts::good(&broker);
-    let sign = |parts: Parts| parts.signed(&broker);
-    let now = good().claims["iat"].as_u64().unwrap();
+async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
+    let fetching = Fetching::start().await;
+    let Fetching { broker, .. } = &fetching;
+    let (header, claims) = (fetching.good().header, fetching.good().claims.to_string());
     let valid = broker.token("items:read");
     let (head, signature) = valid.rsplit_once('.').unwrap();
-    let raw_claims = |text: &str| broker.sign(&good().header.to_string(), text);
-    let claims_text = good().claims.to_string();
-    let exp_as = |text: &str| {
-        raw_claims(&claims_text.replace(&format!("\"exp\":{}", good().claims["exp"]), &format!("\"exp\":{text}")))
+    let unsigned = |alg: &str| {
+        let header = json!({"alg": alg, "typ": "at+jwt"}).to_string();
+        format!("{}.{}.", base64url(header.as_bytes()), base64url(claims.as_bytes()))
     };
-    let header_text = good().header.to_string();
+    // The public key, in each form in which a library may have taken it for a secret.
+    let jwk = broker.issuer().jwks().parse::<Value>().unwrap()["keys"][0].clone();
+    let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let point = [&[4][..], &coordinate("x"), &coordinate("y")].concat();
+    let algorithm =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let der = [&algorithm[..], &point].concat();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&der));
+    let by_hmac = |secret: &[u8]| {
+        let mut header = header.clone();
+        header["alg"] = "HS256".into();
+        let message = format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.as_bytes()));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
+        format!("{message}.{}", base64url(tag.as_ref()))
+    };
+    let header_text = header.to_string();
+    let unused_bits = {
+        let mut bits = signature.to_owned();
+        let last = bits.pop().unwrap();
+        // 64 bytes end in 2 bits of the last character; the 4 others are set.
+        bits.push(match last {
+            'A' => 'P',
+            'Q' => 'f',
+            'g' => 'v',
+            _ => '_',
+        });
+        format!("{head}.{bits}")
+    };
+    let refused = |case, token: &str, reason| fetching.refused(case, token, reason);
+    let flattened = r#"{"payload":"e30","protected":"e30","signature":"e30"}"#;
+    let general = r#"{"payload":"e30","signatures":[{"protected":"e30","signature":"e30"}]}"#;
 
-    let cases: Vec<(&str, String, &str)> = vec![
-        (
-            "B026",
-            format!("{}.{}.", base64url(br#"{"alg":"none","typ":"at+jwt"}"#), base64url(claims_text.as_bytes())),
-            "jwt.",
-        ),
-        ("B026", sign(good().header("alg", "None".into())), "jwt.alg"),
-        ("B026", format!("{head}."), "jwt."),
-        ("B027", sign(good().header("alg", "HS256".into())), "jwt.alg"),
-        ("B028", sign(good().header("alg", "EdDSA".into())), "jwt.alg_key_mismatch"),
-        ("B028", sign(good().header("alg", "RS256".into())), "jwt.alg"),
-        ("B029", sign(good().header("kid", "../../../dev/null".into())), "jwt.kid"),
-        ("B029", sign(good().header("kid", "' OR 1=1--".into())), "jwt.kid"),
-        ("B029", sign(good().header("kid", "k".repeat(4096).into())), "jwt.kid"),
-        ("B029", sign(good().header("kid", "a\u{0}b".into())), "jwt.kid"),
-        ("B029", sign(good().header("kid", 7.into())), "jwt.kid"),
-        ("B029", sign(good().header("kid", json!(["a"]))), "jwt.kid"),
-        ("B031", sign(good().header("jku", "https://evil.example/jwks".into())), "jwt.header_key"),
-        ("B031", sign(good().header("x5u", "https://evil.example/x5u".into())), "jwt.header_key"),
-        ("B031", sign(good().header("jwk", json!({"kty": "EC"}))), "jwt.header_key"),
-        ("B031", sign(good().header("x5c", json!(["MII"]))), "jwt.header_key"),
-        ("B032", sign(good().header("crit", json!(["exp"]))), "jwt.crit"),
-        ("B032", sign(good().header("crit", json!(["bork"]))), "jwt.crit"),
-        ("B032", sign(good().header("crit", json!([]))), "jwt.crit"),
-        ("B032", sign(good().header("crit", "b64".into())), "jwt.crit"),
-        ("B032", sign(good().header("b64", false.into())), "jwt.crit"),
-        ("B032", sign(good().header("zip", "DEF".into())), "jwt.crit"),
-        ("B035", format!("{valid}.a.b"), "jwt.format"),
-        ("B035", format!("{valid}.a"), "jwt.format"),
-        ("B035", head.to_owned(), "jwt.format"),
-        ("B035", "one".into(), "jwt.format"),
-        ("B035", ".".repeat(10_000), "jwt.format"),
-        ("B036", format!("{head}.{signature}=="), "jwt.encoding"),
-        ("B036", format!("{head}.{}+/", signature.get(..84).unwrap()), "jwt.encoding"),
-        ("B037", broker.sign(&header_text.replacen('{', r#"{"alg":"none","#, 1), &claims_text), "jwt.duplicate_member"),
-        ("B037", broker.sign(&header_text.replacen('}', r#","alg":"none"}"#, 1), &claims_text), "jwt.duplicate_member"),
-        ("B037", raw_claims(&claims_text.replacen('{', r#"{"sub":"root","#, 1)), "jwt.duplicate_member"),
-        ("B039", exp_as("\"9999999999\""), "jwt.claim_type"),
-        ("B039", exp_as("1e400"), "jwt.claim_type"),
-        ("B039", exp_as("-1"), "jwt.claim_type"),
-        ("B039", exp_as("null"), "jwt.claim_type"),
-        ("B039", exp_as("[9999999999]"), "jwt.claim_type"),
-        ("B039", exp_as("9223372036854775808"), "jwt.claim_type"),
-        ("B039", exp_as("18446744073709551616"), "jwt.claim_type"),
-        ("B039", exp_as("9999999999.5"), "jwt.claim_type"),
-        ("B039", exp_as("true"), "jwt.claim_type"),
-        ("B040", sign(good().without("exp")), "jwt.missing_claim"),
-        ("B040", sign(good().without("iat")), "jwt.missing_claim"),
-        ("B040", sign(good().without("nbf")), "jwt.missing_claim"),
-        ("B040", sign(good().without("jti")), "jwt.missing_claim"),
-        ("B040", sign(good().without("client_id")), "jwt.missing_claim"),
-        ("B040", sign(good().without("sub")), "jwt.missing_claim"),
-        ("B040", sign(good().claim("sub", "".into())), "jwt.missing_claim"),
-        ("B041", sign(good().claim("nbf", "9999999999".into())), "jwt.claim_type"),
-        ("B042", sign(good().claim("nbf", (now + 3600).into()).claim("exp", (now + 7200).into())), "jwt.not_yet_valid"),
-        (
-            "B044",
-            sign(
-                good()
-                    .claim("iat", (now - 7200).into())
-                    .claim("nbf", (now - 7200).into())
-                    .claim("exp", (now - 60).into()),
+    fetching
+        .run([
+            refused("B026", &unsigned("none"), "jwt.alg"),
+            refused("B026", &unsigned("None"), "jwt.alg"),
+            refused("B026", &unsigned("nONE"), "jwt.alg"),
+            refused("B026", &fetching.with_header("alg", "none"), "jwt.alg"),
+            refused("B027", &by_hmac(pem.as_bytes()), "jwt.alg"),
+            refused("B027", &by_hmac(&der), "jwt.alg"),
+            refused("B027", &by_hmac(jwk.to_string().as_bytes()), "jwt.alg"),
+            refused("B027", &by_hmac(&point), "jwt.alg"),
+            refused("B027", &by_hmac(&coordinate("x")), "jwt.alg"),
+            refused("B028", &fetching.with_header("alg", "RS256"), "jwt.alg"),
+            refused("B028", &fetching.with_header("alg", "PS256"), "jwt.alg"),
+            refused("B029", &fetching.with_header("kid", "k".repeat(4096)), "jwt.kid"),
+            refused("B029", &fetching.with_header("kid", "a\u{0}b"), "jwt.kid"),
+            refused("B029", &fetching.with_header("kid", 7), "jwt.kid"),
+            refused("B029", &fetching.with_header("kid", json!(["a"])), "jwt.kid"),
+            refused("B031", &fetching.with_header("jku", fetching.key_set.url("/mine")), "jwt.header_key"),
+            refused("B031", &fetching.with_header("x5u", fetching.key_set.url("/mine")), "jwt.header_key"),
+            refused("B031", &fetching.with_header("jwk", jwk.clone()), "jwt.header_key"),
+            refused("B031", &fetching.with_header("x5c", json!([STANDARD.encode(&der)])), "jwt.header_key"),
+            refused("B032", &fetching.with_header("crit", json!(["exp"])), "jwt.crit"),
+            refused("B032", &fetching.with_header("crit", json!(["bork"])), "jwt.crit"),
+            refused("B032", &fetching.with_header("crit", json!([])), "jwt.crit"),
+            refused("B032", &fetching.with_header("crit", "b64"), "jwt.crit"),
+            refused("B032", &fetching.with_header("b64", false), "jwt.crit"),
+            refused("B032", &fetching.with_header("zip", "DEF"), "jwt.crit"),
+            refused("B035", &format!("{valid}.a.b"), "jwt.format"),
+            refused("B035", &format!("{valid}.a"), "jwt.format"),
+            refused("B035", head, "jwt.format"),
+            refused("B035", "one", "jwt.format"),
+            refused("B035", &".".repeat(10_000), "jwt.format"),
+            refused("B035", flattened, "jwt.format"),
+            refused("B035", general, "jwt.format"),
+            refused("B036", &format!("{head}.{signature}=="), "jwt.encoding"),
+            refused("B036", &format!("{head}.{}+/", signature.get(..84).unwrap()), "jwt.encoding"),
+            refused(
+                "B036",
+                &format!("{head}.{}?{}", signature.get(..7).unwrap(), signature.get(8..).unwrap()),
+                "jwt.encoding",
             ),
-            "jwt.expired",
-        ),
-        ("B047", sign(good().claim("aud", json!([]))), "jwt.aud"),
-        ("B047", sign(good().claim("aud", "".into())), "jwt.aud"),
-        ("B047", sign(good().claim("aud", json!([null]))), "jwt.aud"),
-        ("B047", sign(good().claim("aud", json!({"0": broker.resource().as_str()}))), "jwt.aud"),
-        ("B047", sign(good().claim("aud", json!([broker.resource().as_str(), broker.resource().as_str()]))), "jwt.aud"),
-        ("B049", sign(good().claim("iss", format!("{ISSUER}/").into())), "jwt.iss"),
-        ("B049", sign(good().claim("iss", ISSUER.to_uppercase().into())), "jwt.iss"),
-        ("typ", sign(good().header("typ", "JWT".into())), "jwt.typ"),
-        ("typ", sign(good().without("typ")), "jwt.typ"),
-        (
-            "signature",
-            format!("{head}.{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, signature.get(1..).unwrap()),
-            "jwt.signature",
-        ),
-        ("A023", SECRET.to_owned(), "jwt.format"),
-    ];
-    // One token after the other, so that each record is its own.
-    let (mut requests, mut descriptions) = (0, std::collections::BTreeSet::new());
-    for (case, token, reason) in cases {
-        let bearer = format!("Bearer {token}");
-        let answer = broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
-        requests += 1;
-        assert_eq!(answer.status, 401, "{case}: {}", answer.text());
-        let challenge = answer.header("www-authenticate").unwrap();
-        assert!(challenge.contains("error=\"invalid_token\""), "{case}: {challenge}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
-        descriptions.insert(challenge.to_owned());
-        let records = broker.expect_records(requests).await;
-        let last = records.iter().rev().find(|record| record["count"].is_u64()).unwrap();
-        let found = last["reason"].as_str().unwrap();
-        let is_it = if reason.ends_with('.') { found.starts_with(reason) } else { found == reason };
-        assert!(is_it, "{case}: {found} instead of {reason}");
-    }
-    assert_eq!(descriptions.len(), 1, "one fixed description for all causes: {descriptions:?}");
+            refused("B036", &unused_bits, "jwt.encoding"),
+            Row::refused(
+                "B036 a space",
+                fetching.call(&format!("{head}. {signature}")),
+                400,
+                "authn.malformed_credentials",
+            ),
+            Row::no_request("B036 a line end", fetching.call(&format!("{head}.\n{signature}")), 400),
+            refused(
+                "B037",
+                &broker.sign(&header_text.replacen('{', r#"{"alg":"none","#, 1), &claims),
+                "jwt.duplicate_member",
+            ),
+            refused(
+                "B037",
+                &broker.sign(&header_text.replacen('}', r#","alg":"none"}"#, 1), &claims),
+                "jwt.duplicate_member",
+            ),
+            refused("typ", &fetching.with_header("typ", "JWT"), "jwt.typ"),
+            refused("typ", &fetching.with_header("typ", Value::Null), "jwt.typ"),
+            refused("A023", SECRET, "jwt.format"),
+        ])
+        .await;
+    assert!(fetching.key_set.received().is_empty(), "no key was looked for, and nobody else was asked for one");
+    // A023, too: neither an answer nor a record nor a log line has it, at trace level.
     broker.done_unsent().await;
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_the_resource_it_names_and_no_other() {
-    let upstream = Scripted::start(|_| json_answer("{}")).await;
-    let broker = Broker::before(&upstream).start().await;
+async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
+    let fetching = Fetching::start().await;
+    let Fetching { broker, now, .. } = &fetching;
+    let valid = broker.token("items:read");
+    let (head, signature) = valid.rsplit_once('.').unwrap();
+    let header = fetching.good().header.to_string();
+    let claims = fetching.good().claims.to_string();
+    let exp = fetching.good().claims["exp"].to_string();
+    let exp_as =
+        |text: &str| broker.sign(&header, &claims.replace(&format!("\"exp\":{exp}"), &format!("\"exp\":{text}")));
+    let begins = |at: u64| fetching.with_claims([("nbf", at.into())]);
+    let ends = |at: u64| {
+        let began: Value = (now - 7200).into();
+        fetching.with_claims([("iat", began.clone()), ("nbf", began), ("exp", at.into())])
+    };
+    let audience = |value: Value| fetching.with_claims([("aud", value)]);
+    let issuer = |text: &str| fetching.with_claims([("iss", text.into())]);
+    let subject = |text: &str| fetching.with_claims([("sub", text.into())]);
     let other = Resource::parse("https://broker.example.com/other/mcp").unwrap();
-    let mint = Mint::for_person("alice").client("test-client").resource(&other);
-    let bearer = format!("Bearer {}", broker.issuer().mint(mint).unwrap().into_text());
-    let answer = broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
-    assert_eq!(answer.status, 401, "A017");
-    let records = broker.expect_records(1).await;
-    assert!(records.iter().any(|record| record["reason"] == "authn.resource"), "A017: {records:#?}");
-    broker.done_unsent().await;
+    let for_other = broker.issuer().mint(Mint::for_person("alice").client("test-client").resource(&other)).unwrap();
+    let ours = broker.resource().as_str();
+    let signature_of_another =
+        if signature.starts_with('A') { "B" } else { "A" }.to_owned() + signature.get(1..).unwrap();
+    let refused = |case, token: &str, reason| fetching.refused(case, token, reason);
+
+    fetching
+        .run([
+            refused("B026", &format!("{head}."), "jwt.signature"),
+            refused("B028", &fetching.with_header("alg", "EdDSA"), "jwt.alg_key_mismatch"),
+            refused("B029", &fetching.with_header("kid", "../../../dev/null"), "jwt.kid"),
+            refused("B029", &fetching.with_header("kid", "' OR 1=1--"), "jwt.kid"),
+            refused("signature", &format!("{head}.{signature_of_another}"), "jwt.signature"),
+            refused(
+                "B037",
+                &broker.sign(&header, &claims.replacen('{', r#"{"sub":"root","#, 1)),
+                "jwt.duplicate_member",
+            ),
+            refused("B039", &exp_as("\"9999999999\""), "jwt.claim_type"),
+            refused("B039", &exp_as("1e400"), "jwt.claim_type"),
+            refused("B039", &exp_as("-1"), "jwt.claim_type"),
+            refused("B039", &exp_as("null"), "jwt.claim_type"),
+            refused("B039", &exp_as("[9999999999]"), "jwt.claim_type"),
+            refused("B039", &exp_as("9223372036854775808"), "jwt.claim_type"),
+            refused("B039", &exp_as("18446744073709551616"), "jwt.claim_type"),
+            refused("B039", &exp_as("9999999999.5"), "jwt.claim_type"),
+            refused("B039", &exp_as("true"), "jwt.claim_type"),
+            refused("B040", &fetching.without_claim("exp"), "jwt.missing_claim"),
+            refused("B040", &fetching.without_claim("iat"), "jwt.missing_claim"),
+            refused("B040", &fetching.without_claim("nbf"), "jwt.missing_claim"),
+            refused("B040", &fetching.without_claim("jti"), "jwt.missing_claim"),
+            refused("B040", &fetching.without_claim("client_id"), "jwt.missing_claim"),
+            refused("B040", &fetching.without_claim("sub"), "jwt.missing_claim"),
+            refused("B040", &subject(""), "jwt.missing_claim"),
+            refused("B041", &fetching.with_claims([("nbf", "9999999999".into())]), "jwt.claim_type"),
+            // The leeway is 30 s: a token begins 30 s before its time, and ends 30 s after it.
+            refused("B042", &begins(now + 31), "jwt.not_yet_valid"),
+            Row::passes("B042", fetching.call(&begins(now + 30))),
+            refused("B044", &ends(now - 31), "jwt.expired"),
+            refused("B044", &ends(now - 30), "jwt.expired"),
+            Row::passes("B044", fetching.call(&ends(now - 29))),
+            refused("B047", &audience(json!([])), "jwt.aud"),
+            refused("B047", &audience("".into()), "jwt.aud"),
+            refused("B047", &audience(json!([null])), "jwt.aud"),
+            refused("B047", &audience(json!({"0": ours})), "jwt.aud"),
+            refused("B047", &audience(json!([ours, ours])), "jwt.aud"),
+            refused("B049", &issuer(&format!("{ISSUER}/")), "jwt.iss"),
+            refused("B049", &issuer(&ISSUER.to_uppercase()), "jwt.iss"),
+            refused("B049 a Cyrillic o", &issuer("https://br\u{43e}ker.example.com"), "jwt.iss"),
+            refused("B049 the same in punycode", &issuer("https://xn--brker-jye.example.com"), "jwt.iss"),
+            refused("A017", &for_other.into_text(), "authn.resource"),
+            Row::passes("a good one", fetching.call(&valid)),
+        ])
+        .await;
+    assert_eq!(fetching.key_set.received().len(), 1, "B029: one fetch in a window, whatever kids were made up");
+    // In the next window one more, whoever asks how often.
+    fetching.clock.advance(Duration::from_secs(31));
+    for _ in 0..3 {
+        fetching.run([refused("B029", &fetching.with_header("kid", "another"), "jwt.kid")]).await;
+    }
+    assert_eq!(fetching.key_set.received().len(), 2, "B029");
+    broker.done().await;
 }
 
 #[tokio::test]
-async fn a015_a_token_over_the_limit_is_refused_before_any_cryptography() {
-    let upstream = Scripted::start(|_| json_answer("{}")).await;
-    let broker = Broker::before(&upstream).start().await;
-    let bearer = format!("Bearer {}", "a".repeat(16 * 1024 + 1));
-    let answer = broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
-    assert_eq!(answer.status, 400);
-    let records = broker.expect_records(1).await;
-    assert!(records.iter().any(|record| record["reason"] == "authn.too_large"), "{records:#?}");
-    broker.done_unsent().await;
+async fn a015_a_token_over_the_limit_is_refused_before_any_key_is_looked_for() {
+    let fetching = Fetching::start().await;
+    // Good in all but its length: the padding is a claim that nobody knows.
+    let of_length = |bytes: usize| {
+        (0..)
+            .map(|padding| fetching.with_claims([("padding", "x".repeat((bytes - 700) * 3 / 4 + padding).into())]))
+            .find(|token| token.len() >= bytes)
+            .unwrap()
+    };
+    let lengths: BTreeSet<_> = [of_length(16 * 1024), of_length(16 * 1024 + 1)].iter().map(String::len).collect();
+    assert_eq!(lengths, BTreeSet::from([16 * 1024, 16 * 1024 + 1]));
+    fetching.run([Row::refused("A015", fetching.call(&of_length(16 * 1024 + 1)), 400, "authn.too_large")]).await;
+    assert!(fetching.key_set.received().is_empty(), "A015: no key was looked for, so no signature was computed");
+    fetching.run([Row::passes("A015", fetching.call(&of_length(16 * 1024)))]).await;
+    assert_eq!(fetching.key_set.received().len(), 1);
+    fetching.broker.done().await;
 }

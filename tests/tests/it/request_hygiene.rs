@@ -1,113 +1,254 @@
-//! Group H: what of a client's request reaches the upstream, and what never does.
+//! Group H, and A018: what of a client's request reaches the upstream, and what never does.
 
-use token_broker_tests::{
-    harness::{Broker, CALL, SECRET},
-    upstream::{Scripted, full, json},
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
 };
+
+use axum::{Router, routing::any_service};
+use token_broker_outbound::{Guard, Proxy, Resolve};
+use token_broker_tests::{
+    harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
+    upstream::{Received, Scripted, full, json},
+    wire,
+};
+use token_broker_upstream::StaticSecret;
+use tokio::net::TcpListener;
+use tower::{Layer as _, ServiceBuilder};
+use tower_token_broker::{
+    Secret,
+    audit::{AuditLayer, AuditLog},
+    authenticate::{AuthenticateLayer, jwt::JwtVerifier},
+    exchange::{Credential, ExchangeLayer, NoCredential, ProvideCredential, Upstream},
+    principal::{Principal, Scopes},
+    scope_filter::{Call, Decision, ScopeFilterLayer},
+};
+
+use crate::rows::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-#[tokio::test]
-async fn hop_by_hop_fields_stay_here() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
-    for (case, fields) in [
-        ("H167", &[("connection", "close, authorization"), ("keep-alive", "timeout=5")][..]),
-        ("H167", &[("connection", "close, x-user"), ("x-user", "root")]),
-        ("H167", &[("te", "trailers"), ("trailer", "x-after"), ("upgrade", "h2c"), ("proxy-connection", "close")]),
-    ] {
-        let before = upstream.received().len();
-        let answer = broker.call_with(fields, CALL).await;
-        assert_eq!(answer.status, 200, "{case}: {}", answer.text());
-        let received = upstream.received();
-        assert_eq!(received.len(), before + 1, "{case}");
-        let last = received.last().unwrap();
-        assert_eq!(last.values("authorization"), [format!("Bearer {SECRET}")], "{case}");
-        for gone in ["connection", "keep-alive", "x-user", "te", "trailer", "upgrade", "proxy-connection"] {
-            assert!(last.headers.get(gone).is_none(), "{case}: {gone}");
+/// A call with a good token and these fields.
+fn with(broker: &Broker, fields: &[(&str, &str)]) -> Vec<u8> {
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let all = [&[("authorization", bearer.as_str())], fields].concat();
+    wire::post("/mcp", broker.host(), &all, CALL)
+}
+
+type Fields<'a> = Vec<(&'a str, &'a str)>;
+
+/// Each row's fields, and what of them the upstream must get.
+async fn passes_on(broker: &Broker, upstream: &Scripted, rows: Vec<(&'static str, Fields<'_>, Fields<'_>)>) {
+    for (case, fields, expected) in rows {
+        run(broker, upstream, [Row::passes(case, with(broker, &fields))]).await;
+        let received = upstream.received().pop().unwrap();
+        for (name, _) in &fields {
+            // What every request has by itself is ours.
+            if !["authorization", "connection", "accept"].contains(&name.to_ascii_lowercase().as_str()) {
+                let values = received.values(name);
+                let wanted: Vec<_> =
+                    expected.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
+                assert_eq!(values, wanted, "{case}: {name}");
+            }
         }
+        is_sent_by_us(case, &received);
     }
-    broker.done().await;
+}
+
+/// The credential, once; and nothing of the connection between client and broker.
+fn is_sent_by_us(case: &str, received: &Received) {
+    let credential: Vec<_> =
+        ["authorization", "x-api-key"].into_iter().flat_map(|name| received.values(name)).collect();
+    assert_eq!(credential.len(), 1, "{case}: {credential:?}");
+    assert!(credential[0].ends_with(SECRET), "{case}: {credential:?}");
+    for gone in ["connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection", "transfer-encoding"] {
+        assert!(received.headers.get(gone).is_none(), "{case}: {gone}");
+    }
 }
 
 #[tokio::test]
-async fn h168_the_clients_authorization_is_gone_where_the_credential_has_a_field_of_its_own() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).credential_in("x-api-key").start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    let received = upstream.received();
-    assert!(received[0].headers.get("authorization").is_none());
-    assert_eq!(received[0].values("x-api-key"), [SECRET]);
-    broker.done().await;
-}
-
-#[tokio::test]
-async fn h170_the_field_of_the_credential_is_set_once_whatever_the_client_sent() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).credential_in("x-api-key").start().await;
-    let fields = [("x-api-key", "attacker"), ("X-Api-Key", "attacker"), ("x_api_key", "attacker")];
-    let answer = broker.call_with(&fields, CALL).await;
-    assert_eq!(answer.status, 200);
-    let received = upstream.received();
-    assert_eq!(received[0].values("x-api-key"), [SECRET]);
-    assert!(received[0].headers.get("x_api_key").is_none());
-    broker.done().await;
-}
-
-#[tokio::test]
-async fn a018_who_a_client_says_it_is_reaches_nobody() {
+async fn only_what_may_goes_on() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let long = "a=".repeat(4096);
     let said =
         ["x-forwarded-user", "x-user-id", "x-tenant", "x-mcp-subject", "x_forwarded_user", "cookie", "forwarded"];
-    let fields: Vec<_> = said.iter().map(|name| (*name, "root")).collect();
-    assert_eq!(broker.call_with(&fields, CALL).await.status, 200);
-    let received = upstream.received();
-    for name in said {
-        assert!(received[0].headers.get(name).is_none(), "{name}");
+    let rows = vec![
+        ("H167", vec![("connection", "close, authorization"), ("keep-alive", "timeout=5")], vec![]),
+        ("H167", vec![("connection", "close, x-user"), ("x-user", "root")], vec![]),
+        ("H167", vec![("connection", "accept-language"), ("accept-language", "de")], vec![]),
+        (
+            "H167",
+            vec![("te", "trailers"), ("trailer", "x-after"), ("upgrade", "h2c"), ("proxy-connection", "close")],
+            vec![],
+        ),
+        ("H167 the same, not named", vec![("accept-language", "de")], vec![("accept-language", "de")]),
+        ("A018", said.iter().map(|name| (*name, "root")).collect(), vec![]),
+        (
+            "H177",
+            vec![("traceparent", parent), ("tracestate", "a=1")],
+            vec![("traceparent", parent), ("tracestate", "a=1")],
+        ),
+        ("H177", vec![("traceparent", long.as_str()), ("tracestate", long.as_str())], vec![]),
+        ("H177", vec![("traceparent", parent), ("baggage", "user=alice")], vec![("traceparent", parent)]),
+        ("H177", vec![("baggage", long.as_str())], vec![]),
+    ];
+    passes_on(&broker, &upstream, rows).await;
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn the_field_of_the_credential_is_ours_alone() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).credential_in("x-api-key").start().await;
+    for (case, fields) in [
+        ("H168", vec![]),
+        ("H170", vec![("x-api-key", "attacker")]),
+        ("H170", vec![("x-api-key", "attacker"), ("X-Api-Key", "attacker"), ("x_api_key", "attacker")]),
+    ] {
+        run(&broker, &upstream, [Row::passes(case, with(&broker, &fields))]).await;
+        let received = upstream.received().pop().unwrap();
+        assert!(received.headers.get("authorization").is_none(), "{case}");
+        assert_eq!(received.values("x-api-key"), [SECRET], "{case}");
+        assert!(received.headers.get("x_api_key").is_none(), "{case}");
     }
     broker.done().await;
+}
+
+#[tokio::test]
+async fn h169_an_exchange_that_stands_too_far_outside_sends_nothing() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let secret = StaticSecret::new(
+        Secret::from_text(SECRET.to_owned()),
+        Upstream::parse("items", &upstream.url("/mcp")).unwrap(),
+    );
+    // A broker of the right order beside it, which mints the tokens and knows the resource.
+    let (listener, _, broker) = Broker::before(&upstream).prepare().await;
+    let (log, records) = AuditLog::in_memory();
+    let verifier = JwtVerifier::new(ISSUER, broker.issuer().keys());
+    let misordered = ServiceBuilder::new()
+        .layer(AuditLayer::new(log.clone()))
+        .layer(ExchangeLayer::new(secret))
+        .layer(AuthenticateLayer::new(verifier, broker.resource()))
+        .layer(ScopeFilterLayer::new(|_: &Principal, _: &Call<'_>| Decision::allow()))
+        .service(proxy());
+    serve(listener, Router::new().route("/mcp", any_service(misordered)));
+    let answer = wire::send(broker.address(), &with(&broker, &[])).await;
+    assert_eq!(answer.status, 500, "H169");
+    assert!(upstream.received().is_empty(), "H169");
+    log.flush().await.unwrap();
+    let lines = records.lines();
+    let results: Vec<_> = lines.iter().filter(|line| line.contains(r#""count":1"#)).collect();
+    assert_eq!(results.len(), 1, "H169: {lines:?}");
+    assert!(results[0].contains(r#""reason":"stack.missing_layer""#), "H169: {lines:?}");
+    assert!(!lines.iter().any(|line| line.contains(r#""kind":"intent""#)), "H169: {lines:?}");
+    broker.done_unsent().await;
+}
+
+/// Credentials that are not to be had, for one reason or another.
+#[derive(Debug)]
+struct Failing {
+    upstream: Upstream,
+    why: NoCredential,
+}
+
+impl ProvideCredential for Failing {
+    fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    async fn credential(
+        &self,
+        _: &Principal,
+        _: &Scopes,
+        _: &tower_token_broker::audit::Trail,
+    ) -> Result<Credential, NoCredential> {
+        Err(self.why.clone())
+    }
+
+    async fn refused(&self, _: &Credential) {}
+}
+
+#[tokio::test]
+async fn h169_an_exchange_that_fails_sends_nothing() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    for (why, status, reason) in [
+        (NoCredential::Revoked { connect_url: None }, 200, "exchange.grant_revoked"),
+        (NoCredential::ConnectRequired { connect_url: None }, 200, "exchange.connect_required"),
+        (NoCredential::Unavailable { retry_after: None }, 503, "exchange.unavailable"),
+        (NoCredential::RefusedByPolicy, 200, "exchange.authorization_server_policy"),
+    ] {
+        let failing = Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
+        let broker = Broker::before(&upstream).start_with(failing).await;
+        run(&broker, &upstream, [Row::refused("H169", with(&broker, &[]), status, reason)]).await;
+        broker.done_unsent().await;
+    }
 }
 
 #[tokio::test]
 async fn h172_a_redirect_is_neither_followed_nor_shown() {
     let elsewhere = Scripted::start(|_| json(RESULT)).await;
-    let target = elsewhere.url("/stolen");
-    let upstream = Scripted::start(move |_| {
-        http::Response::builder().status(307).header("location", &target).body(full("")).unwrap()
-    })
-    .await;
-    let broker = Broker::before(&upstream).start().await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 502);
-    assert!(answer.header("location").is_none());
-    assert!(elsewhere.received().is_empty());
-    broker.done().await;
+    let port = elsewhere.address().port();
+    for (status, target) in [
+        (307, elsewhere.url("/stolen")),
+        (308, elsewhere.url("/stolen")),
+        (302, elsewhere.url("/stolen")),
+        (303, format!("http://localhost:{port}/stolen")),
+        (307, format!("//127.0.0.1:{port}/stolen")),
+        (307, "/another/path".to_owned()),
+    ] {
+        let upstream = Scripted::start(move |_| {
+            http::Response::builder().status(status).header("location", &target).body(full("")).unwrap()
+        })
+        .await;
+        let broker = Broker::before(&upstream).start().await;
+        let row = Row::fails("H172", with(&broker, &[]), 502, "exchange.upstream_failed");
+        let answers = run(&broker, &upstream, [row]).await;
+        assert_eq!(answers[0].header("location"), None, "H172");
+        assert!(elsewhere.received().is_empty(), "H172");
+        broker.done().await;
+    }
+}
+
+/// Every name has this address.
+struct Always(IpAddr);
+
+impl Resolve for Always {
+    fn resolve(&self, _: &str) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+        let address = self.0;
+        Box::pin(async move { Ok(vec![address]) })
+    }
 }
 
 #[tokio::test]
-async fn h177_trace_fields_are_bounded_and_baggage_is_dropped() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
-    let long = "a=".repeat(4096);
-    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let fields = [("traceparent", parent), ("tracestate", long.as_str()), ("baggage", "user=alice")];
-    assert_eq!(broker.call_with(&fields, CALL).await.status, 200);
-    let received = upstream.received();
-    assert_eq!(received[0].values("traceparent"), [parent]);
-    assert!(received[0].headers.get("tracestate").is_none());
-    assert!(received[0].headers.get("baggage").is_none());
-    broker.done().await;
-}
-
-#[tokio::test]
-async fn j216_no_header_overrides_the_method() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
-    assert_eq!(broker.call_with(&[("x-http-method-override", "DELETE")], CALL).await.status, 200);
-    let received = upstream.received();
-    assert_eq!(received[0].method, http::Method::POST);
-    assert!(received[0].headers.get("x-http-method-override").is_none());
-    broker.done().await;
+async fn h178_an_upstream_whose_name_has_a_private_address_gets_no_connection() {
+    for address in [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)),
+        IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+        "::ffff:127.0.0.1".parse().unwrap(),
+        "fd00::7".parse().unwrap(),
+    ] {
+        // Where it would connect to, if it did.
+        let listening = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("https://items.corp.example:{}/mcp", listening.local_addr().unwrap().port());
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
+        let proxy = Proxy::new(&Guard::new().with_resolver(Always(address))).unwrap();
+        serve(listener, Router::new().route("/mcp", any_service(stack.layer(proxy))));
+        let row = Row::fails("H178", with(&broker, &[]), 502, "exchange.upstream_failed").unsent();
+        run(&broker, &upstream, [row]).await;
+        let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+        assert!(logs.contains("fetch.blocked_address"), "H178 {address}");
+        // Nobody knocked: a connection that had come would be there to be taken.
+        let knocked = tokio::select! {
+            biased;
+            knocked = listening.accept() => Some(knocked),
+            () = std::future::ready(()) => None,
+        };
+        assert!(knocked.is_none(), "H178 {address}");
+        broker.done_unsent().await;
+    }
 }

@@ -326,12 +326,22 @@ async fn x01_ten_thousand_first_uses_of_one_expired_grant_are_one_post() {
     }
     broker.server.until_asked(1).await;
     let callers = Tasks::new();
+    let (began, mut pending) = tokio::sync::watch::channel(0);
+    let began = Arc::new(began);
     let waiting: Vec<_> = (0..10_000)
         .map(|_| {
-            let broker = Arc::clone(&broker);
-            callers.spawn("caller", async move { broker.get().await.map(|credential| number(&credential)) })
+            let (broker, began) = (Arc::clone(&broker), Arc::clone(&began));
+            callers.spawn("caller", async move {
+                let mut work = std::pin::pin!(broker.get());
+                let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+                assert!(first, "X01: nobody can have the token yet");
+                began.send_modify(|began| *began += 1);
+                work.await.map(|credential| number(&credential))
+            })
         })
         .collect();
+    // All of them wait before the one answer comes: none finds a token that is there already.
+    assert_eq!(*pending.wait_for(|pending| *pending == 10_000).await.unwrap(), 10_000, "X01");
     broker.server.open();
     for one in waiting {
         assert_eq!(one.await.unwrap(), Ok(1), "X01 G149");

@@ -41,6 +41,8 @@ pub enum Sabotage {
     OneAudienceForAll,
     /// Nobody is revoked.
     RevokeNobody,
+    /// The other server does not hear of the revoke.
+    RevokeAtOneServer,
     /// A route without the layers.
     LeaveARouteUnwatched,
     /// Somebody edits the audit file.

@@ -49,6 +49,12 @@ impl Report {
         }
     }
 
+    /// What the command ends with: 0 if every check holds, 1 if one does not.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.checks.iter().all(|check| check.pass))
+    }
+
     fn part(&self, f: &mut fmt::Formatter<'_>, part: &str) -> fmt::Result {
         for step in self.steps.iter().filter(|step| step.part == part) {
             writeln!(f, "  The client {}.", step.did)?;

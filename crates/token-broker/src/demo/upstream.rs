@@ -37,7 +37,7 @@ use tokio::net::TcpListener;
 use tower_token_broker::tasks::Tasks;
 
 /// What every secret of the demo begins with, so that a scan can find it.
-pub const MARKER: &str = "tbm-";
+pub const MARKER: &str = "tbm-demo-secret-";
 
 /// The client that the upstream's authorization server knows: the broker.
 pub const CLIENT_ID: &str = "token-broker";

@@ -71,8 +71,12 @@ impl World {
                 _ => path.as_str(),
             };
             let guard = Guard::new().allow_loopback("127.0.0.1");
+            let hears = match sabotage {
+                Some(Sabotage::RevokeAtOneServer) if upstream.name() == "tickets" => Revocations::new(Clock::system()),
+                _ => revocations.clone(),
+            };
             let broker = BrokerStack::for_resource(&format!("{origin}{audience}"))
-                .revocations(revocations.clone())
+                .revocations(hears)
                 .audit(log.clone())
                 .authenticate(JwtVerifier::new(&origin, issuer.keys()))
                 .scope_filter(policy(sabotage))

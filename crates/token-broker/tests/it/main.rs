@@ -5,11 +5,13 @@
 use std::process::Command;
 
 use token_broker::demo::{self, Sabotage};
+use token_broker_tests::marker_scan::Scan;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_check_holds() {
     let report = demo::run().await.unwrap();
     assert!(report.pass, "{report}");
+    assert_eq!(report.exit_code(), 0);
     assert_eq!(report.checks.len(), 14);
 }
 
@@ -25,7 +27,7 @@ async fn each_check_turns_false_where_its_place_is_broken() {
         (Sabotage::RefreshFromElsewhere, "hundred_calls_are_one_refresh"),
         (Sabotage::OneAudienceForAll, "broker_token_is_good_for_one_server_alone"),
         (Sabotage::RevokeNobody, "revoke_ends_the_open_stream"),
-        (Sabotage::RevokeNobody, "revoke_shuts_both_servers"),
+        (Sabotage::RevokeAtOneServer, "revoke_shuts_both_servers"),
         (Sabotage::LeaveARouteUnwatched, "requests_equal_terminal_records"),
         (Sabotage::EditTheAudit, "audit_chain_holds"),
         (Sabotage::UseTheTokenUnseen, "every_use_had_an_intent"),
@@ -35,6 +37,33 @@ async fn each_check_turns_false_where_its_place_is_broken() {
         let broken = report.checks.iter().find(|found| found.name == check).unwrap();
         assert!(!broken.pass, "{sabotage:?} and {check}: {}", broken.found);
         assert!(!report.pass);
+        assert_eq!(report.exit_code(), 1);
+        // Of the two checks of one revoke, the other one holds here.
+        if sabotage == Sabotage::RevokeAtOneServer {
+            let stream = report.checks.iter().find(|found| found.name == "revoke_ends_the_open_stream").unwrap();
+            assert!(stream.pass, "{}", stream.found);
+        }
+    }
+}
+
+/// What the command prints has no form of any secret, in plain words or as an object, not even where everybody logs all they
+/// know.
+#[test]
+fn nothing_that_the_command_prints_holds_a_secret() {
+    for arguments in [&["demo"][..], &["demo", "--json"]] {
+        for log in ["off", "trace"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+            let run = command.args(arguments).env("RUST_LOG", log).output().unwrap();
+            assert!(run.status.success(), "{arguments:?} {log}");
+            let printed = std::str::from_utf8(&run.stdout).unwrap();
+            assert!(printed.contains("secrets in play; found on the client's wire or in the audit: 0"), "{printed}");
+            assert_eq!(run.stderr.is_empty(), log == "off", "{arguments:?} {log}");
+            let mut scan = Scan::new();
+            // Each secret has the marker, and that secrets were in play is what the command itself has just said.
+            scan.secret("a secret of the demo", demo::upstream::MARKER).received(demo::upstream::MARKER.as_bytes());
+            scan.source(format!("stdout of {arguments:?}"), run.stdout).source(format!("stderr at {log}"), run.stderr);
+            assert_eq!(scan.run(), Ok(()), "{arguments:?} {log}");
+        }
     }
 }
 
@@ -43,7 +72,6 @@ fn the_command_prints_one_object_and_says_by_its_exit_code_whether_all_holds() {
     let run = Command::new(env!("CARGO_BIN_EXE_token-broker")).args(["demo", "--json"]).output().unwrap();
     assert!(run.status.success());
     let text = std::str::from_utf8(&run.stdout).unwrap();
-    assert!(!text.contains(demo::upstream::MARKER), "what the demo prints holds no secret");
     let report: serde_json::Value = text.parse().unwrap();
     assert_eq!(report["pass"], true);
     // Each member that is documented is there, and each that is there is documented.
@@ -60,4 +88,19 @@ fn the_command_prints_one_object_and_says_by_its_exit_code_whether_all_holds() {
 fn wrong_use_is_said_with_exit_code_2() {
     let run = Command::new(env!("CARGO_BIN_EXE_token-broker")).arg("dmeo").output().unwrap();
     assert_eq!(run.status.code(), Some(2));
+}
+
+#[test]
+fn the_readme_shows_what_the_doc_test_compiles() {
+    let readme = include_str!("../../../../README.md");
+    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let source = include_str!("../../src/lib.rs");
+    let compiled = source.split("```no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let lines = compiled.lines().map(|line| line.trim_start_matches("//!").strip_prefix(' ').unwrap_or_default());
+    let visible: String = lines
+        .filter(|line| !line.starts_with("# "))
+        .filter(|line| !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(shown, visible);
 }

@@ -600,6 +600,45 @@ async fn n260_a_replica_that_hears_nothing_refuses_even_what_it_knows() {
 }
 
 #[tokio::test]
+async fn x25_each_request_has_one_record_wherever_it_is_dropped() {
+    for polls in 1_usize.. {
+        let setting = setting();
+        // A known token and an unknown one take different ways.
+        if polls % 2 == 0 {
+            assert_eq!(setting.send_good().await.status(), StatusCode::OK);
+        }
+        let before = setting.records().await.len();
+        let (stack, token) = (setting.stack(), setting.token());
+        let mut left = polls.div_ceil(2);
+        let mut work = Box::pin(async move {
+            let answer = stack.oneshot(good(&token)).await.unwrap();
+            // The body, too: it is waited for once before it ends.
+            tokio::task::yield_now().await;
+            answer.into_body().collect().await.unwrap();
+        });
+        let done = std::future::poll_fn(|cx| {
+            left -= 1;
+            match work.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending if left == 0 => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        drop(work);
+        let records = setting.records().await;
+        let ended = records.get(before..).unwrap();
+        let outcome = if done { "completed -" } else { "dropped -" };
+        assert_eq!(ended, [outcome], "X25 after {polls} polls");
+        assert_eq!(setting.send_good().await.status(), StatusCode::OK, "X25 after {polls} polls");
+        if done && polls % 2 == 1 {
+            assert!(polls > 2, "X25: it was dropped at least once");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn dropped_at_any_wait_nothing_has_happened() {
     for polls in 0..4 {
         let setting = setting();

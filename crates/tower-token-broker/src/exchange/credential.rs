@@ -148,6 +148,24 @@ impl GrantId {
 }
 
 /// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.
+///
+/// Nobody but the exchange layer puts it on a request, and that one compares the origins, so that it goes to no other:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::{audit::Receipt, exchange::Credential};
+/// fn for_another_origin(credential: &Credential, receipt: Receipt, request: &mut http::Request<()>) {
+///     credential.put_on(receipt, request).unwrap();
+/// }
+/// ```
+///
+/// Where it belongs can be asked:
+///
+/// ```
+/// # use tower_token_broker::{audit::Receipt, exchange::{Credential, Origin}};
+/// fn is_for(credential: &Credential, _receipt: Receipt, request: &mut http::Request<()>) -> bool {
+///     Origin::of(request.uri()).as_ref() == Some(credential.origin())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Credential(Arc<Held>);
 

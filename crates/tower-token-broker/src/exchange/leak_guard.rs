@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use zeroize::Zeroizing;
 
-use crate::{audit::Trail, body::BodyError, secret::Secret};
+use crate::{audit::Trail, body::BodyError, refusal::Reason, secret::Secret};
 
 /// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens, its tail in none.
 const TAIL: usize = 64;
@@ -319,6 +319,7 @@ impl Guard {
     fn report(&self, masked: u64) {
         if masked > 0 {
             tracing::error!(
+                alarm = Reason::UpstreamEcho.code(),
                 request.id = %self.trail.request_id(),
                 times = masked,
                 "the upstream echoed a credential; it was masked"

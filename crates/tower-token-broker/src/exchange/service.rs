@@ -452,7 +452,11 @@ fn guard<R: Body<Data = Bytes>>(
     }
     let masked = asked.watched.mask_fields(&mut parts.headers);
     if masked > 0 {
-        tracing::error!(request.id = %asked.trail.request_id(), "the upstream echoed a credential in a header field");
+        tracing::error!(
+            alarm = Reason::UpstreamEcho.code(),
+            request.id = %asked.trail.request_id(),
+            "the upstream echoed a credential in a header field"
+        );
         asked.trail.echo_masked(masked);
     }
     let body = LeakGuardBody::new(body, asked.watched.clone(), asked.trail.clone());

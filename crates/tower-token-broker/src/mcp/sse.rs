@@ -37,6 +37,8 @@ impl Events {
             }
         }
         match event_end(&self.buffer, self.looked_at) {
+            // K228: also where its last bytes came together with those that are too many.
+            Some(end) if end > self.limit => Err(EventTooLong),
             Some(end) => {
                 self.looked_at = 0;
                 Ok(Some(self.buffer.split_to(end).freeze()))
@@ -162,8 +164,12 @@ mod tests {
     #[test]
     fn an_event_has_a_longest_length() {
         let mut events = Events::new(10);
-        events.push(b"data: 12345678");
-        assert_eq!(events.next_event(), Err(EventTooLong));
+        events.push(b"data: 12\n\ndata: 123\n\n");
+        assert_eq!(events.next_event(), Ok(Some(Bytes::from_static(b"data: 12\n\n"))));
+        assert_eq!(events.next_event(), Err(EventTooLong), "by its last byte");
+        let mut unfinished = Events::new(10);
+        unfinished.push(b"data: 12345");
+        assert_eq!(unfinished.next_event(), Err(EventTooLong));
     }
 
     proptest! {

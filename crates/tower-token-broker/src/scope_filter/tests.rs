@@ -525,50 +525,106 @@ async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-fn any_rules() -> impl Strategy<Value = Rules> {
-    let rule = ("[ab*]{0,4}", prop::bool::ANY, prop::bool::ANY, prop::bool::ANY);
-    prop::collection::vec(rule, 0..6).prop_map(|rules| {
-        rules.into_iter().fold(Rules::new(), |all, (pattern, allow, scoped, never)| {
-            let mut rule = tools([pattern.as_str()]);
+/// A policy out of rules for all kinds, put together in every way.
+#[derive(Clone, Debug)]
+enum AnyPolicy {
+    Rules(Rules),
+    And(Box<Self>, Box<Self>),
+    Or(Box<Self>, Box<Self>),
+    Unless(Box<Self>, Box<Self>),
+}
+
+impl Policy for AnyPolicy {
+    fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
+        // As references, so that each is put together by the function that a user calls.
+        let of = |policy: &Self| {
+            let policy = policy.clone();
+            move |caller: &Principal, call: &Call<'_>| policy.decide(caller, call)
+        };
+        match self {
+            Self::Rules(rules) => rules.decide(caller, call),
+            Self::And(one, other) => of(one).and(of(other)).decide(caller, call),
+            Self::Or(one, other) => of(one).or(of(other)).decide(caller, call),
+            Self::Unless(one, other) => of(one).unless(of(other)).decide(caller, call),
+        }
+    }
+}
+
+fn any_rules() -> impl Strategy<Value = AnyPolicy> {
+    let rule = ("[ab*]{0,4}", 0..3_u8, prop::bool::ANY, prop::bool::ANY, 0..3_u8);
+    let rules = prop::collection::vec(rule, 0..6).prop_map(|rules| {
+        let rules = rules.into_iter().fold(Rules::new(), |all, (pattern, kind, allow, scoped, condition)| {
+            let mut rule = match kind {
+                0 => tools([pattern.as_str()]),
+                1 => prompts([pattern.as_str()]),
+                _ => resources([pattern.as_str()]),
+            };
             if scoped {
                 rule = rule.with_scope("crm:write");
             }
-            if never {
-                rule = rule.when(|_| false);
-            }
+            rule = match condition {
+                0 => rule,
+                1 => rule.when(|_| false),
+                // Where the arguments decide, a list shows what some arguments would let through.
+                _ => rule.when(|arguments| arguments.get("n").is_some()),
+            };
             if allow { all.allow(rule) } else { all.deny(rule) }
-        })
+        });
+        AnyPolicy::Rules(rules)
+    });
+    rules.prop_recursive(3, 8, 2, |inner| {
+        let two = || (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
+        prop_oneof![
+            two().prop_map(|(one, other)| AnyPolicy::And(one, other)),
+            two().prop_map(|(one, other)| AnyPolicy::Or(one, other)),
+            two().prop_map(|(one, other)| AnyPolicy::Unless(one, other)),
+        ]
     })
+}
+
+/// The lists of the protocol: their name in a result, what an entry is called by, and the call that an entry stands for.
+const LISTS: [(&str, &str); 4] =
+    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+fn call_of<'a>(list: &str, name: &'a str) -> Call<'a> {
+    match list {
+        "tools" => Call::Tool { name, arguments: Arguments::unknown() },
+        "prompts" => Call::Prompt { name, arguments: Arguments::unknown() },
+        _ => Call::Resource { uri: name },
+    }
 }
 
 proptest! {
     #[test]
-    fn a_tool_is_listed_exactly_if_it_is_not_denied_without_arguments(
-        rules in any_rules(),
+    fn an_entry_is_listed_exactly_if_it_is_not_denied_without_arguments(
+        policy in any_rules(),
         names in prop::collection::vec("[ab]{0,4}", 0..8),
         streamed in prop::bool::ANY,
     ) {
-        let entries: Vec<_> = names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
-        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{}]}}}}"#, entries.join(","));
         let caller = caller("crm:read");
-        let expected: Vec<_> = names
-            .iter()
-            .filter(|name| !rules.decide(&caller, &Call::Tool { name, arguments: Arguments::unknown() }).is_denied())
-            .cloned()
-            .collect();
+        let entries = |list: &str, called: &str, names: &[String]| {
+            let entries: Vec<_> = names.iter().map(|name| format!(r#"{{"{called}":"{name}"}}"#)).collect();
+            format!(r#""{list}":[{}]"#, entries.join(","))
+        };
+        let message = |keep: &dyn Fn(&str, &str) -> bool| {
+            let lists: Vec<_> = LISTS.iter().map(|(list, called)| {
+                let kept: Vec<_> = names.iter().filter(|name| keep(list, name)).cloned().collect();
+                entries(list, called, &kept)
+            }).collect();
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{}}}}}"#, lists.join(","))
+        };
+        let list = message(&|_, _| true);
+        let expected = message(&|list, name| !policy.decide(&caller, &call_of(list, name)).is_denied());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (body, answer) = if streamed { (format!("data: {list}\n\n"), "text/event-stream") } else { (list, "application/json") };
-        let answer = Response::builder().header("content-type", answer).body(body.as_str()).unwrap();
+        let (body, kind) = if streamed { (format!("data: {list}\n\n"), "text/event-stream") } else { (list, "application/json") };
+        let answer = Response::builder().header("content-type", kind).body(body.as_str()).unwrap();
         // A call that every policy lets pass, so that the list is an answer nobody asked for.
-        let all = rules.clone().or(|_: &Principal, call: &Call<'_>| {
+        let all = policy.or(|_: &Principal, call: &Call<'_>| {
             if matches!(call, Call::Protocol { .. }) { Decision::allow() } else { Decision::deny(call) }
         });
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let answered = runtime.block_on(send(ScopeFilterLayer::new(all), post(ping), answer));
-        let text = std::str::from_utf8(&answered.body).unwrap().trim_start_matches("data: ");
-        let read: serde_json::Value = text.parse().unwrap();
-        let listed: Vec<_> =
-            read["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
-        prop_assert_eq!(listed, expected);
+        let text = std::str::from_utf8(&answered.body).unwrap().trim_start_matches("data: ").trim_end();
+        prop_assert_eq!(text, expected);
     }
 }

@@ -1,0 +1,218 @@
+//! Group B where the key set itself is hostile: fetched from loopback through the guarded client, in front of the whole stack. What can't be
+//! used is left out, what is left out verifies nothing, and the other keys work.
+
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use token_broker_authority::issue::{Algorithm, SigningKey, SigningKeys};
+use token_broker_tests::harness::base64url;
+use tower_token_broker::clock::Timestamp;
+
+use crate::{hostile_tokens::Fetching, rows::Row};
+
+/// The public half of a new key.
+fn another_key() -> Value {
+    let key = SigningKeys::new(SigningKey::generate(Algorithm::Es256).unwrap()).unwrap();
+    key.jwks(Timestamp::from_unix_seconds(0)).parse::<Value>().unwrap()["keys"][0].clone()
+}
+
+fn with(mut object: Value, name: &str, value: impl Into<Value>) -> Value {
+    object[name] = value.into();
+    object
+}
+
+fn without(mut object: Value, name: &str) -> Value {
+    object.as_object_mut().unwrap().remove(name);
+    object
+}
+
+impl Fetching {
+    /// A broker whose issuer's key set has these keys.
+    async fn with_keys(keys: impl FnOnce(&Value) -> Vec<Value>) -> Self {
+        let fetching = Self::start().await;
+        let own = fetching.own_key();
+        *fetching.keys.lock() = json!({"keys": keys(&own)}).to_string();
+        fetching
+    }
+
+    /// The issuer's own key.
+    fn own_key(&self) -> Value {
+        self.broker.issuer().jwks().parse::<Value>().unwrap()["keys"][0].clone()
+    }
+
+    /// What was logged since it was started.
+    fn logs(&self) -> String {
+        String::from_utf8(self.broker.ledger().logs()).unwrap()
+    }
+
+    fn naming(&self, key_id: Option<&str>) -> String {
+        let mut parts = self.good();
+        parts.header = match key_id {
+            Some(key_id) => with(parts.header, "kid", key_id),
+            None => without(parts.header, "kid"),
+        };
+        self.signed(&parts)
+    }
+}
+
+#[tokio::test]
+async fn b030_a_token_without_a_key_id_is_verified_only_where_one_key_can_be_meant() {
+    let edwards = || json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let two_fit = Fetching::with_keys(|own| vec![own.clone(), another_key(), edwards()]).await;
+    two_fit.run([two_fit.refused("B030", &two_fit.naming(None), "jwt.kid")]).await;
+    two_fit.broker.done_unsent().await;
+    let other =
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let one_fits = Fetching::with_keys(|own| vec![own.clone(), edwards(), other]).await;
+    one_fits.run([Row::passes("B030", one_fits.call(&one_fits.naming(None)))]).await;
+    one_fits.broker.done().await;
+}
+
+#[tokio::test]
+async fn b052_a_weak_key_is_left_out_and_the_others_work() {
+    let modulus = |bits: usize, last: u8| {
+        let mut bytes = vec![0xc5; bits / 8];
+        *bytes.last_mut().unwrap() = last;
+        base64url(&bytes)
+    };
+    let rsa = |modulus: String, exponent: &str| json!({"kty": "RSA", "kid": "weak", "alg": "RS256", "n": modulus, "e": exponent});
+    for (case, weak) in [
+        ("B052 RSA of 1024 bits", rsa(modulus(1024, 1), "AQAB")),
+        ("B052 e = 1", rsa(modulus(2048, 1), "AQ")),
+        ("B052 e = 3", rsa(modulus(2048, 1), "Aw")),
+        ("B052 an even modulus", rsa(modulus(2048, 2), "AQAB")),
+        ("B052 no point of the curve", with(with(another_key(), "y", base64url(&[7; 32])), "kid", "weak")),
+        (
+            "B052 the point at infinity",
+            json!({"kty": "EC", "crv": "P-256", "kid": "weak", "x": base64url(&[0; 32]), "y": base64url(&[0; 32])}),
+        ),
+    ] {
+        let fetching = Fetching::with_keys(|own| vec![weak, own.clone()]).await;
+        let by_rsa = {
+            let mut parts = fetching.good();
+            parts.header = with(with(parts.header, "kid", "weak"), "alg", "RS256");
+            fetching.signed(&parts)
+        };
+        fetching
+            .run([
+                fetching.refused(case, &fetching.naming(Some("weak")), "jwt.kid"),
+                fetching.refused(case, &by_rsa, "jwt.alg"),
+                Row::passes(case, fetching.call(&fetching.broker.token("items:read"))),
+            ])
+            .await;
+        assert_eq!(fetching.key_set.received().len(), 1, "{case}");
+        assert!(fetching.logs().contains("a key of the set is left out"), "{case}");
+        fetching.broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn b053_a_key_that_is_not_for_this_is_left_out_and_the_others_work() {
+    // Each time the issuer's own key, which would verify, under another name.
+    for (case, spoil) in [
+        ("B053 a private member", [("d", json!("AQAB"))]),
+        ("B053 for encryption", [("use", json!("enc"))]),
+        ("B053 to encrypt", [("key_ops", json!(["encrypt"]))]),
+        ("B053 symmetric", [("k", json!("AQAB"))]),
+    ] {
+        let fetching = Fetching::with_keys(|own| {
+            let spoilt =
+                spoil.into_iter().fold(with(own.clone(), "kid", "spoilt"), |key, (name, value)| with(key, name, value));
+            vec![spoilt, own.clone()]
+        })
+        .await;
+        fetching
+            .run([
+                fetching.refused(case, &fetching.naming(Some("spoilt")), "jwt.kid"),
+                Row::passes(case, fetching.call(&fetching.broker.token("items:read"))),
+            ])
+            .await;
+        // Everybody who read the set can sign with it: that is an alarm, not a line among others.
+        let alarm = fetching.logs().contains("jwks.private_key");
+        assert_eq!(alarm, ["B053 a private member", "B053 symmetric"].contains(&case), "{case}");
+        fetching.broker.done().await;
+    }
+    let twice = Fetching::with_keys(|own| {
+        let third = with(own.clone(), "kid", "third");
+        vec![own.clone(), with(another_key(), "kid", own["kid"].clone()), third]
+    })
+    .await;
+    let valid = twice.broker.token("items:read");
+    twice
+        .run([
+            twice.refused("B053 one id, two keys", &valid, "jwt.kid"),
+            Row::passes("B053 the third", twice.call(&twice.naming(Some("third")))),
+        ])
+        .await;
+    twice.broker.done().await;
+}
+
+#[tokio::test]
+async fn b055_a_weak_point_is_no_key_and_no_commitment() {
+    let pair = Ed25519KeyPair::from_pkcs8(
+        Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap().as_ref(),
+    )
+    .unwrap();
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "sound", "x": base64url(pair.public_key().as_ref())});
+    // The neutral point, which makes one signature good for every message, and the same point in a second encoding.
+    let neutral = [&[1][..], &[0; 31]].concat();
+    let non_canonical = [&[0xee][..], &[0xff; 30], &[0x7f]].concat();
+    let weak = |kid: &str, point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(point)});
+    let fetching = Fetching::with_keys(|_| vec![jwk, weak("neutral", &neutral), weak("second", &non_canonical)]).await;
+    let by = |kid: &str, signature: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let parts = fetching.good();
+        let header = with(with(parts.header, "kid", kid), "alg", "EdDSA").to_string();
+        let message = format!("{}.{}", base64url(header.as_bytes()), base64url(parts.claims.to_string().as_bytes()));
+        format!("{message}.{}", base64url(&signature(message.as_bytes())))
+    };
+    let sound = |message: &[u8]| pair.sign(message).as_ref().to_vec();
+    // Verifies under the neutral point without the check: S = 0, R = neutral.
+    let of_all = |_: &[u8]| [&neutral[..], &[0; 32]].concat();
+    let first = |message: &[u8]| [&neutral[..], &sound(message)[32..]].concat();
+    let second = |message: &[u8]| [&non_canonical[..], &sound(message)[32..]].concat();
+    fetching
+        .run([
+            fetching.refused("B055", &by("neutral", &of_all), "jwt.kid"),
+            fetching.refused("B055", &by("second", &of_all), "jwt.kid"),
+            fetching.refused("B055", &by("sound", &of_all), "jwt.signature"),
+            fetching.refused("B055", &by("sound", &first), "jwt.signature"),
+            fetching.refused("B055", &by("sound", &second), "jwt.signature"),
+            Row::passes("B055", fetching.call(&by("sound", &sound))),
+        ])
+        .await;
+    fetching.broker.done().await;
+}
+
+#[tokio::test]
+async fn b061_a_key_that_left_the_set_is_retired() {
+    let fetching = Fetching::start().await;
+    let old = fetching.own_key();
+    let edwards = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let next =
+        SigningKeys::new(edwards).unwrap().jwks(Timestamp::from_unix_seconds(0)).parse::<Value>().unwrap()["keys"][0]
+            .clone();
+    let expires = fetching.now + 7200;
+    let lasting = fetching.with_claims([("exp", expires.into())]);
+    fetching.run([Row::passes("B061", fetching.call(&lasting))]).await;
+    // The set has the next key alone; it is read when a token names that, and the window of the last fetch is over.
+    *fetching.keys.lock() = json!({"keys": [next]}).to_string();
+    fetching.clock.advance(Duration::from_secs(61));
+    fetching
+        .run([
+            fetching.refused("B061 a kid that makes it look", &fetching.naming(Some("unknown")), "jwt.kid"),
+            fetching.refused("B061", &lasting, "jwt.key_retired"),
+        ])
+        .await;
+    assert_eq!(fetching.key_set.received().len(), 2);
+    // There again, it is in use again.
+    *fetching.keys.lock() = json!({"keys": [old, next]}).to_string();
+    fetching.clock.advance(Duration::from_secs(61));
+    fetching
+        .run([
+            fetching.refused("B061 a kid that makes it look", &fetching.naming(Some("unknown")), "jwt.kid"),
+            Row::passes("B061", fetching.call(&lasting)),
+        ])
+        .await;
+    fetching.broker.done().await;
+}

@@ -1,0 +1,196 @@
+//! What one hostile row sends, and what must come of it: status, reason, upstream calls and records, each asserted.
+
+use std::net::SocketAddr;
+
+use token_broker_tests::{
+    harness::Broker,
+    upstream::Scripted,
+    wire::{self, Answer},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A row of a table.
+#[derive(Debug)]
+#[must_use = "a row that is not run shows nothing"]
+pub(crate) struct Row {
+    case: &'static str,
+    bytes: Vec<u8>,
+    status: u16,
+    reason: Option<&'static str>,
+    calls: usize,
+    intents: usize,
+    recorded: bool,
+    hangs_up: bool,
+    challenge: Option<String>,
+    body: Option<String>,
+    holds: Option<&'static str>,
+    sent_on: Option<Vec<u8>>,
+}
+
+impl Row {
+    /// One upstream call, and its answer.
+    pub(crate) fn passes(case: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            case,
+            bytes: bytes.into(),
+            status: 200,
+            reason: None,
+            calls: 1,
+            intents: 1,
+            recorded: true,
+            hangs_up: false,
+            challenge: None,
+            body: None,
+            holds: None,
+            sent_on: None,
+        }
+    }
+
+    /// Refused before anything was sent.
+    pub(crate) fn refused(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16, reason: &'static str) -> Self {
+        Self { status, reason: Some(reason), calls: 0, intents: 0, ..Self::passes(case, bytes) }
+    }
+
+    /// Sent, but what came of it is for this reason not what the client gets.
+    pub(crate) fn fails(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16, reason: &'static str) -> Self {
+        Self { calls: 1, intents: 1, ..Self::refused(case, bytes, status, reason) }
+    }
+
+    /// No request at all for hyper, so that no layer of ours ever meets it: answered by hyper, and without a record.
+    pub(crate) fn no_request(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16) -> Self {
+        Self { status, calls: 0, intents: 0, recorded: false, ..Self::passes(case, bytes) }
+    }
+
+    /// The status is another one.
+    pub(crate) const fn status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The credential was given, but what it was put on did not reach the upstream.
+    pub(crate) const fn unsent(mut self) -> Self {
+        self.calls = 0;
+        self
+    }
+
+    /// The client sends no more after these bytes.
+    pub(crate) const fn hangs_up(mut self) -> Self {
+        self.hangs_up = true;
+        self
+    }
+
+    /// The `WWW-Authenticate` of the answer.
+    pub(crate) fn challenge(mut self, challenge: impl Into<String>) -> Self {
+        self.challenge = Some(challenge.into());
+        self
+    }
+
+    /// The whole body of the answer.
+    pub(crate) fn body(mut self, body: impl Into<String>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// What its record says beside the rest, as a JSON member.
+    pub(crate) const fn record_holds(mut self, member: &'static str) -> Self {
+        self.holds = Some(member);
+        self
+    }
+
+    /// The body that the upstream got.
+    pub(crate) fn sent_on(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.sent_on = Some(body.into());
+        self
+    }
+}
+
+/// Runs the rows one after the other, so that each record and each call is its own; gives the answers.
+pub(crate) fn run(
+    broker: &Broker,
+    upstream: &Scripted,
+    rows: impl Into<Vec<Row>>,
+) -> impl Future<Output = Vec<Answer>> {
+    // A table is long; the future that runs it holds it by its address.
+    run_all(broker, upstream, rows.into())
+}
+
+async fn run_all(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    let mut calls = upstream.received().len();
+    let mut seen = broker.records().await.len();
+    for row in rows {
+        let case = row.case;
+        let answer = answer(broker, &row).await;
+        let said = String::from_utf8(answer.body.clone()).unwrap();
+        assert_eq!(answer.status, row.status, "{case}: {said}");
+
+        calls += row.calls;
+        let received = upstream.received();
+        assert_eq!(received.len(), calls, "{case}: upstream calls");
+        if let Some(body) = row.sent_on {
+            assert_eq!(received.last().unwrap().body, body, "{case}: what was sent on");
+        }
+
+        let records = broker.records().await;
+        let new = records.get(seen..).unwrap();
+        seen = records.len();
+        let terminal: Vec<_> = new.iter().filter(|record| record["count"].is_u64()).collect();
+        assert_eq!(terminal.len(), usize::from(row.recorded), "{case}: records {new:#?}");
+        // One intent for each time that a credential was given, and none where nothing was sent.
+        assert_eq!(new.len() - terminal.len(), row.intents, "{case}: records {new:#?}");
+        if let Some(record) = terminal.first() {
+            assert_eq!(
+                (record["count"].as_u64(), record["reason"].as_str()),
+                (Some(1), row.reason),
+                "{case}: {record}"
+            );
+            if let Some(member) = row.holds {
+                assert!(record.to_string().contains(member), "{case}: {record}");
+            }
+            // I181: whatever was masked has raised its alarm.
+            if record["echo_masked"].as_u64() > Some(0) {
+                let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+                assert!(logs.contains(r#"alarm="leak.upstream_echo""#), "{case}: no alarm");
+            }
+            // C0
+            if row.reason.is_some() && row.status != 200 {
+                assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+            }
+        }
+        if let Some(challenge) = row.challenge {
+            assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()), "{case}");
+        }
+        if let Some(body) = row.body {
+            assert_eq!(said, body, "{case}");
+        }
+        answers.push(answer);
+    }
+    answers
+}
+
+async fn answer(broker: &Broker, row: &Row) -> Answer {
+    if row.recorded && !row.hangs_up {
+        return broker.send(&row.bytes).await;
+    }
+    broker.ledger().sent(u64::from(row.recorded), &row.bytes);
+    let answer = if row.hangs_up {
+        half(broker.address(), &row.bytes).await
+    } else {
+        wire::send(broker.address(), &row.bytes).await
+    };
+    broker.ledger().got(&answer);
+    answer
+}
+
+/// Sends bytes and then no more, though the message may want more.
+async fn half(to: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut raw = Vec::new();
+    socket.read_to_end(&mut raw).await.unwrap();
+    wire::parse(raw)
+}
