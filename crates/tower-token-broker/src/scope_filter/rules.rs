@@ -361,7 +361,8 @@ mod tests {
     fn grpc_is_judged_by_service_and_method() {
         let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*"]).with_scope("orders"));
         let decide = |scopes, service, method| rules.decide(&caller(scopes), &Call::Rpc { service, method });
-        assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), Decision::allow());
+        let permit = Permit::default().resting_on(Scopes::parse("orders").unwrap());
+        assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), Decision::Allow(permit));
         assert_eq!(decide("", "shop.v1.Orders", "GetOrder"), Decision::NeedsScope(Scopes::parse("orders").unwrap()));
         for (service, method) in [
             ("shop.v1.Orders", "Delete"),
