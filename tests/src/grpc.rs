@@ -52,11 +52,13 @@ impl Reply {
             match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(data)) => bytes.extend_from_slice(&data),
                 Ok(Err(last)) => trailers = last.into_trailers().unwrap_or_default(),
-                Err(_) => broken = true,
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
             }
         }
-        let reply =
-            Self { http: parts.status.as_u16(), head: parts.headers, body: bytes.to_vec(), trailers, broken };
+        let reply = Self { http: parts.status.as_u16(), head: parts.headers, body: bytes.to_vec(), trailers, broken };
         has_no_secret("a gRPC answer", &reply.everything());
         reply
     }
@@ -129,7 +131,8 @@ impl Reply {
         let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD_NO_PAD, coded).expect("base64");
         let status = pb::Status::decode(&bytes[..]).expect("google.rpc.Status");
         assert_eq!(Some(status.code.to_string().as_str()), self.field("grpc-status"));
-        let any = status.details.into_iter().find(|any| any.type_url == format!("type.googleapis.com/google.rpc.{name}"));
+        let any =
+            status.details.into_iter().find(|any| any.type_url == format!("type.googleapis.com/google.rpc.{name}"));
         any.map(|any| M::decode(&any.value[..]).expect("a detail"))
     }
 
@@ -251,9 +254,10 @@ impl Broker {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token("items:read")));
         }
         let request = request.header(header::TE, "trailers");
-        let request = fields.iter().filter(|(_, value)| *value != "-").fold(request, |request, (name, value)| {
-            request.header(*name, *value)
-        });
+        let request = fields
+            .iter()
+            .filter(|(_, value)| *value != "-")
+            .fold(request, |request, (name, value)| request.header(*name, *value));
         request.body(body).expect("a request")
     }
 

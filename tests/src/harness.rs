@@ -14,7 +14,7 @@ use tower_token_broker::{
     audit::{AuditLog, InMemory},
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{CallerLayer, ExchangeLayer, Upstream},
+    exchange::{CallerLayer, ExchangeLayer, ProvideCredential, Upstream},
     principal::{Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Call, Decision, Policy},
@@ -174,14 +174,22 @@ impl Broker {
         self.log.flush().await.expect("a sink that works");
     }
 
+    /// The records so far.
+    ///
+    /// # Panics
+    /// If the log is the test's own.
+    pub async fn records(&self) -> Vec<Value> {
+        self.flush().await;
+        let records = self.records.as_ref().expect("the harness's own log");
+        records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect()
+    }
+
     /// Waits until all that happened is written, and gives the records; as many terminal ones as there were requests.
     ///
     /// # Panics
     /// If there are more or fewer.
     pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
-        self.flush().await;
-        let records = self.records.as_ref().expect("the harness's own log");
-        let records: Vec<Value> = records.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
+        let records = self.records().await;
         let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
         assert_eq!(counted, requests, "requests = sum of the terminal records' counts: {records:#?}");
         records
@@ -240,6 +248,17 @@ impl<P: Policy> BrokerBuilder<P> {
         let proxy = if self.grpc { grpc_proxy() } else { proxy() };
         let (listener, stack, broker) = self.prepare().await;
         serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
+        broker
+    }
+
+    /// Starts it with a provider of the test's own, for gRPC.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn start_with(self, provider: impl ProvideCredential) -> Broker {
+        let (listener, stack, broker) = self.before_exchange().await;
+        let stack = stack.exchange(provider).build().expect("a stack");
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, grpc_proxy())));
         broker
     }
 

@@ -84,7 +84,10 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     assert_eq!(listed.into_inner().json, LIST.replace(r#",{"name":"delete_item"}"#, ""));
 
     let refused = client.call(get_item()).await.unwrap_err();
-    assert_eq!((refused.code(), refused.get_details_error_info().unwrap().reason.as_str()), (Code::Unauthenticated, "UNAUTHORIZED"));
+    assert_eq!(
+        (refused.code(), refused.get_details_error_info().unwrap().reason.as_str()),
+        (Code::Unauthenticated, "UNAUTHORIZED")
+    );
     let denied = call(Revision::V2025_11_25, "tools/call", Some("delete_item"), call_of("delete_item"));
     let denied = client.call(with_token(denied, &token)).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
@@ -140,7 +143,9 @@ async fn one_service_of_several_keeps_its_name() {
 async fn a_proxy_before_a_server_of_its_own() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Scripted::elsewhere(listener.local_addr().unwrap());
-    tokio::spawn(Server::builder().add_service(McpServer::new(Items)).serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(
+        Server::builder().add_service(McpServer::new(Items)).serve_with_incoming(TcpListenerStream::new(listener)),
+    );
     let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
     serves_a_pass_a_refusal_and_a_stream(&broker).await;
 }

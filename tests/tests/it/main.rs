@@ -6,10 +6,13 @@
 mod answer_hygiene;
 mod cancellation;
 mod grpc_mounts;
+mod grpc_rows;
+mod grpc_streams;
 mod handlers;
 mod hostile_cases_doc;
 mod hostile_rows;
 mod hostile_tokens;
+mod http_2_wire;
 mod message_framing;
 mod mounts;
 mod no_blind_spots;
