@@ -14,7 +14,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use token_broker_tests::{
     grpc::{Reply, TYPED, answer, client, frame, framed, status, typed_call},
-    harness::{Broker, ISSUER, SECRET},
+    harness::{Broker, ISSUER, SECRET, grpc_proxy},
+    polls,
     upstream::{Scripted, ScriptedBody},
 };
 use tokio::sync::mpsc;
@@ -242,4 +243,34 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     let broker = Broker::before(&upstream).grpc().start_with(provider).await;
     let reply = broker.rpc(WATCH, &[], frame(b"")).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
+}
+
+#[tokio::test]
+async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
+    for (path, body) in [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))] {
+        // One answer to a unary method; two would be refused.
+        let frames = if path == WATCH { 2 } else { 1 };
+        let upstream = Scripted::start(move |_| answer(vec![frame(b""); frames], &[("grpc-status", "0")])).await;
+        let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+        let service = stack.layer(grpc_proxy());
+        let mut requests = 0;
+        for polls in 0.. {
+            let request = || broker.rpc_request(&path, &[], one(body.clone()));
+            let whole = async { Reply::of(service.clone().oneshot(request()).await.unwrap()).await };
+            let done = polls::at_most(polls, whole).await;
+            requests += u64::from(polls > 0);
+            broker.expect_records(requests).await;
+            // The next call succeeds: nothing is held.
+            let next = Reply::of(service.clone().oneshot(request()).await.unwrap()).await;
+            assert_eq!(next.status(), Some(0), "after {polls} polls");
+            requests += 1;
+            broker.expect_records(requests).await;
+            if let Some(done) = done {
+                assert!(polls > 1, "a call waits for the upstream at least: {done:?}");
+                break;
+            }
+        }
+        let intents = broker.expect_records(requests).await.iter().filter(|record| record["kind"] == "intent").count();
+        assert!(upstream.received().len() <= intents, "{path}");
+    }
 }
