@@ -162,3 +162,47 @@ fn your_own_mcp_server_calls_for_its_caller() {
     assert!(is_recorded, "{}", audit());
     std::fs::remove_file(example.said("AUDIT")).unwrap();
 }
+
+#[test]
+fn tonic_mcp_shows_what_a_client_sees() {
+    let ran = Command::new(env!("CARGO_BIN_EXE_tonic_mcp")).output().unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{said}");
+    for (line, words) in [
+        ("allowed: ", &["Ada; asked with Bearer ", "****"][..]),
+        ("denied: ", &["PermissionDenied", "FORBIDDEN", "-32602"]),
+        ("needs a scope: ", &["PermissionDenied", "INSUFFICIENT_SCOPE", "crm:write"]),
+        ("connect required: ", &["FailedPrecondition", "CONNECT_REQUIRED", "https://broker.example.com/connect/crm"]),
+        ("streamed: ", &["notifications/progress"]),
+        ("revoked in mid-stream: ", &["Unauthenticated", "INVALID_TOKEN"]),
+        ("the upstream's token is nowhere in what the client got", &[]),
+    ] {
+        let found = said.lines().find(|said| said.starts_with(line)).unwrap_or_else(|| panic!("{line} in {said}"));
+        assert!(words.iter().all(|word| found.contains(word)), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_gateway_stands_before_a_server_that_wants_a_token_of_its_own() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    let example = Example::start(env!("CARGO_BIN_EXE_grpc_gateway"), 4);
+    let channel =
+        tonic::transport::Endpoint::new(example.said("LISTENING").to_owned()).unwrap().connect().await.unwrap();
+    let mut client = HealthClient::new(channel);
+    let asking = |token: &str| {
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        if !token.is_empty() {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        request
+    };
+    let (alice, bob) = (example.said("TOKEN alice"), example.said("TOKEN bob"));
+    assert_eq!(client.check(asking(alice)).await.unwrap().into_inner().status, 1);
+    let needs = client.watch(asking(alice)).await.unwrap_err();
+    assert_eq!(needs.code(), tonic::Code::PermissionDenied);
+    assert_eq!(client.check(asking("")).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let connect = client.check(asking(bob)).await.unwrap_err();
+    assert_eq!(connect.code(), tonic::Code::FailedPrecondition);
+    std::fs::remove_file(example.said("AUDIT")).unwrap();
+}

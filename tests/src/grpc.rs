@@ -46,7 +46,10 @@ impl Reply {
             match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(data)) => bytes.extend_from_slice(&data),
                 Ok(Err(last)) => trailers = last.into_trailers().unwrap_or_default(),
-                Err(_) => broken = true,
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
             }
         }
         Self { http: parts.status.as_u16(), head: parts.headers, body: bytes.to_vec(), trailers, broken }

@@ -446,8 +446,9 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn start_with<C: ProvideCredential>(self, provider: C) -> Broker {
+        let proxy = if self.grpc { grpc_proxy() } else { proxy() };
         let (listener, stack, broker) = self.prepare_with(provider).await;
-        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy())));
+        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
         broker
     }
 

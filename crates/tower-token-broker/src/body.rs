@@ -143,6 +143,8 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
             return Poll::Ready(Some(Err(ended.into())));
         }
         match ready!(this.kind.poll_frame(cx)) {
+            // H168: a request of gRPC has no trailers; what a client would put there was judged by nobody.
+            Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
             Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
                 Ok(()) => Poll::Ready(Some(Ok(frame))),
                 Err(ended) => Poll::Ready(Some(Err(ended.into()))),
@@ -275,6 +277,28 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(3));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
         assert!(ResponseBody::<Empty<Bytes>>::bytes(Bytes::new()).is_end_stream());
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test]
+    async fn h168_trailers_of_a_request_under_watch_go_nowhere() {
+        #[derive(Debug)]
+        struct All;
+        impl Watch for All {
+            fn pass(&mut self, _: &Bytes) -> Result<(), Ended> {
+                Ok(())
+            }
+
+            fn poll_ended(&mut self, _: &mut Context<'_>) -> Poll<Ended> {
+                Poll::Pending
+            }
+        }
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("authorization", http::HeaderValue::from_static("Bearer other"));
+        let body = Full::<Bytes>::from("abc").with_trailers(async move { Some(Ok(trailers)) });
+        let all = RequestBody::watched(body, Box::new(All)).collect().await.unwrap();
+        assert!(all.trailers().is_none());
+        assert_eq!(all.to_bytes(), "abc");
     }
 
     #[tokio::test]

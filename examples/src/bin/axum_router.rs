@@ -31,11 +31,15 @@ use tower_token_broker::{
     authenticate::{JwtVerifier, ProtectedResourceMetadata},
     exchange,
     principal::{Resource, Scopes},
-    scope_filter::{Policy, Rules, http, tools},
+    scope_filter::{Policy, Rules, http},
     tasks::Tasks,
 };
 
 const WRITE: &str = "crm:read crm:write";
+
+#[path = "../policy.rs"]
+mod policy;
+
 static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
 #[tokio::main]
@@ -51,13 +55,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         guard: Guard::new().allow_loopback("127.0.0.1"),
     };
     say(&format!("LISTENING {}\nAUDIT {}", broker.origin, audit.display()));
-    let read = || Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"));
-    let write = read().allow(tools(["create_*"]).with_scope(WRITE));
     let api = Rules::new().allow(http(Method::GET, "/api/contacts"));
     let root = format!("http://{}/", upstream.address());
     let router = Router::new()
-        .merge(broker.mcp("/reader/mcp", &upstream, read())?)
-        .merge(broker.mcp("/writer/mcp", &upstream, write)?)
+        .merge(broker.mcp("/reader/mcp", &upstream, policy::reader())?)
+        .merge(broker.mcp("/writer/mcp", &upstream, policy::writer())?)
         .merge(broker.mcp("/nobody/mcp", &upstream, Rules::new())?)
         .merge(broker.api("/api", &root, api)?)
         .route("/", get(async || "a page for everybody"));

@@ -167,3 +167,42 @@ async fn tonics_own_router_and_a_proxy_inside() {
     assert_eq!(upstream.received()[0].values("authorization"), [format!("Bearer {SECRET}")]);
     broker.done().await;
 }
+
+/// A service that finds its caller, and nothing of a credential.
+#[derive(Clone, Copy)]
+struct Handler;
+
+#[tonic::async_trait]
+impl Mcp for Handler {
+    type StreamStream = tokio_stream::Empty<Result<Frame, Status>>;
+
+    async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let caller = request.extensions().get::<tower_token_broker::exchange::Caller>();
+        assert_eq!(caller.unwrap().principal().subject(), "alice");
+        assert!(request.metadata().get("authorization").is_none());
+        Ok(Response::new(Frame { json: RESULT.into() }))
+    }
+
+    async fn stream(&self, _: Request<Frame>) -> Result<Response<Self::StreamStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn notify(&self, _: Request<Frame>) -> Result<Response<Empty>, Status> {
+        Err(Status::internal("not asked for"))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_sends_requests_of_its_own_finds_its_caller() {
+    let builder = Broker::before(&nowhere().await).grpc().policy(rules());
+    let (listener, stack, _credentials, broker) = builder.prepare_for_handler().await;
+    // Compressed where the client would take it: the filter asks for what it can read.
+    let service = McpServer::new(Handler).send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    tokio::spawn(
+        Server::builder().layer(stack).add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let reply = broker.call_in_frame(&[("grpc-accept-encoding", "gzip")], "get_item").await;
+    assert_eq!((reply.status(), reply.json().as_str()), (Some(0), RESULT), "{reply:?}");
+    assert_eq!(broker.call_in_frame(&[], "delete_item").await.status(), Some(7));
+    broker.expect_records(2).await;
+}

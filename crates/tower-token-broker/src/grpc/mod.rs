@@ -1,6 +1,51 @@
 //! gRPC as it is on the wire: frames, a strict reading of protobuf, the two services that carry MCP, and rich statuses.
 //!
-//! A stack speaks it after [`BrokerStack::grpc`](crate::BrokerStack::grpc). What a path means, and what is judged of it:
+//! # Example
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_token_broker::{
+//!     audit::{AuditLog, Trail},
+//!     body::RequestBody,
+//!     clock::Timestamp,
+//!     principal::{Person, Principal, Resource, TokenTimes, Verified},
+//!     scope_filter::{Rules, ScopeFilterLayer, grpc},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # // What audit and authenticate, which stand outside, put into the extensions.
+//! # let (log, _records) = AuditLog::in_memory();
+//! # let (trail, _terminal) = Trail::for_test(&log);
+//! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
+//! # let resource = Resource::parse("https://broker.example.com/").unwrap();
+//! # let alice = Person::new("https://broker.example.com", "alice");
+//! # let verified = Verified::vouch(alice, "grpcurl", resource, TokenTimes { id: "t1", issued_at, expires_at });
+//! # let call = |path: &str| {
+//! #     let mut request = Request::post(path).header("content-type", "application/grpc").body(Full::from(vec![0; 5])).unwrap();
+//! #     request.extensions_mut().insert(Principal::for_test(&verified));
+//! #     request.extensions_mut().insert(trail.clone());
+//! #     request
+//! # };
+//! let server = service_fn(async |_: Request<RequestBody<Full<Bytes>>>| {
+//!     Response::builder().header("content-type", "application/grpc").header("grpc-status", "0").body(Full::<Bytes>::default())
+//! });
+//! let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*", "Watch*"]));
+//! let service = ScopeFilterLayer::new(rules).grpc().layer(server);
+//!
+//! let passed = service.clone().oneshot(call("/shop.v1.Orders/GetOrder")).await.unwrap();
+//! assert_eq!(passed.headers()["grpc-status"], "0");
+//!
+//! // PERMISSION_DENIED, over HTTP 200.
+//! let refused = service.oneshot(call("/shop.v1.Orders/DeleteOrder")).await.unwrap();
+//! assert_eq!((refused.status().as_u16(), refused.headers()["grpc-status"].as_bytes()), (200, &b"7"[..]));
+//! # }
+//! ```
+//!
+//! A whole stack speaks it after [`BrokerStack::grpc`](crate::BrokerStack::grpc); mount it with tonic's `Server::builder().layer`, or on one
+//! service of several with its `named_layer`. What a path means, and what is judged of it:
 //!
 //! | path | judged by |
 //! |---|---|
@@ -33,6 +78,29 @@
 //! `gzip` and `identity`. A judged message is decoded within the limit and goes on uncompressed; of other services it goes on as it came.
 //! The upstream is asked for `identity`: what is compressed can be neither guarded nor filtered, so an answer that is compressed
 //! all the same is refused.
+//!
+//! # Limits
+//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`ScopeFilterLayer::body_limit`](crate::scope_filter::ScopeFilterLayer::body_limit),
+//! `answer_limit`), by what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages each way (`message_count`).
+//! The client's deadline (`grpc-timeout`) bounds the wait for its message and for the head of the answer, and goes on to the upstream, less
+//! the time that has passed.
+//!
+//! # Statuses
+//! | status | said for |
+//! |---|---|
+//! | 16 `UNAUTHENTICATED` | no token, a bad one, one in a form that can't be read; a stream whose token was revoked or has ended |
+//! | 7 `PERMISSION_DENIED` | a tool, resource or prompt that is denied or does not exist; a gRPC method that no rule allows; a scope that is missing |
+//! | 12 `UNIMPLEMENTED` | a method of MCP that no rule names; a path that is no service and method; a media type or a coding that is not known |
+//! | 3 `INVALID_ARGUMENT` | a message that can't be read, is not one, or disagrees with its metadata |
+//! | 8 `RESOURCE_EXHAUSTED` | over a limit |
+//! | 9 `FAILED_PRECONDITION` | the person must connect an account; the upstream refused the credential |
+//! | 4 `DEADLINE_EXCEEDED` | the client's deadline |
+//! | 14 `UNAVAILABLE` | the upstream failed, or sent what can't be read; no audit, no store, no keys |
+//! | 13 `INTERNAL` | our own fault |
+//!
+//! With `google.rpc` details: `ErrorInfo` (domain `token-broker`; as its reason the code that HTTP says, in upper case; `request_id`, `scope`,
+//! `resource_metadata`), `Help` with the page where an account is connected, `RetryInfo` for what passes by itself. The upstream's statuses
+//! are kept, without their text where it is of its inside (2, 13, 14, 15); its 16 is about its own door and becomes 9.
 //!
 //! # gRPC-Web
 //! Is refused by name. To switch it on, put tonic-web's layer *outside* of the stack: it turns the browser's request into gRPC before
@@ -76,5 +144,20 @@ pub fn read_anything(bytes: &[u8], cut: usize) {
             black_box(&method.lists.map(|of| typed_mcp::filter(of, &message, |entry| entry.name.len() % 2 == 0)));
         }
         black_box(&gzip::decode(&message, 1 << 16));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn anything_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 1..20_usize) {
+            super::read_anything(&bytes, cut);
+            // As a message, and as a message in a message.
+            let inside = [vec![0x0a, u8::try_from(bytes.len() / 2).unwrap()], bytes].concat();
+            super::read_anything(&super::frame::framed(&inside), cut);
+        }
     }
 }

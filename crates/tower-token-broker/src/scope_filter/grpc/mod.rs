@@ -2,6 +2,8 @@
 
 mod answer;
 mod request;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{future::poll_fn, pin::pin, sync::Arc};

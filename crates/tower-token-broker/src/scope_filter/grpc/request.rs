@@ -114,11 +114,11 @@ impl<P: Policy> Calling<P> {
         let body = match (message, framed) {
             (Err(stream), _) => {
                 let standing = parts.extensions.get::<Standing>().cloned();
-                let (tripped, counts) = (tripped.clone(), Arc::clone(&counts));
+                let (tripped, counts, trail) = (tripped.clone(), Arc::clone(&counts), self.trail.clone());
                 let scanner = self.scanner_of_requests(coding);
                 RequestBody::watched(
                     stream,
-                    Box::new(RequestWatch { scanner, counts, tripped, standing, shaken: None }),
+                    Box::new(RequestWatch { scanner, counts, tripped, trail, standing, shaken: None }),
                 )
             }
             (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    audit::Counts,
+    audit::{Counts, Trail},
     body::{Ended, Watch},
     grpc::frame::Scanner,
     refusal::Reason,
@@ -37,8 +37,17 @@ pub(super) struct RequestWatch {
     pub(super) scanner: Scanner,
     pub(super) counts: Arc<Counts>,
     pub(super) tripped: Tripped,
+    pub(super) trail: Trail,
     pub(super) standing: Option<Standing>,
     pub(super) shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl RequestWatch {
+    /// Noted at once: what the upstream then makes of half a request is not why the call was refused.
+    fn trip(&self, reason: Reason) {
+        self.tripped.trip(reason);
+        self.trail.refused(reason);
+    }
 }
 
 impl Watch for RequestWatch {
@@ -48,7 +57,7 @@ impl Watch for RequestWatch {
         match ended {
             None => Ok(()),
             Some(error) => {
-                self.tripped.trip(error.into());
+                self.trip(error.into());
                 Err(Ended::Limit)
             }
         }
@@ -61,6 +70,7 @@ impl Watch for RequestWatch {
             let shaken = self.shaken.get_or_insert_with(|| standing.shaken());
             if let Err(reason) = standing.still() {
                 self.tripped.trip(reason);
+                self.trail.refused(reason);
                 return Poll::Ready(Ended::Cut);
             }
             ready!(shaken.as_mut().poll(cx));

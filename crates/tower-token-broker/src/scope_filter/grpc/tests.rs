@@ -1,0 +1,201 @@
+//! The same call over HTTP and over gRPC: the same decision, for the same reason.
+
+use std::{convert::Infallible, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::{
+    audit::{AuditLog, Trail},
+    body::RequestBody,
+    dialect::Said,
+    grpc::{frame::framed, framed_mcp, protobuf::Writer},
+    mcp::strict_json::Value,
+    principal::Scopes,
+    refusal::Reason,
+    scope_filter::{Judged, Rules, ScopeFilterLayer, methods, prompts, resources, tests::caller, tools},
+};
+
+/// A call in each of its forms.
+#[derive(Clone, Debug)]
+struct Asked {
+    method: &'static str,
+    name: String,
+    number: i32,
+    new: bool,
+}
+
+const META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+
+impl Asked {
+    fn version(&self) -> &'static str {
+        if self.new { "2026-07-28" } else { "2025-11-25" }
+    }
+
+    fn meta(&self) -> &'static str {
+        if self.new { META } else { "" }
+    }
+
+    fn message(&self) -> String {
+        let name = serde_json::Value::from(self.name.as_str());
+        let params = match self.method {
+            "tools/call" => format!(r#""name":{name},"arguments":{{"n":{}}}"#, self.number),
+            "prompts/get" => format!(r#""name":{name}"#),
+            "resources/read" => format!(r#""uri":{name}"#),
+            "completion/complete" => format!(r#""ref":{{"type":"ref/prompt","name":{name}}}"#),
+            _ => r#""x":1"#.to_owned(),
+        };
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}","params":{{{params}{}}}}}"#, self.method, self.meta())
+    }
+
+    fn mirrored<B>(&self, mut request: Request<B>) -> Request<B> {
+        let fields = request.headers_mut();
+        fields.insert("mcp-protocol-version", self.version().parse().unwrap());
+        fields.insert("mcp-method", self.method.parse().unwrap());
+        if matches!(self.method, "tools/call" | "prompts/get" | "resources/read") {
+            let name = format!("=?base64?{}?=", STANDARD.encode(&self.name));
+            fields.insert("mcp-name", name.parse().unwrap());
+        }
+        request
+    }
+
+    fn over_http(&self) -> Request<Bytes> {
+        let request = Request::post("/mcp").header("content-type", "application/json");
+        self.mirrored(request.body(self.message().into()).unwrap())
+    }
+
+    fn in_frame(&self) -> Request<Bytes> {
+        let request = Request::post("/token_broker.mcp.v1.Mcp/Call").header("content-type", "application/grpc");
+        self.mirrored(request.body(framed(&framed_mcp::encode(self.message().as_bytes()))).unwrap())
+    }
+
+    /// In Google's mapping, if it has the method.
+    fn in_types(&self) -> Option<Request<Bytes>> {
+        let name = self.name.as_bytes();
+        let (method, message) = match self.method {
+            "tools/call" => {
+                let number = [&[0x11][..], &f64::from(self.number).to_le_bytes()].concat();
+                let member = Writer::default().bytes(1, b"n").bytes(2, &number).finish();
+                let arguments = Writer::default().bytes(1, &member).finish();
+                let request = Writer::default().bytes(1, name).bytes(2, &arguments).finish();
+                ("CallTool", Writer::default().bytes(2, &request).finish())
+            }
+            "prompts/get" => ("GetPrompt", Writer::default().bytes(2, name).finish()),
+            "resources/read" => ("ReadResource", Writer::default().bytes(2, name).finish()),
+            "completion/complete" => {
+                ("Complete", Writer::default().bytes(3, &Writer::default().bytes(1, name).finish()).finish())
+            }
+            "tools/list" => ("ListTools", vec![]),
+            "prompts/list" => ("ListPrompts", vec![]),
+            "resources/list" => ("ListResources", vec![]),
+            "resources/templates/list" => ("ListResourceTemplates", vec![]),
+            _ => return None,
+        };
+        let path = format!("/model_context_protocol.Mcp/{method}");
+        let request = Request::post(path).header("content-type", "application/grpc+proto");
+        Some(request.body(framed(&message)).unwrap())
+    }
+}
+
+/// What came of a call: the reason of its refusal, or what was judged and with which scopes it goes on.
+#[derive(Debug, PartialEq)]
+struct Came {
+    refused: Option<Reason>,
+    passed: Option<(String, Option<String>, Scopes)>,
+}
+
+async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<Bytes>) -> Came {
+    let (log, _) = AuditLog::in_memory();
+    let (trail, _terminal) = Trail::for_test(&log);
+    let mut request = request.map(Full::new);
+    request.extensions_mut().insert(trail);
+    request.extensions_mut().insert(caller(scopes));
+    let passed = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&passed);
+    let is_grpc = crate::grpc::metadata::is_grpc(request.headers());
+    let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+        let judged = request.extensions().get::<Judged>().unwrap();
+        let (method, name) = (judged.operation().method().to_owned(), judged.operation().name().map(str::to_owned));
+        *seen.lock() = Some((method, name, judged.upstream_scopes().clone()));
+        let content_type = if is_grpc { "application/grpc" } else { "application/json" };
+        let answer = Response::builder().header("content-type", content_type).header("grpc-status", "0");
+        async move { Ok::<_, Infallible>(answer.body(Full::new(Bytes::new())).unwrap()) }
+    });
+    let answer = layer.layer(inner).oneshot(request).await.unwrap();
+    let refused = Said::reason(&answer);
+    answer.into_body().collect().await.unwrap();
+    let passed = passed.lock().take();
+    Came { refused, passed }
+}
+
+fn policy() -> impl Strategy<Value = Rules> {
+    let pattern = prop::sample::select(&["*", "a*", "*b", "ab", "é*", "", "a"][..]);
+    let scope = prop::sample::select(&["", "r", "r w"][..]);
+    let rule = (0..5_usize, pattern, scope, any::<bool>(), any::<bool>());
+    prop::collection::vec((rule, any::<bool>()), 0..6).prop_map(|rules| {
+        rules.into_iter().fold(Rules::new(), |all, ((kind, pattern, scope, only_even, upstream), allows)| {
+            let rule = match kind {
+                0 | 1 => tools([pattern]),
+                2 => prompts([pattern]),
+                3 => resources([pattern]),
+                _ => methods([pattern]),
+            };
+            let rule = if scope.is_empty() { rule } else { rule.with_scope(scope) };
+            let rule = if upstream { rule.with_upstream_scopes("u") } else { rule };
+            let even = |arguments: Value<'_>| {
+                arguments
+                    .get("n")
+                    .is_some_and(|n| n.raw().trim_start_matches('-').bytes().last().unwrap_or(b'1') % 2 == 0)
+            };
+            let rule = if only_even && kind < 2 { rule.when(even) } else { rule };
+            if allows { all.allow(rule) } else { all.deny(rule) }
+        })
+    })
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let methods = [
+        "tools/call",
+        "tools/call",
+        "prompts/get",
+        "resources/read",
+        "completion/complete",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "ping",
+        "logging/setLevel",
+        "server/discover",
+    ];
+    let name = prop_oneof!["[abé]{1,3}", "[ -~]{1,6}"];
+    (prop::sample::select(methods.to_vec()), name, any::<i32>(), any::<bool>())
+        .prop_map(|(method, name, number, new)| Asked { method, name, number, new })
+}
+
+proptest! {
+    #[test]
+    fn the_same_call_gets_the_same_decision_for_the_same_reason(
+        rules in policy(),
+        asked in asked(),
+        scopes in prop::sample::select(&["", "r", "r w"][..]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let layer = || ScopeFilterLayer::new(rules.clone());
+            let over_http = decide(layer(), scopes, asked.over_http()).await;
+            prop_assert!(over_http.refused.is_some() != over_http.passed.is_some());
+            let in_frame = decide(layer().grpc(), scopes, asked.in_frame()).await;
+            prop_assert_eq!(&in_frame, &over_http);
+            if let Some(request) = asked.in_types() {
+                prop_assert_eq!(&decide(layer().grpc(), scopes, request).await, &over_http);
+            }
+            Ok(())
+        })?;
+    }
+}

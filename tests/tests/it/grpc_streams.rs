@@ -1,0 +1,276 @@
+//! Streams of gRPC while they are under way: cut on revoke and at the token's end, deadlines, cancellation, the refresh of a refused
+//! credential.
+
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use parking_lot::Mutex;
+use token_broker_tests::{
+    grpc::{Reply, TYPED, answer, client, frame, framed, status, typed_call},
+    harness::{Broker, ISSUER, SECRET, grpc_proxy},
+    polls,
+    upstream::{Scripted, ScriptedBody},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_token_broker::{
+    Secret,
+    audit::Trail,
+    body::RequestBody,
+    clock::Clock,
+    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    principal::{Principal, Scopes},
+    revocation::Revoked,
+};
+
+type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
+
+const WATCH: &str = "/shop.v1.Orders/Watch";
+
+/// An upstream that streams what the test tells it to; the first sender is for the first request.
+async fn streaming() -> (Frames, Scripted) {
+    let (sender, frames) = mpsc::channel(8);
+    let frames = Mutex::new(Some(frames));
+    let upstream = Scripted::start(move |_| {
+        let frames = frames.lock().take().expect("one stream");
+        let body: ScriptedBody = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
+        Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+    })
+    .await;
+    (sender, upstream)
+}
+
+async fn say(frames: &Frames, bytes: Vec<u8>) {
+    frames.send(Ok(Frame::data(bytes.into()))).await.unwrap();
+}
+
+fn one(bytes: Vec<u8>) -> token_broker_tests::grpc::SentBody {
+    http_body_util::Full::new(Bytes::from(bytes)).boxed_unsync()
+}
+
+#[tokio::test]
+async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_inside_of_one() {
+    for (inside, path) in [(false, WATCH), (true, WATCH), (false, "/token_broker.mcp.v1.Mcp/Stream")] {
+        let (frames, upstream) = streaming().await;
+        let broker = Broker::before(&upstream).grpc().start().await;
+        let listen = r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#;
+        let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
+        let request = broker.rpc_request(path, &fields, one(framed(listen)));
+        let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#);
+        say(&frames, notice.clone()).await;
+        let mut answer = client().request(request).await.unwrap();
+        let first = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, notice);
+        if inside {
+            say(&frames, notice[..20].to_vec()).await;
+            let half = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(half, notice[..20]);
+        }
+        broker.revocations().revoke(Revoked::Client { issuer: ISSUER.into(), id: "test-client".into() });
+        let rest = Reply::of(answer).await;
+        assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
+        if !inside {
+            assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")));
+            assert_eq!(rest.info("resource_metadata").as_deref(), Some(broker.resource().metadata_url()));
+        }
+        // What feeds it ends with it.
+        frames.closed().await;
+        let record = broker.expect_records(1).await.last().unwrap().clone();
+        assert_eq!((&record["outcome"], &record["reason"]), (&"cut".into(), &"authn.revoked".into()), "{record:#}");
+        assert_eq!(
+            (&record["messages_in"], &record["messages_out"]),
+            (&1.into(), &u64::from(inside).saturating_add(1).into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn l244_a_stream_ends_with_its_token() {
+    // The harness mints by the system's clock; from here on the broker's stands still.
+    let clock = Clock::by_hand(Clock::system().now());
+    let (frames, upstream) = streaming().await;
+    let broker = Broker::before(&upstream).grpc().with_clock(clock.clone()).start().await;
+    say(&frames, frame(b"one")).await;
+    let request = broker.rpc_request(WATCH, &[], one(frame(b"")));
+    let mut answer = client().request(request).await.unwrap();
+    assert!(answer.body_mut().frame().await.unwrap().is_ok());
+    clock.advance(Duration::from_secs(24 * 3600));
+    let rest = Reply::of(answer).await;
+    assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")), "{rest:?}");
+    assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "jwt.expired");
+}
+
+#[tokio::test]
+async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sending() {
+    let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
+    let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let (told, mut heard) = mpsc::channel(8);
+    let service = service_fn(move |request: Request<RequestBody<_>>| {
+        let told = told.clone();
+        async move {
+            let mut body = std::pin::pin!(request.into_body());
+            while let Some(frame) = body.as_mut().frame().await {
+                told.send(
+                    frame
+                        .map(|frame| frame.into_data().unwrap())
+                        .map_err(|error: tower_token_broker::body::BodyError<Infallible>| error.to_string()),
+                )
+                .await
+                .unwrap();
+            }
+            Ok::<_, Infallible>(answer([], &[("grpc-status", "0")]))
+        }
+    });
+    let (sender, frames) = mpsc::channel(8);
+    let body = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
+    let request = broker.rpc_request(WATCH, &[], body);
+    let calling = tokio::spawn(stack.layer(service).oneshot(request));
+    say(&sender, frame(b"one")).await;
+    assert_eq!(heard.recv().await.unwrap().unwrap(), frame(b"one"));
+    broker.revocations().revoke(Revoked::Everything);
+    let refused = Reply::of(calling.await.unwrap().unwrap()).await;
+    assert_eq!(refused.status(), Some(16), "{refused:?}");
+    assert!(heard.recv().await.is_none_or(|last| last.is_err()));
+    assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "authn.revoked");
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
+    let upstream = Scripted::start(|_| answer([frame(b"hi")], &[("grpc-status", "0")])).await;
+    let broker = Broker::before(&upstream).grpc().start().await;
+    let passed = broker.rpc(WATCH, &[("grpc-timeout", "30S")], frame(b"")).await;
+    assert_eq!(passed.status(), Some(0));
+    let left = upstream.received()[0].values("grpc-timeout").concat();
+    let micros: u64 = left.strip_suffix('u').unwrap().parse().unwrap();
+    assert!((1..=30_000_000).contains(&micros), "{left}");
+    for unreadable in ["", "1", "1.5S", "100000000S", "1s"] {
+        let refused = broker.rpc(WATCH, &[("grpc-timeout", unreadable)], frame(b"")).await;
+        assert_eq!(refused.status(), Some(3), "{unreadable:?}");
+    }
+    assert_eq!(broker.rpc(WATCH, &[("grpc-timeout", "0n")], frame(b"")).await.status(), Some(4));
+    assert_eq!(upstream.received().len(), 1);
+
+    // An upstream that never answers, and a message that never ends.
+    let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let service = stack.layer(service_fn(|_: Request<RequestBody<_>>| {
+        std::future::pending::<Result<Response<ScriptedBody>, Infallible>>()
+    }));
+    let request = broker.rpc_request(WATCH, &[("grpc-timeout", "50m")], one(frame(b"")));
+    let refused = Reply::of(service.clone().oneshot(request).await.unwrap()).await;
+    assert_eq!((refused.status(), refused.reason().as_deref()), (Some(4), Some("DEADLINE_EXCEEDED")));
+    let (_sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let endless = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
+    let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "50m")], endless);
+    assert_eq!(Reply::of(service.oneshot(request).await.unwrap()).await.status(), Some(4));
+    let records = broker.expect_records(2).await;
+    assert!(
+        records.iter().filter(|record| record["count"].is_u64()).all(|r| r["reason"] == "filter.deadline_exceeded")
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_cancels_cancels_the_upstream() {
+    let (frames, upstream) = streaming().await;
+    let broker = Broker::before(&upstream).grpc().start().await;
+    say(&frames, frame(b"one")).await;
+    let mut answer = client().request(broker.rpc_request(WATCH, &[], one(frame(b"")))).await.unwrap();
+    assert!(answer.body_mut().frame().await.unwrap().is_ok());
+    drop(answer);
+    frames.closed().await;
+    let record = loop {
+        let records = broker.records().await;
+        if let Some(record) = records.into_iter().find(|record| record["count"].is_u64()) {
+            break record;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((&record["outcome"], &record["messages_out"]), (&"dropped".into(), &1.into()));
+    assert!(record["grpc_status"].is_null());
+}
+
+/// Gives another secret each time one was refused.
+struct Rotating {
+    upstream: Upstream,
+    generation: AtomicU64,
+}
+
+impl ProvideCredential for Rotating {
+    fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+        let secret = format!("{SECRET}-{}", self.generation.load(Ordering::SeqCst));
+        Ok(Credential::vouch(Secret::from_text(secret), self.upstream.origin().clone()))
+    }
+
+    async fn refused(&self, _: &Credential) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_again() {
+    let upstream = Scripted::start(|request| {
+        if request.values("authorization") == [format!("Bearer {SECRET}-1")] {
+            answer([frame(b"")], &[("grpc-status", "0")])
+        } else {
+            status(&[("grpc-status", "16"), ("grpc-message", "expired")])
+        }
+    })
+    .await;
+    let provider =
+        Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(0) };
+    let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    let reply = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call("get_item")).await;
+    assert_eq!(reply.status(), Some(0), "{reply:?}");
+    let received = upstream.received();
+    assert_eq!((received.len(), &received[0].body), (2, &received[1].body));
+    let record = broker.expect_records(1).await.last().unwrap().clone();
+    assert_eq!((&record["intents"], &record["uses"]), (&2.into(), &2.into()));
+
+    // What was not judged as a message is at hand for no second time.
+    let provider =
+        Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(5) };
+    let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    let reply = broker.rpc(WATCH, &[], frame(b"")).await;
+    assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
+}
+
+#[tokio::test]
+async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
+    for (path, body) in [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))] {
+        // One answer to a unary method; two would be refused.
+        let frames = if path == WATCH { 2 } else { 1 };
+        let upstream = Scripted::start(move |_| answer(vec![frame(b""); frames], &[("grpc-status", "0")])).await;
+        let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+        let service = stack.layer(grpc_proxy());
+        let mut requests = 0;
+        for polls in 0.. {
+            let request = || broker.rpc_request(&path, &[], one(body.clone()));
+            let whole = async { Reply::of(service.clone().oneshot(request()).await.unwrap()).await };
+            let done = polls::at_most(polls, whole).await;
+            requests += u64::from(polls > 0);
+            broker.expect_records(requests).await;
+            // The next call succeeds: nothing is held.
+            let next = Reply::of(service.clone().oneshot(request()).await.unwrap()).await;
+            assert_eq!(next.status(), Some(0), "after {polls} polls");
+            requests += 1;
+            broker.expect_records(requests).await;
+            if let Some(done) = done {
+                assert!(polls > 1, "a call waits for the upstream at least: {done:?}");
+                break;
+            }
+        }
+        let intents = broker.expect_records(requests).await.iter().filter(|record| record["kind"] == "intent").count();
+        assert!(upstream.received().len() <= intents, "{path}");
+    }
+}
