@@ -1,17 +1,22 @@
 //! HTTP/2 as no client library would send it: frames by hand, before a broker that speaks gRPC.
 
-use std::net::SocketAddr;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
+use axum::Router;
 use http_body_util::BodyExt as _;
 use token_broker_tests::{
     grpc::{TYPED, answer, client, frame, typed_call},
-    harness::{Broker, SECRET},
+    harness::{Broker, SECRET, grpc_proxy, serve},
     upstream::Scripted,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tower::ServiceBuilder;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -19,6 +24,8 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// RFC 9113 §4.1.
@@ -53,28 +60,68 @@ fn opening() -> Vec<u8> {
     [PREFACE, &h2_frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// Sends it, and reads frames until one of these kinds comes, or the end: its kind, and its last four bytes as a number.
-async fn until(to: SocketAddr, bytes: &[u8], kinds: &[u8]) -> Option<(u8, u32)> {
-    let mut socket = TcpStream::connect(to).await.unwrap();
+/// Sends it, and reads frames until one is the last that is waited for, or the end. They stand in the books as they came: a field's
+/// value may be Huffman-coded there; what stands in an answer's head is looked at where a library reads it (`grpc_rows`).
+async fn until(broker: &Broker, bytes: &[u8], is_last: impl Fn(&H2Frame) -> bool) -> Vec<H2Frame> {
+    let mut socket = TcpStream::connect(broker.address()).await.unwrap();
     // A server that has had enough closes before all was written.
     drop(socket.write_all(bytes).await);
-    let mut head = [0; 9];
-    loop {
-        socket.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        socket.read_exact(&mut payload).await.ok()?;
-        if kinds.contains(&head[3]) {
-            let word = payload.get(if head[3] == GOAWAY { 4..8 } else { 0..4 });
-            return Some((head[3], word.map_or(0, |word| u32::from_be_bytes(word.try_into().unwrap()))));
+    let (mut seen, mut frames) = (Vec::new(), Vec::new());
+    while let Some(frame) = next_frame(&mut socket).await {
+        seen.extend_from_slice(&frame.payload);
+        frames.push(frame);
+        if frames.last().is_some_and(&is_last) {
+            break;
         }
+    }
+    broker.ledger().got_bytes("what came on a connection", &seen);
+    frames
+}
+
+async fn next_frame(socket: &mut TcpStream) -> Option<H2Frame> {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    socket.read_exact(&mut payload).await.ok()?;
+    Some(H2Frame { kind: head[3], flags: head[4], payload })
+}
+
+#[derive(Debug)]
+struct H2Frame {
+    kind: u8,
+    flags: u8,
+    payload: Vec<u8>,
+}
+
+impl H2Frame {
+    /// The kind and the code of a frame that ends a stream or the connection in anger.
+    fn error(&self) -> Option<(u8, u32)> {
+        let code = match self.kind {
+            GOAWAY => self.payload.get(4..8)?,
+            RST_STREAM => self.payload.get(0..4)?,
+            _ => return None,
+        };
+        Some((self.kind, u32::from_be_bytes(code.try_into().unwrap())))
+    }
+
+    fn ends_its_stream(&self) -> bool {
+        [DATA, HEADERS].contains(&self.kind) && self.flags & END_STREAM != 0
     }
 }
 
-async fn broker() -> (Scripted, Broker) {
+/// A broker, and how many requests the server has let through to its layers.
+async fn broker() -> (Scripted, Broker, Arc<AtomicU64>) {
     let upstream = Scripted::start(|_| answer([frame(b"")], &[("grpc-status", "0")])).await;
-    let broker = Broker::before(&upstream).grpc().start().await;
-    (upstream, broker)
+    let (listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let reached = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reached);
+    let layers = ServiceBuilder::new().map_request(move |request| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        request
+    });
+    serve(listener, Router::new().fallback_service(layers.layer(stack).service(grpc_proxy())));
+    (upstream, broker, reached)
 }
 
 fn call<'a>(broker: &'a Broker, path: &'a str, bearer: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -91,29 +138,39 @@ fn call<'a>(broker: &'a Broker, path: &'a str, bearer: &'a str) -> Vec<(&'a str,
 
 #[tokio::test]
 async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
-    let (upstream, broker) = broker().await;
+    let (upstream, broker, reached) = broker().await;
     let (path, bearer) = (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
     let good = call(&broker, &path, &bearer);
     let send = |head: &[(&str, &str)]| {
         let head = h2_frame(HEADERS, 4, 1, &fields(head));
         [opening(), head, h2_frame(DATA, 1, 1, &typed_call("get_item"))].concat()
     };
-    assert_eq!(until(broker.address(), &send(&good), &[DATA, RST_STREAM, GOAWAY]).await, Some((DATA, 0)));
+    let is_over = |frame: &H2Frame| frame.ends_its_stream() || frame.error().is_some();
+    broker.ledger().sent(1, &send(&good));
+    let passed = until(&broker, &send(&good), is_over).await;
+    assert!(passed.last().is_some_and(H2Frame::ends_its_stream), "{passed:?}");
+    let data: Vec<_> = passed.iter().filter(|came| came.kind == DATA).flat_map(|came| &came.payload).collect();
+    assert_eq!(data, [&0; 5], "the upstream's message");
     let mut upper = good.clone();
     upper[6].0 = "Authorization";
-    let ended = until(broker.address(), &send(&upper), &[HEADERS, RST_STREAM, GOAWAY]).await;
-    assert!(matches!(ended, Some((RST_STREAM | GOAWAY, 1))), "a protocol error (RFC 9113 §8.2.1): {ended:?}");
     let mut beside = good;
     beside.push(("AUTHORIZATION", "Bearer other"));
-    let ended = until(broker.address(), &send(&beside), &[HEADERS, RST_STREAM, GOAWAY]).await;
-    assert!(matches!(ended, Some((RST_STREAM | GOAWAY, 1))), "{ended:?}");
-    assert_eq!(upstream.received().len(), 1);
+    for malformed in [upper, beside] {
+        // The server itself refuses it: no layer is asked.
+        broker.ledger().sent(0, &send(&malformed));
+        let ended = until(&broker, &send(&malformed), |frame| frame.kind == HEADERS || is_over(frame)).await;
+        let error = ended.last().and_then(H2Frame::error);
+        assert!(matches!(error, Some((_, PROTOCOL_ERROR))), "RFC 9113 §8.2.1: {ended:?}");
+    }
+    assert_eq!((upstream.received().len(), reached.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(upstream.received()[0].values("authorization"), [format!("Bearer {SECRET}")]);
+    broker.expect_records(1).await;
+    broker.done().await;
 }
 
 #[tokio::test]
 async fn m247_rapid_resets_end_their_connection_and_no_other() {
-    let (upstream, broker) = broker().await;
+    let (upstream, broker, reached) = broker().await;
     let (path, bearer) = (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
     let head = fields(&call(&broker, &path, &bearer));
     let mut bytes = opening();
@@ -121,19 +178,22 @@ async fn m247_rapid_resets_end_their_connection_and_no_other() {
         bytes.extend(h2_frame(HEADERS, 4, stream, &head));
         bytes.extend(h2_frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
     }
-    let ended = until(broker.address(), &bytes, &[GOAWAY]).await;
-    assert_eq!(ended, Some((GOAWAY, ENHANCE_YOUR_CALM)));
+    let ended = until(&broker, &bytes, |frame| frame.kind == GOAWAY).await;
+    assert_eq!(ended.last().and_then(H2Frame::error), Some((GOAWAY, ENHANCE_YOUR_CALM)));
     // Nothing was sent for streams that were gone, and each that was let in has its one record.
     assert_eq!(upstream.received().len(), 0);
+    eprintln!("REACHED {}", reached.load(Ordering::SeqCst));
+    broker.ledger().sent(reached.load(Ordering::SeqCst), &bytes);
     let records = broker.records().await;
     assert!(records.iter().all(|record| record["kind"] != "intent"), "{records:#?}");
     let other = broker.rpc(&path, &[], typed_call("get_item")).await;
     assert_eq!((other.status(), upstream.received().len()), (Some(0), 1));
+    broker.done().await;
 }
 
 #[tokio::test]
 async fn m253_what_is_longer_than_its_limit_is_refused_over_http_2() {
-    let (upstream, broker) = broker().await;
+    let (upstream, broker, reached) = broker().await;
     let long = "a".repeat(63 * 1024);
     let many: Vec<_> = (0..1000).map(|number| (format!("x-{number}"), "v".repeat(32))).collect();
     let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -145,9 +205,11 @@ async fn m253_what_is_longer_than_its_limit_is_refused_over_http_2() {
         let body = http_body_util::Full::new(typed_call("get_item").into()).boxed_unsync();
         let answer = client().request(broker.rpc_request(&path, &fields, body)).await;
         let status = answer.map(|answer| answer.status().as_u16());
+        eprintln!("{what} {status:?} REACHED {}", reached.load(Ordering::SeqCst));
         // Beyond its bound on CONTINUATION frames the server ends the connection instead.
         let ended = what == "many fields" && status.is_err();
         assert!(matches!(status, Ok(414 | 431)) || ended, "{what} {status:?}");
     }
     assert_eq!(upstream.received().len(), 0);
+    broker.done_unsent().await;
 }

@@ -57,8 +57,13 @@ impl RequestId {
     }
 
     pub(crate) fn header_value(self) -> HeaderValue {
-        // 32 hexadecimal digits are a valid field value.
-        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("-"))
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        // Hexadecimal digits are a valid field value.
+        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 
-use super::leak_guard::Forms;
+use super::leak_guard::Sought;
 use crate::{audit::Receipt, clock::Timestamp, principal::Scopes, refusal::Reason, secret::Secret};
 
 /// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing the port out.
@@ -30,6 +30,25 @@ impl Origin {
         Some(Self(format!("{scheme}://{}:{port}", uri.host()?.to_ascii_lowercase()).into()))
     }
 
+    /// Whether this is [the origin](Origin::of) of a URI, found without making one.
+    fn is_of(&self, uri: &Uri) -> bool {
+        let (Some(scheme), Some(authority), Some(host)) = (uri.scheme_str(), uri.authority(), uri.host()) else {
+            return false;
+        };
+        let port = uri.port_u16().or(match scheme {
+            "https" => Some(443),
+            "http" => Some(80),
+            _ => None,
+        });
+        let rest = self.0.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        let same_host = rest.and_then(|rest| rest.split_at_checked(host.len()));
+        same_host.is_some_and(|(own, own_port)| {
+            own.eq_ignore_ascii_case(host)
+                && own_port.strip_prefix(':').and_then(|port| port.parse().ok()) == port
+                && !authority.as_str().contains('@')
+        })
+    }
+
     /// Scheme, host and port.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -49,9 +68,10 @@ pub struct Upstream(Arc<UpstreamParts>);
 
 struct UpstreamParts {
     name: Box<str>,
+    uri: Uri,
     scheme: uri::Scheme,
     authority: uri::Authority,
-    path: Box<str>,
+    host: HeaderValue,
     origin: Origin,
 }
 
@@ -67,12 +87,12 @@ impl Upstream {
             return Err(InvalidUpstream::QueryOrFragment);
         }
         let origin = Origin::of(&parsed).ok_or(InvalidUpstream::NotAbsolute)?;
-        let parts = parsed.into_parts();
+        let parts = parsed.clone().into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(InvalidUpstream::NotAbsolute);
         };
-        let path = parts.path_and_query.map_or_else(|| "/".into(), |path| path.path().into());
-        Ok(Self(Arc::new(UpstreamParts { name: name.into(), scheme, authority, path, origin })))
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| InvalidUpstream::NotAUrl)?;
+        Ok(Self(Arc::new(UpstreamParts { name: name.into(), uri: parsed, scheme, authority, host, origin })))
     }
 
     /// The name by which operators know it.
@@ -90,7 +110,12 @@ impl Upstream {
     /// Its path: of the MCP endpoint, or what is put before the path of a plain HTTP request.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.0.path
+        self.0.uri.path()
+    }
+
+    /// Its own URI.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.0.uri
     }
 
     /// The URI of this upstream with another path and query.
@@ -103,8 +128,8 @@ impl Upstream {
     }
 
     /// The value of `Host` towards this upstream.
-    pub(crate) fn host(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(self.0.authority.as_str()).ok()
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.0.host
     }
 }
 
@@ -176,7 +201,7 @@ struct Held {
     scopes: Scopes,
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
-    forms: OnceLock<Option<Arc<Forms>>>,
+    sought: OnceLock<Option<Arc<Sought>>>,
 }
 
 #[derive(Clone)]
@@ -197,7 +222,7 @@ impl Credential {
             scopes: Scopes::none(),
             grant: None,
             expires_at: None,
-            forms: OnceLock::new(),
+            sought: OnceLock::new(),
         }))
     }
 
@@ -234,7 +259,7 @@ impl Credential {
             scopes: shared.scopes.clone(),
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
-            forms: OnceLock::new(),
+            sought: OnceLock::new(),
         });
         change(&mut held);
         Self(Arc::new(held))
@@ -265,8 +290,8 @@ impl Credential {
     }
 
     /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it must not be sent.
-    pub(crate) fn forms(&self) -> Option<Arc<Forms>> {
-        self.0.forms.get_or_init(|| Forms::of(&self.0.secret).map(Arc::new)).clone()
+    pub(crate) fn sought(&self) -> Option<Arc<Sought>> {
+        self.0.sought.get_or_init(|| Sought::of(&self.0.secret).map(Arc::new)).clone()
     }
 
     /// Whether both carry the same secret: then another try with this one is none.
@@ -277,7 +302,7 @@ impl Credential {
     /// Puts it on a request: the one function that does. The receipt says that the intent is durable; the request's
     /// URI must be of the credential's origin.
     pub(crate) fn put_on<B>(&self, receipt: Receipt, request: &mut Request<B>) -> Result<(), Reason> {
-        if Origin::of(request.uri()).as_ref() != Some(&self.0.origin) {
+        if !self.0.origin.is_of(request.uri()) {
             return Err(Reason::WrongOrigin);
         }
         let (name, prefix) = match &self.0.placement {

@@ -168,12 +168,11 @@ fn is_named_by_connection(fields: &HeaderMap, name: &HeaderName) -> bool {
 
 /// I180: no cookie, challenge or hop-by-hop field of the upstream's reaches a client.
 pub(crate) fn remove_from_answer(fields: &mut HeaderMap) {
-    let named_by_connection: Vec<HeaderName> =
-        fields.keys().filter(|name| is_named_by_connection(fields, name)).cloned().collect();
-    for name in named_by_connection {
-        fields.remove(name);
-    }
-    for name in REMOVED_FROM_ANSWER {
+    let is_removed = |name: &HeaderName| {
+        REMOVED_FROM_ANSWER.binary_search(&name.as_str()).is_ok() || is_named_by_connection(fields, name)
+    };
+    let removed: Vec<HeaderName> = fields.keys().filter(|name| is_removed(name)).cloned().collect();
+    for name in removed {
         fields.remove(name);
     }
 }

@@ -11,11 +11,11 @@
 use std::{
     fmt,
     pin::Pin,
+    slice,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use base64::{Engine as _, engine::general_purpose};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -36,56 +36,109 @@ const LONGEST_ESCAPE: usize = 6;
 /// How the two characters of base64 that texts escape stand in JSON of several writers, and in a URL.
 const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
 
-/// The forms in which one secret may come back.
-pub(crate) struct Forms {
-    tail: Zeroizing<Vec<u8>>,
-    literals: Zeroizing<Vec<Vec<u8>>>,
-    search: AhoCorasick,
-    /// Whether a form may begin by this byte.
-    begins: [bool; 256],
+/// One secret whose echo is looked for, in whichever form. Small: one is kept for each credential in memory.
+///
+/// Every form is a run of characters of one small alphabet and as long as the tail at least, and most texts have no such run. So
+/// a text is probed once in that length, and the forms themselves are worked out only where a run is long enough to be one.
+pub(crate) struct Sought {
+    tail: Zeroizing<Box<[u8]>>,
+    /// The alphabet of all forms, one bit a byte.
+    alphabet: [u64; 4],
+    /// No form is shorter.
+    shortest: usize,
     /// No form is longer, however it is escaped.
     longest: usize,
 }
 
-impl Forms {
-    /// `None` if there is nothing to look for, or no way to: then nothing may be sent.
+/// The forms in which a secret comes back as a whole: plain, base64 and hexadecimal.
+type Literals = Zeroizing<Vec<Vec<u8>>>;
+
+impl Sought {
+    /// `None` if there is nothing to look for: then nothing may be sent.
     #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
     pub(crate) fn of(secret: &Secret) -> Option<Self> {
         let bytes = without_scheme(secret.expose());
-        let tail = Zeroizing::new(bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes).to_vec());
+        let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
         if tail.is_empty() {
             return None;
         }
-        let mut literals = vec![tail.to_vec()];
+        let mut alphabet = [0; 4];
+        let of_escapes_and_codings =
+            (0..=u8::MAX).filter(|byte| byte.is_ascii_alphanumeric() || b"+/-_%\\".contains(byte));
+        for byte in of_escapes_and_codings.chain(tail.iter().copied()) {
+            if let Some(word) = alphabet.get_mut(usize::from(byte >> 6)) {
+                *word |= 1_u64 << (byte & 63);
+            }
+        }
+        let mut sought = Self { tail: Zeroizing::new(tail.into()), alphabet, shortest: 0, longest: 0 };
+        let literals = sought.literals();
+        let lengths = || literals.iter().map(Vec::len);
+        sought.shortest = lengths().chain([sought.tail.len()]).min()?;
+        sought.longest = lengths().chain([sought.tail.len() * LONGEST_ESCAPE]).max()?;
+        Some(sought)
+    }
+
+    fn literals(&self) -> Literals {
+        let mut literals = vec![self.tail.to_vec()];
         for skip in 0..3 {
-            let standard = base64_core(&tail, skip, &general_purpose::STANDARD_NO_PAD);
+            let standard = base64_core(&self.tail, skip, &general_purpose::STANDARD_NO_PAD);
             for (plus, slash) in ESCAPED_BASE64 {
                 literals.push(standard.replace('+', plus).replace('/', slash).into_bytes());
             }
             literals.push(standard.into_bytes());
-            literals.push(base64_core(&tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes());
+            literals.push(base64_core(&self.tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes());
         }
-        let hex: String = tail.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = self.tail.iter().map(|byte| format!("{byte:02x}")).collect();
         literals.push(hex.to_ascii_uppercase().into_bytes());
         literals.push(hex.into_bytes());
         literals.sort_unstable();
         literals.dedup();
-        literals.retain(|form| form.len() >= SHORTEST_FORM || *form == *tail);
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&literals).ok()?;
-        let firsts = || literals.iter().filter_map(|form| form.first()).chain(b"%\\");
-        let begins = std::array::from_fn(|byte| firsts().any(|first| usize::from(*first) == byte));
-        let longest = literals.iter().map(Vec::len).chain([tail.len() * LONGEST_ESCAPE]).max()?;
-        Some(Self { tail, literals: Zeroizing::new(literals), search, begins, longest })
+        literals.retain(|form| form.len() >= SHORTEST_FORM || **form == **self.tail);
+        Zeroizing::new(literals)
     }
 
-    /// The first form at or after `from`: where it begins and ends.
-    fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        let rest = text.get(from..)?;
-        let literal = self.search.find(rest).map(|found| (from + found.start(), from + found.end()));
-        match (literal, self.find_escaped(text, from)) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
+    fn is_of_alphabet(&self, byte: u8) -> bool {
+        self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
+    }
+
+    /// The next run of the alphabet at or after `from` that is long enough to be a form.
+    fn run(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+        loop {
+            // A form that begins at or after `from` covers this place, or begins behind it.
+            let probe = from + self.shortest - 1;
+            if !self.is_of_alphabet(*text.get(probe)?) {
+                from = probe + 1;
+                continue;
+            }
+            let before = text.get(from..probe)?.iter().rev().take_while(|byte| self.is_of_alphabet(**byte)).count();
+            let behind = text.get(probe..)?.iter().take_while(|byte| self.is_of_alphabet(**byte)).count();
+            if before + behind >= self.shortest {
+                return Some((probe - before, probe + behind));
+            }
+            from = probe + behind;
         }
+    }
+
+    /// The first form at or after `from`, the longest of those that begin there: where it begins and ends.
+    fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+        let mut known = None;
+        while let Some((begins, ends)) = self.run(text, from) {
+            let literals = known.get_or_insert_with(|| self.literals());
+            let run = text.get(begins..ends)?;
+            let literal = literals
+                .iter()
+                .filter_map(|form| memchr::memmem::find(run, form).map(|at| (begins + at, begins + at + form.len())))
+                .min_by_key(|(at, end)| (*at, usize::MAX - end));
+            let found = match (literal, self.find_escaped(text.get(..ends)?, begins)) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+            if found.is_some() {
+                return found;
+            }
+            from = ends;
+        }
+        None
     }
 
     /// The first place at or after `from` where the tail stands with some of its bytes escaped.
@@ -111,14 +164,17 @@ impl Forms {
 
     /// How many bytes at the end of `text` may be the beginning of a form.
     fn unfinished(&self, text: &[u8]) -> usize {
-        let window = text.len().saturating_sub(self.longest);
+        let run = text.iter().rev().take(self.longest).take_while(|byte| self.is_of_alphabet(**byte)).count();
+        if run == 0 {
+            return 0;
+        }
+        let literals = self.literals();
         let may_begin = |at: &usize| {
             let rest = text.get(*at..).unwrap_or_default();
-            rest.first().and_then(|byte| self.begins.get(usize::from(*byte))) == Some(&true)
-                && (self.literals.iter().any(|form| rest.len() < form.len() && form.starts_with(rest))
-                    || matches!(self.escaped_at(text, *at), Escaped::Part))
+            literals.iter().any(|form| rest.len() < form.len() && form.starts_with(rest))
+                || matches!(self.escaped_at(text, *at), Escaped::Part)
         };
-        (window..text.len()).find(may_begin).map_or(0, |at| text.len() - at)
+        (text.len() - run..text.len()).find(may_begin).map_or(0, |at| text.len() - at)
     }
 
     /// Whether the tail begins at `at`, each of its bytes as it is or escaped.
@@ -140,9 +196,9 @@ fn without_scheme(value: &[u8]) -> &[u8] {
     if last.len() < SHORTEST_FORM { value } else { last }
 }
 
-impl fmt::Debug for Forms {
+impl fmt::Debug for Sought {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Forms")
+        f.write_str("Sought")
     }
 }
 
@@ -168,13 +224,14 @@ fn unescape(text: &[u8]) -> Unescaped {
             Some(byte) => Unescaped::Byte(byte, 3),
             None => Unescaped::Byte(b'%', 1),
         },
-        [b'%'] | [b'%', _] => Unescaped::Part,
+        [b'%', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit) && digits.len() < 2 => Unescaped::Part,
         [b'\\', b'u', digits @ ..] => match digits.get(..4) {
             Some(digits) => match hex(digits).and_then(|value| u8::try_from(value).ok()) {
                 Some(byte) => Unescaped::Byte(byte, LONGEST_ESCAPE),
                 None => Unescaped::Byte(b'\\', 1),
             },
-            None => Unescaped::Part,
+            None if digits.iter().all(u8::is_ascii_hexdigit) => Unescaped::Part,
+            None => Unescaped::Byte(b'\\', 1),
         },
         [b'\\', escaped @ (b'/' | b'\\' | b'"'), ..] => Unescaped::Byte(*escaped, 2),
         [b'\\'] => Unescaped::Part,
@@ -195,47 +252,71 @@ fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpos
 
 /// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones watch together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watched(Arc<Mutex<Vec<Arc<Forms>>>>);
+pub(crate) struct Watched(Arc<Mutex<Few>>);
 
-impl Watched {
-    pub(crate) fn add(&self, forms: Arc<Forms>) {
-        let mut all = self.0.lock();
-        if !all.iter().any(|known| Arc::ptr_eq(known, &forms)) {
-            all.push(forms);
+/// Mostly one; a handler may use several credentials for one answer.
+#[derive(Clone, Debug, Default)]
+enum Few {
+    #[default]
+    None,
+    One(Arc<Sought>),
+    Several(Vec<Arc<Sought>>),
+}
+
+impl Few {
+    fn as_slice(&self) -> &[Arc<Sought>] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => slice::from_ref(one),
+            Self::Several(all) => all,
         }
     }
+}
 
-    fn now(&self) -> Vec<Arc<Forms>> {
+impl Watched {
+    pub(crate) fn add(&self, sought: Arc<Sought>) {
+        let mut few = self.0.lock();
+        let known = few.as_slice();
+        if known.iter().any(|known| Arc::ptr_eq(known, &sought)) {
+            return;
+        }
+        *few = match known {
+            [] => Few::One(sought),
+            known => Few::Several(known.iter().cloned().chain([sought]).collect()),
+        };
+    }
+
+    fn now(&self) -> Few {
         self.0.lock().clone()
     }
 
     /// Masks what stands in header fields or trailers; says how often.
     pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
-        let forms = self.now();
+        let few = self.now();
         let mut masked = 0;
         for (name, value) in fields.iter_mut() {
-            let mut bytes = BytesMut::from(value.as_bytes());
-            let found = mask(&forms, &mut bytes);
-            if found > 0 {
-                masked += found;
-                if name.as_str().ends_with("-bin") {
-                    // Binary metadata stays base64, so that a client can read the rest of it.
-                    bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
-                }
-                // Each masked byte is `*`, so the value is as valid as it was.
-                *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
+            if few.as_slice().iter().all(|sought| sought.find(value.as_bytes(), 0).is_none()) {
+                continue;
             }
+            let mut bytes = BytesMut::from(value.as_bytes());
+            masked += mask(few.as_slice(), &mut bytes);
+            if name.as_str().ends_with("-bin") {
+                // Binary metadata stays base64, so that a client can read the rest of it.
+                bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
+            }
+            // Each masked byte is `*`, so the value is as valid as it was.
+            *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
         }
         masked
     }
 }
 
 /// Overwrites every form in `text`; says how many there were.
-fn mask(forms: &[Arc<Forms>], text: &mut [u8]) -> u64 {
+fn mask(all: &[Arc<Sought>], text: &mut [u8]) -> u64 {
     let mut masked = 0;
-    for forms in forms {
+    for sought in all {
         let mut from = 0;
-        while let Some((start, end)) = forms.find(text, from) {
+        while let Some((start, end)) = sought.find(text, from) {
             if let Some(found) = text.get_mut(start..end) {
                 found.fill(b'*');
             }
@@ -302,16 +383,16 @@ impl<R: Default> Default for LeakGuardBody<R> {
 impl Guard {
     /// What of `data`, and of what was held before it, may go on now.
     fn pass(&mut self, data: Bytes) -> Bytes {
-        let forms = self.watched.now();
-        let is_clean =
-            |text: &[u8]| forms.iter().all(|forms| forms.find(text, 0).is_none() && forms.unfinished(text) == 0);
+        let few = self.watched.now();
+        let all = few.as_slice();
+        let is_clean = |text: &[u8]| all.iter().all(|one| one.find(text, 0).is_none() && one.unfinished(text) == 0);
         if self.held.is_empty() && is_clean(&data) {
             return data;
         }
         self.held.extend_from_slice(&data);
-        let masked = mask(&forms, &mut self.held);
+        let masked = mask(all, &mut self.held);
         self.report(masked);
-        let unfinished = forms.iter().map(|forms| forms.unfinished(&self.held)).max().unwrap_or(0);
+        let unfinished = all.iter().map(|one| one.unfinished(&self.held)).max().unwrap_or(0);
         let whole = self.held.len() - unfinished;
         self.held.split_to(whole).freeze()
     }
@@ -415,8 +496,8 @@ mod tests {
 
     const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
-    fn forms(secret: &str) -> Vec<Arc<Forms>> {
-        vec![Arc::new(Forms::of(&Secret::from_text(secret.to_owned())).unwrap())]
+    fn forms(secret: &str) -> Vec<Arc<Sought>> {
+        vec![Arc::new(Sought::of(&Secret::from_text(secret.to_owned())).unwrap())]
     }
 
     fn percent(text: &str) -> String {
@@ -487,7 +568,7 @@ mod tests {
 
     #[test]
     fn without_anything_to_look_for_there_is_no_guard() {
-        assert!(Forms::of(&Secret::from_text(String::new())).is_none());
+        assert!(Sought::of(&Secret::from_text(String::new())).is_none());
     }
 
     #[test]
@@ -517,7 +598,8 @@ mod tests {
             let text = format!("before {echo} after").into_bytes();
             let watched = Watched::default();
             watched.add(Arc::clone(&forms(TOKEN)[0]));
-            let forms = watched.now();
+            let few = watched.now();
+            let forms = few.as_slice();
             // The guard's own steps, without a body around them.
             let (mut held, mut out, mut rest) = (Vec::new(), Vec::new(), text.as_slice());
             let mut cuts = cuts.into_iter();
@@ -525,7 +607,7 @@ mod tests {
                 let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
                 rest = later;
                 held.extend_from_slice(chunk);
-                mask(&forms, &mut held);
+                mask(forms, &mut held);
                 let unfinished = forms.iter().map(|forms| forms.unfinished(&held)).max().unwrap();
                 out.extend(held.drain(..held.len() - unfinished));
             }
@@ -537,13 +619,16 @@ mod tests {
         }
     }
 
-    /// The definition that [`Forms::find`] and [`Forms::unfinished`] keep to, at every position and for every length.
+    /// The definition that [`Sought::find`] and [`Sought::unfinished`] keep to, at every position and for every length.
     mod plainly {
         use super::*;
 
-        pub(super) fn find(forms: &Forms, text: &[u8], from: usize) -> Option<(usize, usize)> {
-            let rest = text.get(from..)?;
-            let literal = forms.search.find(rest).map(|found| (from + found.start(), from + found.end()));
+        pub(super) fn find(forms: &Sought, text: &[u8], from: usize) -> Option<(usize, usize)> {
+            let literals = forms.literals();
+            let literal = (from..text.len()).find_map(|at| {
+                let here = literals.iter().filter(|form| text[at..].starts_with(form)).map(|form| at + form.len());
+                here.max().map(|end| (at, end))
+            });
             let escaped = (from..text.len()).find_map(|at| match forms.escaped_at(text, at) {
                 Escaped::Whole(end) => Some((at, end)),
                 Escaped::Part | Escaped::No => None,
@@ -554,8 +639,9 @@ mod tests {
             }
         }
 
-        pub(super) fn unfinished(forms: &Forms, text: &[u8]) -> usize {
-            let prefixes = forms.literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
+        pub(super) fn unfinished(forms: &Sought, text: &[u8]) -> usize {
+            let literals = forms.literals();
+            let prefixes = literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
             let literal = prefixes.filter(|prefix| text.ends_with(prefix)).map(<[u8]>::len).max();
             let escaped = (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
             literal.unwrap_or(0).max(escaped.map_or(0, |at| text.len() - at))

@@ -182,7 +182,6 @@ where
     R: Body<Data = Bytes>,
 {
     let upstream = recipe.provider.upstream();
-    let mut again = ready.clone();
     let (body, replay) = asked.body(body);
     let outgoing = Outgoing::build(recipe, asked, &parts)?;
 
@@ -207,11 +206,11 @@ where
     if fresh.is_same_secret(&credential) {
         return Err(Refusal::new(Reason::CredentialRefused));
     }
-    if let Err(error) = poll_fn(|cx| again.poll_ready(cx)).await {
+    if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
     }
     let request = outgoing.request(RequestBody::bytes(replay));
-    let answer = match try_once(&mut again, upstream, asked, &fresh, request).await? {
+    let answer = match try_once(&mut ready, upstream, asked, &fresh, request).await? {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
     };
@@ -276,7 +275,7 @@ where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
 {
     // What the guard can't look for could come back unseen.
-    let Some(forms) = credential.forms() else {
+    let Some(sought) = credential.sought() else {
         tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
         return Err(Refusal::new(Reason::CredentialUnavailable));
     };
@@ -287,7 +286,7 @@ where
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
     })?;
-    asked.watched.add(forms);
+    asked.watched.add(sought);
     credential.put_on(receipt, &mut request).map_err(|reason| {
         tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
         Refusal::new(reason)
@@ -295,19 +294,18 @@ where
     Ok(ready.call(request).await)
 }
 
-/// The request towards the upstream, as often as it is sent.
-struct Outgoing {
-    method: Method,
+/// The request towards the upstream, made anew as often as it is sent.
+struct Outgoing<'a, P> {
+    recipe: &'a Recipe<P>,
+    asked: &'a Asked,
+    parts: &'a request::Parts,
+    method: &'a Method,
     uri: Uri,
-    headers: HeaderMap,
-    extensions: http::Extensions,
-    /// When the client of a gRPC call gives up.
-    #[cfg(feature = "grpc")]
-    deadline: Option<tokio::time::Instant>,
 }
 
-impl Outgoing {
-    fn build<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked, parts: &request::Parts) -> Result<Self, Refusal> {
+impl<'a, P: ProvideCredential> Outgoing<'a, P> {
+    /// What of it can be refused, before a credential is asked for.
+    fn build(recipe: &'a Recipe<P>, asked: &'a Asked, parts: &'a request::Parts) -> Result<Self, Refusal> {
         let upstream = recipe.provider.upstream();
         // J207: method and path are those that were judged, whatever a layer between made of them.
         let (method, uri) = match asked.judged.body() {
@@ -317,8 +315,8 @@ impl Outgoing {
                 let path = plain_path(upstream, &recipe.strip_prefix, uri);
                 (method, path.and_then(|path| upstream.uri_with(path)))
             }
-            JudgedBody::Bytes(_) => (&Method::POST, mcp_uri(upstream)),
-            JudgedBody::Nothing => (&parts.method, mcp_uri(upstream)),
+            JudgedBody::Bytes(_) => (&Method::POST, Some(upstream.uri().clone())),
+            JudgedBody::Nothing => (&parts.method, Some(upstream.uri().clone())),
             #[cfg(feature = "grpc")]
             JudgedBody::Rpc(rpc) => {
                 let path = plain_path(upstream, "", &Uri::from(rpc.path.clone()));
@@ -326,34 +324,7 @@ impl Outgoing {
             }
         };
         let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
-        let mut headers = match asked.judged.body() {
-            _ if asked.by_handler => parts.headers.clone(),
-            #[cfg(feature = "grpc")]
-            JudgedBody::Rpc(_) => recipe.forwarded.of_grpc_request(&parts.headers),
-            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => {
-                recipe.forwarded.of_request(&parts.headers)
-            }
-        };
-        if let Some(host) = upstream.host() {
-            headers.insert(header::HOST, host);
-        }
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        #[cfg(feature = "grpc")]
-        let deadline = match asked.judged.body() {
-            JudgedBody::Rpc(rpc) if !asked.by_handler => rpc.deadline,
-            JudgedBody::Rpc(_) | JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => None,
-        };
-        // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
-        let mut extensions = parts.extensions.clone();
-        extensions.remove::<Stamped>();
-        Ok(Self {
-            method: method.clone(),
-            uri,
-            headers,
-            extensions,
-            #[cfg(feature = "grpc")]
-            deadline,
-        })
+        Ok(Self { recipe, asked, parts, method, uri })
     }
 
     fn request<B: Body<Data = Bytes>>(&self, body: RequestBody<B>) -> Request<RequestBody<B>> {
@@ -361,27 +332,40 @@ impl Outgoing {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
+        *request.headers_mut() = self.headers();
         // J213: framing is written anew from the body that is sent, never copied from what a client claimed.
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         request.headers_mut().remove(header::CONTENT_LENGTH);
-        if let Some(length) = length.filter(|length| *length > 0 || self.method == Method::POST) {
+        if let Some(length) = length.filter(|length| *length > 0 || *self.method == Method::POST) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        #[cfg(feature = "grpc")]
-        if let Some(deadline) = self.deadline {
-            // Of the client's time, what is left of it.
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            request.headers_mut().insert(grpc::TIMEOUT, grpc::timeout_value(left));
-        }
+        // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
+        *request.extensions_mut() = self.parts.extensions.clone();
+        request.extensions_mut().remove::<Stamped>();
         request
     }
-}
 
-/// The upstream's one MCP endpoint.
-fn mcp_uri(upstream: &Upstream) -> Option<Uri> {
-    upstream.uri_with(upstream.path().parse().ok()?)
+    fn headers(&self) -> HeaderMap {
+        let (forwarded, from) = (&self.recipe.forwarded, &self.parts.headers);
+        let mut headers = match self.asked.judged.body() {
+            _ if self.asked.by_handler => from.clone(),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => {
+                let mut headers = forwarded.of_grpc_request(from);
+                if let Some(deadline) = rpc.deadline {
+                    // Of the client's time, what is left of it.
+                    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                    headers.insert(grpc::TIMEOUT, grpc::timeout_value(left));
+                }
+                headers
+            }
+            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => forwarded.of_request(from),
+        };
+        headers.insert(header::HOST, self.recipe.provider.upstream().host().clone());
+        // I191: the guard and the filter must be able to read the answer.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers
+    }
 }
 
 /// The upstream's own path, and behind it what was judged.
