@@ -246,6 +246,9 @@ def floors(members):
             other = dependency["name"]
             if other not in members or other == name:
                 continue
+            # What tests share stands in the roof: named by path alone, as a dev-dependency, publication leaves it out.
+            if other in ROOF and dependency["kind"] == "dev" and dependency["req"] == "*":
+                continue
             # Tests, too: a crate whose tests need an upper floor can't be published before that floor.
             if other not in may:
                 yield f"{name} stands on {other}: no arrow runs back up"
@@ -297,9 +300,11 @@ def versions_stand_once(members):
         for table in tables:
             for kind in ("dependencies", "dev-dependencies", "build-dependencies"):
                 for name, value in table.get(kind, {}).items():
-                    # A crate whose own tests want its features names itself, by path and without a version.
+                    # A crate whose own tests want its features names itself, by path and without a version; so does one whose tests
+                    # use what stands in the roof.
                     itself = name == package["name"] and isinstance(value, dict) and value.get("path") == "." and "version" not in value
-                    if not itself and not (isinstance(value, dict) and value.get("workspace") is True):
+                    roof = name in ROOF and kind == "dev-dependencies" and isinstance(value, dict) and set(value) == {"path"}
+                    if not itself and not roof and not (isinstance(value, dict) and value.get("workspace") is True):
                         yield f"{package['name']}: {kind} names {name} itself: versions stand in the root's [workspace.dependencies]"
 
 
