@@ -7,7 +7,7 @@ pub(crate) fn reader() -> Rules {
     Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"))
 }
 
-/// Writes too, with the scope for that.
+/// Writes too, with the scopes for both.
 pub(crate) fn writer() -> Rules {
-    reader().allow(tools(["create_*"]).with_scope("crm:write"))
+    reader().allow(tools(["create_*"]).with_scope("crm:read crm:write"))
 }

@@ -2,8 +2,8 @@
 //!
 //! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment, `+` and `/` also as
 //! JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped (also where just some of its characters
-//! are), and overwrites what it finds with as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that may
-//! begin such a form.
+//! are), and overwrites what it finds with as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back
+//! only the longest suffix that may begin such a form.
 //!
 //! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or a cipher of its own
 //! hide a token from any guard.
@@ -129,7 +129,7 @@ impl Sought {
                 .iter()
                 .filter_map(|form| memchr::memmem::find(run, form).map(|at| (begins + at, begins + at + form.len())))
                 .min_by_key(|(at, end)| (*at, usize::MAX - end));
-            let found = match (literal, self.find_escaped(text.get(..ends)?, begins)) {
+            let found = match (literal, self.find_escaped(text, begins, ends)) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
@@ -141,12 +141,13 @@ impl Sought {
         None
     }
 
-    /// The first place at or after `from` where the tail stands with some of its bytes escaped.
+    /// The first place in this run where the tail stands with some of its bytes escaped. Whether the run's last `%` begins an
+    /// escape is seen by what comes behind the run.
     ///
     /// It is found by the first of these escapes: what stands before it is the beginning of the tail as it is. So the work
     /// grows with the escapes whose byte is one of the tail's, and a place that is found by a later escape begins later.
-    fn find_escaped(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
-        memchr::memchr2_iter(b'%', b'\\', text.get(from..)?).find_map(|offset| {
+    fn find_escaped(&self, text: &[u8], from: usize, to: usize) -> Option<(usize, usize)> {
+        memchr::memchr2_iter(b'%', b'\\', text.get(from..to)?).find_map(|offset| {
             let at = from + offset;
             let Unescaped::Byte(byte, 2..) = unescape(text.get(at..)?) else { return None };
             memchr::memrchr_iter(byte, &self.tail).find_map(|before| {
@@ -564,6 +565,13 @@ mod tests {
         let mut echo = b"the 7 of us; open sesame 7".to_vec();
         assert_eq!(mask(&forms("open sesame 7"), &mut echo), 1);
         assert!(echo.starts_with(b"the 7 of us; ***"));
+    }
+
+    #[test]
+    fn whether_a_percent_sign_begins_an_escape_is_seen_behind_it() {
+        let mut echo = br#"a\/%" b"#.to_vec();
+        assert_eq!(mask(&forms("/%"), &mut echo), 1);
+        assert_eq!(echo, br#"a***" b"#);
     }
 
     #[test]
