@@ -1,6 +1,6 @@
 //! The trail of one request: what is known of it so far, and the proofs that its intents are durable.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, fmt, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -320,9 +320,18 @@ impl fmt::Debug for Terminal {
     }
 }
 
-/// 128 random bits.
+/// 128 random bits: drawn for many at a time, for the price of a draw is that of its call.
 pub(super) fn random_bits() -> [u8; 16] {
-    let mut bits = [0; 16];
-    aws_lc_rs::rand::fill(&mut bits).expect("the system's source of randomness does not fail once it is seeded");
-    bits
+    const DRAWN: usize = 64;
+    thread_local! {
+        static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    LEFT.with_borrow_mut(|left| {
+        if left.is_empty() {
+            left.resize(DRAWN, [0; 16]);
+            aws_lc_rs::rand::fill(left.as_flattened_mut())
+                .expect("the system's source of randomness does not fail once it is seeded");
+        }
+        left.pop().expect("some were drawn")
+    })
 }

@@ -19,31 +19,13 @@ impl PresentedToken {
         let query_has_token = request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);
         let headers = request.headers_mut();
         headers.remove(header::AUTHORIZATION);
-        // A014: no credentials here, and nobody's business further in.
-        headers.remove(header::COOKIE);
-        headers.remove(header::PROXY_AUTHORIZATION);
-        // L235: what gRPC's metadata makes of them in binary, and what grpc-gateway makes of them in HTTP.
-        for name in ["authorization-bin", "cookie-bin", "proxy-authorization-bin", "grpc-metadata-authorization"] {
-            headers.remove(name);
-        }
+        drop_credentials(headers, taken.as_ref().ok());
         // A011: it stands in logs and histories by now, so it is refused even beside a good header. The request, and its
         // URI with it, goes no further.
         if query_has_token {
             return Err(Reason::QueryToken);
         }
-        if let Ok(token) = &taken {
-            token.drop_copies(headers);
-        }
         taken
-    }
-
-    /// A014: a client that sends its token twice would have a handler, or an upstream that it is no business of, read it.
-    fn drop_copies(&self, headers: &mut HeaderMap) {
-        let copies = headers.iter().filter(|(_, value)| self.stands_in(value.as_bytes()));
-        let names: Vec<HeaderName> = copies.map(|(name, _)| name.clone()).collect();
-        for name in names {
-            headers.remove(name);
-        }
     }
 
     #[expect(
@@ -51,7 +33,9 @@ impl PresentedToken {
         reason = "looked for in what the client sent beside it; nothing of it is kept"
     )]
     fn stands_in(&self, bytes: &[u8]) -> bool {
-        self.secret().len() >= SHORTEST_COPY && memchr::memmem::find(bytes, self.secret().expose()).is_some()
+        // Most fields are shorter than any token.
+        let token = self.secret().expose();
+        (SHORTEST_COPY..=bytes.len()).contains(&token.len()) && memchr::memmem::find(bytes, token).is_some()
     }
 
     fn read(headers: &HeaderMap) -> Result<Self, Reason> {
@@ -68,6 +52,31 @@ impl PresentedToken {
         }
         Ok(Self::new(Secret::new(text.to_vec())))
     }
+}
+
+/// Takes off all that is a credential by its name, and what holds a copy of the token: a client that sends its token twice
+/// would have a handler, or an upstream that it is no business of, read it (A014).
+fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
+    let is_copy = |value: &HeaderValue| token.is_some_and(|token| token.stands_in(value.as_bytes()));
+    let gone = headers.iter().filter(|(name, value)| is_credential(name.as_str()) || is_copy(value));
+    let names: Vec<HeaderName> = gone.map(|(name, _)| name.clone()).collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// A014: no credentials here, and nobody's business further in. L235: what gRPC's metadata makes of them in binary, and what
+/// grpc-gateway makes of them in HTTP.
+fn is_credential(name: &str) -> bool {
+    matches!(
+        name,
+        "cookie"
+            | "proxy-authorization"
+            | "authorization-bin"
+            | "cookie-bin"
+            | "proxy-authorization-bin"
+            | "grpc-metadata-authorization"
+    )
 }
 
 /// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible ASCII to the end.
@@ -89,10 +98,15 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
     match rest {
         // A002
         [] => Err(Reason::EmptyToken),
-        [b' ', token @ ..] if token.iter().all(u8::is_ascii_graphic) => Ok(token),
+        [b' ', token @ ..] if is_visible_ascii(token) => Ok(token),
         // A009: a tab, two spaces, a space inside, a byte beyond ASCII.
         _ => Err(Reason::Malformed),
     }
+}
+
+/// Looks at every byte whatever it finds: so it looks at many at a time.
+fn is_visible_ascii(text: &[u8]) -> bool {
+    text.iter().fold(true, |all, byte| all & byte.is_ascii_graphic())
 }
 
 /// Whether a parameter is named `access_token` (RFC 6750 §2.3), however that is written.

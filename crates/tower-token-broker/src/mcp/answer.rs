@@ -18,6 +18,9 @@ pub(crate) enum Found {
     NotForThisCaller,
 }
 
+/// What stands in the place of a part of the text.
+type Change = (Range<usize>, &'static [u8]);
+
 /// What an entry of a list is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry<'a> {
@@ -35,7 +38,7 @@ where
     F: FnMut(Entry<'_>) -> bool,
 {
     let mut reader = Reader::new(text, limits)?;
-    let mut changes: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    let mut changes = Vec::new();
     let mut method: Option<Cow<'_, str>> = None;
     let mut params: Option<(usize, &str)> = None;
     if reader.kind()? != Kind::Object {
@@ -82,7 +85,7 @@ where
     changes.sort_unstable_by_key(|(range, _)| range.start);
     for (range, with) in changes {
         changed.extend_from_slice(text.get(from..range.start).unwrap_or_default());
-        changed.extend_from_slice(&with);
+        changed.extend_from_slice(with);
         from = range.end;
     }
     changed.extend_from_slice(text.get(from..).unwrap_or_default());
@@ -91,7 +94,7 @@ where
 
 fn filter_result<F>(
     reader: &mut Reader<'_>,
-    changes: &mut Vec<(Range<usize>, Vec<u8>)>,
+    changes: &mut Vec<Change>,
     is_visible: &mut F,
 ) -> Result<(), JsonError>
 where
@@ -101,19 +104,18 @@ where
     let mut cache_scope = None;
     reader.object(|reader, name| {
         let kind = reader.kind()?;
-        let from = reader.position();
         match (list_of(name)?, kind) {
             (Some(of), Kind::Array) => {
                 holds_a_list = true;
-                let kept = filter_array(reader, |entry| {
-                    let name = entry.get(called_by(of)).and_then(Value::as_str);
-                    name.is_some_and(|name| is_visible(Entry { of, name: &name }))
+                filter_array(reader, 0, changes, |reader| {
+                    let name = read_entry(reader, called_by(of))?;
+                    Ok(name.is_some_and(|name| is_visible(Entry { of, name: &name })))
                 })?;
-                changes.extend(kept.map(|kept| (from..reader.position_behind(), kept)));
             }
             // A list that is no array can't be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
             (None, Kind::String) if name == "cacheScope" => {
+                let from = reader.position();
                 if reader.string()? != "private" {
                     cache_scope = Some(from..reader.position_behind());
                 }
@@ -124,7 +126,7 @@ where
     })?;
     // I188: what was filtered for one caller is cached for no other.
     if let Some(range) = cache_scope.filter(|_| holds_a_list) {
-        changes.push((range, br#""private""#.to_vec()));
+        changes.push((range, br#""private""#));
     }
     Ok(())
 }
@@ -134,7 +136,7 @@ fn filter_acknowledged<F>(
     params: &str,
     from: usize,
     limits: &Limits,
-    changes: &mut Vec<(Range<usize>, Vec<u8>)>,
+    changes: &mut Vec<Change>,
     is_visible: &mut F,
 ) -> Result<(), JsonError>
 where
@@ -148,12 +150,10 @@ where
             if !is_member(name, "resourceSubscriptions")? {
                 return reader.skip().map(drop);
             }
-            let begins = from + reader.position();
-            let kept = filter_array(reader, |uri| {
-                uri.as_str().is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }))
-            })?;
-            changes.extend(kept.map(|kept| (begins..from + reader.position_behind(), kept)));
-            Ok::<(), JsonError>(())
+            filter_array(reader, from, changes, |reader| {
+                let uri = Value::known(reader.skip()?).as_str();
+                Ok(uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri })))
+            })
         });
         filter.map(drop)
     })?;
@@ -168,26 +168,53 @@ fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
     Ok(name == member)
 }
 
-/// An array without the elements that are not kept; `None` if all are.
-fn filter_array<K>(reader: &mut Reader<'_>, mut keep: K) -> Result<Option<Vec<u8>>, JsonError>
+/// Cuts out of an array the elements that are not kept: `keep` reads one each time. The reader's text begins at `offset`.
+fn filter_array<'a, K>(
+    reader: &mut Reader<'a>,
+    offset: usize,
+    changes: &mut Vec<Change>,
+    mut keep: K,
+) -> Result<(), JsonError>
 where
-    K: FnMut(Value<'_>) -> bool,
+    K: FnMut(&mut Reader<'a>) -> Result<bool, JsonError>,
 {
-    let (mut kept, mut cut) = (vec![b'['], false);
+    // Behind the opening bracket, or behind the last element that is kept.
+    let mut kept_until = offset + reader.position() + 1;
+    let (mut any_kept, mut any_cut) = (false, false);
     reader.array(|reader| {
-        let raw = reader.skip()?;
-        if keep(Value::known(raw)) {
-            if kept.len() > 1 {
-                kept.push(b',');
-            }
-            kept.extend_from_slice(raw.as_bytes());
-        } else {
-            cut = true;
+        let begins = offset + reader.position();
+        if !keep(reader)? {
+            any_cut = true;
+            return Ok(());
         }
+        if any_cut {
+            changes.push((kept_until..begins, if any_kept { b"," } else { b"" }));
+        }
+        (kept_until, any_kept, any_cut) = (offset + reader.position_behind(), true, false);
         Ok::<(), JsonError>(())
     })?;
-    kept.push(b']');
-    Ok(cut.then_some(kept))
+    if any_cut {
+        // To the closing bracket.
+        changes.push((kept_until..offset + reader.position_behind() - 1, b""));
+    }
+    Ok(())
+}
+
+/// Reads one entry of a list, and gives what it is called by; `None` if it can't be called.
+fn read_entry<'a>(reader: &mut Reader<'a>, called_by: &str) -> Result<Option<Cow<'a, str>>, JsonError> {
+    if reader.kind()? != Kind::Object {
+        reader.skip()?;
+        return Ok(None);
+    }
+    let mut called = None;
+    reader.object(|reader, name| {
+        if name == called_by && reader.kind()? == Kind::String {
+            called = Some(reader.string()?);
+            return Ok(());
+        }
+        reader.skip().map(drop)
+    })?;
+    Ok(called)
 }
 
 fn list_of(name: &str) -> Result<Option<Listed>, JsonError> {

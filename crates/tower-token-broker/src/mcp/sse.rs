@@ -2,11 +2,16 @@
 //!
 //! Source: WHATWG HTML, "Server-sent events", "Parsing an event stream".
 
+use std::{borrow::Cow, iter, mem};
+
 use bytes::{Bytes, BytesMut};
 
 /// Cuts a stream into events as its bytes arrive.
 #[derive(Debug)]
 pub(crate) struct Events {
+    /// What came last, as long as every event that began before it has ended: nothing is copied then.
+    chunk: Bytes,
+    /// Else all that came of the event that has not ended, and what came behind.
     buffer: BytesMut,
     /// Up to here no event ends.
     looked_at: usize,
@@ -20,33 +25,50 @@ pub(crate) struct EventTooLong;
 
 impl Events {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), looked_at: 0, limit, began: false }
+        Self { chunk: Bytes::new(), buffer: BytesMut::new(), looked_at: 0, limit, began: false }
     }
 
-    pub(crate) fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if self.buffer.is_empty() && self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.keep();
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The chunk is looked at together with what follows.
+    fn keep(&mut self) {
+        self.buffer.extend_from_slice(&mem::take(&mut self.chunk));
+    }
+
+    fn split_to(&mut self, at: usize) -> Bytes {
+        if self.buffer.is_empty() { self.chunk.split_to(at) } else { self.buffer.split_to(at).freeze() }
     }
 
     /// The next whole event, with the blank line that ends it.
     pub(crate) fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
-        if !self.began && self.buffer.len() >= 3 {
+        let text = if self.buffer.is_empty() { &*self.chunk } else { &*self.buffer };
+        if !self.began && text.len() >= 3 {
             self.began = true;
             // A byte order mark before the first line is no part of it, for any reader.
-            if self.buffer.starts_with(b"\xef\xbb\xbf") {
-                drop(self.buffer.split_to(3));
+            if text.starts_with(b"\xef\xbb\xbf") {
+                drop(self.split_to(3));
+                return self.next_event();
             }
         }
-        match event_end(&self.buffer, self.looked_at) {
+        match event_end(text, self.looked_at) {
             // K228: also where its last bytes came together with those that are too many.
             Some(end) if end > self.limit => Err(EventTooLong),
             Some(end) => {
                 self.looked_at = 0;
-                Ok(Some(self.buffer.split_to(end).freeze()))
+                Ok(Some(self.split_to(end)))
             }
-            None if self.buffer.len() > self.limit => Err(EventTooLong),
+            None if text.len() > self.limit => Err(EventTooLong),
             None => {
                 // Behind the last content: line ends that came already are looked at again with those that follow.
-                self.looked_at = self.buffer.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
+                self.looked_at = text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
+                self.keep();
                 Ok(None)
             }
         }
@@ -81,40 +103,46 @@ fn event_end(text: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The data of an event: its `data` lines joined; `None` if it has none.
-pub(crate) fn data(event: &[u8]) -> Option<Vec<u8>> {
-    let mut data: Option<Vec<u8>> = None;
-    for line in lines(event) {
-        if let Some(value) = data_line(line) {
-            match &mut data {
-                Some(data) => {
-                    data.push(b'\n');
-                    data.extend_from_slice(value);
-                }
-                None => data = Some(value.to_vec()),
-            }
-        }
+pub(crate) fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut values = lines(event).filter_map(data_line);
+    let mut data = Cow::Borrowed(values.next()?);
+    for value in values {
+        let joined = data.to_mut();
+        joined.push(b'\n');
+        joined.extend_from_slice(value);
     }
-    data
+    Some(data)
 }
 
 /// The same event with other data. JSON has no line breaks that matter, so one line is enough.
-pub(crate) fn with_data(event: &[u8], data: &[u8]) -> Bytes {
+pub(crate) fn with_data(event: &[u8], mut data: Vec<u8>) -> Bytes {
     let mut changed = BytesMut::with_capacity(data.len() + 64);
     for line in lines(event) {
-        if data_line(line).is_none() && !line.is_empty() {
+        if data_line(line).is_none() {
             changed.extend_from_slice(line);
             changed.extend_from_slice(b"\n");
         }
     }
     changed.extend_from_slice(b"data: ");
-    changed.extend(data.iter().map(|byte| if is_line_end(*byte) { b' ' } else { *byte }));
+    if memchr::memchr2(b'\r', b'\n', &data).is_some() {
+        data.iter_mut().filter(|byte| is_line_end(**byte)).for_each(|byte| *byte = b' ');
+    }
+    changed.extend_from_slice(&data);
     changed.extend_from_slice(b"\n\n");
     changed.freeze()
 }
 
 fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = event;
     // An empty piece between CR and LF is no line of anybody's.
-    event.split(|byte| is_line_end(*byte)).filter(|line| !line.is_empty())
+    iter::from_fn(move || {
+        let begins = rest.iter().position(|byte| !is_line_end(*byte))?;
+        rest = rest.get(begins..)?;
+        let ends = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let (line, behind) = rest.split_at_checked(ends)?;
+        rest = behind;
+        Some(line)
+    })
 }
 
 fn data_line(line: &[u8]) -> Option<&[u8]> {
@@ -138,7 +166,7 @@ mod tests {
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
             rest = later;
-            events.push(chunk);
+            events.push(Bytes::copy_from_slice(chunk));
             while let Some(event) = events.next_event().unwrap() {
                 found.push(event);
             }
@@ -150,7 +178,7 @@ mod tests {
     fn events_end_at_blank_lines_of_every_kind() {
         let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\nid: 1\ndata: d\ndata: e\n\nunfinished";
         let found = all(text, &[]);
-        let data: Vec<_> = found.iter().map(|event| data(event).map(|data| String::from_utf8(data).unwrap())).collect();
+        let data: Vec<_> = found.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
         let expected = [Some("a"), Some("b"), Some("c"), None, Some("d\ne")];
         assert_eq!(data, expected.map(|text| text.map(str::to_owned)));
         assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);
@@ -158,17 +186,17 @@ mod tests {
 
     #[test]
     fn other_data_keeps_the_other_lines() {
-        assert_eq!(with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}"), "id: 7\ndata: { }\n\n");
+        assert_eq!(with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}".to_vec()), "id: 7\ndata: { }\n\n");
     }
 
     #[test]
     fn an_event_has_a_longest_length() {
         let mut events = Events::new(10);
-        events.push(b"data: 12\n\ndata: 123\n\n");
+        events.push(Bytes::from_static(b"data: 12\n\ndata: 123\n\n"));
         assert_eq!(events.next_event(), Ok(Some(Bytes::from_static(b"data: 12\n\n"))));
         assert_eq!(events.next_event(), Err(EventTooLong), "by its last byte");
         let mut unfinished = Events::new(10);
-        unfinished.push(b"data: 12345");
+        unfinished.push(Bytes::from_static(b"data: 12345"));
         assert_eq!(unfinished.next_event(), Err(EventTooLong));
     }
 
@@ -180,7 +208,7 @@ mod tests {
         ) {
             // Where CR and LF come apart, an empty event more is no difference: it has no data.
             let data_of = |cuts: &[usize]| -> Vec<_> {
-                all(text.as_bytes(), cuts).iter().filter_map(|event| data(event)).collect()
+                all(text.as_bytes(), cuts).iter().filter_map(|event| data(event).map(Cow::into_owned)).collect()
             };
             prop_assert_eq!(data_of(&cuts), data_of(&[]));
         }

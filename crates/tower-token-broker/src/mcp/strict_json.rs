@@ -3,7 +3,7 @@
 //! UTF-8 without a byte order mark, the grammar of RFC 8259, no doubled member at any depth after unescaping, no lone
 //! surrogate, bounded depth, no trailing bytes. Numbers stay text. Nothing is built: a [`Value`] is a view into the text.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt, ops::Range};
 
 /// How much of a text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,22 +247,33 @@ impl<'a> Reader<'a> {
         F: FnMut(&mut Self, &Cow<'a, str>) -> Result<(), E>,
     {
         let from = self.position();
+        self.members(|reader, name| {
+            let text = reader.unescaped(name)?;
+            member(reader, &text)
+        })?;
+        Ok(self.text.get(from..self.at).unwrap_or_default())
+    }
+
+    /// Reads an object: `value` gets to know where each name stands, and must read its value.
+    fn members<E, F>(&mut self, mut value: F) -> Result<(), E>
+    where
+        E: From<JsonError>,
+        F: FnMut(&mut Self, Name) -> Result<(), E>,
+    {
         self.expect(b'{')?;
         self.deeper()?;
-        let mut names = Names { few: [(0, 0); FEW], count: 0, first_of_many: self.names.len(), any_escaped: false };
+        let mut names = Names::behind(self.names.len());
         if self.peek() == Some(b'}') {
             self.at += 1;
         } else {
             loop {
                 self.space();
-                let begins = self.at + 1;
-                let name = self.string()?;
+                let name = self.name()?;
                 if !self.known {
-                    names.any_escaped |= matches!(name, Cow::Owned(_));
-                    self.keep(&mut names, begins)?;
+                    self.keep(&mut names, name);
                 }
                 self.expect(b':')?;
-                member(self, &name)?;
+                value(self, name)?;
                 match self.peek() {
                     Some(b',') => self.at += 1,
                     Some(b'}') => {
@@ -279,7 +290,23 @@ impl<'a> Reader<'a> {
         }
         self.names.truncate(names.first_of_many);
         self.depth += 1;
-        Ok(self.text.get(from..self.at).unwrap_or_default())
+        Ok(())
+    }
+
+    /// Reads the name of a member.
+    fn name(&mut self) -> Result<Name, JsonError> {
+        // Nobody's message has 4 GiB; what lies behind is not read.
+        let place = |at: usize| u32::try_from(at).map_err(|_| JsonError::Syntax);
+        let begins = place(self.at + 1)?;
+        let is_escaped = self.skip_string()?;
+        Ok(Name { begins, ends: place(self.at - 1)?, is_escaped })
+    }
+
+    fn unescaped(&self, name: Name) -> Result<Cow<'a, str>, JsonError> {
+        if name.is_escaped {
+            return Reader { at: name.begins as usize - 1, ..Value(self.text).reader() }.string();
+        }
+        self.text.get(name.place()).map(Cow::Borrowed).ok_or(JsonError::Syntax)
     }
 
     /// Reads an array: `element` must read one value each time.
@@ -333,15 +360,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a string, and keeps nothing of it.
-    fn skip_string(&mut self) -> Result<(), JsonError> {
+    /// Reads a string, and keeps nothing of it but whether any of it is escaped.
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
         self.expect(b'"')?;
+        let mut is_escaped = false;
         loop {
-            self.run()?;
+            self.at += run_length(self.text.as_bytes().get(self.at..).unwrap_or_default());
             if self.ends()? {
-                return Ok(());
+                return Ok(is_escaped);
             }
             self.escape()?;
+            is_escaped = true;
         }
     }
 
@@ -369,16 +398,21 @@ impl<'a> Reader<'a> {
     /// Why it is refused.
     pub fn skip(&mut self) -> Result<&'a str, JsonError> {
         let from = self.position();
-        match self.kind()? {
-            Kind::Object => return self.object(|reader, _| reader.skip().map(drop)),
-            Kind::Array => return self.array(|reader| reader.skip().map(drop)),
-            Kind::String => self.skip_string()?,
-            Kind::Number => self.number()?,
-            Kind::Bool if self.peek() == Some(b't') => self.word("true")?,
-            Kind::Bool => self.word("false")?,
-            Kind::Null => self.word("null")?,
-        }
+        self.pass()?;
         Ok(self.text.get(from..self.at).unwrap_or_default())
+    }
+
+    fn pass(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'"') => self.skip_string().map(drop),
+            Some(b'{') => self.members(|reader, _| reader.pass()),
+            Some(b'[') => self.array(Self::pass).map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => Err(JsonError::Syntax),
+        }
     }
 
     /// Nothing may follow.
@@ -393,33 +427,38 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps where the name stands that was just read.
-    fn keep(&mut self, names: &mut Names, begins: usize) -> Result<(), JsonError> {
-        // Nobody's message has 4 GiB; what lies behind is not read.
-        let place = |at: usize| u32::try_from(at).map_err(|_| JsonError::Syntax);
-        let name = (place(begins)?, place(self.at - 1)?);
-        match names.few.get_mut(names.count) {
-            Some(free) => *free = name,
-            None => {
+    fn keep(&mut self, names: &mut Names, name: Name) {
+        names.any_escaped |= name.is_escaped;
+        match (names.few.get_mut(names.count), names.heads.get_mut(names.count)) {
+            (Some(few), Some(head)) => {
+                *few = (name.begins, name.ends);
+                *head = head_of(self.text.as_bytes().get(name.place()).unwrap_or_default());
+            }
+            _ => {
                 if names.count == FEW {
                     self.names.extend(names.few.iter().map(|(begins, _)| begins));
                 }
-                self.names.push(name.0);
+                self.names.push(name.begins);
             }
         }
         names.count += 1;
-        Ok(())
     }
 
     /// Whether a name stands twice: few are compared with each other, many are sorted first.
     fn has_twins(&mut self, names: &Names) -> bool {
         let text = self.text;
         let order = if names.any_escaped { order_unescaped } else { order_plain };
-        if let Some(few) = names.few.get(..names.count) {
-            let raw = |(begins, ends): (u32, u32)| text.as_bytes().get(begins as usize..ends as usize);
-            let is_same = |one: &(u32, u32), other: &(u32, u32)| {
-                if names.any_escaped { order(text, one.0, other.0).is_eq() } else { raw(*one) == raw(*other) }
+        if let (Some(few), Some(heads)) = (names.few.get(..names.count), names.heads.get(..names.count)) {
+            let are_same = |one: usize, other: usize| match (few.get(one), few.get(other)) {
+                (Some(one), Some(other)) => order(text, one.0, other.0).is_eq(),
+                _ => false,
             };
-            return few.iter().enumerate().any(|(at, name)| few.iter().take(at).any(|other| is_same(name, other)));
+            return (1..few.len()).any(|one| {
+                let (before, head) = (heads.iter().take(one), heads.get(one));
+                // Names whose heads differ differ, unless they are escaped.
+                let alike = |other: &u64| names.any_escaped || Some(other) == head;
+                before.enumerate().any(|(other, of_other)| alike(of_other) && are_same(one, other))
+            });
         }
         let many = self.names.get_mut(names.first_of_many..).unwrap_or_default();
         many.sort_unstable_by(|one, other| order(text, *one, *other));
@@ -431,12 +470,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.text.as_bytes().get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         self.space();
         self.text.as_bytes().get(self.at).copied()
@@ -451,7 +492,7 @@ impl<'a> Reader<'a> {
     }
 
     fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+        if !self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
             return Err(JsonError::Syntax);
         }
         self.at += word.len();
@@ -534,14 +575,45 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A name: it stands from behind the first quotation mark to the second.
+#[derive(Clone, Copy)]
+struct Name {
+    begins: u32,
+    ends: u32,
+    is_escaped: bool,
+}
+
+impl Name {
+    const fn place(self) -> Range<usize> {
+        self.begins as usize..self.ends as usize
+    }
+}
+
+/// The first eight bytes of a name and its length: two names that differ in it are not the same.
+fn head_of(name: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    match name.first_chunk() {
+        Some(first) => head = *first,
+        None => head.iter_mut().zip(name).for_each(|(head, byte)| *head = *byte),
+    }
+    u64::from_le_bytes(head).wrapping_add((name.len() as u64).rotate_right(5))
+}
+
 /// The names of one object so far: four bytes each where there are many, so that no text takes more than its own length.
 struct Names {
-    /// From behind the first quotation mark to the second.
     few: [(u32, u32); FEW],
+    /// What they begin with: nearly always enough to tell them apart.
+    heads: [u64; FEW],
     count: usize,
     /// From there on the reader keeps this object's names, if they are more than a few.
     first_of_many: usize,
     any_escaped: bool,
+}
+
+impl Names {
+    const fn behind(first_of_many: usize) -> Self {
+        Self { few: [(0, 0); FEW], heads: [0; FEW], count: 0, first_of_many, any_escaped: false }
+    }
 }
 
 /// So many names are compared with each other where they stand, without a place of their own.
@@ -575,14 +647,18 @@ fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
     characters(one).cmp(characters(other))
 }
 
-/// How many bytes stand before the first quotation mark, backslash or control character: looked at eight at a time.
+/// How many bytes stand before the first quotation mark, backslash or control character.
+///
+/// Most strings are short: the first bytes are looked at eight at a time. Of a longer one the end is searched first, and then
+/// whether there is a control character before it, both in as many bytes at a time as the processor can.
 fn run_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    const SHORT: usize = 48;
     // The high bit of each byte of `word` that is less than `least`; above the first such byte others may be marked, too.
     let less = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH_BITS;
     let mut length = 0;
-    let (words, rest) = bytes.as_chunks();
+    let (words, rest) = bytes.get(..SHORT).unwrap_or(bytes).as_chunks();
     for word in words {
         let word = u64::from_le_bytes(*word);
         let ends =
@@ -593,8 +669,13 @@ fn run_length(bytes: &[u8]) -> usize {
         }
         length += 8;
     }
-    let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
-    length + rest.iter().take_while(is_plain).count()
+    let is_control = |byte: &u8| *byte < 0x20;
+    let rest = if length == SHORT { bytes.get(SHORT..).unwrap_or_default() } else { rest };
+    let run = rest.get(..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or_default();
+    if run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20 {
+        return length + run.len();
+    }
+    length + run.iter().position(is_control).unwrap_or(run.len())
 }
 
 #[cfg(test)]

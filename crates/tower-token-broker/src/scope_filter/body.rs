@@ -76,7 +76,7 @@ impl<R: Default, P> Default for FilterBody<R, P> {
 }
 
 impl<P: Policy> EventFilter<P> {
-    fn take(&mut self, chunk: &[u8]) {
+    fn take(&mut self, chunk: Bytes) {
         self.events.push(chunk);
         loop {
             match self.events.next_event() {
@@ -102,7 +102,7 @@ impl<P: Policy> EventFilter<P> {
         let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else { return Some(event) };
         match self.recipe.filtered(&self.principal, &data) {
             Ok(Found::Nothing) => Some(event),
-            Ok(Found::Changed(changed)) => Some(sse::with_data(&event, &changed)),
+            Ok(Found::Changed(changed)) => Some(sse::with_data(&event, changed)),
             Ok(Found::NotForThisCaller) => None,
             // K230: what can't be read can't be judged; what comes after it can.
             Err(error) => {
@@ -134,7 +134,7 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
             }
             match ready!(this.inner.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => filter.take(&data),
+                    Ok(data) => filter.take(data),
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 Some(Err(error)) => {

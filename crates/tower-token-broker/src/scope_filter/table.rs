@@ -1,6 +1,8 @@
 //! Rules found by what they name: the work grows with the name that is looked up, not with the number of rules.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+
+use foldhash::fast::RandomState;
 
 use super::{
     pattern::Pattern,
@@ -13,16 +15,19 @@ use crate::percent::decode;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     rules: Vec<Rule>,
-    by_name: HashMap<Kind, ByName>,
+    by_name: Vec<(Kind, ByName)>,
     by_path: ByPath,
 }
+
+/// The numbers of rules, in their order, each once.
+type Numbers = Vec<usize>;
 
 /// The numbers of the rules that are about a name.
 #[derive(Clone, Debug, Default)]
 struct ByName {
-    exact: HashMap<Box<str>, Vec<usize>>,
+    exact: HashMap<Box<str>, Numbers, RandomState>,
     /// By what stands before the first star.
-    prefixed: HashMap<Box<str>, Vec<usize>>,
+    prefixed: HashMap<Box<str>, Numbers, RandomState>,
     /// The lengths of those prefixes, each once.
     lengths: Vec<usize>,
 }
@@ -30,8 +35,51 @@ struct ByName {
 /// The numbers of the rules that are about a path, by its first segment.
 #[derive(Clone, Debug, Default)]
 struct ByPath {
-    first: HashMap<Box<[u8]>, Vec<usize>>,
-    any: Vec<usize>,
+    first: HashMap<Box<[u8]>, Numbers, RandomState>,
+    any: Numbers,
+}
+
+/// The numbers that were found: mostly in one place, and then nothing is copied.
+#[derive(Debug)]
+enum Found<'a> {
+    InOne(&'a [usize]),
+    InSeveral(Numbers),
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, more: Option<&'a Numbers>) {
+        let Some(more) = more else { return };
+        match self {
+            Self::InOne([]) => *self = Self::InOne(more),
+            Self::InOne(one) => *self = Self::InSeveral([one, more.as_slice()].concat()),
+            Self::InSeveral(several) => several.extend(more),
+        }
+    }
+
+    /// In order, each once.
+    fn sorted(mut self) -> impl Iterator<Item = usize> {
+        if let Self::InSeveral(several) = &mut self {
+            several.sort_unstable();
+            several.dedup();
+        }
+        (0..).map_while(move |at| match &self {
+            Self::InOne(one) => one.get(at).copied(),
+            Self::InSeveral(several) => several.get(at).copied(),
+        })
+    }
+}
+
+fn note<K, Q>(numbers: &mut HashMap<K, Numbers, RandomState>, key: &Q, number: usize)
+where
+    K: Borrow<Q> + Eq + Hash + for<'a> From<&'a Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    match numbers.get_mut(key) {
+        // A rule whose patterns are found under one key stands there once.
+        Some(known) if known.last() == Some(&number) => {}
+        Some(known) => known.push(number),
+        None => drop(numbers.insert(key.into(), vec![number])),
+    }
 }
 
 impl Table {
@@ -40,17 +88,15 @@ impl Table {
         let number = self.rules.len();
         match &rule.names {
             Names::Patterns(patterns) => {
-                let by_name = self.by_name.entry(rule.kind).or_default();
-                patterns.iter().for_each(|pattern| by_name.add(pattern, number));
+                patterns.iter().for_each(|pattern| self.add_name(rule.kind, pattern, number));
             }
             // The method's name is looked up; the service is compared among what is found.
             #[cfg(feature = "grpc")]
             Names::Rpc(_, methods) => {
-                let by_name = self.by_name.entry(rule.kind).or_default();
-                methods.iter().for_each(|method| by_name.add(method, number));
+                methods.iter().for_each(|method| self.add_name(rule.kind, method, number));
             }
             Names::Path(_, template) => match template.first() {
-                Some(segment) => self.by_path.first.entry(segment.into()).or_default().push(number),
+                Some(segment) => note(&mut self.by_path.first, segment, number),
                 None => self.by_path.any.push(number),
             },
         }
@@ -59,55 +105,65 @@ impl Table {
 
     /// The kinds of which there is a rule.
     pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> {
-        self.by_name.keys().copied()
+        self.by_name.iter().map(|(kind, _)| *kind)
+    }
+
+    fn add_name(&mut self, kind: Kind, pattern: &Pattern, number: usize) {
+        match self.by_name.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, by_name)) => by_name.add(pattern, number),
+            None => {
+                let mut by_name = ByName::default();
+                by_name.add(pattern, number);
+                self.by_name.push((kind, by_name));
+            }
+        }
     }
 
     /// The rules that name this call, in the order in which they were given.
     pub(super) fn matching(&self, kind: Kind, call: &Call<'_>, reading: Reading) -> impl Iterator<Item = &Rule> {
-        let mut numbers = Vec::new();
+        let mut found = Found::InOne(&[]);
         match call {
-            Call::Http { path, .. } => self.by_path.find(path, &mut numbers),
+            Call::Http { path, .. } => self.by_path.find(path, &mut found),
             named => {
-                if let (Some(by_name), Some(name)) = (self.by_name.get(&kind), named.name()) {
-                    by_name.find(name, &mut numbers);
+                let by_name = self.by_name.iter().find(|(of, _)| *of == kind);
+                if let (Some((_, by_name)), Some(name)) = (by_name, named.name()) {
+                    by_name.find(name, &mut found);
                 }
             }
         }
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().filter_map(|number| self.rules.get(number)).filter(move |rule| rule.names(call, reading))
+        let rules = found.sorted().filter_map(|number| self.rules.get(number));
+        rules.filter(move |rule| rule.names(call, reading))
     }
 }
 
 impl ByName {
     fn add(&mut self, pattern: &Pattern, number: usize) {
         match pattern.as_exact() {
-            Some(name) => self.exact.entry(name.into()).or_default().push(number),
+            Some(name) => note(&mut self.exact, name, number),
             None => {
                 let prefix = pattern.prefix();
                 if let Err(place) = self.lengths.binary_search(&prefix.len()) {
                     self.lengths.insert(place, prefix.len());
                 }
-                self.prefixed.entry(prefix.into()).or_default().push(number);
+                note(&mut self.prefixed, prefix, number);
             }
         }
     }
 
-    fn find(&self, name: &str, numbers: &mut Vec<usize>) {
-        numbers.extend(self.exact.get(name).into_iter().flatten());
+    fn find<'a>(&'a self, name: &str, found: &mut Found<'a>) {
+        found.add(self.exact.get(name));
         // No more look-ups than the name has bytes.
         for length in self.lengths.iter().take_while(|length| **length <= name.len()) {
-            let with_prefix = name.get(..*length).and_then(|prefix| self.prefixed.get(prefix));
-            numbers.extend(with_prefix.into_iter().flatten());
+            found.add(name.get(..*length).and_then(|prefix| self.prefixed.get(prefix)));
         }
     }
 }
 
 impl ByPath {
-    fn find(&self, path: &str, numbers: &mut Vec<usize>) {
+    fn find<'a>(&'a self, path: &str, found: &mut Found<'a>) {
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        numbers.extend(self.first.get(&*decode(first)).into_iter().flatten());
-        numbers.extend(&self.any);
+        found.add(self.first.get(&*decode(first)));
+        found.add(Some(&self.any));
     }
 }
 
