@@ -205,4 +205,5 @@ async fn a_service_that_sends_requests_of_its_own_finds_its_caller() {
     assert_eq!((reply.status(), reply.json().as_str()), (Some(0), RESULT), "{reply:?}");
     assert_eq!(broker.call_in_frame(&[], "delete_item").await.status(), Some(7));
     broker.expect_records(2).await;
+    broker.done_unsent().await;
 }

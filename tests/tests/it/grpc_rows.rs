@@ -9,7 +9,6 @@ use serde_json::Value;
 use token_broker_tests::{
     grpc::{FRAMED, Reply, TYPED, answer, call, client, field, flagged, frame, framed, json_of, status, typed_call},
     harness::{Broker, SECRET, base64url},
-    marker_scan::Scan,
     upstream::{Received, Scripted, ScriptedBody},
 };
 use tower_token_broker::scope_filter::{Rules, grpc, tools};
@@ -90,13 +89,16 @@ async fn l235_the_credential_is_one_metadatum() {
     assert_eq!(upstream.received().len(), 1);
     let missing = Value::from("authn.missing");
     assert_eq!(reasons(&broker, 3).await, ["authn.duplicate_header".into(), Value::Null, missing]);
+    broker.done().await;
 }
 
 #[tokio::test]
 async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     let (upstream, broker) = broker().await;
     let mut said = Vec::new();
-    let other = Broker::before(&upstream).grpc().start().await.token("items:read");
+    let elsewhere = Broker::before(&upstream).grpc().start().await;
+    let other = elsewhere.token("items:read");
+    elsewhere.done_unsent().await;
     for authorization in ["-", "Bearer", "Bearer garbage", &format!("Bearer {other}"), "Bearer e30.e30.e30"] {
         let refused = broker.call_in_frame(&[("authorization", authorization)], "get_item").await;
         assert_eq!((refused.http, refused.status(), refused.body.len()), (200, Some(16), 0), "{authorization}");
@@ -112,6 +114,7 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[0], "authn.missing");
     assert!(reasons[2..].iter().all(|reason| reason.as_str().unwrap().starts_with("jwt.")), "{reasons:?}");
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -154,6 +157,7 @@ async fn l237_what_is_denied_is_said_like_what_does_not_exist() {
     assert_eq!(reasons.iter().filter(|reason| *reason == "filter.rpc_denied").count(), 4);
     assert_eq!(reasons.iter().filter(|reason| *reason == "filter.insufficient_scope").count(), 2);
     assert_eq!(reasons.iter().filter(|reason| *reason == "filter.method_denied").count(), 2);
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -198,6 +202,7 @@ async fn l239_a_judged_method_takes_exactly_one_message() {
         assert_eq!((passed.status(), passed.messages()), (Some(0), vec![b"\x0a\x02hi".to_vec()]));
         assert_eq!(upstream.received().last().unwrap().body, body);
     }
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -238,6 +243,7 @@ async fn l240_what_is_compressed_is_decoded_within_the_limit_or_refused() {
     assert_eq!(received.body, good, "what was judged is what is sent, and it is not compressed");
     assert!(received.values("grpc-encoding").is_empty());
     assert_eq!(received.values("grpc-accept-encoding"), ["identity"]);
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -269,6 +275,7 @@ async fn l241_a_path_is_exactly_a_service_and_a_method() {
     assert_eq!(upstream.received().len(), 0);
     let reasons = reasons(&broker, 16).await;
     assert_eq!(reasons.iter().filter(|reason| *reason == "filter.rpc_path").count(), paths.len());
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -313,6 +320,7 @@ async fn metadata_and_message_agree_or_are_refused() {
     assert_eq!(upstream.received().len(), 0);
     let passed = broker.rpc(&typed, &[("mcp_tool", "get_item")], typed_call("get_item")).await;
     assert_eq!(passed.status(), Some(0), "{passed:?}");
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -333,6 +341,7 @@ async fn only_grpc_is_spoken_here_and_grpc_web_is_refused_by_name() {
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[..2], ["filter.grpc_web", "filter.grpc_web"]);
     assert_eq!(reasons[2..], ["filter.media_type"; 3]);
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -343,6 +352,7 @@ async fn lists_are_filtered_entry_by_entry_in_types_as_in_frames() {
     // What is left keeps its bytes, and is cached for no other: cache_scope = PRIVATE.
     assert_eq!((listed.status(), listed.messages()), (Some(0), vec![[kept, vec![0x20, 2]].concat()]));
     assert_eq!(upstream.received()[0].body, frame(b""));
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -362,6 +372,7 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         assert_eq!(refused.status(), Some(14), "{what} {refused:?}");
         assert!(!refused.everything().windows(11).any(|bytes| bytes == b"delete_item"), "{what}");
         assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
+        broker.done().await;
     }
 }
 
@@ -393,6 +404,7 @@ async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not()
                 assert_eq!(record["reason"], "exchange.credential_refused", "{what}");
             }
         }
+        broker.done().await;
     }
 }
 
@@ -413,8 +425,6 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
     };
     let upstream = Scripted::start(echoing).await;
     let broker = Broker::before(&upstream).grpc().start().await;
-    let mut scan = Scan::new();
-    scan.secret("the upstream's token", SECRET);
     for path in [format!("{FRAMED}/Call"), format!("{TYPED}/CallTool"), format!("{ORDERS}/Get")] {
         let metadata = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", "get_item")];
         let (fields, body): (&[_], _) = if path.starts_with(FRAMED) {
@@ -431,19 +441,12 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
         for name in ["x-echo-bin", "grpc-status-details-bin"] {
             base64::Engine::decode(&engine, reply.field(name).unwrap()).unwrap();
         }
-        scan.source(path, reply.everything());
-    }
-    for received in upstream.received() {
-        scan.received(received.values("authorization").concat().as_bytes());
     }
     let records = broker.expect_records(3).await;
-    for record in &records {
-        scan.source("a record", record.to_string());
-    }
-    assert_eq!(scan.run(), Ok(()));
     let masked: Vec<_> =
         records.iter().filter(|record| record["count"].is_u64()).map(|r| r["echo_masked"].clone()).collect();
     assert_eq!(masked, [6, 6, 6]);
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -468,6 +471,7 @@ async fn binary_metadata_goes_through_and_what_would_be_a_credential_does_not() 
     for name in ["cookie-bin", "x-forwarded-user-bin", "x-user"] {
         assert!(received.values(name).is_empty(), "{name}");
     }
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -486,6 +490,7 @@ async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
         [Value::Null, "filter.too_many_messages".into(), "filter.body_too_large".into()]
     );
     assert!(upstream.received()[1..].iter().all(|received| received.body.len() < 85), "nothing behind the limit");
+    broker.done().await;
 
     let upstream = Scripted::start(|_| answer(vec![frame(b"x"); 17], &[OK])).await;
     let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
@@ -494,6 +499,7 @@ async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
     let record = broker.expect_records(1).await.last().unwrap().clone();
     let counted = (&record["messages_in"], &record["messages_out"], &record["grpc_status"], &record["outcome"]);
     assert_eq!(counted, (&1.into(), &16.into(), &8.into(), &"cut".into()));
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -505,8 +511,9 @@ async fn a_length_over_the_limit_is_refused_before_anything_of_it_is_waited_for(
     frames.send(Ok(head)).await.unwrap();
     let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(rest)).boxed_unsync();
     let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[], body);
-    let reply = Reply::of(client().request(request).await.unwrap()).await;
+    let reply = broker.reply(client().request(request).await.unwrap()).await;
     assert_eq!(reply.status(), Some(8));
     assert_eq!(upstream.received().len(), 0);
     drop(frames);
+    broker.done_unsent().await;
 }

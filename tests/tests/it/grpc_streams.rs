@@ -3,7 +3,10 @@
 
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use token_broker_tests::{
-    grpc::{Reply, TYPED, answer, client, frame, framed, status, typed_call},
+    grpc::{TYPED, answer, client, frame, framed, status, typed_call},
     harness::{Broker, ISSUER, SECRET, grpc_proxy},
     polls,
     upstream::{Scripted, ScriptedBody},
@@ -75,7 +78,7 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
             assert_eq!(half, notice[..20]);
         }
         broker.revocations().revoke(Revoked::Client { issuer: ISSUER.into(), id: "test-client".into() });
-        let rest = Reply::of(answer).await;
+        let rest = broker.reply(answer).await;
         assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
         if !inside {
             assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")));
@@ -89,6 +92,7 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
             (&record["messages_in"], &record["messages_out"]),
             (&1.into(), &u64::from(inside).saturating_add(1).into())
         );
+        broker.done().await;
     }
 }
 
@@ -103,9 +107,10 @@ async fn l244_a_stream_ends_with_its_token() {
     let mut answer = client().request(request).await.unwrap();
     assert!(answer.body_mut().frame().await.unwrap().is_ok());
     clock.advance(Duration::from_secs(24 * 3600));
-    let rest = Reply::of(answer).await;
+    let rest = broker.reply(answer).await;
     assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")), "{rest:?}");
     assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "jwt.expired");
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -113,8 +118,11 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
     let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
     let (told, mut heard) = mpsc::channel(8);
+    let credentials = Arc::new(Mutex::new(Vec::new()));
+    let got = Arc::clone(&credentials);
     let service = service_fn(move |request: Request<RequestBody<_>>| {
         let told = told.clone();
+        got.lock().extend_from_slice(request.headers()["authorization"].as_bytes());
         async move {
             let mut body = std::pin::pin!(request.into_body());
             while let Some(frame) = body.as_mut().frame().await {
@@ -136,10 +144,12 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     say(&sender, frame(b"one")).await;
     assert_eq!(heard.recv().await.unwrap().unwrap(), frame(b"one"));
     broker.revocations().revoke(Revoked::Everything);
-    let refused = Reply::of(calling.await.unwrap().unwrap()).await;
+    let refused = broker.reply(calling.await.unwrap().unwrap()).await;
     assert_eq!(refused.status(), Some(16), "{refused:?}");
     assert!(heard.recv().await.is_none_or(|last| last.is_err()));
     assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "authn.revoked");
+    broker.ledger().in_play(&credentials.lock());
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -157,23 +167,29 @@ async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
     }
     assert_eq!(broker.rpc(WATCH, &[("grpc-timeout", "0n")], frame(b"")).await.status(), Some(4));
     assert_eq!(upstream.received().len(), 1);
+    broker.done().await;
 
     // An upstream that never answers, and a message that never ends.
     let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
-    let service = stack.layer(service_fn(|_: Request<RequestBody<_>>| {
+    let credentials = Arc::new(Mutex::new(Vec::new()));
+    let got = Arc::clone(&credentials);
+    let service = stack.layer(service_fn(move |request: Request<RequestBody<_>>| {
+        got.lock().extend_from_slice(request.headers()["authorization"].as_bytes());
         std::future::pending::<Result<Response<ScriptedBody>, Infallible>>()
     }));
     let request = broker.rpc_request(WATCH, &[("grpc-timeout", "50m")], one(frame(b"")));
-    let refused = Reply::of(service.clone().oneshot(request).await.unwrap()).await;
+    let refused = broker.reply(service.clone().oneshot(request).await.unwrap()).await;
     assert_eq!((refused.status(), refused.reason().as_deref()), (Some(4), Some("DEADLINE_EXCEEDED")));
     let (_sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
     let endless = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
     let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "50m")], endless);
-    assert_eq!(Reply::of(service.oneshot(request).await.unwrap()).await.status(), Some(4));
+    assert_eq!(broker.reply(service.oneshot(request).await.unwrap()).await.status(), Some(4));
     let records = broker.expect_records(2).await;
     assert!(
         records.iter().filter(|record| record["count"].is_u64()).all(|r| r["reason"] == "filter.deadline_exceeded")
     );
+    broker.ledger().in_play(&credentials.lock());
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -194,6 +210,7 @@ async fn a_client_that_cancels_cancels_the_upstream() {
     };
     assert_eq!((&record["outcome"], &record["messages_out"]), (&"dropped".into(), &1.into()));
     assert!(record["grpc_status"].is_null());
+    broker.done().await;
 }
 
 /// Gives another secret each time one was refused.
@@ -236,6 +253,7 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     assert_eq!((received.len(), &received[0].body), (2, &received[1].body));
     let record = broker.expect_records(1).await.last().unwrap().clone();
     assert_eq!((&record["intents"], &record["uses"]), (&2.into(), &2.into()));
+    broker.done().await;
 
     // What was not judged as a message is at hand for no second time.
     let provider =
@@ -243,6 +261,7 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     let broker = Broker::before(&upstream).grpc().start_with(provider).await;
     let reply = broker.rpc(WATCH, &[], frame(b"")).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
+    broker.done().await;
 }
 
 #[tokio::test]
@@ -256,12 +275,12 @@ async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
         let mut requests = 0;
         for polls in 0.. {
             let request = || broker.rpc_request(&path, &[], one(body.clone()));
-            let whole = async { Reply::of(service.clone().oneshot(request()).await.unwrap()).await };
+            let whole = async { broker.reply(service.clone().oneshot(request()).await.unwrap()).await };
             let done = polls::at_most(polls, whole).await;
             requests += u64::from(polls > 0);
             broker.expect_records(requests).await;
             // The next call succeeds: nothing is held.
-            let next = Reply::of(service.clone().oneshot(request()).await.unwrap()).await;
+            let next = broker.reply(service.clone().oneshot(request()).await.unwrap()).await;
             assert_eq!(next.status(), Some(0), "after {polls} polls");
             requests += 1;
             broker.expect_records(requests).await;
@@ -272,5 +291,6 @@ async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
         }
         let intents = broker.expect_records(requests).await.iter().filter(|record| record["kind"] == "intent").count();
         assert!(upstream.received().len() <= intents, "{path}");
+        broker.done().await;
     }
 }

@@ -92,11 +92,7 @@ where
     Ok(Found::Changed(changed))
 }
 
-fn filter_result<F>(
-    reader: &mut Reader<'_>,
-    changes: &mut Vec<Change>,
-    is_visible: &mut F,
-) -> Result<(), JsonError>
+fn filter_result<F>(reader: &mut Reader<'_>, changes: &mut Vec<Change>, is_visible: &mut F) -> Result<(), JsonError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {

@@ -178,7 +178,8 @@ mod tests {
     fn events_end_at_blank_lines_of_every_kind() {
         let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\nid: 1\ndata: d\ndata: e\n\nunfinished";
         let found = all(text, &[]);
-        let data: Vec<_> = found.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
+        let data: Vec<_> =
+            found.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
         let expected = [Some("a"), Some("b"), Some("c"), None, Some("d\ne")];
         assert_eq!(data, expected.map(|text| text.map(str::to_owned)));
         assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);

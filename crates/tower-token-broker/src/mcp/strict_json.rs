@@ -459,7 +459,9 @@ impl Name {
         // The marks around it stand in for the ends of an empty name.
         let end = |at: usize| u32::from(text.get(at).copied().unwrap_or_default());
         let length = (self.ends - self.begins) as u32;
-        1_u64.rotate_left(length.wrapping_mul(7) ^ end(self.begins).wrapping_mul(3) ^ end(self.ends - 1).wrapping_mul(17))
+        1_u64.rotate_left(
+            length.wrapping_mul(7) ^ end(self.begins).wrapping_mul(3) ^ end(self.ends - 1).wrapping_mul(17),
+        )
     }
 }
 
@@ -557,9 +559,7 @@ fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
 
 fn four_digits(text: &[u8], at: usize) -> Result<u32, JsonError> {
     let digits = text.get(at..at + 4).ok_or(JsonError::Syntax)?;
-    digits.iter().try_fold(0, |value, digit| {
-        Ok(value * 16 + char::from(*digit).to_digit(16).ok_or(JsonError::Syntax)?)
-    })
+    digits.iter().try_fold(0, |value, digit| Ok(value * 16 + char::from(*digit).to_digit(16).ok_or(JsonError::Syntax)?))
 }
 
 fn end_of_word(text: &[u8], at: usize, word: &[u8]) -> Result<usize, JsonError> {
