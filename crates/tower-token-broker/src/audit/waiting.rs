@@ -72,10 +72,12 @@ pub(super) struct Durable<'c> {
     acting: Option<Acting>,
 }
 
+type Yielded = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What the first of those who wait does for all.
 struct Acting {
     /// While it lets others run: how many there were before, and when they have run.
-    company: Option<(usize, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    company: Option<(usize, Yielded)>,
     timer: Pin<Box<Sleep>>,
 }
 

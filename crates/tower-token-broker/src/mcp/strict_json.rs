@@ -457,11 +457,9 @@ impl Name {
     #[inline]
     fn bit(self, text: &[u8]) -> u64 {
         // The marks around it stand in for the ends of an empty name.
-        let end = |at: usize| u32::from(text.get(at).copied().unwrap_or_default());
-        let length = (self.ends - self.begins) as u32;
-        1_u64.rotate_left(
-            length.wrapping_mul(7) ^ end(self.begins).wrapping_mul(3) ^ end(self.ends - 1).wrapping_mul(17),
-        )
+        let end = |at: usize| usize::from(text.get(at).copied().unwrap_or_default());
+        let length = self.ends - self.begins;
+        1 << ((length * 7 + end(self.begins) * 3 + end(self.ends - 1) * 17) % 64)
     }
 }
 

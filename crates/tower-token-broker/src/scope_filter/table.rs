@@ -122,13 +122,12 @@ impl Table {
     /// The rules that name this call, in the order in which they were given.
     pub(super) fn matching(&self, kind: Kind, call: &Call<'_>, reading: Reading) -> impl Iterator<Item = &Rule> {
         let mut found = Found::InOne(&[]);
-        match call {
-            Call::Http { path, .. } => self.by_path.find(path, &mut found),
-            named => {
-                let by_name = self.by_name.iter().find(|(of, _)| *of == kind);
-                if let (Some((_, by_name)), Some(name)) = (by_name, named.name()) {
-                    by_name.find(name, &mut found);
-                }
+        if let Call::Http { path, .. } = call {
+            self.by_path.find(path, &mut found);
+        } else {
+            let by_name = self.by_name.iter().find(|(of, _)| *of == kind);
+            if let (Some((_, by_name)), Some(name)) = (by_name, call.name()) {
+                by_name.find(name, &mut found);
             }
         }
         let rules = found.sorted().filter_map(|number| self.rules.get(number));

@@ -528,7 +528,7 @@ async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
 /// A policy out of rules for all kinds, put together in every way.
 #[derive(Clone, Debug)]
 enum AnyPolicy {
-    Rules(Rules),
+    Rules(Box<Rules>),
     And(Box<Self>, Box<Self>),
     Or(Box<Self>, Box<Self>),
     Unless(Box<Self>, Box<Self>),
@@ -572,7 +572,7 @@ fn any_rules() -> impl Strategy<Value = AnyPolicy> {
             };
             if allow { all.allow(rule) } else { all.deny(rule) }
         });
-        AnyPolicy::Rules(rules)
+        AnyPolicy::Rules(Box::new(rules))
     });
     rules.prop_recursive(3, 8, 2, |inner| {
         let two = || (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
