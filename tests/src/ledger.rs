@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{logs, marker_scan::Scan, upstream::Scripted, wire::Answer};
 
-/// The books of one broker under test. Dropped before they were [settled](Ledger::settle), they fail the test.
+/// The books of one broker under test. Dropped before they were settled ([`Broker::done`](crate::harness::Broker::done)), they fail the test.
 pub struct Ledger {
     requests: AtomicU64,
     sent: Mutex<Vec<u8>>,

@@ -43,7 +43,7 @@ reasons! {
     HostNotAllowed = "req.host_not_allowed", Misdirected;
     /// A browser's page of another origin sent it (DNS rebinding).
     OriginNotAllowed = "req.origin_not_allowed", OriginNotAllowed;
-    /// Header fields beyond the limits.
+    /// Header fields or a target beyond the limits: 128 fields, 64 KiB of names and values, 16 KiB of path and query.
     HeadersTooLarge = "req.headers_too_large", HeadersTooLarge;
 
     // The credentials of the request

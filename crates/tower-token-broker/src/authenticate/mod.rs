@@ -49,7 +49,8 @@
 //! outside of it, it refuses everything with 500. The metadata ([`ProtectedResourceMetadata`]) stands beside it, not inside.
 //!
 //! # Reads, writes
-//! Judges `Host`, the target's authority and `Origin`. Reads and removes `Authorization`; removes `Cookie`,
+//! Refuses a head over its limits (128 fields, 64 KiB of them, 16 KiB of path and query). Judges `Host`, the target's authority and
+//! `Origin`. Reads and removes `Authorization`; removes `Cookie`,
 //! `Proxy-Authorization` and every field that holds a copy of the token (of 16 bytes or more); refuses `access_token`, or the token
 //! itself, in the query. Puts a [`Principal`](crate::principal::Principal) and a
 //! [`Standing`](crate::revocation::Standing) into the extensions, and removes any that were there. Tells the trail who it is.
@@ -83,6 +84,7 @@ mod event_border;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;
+mod head;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;

@@ -14,6 +14,7 @@ use tower_service::Service;
 use super::{
     CutBody, PresentedToken, ResponseFuture, VerifyToken,
     future::{Guarded, Refuser},
+    head,
     layer::Recipe,
     verdicts::{Admitted, Refused},
 };
@@ -60,7 +61,7 @@ where
         // What only this layer may put there was put there by somebody else: it goes.
         request.extensions_mut().remove::<Principal>();
         request.extensions_mut().remove::<Standing>();
-        if let Err(reason) = recipe.visitors.admit(&request) {
+        if let Err(reason) = head::admit(&request).and_then(|()| recipe.visitors.admit(&request)) {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
         // Taken off first, so that no service further in, ours or not, can meet or forward it.
