@@ -15,6 +15,7 @@ mod hostile_rows;
 mod hostile_tokens;
 mod http_2_wire;
 mod key_sets;
+mod many_streams;
 mod message_framing;
 mod mounts;
 mod no_blind_spots;

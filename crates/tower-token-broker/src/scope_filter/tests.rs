@@ -457,8 +457,11 @@ async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_s
         }
     });
     let service = layer().layer(inner);
+    let (log, records) = AuditLog::in_memory();
+    let begun = std::cell::Cell::new(0);
     let call = || {
-        let (trail, terminal) = Trail::for_test(&LOG);
+        begun.set(begun.get() + 1);
+        let (trail, terminal) = Trail::for_test(&log);
         let mut request = post("").map(|_| Slow(0, false));
         request.extensions_mut().insert(trail);
         request.extensions_mut().insert(caller("crm:read"));
@@ -483,6 +486,9 @@ async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_s
         .await;
         drop(work);
         assert!(*calls.lock() <= 1, "after {polls} polls");
+        log.flush().await.unwrap();
+        let terminal = records.lines().iter().filter(|line| line.contains(r#""count":1"#)).count();
+        assert_eq!(terminal, begun.get(), "each call has its one terminal record, after {polls} polls");
         assert_eq!(call().await, RESULT, "after {polls} polls");
         *calls.lock() = 0;
         if done {

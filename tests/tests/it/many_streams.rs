@@ -1,0 +1,86 @@
+//! Ten thousand open streams, each of which said something and then nothing: what the layers hold for one.
+//!
+//! In memory: ten thousand sockets a side are more than a process may have on many machines, and what they hold is the kernel's and
+//! the server's. Held here is all that stands between the two: four layers, their bodies, the trail, the watch on revocations.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use parking_lot::Mutex;
+use token_broker_tests::{
+    harness::{Broker, CALL},
+    upstream::Scripted,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_token_broker::{body::RequestBody, revocation::Revoked};
+
+const STREAMS: u64 = 10_000;
+/// What one may hold.
+const MOST_BYTES: u64 = 64 * 1024;
+const EVENT: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+
+/// What of the process is in memory.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn ten_thousand_open_streams_hold_little_each_and_end_with_one_revoke() {
+    let upstream = Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
+    let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    // The upstream's ends: they stay open until their streams are cut.
+    let (told, mut senders) = mpsc::unbounded_channel();
+    let credentials = Mutex::new(Vec::new());
+    let service = stack.layer(service_fn(|request: Request<RequestBody<Full<Bytes>>>| {
+        *credentials.lock() = request.headers()[header::AUTHORIZATION].as_bytes().to_vec();
+        let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+        sender.try_send(Ok(Frame::data(Bytes::from_static(EVENT.as_bytes())))).unwrap();
+        told.send(sender).unwrap();
+        let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+        std::future::ready(Ok::<_, Infallible>(answer.body(StreamBody::new(ReceiverStream::new(frames))).unwrap()))
+    }));
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    broker.ledger().sent(STREAMS, bearer.as_bytes());
+    let request = || {
+        Request::post(broker.resource().path())
+            .header(header::HOST, broker.host())
+            .header(header::AUTHORIZATION, &bearer)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, text/event-stream")
+            .body(Full::from(CALL))
+            .unwrap()
+    };
+
+    let before = resident();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut answer = service.clone().oneshot(request()).await.unwrap().into_body();
+        let first = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, EVENT);
+        streams.push(answer);
+    }
+    let each = (resident() - before) / STREAMS;
+    assert!(each <= MOST_BYTES, "{each} bytes a stream");
+    println!("{each} bytes a stream");
+
+    broker.revocations().revoke(Revoked::Everything);
+    for mut stream in streams {
+        assert!(stream.frame().await.is_none(), "an event stream ends cleanly");
+    }
+    while let Ok(sender) = senders.try_recv() {
+        assert!(sender.is_closed(), "what feeds a stream ends with it");
+    }
+    let records = broker.expect_records(STREAMS).await;
+    let cut = records.iter().filter(|record| record["outcome"] == "cut" && record["reason"] == "authn.revoked");
+    assert_eq!(cut.count() as u64, STREAMS);
+    broker.ledger().in_play(&credentials.lock());
+    broker.done().await;
+}
