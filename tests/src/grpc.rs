@@ -1,7 +1,7 @@
 //! gRPC by hand: frames, protobuf and HTTP/2 as a client of any make sends them, and what comes back, byte for byte.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header, response::Parts};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -9,6 +9,7 @@ use hyper_util::{
 };
 use prost::Message as _;
 use tonic_types::pb;
+use tower::{Service, ServiceExt as _};
 
 use crate::{harness::Broker, upstream::ScriptedBody};
 
@@ -34,27 +35,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Reads an answer to its end.
-    pub async fn of<B>(answer: Response<B>) -> Self
-    where
-        B: http_body::Body<Data = Bytes>,
-    {
-        let (parts, body) = answer.into_parts();
-        let (mut bytes, mut trailers, mut broken) = (BytesMut::new(), HeaderMap::new(), false);
-        let mut body = std::pin::pin!(body);
-        while let Some(frame) = body.frame().await {
-            match frame.map(http_body::Frame::into_data) {
-                Ok(Ok(data)) => bytes.extend_from_slice(&data),
-                Ok(Err(last)) => trailers = last.into_trailers().unwrap_or_default(),
-                Err(_) => {
-                    broken = true;
-                    break;
-                }
-            }
-        }
-        Self { http: parts.status.as_u16(), head: parts.headers, body: bytes.to_vec(), trailers, broken }
-    }
-
     /// The last value of a field, in the trailers or in the head.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
@@ -131,17 +111,85 @@ impl Reply {
     /// All that came, with the details decoded.
     #[must_use]
     pub fn everything(&self) -> Vec<u8> {
-        let mut all = self.body.clone();
-        for (name, value) in self.head.iter().chain(&self.trailers) {
-            all.extend_from_slice(format!("\n{name}: ").as_bytes());
-            all.extend_from_slice(value.as_bytes());
-            if name.as_str().ends_with("-bin") {
-                let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
-                all.extend(base64::Engine::decode(&engine, value.as_bytes()).unwrap_or_default());
+        [&self.body[..], &text_of(&self.head), &text_of(&self.trailers)].concat()
+    }
+}
+
+/// An answer that is read bit by bit. Whatever came of it stands in the [books](Broker::ledger), even where the test drops it.
+#[derive(Debug)]
+#[must_use = "an answer that nobody reads shows nothing"]
+pub struct OpenReply<'a, B> {
+    head: Parts,
+    body: B,
+    seen: Seen<'a>,
+}
+
+impl<B> OpenReply<'_, B>
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    /// Its next bytes.
+    ///
+    /// # Panics
+    /// If it ends or breaks off instead.
+    pub async fn data(&mut self) -> Bytes
+    where
+        B: Unpin,
+    {
+        let frame = self.body.frame().await.and_then(Result::ok);
+        let data = frame.and_then(|frame| frame.into_data().ok()).expect("more of the answer");
+        self.seen.bytes.extend_from_slice(&data);
+        data
+    }
+
+    /// Reads to the end: what has not been read before.
+    pub async fn rest(self) -> Reply {
+        let Self { head, body, mut seen } = self;
+        let (mut bytes, mut trailers, mut broken) = (BytesMut::new(), HeaderMap::new(), false);
+        let mut body = std::pin::pin!(body);
+        while let Some(frame) = body.frame().await {
+            match frame.map(http_body::Frame::into_data) {
+                Ok(Ok(data)) => {
+                    seen.bytes.extend_from_slice(&data);
+                    bytes.extend_from_slice(&data);
+                }
+                Ok(Err(last)) => trailers = last.into_trailers().unwrap_or_default(),
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
             }
         }
-        all
+        seen.bytes.extend(text_of(&trailers));
+        Reply { http: head.status.as_u16(), head: head.headers, body: bytes.to_vec(), trailers, broken }
     }
+}
+
+/// What came of one answer; told to the books when it is dropped.
+#[derive(Debug)]
+struct Seen<'a> {
+    broker: &'a Broker,
+    bytes: Vec<u8>,
+}
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        self.broker.ledger().got_bytes("a gRPC answer", &self.bytes);
+    }
+}
+
+/// Fields, line by line; what is binary is there decoded, too.
+fn text_of(fields: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in fields {
+        text.extend_from_slice(format!("\n{name}: ").as_bytes());
+        text.extend_from_slice(value.as_bytes());
+        if name.as_str().ends_with("-bin") {
+            let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+            text.extend(base64::Engine::decode(&engine, value.as_bytes()).unwrap_or_default());
+        }
+    }
+    text
 }
 
 /// The JSON in a frame's message.
@@ -232,22 +280,26 @@ pub fn client() -> Client<HttpConnector, SentBody> {
 }
 
 impl Broker {
-    /// A request to a path, with a good token unless these fields have one, and these bytes. It stands in the [books](Broker::ledger).
+    /// A request to a path, with a good token unless these fields have one, and this body. It stands in the [books](Broker::ledger) with
+    /// its head; what of its body may not come out is the test's to tell.
     ///
     /// # Panics
     /// If it can't be made.
     pub fn rpc_request(&self, path: &str, fields: &[(&str, &str)], body: SentBody) -> Request<SentBody> {
-        let request = self.uncounted_rpc_request(path, fields, body);
-        let authorization = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-        self.ledger().sent(1, authorization);
-        request
+        self.ledger().sent(1, b"");
+        self.rpc_request_before_the_layers(path, fields, body)
     }
 
-    /// The same, where the test sees by itself whether the server lets it through to the layers.
+    /// The same, where the server itself refuses it and no layer is asked: a record of it would be one too many for the books.
     ///
     /// # Panics
     /// If it can't be made.
-    pub fn uncounted_rpc_request(&self, path: &str, fields: &[(&str, &str)], body: SentBody) -> Request<SentBody> {
+    pub fn rpc_request_before_the_layers(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: SentBody,
+    ) -> Request<SentBody> {
         let has = |name: &str| fields.iter().any(|(field, _)| *field == name);
         let mut request = Request::post(format!("http://{}{path}", self.address()));
         if !has("content-type") {
@@ -261,14 +313,27 @@ impl Broker {
             .iter()
             .filter(|(_, value)| *value != "-")
             .fold(request, |request, (name, value)| request.header(*name, *value));
-        request.body(body).expect("a request")
+        let request = request.body(body).expect("a request");
+        self.note(0, &request);
+        request
+    }
+
+    fn note<B>(&self, requests: u64, request: &Request<B>) {
+        self.ledger().sent(requests, request.uri().to_string().as_bytes());
+        self.ledger().sent(0, &text_of(request.headers()));
+    }
+
+    /// An answer that the test reads bit by bit.
+    pub fn open_reply<B>(&self, answer: Response<B>) -> OpenReply<'_, B> {
+        let (head, body) = answer.into_parts();
+        let mut bytes = text_of(&head.headers);
+        bytes.push(b'\n');
+        OpenReply { head, body, seen: Seen { broker: self, bytes } }
     }
 
     /// Reads an answer to its end, for the [books](Broker::ledger), too.
     pub async fn reply<B: http_body::Body<Data = Bytes>>(&self, answer: Response<B>) -> Reply {
-        let reply = Reply::of(answer).await;
-        self.ledger().got_bytes("a gRPC answer", &reply.everything());
-        reply
+        self.open_reply(answer).rest().await
     }
 
     /// Sends it, and reads the answer to its end.
@@ -276,8 +341,40 @@ impl Broker {
     /// # Panics
     /// If there is none.
     pub async fn rpc(&self, path: &str, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-        let body = Full::new(body.into()).boxed_unsync();
+        let body = body.into();
+        self.ledger().sent(0, &body);
+        let body = Full::new(body).boxed_unsync();
         self.reply(client().request(self.rpc_request(path, fields, body)).await.expect("an answer")).await
+    }
+
+    /// A channel to it whose requests and answers stand in the [books](Broker::ledger): for clients of another make. It gives an answer
+    /// on when it has ended.
+    ///
+    /// # Panics
+    /// If an answer breaks off.
+    pub fn noting<S, A, B>(
+        &self,
+        channel: S,
+    ) -> impl Service<Request<A>, Response = Response<ScriptedBody>, Error = S::Error> + Clone
+    where
+        S: Service<Request<A>, Response = Response<B>> + Clone,
+        B: http_body::Body<Data = Bytes>,
+    {
+        tower::service_fn(move |request: Request<A>| {
+            let channel = channel.clone();
+            async move {
+                self.note(1, &request);
+                let reply = self.reply(channel.oneshot(request).await?).await;
+                assert!(!reply.broken, "a whole answer: {reply:?}");
+                let data = http_body::Frame::data(Bytes::from(reply.body));
+                let trailers = (!reply.trailers.is_empty()).then(|| http_body::Frame::trailers(reply.trailers));
+                let frames = [Some(data), trailers].into_iter().flatten().map(Ok).collect();
+                let mut answer = Response::new(StreamBody::new(crate::upstream::iter(frames)).boxed_unsync());
+                *answer.status_mut() = StatusCode::from_u16(reply.http).expect("a status");
+                *answer.headers_mut() = reply.head;
+                Ok(answer)
+            }
+        })
     }
 
     /// Calls a tool in a frame, in 2025-11-25.

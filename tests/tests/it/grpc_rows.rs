@@ -9,6 +9,7 @@ use serde_json::Value;
 use token_broker_tests::{
     grpc::{FRAMED, Reply, TYPED, answer, call, client, field, flagged, frame, framed, json_of, status, typed_call},
     harness::{Broker, SECRET, base64url},
+    marker_scan::Scan,
     upstream::{Received, Scripted, ScriptedBody},
 };
 use tower_token_broker::scope_filter::{Rules, grpc, tools};
@@ -98,7 +99,7 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     let mut said = Vec::new();
     let elsewhere = Broker::before(&upstream).grpc().start().await;
     let other = elsewhere.token("items:read");
-    elsewhere.done_unsent().await;
+    broker.ledger().token(&other);
     for authorization in ["-", "Bearer", "Bearer garbage", &format!("Bearer {other}"), "Bearer e30.e30.e30"] {
         let refused = broker.call_in_frame(&[("authorization", authorization)], "get_item").await;
         assert_eq!((refused.http, refused.status(), refused.body.len()), (200, Some(16), 0), "{authorization}");
@@ -114,6 +115,7 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[0], "authn.missing");
     assert!(reasons[2..].iter().all(|reason| reason.as_str().unwrap().starts_with("jwt.")), "{reasons:?}");
+    elsewhere.done_unsent().await;
     broker.done_unsent().await;
 }
 
@@ -425,6 +427,8 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
     };
     let upstream = Scripted::start(echoing).await;
     let broker = Broker::before(&upstream).grpc().start().await;
+    let mut scan = Scan::new();
+    scan.secret("the upstream's token", SECRET);
     for path in [format!("{FRAMED}/Call"), format!("{TYPED}/CallTool"), format!("{ORDERS}/Get")] {
         let metadata = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", "get_item")];
         let (fields, body): (&[_], _) = if path.starts_with(FRAMED) {
@@ -441,8 +445,16 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
         for name in ["x-echo-bin", "grpc-status-details-bin"] {
             base64::Engine::decode(&engine, reply.field(name).unwrap()).unwrap();
         }
+        scan.source(path, reply.everything());
+    }
+    for received in upstream.received() {
+        scan.received(received.values("authorization").concat().as_bytes());
     }
     let records = broker.expect_records(3).await;
+    for record in &records {
+        scan.source("a record", record.to_string());
+    }
+    assert_eq!(scan.run(), Ok(()));
     let masked: Vec<_> =
         records.iter().filter(|record| record["count"].is_u64()).map(|r| r["echo_masked"].clone()).collect();
     assert_eq!(masked, [6, 6, 6]);

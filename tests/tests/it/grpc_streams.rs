@@ -3,10 +3,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -69,16 +66,14 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
         let request = broker.rpc_request(path, &fields, one(framed(listen)));
         let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#);
         say(&frames, notice.clone()).await;
-        let mut answer = client().request(request).await.unwrap();
-        let first = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(first, notice);
+        let mut answer = broker.open_reply(client().request(request).await.unwrap());
+        assert_eq!(answer.data().await, notice);
         if inside {
             say(&frames, notice[..20].to_vec()).await;
-            let half = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-            assert_eq!(half, notice[..20]);
+            assert_eq!(answer.data().await, notice[..20]);
         }
         broker.revocations().revoke(Revoked::Client { issuer: ISSUER.into(), id: "test-client".into() });
-        let rest = broker.reply(answer).await;
+        let rest = answer.rest().await;
         assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
         if !inside {
             assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")));
@@ -104,10 +99,10 @@ async fn l244_a_stream_ends_with_its_token() {
     let broker = Broker::before(&upstream).grpc().with_clock(clock.clone()).start().await;
     say(&frames, frame(b"one")).await;
     let request = broker.rpc_request(WATCH, &[], one(frame(b"")));
-    let mut answer = client().request(request).await.unwrap();
-    assert!(answer.body_mut().frame().await.unwrap().is_ok());
+    let mut answer = broker.open_reply(client().request(request).await.unwrap());
+    assert_eq!(answer.data().await, frame(b"one"));
     clock.advance(Duration::from_secs(24 * 3600));
-    let rest = broker.reply(answer).await;
+    let rest = answer.rest().await;
     assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")), "{rest:?}");
     assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "jwt.expired");
     broker.done().await;
@@ -118,11 +113,8 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
     let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
     let (told, mut heard) = mpsc::channel(8);
-    let credentials = Arc::new(Mutex::new(Vec::new()));
-    let got = Arc::clone(&credentials);
     let service = service_fn(move |request: Request<RequestBody<_>>| {
         let told = told.clone();
-        got.lock().extend_from_slice(request.headers()["authorization"].as_bytes());
         async move {
             let mut body = std::pin::pin!(request.into_body());
             while let Some(frame) = body.as_mut().frame().await {
@@ -148,8 +140,8 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     assert_eq!(refused.status(), Some(16), "{refused:?}");
     assert!(heard.recv().await.is_none_or(|last| last.is_err()));
     assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "authn.revoked");
-    broker.ledger().in_play(&credentials.lock());
-    broker.done().await;
+    // The service that was called is in this process.
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -170,11 +162,9 @@ async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
     broker.done().await;
 
     // An upstream that never answers, and a message that never ends.
+    let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
     let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
-    let credentials = Arc::new(Mutex::new(Vec::new()));
-    let got = Arc::clone(&credentials);
-    let service = stack.layer(service_fn(move |request: Request<RequestBody<_>>| {
-        got.lock().extend_from_slice(request.headers()["authorization"].as_bytes());
+    let service = stack.layer(service_fn(|_: Request<RequestBody<_>>| {
         std::future::pending::<Result<Response<ScriptedBody>, Infallible>>()
     }));
     let request = broker.rpc_request(WATCH, &[("grpc-timeout", "50m")], one(frame(b"")));
@@ -188,8 +178,7 @@ async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
     assert!(
         records.iter().filter(|record| record["count"].is_u64()).all(|r| r["reason"] == "filter.deadline_exceeded")
     );
-    broker.ledger().in_play(&credentials.lock());
-    broker.done().await;
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -197,8 +186,9 @@ async fn a_client_that_cancels_cancels_the_upstream() {
     let (frames, upstream) = streaming().await;
     let broker = Broker::before(&upstream).grpc().start().await;
     say(&frames, frame(b"one")).await;
-    let mut answer = client().request(broker.rpc_request(WATCH, &[], one(frame(b"")))).await.unwrap();
-    assert!(answer.body_mut().frame().await.unwrap().is_ok());
+    let request = broker.rpc_request(WATCH, &[], one(frame(b"")));
+    let mut answer = broker.open_reply(client().request(request).await.unwrap());
+    assert_eq!(answer.data().await, frame(b"one"));
     drop(answer);
     frames.closed().await;
     let record = loop {
@@ -247,6 +237,8 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     let provider =
         Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(0) };
     let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    broker.ledger().secret("the refused credential", &format!("{SECRET}-0"));
+    broker.ledger().secret("the refreshed credential", &format!("{SECRET}-1"));
     let reply = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call("get_item")).await;
     assert_eq!(reply.status(), Some(0), "{reply:?}");
     let received = upstream.received();
@@ -259,6 +251,7 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     let provider =
         Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(5) };
     let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    broker.ledger().secret("the credential", &format!("{SECRET}-5"));
     let reply = broker.rpc(WATCH, &[], frame(b"")).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
     broker.done().await;

@@ -3,7 +3,7 @@
 //! In memory: ten thousand sockets a side are more than a process may have on many machines, and what they hold is the kernel's and
 //! the server's. Held here is all that stands between the two: four layers, their bodies, the trail, the watch on revocations.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -38,9 +38,10 @@ async fn ten_thousand_open_streams_hold_little_each_and_end_with_one_revoke() {
     let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
     // The upstream's ends: they stay open until their streams are cut.
     let (told, mut senders) = mpsc::unbounded_channel();
-    let credentials = Mutex::new(Vec::new());
-    let service = stack.layer(service_fn(|request: Request<RequestBody<Full<Bytes>>>| {
-        *credentials.lock() = request.headers()[header::AUTHORIZATION].as_bytes().to_vec();
+    let credentials = Arc::new(Mutex::new(Vec::new()));
+    let got = Arc::clone(&credentials);
+    let service = stack.layer(service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+        *got.lock() = request.headers()[header::AUTHORIZATION].as_bytes().to_vec();
         let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         sender.try_send(Ok(Frame::data(Bytes::from_static(EVENT.as_bytes())))).unwrap();
         told.send(sender).unwrap();
