@@ -68,9 +68,9 @@ async fn ten_thousand_open_streams_hold_little_each_and_end_with_one_revoke() {
         assert_eq!(first, EVENT);
         streams.push(answer);
     }
+    // Measured: 6 400.
     let each = (resident() - before) / STREAMS;
     assert!(each <= MOST_BYTES, "{each} bytes a stream");
-    println!("{each} bytes a stream");
 
     broker.revocations().revoke(Revoked::Everything);
     for mut stream in streams {
