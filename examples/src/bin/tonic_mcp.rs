@@ -136,7 +136,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut stream = client.stream(asking(&alice, "get_contact")?).await?.into_inner();
     let first = stream.message().await?.ok_or("the stream began with its end")?;
-    say(&format!("streamed: {}", std::str::from_utf8(&first.json)?));
+    let first = std::str::from_utf8(&first.json)?;
+    say(&format!("streamed: {first}"));
+    got.push_str(first);
     revocations.revoke(Revoked::Everything);
     let ended = stream.message().await.err().ok_or("the stream was not cut")?;
     say(&format!("revoked in mid-stream: {}", seen(&ended)));

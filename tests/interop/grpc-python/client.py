@@ -85,7 +85,7 @@ def in_frames():
     check("with the code of an unknown tool", code(error) == "-32602", code(error))
     request, metadata = frame("tools/call", "create_contact")
     _, error = asked(stub.Call, request, ALICE, metadata)
-    check("a scope is asked for", details(error)[:2] == ("INSUFFICIENT_SCOPE", "crm:write"), details(error))
+    check("a scope is asked for", details(error)[:2] == ("INSUFFICIENT_SCOPE", "crm:read crm:write"), details(error))
     request, metadata = frame("tools/call", "get_contact")
     _, error = asked(stub.Call, request, BOB, metadata)
     check("a person without an account is FAILED_PRECONDITION", error.code() == grpc.StatusCode.FAILED_PRECONDITION, error)
@@ -136,7 +136,7 @@ def in_types():
     check("a denied call is PERMISSION_DENIED", error.code() == grpc.StatusCode.PERMISSION_DENIED, error)
     check("with the code of an unknown tool", code(error) == "-32602", code(error))
     _, error = call("create_item")
-    check("a scope is asked for", details(error)[:2] == ("INSUFFICIENT_SCOPE", "crm:write"), details(error))
+    check("a scope is asked for", details(error)[:2] == ("INSUFFICIENT_SCOPE", "crm:read crm:write"), details(error))
     check("neither reached the server", len(log()) == before, log())
     both = messages.CompletionRequest(
         resource_reference=messages.ResourceReference(uri="a"), prompt_reference=messages.PromptReference(name="b"))
