@@ -17,7 +17,8 @@
 //! // In the place of the service: what the exchange layer does.
 //! let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<String>| {
 //!     let trail = request.extensions().get::<Trail>().ok_or("the audit layer puts it there")?;
-//!     let intent = Intent::new("crm", "https://crm.example.com:443", &Scopes::none(), None);
+//!     let scopes = Scopes::none();
+//!     let intent = Intent::new("crm", "https://crm.example.com:443", &scopes, None);
 //!     let status = match trail.intent(intent).await {
 //!         Ok(_receipt) => 200, // the record is durable: now, and not before, the credential may be sent
 //!         Err(_unavailable) => 503,
