@@ -15,21 +15,24 @@ impl EventBorder {
 
     /// Reads on; gives how many of these bytes belong to events that are whole by now, if any event ended here.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut whole = None;
-        for (position, byte) in bytes.iter().enumerate() {
-            let is_second_half = std::mem::replace(&mut self.after_cr, *byte == b'\r') && *byte == b'\n';
-            let ends_line = matches!(byte, b'\r' | b'\n');
-            if is_second_half {
-                // CR LF is one line end; the LF of a blank line's belongs to the event that it ended.
-            } else if ends_line {
+        let (mut whole, mut at) = (None, 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let content = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            if content > 0 {
+                (self.line_is_empty, self.inside_event, self.after_cr) = (false, true, false);
+                at += content;
+                continue;
+            }
+            let is_cr = rest.first() == Some(&b'\r');
+            // CR LF is one line end; the LF of a blank line's belongs to the event that it ended.
+            let is_second_half = std::mem::replace(&mut self.after_cr, is_cr) && !is_cr;
+            if !is_second_half {
                 self.inside_event = !self.line_is_empty;
                 self.line_is_empty = true;
-            } else {
-                self.line_is_empty = false;
-                self.inside_event = true;
             }
+            at += 1;
             if !self.inside_event {
-                whole = Some(position.saturating_add(1));
+                whole = Some(at);
             }
         }
         whole
