@@ -506,7 +506,11 @@ fn end_of_string(text: &[u8], mut at: usize) -> Result<(usize, bool), JsonError>
         at += run_length(text.get(at..).unwrap_or_default());
         match text.get(at) {
             Some(b'"') => return Ok((at + 1, is_escaped)),
-            Some(b'\\') => (_, at) = escape(text, at)?,
+            // Of most escapes it is enough that they are one.
+            Some(b'\\') => match text.get(at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+                _ => (_, at) = escape(text, at)?,
+            },
             _ => return Err(JsonError::Syntax),
         }
         is_escaped = true;
@@ -634,14 +638,16 @@ fn run_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
     const SHORT: usize = 48;
-    // The high bit of each byte of `word` that is less than `least`; above the first such byte others may be marked, too.
-    let less = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH_BITS;
+    // The high bit of each byte that means something, and of none before the first of them: below 0x80, taking the least that
+    // means nothing (or one, from what is then zero) sets a byte's high bit exactly there, and borrows from no byte before.
+    let marks = |word: u64| {
+        let of = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+        (word.wrapping_sub(ONES * 0x20) | of(b'"') | of(b'\\')) & !word & HIGH_BITS
+    };
     let mut length = 0;
     let (words, rest) = bytes.get(..SHORT).unwrap_or(bytes).as_chunks();
     for word in words {
-        let word = u64::from_le_bytes(*word);
-        let ends =
-            less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+        let ends = marks(u64::from_le_bytes(*word));
         if ends != 0 {
             // The lowest mark is the first byte's, and true.
             return length + ends.trailing_zeros() as usize / 8;
