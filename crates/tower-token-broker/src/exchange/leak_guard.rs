@@ -32,6 +32,9 @@ const TAIL: usize = 64;
 const SHORTEST_FORM: usize = 8;
 /// What an escape makes of one byte at most: `\u0074`.
 const LONGEST_ESCAPE: usize = 6;
+/// So many beginnings of forms are looked at together: an upstream that echoes without end in one run of characters makes work
+/// that grows with its answer, and not with the square of it.
+const WINDOW: usize = if cfg!(test) { 16 } else { 4096 };
 
 /// How the two characters of base64 that texts escape stand in JSON of several writers, and in a URL.
 const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
@@ -101,7 +104,8 @@ impl Sought {
         self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
 
-    /// The next run of the alphabet at or after `from` that is long enough to be a form.
+    /// The next run of the alphabet at or after `from` that is long enough to be a form, or the beginning of it: a window, and as much
+    /// as a form has that begins in it.
     fn run(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         loop {
             // A form that begins at or after `from` covers this place, or begins behind it.
@@ -111,7 +115,9 @@ impl Sought {
                 continue;
             }
             let before = text.get(from..probe)?.iter().rev().take_while(|byte| self.is_of_alphabet(**byte)).count();
-            let behind = text.get(probe..)?.iter().take_while(|byte| self.is_of_alphabet(**byte)).count();
+            let most = WINDOW + self.longest - before;
+            let rest = text.get(probe..)?.iter().take(most);
+            let behind = rest.take_while(|byte| self.is_of_alphabet(**byte)).count();
             if before + behind >= self.shortest {
                 return Some((probe - before, probe + behind));
             }
@@ -133,10 +139,12 @@ impl Sought {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            if found.is_some() {
-                return found;
+            // Behind the window stands what a form in it needs to be whole; one that begins there is found with what follows.
+            let next = if ends - begins == WINDOW + self.longest { begins + WINDOW } else { ends };
+            if let Some(found) = found.filter(|(at, _)| *at < next) {
+                return Some(found);
             }
-            from = ends;
+            from = next;
         }
         None
     }
