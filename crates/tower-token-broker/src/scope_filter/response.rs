@@ -1,4 +1,4 @@
-//! The way back: every list is filtered, whichever request it answers.
+//! The way back: lists are filtered, in whatever may hold one.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use http_body::Body;
 
 use super::{
     body::FilterBody,
+    judged::Judged,
     layer::Recipe,
     policy::{Arguments, Call, Policy},
     service::Filtered,
@@ -35,6 +36,7 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
     recipe: &Arc<Recipe<P>>,
     principal: &Principal,
     trail: &Trail,
+    judged: &Judged,
     answer: Response<R>,
 ) -> Result<Filtered<R, P>, Reason> {
     let (mut parts, body) = answer.into_parts();
@@ -47,6 +49,11 @@ pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
         Shape::Nothing => Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body)))),
         // K224, I191
         _ if coded => Err(Reason::AnswerUnreadable),
+        // One message, and it answers this very request. Of events this can't be said: others may come among them.
+        Shape::Json if is_answered_without_lists(judged.operation().method()) => {
+            keep_private(&mut parts.headers);
+            Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
+        }
         Shape::Json => {
             let text = read(body, recipe.bounds.answer).await?;
             let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
@@ -103,6 +110,11 @@ impl<P: Policy> Recipe<P> {
         };
         !self.policy.decide(principal, &call).is_denied()
     }
+}
+
+/// Whether the answer to this very request holds nothing that is filtered.
+fn is_answered_without_lists(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
 }
 
 fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {

@@ -410,6 +410,28 @@ async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
     }
 }
 
+#[tokio::test]
+async fn the_answer_of_a_call_is_streamed_and_that_of_any_other_request_is_read() {
+    let asked =
+        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    for (body, is_read) in [
+        (asked("tools/call", r#"{"name":"get_x"}"#), false),
+        (asked("prompts/get", r#"{"name":"greet"}"#), false),
+        (asked("resources/read", r#"{"uri":"crm://public/a"}"#), false),
+        (asked("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"greet"}}"#), false),
+        (asked("tools/list", "{}"), true),
+        (asked("resources/subscribe", r#"{"uri":"crm://public/a"}"#), true),
+        (asked("ping", "{}"), true),
+    ] {
+        let answered = send(layer(), post(&body), json(LIST)).await;
+        assert_eq!(answered.body == LIST, !is_read, "{body}");
+        assert!(answered.headers["cache-control"] == "private, no-store");
+        let mut coded = json(LIST);
+        coded.headers_mut().insert("content-encoding", "br".parse().unwrap());
+        assert_eq!(send(layer(), post(&body), coded).await.status, 502, "I191 {body}");
+    }
+}
+
 fn events(body: &str) -> Response<&str> {
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }

@@ -28,7 +28,7 @@ use crate::{
     scope_filter::{
         judged::{Judged, JudgedBody, Rpc},
         policy::{Arguments, Call, Permit, Policy},
-        request::{Refused, ask, permit},
+        request::{Asking, Refused, permit},
     },
 };
 
@@ -176,7 +176,8 @@ impl<P: Policy> Calling<P> {
         if is_request != takes_requests {
             return Err(Reason::NotAMessage.into());
         }
-        ask(&self.recipe, &self.principal, &self.trail, fields, revision, &message)
+        let asking = Asking { recipe: &self.recipe, principal: &self.principal, trail: &self.trail };
+        asking.ask(fields, revision, &message)
     }
 
     fn typed(
