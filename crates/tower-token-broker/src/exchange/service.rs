@@ -1,7 +1,7 @@
 //! One request on its way to the upstream, and its answer on the way back.
 
 use std::{
-    future::poll_fn,
+    future::{self, poll_fn},
     mem,
     pin::Pin,
     sync::Arc,
@@ -81,15 +81,15 @@ where
         let dialect = Dialect::of(&request);
         let (mut parts, body) = request.into_parts();
         // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
-        let asked = Asked::take(&mut parts.extensions);
+        let asked = match Asked::take(&mut parts.extensions) {
+            Ok(asked) => asked,
+            Err(missing) => {
+                tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
+                let refused = refuse(&dialect, &Refusal::new(Reason::MissingLayer));
+                return Box::pin(future::ready(Ok(refused)));
+            }
+        };
         Box::pin(async move {
-            let asked = match asked {
-                Ok(asked) => asked,
-                Err(missing) => {
-                    tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
-                    return Ok(refuse(&dialect, &Refusal::new(Reason::MissingLayer)));
-                }
-            };
             match send(&mut ready, &recipe, &asked, &parts, body).await {
                 Ok(answer) => answer,
                 Err(refusal) => {

@@ -1,9 +1,9 @@
 //! The way back: lists are filtered, in whatever may hold one.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body;
 
 use super::{
@@ -32,63 +32,76 @@ enum Shape {
     Unknown,
 }
 
-pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
-    recipe: &Arc<Recipe<P>>,
-    principal: &Principal,
+/// An answer that may pass, or that must be read before: boxed, for of a call's answer nothing is read.
+pub(super) enum Judging<'a, R, P> {
+    Passes(Filtered<R, P>),
+    Reads(Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>),
+}
+
+pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
+    recipe: &'a Arc<Recipe<P>>,
+    principal: &'a Principal,
     trail: &Trail,
     judged: &Judged,
     answer: Response<R>,
-) -> Result<Filtered<R, P>, Reason> {
+) -> Result<Judging<'a, R, P>, Reason> {
     let (mut parts, body) = answer.into_parts();
     // K225: a part of a list can't be judged.
     if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Reason::AnswerUnreadable);
     }
     let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
-    match shape(&parts.headers, &body) {
-        Shape::Nothing => Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body)))),
+    let body = match shape(&parts.headers, &body) {
+        Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
-        _ if coded => Err(Reason::AnswerUnreadable),
+        _ if coded => return Err(Reason::AnswerUnreadable),
         // One message, and it answers this very request. Of events this can't be said: others may come among them.
         Shape::Json if is_answered_without_lists(judged.operation().method()) => {
             keep_private(&mut parts.headers);
-            Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
+            FilterBody::untouched(body)
         }
-        Shape::Json => {
-            let text = read(body, recipe.bounds.answer).await?;
-            let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
-            let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
-                Found::Nothing => text,
-                Found::Changed(changed) => {
-                    forget_validators(&mut parts.headers);
-                    changed.into()
-                }
-                Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
-            };
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-            parts.headers.remove(header::TRANSFER_ENCODING);
-            keep_private(&mut parts.headers);
-            Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
-        }
+        Shape::Json => return Ok(Judging::Reads(Box::pin(message(recipe, principal, parts, body)))),
         Shape::Events => {
             forget_validators(&mut parts.headers);
             parts.headers.remove(header::CONTENT_LENGTH);
             keep_private(&mut parts.headers);
-            let body = FilterBody::events(body, Arc::clone(recipe), principal.clone(), trail.clone());
-            Ok(Response::from_parts(parts, ResponseBody::inner(body)))
+            FilterBody::events(body, Arc::clone(recipe), principal.clone(), trail.clone())
         }
         // An error page is no list for any client, and the guard has been over it.
-        Shape::Unknown if parts.status.is_client_error() => {
-            Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
-        }
+        Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
         // What was accepted without an answer (202, 204) is seen to be empty only at its end, where it comes in chunks.
-        Shape::Unknown if parts.status.is_success() => {
-            let nothing = read(body, 0).await?;
-            parts.headers.remove(header::TRANSFER_ENCODING);
-            Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
+        Shape::Unknown if parts.status.is_success() => return Ok(Judging::Reads(Box::pin(nothing(parts, body)))),
+        Shape::Unknown => return Err(Reason::AnswerUnreadable),
+    };
+    Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
+}
+
+async fn message<R: Body<Data = Bytes>, P: Policy>(
+    recipe: &Recipe<P>,
+    principal: &Principal,
+    mut parts: Parts,
+    body: R,
+) -> Result<Filtered<R, P>, Reason> {
+    let text = read(body, recipe.bounds.answer).await?;
+    let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
+    let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
+        Found::Nothing => text,
+        Found::Changed(changed) => {
+            forget_validators(&mut parts.headers);
+            changed.into()
         }
-        Shape::Unknown => Err(Reason::AnswerUnreadable),
-    }
+        Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
+    };
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    keep_private(&mut parts.headers);
+    Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+}
+
+async fn nothing<R: Body<Data = Bytes>, P>(mut parts: Parts, body: R) -> Result<Filtered<R, P>, Reason> {
+    let nothing = read(body, 0).await?;
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
 }
 
 impl<P: Policy> Recipe<P> {

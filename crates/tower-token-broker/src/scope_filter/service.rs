@@ -20,7 +20,7 @@ use super::{
     layer::Recipe,
     policy::Policy,
     request::{self, Asking},
-    response,
+    response::{self, Judging},
 };
 use crate::{
     audit::Trail,
@@ -108,10 +108,12 @@ where
             if recipe.bounds.plain_http || Said::is_said(&answer) {
                 return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
-            Ok(match response::filter(&recipe, &principal, &trail, &judged, answer).await {
-                Ok(answer) => answer,
-                Err(reason) => refuse(judged.dialect(), Refusal::new(reason)),
-            })
+            let filtered = match response::filter(&recipe, &principal, &trail, &judged, answer) {
+                Ok(Judging::Passes(answer)) => Ok(answer),
+                Ok(Judging::Reads(read)) => read.await,
+                Err(reason) => Err(reason),
+            };
+            Ok(filtered.unwrap_or_else(|reason| refuse(judged.dialect(), Refusal::new(reason))))
         })
     }
 }
