@@ -76,6 +76,7 @@ mod compose;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod judged;
+mod kept;
 mod layer;
 mod pattern;
 mod plain;
@@ -99,6 +100,7 @@ pub use service::{Filtered, ResponseFuture, ScopeFilter};
 pub use crate::mcp::Listed;
 
 pub(crate) use judged::JudgedBody;
+pub(crate) use kept::RequestStates;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use http_body::Body;
 
 use super::{
     judged::{Judged, JudgedBody},
+    kept::{Kept, RequestStates, Session, State},
     layer::{Bounds, Recipe},
     plain::is_plain_path,
     policy::{Arguments, Call, Decision, Permit, Policy},
@@ -85,8 +86,8 @@ impl<P: Policy> Asking<'_, P> {
     /// Judges an MCP request, whose body was read.
     pub(super) fn mcp<B>(&self, dialect: Dialect, parts: &mut Parts, read: Result<Option<Bytes>, Reason>) -> Asked<B> {
         let judged = match read {
-            Ok(Some(bytes)) => self.message(dialect, &parts.headers, bytes),
-            Ok(None) => self.without_message(dialect, &parts.method, &parts.headers),
+            Ok(Some(bytes)) => self.message(dialect, &mut parts.headers, bytes),
+            Ok(None) => self.without_message(dialect, &parts.method, &mut parts.headers),
             Err(reason) => {
                 let revision = headers::revision(&parts.headers).unwrap_or(Revision::V2025_11_25);
                 Err(Box::new((dialect.mcp(revision, None, false), reason.into())))
@@ -104,34 +105,56 @@ impl<P: Policy> Asking<'_, P> {
         Ok((judged, RequestBody::bytes(body)))
     }
 
-    fn message(&self, dialect: Dialect, fields: &HeaderMap, bytes: Bytes) -> Result<Judged, Refused> {
+    fn message(&self, dialect: Dialect, fields: &mut HeaderMap, bytes: Bytes) -> Result<Judged, Refused> {
         let read = Message::read(&bytes, &self.recipe.bounds.json);
         let revision = headers::revision(fields);
+        let session = revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
         // From here on a refusal answers this very message, in the words of its revision.
         let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
         let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
-            let may_ask = said_in == Revision::V2025_11_25 || message.may_need_input();
-            (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation && may_ask)
+            let can_elicit = match said_in {
+                Revision::V2025_11_25 => session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls)),
+                Revision::V2026_07_28 => message.params.url_elicitation && message.may_need_input(),
+            };
+            (message.id.map(|id| bytes.slice_ref(id.as_bytes())), can_elicit)
         });
         let dialect = dialect.mcp(said_in, id, can_elicit);
         let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
         let message = read.map_err(|reason| refuse(reason.into()))?;
         let revision = revision.map_err(refuse)?;
+        let session = session.map_err(|reason| refuse(reason.into()))?;
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-        let (operation, permit) = self.ask(fields, revision, &message).map_err(refuse)?;
+        let (operation, permit) = self.ask(session, &message).map_err(refuse)?;
+        let kept = kept(revision, session, &message);
+        let states = self.recipe.states(kept, self.principal, &operation);
+        let restored = match &states {
+            Some(states) => restored(states, &message, &bytes).map_err(|reason| refuse(reason.into()))?,
+            None => None,
+        };
         drop(message);
-        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
+        let dialect = match states.filter(|_| dialect.elicits_urls()) {
+            Some(states) => dialect.keeping(states),
+            None => dialect,
+        };
+        let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
+        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), body, kept))
+    }
+
+    /// The session of a request, opened; 2026-07-28 has none.
+    pub(super) fn session(&self, revision: Revision, fields: &mut HeaderMap) -> Result<Option<Session>, Reason> {
+        match revision {
+            Revision::V2025_11_25 => Session::open(&self.recipe.keys, self.principal, fields),
+            Revision::V2026_07_28 => {
+                Session::forget(fields);
+                Ok(None)
+            }
+        }
     }
 
     /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
-    pub(super) fn ask(
-        &self,
-        fields: &HeaderMap,
-        revision: Revision,
-        message: &Message<'_>,
-    ) -> Result<(Operation, Permit), Refusal> {
-        let (call, name) = call(message, revision, fields)?;
+    pub(super) fn ask(&self, session: Option<Session>, message: &Message<'_>) -> Result<(Operation, Permit), Refusal> {
+        let (call, name) = call(message, session)?;
         let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
         self.trail.judged(&operation);
         let mut decision = self.recipe.policy.decide(self.principal, &call);
@@ -145,7 +168,7 @@ impl<P: Policy> Asking<'_, P> {
     }
 
     /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
-    fn without_message(&self, dialect: Dialect, method: &Method, fields: &HeaderMap) -> Result<Judged, Refused> {
+    fn without_message(&self, dialect: Dialect, method: &Method, fields: &mut HeaderMap) -> Result<Judged, Refused> {
         let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
         let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
         match headers::revision(fields).map_err(refuse)? {
@@ -154,9 +177,11 @@ impl<P: Policy> Asking<'_, P> {
         }
         let operation = Operation::new(method.as_str(), None);
         self.trail.judged(&operation);
+        let session = self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
         let decision = self.recipe.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
         let permit = permit(self.principal, decision).map_err(refuse)?;
-        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing))
+        let kept = Kept::Session(session.unwrap_or_default());
+        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing, kept))
     }
 
     /// Judges a request that is no message, by its method and path.
@@ -173,7 +198,7 @@ impl<P: Policy> Asking<'_, P> {
             Ok(permit) => {
                 let judged = JudgedBody::Http(method.clone(), uri.clone());
                 headers::drop_unjudged(&mut parts.headers);
-                Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged))
+                Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged, Kept::Nothing))
             }
             Err(refusal) => Err(Box::new((dialect, refusal))),
         }
@@ -191,15 +216,32 @@ pub(super) fn permit(principal: &Principal, decision: Decision) -> Result<Permit
     }
 }
 
+/// What the answer to a message may give its client to keep.
+pub(super) fn kept(revision: Revision, session: Option<Session>, message: &Message<'_>) -> Kept {
+    match (revision, message.method.as_deref()) {
+        (Revision::V2025_11_25, Some("initialize")) => {
+            Kept::Session(Session { elicits_urls: message.params.declares_url_elicitation })
+        }
+        (Revision::V2025_11_25, _) => Kept::Session(session.unwrap_or_default()),
+        (Revision::V2026_07_28, _) if message.may_need_input() => Kept::RequestState,
+        (Revision::V2026_07_28, _) => Kept::Nothing,
+    }
+}
+
+/// The message as the upstream gets it: with its own state, or, where the state is ours, as if it were asked for the first time.
+pub(super) fn restored(states: &RequestStates, message: &Message<'_>, text: &[u8]) -> Result<Option<Bytes>, Reason> {
+    let Some(sealed) = message.params.request_state()? else { return Ok(None) };
+    let restored = match states.open(sealed)? {
+        State::Upstream(state) => message.with_request_state(text, &state),
+        State::Ours => message.as_first_asked(text),
+    };
+    restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
+}
+
 /// What a message asks for, and the name that stands in its record.
-fn call<'a>(
-    message: &'a Message<'_>,
-    revision: Revision,
-    fields: &HeaderMap,
-) -> Result<(Call<'a>, Option<&'a str>), Reason> {
+fn call<'a>(message: &'a Message<'_>, session: Option<Session>) -> Result<(Call<'a>, Option<&'a str>), Reason> {
     let Some(method) = message.method.as_deref() else {
-        let in_session = revision == Revision::V2025_11_25 && fields.contains_key(headers::SESSION_ID);
-        return if in_session { Ok((Call::Answer, None)) } else { Err(Reason::AnswerWithoutSession) };
+        return if session.is_some() { Ok((Call::Answer, None)) } else { Err(Reason::AnswerWithoutSession) };
     };
     let params = &message.params;
     Ok(match method {

@@ -9,6 +9,7 @@ use http_body::Body;
 use super::{
     body::FilterBody,
     judged::Judged,
+    kept::{Kept, RequestStates, Session},
     layer::Recipe,
     policy::{Arguments, Call, Policy},
     service::Filtered,
@@ -19,6 +20,7 @@ use crate::{
     mcp::{
         Listed,
         answer::{self, Entry, Found},
+        strict_json::JsonError,
     },
     principal::Principal,
     refusal::Reason,
@@ -50,22 +52,32 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Reason::AnswerUnreadable);
     }
+    if let Kept::Session(session) = judged.kept() {
+        session.seal(&recipe.keys, principal, &mut parts.headers)?;
+    } else {
+        Session::forget(&mut parts.headers);
+    }
+    let states = recipe.states(judged.kept(), principal, judged.operation());
+    let holds_no_list = is_answered_without_lists(judged.operation().method());
     let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
         _ if coded => return Err(Reason::AnswerUnreadable),
         // One message, and it answers this very request. Of events this can't be said: others may come among them.
-        Shape::Json if is_answered_without_lists(judged.operation().method()) => {
+        Shape::Json if holds_no_list && states.is_none() => {
             keep_private(&mut parts.headers);
             FilterBody::untouched(body)
         }
-        Shape::Json => return Ok(Judging::Reads(Box::pin(message(recipe, principal, parts, body)))),
+        Shape::Json => {
+            let reading = message(recipe, principal, states, holds_no_list, parts, body);
+            return Ok(Judging::Reads(Box::pin(reading)));
+        }
         Shape::Events => {
             forget_validators(&mut parts.headers);
             parts.headers.remove(header::CONTENT_LENGTH);
             keep_private(&mut parts.headers);
-            FilterBody::events(body, Arc::clone(recipe), principal.clone(), trail.clone())
+            FilterBody::events(body, Arc::clone(recipe), principal.clone(), states, trail.clone())
         }
         // An error page is no list for any client, and the guard has been over it.
         Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
@@ -79,11 +91,14 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
 async fn message<R: Body<Data = Bytes>, P: Policy>(
     recipe: &Recipe<P>,
     principal: &Principal,
+    states: Option<RequestStates>,
+    holds_no_list: bool,
     mut parts: Parts,
     body: R,
 ) -> Result<Filtered<R, P>, Reason> {
     let text = read(body, recipe.bounds.answer).await?;
-    let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
+    let is_passed = text.is_empty() || (holds_no_list && !answer::may_hold_state(&text));
+    let filtered = if is_passed { Ok(Found::Nothing) } else { recipe.filtered(principal, states.as_ref(), &text) };
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,
         Found::Changed(changed) => {
@@ -109,9 +124,14 @@ impl<P: Policy> Recipe<P> {
     pub(super) fn filtered(
         &self,
         principal: &Principal,
+        states: Option<&RequestStates>,
         text: &[u8],
-    ) -> Result<Found, crate::mcp::strict_json::JsonError> {
-        answer::filter(text, &self.bounds.json, |entry| self.is_visible(principal, entry))
+    ) -> Result<Found, JsonError> {
+        let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
+        match states {
+            Some(states) => answer::filter(text, &self.bounds.json, Some(&|state| states.seal(state)), is_visible),
+            None => answer::filter(text, &self.bounds.json, None, is_visible),
+        }
     }
 
     /// By the same decision as a call, without arguments: what would be refused is not listed.
