@@ -34,11 +34,14 @@ enum Shape {
     Unknown,
 }
 
-/// An answer that may pass, or that must be read before: boxed, for of a call's answer nothing is read.
+/// An answer that may pass, or that must be read before: boxed, for of most calls' answers nothing is read.
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is returned, and kept by nobody")]
 pub(super) enum Judging<'a, R, P> {
     Passes(Filtered<R, P>),
-    Reads(Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>),
+    Reads(Reading<'a, R, P>),
 }
+
+type Reading<'a, R, P> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>;
 
 pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     recipe: &'a Arc<Recipe<P>>,

@@ -71,7 +71,7 @@ async fn a_session_goes_on_for_the_person_it_was_given_to_at_the_same_server_alo
             let refused = send_as(&stranger, sealed_layer(), request, json(RESULT)).await;
             assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{stranger:?}");
         }
-        for hostile in ["upstream-1", "", &session[1..], &format!("{session}A"), &session.to_lowercase()] {
+        for hostile in ["upstream-1", "", session.get(1..).unwrap(), &format!("{session}A"), &session.to_lowercase()] {
             let refused = send(sealed_layer(), with_session(request(), hostile), json(RESULT)).await;
             assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{hostile}");
         }
@@ -187,7 +187,7 @@ async fn a_request_state_comes_back_from_the_person_it_was_given_to_for_the_same
             let refused = send_as(&stranger, sealed_layer(), request, json(RESULT)).await;
             assert!(refused.received.is_none(), "{stranger:?}");
         }
-        for hostile in ["upstream", "", &state[1..], &format!("{state}A")] {
+        for hostile in ["upstream", "", state.get(1..).unwrap(), &format!("{state}A")] {
             let body = call_2026("get_x", &retry(hostile));
             let refused = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
             assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"), "{hostile}");
@@ -239,4 +239,80 @@ fn a_session_and_a_state_are_not_each_other() {
     let session = keys.seal(Purpose::Session, &caller("crm:read"), b"\x00id");
     let as_state = Purpose::RequestState { method: "", name: "" };
     assert_eq!(keys.open(as_state, &caller("crm:read"), session.as_bytes()), None);
+}
+
+#[cfg(feature = "grpc")]
+mod in_grpc {
+    use super::*;
+    use crate::grpc::{frame::framed, framed_mcp};
+
+    struct Called {
+        metadata: HeaderMap,
+        message: Option<Bytes>,
+        received: Option<(HeaderMap, Bytes)>,
+    }
+
+    /// The frame of one message, out of the bytes on the wire.
+    fn json_of(wire: &[u8]) -> Option<Bytes> {
+        let frame = wire.get(5..).filter(|frame| !frame.is_empty())?;
+        Some(Bytes::copy_from_slice(framed_mcp::decode(frame).unwrap()))
+    }
+
+    async fn call(caller: &Principal, fields: &[(&'static str, &str)], json: &str, answer: &'static str) -> Called {
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let body = Full::new(framed(&framed_mcp::encode(json.as_bytes())));
+        let mut request = Request::post("/token_broker.mcp.v1.Mcp/Call").body(body).unwrap();
+        for (name, value) in fields.iter().copied().chain([("content-type", "application/grpc")]) {
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller.clone());
+        let received = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&received);
+        let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let fields = request.headers().clone();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                *seen.lock() = Some((fields, json_of(&body).unwrap()));
+                let answer = Full::new(framed(&framed_mcp::encode(answer.as_bytes())));
+                let head = Response::builder().header("content-type", "application/grpc");
+                Ok::<_, Infallible>(head.header("mcp-session-id", "upstream-1").body(answer).unwrap())
+            }
+        });
+        let (parts, body) = sealed_layer().grpc().layer(inner).oneshot(request).await.unwrap().into_parts();
+        let message = json_of(&body.collect().await.unwrap().to_bytes());
+        Called { metadata: parts.headers, message, received: received.lock().take() }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_sealed_in_metadata() {
+        let old = ("mcp-protocol-version", "2025-11-25");
+        let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
+        let begun = call(&caller("crm:read"), &[old, ("mcp-method", "initialize")], initialize, RESULT).await;
+        let session = begun.metadata["mcp-session-id"].to_str().unwrap().to_owned();
+        let fields = [old, ("mcp-method", "tools/call"), ("mcp-name", "get_x"), ("mcp-session-id", &session)];
+        let called = call(&caller("crm:read"), &fields, CALL, RESULT).await;
+        assert_eq!(called.received.unwrap().0["mcp-session-id"], "upstream-1");
+        assert_ne!(called.metadata["mcp-session-id"], "upstream-1");
+        for stranger in strangers() {
+            let refused = call(&stranger, &fields, CALL, RESULT).await;
+            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"5".parse().unwrap(), None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_state_is_sealed_in_frames() {
+        let fields = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "get_x")];
+        let asked = call(&caller("crm:read"), &fields, &CALL_2026, INPUT_REQUIRED).await;
+        let state = state_in(&asked.message.unwrap());
+        let again = call_2026("get_x", &format!(r#","requestState":"{state}""#));
+        let called = call(&caller("crm:read"), &fields, &again, RESULT).await;
+        let restored = call_2026("get_x", r#","requestState":"upstream \"state\" é""#);
+        assert_eq!(called.received.unwrap().1, restored);
+        for stranger in strangers() {
+            let refused = call(&stranger, &fields, &again, RESULT).await;
+            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"3".parse().unwrap(), None));
+        }
+    }
 }
