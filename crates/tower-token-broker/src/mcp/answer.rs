@@ -24,6 +24,8 @@ type Change = (Range<usize>, Cow<'static, [u8]>);
 
 /// What the client is to keep of a result, by its name (MCP 2026-07-28, `InputRequiredResult`).
 const REQUEST_STATE: &str = "requestState";
+/// For whom a result may be cached (MCP 2026-07-28, `CacheableResult`).
+const CACHE_SCOPE: &str = "cacheScope";
 
 /// What an entry of a list is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +38,10 @@ pub(crate) struct Entry<'a> {
 /// How a state that the client is to keep is sealed.
 pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
 
-/// Whether a text may hold such a state: it names it, or something in it is escaped and may be anything.
-pub(crate) fn may_hold_state(text: &[u8]) -> bool {
-    memchr::memmem::find(text, REQUEST_STATE.as_bytes()).is_some() || memchr::memmem::find(text, b"\\u").is_some()
+/// Whether the result of a call may hold something that is ours to change: it is named, or something is escaped and may be anything.
+pub(crate) fn may_be_changed(text: &[u8]) -> bool {
+    let ours = [REQUEST_STATE, CACHE_SCOPE, "\\u"];
+    ours.iter().any(|ours| memchr::memmem::find(text, ours.as_bytes()).is_some())
 }
 
 /// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers, and seals a state that the
@@ -133,7 +136,7 @@ where
             }
             // A list that is no array can't be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
-            (None, Kind::String) if name == "cacheScope" => {
+            (None, Kind::String) if name == CACHE_SCOPE => {
                 let from = reader.position();
                 if reader.string()? != "private" {
                     cache_scope = Some(from..reader.position_behind());
@@ -154,8 +157,8 @@ where
         }
         Ok::<(), JsonError>(())
     })?;
-    // I188: what was filtered for one caller is cached for no other.
-    if let Some(range) = cache_scope.filter(|_| holds_a_list) {
+    // I188: what was filtered for one caller, or read with one's credential, is cached for no other.
+    if let Some(range) = cache_scope.filter(|_| holds_a_list || seal.is_some()) {
         changes.push((range, br#""private""#.into()));
     }
     Ok(())

@@ -100,7 +100,7 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     body: R,
 ) -> Result<Filtered<R, P>, Reason> {
     let text = read(body, recipe.bounds.answer).await?;
-    let is_passed = text.is_empty() || (holds_no_list && !answer::may_hold_state(&text));
+    let is_passed = text.is_empty() || (holds_no_list && !answer::may_be_changed(&text));
     let filtered = if is_passed { Ok(Found::Nothing) } else { recipe.filtered(principal, states.as_ref(), &text) };
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,

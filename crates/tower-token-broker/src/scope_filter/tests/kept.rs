@@ -53,7 +53,7 @@ fn with_method(method: &str) -> Request<&'static str> {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_for_the_person_it_was_given_to_at_the_same_server_alone() {
+async fn h171_a_session_goes_on_for_the_person_it_was_given_to_at_the_same_server_alone() {
     let session = session("{}").await;
     let resumed = || {
         let mut request = with_method("GET");
@@ -216,6 +216,18 @@ async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request(
     let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
     let first = call_2026("get_x", r#","other":[1]"#);
     assert_eq!(answered.received.as_deref(), Some(first.as_bytes()));
+}
+
+#[tokio::test]
+async fn i188_what_was_read_for_one_person_is_cached_for_no_other() {
+    let read =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#);
+    for name in ["cacheScope", "cacheSc\\u006fpe"] {
+        let said = |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#);
+        let request = post_2026("resources/read", Some("crm://public/a"), &read);
+        let answered = send(sealed_layer(), request, json(&said("public"))).await;
+        assert_eq!(answered.body, said("private"));
+    }
 }
 
 #[tokio::test]
