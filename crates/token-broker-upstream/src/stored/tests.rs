@@ -26,10 +26,10 @@ use tower_token_broker::{
     tasks::Tasks,
 };
 
-use super::{StoredGrants, cache};
+use super::StoredGrants;
 use crate::{
     AccessToken, AuthorizationServer, ClientAuthentication, Grant, GrantState, GrantStore, Lease, Leased, MemoryGrants,
-    Renewal, StoreError, Tried,
+    Renewal, StoreError, Tried, key::Parts,
 };
 
 const ISSUER: &str = "https://login.crm.example";
@@ -1040,7 +1040,7 @@ fn g157_no_two_lists_of_parts_have_one_key() {
             let person = Person::new(issuer, subject);
             for upstream in parts {
                 for asked in parts {
-                    keys.insert(cache::key("entry", &person, &[upstream], std::iter::once(asked)));
+                    keys.insert(Parts::of("entry").person(&person).part(upstream).list(std::iter::once(asked)).key());
                     tried += 1;
                 }
             }
