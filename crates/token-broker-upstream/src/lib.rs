@@ -32,6 +32,8 @@
 mod authorization_server;
 mod client_credentials;
 mod connect;
+#[cfg(test)]
+mod endpoint;
 mod grant;
 mod key;
 mod lifetime;

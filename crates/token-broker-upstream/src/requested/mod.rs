@@ -5,6 +5,9 @@ mod attempt;
 mod provider;
 mod slot;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use http::Request;
 use tower_token_broker::{
