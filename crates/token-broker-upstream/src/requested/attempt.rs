@@ -65,6 +65,8 @@ struct Failed {
 enum Whose {
     /// It may be due to who asked.
     Callers,
+    /// The server said no to who asked: what it gave before is not used any more, either.
+    Denied,
     /// It would be the same for everyone.
     Everyones,
 }
@@ -144,7 +146,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         let tokens = match answer {
             Ok(Answer::Tokens(tokens)) => tokens,
             Ok(Answer::Denied { denial, retry_after }) => {
-                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Callers };
+                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
                 let no = self.shared.ask.denied(denial, &self.wanted.need);
                 return Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) });
             }
@@ -192,7 +194,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         }
     }
 
-    /// G155: nobody tries again before the time that the server named, or our own; the token at hand is used to its end.
+    /// G155: nobody tries again before the time that the server named, or our own.
     fn remember(&self, slot: Slot, failed: Failed) -> Landed {
         let (now, count) = (self.now(), slot.failures());
         let retry_at = lifetime::retry_at(count, now, failed.retry_after);
@@ -208,7 +210,8 @@ impl<'a, A: Ask> Attempt<'a, A> {
         }
         let failure = Failure { no: failed.no, count: count.saturating_add(1), retry_at };
         let said = failure.said(now);
-        let slot = Slot { token: slot.token, failure: Some(failure) };
+        let token = slot.token.filter(|_| failed.whose != Whose::Denied);
+        let slot = Slot { token, failure: Some(failure) };
         let at_hand = slot.at_hand(now);
         self.keep(slot);
         match at_hand {

@@ -150,6 +150,18 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_u
 }
 
 #[tokio::test]
+async fn a_person_to_whom_the_server_says_no_loses_the_token_at_hand() {
+    let broker = Broker::exchange().await;
+    broker.get().await.unwrap();
+    broker.clock.advance(HOUR / 100 * 90);
+    broker.next(denies("access_denied"));
+    assert_eq!(numbers(broker.get().await), Ok(1), "the next one is got behind this call");
+    broker.all_landed().await;
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
+    assert_eq!(broker.posts().len(), 2);
+}
+
+#[tokio::test]
 async fn a_closed_port_is_tried_once_for_all() {
     let closed = |_| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
