@@ -190,3 +190,79 @@ impl<A: fmt::Debug> fmt::Debug for Requested<A> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Request;
+    use token_broker_outbound::Guard;
+    use tower_token_broker::{
+        audit::AuditLog,
+        clock::Timestamp,
+        principal::{Person, Resource, TokenTimes, Verified},
+    };
+
+    use super::*;
+    use crate::{
+        ClientAuthentication,
+        authorization_server::{Denial, Tokens},
+        endpoint::{Endpoint, Reply},
+    };
+
+    struct Anything;
+
+    impl Ask for Anything {
+        const NAME: &'static str = "anything";
+
+        fn key(&self, _: &Principal, parts: Parts) -> Parts {
+            parts
+        }
+
+        async fn request(
+            &self,
+            server: &AuthorizationServer,
+            _: &Principal,
+            asked: &Scopes,
+            now: Timestamp,
+        ) -> Result<Request<Bytes>, NoCredential> {
+            Ok(server.client_credentials_request(asked, now).unwrap())
+        }
+
+        fn accepts(&self, _: &Tokens) -> bool {
+            true
+        }
+
+        fn denied(&self, _: Denial, _: &Scopes) -> NoCredential {
+            NoCredential::RefusedByPolicy
+        }
+    }
+
+    #[tokio::test]
+    async fn g149_who_comes_to_the_flight_when_it_has_landed_asks_nobody() {
+        for (reply, lands) in [
+            (r#"{"access_token":"at","token_type":"Bearer"}"#, Ok(1)),
+            (r#"{"error":"invalid_target"}"#, Err(NoCredential::RefusedByPolicy)),
+        ] {
+            let status = if lands.is_ok() { 200 } else { 400 };
+            let endpoint = Endpoint::start(move |_| Reply::Says(status, "", reply.to_owned())).await;
+            let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
+            let authentication = ClientAuthentication::public("broker");
+            let server = AuthorizationServer::new("https://i", endpoint.url.parse().unwrap(), authentication);
+            let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
+            let requested = Requested::new(Anything, upstream, server, client);
+            let issued_at = requested.0.clock.now();
+            let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
+            let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+            let caller =
+                Principal::for_test(&Verified::vouch(Person::new("https://i", "ana"), "client", resource, times));
+            let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+            let wanted = requested.0.wanted(&caller, &Scopes::none());
+            for _ in 0..2 {
+                // Past the look at what is at hand: as if that had been before the other's landing.
+                let landed = requested.0.join(&wanted, &caller, &trail).landed().await.unwrap();
+                assert_eq!(landed.map(|token| token.credential.grant().unwrap().1), lands, "G149");
+            }
+            assert_eq!(endpoint.posts().len(), 1, "G149");
+        }
+    }
+}

@@ -64,6 +64,27 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
 }
 
 #[tokio::test]
+async fn g157_an_assertion_is_for_a_person_and_its_actors_and_nothing_else_is_in_it() {
+    let broker = Broker::exchange().await;
+    let actor = |name: &str, before| Actor::new(Person::new(BROKER, name), before);
+    let callers = [
+        verified("ana"),
+        verified("ana").with_actor(actor("x", None)),
+        verified("ana").with_actor(actor("y", None)),
+        verified("ana").with_actor(actor("x", Some(actor("y", None)))),
+        verified("bob").with_actor(actor("x", None)),
+    ];
+    for (place, verified) in callers.iter().enumerate() {
+        let given = broker.get_for(&Principal::for_test(verified), "").await;
+        assert_eq!(numbers(given), Ok(place as u64 + 1), "G157 {verified:?}");
+        let alike = verified.clone().with_scopes(scopes("x")).with_family("x");
+        let given = broker.get_for(&Principal::for_test(&alike), "").await;
+        assert_eq!(numbers(given), Ok(place as u64 + 1), "{alike:?}: what the client holds is not sent");
+    }
+    assert_eq!(broker.posts().len(), callers.len(), "G157");
+}
+
+#[tokio::test]
 async fn g157_server_resource_audience_and_client_are_in_the_key() {
     let other = ClientAuthentication::public("other");
     let configurations: [fn(AuthorizationServer) -> AuthorizationServer; 5] = [
@@ -222,6 +243,8 @@ async fn a_hundred_refusals_of_one_version_are_one_exchange() {
         assert_eq!(one.await.unwrap(), Ok(3));
     }
     broker.provider.refused(&old).await;
+    // Long enough for another try, if it were the one that was refused.
+    broker.clock.advance(Duration::from_secs(30));
     assert_eq!(numbers(broker.get().await), Ok(3), "a late refusal ends what it names");
     assert_eq!(numbers(broker.get_for(&caller("bob"), "").await), Ok(number(&bobs)), "and nobody else's");
     assert_eq!(broker.posts().len(), 3);
