@@ -25,3 +25,4 @@ mod revocation_is_immediate;
 mod rows;
 mod stacked_by_hand;
 mod the_books;
+mod token_exchange;
