@@ -137,6 +137,8 @@ reasons! {
     DeadlineExceeded = "filter.deadline_exceeded", DeadlineExceeded;
     /// Headers and body disagree (MCP 2026-07-28, "Streamable HTTP").
     HeaderMismatch = "filter.header_mismatch", HeaderMismatch;
+    /// A request of MCP 2026-07-28 that does not say its version in its own `_meta`.
+    NoVersion = "filter.no_version", InvalidParams;
     /// A protocol version that we do not speak.
     UnsupportedVersion = "filter.unsupported_version", UnsupportedVersion;
     /// A body over the limit.
@@ -224,6 +226,7 @@ pub(crate) enum Answer {
     ParseError,
     InvalidMessage,
     HeaderMismatch,
+    InvalidParams,
     UnsupportedVersion,
     BodyTooLarge,
     BodyIncomplete,

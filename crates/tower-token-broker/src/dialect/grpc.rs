@@ -96,6 +96,7 @@ const fn code(answer: Answer) -> Code {
         Answer::ParseError
         | Answer::InvalidMessage
         | Answer::HeaderMismatch
+        | Answer::InvalidParams
         | Answer::UnsupportedVersion
         | Answer::InvalidState
         | Answer::BodyIncomplete => Code::InvalidArgument,

@@ -64,6 +64,9 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::ParseError => (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON"),
         Answer::InvalidMessage => (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message"),
         Answer::HeaderMismatch => (StatusCode::BAD_REQUEST, "header_mismatch", "header fields and body do not agree"),
+        Answer::InvalidParams => {
+            (StatusCode::BAD_REQUEST, "invalid_params", "the message does not say its protocol version")
+        }
         Answer::UnsupportedVersion => {
             (StatusCode::BAD_REQUEST, "unsupported_version", "this protocol version is not spoken here")
         }

@@ -82,7 +82,7 @@ pub(super) const fn code(answer: Answer) -> i32 {
         Answer::ParseError => PARSE_ERROR,
         Answer::InvalidMessage | Answer::BodyIncomplete | Answer::BodyTooLarge => INVALID_REQUEST,
         Answer::UnknownMethod => METHOD_NOT_FOUND,
-        Answer::UnknownItem | Answer::InvalidState => INVALID_PARAMS,
+        Answer::UnknownItem | Answer::InvalidState | Answer::InvalidParams => INVALID_PARAMS,
         Answer::HeaderMismatch => HEADER_MISMATCH,
         Answer::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
         Answer::Internal => INTERNAL_ERROR,
@@ -116,12 +116,13 @@ fn text(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may choose from.
+/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may choose from. As in the answer to
+/// `server/discover`, these are the versions that need no handshake; an older one is agreed upon by `initialize`.
 fn data(refusal: &Refusal) -> Option<String> {
     if refusal.reason().answer() != Answer::UnsupportedVersion {
         return None;
     }
-    let mut data = String::from(r#"{"supported":["2026-07-28","2025-11-25"],"requested":"#);
+    let mut data = String::from(r#"{"supported":["2026-07-28"],"requested":"#);
     push_json_string(&mut data, refusal.requested_version().unwrap_or_default());
     data.push('}');
     Some(data)

@@ -37,7 +37,8 @@ pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_
         (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {}
         // A notification carries no metadata by this revision's rules (its own note on notifications).
         (Revision::V2026_07_28, Text::Absent) if message.id.is_none() => {}
-        (Revision::V2026_07_28, _) => return Err(Reason::HeaderMismatch),
+        (Revision::V2026_07_28, Text::Is(_)) => return Err(Reason::HeaderMismatch),
+        (Revision::V2026_07_28, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
     }
     let Some(method) = message.method.as_deref() else { return Err(Reason::NotAMessage) };
     match only(fields, &METHOD)? {
@@ -59,9 +60,9 @@ pub(crate) fn agree_in_grpc(fields: &HeaderMap, revision: Revision, message: &Me
     match &message.params.version {
         Text::Is(version) if version == revision.as_str() => {}
         Text::Absent if revision == Revision::V2025_11_25 || message.id.is_none() => {}
-        Text::Is(_) | Text::Absent => return Err(Reason::HeaderMismatch),
+        Text::Is(_) => return Err(Reason::HeaderMismatch),
         Text::NoString if revision == Revision::V2025_11_25 => {}
-        Text::NoString => return Err(Reason::HeaderMismatch),
+        Text::Absent | Text::NoString => return Err(Reason::NoVersion),
     }
     let Some(method) = message.method.as_deref() else {
         // A client's answer has neither; and 2026-07-28 has no answers of clients.

@@ -65,7 +65,7 @@
 //!
 //! # Refusals
 //! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant, TooDeep, Batch, MemberTooLarge, HeaderMismatch,
-//! UnsupportedVersion, BodyTooLarge, BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied, ResourceDenied,
+//! NoVersion, UnsupportedVersion, BodyTooLarge, BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied, ResourceDenied,
 //! PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, GrpcWeb, NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages,
 //! DeadlineExceeded, RpcPath, RpcDenied, InsufficientScope, AnswerUnreadable, MissingLayer}`.
 //!

@@ -125,7 +125,7 @@ impl<P: Policy> Asking<'_, P> {
         let session = session.map_err(|reason| refuse(reason.into()))?;
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-        let (operation, permit) = self.ask(session, &message).map_err(refuse)?;
+        let (operation, permit) = self.ask(revision, session, &message).map_err(refuse)?;
         let kept = kept(revision, session, &message);
         let states = self.recipe.states(kept, self.principal, &operation);
         let restored = match &states {
@@ -153,7 +153,16 @@ impl<P: Policy> Asking<'_, P> {
     }
 
     /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
-    pub(super) fn ask(&self, session: Option<Session>, message: &Message<'_>) -> Result<(Operation, Permit), Refusal> {
+    pub(super) fn ask(
+        &self,
+        revision: Revision,
+        session: Option<Session>,
+        message: &Message<'_>,
+    ) -> Result<(Operation, Permit), Refusal> {
+        if let Some(gone) = gone(revision, message) {
+            self.trail.judged(&Operation::new(gone, None));
+            return Err(Reason::MethodDenied.into());
+        }
         let (call, name) = call(message, session)?;
         let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
         self.trail.judged(&operation);
@@ -236,6 +245,12 @@ pub(super) fn restored(states: &RequestStates, message: &Message<'_>, text: &[u8
         State::Ours => message.as_first_asked(text),
     };
     restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
+}
+
+/// The method, if the revision has it no more: no rule can allow it, and what it asks for is not judged.
+fn gone<'a>(revision: Revision, message: &'a Message<'_>) -> Option<&'a str> {
+    let is_gone = |method: &&str| matches!(*method, "resources/subscribe" | "resources/unsubscribe");
+    message.method.as_deref().filter(|_| revision == Revision::V2026_07_28).filter(is_gone)
 }
 
 /// What a message asks for, and the name that stands in its record.

@@ -191,7 +191,7 @@ impl<P: Policy> Calling<P> {
         }
         let asking = Asking { recipe: &self.recipe, principal: &self.principal, trail: &self.trail };
         let session = asking.session(revision, fields)?;
-        let (operation, permit) = asking.ask(session, &message)?;
+        let (operation, permit) = asking.ask(revision, session, &message)?;
         let kept = kept(revision, session, &message);
         let restored = match self.recipe.states(kept, &self.principal, &operation) {
             Some(states) => restored(&states, &message, json)?.map(|json| framed_mcp::encode(&json).into()),

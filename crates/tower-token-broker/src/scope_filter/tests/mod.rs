@@ -255,9 +255,40 @@ async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
             request.headers_mut().insert("mcp-protocol-version", value);
             let answered = send(layer(), request, json(RESULT)).await;
             let text = std::str::from_utf8(&answered.body).unwrap();
-            let data = format!(r#""data":{{"supported":["2026-07-28","2025-11-25"],"requested":"{requested}"}}"#);
+            // As `server/discover` names them: what is agreed upon by `initialize` is not among them.
+            let data = format!(r#""data":{{"supported":["2026-07-28"],"requested":"{requested}"}}"#);
             assert_eq!(answered.status, 400);
             assert!(text.contains(&data), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_2026_07_28_that_does_not_say_its_version_has_invalid_params() {
+    for (params, said) in [
+        ("{}", "-32602"),
+        (r#"{"_meta":{}}"#, "-32602"),
+        (r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":20260728}}"#, "-32602"),
+        (r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}}"#, "-32020"),
+    ] {
+        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{params}}}"#);
+        let answered = send(layer(), post_2026("tools/list", None, &list), json(RESULT)).await;
+        let text = std::str::from_utf8(&answered.body).unwrap();
+        assert_eq!((answered.status.as_u16(), answered.received), (400, None), "{params}");
+        assert!(text.contains(&format!(r#""id":1,"error":{{"code":{said},"#)), "{params} {text}");
+    }
+}
+
+#[tokio::test]
+async fn methods_that_2026_07_28_has_no_more_are_not_found_there_whatever_the_rules_say() {
+    let all = || Rules::new().allow(resources(["*"])).allow(methods(["*"]));
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        for uri in ["", r#""uri":"crm://public/a","#] {
+            let asked = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{uri}{META}}}}}"#);
+            let answered = send(ScopeFilterLayer::new(all()), post_2026(method, None, &asked), json(RESULT)).await;
+            assert_eq!((answered.status.as_u16(), answered.received), (404, None), "{asked}");
+            let text = std::str::from_utf8(&answered.body).unwrap();
+            assert!(text.contains(r#""id":1,"error":{"code":-32601,"#), "{text}");
         }
     }
 }
