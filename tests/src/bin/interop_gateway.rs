@@ -1,0 +1,112 @@
+//! The stack and the proxy in front of an MCP server of others, for the clients of others in `tests/interop`.
+//!
+//! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway -- http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
+//!
+//! The public origin is what its clients see where something stands in front of it; by default it is where it listens.
+//! It prints where it listens, where its audit log is, and where it is told what to do: `POST /token?person=P&scope=S` answers with a broker
+//! token, `POST /revoke?person=P` revokes all tokens of a person. Not shipped.
+
+#![expect(clippy::expect_used, reason = "a test's server ends where it cannot go on")]
+
+use std::{env, sync::Arc};
+
+use axum::{Router, extract::Query, http::StatusCode, routing::post};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use serde::Deserialize;
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_outbound::{Guard, Proxy};
+use token_broker_upstream::StaticSecret;
+use tokio::net::TcpListener;
+use tower::{Layer as _, ServiceExt as _};
+use tower_token_broker::{
+    BrokerStack, Secret,
+    audit::JsonLines,
+    authenticate::JwtVerifier,
+    clock::Clock,
+    exchange::Upstream,
+    principal::{Person, Resource, Scopes},
+    revocation::{Revocations, Revoked},
+    scope_filter::{Rules, methods, prompts, resources, tools},
+    tasks::Tasks,
+};
+
+#[derive(Deserialize)]
+struct Told {
+    person: String,
+    scope: Option<String>,
+}
+
+/// `delete_*` is denied; `update_*` wants another scope than the rest. The other names are those of the conformance suite's server.
+fn policy() -> Rules {
+    let tested = ["test_*", "json_schema_*"];
+    Rules::new()
+        .allow(tools(["list_*", "get_*", "count_*", "watch_*", "ask_*"]).with_scope("items:read"))
+        .allow(tools(["update_*"]).with_scope("items:write"))
+        .allow(tools(tested).with_scope("items:read"))
+        .allow(prompts(["*"]))
+        .allow(resources(["*"]))
+        .allow(methods(["logging/setLevel"]))
+}
+
+#[tokio::main]
+async fn main() {
+    let tasks = Tasks::new();
+    let upstream = env::args().nth(1).expect("the upstream's URL as the first argument");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let here = format!("http://{}", listener.local_addr().expect("an address"));
+    let origin = env::args().nth(2).unwrap_or_else(|| here.clone());
+    let resource = Resource::parse(&format!("{origin}/mcp")).expect("a resource");
+    let issuer = Arc::new(Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).expect("keys")));
+    let revocations = Revocations::new(Clock::system());
+    let audit = env::temp_dir().join(format!("interop_gateway-{}.jsonl", std::process::id()));
+    let broker = BrokerStack::for_resource(resource.as_str())
+        .revocations(revocations.clone())
+        .audit(JsonLines::append(&audit).expect("an audit log"))
+        .authenticate(JwtVerifier::new(&origin, issuer.keys()))
+        .scope_filter(policy())
+        .exchange(StaticSecret::new(secret(), Upstream::parse("items", &upstream).expect("an upstream")))
+        .build()
+        .expect("a stack");
+    let service = broker.layer(Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy"));
+
+    let told = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    say(&format!("LISTENING {here}/mcp\nAUDIT {}", audit.display()));
+    say(&format!("CONTROL http://{}", told.local_addr().expect("an address")));
+    let control = control(issuer, resource, revocations);
+    drop(tasks.spawn("control", async move { axum::serve(told, control).await }));
+    loop {
+        let (socket, peer) = listener.accept().await.expect("a connection");
+        let from_peer = move |mut request: http::Request<_>| {
+            request.extensions_mut().insert(peer);
+            request
+        };
+        let service = TowerToHyperService::new(service.clone().map_request(from_peer));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+        drop(tasks.spawn("connection", connection));
+    }
+}
+
+/// Where a test is the authorization server and the operator.
+fn control(issuer: Arc<Issuer>, resource: Resource, revocations: Revocations) -> Router {
+    let name = issuer.name().to_owned();
+    let token = post(async move |Query(told): Query<Told>| {
+        let scopes = Scopes::parse(&told.scope.unwrap_or_default()).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let mint = Mint::for_person(&told.person).client("interop").resource(&resource).scopes(scopes);
+        issuer.mint(mint).map(|token| token.into_text()).map_err(|_| StatusCode::BAD_REQUEST)
+    });
+    let revoke = post(async move |Query(told): Query<Told>| {
+        revocations.revoke(Revoked::Person(Person::new(name.as_str(), told.person)));
+    });
+    Router::new().route("/token", token).route("/revoke", revoke)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the secret's one way in, so that it stands on no command line")]
+fn secret() -> Secret {
+    Secret::from_text(env::var("UPSTREAM_TOKEN").expect("the upstream's token in UPSTREAM_TOKEN"))
+}
+
+#[expect(clippy::print_stdout, reason = "who started it reads where it is")]
+fn say(text: &str) {
+    println!("{text}");
+}
