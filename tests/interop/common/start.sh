@@ -111,3 +111,15 @@ PYTHON
 
 UPSTREAM_TOKEN="tbm-$(python3 -c 'import secrets; print(secrets.token_hex(24))')"
 export UPSTREAM_TOKEN
+
+# start_items: the MCP server of the official Python SDK behind the gateway; sets `seen` (what reached it) beside what start_gateway sets.
+start_items() {
+    local port
+    python_environment items "$common/items.txt"
+    port="$(free_port)"
+    seen="$work/seen"
+    touch "$seen"
+    start items "$python" "$common/items.py" "$port" "$seen"
+    wait_for "the server" listens "$port"
+    start_gateway "http://127.0.0.1:$port/mcp"
+}

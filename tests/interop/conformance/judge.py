@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 
 RESULTS, REVISION, SCENARIOS, AUDIT = sys.argv[1:5]
@@ -14,7 +15,7 @@ for line in pathlib.Path(__file__).with_name("exceptions.txt").read_text().split
 failed, passed = {}, 0
 scenarios = set()
 for file in sorted(pathlib.Path(RESULTS).glob("*/checks.json")):
-    scenario = file.parent.name.removeprefix("server-").rsplit("-20", 1)[0]
+    scenario = re.fullmatch(r"server-(.+)-\d{4}-\d\d-\d\dT.*", file.parent.name)[1]
     scenarios.add(scenario)
     for check in json.loads(file.read_text()):
         passed += check["status"] == "SUCCESS"

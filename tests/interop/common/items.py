@@ -1,13 +1,17 @@
 """An MCP server by the official Python SDK: it takes one token, and writes down what each request has in headers and body."""
 
+import asyncio
 import hashlib
 import json
 import os
 import sys
+from typing import Annotated
 
 import uvicorn
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, Elicit, ElicitationResult, Resolve
+from mcp.types import SamplingMessage, TextContent
+from pydantic import BaseModel
 
 TOKEN = os.environ["UPSTREAM_TOKEN"]
 LOG = sys.argv[2]
@@ -28,6 +32,12 @@ def get_item(number: int) -> str:
 
 
 @server.tool()
+def update_item(number: int) -> str:
+    """Update one item"""
+    return f"item {number} is new"
+
+
+@server.tool()
 def delete_item(number: int) -> str:
     """Delete one item"""
     return f"item {number} is gone"
@@ -39,6 +49,38 @@ async def count_slowly(to: int, ctx: Context) -> str:
     for number in range(1, to + 1):
         await ctx.report_progress(number, to, f"at {number}")
     return f"counted to {to}"
+
+
+@server.tool()
+async def watch_items(ctx: Context) -> str:
+    """Report without end"""
+    number = 0
+    while True:
+        number += 1
+        await ctx.report_progress(number, None, f"at {number}")
+        await asyncio.sleep(0.1)
+
+
+@server.tool()
+async def ask_model(ctx: Context) -> str:
+    """Ask the client's model (2025-11-25)"""
+    question = SamplingMessage(role="user", content=TextContent(type="text", text="which one?"))
+    answer = await ctx.session.create_message(messages=[question], max_tokens=9, related_request_id=ctx.request_id)
+    return f"the model says {answer.content.text}"
+
+
+class Word(BaseModel):
+    word: str
+
+
+def word() -> Elicit[Word]:
+    return Elicit("say a word", Word)
+
+
+@server.tool()
+async def ask_person(answer: Annotated[ElicitationResult[Word], Resolve(word)]) -> str:
+    """Ask the person: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
+    return f"the person says {answer.data.word}" if answer.action == "accept" else "the person says nothing"
 
 
 async def read(receive):
@@ -61,8 +103,9 @@ def said(body):
     try:
         message = json.loads(body)
     except ValueError:
-        return {"method": None, "name": None}
-    return {"method": message.get("method"), "name": (message.get("params") or {}).get("name")}
+        return {"method": None, "name": None, "state": None}
+    params = message.get("params") or {}
+    return {"method": message.get("method"), "name": params.get("name"), "state": params.get("requestState")}
 
 
 class Door:
@@ -78,7 +121,7 @@ class Door:
         presented = headers.get("authorization", "").removeprefix("Bearer ")
         body, receive = await read(receive)
         with open(LOG, "a", encoding="utf-8") as log:
-            entry = {name: headers.get(name) for name in ("mcp-protocol-version", "mcp-method", "mcp-name", "cookie")}
+            entry = {name: headers.get(name) for name in ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")}
             entry |= {"http": scope["method"], "token": hashlib.sha256(presented.encode()).hexdigest()}
             entry |= said(body)
             log.write(json.dumps(entry) + "\n")
