@@ -112,14 +112,19 @@ PYTHON
 UPSTREAM_TOKEN="tbm-$(python3 -c 'import secrets; print(secrets.token_hex(24))')"
 export UPSTREAM_TOKEN
 
-# start_items: the MCP server of the official Python SDK behind the gateway; sets `seen` (what reached it) beside what start_gateway sets.
-start_items() {
+# start_server FILE: an MCP server in Python, by `$python`, behind the gateway; sets `seen` (what reached it) beside what start_gateway sets.
+start_server() {
     local port
-    python_environment items "$common/items.txt"
     port="$(free_port)"
     seen="$work/seen"
-    touch "$seen"
-    start items "$python" "$common/items.py" "$port" "$seen"
+    : >"$seen"
+    start server "$python" "$1" "$port" "$seen"
     wait_for "the server" listens "$port"
     start_gateway "http://127.0.0.1:$port/mcp"
+}
+
+# start_items: that of the official Python SDK, `items.py`.
+start_items() {
+    python_environment items "$common/items.txt"
+    start_server "$common/items.py"
 }
