@@ -88,10 +88,13 @@ listens() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1")
 }
 
-# start_gateway UPSTREAM [PUBLIC_ORIGIN]: sets `gateway` (its MCP endpoint), `audit` (its log) and `control`.
+# start_gateway UPSTREAM [PUBLIC_ORIGIN]: INTEROP_GATEWAY, or the gateway as it is now; sets `gateway` (its MCP endpoint), `audit` (its log) and `control`.
 start_gateway() {
-    local binary="${CARGO_TARGET_DIR:-$repository/target}/debug/interop_gateway"
-    (cd "$repository" && cargo build --locked --quiet -p token-broker-tests --bin interop_gateway)
+    local binary="${INTEROP_GATEWAY:-}"
+    if [ -z "$binary" ]; then
+        (cd "$repository" && cargo build --locked --quiet -p token-broker-tests --bin interop_gateway)
+        binary="${CARGO_TARGET_DIR:-$repository/target}/debug/interop_gateway"
+    fi
     TMPDIR="$work" start gateway "$binary" "$@"
     wait_for "the gateway" grep -q '^CONTROL' "$work/gateway.log"
     gateway="$(sed -n 's/^LISTENING //p' "$work/gateway.log")"

@@ -124,8 +124,9 @@ async function run(what, revision, make) {
     },
   }));
   const cut = answersTo('watch_items')[0];
-  check('who is revoked in mid-stream hears the end of it', revoked !== undefined && watched.error !== undefined, watched);
-  check('within two seconds', cut?.body.includes('"progress":2') && cut.ended !== null && cut.ended - (await revoked) < 2000, cut);
+  // This SDK waits for its own timeout where a stream ends without a result.
+  check('who is revoked in mid-stream gets no result', revoked !== undefined && watched.error !== undefined, watched);
+  check('the stream ends within two seconds', cut?.body.includes('"progress":2') && cut.ended !== null && cut.ended - (await revoked) < 2000, cut);
   const after = await settled(call('get_item', { number: 8 }));
   check('and is refused from then on', after.error !== undefined && answersTo('get_item').at(-1).status === 401, after);
   await settled(client.close());

@@ -1,0 +1,203 @@
+//! rmcp as a client that holds nothing but broker tokens, in both revisions. `tests/interop/rmcp/run` starts it, and says by the environment
+//! where all is.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's client ends where it cannot go on"
+)]
+
+use std::{env, fs, process::ExitCode, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rmcp::{
+    ClientHandler, ErrorData, RoleClient, ServiceError,
+    model::{
+        CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
+        ElicitRequestParams, ElicitResult, ElicitationAction, Implementation, ProgressNotificationParam,
+        ProtocolVersion, Role, SamplingMessage, SamplingMessageContentBlock,
+    },
+    service::{ClientLifecycleMode, ClientServiceExt as _, NotificationContext, RequestContext, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use serde_json::{Value, json};
+use token_broker_tests::wire;
+use tokio::time::timeout;
+
+/// The person and the model that the client stands for.
+#[derive(Clone, Debug, Default)]
+struct Person {
+    progress: Arc<Mutex<Vec<f64>>>,
+}
+
+impl ClientHandler for Person {
+    fn get_info(&self) -> ClientConfig {
+        let capabilities = ClientCapabilities::builder().enable_sampling().enable_elicitation().build();
+        ClientConfig::new(capabilities, Implementation::new("interop", "1"))
+    }
+
+    async fn create_message(
+        &self,
+        _: CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let said = SamplingMessage::new(Role::Assistant, SamplingMessageContentBlock::text("this one"));
+        Ok(CreateMessageResult::new(said, "none".to_owned()))
+    }
+
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({"word": "tea"})))
+    }
+
+    async fn on_progress(&self, at: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        self.progress.lock().push(at.progress);
+    }
+}
+
+type Client = RunningService<RoleClient, Person>;
+
+#[derive(Default)]
+struct Checks {
+    failures: u32,
+}
+
+impl Checks {
+    fn check(&mut self, what: &str, holds: bool, found: impl std::fmt::Debug) {
+        self.failures += u32::from(!holds);
+        if holds { say(&format!("  ok   {what}")) } else { say(&format!("  FAIL {what} {found:?}")) }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut checks = Checks::default();
+    let discover = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    trial(&mut checks, "2025-11-25", ClientLifecycleMode::Initialize).await;
+    trial(&mut checks, "2026-07-28", discover).await;
+    say(&format!("{} failed", checks.failures));
+    if checks.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMode) {
+    say(&format!("rmcp, {revision}"));
+    let (before, who) = (seen().len(), format!("rmcp-{revision}"));
+    let reader = connect(&tell("token", &who, "items:read").await, lifecycle.clone()).await;
+    let names: Vec<_> =
+        reader.list_all_tools().await.expect("a list").into_iter().map(|tool| tool.name.into_owned()).collect();
+    let lists = |name: &str| names.iter().any(|listed| listed == name);
+    checks.check("the list has what is allowed", lists("get_item") && lists("update_item"), &names);
+    checks.check("the list hides what is denied", !lists("delete_item"), &names);
+    let called = call(&reader, "get_item", json!({"number": 7})).await;
+    checks.check("a call is answered", called.as_deref().is_ok_and(|text| text == "item 7"), &called);
+
+    let denied = call(&reader, "delete_item", json!({"number": 7})).await;
+    let unknown = call(&reader, "unknown_item", json!({"number": 7})).await;
+    let same = match (&denied, &unknown) {
+        (Err(ServiceError::McpError(denied)), Err(ServiceError::McpError(unknown))) => {
+            denied.code.0 == -32602 && denied == unknown
+        }
+        _ => false,
+    };
+    checks.check("a denied call is refused like an unknown tool, with -32602", same, (&denied, &unknown));
+    let needs = call(&reader, "update_item", json!({"number": 7})).await;
+    let told = format!("{needs:?}");
+    checks.check("a call that needs a scope is told which", needs.is_err() && told.contains("items:write"), &told);
+    let writer = connect(&tell("token", &who, "items:read items:write").await, lifecycle).await;
+    let updated = call(&writer, "update_item", json!({"number": 7})).await;
+    checks.check("and passes with it", updated.as_deref().is_ok_and(|text| text == "item 7 is new"), &updated);
+
+    let counted = call(&writer, "count_slowly", json!({"to": 3})).await;
+    let progress = writer.service().progress.lock().clone();
+    let came = counted.as_deref().is_ok_and(|text| text == "counted to 3") && progress == [1.0, 2.0, 3.0];
+    checks.check("a streamed answer comes to its end, with its progress", came, (&counted, &progress));
+    let asked = call(&writer, "ask_person", json!({})).await;
+    checks.check("the person is asked", asked.as_deref().is_ok_and(|text| text == "the person says tea"), &asked);
+    if revision == "2025-11-25" {
+        let sampled = call(&writer, "ask_model", json!({})).await;
+        checks.check("and the model", sampled.as_deref().is_ok_and(|text| text == "the model says this one"), &sampled);
+    }
+
+    writer.service().progress.lock().clear();
+    let revoked = async {
+        until(|| writer.service().progress.lock().len() >= 2).await;
+        tell("revoke", &who, "").await;
+    };
+    let watching = async { timeout(Duration::from_secs(10), call(&writer, "watch_items", json!({}))).await };
+    let (watched, ()) = tokio::join!(watching, revoked);
+    let at_the_end = writer.service().progress.lock().len();
+    checks.check("who is revoked in mid-stream hears the end of it", matches!(watched, Ok(Err(_))), &watched);
+    // The server says ten a second, so these are two seconds.
+    checks.check("before twenty more events", at_the_end <= 22, at_the_end);
+    let after = timeout(Duration::from_secs(10), call(&reader, "get_item", json!({"number": 8}))).await;
+    checks.check("and is refused from then on", !matches!(after, Ok(Ok(_))), &after);
+
+    let seen = seen().split_off(before);
+    let versions: Vec<_> = seen.iter().filter_map(|entry| entry["mcp-protocol-version"].as_str()).collect();
+    let is_spoken = !versions.is_empty() && versions.iter().all(|version| *version == revision);
+    checks.check(&format!("the server saw {revision} on the wire"), is_spoken, &versions);
+    let count =
+        |name: &str| seen.iter().filter(|entry| entry["name"] == name && entry["method"] == "tools/call").count();
+    checks.check(
+        "the calls that were let through reached it",
+        count("update_item") == 1 && count("watch_items") == 1,
+        &seen,
+    );
+    let refused = ["delete_item", "unknown_item"].map(count);
+    checks.check("and no other: once before the revoke", refused == [0, 0] && count("get_item") == 1, &seen);
+    if revision == "2026-07-28" {
+        let asked: Vec<_> = seen.iter().filter(|entry| entry["name"] == "ask_person").collect();
+        let is_state = asked.len() == 2 && asked[0]["state"].is_null() && asked[1]["state"].is_string();
+        checks.check("the person was asked by an answer that wants input", is_state, &asked);
+    }
+}
+
+async fn connect(token: &str, lifecycle: ClientLifecycleMode) -> Client {
+    let config = StreamableHttpClientTransportConfig::with_uri(said("GATEWAY")).auth_header(token);
+    let transport = StreamableHttpClientTransport::from_config(config);
+    Person::default().serve_with_lifecycle(transport, lifecycle).await.expect("a connection")
+}
+
+/// The text of the answer.
+async fn call(client: &Client, tool: &'static str, arguments: Value) -> Result<String, ServiceError> {
+    let arguments = arguments.as_object().cloned().unwrap_or_default();
+    let result = client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;
+    Ok(result.content.first().and_then(|block| block.as_text()).map(|text| text.text.clone()).unwrap_or_default())
+}
+
+/// Asks the gateway for a token, or to revoke.
+async fn tell(what: &str, person: &str, scope: &str) -> String {
+    let control = said("CONTROL");
+    let host = control.trim_start_matches("http://");
+    let path = format!("/{what}?person={person}&scope={}", scope.replace(' ', "+"));
+    let answer = wire::send(host.parse().expect("an address"), &wire::post(&path, host, &[], "")).await;
+    assert_eq!(answer.status, 200, "{path}");
+    answer.text().to_owned()
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What reached the server.
+#[expect(clippy::disallowed_methods, reason = "the log is our own server's")]
+fn seen() -> Vec<Value> {
+    let text = fs::read_to_string(said("SEEN")).expect("the server's log");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "who starts it says where all is")]
+fn said(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} in the environment"))
+}
+
+#[expect(clippy::print_stdout, reason = "who started it reads what holds")]
+fn say(text: &str) {
+    println!("{text}");
+}
