@@ -1,6 +1,7 @@
 //! rmcp as a client that holds nothing but broker tokens, in both revisions. `tests/interop/rmcp/run` starts it, and says by the environment
 //! where all is.
 
+#![expect(deprecated, reason = "sampling is 2025-11-25's, and that revision is tried here")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
