@@ -7,9 +7,17 @@ mkdir -p "$cache"
 work="$(mktemp -d)"
 children=()
 
+# Each is asked to end, and after five seconds is ended.
 end_children() {
+    local child
     for child in "${children[@]}"; do
-        if kill "$child" 2>/dev/null; then wait "$child" || true; fi
+        kill "$child" 2>/dev/null || continue
+        for _ in $(seq 50); do
+            kill -0 "$child" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$child" 2>/dev/null || true
+        wait "$child" 2>/dev/null || true
     done
     children=()
 }
