@@ -294,11 +294,13 @@ async fn metadata_and_message_agree_or_are_refused() {
         ("another method", with("mcp-method", "tools/list")),
         ("another name", with("mcp-name", "delete_item")),
         ("two names", good.into_iter().chain([("mcp-name", "get_item")]).collect()),
-        ("another revision", with("mcp-protocol-version", "2026-07-28")),
     ] {
         let refused = broker.rpc(&path, &fields, framed(&call("get_item"))).await;
         assert_eq!((refused.status(), refused.field("mcp-error-code")), (Some(3), Some("-32020")), "{what}");
     }
+    // A message of 2026-07-28 says its version itself: one of 2025-11-25, as here, does not.
+    let another = broker.rpc(&path, &with("mcp-protocol-version", "2026-07-28"), framed(&call("get_item"))).await;
+    assert_eq!((another.status(), another.field("mcp-error-code")), (Some(3), Some("-32602")));
     let unknown = broker.rpc(&path, &with("mcp-protocol-version", "2099-01-01"), framed(&call("get_item"))).await;
     assert_eq!((unknown.status(), unknown.field("mcp-error-code")), (Some(3), Some("-32022")));
     let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
