@@ -19,6 +19,7 @@ mod many_streams;
 mod message_framing;
 mod mounts;
 mod no_blind_spots;
+mod operating_doc;
 mod providers;
 mod request_hygiene;
 mod revocation_is_immediate;
