@@ -79,6 +79,7 @@
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
 
 mod body;
+mod chain;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -93,6 +94,7 @@ mod record;
 mod service;
 mod sink;
 mod trail;
+pub mod verify;
 mod waiting;
 mod writer;
 
