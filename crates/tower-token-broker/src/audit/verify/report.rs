@@ -71,6 +71,27 @@ pub enum End {
     },
 }
 
+impl End {
+    /// Its code, kept for ever.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Torn { .. } => "torn",
+        }
+    }
+
+    /// Bytes of a torn last line; 0 if there is none.
+    #[must_use]
+    pub const fn torn_bytes(self) -> u64 {
+        match self {
+            Self::Closed | Self::Open => 0,
+            Self::Torn { bytes } => bytes,
+        }
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
