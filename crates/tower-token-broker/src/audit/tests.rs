@@ -386,6 +386,20 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
 }
 
 #[tokio::test]
+async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (one, two) = (JsonLines::append(path("one")).unwrap(), JsonLines::append(path("two")).unwrap());
+    assert!(matches!(JsonLines::append(path("one")), Err(AuditFileError::InUse)));
+    let (one, two) = (AuditLog::from(one), AuditLog::from(two));
+    one.flush().await.unwrap();
+    two.flush().await.unwrap();
+    let chain = |name: &str| verify::Verification::new().run(fs::read(path(name)).unwrap().as_slice()).unwrap().chain;
+    assert!(chain("one").is_some());
+    assert_ne!(chain("one"), chain("two"));
+}
+
+#[tokio::test]
 async fn p293_two_files_go_on_together_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -900,4 +914,40 @@ async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
     receipt.used();
     let records = parsed(&sink.lines());
     assert_eq!(records.last().unwrap()["upstream_scopes"], scopes.to_string());
+}
+
+#[tokio::test]
+async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_can_be_written() {
+    const HALF: u64 = 25_000;
+    const PLACES: usize = 64;
+    let sink = InMemory::new();
+    // Far fewer places than refusals: what has none is counted, too.
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().queue(PLACES));
+    let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<Empty<Bytes>>| {
+        request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
+        Ok::<_, Infallible>(Response::builder().status(401).body(Empty::<Bytes>::new()).unwrap())
+    }));
+    let refuse = async |times| {
+        for _ in 0..times {
+            drop(service.clone().oneshot(request()).await.unwrap());
+        }
+    };
+    refuse(HALF).await;
+    sink.fail();
+    // Its record is the one that can't be written.
+    refuse(1).await;
+    while log.is_open() {
+        tokio::task::yield_now().await;
+    }
+    let before = sink.records().len();
+    refuse(HALF - 1).await;
+    assert_eq!(sink.records().len(), before);
+    sink.work();
+    opened(&log).await;
+    let results = results(&log, &sink).await;
+    let counts = || results.iter().map(|record| record["count"].as_u64().unwrap());
+    assert_eq!(counts().sum::<u64>(), 2 * HALF);
+    // One record for all who came to the closed door, beside those that had their places.
+    assert!(counts().any(|count| count >= HALF - 1));
+    assert!(sink.records().len() - before <= PLACES + 2);
 }
