@@ -162,6 +162,9 @@ impl Verified {
     fn gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 10;
         let report = &self.report;
+        if report.crashes == 0 {
+            return writeln!(f, "  {:<10}none", "gaps");
+        }
         writeln!(
             f,
             "  {:<10}{} after a crash, each marked; {} bytes of torn lines were taken off",
