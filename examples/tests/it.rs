@@ -5,21 +5,29 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 /// A running example; it ends with the test.
 struct Example {
     child: Child,
     lines: Vec<String>,
+    rest: BufReader<ChildStdout>,
 }
 
 impl Example {
     /// Starts it and reads as many lines as it prints before it serves.
     fn start(binary: &str, lines: usize) -> Self {
         let mut child = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
-        let printed = BufReader::new(child.stdout.take().unwrap()).lines().take(lines).map(Result::unwrap).collect();
-        Self { child, lines: printed }
+        let rest = BufReader::new(child.stdout.take().unwrap());
+        let mut example = Self { child, lines: Vec::new(), rest };
+        example.lines = example.next_lines(lines);
+        example
+    }
+
+    /// Reads what it prints next.
+    fn next_lines(&mut self, lines: usize) -> Vec<String> {
+        self.rest.by_ref().lines().take(lines).map(Result::unwrap).collect()
     }
 
     /// What stands behind these words at the beginning of a line.
@@ -144,6 +152,23 @@ fn your_own_credentials_are_rotated_and_a_person_without_is_asked_to_connect() {
     assert!(status == 200 && answer.contains("get_contact done"), "{answer}");
     let (_, refused) = example.call("/mcp", example.said("TOKEN bob"), "get_contact");
     assert!(refused.contains("https://broker.example.com/connect"), "{refused}");
+}
+
+#[test]
+fn token_exchange_gives_each_person_a_token_or_the_servers_refusal() {
+    let mut example = Example::start(env!("CARGO_BIN_EXE_token_exchange"), 4);
+    let (alice, mallory) = (example.said("TOKEN alice").to_owned(), example.said("TOKEN mallory").to_owned());
+    for _ in 0..2 {
+        assert!(example.call("/mcp", &alice, "get_contact").1.contains("get_contact done"));
+        assert!(!example.call("/mcp", &mallory, "get_contact").1.contains("done"));
+    }
+    // Each is asked for once: what was given, and what was refused, is remembered.
+    let audit = std::fs::read_to_string(example.said("AUDIT")).unwrap();
+    assert_eq!(audit.lines().filter(|line| line.contains(r#""kind":"refresh_intent""#)).count(), 2, "{audit}");
+    let asked = example.next_lines(2);
+    assert!(asked[0].starts_with(r#"ASKED for "alice", scope contacts:read, resource http"#), "{asked:?}");
+    assert!(asked[1].starts_with(r#"ASKED for "mallory""#), "{asked:?}");
+    std::fs::remove_file(example.said("AUDIT")).unwrap();
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use http::Response;
 use parking_lot::Mutex;
+use token_broker_authority::issue::{Algorithm, SigningKey};
 use token_broker_outbound::{Guard, GuardedClient};
 use token_broker_upstream::{
-    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants,
+    AccessToken, Assertion, AuthorizationServer, CannotSign, ClientAuthentication, Grant, MemoryGrants, StoredGrants,
+    TokenExchange,
 };
 use tower_token_broker::{
     Secret,
@@ -117,12 +119,42 @@ impl TokenEndpoint {
         self.provider(upstream, true)
     }
 
+    /// Exchanges assertions of a key of its own for tokens of this endpoint.
+    ///
+    /// # Panics
+    /// If there is no TLS configuration or no key to be had.
+    pub fn exchange(&self, upstream: &Scripted) -> TokenExchange {
+        let key = SigningKey::generate(Algorithm::Es256).expect("a key");
+        let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+        let (target, guarded) = (target(upstream), guarded());
+        TokenExchange::new(Assertion::of_caller(ISSUER, sign), target, self.server(), guarded)
+    }
+
+    /// What was sent in this field of the form, as it stands there.
+    ///
+    /// # Panics
+    /// If what was sent is no text.
+    #[must_use]
+    pub fn presented(&self, field: &str) -> Vec<String> {
+        let of = |received: &Received| {
+            let form = String::from_utf8(received.body.to_vec()).expect("a form");
+            let value = form.split('&').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == field));
+            value.map(|(_, value)| value.to_owned())
+        };
+        self.scripted.received().iter().filter_map(of).collect()
+    }
+
+    /// As the broker knows it.
+    fn server(&self) -> AuthorizationServer {
+        let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
+        let token_endpoint = self.scripted.url("/token").parse().expect("a URI");
+        AuthorizationServer::new(&self.scripted.url(""), token_endpoint, client)
+            .scopes(Scopes::parse("crm:read").expect("scopes"))
+    }
+
     fn provider(&self, upstream: &Scripted, with_access_token: bool) -> StoredGrants<MemoryGrants> {
         let scopes = Scopes::parse("crm:read").expect("scopes");
         let server_name = self.scripted.url("");
-        let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
-        let token_endpoint = self.scripted.url("/token").parse().expect("a URI");
-        let server = AuthorizationServer::new(&server_name, token_endpoint, client).scopes(scopes.clone());
         let alice = Person::new(ISSUER, "alice");
         let mut grant = Grant::new(GrantId::new(GRANT), alice, "items", &server_name, scopes.clone())
             .refresh_token(Secret::from_text(Self::refresh_token(0)));
@@ -134,9 +166,7 @@ impl TokenEndpoint {
         }
         let store = MemoryGrants::new();
         store.put(grant);
-        let target = exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream");
-        let guarded = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a client");
-        StoredGrants::new(store, target, server, guarded)
+        StoredGrants::new(store, target(upstream), self.server(), guarded())
     }
 
     /// Tells the books what passed here: the client's secret, and these tokens of each kind, which are all that were.
@@ -153,4 +183,22 @@ impl TokenEndpoint {
             ledger.secret(&format!("refresh token {number}"), &Self::refresh_token(*number));
         }
     }
+}
+
+/// The upstream as the broker knows it.
+///
+/// # Panics
+/// Never: its URL is one.
+#[must_use]
+pub fn target(upstream: &Scripted) -> exchange::Upstream {
+    exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream")
+}
+
+/// The real client, which may go to loopback.
+///
+/// # Panics
+/// If there is no TLS configuration to be had.
+#[must_use]
+pub fn guarded() -> GuardedClient {
+    GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a client")
 }

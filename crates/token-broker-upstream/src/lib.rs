@@ -2,6 +2,9 @@
 //!
 //! - [`StoredGrants`] gives each person's own access token for one upstream, and refreshes it: one refresh at a time per
 //!   grant, in a task that no caller can end, with the scopes of the operator.
+//! - [`TokenExchange`] gives each person's own access token in exchange for a token that says who it is (RFC 8693): an
+//!   [`Assertion`] that the broker signs, or one that your [`ProvideToken`] gives.
+//! - [`ClientCredentials`] gives one access token for all, which the broker gets as itself (RFC 6749 §4.4).
 //! - [`StaticSecret`] gives one secret of the operator's for all: an API key, a service account's token.
 //! - [`GrantStore`] is where grants live; [`MemoryGrants`] keeps them in the memory of this process.
 //!
@@ -27,15 +30,29 @@
 //! ```
 
 mod authorization_server;
+mod client_credentials;
+mod connect;
+#[cfg(test)]
+mod endpoint;
 mod grant;
+mod key;
+mod lifetime;
 mod memory;
+mod requested;
+mod scopes;
+mod signing;
+mod single_flight;
 mod static_secret;
 mod store;
 mod stored;
+pub mod token_exchange;
 
 pub use authorization_server::{AuthorizationServer, ClientAuthentication};
+pub use client_credentials::ClientCredentials;
 pub use grant::{AccessToken, Grant, GrantState};
 pub use memory::MemoryGrants;
+pub use signing::{CannotSign, SignJwt};
 pub use static_secret::StaticSecret;
 pub use store::{GrantStore, Lease, Leased, Renewal, StoreError, Tried};
 pub use stored::StoredGrants;
+pub use token_exchange::{Assertion, ProvideToken, SecurityToken, TokenExchange, TokenSource, TokenType};

@@ -55,7 +55,7 @@ impl StaticSecret {
         if known.is_empty() || known.contains_all(need) {
             return Ok(self.credential.clone());
         }
-        Err(NoCredential::ScopeRequired { missing: crate::stored::missing(need, known), connect_url: None })
+        Err(NoCredential::ScopeRequired { missing: crate::scopes::missing(need, known), connect_url: None })
     }
 }
 

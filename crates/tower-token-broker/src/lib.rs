@@ -69,6 +69,7 @@ pub mod principal;
 pub mod refusal;
 pub mod revocation;
 pub mod scope_filter;
+pub mod sealing;
 pub mod stack;
 pub mod tasks;
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use crate::clock::Timestamp;
@@ -15,7 +15,8 @@ impl Scopes {
     /// No scope at all.
     #[must_use]
     pub fn none() -> Self {
-        Self(Arc::new([]))
+        static NONE: LazyLock<Scopes> = LazyLock::new(|| Scopes(Arc::new([])));
+        NONE.clone()
     }
 
     /// Reads a space-delimited list, as the `scope` parameter and claim hold it (RFC 6749 §3.3).

@@ -161,6 +161,10 @@ reasons! {
     PromptDenied = "filter.prompt_denied", UnknownItem;
     /// Arguments that the rule does not allow.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem;
+    /// A session id that was not given to this person at this server, or a stream that is taken up again without one.
+    UnknownSession = "filter.unknown_session", UnknownSession;
+    /// A `requestState` that was not given to this person for this very request.
+    RequestState = "filter.request_state", InvalidState;
     /// A JSON-RPC answer of the client outside of a session.
     AnswerWithoutSession = "filter.answer_without_session", InvalidMessage;
     /// An HTTP request that no rule allows.
@@ -227,6 +231,8 @@ pub(crate) enum Answer {
     MethodNotAllowed,
     DeadlineExceeded,
     UnknownMethod,
+    UnknownSession,
+    InvalidState,
     UnknownItem,
     Forbidden,
     Connect,

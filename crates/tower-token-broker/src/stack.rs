@@ -18,6 +18,7 @@ use crate::{
     principal::{InvalidResource, Resource, Scopes},
     revocation::Revocations,
     scope_filter::{Policy, ScopeFilter, ScopeFilterLayer},
+    sealing::SealingKeys,
 };
 
 /// Builds a broker: each state has only the methods that may come next.
@@ -190,6 +191,7 @@ struct Settings {
     answer_limit: Option<usize>,
     credential_deadline: Option<Duration>,
     verdicts: Option<u64>,
+    sealing_keys: Option<SealingKeys>,
 }
 
 /// Next comes [`BrokerStack::audit`].
@@ -283,6 +285,13 @@ impl<State> BrokerStack<State> {
     /// What is revoked; share one between all stacks of a process. By default nothing ever is.
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.common.settings.revocations = Some(revocations);
+        self
+    }
+
+    /// The keys that seal what clients keep: session ids, request states. All replicas of one resource need the same; without, a restart
+    /// ends all sessions ([`ScopeFilterLayer::sealed_with`]).
+    pub fn sealed_with(mut self, keys: SealingKeys) -> Self {
+        self.common.settings.sealing_keys = Some(keys);
         self
     }
 
@@ -453,6 +462,9 @@ impl Common {
         }
         if let Some(deadline) = settings.body_deadline {
             scope_filter = scope_filter.body_deadline(deadline);
+        }
+        if let Some(keys) = settings.sealing_keys {
+            scope_filter = scope_filter.sealed_with(keys);
         }
         if let Some(bytes) = settings.answer_limit {
             scope_filter = scope_filter.answer_limit(bytes);

@@ -24,11 +24,24 @@ async fn answered<F>(answer: F, fields: &[(&str, &str)], row: impl FnOnce(Vec<u8
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
 {
+    answered_to(CALL, answer, fields, row).await
+}
+
+/// The same for another message.
+async fn answered_to<F>(
+    message: &str,
+    answer: F,
+    fields: &[(&str, &str)],
+    row: impl FnOnce(Vec<u8>) -> Row,
+) -> (Answer, Received)
+where
+    F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
+{
     let upstream = Scripted::start(answer).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let all = [&[("authorization", bearer.as_str())], fields].concat();
-    let mut answers = run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, CALL))]).await;
+    let mut answers = run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, message))]).await;
     broker.done().await;
     (answers.remove(0), upstream.received().remove(0))
 }
@@ -249,7 +262,8 @@ async fn i188_one_persons_answer_is_no_others() {
         |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"ttlMs":1,"cacheScope":"{scope}"}}}}"#);
     for scope in ["public", "private", "user"] {
         let said = list(scope);
-        answered(move |_| json(&said), &[], |bytes| Row::passes("I188", bytes).body(list("private"))).await;
+        let asked = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        answered_to(asked, move |_| json(&said), &[], |bytes| Row::passes("I188", bytes).body(list("private"))).await;
     }
 }
 

@@ -142,6 +142,45 @@ async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
     }
 }
 
+/// What a bad token endpoint does with an assertion and a client secret.
+fn exchange_says(kind: usize, request: &Received) -> (u16, String) {
+    let form = String::from_utf8(request.body.to_vec()).unwrap();
+    let secrets = format!("{form} {CLIENT_SECRET} {}", TokenEndpoint::access_token(1));
+    let kinded = r#"{"issued_token_type":"urn:ietf:params:oauth:token-type:access_token","access_token""#;
+    let tokens = TokenEndpoint::tokens(1).replace(r#"{"access_token""#, kinded);
+    match kind {
+        0 => (200, tokens),
+        1 => (400, format!(r#"{{"error":"invalid_target","error_description":"{secrets}"}}"#)),
+        2 => (400, format!(r#"{{"error":"{secrets}"}}"#)),
+        3 => (200, tokens.replace("token-type:access_token", &TokenEndpoint::access_token(1))),
+        4 => (500, format!("panicked with {secrets}")),
+        5 => (200, format!("{tokens} {secrets}")),
+        6 => (200, tokens.replace("crm:read", &TokenEndpoint::access_token(1))),
+        _ => (307, secrets),
+    }
+}
+
+#[tokio::test]
+async fn no_secret_of_an_exchange_is_in_any_answer_log_or_record() {
+    for kind in 0..8 {
+        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let endpoint = TokenEndpoint::answering(move |request| exchange_says(kind, request)).await;
+        let broker = Broker::before(&upstream).start_with(endpoint.exchange(&upstream)).await;
+        for _ in 0..2 {
+            broker.call_with(&[], CALL).await;
+        }
+        assert_eq!(endpoint.posts(), 1, "{kind}");
+        assert_eq!(upstream.received().len(), if kind == 0 { 2 } else { 0 }, "{kind}");
+        for assertion in endpoint.presented("subject_token") {
+            broker.ledger().secret("an assertion", &assertion);
+        }
+        // The refresh token that nobody asked for is one of them, where the endpoint gave it.
+        let given: &[usize] = if kind == 0 { &[1] } else { &[] };
+        endpoint.note_in(broker.ledger(), given, given);
+        broker.done().await;
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_echoes_each_token_of_a_grant_shows_none() {
     // It refuses the first token and echoes it; then it echoes the second one in every form.

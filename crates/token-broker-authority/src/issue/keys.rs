@@ -91,7 +91,28 @@ impl SigningKey {
         &self.private
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    /// Signs a JWT of these claims (a JSON object) with `typ: JWT`: for what the broker says elsewhere, such as who it is as a client, or for
+    /// whom it asks. It is no broker token: those are minted, and have a type of their own.
+    ///
+    /// # Errors
+    /// The key can't sign.
+    pub fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
+        self.sign_typed("JWT", claims)
+    }
+
+    /// A compact JWS (RFC 7515 §7.1).
+    pub(super) fn sign_typed(&self, media_type: &str, claims: &str) -> Result<Secret, KeyError> {
+        let header = json!({"alg": self.algorithm.as_str(), "typ": media_type, "kid": &*self.id});
+        let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Ok(Secret::from_text(token))
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         #[expect(clippy::disallowed_methods, reason = "handed to the signer, which wipes its copy")]
         let der = self.private.expose();
         let (algorithm, key) = match self.algorithm {

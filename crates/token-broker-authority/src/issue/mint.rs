@@ -65,6 +65,14 @@ impl Issuer {
         self.keys.rotate(next, self.clock.now(), grace)
     }
 
+    /// Signs a JWT of these claims with the key that is active: see [`SigningKey::sign_jwt`].
+    ///
+    /// # Errors
+    /// The key can't sign.
+    pub fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
+        self.keys.active().sign_jwt(claims)
+    }
+
     /// Mints a token.
     ///
     /// # Errors
@@ -101,19 +109,8 @@ impl Issuer {
         if let Some(actor) = &mint.actor {
             claims.insert("act".into(), act(actor));
         }
-        let key = self.keys.active();
-        let header = json!({"alg": key.algorithm().as_str(), "typ": "at+jwt", "kid": key.id()});
-        let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(Value::Object(claims).to_string(), &mut token);
-        let signature = key.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(BrokerToken {
-            secret: Secret::from_text(token),
-            id: id.into(),
-            expires_at: Timestamp::from_unix_seconds(expires),
-        })
+        let secret = self.keys.active().sign_typed("at+jwt", &Value::Object(claims).to_string())?;
+        Ok(BrokerToken { secret, id: id.into(), expires_at: Timestamp::from_unix_seconds(expires) })
     }
 }
 
@@ -305,6 +302,21 @@ mod tests {
             assert_eq!(principal.expires_at(), expires_at);
             assert_eq!(principal.issued_at().until(expires_at), Duration::from_secs(600), "ten minutes by default");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_signed_for_elsewhere_is_no_broker_token() {
+        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap());
+        let verifier = JwtVerifier::new(ISSUER, issuer.keys());
+        let minted = issuer.mint(Mint::for_person("alice").client("inspector").resource(&crm())).unwrap().into_text();
+        let claims = URL_SAFE_NO_PAD.decode(minted.split('.').nth(1).unwrap()).unwrap();
+        let elsewhere = issuer.sign_jwt(std::str::from_utf8(&claims).unwrap()).unwrap();
+        let judged = verifier.verify(&PresentedToken::new(elsewhere), &crm()).await;
+        assert_eq!(
+            judged.map_err(|error| error.reason()).err(),
+            Some(Reason::JwtType),
+            "the very claims, another type"
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What is kept in memory of a grant, under which key, and for how long.
+//! What is kept in memory of a grant, and for how long.
 
 use std::{
     sync::{
@@ -8,34 +8,15 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use tower_token_broker::{
     clock::Timestamp,
     exchange::{Credential, Origin},
-    principal::{Person, Scopes},
 };
 
-use crate::grant::{AccessToken, Grant};
-
-/// A hash over all that took part in the answer.
-pub(super) type Key = [u8; 32];
-
-/// G157: each part goes in with its length before it, so that no two lists of parts are one text.
-pub(super) fn key<'a>(purpose: &str, person: &Person, upstream: &[&str], asked: impl Iterator<Item = &'a str>) -> Key {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    let mut part = |text: &str| {
-        hash.update(&(text.len() as u64).to_be_bytes());
-        hash.update(text.as_bytes());
-    };
-    part(purpose);
-    part(person.issuer());
-    part(person.subject());
-    upstream.iter().for_each(|text| part(text));
-    asked.for_each(part);
-    let mut key = [0; 32];
-    key.copy_from_slice(hash.finish().as_ref());
-    key
-}
+use crate::{
+    grant::{AccessToken, Grant},
+    lifetime,
+};
 
 /// One access token as it is given out.
 #[derive(Debug)]
@@ -107,32 +88,12 @@ impl Entry {
     }
 }
 
-/// A moment before its end: what is sent now must still be good when it arrives.
+/// A moment before its end.
 pub(super) fn usable_until(token: &AccessToken) -> Timestamp {
-    let lifetime = token.obtained_at.until(token.expires_at);
-    token.expires_at.minus((lifetime / 10).min(Duration::from_secs(10)))
+    lifetime::usable_until(token.obtained_at, token.expires_at)
 }
 
-/// At 78 to 82 % of its lifetime, spread over the grants, so that what was connected together is not refreshed together.
+/// In good time before its end.
 pub(super) fn refresh_at(grant: &Grant, token: &AccessToken) -> Timestamp {
-    let lifetime = token.obtained_at.until(token.expires_at);
-    let hash = digest::digest(&digest::SHA256, format!("{} {}", token.version, grant.id.as_str()).as_bytes());
-    let jitter = u32::from(hash.as_ref().first().copied().unwrap_or(0)) * 4 / 256;
-    token.obtained_at.plus(lifetime.saturating_mul(78 + jitter) / 100)
-}
-
-/// What of `need` is not in `held`.
-pub(crate) fn missing(need: &Scopes, held: &Scopes) -> Scopes {
-    filtered(need, |token| !held.contains(token))
-}
-
-/// What is in both.
-pub(super) fn common(one: &Scopes, other: &Scopes) -> Scopes {
-    filtered(one, |token| other.contains(token))
-}
-
-fn filtered(scopes: &Scopes, keep: impl Fn(&str) -> bool) -> Scopes {
-    let kept: Vec<&str> = scopes.iter().filter(|token| keep(token)).collect();
-    // Tokens that were scopes are scopes.
-    Scopes::parse(&kept.join(" ")).unwrap_or_else(|_| Scopes::none())
+    lifetime::refresh_at(token.obtained_at, token.expires_at, token.version, grant.id.as_str())
 }

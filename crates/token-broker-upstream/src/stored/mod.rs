@@ -80,5 +80,3 @@ mod refresh;
 mod tests;
 
 pub use provider::StoredGrants;
-
-pub(crate) use cache::missing;

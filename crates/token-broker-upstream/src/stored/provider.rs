@@ -1,19 +1,16 @@
 //! The provider: what is at hand, who is waited for, who is told.
 
 use std::{
-    collections::{HashMap, hash_map},
     fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use moka::sync::Cache;
-use parking_lot::Mutex;
 use token_broker_outbound::GuardedClient;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
@@ -23,10 +20,18 @@ use tower_token_broker::{
 };
 
 use super::{
-    cache::{self, Entry, Key},
+    cache::Entry,
     refresh::{Outcome, Purpose, Refresh},
 };
-use crate::{authorization_server::AuthorizationServer, store::GrantStore};
+use crate::{
+    authorization_server::AuthorizationServer,
+    connect::ConnectUrl,
+    key::{Key, Parts},
+    lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
+    scopes,
+    single_flight::{Flight, SingleFlight},
+    store::GrantStore,
+};
 
 /// Gives each person's own access token for one upstream, refreshed when it is due. See the crate and its
 /// [example](crate#example).
@@ -39,32 +44,17 @@ pub(super) struct Shared<S> {
     pub(super) server: AuthorizationServer,
     pub(super) client: GuardedClient,
     pub(super) clock: Clock,
-    connect_url: Option<ConnectUrl>,
+    connect_url: ConnectUrl,
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
     refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
-    /// Who is getting what at the moment: exact, and as many as there are requests that wait.
-    flights: Mutex<HashMap<Key, Flight>>,
+    /// With which scopes a grant is being refreshed.
+    flights: SingleFlight<Scopes, Outcome>,
     /// X03: how many refreshes may be under way at the authorization server.
     pub(super) places: Semaphore,
 }
 
-type ConnectUrl = Box<dyn Fn(&Principal) -> Box<str> + Send + Sync>;
-
-#[derive(Clone)]
-struct Flight {
-    asked: Scopes,
-    outcome: watch::Receiver<Option<Outcome>>,
-}
-
 impl<S: GrantStore> StoredGrants<S> {
-    /// Longest time a caller waits; the refresh goes on without it.
-    const LONGEST_WAIT: Duration = Duration::from_secs(25);
-    /// How many tokens may be refused by the upstream while they are on their way to one caller.
-    const MOST_REFUSED: usize = 4;
-    const MOST_ENTRIES: u64 = 100_000;
-    const MOST_AT_ONCE: usize = 64;
-
     /// Grants of this store, for this upstream, from this authorization server, which is asked by this client.
     pub fn new(store: S, upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
         Self(Arc::new(Shared {
@@ -73,19 +63,19 @@ impl<S: GrantStore> StoredGrants<S> {
             server,
             client,
             clock: Clock::system(),
-            connect_url: None,
+            connect_url: ConnectUrl::default(),
             tasks: Tasks::new(),
-            entries: Cache::new(Self::MOST_ENTRIES),
-            refused: Cache::new(Self::MOST_ENTRIES),
-            flights: Mutex::new(HashMap::new()),
-            places: Semaphore::new(Self::MOST_AT_ONCE),
+            entries: Cache::new(MOST_ENTRIES),
+            refused: Cache::new(MOST_ENTRIES),
+            flights: SingleFlight::new(),
+            places: Semaphore::new(MOST_AT_ONCE),
         }))
     }
 
     /// Sends whoever must connect to the page that this makes of the caller. It is the broker's own, never the upstream's,
     /// and has nothing secret in it.
     pub fn connect_url(self, of: impl Fn(&Principal) -> Box<str> + Send + Sync + 'static) -> Self {
-        self.with(|shared| shared.connect_url = Some(Box::new(of)))
+        self.with(|shared| shared.connect_url = ConnectUrl::new(of))
     }
 
     /// Asks this clock.
@@ -114,11 +104,12 @@ impl<S: GrantStore> Shared<S> {
     }
 
     pub(super) fn entry_key(&self, person: &Person, asked: &Scopes) -> Key {
-        cache::key("entry", person, &self.names(), asked.iter())
+        self.parts("entry", person).list(asked.iter()).key()
     }
 
-    fn names(&self) -> [&str; 3] {
-        [self.upstream.name(), self.upstream.origin().as_str(), self.server.issuer()]
+    fn parts(&self, purpose: &str, person: &Person) -> Parts {
+        let parts = Parts::of(purpose).person(person).part(self.upstream.name()).part(self.upstream.origin().as_str());
+        parts.part(self.server.issuer())
     }
 
     /// Whether the upstream refused what came with this version; shared by all that rests on it.
@@ -134,48 +125,31 @@ impl<S: GrantStore> Shared<S> {
     }
 
     /// One at a time for each grant: joins the one that is under way, or starts it in a task of its own.
-    fn join(self: &Arc<Self>, person: &Person, asked: &Scopes, trail: &Trail, purpose: Purpose) -> Flight {
-        let key = cache::key("flight", person, &self.names(), std::iter::empty());
-        let mut flights = self.flights.lock();
-        let vacant = match flights.entry(key) {
-            hash_map::Entry::Occupied(under_way) => return under_way.get().clone(),
-            hash_map::Entry::Vacant(vacant) => vacant,
-        };
-        let (publish, outcome) = watch::channel(None);
-        let flight = vacant.insert(Flight { asked: asked.clone(), outcome }).clone();
-        drop(flights);
-        let landing = Landing { shared: Arc::clone(self), key };
-        let (person, asked, trail) = (person.clone(), asked.clone(), trail.clone());
-        // G152: in a task of its own; whoever hangs up, it goes on.
-        drop(self.tasks.spawn("refresh", async move {
-            let shared = Arc::clone(&landing.shared);
-            let outcome = Refresh::new(&shared, &person, &asked, &trail, purpose).run().await;
-            let entry_key = shared.entry_key(&person, &asked);
-            match &outcome {
-                Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
-                Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
-                Outcome::None(no) => {
-                    if !matches!(no, NoCredential::Unavailable { .. }) {
-                        shared.entries.invalidate(&entry_key);
+    fn join(
+        self: &Arc<Self>,
+        person: &Person,
+        asked: &Scopes,
+        trail: &Trail,
+        purpose: Purpose,
+    ) -> Flight<Scopes, Outcome> {
+        let key = self.parts("flight", person).key();
+        self.flights.join(key, asked, &self.tasks, "refresh", || {
+            let (shared, person, asked, trail) = (Arc::clone(self), person.clone(), asked.clone(), trail.clone());
+            async move {
+                let outcome = Refresh::new(&shared, &person, &asked, &trail, purpose).run().await;
+                let entry_key = shared.entry_key(&person, &asked);
+                match &outcome {
+                    Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
+                    Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
+                    Outcome::None(no) => {
+                        if !matches!(no, NoCredential::Unavailable { .. }) {
+                            shared.entries.invalidate(&entry_key);
+                        }
                     }
                 }
+                outcome
             }
-            drop(landing);
-            publish.send_replace(Some(outcome));
-        }));
-        flight
-    }
-}
-
-/// Takes the flight off the list when it has landed, however it did.
-struct Landing<S> {
-    shared: Arc<Shared<S>>,
-    key: Key,
-}
-
-impl<S> Drop for Landing<S> {
-    fn drop(&mut self) {
-        self.shared.flights.lock().remove(&self.key);
+        })
     }
 }
 
@@ -206,14 +180,10 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let landed = async {
             let mut refused = 0;
             // Each turn waits for one task. Those for other scopes may be many: the deadline alone bounds them.
-            while refused < Self::MOST_REFUSED {
+            while refused < MOST_REFUSED {
                 let mut flight = shared.join(person, &asked, trail, Purpose::Use);
-                let outcome = match flight.outcome.wait_for(Option::is_some).await {
-                    Ok(outcome) => outcome.clone(),
-                    Err(_) => return Err(unavailable()),
-                };
-                match outcome {
-                    Some(_) if flight.asked != asked => {}
+                match flight.landed().await {
+                    Some(_) if flight.label != asked => {}
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
                         shared.renew_if_due(&entry, person, &asked, trail);
@@ -226,7 +196,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
             }
             Err(unavailable())
         };
-        tokio::time::timeout(Self::LONGEST_WAIT, landed).await.unwrap_or_else(|_| Err(unavailable()))
+        tokio::time::timeout(LONGEST_WAIT, landed).await.unwrap_or_else(|_| Err(unavailable()))
     }
 
     async fn refused(&self, credential: &Credential) {
@@ -237,12 +207,12 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
-        self.0.connect_url.as_ref().map(|of| of(caller))
+        self.0.connect_url.of(caller)
     }
 }
 
 fn covering(entry: &Entry, need: &Scopes) -> Result<Credential, NoCredential> {
-    let missing = cache::missing(need, entry.credential.scopes());
+    let missing = scopes::missing(need, entry.credential.scopes());
     if missing.is_empty() {
         return Ok(entry.credential.clone());
     }

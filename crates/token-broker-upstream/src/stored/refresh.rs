@@ -18,8 +18,10 @@ use super::{
     provider::Shared,
 };
 use crate::{
-    authorization_server::{Answer, Tokens, Wider},
+    authorization_server::{Answer, Denial, POST, Tokens, Wider},
     grant::{AccessToken, Grant, GrantState},
+    lifetime::{self, BETWEEN_FORCED},
+    scopes,
     store::{GrantStore, Lease, Leased, Renewal, StoreError, Tried},
 };
 
@@ -72,9 +74,6 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     /// How often a refresh token is sent without an answer.
     const MOST_OPEN_ATTEMPTS: u32 = 2;
     const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
-    const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
-    /// A token that was got because the upstream refused the one before is not replaced for the same reason sooner.
-    const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 
     pub(super) const fn new(
         shared: &'a Shared<S>,
@@ -104,7 +103,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     async fn step(&self) -> Result<Next, StoreError> {
         let Some(grant) = self.load().await? else { return Ok(Next::Done(connect_required())) };
         let now = self.shared.clock.now();
-        let effective = cache::common(self.asked, &grant.granted);
+        let effective = scopes::common(self.asked, &grant.granted);
         let (fallback, forced) = match self.judge(&grant, &effective, now) {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
             Judged::Refresh { fallback, forced } => (fallback, forced),
@@ -149,7 +148,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             return Judged::Done(self.given(grant, token));
         }
         if let Some(token) = token.filter(|token| refused && token.forced)
-            && now < token.obtained_at.plus(Self::BETWEEN_FORCED)
+            && now < token.obtained_at.plus(BETWEEN_FORCED)
         {
             return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));
         }
@@ -180,7 +179,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     ) -> Result<Next, StoreError> {
         let store = &self.shared.store;
         let Some(refresh_token) = &grant.refresh_token else { return Ok(Next::Done(connect_required())) };
-        let request = self.shared.server.refresh_request(refresh_token, effective);
+        let now = self.shared.clock.now();
+        let Ok(request) = self.shared.server.refresh_request(refresh_token, effective, now) else {
+            tracing::error!(server.name = self.shared.upstream.name(), "the key of the broker as a client can't sign");
+            return self.not_begun(grant, lease, fallback).await;
+        };
         let origin = Origin::of(request.uri());
         let intent = Intent::new(
             self.shared.upstream.name(),
@@ -189,10 +192,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Some((&grant.id, grant.version)),
         );
         let Ok(receipt) = self.trail.refresh_intent(intent).await else {
-            // No mark was made, so none is taken back: a mark of an earlier process stays.
-            bounded(store.give_back(lease, Tried::Unknown { failures: grant.failures, retry_at: grant.retry_at }))
-                .await?;
-            return Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)));
+            return self.not_begun(grant, lease, fallback).await;
         };
         match bounded(store.mark_attempt(lease)).await {
             Ok(()) => {}
@@ -201,14 +201,19 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 return if error == StoreError::Overtaken { Ok(Next::Again) } else { Err(error) };
             }
         }
-        // X08: bounded, and never sent again by itself.
-        let answered = tokio::time::timeout(POST, self.shared.client.fetch(request)).await;
+        let answer = Answer::to(request, &self.shared.client).await;
         let now = self.shared.clock.now();
-        match answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe))).map(|answer| Answer::of(&answer)) {
+        let failed = |what, retry_after| Ok(Answer::Failed { what, retry_after });
+        let answer = match answer {
+            // Whatever else it says no to, it says nothing about the grant.
+            Ok(Answer::Denied { denial, retry_after }) if denial != Denial::Grant => failed(denial.what(), retry_after),
+            answer => answer,
+        };
+        match answer {
             Ok(Answer::Tokens(tokens)) => self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await,
-            Ok(Answer::InvalidGrant) => self.invalid_grant(grant, lease, receipt).await,
+            Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(Answer::Failed { what, retry_after }) => {
-                let retry_at = Self::retry_at(grant, now, retry_after);
+                let retry_at = lifetime::retry_at(grant.failures, now, retry_after);
                 let tried = Tried::Answered { failures: grant.failures.saturating_add(1), retry_at: Some(retry_at) };
                 self.failed(grant, lease, fallback, tried, retry_at, what, receipt, RefreshOutcome::Failed).await
             }
@@ -216,7 +221,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 let (code, failures) = (error.code(), grant.failures.saturating_add(1));
                 let (tried, retry_at, outcome) = match (error, error.sent()) {
                     (_, Sent::No) => {
-                        let retry_at = Self::retry_at(grant, now, None);
+                        let retry_at = lifetime::retry_at(grant.failures, now, None);
                         (Tried::NotSent { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
                     }
                     (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => {
@@ -225,13 +230,25 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                     }
                     // X10: a redirect or a flood is an answer, if a useless one.
                     (_, Sent::Maybe) => {
-                        let retry_at = Self::retry_at(grant, now, None);
+                        let retry_at = lifetime::retry_at(grant.failures, now, None);
                         (Tried::Answered { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
                     }
                 };
                 self.failed(grant, lease, fallback, tried, retry_at, code, receipt, outcome).await
             }
         }
+    }
+
+    /// No mark was made, so none is taken back: a mark of an earlier process stays.
+    async fn not_begun(
+        &self,
+        grant: &Grant,
+        lease: &Lease,
+        fallback: Option<&AccessToken>,
+    ) -> Result<Next, StoreError> {
+        let untouched = Tried::Unknown { failures: grant.failures, retry_at: grant.retry_at };
+        bounded(self.shared.store.give_back(lease, untouched)).await?;
+        Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)))
     }
 
     /// New tokens: durable first, then looked at.
@@ -266,7 +283,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             // Least scope: the rotated refresh token is kept, the access token is given to nobody.
             renewal.access = None;
             renewal.failures = grant.failures.saturating_add(1);
-            renewal.retry_at = Some(Self::retry_at(grant, now, None));
+            renewal.retry_at = Some(lifetime::retry_at(grant.failures, now, None));
         }
         match self.store_durably(lease, &renewal).await {
             Ok(Some(stored)) => {
@@ -356,16 +373,6 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(wait))))
     }
 
-    /// 5 s, 20 s, then 60 s: twelve tries in ten minutes; longer if the server says so.
-    fn retry_at(grant: &Grant, now: Timestamp, retry_after: Option<Duration>) -> Timestamp {
-        let step = match grant.failures {
-            0 => Duration::from_secs(5),
-            1 => Duration::from_secs(20),
-            _ => Duration::from_secs(60),
-        };
-        now.plus(step.max(retry_after.unwrap_or_default().min(Self::LONGEST_RETRY_AFTER)))
-    }
-
     /// The last try is kept for when it is needed, and for when the server may have come to itself.
     fn after_unknown(fallback: Option<&AccessToken>, now: Timestamp) -> Timestamp {
         let earliest = now.plus(Self::AFTER_UNKNOWN);
@@ -414,7 +421,6 @@ async fn bounded<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result
 
 /// No step of a store takes longer, and one that does has failed.
 const STEP: Duration = Duration::from_secs(5);
-const POST: Duration = Duration::from_secs(8);
 const LEASE: Duration = Duration::from_secs(20);
 // Whoever holds a lease is done with the POST before another may take it: asking for the lease, the intent (1.5 s by
 // default), the mark and the POST come one after the other.

@@ -12,11 +12,6 @@ use std::{
 
 use parking_lot::Mutex;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
 use tower_token_broker::{
     Secret,
     audit::{AuditLog, InMemory, Trail},
@@ -26,10 +21,12 @@ use tower_token_broker::{
     tasks::Tasks,
 };
 
-use super::{StoredGrants, cache};
+use super::StoredGrants;
 use crate::{
     AccessToken, AuthorizationServer, ClientAuthentication, Grant, GrantState, GrantStore, Lease, Leased, MemoryGrants,
     Renewal, StoreError, Tried,
+    endpoint::{Endpoint, Reply},
+    key::Parts,
 };
 
 const ISSUER: &str = "https://login.crm.example";
@@ -53,107 +50,53 @@ enum Mode {
 
 /// An authorization server whose refresh tokens are good once.
 struct Server {
-    url: String,
+    endpoint: Endpoint,
     state: Arc<State>,
 }
 
+#[derive(Default)]
 struct State {
-    posts: Mutex<Vec<String>>,
     modes: Mutex<VecDeque<Mode>>,
     rotated: AtomicUsize,
-    gate: Semaphore,
 }
 
 impl Server {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/token", listener.local_addr().unwrap());
-        let state = Arc::new(State {
-            posts: Mutex::default(),
-            modes: Mutex::default(),
-            rotated: AtomicUsize::new(0),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        });
-        let (serving, tasks) = (Arc::clone(&state), Tasks::new());
-        drop(tasks.clone().spawn("accept", async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&serving);
-                drop(tasks.spawn("connection", async move { state.serve(stream).await }));
-            }
-        }));
-        Self { url, state }
+        let state = Arc::new(State::default());
+        let serving = Arc::clone(&state);
+        Self { endpoint: Endpoint::start(move |request| serving.reply(request)).await, state }
     }
 
     fn next(&self, mode: Mode) {
         self.state.modes.lock().push_back(mode);
     }
+}
 
-    fn posts(&self) -> Vec<String> {
-        self.state.posts.lock().clone()
-    }
+impl std::ops::Deref for Server {
+    type Target = Endpoint;
 
-    /// Holds each answer back until [`Server::open`].
-    fn close(&self) {
-        self.state.gate.forget_permits(Semaphore::MAX_PERMITS);
-    }
-
-    fn open(&self) {
-        self.state.gate.add_permits(Semaphore::MAX_PERMITS);
-    }
-
-    async fn until_asked(&self, times: usize) {
-        while self.posts().len() < times {
-            tokio::task::yield_now().await;
-        }
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
     }
 }
 
 impl State {
-    async fn serve(&self, mut stream: TcpStream) {
-        let mut read = Vec::new();
-        let request = loop {
-            let mut buffer = [0; 4096];
-            let count = stream.read(&mut buffer).await.unwrap_or(0);
-            if count == 0 {
-                return;
-            }
-            read.extend_from_slice(&buffer[..count]);
-            let text = String::from_utf8(read.clone()).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-            if body.len() >= length.parse().unwrap() {
-                break text;
-            }
-        };
-        let presented = format!("refresh_token=rt-{}&", self.rotated.load(Ordering::SeqCst));
-        self.posts.lock().push(request.clone());
+    fn reply(&self, request: &str) -> Reply {
+        let rotates = request.contains(&format!("refresh_token=rt-{}&", self.rotated.load(Ordering::SeqCst)));
         let mode = self.modes.lock().pop_front();
-        drop(self.gate.acquire().await.unwrap());
-        let rotates = request.contains(&presented);
-        let invalid = || (400, r#"{"error":"invalid_grant"}"#.to_owned(), "");
-        let (status, body, headers) = match mode {
-            Some(Mode::Says(status, body, headers)) => (status, body.to_owned(), headers),
-            Some(Mode::Drops) => return,
-            Some(Mode::Hangs) => std::future::pending().await,
-            _ if !rotates => invalid(),
-            Some(Mode::Grants(scopes)) => (200, self.rotate(&format!(r#","scope":"{scopes}""#)), ""),
-            None => (200, self.rotate(""), ""),
+        match mode {
+            Some(Mode::Says(status, body, headers)) => Reply::Says(status, headers, body.to_owned()),
+            Some(Mode::Drops) => Reply::HangsUp,
+            Some(Mode::Hangs) => Reply::Hangs,
+            _ if !rotates => Reply::Says(400, "", r#"{"error":"invalid_grant"}"#.to_owned()),
+            Some(Mode::Grants(scopes)) => Reply::Says(200, "", self.rotate(&format!(r#","scope":"{scopes}""#))),
+            None => Reply::Says(200, "", self.rotate("")),
             Some(Mode::RotatesAndDrops) => {
                 drop(self.rotate(""));
-                return;
+                Reply::HangsUp
             }
-            Some(Mode::RotatesAndBreaksOff) => {
-                let body = self.rotate("");
-                let reply = format!("HTTP/1.1 200 x\r\ncontent-length: 999\r\n\r\n{body}");
-                stream.write_all(reply.as_bytes()).await.unwrap();
-                return;
-            }
-        };
-        let length = body.len();
-        let reply =
-            format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-        stream.write_all(reply.as_bytes()).await.unwrap_or_default();
+            Some(Mode::RotatesAndBreaksOff) => Reply::BreaksOff(self.rotate("")),
+        }
     }
 
     fn rotate(&self, more: &str) -> String {
@@ -1040,7 +983,7 @@ fn g157_no_two_lists_of_parts_have_one_key() {
             let person = Person::new(issuer, subject);
             for upstream in parts {
                 for asked in parts {
-                    keys.insert(cache::key("entry", &person, &[upstream], std::iter::once(asked)));
+                    keys.insert(Parts::of("entry").person(&person).part(upstream).list(std::iter::once(asked)).key());
                     tried += 1;
                 }
             }

@@ -212,13 +212,14 @@ impl Guarded {
     /// Waits until it no longer stands.
     pub(super) fn poll_fallen(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         loop {
+            if let Some(shaken) = &mut self.shaken {
+                ready!(shaken.as_mut().poll(cx));
+            }
             // Subscribed before it is asked: nothing falls in between.
-            let shaken = self.shaken.get_or_insert_with(|| self.standing.shaken());
+            self.shaken = Some(self.standing.shaken());
             if let Err(reason) = self.standing.still() {
                 return Poll::Ready(reason);
             }
-            ready!(shaken.as_mut().poll(cx));
-            self.shaken = None;
         }
     }
 

@@ -97,9 +97,11 @@ const fn code(answer: Answer) -> Code {
         | Answer::InvalidMessage
         | Answer::HeaderMismatch
         | Answer::UnsupportedVersion
+        | Answer::InvalidState
         | Answer::BodyIncomplete => Code::InvalidArgument,
         Answer::BodyTooLarge | Answer::HeadersTooLarge => Code::ResourceExhausted,
         Answer::DeadlineExceeded => Code::DeadlineExceeded,
+        Answer::UnknownSession => Code::NotFound,
         Answer::Connect => Code::FailedPrecondition,
         Answer::BadGateway | Answer::Unavailable => Code::Unavailable,
         Answer::Internal => Code::Internal,

@@ -78,6 +78,10 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::DeadlineExceeded => {
             (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "the deadline of the request has passed")
         }
+        Answer::UnknownSession => (StatusCode::NOT_FOUND, "unknown_session", "unknown session: begin a new one"),
+        Answer::InvalidState => {
+            (StatusCode::BAD_REQUEST, "invalid_request_state", "invalid requestState: send the request anew without it")
+        }
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
         Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
         Answer::Connect => {

@@ -4,7 +4,10 @@ use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
 use super::{Revision, http, push_json_string};
-use crate::refusal::{Answer, Refusal};
+use crate::{
+    refusal::{Answer, Refusal},
+    scope_filter::RequestStates,
+};
 
 /// −32700 (JSON-RPC 2.0 §5.1).
 const PARSE_ERROR: i32 = -32700;
@@ -27,16 +30,35 @@ const CONNECT_REQUIRED: i32 = -32001;
 /// Implementation-defined server error: what HTTP says by its status.
 const REFUSED: i32 = -32000;
 
-pub(super) fn say(refusal: &Refusal, revision: Revision, id: Option<&Bytes>, url_elicitation: bool) -> Response<Bytes> {
-    let answer = refusal.reason().answer();
+/// The client of one message.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) revision: Revision,
+    /// The raw text of the message's id; `None` in a notification.
+    pub(super) id: Option<Bytes>,
+    /// Whether it can send its person to a URL.
+    pub(super) url_elicitation: bool,
+    /// What seals a state for it to keep.
+    pub(super) states: Option<RequestStates>,
+}
+
+impl Client {
+    /// Nothing is known of the message yet.
+    pub(super) const fn new(revision: Revision) -> Self {
+        Self { revision, id: None, url_elicitation: false, states: None }
+    }
+}
+
+pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
+    let (answer, id) = (refusal.reason().answer(), client.id.as_ref());
     let body = match (answer, refusal.connect_url()) {
-        (Answer::Connect, Some(url)) => connect(refusal, url, revision, id, url_elicitation),
+        (Answer::Connect, Some(url)) => connect(refusal, url, client),
         _ => error(code(answer), text(refusal), data(refusal), id),
     };
     let mut response = Response::new(Bytes::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     http::set_status_and_headers(refusal, &mut response);
-    if let Some(status) = status(answer, revision, id.is_some()) {
+    if let Some(status) = status(answer, client.revision, id.is_some()) {
         *response.status_mut() = status;
     }
     response
@@ -45,7 +67,8 @@ pub(super) fn say(refusal: &Refusal, revision: Revision, id: Option<&Bytes>, url
 /// Where MCP answers with a JSON-RPC error under another status than plain HTTP has.
 fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
     let is_old_method = answer == Answer::UnknownMethod && revision == Revision::V2025_11_25;
-    let is_error = matches!(answer, Answer::UnknownItem | Answer::Forbidden | Answer::Connect) || is_old_method;
+    let is_error = matches!(answer, Answer::UnknownItem | Answer::InvalidState | Answer::Forbidden | Answer::Connect)
+        || is_old_method;
     // A notification has no answer to carry an error, so its refusal stays a status.
     match (is_error && is_request, is_old_method) {
         (true, _) => Some(StatusCode::OK),
@@ -59,7 +82,7 @@ pub(super) const fn code(answer: Answer) -> i32 {
         Answer::ParseError => PARSE_ERROR,
         Answer::InvalidMessage | Answer::BodyIncomplete | Answer::BodyTooLarge => INVALID_REQUEST,
         Answer::UnknownMethod => METHOD_NOT_FOUND,
-        Answer::UnknownItem => INVALID_PARAMS,
+        Answer::UnknownItem | Answer::InvalidState => INVALID_PARAMS,
         Answer::HeaderMismatch => HEADER_MISMATCH,
         Answer::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
         Answer::Internal => INTERNAL_ERROR,
@@ -73,6 +96,7 @@ pub(super) const fn code(answer: Answer) -> i32 {
         | Answer::HeadersTooLarge
         | Answer::UnsupportedMedia
         | Answer::MethodNotAllowed
+        | Answer::UnknownSession
         | Answer::DeadlineExceeded
         | Answer::Forbidden
         | Answer::BadGateway
@@ -118,15 +142,22 @@ fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> 
 }
 
 /// The person must connect an account: as this client can understand it (design, section 6).
-fn connect(refusal: &Refusal, url: &str, revision: Revision, id: Option<&Bytes>, url_elicitation: bool) -> String {
+fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
+    let (revision, id) = (client.revision, client.id.as_ref());
     let message = "connect an account for this server, then try again";
-    match (revision, url_elicitation) {
+    match (revision, client.url_elicitation) {
         (Revision::V2026_07_28, true) => {
             let mut body = envelope(id);
             body.push_str(r#""result":{"resultType":"input_required","inputRequests":{"connect":"#);
             body.push_str(r#"{"method":"elicitation/create","params":"#);
             push_elicitation(&mut body, url, message, revision);
-            body.push_str("}}}}");
+            body.push_str("}}");
+            // By it the retry is known as one that no upstream has seen.
+            if let Some(states) = &client.states {
+                body.push_str(r#","requestState":"#);
+                push_json_string(&mut body, &states.ours());
+            }
+            body.push_str("}}");
             body
         }
         (Revision::V2025_11_25, true) => {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use crate::{
     mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
     refusal::{Reason, Refusal},
+    scope_filter::RequestStates,
 };
 
 /// The MCP revisions that we speak.
@@ -89,11 +90,7 @@ pub struct Dialect {
 #[derive(Clone, Debug)]
 enum Wire {
     Http,
-    Mcp {
-        revision: Revision,
-        id: Option<Bytes>,
-        url_elicitation: bool,
-    },
+    Mcp(json_rpc::Client),
     #[cfg(feature = "grpc")]
     Grpc {
         is_mcp: bool,
@@ -120,7 +117,7 @@ impl Dialect {
                 Some(b"2026-07-28") => Revision::V2026_07_28,
                 _ => Revision::V2025_11_25,
             };
-            Wire::Mcp { revision, id: None, url_elicitation: false }
+            Wire::Mcp(json_rpc::Client::new(revision))
         } else {
             Wire::Http
         };
@@ -138,13 +135,26 @@ impl Dialect {
     /// the client can send its person to a URL (elicitation in URL mode).
     #[must_use]
     pub(crate) fn mcp(mut self, revision: Revision, id: Option<Bytes>, url_elicitation: bool) -> Self {
-        self.wire = Wire::Mcp { revision, id, url_elicitation };
+        self.wire = Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
         self
+    }
+
+    /// The client can keep a state for us (MCP 2026-07-28): a refusal that asks for input gives it one.
+    pub(crate) fn keeping(mut self, states: RequestStates) -> Self {
+        if let Wire::Mcp(client) = &mut self.wire {
+            client.states = Some(states);
+        }
+        self
+    }
+
+    /// Whether a refusal may send the person to a URL.
+    pub(crate) const fn elicits_urls(&self) -> bool {
+        matches!(&self.wire, Wire::Mcp(client) if client.url_elicitation)
     }
 
     /// Whether the client speaks MCP here.
     pub(crate) const fn is_mcp(&self) -> bool {
-        matches!(self.wire, Wire::Mcp { .. })
+        matches!(self.wire, Wire::Mcp(_))
     }
 
     /// The MCP revision that the client speaks here, if it does.
@@ -153,7 +163,7 @@ impl Dialect {
             Wire::Http => None,
             #[cfg(feature = "grpc")]
             Wire::Grpc { .. } => None,
-            Wire::Mcp { revision, .. } => Some(revision),
+            Wire::Mcp(ref client) => Some(client.revision),
         }
     }
 
@@ -174,9 +184,7 @@ impl Dialect {
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
         let mut response = match &self.wire {
             Wire::Http => self::http::say(refusal, self.request_id),
-            Wire::Mcp { revision, id, url_elicitation } => {
-                json_rpc::say(refusal, *revision, id.as_ref(), *url_elicitation)
-            }
+            Wire::Mcp(client) => json_rpc::say(refusal, client),
             #[cfg(feature = "grpc")]
             Wire::Grpc { is_mcp } => self::grpc::say(refusal, self.request_id, *is_mcp),
         };

@@ -89,6 +89,9 @@ const LONGEST_TRACE_STATE: usize = 512;
 /// `00-` trace id `-` parent id `-` flags (W3C Trace Context §3.2).
 const TRACE_PARENT: usize = 55;
 
+/// As many fields as most requests have when they go out; more are room that is cleared for nothing.
+const ROOM: usize = 12;
+
 /// The fields that an operator lets through beside ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forwarded(Vec<HeaderName>);
@@ -105,7 +108,7 @@ impl Forwarded {
 
     /// H167, H168, H170: what goes to the upstream is built anew, field by field, out of those that may.
     pub(crate) fn of_request(&self, from: &HeaderMap) -> HeaderMap {
-        let mut to = HeaderMap::with_capacity(16);
+        let mut to = HeaderMap::with_capacity(ROOM);
         for (name, value) in from {
             // A field that `Connection` names is for one hop: ours (RFC 9110 §7.6.1).
             if self.may_pass(name, value) && !is_named_by_connection(from, name) {
@@ -121,7 +124,7 @@ impl Forwarded {
     /// framing or a proxy's word without its `-bin`.
     #[cfg(feature = "grpc")]
     pub(crate) fn of_grpc_request(&self, from: &HeaderMap) -> HeaderMap {
-        let mut to = HeaderMap::with_capacity(16);
+        let mut to = HeaderMap::with_capacity(ROOM);
         for (name, value) in from {
             let passes = self.may_pass(name, value)
                 || FORWARDED_IN_GRPC.contains(&name.as_str())

@@ -1,7 +1,7 @@
 //! One request on its way to the upstream, and its answer on the way back.
 
 use std::{
-    future::poll_fn,
+    future::{self, poll_fn},
     mem,
     pin::Pin,
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri};
 use http_body::Body;
 use tower_service::Service;
 
@@ -76,20 +76,21 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // The service that was polled ready goes along, its clone stays.
         let unready = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, unready);
+        let mut ready = mem::replace(&mut self.inner, unready);
         let recipe = Arc::clone(&self.recipe);
         let dialect = Dialect::of(&request);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
+        let asked = match Asked::take(&mut parts.extensions) {
+            Ok(asked) => asked,
+            Err(missing) => {
+                tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
+                let refused = refuse(&dialect, &Refusal::new(Reason::MissingLayer));
+                return Box::pin(future::ready(Ok(refused)));
+            }
+        };
         Box::pin(async move {
-            // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
-            let asked = match Asked::find(&parts) {
-                Ok(asked) => asked,
-                Err(missing) => {
-                    tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
-                    return Ok(refuse(&dialect, &Refusal::new(Reason::MissingLayer)));
-                }
-            };
-            match send(ready, &recipe, &asked, parts, body).await {
+            match send(&mut ready, &recipe, &asked, &parts, body).await {
                 Ok(answer) => answer,
                 Err(refusal) => {
                     asked.note(refusal.reason());
@@ -115,19 +116,17 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn find(parts: &request::Parts) -> Result<Self, &'static str> {
-        if let Some(Stamped(caller)) = parts.extensions.get::<Stamped>() {
+    /// Takes what is for the layers alone; who it is, a service further in may know.
+    fn take(extensions: &mut Extensions) -> Result<Self, &'static str> {
+        if let Some(Stamped(caller)) = extensions.remove::<Stamped>() {
             return Ok(caller.asked());
         }
-        Ok(Self {
-            trail: parts.extensions.get::<Trail>().ok_or("audit")?.clone(),
-            principal: parts.extensions.get::<Principal>().ok_or("authenticate")?.clone(),
-            standing: parts.extensions.get::<Standing>().ok_or("authenticate")?.clone(),
-            judged: parts.extensions.get::<Judged>().ok_or("scope filter")?.clone(),
-            dialect: parts.extensions.get::<Judged>().ok_or("scope filter")?.dialect().clone(),
-            watched: Watched::default(),
-            by_handler: false,
-        })
+        let trail = extensions.remove::<Trail>().ok_or("audit")?;
+        let principal = extensions.get::<Principal>().ok_or("authenticate")?.clone();
+        let standing = extensions.remove::<Standing>().ok_or("authenticate")?;
+        let judged = extensions.remove::<Judged>().ok_or("scope filter")?;
+        let (dialect, watched) = (judged.dialect().clone(), Watched::default());
+        Ok(Self { trail, principal, standing, judged, dialect, watched, by_handler: false })
     }
 
     /// In the trail of the client's request; but of a handler's own one the handler knows what it means for the client's.
@@ -168,10 +167,10 @@ impl Asked {
 type Answered<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
 
 async fn send<S, P, B, R>(
-    mut ready: S,
+    ready: &mut S,
     recipe: &Recipe<P>,
     asked: &Asked,
-    parts: request::Parts,
+    parts: &request::Parts,
     body: B,
 ) -> Result<Answered<R, S::Error>, Refusal>
 where
@@ -181,36 +180,48 @@ where
     B: Body<Data = Bytes> + Send,
     R: Body<Data = Bytes>,
 {
-    let upstream = recipe.provider.upstream();
     let (body, replay) = asked.body(body);
-    let outgoing = Outgoing::build(recipe, asked, &parts)?;
-
+    let outgoing = Outgoing::build(recipe, asked, parts)?;
     let credential = credential(recipe, asked).await?;
-    let request = outgoing.request(body);
-    let answer = match try_once(&mut ready, upstream, asked, &credential, request).await? {
+    let answer = match try_once(ready, &outgoing, &credential, body).await? {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
     };
     if !refuses_the_credential(asked, &answer) {
         return Ok(Ok(guard(asked, answer)?));
     }
-
-    // I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were
-    // judged; what can't be sent again is refused, and never said to be the broker token's fault.
     drop(answer);
-    tell_refused(recipe, &credential).await;
-    let Some(replay) = replay.filter(|_| may_be_replayed(asked, &parts.method)) else {
+    // Boxed, like all that few requests come to: what most of them carry stays small.
+    Box::pin(once_more(ready, &outgoing, &credential, replay)).await
+}
+
+/// I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were judged; what
+/// can't be sent again is refused, and never said to be the broker token's fault.
+async fn once_more<S, P, B, R>(
+    ready: &mut S,
+    outgoing: &Outgoing<'_, P>,
+    refused: &Credential,
+    replay: Option<Bytes>,
+) -> Result<Answered<R, S::Error>, Refusal>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    P: ProvideCredential,
+    B: Body<Data = Bytes>,
+    R: Body<Data = Bytes>,
+{
+    let Outgoing { recipe, asked, .. } = *outgoing;
+    tell_refused(recipe, refused).await;
+    let Some(replay) = replay.filter(|_| may_be_replayed(asked, &outgoing.parts.method)) else {
         return Err(Refusal::new(Reason::CredentialRefused));
     };
-    let fresh = self::credential(recipe, asked).await?;
-    if fresh.is_same_secret(&credential) {
+    let fresh = credential(recipe, asked).await?;
+    if fresh.is_same_secret(refused) {
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
     }
-    let request = outgoing.request(RequestBody::bytes(replay));
-    let answer = match try_once(&mut ready, upstream, asked, &fresh, request).await? {
+    let answer = match try_once(ready, outgoing, &fresh, RequestBody::bytes(replay)).await? {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
     };
@@ -246,7 +257,7 @@ async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> 
     if let Some(known) = recipe.provider.recall(&asked.principal, need) {
         return Ok(known);
     }
-    let got = recipe.provider.credential(&asked.principal, need, &asked.trail);
+    let got = Box::pin(recipe.provider.credential(&asked.principal, need, &asked.trail));
     match tokio::time::timeout(recipe.credential_deadline, got).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(none)) => Err(none.to_refusal().at(asked.principal.resource())),
@@ -264,16 +275,19 @@ async fn tell_refused<P: ProvideCredential>(recipe: &Recipe<P>, credential: &Cre
 }
 
 /// Intent, epoch, credential, send; from the epoch on without an await (design, section 14).
-async fn try_once<S, B, R>(
+async fn try_once<S, P, B, R>(
     ready: &mut S,
-    upstream: &Upstream,
-    asked: &Asked,
+    outgoing: &Outgoing<'_, P>,
     credential: &Credential,
-    mut request: Request<RequestBody<B>>,
+    body: RequestBody<B>,
 ) -> Result<Result<Response<R>, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    P: ProvideCredential,
+    B: Body<Data = Bytes>,
 {
+    let Outgoing { recipe, asked, .. } = *outgoing;
+    let upstream = recipe.provider.upstream();
     // What the guard can't look for could come back unseen.
     let Some(sought) = credential.sought() else {
         tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
@@ -282,6 +296,7 @@ where
     let grant = credential.grant();
     let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
+    let mut request = outgoing.request(body);
     asked.standing.ask_again(grant.map(|(id, _)| id)).map_err(|reason| {
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
@@ -291,7 +306,9 @@ where
         tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
         Refusal::new(reason)
     })?;
-    Ok(ready.call(request).await)
+    // The request is on its way in the future of the call alone: none of it is held here beside it.
+    let answer = ready.call(request);
+    Ok(answer.await)
 }
 
 /// The request towards the upstream, made anew as often as it is sent.
@@ -341,7 +358,6 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         }
         // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
         *request.extensions_mut() = self.parts.extensions.clone();
-        request.extensions_mut().remove::<Stamped>();
         request
     }
 

@@ -12,6 +12,7 @@ use super::protobuf::Writer;
 pub(crate) enum Code {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
+    NotFound = 5,
     PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,

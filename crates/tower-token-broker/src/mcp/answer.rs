@@ -6,6 +6,7 @@ use super::{
     Listed,
     strict_json::{JsonError, Kind, Limits, Reader, Value},
 };
+use crate::dialect::push_json_string;
 
 /// What was found in a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +20,12 @@ pub(crate) enum Found {
 }
 
 /// What stands in the place of a part of the text.
-type Change = (Range<usize>, &'static [u8]);
+type Change = (Range<usize>, Cow<'static, [u8]>);
+
+/// What the client is to keep of a result, by its name (MCP 2026-07-28, `InputRequiredResult`).
+const REQUEST_STATE: &str = "requestState";
+/// For whom a result may be cached (MCP 2026-07-28, `CacheableResult`).
+const CACHE_SCOPE: &str = "cacheScope";
 
 /// What an entry of a list is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +35,26 @@ pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
 }
 
-/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers.
+/// How a state that the client is to keep is sealed.
+pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
+
+/// Whether the result of a call may hold something that is ours to change: it is named, or something is escaped and may be anything.
+pub(crate) fn may_be_changed(text: &[u8]) -> bool {
+    let ours = [REQUEST_STATE, CACHE_SCOPE, "\\u"];
+    ours.iter().any(|ours| memchr::memmem::find(text, ours.as_bytes()).is_some())
+}
+
+/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers, and seals a state that the
+/// client is to keep.
 ///
 /// # Errors
 /// The text can't be read strictly, so it can't be judged.
-pub(crate) fn filter<F>(text: &[u8], limits: &Limits, mut is_visible: F) -> Result<Found, JsonError>
+pub(crate) fn filter<F>(
+    text: &[u8],
+    limits: &Limits,
+    seal: Option<Seal<'_>>,
+    mut is_visible: F,
+) -> Result<Found, JsonError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
@@ -47,7 +68,7 @@ where
     reader.object(|reader, name| {
         let kind = reader.kind()?;
         match (name.as_ref(), kind) {
-            ("result", Kind::Object) => filter_result(reader, &mut changes, &mut is_visible),
+            ("result", Kind::Object) => filter_result(reader, &mut changes, seal, &mut is_visible),
             ("method", Kind::String) => {
                 method = Some(reader.string()?);
                 Ok(())
@@ -85,14 +106,19 @@ where
     changes.sort_unstable_by_key(|(range, _)| range.start);
     for (range, with) in changes {
         changed.extend_from_slice(text.get(from..range.start).unwrap_or_default());
-        changed.extend_from_slice(with);
+        changed.extend_from_slice(&with);
         from = range.end;
     }
     changed.extend_from_slice(text.get(from..).unwrap_or_default());
     Ok(Found::Changed(changed))
 }
 
-fn filter_result<F>(reader: &mut Reader<'_>, changes: &mut Vec<Change>, is_visible: &mut F) -> Result<(), JsonError>
+fn filter_result<F>(
+    reader: &mut Reader<'_>,
+    changes: &mut Vec<Change>,
+    seal: Option<Seal<'_>>,
+    is_visible: &mut F,
+) -> Result<(), JsonError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
@@ -110,19 +136,30 @@ where
             }
             // A list that is no array can't be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
-            (None, Kind::String) if name == "cacheScope" => {
+            (None, Kind::String) if name == CACHE_SCOPE => {
                 let from = reader.position();
                 if reader.string()? != "private" {
                     cache_scope = Some(from..reader.position_behind());
                 }
             }
-            (None, _) => drop(reader.skip()?),
+            (None, _) => match seal {
+                Some(seal) if is_member(name, REQUEST_STATE)? => {
+                    let from = reader.position();
+                    if kind != Kind::String {
+                        return Err(JsonError::Syntax);
+                    }
+                    let mut sealed = String::new();
+                    push_json_string(&mut sealed, &seal(&reader.string()?));
+                    changes.push((from..reader.position_behind(), sealed.into_bytes().into()));
+                }
+                _ => drop(reader.skip()?),
+            },
         }
         Ok::<(), JsonError>(())
     })?;
-    // I188: what was filtered for one caller is cached for no other.
-    if let Some(range) = cache_scope.filter(|_| holds_a_list) {
-        changes.push((range, br#""private""#));
+    // I188: what was filtered for one caller, or read with one's credential, is cached for no other.
+    if let Some(range) = cache_scope.filter(|_| holds_a_list || seal.is_some()) {
+        changes.push((range, br#""private""#.into()));
     }
     Ok(())
 }
@@ -184,14 +221,14 @@ where
             return Ok(());
         }
         if any_cut {
-            changes.push((kept_until..begins, if any_kept { b"," } else { b"" }));
+            changes.push((kept_until..begins, if any_kept { b",".into() } else { Cow::default() }));
         }
         (kept_until, any_kept, any_cut) = (offset + reader.position_behind(), true, false);
         Ok::<(), JsonError>(())
     })?;
     if any_cut {
         // To the closing bracket.
-        changes.push((kept_until..offset + reader.position_behind() - 1, b""));
+        changes.push((kept_until..offset + reader.position_behind() - 1, Cow::default()));
     }
     Ok(())
 }
@@ -240,7 +277,7 @@ mod tests {
     use super::*;
 
     fn without_delete(text: &str) -> Result<Found, JsonError> {
-        filter(text.as_bytes(), &Limits::default(), |entry| !entry.name.contains("delete"))
+        filter(text.as_bytes(), &Limits::default(), None, |entry| !entry.name.contains("delete"))
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! Sources: JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28, `schema.ts`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::strict_json::{JsonError, Kind, Limits, Reader, Value};
-use crate::refusal::Reason;
+use crate::{dialect::push_json_string, refusal::Reason};
 
 /// Longest text of an id.
 const LONGEST_ID: usize = 1024;
@@ -14,8 +14,12 @@ const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// The members that decide something: in another case they are another reader's members.
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-const KNOWN_PARAMS: [&str; 6] = ["name", "uri", "arguments", "ref", "notifications", "_meta"];
+const KNOWN_PARAMS: [&str; 8] =
+    ["name", "uri", "arguments", "ref", "notifications", "_meta", REQUEST_STATE, "capabilities"];
 const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
+/// What an earlier answer gave the client to keep, and its own answers to what was asked for (MCP 2026-07-28, `RetryFields`).
+const REQUEST_STATE: &str = "requestState";
+const INPUT_RESPONSES: &str = "inputResponses";
 const RESOURCE_SUBSCRIPTIONS: &str = "resourceSubscriptions";
 
 /// A message as it was read; texts borrow from it.
@@ -43,8 +47,14 @@ pub(crate) struct Params<'a> {
     notifications: Option<Value<'a>>,
     /// `_meta`'s protocol version (2026-07-28).
     pub(crate) version: Text<'a>,
-    /// Whether the client can send its person to a URL.
+    /// Whether the client can send its person to a URL, by `_meta` (2026-07-28).
     pub(crate) url_elicitation: bool,
+    /// The same, by the `capabilities` of `initialize` (2025-11-25).
+    pub(crate) declares_url_elicitation: bool,
+    /// The state that the client kept, and where it stands.
+    request_state: Option<(Range<usize>, Text<'a>)>,
+    /// Where the parameters stand.
+    at: Range<usize>,
 }
 
 /// A member that should be a string.
@@ -145,6 +155,34 @@ impl<'a> Message<'a> {
         matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
     }
 
+    /// This text with another state of the request: nothing else of it is changed.
+    pub(crate) fn with_request_state(&self, text: &[u8], state: &str) -> Option<Vec<u8>> {
+        let (at, _) = self.params.request_state.as_ref()?;
+        let mut quoted = String::with_capacity(state.len() + 2);
+        push_json_string(&mut quoted, state);
+        Some([text.get(..at.start)?, quoted.as_bytes(), text.get(at.end..)?].concat())
+    }
+
+    /// This text as if the request were made for the first time: without the state, and without answers to what was asked for.
+    pub(crate) fn as_first_asked(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let at = self.params.at.clone();
+        let params = Value::known(std::str::from_utf8(text.get(at.clone())?).ok()?);
+        let mut first = String::from("{");
+        for (name, value) in params.members()? {
+            if name == REQUEST_STATE || name == INPUT_RESPONSES {
+                continue;
+            }
+            if first.len() > 1 {
+                first.push(',');
+            }
+            push_json_string(&mut first, &name);
+            first.push(':');
+            first.push_str(value.raw());
+        }
+        first.push('}');
+        Some([text.get(..at.start)?, first.as_bytes(), text.get(at.end..)?].concat())
+    }
+
     fn checked(self) -> Result<Self, Reason> {
         let is_answer = self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
         let is_call = self.method.is_some() && !self.has_outcome;
@@ -155,6 +193,7 @@ impl<'a> Message<'a> {
 impl<'a> Params<'a> {
     fn read(&mut self, reader: &mut Reader<'a>) -> Result<Result<(), Reason>, Reason> {
         let mut wrong = Ok(());
+        let begins = reader.position();
         reader.object(|reader, name| {
             match name.as_ref() {
                 "name" => self.name = Text::read(reader)?,
@@ -171,6 +210,12 @@ impl<'a> Params<'a> {
                     self.notifications = Some(notifications);
                 }
                 "_meta" => self.meta(Value::known(reader.skip()?)),
+                "capabilities" => self.declares_url_elicitation = elicits_urls(Some(Value::known(reader.skip()?))),
+                REQUEST_STATE => {
+                    let begins = reader.position();
+                    let state = Text::read(reader)?;
+                    self.request_state = Some((begins..reader.position_behind(), state));
+                }
                 other => {
                     reader.skip()?;
                     wrong = wrong.and(other_case(other, &KNOWN_PARAMS));
@@ -178,7 +223,13 @@ impl<'a> Params<'a> {
             }
             Ok::<(), Reason>(())
         })?;
+        self.at = begins..reader.position_behind();
         Ok(wrong)
+    }
+
+    /// The state that the client kept for us, if there is one.
+    pub(crate) fn request_state(&self) -> Result<Option<&str>, Reason> {
+        self.request_state.as_ref().map(|(_, state)| state.required()).transpose()
     }
 
     /// The arguments of a tool or prompt: an object, or none.
@@ -205,9 +256,13 @@ impl<'a> Params<'a> {
         if let Some(version) = meta.get(META_VERSION) {
             self.version = version.as_str().map_or(Text::NoString, Text::Is);
         }
-        let elicitation = meta.get(META_CAPABILITIES).and_then(|can| can.get("elicitation"));
-        self.url_elicitation = elicitation.and_then(|elicitation| elicitation.get("url")).is_some();
+        self.url_elicitation = elicits_urls(meta.get(META_CAPABILITIES));
     }
+}
+
+/// `elicitation.url` of a client's capabilities, in both revisions.
+fn elicits_urls(capabilities: Option<Value<'_>>) -> bool {
+    capabilities.and_then(|can| can.get("elicitation")).and_then(|elicitation| elicitation.get("url")).is_some()
 }
 
 impl<'a> Text<'a> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{layer::Recipe, policy::Policy};
+use super::{kept::RequestStates, layer::Recipe, policy::Policy};
 use crate::{
     audit::Trail,
     body::BodyError,
@@ -46,6 +46,7 @@ enum Filter<P> {
 struct EventFilter<P> {
     recipe: Arc<Recipe<P>>,
     principal: Principal,
+    states: Option<RequestStates>,
     trail: Trail,
     events: Events,
     ready: VecDeque<Bytes>,
@@ -57,9 +58,15 @@ impl<R, P> FilterBody<R, P> {
         Self { inner, filter: None }
     }
 
-    pub(super) fn events(inner: R, recipe: Arc<Recipe<P>>, principal: Principal, trail: Trail) -> Self {
+    pub(super) fn events(
+        inner: R,
+        recipe: Arc<Recipe<P>>,
+        principal: Principal,
+        states: Option<RequestStates>,
+        trail: Trail,
+    ) -> Self {
         let events = Events::new(recipe.bounds.answer);
-        let filter = EventFilter { recipe, principal, trail, events, ready: VecDeque::new(), ended: false };
+        let filter = EventFilter { recipe, principal, states, trail, events, ready: VecDeque::new(), ended: false };
         Self { inner, filter: Some(Filter::Events(filter)) }
     }
 
@@ -100,7 +107,7 @@ impl<P: Policy> EventFilter<P> {
     fn filtered(&self, event: Bytes) -> Option<Bytes> {
         // Without data, or with empty data, it is a comment, a retry time, or an id to resume from.
         let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else { return Some(event) };
-        match self.recipe.filtered(&self.principal, &data) {
+        match self.recipe.filtered(&self.principal, self.states.as_ref(), &data) {
             Ok(Found::Nothing) => Some(event),
             Ok(Found::Changed(changed)) => Some(sse::with_data(&event, changed)),
             Ok(Found::NotForThisCaller) => None,

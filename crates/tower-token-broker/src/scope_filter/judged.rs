@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
+use super::kept::Kept;
 use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
 
 /// The request as it was judged. Only the scope filter makes one. Cheap to clone.
@@ -19,6 +20,7 @@ struct Parts {
     operation: Operation,
     upstream_scopes: Scopes,
     body: JudgedBody,
+    kept: Kept,
 }
 
 /// The body of a judged request.
@@ -47,8 +49,19 @@ pub(crate) struct Rpc {
 }
 
 impl Judged {
-    pub(crate) fn new(dialect: Dialect, operation: Operation, upstream_scopes: Scopes, body: JudgedBody) -> Self {
-        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body }))
+    pub(crate) fn new(
+        dialect: Dialect,
+        operation: Operation,
+        upstream_scopes: Scopes,
+        body: JudgedBody,
+        kept: Kept,
+    ) -> Self {
+        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body, kept }))
+    }
+
+    /// What the answer may give its client to keep.
+    pub(crate) fn kept(&self) -> Kept {
+        self.0.kept
     }
 
     /// How this client wants a refusal said, now that its message was read.

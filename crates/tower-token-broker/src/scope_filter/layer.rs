@@ -4,8 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{policy::Policy, service::ScopeFilter};
-use crate::mcp::strict_json::Limits;
+use super::{
+    kept::{Kept, RequestStates},
+    policy::Policy,
+    service::ScopeFilter,
+};
+use crate::{audit::Operation, mcp::strict_json::Limits, principal::Principal, sealing::SealingKeys};
 
 /// Judges each request by a policy, and filters lists in answers by the same. See the [module](super).
 #[must_use = "a layer does nothing until it is put onto a service"]
@@ -17,6 +21,7 @@ pub struct ScopeFilterLayer<P> {
 pub(super) struct Recipe<P> {
     pub(super) policy: Arc<P>,
     pub(super) bounds: Bounds,
+    pub(super) keys: SealingKeys,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,7 @@ impl<P: Policy> ScopeFilterLayer<P> {
             answer: 16 * 1024 * 1024,
             json: Limits::default(),
         };
-        Self { recipe: Arc::new(Recipe { policy: Arc::new(policy), bounds }) }
+        Self { recipe: Arc::new(Recipe { policy: Arc::new(policy), bounds, keys: SealingKeys::generate() }) }
     }
 
     /// The route is not MCP: requests are judged by method and path, bodies and answers are streamed untouched.
@@ -77,6 +82,13 @@ impl<P: Policy> ScopeFilterLayer<P> {
         self.with(|bounds| bounds.answer = bytes)
     }
 
+    /// The keys that seal session ids and request states. All replicas of one resource need the same; by default there is one of this
+    /// layer alone, and a restart ends all sessions.
+    pub fn sealed_with(mut self, keys: SealingKeys) -> Self {
+        Arc::make_mut(&mut self.recipe).keys = keys;
+        self
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Bounds)) -> Self {
         // Clones keep the recipe that they have.
         change(&mut Arc::make_mut(&mut self.recipe).bounds);
@@ -84,9 +96,16 @@ impl<P: Policy> ScopeFilterLayer<P> {
     }
 }
 
+impl<P> Recipe<P> {
+    /// What seals and opens the states of this request, if its answer may hold one.
+    pub(super) fn states(&self, kept: Kept, whose: &Principal, operation: &Operation) -> Option<RequestStates> {
+        (kept == Kept::RequestState).then(|| RequestStates::new(&self.keys, whose, operation))
+    }
+}
+
 impl<P> Clone for Recipe<P> {
     fn clone(&self) -> Self {
-        Self { policy: Arc::clone(&self.policy), bounds: self.bounds }
+        Self { policy: Arc::clone(&self.policy), bounds: self.bounds, keys: self.keys.clone() }
     }
 }
 

@@ -51,11 +51,13 @@
 //! # Reads, writes
 //! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`] into the extensions, with the very bytes
 //! that were judged, and hands those on. In answers it takes out what the policy would refuse: tools, prompts, resources and templates by the
-//! shape of the result, in JSON and in event streams, whichever request they answer; notices about hidden resources; and
-//! `cacheScope` becomes `private`. A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
+//! shape of the result, in event streams whichever request they answer, and in JSON but for the answers of `tools/call`,
+//! `prompts/get`, `resources/read` and `completion/complete`, which no client reads as a list and which are streamed; notices about hidden resources; and
+//! `cacheScope` becomes `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way out and opened on the way in:
+//! for the person and the resource, a state also for its method and name ([`ScopeFilterLayer::sealed_with`]). A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
 //!
 //! # Limits
-//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers and single events ≤ 16 MiB. Two readings of one text are refused:
+//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and single events ≤ 16 MiB. Two readings of one text are refused:
 //! doubled members, known members in another case, lone surrogates, batches, content codings.
 //!
 //! # Cancellation
@@ -75,6 +77,7 @@ mod compose;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod judged;
+mod kept;
 mod layer;
 mod pattern;
 mod plain;
@@ -98,6 +101,7 @@ pub use service::{Filtered, ResponseFuture, ScopeFilter};
 pub use crate::mcp::Listed;
 
 pub(crate) use judged::JudgedBody;
+pub(crate) use kept::RequestStates;
 
 #[cfg(test)]
 mod tests;

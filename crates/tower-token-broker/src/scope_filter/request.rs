@@ -1,11 +1,12 @@
 //! The way in: the one reading, the decision, and the very bytes that were judged.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, Method, header, request::Parts};
 use http_body::Body;
 
 use super::{
     judged::{Judged, JudgedBody},
+    kept::{Kept, RequestStates, Session, State},
     layer::{Bounds, Recipe},
     plain::is_plain_path,
     policy::{Arguments, Call, Decision, Permit, Policy},
@@ -28,65 +29,31 @@ const LISTEN: &str = "subscriptions/listen";
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
 pub(super) type Refused = Box<(Dialect, Refusal)>;
 
-/// Judges a request; gives what was judged, and the request with those very bytes.
-pub(super) async fn judge<P: Policy, B: Body<Data = Bytes>>(
-    recipe: &Recipe<P>,
-    principal: &Principal,
-    trail: &Trail,
-    dialect: Dialect,
-    request: Request<B>,
-) -> Result<(Judged, Request<RequestBody<B>>), Refused> {
-    let (mut parts, stream) = request.into_parts();
-    let asked = if recipe.bounds.plain_http {
-        plain_http(recipe, principal, trail, dialect, &parts.method, &parts.uri)
-    } else {
-        let bytes = match read(&recipe.bounds, &parts.method, &parts.headers, stream).await {
-            Ok(bytes) => bytes,
-            Err(reason) => {
-                let revision = headers::revision(&parts.headers).unwrap_or(Revision::V2025_11_25);
-                return Err(Box::new((dialect.mcp(revision, None, false), reason.into())));
-            }
-        };
-        let judged = match bytes {
-            Some(bytes) => message(recipe, principal, trail, dialect, &parts.headers, bytes),
-            None => without_message(recipe, principal, trail, dialect, &parts.method, &parts.headers),
-        }?;
-        let body = match judged.body() {
-            JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes.clone()),
-            JudgedBody::Nothing | JudgedBody::Http(..) => RequestBody::bytes(Bytes::new()),
-            #[cfg(feature = "grpc")]
-            JudgedBody::Rpc(_) => RequestBody::bytes(Bytes::new()),
-        };
-        if judged.dialect().revision() != Some(Revision::V2026_07_28) {
-            headers::drop_unjudged(&mut parts.headers);
-        }
-        let mut request = Request::from_parts(parts, body);
-        request.extensions_mut().insert(judged.clone());
-        return Ok((judged, request));
-    };
-    let judged = asked?;
-    headers::drop_unjudged(&mut parts.headers);
-    let mut request = Request::from_parts(parts, RequestBody::stream(stream));
-    request.extensions_mut().insert(judged.clone());
-    Ok((judged, request))
+/// Who asks, and what decides on it.
+pub(super) struct Asking<'a, P> {
+    pub(super) recipe: &'a Recipe<P>,
+    pub(super) principal: &'a Principal,
+    pub(super) trail: &'a Trail,
 }
 
+/// What was judged, and the very bytes of it.
+type Asked<B> = Result<(Judged, RequestBody<B>), Refused>;
+
 /// The body of a POST, whole and within its bounds; `None` for a GET or DELETE.
-async fn read<B: Body<Data = Bytes>>(
+pub(super) async fn read<B: Body<Data = Bytes>>(
     bounds: &Bounds,
-    method: &Method,
-    fields: &HeaderMap,
+    parts: &Parts,
     body: B,
 ) -> Result<Option<Bytes>, Reason> {
-    match *method {
+    match parts.method {
         Method::POST => {}
         Method::GET | Method::DELETE => return Ok(None),
         // J216: nothing else has a meaning here, and no field changes the method.
         _ => return Err(Reason::HttpMethod),
     }
-    media_type(fields)?;
+    media_type(&parts.headers)?;
     // J211
-    if fields.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+    if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Reason::ContentEncoding);
     }
     if body.size_hint().lower() > bounds.body as u64 {
@@ -115,98 +82,126 @@ fn media_type(fields: &HeaderMap) -> Result<(), Reason> {
     if is_json && is_utf8 { Ok(()) } else { Err(Reason::MediaType) }
 }
 
-fn message<P: Policy>(
-    recipe: &Recipe<P>,
-    principal: &Principal,
-    trail: &Trail,
-    dialect: Dialect,
-    fields: &HeaderMap,
-    bytes: Bytes,
-) -> Result<Judged, Refused> {
-    let read = Message::read(&bytes, &recipe.bounds.json);
-    let revision = headers::revision(fields);
-    // From here on a refusal answers this very message, in the words of its revision.
-    let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
-    let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
-        let may_ask = said_in == Revision::V2025_11_25 || message.may_need_input();
-        (message.id.map(|id| bytes.slice_ref(id.as_bytes())), message.params.url_elicitation && may_ask)
-    });
-    let dialect = dialect.mcp(said_in, id, can_elicit);
-    let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
-    let message = read.map_err(|reason| refuse(reason.into()))?;
-    let revision = revision.map_err(refuse)?;
-    headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
+impl<P: Policy> Asking<'_, P> {
+    /// Judges an MCP request, whose body was read.
+    pub(super) fn mcp<B>(&self, dialect: Dialect, parts: &mut Parts, read: Result<Option<Bytes>, Reason>) -> Asked<B> {
+        let judged = match read {
+            Ok(Some(bytes)) => self.message(dialect, &mut parts.headers, bytes),
+            Ok(None) => self.without_message(dialect, &parts.method, &mut parts.headers),
+            Err(reason) => {
+                let revision = headers::revision(&parts.headers).unwrap_or(Revision::V2025_11_25);
+                Err(Box::new((dialect.mcp(revision, None, false), reason.into())))
+            }
+        }?;
+        let body = match judged.body() {
+            JudgedBody::Bytes(bytes) => bytes.clone(),
+            JudgedBody::Nothing | JudgedBody::Http(..) => Bytes::new(),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(_) => Bytes::new(),
+        };
+        if judged.dialect().revision() != Some(Revision::V2026_07_28) {
+            headers::drop_unjudged(&mut parts.headers);
+        }
+        Ok((judged, RequestBody::bytes(body)))
+    }
 
-    let (operation, permit) = ask(recipe, principal, trail, fields, revision, &message).map_err(refuse)?;
-    drop(message);
-    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Bytes(bytes)))
-}
+    fn message(&self, dialect: Dialect, fields: &mut HeaderMap, bytes: Bytes) -> Result<Judged, Refused> {
+        let read = Message::read(&bytes, &self.recipe.bounds.json);
+        let revision = headers::revision(fields);
+        let session = revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
+        // From here on a refusal answers this very message, in the words of its revision.
+        let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
+        let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
+            let can_elicit = match said_in {
+                Revision::V2025_11_25 => session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls)),
+                Revision::V2026_07_28 => message.params.url_elicitation && message.may_need_input(),
+            };
+            (message.id.map(|id| bytes.slice_ref(id.as_bytes())), can_elicit)
+        });
+        let dialect = dialect.mcp(said_in, id, can_elicit);
+        let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
+        let message = read.map_err(|reason| refuse(reason.into()))?;
+        let revision = revision.map_err(refuse)?;
+        let session = session.map_err(|reason| refuse(reason.into()))?;
+        headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-/// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
-pub(super) fn ask<P: Policy>(
-    recipe: &Recipe<P>,
-    principal: &Principal,
-    trail: &Trail,
-    fields: &HeaderMap,
-    revision: Revision,
-    message: &Message<'_>,
-) -> Result<(Operation, Permit), Refusal> {
-    let (call, name) = call(message, revision, fields)?;
-    let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
-    trail.judged(&operation);
-    let mut decision = recipe.policy.decide(principal, &call);
-    // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
-    if let Call::Protocol { method: LISTEN } = call {
-        for uri in message.params.subscriptions()? {
-            decision = decision.and(recipe.policy.decide(principal, &Call::Resource { uri: &uri? }));
+        let (operation, permit) = self.ask(session, &message).map_err(refuse)?;
+        let kept = kept(revision, session, &message);
+        let states = self.recipe.states(kept, self.principal, &operation);
+        let restored = match &states {
+            Some(states) => restored(states, &message, &bytes).map_err(|reason| refuse(reason.into()))?,
+            None => None,
+        };
+        drop(message);
+        let dialect = match states.filter(|_| dialect.elicits_urls()) {
+            Some(states) => dialect.keeping(states),
+            None => dialect,
+        };
+        let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
+        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), body, kept))
+    }
+
+    /// The session of a request, opened; 2026-07-28 has none.
+    pub(super) fn session(&self, revision: Revision, fields: &mut HeaderMap) -> Result<Option<Session>, Reason> {
+        match revision {
+            Revision::V2025_11_25 => Session::open(&self.recipe.keys, self.principal, fields),
+            Revision::V2026_07_28 => {
+                Session::forget(fields);
+                Ok(None)
+            }
         }
     }
-    Ok((operation, permit(principal, decision)?))
-}
 
-/// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
-fn without_message<P: Policy>(
-    recipe: &Recipe<P>,
-    principal: &Principal,
-    trail: &Trail,
-    dialect: Dialect,
-    method: &Method,
-    fields: &HeaderMap,
-) -> Result<Judged, Refused> {
-    let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
-    let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
-    match headers::revision(fields).map_err(refuse)? {
-        Revision::V2025_11_25 => {}
-        Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
-    }
-    let operation = Operation::new(method.as_str(), None);
-    trail.judged(&operation);
-    let decision = recipe.policy.decide(principal, &Call::Protocol { method: method.as_str() });
-    let permit = permit(principal, decision).map_err(refuse)?;
-    Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing))
-}
-
-fn plain_http<P: Policy>(
-    recipe: &Recipe<P>,
-    principal: &Principal,
-    trail: &Trail,
-    dialect: Dialect,
-    method: &Method,
-    uri: &Uri,
-) -> Result<Judged, Refused> {
-    let dialect = dialect.plain_http();
-    let operation = Operation::new(method.as_str(), Some(uri.path()));
-    trail.judged(&operation);
-    if !is_plain_path(uri.path()) {
-        return Err(Box::new((dialect, Reason::RequestDenied.into())));
-    }
-    let call = Call::Http { method, path: uri.path() };
-    match permit(principal, recipe.policy.decide(principal, &call)) {
-        Ok(permit) => {
-            let judged = JudgedBody::Http(method.clone(), uri.clone());
-            Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged))
+    /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
+    pub(super) fn ask(&self, session: Option<Session>, message: &Message<'_>) -> Result<(Operation, Permit), Refusal> {
+        let (call, name) = call(message, session)?;
+        let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
+        self.trail.judged(&operation);
+        let mut decision = self.recipe.policy.decide(self.principal, &call);
+        // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
+        if let Call::Protocol { method: LISTEN } = call {
+            for uri in message.params.subscriptions()? {
+                decision = decision.and(self.recipe.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
+            }
         }
-        Err(refusal) => Err(Box::new((dialect, refusal))),
+        Ok((operation, permit(self.principal, decision)?))
+    }
+
+    /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
+    fn without_message(&self, dialect: Dialect, method: &Method, fields: &mut HeaderMap) -> Result<Judged, Refused> {
+        let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
+        let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
+        match headers::revision(fields).map_err(refuse)? {
+            Revision::V2025_11_25 => {}
+            Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
+        }
+        let operation = Operation::new(method.as_str(), None);
+        self.trail.judged(&operation);
+        let session = self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
+        let decision = self.recipe.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
+        let permit = permit(self.principal, decision).map_err(refuse)?;
+        let kept = Kept::Session(session.unwrap_or_default());
+        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing, kept))
+    }
+
+    /// Judges a request that is no message, by its method and path.
+    pub(super) fn plain_http(&self, dialect: Dialect, parts: &mut Parts) -> Result<Judged, Refused> {
+        let dialect = dialect.plain_http();
+        let (method, uri) = (&parts.method, &parts.uri);
+        let operation = Operation::new(method.as_str(), Some(uri.path()));
+        self.trail.judged(&operation);
+        if !is_plain_path(uri.path()) {
+            return Err(Box::new((dialect, Reason::RequestDenied.into())));
+        }
+        let call = Call::Http { method, path: uri.path() };
+        match permit(self.principal, self.recipe.policy.decide(self.principal, &call)) {
+            Ok(permit) => {
+                let judged = JudgedBody::Http(method.clone(), uri.clone());
+                headers::drop_unjudged(&mut parts.headers);
+                Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged, Kept::Nothing))
+            }
+            Err(refusal) => Err(Box::new((dialect, refusal))),
+        }
     }
 }
 
@@ -221,15 +216,32 @@ pub(super) fn permit(principal: &Principal, decision: Decision) -> Result<Permit
     }
 }
 
+/// What the answer to a message may give its client to keep.
+pub(super) fn kept(revision: Revision, session: Option<Session>, message: &Message<'_>) -> Kept {
+    match (revision, message.method.as_deref()) {
+        (Revision::V2025_11_25, Some("initialize")) => {
+            Kept::Session(Session { elicits_urls: message.params.declares_url_elicitation })
+        }
+        (Revision::V2025_11_25, _) => Kept::Session(session.unwrap_or_default()),
+        (Revision::V2026_07_28, _) if message.may_need_input() => Kept::RequestState,
+        (Revision::V2026_07_28, _) => Kept::Nothing,
+    }
+}
+
+/// The message as the upstream gets it: with its own state, or, where the state is ours, as if it were asked for the first time.
+pub(super) fn restored(states: &RequestStates, message: &Message<'_>, text: &[u8]) -> Result<Option<Bytes>, Reason> {
+    let Some(sealed) = message.params.request_state()? else { return Ok(None) };
+    let restored = match states.open(sealed)? {
+        State::Upstream(state) => message.with_request_state(text, &state),
+        State::Ours => message.as_first_asked(text),
+    };
+    restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
+}
+
 /// What a message asks for, and the name that stands in its record.
-fn call<'a>(
-    message: &'a Message<'_>,
-    revision: Revision,
-    fields: &HeaderMap,
-) -> Result<(Call<'a>, Option<&'a str>), Reason> {
+fn call<'a>(message: &'a Message<'_>, session: Option<Session>) -> Result<(Call<'a>, Option<&'a str>), Reason> {
     let Some(method) = message.method.as_deref() else {
-        let in_session = revision == Revision::V2025_11_25 && fields.contains_key(headers::SESSION_ID);
-        return if in_session { Ok((Call::Answer, None)) } else { Err(Reason::AnswerWithoutSession) };
+        return if session.is_some() { Ok((Call::Answer, None)) } else { Err(Reason::AnswerWithoutSession) };
     };
     let params = &message.params;
     Ok(match method {

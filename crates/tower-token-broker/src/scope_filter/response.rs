@@ -1,13 +1,15 @@
-//! The way back: every list is filtered, whichever request it answers.
+//! The way back: lists are filtered, in whatever may hold one.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body;
 
 use super::{
     body::FilterBody,
+    judged::Judged,
+    kept::{Kept, RequestStates, Session},
     layer::Recipe,
     policy::{Arguments, Call, Policy},
     service::Filtered,
@@ -18,6 +20,7 @@ use crate::{
     mcp::{
         Listed,
         answer::{self, Entry, Found},
+        strict_json::JsonError,
     },
     principal::Principal,
     refusal::Reason,
@@ -31,57 +34,92 @@ enum Shape {
     Unknown,
 }
 
-pub(super) async fn filter<R: Body<Data = Bytes>, P: Policy>(
-    recipe: &Arc<Recipe<P>>,
-    principal: &Principal,
+/// An answer that may pass, or that must be read before: boxed, for of most calls' answers nothing is read.
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is returned, and kept by nobody")]
+pub(super) enum Judging<'a, R, P> {
+    Passes(Filtered<R, P>),
+    Reads(Reading<'a, R, P>),
+}
+
+type Reading<'a, R, P> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>;
+
+pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
+    recipe: &'a Arc<Recipe<P>>,
+    principal: &'a Principal,
     trail: &Trail,
+    judged: &Judged,
     answer: Response<R>,
-) -> Result<Filtered<R, P>, Reason> {
+) -> Result<Judging<'a, R, P>, Reason> {
     let (mut parts, body) = answer.into_parts();
     // K225: a part of a list can't be judged.
     if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Reason::AnswerUnreadable);
     }
+    if let Kept::Session(session) = judged.kept() {
+        session.seal(&recipe.keys, principal, &mut parts.headers)?;
+    } else {
+        Session::forget(&mut parts.headers);
+    }
+    let states = recipe.states(judged.kept(), principal, judged.operation());
+    let holds_no_list = is_answered_without_lists(judged.operation().method());
     let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
-    match shape(&parts.headers, &body) {
-        Shape::Nothing => Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body)))),
+    let body = match shape(&parts.headers, &body) {
+        Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
-        _ if coded => Err(Reason::AnswerUnreadable),
-        Shape::Json => {
-            let text = read(body, recipe.bounds.answer).await?;
-            let filtered = if text.is_empty() { Ok(Found::Nothing) } else { recipe.filtered(principal, &text) };
-            let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
-                Found::Nothing => text,
-                Found::Changed(changed) => {
-                    forget_validators(&mut parts.headers);
-                    changed.into()
-                }
-                Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
-            };
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-            parts.headers.remove(header::TRANSFER_ENCODING);
+        _ if coded => return Err(Reason::AnswerUnreadable),
+        // One message, and it answers this very request. Of events this can't be said: others may come among them.
+        Shape::Json if holds_no_list && states.is_none() => {
             keep_private(&mut parts.headers);
-            Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+            FilterBody::untouched(body)
+        }
+        Shape::Json => {
+            let reading = message(recipe, principal, states, holds_no_list, parts, body);
+            return Ok(Judging::Reads(Box::pin(reading)));
         }
         Shape::Events => {
             forget_validators(&mut parts.headers);
             parts.headers.remove(header::CONTENT_LENGTH);
             keep_private(&mut parts.headers);
-            let body = FilterBody::events(body, Arc::clone(recipe), principal.clone(), trail.clone());
-            Ok(Response::from_parts(parts, ResponseBody::inner(body)))
+            FilterBody::events(body, Arc::clone(recipe), principal.clone(), states, trail.clone())
         }
         // An error page is no list for any client, and the guard has been over it.
-        Shape::Unknown if parts.status.is_client_error() => {
-            Ok(Response::from_parts(parts, ResponseBody::inner(FilterBody::untouched(body))))
-        }
+        Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
         // What was accepted without an answer (202, 204) is seen to be empty only at its end, where it comes in chunks.
-        Shape::Unknown if parts.status.is_success() => {
-            let nothing = read(body, 0).await?;
-            parts.headers.remove(header::TRANSFER_ENCODING);
-            Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
+        Shape::Unknown if parts.status.is_success() => return Ok(Judging::Reads(Box::pin(nothing(parts, body)))),
+        Shape::Unknown => return Err(Reason::AnswerUnreadable),
+    };
+    Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
+}
+
+async fn message<R: Body<Data = Bytes>, P: Policy>(
+    recipe: &Recipe<P>,
+    principal: &Principal,
+    states: Option<RequestStates>,
+    holds_no_list: bool,
+    mut parts: Parts,
+    body: R,
+) -> Result<Filtered<R, P>, Reason> {
+    let text = read(body, recipe.bounds.answer).await?;
+    let is_passed = text.is_empty() || (holds_no_list && !answer::may_be_changed(&text));
+    let filtered = if is_passed { Ok(Found::Nothing) } else { recipe.filtered(principal, states.as_ref(), &text) };
+    let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
+        Found::Nothing => text,
+        Found::Changed(changed) => {
+            forget_validators(&mut parts.headers);
+            changed.into()
         }
-        Shape::Unknown => Err(Reason::AnswerUnreadable),
-    }
+        Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
+    };
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    keep_private(&mut parts.headers);
+    Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+}
+
+async fn nothing<R: Body<Data = Bytes>, P>(mut parts: Parts, body: R) -> Result<Filtered<R, P>, Reason> {
+    let nothing = read(body, 0).await?;
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
 }
 
 impl<P: Policy> Recipe<P> {
@@ -89,9 +127,14 @@ impl<P: Policy> Recipe<P> {
     pub(super) fn filtered(
         &self,
         principal: &Principal,
+        states: Option<&RequestStates>,
         text: &[u8],
-    ) -> Result<Found, crate::mcp::strict_json::JsonError> {
-        answer::filter(text, &self.bounds.json, |entry| self.is_visible(principal, entry))
+    ) -> Result<Found, JsonError> {
+        let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
+        match states {
+            Some(states) => answer::filter(text, &self.bounds.json, Some(&|state| states.seal(state)), is_visible),
+            None => answer::filter(text, &self.bounds.json, None, is_visible),
+        }
     }
 
     /// By the same decision as a call, without arguments: what would be refused is not listed.
@@ -103,6 +146,11 @@ impl<P: Policy> Recipe<P> {
         };
         !self.policy.decide(principal, &call).is_denied()
     }
+}
+
+/// Whether the answer to this very request holds nothing that is filtered.
+fn is_answered_without_lists(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
 }
 
 fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {

@@ -1,7 +1,9 @@
 //! One request is judged on its way in, and its answer is filtered on the way back.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::ready,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,7 +14,14 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{body::FilterBody, judged::Judged, layer::Recipe, policy::Policy, request, response};
+use super::{
+    body::FilterBody,
+    judged::Judged,
+    layer::Recipe,
+    policy::Policy,
+    request::{self, Asking},
+    response::{self, Judging},
+};
 use crate::{
     audit::Trail,
     body::{RequestBody, ResponseBody},
@@ -59,40 +68,52 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The service that was polled ready goes along, its clone stays.
         let unready = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, unready);
+        let mut inner = mem::replace(&mut self.inner, unready);
         let recipe = Arc::clone(&self.recipe);
         let dialect = Dialect::of(&request);
         // What only this layer may put there was put there by somebody else: it goes.
         request.extensions_mut().remove::<Judged>();
         let principal = request.extensions().get::<Principal>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
+        let (Some(trail), Some(principal)) = (trail, principal) else {
+            tracing::error!("the scope filter stands without the audit or the authenticate layer outside it");
+            let refused = say(&dialect, &Refusal::new(Reason::MissingLayer));
+            return Box::pin(ready(Ok(refused)));
+        };
+        #[cfg(feature = "grpc")]
+        if recipe.bounds.grpc.is_some() {
+            let call = super::grpc::Calling { recipe, principal, trail, dialect };
+            return Box::pin(call.serve(inner, request));
+        }
+        let (mut parts, stream) = request.into_parts();
         Box::pin(async move {
-            let (Some(trail), Some(principal)) = (trail, principal) else {
-                tracing::error!("the scope filter stands without the audit or the authenticate layer outside it");
-                return Ok(say(&dialect, &Refusal::new(Reason::MissingLayer)));
-            };
-            #[cfg(feature = "grpc")]
-            if recipe.bounds.grpc.is_some() {
-                let call = super::grpc::Calling { recipe, principal, trail, dialect };
-                return call.serve(ready, request).await;
-            }
             let refuse = |dialect: &Dialect, refusal: Refusal| {
                 trail.refused(refusal.reason());
                 say(dialect, &refusal)
             };
-            let (judged, request) = match request::judge(&recipe, &principal, &trail, dialect, request).await {
+            let asking = Asking { recipe: &recipe, principal: &principal, trail: &trail };
+            let judged = if recipe.bounds.plain_http {
+                asking.plain_http(dialect, &mut parts).map(|judged| (judged, RequestBody::stream(stream)))
+            } else {
+                let message = request::read(&recipe.bounds, &parts, stream).await;
+                asking.mcp(dialect, &mut parts, message)
+            };
+            let (judged, body) = match judged {
                 Ok(judged) => judged,
                 Err(refused) => return Ok(refuse(&refused.0, refused.1)),
             };
-            let answer = ready.call(request).await?;
+            parts.extensions.insert(judged.clone());
+            let answer = inner.call(Request::from_parts(parts, body)).await?;
             // A refusal from further in holds no list.
             if recipe.bounds.plain_http || Said::is_said(&answer) {
                 return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
-            Ok(match response::filter(&recipe, &principal, &trail, answer).await {
-                Ok(answer) => answer,
-                Err(reason) => refuse(judged.dialect(), Refusal::new(reason)),
-            })
+            let filtered = match response::filter(&recipe, &principal, &trail, &judged, answer) {
+                Ok(Judging::Passes(answer)) => Ok(answer),
+                Ok(Judging::Reads(read)) => read.await,
+                Err(reason) => Err(reason),
+            };
+            Ok(filtered.unwrap_or_else(|reason| refuse(judged.dialect(), Refusal::new(reason))))
         })
     }
 }

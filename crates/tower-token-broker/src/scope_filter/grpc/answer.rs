@@ -23,13 +23,21 @@ use crate::{
     mcp::answer::{Entry, Found},
     principal::Principal,
     refusal::{Reason, Refusal},
-    scope_filter::{body::FilterBody, layer::Recipe, policy::Policy, service::Filtered},
+    scope_filter::{
+        body::FilterBody,
+        judged::Judged,
+        kept::{Kept, RequestStates},
+        layer::Recipe,
+        policy::Policy,
+        service::Filtered,
+    },
 };
 
 impl<P: Policy> Calling<P> {
     pub(super) fn filter<R: Body<Data = Bytes>>(
         &self,
         answer: Response<R>,
+        judged: &Judged,
         answers: Answers,
         tripped: Tripped,
         counts: Arc<Counts>,
@@ -42,6 +50,9 @@ impl<P: Policy> Calling<P> {
         parts.headers.remove(metadata::ENCODING);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
+        if let Kept::Session(session) = judged.kept() {
+            session.seal(&self.recipe.keys, &self.principal, &mut parts.headers)?;
+        }
         let count = self.recipe.bounds.grpc.unwrap_or_default().message_count;
         let limits = Limits { message: self.recipe.bounds.answer, count, may_be_compressed: false };
         let reading = match answers {
@@ -53,6 +64,7 @@ impl<P: Policy> Calling<P> {
         let filter = GrpcFilter {
             recipe: Arc::clone(&self.recipe),
             principal: self.principal.clone(),
+            states: self.recipe.states(judged.kept(), &self.principal, judged.operation()),
             trail: self.trail.clone(),
             dialect: self.dialect.clone(),
             counts,
@@ -72,6 +84,7 @@ impl<P: Policy> Calling<P> {
 pub(in crate::scope_filter) struct GrpcFilter<P> {
     recipe: Arc<Recipe<P>>,
     principal: Principal,
+    states: Option<RequestStates>,
     trail: Trail,
     dialect: Dialect,
     counts: Arc<Counts>,
@@ -199,7 +212,7 @@ impl<P: Policy> GrpcFilter<P> {
         match answers {
             Answers::Frame | Answers::Frames => {
                 let json = framed_mcp::decode(&message.bytes).map_err(|_| unreadable)?;
-                match self.recipe.filtered(&self.principal, json).map_err(|_| unreadable)? {
+                match self.recipe.filtered(&self.principal, self.states.as_ref(), json).map_err(|_| unreadable)? {
                     Found::Nothing => Ok(Some(message.bytes.clone())),
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
                     // K232: of a stream the notice is left out; as the one answer to a request it is none.

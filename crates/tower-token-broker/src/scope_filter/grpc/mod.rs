@@ -59,7 +59,7 @@ impl<P: Policy> Calling<P> {
         B: Body<Data = Bytes>,
         R: Body<Data = Bytes>,
     {
-        let Admitted { request, answers, tripped, counts, deadline } = match self.judge(request).await {
+        let Admitted { request, judged, answers, tripped, counts, deadline } = match self.judge(request).await {
             Ok(admitted) => admitted,
             Err(refused) => return Ok(self.refuse(*refused)),
         };
@@ -75,7 +75,7 @@ impl<P: Policy> Calling<P> {
         if Said::is_said(&answer) {
             return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
         }
-        match self.filter(answer, answers, tripped, counts) {
+        match self.filter(answer, &judged, answers, tripped, counts) {
             Ok(filtered) => Ok(filtered),
             Err(reason) => Ok(self.refuse((self.dialect.clone(), reason.into()))),
         }

@@ -27,14 +27,16 @@ use crate::{
     revocation::Standing,
     scope_filter::{
         judged::{Judged, JudgedBody, Rpc},
+        kept::Kept,
         policy::{Arguments, Call, Permit, Policy},
-        request::{Refused, ask, permit},
+        request::{Asking, Refused, kept, permit, restored},
     },
 };
 
 /// A call that may go on.
 pub(super) struct Admitted<B> {
     pub(super) request: Request<RequestBody<B>>,
+    pub(super) judged: Judged,
     pub(super) answers: Answers,
     pub(super) tripped: Tripped,
     pub(super) counts: Arc<Counts>,
@@ -53,6 +55,20 @@ pub(super) enum Answers {
     Typed(Option<Listed>),
     /// Messages that are nobody's business here.
     Untouched,
+}
+
+/// A message that was judged: what its client may be given to keep, and its frame, if it is another for what the client gave back.
+struct Framed {
+    operation: Operation,
+    permit: Permit,
+    kept: Kept,
+    restored: Option<Bytes>,
+}
+
+impl Framed {
+    fn of((operation, permit): (Operation, Permit)) -> Self {
+        Self { operation, permit, kept: Kept::Nothing, restored: None }
+    }
 }
 
 /// How a path is judged.
@@ -88,12 +104,13 @@ impl<P: Policy> Calling<P> {
             }
         };
         let judged = match (&judgement, &message) {
-            (Judgement::Framed(method), Ok(message)) => self.framed(&parts.headers, *method, message),
-            (Judgement::Typed(method), Ok(message)) => self.typed(&parts.headers, method, message),
-            (Judgement::ByName(service, method), _) => self.by_name(service, method),
+            (Judgement::Framed(method), Ok(message)) => self.framed(&mut parts.headers, *method, message),
+            (Judgement::Typed(method), Ok(message)) => self.typed(&parts.headers, method, message).map(Framed::of),
+            (Judgement::ByName(service, method), _) => self.by_name(service, method).map(Framed::of),
             (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
         };
-        let (operation, permit) = judged.map_err(|refusal| self.wrong(refusal))?;
+        let Framed { operation, permit, kept, restored } = judged.map_err(|refusal| self.wrong(refusal))?;
+        let message = message.map(|message| restored.unwrap_or(message));
         let answers = match judgement {
             Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
             Judgement::Framed(framed_mcp::Method::Stream) => Answers::Frames,
@@ -109,7 +126,8 @@ impl<P: Policy> Calling<P> {
         let framed = message.as_ref().ok().map(|message| frame::framed(message));
         let rpc = Rpc { path, message: framed.clone(), deadline };
         let scopes = permit.upstream_scopes().clone();
-        parts.extensions.insert(Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc)));
+        let judged = Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept);
+        parts.extensions.insert(judged.clone());
         let tripped = Tripped::default();
         let body = match (message, framed) {
             (Err(stream), _) => {
@@ -123,7 +141,7 @@ impl<P: Policy> Calling<P> {
             }
             (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),
         };
-        Ok(Admitted { request: Request::from_parts(parts, body), answers, tripped, counts, deadline })
+        Ok(Admitted { request: Request::from_parts(parts, body), judged, answers, tripped, counts, deadline })
     }
 
     /// When the client gives up, counted from when its request came in.
@@ -158,12 +176,7 @@ impl<P: Policy> Calling<P> {
         }
     }
 
-    fn framed(
-        &self,
-        fields: &HeaderMap,
-        method: framed_mcp::Method,
-        frame: &[u8],
-    ) -> Result<(Operation, Permit), Refusal> {
+    fn framed(&self, fields: &mut HeaderMap, method: framed_mcp::Method, frame: &[u8]) -> Result<Framed, Refusal> {
         let json = framed_mcp::decode(frame).map_err(Reason::from)?;
         let message = Message::read(json, &self.recipe.bounds.json)?;
         let revision = headers::revision_in_grpc(fields)?;
@@ -176,7 +189,15 @@ impl<P: Policy> Calling<P> {
         if is_request != takes_requests {
             return Err(Reason::NotAMessage.into());
         }
-        ask(&self.recipe, &self.principal, &self.trail, fields, revision, &message)
+        let asking = Asking { recipe: &self.recipe, principal: &self.principal, trail: &self.trail };
+        let session = asking.session(revision, fields)?;
+        let (operation, permit) = asking.ask(session, &message)?;
+        let kept = kept(revision, session, &message);
+        let restored = match self.recipe.states(kept, &self.principal, &operation) {
+            Some(states) => restored(&states, &message, json)?.map(|json| framed_mcp::encode(&json).into()),
+            None => None,
+        };
+        Ok(Framed { operation, permit, kept, restored })
     }
 
     fn typed(

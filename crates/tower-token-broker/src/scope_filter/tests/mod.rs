@@ -1,5 +1,7 @@
 //! The layer as a whole, over a real inner service.
 
+mod kept;
+
 use std::{
     convert::Infallible,
     sync::{Arc, LazyLock},
@@ -45,10 +47,19 @@ struct Answered {
 
 /// Sends one request through the layer, to a service that answers with this.
 async fn send(layer: ScopeFilterLayer<impl Policy>, request: Request<&str>, answer: Response<&str>) -> Answered {
+    send_as(&caller("crm:read"), layer, request, answer).await
+}
+
+async fn send_as(
+    caller: &Principal,
+    layer: ScopeFilterLayer<impl Policy>,
+    request: Request<&str>,
+    answer: Response<&str>,
+) -> Answered {
     let (trail, _terminal) = Trail::for_test(&LOG);
     let mut request = request.map(|body| Full::from(body.to_owned()));
     request.extensions_mut().insert(trail);
-    request.extensions_mut().insert(caller("crm:read"));
+    request.extensions_mut().insert(caller.clone());
     let received = Arc::new(Mutex::new((None, HeaderMap::new())));
     let seen = Arc::clone(&received);
     let answer = answer.map(str::to_owned);
@@ -410,6 +421,28 @@ async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
     }
 }
 
+#[tokio::test]
+async fn the_answer_of_a_call_is_streamed_and_that_of_any_other_request_is_read() {
+    let asked =
+        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    for (body, is_read) in [
+        (asked("tools/call", r#"{"name":"get_x"}"#), false),
+        (asked("prompts/get", r#"{"name":"greet"}"#), false),
+        (asked("resources/read", r#"{"uri":"crm://public/a"}"#), false),
+        (asked("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"greet"}}"#), false),
+        (asked("tools/list", "{}"), true),
+        (asked("resources/subscribe", r#"{"uri":"crm://public/a"}"#), true),
+        (asked("ping", "{}"), true),
+    ] {
+        let answered = send(layer(), post(&body), json(LIST)).await;
+        assert_eq!(answered.body == LIST, !is_read, "{body}");
+        assert!(answered.headers["cache-control"] == "private, no-store");
+        let mut coded = json(LIST);
+        coded.headers_mut().insert("content-encoding", "br".parse().unwrap());
+        assert_eq!(send(layer(), post(&body), coded).await.status, 502, "I191 {body}");
+    }
+}
+
 fn events(body: &str) -> Response<&str> {
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }
@@ -417,8 +450,7 @@ fn events(body: &str) -> Response<&str> {
 #[tokio::test]
 async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
     let broken = "data: {\"result\":{\"tools\":[\n\n";
-    let replay =
-        Request::get("/mcp").header("accept", "text/event-stream").header("last-event-id", "3").body("").unwrap();
+    let replay = Request::get("/mcp").header("accept", "text/event-stream").body("").unwrap();
     for request in [post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#), replay] {
         let body = format!(": hello\n\n{broken}id: 4\ndata: {LIST}\n\n");
         let answered = send(layer(), request, events(&body)).await;

@@ -1,0 +1,186 @@
+//! What a token endpoint says, read strictly and once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use token_broker_outbound::{FetchError, GuardedClient, Sent};
+use tower_token_broker::{
+    Secret,
+    mcp::strict_json::{Limits, Value},
+    principal::Scopes,
+};
+use zeroize::Zeroizing;
+
+/// How long a token endpoint is waited for.
+pub(crate) const POST: Duration = Duration::from_secs(8);
+
+/// What the answer of a token endpoint says.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Tokens(Tokens),
+    /// An error of RFC 6749 §5.2 or one of its extensions, by which the server says no.
+    Denied {
+        denial: Denial,
+        retry_after: Option<Duration>,
+    },
+    /// Anything else: an outage, a limit, or nonsense. It says nothing about who asked.
+    Failed {
+        what: &'static str,
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Whose fault it is that there are no tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// `invalid_grant`: what was presented for the person is over, or not accepted.
+    Grant,
+    /// `invalid_client`: it does not know the broker, or not by this secret.
+    Client,
+    /// `invalid_scope`: not these scopes.
+    Scopes,
+    /// The person must do something there first (OpenID Connect Core §3.1.2.6).
+    Person,
+    /// Its policy: not this target, not this client, not this way.
+    Policy,
+}
+
+impl Denial {
+    fn of(error: &str) -> Option<Self> {
+        Some(match error {
+            "invalid_grant" => Self::Grant,
+            "invalid_client" => Self::Client,
+            "invalid_scope" => Self::Scopes,
+            "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
+                Self::Person
+            }
+            // RFC 8693 §2.2.2: `invalid_request` also says that the subject or actor token is not acceptable.
+            "invalid_request"
+            | "invalid_target"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "access_denied" => Self::Policy,
+            _ => return None,
+        })
+    }
+
+    pub(crate) const fn what(self) -> &'static str {
+        match self {
+            Self::Grant => "the authorization server does not accept the grant",
+            Self::Client => "the authorization server does not accept the broker as a client",
+            Self::Scopes => "the authorization server does not accept the scopes",
+            Self::Person => "the authorization server wants the person to act first",
+            Self::Policy => "the authorization server's policy forbids it",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) access_token: Secret,
+    pub(crate) refresh_token: Option<Secret>,
+    pub(crate) lifetime: Duration,
+    /// `None` says: as asked for (RFC 6749 §5.1).
+    pub(crate) scopes: Option<Scopes>,
+    /// What the access token is, where the server says it (RFC 8693 §2.2.1).
+    pub(crate) issued_token_type: Option<Box<str>>,
+}
+
+/// Assumed where the server names none that could be true.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
+const LONGEST_LIFETIME: u64 = 366 * 24 * 3600;
+const LONGEST_TOKEN: usize = 16 * 1024;
+
+impl Answer {
+    /// X08: asks once, bounded, and never again by itself.
+    pub(crate) async fn to(request: Request<Bytes>, client: &GuardedClient) -> Result<Self, FetchError> {
+        let answered = tokio::time::timeout(POST, client.fetch(request)).await;
+        answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe))).map(|response| Self::of(&response))
+    }
+
+    /// Nothing of it is ever logged but our own words.
+    fn of(response: &Response<Bytes>) -> Self {
+        let retry_after = retry_after(response);
+        let failed = |what| Self::Failed { what, retry_after };
+        match response.status().as_u16() {
+            200 => {
+                let Ok(value) = Value::parse(response.body(), &Limits::default()) else {
+                    return failed("not strict JSON");
+                };
+                Tokens::of(value).map_or_else(failed, Self::Tokens)
+            }
+            // RFC 6749 §5.2 says 400; servers that say 401 or 403 mean the same.
+            400 | 401 | 403 => {
+                let Ok(value) = Value::parse(response.body(), &Limits::default()) else {
+                    return failed("an error without strict JSON");
+                };
+                match value.get("error").and_then(Value::as_str).as_deref().and_then(Denial::of) {
+                    Some(denial) => Self::Denied { denial, retry_after },
+                    None => failed("an error that is not about the grant"),
+                }
+            }
+            429 => failed("too many requests"),
+            500..=599 => failed("the authorization server failed"),
+            _ => failed("an answer with another status"),
+        }
+    }
+}
+
+impl Tokens {
+    // E119: what can't be read as RFC 6749 §5.1 has it, is no answer.
+    fn of(value: Value<'_>) -> Result<Self, &'static str> {
+        let text = |name| match value.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or("a member of the wrong type"),
+        };
+        // Bytes that hold a token are wiped wherever we own them; the answer's own are out of reach.
+        let token = |name| text(name).map(|found| found.map(|text| Zeroizing::new(text.into_owned())));
+        if !text("token_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+            return Err("the token is not a Bearer token");
+        }
+        let access_token = token("access_token")?.ok_or("no access token")?;
+        // RFC 6750 §2.1: what can be sent as a Bearer token.
+        let is_b64_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        if access_token.is_empty() || access_token.len() > LONGEST_TOKEN || !access_token.bytes().all(is_b64_token) {
+            return Err("an access token that can't be sent");
+        }
+        let refresh_token = token("refresh_token")?;
+        if refresh_token.as_ref().is_some_and(|token| {
+            token.is_empty() || token.len() > LONGEST_TOKEN || !token.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
+        }) {
+            return Err("a refresh token that can't be sent");
+        }
+        let scopes =
+            text("scope")?.map(|text| Scopes::parse(&text)).transpose().map_err(|_| "scopes that can't be read")?;
+        let seconds = value.get("expires_in").and_then(Value::as_u64);
+        let lifetime = seconds
+            .filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds))
+            .map_or(UNKNOWN_LIFETIME, Duration::from_secs);
+        let issued_token_type = text("issued_token_type")?.map(|kind| kind.into());
+        let secret = |token: Zeroizing<String>| Secret::new(token.as_bytes().to_vec());
+        let (access_token, refresh_token) = (secret(access_token), refresh_token.map(secret));
+        Ok(Self { access_token, refresh_token, lifetime, scopes, issued_token_type })
+    }
+}
+
+/// Seconds alone; a date would need the peer's clock.
+fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_after_that_is_no_number_of_seconds_is_none() {
+        for (text, wait) in
+            [("7", Some(7)), ("0", Some(0)), ("-1", None), ("1.5", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
+        {
+            let response = Response::builder().header("retry-after", text).body(Bytes::new()).unwrap();
+            assert_eq!(retry_after(&response), wait.map(Duration::from_secs), "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! How the broker shows an authorization server who it is.
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use tower_token_broker::{Secret, clock::Timestamp};
+
+use super::form::Form;
+use crate::signing::{CannotSign, Claims, SignJwt};
+
+/// How the broker shows the authorization server who it is (RFC 6749 §2.3.1, RFC 7523 §2.2, RFC 7591 §2).
+#[derive(Clone)]
+pub struct ClientAuthentication {
+    client_id: Box<str>,
+    method: Method,
+}
+
+#[derive(Clone)]
+enum Method {
+    None,
+    Basic(Secret),
+    Post(Secret),
+    PrivateKeyJwt { signer: Arc<dyn SignJwt>, audience: Option<Box<str>> },
+}
+
+impl ClientAuthentication {
+    /// A public client: `client_id` alone (`none`).
+    #[must_use]
+    pub fn public(client_id: &str) -> Self {
+        Self { client_id: client_id.into(), method: Method::None }
+    }
+
+    /// By HTTP Basic (`client_secret_basic`).
+    #[must_use]
+    pub fn basic(client_id: &str, secret: Secret) -> Self {
+        Self { client_id: client_id.into(), method: Method::Basic(secret) }
+    }
+
+    /// In the body (`client_secret_post`), for servers that know no better.
+    #[must_use]
+    pub fn post(client_id: &str, secret: Secret) -> Self {
+        Self { client_id: client_id.into(), method: Method::Post(secret) }
+    }
+
+    /// By a JWT that the client's own key signs, a new one for each request (`private_key_jwt`): no secret is shared. It is
+    /// good for a minute, and for this authorization server alone.
+    #[must_use]
+    pub fn private_key_jwt(client_id: &str, signer: impl SignJwt) -> Self {
+        let method = Method::PrivateKeyJwt { signer: Arc::new(signer), audience: None };
+        Self { client_id: client_id.into(), method }
+    }
+
+    /// Names this audience in the JWT of `private_key_jwt`, for servers that want their token endpoint there; by default it is the
+    /// server's issuer.
+    #[must_use]
+    pub fn jwt_audience(mut self, text: &str) -> Self {
+        if let Method::PrivateKeyJwt { audience, .. } = &mut self.method {
+            *audience = Some(text.into());
+        }
+        self
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Adds to the form what this method puts there, and gives the `Authorization` of the one that has one.
+    #[expect(clippy::disallowed_methods, reason = "reviewed: the client's secret goes to its token endpoint")]
+    pub(super) fn show(
+        &self,
+        issuer: &str,
+        now: Timestamp,
+        form: &mut Form,
+    ) -> Result<Option<HeaderValue>, CannotSign> {
+        if let Method::Basic(secret) = &self.method {
+            return Ok(basic(&self.client_id, secret.expose()));
+        }
+        form.push("client_id", self.client_id.as_bytes());
+        match &self.method {
+            Method::None | Method::Basic(_) => {}
+            Method::Post(secret) => form.push("client_secret", secret.expose()),
+            Method::PrivateKeyJwt { signer, audience } => {
+                let audience = audience.as_deref().unwrap_or(issuer);
+                let assertion = Claims::new(&self.client_id, &self.client_id, audience, now)?.sign(&**signer)?;
+                form.push("client_assertion_type", b"urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+                form.push("client_assertion", assertion.expose());
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn basic(client_id: &str, secret: &[u8]) -> Option<HeaderValue> {
+    let pair = Form::pair(client_id.as_bytes(), secret);
+    let encoded = Secret::from_text(STANDARD.encode(pair.as_bytes()));
+    // Base64 is a valid field value.
+    let mut value = HeaderValue::from_maybe_shared(encoded.to_wiped_bytes("Basic ")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+impl fmt::Debug for ClientAuthentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = match self.method {
+            Method::None => "none",
+            Method::Basic(_) => "client_secret_basic",
+            Method::Post(_) => "client_secret_post",
+            Method::PrivateKeyJwt { .. } => "private_key_jwt",
+        };
+        f.debug_struct("ClientAuthentication").field("client_id", &self.client_id).field("method", &method).finish()
+    }
+}

@@ -1,0 +1,221 @@
+//! An upstream's authorization server as the operator knows it, and the requests that are made to its token endpoint.
+
+mod answer;
+mod client;
+mod form;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, header};
+use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
+
+use self::form::Form;
+use crate::{
+    key::Parts,
+    signing::CannotSign,
+    token_exchange::{SecurityToken, TokenType},
+};
+
+pub(crate) use self::answer::{Answer, Denial, POST, Tokens};
+pub use self::client::ClientAuthentication;
+
+/// Where an upstream's tokens come from, how the broker shows who it is there, and which scopes it asks for.
+#[derive(Clone, Debug)]
+#[must_use = "an authorization server that no provider knows is asked for nothing"]
+pub struct AuthorizationServer {
+    issuer: Box<str>,
+    token_endpoint: Uri,
+    client: ClientAuthentication,
+    scopes: Scopes,
+    resource: Option<Box<str>>,
+    audience: Option<Box<str>>,
+    wider: Wider,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wider {
+    Refused,
+    Tolerated,
+}
+
+impl AuthorizationServer {
+    /// By its issuer, its token endpoint, and who the broker is there. It asks for no scope until
+    /// [`AuthorizationServer::scopes`] says which.
+    pub fn new(issuer: &str, token_endpoint: Uri, client: ClientAuthentication) -> Self {
+        let (scopes, wider) = (Scopes::none(), Wider::Refused);
+        Self { issuer: issuer.into(), token_endpoint, client, scopes, resource: None, audience: None, wider }
+    }
+
+    /// The operator's scopes: what an access token carries, whatever a client asks for and whatever the server offers.
+    pub fn scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    /// Sends this `resource` along (RFC 8707 §2.2), as MCP asks of those who know the parameter.
+    pub fn resource(mut self, resource: &str) -> Self {
+        self.resource = Some(resource.into());
+        self
+    }
+
+    /// Sends this `audience` along with a token exchange (RFC 8693 §2.1) and with client credentials: the upstream's name at this
+    /// server, for servers that don't know `resource`.
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Uses an access token even if the server gave it more scopes than it was asked for. Without this such a token is not
+    /// used. For servers that know no narrower token; the log says each time that it is wider.
+    pub fn dangerous_tolerate_wider_scopes(mut self) -> Self {
+        self.wider = Wider::Tolerated;
+        self
+    }
+
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(crate) fn operator_scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// What of it takes part in each answer.
+    pub(crate) fn key(&self, parts: Parts) -> Parts {
+        let (resource, audience) = (self.resource.as_deref(), self.audience.as_deref());
+        parts.part(&self.issuer).part(self.client.client_id()).list(resource.into_iter()).list(audience.into_iter())
+    }
+
+    pub(crate) const fn wider(&self) -> Wider {
+        self.wider
+    }
+
+    /// The refresh request (RFC 6749 §6).
+    #[expect(clippy::disallowed_methods, reason = "reviewed: the refresh token goes to its token endpoint")]
+    pub(crate) fn refresh_request(
+        &self,
+        refresh_token: &Secret,
+        asked: &Scopes,
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, CannotSign> {
+        let mut form = Form::new();
+        form.push("grant_type", b"refresh_token");
+        form.push("refresh_token", refresh_token.expose());
+        self.request(form, asked, now)
+    }
+
+    /// The request for a token of the broker's own (RFC 6749 §4.4.2).
+    pub(crate) fn client_credentials_request(
+        &self,
+        asked: &Scopes,
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, CannotSign> {
+        let mut form = Form::new();
+        form.push("grant_type", b"client_credentials");
+        self.push_audience(&mut form);
+        self.request(form, asked, now)
+    }
+
+    /// The request for a token in exchange for another (RFC 8693 §2.1).
+    #[expect(clippy::disallowed_methods, reason = "reviewed: subject and actor token go to the token endpoint")]
+    pub(crate) fn exchange_request(
+        &self,
+        subject: &SecurityToken,
+        actor: Option<&SecurityToken>,
+        asked: &Scopes,
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, CannotSign> {
+        let mut form = Form::new();
+        form.push("grant_type", b"urn:ietf:params:oauth:grant-type:token-exchange");
+        form.push("subject_token", subject.secret.expose());
+        form.push("subject_token_type", subject.kind.as_str().as_bytes());
+        if let Some(actor) = actor {
+            form.push("actor_token", actor.secret.expose());
+            form.push("actor_token_type", actor.kind.as_str().as_bytes());
+        }
+        form.push("requested_token_type", TokenType::AccessToken.as_str().as_bytes());
+        self.push_audience(&mut form);
+        self.request(form, asked, now)
+    }
+
+    fn push_audience(&self, form: &mut Form) {
+        if let Some(audience) = &self.audience {
+            form.push("audience", audience.as_bytes());
+        }
+    }
+
+    /// What all of them end with: scopes, resource, and who the broker is. The body is wiped when it has been sent.
+    fn request(&self, mut form: Form, asked: &Scopes, now: Timestamp) -> Result<Request<Bytes>, CannotSign> {
+        if !asked.is_empty() {
+            form.push("scope", asked.to_string().as_bytes());
+        }
+        if let Some(resource) = &self.resource {
+            form.push("resource", resource.as_bytes());
+        }
+        let authorization = self.client.show(&self.issuer, now, &mut form)?;
+        let mut request = Request::new(form.into_wiped_bytes());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.token_endpoint.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(value) = authorization {
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    use super::*;
+
+    fn server(client: ClientAuthentication) -> AuthorizationServer {
+        AuthorizationServer::new("https://i", Uri::from_static("https://login.example/token"), client)
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_seconds(1_800_000_000)
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::from_text(text.into())
+    }
+
+    #[test]
+    fn each_client_authentication_is_said_as_the_rfc_has_it() {
+        // RFC 6749 §2.3.1: form-encoded before it is joined, so that a colon in an id divides nothing.
+        let hard = "a:b+c d%é&=";
+        let encoded = "a%3Ab%2Bc+d%25%C3%A9%26%3D";
+        for (client, body, authorization) in [
+            (ClientAuthentication::public(hard), format!("&client_id={encoded}"), None),
+            (
+                ClientAuthentication::post(hard, secret(hard)),
+                format!("&client_id={encoded}&client_secret={encoded}"),
+                None,
+            ),
+            (
+                ClientAuthentication::basic(hard, secret(hard)),
+                String::new(),
+                Some(format!("Basic {}", STANDARD.encode(format!("{encoded}:{encoded}")))),
+            ),
+        ] {
+            let request = server(client).refresh_request(&secret("rt +&=/"), &Scopes::none(), now()).unwrap();
+            let expected = format!("grant_type=refresh_token&refresh_token=rt+%2B%26%3D%2F{body}");
+            assert_eq!(request.body(), expected.as_bytes());
+            let said = request.headers().get(header::AUTHORIZATION);
+            assert_eq!(said.map(|value| value.to_str().unwrap()), authorization.as_deref());
+            assert!(said.is_none_or(HeaderValue::is_sensitive));
+        }
+    }
+
+    #[test]
+    fn scopes_and_resource_are_sent_if_the_operator_set_them() {
+        let server = server(ClientAuthentication::public("c")).resource("https://mcp.example/mcp");
+        let request = server.refresh_request(&secret("r"), &Scopes::parse("b a").unwrap(), now()).unwrap();
+        let expected =
+            "grant_type=refresh_token&refresh_token=r&scope=a+b&resource=https%3A%2F%2Fmcp.example%2Fmcp&client_id=c";
+        assert_eq!(request.body(), expected.as_bytes());
+    }
+}

@@ -1,0 +1,104 @@
+//! A token endpoint on loopback for the tests of this crate: it answers as it is told, and writes down what it was asked.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tower_token_broker::tasks::Tasks;
+
+/// How one request is answered.
+pub(crate) enum Reply {
+    /// With this status, these header lines and this body.
+    Says(u16, &'static str, String),
+    /// With half of this body.
+    BreaksOff(String),
+    /// By hanging up.
+    HangsUp,
+    /// Never.
+    Hangs,
+}
+
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    answer: Box<dyn Fn(&str) -> Reply + Send + Sync>,
+    posts: Mutex<Vec<String>>,
+    gate: Semaphore,
+}
+
+impl Endpoint {
+    /// Answers each request with what `answer` makes of its text.
+    pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Shared { answer: Box::new(answer), posts: Mutex::default(), gate });
+        let (serving, tasks) = (Arc::clone(&shared), Tasks::new());
+        drop(tasks.clone().spawn("accept", async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let shared = Arc::clone(&serving);
+                drop(tasks.spawn("connection", async move { shared.serve(stream).await }));
+            }
+        }));
+        Self { url, shared }
+    }
+
+    pub(crate) fn posts(&self) -> Vec<String> {
+        self.shared.posts.lock().clone()
+    }
+
+    /// Holds each answer back until [`Endpoint::open`].
+    pub(crate) fn close(&self) {
+        self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) fn open(&self) {
+        self.shared.gate.add_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) async fn until_asked(&self, times: usize) {
+        while self.posts().len() < times {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Shared {
+    async fn serve(&self, mut stream: TcpStream) {
+        let mut read = Vec::new();
+        let request = loop {
+            let mut buffer = [0; 4096];
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            if count == 0 {
+                return;
+            }
+            read.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8(read.clone()).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() >= length.parse().unwrap() {
+                break text;
+            }
+        };
+        self.posts.lock().push(request.clone());
+        let reply = (self.answer)(&request);
+        drop(self.gate.acquire().await.unwrap());
+        let (status, headers, length, body) = match reply {
+            Reply::Says(status, headers, body) => (status, headers, body.len(), body),
+            Reply::BreaksOff(body) => (200, "", body.len() + 500, body),
+            Reply::HangsUp => return,
+            Reply::Hangs => std::future::pending().await,
+        };
+        let reply =
+            format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        stream.write_all(reply.as_bytes()).await.unwrap_or_default();
+    }
+}

@@ -1,0 +1,113 @@
+//! What is kept of one key: the token at hand, and what failed last.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tower_token_broker::{
+    clock::Timestamp,
+    exchange::{Credential, NoCredential},
+};
+
+use crate::lifetime::{self, BETWEEN_FORCED};
+
+/// Replaced as a whole when an attempt has ended.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot {
+    pub(super) token: Option<Arc<Token>>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// One access token as it is given out.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) credential: Credential,
+    obtained_at: Timestamp,
+    expires_at: Timestamp,
+    refresh_at: Timestamp,
+    /// Whether it was got because the upstream had refused the one before it.
+    forced: bool,
+    refused: AtomicBool,
+}
+
+/// What failed, how often in a row, and until when nobody tries again.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) no: NoCredential,
+    pub(super) count: u32,
+    pub(super) retry_at: Timestamp,
+}
+
+/// What can be given without asking anyone.
+#[derive(Debug)]
+pub(super) enum AtHand {
+    Token {
+        token: Arc<Token>,
+        /// Whether the next one should be got behind its back.
+        is_due: bool,
+    },
+    No(NoCredential),
+    Nothing,
+}
+
+impl Slot {
+    pub(super) fn at_hand(&self, now: Timestamp) -> AtHand {
+        let failure = self.failure.as_ref().filter(|failure| now < failure.retry_at);
+        match self.token.as_ref().filter(|token| token.is_good(now)) {
+            // What was tried in vain is tried again in its time, and the token is used to its very end.
+            Some(token) if failure.is_some() => AtHand::Token { token: Arc::clone(token), is_due: false },
+            Some(token) if token.is_usable(now) => {
+                AtHand::Token { token: Arc::clone(token), is_due: now >= token.refresh_at && !token.is_refused() }
+            }
+            _ => failure.map_or(AtHand::Nothing, |failure| AtHand::No(failure.said(now))),
+        }
+    }
+
+    /// How often it failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failure.as_ref().map_or(0, |failure| failure.count)
+    }
+}
+
+impl Token {
+    pub(super) fn new(credential: Credential, obtained_at: Timestamp, lifetime: Duration, forced: bool) -> Self {
+        let expires_at = obtained_at.plus(lifetime);
+        let (grant, version) = credential.grant().map_or(("", 0), |(grant, version)| (grant.as_str(), version));
+        let refresh_at = lifetime::refresh_at(obtained_at, expires_at, version, grant);
+        Self { credential, obtained_at, expires_at, refresh_at, forced, refused: AtomicBool::new(false) }
+    }
+
+    /// The upstream has refused it.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    /// Not at its end, and not refused; or refused though it was got in place of one that was: whoever gets it once more sees that
+    /// it is the same, and no third is asked for so soon.
+    pub(super) fn is_good(&self, now: Timestamp) -> bool {
+        let kept_though_refused = self.forced && now < self.obtained_at.plus(BETWEEN_FORCED);
+        now < self.expires_at && (!self.is_refused() || kept_though_refused)
+    }
+
+    fn is_usable(&self, now: Timestamp) -> bool {
+        now < lifetime::usable_until(self.obtained_at, self.expires_at)
+    }
+}
+
+impl Failure {
+    /// As it is told at this instant.
+    pub(super) fn said(&self, now: Timestamp) -> NoCredential {
+        if matches!(self.no, NoCredential::Unavailable { .. }) {
+            return NoCredential::Unavailable { retry_after: Some(now.until(self.retry_at)) };
+        }
+        self.no.clone()
+    }
+}

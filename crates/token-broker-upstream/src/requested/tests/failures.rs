@@ -1,0 +1,268 @@
+//! Token endpoints that say no, fail, or lie.
+
+use super::*;
+
+const REVOKED: NoCredential = NoCredential::Revoked { connect_url: None };
+
+#[tokio::test]
+async fn x10_e119_what_is_no_token_of_the_kind_asked_for_is_used_by_nobody() {
+    let huge = " ".repeat(2 * 1024 * 1024);
+    let kind = r#""issued_token_type":"urn:ietf:params:oauth:token-type:access_token""#;
+    let of = |members: &str| says(200, &format!("{{{members},{kind}}}"));
+    for (case, reply) in [
+        ("X10 2 MiB", says(200, &huge)),
+        ("X10 2 MiB of an error", says(400, &huge)),
+        ("X10 HTML", Reply::Says(200, "content-type: text/html\r\n", "<html>at-9</html>".into())),
+        ("X10 no content", says(204, "")),
+        ("X10 half JSON", says(200, r#"{"access_token":"#)),
+        ("X10 compressed", Reply::Says(200, "content-encoding: gzip\r\n", "\u{1f}\u{8b}x".into())),
+        ("E119 mac", of(r#""access_token":"a","token_type":"mac""#)),
+        ("E119 N_A", of(r#""access_token":"a","token_type":"N_A""#)),
+        ("E119 no type", of(r#""access_token":"a""#)),
+        ("E119 no token", of(r#""token_type":"Bearer""#)),
+        ("E119 token of two lines", of(r#""access_token":"a\r\nb","token_type":"Bearer""#)),
+        ("E119 token is a number", of(r#""access_token":7,"token_type":"Bearer""#)),
+        ("E119 doubled", of(r#""access_token":"a","access_token":"b","token_type":"Bearer""#)),
+        ("E119 doubled unescaped", of(r#""access_token":"a","access\u005ftoken":"b","token_type":"Bearer""#)),
+        ("E119 scopes that are none", of(r#""access_token":"a","token_type":"Bearer","scope":"a\"b""#)),
+        ("E119 refresh token is none", of(r#""access_token":"a","token_type":"Bearer","refresh_token":{}"#)),
+        ("E119 no kind", says(200, r#"{"access_token":"a","token_type":"Bearer"}"#)),
+        ("E119 another kind", says(200, &tokens(1, "").replace("token-type:access_token", "token-type:refresh_token"))),
+        ("an error, but as a success", says(200, r#"{"error":"invalid_grant"}"#)),
+        ("a denial of a server that fails", says(500, r#"{"error":"access_denied"}"#)),
+        ("E119 doubled error", says(400, r#"{"error":"access_denied","error":"x"}"#)),
+        ("C067 a redirect", Reply::Says(307, "location: http://169.254.169.254/\r\n", String::new())),
+        ("X08 half an answer", Reply::BreaksOff(tokens(1, ""))),
+        ("X08 a hang-up", Reply::HangsUp),
+    ] {
+        let broker = Broker::exchange().await;
+        broker.next(reply);
+        assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "{case}");
+        assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "{case}: remembered");
+        assert_eq!(broker.posts().len(), 1, "{case}");
+        broker.clock.advance(Duration::from_secs(5));
+        assert!(broker.get().await.is_ok(), "{case}: and tried again");
+    }
+}
+
+#[tokio::test]
+async fn e119_an_expiry_that_can_not_be_true_is_five_minutes() {
+    for expires_in in ["", r#","expires_in":-1"#, r#","expires_in":"3600""#, r#","expires_in":1e308"#] {
+        let broker = Broker::client_credentials().await;
+        broker.next(says(200, &format!(r#"{{"access_token":"a","token_type":"bearer"{expires_in}}}"#)));
+        let given = broker.get().await.unwrap();
+        assert_eq!(given.expires_at(), Some(now().plus(Duration::from_secs(300))), "E119 {expires_in}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_says_no_to_is_told_as_what_it_means() {
+    let connect = NoCredential::ConnectRequired { connect_url: None };
+    let scope = NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+    for (error, need, of_a_person, of_the_broker) in [
+        ("invalid_grant", "", REVOKED, NoCredential::RefusedByPolicy),
+        ("interaction_required", "", connect.clone(), NoCredential::RefusedByPolicy),
+        ("login_required", "", connect.clone(), NoCredential::RefusedByPolicy),
+        ("consent_required", "", connect, NoCredential::RefusedByPolicy),
+        ("invalid_target", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("access_denied", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("unauthorized_client", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("unsupported_grant_type", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("invalid_request", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("invalid_scope", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("invalid_scope", "crm:write", scope.clone(), scope),
+        ("invalid_client", "", unavailable(5), unavailable(5)),
+        ("temporarily_unavailable", "", unavailable(5), unavailable(5)),
+        ("invalid_grant ", "", unavailable(5), unavailable(5)),
+    ] {
+        let exchange = Broker::exchange().await;
+        exchange.next(denies(error));
+        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_person, "{error}");
+        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_person, "{error}: remembered");
+        assert_eq!(exchange.posts().len(), 1, "{error}");
+        let own = Broker::client_credentials().await;
+        own.next(denies(error));
+        assert_eq!(own.get_for(&caller("ana"), need).await.unwrap_err(), of_the_broker, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn g155_what_may_be_due_to_one_person_locks_out_nobody_else() {
+    for reply in [denies("access_denied"), says(500, ""), says(200, "<html>"), Reply::HangsUp] {
+        let broker = Broker::exchange().await;
+        broker.next(reply);
+        assert!(broker.get_for(&caller("mallory"), "").await.is_err());
+        assert!(broker.get_for(&caller("ana"), "").await.is_ok(), "G155");
+    }
+}
+
+#[tokio::test]
+async fn g155_what_would_be_the_same_for_everyone_is_asked_once() {
+    let retry = "retry-after: 90\r\n";
+    for (reply, wait) in [
+        (Reply::Says(429, retry, String::new()), 90),
+        (Reply::Says(503, retry, String::new()), 90),
+        (Reply::Says(401, "", r#"{"error":"invalid_client"}"#.to_owned()), 5),
+    ] {
+        let broker = Broker::exchange().await;
+        broker.next(reply);
+        assert_eq!(broker.get().await.unwrap_err(), unavailable(wait));
+        for person in 0..100 {
+            let refused = broker.get_for(&caller(&format!("person-{person}")), "").await.unwrap_err();
+            assert_eq!(refused, unavailable(wait), "G155");
+        }
+        broker.clock.advance(Duration::from_secs(wait - 1));
+        assert_eq!(broker.get_for(&caller("bob"), "").await.unwrap_err(), unavailable(1), "G155");
+        assert_eq!(broker.posts().len(), 1, "G155");
+        broker.clock.advance(Duration::from_secs(1));
+        assert!(broker.get_for(&caller("bob"), "").await.is_ok(), "G155");
+        assert!(broker.get().await.is_ok(), "G155");
+    }
+}
+
+#[tokio::test]
+async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_used_to_its_end() {
+    let broker = Broker::exchange().await;
+    broker.get().await.unwrap();
+    broker.clock.advance(HOUR / 100 * 90);
+    for _ in 0..100 {
+        broker.next(says(500, "{}"));
+    }
+    for second in 0..600 {
+        let got = broker.get().await;
+        broker.all_landed().await;
+        if second < 360 {
+            assert_eq!(numbers(got), Ok(1), "X09 G155 at {second} s");
+        } else {
+            assert!(matches!(got, Err(NoCredential::Unavailable { .. })), "X09 G155 at {second} s");
+        }
+        broker.clock.advance(Duration::from_secs(1));
+    }
+    let tries = broker.posts().len() - 1;
+    assert!((10..=12).contains(&tries), "X09: {tries}");
+    broker.next.lock().clear();
+    broker.clock.advance(Duration::from_secs(60));
+    assert!(broker.get().await.is_ok(), "X09");
+    // The streak is over: the next failure is a first one again.
+    broker.next(says(500, ""));
+    broker.clock.advance(HOUR);
+    assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "X09");
+}
+
+#[tokio::test]
+async fn a_person_to_whom_the_server_says_no_loses_the_token_at_hand() {
+    let broker = Broker::exchange().await;
+    broker.get().await.unwrap();
+    broker.clock.advance(HOUR / 100 * 90);
+    broker.next(denies("access_denied"));
+    assert_eq!(numbers(broker.get().await), Ok(1), "the next one is got behind this call");
+    broker.all_landed().await;
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
+    assert_eq!(broker.posts().len(), 2);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_tried_once_for_all() {
+    let closed = |_| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        AuthorizationServer::new(ISSUER, url.parse().unwrap(), ClientAuthentication::public("broker"))
+    };
+    let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), closed).await;
+    for person in ["ana", "bob", "eve"] {
+        assert_eq!(broker.get_for(&caller(person), "").await.unwrap_err(), unavailable(5));
+    }
+    let intents = broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
+    assert_eq!(intents, 1);
+}
+
+#[tokio::test]
+async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
+    let wide = || says(200, &tokens(7, r#","scope":"crm:read crm:admin""#));
+    let broker = Broker::exchange().await;
+    broker.next(wide());
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy, "remembered");
+    assert_eq!(broker.posts().len(), 1);
+    let subject = Assertion::of_caller(BROKER, sign);
+    let tolerant = AuthorizationServer::dangerous_tolerate_wider_scopes;
+    let tolerant = Broker::exchange_of(subject, tolerant).await;
+    tolerant.next(wide());
+    assert_eq!(tolerant.get().await.unwrap().scopes(), &scopes("crm:read crm:admin"));
+}
+
+#[tokio::test]
+async fn a_token_with_other_or_fewer_scopes_is_what_it_is() {
+    let broker = Broker::exchange().await;
+    broker.next(says(200, &tokens(7, r#","scope":"crm:other""#)));
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy, "other ones are more, too");
+    let narrow = Broker::exchange().await;
+    narrow.next(says(200, &tokens(7, r#","scope":"crm:read""#)));
+    let lacking = NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+    assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
+    assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
+    assert_eq!(narrow.posts().len(), 1, "it is kept as what it is");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_nobody_asked_for_is_dropped() {
+    let broker = Broker::exchange().await;
+    broker.next(says(200, &tokens(1, r#","refresh_token":"rt-marker""#)));
+    assert!(broker.get().await.is_ok());
+    broker.clock.advance(HOUR);
+    assert!(broker.get().await.is_ok());
+    let posts = broker.posts();
+    assert_eq!(posts.len(), 2);
+    assert!(!posts[1].contains("rt-marker"), "{posts:?}");
+    assert_eq!(field(&posts[1], "grant_type"), field(&posts[0], "grant_type"), "it asks as it did before");
+}
+
+#[tokio::test]
+async fn without_a_durable_intent_nobody_is_asked() {
+    let broker = Broker::exchange().await;
+    broker.records.fail();
+    assert_eq!(broker.get().await.unwrap_err(), NoCredential::Unavailable { retry_after: None });
+    assert_eq!(broker.posts().len(), 0);
+}
+
+#[tokio::test]
+async fn each_post_has_its_intent_before_it_and_its_outcome_after_it() {
+    for (reply, outcome) in [
+        (None, "refreshed"),
+        (Some(says(500, "")), "failed"),
+        (Some(denies("invalid_grant")), "failed"),
+        (Some(Reply::HangsUp), "unknown"),
+    ] {
+        let broker = Broker::exchange().await;
+        broker.next.lock().extend(reply);
+        broker.endpoint.close();
+        let asked = async {
+            broker.endpoint.until_asked(1).await;
+            let intents = broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
+            assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
+            broker.endpoint.open();
+        };
+        let (_, ()) = tokio::join!(broker.get(), asked);
+        let result = loop {
+            let lines = broker.records.lines();
+            if let Some(line) = lines.iter().find(|line| line.contains("refresh_result")) {
+                break line.clone();
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(result.contains(&format!(r#""outcome":"{outcome}""#)), "{result}");
+        let lines = broker.records.lines().concat();
+        assert!(!lines.contains("at-1") && !lines.contains("signature-marker"), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_can_be_printed_shows_a_secret() {
+    let broker = Broker::exchange().await;
+    let given = broker.get().await.unwrap();
+    assert!(broker.posts().concat().contains("signature-marker"), "the secrets were in play");
+    let printed = format!("{:?} {:#?} {given:?}", broker.provider, broker.provider);
+    for marker in ["at-1", "client-marker", "Y2xpZW50LW1hcmtlcg", "signature-marker"] {
+        assert!(!printed.contains(marker), "{marker} in {printed}");
+    }
+}

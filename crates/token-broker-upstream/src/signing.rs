@@ -1,0 +1,87 @@
+//! JWTs that the broker signs to say who it is, or for whom it asks. With whose key, the operator decides.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use tower_token_broker::{Secret, clock::Timestamp, principal::Actor};
+
+/// Signs a JWT of these claims with a key of the operator's choice, and `typ: JWT` in its header. Closures are signers:
+///
+/// ```
+/// use token_broker_upstream::{CannotSign, ClientAuthentication};
+/// # use tower_token_broker::Secret;
+/// # struct Key; impl Key { fn sign_jwt(&self, _: &str) -> Result<Secret, ()> { Err(()) } }
+/// # let key = Key;
+///
+/// // `token_broker_authority::issue::SigningKey` has such a method, and so may yours.
+/// let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+/// let client = ClientAuthentication::private_key_jwt("broker", sign);
+/// # drop(client);
+/// ```
+///
+/// It answers at once. A key that lies elsewhere and must be waited for signs behind a
+/// [`ProvideToken`](crate::ProvideToken) of your own.
+pub trait SignJwt: Send + Sync + 'static {
+    /// The compact JWS (RFC 7515 §7.1) of these claims, a JSON object.
+    ///
+    /// # Errors
+    /// The key can't sign.
+    fn sign(&self, claims: &str) -> Result<Secret, CannotSign>;
+}
+
+impl<F> SignJwt for F
+where
+    F: Fn(&str) -> Result<Secret, CannotSign> + Send + Sync + 'static,
+{
+    fn sign(&self, claims: &str) -> Result<Secret, CannotSign> {
+        self(claims)
+    }
+}
+
+/// The key can't sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key can't sign")]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say, and users write it out")]
+pub struct CannotSign;
+
+/// What such a JWT says (RFC 7523 §3): who, about whom, to whom, good once and for a minute.
+pub(crate) struct Claims(Map<String, Value>);
+
+impl Claims {
+    const LIFETIME: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(issuer: &str, subject: &str, audience: &str, now: Timestamp) -> Result<Self, CannotSign> {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| CannotSign)?;
+        let claims: [(&str, Value); 6] = [
+            ("iss", issuer.into()),
+            ("sub", subject.into()),
+            ("aud", audience.into()),
+            ("jti", URL_SAFE_NO_PAD.encode(random).into()),
+            ("iat", now.unix_seconds().into()),
+            ("exp", now.plus(Self::LIFETIME).unix_seconds().into()),
+        ];
+        Ok(Self(claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+    }
+
+    /// With those who act for the subject, the one who acts now outermost (RFC 8693 §4.1).
+    pub(crate) fn actor(mut self, actor: Option<&Actor>) -> Self {
+        if let Some(actor) = actor {
+            self.0.insert("act".into(), act(actor));
+        }
+        self
+    }
+
+    pub(crate) fn sign(self, signer: &dyn SignJwt) -> Result<Secret, CannotSign> {
+        signer.sign(&Value::Object(self.0).to_string())
+    }
+}
+
+fn act(actor: &Actor) -> Value {
+    let mut claim = json!({"iss": actor.person().issuer(), "sub": actor.person().subject()});
+    if let (Some(before), Some(members)) = (actor.before(), claim.as_object_mut()) {
+        members.insert("act".into(), act(before));
+    }
+    claim
+}

@@ -1,0 +1,133 @@
+//! What a client keeps for us between two requests: the session id of 2025-11-25, the request state of 2026-07-28.
+//!
+//! Both are the upstream's own, sealed for the person and the server (module `sealing`). So a session has no entry in any map here,
+//! nobody goes on with another person's, and what a client gives back is what the upstream once gave.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{
+    audit::Operation,
+    mcp::headers::SESSION_ID,
+    principal::Principal,
+    refusal::Reason,
+    sealing::{Purpose, SealingKeys},
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A session of 2025-11-25: what its `initialize` said of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// It can send its person to a URL.
+    pub(crate) elicits_urls: bool,
+}
+
+/// What may be given to the client of one message to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kept {
+    #[default]
+    Nothing,
+    /// A session id.
+    Session(Session),
+    /// A request state.
+    RequestState,
+}
+
+impl Session {
+    /// Opens the session id of a request, and puts the upstream's own in its place. A stream is taken up again within a session alone.
+    pub(super) fn open(keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<Option<Self>, Reason> {
+        let mut ids = fields.get_all(SESSION_ID).iter();
+        let sealed = match (ids.next(), ids.next()) {
+            (None, _) if fields.contains_key(LAST_EVENT_ID) => return Err(Reason::UnknownSession),
+            (None, _) => return Ok(None),
+            (Some(sealed), None) => sealed,
+            (Some(_), Some(_)) => return Err(Reason::UnknownSession),
+        };
+        let opened = keys.open(Purpose::Session, whose, sealed.as_bytes());
+        let (client, id) = opened.as_deref().and_then(<[u8]>::split_first).ok_or(Reason::UnknownSession)?;
+        let session = Self { elicits_urls: *client == 1 };
+        let id = HeaderValue::from_bytes(id).map_err(|_| Reason::UnknownSession)?;
+        fields.insert(SESSION_ID, id);
+        Ok(Some(session))
+    }
+
+    /// Seals the session id of an answer.
+    pub(super) fn seal(self, keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<(), Reason> {
+        let mut ids = fields.get_all(SESSION_ID).iter();
+        let id = match (ids.next(), ids.next()) {
+            (None, _) => return Ok(()),
+            (Some(id), None) => id,
+            (Some(_), Some(_)) => return Err(Reason::AnswerUnreadable),
+        };
+        let content = [&[u8::from(self.elicits_urls)], id.as_bytes()].concat();
+        let sealed = keys.seal(Purpose::Session, whose, &content);
+        fields.insert(SESSION_ID, HeaderValue::try_from(sealed).map_err(|_| Reason::Internal)?);
+        Ok(())
+    }
+
+    /// Takes off what has no meaning without sessions.
+    pub(super) fn forget(fields: &mut HeaderMap) {
+        fields.remove(SESSION_ID);
+        fields.remove(LAST_EVENT_ID);
+    }
+}
+
+/// A request state that was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The upstream's own.
+    Upstream(String),
+    /// Ours: the upstream has not heard of the request yet.
+    Ours,
+}
+
+/// Seals and opens the states of one request: of this person, at this server, for this very method and thing.
+#[derive(Clone)]
+pub(crate) struct RequestStates {
+    keys: SealingKeys,
+    whose: Principal,
+    operation: Operation,
+}
+
+const OURS: u8 = 0;
+const UPSTREAM: u8 = 1;
+
+impl RequestStates {
+    pub(crate) fn new(keys: &SealingKeys, whose: &Principal, operation: &Operation) -> Self {
+        Self { keys: keys.clone(), whose: whose.clone(), operation: operation.clone() }
+    }
+
+    fn purpose(&self) -> Purpose<'_> {
+        let (method, name) = (self.operation.method(), self.operation.name().unwrap_or_default());
+        Purpose::RequestState { method, name }
+    }
+
+    /// Seals the upstream's.
+    pub(crate) fn seal(&self, state: &str) -> String {
+        self.keys.seal(self.purpose(), &self.whose, &[&[UPSTREAM], state.as_bytes()].concat())
+    }
+
+    /// One of our own, for a request that no upstream has seen.
+    pub(crate) fn ours(&self) -> String {
+        self.keys.seal(self.purpose(), &self.whose, &[OURS])
+    }
+
+    pub(crate) fn open(&self, sealed: &str) -> Result<State, Reason> {
+        let opened = self.keys.open(self.purpose(), &self.whose, sealed.as_bytes()).ok_or(Reason::RequestState)?;
+        match opened.split_first() {
+            Some((&OURS, [])) => Ok(State::Ours),
+            Some((&UPSTREAM, state)) => {
+                String::from_utf8(state.to_vec()).map(State::Upstream).map_err(|_| Reason::RequestState)
+            }
+            _ => Err(Reason::RequestState),
+        }
+    }
+}
+
+impl fmt::Debug for RequestStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestStates").field("operation", &self.operation).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,330 @@
+//! What a client keeps for us: nobody else can use it, and the upstream gets back what it once gave.
+
+use super::*;
+use crate::{
+    refusal::{Reason, Refusal},
+    scope_filter::kept::{Kept, Session},
+    sealing::{Purpose, SealingKeys},
+};
+
+const KEY: [u8; 32] = [7; 32];
+
+fn sealed_layer() -> ScopeFilterLayer<Rules> {
+    layer().sealed_with(SealingKeys::new(&KEY))
+}
+
+fn person(subject: &str, resource: &str) -> Principal {
+    let times = TokenTimes {
+        id: "t2",
+        issued_at: Timestamp::from_unix_seconds(0),
+        expires_at: Timestamp::from_unix_seconds(600),
+    };
+    let person = Person::new("https://broker.example.com", subject);
+    let verified = Verified::vouch(person, "test-client", Resource::parse(resource).unwrap(), times);
+    Principal::of(&verified.with_scopes(Scopes::parse("crm:read").unwrap()))
+}
+
+fn strangers() -> [Principal; 2] {
+    [person("mallory", "https://broker.example.com/crm/mcp"), person("alice", "https://broker.example.com/hr/mcp")]
+}
+
+fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a str> {
+    request.headers_mut().append("mcp-session-id", session.parse().unwrap());
+    request
+}
+
+/// The session that the client of an `initialize` with these capabilities gets.
+async fn session(capabilities: &str) -> String {
+    let initialize = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}}}"#
+    );
+    let mut answer = json(RESULT);
+    answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+    let answered = send(sealed_layer(), post(&initialize), answer).await;
+    let session = answered.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    assert!(!session.contains("upstream-1"));
+    session
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
+
+fn with_method(method: &str) -> Request<&'static str> {
+    Request::builder().method(method).uri("/mcp").header("accept", "text/event-stream").body("").unwrap()
+}
+
+#[tokio::test]
+async fn h171_a_session_goes_on_for_the_person_it_was_given_to_at_the_same_server_alone() {
+    let session = session("{}").await;
+    let resumed = || {
+        let mut request = with_method("GET");
+        request.headers_mut().insert("last-event-id", "3".parse().unwrap());
+        request
+    };
+    for request in [|| post(CALL), || with_method("GET"), || with_method("DELETE"), resumed] {
+        let mut answer = json(RESULT);
+        answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+        let answered = send(sealed_layer(), with_session(request(), &session), answer).await;
+        assert_eq!(answered.received_fields["mcp-session-id"], "upstream-1");
+        assert!(!answered.headers["mcp-session-id"].to_str().unwrap().contains("upstream-1"), "nor in a later answer");
+        for stranger in strangers() {
+            let request = with_session(request(), &session);
+            let refused = send_as(&stranger, sealed_layer(), request, json(RESULT)).await;
+            assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{stranger:?}");
+        }
+        for hostile in ["upstream-1", "", session.get(1..).unwrap(), &format!("{session}A"), &session.to_lowercase()] {
+            let refused = send(sealed_layer(), with_session(request(), hostile), json(RESULT)).await;
+            assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{hostile}");
+        }
+        let twice = with_session(with_session(request(), &session), &session);
+        let refused = send(sealed_layer(), twice, json(RESULT)).await;
+        assert_eq!((refused.status.as_u16(), refused.received), (404, None));
+    }
+    let refused = send(sealed_layer(), resumed(), json(RESULT)).await;
+    assert_eq!((refused.status.as_u16(), refused.received), (404, None), "a stream is resumed within a session alone");
+    let after_restart = send(layer(), with_session(post(CALL), &session), json(RESULT)).await;
+    assert_eq!(after_restart.status, 404, "of a key that was drawn anew");
+}
+
+#[tokio::test]
+async fn a_clients_answer_is_taken_within_a_session_alone() {
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let session = session("{}").await;
+    let answered = send(sealed_layer(), with_session(post(answer), &session), json("")).await;
+    assert_eq!(answered.received.as_deref(), Some(answer.as_bytes()));
+    assert_eq!(send(sealed_layer(), post(answer), json("")).await.status, 400);
+    let refused = send(sealed_layer(), with_session(post(answer), "upstream-1"), json("")).await;
+    assert_eq!((refused.status.as_u16(), refused.received), (404, None));
+}
+
+#[tokio::test]
+async fn a_session_remembers_whether_its_client_can_send_its_person_to_a_url() {
+    for (capabilities, can) in
+        [(r#"{"elicitation":{"url":{}}}"#, true), (r#"{"elicitation":{}}"#, false), ("{}", false)]
+    {
+        let session = session(capabilities).await;
+        let refusing = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+            let judged = request.extensions().get::<Judged>().unwrap();
+            let refusal = Refusal::new(Reason::ConnectRequired).connect_at("https://broker.example.com/connect/1");
+            Ok::<_, Infallible>(judged.dialect().say(&refusal).map(Full::from))
+        });
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = with_session(post(CALL), &session).map(|body| Full::from(body.to_owned()));
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let answer = sealed_layer().layer(refusing).oneshot(request).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&text).unwrap();
+        assert_eq!((text.contains("-32042"), text.contains("-32001")), (can, !can), "{capabilities} {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_two_session_ids_is_none() {
+    let mut answer = json(RESULT);
+    answer.headers_mut().append("mcp-session-id", "a".parse().unwrap());
+    answer.headers_mut().append("mcp-session-id", "b".parse().unwrap());
+    assert_eq!(send(sealed_layer(), post(CALL), answer).await.status, 502);
+}
+
+#[tokio::test]
+async fn a_stateless_revision_has_no_sessions() {
+    let mut request = post_2026("tools/call", Some("get_x"), &CALL_2026);
+    request.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+    request.headers_mut().insert("last-event-id", "3".parse().unwrap());
+    let mut answer = json(RESULT);
+    answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+    let answered = send(sealed_layer(), request, answer).await;
+    assert!(answered.received.is_some());
+    for name in ["mcp-session-id", "last-event-id"] {
+        assert!(!answered.received_fields.contains_key(name) && !answered.headers.contains_key(name), "{name}");
+    }
+}
+
+static CALL_2026: LazyLock<String> = LazyLock::new(|| call_2026("get_x", ""));
+
+fn call_2026(tool: &str, retry: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}",{META},"arguments":{{"n":1e9}}{retry}}}}}"#
+    )
+}
+
+const INPUT_REQUIRED: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a":{}}, "requestState" : "upstream \"state\" é","x":1}}"#;
+
+/// The state in an answer.
+fn state_in(text: &[u8]) -> String {
+    let text = std::str::from_utf8(text).unwrap();
+    let (_, rest) = text.split_once(r#""requestState" : ""#).expect("a state");
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_request_state_comes_back_from_the_person_it_was_given_to_for_the_same_request_alone() {
+    let in_events = format!(": hello\n\ndata: {INPUT_REQUIRED}\n\n");
+    let escaped = INPUT_REQUIRED.replace("requestState", "r\\u0065questState");
+    for answer in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
+        let is_escaped = answer.body().contains("r\\u0065");
+        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), answer).await;
+        let body = String::from_utf8(answered.body.to_vec()).unwrap().replace("r\\u0065quest", "request");
+        assert!(!body.contains("upstream"), "{body}");
+        assert!(
+            body.contains(r#""inputRequests":{"a":{}}, "requestState" : ""#) && body.contains(r#"","x":1}}"#),
+            "{is_escaped}"
+        );
+        let state = state_in(body.as_bytes());
+
+        let retry =
+            |state: &str| format!(r#","inputResponses":{{"a":{{"action":"accept"}}}},"requestState":"{state}""#);
+        let again = call_2026("get_x", &retry(&state));
+        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &again), json(RESULT)).await;
+        let restored = call_2026("get_x", &retry(r#"upstream \"state\" é"#));
+        assert_eq!(answered.received.as_deref(), Some(restored.as_bytes()));
+
+        let other_tool = call_2026("list_x", &retry(&state));
+        let refused = send(sealed_layer(), post_2026("tools/call", Some("list_x"), &other_tool), json(RESULT)).await;
+        assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"));
+        for stranger in strangers() {
+            let request = post_2026("tools/call", Some("get_x"), &again);
+            let refused = send_as(&stranger, sealed_layer(), request, json(RESULT)).await;
+            assert!(refused.received.is_none(), "{stranger:?}");
+        }
+        for hostile in ["upstream", "", state.get(1..).unwrap(), &format!("{state}A")] {
+            let body = call_2026("get_x", &retry(hostile));
+            let refused = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
+            assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"), "{hostile}");
+        }
+    }
+    for no_text in ["7", "null", "{}", r#"["a"]"#] {
+        let body = call_2026("get_x", &format!(r#","requestState":{no_text}"#));
+        let refused = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
+        assert_eq!((refused.status.as_u16(), refused.received), (400, None), "{no_text}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request() {
+    let ours = SealingKeys::new(&KEY).seal(
+        Purpose::RequestState { method: "tools/call", name: "get_x" },
+        &caller("crm:read"),
+        &[0],
+    );
+    let body = call_2026(
+        "get_x",
+        &format!(
+            r#", "inputResponses" : {{"connect":{{"action":"accept"}}}} , "requestState":"{ours}", "o\u0074her" : [1] "#
+        ),
+    );
+    let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
+    let first = call_2026("get_x", r#","other":[1]"#);
+    assert_eq!(answered.received.as_deref(), Some(first.as_bytes()));
+}
+
+#[tokio::test]
+async fn i188_what_was_read_for_one_person_is_cached_for_no_other() {
+    let read =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#);
+    for name in ["cacheScope", "cacheSc\\u006fpe"] {
+        let said = |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#);
+        let request = post_2026("resources/read", Some("crm://public/a"), &read);
+        let answered = send(sealed_layer(), request, json(&said("public"))).await;
+        assert_eq!(answered.body, said("private"));
+    }
+}
+
+#[tokio::test]
+async fn an_older_revision_has_no_request_states() {
+    let answered = send(sealed_layer(), post(CALL), json(INPUT_REQUIRED)).await;
+    assert_eq!(answered.body, INPUT_REQUIRED);
+}
+
+#[tokio::test]
+async fn what_is_no_state_for_any_reader_is_no_answer() {
+    for broken in [r#"{"result":{"requestState":7}}"#, r#"{"result":{"RequestState":"a","requestState":"b"}}"#] {
+        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), json(broken)).await;
+        assert_eq!(answered.status, 502, "{broken}");
+    }
+}
+
+#[test]
+fn a_session_and_a_state_are_not_each_other() {
+    assert_ne!(Kept::Session(Session::default()), Kept::RequestState);
+    let keys = SealingKeys::new(&KEY);
+    let session = keys.seal(Purpose::Session, &caller("crm:read"), b"\x00id");
+    let as_state = Purpose::RequestState { method: "", name: "" };
+    assert_eq!(keys.open(as_state, &caller("crm:read"), session.as_bytes()), None);
+}
+
+#[cfg(feature = "grpc")]
+mod in_grpc {
+    use super::*;
+    use crate::grpc::{frame::framed, framed_mcp};
+
+    struct Called {
+        metadata: HeaderMap,
+        message: Option<Bytes>,
+        received: Option<(HeaderMap, Bytes)>,
+    }
+
+    /// The frame of one message, out of the bytes on the wire.
+    fn json_of(wire: &[u8]) -> Option<Bytes> {
+        let frame = wire.get(5..).filter(|frame| !frame.is_empty())?;
+        Some(Bytes::copy_from_slice(framed_mcp::decode(frame).unwrap()))
+    }
+
+    async fn call(caller: &Principal, fields: &[(&'static str, &str)], json: &str, answer: &'static str) -> Called {
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let body = Full::new(framed(&framed_mcp::encode(json.as_bytes())));
+        let mut request = Request::post("/token_broker.mcp.v1.Mcp/Call").body(body).unwrap();
+        for (name, value) in fields.iter().copied().chain([("content-type", "application/grpc")]) {
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller.clone());
+        let received = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&received);
+        let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let fields = request.headers().clone();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                *seen.lock() = Some((fields, json_of(&body).unwrap()));
+                let answer = Full::new(framed(&framed_mcp::encode(answer.as_bytes())));
+                let head = Response::builder().header("content-type", "application/grpc");
+                Ok::<_, Infallible>(head.header("mcp-session-id", "upstream-1").body(answer).unwrap())
+            }
+        });
+        let (parts, body) = sealed_layer().grpc().layer(inner).oneshot(request).await.unwrap().into_parts();
+        let message = json_of(&body.collect().await.unwrap().to_bytes());
+        Called { metadata: parts.headers, message, received: received.lock().take() }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_sealed_in_metadata() {
+        let old = ("mcp-protocol-version", "2025-11-25");
+        let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
+        let begun = call(&caller("crm:read"), &[old, ("mcp-method", "initialize")], initialize, RESULT).await;
+        let session = begun.metadata["mcp-session-id"].to_str().unwrap().to_owned();
+        let fields = [old, ("mcp-method", "tools/call"), ("mcp-name", "get_x"), ("mcp-session-id", &session)];
+        let called = call(&caller("crm:read"), &fields, CALL, RESULT).await;
+        assert_eq!(called.received.unwrap().0["mcp-session-id"], "upstream-1");
+        assert_ne!(called.metadata["mcp-session-id"], "upstream-1");
+        for stranger in strangers() {
+            let refused = call(&stranger, &fields, CALL, RESULT).await;
+            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"5".parse().unwrap(), None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_state_is_sealed_in_frames() {
+        let fields = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "get_x")];
+        let asked = call(&caller("crm:read"), &fields, &CALL_2026, INPUT_REQUIRED).await;
+        let state = state_in(&asked.message.unwrap());
+        let again = call_2026("get_x", &format!(r#","requestState":"{state}""#));
+        let called = call(&caller("crm:read"), &fields, &again, RESULT).await;
+        let restored = call_2026("get_x", r#","requestState":"upstream \"state\" é""#);
+        assert_eq!(called.received.unwrap().1, restored);
+        for stranger in strangers() {
+            let refused = call(&stranger, &fields, &again, RESULT).await;
+            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"3".parse().unwrap(), None));
+        }
+    }
+}

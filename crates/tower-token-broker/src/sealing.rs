@@ -1,0 +1,211 @@
+//! What a client keeps for us, and gives back: sealed, and bound to one person and one resource.
+//!
+//! A session id of an upstream (MCP 2025-11-25) and a `requestState` (MCP 2026-07-28, "Multi Round-Trip Requests") travel through the
+//! client. Sealed, neither can be read, changed, or used by another person or at another server; and no map of them is needed, so
+//! any replica that has the same keys can open them.
+//!
+//! AES-256-GCM-SIV (RFC 8452) with random nonces; the person, the resource and what it is for are authenticated beside it, each
+//! behind its length.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    digest, rand,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::principal::Principal;
+
+/// Of the form below. Another form gets another number.
+const FORM: u8 = 1;
+/// So many bytes name the key.
+const KEY_NAME: usize = 4;
+const HEAD: usize = 1 + KEY_NAME + NONCE_LEN;
+
+/// The keys that seal what clients keep. Cheap to clone.
+///
+/// All replicas that serve one resource need the same keys. A stack that was given none draws its own: then a restart ends all
+/// sessions, and their clients begin anew.
+#[derive(Clone)]
+pub struct SealingKeys {
+    /// The first one seals; all of them open.
+    keys: Arc<[Arc<Key>]>,
+}
+
+struct Key {
+    name: [u8; KEY_NAME],
+    key: LessSafeKey,
+}
+
+impl SealingKeys {
+    /// Seals with this key: 256 random bits, of which you wipe your own copy.
+    #[must_use]
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self { keys: Arc::new([Arc::new(Key::of(key))]) }
+    }
+
+    /// A random key of this process.
+    ///
+    /// # Panics
+    /// The system has no randomness.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        rand::fill(&mut *key).expect("the system's source of randomness does not fail once it is seeded");
+        Self::new(&key)
+    }
+
+    /// Opens what this older key has sealed, too. To change keys without ending a session: give the new one to all replicas as one
+    /// that opens, then let it seal, then drop the old one.
+    #[must_use]
+    pub fn also_opening(self, older: &[u8; 32]) -> Self {
+        let older = Arc::new(Key::of(older));
+        Self { keys: self.keys.iter().cloned().chain([older]).collect() }
+    }
+
+    /// Seals `content` for this person, at the resource that the token is for.
+    pub(crate) fn seal(&self, purpose: Purpose<'_>, whose: &Principal, content: &[u8]) -> String {
+        let mut sealed = Vec::with_capacity(HEAD + content.len() + AES_256_GCM_SIV.tag_len());
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).expect("the system's source of randomness does not fail once it is seeded");
+        let key = self.keys.first().expect("there is a key that seals");
+        let aad = Aad::from(purpose.bound_to(whose));
+        let mut content = content.to_vec();
+        key.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut content)
+            .expect("what a message can hold can be sealed");
+        sealed.push(FORM);
+        sealed.extend(key.name);
+        sealed.extend(nonce);
+        sealed.extend(content);
+        URL_SAFE_NO_PAD.encode(sealed)
+    }
+
+    /// What was sealed for this very purpose, person and resource; `None` for anything else.
+    pub(crate) fn open(&self, purpose: Purpose<'_>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (head, content) = sealed.split_at_checked(HEAD)?;
+        let (form, head) = head.split_first()?;
+        let (name, nonce) = head.split_at_checked(KEY_NAME)?;
+        if *form != FORM {
+            return None;
+        }
+        let key = self.keys.iter().find(|key| key.name == name)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut content = content.to_vec();
+        let length = key.key.open_in_place(nonce, Aad::from(purpose.bound_to(whose)), &mut content).ok()?.len();
+        content.truncate(length);
+        Some(content)
+    }
+}
+
+impl Key {
+    fn of(key: &[u8; 32]) -> Self {
+        let named = digest::digest(&digest::SHA256, &[b"token-broker sealing key".as_slice(), key].concat());
+        let mut name = [0; KEY_NAME];
+        name.iter_mut().zip(named.as_ref()).for_each(|(to, from)| *to = *from);
+        let key = UnboundKey::new(&AES_256_GCM_SIV, key).expect("a key of 32 bytes");
+        Self { name, key: LessSafeKey::new(key) }
+    }
+}
+
+impl fmt::Debug for SealingKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealingKeys").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+/// What is sealed: what was sealed as one opens as nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// A session of MCP 2025-11-25.
+    Session,
+    /// The state of a request of MCP 2026-07-28: of this method, on this thing.
+    RequestState { method: &'a str, name: &'a str },
+}
+
+impl Purpose<'_> {
+    fn bound_to(self, whose: &Principal) -> Vec<u8> {
+        let (purpose, method, name) = match self {
+            Self::Session => ("mcp session", "", ""),
+            Self::RequestState { method, name } => ("mcp request state", method, name),
+        };
+        let mut bound = Vec::with_capacity(256);
+        for part in [purpose, method, name, whose.issuer(), whose.subject(), whose.resource().as_str()] {
+            bound.extend((part.len() as u64).to_be_bytes());
+            bound.extend(part.as_bytes());
+        }
+        bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        principal::{Person, Resource, TokenTimes, Verified},
+    };
+
+    fn principal(issuer: &str, subject: &str, resource: &str) -> Principal {
+        let issued_at = Timestamp::from_unix_seconds(1_000);
+        let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
+        let resource = Resource::parse(resource).unwrap();
+        Principal::of(&Verified::vouch(Person::new(issuer, subject), "client", resource, times))
+    }
+
+    fn alice() -> Principal {
+        principal("https://i.example", "alice", "https://b.example/crm/mcp")
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_the_same_person_server_and_purpose_alone() {
+        let keys = SealingKeys::new(&[7; 32]);
+        let state = |method, name| Purpose::RequestState { method, name };
+        let sealed = keys.seal(state("tools/call", "a"), &alice(), b"secret");
+        assert_eq!(keys.open(state("tools/call", "a"), &alice(), sealed.as_bytes()).as_deref(), Some(&b"secret"[..]));
+        for (purpose, whose) in [
+            (Purpose::Session, alice()),
+            (state("tools/call", "b"), alice()),
+            (state("tools/calla", ""), alice()),
+            (state("tools/call", "a"), principal("https://i.example", "bob", "https://b.example/crm/mcp")),
+            (state("tools/call", "a"), principal("https://i.example", "Alice", "https://b.example/crm/mcp")),
+            (state("tools/call", "a"), principal("https://j.example", "alice", "https://b.example/crm/mcp")),
+            (state("tools/call", "a"), principal("https://i.example", "alice", "https://b.example/hr/mcp")),
+        ] {
+            assert_eq!(keys.open(purpose, &whose, sealed.as_bytes()), None, "{purpose:?} {whose:?}");
+        }
+        assert_ne!(sealed, keys.seal(state("tools/call", "a"), &alice(), b"secret"), "nobody sees that two are alike");
+    }
+
+    #[test]
+    fn keys_are_changed_without_ending_what_was_sealed() {
+        let (old, new) = (SealingKeys::new(&[1; 32]), SealingKeys::new(&[2; 32]));
+        let sealed = old.seal(Purpose::Session, &alice(), b"id");
+        let both = new.clone().also_opening(&[1; 32]);
+        assert!(both.open(Purpose::Session, &alice(), sealed.as_bytes()).is_some());
+        assert_eq!(new.open(Purpose::Session, &alice(), sealed.as_bytes()), None);
+        let anew = both.seal(Purpose::Session, &alice(), b"id");
+        assert!(new.open(Purpose::Session, &alice(), anew.as_bytes()).is_some());
+        assert!(!format!("{both:?}").contains("1, 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_was_changed_opens(content in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_=-]{0,3}") {
+            let keys = SealingKeys::new(&[7; 32]);
+            let sealed = keys.seal(Purpose::Session, &alice(), &content);
+            prop_assert_eq!(keys.open(Purpose::Session, &alice(), sealed.as_bytes()), Some(content));
+            let at = at.index(sealed.len());
+            let changed = [sealed.get(..at).unwrap(), &with, sealed.get(at + 1..).unwrap()].concat();
+            prop_assume!(changed != sealed);
+            prop_assert_eq!(keys.open(Purpose::Session, &alice(), changed.as_bytes()), None);
+        }
+    }
+}

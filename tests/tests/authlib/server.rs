@@ -1,0 +1,128 @@
+//! The process, the keys that it knows the broker by, and its log.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use http::Uri;
+use serde_json::{Value, json};
+use token_broker_authority::issue::{Algorithm, SigningKeys};
+use token_broker_tests::{harness, ledger::Ledger, token_endpoint::CLIENT_SECRET};
+use token_broker_upstream::{CannotSign, SignJwt};
+use tower_token_broker::clock::Clock;
+
+/// As `server.py` names itself.
+pub(crate) const ISSUER: &str = "https://login.crm.example";
+
+/// A running server; it ends with the test.
+pub(crate) struct Authlib {
+    child: Child,
+    port: u16,
+    log: tempfile::NamedTempFile,
+    broker: Arc<SigningKeys>,
+    client: Arc<SigningKeys>,
+}
+
+impl Authlib {
+    /// Starts one; `None`, said aloud, where Authlib was not installed for the tests.
+    #[expect(clippy::disallowed_methods, reason = "a test asks its environment where Authlib is")]
+    pub(crate) fn start() -> Option<Self> {
+        let Ok(python) = std::env::var("TOKEN_BROKER_AUTHLIB") else {
+            // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
+            writeln!(std::io::stderr(), "NOT RUN: no Authlib; run tests/interop/authlib/run").unwrap();
+            return None;
+        };
+        let keys = || Arc::new(SigningKeys::generate(Algorithm::Es256).unwrap());
+        let (broker, client, log) = (keys(), keys(), tempfile::NamedTempFile::new().unwrap());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/authlib/server.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(log.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let jwks = |keys: &SigningKeys| keys.jwks(Clock::system().now()).parse::<Value>().unwrap();
+        let told = json!({
+            "issuer": harness::ISSUER, "client_secret": CLIENT_SECRET,
+            "broker_jwks": jwks(&broker), "client_jwks": jwks(&client)
+        });
+        writeln!(child.stdin.as_mut().unwrap(), "{told}").unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let port = said.trim().parse().expect("the server's port: it did not start");
+        Some(Self { child, port, log, broker, client })
+    }
+
+    pub(crate) fn token_endpoint(&self) -> Uri {
+        format!("http://127.0.0.1:{}/token", self.port).parse().unwrap()
+    }
+
+    /// Signs what the broker says of persons.
+    pub(crate) fn broker_signer(&self) -> impl SignJwt {
+        signer(&self.broker)
+    }
+
+    /// Signs what the broker says of itself, as the client of `private_key_jwt`.
+    pub(crate) fn client_signer(&self) -> impl SignJwt {
+        signer(&self.client)
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.log().iter().filter(|line| line.get("form").is_some()).count()
+    }
+
+    /// How many tokens it gave.
+    pub(crate) fn gave(&self) -> usize {
+        self.given().len()
+    }
+
+    /// Which errors it answered with.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        self.log().iter().filter_map(|line| line["refused"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Tells the books what passed here: all of it is secret.
+    pub(crate) fn note_in(&self, ledger: &Ledger) {
+        for line in self.log() {
+            ledger.in_play(line.to_string().as_bytes());
+            for name in ["subject_token", "actor_token", "client_assertion", "client_secret"] {
+                if let Some(secret) = line["form"][name][0].as_str() {
+                    ledger.secret(name, secret);
+                }
+            }
+            if let Some(basic) = line["authorization"].as_str() {
+                ledger.secret("client_secret_basic", basic.strip_prefix("Basic ").unwrap());
+            }
+        }
+        for token in self.given() {
+            ledger.secret("an access token", &token);
+        }
+    }
+
+    fn given(&self) -> Vec<String> {
+        self.log().iter().filter_map(|line| line["gave"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn log(&self) -> Vec<Value> {
+        fs::read_to_string(self.log.path()).unwrap().lines().map(|line| line.parse().unwrap()).collect()
+    }
+}
+
+fn signer(keys: &Arc<SigningKeys>) -> impl SignJwt {
+    let keys = Arc::clone(keys);
+    move |claims: &str| keys.active().sign_jwt(claims).map_err(|_| CannotSign)
+}
+
+impl Drop for Authlib {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}

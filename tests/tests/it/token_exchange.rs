@@ -1,0 +1,165 @@
+//! The stack with token exchange: each person has a token of its own upstream, which says whose it is, and who acts.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::Response;
+use serde_json::{Value, json};
+use token_broker_authority::issue::{Algorithm, Mint, SigningKey};
+use token_broker_tests::{
+    harness::{Broker, CALL, ISSUER, base64url},
+    token_endpoint::{CLIENT_SECRET, guarded, target},
+    upstream::{Received, Scripted, ScriptedBody, full, json as says},
+    wire::{self, Answer},
+};
+use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
+use tower_token_broker::{
+    Secret,
+    exchange::GrantId,
+    principal::{Actor, Person, Scopes},
+    revocation::Revoked,
+};
+
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+
+/// What a JWT says.
+fn claims(jwt: &str) -> Value {
+    let claims = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).expect("claims")).unwrap();
+    std::str::from_utf8(&claims).unwrap().parse().unwrap()
+}
+
+/// An authorization server that gives a token with the `sub` and `act` of the subject token.
+async fn authorization_server() -> Scripted {
+    Scripted::start(|request| {
+        let form = std::str::from_utf8(&request.body).unwrap();
+        let subject = form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
+        says(&answer(&token(&claims(subject))))
+    })
+    .await
+}
+
+fn token(subject: &Value) -> String {
+    let claims = json!({"sub": subject["sub"], "act": subject["act"], "for": subject["jti"]});
+    let mark = subject["jti"].as_str().unwrap();
+    format!("e30.{}.{}", base64url(claims.to_string().as_bytes()), base64url(format!("signature-{mark}").as_bytes()))
+}
+
+fn answer(token: &str) -> String {
+    let answer = json!({
+        "access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": "crm:read",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"
+    });
+    answer.to_string()
+}
+
+fn exchange(server: &Scripted, upstream: &Scripted) -> TokenExchange {
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+    let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
+    let at = AuthorizationServer::new(&server.url(""), server.url("/token").parse().unwrap(), client)
+        .scopes(Scopes::parse("crm:read").unwrap());
+    TokenExchange::new(Assertion::of_caller(ISSUER, sign), target(upstream), at, guarded())
+}
+
+fn token_of(broker: &Broker, mint: Mint) -> String {
+    let mint = mint.client("test-client").resource(broker.resource());
+    let token = broker.issuer().mint(mint).unwrap().into_text();
+    broker.ledger().token(&token);
+    token
+}
+
+async fn call(broker: &Broker, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await
+}
+
+/// The tokens that the upstream was sent.
+fn sent_to(upstream: &Scripted) -> Vec<String> {
+    let values = upstream.received().into_iter().flat_map(|received| received.values("authorization"));
+    values.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned()).collect()
+}
+
+/// The end of the books: what passed at the authorization server were secrets, and no broker token was among it.
+async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_tokens: &[&str]) {
+    broker.ledger().secret("the broker's client secret", CLIENT_SECRET);
+    for token in sent_to(upstream) {
+        broker.ledger().secret("an upstream token", &token);
+    }
+    for received in server.received() {
+        let form = String::from_utf8(received.body.to_vec()).unwrap();
+        let assertion = form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
+        broker.ledger().secret("an assertion", assertion);
+        let bytes = String::from_utf8(received.to_bytes()).unwrap();
+        assert!(broker_tokens.iter().all(|token| !bytes.contains(token)), "a broker token went to another server");
+        broker.ledger().in_play(bytes.as_bytes());
+    }
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn two_persons_get_two_tokens_each_with_its_sub_and_act() {
+    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let server = authorization_server().await;
+    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
+    let agent = Actor::new(Person::new(ISSUER, "agent"), None);
+    let alice = token_of(&broker, Mint::for_person("alice").scopes(Scopes::parse("items:everything").unwrap()));
+    let bob = token_of(&broker, Mint::for_person("bob").actor(agent));
+    for token in [&alice, &bob, &alice, &bob] {
+        assert_eq!(call(&broker, token).await.text(), RESULT);
+    }
+    let tokens = sent_to(&upstream);
+    let of: Vec<_> = tokens.iter().map(|token| claims(token)).collect();
+    assert_eq!((&of[0]["sub"], &of[0]["act"]), (&json!("alice"), &Value::Null));
+    assert_eq!((&of[1]["sub"], &of[1]["act"]), (&json!("bob"), &json!({"iss": ISSUER, "sub": "agent"})));
+    assert_eq!((&tokens[0], &tokens[1]), (&tokens[2], &tokens[3]), "each keeps its own");
+    let received = server.received();
+    assert_eq!(received.len(), 2, "one exchange for each");
+    let forms: Vec<_> = received.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
+    assert!(forms.iter().all(|form| form.contains("&scope=crm%3Aread") && !form.contains("items")), "{forms:?}");
+    let records = broker.records().await;
+    let kinds: Vec<_> = records.iter().filter_map(|record| record["kind"].as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "refresh_intent").count(), 2, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "intent").count(), 4, "{kinds:?}");
+    done(&broker, &server, &upstream, &[&alice, &bob]).await;
+}
+
+#[tokio::test]
+async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
+    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let server = authorization_server().await;
+    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
+    let (alice, bob) = (token_of(&broker, Mint::for_person("alice")), token_of(&broker, Mint::for_person("bob")));
+    for token in [&alice, &bob] {
+        assert_eq!(call(&broker, token).await.status, 200);
+    }
+    let records = broker.records().await;
+    let of_alice = records.iter().find(|record| record["kind"] == "intent" && record["subject"] == "alice").unwrap();
+    broker.revocations().revoke(Revoked::Grant(GrantId::new(of_alice["grant"].as_str().unwrap())));
+    assert_ne!(call(&broker, &alice).await.text(), RESULT);
+    assert_eq!(call(&broker, &bob).await.text(), RESULT, "bob's stands");
+    assert_eq!(sent_to(&upstream).len(), 3);
+    done(&broker, &server, &upstream, &[&alice, &bob]).await;
+}
+
+#[tokio::test]
+async fn i183_an_upstream_that_refuses_an_exchanged_token_gets_another_one_once() {
+    let refused = Arc::new(parking_lot::Mutex::new(None::<String>));
+    let first = Arc::clone(&refused);
+    let upstream = Scripted::start(move |request: &Received| -> Response<ScriptedBody> {
+        let sent = request.values("authorization").concat();
+        if *first.lock().get_or_insert_with(|| sent.clone()) == sent {
+            return Response::builder().status(401).body(full("")).unwrap();
+        }
+        says(RESULT)
+    })
+    .await;
+    let server = authorization_server().await;
+    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
+    let alice = token_of(&broker, Mint::for_person("alice"));
+    assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
+    assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
+    let tokens = sent_to(&upstream);
+    assert_eq!((tokens.len(), server.received().len()), (3, 2), "I183");
+    assert!(tokens[0] != tokens[1] && tokens[1] == tokens[2], "I183");
+    done(&broker, &server, &upstream, &[&alice]).await;
+}
