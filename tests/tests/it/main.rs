@@ -15,6 +15,8 @@ mod hostile_rows;
 mod hostile_tokens;
 mod http_2_wire;
 mod key_sets;
+#[cfg(unix)]
+mod killed;
 mod known_tokens;
 mod many_streams;
 mod message_framing;
