@@ -82,9 +82,9 @@ async fn n268_what_a_policy_no_longer_allows_is_refused_with_the_next_call() {
     let upstream = Scripted::start(move |_| json_answer(list)).await;
     let removed = Arc::new(AtomicBool::new(false));
     let decides = Arc::clone(&removed);
-    let policy = move |_: &Principal, call: &Call<'_>| match call {
-        Call::Tool { name: "get_item", .. } if decides.load(Ordering::SeqCst) => Decision::deny(call),
-        _ => Decision::allow(),
+    let policy = move |_: &Principal, call: &Call<'_>| {
+        let is_removed = matches!(call, Call::Tool { name: "get_item", .. }) && decides.load(Ordering::SeqCst);
+        if is_removed { Decision::deny(call) } else { Decision::allow() }
     };
     let broker = Broker::before(&upstream).policy(policy).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
