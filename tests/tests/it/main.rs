@@ -28,6 +28,7 @@ mod providers;
 mod request_hygiene;
 mod revocation_is_immediate;
 mod rows;
+mod secrets_in_debug;
 mod silent_upstreams;
 mod stacked_by_hand;
 mod the_books;
