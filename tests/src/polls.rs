@@ -1,6 +1,12 @@
 //! Cancellation at every await: a future is polled n times and dropped, for all n (X25).
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+};
 
 /// Polls `work` at most `polls` times, each time it asks to be woken; `None` if it was not done by then and was dropped.
 pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
@@ -17,6 +23,20 @@ pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
+    })
+    .await
+}
+
+/// What `work` gives, or what it panicked with, as a server's task ends by it (X26).
+///
+/// # Errors
+/// The panic.
+pub async fn caught<F: Future>(work: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    let mut work = Box::pin(work);
+    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }

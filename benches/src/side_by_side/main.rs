@@ -35,6 +35,10 @@ use std::{
     process::ExitCode,
 };
 
+/// That of the binary `token-broker`. All variants of ours have it, the bare proxy too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use self::{
     options::Options,
     process::Process,

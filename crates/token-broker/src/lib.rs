@@ -1,4 +1,4 @@
-//! The token-broker gateway. So far: its demo.
+//! The token-broker gateway. So far: its demo, and the verification of audit files.
 //!
 //! The layers are in `tower-token-broker`; this crate puts them together. The gateway with its configuration, its
 //! authorization server and its store comes with later releases.
@@ -26,4 +26,5 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod demo;

@@ -1,9 +1,18 @@
 //! The command line of token-broker.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal as _, stderr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use token_broker::demo;
+use token_broker::{audit, demo};
+use tower_token_broker::audit::verify::Head;
+
+/// What is kept for a person lies between blocks that live for one request: glibc's allocator left three times as much memory behind.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// MCP clients hold broker tokens, the broker keeps the real ones.
 #[derive(Parser)]
@@ -20,6 +29,29 @@ enum Command {
         /// Print one JSON object (docs/demo.md) instead of the story
         #[arg(long)]
         json: bool,
+    },
+    /// Read the audit
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Verify a file offline: names the first wrong record and why, and tells what a crash left from what was cut (docs/audit.md)
+    Verify {
+        /// The file of JSON lines
+        file: PathBuf,
+        /// A head that was noted elsewhere, which must stand in the file; may be given several times
+        #[arg(long, value_name = "SEQ:HASH")]
+        expect_head: Vec<Head>,
+        /// Print one JSON object (docs/audit.md) instead of text
+        #[arg(long)]
+        json: bool,
+        /// Say on stderr how far it is, though that is no terminal
+        #[arg(long)]
+        progress: bool,
     },
 }
 
@@ -47,6 +79,49 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Audit { command: AuditCommand::Verify { file, expect_head, json, progress } } => {
+            verify(&file, &expect_head, json, progress)
+        }
+    }
+}
+
+fn verify(file: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
+    let percents = Percents { shown: progress || stderr().is_terminal(), over: stderr().is_terminal() };
+    let verified = audit::verify(file, noted, |percent| percents.say(percent));
+    percents.end();
+    match verified {
+        Ok(verified) => {
+            print(&if json { verified.to_json() } else { verified.to_string() });
+            ExitCode::from(verified.exit_code())
+        }
+        Err(error) => {
+            complain(&format!("{} can't be read: {error}", file.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How far it is, on stderr.
+struct Percents {
+    shown: bool,
+    /// On a terminal, one over the other, and nothing is left of them.
+    over: bool,
+}
+
+#[expect(clippy::print_stderr, reason = "the command line speaks here and nowhere else")]
+impl Percents {
+    fn say(&self, percent: u64) {
+        match (self.shown, self.over) {
+            (false, _) => {}
+            (true, true) => eprint!("\r{percent} %"),
+            (true, false) => eprintln!("{percent} %"),
+        }
+    }
+
+    fn end(&self) {
+        if self.shown && self.over {
+            eprint!("\r\x1b[K");
+        }
     }
 }
 

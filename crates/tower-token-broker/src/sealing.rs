@@ -123,19 +123,27 @@ pub(crate) enum Purpose<'a> {
     /// A session of MCP 2025-11-25.
     Session,
     /// The state of a request of MCP 2026-07-28: of this method, on this thing.
-    RequestState { method: &'a str, name: &'a str },
+    RequestState { request: &'a str },
 }
 
 impl Purpose<'_> {
     fn bound_to(self, whose: &Principal) -> Vec<u8> {
-        let (purpose, method, name) = match self {
-            Self::Session => ("mcp session", "", ""),
-            Self::RequestState { method, name } => ("mcp request state", method, name),
+        let (purpose, request) = match self {
+            Self::Session => ("mcp session", ""),
+            Self::RequestState { request } => ("mcp request state", request),
         };
         let mut bound = Vec::with_capacity(256);
-        for part in [purpose, method, name, whose.issuer(), whose.subject(), whose.resource().as_str()] {
-            bound.extend((part.len() as u64).to_be_bytes());
-            bound.extend(part.as_bytes());
+        let mut part = |text: &str| {
+            bound.extend((text.len() as u64).to_be_bytes());
+            bound.extend(text.as_bytes());
+        };
+        [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()].into_iter().for_each(&mut part);
+        // What one agent keeps for a person is not another agent's.
+        let mut actor = whose.actor();
+        while let Some(one) = actor {
+            part(one.person().issuer());
+            part(one.person().subject());
+            actor = one.before();
         }
         bound
     }
@@ -150,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Timestamp,
-        principal::{Person, Resource, TokenTimes, Verified},
+        principal::{Actor, Person, Resource, TokenTimes, Verified},
     };
 
     fn principal(issuer: &str, subject: &str, resource: &str) -> Principal {
@@ -167,21 +175,38 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_the_same_person_server_and_purpose_alone() {
         let keys = SealingKeys::new(&[7; 32]);
-        let state = |method, name| Purpose::RequestState { method, name };
-        let sealed = keys.seal(state("tools/call", "a"), &alice(), b"secret");
-        assert_eq!(keys.open(state("tools/call", "a"), &alice(), sealed.as_bytes()).as_deref(), Some(&b"secret"[..]));
+        let state = |request| Purpose::RequestState { request };
+        let sealed = keys.seal(state("tools/call\na"), &alice(), b"secret");
+        assert_eq!(keys.open(state("tools/call\na"), &alice(), sealed.as_bytes()).as_deref(), Some(&b"secret"[..]));
         for (purpose, whose) in [
             (Purpose::Session, alice()),
-            (state("tools/call", "b"), alice()),
-            (state("tools/calla", ""), alice()),
-            (state("tools/call", "a"), principal("https://i.example", "bob", "https://b.example/crm/mcp")),
-            (state("tools/call", "a"), principal("https://i.example", "Alice", "https://b.example/crm/mcp")),
-            (state("tools/call", "a"), principal("https://j.example", "alice", "https://b.example/crm/mcp")),
-            (state("tools/call", "a"), principal("https://i.example", "alice", "https://b.example/hr/mcp")),
+            (state("tools/call\nb"), alice()),
+            (state("tools/calla"), alice()),
+            (state("tools/call\na"), principal("https://i.example", "bob", "https://b.example/crm/mcp")),
+            (state("tools/call\na"), principal("https://i.example", "Alice", "https://b.example/crm/mcp")),
+            (state("tools/call\na"), principal("https://j.example", "alice", "https://b.example/crm/mcp")),
+            (state("tools/call\na"), principal("https://i.example", "alice", "https://b.example/hr/mcp")),
         ] {
             assert_eq!(keys.open(purpose, &whose, sealed.as_bytes()), None, "{purpose:?} {whose:?}");
         }
-        assert_ne!(sealed, keys.seal(state("tools/call", "a"), &alice(), b"secret"), "nobody sees that two are alike");
+        assert_ne!(sealed, keys.seal(state("tools/call\na"), &alice(), b"secret"), "nobody sees that two are alike");
+    }
+
+    #[test]
+    fn what_one_agent_keeps_for_a_person_is_not_another_agents() {
+        let acted = |agent: &str| {
+            let issued_at = Timestamp::from_unix_seconds(1_000);
+            let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
+            let resource = Resource::parse("https://b.example/crm/mcp").unwrap();
+            let verified = Verified::vouch(Person::new("https://i.example", "alice"), "client", resource, times);
+            Principal::of(&verified.with_actor(Actor::new(Person::new("https://i.example", agent), None)))
+        };
+        let keys = SealingKeys::new(&[7; 32]);
+        let sealed = keys.seal(Purpose::Session, &acted("a"), b"id");
+        assert!(keys.open(Purpose::Session, &acted("a"), sealed.as_bytes()).is_some());
+        for other in [acted("b"), alice()] {
+            assert_eq!(keys.open(Purpose::Session, &other, sealed.as_bytes()), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,16 @@
 //! Promise 4: no credential is used without a durable record before it, and each request has one terminal record.
 
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use token_broker_tests::{
-    harness::{Broker, CALL},
-    upstream::{Scripted, json},
+    harness::{Broker, CALL, proxy, serve},
+    upstream::{Scripted, json, live_events},
 };
+use tokio::sync::mpsc;
+use tower::Layer as _;
 use tower_token_broker::audit::{InMemory, JsonLines};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
@@ -38,7 +45,7 @@ async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out
 }
 
 #[tokio::test]
-async fn every_request_has_one_terminal_record_whatever_becomes_of_it() {
+async fn p287_every_request_has_one_terminal_record_whatever_becomes_of_it() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let host = broker.host().to_owned();
@@ -80,4 +87,33 @@ async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_
     assert_eq!(broker.call_with(&[], "{").await.status, 400);
     assert_eq!(broker.records().await.iter().filter(|record| record["uses"] == 1).count(), 3);
     broker.done().await;
+}
+
+#[tokio::test]
+async fn x37_an_upstream_that_hangs_behind_its_head_is_cut_and_has_its_terminal_record() {
+    const EVENT: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+    for first in [None, Some(EVENT)] {
+        let hanging = Arc::new(Mutex::new(Vec::new()));
+        let upstream = Scripted::start({
+            let hanging = Arc::clone(&hanging);
+            move |_| {
+                let (chunks, answer) = mpsc::channel(1);
+                if let Some(first) = first {
+                    chunks.try_send(Bytes::from_static(first.as_bytes())).unwrap();
+                }
+                hanging.lock().push(chunks);
+                live_events(answer)
+            }
+        })
+        .await;
+        let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+        serve(listener, Router::new().fallback_service(stack.layer(proxy().idle_timeout(Duration::from_millis(20)))));
+        let answer = broker.call_with(&[], CALL).await;
+        assert_eq!((answer.status, answer.body.len()), (200, first.map_or(0, str::len)));
+        assert!(!answer.raw.ends_with(b"0\r\n\r\n"), "what was cut has no end that looks like one");
+        let records = broker.records().await;
+        let result = records.iter().find(|record| record["kind"] == "result").unwrap();
+        assert_eq!((&result["outcome"], &result["status"]), (&"failed".into(), &200.into()));
+        broker.done().await;
+    }
 }

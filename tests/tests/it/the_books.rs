@@ -22,7 +22,7 @@ async fn a_test_that_does_not_settle_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "requests = sum")]
-async fn a_request_without_a_record_fails() {
+async fn p287_a_request_without_a_record_fails() {
     let broker = called().await;
     broker.ledger().sent(1, b"");
     broker.done().await;
@@ -61,7 +61,7 @@ async fn a_broker_token_that_was_sent_and_logged_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "stands in the audit")]
-async fn a_secret_in_a_record_fails() {
+async fn p294_a_secret_in_a_record_fails() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let called = CALL.replace("get_item", SECRET);

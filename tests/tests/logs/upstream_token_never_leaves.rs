@@ -63,7 +63,7 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_any_answer_log_or_record() {
+async fn r311_no_secret_is_in_any_answer_log_or_record() {
     let number = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&number);
     let upstream = Scripted::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request)).await;

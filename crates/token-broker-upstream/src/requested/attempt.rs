@@ -33,9 +33,13 @@ pub(super) struct Pause {
     until: Option<Timestamp>,
 }
 
+/// Longest time that one answer holds up those who had no part in it.
+const LONGEST_FOR_ALL: Duration = Duration::from_secs(60);
+
 impl Pause {
-    /// Many that fail at once are one failure.
+    /// Many that fail at once are one failure. A server that limits one person names a time, too: nobody else waits for long.
     fn extend(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        let retry_after = retry_after.map(|after| after.min(LONGEST_FOR_ALL));
         if self.until.is_none_or(|until| now >= until) {
             self.until = Some(lifetime::retry_at(self.failures, now, retry_after));
             self.failures = self.failures.saturating_add(1);

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -32,6 +33,9 @@ use crate::{
 };
 
 pub(crate) struct Requested<A>(Arc<Shared<A>>);
+
+/// What nobody asked for in so long is forgotten: a token of that age has mostly ended.
+const IDLE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Shared<A> {
     pub(crate) ask: A,
@@ -71,7 +75,7 @@ impl<A: Ask> Requested<A> {
             client,
             clock: Clock::system(),
             tasks: Tasks::new(),
-            slots: Cache::new(MOST_ENTRIES),
+            slots: Cache::builder().max_capacity(MOST_ENTRIES).time_to_idle(IDLE).build(),
             flights: SingleFlight::new(),
             places: Semaphore::new(MOST_AT_ONCE),
             pause: Mutex::default(),

@@ -11,13 +11,10 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    record::{Records, chain_hash},
+    chain::{Head, LONGEST_LINE, Link},
+    record::Records,
     sink::{AuditSink, Resumed, SinkError},
 };
-use crate::mcp::strict_json::{Limits, Value};
-
-/// No record is as long: what is, is none.
-const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// The sink of one broker process: nobody else may write the file while it is open.
 #[derive(Debug)]
@@ -157,12 +154,14 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
             file.set_len(durable)?;
             break;
         }
-        let entry = Link::read(&line, resumed.last).ok_or(AuditFileError::Damaged { line: number })?;
-        resumed.last = Some((entry.sequence, entry.hash));
+        let last = resumed.last.map(|(sequence, hash)| Head { sequence, hash });
+        let link = Link::read(&line).ok().filter(|link| link.follows(last));
+        let link = link.ok_or(AuditFileError::Damaged { line: number })?;
+        resumed.last = Some((link.sequence, link.hash));
         durable += length;
-        match (entry.kind.as_ref(), entry.request, entry.refresh) {
+        match (link.kind.as_ref(), link.request, link.refresh) {
             // A late one has its result already.
-            ("intent", Some(request), _) if !entry.is_late => {
+            ("intent", Some(request), _) if !link.is_late => {
                 requests.insert(request);
             }
             ("result", Some(request), _) => {
@@ -181,37 +180,6 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
     resumed.open_requests = requests.into_iter().collect();
     resumed.open_refreshes = refreshes.into_iter().map(|(refresh, request)| (request, refresh)).collect();
     Ok((resumed, durable))
-}
-
-struct Link {
-    sequence: u64,
-    hash: [u8; 32],
-    kind: Box<str>,
-    request: Option<Box<str>>,
-    refresh: Option<u64>,
-    is_late: bool,
-}
-
-impl Link {
-    fn read(line: &[u8], last: Option<(u64, [u8; 32])>) -> Option<Self> {
-        let value = Value::parse(line, &Limits::default()).ok()?;
-        let text = |name: &str| Some(Box::from(value.get(name)?.as_str()?.as_ref()));
-        let sequence = value.get("seq")?.as_u64()?;
-        let (expected, previous) = last.map_or((0, [0; 32]), |(sequence, hash)| (sequence + 1, hash));
-        let head = line.len().checked_sub(r#","hash":""}"#.len() + 64)?;
-        let hash = chain_hash(&previous, line.get(..head)?);
-        let said: Box<str> = text("hash")?;
-        if sequence != expected || *said != *hex(&hash) || *text("prev")? != *hex(&previous) {
-            return None;
-        }
-        let refresh = value.get("refresh").and_then(Value::as_u64);
-        let is_late = value.get("late").and_then(Value::as_bool).unwrap_or(false);
-        Some(Self { sequence, hash, kind: text("kind")?, request: text("request"), refresh, is_late })
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@
 //! dropped before there is an answer. Its place in the queue is kept before the service is called, so nothing can prevent it.
 //! A clone of the trail that somebody keeps delays nothing. Each use of a credential has an intent before it, and whoever
 //! uses one waits until that is durable; all that wait at one time share one write. What the records hold:
-//! `docs/audit-schema.md`.
+//! `docs/audit-schema.md`; how a file is verified: [`verify`].
 //!
 //! A sink that fails, panics or does not answer in time closes the door: requests are refused at once, counted, and written as
 //! counts later. The group that failed is kept and comes again, after 100 ms at first and each second in the end, until it is
@@ -79,6 +79,7 @@
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
 
 mod body;
+mod chain;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -93,6 +94,7 @@ mod record;
 mod service;
 mod sink;
 mod trail;
+pub mod verify;
 mod waiting;
 mod writer;
 
@@ -110,5 +112,7 @@ pub use service::Audit;
 pub use sink::{AuditSink, Both, Resumed, SinkError, Tracing};
 pub use trail::{Receipt, RefreshReceipt, Terminal, Trail};
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

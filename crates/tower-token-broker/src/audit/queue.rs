@@ -165,11 +165,14 @@ impl Queue {
 
     /// As [`Queue::end`], and tells when the last record is durable; dropped unsaid if the log was ended before.
     pub(super) fn close(&self, done: oneshot::Sender<()>) {
+        let mut state = self.state.lock();
+        // Under the lock, in which the writer looks for the end: when it sees it, it finds who waits for it, too.
         if self.ending.swap(true, Ordering::SeqCst) {
             return;
         }
-        self.state.lock().closing.push(done);
-        self.nudge();
+        state.closing.push(done);
+        state.pending.urgent = true;
+        self.wake_writer(&mut state, Sleeps::Lightly);
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -295,6 +298,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -310,5 +315,23 @@ mod tests {
         assert_eq!(batch.iter().count(), 2);
         let (_three, _four) = (queue.place().unwrap(), queue.place().unwrap());
         assert!(queue.place().is_err());
+    }
+
+    #[test]
+    fn who_closes_the_log_is_told_however_the_writer_is_busy_in_that_moment() {
+        for round in 0..5000 {
+            let queue = Queue::new(3);
+            let (done, mut wait) = oneshot::channel();
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    while queue.next(Batch::default()).is_some() {}
+                    queue.has_ended().into_iter().for_each(|done| done.send(()).unwrap());
+                });
+                // The writer is awake, and may see the end as soon as it is there.
+                queue.nudge();
+                queue.close(done);
+            });
+            assert_eq!(wait.try_recv(), Ok(()), "round {round}");
+        }
     }
 }

@@ -241,7 +241,7 @@ pub enum RefreshOutcome {
 }
 
 impl RefreshOutcome {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Refreshed => "refreshed",
             Self::GrantEnded => "grant_ended",

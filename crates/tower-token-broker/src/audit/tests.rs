@@ -25,13 +25,12 @@ use super::*;
 use crate::{
     clock::{Clock, Timestamp},
     dialect::RequestId,
-    exchange::GrantId,
     principal::{Actor, Person, Principal, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
     revocation::Revoked,
 };
 
-fn intent() -> Intent<'static> {
+pub(super) fn intent() -> Intent<'static> {
     static READ: LazyLock<Scopes> = LazyLock::new(|| Scopes::parse("read").unwrap());
     Intent::new("crm", "https://crm.example.com:443", &READ, None)
 }
@@ -50,7 +49,7 @@ async fn opened(log: &AuditLog) {
     tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
 }
 
-fn parsed(lines: &[String]) -> Vec<Value> {
+pub(super) fn parsed(lines: &[String]) -> Vec<Value> {
     lines.iter().map(|line| line.parse().unwrap()).collect()
 }
 
@@ -384,6 +383,20 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(verify(&text), second.records().len());
     assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), second.lines());
+}
+
+#[tokio::test]
+async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (one, two) = (JsonLines::append(path("one")).unwrap(), JsonLines::append(path("two")).unwrap());
+    assert!(matches!(JsonLines::append(path("one")), Err(AuditFileError::InUse)));
+    let (one, two) = (AuditLog::from(one), AuditLog::from(two));
+    one.flush().await.unwrap();
+    two.flush().await.unwrap();
+    let chain = |name: &str| verify::Verification::new().run(fs::read(path(name)).unwrap().as_slice()).unwrap().chain;
+    assert!(chain("one").is_some());
+    assert_ne!(chain("one"), chain("two"));
 }
 
 #[tokio::test]
@@ -787,7 +800,7 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
     }
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
@@ -862,7 +875,7 @@ async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
     assert!(sink.lines().iter().all(|line| !line.contains("CANARY")));
 }
 
-fn principal(actor: Option<Actor>) -> Principal {
+pub(super) fn principal(actor: Option<Actor>) -> Principal {
     let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000));
     let times =
         TokenTimes { id: "token-1", issued_at: clock.now(), expires_at: clock.now().plus(Duration::from_secs(600)) };
@@ -903,88 +916,38 @@ async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
     assert_eq!(records.last().unwrap()["upstream_scopes"], scopes.to_string());
 }
 
-/// The tables of the document: for each kind its members, and whether each record of the kind has them.
-fn documented() -> BTreeMap<String, BTreeMap<String, bool>> {
-    let mut kinds: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
-    let mut of = String::new();
-    for line in include_str!("../../../../docs/audit-schema.md").lines() {
-        if let Some(title) = line.strip_prefix("### ") {
-            title.trim_matches('`').clone_into(&mut of);
-            kinds.entry(of.clone()).or_default();
-        } else if let Some(row) = line.strip_prefix("| `") {
-            let mut cells = row.split('|').map(str::trim);
-            let member = cells.next().unwrap().trim_end_matches('`').to_owned();
-            let always = cells.nth(1).unwrap() == "always";
-            kinds.entry(of.clone()).or_default().insert(member, always);
-        }
-    }
-    kinds
-}
-
 #[tokio::test]
-async fn each_member_of_each_kind_stands_in_the_document_and_each_of_the_document_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.jsonl");
-    let log = AuditLog::from(JsonLines::append(&path).unwrap());
-    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let grant = GrantId::new("grant-1");
-    let scopes = Scopes::parse("read").unwrap();
-    let full = || Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)));
-    // A request of which all is known, one of which nothing is, one that is counted, one that a crash leaves.
-    let (trail, mut terminal) = Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into())).unwrap();
-    let actor = Actor::new(Person::new("https://i.example", "agent"), None);
-    trail.identified(&principal(Some(actor)));
-    trail.judged(&Operation::new("tools/call", Some("get_contact")));
-    trail.intent(full()).await.unwrap().used();
-    trail.refresh_intent(full()).await.unwrap().finish(RefreshOutcome::Refreshed);
-    trail.cut(Reason::AuditUnavailable);
-    terminal.answered(StatusCode::OK, None);
-    trail.grpc().came_in(1);
-    terminal.grpc_fields(&[(http::HeaderName::from_static("grpc-status"), 16.into())].into_iter().collect());
-    drop(terminal);
-    trail.intent(full()).await.unwrap().used();
-    let (nothing, ends) = Trail::for_test(&log);
-    nothing.intent(intent()).await.unwrap().used();
-    nothing.refresh_intent(intent()).await.unwrap().finish(RefreshOutcome::Failed);
-    drop(ends);
-    log.0.count(Reason::AuditUnavailable);
-    log.note_revoked(&Revoked::Everything).await.unwrap();
-    let (lost, _ends) = Trail::for_test(&log);
-    lost.intent(intent()).await.unwrap().used();
-    log.flush().await.unwrap();
-    let copy = folder.path().join("copy.jsonl");
-    fs::copy(&path, &copy).unwrap();
-    let again = AuditLog::from(JsonLines::append(&copy).unwrap());
-    again.close(Duration::from_secs(20)).await.unwrap();
-
-    // For each kind, its members, and in how many of its records each stands.
-    let mut written: BTreeMap<String, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
-    for line in fs::read_to_string(&copy).unwrap().lines() {
-        let record: Value = line.parse().unwrap();
-        let (records, members) = written.entry(text(&record["kind"])).or_default();
-        *records += 1;
-        for member in record.as_object().unwrap().keys() {
-            *members.entry(member.clone()).or_default() += 1;
+async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_can_be_written() {
+    const HALF: u64 = 25_000;
+    const PLACES: usize = 64;
+    let sink = InMemory::new();
+    // Far fewer places than refusals: what has none is counted, too.
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().queue(PLACES));
+    let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<Empty<Bytes>>| {
+        request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
+        Ok::<_, Infallible>(Response::builder().status(401).body(Empty::<Bytes>::new()).unwrap())
+    }));
+    let refuse = async |times| {
+        for _ in 0..times {
+            drop(service.clone().oneshot(request()).await.unwrap());
         }
+    };
+    refuse(HALF).await;
+    sink.fail();
+    // Its record is the one that can't be written.
+    refuse(1).await;
+    while log.is_open() {
+        tokio::task::yield_now().await;
     }
-    let written: BTreeMap<_, BTreeMap<_, _>> = written
-        .into_iter()
-        .map(|(kind, (records, members))| {
-            (kind, members.into_iter().map(|(member, times)| (member, times == records)).collect())
-        })
-        .collect();
-    let mut documented = documented();
-    let common = documented.remove("Every record").unwrap();
-    for members in documented.values_mut() {
-        members.extend(common.clone());
-    }
-    for (kind, members) in &documented {
-        let found = written.get(kind).unwrap_or_else(|| panic!("{kind} is not written"));
-        let names = |members: &BTreeMap<String, bool>| members.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(found), names(members), "{kind}");
-        for (member, always) in members.iter().filter(|(_, always)| **always) {
-            assert_eq!(found.get(member), Some(always), "{kind}.{member} does not stand in each record");
-        }
-    }
-    assert_eq!(written.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
+    let before = sink.records().len();
+    refuse(HALF - 1).await;
+    assert_eq!(sink.records().len(), before);
+    sink.work();
+    opened(&log).await;
+    let results = results(&log, &sink).await;
+    let counts = || results.iter().map(|record| record["count"].as_u64().unwrap());
+    assert_eq!(counts().sum::<u64>(), 2 * HALF);
+    // One record for all who came to the closed door, beside those that had their places.
+    assert!(counts().any(|count| count >= HALF - 1));
+    assert!(sink.records().len() - before <= PLACES + 2);
 }

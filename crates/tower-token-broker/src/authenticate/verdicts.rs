@@ -276,4 +276,20 @@ mod tests {
         assert_eq!(setting.judge(Ok(verified)), Err(Reason::WrongResource));
         assert_eq!(setting.recall(), None);
     }
+
+    #[test]
+    fn g163_any_number_of_bad_tokens_keeps_no_more_than_was_set_and_drives_no_good_one_out() {
+        let setting = setting();
+        assert_eq!(setting.judge(Ok(setting.verified(300))), Ok(()));
+        for number in 0..50_000 {
+            let token = PresentedToken::new(Secret::from_text(format!("made up {number}")));
+            let rejected = Err(TokenRejected::because(Reason::JwtSignature));
+            let Setting { verdicts, resource, clock, revocations, .. } = &setting;
+            drop(verdicts.judge(&token, rejected, resource, clock, revocations));
+        }
+        setting.verdicts.bad.run_pending_tasks();
+        let (kept, most) = (setting.verdicts.bad.entry_count(), 100);
+        assert!((1..=most).contains(&kept), "{kept}");
+        assert_eq!(setting.recall(), Some(Ok(())));
+    }
 }

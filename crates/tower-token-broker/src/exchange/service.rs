@@ -116,15 +116,15 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Takes what is for the layers alone; who it is, a service further in may know.
+    /// Takes what is for the layers alone; who it is and what was asked for, a service further in may know.
     fn take(extensions: &mut Extensions) -> Result<Self, &'static str> {
         if let Some(Stamped(caller)) = extensions.remove::<Stamped>() {
             return Ok(caller.asked());
         }
-        let trail = extensions.remove::<Trail>().ok_or("audit")?;
+        let trail = extensions.get::<Trail>().ok_or("audit")?.clone();
         let principal = extensions.get::<Principal>().ok_or("authenticate")?.clone();
         let standing = extensions.remove::<Standing>().ok_or("authenticate")?;
-        let judged = extensions.remove::<Judged>().ok_or("scope filter")?;
+        let judged = extensions.get::<Judged>().ok_or("scope filter")?.clone();
         let (dialect, watched) = (judged.dialect().clone(), Watched::default());
         Ok(Self { trail, principal, standing, judged, dialect, watched, by_handler: false })
     }

@@ -38,10 +38,22 @@ pub(crate) struct Entry<'a> {
 /// How a state that the client is to keep is sealed.
 pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
 
-/// Whether the result of a call may hold something that is ours to change: it is named, or something is escaped and may be anything.
-pub(crate) fn may_be_changed(text: &[u8]) -> bool {
-    let ours = [REQUEST_STATE, CACHE_SCOPE, "\\u"];
-    ours.iter().any(|ours| memchr::memmem::find(text, ours.as_bytes()).is_some())
+/// Whether nothing in the result of a call is ours to change: what is, is not named, in whichever case, and nothing is escaped that
+/// may be anything.
+pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
+    let named = |name: &str, letter: u8, at: usize| {
+        let found = memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text);
+        found.into_iter().any(|place| {
+            let begins = place.checked_sub(at);
+            let word = begins.and_then(|begins| text.get(begins..begins + name.len()));
+            word.is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+        })
+    };
+    // The rarest letter of each.
+    let is_escaped = memchr::memmem::find(text, b"\\u").is_some();
+    // No JSON text has it; one in UTF-16 that says a name has.
+    let has_nul = memchr::memchr(0, text).is_some();
+    !is_escaped && !has_nul && !named(REQUEST_STATE, b'q', 2) && !named(CACHE_SCOPE, b'p', 8)
 }
 
 /// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers, and seals a state that the
@@ -136,7 +148,7 @@ where
             }
             // A list that is no array can't be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
-            (None, Kind::String) if name == CACHE_SCOPE => {
+            (None, Kind::String) if is_member(name, CACHE_SCOPE)? => {
                 let from = reader.position();
                 if reader.string()? != "private" {
                     cache_scope = Some(from..reader.position_behind());

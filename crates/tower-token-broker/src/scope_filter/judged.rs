@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
-use super::kept::Kept;
+use super::kept::{Kept, RequestStates};
 use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
 
 /// The request as it was judged. Only the scope filter makes one. Cheap to clone.
@@ -60,8 +60,16 @@ impl Judged {
     }
 
     /// What the answer may give its client to keep.
-    pub(crate) fn kept(&self) -> Kept {
-        self.0.kept
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.0.kept
+    }
+
+    /// What seals the state that the answer may hold.
+    pub(crate) fn states(&self) -> Option<&RequestStates> {
+        match self.kept() {
+            Kept::RequestState(states) => Some(states),
+            Kept::Session(_) | Kept::Nothing => None,
+        }
     }
 
     /// How this client wants a refusal said, now that its message was read.

@@ -3,12 +3,11 @@
 //! Both are the upstream's own, sealed for the person and the server (module `sealing`). So a session has no entry in any map here,
 //! nobody goes on with another person's, and what a client gives back is what the upstream once gave.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    audit::Operation,
     mcp::headers::SESSION_ID,
     principal::Principal,
     refusal::Reason,
@@ -25,14 +24,31 @@ pub(crate) struct Session {
 }
 
 /// What may be given to the client of one message to keep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Kept {
-    #[default]
     Nothing,
     /// A session id.
     Session(Session),
     /// A request state.
-    RequestState,
+    RequestState(RequestStates),
+}
+
+impl Kept {
+    /// Seals the session id of an answer; where there are no sessions, none goes out.
+    pub(super) fn seal_session(
+        &self,
+        keys: &SealingKeys,
+        whose: &Principal,
+        fields: &mut HeaderMap,
+    ) -> Result<(), Reason> {
+        match self {
+            Self::Session(session) => session.seal(keys, whose, fields),
+            Self::RequestState(_) | Self::Nothing => {
+                Session::forget(fields);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Session {
@@ -54,7 +70,7 @@ impl Session {
     }
 
     /// Seals the session id of an answer.
-    pub(super) fn seal(self, keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<(), Reason> {
+    fn seal(self, keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<(), Reason> {
         let mut ids = fields.get_all(SESSION_ID).iter();
         let id = match (ids.next(), ids.next()) {
             (None, _) => return Ok(()),
@@ -88,20 +104,21 @@ pub(crate) enum State {
 pub(crate) struct RequestStates {
     keys: SealingKeys,
     whose: Principal,
-    operation: Operation,
+    /// The method, and the whole name or URI: what the audit records of it may be less.
+    request: Arc<str>,
 }
 
 const OURS: u8 = 0;
 const UPSTREAM: u8 = 1;
 
 impl RequestStates {
-    pub(crate) fn new(keys: &SealingKeys, whose: &Principal, operation: &Operation) -> Self {
-        Self { keys: keys.clone(), whose: whose.clone(), operation: operation.clone() }
+    pub(crate) fn new(keys: &SealingKeys, whose: &Principal, method: &str, name: &str) -> Self {
+        // The methods that have a state have no line end in them.
+        Self { keys: keys.clone(), whose: whose.clone(), request: [method, "\n", name].concat().into() }
     }
 
     fn purpose(&self) -> Purpose<'_> {
-        let (method, name) = (self.operation.method(), self.operation.name().unwrap_or_default());
-        Purpose::RequestState { method, name }
+        Purpose::RequestState { request: &self.request }
     }
 
     /// Seals the upstream's.
@@ -128,6 +145,6 @@ impl RequestStates {
 
 impl fmt::Debug for RequestStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestStates").field("operation", &self.operation).finish_non_exhaustive()
+        f.debug_struct("RequestStates").finish_non_exhaustive()
     }
 }

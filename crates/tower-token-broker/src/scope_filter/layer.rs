@@ -4,12 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{
-    kept::{Kept, RequestStates},
-    policy::Policy,
-    service::ScopeFilter,
-};
-use crate::{audit::Operation, mcp::strict_json::Limits, principal::Principal, sealing::SealingKeys};
+use super::{policy::Policy, service::ScopeFilter};
+use crate::{mcp::strict_json::Limits, sealing::SealingKeys};
 
 /// Judges each request by a policy, and filters lists in answers by the same. See the [module](super).
 #[must_use = "a layer does nothing until it is put onto a service"]
@@ -93,13 +89,6 @@ impl<P: Policy> ScopeFilterLayer<P> {
         // Clones keep the recipe that they have.
         change(&mut Arc::make_mut(&mut self.recipe).bounds);
         self
-    }
-}
-
-impl<P> Recipe<P> {
-    /// What seals and opens the states of this request, if its answer may hold one.
-    pub(super) fn states(&self, kept: Kept, whose: &Principal, operation: &Operation) -> Option<RequestStates> {
-        (kept == Kept::RequestState).then(|| RequestStates::new(&self.keys, whose, operation))
     }
 }
 

@@ -126,16 +126,12 @@ impl<P: Policy> Asking<'_, P> {
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
         let (operation, permit) = self.ask(revision, session, &message).map_err(refuse)?;
-        let kept = kept(revision, session, &message);
-        let states = self.recipe.states(kept, self.principal, &operation);
-        let restored = match &states {
-            Some(states) => restored(states, &message, &bytes).map_err(|reason| refuse(reason.into()))?,
-            None => None,
-        };
+        let kept = self.kept(revision, session, &message);
+        let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
         drop(message);
-        let dialect = match states.filter(|_| dialect.elicits_urls()) {
-            Some(states) => dialect.keeping(states),
-            None => dialect,
+        let dialect = match &kept {
+            Kept::RequestState(states) if dialect.elicits_urls() => dialect.keeping(states.clone()),
+            Kept::RequestState(_) | Kept::Session(_) | Kept::Nothing => dialect,
         };
         let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
         Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), body, kept))
@@ -174,6 +170,22 @@ impl<P: Policy> Asking<'_, P> {
             }
         }
         Ok((operation, permit(self.principal, decision)?))
+    }
+
+    /// What the answer to a message may give its client to keep.
+    pub(super) fn kept(&self, revision: Revision, session: Option<Session>, message: &Message<'_>) -> Kept {
+        let params = &message.params;
+        let name = match message.method.as_deref() {
+            Some("initialize") if revision == Revision::V2025_11_25 => {
+                return Kept::Session(Session { elicits_urls: params.declares_url_elicitation });
+            }
+            _ if revision == Revision::V2025_11_25 => return Kept::Session(session.unwrap_or_default()),
+            Some("tools/call" | "prompts/get") => &params.name,
+            Some("resources/read") => &params.uri,
+            _ => return Kept::Nothing,
+        };
+        let (method, name) = (message.method.as_deref().unwrap_or_default(), name.required().unwrap_or_default());
+        Kept::RequestState(RequestStates::new(&self.recipe.keys, self.principal, method, name))
     }
 
     /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
@@ -225,21 +237,11 @@ pub(super) fn permit(principal: &Principal, decision: Decision) -> Result<Permit
     }
 }
 
-/// What the answer to a message may give its client to keep.
-pub(super) fn kept(revision: Revision, session: Option<Session>, message: &Message<'_>) -> Kept {
-    match (revision, message.method.as_deref()) {
-        (Revision::V2025_11_25, Some("initialize")) => {
-            Kept::Session(Session { elicits_urls: message.params.declares_url_elicitation })
-        }
-        (Revision::V2025_11_25, _) => Kept::Session(session.unwrap_or_default()),
-        (Revision::V2026_07_28, _) if message.may_need_input() => Kept::RequestState,
-        (Revision::V2026_07_28, _) => Kept::Nothing,
-    }
-}
-
 /// The message as the upstream gets it: with its own state, or, where the state is ours, as if it were asked for the first time.
-pub(super) fn restored(states: &RequestStates, message: &Message<'_>, text: &[u8]) -> Result<Option<Bytes>, Reason> {
+pub(super) fn restored(kept: &Kept, message: &Message<'_>, text: &[u8]) -> Result<Option<Bytes>, Reason> {
     let Some(sealed) = message.params.request_state()? else { return Ok(None) };
+    // Nobody was given one for a request that has none.
+    let Kept::RequestState(states) = kept else { return Err(Reason::RequestState) };
     let restored = match states.open(sealed)? {
         State::Upstream(state) => message.with_request_state(text, &state),
         State::Ours => message.as_first_asked(text),

@@ -9,7 +9,7 @@ use http_body::Body;
 use super::{
     body::FilterBody,
     judged::Judged,
-    kept::{Kept, RequestStates, Session},
+    kept::RequestStates,
     layer::Recipe,
     policy::{Arguments, Call, Policy},
     service::Filtered,
@@ -55,19 +55,15 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Reason::AnswerUnreadable);
     }
-    if let Kept::Session(session) = judged.kept() {
-        session.seal(&recipe.keys, principal, &mut parts.headers)?;
-    } else {
-        Session::forget(&mut parts.headers);
-    }
-    let states = recipe.states(judged.kept(), principal, judged.operation());
+    judged.kept().seal_session(&recipe.keys, principal, &mut parts.headers)?;
+    let states = judged.states().cloned();
     let holds_no_list = is_answered_without_lists(judged.operation().method());
     let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
         _ if coded => return Err(Reason::AnswerUnreadable),
-        // One message, and it answers this very request. Of events this can't be said: others may come among them.
+        // One message, and for its client the answer to this very request. Among events others may come.
         Shape::Json if holds_no_list && states.is_none() => {
             keep_private(&mut parts.headers);
             FilterBody::untouched(body)
@@ -100,7 +96,7 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     body: R,
 ) -> Result<Filtered<R, P>, Reason> {
     let text = read(body, recipe.bounds.answer).await?;
-    let is_passed = text.is_empty() || (holds_no_list && !answer::may_be_changed(&text));
+    let is_passed = text.is_empty() || (holds_no_list && answer::stays_as_it_is(&text));
     let filtered = if is_passed { Ok(Found::Nothing) } else { recipe.filtered(principal, states.as_ref(), &text) };
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,

@@ -107,15 +107,21 @@ async fn g155_what_would_be_the_same_for_everyone_is_asked_once() {
         let broker = Broker::exchange().await;
         broker.next(reply);
         assert_eq!(broker.get().await.unwrap_err(), unavailable(wait));
+        // What was said to one holds up the others for a minute at most.
+        let others_wait = wait.min(60);
         for person in 0..100 {
             let refused = broker.get_for(&caller(&format!("person-{person}")), "").await.unwrap_err();
-            assert_eq!(refused, unavailable(wait), "G155");
+            assert_eq!(refused, unavailable(others_wait), "G155");
         }
-        broker.clock.advance(Duration::from_secs(wait - 1));
+        broker.clock.advance(Duration::from_secs(others_wait - 1));
         assert_eq!(broker.get_for(&caller("bob"), "").await.unwrap_err(), unavailable(1), "G155");
         assert_eq!(broker.posts().len(), 1, "G155");
         broker.clock.advance(Duration::from_secs(1));
         assert!(broker.get_for(&caller("bob"), "").await.is_ok(), "G155");
+        if let Some(left) = wait.checked_sub(others_wait).filter(|left| *left > 0) {
+            assert_eq!(broker.get().await.unwrap_err(), unavailable(left), "G155");
+            broker.clock.advance(Duration::from_secs(left));
+        }
         assert!(broker.get().await.is_ok(), "G155");
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     scope_filter::{
         body::FilterBody,
         judged::Judged,
-        kept::{Kept, RequestStates},
+        kept::{RequestStates, Session},
         layer::Recipe,
         policy::Policy,
         service::Filtered,
@@ -50,9 +50,7 @@ impl<P: Policy> Calling<P> {
         parts.headers.remove(metadata::ENCODING);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
-        if let Kept::Session(session) = judged.kept() {
-            session.seal(&self.recipe.keys, &self.principal, &mut parts.headers)?;
-        }
+        judged.kept().seal_session(&self.recipe.keys, &self.principal, &mut parts.headers)?;
         let count = self.recipe.bounds.grpc.unwrap_or_default().message_count;
         let limits = Limits { message: self.recipe.bounds.answer, count, may_be_compressed: false };
         let reading = match answers {
@@ -64,7 +62,7 @@ impl<P: Policy> Calling<P> {
         let filter = GrpcFilter {
             recipe: Arc::clone(&self.recipe),
             principal: self.principal.clone(),
-            states: self.recipe.states(judged.kept(), &self.principal, judged.operation()),
+            states: judged.states().cloned(),
             trail: self.trail.clone(),
             dialect: self.dialect.clone(),
             counts,
@@ -138,8 +136,12 @@ impl<P: Policy> GrpcFilter<P> {
             match polled {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.take(data),
-                    Err(trailers) => {
+                    Err(mut trailers) => {
                         self.ended = true;
+                        // A session id belongs into the head, where it is sealed.
+                        if let Some(fields) = trailers.trailers_mut() {
+                            Session::forget(fields);
+                        }
                         let whole = !self.is_inside();
                         return Poll::Ready(Some(if whole { Ok(trailers) } else { Err(BodyError::Unreadable) }));
                     }

@@ -27,9 +27,9 @@ use crate::{
     revocation::Standing,
     scope_filter::{
         judged::{Judged, JudgedBody, Rpc},
-        kept::Kept,
+        kept::{Kept, Session},
         policy::{Arguments, Call, Permit, Policy},
-        request::{Asking, Refused, kept, permit, restored},
+        request::{Asking, Refused, permit, restored},
     },
 };
 
@@ -105,8 +105,14 @@ impl<P: Policy> Calling<P> {
         };
         let judged = match (&judgement, &message) {
             (Judgement::Framed(method), Ok(message)) => self.framed(&mut parts.headers, *method, message),
-            (Judgement::Typed(method), Ok(message)) => self.typed(&parts.headers, method, message).map(Framed::of),
-            (Judgement::ByName(service, method), _) => self.by_name(service, method).map(Framed::of),
+            (Judgement::Typed(method), Ok(message)) => {
+                Session::forget(&mut parts.headers);
+                self.typed(&parts.headers, method, message).map(Framed::of)
+            }
+            (Judgement::ByName(service, method), _) => {
+                Session::forget(&mut parts.headers);
+                self.by_name(service, method).map(Framed::of)
+            }
             (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
         };
         let Framed { operation, permit, kept, restored } = judged.map_err(|refusal| self.wrong(refusal))?;
@@ -192,11 +198,8 @@ impl<P: Policy> Calling<P> {
         let asking = Asking { recipe: &self.recipe, principal: &self.principal, trail: &self.trail };
         let session = asking.session(revision, fields)?;
         let (operation, permit) = asking.ask(revision, session, &message)?;
-        let kept = kept(revision, session, &message);
-        let restored = match self.recipe.states(kept, &self.principal, &operation) {
-            Some(states) => restored(&states, &message, json)?.map(|json| framed_mcp::encode(&json).into()),
-            None => None,
-        };
+        let kept = asking.kept(revision, session, &message);
+        let restored = restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
         Ok(Framed { operation, permit, kept, restored })
     }
 

@@ -3,7 +3,6 @@
 use super::*;
 use crate::{
     refusal::{Reason, Refusal},
-    scope_filter::kept::{Kept, Session},
     sealing::{Purpose, SealingKeys},
 };
 
@@ -202,11 +201,8 @@ async fn a_request_state_comes_back_from_the_person_it_was_given_to_for_the_same
 
 #[tokio::test]
 async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request() {
-    let ours = SealingKeys::new(&KEY).seal(
-        Purpose::RequestState { method: "tools/call", name: "get_x" },
-        &caller("crm:read"),
-        &[0],
-    );
+    let ours =
+        SealingKeys::new(&KEY).seal(Purpose::RequestState { request: "tools/call\nget_x" }, &caller("crm:read"), &[0]);
     let body = call_2026(
         "get_x",
         &format!(
@@ -231,6 +227,34 @@ async fn i188_what_was_read_for_one_person_is_cached_for_no_other() {
 }
 
 #[tokio::test]
+async fn a_state_is_bound_to_the_whole_uri_and_not_to_what_is_recorded_of_it() {
+    let read = |uri: &str, retry: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"{uri}",{META}{retry}}}}}"#)
+    };
+    let (one, other) = ("crm://public/a?id=1", "crm://public/a?id=2");
+    let asked = read(one, "");
+    let answered = send(sealed_layer(), post_2026("resources/read", Some(one), &asked), json(INPUT_REQUIRED)).await;
+    let retry = format!(r#","requestState":"{}""#, state_in(&answered.body));
+    for (uri, is_sent) in [(one, true), (other, false)] {
+        let again = read(uri, &retry);
+        let answered = send(sealed_layer(), post_2026("resources/read", Some(uri), &again), json(RESULT)).await;
+        assert_eq!(answered.received.is_some(), is_sent, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_where_none_can_have_been_given_is_refused() {
+    let old = CALL.replace(r#""get_x""#, r#""get_x","requestState":"forged""#);
+    let refused = send(sealed_layer(), post(&old), json(RESULT)).await;
+    assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"));
+    let completion = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{{"ref":{{"type":"ref/prompt","name":"greet"}},{META},"requestState":"forged"}}}}"#
+    );
+    let refused = send(sealed_layer(), post_2026("completion/complete", None, &completion), json(RESULT)).await;
+    assert!(refused.received.is_none());
+}
+
+#[tokio::test]
 async fn an_older_revision_has_no_request_states() {
     let answered = send(sealed_layer(), post(CALL), json(INPUT_REQUIRED)).await;
     assert_eq!(answered.body, INPUT_REQUIRED);
@@ -238,7 +262,13 @@ async fn an_older_revision_has_no_request_states() {
 
 #[tokio::test]
 async fn what_is_no_state_for_any_reader_is_no_answer() {
-    for broken in [r#"{"result":{"requestState":7}}"#, r#"{"result":{"RequestState":"a","requestState":"b"}}"#] {
+    let utf_16: String = r#"{"result":{}}"#.chars().flat_map(|character| [character, '\0']).collect();
+    for broken in [
+        &utf_16,
+        r#"{"result":{"RequestState":"b"}}"#,
+        r#"{"result":{"requestState":7}}"#,
+        r#"{"result":{"RequestState":"a","requestState":"b"}}"#,
+    ] {
         let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), json(broken)).await;
         assert_eq!(answered.status, 502, "{broken}");
     }
@@ -246,10 +276,9 @@ async fn what_is_no_state_for_any_reader_is_no_answer() {
 
 #[test]
 fn a_session_and_a_state_are_not_each_other() {
-    assert_ne!(Kept::Session(Session::default()), Kept::RequestState);
     let keys = SealingKeys::new(&KEY);
     let session = keys.seal(Purpose::Session, &caller("crm:read"), b"\x00id");
-    let as_state = Purpose::RequestState { method: "", name: "" };
+    let as_state = Purpose::RequestState { request: "" };
     assert_eq!(keys.open(as_state, &caller("crm:read"), session.as_bytes()), None);
 }
 

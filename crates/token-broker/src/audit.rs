@@ -1,0 +1,195 @@
+//! `token-broker audit verify FILE`: what the layers' own verification finds in an audit file, as text or as one object. See `docs/audit.md`.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use tower_token_broker::audit::verify::{End, Head, Report, Verification};
+
+/// What was found in a file, to be printed: by `Display` for people, by [`Verified::to_json`] for programs.
+#[derive(Debug)]
+pub struct Verified {
+    file: PathBuf,
+    noted: Vec<Head>,
+    report: Report,
+}
+
+/// Verifies a file. `progress` gets to know each percent, once: at most a hundred times.
+///
+/// # Errors
+/// The file can't be read.
+pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io::Result<Verified> {
+    let lines = File::open(file)?;
+    // A pipe has no length, and no percents.
+    let length = lines.metadata()?.len();
+    let mut said = 0;
+    let verification = Verification::new().on_progress(|bytes| {
+        let percent = bytes.saturating_mul(100).checked_div(length).unwrap_or_default().min(100);
+        if percent > said {
+            said = percent;
+            progress(percent);
+        }
+    });
+    let verification = noted.iter().fold(verification, |verification, head| verification.expect(*head));
+    let report = verification.run(BufReader::with_capacity(1 << 16, lines))?;
+    Ok(Verified { file: file.to_owned(), noted: noted.to_vec(), report })
+}
+
+impl Verified {
+    /// What was found.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// 0: all records stand as they were written; 1: one does not.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        if self.report.is_whole() { 0 } else { 1 }
+    }
+
+    /// As one object (`docs/audit.md`).
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(&Object::of(self)).unwrap_or_default()
+    }
+}
+
+/// The object of `--json`, member by member.
+#[derive(Serialize)]
+struct Object<'a> {
+    schema: u32,
+    whole: bool,
+    chain: Option<&'a str>,
+    records: u64,
+    requests: u64,
+    unknown: u64,
+    head: Option<String>,
+    time: Option<&'a str>,
+    bytes: u64,
+    crashes: u64,
+    dropped_bytes: u64,
+    gaps: Vec<Gap<'a>>,
+    end: Option<&'static str>,
+    torn_bytes: u64,
+    wrong: Option<Wrong>,
+    noted: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Gap<'a> {
+    sequence: u64,
+    time: &'a str,
+    dropped_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Wrong {
+    sequence: u64,
+    line: u64,
+    fault: &'static str,
+    text: String,
+}
+
+impl<'a> Object<'a> {
+    fn of(verified: &'a Verified) -> Self {
+        let report = &verified.report;
+        let end = report.found.ok();
+        Self {
+            schema: 1,
+            whole: report.is_whole(),
+            chain: report.chain.as_deref(),
+            records: report.records,
+            requests: report.requests,
+            unknown: report.unknown,
+            head: report.head.map(|head| head.to_string()),
+            time: report.time.as_deref(),
+            bytes: report.bytes,
+            crashes: report.crashes,
+            dropped_bytes: report.dropped_bytes,
+            gaps: report
+                .gaps
+                .iter()
+                .map(|gap| Gap { sequence: gap.sequence, time: &gap.time, dropped_bytes: gap.dropped_bytes })
+                .collect(),
+            end: end.map(End::code),
+            torn_bytes: end.map_or(0, End::torn_bytes),
+            wrong: report.found.err().map(|wrong| Wrong {
+                sequence: wrong.sequence,
+                line: wrong.line,
+                fault: wrong.fault.code(),
+                text: wrong.to_string(),
+            }),
+            noted: verified.noted.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, report) = (self.file.display(), &self.report);
+        match &report.found {
+            Ok(_) => writeln!(f, "{file}: whole. {} records follow from each other", report.records)?,
+            Err(wrong) => {
+                writeln!(f, "{file}: NOT WHOLE. {wrong}")?;
+                writeln!(f, "  {:<10}{} before it follow from each other", "records", report.records)?;
+            }
+        }
+        if let Some(chain) = &report.chain {
+            writeln!(f, "  {:<10}{chain}", "chain")?;
+        }
+        writeln!(
+            f,
+            "  {:<10}{} ended; {} of them unseen, with their process",
+            "requests", report.requests, report.unknown
+        )?;
+        self.gaps(f)?;
+        if let Ok(end) = &report.found {
+            writeln!(f, "  {:<10}{end}", "end")?;
+        }
+        if let (Some(head), Some(time)) = (&report.head, &report.time) {
+            writeln!(f, "  {:<10}{head} of {time}", "head")?;
+        }
+        f.write_str(&self.what_it_does_not_show())
+    }
+}
+
+impl Verified {
+    fn gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 10;
+        let report = &self.report;
+        if report.crashes == 0 {
+            return writeln!(f, "  {:<10}none", "gaps");
+        }
+        writeln!(
+            f,
+            "  {:<10}{} after a crash, each marked; {} bytes of torn lines were taken off",
+            "gaps", report.crashes, report.dropped_bytes
+        )?;
+        for gap in report.gaps.iter().take(SHOWN) {
+            writeln!(f, "  {:<10}before record {} of {}: {} bytes", "", gap.sequence, gap.time, gap.dropped_bytes)?;
+        }
+        match report.crashes.saturating_sub(SHOWN as u64) {
+            0 => Ok(()),
+            more => writeln!(f, "  {:<10}and {more} more", ""),
+        }
+    }
+
+    fn what_it_does_not_show(&self) -> String {
+        const ALONE: &str = "Not shown by a chain alone: records that were cut off at the end, and a file that was written anew or put in its \
+                             place.\nNote the head where nobody can write who may write the file, and compare: --expect-head SEQ:HASH";
+        if !self.report.is_whole() {
+            return "Nothing is said of what stands behind it. Keep the file as it is, and begin a new one.".to_owned();
+        }
+        match self.noted.iter().map(|head| head.sequence).max() {
+            None => ALONE.to_owned(),
+            Some(noted) => format!(
+                "Up to record {noted} it is the file that was noted. Not shown: records behind that one that were cut off or written anew."
+            ),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! R310: whatever holds a secret, and is printed by somebody who looks for a mistake, shows none.
+
+use std::fmt::Debug;
+
+use http::{HeaderValue, Request, header};
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
+use token_broker_outbound::{Guard, GuardedClient};
+use token_broker_tests::marker_scan::Scan;
+use token_broker_upstream::{
+    AccessToken, AuthorizationServer, ClientAuthentication, ClientCredentials, Grant, MemoryGrants, SecurityToken,
+    StaticSecret, StoredGrants, TokenType,
+};
+use tower_token_broker::{
+    Secret,
+    authenticate::{PresentedToken, TestTokens},
+    clock::Timestamp,
+    exchange::{Credential, GrantId, Upstream},
+    principal::{Person, Resource, Scopes},
+    sealing::SealingKeys,
+};
+
+const MARKER: &str = "tbm-R310-vK2sQ9xLr7Wd0aHs4NfYc8TgUe";
+
+fn secret() -> Secret {
+    Secret::from_text(MARKER.into())
+}
+
+fn shown(name: &str, value: &impl Debug, scan: &mut Scan) {
+    let text = format!("{value:?} {value:#?}");
+    assert!(!text.trim().is_empty());
+    scan.source(name, text);
+}
+
+#[test]
+fn r310_nothing_that_is_printed_shows_a_secret() {
+    let mut scan = Scan::new();
+    scan.secret("the secret", MARKER).received(MARKER.as_bytes());
+    let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+    let upstream = Upstream::parse("items", "https://items.example.com/mcp").unwrap();
+    let (from, until) = (Timestamp::from_unix_seconds(1), Timestamp::from_unix_seconds(600));
+
+    shown("Secret", &secret(), &mut scan);
+    shown("PresentedToken", &PresentedToken::new(secret()), &mut scan);
+    shown("TestTokens", &TestTokens::new().person(MARKER, "alice", &resource), &mut scan);
+    shown("Credential", &Credential::vouch(secret(), upstream.origin().clone()), &mut scan);
+    shown("StaticSecret", &StaticSecret::new(secret(), upstream.clone()), &mut scan);
+    let access = AccessToken::new(secret(), Scopes::none(), from, until);
+    let grant = Grant::new(
+        GrantId::new("g"),
+        Person::new("https://i.example", "alice"),
+        "items",
+        "https://as.example",
+        Scopes::none(),
+    )
+    .refresh_token(secret())
+    .access_token(access.clone());
+    shown("AccessToken", &access, &mut scan);
+    shown("Grant", &grant, &mut scan);
+    let grants = MemoryGrants::new();
+    grants.put(grant);
+    shown("MemoryGrants", &grants, &mut scan);
+    let server =
+        |client| AuthorizationServer::new("https://as.example", "https://as.example/token".parse().unwrap(), client);
+    for client in [ClientAuthentication::basic("broker", secret()), ClientAuthentication::post("broker", secret())] {
+        shown("ClientAuthentication", &client, &mut scan);
+        shown("AuthorizationServer", &server(client), &mut scan);
+    }
+    let basic = || server(ClientAuthentication::basic("broker", secret()));
+    let client = || GuardedClient::new(&Guard::new()).unwrap();
+    shown("StoredGrants", &StoredGrants::new(grants, upstream.clone(), basic(), client()), &mut scan);
+    shown("ClientCredentials", &ClientCredentials::new(upstream, basic(), client()), &mut scan);
+    shown("SecurityToken", &SecurityToken::new(TokenType::AccessToken, secret()), &mut scan);
+    shown("SealingKeys", &SealingKeys::new(MARKER.as_bytes().first_chunk().unwrap()), &mut scan);
+
+    // What is signed and what signs: markers of their own.
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let (private, key_shown) = (hexadecimal(&key), format!("{key:?} {key:#?}"));
+    assert!(!key_shown.contains(&private));
+    let issuer = Issuer::new("https://broker.example.com", SigningKeys::new(key).unwrap());
+    let token = issuer.mint(Mint::for_person("alice").client("c").resource(&resource)).unwrap();
+    let shown_token = format!("{token:?} {token:#?} {issuer:?} {issuer:#?}");
+    let text = token.into_text();
+    assert!(!shown_token.contains(&text) && !shown_token.contains(text.rsplit('.').next().unwrap()));
+
+    // On a request it is marked as sensitive, so that no middleware's log shows it.
+    let mut value = HeaderValue::from_str(&format!("Bearer {MARKER}")).unwrap();
+    value.set_sensitive(true);
+    let request = Request::get("/").header(header::AUTHORIZATION, value).body(()).unwrap();
+    shown("Request", &request, &mut scan);
+    scan.run().unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test must know what it looks for")]
+fn hexadecimal(key: &SigningKey) -> String {
+    key.pkcs8().expose().iter().map(|byte| format!("{byte:02x}")).collect()
+}

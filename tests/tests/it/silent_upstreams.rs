@@ -1,0 +1,80 @@
+//! X37: an upstream that stops talking holds a request for so long and no longer, and the record of it is written.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::Router;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use token_broker_outbound::{Guard, Proxy};
+use token_broker_tests::{
+    harness::{Broker, CALL, serve},
+    upstream::{Scripted, ScriptedBody, json, live_events},
+    wire,
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tower::Layer as _;
+
+const SHORT: Duration = Duration::from_millis(300);
+
+fn impatient_proxy() -> Proxy {
+    let guard = Guard::new().allow_loopback("127.0.0.1");
+    Proxy::new(&guard).unwrap().header_timeout(SHORT).idle_timeout(SHORT)
+}
+
+async fn behind_impatient_proxy(upstream: &Scripted) -> Broker {
+    let (listener, stack, broker) = Broker::before(upstream).prepare().await;
+    serve(listener, Router::new().fallback_service(stack.layer(impatient_proxy())));
+    broker
+}
+
+fn call(broker: &Broker) -> Vec<u8> {
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)
+}
+
+#[tokio::test]
+async fn x37_an_upstream_that_is_silent_behind_its_head_is_cut_at_the_idle_limit() {
+    let (chunks, stream) = mpsc::channel(8);
+    let stream = parking_lot::Mutex::new(Some(stream));
+    let upstream = Scripted::start(move |_| live_events(stream.lock().take().unwrap())).await;
+    let broker = behind_impatient_proxy(&upstream).await;
+    let mut open = broker.open(&call(&broker)).await;
+    // Little by little is not silent, however long it takes.
+    for part in ["data: {}", "\n", "\n", "data: {}", "\n\n"] {
+        tokio::time::sleep(SHORT / 2).await;
+        chunks.send(Bytes::from_static(part.as_bytes())).await.unwrap();
+    }
+    open.until("data: {}\n\n\r\nA\r\ndata: {}\n\n").await;
+    // From here on there is nothing: the client's side ends all the same, without the chunk that would make it whole.
+    let answer = open.rest().await;
+    assert!(!answer.body.ends_with(b"0\r\n\r\n"), "{:?}", answer.text());
+    let records = broker.expect_records(1).await;
+    let end = records.iter().find(|record| record["count"] == 1).unwrap();
+    assert_eq!((&end["outcome"], &end["uses"]), (&"failed".into(), &1.into()), "{end}");
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn x37_an_upstream_that_sends_no_head_is_given_up() {
+    // It takes the request and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", silent.local_addr().unwrap());
+    #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+    drop(tokio::spawn(async move {
+        let (socket, _) = silent.accept().await.unwrap();
+        let never =
+            service_fn(|_: Request<Incoming>| std::future::pending::<Result<Response<ScriptedBody>, Infallible>>());
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), never).await
+    }));
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
+    serve(listener, Router::new().fallback_service(stack.layer(impatient_proxy())));
+    let answer = broker.send(&call(&broker)).await;
+    assert_eq!(answer.status, 502);
+    let records = broker.expect_records(1).await;
+    let end = records.iter().find(|record| record["count"] == 1).unwrap();
+    assert_eq!((&end["reason"], &end["uses"]), (&"exchange.upstream_timeout".into(), &1.into()), "{end}");
+    broker.done_unsent().await;
+}
