@@ -1,6 +1,5 @@
-//! Anything as gRPC frames, and each message as MCP in frames, in Google's types and in gzip: never a panic, and one reading however it is cut.
-//!
-//! cargo +nightly fuzz run grpc_frame
+//! Anything as gRPC frames, and each message as MCP in frames, in Google's types and in gzip: one reading however it is cut, what is read is
+//! written as it was, and what was filtered is not changed by the same filter.
 
 #![no_main]
 

@@ -66,6 +66,8 @@ pub mod exchange;
 pub mod grpc;
 pub mod mcp;
 pub mod principal;
+#[cfg(feature = "test-util")]
+pub mod readers;
 pub mod refusal;
 pub mod revocation;
 pub mod scope_filter;

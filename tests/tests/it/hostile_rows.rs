@@ -468,16 +468,22 @@ async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered
         )
         .await;
     }
-    // Bytes that are no UTF-8, in front of the list.
-    list_answered(
-        |_| {
-            let bytes = [b"data: {\"a\":\"\xff\xfe\"}\n\ndata: ".as_slice(), ALL.as_bytes(), b"\n\n"].concat();
-            let body = Full::new(Bytes::from(bytes)).boxed_unsync();
-            http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
-        },
-        |bytes| Row::passes("K230 no UTF-8", bytes).body(format!("data: {VISIBLE}\n\n")),
-    )
-    .await;
+    // In front of the list: bytes that are no UTF-8; marks, of which a client takes one off, where its stream begins.
+    for (case, before) in [
+        ("K230 no UTF-8", b"data: {\"a\":\"\xff\xfe\"}\n\n".as_slice()),
+        ("K230 two marks", b"\xef\xbb\xbf\xef\xbb\xbf"),
+        ("K230 a mark behind an event that is left out", b"data: {\n\n\xef\xbb\xbf"),
+    ] {
+        list_answered(
+            move |_| {
+                let bytes = [before, b"data: ", ALL.as_bytes(), b"\n\n"].concat();
+                let body = Full::new(Bytes::from(bytes)).boxed_unsync();
+                http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+            },
+            |bytes| Row::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -2,19 +2,19 @@
 
 /// Reads bytes as they come, and knows whether it stands between two events.
 #[derive(Debug)]
-pub(super) struct EventBorder {
+pub(crate) struct EventBorder {
     line_is_empty: bool,
     after_cr: bool,
     inside_event: bool,
 }
 
 impl EventBorder {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { line_is_empty: true, after_cr: false, inside_event: false }
     }
 
     /// Reads on; gives how many of these bytes belong to events that are whole by now, if any event ended here.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let (mut whole, mut at) = (None, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let content = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -39,7 +39,7 @@ impl EventBorder {
     }
 
     /// Whether an event has begun and not ended.
-    pub(super) const fn is_inside_event(&self) -> bool {
+    pub(crate) const fn is_inside_event(&self) -> bool {
         self.inside_event
     }
 }

@@ -80,7 +80,7 @@
 //! "Authorization" and "Transports" (DNS rebinding), MCP 2026-07-28 `basic/authorization`.
 
 mod body;
-mod event_border;
+pub(crate) mod event_border;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;

@@ -13,7 +13,7 @@ const SHORTEST_COPY: usize = 16;
 impl PresentedToken {
     /// Takes the one `Authorization` field off the request, and with it `Cookie`, `Proxy-Authorization` and any field that holds a copy
     /// of the token: after this nothing further in can meet or forward a credential of the client's.
-    pub(super) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
+    pub(crate) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
         let taken = Self::read(request.headers());
         let copied = |token: &Self| request.uri().query().is_some_and(|query| token.stands_in(query.as_bytes()));
         let query_has_token = request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);

@@ -84,7 +84,7 @@ mod grpc;
 mod handler;
 mod headers;
 mod layer;
-mod leak_guard;
+pub(crate) mod leak_guard;
 mod provide;
 mod service;
 

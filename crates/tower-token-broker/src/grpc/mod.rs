@@ -112,6 +112,9 @@
 #[cfg(any(test, feature = "test-util"))]
 use std::hint::black_box;
 
+#[cfg(any(test, feature = "test-util"))]
+use bytes::Bytes;
+
 pub(crate) mod frame;
 pub(crate) mod framed_mcp;
 pub(crate) mod gzip;
@@ -127,21 +130,34 @@ pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
 pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
 
 /// Reads anything as frames, each as both messages of MCP and as what it may be in Google's mapping: for fuzzing, since the readers
-/// themselves are nobody's interface. However the bytes are cut, the reading is one.
+/// themselves are nobody's interface. However the bytes are cut, the reading is one; what was read is written as it was; and a list that
+/// was filtered is not changed by the same filter.
 ///
 /// # Panics
-/// If it is not.
+/// If it is not so.
 #[cfg(any(test, feature = "test-util"))]
 pub fn read_anything(bytes: &[u8], cut: usize) {
     let whole = frame::tests::all(bytes, bytes.len().max(1));
     let pieces = frame::tests::all(bytes, cut.max(1));
     assert_eq!(whole, pieces, "one reading, however the bytes are cut");
+    let framed: Vec<Bytes> = whole.0.iter().map(|message| frame::framed(message)).collect();
+    let written = framed.concat();
+    assert_eq!(frame::tests::all(&written, cut.max(1)), (whole.0.clone(), None, false), "what is written is read");
     let limits = crate::mcp::strict_json::Limits::default();
+    let is_visible = |entry: crate::mcp::answer::Entry<'_>| entry.name.len().is_multiple_of(2);
     for message in whole.0 {
-        black_box(&framed_mcp::decode(&message));
+        if let Ok(json) = framed_mcp::decode(&message) {
+            assert_eq!(framed_mcp::encode(json), *message, "there is one way to write it");
+        }
         for method in typed_mcp::METHODS {
             black_box(&typed_mcp::read(method.name, &message, &limits));
-            black_box(&method.lists.map(|of| typed_mcp::filter(of, &message, |entry| entry.name.len() % 2 == 0)));
+            let filter =
+                |message: &[u8], of| typed_mcp::filter(of, message, is_visible).map(std::borrow::Cow::into_owned);
+            if let Some(of) = method.lists
+                && let Ok(filtered) = filter(&message, of)
+            {
+                assert_eq!(filter(&filtered, of), Ok(filtered), "filtered once is filtered");
+            }
         }
         black_box(&gzip::decode(&message, 1 << 16));
     }

@@ -4,7 +4,9 @@
 
 use std::{borrow::Cow, iter, mem};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Cuts a stream into events as its bytes arrive.
 #[derive(Debug)]
@@ -16,7 +18,6 @@ pub(crate) struct Events {
     /// Up to here no event ends.
     looked_at: usize,
     limit: usize,
-    began: bool,
 }
 
 /// An event is longer than the limit.
@@ -25,7 +26,7 @@ pub(crate) struct EventTooLong;
 
 impl Events {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { chunk: Bytes::new(), buffer: BytesMut::new(), looked_at: 0, limit, began: false }
+        Self { chunk: Bytes::new(), buffer: BytesMut::new(), looked_at: 0, limit }
     }
 
     pub(crate) fn push(&mut self, chunk: Bytes) {
@@ -49,20 +50,17 @@ impl Events {
     /// The next whole event, with the blank line that ends it.
     pub(crate) fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
         let text = if self.buffer.is_empty() { &*self.chunk } else { &*self.buffer };
-        if !self.began && text.len() >= 3 {
-            self.began = true;
-            // A byte order mark before the first line is no part of it, for any reader.
-            if text.starts_with(b"\xef\xbb\xbf") {
-                drop(self.split_to(3));
-                return self.next_event();
-            }
-        }
         match event_end(text, self.looked_at) {
             // K228: also where its last bytes came together with those that are too many.
             Some(end) if end > self.limit => Err(EventTooLong),
             Some(end) => {
                 self.looked_at = 0;
-                Ok(Some(self.split_to(end)))
+                let mut event = self.split_to(end);
+                // K230: a reader takes one off where its stream begins, and which event that is depends on what was left out before.
+                while event.starts_with(BYTE_ORDER_MARK) {
+                    event.advance(BYTE_ORDER_MARK.len());
+                }
+                Ok(Some(event))
             }
             None if text.len() > self.limit => Err(EventTooLong),
             None => {
@@ -118,7 +116,8 @@ pub(crate) fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
 pub(crate) fn with_data(event: &[u8], mut data: Vec<u8>) -> Bytes {
     let mut changed = BytesMut::with_capacity(data.len() + 64);
     for line in lines(event) {
-        if data_line(line).is_none() {
+        // K230: without the empty lines before it, such a line would be the first, and data.
+        if data_line(line).is_none() && !line.starts_with(BYTE_ORDER_MARK) {
             changed.extend_from_slice(line);
             changed.extend_from_slice(b"\n");
         }
@@ -183,6 +182,25 @@ mod tests {
         let expected = [Some("a"), Some("b"), Some("c"), None, Some("d\ne")];
         assert_eq!(data, expected.map(|text| text.map(str::to_owned)));
         assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);
+    }
+
+    /// The client strips one at the beginning of its stream alone. What it gets is another stream: the one before it was taken off, or the
+    /// event that stood there was left out.
+    #[test]
+    fn k230_a_byte_order_mark_hides_no_data() {
+        let mark = "\u{feff}";
+        for (text, cuts) in [
+            (format!("{mark}{mark}data: a\n\n"), &[][..]),
+            (format!("{mark}{mark}data: a\n\n"), &[1, 1, 1, 1, 1]),
+            (format!("id: 1\n\n{mark}data: a\n\n"), &[]),
+            (format!("\n{mark}data: a\n\n"), &[1, 2, 1]),
+        ] {
+            let found = all(text.as_bytes(), cuts);
+            assert_eq!(found.iter().find_map(|event| data(event)).as_deref(), Some(&b"a"[..]), "{text:?}");
+            assert!(found.iter().all(|event| !event.starts_with(mark.as_bytes())), "{text:?}");
+        }
+        let event = format!("\n{mark}data: a\ndata: b\nid: 1\n\n");
+        assert_eq!(with_data(event.as_bytes(), b"c".to_vec()), "id: 1\ndata: c\n\n");
     }
 
     #[test]

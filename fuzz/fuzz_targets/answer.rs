@@ -1,0 +1,55 @@
+//! Anything as a message of a server: what is left is what a walk over serde_json's tree leaves, and filtering it again changes nothing.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use token_broker_fuzz::{text, theirs};
+use tower_token_broker::readers;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(left) = readers::answer(bytes, is_visible) else { return };
+    let expected = plainly(theirs(bytes));
+    assert_eq!(left.as_deref().map(theirs), expected);
+    if let Some(left) = left {
+        assert_eq!(readers::answer(&left, is_visible), Ok(Some(left)));
+    }
+});
+
+fn is_visible(name: &str) -> bool {
+    !name.contains('d')
+}
+
+const LISTS: [(&str, &str); 4] =
+    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+fn plainly(mut message: Value) -> Option<Value> {
+    let method = text(&message, "method").unwrap_or_default().to_owned();
+    if let Some(result) = message.get_mut("result").and_then(Value::as_object_mut) {
+        let mut holds_a_list = false;
+        for (list, called_by) in LISTS {
+            if let Some(entries) = result.get_mut(list).and_then(Value::as_array_mut) {
+                holds_a_list = true;
+                entries.retain(|entry| text(entry, called_by).is_some_and(is_visible));
+            }
+        }
+        if holds_a_list && let Some(scope) = result.get_mut("cacheScope").filter(|scope| scope.is_string()) {
+            *scope = "private".into();
+        }
+    }
+    let params = message.get_mut("params").filter(|params| params.is_object());
+    match (method.as_str(), params) {
+        ("notifications/resources/updated", params) => {
+            // Nothing else of such a notice is changed.
+            params.and_then(|params| text(params, "uri")).is_some_and(is_visible).then_some(message)
+        }
+        ("notifications/subscriptions/acknowledged", Some(params)) => {
+            let uris = params.get_mut("notifications").and_then(|filter| filter.get_mut("resourceSubscriptions"));
+            if let Some(uris) = uris.and_then(Value::as_array_mut) {
+                uris.retain(|uri| uri.as_str().is_some_and(is_visible));
+            }
+            Some(message)
+        }
+        _ => Some(message),
+    }
+}

@@ -1,0 +1,50 @@
+//! Anything as a JWK set: no more keys are used than look like keys of the profile, and those that are beyond doubt are used.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use token_broker_fuzz::{text, theirs};
+use tower_token_broker::authenticate::jwt::Keys;
+
+/// RFC 8037, appendix A.2.
+const SOUND: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(keys) = Keys::parse(bytes) else { return };
+    assert!(bytes.len() <= Keys::MAX_BYTES);
+    let set = theirs(bytes);
+    let all = set["keys"].as_array().expect("an array");
+    let is_alone = |key: &Value| {
+        let id = key.get("kid").and_then(Value::as_str);
+        id.is_none() || all.iter().filter(|other| text(other, "kid") == id).count() == 1
+    };
+    assert!(all.len() <= Keys::MAX_KEYS);
+    let plausible = all.iter().filter(|key| is_plausible(key) && is_alone(key)).count();
+    let sound = all.iter().filter(|key| is_beyond_doubt(key) && is_alone(key)).count();
+    assert!((sound..=plausible).contains(&keys.len()) && !keys.is_empty(), "{sound} {} {plausible}", keys.len());
+    assert!(keys.problems().iter().all(|(position, _)| *position < all.len()));
+});
+
+fn is_plausible(key: &Value) -> bool {
+    let is = |name, value| text(key, name) == Some(value);
+    let is_curve = (is("kty", "EC") && is("crv", "P-256")) || (is("kty", "OKP") && is("crv", "Ed25519"));
+    let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| key.get(name).is_none());
+    let is_for = |name, value| key.get(name).is_none() || is(name, value);
+    let verifies = key.get("key_ops").is_none_or(|operations| {
+        operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
+    });
+    let id = key.get("kid").is_none_or(|id| id.as_str().is_some_and(|id| (1..=256).contains(&id.len())));
+    is_curve && is_public && is_for("use", "sig") && verifies && id
+}
+
+/// It has these members and no others.
+fn is_beyond_doubt(key: &Value) -> bool {
+    let is = |name, value| text(key, name) == Some(value);
+    let is_simple =
+        key.as_object().is_some_and(|key| key.keys().all(|name| ["kty", "crv", "x", "kid"].contains(&name.as_str())));
+    let id = key.get("kid").is_none_or(|id| {
+        id.as_str().is_some_and(|id| (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
+    });
+    is_simple && id && is("kty", "OKP") && is("crv", "Ed25519") && is("x", SOUND)
+}

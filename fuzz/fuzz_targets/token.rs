@@ -1,0 +1,91 @@
+//! Any header and any claims (behind a NUL), signed by our key: whoever gets in is whom serde_json reads, by a token of the profile.
+//! The same bytes as a token of their own never get in.
+
+#![no_main]
+
+use std::sync::OnceLock;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use token_broker_fuzz::{ready, text, theirs};
+use tower_token_broker::{
+    Secret,
+    authenticate::{
+        PresentedToken, VerifyToken,
+        jwt::{JwtVerifier, Keys},
+    },
+    clock::{Clock, Timestamp},
+    principal::{Principal, Resource},
+    refusal::Reason,
+};
+
+const ISSUER: &str = "https://broker.example.com";
+const RESOURCE: &str = "https://broker.example.com/crm/mcp";
+const NOW: u64 = 1_800_000_000;
+
+struct World {
+    key: Ed25519KeyPair,
+    verifier: JwtVerifier,
+    resource: Resource,
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    let world = WORLD.get_or_init(World::new);
+    assert!(world.verify(bytes).is_err(), "nobody else signs");
+    let Some(at) = bytes.iter().position(|byte| *byte == 0) else { return };
+    let (header, claims) = (&bytes[..at], &bytes[at + 1..]);
+    let encoded = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let signed = format!("{}.{}", encoded(header), encoded(claims));
+    let signature = world.key.sign(signed.as_bytes());
+    let token = format!("{signed}.{}", encoded(signature.as_ref()));
+    let Ok(principal) = world.verify(token.as_bytes()) else { return };
+
+    let header = theirs(header);
+    assert_eq!(text(&header, "alg"), Some("EdDSA"));
+    assert!(text(&header, "typ").is_some_and(|media| media.to_ascii_lowercase().ends_with("at+jwt")));
+    assert!(["jwk", "jku", "x5c", "x5u", "crit", "b64", "zip", "enc"].iter().all(|name| header.get(name).is_none()));
+    let claims = theirs(claims);
+    let said = |name| text(&claims, name);
+    assert_eq!((said("iss"), said("sub")), (Some(ISSUER), Some(principal.subject())));
+    assert_eq!((said("client_id"), said("jti")), (Some(principal.client()), Some(principal.token_id())));
+    assert_eq!(said("token_family"), principal.family());
+    let audience = claims.get("aud").map(|aud| aud.as_array().map_or(aud, |all| &all[0]));
+    assert_eq!(audience.and_then(Value::as_str), Some(RESOURCE));
+    let scopes =
+        |text: &str| text.split(' ').filter(|token| !token.is_empty()).all(|token| principal.scopes().contains(token));
+    assert!(said("scope").is_none_or(scopes));
+    let time = |name: &str| claims[name].as_u64().expect("an integer");
+    assert_eq!(principal.expires_at().unix_seconds(), time("exp"));
+    assert!(time("exp") + 30 > NOW && time("nbf") <= NOW + 30 && time("iat") <= NOW + 30);
+    let mut link = (principal.actor(), claims.get("act"));
+    while let (Some(actor), Some(claim)) = link {
+        assert_eq!(text(claim, "sub"), Some(actor.person().subject()));
+        assert_eq!(text(claim, "iss").unwrap_or(ISSUER), actor.person().issuer());
+        link = (actor.before(), claim.get("act"));
+    }
+    assert!(matches!(link, (None, None)), "as many links");
+
+    let other = [&[token.as_bytes()[0] ^ 1], &token.as_bytes()[1..]].concat();
+    assert!(world.verify(&other).is_err(), "each byte is signed");
+});
+
+impl World {
+    fn new() -> Self {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes");
+        let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
+        let keys =
+            Keys::parse(format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{x}"}}]}}"#).as_bytes());
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(NOW));
+        let verifier = JwtVerifier::new(ISSUER, keys.expect("one key")).with_clock(clock);
+        Self { key, verifier, resource: Resource::parse(RESOURCE).expect("a resource") }
+    }
+
+    fn verify(&self, token: &[u8]) -> Result<Principal, Reason> {
+        let token = PresentedToken::new(Secret::new(token.to_vec()));
+        let verified = ready(self.verifier.verify(&token, &self.resource));
+        verified.map(|verified| Principal::for_test(&verified)).map_err(|rejected| rejected.reason())
+    }
+}

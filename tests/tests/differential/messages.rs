@@ -1,0 +1,99 @@
+//! J207: what we let through, every other parser reads as we judged it.
+
+use std::collections::BTreeMap;
+
+use tower_token_broker::readers;
+
+use crate::{
+    bodies, mutations,
+    parsers::{Id, PARSERS, Said},
+    processes,
+    random::Random,
+    say,
+};
+
+/// So many bodies are given to another process at once.
+const BATCH: usize = 1000;
+
+/// By reason, and by reader.
+type Counts = BTreeMap<(&'static str, &'static str), usize>;
+
+#[test]
+fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
+    let (mut random, mut left) = (Random::seeded(0x207), bodies());
+    let mut others = processes::all();
+    let (mut let_through, mut refused): (usize, BTreeMap<&'static str, usize>) = (0, BTreeMap::new());
+    let (mut theirs_alone, mut ours_alone) = (Counts::new(), Counts::new());
+    let mut disagreed: BTreeMap<&'static str, usize> = BTreeMap::new();
+    while left > 0 {
+        let batch: Vec<_> = (0..left.min(BATCH)).map(|_| mutations::body(&mut random)).collect();
+        left -= batch.len();
+        let mut readings: Vec<(&'static str, Vec<Option<Said>>)> =
+            PARSERS.iter().map(|(name, read)| (*name, batch.iter().map(|body| read(body)).collect())).collect();
+        for other in &mut others {
+            readings.push((other.name, other.read(&batch)));
+        }
+        for (at, body) in batch.iter().enumerate() {
+            let ours = ours(body);
+            match &ours {
+                Ok(_) => let_through += 1,
+                Err(reason) => *refused.entry(*reason).or_default() += 1,
+            }
+            let found: Vec<&Said> = readings.iter().filter_map(|(_, read)| read[at].as_ref()).collect();
+            if let Err(reason) = ours
+                && found.windows(2).any(|pair| pair[0] != pair[1])
+            {
+                *disagreed.entry(reason).or_default() += 1;
+            }
+            for (name, read) in &readings {
+                match (&ours, &read[at]) {
+                    (Ok(ours), Some(theirs)) => {
+                        assert_eq!(ours, theirs, "J207 {name}: {}", body.escape_ascii());
+                    }
+                    (Ok(_), None) => *ours_alone.entry(("let through", *name)).or_default() += 1,
+                    (Err(reason), Some(_)) => *theirs_alone.entry((*reason, *name)).or_default() += 1,
+                    (Err(_), None) => {}
+                }
+            }
+        }
+    }
+    let all = bodies();
+    say(&format!("J207: {all} bodies, {let_through} let through, 0 differences; refused: {refused:?}"));
+    say(&format!("refused here, read there: {}", table(&theirs_alone)));
+    say(&format!("of these, others read differently from each other: {disagreed:?}"));
+    say(&format!("read here, refused there: {}", table(&ours_alone)));
+    // Each reason was met, and enough of both: else nothing was compared.
+    assert!((all / 5..all * 4 / 5).contains(&let_through), "{let_through} of {all}");
+    for reason in ["filter.not_json", "filter.duplicate_member", "filter.case_variant", "filter.not_a_message"] {
+        assert!(refused.contains_key(reason), "{reason} in {refused:?}");
+    }
+    // RFC 8259 §6 sets no limit on numbers; those who make doubles of them do, and some bound the depth below 128.
+    assert!(ours_alone.values().all(|count| count * 20 < let_through), "{ours_alone:?}");
+}
+
+fn ours(body: &[u8]) -> Result<Said, &'static str> {
+    let message = readers::message(body).map_err(|reason| reason.code())?;
+    let bytes = |text: Option<String>| text.map(String::into_bytes);
+    let id = match message.id.as_deref() {
+        None => Id::None,
+        // Its own text, in which the reader has left every escape: what the text says is another's business.
+        Some(text) if text.starts_with('"') => Id::Text(unescaped(text)),
+        Some(number) => Id::Number(number.to_owned()),
+    };
+    Ok(Said { method: bytes(message.method), name: bytes(message.name), uri: bytes(message.uri), id })
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    use tower_token_broker::mcp::strict_json::{Limits, Value};
+
+    let value = Value::parse(text.as_bytes(), &Limits::default()).unwrap();
+    value.as_str().unwrap().into_owned().into_bytes()
+}
+
+fn table(counts: &Counts) -> String {
+    let mut rows: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for ((reason, name), count) in counts {
+        rows.entry(*reason).or_default().push(format!("{name} {count}"));
+    }
+    rows.into_iter().map(|(reason, counts)| format!("\n  {reason}: {}", counts.join(", "))).collect()
+}
