@@ -18,10 +18,10 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     let (alice, bob) = (caller("alice"), caller("bob"));
     assert_eq!(open(&keys, None, &alice, bytes), None, "nobody else seals");
 
-    let state = Some(("tools/call", "get_item"));
+    let state = Some("tools/call get_item");
     let sealed = seal(&keys, state, &alice, bytes);
     assert_eq!(open(&keys, state, &alice, sealed.as_bytes()).as_deref(), Some(bytes));
-    for (purpose, whose) in [(None, &alice), (Some(("tools/call", "get_items")), &alice), (state, &bob)] {
+    for (purpose, whose) in [(None, &alice), (Some("tools/call get_items"), &alice), (state, &bob)] {
         assert_eq!(open(&keys, purpose, whose, sealed.as_bytes()), None);
     }
     // An old key's text is opened, too.

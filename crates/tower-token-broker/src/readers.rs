@@ -137,19 +137,19 @@ pub fn guarded<R>(inner: R, secret: &Secret, trail: Trail) -> Option<LeakGuardBo
     Some(LeakGuardBody::new(inner, watched, trail))
 }
 
-/// What a sealed text is for: a session, or the state of a request with this method and name.
-fn purpose<'a>(state_of: Option<(&'a str, &'a str)>) -> Purpose<'a> {
-    state_of.map_or(Purpose::Session, |(method, name)| Purpose::RequestState { method, name })
+/// What a sealed text is for: a session, or the state of this request.
+fn purpose(state_of: Option<&str>) -> Purpose<'_> {
+    state_of.map_or(Purpose::Session, |request| Purpose::RequestState { request })
 }
 
-/// Seals for this person, as a session or as the state of a request with this method and name.
+/// Seals for this person, as a session or as the state of this request.
 #[must_use]
-pub fn seal(keys: &SealingKeys, state_of: Option<(&str, &str)>, whose: &Principal, content: &[u8]) -> String {
+pub fn seal(keys: &SealingKeys, state_of: Option<&str>, whose: &Principal, content: &[u8]) -> String {
     keys.seal(purpose(state_of), whose, content)
 }
 
 /// Opens what a client gave back.
 #[must_use]
-pub fn open(keys: &SealingKeys, state_of: Option<(&str, &str)>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
+pub fn open(keys: &SealingKeys, state_of: Option<&str>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
     keys.open(purpose(state_of), whose, sealed)
 }
