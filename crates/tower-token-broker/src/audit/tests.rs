@@ -933,6 +933,7 @@ async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_ca
         }
     };
     refuse(HALF).await;
+    log.flush().await.unwrap();
     sink.fail();
     // Its record is the one that can't be written.
     refuse(1).await;
