@@ -22,8 +22,8 @@ mod timestamp;
 /// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
 ///
 /// A step of the system's clock forward is followed at once: tokens end earlier. A step back by more than five seconds is not: time
-/// goes on as before it, so that no token lives longer. Both are alarms in the log (`clock.set_forward`, `clock.set_back`), within a
-/// second of the next look at the clock. The clock of the process is one, for all stacks in it.
+/// goes on as before it, so that no token lives longer. Both are alarms in the log (`clock.set_forward`, `clock.set_back`) with the
+/// next request. The clock of the process is one, for all stacks in it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
 
@@ -42,6 +42,8 @@ struct Watch {
     skew: Skew,
 }
 
+/// The process's own, from the first look at it on.
+#[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
 static SYSTEM: LazyLock<(Instant, Watch)> = LazyLock::new(|| (Instant::now(), Watch::new(wall())));
 
 #[cfg(any(test, feature = "test-util"))]
@@ -99,12 +101,12 @@ impl Clock {
         match &self.0 {
             Source::System => {
                 let (began, watch) = &*SYSTEM;
-                watch.now(wall(), || began.elapsed())
+                watch.now(wall(), began.elapsed())
             }
             #[cfg(any(test, feature = "test-util"))]
             Source::ByHand(clock) => {
                 let hands = *clock.hands.borrow();
-                clock.watch.now(hands.wall, || hands.passed)
+                clock.watch.now(hands.wall, hands.passed)
             }
         }
     }
@@ -170,7 +172,7 @@ impl Watch {
         Self { steady: Steady::new(wall), skew: Skew::new() }
     }
 
-    fn now(&self, wall: Timestamp, passed: impl FnOnce() -> Duration) -> Timestamp {
+    fn now(&self, wall: Timestamp, passed: Duration) -> Timestamp {
         let (now, step) = self.steady.now(wall, passed);
         if let Some(step) = step {
             tell(step);

@@ -16,8 +16,6 @@ pub(super) struct Steady {
     /// The wall clock, without the time that has passed since the process began, in milliseconds. Moved by a step forward
     /// that lasts.
     base: AtomicU64,
-    /// The wall clock at the last look.
-    looked: AtomicU64,
     /// Since when the wall clock is ahead, in the time that has passed; [`NEVER`] if it is not.
     ahead_since: AtomicU64,
     /// When the last alarm was given, in the time that has passed; [`NEVER`] if all is well.
@@ -46,46 +44,39 @@ impl Steady {
     pub(super) const fn new(wall: Timestamp) -> Self {
         Self {
             base: AtomicU64::new(wall.unix_millis()),
-            looked: AtomicU64::new(wall.unix_millis()),
             ahead_since: AtomicU64::new(NEVER),
             told: AtomicU64::new(NEVER),
         }
     }
 
-    /// The time now, by what the wall clock says, and at most once a second by what has passed since the process began.
-    pub(super) fn now(&self, wall: Timestamp, passed: impl FnOnce() -> Duration) -> (Timestamp, Option<Step>) {
-        if wall.unix_millis().wrapping_sub(self.looked.load(Ordering::Relaxed)) < LOOK_EVERY {
-            return (wall, None);
-        }
-        self.look(wall, millis(passed()))
-    }
-
-    /// Looks may cross each other: each decides by what it sees, and only alarms are counted.
-    fn look(&self, wall: Timestamp, passed: u64) -> (Timestamp, Option<Step>) {
-        let base = self.base.load(Ordering::Relaxed);
+    /// The time now, by what the wall clock says and what has passed since the process began. Where they agree, nothing is
+    /// written: cores do not meet here. Calls may cross each other: each decides by what it sees, and only alarms are counted.
+    pub(super) fn now(&self, wall: Timestamp, passed: Duration) -> (Timestamp, Option<Step>) {
+        let (passed, base) = (millis(passed), self.base.load(Ordering::Relaxed));
         let (seen, steady) = (wall.unix_millis(), base.saturating_add(passed));
-        if steady.saturating_sub(seen) > millis(Self::TOLERANCE) {
-            // Not noted as looked at: each call comes here until the clocks agree.
-            let step = Step::Back(Duration::from_millis(steady - seen));
+        let (behind, ahead) = (steady.saturating_sub(seen), seen.saturating_sub(steady));
+        let since = self.ahead_since.load(Ordering::Relaxed);
+        if behind > millis(Self::TOLERANCE) {
+            let step = Step::Back(Duration::from_millis(behind));
             return (Timestamp::from_unix_millis(steady), self.tell(step, passed));
         }
-        self.looked.store(seen, Ordering::Relaxed);
-        let ahead = seen.saturating_sub(steady);
-        if ahead > millis(Self::TOLERANCE) {
-            let since = self.ahead_since.load(Ordering::Relaxed);
-            if since == NEVER {
-                self.ahead_since.store(passed, Ordering::Relaxed);
-            } else if passed.saturating_sub(since) >= millis(Self::BELIEVED_AFTER) {
+        if ahead <= millis(Self::TOLERANCE) {
+            if since != NEVER {
                 self.ahead_since.store(NEVER, Ordering::Relaxed);
-                self.told.store(NEVER, Ordering::Relaxed);
-                self.base.store(base.saturating_add(ahead), Ordering::Relaxed);
-                return (wall, None);
             }
-            return (wall, self.tell(Step::Forward(Duration::from_millis(ahead)), passed));
+            let told = self.told.load(Ordering::Relaxed) != NEVER;
+            let mended = told && self.told.swap(NEVER, Ordering::Relaxed) != NEVER;
+            return (wall, mended.then_some(Step::Mended));
         }
-        self.ahead_since.store(NEVER, Ordering::Relaxed);
-        let mended = self.told.swap(NEVER, Ordering::Relaxed) != NEVER;
-        (wall, mended.then_some(Step::Mended))
+        if since == NEVER {
+            self.ahead_since.store(passed, Ordering::Relaxed);
+        } else if passed.saturating_sub(since) >= millis(Self::BELIEVED_AFTER) {
+            self.base.store(base.saturating_add(ahead), Ordering::Relaxed);
+            self.ahead_since.store(NEVER, Ordering::Relaxed);
+            self.told.store(NEVER, Ordering::Relaxed);
+            return (wall, None);
+        }
+        (wall, self.tell(Step::Forward(Duration::from_millis(ahead)), passed))
     }
 
     /// One of all who see it tells it.
@@ -106,7 +97,6 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 pub(super) const NEVER: u64 = u64::MAX;
-const LOOK_EVERY: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +127,7 @@ mod tests {
         /// The time now less what it was at the start, and what is told.
         fn now(&self) -> (u64, Option<Step>) {
             let (now, step) =
-                self.steady.now(Timestamp::from_unix_millis(self.wall), || Duration::from_millis(self.passed));
+                self.steady.now(Timestamp::from_unix_millis(self.wall), Duration::from_millis(self.passed));
             (now.unix_millis() - START, step)
         }
     }
@@ -188,18 +178,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_time_that_has_passed_is_asked_for_once_a_second() {
-        let mut hands = Hands::new();
-        hands.pass(2000);
-        hands.now();
-        for _ in 0..999 {
-            hands.wall += 1;
-            let (now, _) = hands.steady.now(Timestamp::from_unix_millis(hands.wall), || panic!("asked"));
-            assert_eq!(now.unix_millis(), hands.wall);
-        }
-    }
-
     proptest! {
         // X23: whatever is done to the clock, time never runs behind what has passed by more than is tolerated.
         #[test]
@@ -208,7 +186,7 @@ mod tests {
             for (passes, step) in steps {
                 hands.pass(passes);
                 hands.wall = hands.wall.saturating_add_signed(step);
-                prop_assert!(hands.now().0 + 5000 + LOOK_EVERY >= hands.passed);
+                prop_assert!(hands.now().0 + 5000 >= hands.passed);
             }
         }
     }

@@ -110,13 +110,19 @@ mod tests {
             (951_782_400, "2000-02-29T00:00:00.000Z"),
             (1_795_500_000, "2026-11-24T06:00:00.000Z"),
             (4_102_444_800, "2100-01-01T00:00:00.000Z"),
+            (1 << 31, "2038-01-19T03:14:08.000Z"),
+            (1 << 32, "2106-02-07T06:28:16.000Z"),
+            (253_402_300_799, "9999-12-31T23:59:59.000Z"),
         ] {
-            assert_eq!(Timestamp::from_unix_seconds(seconds).to_string(), text);
+            assert_eq!(Timestamp::from_unix_seconds(seconds).to_string(), text, "X24");
         }
     }
 
     #[test]
-    fn the_ends_of_time_saturate() {
+    fn x24_the_ends_of_time_saturate() {
+        for seconds in [253_402_300_800, 1 << 53, u64::MAX] {
+            assert!(Timestamp::from_unix_seconds(seconds).to_string().starts_with("9999-"), "X24 {seconds}");
+        }
         assert_eq!(Timestamp::from_unix_seconds(u64::MAX).plus(Duration::MAX), Timestamp(u64::MAX));
         assert_eq!(Timestamp(5).minus(Duration::from_secs(1)), Timestamp(0));
     }
