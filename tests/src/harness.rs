@@ -500,7 +500,7 @@ impl<P: Policy> BrokerBuilder<P> {
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
         let signing_key = key.pkcs8().expose().to_vec();
-        let issuer = Issuer::new(ISSUER, SigningKeys::new(key).expect("keys"));
+        let issuer = Issuer::new(ISSUER, SigningKeys::new(key).expect("keys")).with_clock(self.clock.clone());
         let (log, sink) = self.audit.unwrap_or_else(|| {
             let (log, records) = AuditLog::in_memory();
             (log, Sink::InMemory(records))

@@ -6,6 +6,7 @@
 mod an_upstream_401;
 mod answer_hygiene;
 mod cancellation;
+mod clocks;
 mod grpc_mounts;
 mod grpc_rows;
 mod grpc_streams;

@@ -7,6 +7,7 @@ use http::{Request, Response, header};
 use token_broker_outbound::{FetchError, GuardedClient, Sent};
 use tower_token_broker::{
     Secret,
+    clock::Clock,
     mcp::strict_json::{Limits, Value},
     principal::Scopes,
 };
@@ -94,9 +95,13 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 
 impl Answer {
     /// X08: asks once, bounded, and never again by itself.
-    pub(crate) async fn to(request: Request<Bytes>, client: &GuardedClient) -> Result<Self, FetchError> {
+    pub(crate) async fn to(request: Request<Bytes>, client: &GuardedClient, clock: &Clock) -> Result<Self, FetchError> {
+        let asked = request.uri().clone();
         let answered = tokio::time::timeout(POST, client.fetch(request)).await;
-        answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe))).map(|response| Self::of(&response))
+        let response = answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
+        // X23: lifetimes of tokens are counted from here, and their ends are shared with other replicas.
+        clock.compare_with_answer(response.headers(), asked.host().unwrap_or_default());
+        Ok(Self::of(&response))
     }
 
     /// Nothing of it is ever logged but our own words.

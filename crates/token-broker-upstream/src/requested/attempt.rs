@@ -122,7 +122,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         let Ok(receipt) = self.trail.refresh_intent(intent).await else {
             return self.without_asking(&slot, unavailable());
         };
-        let answer = Answer::to(request, &self.shared.client).await;
+        let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
         let forced = slot.token.as_ref().is_some_and(|token| token.is_refused());
         match self.judge(answer) {
             Ok(tokens) => {

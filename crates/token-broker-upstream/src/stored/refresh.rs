@@ -201,7 +201,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 return if error == StoreError::Overtaken { Ok(Next::Again) } else { Err(error) };
             }
         }
-        let answer = Answer::to(request, &self.shared.client).await;
+        let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
         let now = self.shared.clock.now();
         let failed = |what, retry_after| Ok(Answer::Failed { what, retry_after });
         let answer = match answer {

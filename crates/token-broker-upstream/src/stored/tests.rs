@@ -142,6 +142,30 @@ fn grant(age: Duration) -> Grant {
         .access_token(AccessToken::new(secret("at-0"), scopes("crm:read"), obtained, obtained.plus(HOUR)))
 }
 
+fn provider<S: GrantStore>(
+    server: &Server,
+    store: S,
+    clock: &Clock,
+    tasks: &Tasks,
+    configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
+) -> StoredGrants<S> {
+    let client = GuardedClient::with_limits(
+        &Guard::new().allow_loopback("127.0.0.1"),
+        FetchLimits::default().total(Duration::from_secs(5)),
+    );
+    let at = AuthorizationServer::new(
+        ISSUER,
+        server.url.parse().unwrap(),
+        ClientAuthentication::basic("broker", secret("client-marker")),
+    )
+    .scopes(scopes("crm:read"));
+    let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
+    StoredGrants::new(store, upstream, configure(at), client.unwrap())
+        .connect_url(|caller| format!("https://broker.example.com/connect/crm?for={}", caller.subject()).into())
+        .with_clock(clock.clone())
+        .with_tasks(tasks.clone())
+}
+
 impl Broker {
     async fn with(grant: Grant) -> Self {
         Self::over(grant, |grants| grants, |server| server).await
@@ -157,25 +181,16 @@ impl<S: GrantStore> Broker<S> {
         let (server, clock, tasks) = (Server::start().await, Clock::by_hand(now()), Tasks::new());
         let grants = MemoryGrants::new().with_clock(clock.clone());
         grants.put(grant);
-        let client = GuardedClient::with_limits(
-            &Guard::new().allow_loopback("127.0.0.1"),
-            FetchLimits::default().total(Duration::from_secs(5)),
-        );
-        let at = AuthorizationServer::new(
-            ISSUER,
-            server.url.parse().unwrap(),
-            ClientAuthentication::basic("broker", secret("client-marker")),
-        )
-        .scopes(scopes("crm:read"));
-        let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
-        let provider = StoredGrants::new(store(grants.clone()), upstream, configure(at), client.unwrap())
-            .connect_url(|caller| format!("https://broker.example.com/connect/crm?for={}", caller.subject()).into())
-            .with_clock(clock.clone())
-            .with_tasks(tasks.clone());
+        let provider = provider(&server, store(grants.clone()), &clock, &tasks, configure);
         let (log, records) = AuditLog::in_memory();
         // The request may be over long before the refresh is: its terminal record is written here and now.
         let (trail, _) = Trail::for_test(&log);
         Self { server, grants, provider: Arc::new(provider), clock, tasks, records, trail }
+    }
+
+    /// What a new process finds that has this store and server alone.
+    fn restarted(&self) -> StoredGrants<MemoryGrants> {
+        provider(&self.server, self.grants.clone(), &self.clock, &self.tasks, |at| at)
     }
 
     async fn get(&self) -> Result<Credential, NoCredential> {
@@ -844,8 +859,12 @@ async fn a_lease_that_was_overtaken_may_not_begin_to_send() {
 /// A store that fails now and then.
 struct Hiccups {
     grants: MemoryGrants,
-    store_fails: AtomicUsize,
-    mark_fails: AtomicUsize,
+    store_fails: Arc<AtomicUsize>,
+    mark_fails: Arc<AtomicUsize>,
+}
+
+fn failing(store: usize, mark: usize) -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    (Arc::new(AtomicUsize::new(store)), Arc::new(AtomicUsize::new(mark)))
 }
 
 fn fails(left: &AtomicUsize) -> bool {
@@ -886,7 +905,7 @@ impl GrantStore for Hiccups {
 
 #[tokio::test]
 async fn a_store_that_hiccups_costs_no_rotated_token() {
-    let (store_fails, mark_fails) = (AtomicUsize::new(3), AtomicUsize::new(0));
+    let (store_fails, mark_fails) = failing(3, 0);
     let broker = Broker::over(grant(HOUR * 2), |grants| Hiccups { grants, store_fails, mark_fails }, |at| at).await;
     assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1));
     assert!(broker.grant().refresh_token.unwrap().matches(&secret("rt-1")));
@@ -894,8 +913,79 @@ async fn a_store_that_hiccups_costs_no_rotated_token() {
 }
 
 #[tokio::test]
+async fn x06_a_crash_before_the_new_tokens_are_stored_costs_one_more_try() {
+    let (store_fails, mark_fails) = failing(usize::MAX, 0);
+    let left = Arc::clone(&store_fails);
+    let broker = Broker::over(grant(HOUR * 2), |grants| Hiccups { grants, store_fails, mark_fails }, |at| at).await;
+    {
+        let (caller, need) = (caller(), Scopes::none());
+        let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &broker.trail));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+        // The answer is read, and storing it is tried: from here on this process does nothing any more.
+        while left.load(Ordering::SeqCst) == usize::MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!((broker.grant().version, broker.grant().open_attempts), (1, 1), "X06: what it leaves behind");
+    broker.clock.advance(Duration::from_secs(21));
+    // The lease has run out. A server that knows what it rotated says no, and the person connects anew.
+    let restarted = broker.restarted();
+    let got = restarted.credential(&caller(), &Scopes::none(), &broker.trail).await;
+    assert_eq!(got.unwrap_err(), revoked(), "X06");
+    for _ in 0..20 {
+        broker.clock.advance(HOUR);
+        assert!(restarted.credential(&caller(), &Scopes::none(), &broker.trail).await.is_err());
+    }
+    assert_eq!(broker.server.posts().len(), 2, "X06: as X05, one more try and no loop");
+}
+
+#[tokio::test]
+async fn x07_a_crash_after_the_new_tokens_are_stored_costs_nothing() {
+    let broker = Broker::with(grant(HOUR * 2)).await;
+    {
+        let (caller, need) = (caller(), Scopes::none());
+        let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &broker.trail));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+        while broker.grant().version == 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // Nobody was told.
+    let got = broker.restarted().credential(&caller(), &Scopes::none(), &broker.trail).await;
+    assert_eq!(got.map(|credential| number(&credential)), Ok(1), "X07: nothing is lost");
+    assert_eq!(broker.server.posts().len(), 1, "X07: and nothing is asked for twice");
+    assert!(broker.grant().refresh_token.unwrap().matches(&secret("rt-1")), "X07");
+}
+
+#[tokio::test]
+async fn x23_a_clock_that_is_set_during_a_refresh_is_no_storm_at_the_token_endpoint() {
+    for (minutes, forward) in [(2, true), (60, true), (2, false), (60, false)] {
+        let broker = Broker::with(grant(HOUR * 2)).await;
+        {
+            let (caller, need) = (caller(), Scopes::none());
+            let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &broker.trail));
+            assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
+            broker.server.until_asked(1).await;
+            let by = Duration::from_secs(minutes * 60);
+            let set = if forward { now().plus(by) } else { now().minus(by) };
+            broker.clock.set_wall_clock(set);
+            assert_eq!(call.await.map(|credential| number(&credential)), Ok(1), "X23 {minutes} {forward}");
+        }
+        for _ in 0..50 {
+            broker.clock.advance(Duration::from_secs(60));
+            assert!(broker.get().await.is_ok(), "X23 {minutes} {forward}");
+        }
+        broker.all_landed().await;
+        // One more where four fifths of its hour have passed.
+        let posts = broker.server.posts().len();
+        assert!(posts <= 2, "X23 {minutes} {forward}: {posts}");
+        assert_eq!((broker.grant().state, broker.grant().open_attempts), (GrantState::Active, 0), "X23");
+    }
+}
+
+#[tokio::test]
 async fn without_a_durable_mark_nothing_is_sent() {
-    let (store_fails, mark_fails) = (AtomicUsize::new(0), AtomicUsize::new(1));
+    let (store_fails, mark_fails) = failing(0, 1);
     let broker = Broker::over(grant(HOUR * 2), |grants| Hiccups { grants, store_fails, mark_fails }, |at| at).await;
     assert!(is_unavailable(&broker.get().await));
     assert_eq!(broker.server.posts().len(), 0);

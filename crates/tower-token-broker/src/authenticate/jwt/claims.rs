@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     authenticate::{LEEWAY, TokenRejected},
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     mcp::strict_json::{Kind, Value},
     principal::{Actor, Person, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
@@ -21,7 +21,7 @@ pub(super) fn judge(
     claims: Value<'_>,
     issuer: &str,
     resource: &Resource,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<Verified, TokenRejected> {
     let read = || -> Result<_, Reason> {
         // B049: octet by octet.
@@ -52,15 +52,19 @@ pub(super) fn judge(
         if Duration::from_secs(life) > Revocations::RETENTION {
             return Err(Reason::JwtLifetime);
         }
-        Ok((verified, Timestamp::from_unix_seconds(not_before.max(issued))))
+        Ok((verified, times.issued_at, Timestamp::from_unix_seconds(not_before)))
     };
-    let (verified, begins) = read().map_err(TokenRejected::because)?;
+    let (verified, issued, not_before) = read().map_err(TokenRejected::because)?;
+    let now = clock.now();
     // B044: the same instant as for verdicts and open streams.
     if now >= verified.expires_at().plus(LEEWAY) {
         return Err(TokenRejected::because(Reason::JwtExpired));
     }
-    // B042: what was issued later than now was not issued by a clock that we can trust.
-    if begins > now.plus(LEEWAY) {
+    // B042, X23: the issuer signed that it was later there than it is here.
+    if issued > now.plus(LEEWAY) {
+        clock.compare(issued, issuer);
+    }
+    if not_before.max(issued) > now.plus(LEEWAY) {
         return Err(TokenRejected::for_now(Reason::JwtNotYetValid));
     }
     Ok(verified)

@@ -51,7 +51,7 @@ impl VerifyToken for JwtVerifier {
         }
         // Nothing of the claims is looked at before this.
         let claims = object(&jws.claims).map_err(TokenRejected::because)?;
-        claims::judge(claims, &self.issuer, resource, self.clock.now())
+        claims::judge(claims, &self.issuer, resource, &self.clock)
     }
 }
 

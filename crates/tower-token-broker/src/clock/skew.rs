@@ -1,0 +1,80 @@
+//! What the clocks of others say about ours.
+
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, header};
+
+use super::{
+    Timestamp,
+    steady::{NEVER, once_every},
+};
+
+/// More than this is an alarm: tokens are read with no more leeway (RFC 7519 §4.1.4).
+pub(super) const TOLERATED: Duration = Duration::from_secs(30);
+
+/// The last alarm, so that there is one a minute.
+#[derive(Debug)]
+pub(super) struct Skew(AtomicU64);
+
+impl Skew {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(NEVER))
+    }
+
+    /// How far the clocks are apart, if that is to be told now.
+    pub(super) fn seen(&self, ours: Timestamp, theirs: Timestamp) -> Option<Duration> {
+        let apart = ours.until(theirs).max(theirs.until(ours));
+        let tell = apart > TOLERATED && once_every(&self.0, Duration::from_secs(60), ours.unix_millis());
+        tell.then_some(apart)
+    }
+}
+
+/// When an answer was made or last confirmed, by its own words: `Date`, and the `Age` that caches add (RFC 9110 §6.6.1,
+/// RFC 9111 §5.1).
+pub(super) fn stamped(answer: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(answer.get(header::DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let age = match answer.get(header::AGE) {
+        None => 0,
+        // What can't be read says nothing.
+        Some(age) => age.to_str().ok()?.parse::<u32>().ok()?,
+    };
+    Some(Timestamp::from_unix_seconds(since.as_secs()).plus(Duration::from_secs(age.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn x23_half_a_minute_is_tolerated_and_more_is_told_once_a_minute() {
+        let skew = Skew::new();
+        let ours = Timestamp::from_unix_seconds(1_800_000_000);
+        assert_eq!(skew.seen(ours, ours.plus(TOLERATED)), None);
+        assert_eq!(skew.seen(ours, ours.minus(TOLERATED)), None);
+        assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), Some(Duration::from_secs(31)), "X23");
+        assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), None);
+        let later = ours.plus(Duration::from_secs(60));
+        assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: the other way");
+    }
+
+    #[test]
+    fn an_answer_is_dated_by_date_and_age() {
+        let answer = |date: &'static str, age: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::DATE, HeaderValue::from_static(date));
+            headers.extend(age.map(|age| (header::AGE, HeaderValue::from_static(age))));
+            stamped(&headers).map(Timestamp::unix_seconds)
+        };
+        assert_eq!(answer("Sun, 06 Nov 1994 08:49:37 GMT", None), Some(784_111_777));
+        assert_eq!(answer("Sun, 06 Nov 1994 08:49:37 GMT", Some("60")), Some(784_111_837));
+        assert_eq!(answer("Sun, 06 Nov 1994 08:49:37 GMT", Some("-1")), None);
+        assert_eq!(answer("yesterday", None), None);
+        assert_eq!(stamped(&HeaderMap::new()), None);
+    }
+}

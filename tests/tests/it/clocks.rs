@@ -1,0 +1,115 @@
+//! Clocks that are wrong, and clocks that are late in history: X23 and X24, through the mounted stack.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use token_broker_authority::issue::Issuer;
+use token_broker_tests::{
+    harness::{Broker, CALL},
+    upstream::{Scripted, json as json_answer, live_events},
+    wire,
+};
+use tokio::sync::mpsc;
+use tower_token_broker::clock::{Clock, Timestamp};
+
+use crate::{
+    hostile_tokens::Fetching,
+    rows::{Row, run},
+};
+
+const PROGRESS: &[u8] =
+    b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
+
+/// What the log says, in one text.
+fn logs(broker: &Broker) -> String {
+    String::from_utf8(broker.ledger().logs()).unwrap()
+}
+
+#[tokio::test]
+async fn x23_a_clock_that_is_set_back_makes_no_token_live_longer() {
+    for minutes in [2, 60] {
+        let fetching = Fetching::start().await;
+        let token = fetching.with_claims([("exp", json!(fetching.now + 60))]);
+        let never_seen = fetching.with_claims([("exp", json!(fetching.now + 60)), ("jti", json!("never seen"))]);
+        fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+        fetching.clock.set_wall_clock(Timestamp::from_unix_seconds(fetching.now - minutes * 60));
+        fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+        assert!(logs(&fetching.broker).contains(r#"alarm="clock.set_back""#), "X23: told with the next request");
+        // Its end and the leeway; the row allows a minute.
+        fetching.clock.advance(Duration::from_secs(90));
+        let rows =
+            [fetching.refused("X23", &token, "jwt.expired"), fetching.refused("X23", &never_seen, "jwt.expired")];
+        fetching.run(rows).await;
+        fetching.broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn x23_a_clock_that_is_set_forward_ends_tokens_and_open_streams_at_once() {
+    for minutes in [2, 60] {
+        let (feed, chunks) = mpsc::channel(1);
+        let chunks = parking_lot::Mutex::new(Some(chunks));
+        let upstream = Scripted::start(move |_| match chunks.lock().take() {
+            Some(chunks) => live_events(chunks),
+            None => json_answer("{}"),
+        })
+        .await;
+        let clock = Clock::by_hand(Clock::system().now());
+        let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+        let bearer = format!("Bearer {}", broker.token("items:read"));
+        let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
+        let mut open = broker.open(&post).await;
+        feed.send(Bytes::from_static(PROGRESS)).await.unwrap();
+        open.until("notifications/progress").await;
+        clock.advance(Issuer::LIFETIME - Duration::from_secs(60));
+        clock.set_wall_clock(clock.now().plus(Duration::from_secs(minutes * 60)));
+        let answer = tokio::time::timeout(Duration::from_secs(2), open.rest()).await.expect("X23: the stream is cut");
+        assert_eq!(answer.status, 200);
+        run(&broker, &upstream, [Row::refused("X23", post, 401, "jwt.expired")]).await;
+        assert!(logs(&broker).contains(r#"alarm="clock.set_forward""#), "X23");
+        drop(feed);
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn x23_an_issuer_whose_clock_is_ahead_of_ours_is_an_alarm_with_its_first_token() {
+    let fetching = Fetching::start().await;
+    let ahead = fetching.with_claims([
+        ("iat", json!(fetching.now + 120)),
+        ("nbf", json!(fetching.now + 120)),
+        ("exp", json!(fetching.now + 420)),
+    ]);
+    fetching.run([fetching.refused("X23", &ahead, "jwt.not_yet_valid")]).await;
+    let logs = logs(&fetching.broker);
+    assert!(logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is behind that of another"), "X23: {logs}");
+    fetching.broker.done_unsent().await;
+}
+
+#[tokio::test]
+async fn x23_whose_keys_are_fetched_tells_the_time_too() {
+    // The key set's server runs by the system's clock, and this broker by one that is two minutes behind it.
+    let fetching = Fetching::start().await;
+    fetching.clock.set_wall_clock(Clock::system().now().plus(Duration::from_secs(120)));
+    let token = fetching.with_claims([("exp", json!(fetching.now + 600))]);
+    fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+    let logs = logs(&fetching.broker);
+    assert!(logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is ahead of that of another"), "X23: {logs}");
+    fetching.broker.done().await;
+}
+
+#[tokio::test]
+async fn x24_late_years_are_years_like_others() {
+    let upstream = Scripted::start(|_| json_answer("{}")).await;
+    for seconds in [(1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 253_402_300_800, (1 << 53) - 24 * 3600] {
+        let clock = Clock::by_hand(Timestamp::from_unix_seconds(seconds));
+        let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+        let bearer = format!("Bearer {}", broker.token("items:read"));
+        let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
+        run(&broker, &upstream, [Row::passes("X24", post.clone())]).await;
+        clock.advance(Duration::from_secs(24 * 3600));
+        run(&broker, &upstream, [Row::refused("X24", post, 401, "jwt.expired")]).await;
+        broker.done().await;
+    }
+}
