@@ -163,7 +163,7 @@ fn upstream(setting: &Setting) -> Outcome<Upstream> {
 }
 
 fn to_upstream(setting: &Setting) -> Outcome<ToUpstream> {
-    Ok(ToUpstream { inner: Proxy::new(&guard())?, uri: upstream_url(setting)?.parse()? })
+    Ok(ToUpstream { inner: Proxy::new(&guard())?.dangerous_without_exchange(), uri: upstream_url(setting)?.parse()? })
 }
 
 /// What the exchange layer does for the stack and a bare proxy must do too: the request's URI becomes the upstream's.

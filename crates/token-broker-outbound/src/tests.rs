@@ -198,7 +198,7 @@ async fn child_with_a_proxy_in_its_environment() {
 
     let answer = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    let mut proxy = crate::Proxy::new(&loopback()).unwrap();
+    let mut proxy = crate::Proxy::new(&loopback()).unwrap().dangerous_without_exchange();
     let request = Request::get(&url).body(http_body_util::Empty::<Bytes>::new()).unwrap();
     let answer = tower_service::Service::call(&mut proxy, request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

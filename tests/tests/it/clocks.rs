@@ -50,9 +50,9 @@ async fn x23_a_clock_that_is_set_forward_ends_tokens_and_open_streams_at_once() 
     for minutes in [2, 60] {
         let (feed, chunks) = mpsc::channel(1);
         let chunks = parking_lot::Mutex::new(Some(chunks));
-        let upstream = Scripted::start(move |_| match chunks.lock().take() {
-            Some(chunks) => live_events(chunks),
-            None => json_answer("{}"),
+        let upstream = Scripted::start(move |_| {
+            let first = chunks.lock().take();
+            first.map_or_else(|| json_answer("{}"), live_events)
         })
         .await;
         let clock = Clock::by_hand(Clock::system().now());

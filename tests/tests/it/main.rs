@@ -33,4 +33,5 @@ mod secrets_in_debug;
 mod silent_upstreams;
 mod stacked_by_hand;
 mod the_books;
+mod timing;
 mod token_exchange;

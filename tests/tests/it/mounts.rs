@@ -300,3 +300,19 @@ const _: fn() = || {
     }
     let _ = check;
 };
+
+#[tokio::test]
+async fn a_proxy_that_stands_outside_of_the_stack_is_no_way_out() {
+    let items = Items::start().await;
+    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    // The mistake: in axum, a layer covers the routes that were added before it.
+    serve(listener, Router::new().layer(stack).route("/mcp", any_service(proxy())));
+    let to_upstream = wire::post(&items.scripted.url("/mcp"), broker.host(), &[], CALL);
+    for request in [to_upstream, wire::post("/mcp", broker.host(), &[], CALL)] {
+        let answer = wire::send(broker.address(), &request).await;
+        assert_eq!(answer.status, 500, "{answer:?}");
+    }
+    assert_eq!(items.scripted.received().len(), 0);
+    assert!(String::from_utf8(broker.ledger().logs()).unwrap().contains("around the exchange layer"));
+    broker.done_unsent().await;
+}

@@ -18,14 +18,19 @@
 //! #   stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
 //! # };
 //!
-//! let mut proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
+//! // Without a broker, for once: around it, the exchange layer says where a request goes.
+//! let mut proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap().dangerous_without_exchange();
 //! let answered = proxy.call(Request::get(&uri).body(Empty::<Bytes>::new()).unwrap());
 //! # let (answered, ()) = tokio::join!(answered, served);
 //! assert_eq!(answered.unwrap().status(), 204);
 //!
-//! let mut strict = Proxy::new(&Guard::new()).unwrap();
+//! let mut strict = Proxy::new(&Guard::new()).unwrap().dangerous_without_exchange();
 //! let refused = strict.call(Request::get(&uri).body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
 //! assert_eq!(refused.status(), 502); // a loopback address that nobody allowed
+//!
+//! let mut around = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
+//! let refused = around.call(Request::get(&uri).body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+//! assert_eq!(refused.status(), 500); // it did not come through the exchange layer
 //! # });
 //! ```
 //!
@@ -45,7 +50,8 @@
 //! Dropped, the stream is reset or the connection closed; the upstream may have seen the request.
 //!
 //! # Refusals
-//! [`Reason::UpstreamFailed`], [`Reason::UpstreamTimeout`] (502); [`Reason::HttpMethod`] for `CONNECT`. The answer carries
+//! [`Reason::UpstreamFailed`], [`Reason::UpstreamTimeout`] (502); [`Reason::HttpMethod`] for `CONNECT`;
+//! [`Reason::MissingLayer`] (500) for what did not come through the exchange layer. The answer carries
 //! the [`Reason`] in its extensions. An `Upgrade` is not passed on, as RFC 9110 §7.8 allows; `101` is a failed upstream.
 //! A redirect is passed to the client as any answer: nobody here follows it.
 //!
@@ -55,6 +61,7 @@
 //! [`Reason`]: tower_token_broker::refusal::Reason
 //! [`Reason::UpstreamFailed`]: tower_token_broker::refusal::Reason::UpstreamFailed
 //! [`Reason::UpstreamTimeout`]: tower_token_broker::refusal::Reason::UpstreamTimeout
+//! [`Reason::MissingLayer`]: tower_token_broker::refusal::Reason::MissingLayer
 //! [`Reason::HttpMethod`]: tower_token_broker::refusal::Reason::HttpMethod
 
 mod body;

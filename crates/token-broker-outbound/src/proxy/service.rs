@@ -20,6 +20,7 @@ use hyper_util::{
 use tower_service::Service;
 use tower_token_broker::{
     dialect::Dialect,
+    exchange::Exchanged,
     refusal::{Reason, Refusal},
 };
 
@@ -40,6 +41,16 @@ pub struct Proxy {
     header_timeout: Duration,
     idle_timeout: Duration,
     version: Version,
+    senders: Senders,
+}
+
+/// Whose requests are sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Senders {
+    /// The exchange layer's.
+    Exchange,
+    /// Whoever reaches it.
+    Anyone,
 }
 
 impl Proxy {
@@ -69,7 +80,15 @@ impl Proxy {
             .http2_max_header_list_size(64 * 1024)
             .build(GuardedConnector::new(guard)?);
         let (header_timeout, idle_timeout) = (Duration::from_secs(60), Duration::from_secs(300));
-        Ok(Self { client, header_timeout, idle_timeout, version })
+        Ok(Self { client, header_timeout, idle_timeout, version, senders: Senders::Exchange })
+    }
+
+    /// Sends on what did not come through the exchange layer, too: whoever reaches this service chooses where it goes, as far as the
+    /// guard allows. For a proxy without a broker.
+    #[must_use]
+    pub const fn dangerous_without_exchange(mut self) -> Self {
+        self.senders = Senders::Anyone;
+        self
     }
 
     /// How long the header of the answer may take; 60 s by default.
@@ -104,6 +123,15 @@ where
         let dialect = Dialect::of(&request);
         if request.method() == Method::CONNECT {
             return ProxyFuture::refused(&dialect, Reason::HttpMethod);
+        }
+        // A route that was left outside of the stack would be a way out for everybody.
+        if self.senders == Senders::Exchange && request.extensions().get::<Exchanged>().is_none() {
+            tracing::error!(
+                refusal.reason = Reason::MissingLayer.code(),
+                missing = "exchange",
+                "a request reached the proxy around the exchange layer; axum's `layer` covers the routes that were added before it"
+            );
+            return ProxyFuture::refused(&dialect, Reason::MissingLayer);
         }
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         hop_by_hop::strip_request(request.headers_mut());

@@ -25,7 +25,7 @@ use crate::{
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
 fn proxy() -> Proxy {
-    Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap()
+    Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap().dangerous_without_exchange()
 }
 
 fn get(url: &str) -> Request<Empty<Bytes>> {
@@ -81,7 +81,7 @@ async fn an_address_that_nobody_allowed_is_a_502_without_detail() {
         ("H178", Guard::new(), format!("https://localhost:{port}/")),
         ("C069", Guard::new(), format!("http://public.example:{port}/")),
     ] {
-        let response = Proxy::new(&guard).unwrap().call(get(&url)).await.unwrap();
+        let response = Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
         assert_eq!((response.status(), reason(&response)), (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed)));
         let said = response.collect().await.unwrap().to_bytes();
         let said = std::str::from_utf8(&said).unwrap();
@@ -193,7 +193,10 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
     let plain = format!("http://{}/", echo(None).await);
     let over_tls = echo(Some(authority.server("good.example", 2999))).await;
     let over_tls = format!("https://good.example:{}/", over_tls.port());
-    let (any, grpc) = (Proxy::new(&guard).unwrap(), Proxy::grpc(&guard).unwrap());
+    let (any, grpc) = (
+        Proxy::new(&guard).unwrap().dangerous_without_exchange(),
+        Proxy::grpc(&guard).unwrap().dangerous_without_exchange(),
+    );
     for (mut proxy, url, version) in [
         (any.clone(), &plain, "HTTP/1.1"),
         (any, &over_tls, "HTTP/2.0"),
@@ -223,7 +226,7 @@ async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
     let server = Wire::over_tls(OK, wire::self_signed("good.example")).await;
     let guard = Guard::new().allow_loopback("good.example").with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
     let url = format!("https://good.example:{}/", server.address.port());
-    let response = Proxy::new(&guard).unwrap().call(get(&url)).await.unwrap();
+    let response = Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
     assert_eq!(reason(&response), Some(Reason::UpstreamFailed), "C083");
     assert_eq!((server.seen.connections(), server.seen.requests().len()), (1, 0), "C083");
 }

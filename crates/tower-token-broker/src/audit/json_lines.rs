@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
 };
@@ -64,8 +64,13 @@ pub enum AuditFileError {
     /// It can't be opened, read or cut.
     #[error("the audit file can't be opened: {0}; check the path and its permissions")]
     Io(#[from] io::Error),
-    /// Another process writes it.
-    #[error("another process writes the audit file; give each broker a file of its own")]
+    /// A device, a pipe or a folder: what is written there is not kept, or can't be read again.
+    #[error("the audit's path is not a regular file: nothing written there could be verified; name a file")]
+    NotAFile,
+    /// Another process writes it, or this one does already.
+    #[error(
+        "the audit file is being written already; give each broker a file of its own, and all stacks of one broker the same `AuditLog`"
+    )]
     InUse,
     /// A record is not what it was, or one is missing.
     #[error("the audit file is damaged at line {line}; keep it for the investigation, and start a new one")]
@@ -87,6 +92,10 @@ impl JsonLines {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let path = path.as_ref();
+        // Looked at before it is opened: opening a pipe would wait for its other end.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(AuditFileError::NotAFile);
+        }
         let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {}

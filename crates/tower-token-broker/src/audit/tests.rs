@@ -272,6 +272,15 @@ fn verify(text: &str) -> usize {
     text.lines().count()
 }
 
+#[cfg(unix)]
+#[test]
+fn what_keeps_nothing_is_no_audit_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [std::path::Path::new("/dev/null"), std::path::Path::new("/dev/full"), folder.path()] {
+        assert!(matches!(JsonLines::append(path), Err(AuditFileError::NotAFile)), "{}", path.display());
+    }
+}
+
 #[tokio::test]
 async fn a_file_goes_on_where_it_stopped_and_says_what_a_crash_left() {
     let folder = tempfile::tempdir().unwrap();

@@ -93,4 +93,4 @@ pub use handler::{Caller, CallerFuture, CallerLayer, WithCaller};
 pub use layer::{ExchangeLayer, NeverForwarded};
 pub use leak_guard::LeakGuardBody;
 pub use provide::{NoCredential, ProvideCredential};
-pub use service::{Exchange, ResponseFuture};
+pub use service::{Exchange, Exchanged, ResponseFuture};

@@ -320,6 +320,11 @@ struct Outgoing<'a, P> {
     uri: Uri,
 }
 
+/// In the extensions of a request that the exchange layer sends on: it goes to that layer's upstream, with its credential. A service
+/// that sends whatever it is given (a proxy) asks for it, so that nothing goes out around the layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchanged(());
+
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
     /// What of it can be refused, before a credential is asked for.
     fn build(recipe: &'a Recipe<P>, asked: &'a Asked, parts: &'a request::Parts) -> Result<Self, Refusal> {
@@ -358,6 +363,7 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         }
         // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
         *request.extensions_mut() = self.parts.extensions.clone();
+        request.extensions_mut().insert(Exchanged(()));
         request
     }
 

@@ -29,7 +29,9 @@ pub(super) fn judge(
             return Err(Reason::JwtIssuer);
         }
         check_audience(claims, resource)?;
-        let (expires, not_before, issued) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
+        let (expires, issued) = (time(claims, "exp")?, time(claims, "iat")?);
+        // RFC 9068 §2.2 wants all but this one.
+        let not_before = if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
         let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
         let person = Person::new(issuer, text(claims, "sub", 1024)?);
         let times = TokenTimes {

@@ -17,11 +17,12 @@
 //! # The profile
 //! RFC 9068, narrowed: three parts of canonical base64url; header and claims read by the one strict reading of JSON;
 //! `alg` one of two; `typ` `at+jwt` or `application/at+jwt` in any case (RFC 9068 §4); no `crit`, `b64`, `zip`, and no key,
-//! or place to find one, in the header. `iss`, `aud`, `exp`, `nbf`, `iat`, `jti`, `client_id` and `sub` are required and typed;
+//! or place to find one, in the header. `iss`, `aud`, `exp`, `iat`, `jti`, `client_id` and `sub` are required and typed;
 //! `scope`, `act` (RFC 8693 §4.1, at most eight deep) and `token_family` (ours: the id under which a whole authorization is
 //! revoked) may be there. Where the standards leave a choice, this is ours:
 //!
 //! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token for neither.
+//! - `nbf` may be absent (RFC 9068 §2.2 does not want it): then a token begins with its `iat`.
 //! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](super::LEEWAY); `iat` may not be later than that
 //!   either, and `exp` is at most [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, since a
 //!   revocation is remembered no longer.

@@ -306,7 +306,8 @@ async fn hostile_claims_are_refused_by_what_is_wrong() {
         |depth: usize| (1..depth).fold(json!({"sub": "agent"}), |inner, _| json!({"sub": "agent", "act": inner}));
     for (case, claims, reason) in [
         ("B040", without(claims(), "exp"), Some(Reason::JwtMissingClaim)),
-        ("B040", without(claims(), "nbf"), Some(Reason::JwtMissingClaim)),
+        ("RFC 9068 §2.2 does not want it", without(claims(), "nbf"), None),
+        ("B041", with(claims(), "nbf", Json::Null), Some(Reason::JwtClaimType)),
         ("B040", without(claims(), "iat"), Some(Reason::JwtMissingClaim)),
         ("B040", without(claims(), "sub"), Some(Reason::JwtMissingClaim)),
         ("B040", without(claims(), "jti"), Some(Reason::JwtMissingClaim)),

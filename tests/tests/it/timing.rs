@@ -1,0 +1,49 @@
+//! S320: what a comparison of secrets tells by its time. Measured, so it has a control: the same
+//! measurement must find a comparison that stops at the first difference.
+
+use std::{hint::black_box, time::Instant};
+
+use tower_token_broker::Secret;
+
+const GUESSES: usize = 100_000;
+/// Beyond this, a difference of means is no chance (dudect).
+const SIGNIFICANT: f64 = 4.5;
+
+/// Welch's t between the times of guesses that begin unlike the secret and of guesses that are unlike in their last byte. Both are
+/// asked in turn, and what the scheduler did to the slowest tenth is left out.
+fn welch_t(mut compare: impl FnMut(&Secret) -> bool, guesses: &[Secret; 2]) -> f64 {
+    let mut times = [Vec::with_capacity(GUESSES), Vec::with_capacity(GUESSES)];
+    for at in 0..2 * GUESSES {
+        let class = (at ^ (at >> 3)) & 1;
+        let began = Instant::now();
+        for _ in 0..8 {
+            black_box(compare(black_box(&guesses[class])));
+        }
+        times[class].push(began.elapsed().as_nanos() as f64);
+    }
+    let [(mean, error), (other, other_error)] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times.truncate(times.len() * 9 / 10);
+        let count = times.len() as f64;
+        let mean = times.iter().sum::<f64>() / count;
+        let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    });
+    (mean - other) / (error + other_error).sqrt()
+}
+
+#[test]
+fn s320_how_much_of_a_guess_is_right_does_not_show_in_the_time() {
+    let secret = Secret::new(vec![7; 32]);
+    // 0 and 31 bytes are equal: what lies between, lies between.
+    let guess = |right: usize| Secret::new((0..32).map(|at| if at < right { 7 } else { 8 }).collect());
+    let guesses = [guess(0), guess(31)];
+    #[expect(clippy::disallowed_methods, reason = "the control compares as nobody should")]
+    let stops_early = |guess: &Secret| secret.expose().iter().zip(guess.expose()).all(|(one, other)| one == other);
+    let control = welch_t(stops_early, &guesses).abs();
+    assert!(control > SIGNIFICANT, "S320: the measurement would not find a comparison that stops early: {control}");
+    // What else runs on the machine can tip one measurement, and what leaks tips every one.
+    let found = std::iter::repeat_with(|| welch_t(|guess| secret.matches(guess), &guesses).abs()).take(5);
+    let found: Vec<_> = found.take_while(|t| *t >= SIGNIFICANT).collect();
+    assert!(found.len() < 5, "S320: {found:?}");
+}
