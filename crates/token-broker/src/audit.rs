@@ -144,7 +144,7 @@ impl fmt::Display for Verified {
         }
         writeln!(
             f,
-            "  {:<10}{} ended; {} of them unseen, with their process",
+            "  {:<10}{} ended; {} of them in a crash, whose end nobody saw",
             "requests", report.requests, report.unknown
         )?;
         self.gaps(f)?;
