@@ -142,11 +142,7 @@ impl fmt::Display for Verified {
         if let Some(chain) = &report.chain {
             writeln!(f, "  {:<10}{chain}", "chain")?;
         }
-        writeln!(
-            f,
-            "  {:<10}{} ended; {} of them unseen, with their process",
-            "requests", report.requests, report.unknown
-        )?;
+        writeln!(f, "  {:<10}{} ended; {} whose end nobody saw", "requests", report.requests, report.unknown)?;
         self.gaps(f)?;
         if let Ok(end) = &report.found {
             writeln!(f, "  {:<10}{end}", "end")?;

@@ -10,21 +10,27 @@
 //! # use token_broker_outbound::{GuardedClient, Proxy};
 //! # use token_broker_upstream::{AuthorizationServer, MemoryGrants, StoredGrants};
 //! # use tower_token_broker::{
-//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, exchange::Upstream, scope_filter::{Rules, tools},
+//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, ProtectedResourceMetadata, jwt::Keys}, exchange::Upstream,
+//! #     revocation::Revocations, scope_filter::{Rules, tools},
 //! # };
 //! # fn app(
 //! #     keys: &Keys, store: MemoryGrants, upstream: Upstream, authorization_server: AuthorizationServer, client: GuardedClient, proxy: Proxy,
+//! #     revocations: &Revocations, metadata: ProtectedResourceMetadata,
 //! # ) -> Result<Router, Box<dyn std::error::Error>> {
 //! let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
+//!     .revocations(revocations.clone())                                    // without it, nothing can be revoked
 //!     .audit(JsonLines::append("audit.jsonl")?)                            // outermost: refusals are seen too
 //!     .authenticate(JwtVerifier::new("https://broker.example.com", keys))  // who is calling
 //!     .scope_filter(Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"))) // may they call this
 //!     .exchange(StoredGrants::new(store, upstream, authorization_server, client))          // with whose credential
 //!     .build()?;
-//! let app = Router::new().route("/crm/mcp", any_service(proxy)).layer(broker);
+//! let app = Router::new().route("/crm/mcp", any_service(proxy)).layer(broker)
+//!     .route_service("/.well-known/oauth-protected-resource/{*path}", metadata);           // outside: asked without a token
 //! # Ok(app)
 //! # }
 //! ```
 
 pub mod audit;
 pub mod demo;
+#[cfg(doctest)]
+mod guides;

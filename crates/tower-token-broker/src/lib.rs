@@ -47,7 +47,8 @@
 //!
 //! # Mounting
 //! axum's `Router::layer` runs the layers bottom to top, `ServiceBuilder` top to bottom; a [`stack::Broker`] is one layer, so its
-//! own order is fixed. `route_layer` does not see paths that match no route. The metadata under `/.well-known` stands outside.
+//! own order is fixed. `route_layer` does not see paths that match no route. The metadata under `/.well-known` stands outside:
+//! axum's `layer` covers the routes that were added before it, and the fallback, so its route is added after.
 //! Compression belongs outside of ours: what is compressed can't be filtered. Inside, a service gets
 //! `Request<RequestBody<B>>`; middleware that is written for axum's body alone needs `axum_body` (feature `axum`) before it.
 //!

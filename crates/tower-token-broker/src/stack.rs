@@ -266,7 +266,7 @@ impl<V> BrokerStack<NeedsPolicy<V>> {
 }
 
 impl<V, P> BrokerStack<NeedsCredential<V, P>> {
-    /// With whose credential, towards which upstream.
+    /// With whose credential, towards which upstream. The service inside is given it on its request: a proxy, never a handler.
     pub fn exchange<C: ProvideCredential>(self, provider: C) -> BrokerStack<Complete<V, P, ByProxy<C>>> {
         let NeedsCredential { audit, verifier, policy } = self.state;
         BrokerStack { common: self.common, state: Complete { audit, verifier, policy, credential: ByProxy(provider) } }
@@ -282,7 +282,7 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
 
 /// Settings with a default; at any point before [`BrokerStack::build`].
 impl<State> BrokerStack<State> {
-    /// What is revoked; share one between all stacks of a process. By default nothing ever is.
+    /// What is revoked; share one between all stacks of a process. Without it nothing can be.
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.common.settings.revocations = Some(revocations);
         self

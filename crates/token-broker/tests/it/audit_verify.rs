@@ -60,7 +60,14 @@ async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
     let last: Value = fs::read_to_string(&path).unwrap().lines().last().unwrap().parse().unwrap();
     let head = format!("3:{}", last["hash"].as_str().unwrap());
     let said = text(&run.stdout);
-    for part in [": whole. 4 records", "closed in order", &head, "Not shown by a chain alone", "--expect-head"] {
+    for part in [
+        ": whole. 4 records",
+        "2 ended; 0 whose end nobody saw",
+        "closed in order",
+        &head,
+        "Not shown by a chain alone",
+        "--expect-head",
+    ] {
         assert!(said.contains(part), "{part:?} in {said}");
     }
     // The head that was noted is found, and what that shows is said.

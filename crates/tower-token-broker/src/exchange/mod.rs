@@ -47,8 +47,10 @@
 //! ```
 //!
 //! # Order
-//! The innermost of the four: inside the scope filter, around your proxy, router or handler.
-//! [`BrokerStack`](crate::BrokerStack) places it.
+//! The innermost of the four: inside the scope filter, around your proxy. [`BrokerStack`](crate::BrokerStack) places it. The service inside is
+//! given the real credential on its request, so it must be one that sends it on (`Proxy` of `token-broker-outbound`, or a client like it), and
+//! never a handler that reads it. A handler goes with
+//! [`credential_for_handler`](crate::BrokerStack::credential_for_handler): it gets a [`Caller`], and this layer stands around its client.
 //!
 //! # Reads, writes
 //! Reads the audit's `Trail`, the [`Principal`](crate::principal::Principal) and its `Standing`, and what was

@@ -50,7 +50,8 @@ pub enum Revoked {
         /// `client_id`
         id: Arc<str>,
     },
-    /// All tokens of one person that were issued until now.
+    /// All tokens of one person that were issued until now. `iat` has whole seconds: one that is issued in the very second of the revoke
+    /// is refused, too.
     Person(Person),
     /// One grant, until it is lifted.
     Grant(GrantId),
@@ -127,7 +128,8 @@ impl Revocations {
         }))
     }
 
-    /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut.
+    /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut. It writes no
+    /// record: that is [`AuditLog::note_revoked`](crate::audit::AuditLog::note_revoked).
     pub fn revoke(&self, what: Revoked) -> Epoch {
         self.revoke_at(what, self.0.clock.now())
     }
