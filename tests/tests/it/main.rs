@@ -31,6 +31,7 @@ mod revocation_is_immediate;
 mod rows;
 mod secrets_in_debug;
 mod silent_upstreams;
+mod slow_clients;
 mod stacked_by_hand;
 mod the_books;
 mod timing;
