@@ -413,6 +413,38 @@ async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not()
 }
 
 #[tokio::test]
+async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
+    for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")] {
+        let upstream = Scripted::start(move |_| {
+            let mut reply = answer([frame(b"x")], &[OK]);
+            *reply.status_mut() = http::StatusCode::from_u16(http).unwrap();
+            reply.headers_mut().insert("content-type", media.parse().unwrap());
+            reply
+        })
+        .await;
+        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let reply = broker.rpc(&format!("{ORDERS}/Get"), &[], frame(b"")).await;
+        assert_eq!((reply.status(), reply.messages().len()), (Some(14), 0), "{http} {media} {reply:?}");
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "exchange.upstream_failed");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
+    let upstream = Scripted::start(usual).await;
+    let broker = Broker::before(&upstream).grpc().policy(rules()).credential_in("trace-context").start().await;
+    let fields = [("trace-context-bin", "AAEC"), ("other-bin", "AAEC")];
+    let passed = broker.rpc(&format!("{ORDERS}/Get"), &fields, frame(b"")).await;
+    assert_eq!(passed.status(), Some(0), "{passed:?}");
+    let received = &upstream.received()[0];
+    assert_eq!(received.values("trace-context"), [SECRET]);
+    assert!(received.values("trace-context-bin").is_empty());
+    assert_eq!(received.values("other-bin"), ["AAEC"]);
+    broker.done().await;
+}
+
+#[tokio::test]
 async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
     let coded =
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD_NO_PAD, format!("\x08\x05\x12{SECRET}"));
