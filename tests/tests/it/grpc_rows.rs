@@ -12,7 +12,7 @@ use token_broker_tests::{
     marker_scan::Scan,
     upstream::{Received, Scripted, ScriptedBody},
 };
-use tower_token_broker::scope_filter::{Rules, grpc, tools};
+use tower_token_broker::scope_filter::{Rules, grpc, resources, tools};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const OK: (&str, &str) = ("grpc-status", "0");
@@ -369,6 +369,12 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         ("no JSON", vec![framed("{")]),
         ("doubled members", vec![framed(r#"{"result":{"tools":[]},"result":{"tools":[]}}"#)]),
         ("a flag of 2", vec![flagged(2, b"")]),
+        (
+            "a notice of what is hidden",
+            vec![framed(
+                r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"crm://delete_item"}}"#,
+            )],
+        ),
     ] {
         let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
         let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
@@ -378,6 +384,59 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
         broker.done().await;
     }
+}
+
+#[tokio::test]
+async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
+    let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "notifications/cancelled")];
+    let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#);
+    for (what, method, fields, sent, frames) in [
+        ("an empty message with bytes", format!("{FRAMED}/Notify"), &fields[..], notice, vec![frame(b"x")]),
+        ("a list that is none", format!("{TYPED}/ListTools"), &[], frame(b""), vec![frame(&[0x12, 9])]),
+    ] {
+        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
+        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let refused = broker.rpc(&method, fields, sent).await;
+        assert_eq!((refused.status(), refused.messages().len()), (Some(14), 0), "{what} {refused:?}");
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_counted() {
+    let listen = framed(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#);
+    let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
+    let notice = |uri: &str| {
+        framed(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#))
+    };
+    let (hidden, visible) = (notice("crm://secret/1"), notice("crm://public/1"));
+    // The harness lets 16 through, those that are left out included.
+    for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())] {
+        let frames = [vec![hidden.clone(), visible.clone()], vec![visible.clone(); more]].concat();
+        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
+        let policy = Rules::new().allow(resources(["crm://public/*"]));
+        let broker = Broker::before(&upstream).grpc().policy(policy).start().await;
+        let reply = broker.rpc(&format!("{FRAMED}/Stream"), &fields, listen.clone()).await;
+        assert_eq!((reply.status(), reply.messages().len()), (Some(status), 15), "{reply:?}");
+        assert!(!reply.everything().windows(6).any(|bytes| bytes == b"secret"));
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], reason);
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_for() {
+    let (upstream, broker) = broker().await;
+    let (frames, rest) =
+        tokio::sync::mpsc::channel::<Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>>(1);
+    let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(rest)).boxed_unsync();
+    let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "20m")], body);
+    let reply = broker.reply(client().request(request).await.unwrap()).await;
+    assert_eq!((reply.status(), upstream.received().len()), (Some(4), 0));
+    assert_eq!(reasons(&broker, 1).await, ["filter.deadline_exceeded"]);
+    drop(frames);
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
