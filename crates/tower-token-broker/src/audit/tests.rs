@@ -322,6 +322,7 @@ async fn a_file_that_was_edited_is_not_gone_on_with() {
         ("deleted", [&lines[..2], &lines[3..]].concat().join("\n") + "\n", 3),
         ("swapped", [lines[0], lines[2], lines[1]].join("\n") + "\n", 2),
         ("doubled", [lines[0], lines[1], lines[1]].join("\n") + "\n", 3),
+        ("longer than any record", format!("{}\n{}\n", lines[0], "x".repeat(1024 * 1024)), 2),
     ] {
         let path = folder.path().join(what);
         fs::write(&path, edited).unwrap();
