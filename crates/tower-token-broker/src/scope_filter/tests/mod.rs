@@ -360,6 +360,12 @@ async fn hostile_framing_is_refused_and_never_sent() {
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
         assert_eq!(send(layer(), request, json(RESULT)).await.status, status, "J216 {method}");
     }
+    for method in ["GET", "DELETE"] {
+        let nothing = ScopeFilterLayer::new(|_: &Principal, call: &Call<'_>| Decision::deny(call));
+        let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
+        let answered = send(nothing, request, json(RESULT)).await;
+        assert!(answered.status.is_client_error() && answered.received.is_none(), "{method}: {}", answered.status);
+    }
 }
 
 #[tokio::test]
