@@ -404,6 +404,17 @@ async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
 }
 
 #[tokio::test]
+async fn l240_of_a_stream_that_names_no_coding_no_compressed_message_goes_on() {
+    let (upstream, broker) = broker().await;
+    let sent = [frame(b"first"), flagged(1, &gzip(b"second"))].concat();
+    let refused = broker.rpc(&format!("{ORDERS}/WatchAll"), &[], sent).await;
+    assert_ne!(refused.status(), Some(0), "{refused:?}");
+    assert_eq!(reasons(&broker, 1).await, ["filter.content_encoding"]);
+    assert!(upstream.received().iter().all(|received| received.body.len() <= frame(b"first").len()));
+    broker.done().await;
+}
+
+#[tokio::test]
 async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_counted() {
     let listen = framed(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#);
     let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];

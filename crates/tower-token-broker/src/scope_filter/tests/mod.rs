@@ -389,6 +389,38 @@ async fn l241_a_plain_http_request_is_judged_by_a_path_that_all_read_alike_or_re
     }
 }
 
+/// A body that never comes.
+struct Nothing;
+
+impl http_body::Body for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn j214_a_message_that_does_not_come_in_time_is_refused_over_http_and_over_grpc() {
+    for (path, media) in [("/mcp", "application/json"), ("/model_context_protocol.Mcp/ListTools", "application/grpc")] {
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = Request::post(path).header("content-type", media).body(Nothing).unwrap();
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let inner = service_fn(|_: Request<RequestBody<Nothing>>| async {
+            Ok::<_, Infallible>(json(RESULT).map(|body| Full::<Bytes>::from(body.to_owned())))
+        });
+        let layer = if media == "application/json" { layer() } else { layer().grpc() };
+        let layer = layer.body_deadline(std::time::Duration::from_millis(20));
+        let answer = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(crate::dialect::Said::reason(&answer), Some(crate::refusal::Reason::BodyIncomplete), "J214 {path}");
+    }
+}
+
 /// A body that breaks off behind its first bytes.
 struct BreaksOff(bool);
 
