@@ -490,6 +490,9 @@ mod tests {
         assert_eq!(scopes.union(&Scopes::parse("c").unwrap()).to_string(), "a b c");
         assert_eq!(Scopes::parse("a\"b"), Err(InvalidScopes::Character));
         assert_eq!(Scopes::parse("a\tb"), Err(InvalidScopes::Character));
+        assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(InvalidScopes::TooLarge));
+        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(InvalidScopes::TooLarge));
+        assert_eq!(Scopes::parse(&["a"; 1000].join(" ")).unwrap().to_string(), "a");
     }
 
     #[test]
@@ -504,6 +507,7 @@ mod tests {
     #[test]
     fn what_is_no_resource_is_refused() {
         for (uri, error) in [
+            ("https://broker.example.com/a b", InvalidResource::NotAUri),
             ("/crm", InvalidResource::NotAbsolute),
             ("http://broker.example.com/crm", InvalidResource::Scheme),
             ("ftp://127.0.0.1/crm", InvalidResource::Scheme),

@@ -37,18 +37,6 @@ impl Secret {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// How many bytes it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether both hold the same bytes, in a time that depends on their lengths alone.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {

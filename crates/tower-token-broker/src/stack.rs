@@ -564,6 +564,21 @@ mod tests {
         async fn refused(&self, _: &Credential) {}
     }
 
+    struct Items(Upstream);
+
+    impl ProvideCredential for Items {
+        fn upstream(&self) -> &Upstream {
+            &self.0
+        }
+
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+            let secret = crate::Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
+            Ok(Credential::vouch(secret, self.0.origin().clone()))
+        }
+
+        async fn refused(&self, _: &Credential) {}
+    }
+
     #[test]
     fn the_limits_of_a_stack_are_those_of_its_layers() {
         let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
@@ -584,5 +599,60 @@ mod tests {
         {
             assert!(told.contains(limit), "{limit} in {told}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_stack_is_told_reaches_its_layers() {
+        use http::{Request, Response, StatusCode, header};
+        use http_body_util::Full;
+        use tower::{Layer as _, ServiceExt as _, service_fn};
+
+        let resource = Resource::parse("https://broker.example.com/crm").unwrap();
+        let stack = || {
+            BrokerStack::for_resource("https://broker.example.com/crm")
+                .audit(AuditLog::in_memory().0)
+                .authenticate(TestTokens::new().person("tok", "alice", &resource))
+                .scope_filter(|_: &Principal, _: &crate::scope_filter::Call<'_>| crate::scope_filter::Decision::allow())
+                .exchange(Items(Upstream::parse("items", "https://items.example.com/api").unwrap()))
+                .plain_http()
+                .sealed_with(SealingKeys::new(&[7; 32]))
+        };
+        let broker = stack()
+            .strip_prefix("/v1")
+            .allowed_host("crm.internal.example")
+            .allowed_origin("https://inspector.example.com")
+            .forward_header(HeaderName::from_static("x-region"))
+            .challenge_scopes(Scopes::parse("crm:read").unwrap())
+            .build()
+            .unwrap();
+        let service = broker.layer(service_fn(|request: Request<_>| async move {
+            let region = request.headers().get("x-region").cloned();
+            let seen = format!("{} {:?}", request.uri(), region.as_ref().map(|value| value.to_str().unwrap()));
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(seen)))
+        }));
+        let get = |host: &str, origin: &str, token: &str| {
+            let request = Request::get("/v1/items").header(header::HOST, host).header(header::ORIGIN, origin);
+            let request = request.header(header::AUTHORIZATION, token).header("x-region", "eu");
+            request.body(Full::<bytes::Bytes>::default()).unwrap()
+        };
+        let (host, origin) = ("crm.internal.example", "https://inspector.example.com");
+        let passed = service.clone().oneshot(get(host, origin, "Bearer tok")).await.unwrap();
+        assert_eq!(passed.status(), StatusCode::OK);
+        let body = http_body_util::BodyExt::collect(passed.into_body()).await.unwrap().to_bytes();
+        assert_eq!(body, "https://items.example.com/api/items Some(\"eu\")");
+        let refused = service.clone().oneshot(get(host, origin, "Bearer other")).await.unwrap();
+        let challenge = refused.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+        assert!(challenge.contains("scope=\"crm:read\""), "{challenge}");
+        for (host, origin, status) in [("other.example", origin, 421), (host, "https://evil.example", 403)] {
+            let refused = service.clone().oneshot(get(host, origin, "Bearer tok")).await.unwrap();
+            assert_eq!(refused.status(), status);
+        }
+
+        assert!(matches!(stack().allowed_host("a/b").build(), Err(BuildError::Visitor(InvalidVisitor::Host))));
+        assert!(matches!(stack().allowed_origin("null").build(), Err(BuildError::Visitor(InvalidVisitor::Origin))));
+        assert!(matches!(stack().forward_header(header::AUTHORIZATION).build(), Err(BuildError::Header(_))));
+        let nowhere =
+            BrokerStack::for_resource("nowhere").audit(AuditLog::in_memory().0).authenticate(TestTokens::new());
+        assert!(matches!(nowhere.scope_filter(Rules::new()).exchange(Nobody).build(), Err(BuildError::Resource(_))));
     }
 }

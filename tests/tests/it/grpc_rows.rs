@@ -12,7 +12,7 @@ use token_broker_tests::{
     marker_scan::Scan,
     upstream::{Received, Scripted, ScriptedBody},
 };
-use tower_token_broker::scope_filter::{Rules, grpc, tools};
+use tower_token_broker::scope_filter::{Rules, grpc, resources, tools};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const OK: (&str, &str) = ("grpc-status", "0");
@@ -369,6 +369,12 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         ("no JSON", vec![framed("{")]),
         ("doubled members", vec![framed(r#"{"result":{"tools":[]},"result":{"tools":[]}}"#)]),
         ("a flag of 2", vec![flagged(2, b"")]),
+        (
+            "a notice of what is hidden",
+            vec![framed(
+                r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"crm://delete_item"}}"#,
+            )],
+        ),
     ] {
         let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
         let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
@@ -378,6 +384,70 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
         broker.done().await;
     }
+}
+
+#[tokio::test]
+async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
+    let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "notifications/cancelled")];
+    let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#);
+    for (what, method, fields, sent, frames) in [
+        ("an empty message with bytes", format!("{FRAMED}/Notify"), &fields[..], notice, vec![frame(b"x")]),
+        ("a list that is none", format!("{TYPED}/ListTools"), &[], frame(b""), vec![frame(&[0x12, 9])]),
+    ] {
+        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
+        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let refused = broker.rpc(&method, fields, sent).await;
+        assert_eq!((refused.status(), refused.messages().len()), (Some(14), 0), "{what} {refused:?}");
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn l240_of_a_stream_that_names_no_coding_no_compressed_message_goes_on() {
+    let (upstream, broker) = broker().await;
+    let sent = [frame(b"first"), flagged(1, &gzip(b"second"))].concat();
+    let refused = broker.rpc(&format!("{ORDERS}/WatchAll"), &[], sent).await;
+    assert_ne!(refused.status(), Some(0), "{refused:?}");
+    assert_eq!(reasons(&broker, 1).await, ["filter.content_encoding"]);
+    assert!(upstream.received().iter().all(|received| received.body.len() <= frame(b"first").len()));
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_counted() {
+    let listen = framed(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#);
+    let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
+    let notice = |uri: &str| {
+        framed(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#))
+    };
+    let (hidden, visible) = (notice("crm://secret/1"), notice("crm://public/1"));
+    // The harness lets 16 through, those that are left out included.
+    for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())] {
+        let frames = [vec![hidden.clone(), visible.clone()], vec![visible.clone(); more]].concat();
+        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
+        let policy = Rules::new().allow(resources(["crm://public/*"]));
+        let broker = Broker::before(&upstream).grpc().policy(policy).start().await;
+        let reply = broker.rpc(&format!("{FRAMED}/Stream"), &fields, listen.clone()).await;
+        assert_eq!((reply.status(), reply.messages().len()), (Some(status), 15), "{reply:?}");
+        assert!(!reply.everything().windows(6).any(|bytes| bytes == b"secret"));
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], reason);
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_for() {
+    let (upstream, broker) = broker().await;
+    let (frames, rest) =
+        tokio::sync::mpsc::channel::<Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>>(1);
+    let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(rest)).boxed_unsync();
+    let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "20m")], body);
+    let reply = broker.reply(client().request(request).await.unwrap()).await;
+    assert_eq!((reply.status(), upstream.received().len()), (Some(4), 0));
+    assert_eq!(reasons(&broker, 1).await, ["filter.deadline_exceeded"]);
+    drop(frames);
+    broker.done_unsent().await;
 }
 
 #[tokio::test]
@@ -410,6 +480,38 @@ async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not()
         }
         broker.done().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
+    for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")] {
+        let upstream = Scripted::start(move |_| {
+            let mut reply = answer([frame(b"x")], &[OK]);
+            *reply.status_mut() = http::StatusCode::from_u16(http).unwrap();
+            reply.headers_mut().insert("content-type", media.parse().unwrap());
+            reply
+        })
+        .await;
+        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let reply = broker.rpc(&format!("{ORDERS}/Get"), &[], frame(b"")).await;
+        assert_eq!((reply.status(), reply.messages().len()), (Some(14), 0), "{http} {media} {reply:?}");
+        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "exchange.upstream_failed");
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
+    let upstream = Scripted::start(usual).await;
+    let broker = Broker::before(&upstream).grpc().policy(rules()).credential_in("trace-context").start().await;
+    let fields = [("trace-context-bin", "AAEC"), ("other-bin", "AAEC")];
+    let passed = broker.rpc(&format!("{ORDERS}/Get"), &fields, frame(b"")).await;
+    assert_eq!(passed.status(), Some(0), "{passed:?}");
+    let received = &upstream.received()[0];
+    assert_eq!(received.values("trace-context"), [SECRET]);
+    assert!(received.values("trace-context-bin").is_empty());
+    assert_eq!(received.values("other-bin"), ["AAEC"]);
+    broker.done().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A handler instead of a proxy: rmcp's own service inside the stack, whose tool calls an upstream API for its caller.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::Router;
+use axum::{Router, response::IntoResponse as _};
 use bytes::Bytes;
 use http::{Request, request::Parts};
 use http_body_util::{BodyExt as _, Empty};
@@ -20,14 +20,15 @@ use rmcp::{
 use serde_json::Value;
 use token_broker_outbound::Proxy;
 use token_broker_tests::{
-    harness::{Broker, SECRET, proxy, serve},
+    harness::{Broker, CALL, SECRET, proxy, serve},
     upstream::{Scripted, json},
     wire::{self, Answer},
 };
 use token_broker_upstream::StaticSecret;
 use tokio::sync::Semaphore;
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_token_broker::{
+    body::RequestBody,
     exchange::{Caller, Exchange, ExchangeLayer},
     scope_filter::{Rules, tools},
 };
@@ -121,6 +122,30 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
     let result = records.iter().find(|record| record["uses"] == 1).expect("a use");
     assert_eq!((&result["name"], &result["intents"]), (&"get_item".into(), &1.into()));
     assert!(result["echo_masked"].as_u64() > Some(0));
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn i181_a_handler_that_says_the_credential_in_a_field_of_its_own_is_masked() {
+    let upstream = Scripted::start(|_| json("{}")).await;
+    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let (api, url) = (ExchangeLayer::new(secret).layer(proxy()), upstream.url("/v1/items/7"));
+    let handler = service_fn(move |request: Request<RequestBody<axum::body::Body>>| {
+        let (api, caller) = (api.clone(), request.extensions().get::<Caller>().expect("a caller").clone());
+        let mut request = Request::get(&url).body(Empty::<Bytes>::new()).unwrap();
+        async move {
+            caller.stamp(&mut request);
+            assert_eq!(api.oneshot(request).await.unwrap().status(), 200);
+            let mut answer = axum::Json(Value::Null).into_response();
+            answer.headers_mut().insert("x-echo", format!("Bearer {SECRET}").parse().unwrap());
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    serve(listener, Router::new().route_service("/mcp", stack.layer(handler)));
+    let answer = broker.call_with(&[], CALL).await;
+    let masked = format!("Bearer {}", "*".repeat(SECRET.len()));
+    assert_eq!((answer.status, answer.header("x-echo")), (200, Some(masked.as_str())));
+    assert_eq!(broker.expect_records(1).await.last().unwrap()["echo_masked"], 1);
     broker.done().await;
 }
 

@@ -1,7 +1,6 @@
 //! The exchange around a provider of one's own: what it says to whom, and what it does not send or pass on.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,12 +28,15 @@ struct Scripted {
     upstream: Upstream,
     gives: Result<&'static str, NoCredential>,
     asked: AtomicUsize,
+    hangs: bool,
     hangs_when_refused: bool,
+    /// After the first one there is no other.
+    only_one: bool,
 }
 
 fn gives(gives: Result<&'static str, NoCredential>) -> Scripted {
     let upstream = Upstream::parse("items", "https://items.example.com/api").unwrap();
-    Scripted { upstream, gives, asked: AtomicUsize::new(0), hangs_when_refused: false }
+    Scripted { upstream, gives, asked: AtomicUsize::new(0), hangs: false, hangs_when_refused: false, only_one: false }
 }
 
 impl ProvideCredential for Scripted {
@@ -43,7 +45,11 @@ impl ProvideCredential for Scripted {
     }
 
     async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+        if self.hangs {
+            std::future::pending().await
+        }
         let secret = match self.asked.fetch_add(1, Ordering::SeqCst) {
+            1.. if self.only_one => return Err(NoCredential::Revoked { connect_url: None }),
             0 => self.gives.clone()?.to_owned(),
             number => format!("{SECRET}{number}"),
         };
@@ -73,35 +79,51 @@ impl Seen {
     }
 }
 
+/// An error of the service inside.
+#[derive(Debug, PartialEq)]
+struct Broken;
+
 /// Alice asks for `/items`; the upstream answers so.
 async fn ask(provider: Scripted, upstream: fn() -> Response<Full<Bytes>>) -> Seen {
+    ask_for("/items", "", provider, move |_| Ok(upstream())).await.expect("no error")
+}
+
+/// Alice asks for a path behind a prefix; the upstream answers each time so.
+async fn ask_for(
+    path: &str,
+    prefix: &str,
+    provider: Scripted,
+    upstream: impl Fn(usize) -> Result<Response<Full<Bytes>>, Broken> + Clone + Send + 'static,
+) -> Result<Seen, Broken> {
     let resource = Resource::parse("https://broker.example.com/").unwrap();
     let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::EdDsa).unwrap());
     let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
     let inner = service_fn(move |request: Request<_>| {
-        log.lock().push(request.map(|_| ()));
-        async move { Ok::<_, Infallible>(upstream()) }
+        let mut log = log.lock();
+        log.push(request.map(|_| ()));
+        let answer = upstream(log.len());
+        async move { answer }
     });
-    let exchange = ExchangeLayer::new(provider).credential_deadline(Duration::from_millis(50));
+    let exchange = ExchangeLayer::new(provider).strip_prefix(prefix).credential_deadline(Duration::from_millis(50));
     let filter = ScopeFilterLayer::new(|_: &Principal, _: &Call<'_>| Decision::allow()).plain_http();
     let authenticate = AuthenticateLayer::new(JwtVerifier::new(ISSUER, issuer.keys()), &resource);
     let service =
         AuditLayer::new(AuditLog::in_memory().0).layer(authenticate.layer(filter.layer(exchange.layer(inner))));
     let token = issuer.mint(Mint::for_person("alice").client("c").resource(&resource)).unwrap().into_text();
-    let request = Request::get("/items")
+    let request = Request::get(path)
         .header(header::HOST, resource.authority())
         .header(header::RANGE, "bytes=0-9")
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Empty::<Bytes>::new())
         .unwrap();
     let whole = async {
-        let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
-        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+        let (parts, body) = service.oneshot(request).await?.into_parts();
+        Ok(Response::from_parts(parts, body.collect().await.unwrap().to_bytes()))
     };
-    let answer = tokio::time::timeout(Duration::from_secs(20), whole).await.expect("an answer");
+    let answer = tokio::time::timeout(Duration::from_secs(20), whole).await.expect("an answer")?;
     let sent = std::mem::take(&mut *sent.lock());
-    Seen { answer, sent }
+    Ok(Seen { answer, sent })
 }
 
 fn says(status: u16) -> Response<Full<Bytes>> {
@@ -122,7 +144,13 @@ async fn each_refusal_that_needs_the_person_names_the_persons_own_page() {
             (|| says(200)) as fn() -> _,
         ),
         ("revoked", gives(Err(NoCredential::Revoked { connect_url: None })), || says(200)),
+        (
+            "too few scopes",
+            gives(Err(NoCredential::ScopeRequired { missing: Scopes::none(), connect_url: None })),
+            || says(200),
+        ),
         ("refused twice", gives(Ok(SECRET)), || says(401)),
+        ("refused, and revoked meanwhile", Scripted { only_one: true, ..gives(Ok(SECRET)) }, || says(401)),
         ("more scope", gives(Ok(SECRET)), lacks_scope),
     ] {
         let seen = ask(provider, upstream).await;
@@ -149,6 +177,38 @@ async fn where_connecting_does_not_help_no_page_is_named() {
 async fn what_the_guard_can_not_look_for_is_not_sent() {
     let seen = ask(gives(Ok("")), || says(200)).await;
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_is_waited_for_until_the_deadline_and_nothing_is_sent() {
+    let seen = ask(Scripted { hangs: true, ..gives(Ok(SECRET)) }, || says(200)).await;
+    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
+}
+
+#[tokio::test]
+async fn a_path_that_does_not_stand_behind_the_prefix_is_not_sent() {
+    for (path, sent) in [("/v1/items", Some("/api/items")), ("/v1", Some("/api")), ("/v10", None), ("/v2/items", None)]
+    {
+        let seen = ask_for(path, "/v1", gives(Ok(SECRET)), |_| Ok(says(200))).await.unwrap();
+        assert_eq!(seen.sent.first().map(|request| request.uri().path()), sent, "{path}");
+        assert_eq!(seen.answer.status(), if sent.is_some() { 200 } else { 403 }, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_the_second_try_is_guarded_like_the_first() {
+    let second = |number| Ok(says(if number == 1 { 401 } else { 500 }));
+    let seen = ask_for("/items", "", gives(Ok(SECRET)), second).await.unwrap();
+    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (502, 2));
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_inside_is_passed_on_at_the_first_try_and_at_the_second() {
+    for failing in [1, 2] {
+        let upstream = move |number| if number == failing { Err(Broken) } else { Ok(says(401)) };
+        let ended = ask_for("/items", "", gives(Ok(SECRET)), upstream).await;
+        assert_eq!(ended.err(), Some(Broken), "try {failing}");
+    }
 }
 
 #[tokio::test]

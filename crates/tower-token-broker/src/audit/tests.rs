@@ -198,6 +198,28 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
+    let sink = InMemory::new();
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().deadline(Duration::from_millis(20)));
+    // The first random number of a process may take longer than that.
+    while log.flush().await.is_err() {}
+    sink.hang();
+    let (_trail, terminal) = Trail::for_test(&log);
+    drop(terminal);
+    let closed = async {
+        while log.is_open() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the door closes by itself");
+    // While the first write hangs, what is to be written before it is answered is refused at once.
+    assert_eq!(log.note_revoked(&Revoked::Everything).await, Err(AuditUnavailable));
+    sink.work();
+    opened(&log).await;
+    assert_eq!(results(&log, &sink).await.len(), 1);
+}
+
+#[tokio::test]
 async fn all_that_wait_during_a_write_are_one_group() {
     let (log, sink) = AuditLog::in_memory();
     log.flush().await.unwrap();
@@ -331,6 +353,7 @@ async fn a_file_that_was_edited_is_not_gone_on_with() {
         ("deleted", [&lines[..2], &lines[3..]].concat().join("\n") + "\n", 3),
         ("swapped", [lines[0], lines[2], lines[1]].join("\n") + "\n", 2),
         ("doubled", [lines[0], lines[1], lines[1]].join("\n") + "\n", 3),
+        ("longer than any record", format!("{}\n{}\n", lines[0], "x".repeat(1024 * 1024)), 2),
     ] {
         let path = folder.path().join(what);
         fs::write(&path, edited).unwrap();

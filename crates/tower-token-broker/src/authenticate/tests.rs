@@ -33,7 +33,7 @@ use crate::{
     body::{BodyError, ResponseBody},
     clock::{Clock, Timestamp},
     exchange::GrantId,
-    principal::{Person, Principal, Resource, Scopes, Verified},
+    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
     revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},
     tasks::Tasks,
@@ -403,6 +403,44 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
     setting.clock.advance(Duration::from_secs(60));
     assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
     assert_eq!(setting.verified(), 2);
+}
+
+/// A verifier that knows its answer at once.
+struct Knowing(Result<Verified, Reason>);
+
+impl VerifyToken for Knowing {
+    fn recall(&self, _: &PresentedToken, _: &Resource) -> Option<Result<Verified, TokenRejected>> {
+        Some(self.0.clone().map_err(TokenRejected::because))
+    }
+
+    async fn verify(&self, _: &PresentedToken, _: &Resource) -> Result<Verified, TokenRejected> {
+        unreachable!("it knows the token")
+    }
+}
+
+#[tokio::test]
+async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
+    let person = || Person::new(ISSUER, "alice");
+    let verified = |resource: &str, expires_at: u64| {
+        let (from, until) = (Timestamp::from_unix_seconds(NOW - 60), Timestamp::from_unix_seconds(expires_at));
+        let times = TokenTimes { id: "t1", issued_at: from, expires_at: until };
+        Ok(Verified::vouch(person(), "c", Resource::parse(resource).unwrap(), times))
+    };
+    for (what, known, status, record) in [
+        ("a good one", verified(RESOURCE, NOW + 60), 200, "completed -"),
+        ("for another resource", verified("https://other.example.com/mcp", NOW + 60), 401, "refused authn.resource"),
+        ("that has expired", verified(RESOURCE, NOW - LEEWAY.as_secs()), 401, "refused jwt.expired"),
+        ("that is unknown", Err(Reason::UnknownToken), 401, "refused authn.unknown"),
+    ] {
+        let setting = setting();
+        let layer = AuthenticateLayer::new(Arc::new(Knowing(known)), &Resource::parse(RESOURCE).unwrap())
+            .with_clock(setting.clock.clone());
+        let stack = AuditLayer::new(setting.log.clone()).layer(layer.layer(setting.inner.clone()));
+        let answer = stack.oneshot(good("tok")).await.unwrap();
+        assert_eq!(answer.status(), status, "{what}");
+        drop(text(answer).await);
+        assert_eq!(setting.records().await, [record], "{what}");
+    }
 }
 
 #[tokio::test]

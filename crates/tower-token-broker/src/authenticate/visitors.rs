@@ -160,6 +160,7 @@ mod tests {
             ("/crm/mcp", &[("host", "a@broker.example.com")], false),
             ("/crm/mcp", &[("host", "broker.example.com.evil.example")], false),
             ("/crm/mcp", &[("host", "")], false),
+            ("/crm/mcp", &[("host", "broker.example.com\u{e9}")], false),
             ("/crm/mcp", &[("host", "broker.example.com"), ("host", "evil.example")], false),
             ("/crm/mcp", &[("host", "broker.example.com"), ("host", "broker.example.com")], false),
             ("https://evil.example/crm/mcp", &[], false),
@@ -192,6 +193,7 @@ mod tests {
             (&["https://broker.example.com/"], false),
             (&["null"], false),
             (&[""], false),
+            (&["https://broker.example.com\u{e9}"], false),
             (&["https://broker.example.com", "https://evil.example"], false),
         ] {
             let mut request = request("/crm/mcp", &[("host", "broker.example.com")]);

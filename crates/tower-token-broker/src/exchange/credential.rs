@@ -335,3 +335,42 @@ impl fmt::Debug for Credential {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_an_absolute_url_without_user_information_query_or_fragment() {
+        let origin = |url| Upstream::parse("crm", url).map(|upstream| upstream.origin().as_str().to_owned());
+        assert_eq!(origin("https://CRM.example.com/mcp"), Ok("https://crm.example.com:443".into()));
+        assert_eq!(origin("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".into()));
+        for (url, problem) in [
+            ("https://crm.example.com/ mcp", InvalidUpstream::NotAUrl),
+            ("https://crm.example.com/mcp?key=1", InvalidUpstream::QueryOrFragment),
+            ("https://crm.example.com/mcp#a", InvalidUpstream::QueryOrFragment),
+            ("/mcp", InvalidUpstream::NotAbsolute),
+            ("crm.example.com:443", InvalidUpstream::NotAbsolute),
+            ("ftp://crm.example.com/", InvalidUpstream::NotAbsolute),
+            ("https://user@crm.example.com/mcp", InvalidUpstream::NotAbsolute),
+        ] {
+            assert_eq!(origin(url), Err(problem), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_that_of_no_relative_uri_and_of_no_other_scheme_host_or_port() {
+        let origin = Origin::of(&Uri::from_static("https://crm.example.com/mcp")).unwrap();
+        for (uri, same) in [
+            ("https://crm.example.com/other", true),
+            ("https://CRM.example.com:443/", true),
+            ("https://crm.example.com:8443/", false),
+            ("https://crm.example.com.evil.example/", false),
+            ("http://crm.example.com:443/", false),
+            ("ws://crm.example.com/", false),
+            ("/mcp", false),
+        ] {
+            assert_eq!(origin.is_of(&Uri::from_static(uri)), same, "{uri}");
+        }
+    }
+}

@@ -664,6 +664,43 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_was_held_back_and_is_no_secret_comes_before_the_trailers_and_before_the_end() {
+        use http_body_util::{BodyExt as _, Full};
+
+        let (log, _) = crate::audit::AuditLog::in_memory();
+        let begun = format!("so it begins: {}", TOKEN.get(..20).unwrap());
+        for has_trailers in [true, false] {
+            let (trail, _terminal) = Trail::for_test(&log);
+            let watched = Watched::default();
+            watched.add(Arc::clone(&forms(TOKEN)[0]));
+            // The same credential twice is looked for once.
+            watched.add(watched.now().as_slice()[0].clone());
+            assert_eq!(watched.now().as_slice().len(), 1);
+            let mut fields = http::HeaderMap::new();
+            fields.insert("x-echo", TOKEN.parse().unwrap());
+            let trailers = has_trailers.then_some(Ok(fields));
+            let inner = Full::<Bytes>::from(begun.clone()).with_trailers(std::future::ready(trailers));
+            let mut body = LeakGuardBody::new(inner, watched, trail);
+            let mut text = Vec::new();
+            let mut after = None;
+            while let Some(frame) = body.frame().await {
+                match frame.unwrap().into_data() {
+                    Ok(data) => {
+                        assert!(after.is_none(), "data behind trailers");
+                        text.extend_from_slice(&data);
+                    }
+                    Err(trailers) => after = trailers.into_trailers().ok(),
+                }
+            }
+            assert_eq!(text, begun.as_bytes());
+            let echo = after.map(|fields| fields["x-echo"].clone());
+            assert_eq!(echo.is_some(), has_trailers);
+            assert!(echo.is_none_or(|echo| echo == "*".repeat(TOKEN.len())));
+            assert!(body.frame().await.is_none(), "asked once more behind its end");
+        }
+    }
+
     /// A secret of few characters, many of which begin or end an escape.
     fn tricky_secret() -> impl Strategy<Value = String> {
         prop_oneof!["[a/%]{1,12}", r#"[%\\u04125a/"+]{1,12}"#, "[a-z0-9/+]{20,80}"]

@@ -172,6 +172,7 @@ mod tests {
             ("2M", Duration::from_secs(120)),
             ("99999999S", Duration::from_secs(99_999_999)),
             ("250m", Duration::from_millis(250)),
+            ("7u", Duration::from_micros(7)),
             ("0n", Duration::ZERO),
         ] {
             assert_eq!(timeout(&with(&TIMEOUT, &[text])), Ok(Some(read)), "{text}");

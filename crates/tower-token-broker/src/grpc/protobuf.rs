@@ -247,6 +247,7 @@ mod tests {
             ("a tag with a byte of nothing", &[0x88, 0x00, 0x01], WireError::Varint),
             ("a length with a byte of nothing", &[0x0a, 0x80, 0x00], WireError::Varint),
             ("eleven bytes", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], WireError::Varint),
+            ("ten bytes that go on", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81], WireError::Varint),
             ("65 bits", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2], WireError::Varint),
             ("a group", &[0x0b, 0x0c], WireError::WireType),
             ("wire type 6", &[0x0e], WireError::WireType),

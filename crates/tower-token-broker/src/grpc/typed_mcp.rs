@@ -360,6 +360,10 @@ mod tests {
         [&[0x11][..], &number.to_le_bytes()].concat()
     }
 
+    fn number(number: u32, value: u64) -> Vec<u8> {
+        Writer::default().number(number, value).finish()
+    }
+
     fn member(name: &str, value: impl AsRef<[u8]>) -> Vec<u8> {
         message(1, [message(1, name), message(2, value)].concat())
     }
@@ -383,18 +387,27 @@ mod tests {
             member("id", double(7.0)),
             member("rate", double(0.5)),
             member("big", double(1e300)),
-            member("all", message(6, [message(1, [0x20, 1]), message(1, [0x08, 0])].concat())),
+            member(
+                "all",
+                message(6, [number(4, 1), number(4, 0), number(1, 0)].map(|value| message(1, value)).concat()),
+            ),
             member("of", message(5, member("é\"", message(3, "x\n")))),
         ]
         .concat();
-        let json = r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,null],"of":{"é\"":"x\u000a"}}"#;
+        let json = r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,false,null],"of":{"é\"":"x\u000a"}}"#;
         assert_eq!(asked("CallTool", &call("get", arguments)), Ok(("get".into(), json.into())));
         assert_eq!(asked("CallTool", &message(2, message(1, "get"))), Ok(("get".into(), "{}".into())));
         assert_eq!(asked("ReadResource", &message(2, "db://a")), Ok(("db://a".into(), String::new())));
-        let prompt = [message(2, "hello"), message(3, [message(1, "who"), message(2, "Ada")].concat())].concat();
-        assert_eq!(asked("GetPrompt", &prompt), Ok(("hello".into(), r#"{"who":"Ada"}"#.into())));
+        let entry = |name: &str, value: &str| [message(1, name), message(2, value)].concat();
+        let prompt = [message(2, "hello"), message(3, entry("who", "Ada")), message(3, entry("by", ""))].concat();
+        assert_eq!(asked("GetPrompt", &prompt), Ok(("hello".into(), r#"{"who":"Ada","by":""}"#.into())));
         assert_eq!(asked("Complete", &message(2, message(1, "db://{x}"))), Ok(("db://{x}".into(), String::new())));
-        assert_eq!(asked("Complete", &message(3, message(1, "hello"))), Ok(("hello".into(), String::new())));
+        let so_far = [message(4, entry("who", "A")), message(5, message(1, entry("of", "x")))].concat();
+        let completed = [message(3, entry("hello", "its title")), so_far].concat();
+        assert_eq!(asked("Complete", &completed), Ok(("hello".into(), String::new())));
+        let answered = message(6, [message(1, "q"), message(2, message(9, []))].concat());
+        let common = message(1, [message(1, member("x", double(1.0))), answered].concat());
+        assert_eq!(asked("ListTools", &common), Ok(("Tools".into(), String::new())));
         for (method, listed) in [
             ("ListTools", "Tools"),
             ("ListPrompts", "Prompts"),
@@ -459,6 +472,43 @@ mod tests {
             ),
             ("no reference", "Complete", message(4, message(1, "a")), Reason::NotAMessage),
             ("a method more", "WatchTools", vec![], Reason::MethodDenied),
+            ("two metadata", "ListTools", message(1, [message(1, []), message(1, [])].concat()), doubled),
+            ("two answers by one name", "ListTools", message(1, [message(6, []), message(6, [])].concat()), doubled),
+            (
+                "an answer of another kind",
+                "ListTools",
+                message(1, message(6, message(2, message(1, [])))),
+                Reason::NotProtobuf,
+            ),
+            ("two arguments by one name", "GetPrompt", [message(3, []), message(3, [])].concat(), doubled),
+            ("a field more in an argument", "GetPrompt", message(3, message(3, "x")), Reason::NotProtobuf),
+            ("a field more in a reference", "Complete", message(2, message(2, "x")), Reason::NotProtobuf),
+            ("a field more in what is completed", "Complete", message(4, message(3, "x")), Reason::NotProtobuf),
+            (
+                "two values of what is completed",
+                "Complete",
+                message(4, [message(2, []), message(2, [])].concat()),
+                doubled,
+            ),
+            ("a field more in the context", "Complete", message(5, message(2, "x")), Reason::NotProtobuf),
+            (
+                "two of the context by one name",
+                "Complete",
+                message(5, [message(1, []), message(1, [])].concat()),
+                doubled,
+            ),
+            ("a field more in a structure", "CallTool", call("a", message(2, "x")), Reason::NotProtobuf),
+            (
+                "a field more in a list",
+                "CallTool",
+                call("a", member("x", message(6, message(2, [])))),
+                Reason::NotProtobuf,
+            ),
+            ("a kind more", "CallTool", call("a", member("x", message(7, []))), Reason::NotProtobuf),
+            ("neither true nor false", "CallTool", call("a", member("x", number(4, 2))), Reason::NotProtobuf),
+            ("another null", "CallTool", call("a", member("x", number(1, 1))), Reason::NotProtobuf),
+            ("a number that is none", "CallTool", call("a", member("x", number(2, 1))), Reason::NotProtobuf),
+            ("a truth that is none", "CallTool", call("a", member("x", message(4, "1"))), Reason::NotProtobuf),
         ] {
             assert_eq!(asked(method, &request), Err(reason), "{what}");
         }
@@ -467,6 +517,47 @@ mod tests {
             deep = message(6, message(1, deep));
         }
         assert_eq!(asked("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
+        let deep = (0..200).fold(double(1.0), |value, _| message(5, member("x", value)));
+        assert_eq!(asked("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
+    }
+
+    #[test]
+    fn a_number_where_a_message_or_a_text_belongs_is_refused_wherever_it_stands() {
+        for (method, within, place) in [
+            ("CallTool", &[][..], 1),
+            ("CallTool", &[], 2),
+            ("CallTool", &[2], 1),
+            ("CallTool", &[2], 2),
+            ("CallTool", &[2, 2], 1),
+            ("CallTool", &[2, 2, 1], 1),
+            ("CallTool", &[2, 2, 1], 2),
+            ("CallTool", &[2, 2, 1, 2], 3),
+            ("CallTool", &[2, 2, 1, 2], 5),
+            ("CallTool", &[2, 2, 1, 2], 6),
+            ("CallTool", &[2, 2, 1, 2, 6], 1),
+            ("ReadResource", &[], 2),
+            ("GetPrompt", &[], 3),
+            ("GetPrompt", &[3], 1),
+            ("GetPrompt", &[3], 2),
+            ("Complete", &[], 3),
+            ("Complete", &[], 4),
+            ("Complete", &[], 5),
+            ("Complete", &[2], 1),
+            ("Complete", &[3], 1),
+            ("Complete", &[3], 2),
+            ("Complete", &[4], 1),
+            ("Complete", &[5], 1),
+            ("ListTools", &[1], 1),
+            ("ListTools", &[1], 6),
+            ("ListTools", &[1, 6], 2),
+            ("ListTools", &[1, 6, 2], 7),
+        ] {
+            let request = within.iter().rev().fold(number(place, 1), |inner, outer| message(*outer, inner));
+            assert_eq!(asked(method, &request), Err(Reason::NotProtobuf), "{method} {within:?} {place}");
+            // A message that ends in the middle of a field is none, either.
+            let half = within.iter().rev().fold(vec![0x0a, 9], |inner, outer| message(*outer, inner));
+            assert_eq!(asked(method, &half), Err(Reason::NotProtobuf), "{method} {within:?}");
+        }
     }
 
     #[test]
@@ -483,6 +574,10 @@ mod tests {
         assert_eq!(*filtered, [&common[..], &get, &[0x20, 2]].concat());
         assert_eq!(*filter(Listed::Tools, &[], visible).unwrap(), [0x20, 2]);
         assert_eq!(filter(Listed::Tools, &[0x12, 9], visible), Err(WireError::Truncated));
+        assert_eq!(filter(Listed::Tools, &message(2, [0x0a, 9]), visible), Err(WireError::Truncated));
+        assert_eq!(filter(Listed::Tools, &message(2, number(1, 1)), visible), Err(WireError::UnknownField));
+        assert_eq!(filter(Listed::Tools, &number(2, 1), visible), Err(WireError::UnknownField));
+        assert_eq!(filter(Listed::Tools, &message(4, "x"), visible), Err(WireError::UnknownField));
     }
 
     proptest! {

@@ -188,13 +188,92 @@ mod tests {
             ("no version", &[method, ("mcp-name", "get_item")]),
             ("old version", &[("mcp-protocol-version", "2025-11-25"), method, ("mcp-name", "get_item")]),
             ("broken parameter", &[version, method, ("mcp-name", "get_item"), ("mcp-param-a", "=?base64?!?=")]),
+            ("two versions", &[version, version, method, ("mcp-name", "get_item")]),
+            ("two methods", &[version, method, method, ("mcp-name", "get_item")]),
+            ("a name that is coded wrongly", &[version, method, ("mcp-name", "=?base64?!?=")]),
+            ("octets that are no value of MCP's", &[version, method, ("mcp-name", "get_item\u{e9}")]),
         ] {
             assert_eq!(check(fields, &call("get_item")), Err(Reason::HeaderMismatch), "{what}");
         }
+        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#);
+        let lists = ("mcp-method", "tools/list");
+        assert_eq!(check(&[version, lists], &list), Ok(()));
+        assert_eq!(check(&[version, lists, ("mcp-name", "x")], &list), Err(Reason::HeaderMismatch));
         let unknown = [("mcp-protocol-version", "2099-01-01"), method, ("mcp-name", "get_item")];
         assert_eq!(check(&unknown, &call("get_item")), Err(Reason::UnsupportedVersion));
         // J209
         let old = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
         assert_eq!(check(&[("mcp-name", "other")], old), Ok(()));
+    }
+
+    #[test]
+    fn a_notification_need_not_say_its_version_and_method_twice_and_a_clients_answer_is_no_message_of_2026_07_28() {
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
+        assert_eq!(check(&[version], cancelled), Ok(()));
+        assert_eq!(check(&[version, ("mcp-method", "notifications/cancelled")], cancelled), Ok(()));
+        assert_eq!(check(&[version, ("mcp-method", "tools/list")], cancelled), Err(Reason::HeaderMismatch));
+        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        assert_eq!(check(&[version], answer), Err(Reason::NoVersion));
+    }
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn metadata_and_a_framed_message_agree_or_are_refused() {
+        let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
+        let call = |meta: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_item"{meta}}}}}"#)
+        };
+        let saying =
+            |version: &str| call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#));
+        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned();
+        let (method, name) = (("mcp-method", "tools/call"), ("mcp-name", "get_item"));
+        for (what, fields, revision, body, agreed) in [
+            ("a call", &[method, name][..], old, call(""), Ok(())),
+            ("a call that says its version", &[method, name], new, saying(r#""2026-07-28""#), Ok(())),
+            ("no version", &[method, name], new, call(""), Err(Reason::NoVersion)),
+            ("a version that is no text", &[method, name], new, saying("1"), Err(Reason::NoVersion)),
+            ("the same, where none is needed", &[method, name], old, saying("1"), Ok(())),
+            ("another version", &[method, name], new, saying(r#""2025-11-25""#), Err(Reason::HeaderMismatch)),
+            ("the other way round", &[method, name], old, saying(r#""2026-07-28""#), Err(Reason::HeaderMismatch)),
+            ("two methods", &[method, method, name], old, call(""), Err(Reason::HeaderMismatch)),
+            ("no method", &[name], old, call(""), Err(Reason::HeaderMismatch)),
+            ("an answer", &[], old, answer.clone(), Ok(())),
+            ("an answer that names a method", &[method], old, answer.clone(), Err(Reason::HeaderMismatch)),
+            ("an answer that names a tool", &[name], old, answer.clone(), Err(Reason::HeaderMismatch)),
+            ("an answer without version", &[], new, answer, Err(Reason::NoVersion)),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(*name, value.parse().unwrap());
+            }
+            let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!(agree_in_grpc(&map, revision, &message), agreed, "{what}");
+        }
+    }
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn what_stands_beside_a_typed_message_says_what_it_says() {
+        let (method, name) = (("mcp-method", "tools/call"), ("mcp-name", "get_item"));
+        let refused = Err(Reason::HeaderMismatch);
+        for (what, fields, agreed) in [
+            ("nothing", &[][..], Ok(())),
+            ("all of it", &[method, name, ("mcp_tool", "get_item")], Ok(())),
+            ("two methods", &[method, method], refused),
+            ("another method", &[("mcp-method", "tools/list")], refused),
+            ("two names", &[name, name], refused),
+            ("another name", &[("mcp-name", "delete_item")], refused),
+            ("a name that is coded wrongly", &[("mcp-name", "=?base64?!?=")], refused),
+            ("another tool", &[("mcp_tool", "delete_item")], refused),
+            ("two tools", &[("mcp_tool", "get_item"), ("mcp_tool", "get_item")], refused),
+            ("a prompt", &[("mcp_prompt", "get_item")], refused),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(*name, value.parse().unwrap());
+            }
+            assert_eq!(agree_in_types(&map, "tools/call", Some("get_item"), &["mcp_tool"]), agreed, "{what}");
+        }
     }
 }

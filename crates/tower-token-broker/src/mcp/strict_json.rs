@@ -765,6 +765,8 @@ mod tests {
         assert_eq!(elements[0].as_u64(), Some(1));
         assert_eq!(elements[1].as_str().unwrap(), "xé😀");
         assert_eq!(elements[2].as_bool(), Some(true));
+        assert_eq!((read("false").unwrap().as_bool(), read("0").unwrap().as_bool()), (Some(false), None));
+        assert_eq!(read(r#""\b\f\n\r\t\/\\\"""#).unwrap().as_str().unwrap(), "\u{8}\u{c}\n\r\t/\\\"");
         assert_eq!(value.get("b").unwrap().raw(), "-1.5e3");
         assert_eq!(value.get("b").unwrap().as_u64(), None);
         assert_eq!(value.members().unwrap().count(), 2);

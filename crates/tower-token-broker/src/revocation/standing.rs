@@ -151,6 +151,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn n260_a_feed_that_fell_silent_since_the_request_came_in_lets_nothing_out_and_ends_nothing() {
+        struct Silent;
+        impl crate::revocation::RevocationFeed for Silent {
+            async fn next(&mut self) -> Result<crate::revocation::Heard, crate::revocation::FeedError> {
+                std::future::pending().await
+            }
+        }
+        let (_, revocations, standing) = standing();
+        assert_eq!(standing.ask_again(None), Ok(()));
+        drop(revocations.follow(Silent, &crate::tasks::Tasks::new()));
+        assert_eq!(standing.ask_again(None), Err(Reason::RevocationStale), "N260");
+        assert_eq!(standing.still(), Ok(()));
+    }
+
+    #[tokio::test]
     async fn a_revoke_and_the_end_of_the_token_both_shake_it() {
         let (clock, revocations, standing) = standing();
         let shaken = standing.shaken();

@@ -103,12 +103,6 @@ impl<'a> Arguments<'a> {
     pub const fn as_json(&self) -> Option<&'a str> {
         self.0
     }
-
-    /// Whether they are known.
-    #[must_use]
-    pub const fn are_known(&self) -> bool {
-        self.0.is_some()
-    }
 }
 
 /// What a policy decides.

@@ -433,6 +433,15 @@ fn b052_b053_bad_keys_are_left_out_and_the_others_work() {
         ("B028", with(other.clone(), "alg", json!("ES384")), KeyProblem::OtherPurpose),
         ("B028", with(other.clone(), "alg", json!("EdDSA")), KeyProblem::OtherPurpose),
         ("B029", with(other.clone(), "kid", json!(7)), KeyProblem::Malformed),
+        ("B029", with(other.clone(), "kid", json!("a\nb")), KeyProblem::Malformed),
+        ("B029", with(other.clone(), "kid", json!("k".repeat(257))), KeyProblem::Malformed),
+        ("B053", with(other.clone(), "kty", json!(7)), KeyProblem::Malformed),
+        ("B053", without(other.clone(), "kty"), KeyProblem::Malformed),
+        ("B053", with(other.clone(), "crv", json!(7)), KeyProblem::Malformed),
+        ("B053", with(other.clone(), "use", json!(7)), KeyProblem::Malformed),
+        ("B053", with(other.clone(), "key_ops", json!([7])), KeyProblem::Malformed),
+        ("B053", json!({"kty": "OKP", "crv": "Ed25519"}), KeyProblem::Malformed),
+        ("B053", with(Signer::new().ed_jwk(), "y", json!(b64(&[1; 32]))), KeyProblem::Malformed),
         ("B053", json!("key"), KeyProblem::Malformed),
     ] {
         assert_eq!(set([key.clone()]).err(), Some(InvalidKeys::NoneUsable), "{case} {key}");

@@ -133,6 +133,30 @@ async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<B
     Came { refused, passed }
 }
 
+#[tokio::test]
+async fn only_a_post_is_a_call() {
+    let asked = Asked { method: "tools/call", name: "a".into(), number: 1, new: false };
+    for in_frame in [true, false] {
+        let mut request = if in_frame { asked.in_frame() } else { asked.in_types().unwrap() };
+        *request.method_mut() = http::Method::PUT;
+        let came = decide(ScopeFilterLayer::new(Rules::new().allow(tools(["a"]))).grpc(), "", request).await;
+        assert_eq!((came.refused, came.passed), (Some(Reason::HttpMethod), None));
+    }
+}
+
+#[tokio::test]
+async fn a_completion_within_a_resource_is_judged_by_the_resource() {
+    let complete = |uri: &str| {
+        let message = Writer::default().bytes(2, &Writer::default().bytes(1, uri.as_bytes()).finish()).finish();
+        let request = Request::post("/model_context_protocol.Mcp/Complete").header("content-type", "application/grpc");
+        request.body(framed(&message)).unwrap()
+    };
+    let layer = || ScopeFilterLayer::new(Rules::new().allow(resources(["crm://public/*"]))).grpc();
+    let passed = decide(layer(), "", complete("crm://public/{id}")).await.passed.unwrap();
+    assert_eq!((passed.0.as_str(), passed.1.as_deref()), ("completion/complete", Some("crm://public/{id}")));
+    assert_eq!(decide(layer(), "", complete("crm://secret/{id}")).await.refused, Some(Reason::ResourceDenied));
+}
+
 fn policy() -> impl Strategy<Value = Rules> {
     let pattern = prop::sample::select(&["*", "a*", "*b", "ab", "é*", "", "a"][..]);
     let scope = prop::sample::select(&["", "r", "r w"][..]);

@@ -130,6 +130,11 @@ async fn hostile_messages_are_refused_and_never_sent() {
         ("method", call("logging/setLevel", r#"{"level":"debug"}"#), 200, not_found),
         ("method", call("tools/Call", r#"{"name":"get_x"}"#), 200, not_found),
         ("J199", call("tools/call", "[]"), 400, "-32600"),
+        ("J199", call("prompts/get", "{}"), 400, "-32600"),
+        ("J199", call("prompts/get", r#"{"name":"greet","arguments":[]}"#), 400, "-32600"),
+        ("J199", call("resources/read", r#"{"uri":7}"#), 400, "-32600"),
+        ("J199", call("completion/complete", "{}"), 400, "-32600"),
+        ("J199", call("completion/complete", r#"{"ref":{"type":"ref/tool","name":"get_x"}}"#), 400, "-32600"),
         ("J199", call("tools/call", r#"{"name":["get_x"]}"#), 400, "-32600"),
         ("J199", call("tools/call", r#"{"name":"get_x","arguments":[]}"#), 400, "-32600"),
         ("J196", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#.into(), 400, "-32600"),
@@ -333,6 +338,7 @@ async fn hostile_framing_is_refused_and_never_sent() {
         ("J212", "content-type", "application/json-seq", 415),
         ("J212", "content-type", "multipart/form-data; boundary=x", 415),
         ("J201", "content-type", "application/json; charset=utf-7", 415),
+        ("J212", "content-type", "application/json; x=\u{e9}", 415),
         ("version", "mcp-protocol-version", "2099-01-01", 400),
     ] {
         let mut request = post(ping);
@@ -354,6 +360,106 @@ async fn hostile_framing_is_refused_and_never_sent() {
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
         assert_eq!(send(layer(), request, json(RESULT)).await.status, status, "J216 {method}");
     }
+    for method in ["GET", "DELETE"] {
+        let nothing = ScopeFilterLayer::new(|_: &Principal, call: &Call<'_>| Decision::deny(call));
+        let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
+        let answered = send(nothing, request, json(RESULT)).await;
+        assert!(answered.status.is_client_error() && answered.received.is_none(), "{method}: {}", answered.status);
+    }
+}
+
+#[tokio::test]
+async fn l241_a_plain_http_request_is_judged_by_a_path_that_all_read_alike_or_refused() {
+    let layer =
+        || ScopeFilterLayer::new(Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}"))).plain_http();
+    for (method, path, status) in [
+        ("GET", "/items/7", 200),
+        ("POST", "/items/7", 403),
+        ("GET", "/other/7", 403),
+        ("GET", "/items/../other/7", 403),
+        ("GET", "/items//7", 403),
+        ("GET", "/items/%2e%2e/other", 403),
+        ("GET", "/items/a%2fb", 403),
+        ("GET", "/items/7;a", 403),
+    ] {
+        let request = Request::builder().method(method).uri(path).body("").unwrap();
+        let answered = send(layer(), request, json(RESULT)).await;
+        assert_eq!(answered.status, status, "L241 {method} {path}");
+        assert_eq!(answered.received.is_some(), status == 200, "L241 {method} {path}");
+    }
+}
+
+/// A body that never comes.
+struct Nothing;
+
+impl http_body::Body for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn j214_a_message_that_does_not_come_in_time_is_refused_over_http_and_over_grpc() {
+    for (path, media) in [("/mcp", "application/json"), ("/model_context_protocol.Mcp/ListTools", "application/grpc")] {
+        let (trail, _terminal) = Trail::for_test(&LOG);
+        let mut request = Request::post(path).header("content-type", media).body(Nothing).unwrap();
+        request.extensions_mut().insert(trail);
+        request.extensions_mut().insert(caller("crm:read"));
+        let inner = service_fn(|_: Request<RequestBody<Nothing>>| async {
+            Ok::<_, Infallible>(json(RESULT).map(|body| Full::<Bytes>::from(body.to_owned())))
+        });
+        let layer = if media == "application/json" { layer() } else { layer().grpc() };
+        let layer = layer.body_deadline(std::time::Duration::from_millis(20));
+        let answer = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(crate::dialect::Said::reason(&answer), Some(crate::refusal::Reason::BodyIncomplete), "J214 {path}");
+    }
+}
+
+/// A body that breaks off behind its first bytes.
+struct BreaksOff(bool);
+
+impl http_body::Body for BreaksOff {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, &'static str>>> {
+        let has_begun = std::mem::replace(&mut self.0, true);
+        std::task::Poll::Ready(Some(if has_begun {
+            Err("broken")
+        } else {
+            Ok(http_body::Frame::data(Bytes::from_static(LIST.as_bytes())))
+        }))
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_that_breaks_off_or_is_a_notice_for_another_nothing_is_passed_on() {
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let (trail, _terminal) = Trail::for_test(&LOG);
+    let mut request = post(list).map(|body| Full::<Bytes>::from(body.to_owned()));
+    request.extensions_mut().insert(trail);
+    request.extensions_mut().insert(caller("crm:read"));
+    let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
+        Ok::<_, Infallible>(json(LIST).map(|_| BreaksOff(false)))
+    });
+    let answer = layer().layer(inner).oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 502);
+    let body = answer.into_body().collect().await.map_err(drop).unwrap().to_bytes();
+    assert!(!body.windows(5).any(|bytes| bytes == b"get_x"));
+
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"crm://secret/1"}}"#;
+    let answered = send(layer(), post(list), json(notice)).await;
+    assert_eq!(answered.status, 502, "K232");
+    assert!(!answered.body.windows(6).any(|bytes| bytes == b"secret"), "K232");
 }
 
 #[tokio::test]
