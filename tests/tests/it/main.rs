@@ -7,6 +7,8 @@ mod an_upstream_401;
 mod answer_hygiene;
 mod cancellation;
 mod clocks;
+#[cfg(unix)]
+mod descriptors;
 mod grpc_mounts;
 mod grpc_rows;
 mod grpc_streams;

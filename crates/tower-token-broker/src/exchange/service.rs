@@ -303,7 +303,11 @@ where
     })?;
     asked.watched.add(sought);
     credential.put_on(receipt, &mut request).map_err(|reason| {
-        tracing::error!(server.name = upstream.name(), refusal.reason = reason.code(), "the credential was not put on");
+        tracing::error!(
+            server.name = upstream.name(),
+            refusal.reason = reason.code(),
+            "the credential was not put on: it is for another origin, or no header value (a line break at its end?)"
+        );
         Refusal::new(reason)
     })?;
     // The request is on its way in the future of the call alone: none of it is held here beside it.

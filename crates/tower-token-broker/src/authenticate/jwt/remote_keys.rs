@@ -266,7 +266,7 @@ where
             return Err(FetchProblem::Status(response.status()));
         }
         // X23: whose keys we believe, we ask the time.
-        self.clock.compare_with_answer(response.headers(), &self.url.to_string());
+        self.clock.compare_with_answer(response.headers(), self.url.host().unwrap_or_default());
         Ok(KeySet::parse(response.body())?)
     }
 }

@@ -1,0 +1,73 @@
+//! X36: a broker that has used up its descriptors refuses, goes on, and is itself again as soon as some are free.
+
+use std::{net::SocketAddr, process::Stdio, time::Duration};
+
+use token_broker_tests::{
+    harness::CALL,
+    upstream::{Scripted, json},
+    wire,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::Command,
+    time::{Instant, timeout},
+};
+use tower_token_broker::audit::verify::End;
+
+/// What the broker may have open.
+const DESCRIPTORS: usize = 64;
+
+#[tokio::test]
+async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let upstream = Scripted::start(|_| json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#)).await;
+    let mut broker = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_broker_to_kill")])
+        .arg(&file)
+        .args([upstream.address().to_string(), "1".to_owned()])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(broker.stdout.take().unwrap()).lines();
+    let address: SocketAddr = said.next_line().await.unwrap().unwrap().parse().unwrap();
+    let token = said.next_line().await.unwrap().unwrap();
+
+    // More than it may have: all are connected by the system, and as many taken as it has descriptors.
+    let mut held = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    // One that was taken has no descriptor left for its way to the upstream: an answer, and nothing that hangs.
+    let refused = timeout(Duration::from_secs(10), call(held.swap_remove(0), address, &token)).await.unwrap();
+    assert_eq!(refused, "502", "X36");
+    assert_eq!(upstream.received().len(), 0);
+
+    drop(held);
+    let since = Instant::now();
+    let again = TcpStream::connect(address).await.unwrap();
+    let answered = timeout(Duration::from_secs(10), call(again, address, &token)).await.unwrap();
+    assert_eq!(answered, "200", "X36: after {:?}", since.elapsed());
+    say(since.elapsed());
+    broker.start_kill().unwrap();
+    broker.wait().await.unwrap();
+    let verified = token_broker::audit::verify(&file, &[], |_| {}).unwrap();
+    assert!(verified.report().is_whole() && verified.report().found != Ok(End::Closed), "X36");
+}
+
+#[expect(clippy::print_stderr, reason = "the figure, for whoever runs it with --nocapture")]
+fn say(recovered: Duration) {
+    eprintln!("served again {recovered:?} after descriptors were free");
+}
+
+/// The status of the answer.
+async fn call(mut socket: TcpStream, address: SocketAddr, token: &str) -> String {
+    let bearer = format!("Bearer {token}");
+    let request = wire::post("/mcp", &address.to_string(), &[("authorization", &bearer)], CALL);
+    socket.write_all(&request).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    std::str::from_utf8(&answer).unwrap().split(' ').nth(1).unwrap().to_owned()
+}
