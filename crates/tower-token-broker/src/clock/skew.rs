@@ -61,6 +61,9 @@ mod tests {
         assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), None);
         let later = ours.plus(Duration::from_secs(60));
         assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: the other way");
+        let slipped = later.plus(Duration::from_secs(3600));
+        assert_eq!(skew.seen(slipped, later), Some(Duration::from_secs(3600)), "X23: ours slipped ahead for a while");
+        assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: which silences nothing afterwards");
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Steady {
         let (behind, ahead) = (steady.saturating_sub(seen), seen.saturating_sub(steady));
         let since = self.ahead_since.load(Ordering::Relaxed);
         if behind > millis(Self::TOLERANCE) {
+            if since != NEVER {
+                // Another step than the one that was told and counted.
+                self.ahead_since.store(NEVER, Ordering::Relaxed);
+                self.told.store(NEVER, Ordering::Relaxed);
+            }
             let step = Step::Back(Duration::from_millis(behind));
             return (Timestamp::from_unix_millis(steady), self.tell(step, passed));
         }
@@ -70,6 +75,7 @@ impl Steady {
         }
         if since == NEVER {
             self.ahead_since.store(passed, Ordering::Relaxed);
+            self.told.store(NEVER, Ordering::Relaxed);
         } else if passed.saturating_sub(since) >= millis(Self::BELIEVED_AFTER) {
             self.base.store(base.saturating_add(ahead), Ordering::Relaxed);
             self.ahead_since.store(NEVER, Ordering::Relaxed);
@@ -88,7 +94,8 @@ impl Steady {
 /// True for one caller in each such time; `last` is where it is kept.
 pub(super) fn once_every(last: &AtomicU64, pause: Duration, passed: u64) -> bool {
     let before = last.load(Ordering::Relaxed);
-    (before == NEVER || passed.saturating_sub(before) >= millis(pause))
+    // Either way: a clock that was ahead for a while silences nothing.
+    (before == NEVER || passed.abs_diff(before) >= millis(pause))
         && last.compare_exchange(before, passed, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
@@ -166,6 +173,29 @@ mod tests {
         assert_eq!(hands.now(), (HOUR + 90_000, None), "believed");
         hands.wall -= HOUR;
         assert_eq!(hands.now(), (HOUR + 90_000, Some(Step::Back(Duration::from_millis(HOUR)))), "X23");
+    }
+
+    #[test]
+    fn x23_each_step_is_told_at_once_whatever_was_told_before() {
+        let mut hands = Hands::new();
+        let told = |hands: &Hands| hands.now().1;
+        hands.wall += HOUR;
+        assert_eq!(told(&hands), Some(Step::Forward(Duration::from_millis(HOUR))));
+        hands.pass(10_000);
+        hands.wall -= 2 * HOUR;
+        assert_eq!(told(&hands), Some(Step::Back(Duration::from_millis(HOUR))), "X23");
+        hands.pass(10_000);
+        hands.wall += 2 * HOUR;
+        assert_eq!(told(&hands), Some(Step::Forward(Duration::from_millis(HOUR))), "X23");
+        hands.pass(10_000);
+        hands.wall -= 2 * HOUR;
+        assert_eq!(told(&hands), Some(Step::Back(Duration::from_millis(HOUR))), "X23");
+        hands.pass(600_000);
+        hands.wall += 2 * HOUR;
+        assert_eq!(told(&hands), Some(Step::Forward(Duration::from_millis(HOUR))), "X23: not believed by an older one");
+        hands.pass(10_000);
+        hands.wall -= HOUR;
+        assert_eq!(hands.now(), (640_000, Some(Step::Mended)));
     }
 
     #[test]
