@@ -13,8 +13,8 @@ use token_broker_upstream::{
 use tower_token_broker::{
     Secret,
     clock::Clock,
-    exchange::{self, GrantId},
-    principal::{Person, Scopes},
+    exchange,
+    principal::{GrantId, Person, Scopes},
 };
 
 use crate::{

@@ -3,7 +3,7 @@
 use tower_token_broker::{
     Secret,
     clock::Timestamp,
-    exchange::GrantId,
+    principal::GrantId,
     principal::{Person, Scopes},
 };
 

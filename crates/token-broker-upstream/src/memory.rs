@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tower_token_broker::{
     clock::{Clock, Timestamp},
-    exchange::GrantId,
+    principal::GrantId,
     principal::Person,
 };
 

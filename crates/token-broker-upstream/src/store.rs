@@ -1,6 +1,6 @@
 //! Where grants live: the trait that a store implements, in memory or in SQL.
 
-use tower_token_broker::{Secret, clock::Timestamp, exchange::GrantId, principal::Person};
+use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId, principal::Person};
 
 use crate::grant::{AccessToken, Grant};
 

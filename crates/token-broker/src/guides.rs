@@ -10,7 +10,7 @@
 //! use tower_token_broker::{
 //!     BrokerStack, Secret,
 //!     audit::{AuditLog, JsonLines},
-//!     authenticate::{JwtVerifier, ProtectedResourceMetadata, jwt::Keys},
+//!     authenticate::{JwtVerifier, jwt::Keys}, resource_metadata::ProtectedResourceMetadata,
 //!     clock::Clock,
 //!     exchange::Upstream,
 //!     principal::{Resource, Scopes},
@@ -55,7 +55,7 @@
 //! # use token_broker_outbound::{GuardedClient, Proxy};
 //! # use token_broker_upstream::{AuthorizationServer, MemoryGrants, StoredGrants};
 //! # use tower_token_broker::{
-//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, ProtectedResourceMetadata, jwt::Keys}, exchange::Upstream,
+//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, exchange::Upstream,
 //! #     revocation::Revocations, scope_filter::{Rules, tools},
 //! # };
 //! # fn app(
@@ -122,7 +122,7 @@
 //! # Grants
 //! ```no_run
 //! # use token_broker_upstream::{Grant, MemoryGrants};
-//! # use tower_token_broker::{Secret, exchange::GrantId, principal::{Person, Scopes}};
+//! # use tower_token_broker::{Secret, principal::GrantId, principal::{Person, Scopes}};
 //! # fn connected(refresh_token: Secret) -> Result<(), Box<dyn std::error::Error>> {
 //! let (store, id) = (MemoryGrants::new(), GrantId::new("7c1f")); // a new id for each grant
 //! let alice = Person::new("https://login.example.com", "alice"); // `iss` and `sub` of her broker token

@@ -10,7 +10,7 @@
 //! # use token_broker_outbound::{GuardedClient, Proxy};
 //! # use token_broker_upstream::{AuthorizationServer, MemoryGrants, StoredGrants};
 //! # use tower_token_broker::{
-//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, ProtectedResourceMetadata, jwt::Keys}, exchange::Upstream,
+//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, resource_metadata::ProtectedResourceMetadata, exchange::Upstream,
 //! #     revocation::Revocations, scope_filter::{Rules, tools},
 //! # };
 //! # fn app(

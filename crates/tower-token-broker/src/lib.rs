@@ -65,11 +65,14 @@ pub mod dialect;
 pub mod exchange;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod json;
 pub mod mcp;
 pub mod principal;
 #[cfg(feature = "test-util")]
 pub mod readers;
 pub mod refusal;
+pub mod request_id;
+pub mod resource_metadata;
 pub mod revocation;
 pub mod scope_filter;
 pub mod sealing;

@@ -277,6 +277,24 @@ impl Actor {
     }
 }
 
+/// Which grant a credential came from, as the store names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrantId(Arc<str>);
+
+impl GrantId {
+    /// As the store names it.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a verified token proves. Made by [`Verified::vouch`], which verifiers call and nobody else should.
 #[derive(Clone, Debug)]
 #[must_use = "a proof that nobody looks at lets nobody in"]

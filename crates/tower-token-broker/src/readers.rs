@@ -10,16 +10,16 @@ use http::Request;
 use crate::{
     Secret,
     audit::Trail,
-    authenticate::{PresentedToken, event_border::EventBorder},
+    authenticate::PresentedToken,
     exchange::{
         LeakGuardBody,
         leak_guard::{Sought, Watched},
     },
+    json::{JsonError, Limits},
     mcp::{
         answer::{self, Found},
         message::{self, Text},
-        sse,
-        strict_json::{JsonError, Limits},
+        sse::{self, EventBorder},
     },
     principal::Principal,
     refusal::Reason,

@@ -28,9 +28,10 @@ use tokio::net::TcpListener;
 use tower_token_broker::{
     BrokerStack, Secret,
     audit::{AuditLog, JsonLines},
-    authenticate::{JwtVerifier, ProtectedResourceMetadata},
+    authenticate::JwtVerifier,
     exchange,
     principal::{Resource, Scopes},
+    resource_metadata::ProtectedResourceMetadata,
     scope_filter::{Policy, Rules, http},
     tasks::Tasks,
 };

@@ -27,8 +27,8 @@ use tower_token_broker::{
     audit::JsonLines,
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{GrantId, Upstream},
-    principal::{Person, Resource, Scopes},
+    exchange::Upstream,
+    principal::{GrantId, Person, Resource, Scopes},
     scope_filter::grpc,
     tasks::Tasks,
 };

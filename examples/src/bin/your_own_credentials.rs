@@ -22,8 +22,8 @@ use tower_token_broker::{
     BrokerStack, Secret,
     audit::{JsonLines, Trail},
     authenticate::JwtVerifier,
-    exchange::{Credential, GrantId, NoCredential, ProvideCredential, Upstream},
-    principal::{Principal, Resource, Scopes},
+    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    principal::{GrantId, Principal, Resource, Scopes},
     scope_filter::{Rules, tools},
     tasks::Tasks,
 };

@@ -84,7 +84,7 @@ fn ours(body: &[u8]) -> Result<Said, &'static str> {
 }
 
 fn unescaped(text: &str) -> Vec<u8> {
-    use tower_token_broker::mcp::strict_json::{Limits, Value};
+    use tower_token_broker::json::{Limits, Value};
 
     let value = Value::parse(text.as_bytes(), &Limits::default()).unwrap();
     value.as_str().unwrap().into_owned().into_bytes()

@@ -18,8 +18,8 @@ use token_broker_tests::{
 };
 use tower::Layer as _;
 use tower_token_broker::{
-    authenticate::ProtectedResourceMetadata,
     principal::Scopes,
+    resource_metadata::ProtectedResourceMetadata,
     scope_filter::{Rules, prompts, resources, tools},
 };
 

@@ -10,7 +10,7 @@ use token_broker_tests::{
     wire::{self, Answer},
 };
 use tokio::sync::mpsc;
-use tower_token_broker::{exchange::GrantId, principal::Person, revocation::Revoked};
+use tower_token_broker::{principal::GrantId, principal::Person, revocation::Revoked};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const FAMILY: &str = "a-family";

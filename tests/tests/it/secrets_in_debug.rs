@@ -14,8 +14,8 @@ use tower_token_broker::{
     Secret,
     authenticate::{PresentedToken, TestTokens},
     clock::Timestamp,
-    exchange::{Credential, GrantId, Upstream},
-    principal::{Person, Resource, Scopes},
+    exchange::{Credential, Upstream},
+    principal::{GrantId, Person, Resource, Scopes},
     sealing::SealingKeys,
 };
 

@@ -15,7 +15,7 @@ use token_broker_tests::{
 use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
 use tower_token_broker::{
     Secret,
-    exchange::GrantId,
+    principal::GrantId,
     principal::{Actor, Person, Scopes},
     revocation::Revoked,
 };

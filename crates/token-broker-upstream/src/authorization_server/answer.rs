@@ -8,7 +8,7 @@ use token_broker_outbound::{FetchError, GuardedClient, Sent};
 use tower_token_broker::{
     Secret,
     clock::Clock,
-    mcp::strict_json::{Limits, Value},
+    json::{Limits, Value},
     principal::Scopes,
 };
 use zeroize::Zeroizing;

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, GrantId, NoCredential, Upstream},
-    principal::{Principal, Scopes},
+    exchange::{Credential, NoCredential, Upstream},
+    principal::{GrantId, Principal, Scopes},
     tasks::Tasks,
 };
 

@@ -9,8 +9,8 @@
 //! use token_broker_upstream::{AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
-//!     exchange::{GrantId, NoCredential, ProvideCredential, Upstream},
-//!     principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+//!     exchange::{NoCredential, ProvideCredential, Upstream},
+//!     principal::{GrantId, Person, Principal, Resource, Scopes, TokenTimes, Verified},
 //! };
 //!
 //! let read = Scopes::parse("crm:read").unwrap();

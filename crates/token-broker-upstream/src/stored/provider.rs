@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, GrantId, NoCredential, ProvideCredential, Upstream},
-    principal::{Person, Principal, Scopes},
+    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    principal::{GrantId, Person, Principal, Scopes},
     tasks::Tasks,
 };
 

@@ -16,8 +16,8 @@ use tower_token_broker::{
     Secret,
     audit::{AuditLog, InMemory, Trail},
     clock::{Clock, Timestamp},
-    exchange::{Credential, GrantId, NoCredential, ProvideCredential, Upstream},
-    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    principal::{GrantId, Person, Principal, Resource, Scopes, TokenTimes, Verified},
     tasks::Tasks,
 };
 

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::record::chain_hash;
-use crate::mcp::strict_json::{JsonError, Limits, Reader, Value};
+use crate::json::{JsonError, Limits, Reader, Value};
 
 /// No record is as long: what is, is none.
 pub(super) const LONGEST_LINE: u64 = 1024 * 1024;
@@ -88,7 +88,7 @@ impl<'a> Link<'a> {
         let (mut sequence, mut previous, mut kind, mut time) = (None, None, None, None);
         let (mut chain, mut request, mut outcome) = (None, None, None);
         let (mut refresh, mut count, mut dropped_bytes, mut is_late) = (None, None, None, false);
-        let is_object = reader.kind()? == crate::mcp::strict_json::Kind::Object;
+        let is_object = reader.kind()? == crate::json::Kind::Object;
         if is_object {
             reader.object::<JsonError, _>(|reader, name| {
                 let value = Value::known(reader.skip()?);

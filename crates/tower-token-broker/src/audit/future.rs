@@ -11,10 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{body::TrailBody, record::Outcome, trail::Terminal};
-use crate::{
-    body::ResponseBody,
-    dialect::{RequestId, Said},
-};
+use crate::{body::ResponseBody, dialect::Said, request_id::RequestId};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -49,7 +49,7 @@
 //! refuse with 500 where they find no [`Trail`]. Share one [`AuditLog`] between all stacks of a process.
 //!
 //! # Reads, writes
-//! Puts a [`Trail`] and a [`RequestId`](crate::dialect::RequestId) into the extensions, and removes any that were there; reads
+//! Puts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and removes any that were there; reads
 //! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr): whoever accepts the connection puts it
 //! there, as the example `hyper_proxy` does. In axum, take it out of `ConnectInfo<SocketAddr>` in a `map_request` outside of the
 //! stack. Adds `x-request-id` to the

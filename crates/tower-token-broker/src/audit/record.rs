@@ -7,10 +7,10 @@ use http::StatusCode;
 use super::line::{Line, cut, push_hex, push_number};
 use crate::{
     clock::Timestamp,
-    dialect::RequestId,
-    exchange::GrantId,
+    principal::GrantId,
     principal::{Principal, Resource, Scopes},
     refusal::Reason,
+    request_id::RequestId,
 };
 
 pub use super::line::MAX_TEXT;

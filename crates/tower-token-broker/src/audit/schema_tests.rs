@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    exchange::GrantId,
+    principal::GrantId,
     principal::{Actor, Person, Resource, Scopes},
     refusal::Reason,
     revocation::Revoked,

@@ -13,9 +13,10 @@ use tower_service::Service;
 use super::{body::TrailBody, future::ResponseFuture, log::AuditLog, trail::Trail};
 use crate::{
     body::ResponseBody,
-    dialect::{Dialect, RequestId},
+    dialect::Dialect,
     principal::Resource,
     refusal::{Reason, Refusal},
+    request_id::RequestId,
 };
 
 /// The service that [`super::AuditLayer`] makes.

@@ -24,9 +24,9 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use super::*;
 use crate::{
     clock::{Clock, Timestamp},
-    dialect::RequestId,
     principal::{Actor, Person, Principal, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
+    request_id::RequestId,
     revocation::Revoked,
 };
 

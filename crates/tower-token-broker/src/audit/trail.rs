@@ -1,6 +1,6 @@
 //! The trail of one request: what is known of it so far, and the proofs that its intents are durable.
 
-use std::{cell::RefCell, fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    dialect::RequestId,
     principal::{Principal, Resource},
     refusal::Reason,
+    request_id::{RequestId, random_bits},
 };
 
 /// What is known so far of one request. Found in the extensions; made by the audit layer alone. Cheap to clone: whoever
@@ -318,20 +318,4 @@ impl fmt::Debug for Terminal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terminal").field("trail", &self.trail).finish_non_exhaustive()
     }
-}
-
-/// 128 random bits: drawn for many at a time, for the price of a draw is that of its call.
-pub(super) fn random_bits() -> [u8; 16] {
-    const DRAWN: usize = 64;
-    thread_local! {
-        static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
-    }
-    LEFT.with_borrow_mut(|left| {
-        if left.is_empty() {
-            left.resize(DRAWN, [0; 16]);
-            aws_lc_rs::rand::fill(left.as_flattened_mut())
-                .expect("the system's source of randomness does not fail once it is seeded");
-        }
-        left.pop().expect("some were drawn")
-    })
 }

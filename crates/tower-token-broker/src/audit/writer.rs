@@ -17,9 +17,8 @@ use super::{
     queue::Batch,
     record::{Event, Records},
     sink::{AuditSink, Resumed, SinkError},
-    trail::random_bits,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, request_id::random_bits};
 
 /// The wait before a group that failed comes again for the first time; each further one is twice as long.
 const TRY_AGAIN: Duration = Duration::from_millis(100);

@@ -11,8 +11,8 @@ use http::{HeaderMap, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{event_border::EventBorder, future::Guarded};
-use crate::{body::BodyError, refusal::Reason};
+use super::future::Guarded;
+use crate::{body::BodyError, mcp::sse::EventBorder, refusal::Reason};
 
 /// How many bytes of an unfinished event are held back; a longer event is passed on as it comes.
 const MAX_HELD: usize = 64 * 1024;

@@ -80,7 +80,6 @@
 //! "Authorization" and "Transports" (DNS rebinding), MCP 2026-07-28 `basic/authorization`.
 
 mod body;
-pub(crate) mod event_border;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;
@@ -88,7 +87,6 @@ mod head;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;
-mod metadata;
 mod presented;
 mod service;
 #[cfg(any(test, feature = "test-util"))]
@@ -105,9 +103,8 @@ pub use future::ResponseFuture;
 #[cfg(feature = "jwt")]
 pub use jwt::JwtVerifier;
 pub use layer::AuthenticateLayer;
-pub use metadata::{InvalidMetadata, ProtectedResourceMetadata};
 pub use service::Authenticate;
 #[cfg(any(test, feature = "test-util"))]
 pub use test_tokens::TestTokens;
-pub use verify::{LEEWAY, PresentedToken, TokenRejected, VerifyToken};
+pub use verify::{PresentedToken, TokenRejected, VerifyToken};
 pub use visitors::InvalidVisitor;

@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 use tower_service::Service;
 
 use super::{
-    Authenticate, AuthenticateLayer, LEEWAY, PresentedToken, TokenRejected, VerifyToken,
+    Authenticate, AuthenticateLayer, PresentedToken, TokenRejected, VerifyToken,
     jwt::{
         JwtVerifier,
         tests::{ISSUER, NOW, RESOURCE, Signer, claims, header},
@@ -31,8 +31,8 @@ use super::{
 use crate::{
     audit::{Audit, AuditLayer, AuditLog, InMemory, TrailBody},
     body::{BodyError, ResponseBody},
-    clock::{Clock, Timestamp},
-    exchange::GrantId,
+    clock::{Clock, LEEWAY, Timestamp},
+    principal::GrantId,
     principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
     revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},

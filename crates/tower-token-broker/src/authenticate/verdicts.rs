@@ -11,9 +11,9 @@ use std::{
 
 use moka::sync::Cache;
 
-use super::{LEEWAY, PresentedToken, TokenRejected};
+use super::{PresentedToken, TokenRejected};
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, LEEWAY, Timestamp},
     principal::{Principal, Resource, Verified},
     refusal::Reason,
     revocation::{Epoch, Revocations},

@@ -1,16 +1,12 @@
 //! The trait that turns a presented token into what it proves, and the token as it was presented.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use crate::{
     principal::{Resource, Verified},
     refusal::Reason,
     secret::Secret,
 };
-
-/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams (B044). A token is good
-/// until `exp` and this.
-pub const LEEWAY: Duration = Duration::from_secs(30);
 
 /// A token as a client presented it: taken off the request, hashed once, never printed.
 #[derive(Clone)]

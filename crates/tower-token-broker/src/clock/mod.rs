@@ -19,6 +19,10 @@ mod skew;
 mod steady;
 mod timestamp;
 
+/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams (B044). A token is good
+/// until `exp` and this.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
 /// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
 ///
 /// A step of the system's clock forward is followed at once: tokens end earlier. A step back by more than five seconds is not: time

@@ -5,13 +5,14 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Request, Response, header};
 use bytes::Bytes;
 
-use super::{RequestId, Wire, http, json_rpc};
+use super::{Wire, http, json_rpc};
 use crate::{
     grpc::{
         FRAMED_MCP, TYPED_MCP, metadata,
         status::{self, Code, Status},
     },
     refusal::{Answer, Refusal},
+    request_id::RequestId,
 };
 
 /// What a request speaks, if it is gRPC; and whether it is one of the services that carry MCP.

@@ -5,8 +5,11 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::{RequestId, push_json_string};
-use crate::refusal::{Answer, Refusal};
+use crate::{
+    json::push_json_string,
+    refusal::{Answer, Refusal},
+    request_id::RequestId,
+};
 
 pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
     let (_, code, text) = outside(refusal);

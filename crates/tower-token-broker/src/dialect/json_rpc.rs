@@ -3,10 +3,12 @@
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::{Revision, http, push_json_string};
+use super::http;
 use crate::{
+    json::push_json_string,
+    mcp::Revision,
     refusal::{Answer, Refusal},
-    scope_filter::RequestStates,
+    sealing::RequestStates,
 };
 
 /// −32700 (JSON-RPC 2.0 §5.1).

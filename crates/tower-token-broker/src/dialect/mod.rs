@@ -10,75 +10,18 @@ mod json_rpc;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
-
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 
 use crate::{
-    mcp::headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
+    mcp::{
+        Revision,
+        headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
+    },
     refusal::{Reason, Refusal},
-    scope_filter::RequestStates,
+    request_id::RequestId,
+    sealing::RequestStates,
 };
-
-/// The MCP revisions that we speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Revision {
-    /// Sessions, `initialize`, GET stream, DELETE. Also what is assumed where a request names no revision.
-    V2025_11_25,
-    /// Stateless; `Mcp-Method` and `Mcp-Name` beside the body.
-    V2026_07_28,
-}
-
-impl Revision {
-    /// As `MCP-Protocol-Version` has it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V2025_11_25 => "2025-11-25",
-            Self::V2026_07_28 => "2026-07-28",
-        }
-    }
-}
-
-/// The id of a request in the audit, in our log lines and in the header `x-request-id` of the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId([u8; 16]);
-
-impl RequestId {
-    /// From 128 random bits.
-    #[must_use]
-    pub const fn from_bits(bits: [u8; 16]) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn as_bits(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    pub(crate) fn header_value(self) -> HeaderValue {
-        let mut digits = [0; 32];
-        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
-            let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-            *pair = [digit(byte >> 4), digit(byte & 15)];
-        }
-        // Hexadecimal digits are a valid field value.
-        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// What the client of one request understands, with the JSON-RPC id to answer once the message has been read.
 #[derive(Clone, Debug)]
@@ -212,23 +155,6 @@ impl Said {
     pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
         response.extensions().get::<Self>().map(|said| said.0)
     }
-}
-
-/// Appends a text as a JSON string.
-pub(crate) fn push_json_string(body: &mut String, text: &str) {
-    body.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => body.push_str("\\\""),
-            '\\' => body.push_str("\\\\"),
-            control if control < ' ' => {
-                // Writing to a String can't fail.
-                write!(body, "\\u{:04x}", u32::from(control)).unwrap_or_default();
-            }
-            other => body.push(other),
-        }
-    }
-    body.push('"');
 }
 
 fn accepts_event_stream(headers: &HeaderMap) -> bool {

@@ -8,7 +8,13 @@ use std::{
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 
 use super::leak_guard::Sought;
-use crate::{audit::Receipt, clock::Timestamp, principal::Scopes, refusal::Reason, secret::Secret};
+use crate::{
+    audit::Receipt,
+    clock::Timestamp,
+    principal::{GrantId, Scopes},
+    refusal::Reason,
+    secret::Secret,
+};
 
 /// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing the port out.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -152,24 +158,6 @@ pub enum InvalidUpstream {
     /// It has a query or a fragment.
     #[error("the upstream must have neither query nor fragment")]
     QueryOrFragment,
-}
-
-/// Which grant a credential came from, as the store names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GrantId(Arc<str>);
-
-impl GrantId {
-    /// As the store names it.
-    #[must_use]
-    pub fn new(id: &str) -> Self {
-        Self(id.into())
-    }
-
-    /// Its text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.

@@ -90,7 +90,7 @@ pub(crate) mod leak_guard;
 mod provide;
 mod service;
 
-pub use credential::{Credential, GrantId, InvalidUpstream, Origin, Upstream};
+pub use credential::{Credential, InvalidUpstream, Origin, Upstream};
 pub use handler::{Caller, CallerFuture, CallerLayer, WithCaller};
 pub use layer::{ExchangeLayer, NeverForwarded};
 pub use leak_guard::LeakGuardBody;

@@ -143,7 +143,7 @@ pub fn read_anything(bytes: &[u8], cut: usize) {
     let framed: Vec<Bytes> = whole.0.iter().map(|message| frame::framed(message)).collect();
     let written = framed.concat();
     assert_eq!(frame::tests::all(&written, cut.max(1)), (whole.0.clone(), None, false), "what is written is read");
-    let limits = crate::mcp::strict_json::Limits::default();
+    let limits = crate::json::Limits::default();
     let is_visible = |entry: crate::mcp::answer::Entry<'_>| entry.name.len().is_multiple_of(2);
     for message in whole.0 {
         if let Ok(json) = framed_mcp::decode(&message) {

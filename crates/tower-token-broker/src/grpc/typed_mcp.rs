@@ -6,7 +6,8 @@ use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 
 use super::protobuf::{Field, Reader, Value, WireError, Writer, once};
 use crate::{
-    mcp::{Listed, answer::Entry, strict_json::Limits},
+    json::Limits,
+    mcp::{Listed, answer::Entry},
     refusal::Reason,
 };
 
@@ -308,7 +309,7 @@ fn push_number(json: &mut String, number: f64) -> Result<(), WireError> {
 }
 
 fn push_text(json: &mut String, text: &str) {
-    crate::dialect::push_json_string(json, text);
+    crate::json::push_json_string(json, text);
 }
 
 /// Takes out of an answer what `is_visible` does not let through; every entry that stays keeps its bytes. What was filtered for one
@@ -350,7 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mcp::strict_json;
+    use crate::json;
 
     fn message(number: u32, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         Writer::default().bytes(number, bytes.as_ref()).finish()
@@ -586,7 +587,7 @@ mod tests {
             let arguments = [member(&key, double(number)), member(&format!("{key}2"), message(3, &text))].concat();
             match asked("CallTool", &call("a", arguments)) {
                 Ok((_, json)) => {
-                    let read = strict_json::Value::parse(json.as_bytes(), &Limits::default()).unwrap();
+                    let read = json::Value::parse(json.as_bytes(), &Limits::default()).unwrap();
                     prop_assert_eq!(read.get(&key).unwrap().raw().parse::<f64>().unwrap(), number);
                     let second = read.get(&format!("{key}2")).unwrap();
                     prop_assert_eq!(second.as_str().unwrap(), text.as_str());

@@ -2,11 +2,8 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{
-    Listed,
-    strict_json::{JsonError, Kind, Limits, Reader, Value},
-};
-use crate::dialect::push_json_string;
+use super::Listed;
+use crate::json::{JsonError, Kind, Limits, Reader, Value, push_json_string};
 
 /// What was found in a message.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::message::{Message, Text};
-use crate::{
-    dialect::Revision,
-    refusal::{Reason, Refusal},
+use super::{
+    Revision,
+    message::{Message, Text},
 };
+use crate::refusal::{Reason, Refusal};
 
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -156,7 +156,8 @@ fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::strict_json::Limits, *};
+    use super::*;
+    use crate::json::Limits;
 
     fn check(fields: &[(&'static str, &str)], body: &str) -> Result<(), Reason> {
         let mut map = HeaderMap::new();

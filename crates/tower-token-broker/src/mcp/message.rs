@@ -4,8 +4,10 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::strict_json::{JsonError, Kind, Limits, Reader, Value};
-use crate::{dialect::push_json_string, refusal::Reason};
+use crate::{
+    json::{JsonError, Kind, Limits, Reader, Value, push_json_string},
+    refusal::Reason,
+};
 
 /// Longest text of an id.
 const LONGEST_ID: usize = 1024;

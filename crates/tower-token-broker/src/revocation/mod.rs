@@ -24,7 +24,7 @@
 //! were issued until now: whoever signs in afterwards gets in. `iat` has whole seconds, so a token that was issued
 //! in the very second of the revoke counts as revoked. That compares the issuer's clock with ours: where the issuer's is
 //! ahead, what it issued in the difference survives; revoke such tokens by family. A grant is over until [`Revocations::lift`]: connect an account
-//! anew under a new [`GrantId`](crate::exchange::GrantId), and nothing need be lifted.
+//! anew under a new [`GrantId`](crate::principal::GrantId), and nothing need be lifted.
 //!
 //! # Limits
 //! An entry is kept for the longest life of a token ([`Revocations::RETENTION`], and twice the leeway), then it is

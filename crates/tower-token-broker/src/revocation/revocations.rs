@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use super::tables::Tables;
 use crate::{
-    authenticate::LEEWAY,
+    clock::LEEWAY,
     clock::{Clock, Timestamp},
-    exchange::GrantId,
+    principal::GrantId,
     principal::{Person, Principal, Resource},
     refusal::Reason,
 };

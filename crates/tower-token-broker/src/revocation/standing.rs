@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{Epoch, Revocations};
 use crate::{
     clock::{Clock, Timestamp},
-    exchange::GrantId,
+    principal::GrantId,
     principal::Principal,
     refusal::Reason,
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Revoked;
-use crate::{clock::Timestamp, exchange::GrantId, principal::Principal, principal::Resource};
+use crate::{clock::Timestamp, principal::GrantId, principal::Principal, principal::Resource};
 
 /// Two names, looked up without an allocation.
 #[derive(Debug, Default)]

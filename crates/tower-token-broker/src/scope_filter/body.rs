@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{kept::RequestStates, layer::Recipe, policy::Policy};
+use super::{layer::Recipe, policy::Policy};
 use crate::{
     audit::Trail,
     body::BodyError,
@@ -22,6 +22,7 @@ use crate::{
     },
     principal::Principal,
     refusal::Reason,
+    sealing::RequestStates,
 };
 
 /// What a client gets where an event was too long to be judged (K228).

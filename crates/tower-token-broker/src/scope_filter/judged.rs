@@ -7,8 +7,12 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
-use super::kept::{Kept, RequestStates};
-use crate::{audit::Operation, dialect::Dialect, principal::Scopes};
+use crate::{
+    audit::Operation,
+    dialect::Dialect,
+    principal::Scopes,
+    sealing::{Kept, RequestStates},
+};
 
 /// The request as it was judged. Only the scope filter makes one. Cheap to clone.
 #[derive(Clone, Debug)]

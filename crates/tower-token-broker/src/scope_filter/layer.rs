@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{policy::Policy, service::ScopeFilter};
-use crate::{mcp::strict_json::Limits, sealing::SealingKeys};
+use crate::{json::Limits, sealing::SealingKeys};
 
 /// Judges each request by a policy, and filters lists in answers by the same. See the [module](super).
 #[must_use = "a layer does nothing until it is put onto a service"]

@@ -77,7 +77,6 @@ mod compose;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod judged;
-mod kept;
 mod layer;
 mod pattern;
 mod plain;
@@ -101,7 +100,6 @@ pub use service::{Filtered, ResponseFuture, ScopeFilter};
 pub use crate::mcp::Listed;
 
 pub(crate) use judged::JudgedBody;
-pub(crate) use kept::RequestStates;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@ use http_body::Body;
 
 use super::{
     judged::{Judged, JudgedBody},
-    kept::{Kept, RequestStates, Session, State},
     layer::{Bounds, Recipe},
     plain::is_plain_path,
     policy::{Arguments, Call, Decision, Permit, Policy},
@@ -14,13 +13,14 @@ use super::{
 use crate::{
     audit::{Operation, Trail},
     body::{NotCollected, RequestBody, collect},
-    dialect::{Dialect, Revision},
+    dialect::Dialect,
     mcp::{
-        Listed, headers,
+        Listed, Revision, headers,
         message::{Message, Reference},
     },
     principal::Principal,
     refusal::{Reason, Refusal},
+    sealing::{Kept, RequestStates, Session, State},
 };
 
 /// Its resources stand in its parameters, any number of them (MCP 2026-07-28, `SubscriptionsListenRequest`).

@@ -9,7 +9,6 @@ use http_body::Body;
 use super::{
     body::FilterBody,
     judged::Judged,
-    kept::RequestStates,
     layer::Recipe,
     policy::{Arguments, Call, Policy},
     service::Filtered,
@@ -17,13 +16,14 @@ use super::{
 use crate::{
     audit::Trail,
     body::{NotCollected, ResponseBody, collect},
+    json::JsonError,
     mcp::{
         Listed,
         answer::{self, Entry, Found},
-        strict_json::JsonError,
     },
     principal::Principal,
     refusal::Reason,
+    sealing::RequestStates,
 };
 
 /// How an answer is read.

@@ -11,7 +11,8 @@ use super::{
     table::Table,
 };
 use crate::{
-    mcp::{Listed, strict_json::Value},
+    json::Value,
+    mcp::Listed,
     principal::{Principal, Scopes},
     refusal::Reason,
 };

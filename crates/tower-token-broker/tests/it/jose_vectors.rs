@@ -12,7 +12,7 @@ use tower_token_broker::{
         PresentedToken, VerifyToken,
         jwt::{JwtVerifier, KeyProblem, Keys},
     },
-    mcp::strict_json::{Limits, Value},
+    json::{Limits, Value},
     principal::Resource,
     refusal::Reason,
 };

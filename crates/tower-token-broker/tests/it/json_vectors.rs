@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use tower_token_broker::mcp::strict_json::{JsonError, Limits, Value};
+use tower_token_broker::json::{JsonError, Limits, Value};
 
 use crate::vectors;
 

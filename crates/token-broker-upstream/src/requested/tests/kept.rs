@@ -106,7 +106,7 @@ async fn g157_server_resource_audience_and_client_are_in_the_key() {
         };
         let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), at).await;
         let intended = grant_of_the_intent(&broker).await;
-        assert!(grants.insert(tower_token_broker::exchange::GrantId::new(&intended)), "G157 {issuer}");
+        assert!(grants.insert(tower_token_broker::principal::GrantId::new(&intended)), "G157 {issuer}");
     }
 }
 
@@ -269,7 +269,7 @@ async fn a_refusal_of_a_credential_from_elsewhere_ends_nothing() {
     let elsewhere = Credential::vouch(secret("x"), given.origin().clone());
     let version = number(&given);
     for grant in ["g1", "", &"A".repeat(43)] {
-        let grant = tower_token_broker::exchange::GrantId::new(grant);
+        let grant = tower_token_broker::principal::GrantId::new(grant);
         broker.provider.refused(&elsewhere.clone().from_grant(grant, version)).await;
     }
     broker.provider.refused(&elsewhere).await;

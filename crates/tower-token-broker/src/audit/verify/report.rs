@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Head;
-use crate::mcp::strict_json::JsonError;
+use crate::json::JsonError;
 
 /// Gaps that a report lists; how many there are, it counts.
 pub const MAX_GAPS: usize = 100;

@@ -120,7 +120,7 @@ async fn p291_the_first_wrong_record_is_named_with_what_was_done_to_it() {
 
 #[tokio::test]
 async fn p291_what_is_no_strict_json_is_no_record() {
-    use crate::mcp::strict_json::JsonError;
+    use crate::json::JsonError;
     let lines = written().await;
     for (what, line, error) in [
         ("half a record", half(&lines[4]).to_owned() + "\n", JsonError::Syntax),
@@ -317,7 +317,7 @@ async fn what_is_held_is_bounded_and_progress_is_told_once_a_mebibyte() {
 
 #[test]
 fn each_fault_has_a_code_of_its_own() {
-    use crate::mcp::strict_json::JsonError;
+    use crate::json::JsonError;
     let faults = [
         Fault::Empty,
         Fault::NotJson(JsonError::Syntax),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    authenticate::{LEEWAY, TokenRejected},
-    clock::{Clock, Timestamp},
-    mcp::strict_json::{Kind, Value},
+    authenticate::TokenRejected,
+    clock::{Clock, LEEWAY, Timestamp},
+    json::{Kind, Value},
     principal::{Actor, Person, Resource, Scopes, TokenTimes, Verified},
     refusal::Reason,
     revocation::Revocations,

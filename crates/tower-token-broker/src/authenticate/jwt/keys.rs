@@ -10,7 +10,7 @@ use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
 use super::ed25519::is_weak_point;
 use crate::{
     clock::Timestamp,
-    mcp::strict_json::{Kind, Limits, Value},
+    json::{Kind, Limits, Value},
     refusal::Reason,
 };
 

@@ -23,8 +23,8 @@ use tower_service::Service;
 
 use super::*;
 use crate::{
-    authenticate::{LEEWAY, PresentedToken, TokenRejected, VerifyToken},
-    clock::{Clock, Timestamp},
+    authenticate::{PresentedToken, TokenRejected, VerifyToken},
+    clock::{Clock, LEEWAY, Timestamp},
     principal::{Resource, Verified},
     refusal::Reason,
     secret::Secret,

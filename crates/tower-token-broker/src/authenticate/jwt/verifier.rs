@@ -12,7 +12,7 @@ use super::{
 use crate::{
     authenticate::{PresentedToken, TokenRejected, VerifyToken, presented::MAX_TOKEN},
     clock::Clock,
-    mcp::strict_json::{JsonError, Kind, Limits, Value},
+    json::{JsonError, Kind, Limits, Value},
     principal::{Resource, Verified},
     refusal::Reason,
 };

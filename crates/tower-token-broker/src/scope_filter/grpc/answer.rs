@@ -23,14 +23,8 @@ use crate::{
     mcp::answer::{Entry, Found},
     principal::Principal,
     refusal::{Reason, Refusal},
-    scope_filter::{
-        body::FilterBody,
-        judged::Judged,
-        kept::{RequestStates, Session},
-        layer::Recipe,
-        policy::Policy,
-        service::Filtered,
-    },
+    scope_filter::{body::FilterBody, judged::Judged, layer::Recipe, policy::Policy, service::Filtered},
+    sealing::{RequestStates, Session},
 };
 
 impl<P: Policy> Calling<P> {

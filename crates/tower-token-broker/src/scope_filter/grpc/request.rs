@@ -27,10 +27,10 @@ use crate::{
     revocation::Standing,
     scope_filter::{
         judged::{Judged, JudgedBody, Rpc},
-        kept::{Kept, Session},
         policy::{Arguments, Call, Permit, Policy},
         request::{Asking, Refused, permit, restored},
     },
+    sealing::{Kept, Session},
 };
 
 /// A call that may go on.

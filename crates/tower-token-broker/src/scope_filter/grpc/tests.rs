@@ -15,7 +15,7 @@ use crate::{
     body::RequestBody,
     dialect::Said,
     grpc::{frame::framed, framed_mcp, protobuf::Writer},
-    mcp::strict_json::Value,
+    json::Value,
     principal::Scopes,
     refusal::Reason,
     scope_filter::{Judged, Rules, ScopeFilterLayer, methods, prompts, resources, tests::caller, tools},

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// ```
 /// use tower_token_broker::{
-///     authenticate::ProtectedResourceMetadata,
+///     resource_metadata::ProtectedResourceMetadata,
 ///     principal::{Resource, Scopes},
 /// };
 ///

@@ -35,7 +35,7 @@ pub(crate) enum Kept {
 
 impl Kept {
     /// Seals the session id of an answer; where there are no sessions, none goes out.
-    pub(super) fn seal_session(
+    pub(crate) fn seal_session(
         &self,
         keys: &SealingKeys,
         whose: &Principal,
@@ -53,7 +53,7 @@ impl Kept {
 
 impl Session {
     /// Opens the session id of a request, and puts the upstream's own in its place. A stream is taken up again within a session alone.
-    pub(super) fn open(keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<Option<Self>, Reason> {
+    pub(crate) fn open(keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<Option<Self>, Reason> {
         let mut ids = fields.get_all(SESSION_ID).iter();
         let sealed = match (ids.next(), ids.next()) {
             (None, _) if fields.contains_key(LAST_EVENT_ID) => return Err(Reason::UnknownSession),
@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Takes off what has no meaning without sessions.
-    pub(super) fn forget(fields: &mut HeaderMap) {
+    pub(crate) fn forget(fields: &mut HeaderMap) {
         fields.remove(SESSION_ID);
         fields.remove(LAST_EVENT_ID);
     }

@@ -1,0 +1,7 @@
+//! JSON: the one strict reader of untrusted text, and the writer of strings.
+
+mod strict;
+mod write;
+
+pub use strict::{JsonError, Kind, Limits, Reader, Value};
+pub(crate) use write::push_json_string;
