@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The rules that dependencies obey: crypto, licences, floors, versions, metadata, the way out.
+"""The rules that dependencies obey: crypto, licences, floors of crates and modules, versions, metadata, outbound clients.
 
-For those without cargo-deny; deny.toml says the same where it can. `--self-test` tries the reading of licences and of sources.
+For those without cargo-deny; deny.toml says the same where it can. `--self-test` tries the reading of licences, sources
+and imports.
 """
 
 import json
@@ -61,6 +62,25 @@ HEAVY = HTTP_CLIENTS | DATABASES | {
     "axum", "axum-core", "hyper", "hyper-util", "h2", "tonic", "tower-http", "rmcp", "rustls", "tokio-rustls",
 }
 METADATA = ["description", "license", "repository", "keywords", "categories", "rust_version", "edition"]
+
+# The modules of `tower-token-broker`, from the ground up: each imports only from floors below its own.
+LAYERS = "tower-token-broker"
+MODULE_FLOORS = [
+    {"json", "body", "clock", "tasks", "secret", "request_id", "percent"},
+    {"principal"},
+    {"refusal"},
+    {"mcp", "revocation", "resource_metadata"},
+    {"grpc", "sealing"},
+    {"dialect"},
+    {"audit"},
+    {"authenticate", "scope_filter"},
+    {"exchange"},
+    {"stack"},
+    # Shells around the others: an adapter for axum, and the parsers exposed for fuzzing.
+    {"axum_body", "readers"},
+]
+# Files of a module that hold nothing but tests.
+TEST_FILES = {"tests", "schema_tests", "signature_vectors"}
 
 # What opens a way out, as it stands in code. `token-broker-outbound` alone may.
 WAYS_OUT = [
@@ -124,6 +144,53 @@ def shipped_code(text):
     """The code of a file without its comments, and without the unit tests at its foot."""
     text = re.split(r"^#\[cfg\(test\)\]\s*\n(?:#\[.*\]\s*\n)*(?:pub(?:\([a-z]+\))? )?mod \w+ \{", text, maxsplit=1, flags=re.M)[0]
     return re.sub(r"(?m)(?<![:\"])//.*$", "", text)
+
+
+def use_trees(code):
+    """The paths of each `use` in the code, one by one: nested lists are written out."""
+    for tree in re.findall(r"\buse\s+([^;]+);", code):
+        yield from spread("", re.sub(r"\s+", "", tree))
+
+
+def spread(before, tree):
+    depth, part, parts = 0, "", []
+    for character in tree:
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            parts.append(part)
+            part = ""
+        else:
+            part += character
+    for part in filter(None, [*parts, part]):
+        brace = part.find("{")
+        if brace < 0:
+            yield before + part
+        else:
+            yield from spread(before + part[:brace], part[brace + 1:part.rfind("}")])
+
+
+def imported_modules(text):
+    """The modules of the crate's root that the shipped code of a file imports, or names in full."""
+    code = shipped_code(text)
+    # What only tests or doc tests see decides nothing about the layering.
+    code = re.sub(r"#\[cfg\(test\)\]\s*use [^;]+;", "", code)
+    paths = [path.removeprefix("::") for path in use_trees(code)]
+    named = {path.split("::")[1] for path in paths if path.startswith("crate::")}
+    without_use = re.sub(r"\buse\s+[^;]+;", "", code)
+    named |= set(re.findall(r"\bcrate::([a-z_]+)::", without_use))
+    return {name for name in named if name.islower()}
+
+
+def upward_imports(module, text, floors):
+    floor_of = {name: number for number, floor in enumerate(floors, 1) for name in floor}
+    if module not in floor_of:
+        yield f"module {module} has no floor: give it one in .ci/dependency-rules.py (design, section 3)"
+        return
+    for other in sorted(imported_modules(text) - {module}):
+        if other not in floor_of:
+            yield f"{module} imports crate::{other}, which has no floor"
+        elif floor_of[other] >= floor_of[module]:
+            yield f"{module} (floor {floor_of[module]}) imports crate::{other} (floor {floor_of[other]})"
 
 
 def ways_out(text):
@@ -195,7 +262,28 @@ def self_test():
     ]
     for text, expected in sources:
         assert ways_out(text) == expected, text
-    print(f"self-test: {len(licences)} licences and {len(sources)} sources read as they should be")
+    floors = [{"json"}, {"principal"}, {"audit"}, {"authenticate", "scope_filter"}]
+    modules = [
+        ("audit", "use crate::{json::Value, principal::{Scopes, User}};", []),
+        ("audit", "fn f() { crate::json::write(); }", []),
+        ("json", "use crate::json::strict::Value;", []),
+        # Deliberate violations, in each way in which an import can be written.
+        ("json", "use crate::principal::User;", ["json (floor 1) imports crate::principal (floor 2)"]),
+        ("audit", "use crate::{json, authenticate::{jwt::Keys, Verified}};",
+         ["audit (floor 3) imports crate::authenticate (floor 4)"]),
+        ("scope_filter", "use crate::authenticate::JwtVerifier;",
+         ["scope_filter (floor 4) imports crate::authenticate (floor 4)"]),
+        ("principal", "fn f() { crate::audit::note(); }", ["principal (floor 2) imports crate::audit (floor 3)"]),
+        ("audit", "use crate::stack::Broker;", ["audit imports crate::stack, which has no floor"]),
+        ("stack", "", ["module stack has no floor: give it one in .ci/dependency-rules.py (design, section 3)"]),
+        # Tests may import from above; comments import nothing.
+        ("json", "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::audit::AuditLog;\n}", []),
+        ("json", "/// As [`crate::audit::AuditLog`] does.\nfn f() {}", []),
+    ]
+    for module, text, expected in modules:
+        assert list(upward_imports(module, text, floors)) == expected, (module, text)
+    print(
+        f"self-test: {len(licences)} licences, {len(sources)} sources and {len(modules)} imports read as they should be")
     return 0
 
 
@@ -325,6 +413,19 @@ def the_way_out(members):
                 yield f"{source.relative_to(ROOT)} names {way}: token-broker-outbound is the way out"
 
 
+def module_floors(members):
+    sources = Path(members[LAYERS]["manifest_path"]).parent / "src"
+    for source in sorted(sources.rglob("*.rs")):
+        inside = source.relative_to(sources).with_suffix("")
+        if inside.parts[0] == "lib" or TEST_FILES & set(inside.parts):
+            continue
+        for wrong in upward_imports(inside.parts[0], source.read_text(), MODULE_FLOORS):
+            yield f"{source.relative_to(ROOT)}: {wrong}"
+    existing = {path.relative_to(sources).with_suffix("").parts[0] for path in sources.rglob("*.rs")}
+    for name in sorted(set().union(*MODULE_FLOORS) - existing):
+        yield f"{name} has a floor and is no module of {LAYERS}"
+
+
 def main():
     host = re.search(r"^host: (\S+)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M).group(1)
     metadata = json.loads(
@@ -343,6 +444,7 @@ def main():
     wrong += metadata_for_publication(members)
     wrong += versions_stand_once(members)
     wrong += the_way_out(members)
+    wrong += module_floors(members)
     for line in wrong:
         print(f"WRONG: {line}")
     print(f"{len(resolved)} packages looked at, {len(wrong)} wrong")
