@@ -164,7 +164,7 @@ fn issuer(algorithm: Algorithm) -> Issuer {
 
 fn requests(issuer: &Issuer, tokens: usize, body: &str) -> Vec<Request<Full<Bytes>>> {
     let (resource, scopes) = (fixtures::resource(), Scopes::parse(SCOPES).expect("scopes"));
-    let mint = Mint::for_person("alice").client("bench").resource(&resource).scopes(scopes);
+    let mint = Mint::for_user("alice").client("bench").resource(&resource).scopes(scopes);
     let tokens = (0..tokens).map(|_| issuer.mint(&mint).expect("a token").into_text());
     tokens.map(|token| request(&token, body.to_owned())).collect()
 }

@@ -146,7 +146,7 @@ fn your_own_policy_decides() {
 }
 
 #[test]
-fn your_own_credentials_are_rotated_and_a_person_without_is_asked_to_connect() {
+fn your_own_credentials_are_rotated_and_a_user_without_is_asked_to_connect() {
     let example = Example::start(env!("CARGO_BIN_EXE_your_own_credentials"), 3);
     let (status, answer) = example.call("/mcp", example.said("TOKEN alice"), "get_contact");
     assert!(status == 200 && answer.contains("get_contact done"), "{answer}");
@@ -155,7 +155,7 @@ fn your_own_credentials_are_rotated_and_a_person_without_is_asked_to_connect() {
 }
 
 #[test]
-fn token_exchange_gives_each_person_a_token_or_the_servers_refusal() {
+fn token_exchange_gives_each_user_a_token_or_the_servers_refusal() {
     let mut example = Example::start(env!("CARGO_BIN_EXE_token_exchange"), 4);
     let (alice, mallory) = (example.said("TOKEN alice").to_owned(), example.said("TOKEN mallory").to_owned());
     for _ in 0..2 {

@@ -6,7 +6,7 @@ use http::Method;
 use libfuzzer_sys::fuzz_target;
 use tower_token_broker::{
     clock::Timestamp,
-    principal::{Person, Principal, Resource, TokenTimes, Verified},
+    principal::{User, Principal, Resource, TokenTimes, Verified},
     scope_filter::{Arguments, Call, Policy as _, Rules, http, prompts, resources, tools},
 };
 
@@ -121,5 +121,5 @@ fn caller() -> Principal {
     let issued_at = Timestamp::from_unix_seconds(1);
     let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
     let resource = Resource::parse("https://broker.example.com/mcp").expect("a resource");
-    Principal::for_test(&Verified::vouch(Person::new("https://i.example", "alice"), "client", resource, times))
+    Principal::for_test(&Verified::vouch(User::new("https://i.example", "alice"), "client", resource, times))
 }

@@ -1,4 +1,4 @@
-//! What was sealed opens to what it was, for its own person and purpose; anything else, and anything that was made of it, opens to nothing.
+//! What was sealed opens to what it was, for its own user and purpose; anything else, and anything that was made of it, opens to nothing.
 //!
 //! Two bytes say what is made of a sealed text: from where on, and how many characters are replaced by the rest.
 
@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use tower_token_broker::{
     clock::Timestamp,
-    principal::{Person, Principal, Resource, TokenTimes, Verified},
+    principal::{User, Principal, Resource, TokenTimes, Verified},
     readers::{open, seal},
     sealing::SealingKeys,
 };
@@ -37,5 +37,5 @@ fn caller(subject: &str) -> Principal {
     let issued_at = Timestamp::from_unix_seconds(1);
     let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
     let resource = Resource::parse("https://broker.example.com/mcp").expect("a resource");
-    Principal::for_test(&Verified::vouch(Person::new("https://i.example", subject), "client", resource, times))
+    Principal::for_test(&Verified::vouch(User::new("https://i.example", subject), "client", resource, times))
 }

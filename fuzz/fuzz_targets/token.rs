@@ -63,8 +63,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(claims.get("nbf").is_none() || time("nbf") <= NOW + 30);
     let mut link = (principal.actor(), claims.get("act"));
     while let (Some(actor), Some(claim)) = link {
-        assert_eq!(text(claim, "sub"), Some(actor.person().subject()));
-        assert_eq!(text(claim, "iss").unwrap_or(ISSUER), actor.person().issuer());
+        assert_eq!(text(claim, "sub"), Some(actor.user().subject()));
+        assert_eq!(text(claim, "iss").unwrap_or(ISSUER), actor.user().issuer());
         link = (actor.before(), claim.get("act"));
     }
     assert!(matches!(link, (None, None)), "as many links");

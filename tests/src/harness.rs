@@ -195,7 +195,7 @@ impl Broker {
     #[must_use]
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
-        let mint = Mint::for_person("alice").client("test-client").resource(&self.resource).scopes(scopes);
+        let mint = Mint::for_user("alice").client("test-client").resource(&self.resource).scopes(scopes);
         let token = self.issuer.mint(mint).expect("a token").into_text();
         self.ledger.token(&token);
         token

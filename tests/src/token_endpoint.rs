@@ -14,7 +14,7 @@ use tower_token_broker::{
     Secret,
     clock::Clock,
     exchange,
-    principal::{GrantId, Person, Scopes},
+    principal::{GrantId, Scopes, User},
 };
 
 use crate::{
@@ -155,7 +155,7 @@ impl TokenEndpoint {
     fn provider(&self, upstream: &Scripted, with_access_token: bool) -> StoredGrants<MemoryGrants> {
         let scopes = Scopes::parse("crm:read").expect("scopes");
         let server_name = self.scripted.url("");
-        let alice = Person::new(ISSUER, "alice");
+        let alice = User::new(ISSUER, "alice");
         let mut grant = Grant::new(GrantId::new(GRANT), alice, "items", &server_name, scopes.clone())
             .refresh_token(Secret::from_text(Self::refresh_token(0)));
         if with_access_token {

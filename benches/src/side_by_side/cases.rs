@@ -66,14 +66,14 @@ pub(crate) fn growth(options: &Options) -> Vec<Case> {
         Case { name, ask: Ask::Small, connections: 32, tokens: TokenUse::Seen(10), requests: 24_000, variants }
     };
     let (few, many) = (10, 100_000);
-    let mut persons = grown("growth-persons", "persons", few, many);
+    let mut users = grown("growth-users", "users", few, many);
     // All of them have called before, so that verdicts and credentials are full, too; in a quick run there is no time for it.
     let asked = if options.quick { [few, few] } else { [few, many] };
-    for (variant, asked) in persons.variants.iter_mut().zip(asked) {
+    for (variant, asked) in users.variants.iter_mut().zip(asked) {
         *variant = variant.clone().asked_before(asked);
     }
     vec![
-        persons,
+        users,
         grown("growth-rules", "rules", 10, 10_000),
         grown("growth-rule-patterns", "patterns", 10, 10_000),
         grown("growth-revocations", "revocations", 0, 100_000),

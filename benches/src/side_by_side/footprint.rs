@@ -52,11 +52,11 @@ fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
     Ok((Spread::of(took), Spread::of(resident)))
 }
 
-/// How much memory comes on top when so many persons, whose grants are in the store already, have called once.
-fn cached(bench: &Bench<'_>, persons: usize) -> Outcome<CachedReport> {
-    let variant = Variant::dropped().with("persons", persons);
+/// How much memory comes on top when so many users, whose grants are in the store already, have called once.
+fn cached(bench: &Bench<'_>, users: usize) -> Outcome<CachedReport> {
+    let variant = Variant::dropped().with("users", users);
     let mut proxy = Running::start(bench, &case(&variant), &variant)?;
-    let tokens = bench.tokens.mint(persons)?;
+    let tokens = bench.tokens.mint(users)?;
     // The first one waits until the store is filled; connections and pools are there behind it.
     let few: Rc<[String]> = tokens.iter().take(64).cloned().collect();
     proxy.show(&load(few, 32))?;
@@ -64,9 +64,9 @@ fn cached(bench: &Bench<'_>, persons: usize) -> Outcome<CachedReport> {
     proxy.show(&load(tokens, 32))?;
     let behind = proxy.process().resident_bytes()?;
     proxy.end()?;
-    let each = behind.saturating_sub(before) as f64 / persons as f64;
+    let each = behind.saturating_sub(before) as f64 / users as f64;
     Ok(CachedReport {
-        persons,
+        users,
         resident_before_bytes: before,
         resident_bytes: behind,
         bytes_a_pair: each,

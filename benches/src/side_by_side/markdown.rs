@@ -88,7 +88,7 @@ fn footprint_text(footprint: &FootprintReport) -> String {
     let mut text = format!(
         "### Memory, start and size\n\n| | bare | durable stack |\n|---|--:|--:|\n\
          | idle, behind the first answer | {:.1} MiB | {:.1} MiB |\n| from start to first answer | {:.0} ms | {:.0} ms |\n\n\
-         | persons cached | resident before | resident | bytes a pair beside the token |\n|--:|--:|--:|--:|\n",
+         | users cached | resident before | resident | bytes a pair beside the token |\n|--:|--:|--:|--:|\n",
         footprint.bare_idle_bytes.median / MIB,
         footprint.idle_bytes.median / MIB,
         footprint.bare_start_ms.median,
@@ -99,7 +99,7 @@ fn footprint_text(footprint: &FootprintReport) -> String {
         writeln!(
             text,
             "| {} | {:.1} MiB | {:.1} MiB | {:.0} |",
-            cached.persons,
+            cached.users,
             cached.resident_before_bytes as f64 / MIB,
             cached.resident_bytes as f64 / MIB,
             cached.bytes_a_pair_without_token

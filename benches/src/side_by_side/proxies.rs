@@ -29,7 +29,7 @@ use tower_token_broker::{
     authenticate::{JwtVerifier, jwt::Keys},
     clock::Clock,
     exchange::{ProvideCredential, Upstream},
-    principal::{GrantId, Person, Scopes},
+    principal::{GrantId, Scopes, User},
     revocation::{Revocations, Revoked},
     scope_filter::{Rules, tools},
     tasks::Tasks,
@@ -39,7 +39,7 @@ use super::{Outcome, noop::NoopLayer, role::Setting, tokens};
 
 /// What the upstream knows the broker by.
 pub(crate) const UPSTREAM_SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
-/// The length of each person's own token at the upstream.
+/// The length of each user's own token at the upstream.
 pub(crate) const UPSTREAM_TOKEN_BYTES: usize = 64;
 
 /// The proxy alone: what all figures are a ratio to.
@@ -55,12 +55,12 @@ pub(crate) async fn noop(listener: TcpListener, setting: &Setting, tasks: &Tasks
 
 /// The proxy within our layers. Ends the audit log when `closed` does.
 pub(crate) async fn stack(listener: TcpListener, setting: &Setting, tasks: &Tasks, closed: impl Future) -> Outcome<()> {
-    match setting.number("persons")? {
+    match setting.number("users")? {
         0 => {
             let secret = Secret::from_text(UPSTREAM_SECRET.into());
             stack_with(StaticSecret::new(secret, upstream(setting)?), listener, setting, tasks, closed).await
         }
-        persons => stack_with(stored_grants(persons, setting)?, listener, setting, tasks, closed).await,
+        users => stack_with(stored_grants(users, setting)?, listener, setting, tasks, closed).await,
     }
 }
 
@@ -118,17 +118,17 @@ fn revocations(count: usize) -> Revocations {
     revocations
 }
 
-/// So many persons have connected an account.
-fn stored_grants(persons: usize, setting: &Setting) -> Outcome<StoredGrants<MemoryGrants>> {
+/// So many users have connected an account.
+fn stored_grants(users: usize, setting: &Setting) -> Outcome<StoredGrants<MemoryGrants>> {
     const SERVER: &str = "https://login.items.example";
     let (store, scopes) = (MemoryGrants::new(), Scopes::parse("items:all")?);
     let now = Clock::system().now();
-    for number in 0..persons {
-        let person = Person::new(ISSUER, tokens::person(number));
+    for number in 0..users {
+        let user = User::new(ISSUER, tokens::user(number));
         let secret = Secret::from_text(format!("{number:0UPSTREAM_TOKEN_BYTES$}"));
         let token = AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
         let id = GrantId::new(&format!("grant-{number:08}"));
-        store.put(Grant::new(id, person, "items", SERVER, scopes.clone()).access_token(token));
+        store.put(Grant::new(id, user, "items", SERVER, scopes.clone()).access_token(token));
     }
     let client = ClientAuthentication::public("bench");
     let server = AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);

@@ -67,7 +67,7 @@ pub(crate) struct FootprintReport {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct CachedReport {
-    pub(crate) persons: usize,
+    pub(crate) users: usize,
     /// With all grants in the store and nobody's in the caches.
     pub(crate) resident_before_bytes: u64,
     pub(crate) resident_bytes: u64,
@@ -181,8 +181,8 @@ impl FootprintReport {
             // Writing to a String can't fail.
             writeln!(
                 text,
-                "  {} persons cached: {:.1} MiB, {:.0} bytes a pair beside the token",
-                cached.persons,
+                "  {} users cached: {:.1} MiB, {:.0} bytes a pair beside the token",
+                cached.users,
                 cached.resident_bytes as f64 / MIB,
                 cached.bytes_a_pair_without_token
             )

@@ -21,11 +21,11 @@ impl Tokens {
         Ok(Self { issuer })
     }
 
-    /// So many tokens that nobody has seen yet, each of another person.
+    /// So many tokens that nobody has seen yet, each of another user.
     pub(crate) fn mint(&self, count: usize) -> Outcome<Rc<[String]>> {
         let (resource, scopes) = (resource(), Scopes::parse(SCOPES)?);
         let tokens = (0..count).map(|number| {
-            let mint = Mint::for_person(&person(number)).client("bench").resource(&resource).scopes(scopes.clone());
+            let mint = Mint::for_user(&user(number)).client("bench").resource(&resource).scopes(scopes.clone());
             Ok(self.issuer.mint(mint.lifetime(Duration::from_secs(12 * 3600)))?.into_text())
         });
         tokens.collect()
@@ -33,6 +33,6 @@ impl Tokens {
 }
 
 /// The subject of the token of this number.
-pub(crate) fn person(number: usize) -> String {
-    format!("person-{number:06}")
+pub(crate) fn user(number: usize) -> String {
+    format!("user-{number:06}")
 }

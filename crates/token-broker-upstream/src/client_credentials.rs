@@ -21,7 +21,7 @@ use crate::{
 ///
 /// Every caller that the policy lets through acts upstream as the broker. Where the upstream shall know who it is, take
 /// [`TokenExchange`](crate::TokenExchange). What is kept in memory, for how long, and which failure is what refusal: as
-/// [there](crate::token_exchange); `invalid_grant` and what a person would have to do are refused by policy, for there is no person.
+/// [there](crate::token_exchange); `invalid_grant` and what a user would have to do are refused by policy, for there is no user.
 ///
 /// # Example
 /// ```
@@ -96,7 +96,7 @@ impl Ask for OfTheBroker {
             Denial::Scopes if !need.is_empty() => {
                 NoCredential::ScopeRequired { missing: need.clone(), connect_url: None }
             }
-            Denial::Grant | Denial::Person | Denial::Scopes | Denial::Policy => NoCredential::RefusedByPolicy,
+            Denial::Grant | Denial::User | Denial::Scopes | Denial::Policy => NoCredential::RefusedByPolicy,
             Denial::Client => NoCredential::Unavailable { retry_after: None },
         }
     }

@@ -1,4 +1,4 @@
-//! Where a person connects an account.
+//! Where a user connects an account.
 
 use std::fmt;
 

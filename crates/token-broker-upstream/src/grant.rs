@@ -1,10 +1,10 @@
-//! What a person allowed the broker to hold for one upstream.
+//! What a user allowed the broker to hold for one upstream.
 
 use tower_token_broker::{
     Secret,
     clock::Timestamp,
     principal::GrantId,
-    principal::{Person, Scopes},
+    principal::{Scopes, User},
 };
 
 /// A grant: whose it is, where it came from, and the tokens. A store keeps it; nobody prints it.
@@ -14,14 +14,14 @@ pub struct Grant {
     /// As the store names it.
     pub id: GrantId,
     /// Whose it is.
-    pub person: Person,
+    pub user: User,
     /// For which upstream, by its name.
     pub upstream: Box<str>,
     /// The authorization server it came from, by its issuer: its tokens are sent to no other.
     pub authorization_server: Box<str>,
-    /// All that the person agreed to.
+    /// All that the user agreed to.
     pub granted: Scopes,
-    /// The refresh token; without one the person must connect again when the access token ends.
+    /// The refresh token; without one the user must connect again when the access token ends.
     pub refresh_token: Option<Secret>,
     /// Access tokens, at most one for each set of scopes that was asked for.
     pub access: Vec<AccessToken>,
@@ -40,10 +40,10 @@ pub struct Grant {
 impl Grant {
     /// A grant as it comes from the connect flow, without tokens yet.
     #[must_use]
-    pub fn new(id: GrantId, person: Person, upstream: &str, authorization_server: &str, granted: Scopes) -> Self {
+    pub fn new(id: GrantId, user: User, upstream: &str, authorization_server: &str, granted: Scopes) -> Self {
         Self {
             id,
-            person,
+            user,
             upstream: upstream.into(),
             authorization_server: authorization_server.into(),
             granted,
@@ -109,6 +109,6 @@ pub enum GrantState {
     Active,
     /// The authorization server said `invalid_grant` for the current version.
     EndedByServer,
-    /// The person or the operator ended it.
+    /// The user or the operator ended it.
     Revoked,
 }

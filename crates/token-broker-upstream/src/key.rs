@@ -1,7 +1,7 @@
 //! Under which key something is kept: a hash over all that took part in it.
 
 use aws_lc_rs::digest;
-use tower_token_broker::principal::Person;
+use tower_token_broker::principal::User;
 
 pub(crate) type Key = [u8; 32];
 
@@ -31,8 +31,8 @@ impl Parts {
         parts
     }
 
-    pub(crate) fn person(self, person: &Person) -> Self {
-        self.part(person.issuer()).part(person.subject())
+    pub(crate) fn user(self, user: &User) -> Self {
+        self.part(user.issuer()).part(user.subject())
     }
 
     pub(crate) fn key(self) -> Key {

@@ -1,8 +1,8 @@
-//! The upstream credentials of the broker: what a person allowed it to hold, kept fresh, and shown to nobody.
+//! The upstream credentials of the broker: what a user allowed it to hold, kept fresh, and shown to nobody.
 //!
-//! - [`StoredGrants`] gives each person's own access token for one upstream, and refreshes it: one refresh at a time per
+//! - [`StoredGrants`] gives each user's own access token for one upstream, and refreshes it: one refresh at a time per
 //!   grant, in a task that no caller can end, with the scopes of the operator.
-//! - [`TokenExchange`] gives each person's own access token in exchange for a token that says who it is (RFC 8693): an
+//! - [`TokenExchange`] gives each user's own access token in exchange for a token that says who it is (RFC 8693): an
 //!   [`Assertion`] that the broker signs, or one that your [`ProvideToken`] gives.
 //! - [`ClientCredentials`] gives one access token for all, which the broker gets as itself (RFC 6749 §4.4).
 //! - [`StaticSecret`] gives one secret of the operator's for all: an API key, a service account's token.

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tower_token_broker::{
     clock::{Clock, Timestamp},
     principal::GrantId,
-    principal::Person,
+    principal::User,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ pub struct MemoryGrants {
     clock: Clock,
 }
 
-type Owner = (Person, Box<str>);
+type Owner = (User, Box<str>);
 
 #[derive(Debug)]
 struct Row {
@@ -44,9 +44,9 @@ impl MemoryGrants {
         self
     }
 
-    /// A person has connected: the grant takes the place of the one that was there, with a higher version and higher fence.
+    /// A user has connected: the grant takes the place of the one that was there, with a higher version and higher fence.
     pub fn put(&self, grant: Grant) {
-        let owner = (grant.person.clone(), grant.upstream.clone());
+        let owner = (grant.user.clone(), grant.upstream.clone());
         let mut rows = self.rows.lock();
         let (mut grant, mut fence) = (grant, 0);
         if let Some(old) = rows.get(&owner) {
@@ -59,10 +59,10 @@ impl MemoryGrants {
         rows.insert(owner, Row { grant, fence, leased_until: None });
     }
 
-    /// The person or the operator ends it; says whether there was one.
-    pub fn revoke(&self, person: &Person, upstream: &str) -> bool {
+    /// The user or the operator ends it; says whether there was one.
+    pub fn revoke(&self, user: &User, upstream: &str) -> bool {
         let mut rows = self.rows.lock();
-        let Some(row) = rows.get_mut(&(person.clone(), upstream.into())) else { return false };
+        let Some(row) = rows.get_mut(&(user.clone(), upstream.into())) else { return false };
         row.grant.version += 1;
         row.grant.state = GrantState::Revoked;
         row.grant.refresh_token = None;
@@ -72,8 +72,8 @@ impl MemoryGrants {
 
     /// The grant as it is.
     #[must_use]
-    pub fn get(&self, person: &Person, upstream: &str) -> Option<Grant> {
-        self.rows.lock().get(&(person.clone(), upstream.into())).map(|row| row.grant.clone())
+    pub fn get(&self, user: &User, upstream: &str) -> Option<Grant> {
+        self.rows.lock().get(&(user.clone(), upstream.into())).map(|row| row.grant.clone())
     }
 
     fn with_row<T>(&self, id: &GrantId, change: impl FnOnce(Option<&mut Row>) -> T) -> T {
@@ -90,8 +90,8 @@ impl MemoryGrants {
 }
 
 impl GrantStore for MemoryGrants {
-    async fn load(&self, person: &Person, upstream: &str) -> Result<Option<Grant>, StoreError> {
-        Ok(self.get(person, upstream))
+    async fn load(&self, user: &User, upstream: &str) -> Result<Option<Grant>, StoreError> {
+        Ok(self.get(user, upstream))
     }
 
     async fn lease(&self, id: &GrantId, version: u64, now: Timestamp, until: Timestamp) -> Result<Leased, StoreError> {

@@ -79,7 +79,7 @@ impl Claims {
 }
 
 fn act(actor: &Actor) -> Value {
-    let mut claim = json!({"iss": actor.person().issuer(), "sub": actor.person().subject()});
+    let mut claim = json!({"iss": actor.user().issuer(), "sub": actor.user().subject()});
     if let (Some(before), Some(members)) = (actor.before(), claim.as_object_mut()) {
         members.insert("act".into(), act(before));
     }

@@ -85,7 +85,7 @@ mod tests {
     use tower_token_broker::{
         audit::AuditLog,
         clock::Timestamp,
-        principal::{Person, Resource, TokenTimes, Verified},
+        principal::{Resource, TokenTimes, User, Verified},
     };
 
     use super::*;
@@ -94,7 +94,7 @@ mod tests {
         let resource = Resource::parse("https://broker.example.com/search/mcp").unwrap();
         let issued_at = Timestamp::from_unix_seconds(1_800_000_000);
         let times = TokenTimes { id: "t", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
-        Principal::for_test(&Verified::vouch(Person::new("https://i", "ana"), "client", resource, times))
+        Principal::for_test(&Verified::vouch(User::new("https://i", "ana"), "client", resource, times))
     }
 
     fn key() -> StaticSecret {

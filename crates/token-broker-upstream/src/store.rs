@@ -1,6 +1,6 @@
 //! Where grants live: the trait that a store implements, in memory or in SQL.
 
-use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId, principal::Person};
+use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId, principal::User};
 
 use crate::grant::{AccessToken, Grant};
 
@@ -13,11 +13,11 @@ use crate::grant::{AccessToken, Grant};
 /// # Cancellation
 /// The refresh calls these from an owned task and never drops one halfway.
 pub trait GrantStore: Send + Sync + 'static {
-    /// The grant of this person for the upstream of this name, ended or not.
+    /// The grant of this user for the upstream of this name, ended or not.
     ///
     /// # Errors
     /// The store can't be asked.
-    fn load(&self, person: &Person, upstream: &str) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
+    fn load(&self, user: &User, upstream: &str) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
 
     /// Takes the lease on this version, if it is the current one, the grant stands and no other lease runs at `now`.
     ///

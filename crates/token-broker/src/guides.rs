@@ -111,7 +111,7 @@
 //! # };
 //! # const RESOURCE: &str = "https://broker.example.com/crm/mcp";
 //! # fn stack(resource: Resource, policy: impl Policy, provider: impl ProvideCredential) -> Result<(), Box<dyn std::error::Error>> {
-//! let tokens = TestTokens::new().person_with_scopes("a-token", "alice", &resource, Scopes::parse("crm:read")?);
+//! let tokens = TestTokens::new().user_with_scopes("a-token", "alice", &resource, Scopes::parse("crm:read")?);
 //! let (log, records) = AuditLog::in_memory();
 //! let stack = BrokerStack::for_resource(RESOURCE).audit(log).authenticate(tokens).scope_filter(policy).exchange(provider).build()?;
 //! # drop((stack, records));
@@ -122,10 +122,10 @@
 //! # Grants
 //! ```no_run
 //! # use token_broker_upstream::{Grant, MemoryGrants};
-//! # use tower_token_broker::{Secret, principal::GrantId, principal::{Person, Scopes}};
+//! # use tower_token_broker::{Secret, principal::GrantId, principal::{User, Scopes}};
 //! # fn connected(refresh_token: Secret) -> Result<(), Box<dyn std::error::Error>> {
 //! let (store, id) = (MemoryGrants::new(), GrantId::new("7c1f")); // a new id for each grant
-//! let alice = Person::new("https://login.example.com", "alice"); // `iss` and `sub` of her broker token
+//! let alice = User::new("https://login.example.com", "alice"); // `iss` and `sub` of her broker token
 //! let grant = Grant::new(id, alice, "crm", "https://login.crm.example", Scopes::parse("crm:read")?);
 //! store.put(grant.refresh_token(refresh_token));
 //! # Ok(())
@@ -134,9 +134,9 @@
 //!
 //! # A revoke
 //! ```no_run
-//! # use tower_token_broker::{audit::AuditLog, principal::Person, revocation::{Revocations, Revoked}};
+//! # use tower_token_broker::{audit::AuditLog, principal::User, revocation::{Revocations, Revoked}};
 //! # async fn revoke(revocations: Revocations, audit: AuditLog) -> Result<(), Box<dyn std::error::Error>> {
-//! let what = Revoked::Person(Person::new("https://login.example.com", "alice"));
+//! let what = Revoked::User(User::new("https://login.example.com", "alice"));
 //! revocations.revoke(what.clone());
 //! audit.note_revoked(&what).await?;
 //! # Ok(())

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use token_broker::{audit, demo};
 use tower_token_broker::audit::verify::Head;
 
-/// What is kept for a person lies between blocks that live for one request: glibc's allocator left three times as much memory behind.
+/// What is kept for a user lies between blocks that live for one request: glibc's allocator left three times as much memory behind.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

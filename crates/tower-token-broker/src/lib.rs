@@ -43,7 +43,7 @@
 //! - The traits that you may implement: [`authenticate::VerifyToken`], [`scope_filter::Policy`],
 //!   [`exchange::ProvideCredential`], [`audit::AuditSink`].
 //! - [`refusal::Reason`]: why a request is not let through, and [`dialect`]: how that is said.
-//! - [`revocation::Revocations`]: what ends a token, a grant or a person's access at once, open streams included.
+//! - [`revocation::Revocations`]: what ends a token, a grant or a user's access at once, open streams included.
 //!
 //! # Mounting
 //! axum's `Router::layer` runs the layers bottom to top, `ServiceBuilder` top to bottom; a [`stack::Broker`] is one layer, so its

@@ -223,14 +223,14 @@ pub enum InvalidResource {
     QueryOrFragment,
 }
 
-/// A person: issuer and subject, as octets. Nothing is folded, trimmed or normalised, and an e-mail address is no key.
+/// A user: issuer and subject, as octets. Nothing is folded, trimmed or normalised, and an e-mail address is no key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Person {
+pub struct User {
     issuer: Arc<str>,
     subject: Arc<str>,
 }
 
-impl Person {
+impl User {
     /// Issuer and subject, as the token has them.
     #[must_use]
     pub fn new(issuer: impl Into<Arc<str>>, subject: impl Into<Arc<str>>) -> Self {
@@ -250,24 +250,24 @@ impl Person {
     }
 }
 
-/// Who acts for the person: one link of the chain of RFC 8693 §4.1.
+/// Who acts for the user: one link of the chain of RFC 8693 §4.1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
-    person: Person,
+    user: User,
     acts_for: Option<Arc<Self>>,
 }
 
 impl Actor {
     /// An actor, and the one who acted before it, if any.
     #[must_use]
-    pub fn new(person: Person, before: Option<Self>) -> Self {
-        Self { person, acts_for: before.map(Arc::new) }
+    pub fn new(user: User, before: Option<Self>) -> Self {
+        Self { user, acts_for: before.map(Arc::new) }
     }
 
     /// Issuer and subject of the actor.
     #[must_use]
-    pub const fn person(&self) -> &Person {
-        &self.person
+    pub const fn user(&self) -> &User {
+        &self.user
     }
 
     /// The actor before this one; for information alone (RFC 8693 §4.1).
@@ -302,7 +302,7 @@ pub struct Verified(Arc<Proof>);
 
 #[derive(Debug)]
 struct Proof {
-    person: Person,
+    user: User,
     client: Box<str>,
     token_id: Box<str>,
     family: Option<Box<str>>,
@@ -318,9 +318,9 @@ struct Proof {
 impl Verified {
     /// Vouches that the presented token was verified for `resource` and proves all this. Whoever calls it has
     /// checked signature, issuer, audience and times, or has asked somebody who did.
-    pub fn vouch(person: Person, client: &str, resource: Resource, token: TokenTimes<'_>) -> Self {
+    pub fn vouch(user: User, client: &str, resource: Resource, token: TokenTimes<'_>) -> Self {
         Self(Arc::new(Proof {
-            person,
+            user,
             client: client.into(),
             token_id: token.id.into(),
             family: None,
@@ -350,7 +350,7 @@ impl Verified {
 
     fn with(self, change: impl FnOnce(&mut Proof)) -> Self {
         let mut proof = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Proof {
-            person: shared.person.clone(),
+            user: shared.user.clone(),
             client: shared.client.clone(),
             token_id: shared.token_id.clone(),
             family: shared.family.clone(),
@@ -431,20 +431,20 @@ impl Principal {
 
     /// Issuer and subject.
     #[must_use]
-    pub fn person(&self) -> &Person {
-        &self.0.person
+    pub fn user(&self) -> &User {
+        &self.0.user
     }
 
     /// Who it is at its issuer (`sub`).
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.0.person.subject()
+        self.0.user.subject()
     }
 
     /// Who issued the token (`iss`).
     #[must_use]
     pub fn issuer(&self) -> &str {
-        self.0.person.issuer()
+        self.0.user.issuer()
     }
 
     /// The OAuth client that holds the token (`client_id`).
@@ -465,7 +465,7 @@ impl Principal {
         self.0.family.as_deref()
     }
 
-    /// Who acts for the person (`act`), if somebody does.
+    /// Who acts for the user (`act`), if somebody does.
     #[must_use]
     pub fn actor(&self) -> Option<&Actor> {
         self.0.actor.as_ref()

@@ -142,7 +142,7 @@ fn purpose(state_of: Option<&str>) -> Purpose<'_> {
     state_of.map_or(Purpose::Session, |request| Purpose::RequestState { request })
 }
 
-/// Seals for this person, as a session or as the state of this request.
+/// Seals for this user, as a session or as the state of this request.
 #[must_use]
 pub fn seal(keys: &SealingKeys, state_of: Option<&str>, whose: &Principal, content: &[u8]) -> String {
     keys.seal(purpose(state_of), whose, content)

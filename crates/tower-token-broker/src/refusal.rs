@@ -67,7 +67,7 @@ reasons! {
     UnknownToken = "authn.unknown", InvalidToken;
     /// A token for another resource.
     WrongResource = "authn.resource", InvalidToken;
-    /// The token, its family, client or person was revoked, or its server or everything was shut.
+    /// The token, its family, client or user was revoked, or its server or everything was shut.
     Revoked = "authn.revoked", InvalidToken;
     /// The verifier can't tell at the moment: no keys.
     KeysUnavailable = "authn.keys_unavailable", Unavailable;
@@ -163,9 +163,9 @@ reasons! {
     PromptDenied = "filter.prompt_denied", UnknownItem;
     /// Arguments that the rule does not allow.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem;
-    /// A session id that was not given to this person at this server, or a stream that is taken up again without one.
+    /// A session id that was not given to this user at this server, or a stream that is taken up again without one.
     UnknownSession = "filter.unknown_session", UnknownSession;
-    /// A `requestState` that was not given to this person for this very request.
+    /// A `requestState` that was not given to this user for this very request.
     RequestState = "filter.request_state", InvalidState;
     /// A JSON-RPC answer of the client outside of a session.
     AnswerWithoutSession = "filter.answer_without_session", InvalidMessage;
@@ -181,7 +181,7 @@ reasons! {
     AnswerUnreadable = "filter.answer_unreadable", BadGateway;
 
     // The upstream credential
-    /// The person has no grant for this server yet.
+    /// The user has no grant for this server yet.
     ConnectRequired = "exchange.connect_required", Connect;
     /// The grant lacks scopes that this operation needs upstream.
     UpstreamScopeRequired = "exchange.scope_required", Connect;
@@ -274,7 +274,7 @@ impl Refusal {
         self
     }
 
-    /// With the page where the person connects an account. It is the broker's own, never the upstream's.
+    /// With the page where the user connects an account. It is the broker's own, never the upstream's.
     pub fn connect_at(mut self, url: &str) -> Self {
         self.connect_url = Some(url.into());
         self

@@ -611,7 +611,7 @@ mod tests {
         let stack = || {
             BrokerStack::for_resource("https://broker.example.com/crm")
                 .audit(AuditLog::in_memory().0)
-                .authenticate(TestTokens::new().person("tok", "alice", &resource))
+                .authenticate(TestTokens::new().user("tok", "alice", &resource))
                 .scope_filter(|_: &Principal, _: &crate::scope_filter::Call<'_>| crate::scope_filter::Decision::allow())
                 .exchange(Items(Upstream::parse("items", "https://items.example.com/api").unwrap()))
                 .plain_http()

@@ -108,7 +108,7 @@ impl Broker {
 
     fn announce(&self, path: &str) -> Result<Resource, Box<dyn Error>> {
         let resource = Resource::parse(&format!("{}{path}", self.origin))?;
-        let mint = Mint::for_person("alice").client("example").resource(&resource);
+        let mint = Mint::for_user("alice").client("example").resource(&resource);
         for (kind, scopes) in [("TOKEN", "crm:read"), ("WRITES", WRITE)] {
             let token = self.issuer.mint(mint.clone().scopes(Scopes::parse(scopes)?))?;
             say(&format!("{kind} {path} {}", token.into_text()));

@@ -1,4 +1,4 @@
-//! The broker in front of a gRPC server that exists already and wants each person's own OAuth token: stack and proxy, streamed both ways.
+//! The broker in front of a gRPC server that exists already and wants each user's own OAuth token: stack and proxy, streamed both ways.
 //!
 //! Run:   UPSTREAM_TOKEN=alices-token cargo run --release --bin grpc_gateway -- --upstream http://127.0.0.1:50051
 //! Alone: cargo run --release --bin grpc_gateway          (starts a health service of its own to stand before)
@@ -28,7 +28,7 @@ use tower_token_broker::{
     authenticate::JwtVerifier,
     clock::Clock,
     exchange::Upstream,
-    principal::{GrantId, Person, Resource, Scopes},
+    principal::{GrantId, Resource, Scopes, User},
     scope_filter::grpc,
     tasks::Tasks,
 };
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // alice has allowed the broker to act for her, and a token that is good for an hour; afterwards it would be refreshed.
     let (now, scopes) = (Clock::system().now(), Scopes::parse("health")?);
     let held = AccessToken::new(Secret::from_text(token), scopes.clone(), now, now.plus(Duration::from_secs(3600)));
-    let (login, alice) = ("https://login.upstream.example", Person::new(issuer.name(), "alice"));
+    let (login, alice) = ("https://login.upstream.example", User::new(issuer.name(), "alice"));
     let grants = MemoryGrants::new();
     grants.put(Grant::new(GrantId::new("alice-1"), alice, "upstream", login, scopes.clone()).access_token(held));
     let authentication = ClientAuthentication::basic("broker", Secret::from_text("from a file".into()));
@@ -76,9 +76,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .exchange(credentials)
         .build()?;
     say(&format!("LISTENING {origin}\nAUDIT {}", audit.display()));
-    for person in ["alice", "bob"] {
-        let mint = Mint::for_person(person).client("example").resource(&resource).scopes(Scopes::parse("crm:read")?);
-        say(&format!("TOKEN {person} {}", issuer.mint(mint)?.into_text()));
+    for user in ["alice", "bob"] {
+        let mint = Mint::for_user(user).client("example").resource(&resource).scopes(Scopes::parse("crm:read")?);
+        say(&format!("TOKEN {user} {}", issuer.mint(mint)?.into_text()));
     }
     // axum's server speaks HTTP/2 by prior knowledge; tonic's would do as well.
     Ok(axum::serve(listener, Router::new().fallback_service(broker.layer(Proxy::grpc(&guard)?))).await?)

@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let resource = Resource::parse(&format!("{origin}/mcp"))?;
     let issuer = Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256)?);
     let token = issuer
-        .mint(Mint::for_person("alice").client("example").resource(&resource).scopes(Scopes::parse("items:read")?))?;
+        .mint(Mint::for_user("alice").client("example").resource(&resource).scopes(Scopes::parse("items:read")?))?;
 
     let guard = Guard::new().allow_loopback("127.0.0.1");
     let audit = env::temp_dir().join(format!("hyper_proxy-{}.jsonl", std::process::id()));

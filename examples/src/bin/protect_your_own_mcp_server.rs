@@ -107,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .scope_filter(Rules::new().allow(tools(["list_*"])))
         .credential_for_handler()
         .build()?;
-    let token = issuer.mint(Mint::for_person("alice").client("example").resource(&resource))?;
+    let token = issuer.mint(Mint::for_user("alice").client("example").resource(&resource))?;
     say(&format!("LISTENING {resource}\nTOKEN {}\nAUDIT {}", token.into_text(), audit.display()));
     Ok(axum::serve(listener, Router::new().route_service("/mcp", broker.layer(server))).await?)
 }

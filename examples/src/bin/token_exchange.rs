@@ -1,4 +1,4 @@
-//! Token exchange: the broker signs for whom it asks, and gets each person's own upstream token (RFC 8693). Nobody connects an account.
+//! Token exchange: the broker signs for whom it asks, and gets each user's own upstream token (RFC 8693). Nobody connects an account.
 //!
 //! Run: cargo run --release --bin token_exchange
 //!
@@ -8,7 +8,7 @@
 //!   -H "accept: application/json, text/event-stream" \
 //!   -d '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}'
 //! ```
-//! alice's first call is one exchange, the next ones none. mallory is refused: the authorization server knows no such person. Its stand-in here
+//! alice's first call is one exchange, the next ones none. mallory is refused: the authorization server knows no such user. Its stand-in here
 //! believes whoever it hears; a real one verifies the assertion by the broker's JWKS.
 
 use std::{collections::BTreeMap, env, error::Error, sync::Arc, sync::LazyLock};
@@ -67,9 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
 
     say(&format!("LISTENING {resource}\nAUDIT {}", audit.display()));
-    for person in ["alice", "mallory"] {
-        let mint = Mint::for_person(person).client("example").resource(&resource);
-        say(&format!("TOKEN {person} {}", issuer.mint(mint)?.into_text()));
+    for user in ["alice", "mallory"] {
+        let mint = Mint::for_user(user).client("example").resource(&resource);
+        say(&format!("TOKEN {user} {}", issuer.mint(mint)?.into_text()));
     }
     let proxy = Proxy::new(&guard)?;
     Ok(axum::serve(listener, Router::new().route("/mcp", any_service(proxy)).layer(broker)).await?)
@@ -84,9 +84,9 @@ async fn token_endpoint(crm: &Arc<upstream::Upstream>) -> Result<String, Box<dyn
         let of = |name: &str| form.get(name).cloned().unwrap_or_default();
         let claims = of("subject_token").split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
         let claims = String::from_utf8(claims.unwrap_or_default()).unwrap_or_default();
-        let person = claims.parse::<Value>().ok().and_then(|claims| claims.get("sub").cloned()).unwrap_or_default();
-        say(&format!("ASKED for {person}, scope {}, resource {}", of("scope"), of("resource")));
-        if person != "alice" {
+        let user = claims.parse::<Value>().ok().and_then(|claims| claims.get("sub").cloned()).unwrap_or_default();
+        say(&format!("ASKED for {user}, scope {}, resource {}", of("scope"), of("resource")));
+        if user != "alice" {
             return (StatusCode::BAD_REQUEST, Json(json!({"error": "access_denied"})));
         }
         let answer = json!({

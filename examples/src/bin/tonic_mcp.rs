@@ -4,7 +4,7 @@
 //! Keep: cargo run --release --bin tonic_mcp -- --serve     (prints URL and tokens; a line on its input revokes all of them)
 //!
 //! It prints what the client sees: a call that is allowed, one that is denied (`delete_*`, said like a tool that does not exist), one that needs a
-//! scope, one by a person who has connected no account, and a stream that is cut when its token is revoked. The server
+//! scope, one by a user who has connected no account, and a stream that is cut when its token is revoked. The server
 //! echoes the upstream's token into every answer; the last line says whether any of it came through. The policy is that of `axum_router`.
 
 use std::{env, error::Error, pin::Pin, sync::LazyLock};
@@ -103,8 +103,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::builder().layer(broker).add_service(mcp_server::McpServer::new(Contacts));
     drop(TASKS.spawn("server", server.serve_with_incoming(TcpListenerStream::new(listener))));
 
-    let token = |person: &str| -> Result<String, Box<dyn Error>> {
-        let mint = Mint::for_person(person).client("example").resource(&resource).scopes(Scopes::parse("crm:read")?);
+    let token = |user: &str| -> Result<String, Box<dyn Error>> {
+        let mint = Mint::for_user(user).client("example").resource(&resource).scopes(Scopes::parse("crm:read")?);
         Ok(issuer.mint(mint)?.into_text())
     };
     if env::args().any(|argument| argument == "--serve") {
@@ -118,13 +118,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut client = McpClient::new(tonic::transport::Endpoint::new(origin)?.connect().await?);
     let (alice, bob) = (token("alice")?, token("bob")?);
     let mut got = String::new();
-    for (what, person, tool) in [
+    for (what, user, tool) in [
         ("allowed", &alice, "get_contact"),
         ("denied", &alice, "delete_contact"),
         ("needs a scope", &alice, "create_contact"),
         ("connect required", &bob, "get_contact"),
     ] {
-        let seen = match client.call(asking(person, tool)?).await {
+        let seen = match client.call(asking(user, tool)?).await {
             Ok(answer) => std::str::from_utf8(&answer.get_ref().json)?.to_owned(),
             Err(status) => {
                 got.push_str(&format!("{:?}", status.metadata()));

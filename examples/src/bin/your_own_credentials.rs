@@ -1,4 +1,4 @@
-//! Credentials of your own: a vault with a key for each person, and a new one when the upstream refuses the old.
+//! Credentials of your own: a vault with a key for each user, and a new one when the upstream refuses the old.
 //!
 //! Run: cargo run --release --bin your_own_credentials
 //!
@@ -30,7 +30,7 @@ use tower_token_broker::{
 
 static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
-/// One key a person, with its version: what is refused is that version, and no later one.
+/// One key a user, with its version: what is refused is that version, and no later one.
 struct Vault {
     upstream: Upstream,
     /// Where new keys come from.
@@ -53,9 +53,9 @@ impl ProvideCredential for Vault {
     }
 
     async fn refused(&self, credential: &Credential) {
-        let Some((person, version)) = credential.grant() else { return };
+        let Some((user, version)) = credential.grant() else { return };
         // A hundred refusals of one version are one rotation.
-        if let Some(held) = self.keys.lock().get_mut(person.as_str()).filter(|held| held.0 == version) {
+        if let Some(held) = self.keys.lock().get_mut(user.as_str()).filter(|held| held.0 == version) {
             *held = (version + 1, self.issuer.raw_access_token("contacts:read"));
         }
     }
@@ -84,9 +84,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?;
 
     say(&format!("LISTENING {resource}"));
-    for person in ["alice", "bob"] {
-        let mint = Mint::for_person(person).client("example").resource(&resource);
-        say(&format!("TOKEN {person} {}", issuer.mint(mint)?.into_text()));
+    for user in ["alice", "bob"] {
+        let mint = Mint::for_user(user).client("example").resource(&resource);
+        say(&format!("TOKEN {user} {}", issuer.mint(mint)?.into_text()));
     }
     Ok(axum::serve(listener, Router::new().route("/mcp", any_service(proxy)).layer(broker)).await?)
 }

@@ -77,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("desk", "send_mail", r#"{"to":"ada@example.com"}"#),
         ("desk", "send_mail", r#"{"to":"eve@evil.example"}"#),
     ] {
-        let token = issuer.mint(Mint::for_person("alice").client(client).resource(&resource))?.into_text();
+        let token = issuer.mint(Mint::for_user("alice").client(client).resource(&resource))?.into_text();
         let call = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
         );

@@ -78,9 +78,9 @@ def word() -> Elicit[Word]:
 
 
 @server.tool()
-async def ask_person(answer: Annotated[ElicitationResult[Word], Resolve(word)]) -> str:
-    """Ask the person: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
-    return f"the person says {answer.data.word}" if answer.action == "accept" else "the person says nothing"
+async def ask_user(answer: Annotated[ElicitationResult[Word], Resolve(word)]) -> str:
+    """Ask the user: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
+    return f"the user says {answer.data.word}" if answer.action == "accept" else "the user says nothing"
 
 
 async def read(receive):

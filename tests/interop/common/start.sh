@@ -114,8 +114,8 @@ start_gateway() {
 broker_token() {
     python3 - "$control" "$@" <<'PYTHON'
 import sys, urllib.parse, urllib.request
-control, person, scope = sys.argv[1:]
-query = urllib.parse.urlencode({"person": person, "scope": scope})
+control, user, scope = sys.argv[1:]
+query = urllib.parse.urlencode({"user": user, "scope": scope})
 print(urllib.request.urlopen(f"{control}/token?{query}", data=b"", timeout=10).read().decode())
 PYTHON
 }

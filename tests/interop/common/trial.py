@@ -87,7 +87,7 @@ async def trial(what, revision, connect):
     """`connect(tap)` is a context with a client: `names()` and `call(tool, arguments, progress=None)`, which gives the text."""
     print(f"{what}, {revision}", flush=True)
     who = what.replace(" ", "-")
-    tap = Tap(tell("token", person=who, scope="items:read"))
+    tap = Tap(tell("token", user=who, scope="items:read"))
     before = len(lines(SEEN))
     try:
         async with connect(tap) as client:
@@ -99,7 +99,7 @@ async def trial(what, revision, connect):
     versions = {entry["mcp-protocol-version"] for entry in seen} - {None}
     check(f"the server saw {revision} on the wire", versions == {revision}, versions)
     reached = [entry["name"] for entry in seen if entry["method"] == "tools/call"]
-    let_through = {"get_item", "update_item", "count_slowly", "ask_person", "watch_items"}
+    let_through = {"get_item", "update_item", "count_slowly", "ask_user", "watch_items"}
     check("the calls that were let through reached it", let_through <= set(reached), reached)
     check("and no other", not {"delete_item", "unknown_item"} & set(reached), reached)
     check("once each", reached.count("update_item") == 1, reached)
@@ -129,7 +129,7 @@ async def calls(client, tap, who, revision, before):
     check("a call that needs a scope is refused", step_up is not None)
     named = 'error="insufficient_scope"' in challenge and 'scope="items:write"' in challenge
     check("with 403 and the scope", answer["status"] == 403 and named, (answer["status"], challenge))
-    tap.token = tell("token", person=who, scope="items:read items:write")
+    tap.token = tell("token", user=who, scope="items:read items:write")
     check("and passes with it", await client.call("update_item", {"number": 7}) == "item 7 is new")
 
     seen = []
@@ -141,15 +141,15 @@ async def calls(client, tap, who, revision, before):
     check("a streamed answer comes to its end, with its progress", counted == "counted to 3" and seen == [1, 2, 3], (counted, seen))
     check("as a stream", "text/event-stream" in tap.to("count_slowly")[0]["headers"]["content-type"])
 
-    check("the person is asked", await client.call("ask_person", {}) == "the person says tea")
-    questions = b"".join(bytes(one["body"]) for one in tap.to("ask_person")).decode()
+    check("the user is asked", await client.call("ask_user", {}) == "the user says tea")
+    questions = b"".join(bytes(one["body"]) for one in tap.to("ask_user")).decode()
     if revision == "2025-11-25":
         check("by a request to the client", '"elicitation/create"' in questions and "input_required" not in questions, questions)
         check("and the model, too", await client.call("ask_model", {}) == "the model says this one")
     else:
-        check("by an answer that wants input", '"input_required"' in questions and len(tap.to("ask_person")) == 2, questions)
+        check("by an answer that wants input", '"input_required"' in questions and len(tap.to("ask_user")) == 2, questions)
         kept = re.search('"requestState":"([^"]+)"', questions)
-        states = [entry["state"] for entry in lines(SEEN)[before:] if entry["name"] == "ask_person" and entry["state"]]
+        states = [entry["state"] for entry in lines(SEEN)[before:] if entry["name"] == "ask_user" and entry["state"]]
         check("whose state the client kept sealed", kept and states and kept[1] != states[0], (kept, states))
 
     revoked = []
@@ -158,7 +158,7 @@ async def calls(client, tap, who, revision, before):
         if at == 2:
             # First the time: the stream may end before the answer to this is here.
             revoked.append(time.monotonic())
-            await asyncio.to_thread(tell, "revoke", person=who)
+            await asyncio.to_thread(tell, "revoke", user=who)
 
     watched, _ = await error_of(client.call("watch_items", {}, until_revoked))
     cut = tap.to("watch_items")[0]

@@ -15,7 +15,7 @@ async def model(messages, params, context):
     return "this one"
 
 
-async def person(message, response_type, params, context):
+async def user(message, response_type, params, context):
     return {"word": "tea"}
 
 
@@ -37,7 +37,7 @@ def speaking(mode):
             return httpx2.AsyncClient(transport=tap, headers=headers, auth=auth, timeout=30)
 
         transport = StreamableHttpTransport(GATEWAY, httpx_client_factory=http)
-        async with Client(transport, mode=mode, sampling_handler=model, elicitation_handler=person) as client:
+        async with Client(transport, mode=mode, sampling_handler=model, elicitation_handler=user) as client:
             yield Adapter(client)
 
     return connect

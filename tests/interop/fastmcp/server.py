@@ -63,12 +63,12 @@ async def ask_model(ctx: Context) -> str:
 
 
 @server.tool
-async def ask_person(ctx: Context) -> str | InputRequiredResult:
-    """Ask the person: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
+async def ask_user(ctx: Context) -> str | InputRequiredResult:
+    """Ask the user: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
     if ctx.request_context.protocol_version == "2025-11-25":
-        return f"the person says {(await ctx.elicit('say a word', Word)).data.word}"
+        return f"the user says {(await ctx.elicit('say a word', Word)).data.word}"
     if ctx.input_responses and ctx.request_state == "asked":
-        return f"the person says {ctx.input_responses['word'].content['word']}"
+        return f"the user says {ctx.input_responses['word'].content['word']}"
     question = ElicitRequestFormParams(message="say a word", requested_schema=Word.model_json_schema())
     return InputRequiredResult(input_requests={"word": ElicitRequest(params=question)}, request_state="asked")
 

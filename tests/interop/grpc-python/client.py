@@ -88,7 +88,7 @@ def in_frames():
     check("a scope is asked for", details(error)[:2] == ("INSUFFICIENT_SCOPE", "crm:read crm:write"), details(error))
     request, metadata = frame("tools/call", "get_contact")
     _, error = asked(stub.Call, request, BOB, metadata)
-    check("a person without an account is FAILED_PRECONDITION", error.code() == grpc.StatusCode.FAILED_PRECONDITION, error)
+    check("a user without an account is FAILED_PRECONDITION", error.code() == grpc.StatusCode.FAILED_PRECONDITION, error)
     check("and sent to connect one", details(error)[2] == "https://broker.example.com/connect/crm", details(error))
     _, error = asked(stub.Call, request, "nonsense", metadata)
     check("another token is UNAUTHENTICATED", error.code() == grpc.StatusCode.UNAUTHENTICATED, error)

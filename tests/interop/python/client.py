@@ -15,7 +15,7 @@ async def model(context, params):
     return CreateMessageResult(role="assistant", model="none", content=TextContent(type="text", text="this one"))
 
 
-async def person(context, params):
+async def user(context, params):
     return ElicitResult(action="accept", content={"word": "tea"})
 
 
@@ -35,7 +35,7 @@ def speaking(mode):
     async def connect(tap):
         async with httpx2.AsyncClient(transport=tap, timeout=30) as http:
             transport = streamable_http_client(GATEWAY, http_client=http)
-            async with Client(transport, mode=mode, sampling_callback=model, elicitation_callback=person) as client:
+            async with Client(transport, mode=mode, sampling_callback=model, elicitation_callback=user) as client:
                 yield Adapter(client)
 
     return connect

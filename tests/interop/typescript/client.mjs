@@ -43,14 +43,14 @@ function tap(token, answers) {
 }
 
 const model = async () => ({ role: 'assistant', model: 'none', content: { type: 'text', text: 'this one' } });
-const person = async () => ({ action: 'accept', content: { word: 'tea' } });
+const user = async () => ({ action: 'accept', content: { word: 'tea' } });
 const capabilities = { sampling: {}, elicitation: {} };
 const info = { name: 'interop', version: '1' };
 
 function version1(fetch) {
   const client = new ClientV1(info, { capabilities });
   client.setRequestHandler(CreateMessageRequestSchema, model);
-  client.setRequestHandler(ElicitRequestSchema, person);
+  client.setRequestHandler(ElicitRequestSchema, user);
   const call = (name, args, options) => client.callTool({ name, arguments: args }, undefined, options);
   return { client, call, transport: new TransportV1(new URL(GATEWAY), { fetch }) };
 }
@@ -59,7 +59,7 @@ function version2(mode) {
   return (fetch) => {
     const client = new v2.Client(info, { capabilities, versionNegotiation: { mode } });
     client.setRequestHandler('sampling/createMessage', model);
-    client.setRequestHandler('elicitation/create', person);
+    client.setRequestHandler('elicitation/create', user);
     const call = (name, args, options) => client.callTool({ name, arguments: args }, options);
     return { client, call, transport: new v2.StreamableHTTPClientTransport(new URL(GATEWAY), { fetch }) };
   };
@@ -70,8 +70,8 @@ const settled = (promise) => promise.then((value) => ({ value }), (error) => ({ 
 async function run(what, revision, make) {
   console.log(`${what}, ${revision}`);
   const who = what.replaceAll(' ', '-');
-  const reader = await tell('token', { person: who, scope: 'items:read' });
-  const writer = await tell('token', { person: who, scope: 'items:read items:write' });
+  const reader = await tell('token', { user: who, scope: 'items:read' });
+  const writer = await tell('token', { user: who, scope: 'items:read items:write' });
   const [token, answers, before] = [{ value: reader }, [], lines(SEEN).length];
   const { client, call, transport } = make(tap(token, answers));
   await client.connect(transport);
@@ -102,17 +102,17 @@ async function run(what, revision, make) {
   check('a streamed answer comes to its end, with its progress', counted.content[0].text === 'counted to 3' && progress.join() === '1,2,3', progress);
   check('as a stream', answersTo('count_slowly')[0]?.headers.includes('text/event-stream'), answersTo('count_slowly'));
 
-  const asked = await call('ask_person', {});
-  check('the person is asked', asked.content[0].text === 'the person says tea', asked);
-  const questions = answersTo('ask_person').map((answer) => answer.body).join('');
+  const asked = await call('ask_user', {});
+  check('the user is asked', asked.content[0].text === 'the user says tea', asked);
+  const questions = answersTo('ask_user').map((answer) => answer.body).join('');
   if (revision === '2025-11-25') {
     check('by a request to the client', questions.includes('"elicitation/create"') && !questions.includes('input_required'), questions);
     const sampled = await call('ask_model', {});
     check('and the model, too', sampled.content[0].text === 'the model says this one', sampled);
   } else {
-    check('by an answer that wants input', questions.includes('"input_required"') && answersTo('ask_person').length === 2, questions);
+    check('by an answer that wants input', questions.includes('"input_required"') && answersTo('ask_user').length === 2, questions);
     const kept = /"requestState":"([^"]+)"/.exec(questions)?.[1];
-    const state = lines(SEEN).slice(before).find((entry) => entry.name === 'ask_person' && entry.state)?.state;
+    const state = lines(SEEN).slice(before).find((entry) => entry.name === 'ask_user' && entry.state)?.state;
     check('whose state the client kept sealed, and the server got back as its own', kept && state && kept !== state, [kept, state]);
   }
 
@@ -120,7 +120,7 @@ async function run(what, revision, make) {
   const watched = await settled(call('watch_items', {}, {
     timeout: 5000,
     onprogress: (at) => {
-      if (at.progress === 2) revoked = tell('revoke', { person: who }).then(() => Date.now());
+      if (at.progress === 2) revoked = tell('revoke', { user: who }).then(() => Date.now());
     },
   }));
   const cut = answersTo('watch_items')[0];

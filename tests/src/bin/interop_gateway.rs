@@ -3,8 +3,8 @@
 //! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway -- http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
 //!
 //! The public origin is what its clients see where something stands in front of it; by default it is where it listens.
-//! It prints where it listens, where its audit log is, and where it is told what to do: `POST /token?person=P&scope=S` answers with a broker
-//! token, `POST /revoke?person=P` revokes all tokens of a person. Not shipped.
+//! It prints where it listens, where its audit log is, and where it is told what to do: `POST /token?user=P&scope=S` answers with a broker
+//! token, `POST /revoke?user=P` revokes all tokens of a user. Not shipped.
 
 #![expect(clippy::expect_used, reason = "a test's server ends where it cannot go on")]
 
@@ -25,7 +25,7 @@ use tower_token_broker::{
     authenticate::JwtVerifier,
     clock::Clock,
     exchange::Upstream,
-    principal::{Person, Resource, Scopes},
+    principal::{Resource, Scopes, User},
     revocation::{Revocations, Revoked},
     scope_filter::{Rules, methods, prompts, resources, tools},
     tasks::Tasks,
@@ -33,7 +33,7 @@ use tower_token_broker::{
 
 #[derive(Deserialize)]
 struct Told {
-    person: String,
+    user: String,
     scope: Option<String>,
 }
 
@@ -92,11 +92,11 @@ fn control(issuer: Arc<Issuer>, resource: Resource, revocations: Revocations) ->
     let name = issuer.name().to_owned();
     let token = post(async move |Query(told): Query<Told>| {
         let scopes = Scopes::parse(&told.scope.unwrap_or_default()).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let mint = Mint::for_person(&told.person).client("interop").resource(&resource).scopes(scopes);
+        let mint = Mint::for_user(&told.user).client("interop").resource(&resource).scopes(scopes);
         issuer.mint(mint).map(|token| token.into_text()).map_err(|_| StatusCode::BAD_REQUEST)
     });
     let revoke = post(async move |Query(told): Query<Told>| {
-        revocations.revoke(Revoked::Person(Person::new(name.as_str(), told.person)));
+        revocations.revoke(Revoked::User(User::new(name.as_str(), told.user)));
     });
     Router::new().route("/token", token).route("/revoke", revoke)
 }

@@ -26,13 +26,13 @@ use serde_json::{Value, json};
 use token_broker_tests::wire;
 use tokio::time::timeout;
 
-/// The person and the model that the client stands for.
+/// The user and the model that the client stands for.
 #[derive(Clone, Debug, Default)]
-struct Person {
+struct User {
     progress: Arc<Mutex<Vec<f64>>>,
 }
 
-impl ClientHandler for Person {
+impl ClientHandler for User {
     fn get_info(&self) -> ClientConfig {
         let capabilities = ClientCapabilities::builder().enable_sampling().enable_elicitation().build();
         ClientConfig::new(capabilities, Implementation::new("interop", "1"))
@@ -60,7 +60,7 @@ impl ClientHandler for Person {
     }
 }
 
-type Client = RunningService<RoleClient, Person>;
+type Client = RunningService<RoleClient, User>;
 
 #[derive(Default)]
 struct Checks {
@@ -120,8 +120,8 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     progress.sort_by(f64::total_cmp);
     let came = counted.as_deref().is_ok_and(|text| text == "counted to 3") && progress == [1.0, 2.0, 3.0];
     checks.check("a streamed answer comes to its end, with its progress", came, (&counted, &progress));
-    let asked = call(&writer, "ask_person", json!({})).await;
-    checks.check("the person is asked", asked.as_deref().is_ok_and(|text| text == "the person says tea"), &asked);
+    let asked = call(&writer, "ask_user", json!({})).await;
+    checks.check("the user is asked", asked.as_deref().is_ok_and(|text| text == "the user says tea"), &asked);
     if revision == "2025-11-25" {
         let sampled = call(&writer, "ask_model", json!({})).await;
         checks.check("and the model", sampled.as_deref().is_ok_and(|text| text == "the model says this one"), &sampled);
@@ -155,16 +155,16 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     let refused = ["delete_item", "unknown_item"].map(count);
     checks.check("and no other: once before the revoke", refused == [0, 0] && count("get_item") == 1, &seen);
     if revision == "2026-07-28" {
-        let asked: Vec<_> = seen.iter().filter(|entry| entry["name"] == "ask_person").collect();
+        let asked: Vec<_> = seen.iter().filter(|entry| entry["name"] == "ask_user").collect();
         let is_state = asked.len() == 2 && asked[0]["state"].is_null() && asked[1]["state"].is_string();
-        checks.check("the person was asked by an answer that wants input", is_state, &asked);
+        checks.check("the user was asked by an answer that wants input", is_state, &asked);
     }
 }
 
 async fn connect(token: &str, lifecycle: ClientLifecycleMode) -> Client {
     let config = StreamableHttpClientTransportConfig::with_uri(said("GATEWAY")).auth_header(token);
     let transport = StreamableHttpClientTransport::from_config(config);
-    Person::default().serve_with_lifecycle(transport, lifecycle).await.expect("a connection")
+    User::default().serve_with_lifecycle(transport, lifecycle).await.expect("a connection")
 }
 
 /// The text of the answer.
@@ -175,10 +175,10 @@ async fn call(client: &Client, tool: &'static str, arguments: Value) -> Result<S
 }
 
 /// Asks the gateway for a token, or to revoke.
-async fn tell(what: &str, person: &str, scope: &str) -> String {
+async fn tell(what: &str, user: &str, scope: &str) -> String {
     let control = said("CONTROL");
     let host = control.trim_start_matches("http://");
-    let path = format!("/{what}?person={person}&scope={}", scope.replace(' ', "+"));
+    let path = format!("/{what}?user={user}&scope={}", scope.replace(' ', "+"));
     let answer = wire::send(host.parse().expect("an address"), &wire::post(&path, host, &[], "")).await;
     assert_eq!(answer.status, 200, "{path}");
     answer.text().to_owned()

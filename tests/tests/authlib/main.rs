@@ -18,7 +18,7 @@ use token_broker_tests::{
 use token_broker_upstream::{Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, TokenExchange};
 use tower_token_broker::{
     Secret,
-    principal::{Actor, Person, Scopes},
+    principal::{Actor, Scopes, User},
 };
 
 use server::Authlib;
@@ -71,14 +71,14 @@ fn sent_to(upstream: &Scripted) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn two_persons_get_two_tokens_by_exchange_whoever_the_client_is() {
+async fn two_users_get_two_tokens_by_exchange_whoever_the_client_is() {
     for method in METHODS {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
         let server = at(&authlib, authentication(&authlib, method));
         let broker = Broker::before(&upstream).start_with(exchange(&authlib, server, &upstream)).await;
-        let alice = || Mint::for_person("alice").scopes(Scopes::parse("items:everything").unwrap());
-        let bob = || Mint::for_person("bob").actor(Actor::new(Person::new(ISSUER, "agent"), None));
+        let alice = || Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap());
+        let bob = || Mint::for_user("bob").actor(Actor::new(User::new(ISSUER, "agent"), None));
         for mint in [alice(), bob(), alice(), bob()] {
             assert_eq!(call(&broker, mint).await.text(), RESULT, "{method}");
         }
@@ -102,8 +102,8 @@ async fn an_actor_token_says_that_the_broker_acts() {
     let server = at(&authlib, authentication(&authlib, "private_key_jwt"));
     let provider = exchange(&authlib, server, &upstream).actor(Assertion::of_broker(ISSUER, authlib.broker_signer()));
     let broker = Broker::before(&upstream).start_with(provider).await;
-    let agent = Actor::new(Person::new(ISSUER, "agent"), None);
-    assert_eq!(call(&broker, Mint::for_person("bob").actor(agent)).await.text(), RESULT);
+    let agent = Actor::new(User::new(ISSUER, "agent"), None);
+    assert_eq!(call(&broker, Mint::for_user("bob").actor(agent)).await.text(), RESULT);
     let act = json!({"iss": ISSUER, "sub": ISSUER, "act": {"iss": ISSUER, "sub": "agent"}});
     assert_eq!(sent_to(&upstream)[0]["act"], act);
     authlib.note_in(broker.ledger());
@@ -118,8 +118,8 @@ async fn the_broker_gets_a_token_as_itself_whoever_the_client_is() {
         let server = at(&authlib, authentication(&authlib, method));
         let provider = ClientCredentials::new(target(&upstream), server, guarded());
         let broker = Broker::before(&upstream).start_with(provider).await;
-        for person in ["alice", "bob"] {
-            assert_eq!(call(&broker, Mint::for_person(person)).await.text(), RESULT, "{method}");
+        for user in ["alice", "bob"] {
+            assert_eq!(call(&broker, Mint::for_user(user)).await.text(), RESULT, "{method}");
         }
         let sent = sent_to(&upstream);
         assert_eq!((&sent[0]["sub"], &sent[0]["scope"]), (&json!(method), &json!("crm:read")));
@@ -141,13 +141,13 @@ async fn what_authlib_refuses_is_refused_for_its_reason_and_not_asked_for_again(
         ("invalid_client", "alice", |authlib, _| at(authlib, basic("wrong")), "exchange.unavailable"),
         ("invalid_client", "alice", |authlib, _| at(authlib, post(CLIENT_SECRET)), "exchange.unavailable"),
     ];
-    for (case, person, change, reason) in cases {
+    for (case, user, change, reason) in cases {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
         let server = change(&authlib, at(&authlib, authentication(&authlib, "client_secret_basic")));
         let broker = Broker::before(&upstream).start_with(exchange(&authlib, server, &upstream)).await;
         for _ in 0..2 {
-            let answer = call(&broker, Mint::for_person(person)).await;
+            let answer = call(&broker, Mint::for_user(user)).await;
             assert_ne!(answer.text(), RESULT, "{case}");
         }
         let records = broker.records().await;
@@ -166,7 +166,7 @@ async fn an_assertion_by_another_key_is_not_believed() {
     let forged = Assertion::of_caller(ISSUER, other.broker_signer());
     let provider = TokenExchange::new(forged, target(&upstream), server, guarded());
     let broker = Broker::before(&upstream).start_with(provider).await;
-    assert_ne!(call(&broker, Mint::for_person("alice")).await.text(), RESULT);
+    assert_ne!(call(&broker, Mint::for_user("alice")).await.text(), RESULT);
     assert_eq!((authlib.refused(), authlib.gave()), (vec!["invalid_request".to_owned()], 0));
     broker.done_unsent().await;
 }

@@ -63,7 +63,7 @@ impl Authlib {
         format!("http://127.0.0.1:{}/token", self.port).parse().unwrap()
     }
 
-    /// Signs what the broker says of persons.
+    /// Signs what the broker says of users.
     pub(crate) fn broker_signer(&self) -> impl SignJwt {
         signer(&self.broker)
     }

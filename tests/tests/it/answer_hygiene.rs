@@ -251,7 +251,7 @@ async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
 }
 
 #[tokio::test]
-async fn i188_one_persons_answer_is_no_others() {
+async fn i188_one_users_answer_is_no_others() {
     for said in ["public, max-age=3600", "public", "s-maxage=60", "max-age=3600, immutable"] {
         let answer = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
         let (answer, _) = answered(answer, &[], |bytes| Row::passes("I188", bytes).body(RESULT)).await;

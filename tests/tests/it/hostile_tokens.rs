@@ -246,7 +246,7 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
     let issuer = |text: &str| fetching.with_claims([("iss", text.into())]);
     let subject = |text: &str| fetching.with_claims([("sub", text.into())]);
     let other = Resource::parse("https://broker.example.com/other/mcp").unwrap();
-    let for_other = broker.issuer().mint(Mint::for_person("alice").client("test-client").resource(&other)).unwrap();
+    let for_other = broker.issuer().mint(Mint::for_user("alice").client("test-client").resource(&other)).unwrap();
     let ours = broker.resource().as_str();
     let signature_of_another =
         if signature.starts_with('A') { "B" } else { "A" }.to_owned() + signature.get(1..).unwrap();

@@ -110,7 +110,7 @@ async fn ask_for(
     let authenticate = AuthenticateLayer::new(JwtVerifier::new(ISSUER, issuer.keys()), &resource);
     let service =
         AuditLayer::new(AuditLog::in_memory().0).layer(authenticate.layer(filter.layer(exchange.layer(inner))));
-    let token = issuer.mint(Mint::for_person("alice").client("c").resource(&resource)).unwrap().into_text();
+    let token = issuer.mint(Mint::for_user("alice").client("c").resource(&resource)).unwrap().into_text();
     let request = Request::get(path)
         .header(header::HOST, resource.authority())
         .header(header::RANGE, "bytes=0-9")
@@ -131,7 +131,7 @@ fn says(status: u16) -> Response<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn each_refusal_that_needs_the_person_names_the_persons_own_page() {
+async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
     let lacks_scope = || {
         let mut answer = says(403);
         answer.headers_mut().insert("www-authenticate", "Bearer error=\"insufficient_scope\"".parse().unwrap());

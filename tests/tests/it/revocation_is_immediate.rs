@@ -10,11 +10,11 @@ use token_broker_tests::{
     wire::{self, Answer},
 };
 use tokio::sync::mpsc;
-use tower_token_broker::{principal::GrantId, principal::Person, revocation::Revoked};
+use tower_token_broker::{principal::GrantId, principal::User, revocation::Revoked};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const FAMILY: &str = "a-family";
-const KINDS: [&str; 7] = ["token", "family", "client", "person", "grant", "server", "everything"];
+const KINDS: [&str; 7] = ["token", "family", "client", "user", "grant", "server", "everything"];
 
 /// A broker whose caller, alice, has a grant and a token of a family.
 struct World {
@@ -28,7 +28,7 @@ impl World {
     async fn before(upstream: &Scripted) -> Self {
         let endpoint = TokenEndpoint::start().await;
         let broker = Broker::before(upstream).start_with(endpoint.grants(upstream)).await;
-        let mint = Mint::for_person("alice").client("test-client").resource(broker.resource()).family(FAMILY);
+        let mint = Mint::for_user("alice").client("test-client").resource(broker.resource()).family(FAMILY);
         let token = broker.issuer().mint(mint).unwrap();
         let token_id = token.id().to_owned();
         let token = token.into_text();
@@ -44,7 +44,7 @@ impl World {
             "token" => Revoked::Token { issuer: issuer(), id: self.token_id.as_str().into() },
             "family" => Revoked::Family { issuer: issuer(), id: FAMILY.into() },
             "client" => Revoked::Client { issuer: issuer(), id: "test-client".into() },
-            "person" => Revoked::Person(Person::new(ISSUER, "alice")),
+            "user" => Revoked::User(User::new(ISSUER, "alice")),
             "grant" => Revoked::Grant(GrantId::new(GRANT)),
             "server" => Revoked::Server(self.broker.resource().clone()),
             "everything" => Revoked::Everything,
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Without the grant the token is still good: the person must connect. Everything else ends the token.
+/// Without the grant the token is still good: the user must connect. Everything else ends the token.
 fn is_refused(kind: &str, answer: &Answer) {
     if kind == "grant" {
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &(-32001).into()), "{kind}: {answer:?}");

@@ -15,7 +15,7 @@ use tower_token_broker::{
     authenticate::{PresentedToken, TestTokens},
     clock::Timestamp,
     exchange::{Credential, Upstream},
-    principal::{GrantId, Person, Resource, Scopes},
+    principal::{GrantId, Resource, Scopes, User},
     sealing::SealingKeys,
 };
 
@@ -41,13 +41,13 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
 
     shown("Secret", &secret(), &mut scan);
     shown("PresentedToken", &PresentedToken::new(secret()), &mut scan);
-    shown("TestTokens", &TestTokens::new().person(MARKER, "alice", &resource), &mut scan);
+    shown("TestTokens", &TestTokens::new().user(MARKER, "alice", &resource), &mut scan);
     shown("Credential", &Credential::vouch(secret(), upstream.origin().clone()), &mut scan);
     shown("StaticSecret", &StaticSecret::new(secret(), upstream.clone()), &mut scan);
     let access = AccessToken::new(secret(), Scopes::none(), from, until);
     let grant = Grant::new(
         GrantId::new("g"),
-        Person::new("https://i.example", "alice"),
+        User::new("https://i.example", "alice"),
         "items",
         "https://as.example",
         Scopes::none(),
@@ -77,7 +77,7 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
     let (private, key_shown) = (hexadecimal(&key), format!("{key:?} {key:#?}"));
     assert!(!key_shown.contains(&private));
     let issuer = Issuer::new("https://broker.example.com", SigningKeys::new(key).unwrap());
-    let token = issuer.mint(Mint::for_person("alice").client("c").resource(&resource)).unwrap();
+    let token = issuer.mint(Mint::for_user("alice").client("c").resource(&resource)).unwrap();
     let shown_token = format!("{token:?} {token:#?} {issuer:?} {issuer:#?}");
     let text = token.into_text();
     assert!(!shown_token.contains(&text) && !shown_token.contains(text.rsplit('.').next().unwrap()));

@@ -1,4 +1,4 @@
-//! The stack with token exchange: each person has a token of its own upstream, which says whose it is, and who acts.
+//! The stack with token exchange: each user has a token of its own upstream, which says whose it is, and who acts.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAu
 use tower_token_broker::{
     Secret,
     principal::GrantId,
-    principal::{Actor, Person, Scopes},
+    principal::{Actor, Scopes, User},
     revocation::Revoked,
 };
 
@@ -97,13 +97,13 @@ async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_to
 }
 
 #[tokio::test]
-async fn two_persons_get_two_tokens_each_with_its_sub_and_act() {
+async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
     let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
-    let agent = Actor::new(Person::new(ISSUER, "agent"), None);
-    let alice = token_of(&broker, Mint::for_person("alice").scopes(Scopes::parse("items:everything").unwrap()));
-    let bob = token_of(&broker, Mint::for_person("bob").actor(agent));
+    let agent = Actor::new(User::new(ISSUER, "agent"), None);
+    let alice = token_of(&broker, Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap()));
+    let bob = token_of(&broker, Mint::for_user("bob").actor(agent));
     for token in [&alice, &bob, &alice, &bob] {
         assert_eq!(call(&broker, token).await.text(), RESULT);
     }
@@ -128,7 +128,7 @@ async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
     let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
-    let (alice, bob) = (token_of(&broker, Mint::for_person("alice")), token_of(&broker, Mint::for_person("bob")));
+    let (alice, bob) = (token_of(&broker, Mint::for_user("alice")), token_of(&broker, Mint::for_user("bob")));
     for token in [&alice, &bob] {
         assert_eq!(call(&broker, token).await.status, 200);
     }
@@ -155,7 +155,7 @@ async fn i183_an_upstream_that_refuses_an_exchanged_token_gets_another_one_once(
     .await;
     let server = authorization_server().await;
     let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
-    let alice = token_of(&broker, Mint::for_person("alice"));
+    let alice = token_of(&broker, Mint::for_user("alice"));
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
     let tokens = sent_to(&upstream);

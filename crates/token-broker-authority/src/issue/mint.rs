@@ -94,7 +94,7 @@ impl Issuer {
         let mut claims = Map::new();
         claims.insert("iss".into(), self.name.as_ref().into());
         claims.insert("aud".into(), required("resource", mint.resource.as_ref().map(Resource::as_str))?);
-        claims.insert("sub".into(), required("person", Some(&mint.subject))?);
+        claims.insert("sub".into(), required("user", Some(&mint.subject))?);
         claims.insert("client_id".into(), required("client", mint.client.as_deref())?);
         claims.insert("jti".into(), id.as_str().into());
         claims.insert("iat".into(), issued.into());
@@ -115,7 +115,7 @@ impl Issuer {
 }
 
 fn act(actor: &Actor) -> Value {
-    let mut object = json!({"iss": actor.person().issuer(), "sub": actor.person().subject()});
+    let mut object = json!({"iss": actor.user().issuer(), "sub": actor.user().subject()});
     if let (Some(before), Some(members)) = (actor.before(), object.as_object_mut()) {
         members.insert("act".into(), act(before));
     }
@@ -136,8 +136,8 @@ pub struct Mint {
 }
 
 impl Mint {
-    /// Speaks for this person (`sub`).
-    pub fn for_person(subject: &str) -> Self {
+    /// Speaks for this user (`sub`).
+    pub fn for_user(subject: &str) -> Self {
         Self {
             subject: subject.into(),
             client: None,
@@ -179,7 +179,7 @@ impl Mint {
         self
     }
 
-    /// Is used by this actor for the person (`act`).
+    /// Is used by this actor for the user (`act`).
     pub fn actor(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
@@ -252,7 +252,7 @@ pub enum MintError {
 mod tests {
     use tower_token_broker::{
         authenticate::{PresentedToken, VerifyToken, jwt::JwtVerifier},
-        principal::{Person, Principal},
+        principal::{Principal, User},
         refusal::Reason,
     };
 
@@ -289,10 +289,10 @@ mod tests {
             let clock = clock();
             let issuer = Issuer::new(ISSUER, SigningKeys::generate(algorithm).unwrap()).with_clock(clock.clone());
             let verifier = JwtVerifier::new(ISSUER, Keys::parse(issuer.jwks().as_bytes()).unwrap()).with_clock(clock);
-            let first = Actor::new(Person::new("https://other.example", "first"), None);
-            let actor = Actor::new(Person::new(ISSUER, "agent"), Some(first));
+            let first = Actor::new(User::new("https://other.example", "first"), None);
+            let actor = Actor::new(User::new(ISSUER, "agent"), Some(first));
             let scopes = Scopes::parse("crm:read crm:write").unwrap();
-            let mint = Mint::for_person("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
+            let mint = Mint::for_user("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
             let token = issuer.mint(mint.family("family-1").actor(actor.clone())).unwrap();
             let (id, expires_at) = (token.id().to_owned(), token.expires_at());
             let principal = verify(&verifier, token).await.unwrap();
@@ -308,7 +308,7 @@ mod tests {
     async fn what_is_signed_for_elsewhere_is_no_broker_token() {
         let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap());
         let verifier = JwtVerifier::new(ISSUER, issuer.keys());
-        let minted = issuer.mint(Mint::for_person("alice").client("inspector").resource(&crm())).unwrap().into_text();
+        let minted = issuer.mint(Mint::for_user("alice").client("inspector").resource(&crm())).unwrap().into_text();
         let claims = URL_SAFE_NO_PAD.decode(minted.split('.').nth(1).unwrap()).unwrap();
         let elsewhere = issuer.sign_jwt(std::str::from_utf8(&claims).unwrap()).unwrap();
         let judged = verifier.verify(&PresentedToken::new(elsewhere), &crm()).await;
@@ -325,7 +325,7 @@ mod tests {
         let mut issuer =
             Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap()).with_clock(clock.clone());
         let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
-        let mint = Mint::for_person("alice").client("inspector").resource(&crm());
+        let mint = Mint::for_user("alice").client("inspector").resource(&crm());
         let (old, old_later) = (issuer.mint(&mint).unwrap(), issuer.mint(&mint).unwrap());
         assert_ne!(old.id(), old_later.id());
         issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
@@ -342,7 +342,7 @@ mod tests {
         let first = SigningKey::generate(Algorithm::EdDsa).unwrap();
         let mut issuer = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
         let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
-        let mint = Mint::for_person("alice").client("inspector").resource(&crm());
+        let mint = Mint::for_user("alice").client("inspector").resource(&crm());
         let rotate = |issuer: &mut Issuer| {
             issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
         };
@@ -373,11 +373,11 @@ mod tests {
     #[test]
     fn what_the_verifier_would_refuse_is_not_minted() {
         let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::EdDsa).unwrap());
-        let whole = || Mint::for_person("alice").client("inspector").resource(&crm());
+        let whole = || Mint::for_user("alice").client("inspector").resource(&crm());
         for (mint, error) in [
-            (Mint::for_person("alice").client("inspector"), MintError::Missing("resource")),
-            (Mint::for_person("alice").resource(&crm()), MintError::Missing("client")),
-            (Mint::for_person("").client("inspector").resource(&crm()), MintError::Missing("person")),
+            (Mint::for_user("alice").client("inspector"), MintError::Missing("resource")),
+            (Mint::for_user("alice").resource(&crm()), MintError::Missing("client")),
+            (Mint::for_user("").client("inspector").resource(&crm()), MintError::Missing("user")),
             (whole().family(""), MintError::Missing("family")),
             (whole().lifetime(Duration::from_millis(999)), MintError::Lifetime),
             (whole().lifetime(Duration::from_secs(24 * 3600 + 1)), MintError::Lifetime),

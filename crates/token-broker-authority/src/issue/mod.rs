@@ -2,7 +2,7 @@
 //!
 //! # What a token says
 //! `iss`, `aud` (the one resource, as a string), `sub`, `client_id`, `jti` (128 random bits), `iat`, `nbf`, `exp`; `scope`
-//! where there is one; `act` (RFC 8693 §4.1) where an agent acts for the person; `token_family` where the whole
+//! where there is one; `act` (RFC 8693 §4.1) where an agent acts for the user; `token_family` where the whole
 //! authorization shall be revocable at once. Header: `alg`, `typ: at+jwt`, and `kid`, the key's thumbprint (RFC 7638).
 //!
 //! # Limits

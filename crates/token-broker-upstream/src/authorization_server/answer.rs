@@ -35,14 +35,14 @@ pub(crate) enum Answer {
 /// Whose fault it is that there are no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// `invalid_grant`: what was presented for the person is over, or not accepted.
+    /// `invalid_grant`: what was presented for the user is over, or not accepted.
     Grant,
     /// `invalid_client`: it does not know the broker, or not by this secret.
     Client,
     /// `invalid_scope`: not these scopes.
     Scopes,
-    /// The person must do something there first (OpenID Connect Core §3.1.2.6).
-    Person,
+    /// The user must do something there first (OpenID Connect Core §3.1.2.6).
+    User,
     /// Its policy: not this target, not this client, not this way.
     Policy,
 }
@@ -53,9 +53,7 @@ impl Denial {
             "invalid_grant" => Self::Grant,
             "invalid_client" => Self::Client,
             "invalid_scope" => Self::Scopes,
-            "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
-                Self::Person
-            }
+            "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => Self::User,
             // RFC 8693 §2.2.2: `invalid_request` also says that the subject or actor token is not acceptable.
             "invalid_request"
             | "invalid_target"
@@ -71,7 +69,7 @@ impl Denial {
             Self::Grant => "the authorization server does not accept the grant",
             Self::Client => "the authorization server does not accept the broker as a client",
             Self::Scopes => "the authorization server does not accept the scopes",
-            Self::Person => "the authorization server wants the person to act first",
+            Self::User => "the authorization server wants the user to act first",
             Self::Policy => "the authorization server's policy forbids it",
         }
     }

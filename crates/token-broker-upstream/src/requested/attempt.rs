@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Since when, and until when, nobody is asked for anyone: the server does not know the broker, wants it to slow down, or is not
-/// there. What may be due to the one who asked is remembered for that one alone, or one person could lock out all others.
+/// there. What may be due to the one who asked is remembered for that one alone, or one user could lock out all others.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     failures: u32,
@@ -37,7 +37,7 @@ pub(super) struct Pause {
 const LONGEST_FOR_ALL: Duration = Duration::from_secs(60);
 
 impl Pause {
-    /// Many that fail at once are one failure. A server that limits one person names a time, too: nobody else waits for long.
+    /// Many that fail at once are one failure. A server that limits one user names a time, too: nobody else waits for long.
     fn extend(&mut self, now: Timestamp, retry_after: Option<Duration>) {
         let retry_after = retry_after.map(|after| after.min(LONGEST_FOR_ALL));
         if self.until.is_none_or(|until| now >= until) {
@@ -155,7 +155,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
                 return Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) });
             }
             Ok(Answer::Failed { what, retry_after }) => {
-                // Who names a time to come back speaks to the broker, not of one person.
+                // Who names a time to come back speaks to the broker, not of one user.
                 let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
                 return Err(Failed { retry_after, whose, ..Failed::because(what) });
             }

@@ -203,7 +203,7 @@ mod tests {
     use tower_token_broker::{
         audit::AuditLog,
         clock::Timestamp,
-        principal::{Person, Resource, TokenTimes, Verified},
+        principal::{Resource, TokenTimes, User, Verified},
     };
 
     use super::*;
@@ -258,7 +258,7 @@ mod tests {
             let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
             let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
             let caller =
-                Principal::for_test(&Verified::vouch(Person::new("https://i", "ana"), "client", resource, times));
+                Principal::for_test(&Verified::vouch(User::new("https://i", "ana"), "client", resource, times));
             let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
             let wanted = requested.0.wanted(&caller, &Scopes::none());
             for _ in 0..2 {

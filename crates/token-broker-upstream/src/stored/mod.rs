@@ -1,7 +1,7 @@
-//! Gives each person's own access token for one upstream, out of a stored grant that is refreshed when it is due.
+//! Gives each user's own access token for one upstream, out of a stored grant that is refreshed when it is due.
 //!
 //! # Example
-//! A grant that is fresh passes without a word to the authorization server; without a grant the person must connect.
+//! A grant that is fresh passes without a word to the authorization server; without a grant the user must connect.
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::time::Duration;
@@ -10,13 +10,13 @@
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
 //!     exchange::{NoCredential, ProvideCredential, Upstream},
-//!     principal::{GrantId, Person, Principal, Resource, Scopes, TokenTimes, Verified},
+//!     principal::{GrantId, User, Principal, Resource, Scopes, TokenTimes, Verified},
 //! };
 //!
 //! let read = Scopes::parse("crm:read").unwrap();
 //! let now = Clock::system().now();
 //! let grants = MemoryGrants::new();
-//! let ana = Person::new("https://broker.example.com", "ana");
+//! let ana = User::new("https://broker.example.com", "ana");
 //! grants.put(
 //!     Grant::new(GrantId::new("g1"), ana.clone(), "crm", "https://login.crm.example", read.clone()).access_token(
 //!         AccessToken::new(Secret::from_text("upstream-token".into()), read.clone(), now, now.plus(Duration::from_secs(600))),
@@ -31,14 +31,14 @@
 //! let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
 //! let credentials = StoredGrants::new(grants, upstream, server, GuardedClient::new(&Guard::new()).unwrap());
 //!
-//! # let caller = |person: &Person| Principal::for_test(&Verified::vouch(
-//! #     person.clone(), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
+//! # let caller = |user: &User| Principal::for_test(&Verified::vouch(
+//! #     user.clone(), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
 //! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(Duration::from_secs(60)) }));
 //! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
 //! let given = credentials.credential(&caller(&ana), &Scopes::none(), &trail).await.unwrap();
 //! assert_eq!(given.scopes(), &read);
 //!
-//! let bob = Person::new("https://broker.example.com", "bob");
+//! let bob = User::new("https://broker.example.com", "bob");
 //! let refused = credentials.credential(&caller(&bob), &Scopes::none(), &trail).await.unwrap_err();
 //! assert_eq!(refused, NoCredential::ConnectRequired { connect_url: None });
 //! # });
@@ -56,7 +56,7 @@
 //! authorization server; 8 s for the token endpoint;
 //! 25 s for a caller to wait. After a failed try 5 s, then 20 s, then 60 s, or what `Retry-After` says up to an hour. A
 //! refresh token that was sent without an answer is sent once more, no earlier than 30 s later and not before the access
-//! token at hand has ended; without an answer to that either, never again: the person connects anew.
+//! token at hand has ended; without an answer to that either, never again: the user connects anew.
 //!
 //! # Cancellation
 //! Callers wait for an owned task, which no caller ends.
@@ -65,7 +65,7 @@
 //! [`NoCredential`](tower_token_broker::exchange::NoCredential): connect required, scope required, unavailable, revoked, refused by policy (a token that is wider than asked for).
 //!
 //! # Scopes
-//! A refresh asks for the operator's scopes, and for those that the rule of this call needs, as far as the person agreed to them; never
+//! A refresh asks for the operator's scopes, and for those that the rule of this call needs, as far as the user agreed to them; never
 //! for what the client wants. What the server gives less is recorded as such. What it gives more is not used (the grant
 //! is kept), unless the operator tolerates it.
 //!

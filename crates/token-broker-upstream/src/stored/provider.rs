@@ -15,7 +15,7 @@ use tower_token_broker::{
     audit::Trail,
     clock::Clock,
     exchange::{Credential, NoCredential, ProvideCredential, Upstream},
-    principal::{GrantId, Person, Principal, Scopes},
+    principal::{GrantId, Principal, Scopes, User},
     tasks::Tasks,
 };
 
@@ -33,7 +33,7 @@ use crate::{
     store::GrantStore,
 };
 
-/// Gives each person's own access token for one upstream, refreshed when it is due. See the crate and its
+/// Gives each user's own access token for one upstream, refreshed when it is due. See the crate and its
 /// [example](crate#example).
 #[must_use = "a provider that is put into no exchange layer gives nothing"]
 pub struct StoredGrants<S>(Arc<Shared<S>>);
@@ -103,12 +103,12 @@ impl<S: GrantStore> Shared<S> {
         self.server.operator_scopes().union(need)
     }
 
-    pub(super) fn entry_key(&self, person: &Person, asked: &Scopes) -> Key {
-        self.parts("entry", person).list(asked.iter()).key()
+    pub(super) fn entry_key(&self, user: &User, asked: &Scopes) -> Key {
+        self.parts("entry", user).list(asked.iter()).key()
     }
 
-    fn parts(&self, purpose: &str, person: &Person) -> Parts {
-        let parts = Parts::of(purpose).person(person).part(self.upstream.name()).part(self.upstream.origin().as_str());
+    fn parts(&self, purpose: &str, user: &User) -> Parts {
+        let parts = Parts::of(purpose).user(user).part(self.upstream.name()).part(self.upstream.origin().as_str());
         parts.part(self.server.issuer())
     }
 
@@ -118,26 +118,20 @@ impl<S: GrantStore> Shared<S> {
     }
 
     /// In the background: this caller and those after it go on with the old one.
-    fn renew_if_due(self: &Arc<Self>, entry: &Entry, person: &Person, asked: &Scopes, trail: &Trail) {
+    fn renew_if_due(self: &Arc<Self>, entry: &Entry, user: &User, asked: &Scopes, trail: &Trail) {
         if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
-            drop(self.join(person, asked, trail, Purpose::Renew));
+            drop(self.join(user, asked, trail, Purpose::Renew));
         }
     }
 
     /// One at a time for each grant: joins the one that is under way, or starts it in a task of its own.
-    fn join(
-        self: &Arc<Self>,
-        person: &Person,
-        asked: &Scopes,
-        trail: &Trail,
-        purpose: Purpose,
-    ) -> Flight<Scopes, Outcome> {
-        let key = self.parts("flight", person).key();
+    fn join(self: &Arc<Self>, user: &User, asked: &Scopes, trail: &Trail, purpose: Purpose) -> Flight<Scopes, Outcome> {
+        let key = self.parts("flight", user).key();
         self.flights.join(key, asked, &self.tasks, "refresh", || {
-            let (shared, person, asked, trail) = (Arc::clone(self), person.clone(), asked.clone(), trail.clone());
+            let (shared, user, asked, trail) = (Arc::clone(self), user.clone(), asked.clone(), trail.clone());
             async move {
-                let outcome = Refresh::new(&shared, &person, &asked, &trail, purpose).run().await;
-                let entry_key = shared.entry_key(&person, &asked);
+                let outcome = Refresh::new(&shared, &user, &asked, &trail, purpose).run().await;
+                let entry_key = shared.entry_key(&user, &asked);
                 match &outcome {
                     Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
                     Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
@@ -160,7 +154,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
 
     fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
         let asked = self.0.asked(need);
-        let entry = self.0.entries.get(&self.0.entry_key(caller.person(), &asked))?;
+        let entry = self.0.entries.get(&self.0.entry_key(caller.user(), &asked))?;
         let now = self.0.clock.now();
         let good = entry.is_usable(now) && !entry.is_due(now) && entry.credential.scopes().contains_all(need);
         good.then(|| entry.credential.clone())
@@ -168,11 +162,11 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
 
     async fn credential(&self, caller: &Principal, need: &Scopes, trail: &Trail) -> Result<Credential, NoCredential> {
         let shared = &self.0;
-        let (person, asked) = (caller.person(), shared.asked(need));
-        if let Some(entry) = shared.entries.get(&shared.entry_key(person, &asked)) {
+        let (user, asked) = (caller.user(), shared.asked(need));
+        if let Some(entry) = shared.entries.get(&shared.entry_key(user, &asked)) {
             let now = shared.clock.now();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
-                shared.renew_if_due(&entry, person, &asked, trail);
+                shared.renew_if_due(&entry, user, &asked, trail);
                 return Ok(entry.credential.clone());
             }
         }
@@ -181,12 +175,12 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
             let mut refused = 0;
             // Each turn waits for one task. Those for other scopes may be many: the deadline alone bounds them.
             while refused < MOST_REFUSED {
-                let mut flight = shared.join(person, &asked, trail, Purpose::Use);
+                let mut flight = shared.join(user, &asked, trail, Purpose::Use);
                 match flight.landed().await {
                     Some(_) if flight.label != asked => {}
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
-                        shared.renew_if_due(&entry, person, &asked, trail);
+                        shared.renew_if_due(&entry, user, &asked, trail);
                         return covering(&entry, need);
                     }
                     Some(Outcome::StillRefused(entry)) => return covering(&entry, need),

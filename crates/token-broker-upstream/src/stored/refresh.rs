@@ -10,7 +10,7 @@ use tower_token_broker::{
     audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
     clock::Timestamp,
     exchange::{NoCredential, Origin},
-    principal::{Person, Scopes},
+    principal::{Scopes, User},
 };
 
 use super::{
@@ -45,7 +45,7 @@ pub(super) enum Purpose {
 
 pub(super) struct Refresh<'a, S> {
     shared: &'a Shared<S>,
-    person: &'a Person,
+    user: &'a User,
     asked: &'a Scopes,
     trail: &'a Trail,
     purpose: Purpose,
@@ -77,12 +77,12 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
 
     pub(super) const fn new(
         shared: &'a Shared<S>,
-        person: &'a Person,
+        user: &'a User,
         asked: &'a Scopes,
         trail: &'a Trail,
         purpose: Purpose,
     ) -> Self {
-        Self { shared, person, asked, trail, purpose }
+        Self { shared, user, asked, trail, purpose }
     }
 
     pub(super) async fn run(&self) -> Outcome {
@@ -303,7 +303,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 tracing::error!(
                     error = %error,
                     grant.id = grant.id.as_str(),
-                    "refreshed tokens could not be stored; the person may have to connect anew"
+                    "refreshed tokens could not be stored; the user may have to connect anew"
                 );
                 receipt.finish(RefreshOutcome::Unknown);
                 Ok(Next::Done(unavailable(None)))
@@ -311,7 +311,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
     }
 
-    /// X06: a store that fails must not cost the person a rotated token, so it is asked for a minute. Callers stop waiting
+    /// X06: a store that fails must not cost the user a rotated token, so it is asked for a minute. Callers stop waiting
     /// before; this task goes on, and as long as it does nobody in this process sends the old refresh token again.
     async fn store_durably(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
         let mut pause = Duration::from_millis(50);
@@ -335,7 +335,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             tracing::warn!(
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
-                "the authorization server ended the grant; the person must connect anew"
+                "the authorization server ended the grant; the user must connect anew"
             );
             return Ok(Next::Done(Outcome::None(NoCredential::Revoked { connect_url: None })));
         }
@@ -380,7 +380,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     async fn load(&self) -> Result<Option<Grant>, StoreError> {
-        bounded(self.shared.store.load(self.person, self.shared.upstream.name())).await
+        bounded(self.shared.store.load(self.user, self.shared.upstream.name())).await
     }
 
     fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {

@@ -17,7 +17,7 @@ use tower_token_broker::{
     audit::{AuditLog, InMemory, Trail},
     clock::{Clock, Timestamp},
     exchange::{Credential, NoCredential, ProvideCredential, Upstream},
-    principal::{GrantId, Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    principal::{GrantId, Principal, Resource, Scopes, TokenTimes, User, Verified},
     tasks::Tasks,
 };
 
@@ -130,8 +130,8 @@ fn secret(text: &str) -> Secret {
     Secret::from_text(text.to_owned())
 }
 
-fn ana() -> Person {
-    Person::new("https://broker.example.com", "ana")
+fn ana() -> User {
+    User::new("https://broker.example.com", "ana")
 }
 
 /// Ana's grant of two scopes, with a token of the operator's one that was got `age` ago and lives an hour.
@@ -238,10 +238,10 @@ fn caller() -> Principal {
     caller_for(ana())
 }
 
-fn caller_for(person: Person) -> Principal {
+fn caller_for(user: User) -> Principal {
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    Principal::for_test(&Verified::vouch(person, "client", resource, times))
+    Principal::for_test(&Verified::vouch(user, "client", resource, times))
 }
 
 /// Which access token it is: the server's number, as the grant's version says it (version 1 is `at-0`).
@@ -314,14 +314,14 @@ async fn x03_many_expired_grants_are_a_bounded_crowd_at_the_token_endpoint() {
     let callers = Tasks::new();
     let waiting: Vec<_> = (0..200)
         .map(|number| {
-            let person = Person::new("https://broker.example.com", format!("person-{number}"));
+            let user = User::new("https://broker.example.com", format!("user-{number}"));
             let id = GrantId::new(&format!("grant-{number}"));
-            let grant = Grant::new(id, person.clone(), "crm", ISSUER, scopes("crm:read"));
+            let grant = Grant::new(id, user.clone(), "crm", ISSUER, scopes("crm:read"));
             broker.grants.put(grant.refresh_token(secret("rt")));
             broker.server.next(Mode::Says(200, r#"{"access_token":"at","token_type":"Bearer"}"#, ""));
             let broker = Arc::clone(&broker);
             callers.spawn("caller", async move {
-                broker.provider.credential(&caller_for(person), &Scopes::none(), &broker.trail).await.is_ok()
+                broker.provider.credential(&caller_for(user), &Scopes::none(), &broker.trail).await.is_ok()
             })
         })
         .collect();
@@ -390,7 +390,7 @@ async fn the_refresh_asks_for_the_operators_scopes_alone() {
 }
 
 #[tokio::test]
-async fn a_rule_gets_its_own_scopes_if_the_person_agreed_to_them() {
+async fn a_rule_gets_its_own_scopes_if_the_user_agreed_to_them() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
     let wider = broker.needing("crm:write").await.unwrap();
     assert_eq!((wider.scopes(), number(&wider)), (&scopes("crm:read crm:write"), 1));
@@ -403,7 +403,7 @@ async fn a_rule_gets_its_own_scopes_if_the_person_agreed_to_them() {
     let lacking = broker.needing("crm:admin").await.unwrap_err();
     assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:admin"), connect_url: None });
     let posts = broker.server.posts();
-    assert_eq!(posts.len(), 1, "for what the person never agreed to, nobody is asked");
+    assert_eq!(posts.len(), 1, "for what the user never agreed to, nobody is asked");
     assert!(posts[0].ends_with("scope=crm%3Aread+crm%3Awrite"), "{}", posts[0]);
 }
 
@@ -553,7 +553,7 @@ async fn x11_what_was_rotated_is_kept_even_if_invalid_grant_was_believed_first()
     assert!(!grants.end(&id, 1).await.unwrap(), "X11: the old version ends nothing");
     assert!(grants.revoke(&ana(), "crm"));
     let late = grants.store(&Lease::new(id, 2, 1), &Renewal::new(Some(secret("rt-2")), None)).await.unwrap();
-    assert!(late.is_none(), "what the person ended stays ended");
+    assert!(late.is_none(), "what the user ended stays ended");
 }
 
 #[tokio::test]
@@ -737,7 +737,7 @@ async fn x05_a_mark_that_a_crash_left_behind_costs_one_try() {
 #[tokio::test]
 async fn x08_a_server_that_hangs_is_left_after_a_while_and_others_do_not_wait() {
     let broker = Broker::with(grant(HOUR * 2)).await;
-    let bob = Person::new("https://broker.example.com", "bob");
+    let bob = User::new("https://broker.example.com", "bob");
     let token = AccessToken::new(secret("at-bob"), scopes("crm:read"), now(), now().plus(HOUR));
     broker
         .grants
@@ -778,7 +778,7 @@ async fn a_closed_port_leaves_no_mark() {
 #[tokio::test]
 async fn the_connect_page_is_the_callers_own() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
-    let bob = Person::new("https://broker.example.com", "bob");
+    let bob = User::new("https://broker.example.com", "bob");
     for (caller, page) in [(caller(), "crm?for=ana"), (caller_for(bob), "crm?for=bob")] {
         let named = broker.provider.connect_url(&caller);
         assert_eq!(named.as_deref(), Some(format!("https://broker.example.com/connect/{page}").as_str()));
@@ -786,14 +786,14 @@ async fn the_connect_page_is_the_callers_own() {
 }
 
 #[tokio::test]
-async fn without_a_grant_or_with_that_of_another_server_the_person_must_connect() {
+async fn without_a_grant_or_with_that_of_another_server_the_user_must_connect() {
     let mut foreign = grant(Duration::ZERO);
     foreign.authorization_server = "https://evil.example".into();
     let mut other_upstream = grant(Duration::ZERO);
     other_upstream.upstream = "mail".into();
-    let mut other_person = grant(Duration::ZERO);
-    other_person.person = Person::new("https://broker.example.com/", "ana");
-    for grant in [foreign, other_upstream, other_person] {
+    let mut other_user = grant(Duration::ZERO);
+    other_user.user = User::new("https://broker.example.com/", "ana");
+    for grant in [foreign, other_upstream, other_user] {
         let broker = Broker::with(grant).await;
         assert_eq!(broker.get().await.unwrap_err(), connect_required());
         assert_eq!(broker.server.posts().len(), 0);
@@ -813,7 +813,7 @@ async fn without_a_refresh_token_the_access_token_is_used_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_grant_that_the_person_ended_is_not_used_after_the_next_look() {
+async fn a_grant_that_the_user_ended_is_not_used_after_the_next_look() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
     broker.get().await.unwrap();
     assert!(broker.grants.revoke(&ana(), "crm"));
@@ -872,8 +872,8 @@ fn fails(left: &AtomicUsize) -> bool {
 }
 
 impl GrantStore for Hiccups {
-    async fn load(&self, person: &Person, upstream: &str) -> Result<Option<Grant>, StoreError> {
-        self.grants.load(person, upstream).await
+    async fn load(&self, user: &User, upstream: &str) -> Result<Option<Grant>, StoreError> {
+        self.grants.load(user, upstream).await
     }
 
     async fn lease(&self, id: &GrantId, version: u64, now: Timestamp, until: Timestamp) -> Result<Leased, StoreError> {
@@ -928,7 +928,7 @@ async fn x06_a_crash_before_the_new_tokens_are_stored_costs_one_more_try() {
     }
     assert_eq!((broker.grant().version, broker.grant().open_attempts), (1, 1), "X06: what it leaves behind");
     broker.clock.advance(Duration::from_secs(21));
-    // The lease has run out. A server that knows what it rotated says no, and the person connects anew.
+    // The lease has run out. A server that knows what it rotated says no, and the user connects anew.
     let restarted = broker.restarted();
     let got = restarted.credential(&caller(), &Scopes::none(), &broker.trail).await;
     assert_eq!(got.unwrap_err(), revoked(), "X06");
@@ -1070,10 +1070,10 @@ fn g157_no_two_lists_of_parts_have_one_key() {
     let mut tried = 0;
     for issuer in parts {
         for subject in parts {
-            let person = Person::new(issuer, subject);
+            let user = User::new(issuer, subject);
             for upstream in parts {
                 for asked in parts {
-                    keys.insert(Parts::of("entry").person(&person).part(upstream).list(std::iter::once(asked)).key());
+                    keys.insert(Parts::of("entry").user(&user).part(upstream).list(std::iter::once(asked)).key());
                     tried += 1;
                 }
             }

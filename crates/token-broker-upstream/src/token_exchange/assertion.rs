@@ -1,4 +1,4 @@
-//! A token that the broker signs itself: for the person who calls, or for the broker as the one who acts.
+//! A token that the broker signs itself: for the user who calls, or for the broker as the one who acts.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use super::{SecurityToken, TokenType};
 use crate::signing::{Claims, SignJwt};
 
 /// A JWT of the broker's, made anew for each exchange: `iss`, `sub`, `aud` (the authorization server's issuer), `jti`, `iat` and an
-/// `exp` one minute later; for a caller also `act`, where somebody acts for the person. It is signed with `typ: JWT`, so nobody
+/// `exp` one minute later; for a caller also `act`, where somebody acts for the user. It is signed with `typ: JWT`, so nobody
 /// takes it for a broker token, and names no scope: what the client may do here says nothing there.
 #[derive(Clone)]
 #[must_use = "an assertion that is given to no exchange is never signed"]
@@ -26,13 +26,13 @@ enum About {
 }
 
 impl Assertion {
-    /// Speaks for the person who calls. `issuer` is the broker's own, the `iss` of its broker tokens; a person of another issuer is
-    /// refused, for two persons of one name at two issuers are not one.
+    /// Speaks for the user who calls. `issuer` is the broker's own, the `iss` of its broker tokens; a user of another issuer is
+    /// refused, for two users of one name at two issuers are not one.
     pub fn of_caller(issuer: &str, signer: impl SignJwt) -> Self {
         Self { issuer: issuer.into(), about: About::Caller, audience: None, signer: Arc::new(signer) }
     }
 
-    /// Speaks for the broker itself (`sub` is `issuer`): the actor token of a server that wants to know who asks for the person.
+    /// Speaks for the broker itself (`sub` is `issuer`): the actor token of a server that wants to know who asks for the user.
     pub fn of_broker(issuer: &str, signer: impl SignJwt) -> Self {
         Self { about: About::Broker, ..Self::of_caller(issuer, signer) }
     }

@@ -5,14 +5,14 @@
 //! broker signs with its own key, or a token of your own source ([`ProvideToken`]).
 //!
 //! # Example
-//! A person of the broker's own issuer is spoken for; one of another is refused before anyone is asked.
+//! A user of the broker's own issuer is spoken for; one of another is refused before anyone is asked.
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use token_broker_outbound::{Guard, GuardedClient};
 //! use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::Clock, exchange::{NoCredential, ProvideCredential, Upstream},
-//!     principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+//!     principal::{User, Principal, Resource, Scopes, TokenTimes, Verified},
 //! };
 //!
 //! # let issuer = ();
@@ -37,7 +37,7 @@
 //!
 //! # let now = Clock::system().now();
 //! # let caller = |issuer: &str| Principal::for_test(&Verified::vouch(
-//! #     Person::new(issuer, "ana"), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
+//! #     User::new(issuer, "ana"), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
 //! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(std::time::Duration::from_secs(60)) }));
 //! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
 //! let ana = caller("https://broker.example.com");
@@ -58,7 +58,7 @@
 //! of all that took part, the same in each process, by which what comes of it can be revoked.
 //!
 //! # Limits
-//! 100 000 credentials in memory, a key for each: person, actor chain, authorization server, client, resource, audience and scopes; where the
+//! 100 000 credentials in memory, a key for each: user, actor chain, authorization server, client, resource, audience and scopes; where the
 //! token is your own source's, also client, resource, family and scopes of the broker token. One request at a time for each of them
 //! and 64 per authorization server; 8 s for the token endpoint; 25 s for a caller to wait. A token is used until 10 s before its end,
 //! and a new one is got behind its users' backs at four fifths of its life. Without a usable `expires_in` it lives for 5 minutes.

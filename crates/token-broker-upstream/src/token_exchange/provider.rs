@@ -107,7 +107,7 @@ impl Ask for Exchange {
     fn denied(&self, denial: Denial, need: &Scopes) -> NoCredential {
         match denial {
             Denial::Grant => NoCredential::Revoked { connect_url: None },
-            Denial::Person => NoCredential::ConnectRequired { connect_url: None },
+            Denial::User => NoCredential::ConnectRequired { connect_url: None },
             Denial::Scopes if !need.is_empty() => {
                 NoCredential::ScopeRequired { missing: need.clone(), connect_url: None }
             }

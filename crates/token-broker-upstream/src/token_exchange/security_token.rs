@@ -54,7 +54,7 @@ impl TokenType {
     }
 }
 
-/// Gives a token of your own for a caller: what your identity provider gave you when the person signed in, say.
+/// Gives a token of your own for a caller: what your identity provider gave you when the user signed in, say.
 ///
 /// The broker token is not among what can be given: the authenticate layer took it off, and nobody further in has it.
 ///
@@ -132,7 +132,7 @@ impl TokenSource {
 
     /// What of the caller takes part. Issuer and subject always do, whatever a source looks at.
     pub(super) fn key(&self, caller: &Principal, parts: Parts) -> Parts {
-        let parts = parts.person(caller.person());
+        let parts = parts.user(caller.user());
         match &self.0 {
             Source::Signed(_) => actors(caller, parts),
             Source::Supplied(_) => actors(caller, parts)
@@ -146,7 +146,7 @@ impl TokenSource {
 
 fn actors(caller: &Principal, parts: Parts) -> Parts {
     let chain = std::iter::successors(caller.actor(), |actor| actor.before());
-    parts.list(chain.map(Actor::person).flat_map(|person| [person.issuer(), person.subject()]))
+    parts.list(chain.map(Actor::user).flat_map(|user| [user.issuer(), user.subject()]))
 }
 
 impl fmt::Debug for TokenSource {

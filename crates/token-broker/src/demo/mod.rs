@@ -33,7 +33,7 @@ pub enum Sabotage {
     AllowEveryTool,
     /// No scope is asked for.
     AskForNoScope,
-    /// The upstream gives all that the person allowed.
+    /// The upstream gives all that the user allowed.
     ForwardEveryScope,
     /// Somebody else asks for a refresh, too.
     RefreshFromElsewhere,

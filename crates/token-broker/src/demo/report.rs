@@ -1,4 +1,4 @@
-//! The story as a person reads it, and as a program does.
+//! The story as a user reads it, and as a program does.
 
 use std::fmt;
 

@@ -135,7 +135,7 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
         Request { to: world.wire.address(), path: "/unwatched", token: "", message: None }.answer().await?;
     }
 
-    // The person is revoked while a stream is open.
+    // The user is revoked while a stream is open.
     let watch = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(WATCH) };
     let revoke = async {
         if sabotage != Some(Sabotage::RevokeNobody) {

@@ -80,13 +80,13 @@ struct Accounts {
     api_closed: bool,
 }
 
-/// What the authorization server gave the broker when the person connected their account.
+/// What the authorization server gave the broker when the user connected their account.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connected {
     /// The first refresh token.
     pub refresh_token: String,
-    /// All that the person allowed; a refresh may ask for less.
+    /// All that the user allowed; a refresh may ask for less.
     pub granted: String,
     /// The secret of [`CLIENT_ID`] at the token endpoint.
     pub client_secret: String,
@@ -153,7 +153,7 @@ impl Upstream {
         self.address
     }
 
-    /// A person connects their account, with these scopes.
+    /// A user connects their account, with these scopes.
     #[must_use]
     pub fn connect(&self, granted: &str) -> Connected {
         let mut state = self.state.lock();

@@ -14,7 +14,7 @@ use tower_token_broker::{
     authenticate::JwtVerifier,
     clock::Clock,
     exchange::Upstream as Target,
-    principal::{GrantId, Person, Resource, Scopes},
+    principal::{GrantId, Resource, Scopes, User},
     revocation::{Revocations, Revoked},
     scope_filter::{Rules, tools},
     tasks::Tasks,
@@ -105,7 +105,7 @@ impl World {
     pub(crate) fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
         let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
         let scopes = Scopes::parse(scopes).map_err(DemoError::new)?;
-        let mint = Mint::for_person("alice").client("demo-client").resource(&resource).scopes(scopes);
+        let mint = Mint::for_user("alice").client("demo-client").resource(&resource).scopes(scopes);
         Ok(self.issuer.mint(mint).map_err(DemoError::new)?.into_text())
     }
 
@@ -119,7 +119,7 @@ impl World {
     }
 
     pub(crate) fn alice(&self) -> Revoked {
-        Revoked::Person(Person::new(self.issuer.name(), "alice"))
+        Revoked::User(User::new(self.issuer.name(), "alice"))
     }
 }
 
@@ -158,17 +158,11 @@ fn grants(
     let server = AuthorizationServer::new(&upstream.issuer(), endpoint, client).scopes(operators);
     let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
     let store = MemoryGrants::new();
-    // The person as broker tokens name her: issuer and subject.
-    let person = Person::new(issuer, "alice");
+    // The user as broker tokens name her: issuer and subject.
+    let user = User::new(issuer, "alice");
     store.put(
-        Grant::new(
-            GrantId::new(&format!("{}-alice", upstream.name())),
-            person,
-            upstream.name(),
-            &upstream.issuer(),
-            all,
-        )
-        .refresh_token(Secret::from_text(refresh_token)),
+        Grant::new(GrantId::new(&format!("{}-alice", upstream.name())), user, upstream.name(), &upstream.issuer(), all)
+            .refresh_token(Secret::from_text(refresh_token)),
     );
     let client = GuardedClient::new(guard).map_err(DemoError::new)?;
     Ok(StoredGrants::new(store, target, server, client).with_tasks(tasks.clone()))

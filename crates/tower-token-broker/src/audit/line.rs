@@ -115,9 +115,9 @@ impl Line<'_> {
         while let Some(link) = next {
             if links < MAX_ACTORS {
                 self.0.extend_from_slice(if links == 0 { b"{\"issuer\":" } else { b",{\"issuer\":" });
-                self.quoted_identity(link.person().issuer());
+                self.quoted_identity(link.user().issuer());
                 self.0.extend_from_slice(b",\"subject\":");
-                self.quoted_identity(link.person().subject());
+                self.quoted_identity(link.user().subject());
                 self.0.push(b'}');
             }
             links += 1;

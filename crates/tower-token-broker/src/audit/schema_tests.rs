@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     principal::GrantId,
-    principal::{Actor, Person, Resource, Scopes},
+    principal::{Actor, Resource, Scopes, User},
     refusal::Reason,
     revocation::Revoked,
 };
@@ -31,7 +31,7 @@ async fn every_record() -> Vec<Value> {
     let scopes = Scopes::parse("read").unwrap();
     let full = || Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)));
     let (trail, mut terminal) = Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into())).unwrap();
-    let actor = Actor::new(Person::new("https://i.example", "agent"), None);
+    let actor = Actor::new(User::new("https://i.example", "agent"), None);
     trail.identified(&principal(Some(actor)));
     trail.judged(&Operation::new("tools/call", Some("get_contact")));
     trail.intent(full()).await.unwrap().used();
@@ -235,7 +235,7 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
         Revoked::Token { issuer: issuer(), id: id() },
         Revoked::Family { issuer: issuer(), id: id() },
         Revoked::Client { issuer: issuer(), id: id() },
-        Revoked::Person(Person::new("https://i.example", "ana")),
+        Revoked::User(User::new("https://i.example", "ana")),
         Revoked::Grant(GrantId::new("grant-1")),
         Revoked::Server(Resource::parse("https://broker.example.com/crm/mcp").unwrap()),
         Revoked::Everything,

@@ -24,7 +24,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use super::*;
 use crate::{
     clock::{Clock, Timestamp},
-    principal::{Actor, Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    principal::{Actor, Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     request_id::RequestId,
     revocation::Revoked,
@@ -912,7 +912,7 @@ pub(super) fn principal(actor: Option<Actor>) -> Principal {
     let times =
         TokenTimes { id: "token-1", issued_at: clock.now(), expires_at: clock.now().plus(Duration::from_secs(600)) };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let verified = Verified::vouch(Person::new("https://i.example", "ana"), "client-1", resource, times);
+    let verified = Verified::vouch(User::new("https://i.example", "ana"), "client-1", resource, times);
     let verified = verified.with_family("family-1");
     Principal::for_test(&match actor {
         Some(actor) => verified.with_actor(actor),
@@ -924,7 +924,7 @@ pub(super) fn principal(actor: Option<Actor>) -> Principal {
 async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long_it_was() {
     let (log, sink) = AuditLog::in_memory();
     let chain = (0..40).fold(None, |before, link| {
-        Some(Actor::new(Person::new("https://i.example", format!("agent-{link}\"}},{{\"issuer\":\"x")), before))
+        Some(Actor::new(User::new("https://i.example", format!("agent-{link}\"}},{{\"issuer\":\"x")), before))
     });
     let (trail, terminal) = Trail::for_test(&log);
     trail.identified(&principal(chain));

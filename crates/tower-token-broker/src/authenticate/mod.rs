@@ -18,7 +18,7 @@
 //! let resource = Resource::parse("https://broker.example.com/crm/mcp")?;
 //! let revocations = Revocations::new(Clock::system());
 //! // In production: a `JwtVerifier`.
-//! let tokens = TestTokens::new().person("alices-token", "alice", &resource);
+//! let tokens = TestTokens::new().user("alices-token", "alice", &resource);
 //! let (log, _records) = AuditLog::in_memory();
 //! let service = ServiceBuilder::new()
 //!     .layer(AuditLayer::new(log))

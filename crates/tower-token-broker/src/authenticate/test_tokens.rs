@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 use super::{PresentedToken, TokenRejected, VerifyToken};
 use crate::{
     clock::Clock,
-    principal::{Person, Resource, Scopes, TokenTimes, Verified},
+    principal::{Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     secret::Secret,
 };
@@ -35,17 +35,17 @@ impl TestTokens {
         self
     }
 
-    /// This token speaks for this person, for one hour, without scopes. Its `jti` is the token's text.
-    pub fn person(self, token: &str, subject: &str, resource: &Resource) -> Self {
-        self.person_with_scopes(token, subject, resource, Scopes::none())
+    /// This token speaks for this user, for one hour, without scopes. Its `jti` is the token's text.
+    pub fn user(self, token: &str, subject: &str, resource: &Resource) -> Self {
+        self.user_with_scopes(token, subject, resource, Scopes::none())
     }
 
     /// The same, with scopes.
-    pub fn person_with_scopes(self, token: &str, subject: &str, resource: &Resource, scopes: Scopes) -> Self {
+    pub fn user_with_scopes(self, token: &str, subject: &str, resource: &Resource, scopes: Scopes) -> Self {
         let now = self.clock.now();
         let times = TokenTimes { id: token, issued_at: now, expires_at: now.plus(Duration::from_secs(3600)) };
-        let person = Person::new(Self::ISSUER, subject);
-        let verified = Verified::vouch(person, Self::CLIENT, resource.clone(), times).with_scopes(scopes);
+        let user = User::new(Self::ISSUER, subject);
+        let verified = Verified::vouch(user, Self::CLIENT, resource.clone(), times).with_scopes(scopes);
         self.verified(token, verified)
     }
 

@@ -33,7 +33,7 @@ use crate::{
     body::{BodyError, ResponseBody},
     clock::{Clock, LEEWAY, Timestamp},
     principal::GrantId,
-    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},
     tasks::Tasks,
@@ -201,7 +201,7 @@ impl Setting {
     }
 
     fn alice() -> Revoked {
-        Revoked::Person(Person::new(ISSUER, "alice"))
+        Revoked::User(User::new(ISSUER, "alice"))
     }
 }
 
@@ -397,7 +397,7 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
         assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
     }
     assert_eq!(setting.verified(), 1);
-    setting.revocations.revoke(Revoked::Person(Person::new(ISSUER, "bob")));
+    setting.revocations.revoke(Revoked::User(User::new(ISSUER, "bob")));
     assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
     assert_eq!(setting.verified(), 1, "another's revoke is no signature");
     setting.clock.advance(Duration::from_secs(60));
@@ -420,11 +420,11 @@ impl VerifyToken for Knowing {
 
 #[tokio::test]
 async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
-    let person = || Person::new(ISSUER, "alice");
+    let user = || User::new(ISSUER, "alice");
     let verified = |resource: &str, expires_at: u64| {
         let (from, until) = (Timestamp::from_unix_seconds(NOW - 60), Timestamp::from_unix_seconds(expires_at));
         let times = TokenTimes { id: "t1", issued_at: from, expires_at: until };
-        Ok(Verified::vouch(person(), "c", Resource::parse(resource).unwrap(), times))
+        Ok(Verified::vouch(user(), "c", Resource::parse(resource).unwrap(), times))
     };
     for (what, known, status, record) in [
         ("a good one", verified(RESOURCE, NOW + 60), 200, "completed -"),
@@ -541,7 +541,7 @@ async fn another_s_revoke_leaves_a_stream_open() {
     let reading = Tasks::new().spawn("test", async move { body.frame().await.unwrap().unwrap().into_data().unwrap() });
     for _ in 0..3 {
         tokio::task::yield_now().await;
-        setting.revocations.revoke(Revoked::Person(Person::new(ISSUER, "bob")));
+        setting.revocations.revoke(Revoked::User(User::new(ISSUER, "bob")));
     }
     upstream.send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n")))).await.unwrap();
     assert_eq!(reading.await.unwrap(), "data: 1\n\n");

@@ -159,7 +159,7 @@ impl Verdicts {
 mod tests {
     use super::*;
     use crate::{
-        principal::{Person, TokenTimes},
+        principal::{TokenTimes, User},
         revocation::Revoked,
         secret::Secret,
     };
@@ -188,7 +188,7 @@ mod tests {
         fn verified(&self, life: u64) -> Verified {
             let now = self.clock.now();
             let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(life)) };
-            Verified::vouch(Person::new("https://i.example", "alice"), "client", self.resource.clone(), times)
+            Verified::vouch(User::new("https://i.example", "alice"), "client", self.resource.clone(), times)
         }
 
         fn judge(&self, found: Result<Verified, TokenRejected>) -> Result<(), Reason> {
@@ -228,9 +228,9 @@ mod tests {
     fn a_revoke_reaches_what_is_remembered_and_another_s_revoke_costs_nothing_but_a_look() {
         let setting = setting();
         setting.judge(Ok(setting.verified(600))).unwrap();
-        setting.revocations.revoke(Revoked::Person(Person::new("https://i.example", "bob")));
+        setting.revocations.revoke(Revoked::User(User::new("https://i.example", "bob")));
         assert_eq!(setting.recall(), Some(Ok(())));
-        setting.revocations.revoke(Revoked::Person(Person::new("https://i.example", "alice")));
+        setting.revocations.revoke(Revoked::User(User::new("https://i.example", "alice")));
         assert_eq!(setting.recall(), Some(Err(Reason::Revoked)), "N258");
         assert_eq!(setting.judge(Ok(setting.verified(600))), Err(Reason::Revoked));
     }
@@ -272,7 +272,7 @@ mod tests {
         let now = setting.clock.now();
         let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(GOOD) };
         let other = Resource::parse("https://broker.example.com/mail/mcp").unwrap();
-        let verified = Verified::vouch(Person::new("i", "alice"), "client", other, times);
+        let verified = Verified::vouch(User::new("i", "alice"), "client", other, times);
         assert_eq!(setting.judge(Ok(verified)), Err(Reason::WrongResource));
         assert_eq!(setting.recall(), None);
     }

@@ -91,7 +91,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
         Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
         Answer::Connect => {
-            (StatusCode::FORBIDDEN, "connect_required", "the person must connect an account for this server first")
+            (StatusCode::FORBIDDEN, "connect_required", "the user must connect an account for this server first")
         }
         Answer::BadGateway => (StatusCode::BAD_GATEWAY, "upstream_failed", "the server behind the broker failed"),
         Answer::Unavailable => {

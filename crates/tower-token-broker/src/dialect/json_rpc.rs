@@ -38,7 +38,7 @@ pub(super) struct Client {
     pub(super) revision: Revision,
     /// The raw text of the message's id; `None` in a notification.
     pub(super) id: Option<Bytes>,
-    /// Whether it can send its person to a URL.
+    /// Whether it can send its user to a URL.
     pub(super) url_elicitation: bool,
     /// What seals a state for it to keep.
     pub(super) states: Option<RequestStates>,
@@ -144,7 +144,7 @@ fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> 
     body
 }
 
-/// The person must connect an account: as this client can understand it (design, section 6).
+/// The user must connect an account: as this client can understand it (design, section 6).
 fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
     let (revision, id) = (client.revision, client.id.as_ref());
     let message = "connect an account for this server, then try again";
@@ -183,7 +183,7 @@ fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revis
     body.push_str(r#"{"mode":"url","#);
     match revision {
         Revision::V2025_11_25 => {
-            // The URL is bound to this person and server, so it names the elicitation too.
+            // The URL is bound to this user and server, so it names the elicitation too.
             body.push_str(r#""elicitationId":"#);
             push_json_string(body, url);
             body.push(',');

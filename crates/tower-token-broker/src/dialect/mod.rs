@@ -75,7 +75,7 @@ impl Dialect {
     }
 
     /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None` for a notification), and whether
-    /// the client can send its person to a URL (elicitation in URL mode).
+    /// the client can send its user to a URL (elicitation in URL mode).
     #[must_use]
     pub(crate) fn mcp(mut self, revision: Revision, id: Option<Bytes>, url_elicitation: bool) -> Self {
         self.wire = Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
@@ -90,7 +90,7 @@ impl Dialect {
         self
     }
 
-    /// Whether a refusal may send the person to a URL.
+    /// Whether a refusal may send the user to a URL.
     pub(crate) const fn elicits_urls(&self) -> bool {
         matches!(&self.wire, Wire::Mcp(client) if client.url_elicitation)
     }

@@ -57,7 +57,7 @@ fn each_reason_is_said_in_each_dialect() {
 }
 
 #[test]
-fn a_person_is_sent_to_connect_as_the_client_can_do_it() {
+fn a_user_is_sent_to_connect_as_the_client_can_do_it() {
     let mcp = Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
     let id = Some(Bytes::from_static(b"\"a\""));
     let say = |revision, id: Option<Bytes>, can| {

@@ -14,13 +14,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoCredential {
-    /// The person has no grant yet.
-    #[error("no account is connected for this server; send the person to the connect page")]
+    /// The user has no grant yet.
+    #[error("no account is connected for this server; send the user to the connect page")]
     ConnectRequired {
         /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
         connect_url: Option<Box<str>>,
     },
-    /// The grant does not cover what this operation needs; the person must connect again.
+    /// The grant does not cover what this operation needs; the user must connect again.
     #[error("the grant lacks scopes that this operation needs: {missing}")]
     ScopeRequired {
         /// What is missing.
@@ -34,8 +34,8 @@ pub enum NoCredential {
         /// When trying again may help.
         retry_after: Option<Duration>,
     },
-    /// The grant was ended: by the person, the operator or the authorization server.
-    #[error("the grant was revoked; the person must connect again")]
+    /// The grant was ended: by the user, the operator or the authorization server.
+    #[error("the grant was revoked; the user must connect again")]
     Revoked {
         /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
         connect_url: Option<Box<str>>,

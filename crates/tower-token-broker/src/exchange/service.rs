@@ -457,7 +457,7 @@ fn guard<R: Body<Data = Bytes>>(
         for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
             parts.headers.remove(name);
         }
-        // I188: one person's answer is no other's.
+        // I188: one user's answer is no other's.
         parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     }
     let masked = asked.watched.mask_fields(&mut parts.headers);

@@ -10,7 +10,7 @@
 //!     audit::{AuditLog, Trail},
 //!     body::RequestBody,
 //!     clock::Timestamp,
-//!     principal::{Person, Principal, Resource, TokenTimes, Verified},
+//!     principal::{User, Principal, Resource, TokenTimes, Verified},
 //!     scope_filter::{Rules, ScopeFilterLayer, grpc},
 //! };
 //!
@@ -21,7 +21,7 @@
 //! # let (trail, _terminal) = Trail::for_test(&log);
 //! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
 //! # let resource = Resource::parse("https://broker.example.com/").unwrap();
-//! # let alice = Person::new("https://broker.example.com", "alice");
+//! # let alice = User::new("https://broker.example.com", "alice");
 //! # let verified = Verified::vouch(alice, "grpcurl", resource, TokenTimes { id: "t1", issued_at, expires_at });
 //! # let call = |path: &str| {
 //! #     let mut request = Request::post(path).header("content-type", "application/grpc").body(Full::from(vec![0; 5])).unwrap();
@@ -93,7 +93,7 @@
 //! | 12 `UNIMPLEMENTED` | a method of MCP that no rule names; a path that is no service and method; a media type or a coding that is not known |
 //! | 3 `INVALID_ARGUMENT` | a message that can't be read, is not one, or disagrees with its metadata |
 //! | 8 `RESOURCE_EXHAUSTED` | over a limit |
-//! | 9 `FAILED_PRECONDITION` | the person must connect an account; the upstream refused the credential |
+//! | 9 `FAILED_PRECONDITION` | the user must connect an account; the upstream refused the credential |
 //! | 4 `DEADLINE_EXCEEDED` | the client's deadline |
 //! | 14 `UNAVAILABLE` | the upstream failed, or sent what can't be read; no audit, no store, no keys |
 //! | 13 `INTERNAL` | our own fault |

@@ -49,7 +49,7 @@ pub(crate) struct Params<'a> {
     notifications: Option<Value<'a>>,
     /// `_meta`'s protocol version (2026-07-28).
     pub(crate) version: Text<'a>,
-    /// Whether the client can send its person to a URL, by `_meta` (2026-07-28).
+    /// Whether the client can send its user to a URL, by `_meta` (2026-07-28).
     pub(crate) url_elicitation: bool,
     /// The same, by the `capabilities` of `initialize` (2025-11-25).
     pub(crate) declares_url_elicitation: bool,

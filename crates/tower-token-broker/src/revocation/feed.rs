@@ -105,7 +105,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{clock::Clock, principal::Person, refusal::Reason, revocation::tables::tests::principal};
+    use crate::{clock::Clock, principal::User, refusal::Reason, revocation::tables::tests::principal};
 
     struct Channel(mpsc::Receiver<Heard>, mpsc::Sender<()>);
 
@@ -131,8 +131,8 @@ mod tests {
         asked.recv().await.unwrap();
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale));
 
-        let alice = Person::new("https://broker.example.com", "alice");
-        tell.send(Heard::Revoked { what: Revoked::Person(alice), at: clock.now() }).await.unwrap();
+        let alice = User::new("https://broker.example.com", "alice");
+        tell.send(Heard::Revoked { what: Revoked::User(alice), at: clock.now() }).await.unwrap();
         asked.recv().await.unwrap();
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale), "a revocation alone is no sign of being current");
 

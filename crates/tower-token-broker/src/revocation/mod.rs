@@ -1,17 +1,17 @@
-//! Ends tokens and grants at once: by token, family, client, person, grant, server, or all of them.
+//! Ends tokens and grants at once: by token, family, client, user, grant, server, or all of them.
 //!
 //! # Example
 //! ```
 //! use tower_token_broker::{
 //!     clock::Clock,
-//!     principal::Person,
+//!     principal::User,
 //!     revocation::{Revocations, Revoked},
 //! };
 //!
 //! let revocations = Revocations::new(Clock::system());
 //! let before = revocations.epoch();
 //! // From the next request on alice's tokens are refused (`authn.revoked`), and her open streams are cut; bob's go on.
-//! revocations.revoke(Revoked::Person(Person::new("https://broker.example.com", "alice")));
+//! revocations.revoke(Revoked::User(User::new("https://broker.example.com", "alice")));
 //! assert!(revocations.epoch() > before);
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! [`Standing`] in the extensions), and by each answer that is still under way.
 //!
 //! # What a revoke covers
-//! A token and a family are over for good. A client, a person, a server and everything are over for the tokens that
+//! A token and a family are over for good. A client, a user, a server and everything are over for the tokens that
 //! were issued until now: whoever signs in afterwards gets in. `iat` has whole seconds, so a token that was issued
 //! in the very second of the revoke counts as revoked. That compares the issuer's clock with ours: where the issuer's is
 //! ahead, what it issued in the difference survives; revoke such tokens by family. A grant is over until [`Revocations::lift`]: connect an account

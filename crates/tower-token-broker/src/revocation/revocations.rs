@@ -17,7 +17,7 @@ use crate::{
     clock::LEEWAY,
     clock::{Clock, Timestamp},
     principal::GrantId,
-    principal::{Person, Principal, Resource},
+    principal::{Principal, Resource, User},
     refusal::Reason,
 };
 
@@ -50,9 +50,9 @@ pub enum Revoked {
         /// `client_id`
         id: Arc<str>,
     },
-    /// All tokens of one person that were issued until now. `iat` has whole seconds: one that is issued in the very second of the revoke
+    /// All tokens of one user that were issued until now. `iat` has whole seconds: one that is issued in the very second of the revoke
     /// is refused, too.
-    Person(Person),
+    User(User),
     /// One grant, until it is lifted.
     Grant(GrantId),
     /// All tokens for one server that were issued until now.
@@ -68,7 +68,7 @@ impl Revoked {
             Self::Token { issuer, id } => ("token", format!("{issuer} {id}")),
             Self::Family { issuer, id } => ("family", format!("{issuer} {id}")),
             Self::Client { issuer, id } => ("client", format!("{issuer} {id}")),
-            Self::Person(person) => ("person", format!("{} {}", person.issuer(), person.subject())),
+            Self::User(user) => ("user", format!("{} {}", user.issuer(), user.subject())),
             Self::Grant(grant) => ("grant", grant.as_str().to_owned()),
             Self::Server(resource) => ("server", resource.to_string()),
             Self::Everything => ("everything", String::new()),

@@ -53,7 +53,7 @@ impl Standing {
         }))
     }
 
-    /// Asked once more just before the send: token, family, client, person, server, everything, and this grant.
+    /// Asked once more just before the send: token, family, client, user, server, everything, and this grant.
     /// From here on a revoke of the grant cuts the stream, too.
     ///
     /// # Errors

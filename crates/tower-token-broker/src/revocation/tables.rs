@@ -46,7 +46,7 @@ pub(super) struct Tables {
     tokens: ByIssuer,
     families: ByIssuer,
     clients: ByIssuer,
-    persons: ByIssuer,
+    users: ByIssuer,
     servers: HashMap<Resource, Timestamp>,
     everything: Option<Timestamp>,
     grants: HashSet<GrantId>,
@@ -76,9 +76,7 @@ impl Tables {
             Revoked::Token { issuer, id } => self.tokens.insert(issuer, id, at),
             Revoked::Family { issuer, id } => self.families.insert(issuer, id, at),
             Revoked::Client { issuer, id } => self.clients.insert(issuer, id, at),
-            Revoked::Person(person) => {
-                self.persons.insert(&Arc::from(person.issuer()), &Arc::from(person.subject()), at)
-            }
+            Revoked::User(user) => self.users.insert(&Arc::from(user.issuer()), &Arc::from(user.subject()), at),
             Revoked::Server(resource) => {
                 let before = self.servers.get(resource).copied();
                 self.servers.insert(resource.clone(), before.map_or(at, |before| before.max(at)));
@@ -122,7 +120,7 @@ impl Tables {
             // N267: by the family's id, whatever the access token's own.
             || principal.family().is_some_and(|family| self.families.get(issuer, family).is_some())
             || until_now(self.clients.get(issuer, principal.client()))
-            || until_now(self.persons.get(issuer, principal.subject()))
+            || until_now(self.users.get(issuer, principal.subject()))
             || until_now(self.servers.get(principal.resource()).copied())
             || until_now(self.everything)
     }
@@ -142,7 +140,7 @@ impl Tables {
             Revoked::Token { issuer, id } => self.tokens.get(issuer, id),
             Revoked::Family { issuer, id } => self.families.get(issuer, id),
             Revoked::Client { issuer, id } => self.clients.get(issuer, id),
-            Revoked::Person(person) => self.persons.get(person.issuer(), person.subject()),
+            Revoked::User(user) => self.users.get(user.issuer(), user.subject()),
             Revoked::Server(resource) => self.servers.get(resource).copied(),
             Revoked::Everything => self.everything,
             Revoked::Grant(_) => None,
@@ -154,7 +152,7 @@ impl Tables {
             Revoked::Token { issuer, id } => self.tokens.remove(issuer, id),
             Revoked::Family { issuer, id } => self.families.remove(issuer, id),
             Revoked::Client { issuer, id } => self.clients.remove(issuer, id),
-            Revoked::Person(person) => self.persons.remove(person.issuer(), person.subject()),
+            Revoked::User(user) => self.users.remove(user.issuer(), user.subject()),
             Revoked::Server(resource) => {
                 self.servers.remove(resource);
             }
@@ -167,7 +165,7 @@ impl Tables {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::principal::{Person, TokenTimes, Verified};
+    use crate::principal::{TokenTimes, User, Verified};
 
     const LIFE: Duration = Duration::from_secs(60);
 
@@ -178,8 +176,8 @@ pub(super) mod tests {
             expires_at: Timestamp::from_unix_seconds(issued_at + 600),
         };
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-        let person = Person::new("https://broker.example.com", "alice");
-        Principal::of(&Verified::vouch(person, "inspector", resource, times).with_family("family-1"))
+        let user = User::new("https://broker.example.com", "alice");
+        Principal::of(&Verified::vouch(user, "inspector", resource, times).with_family("family-1"))
     }
 
     fn each_kind() -> Vec<(Revoked, bool)> {
@@ -189,7 +187,7 @@ pub(super) mod tests {
             (Revoked::Token { issuer: issuer.clone(), id: "token-1".into() }, true),
             (Revoked::Family { issuer: issuer.clone(), id: "family-1".into() }, true),
             (Revoked::Client { issuer: issuer.clone(), id: "inspector".into() }, false),
-            (Revoked::Person(Person::new(issuer, "alice")), false),
+            (Revoked::User(User::new(issuer, "alice")), false),
             (Revoked::Server(resource), false),
             (Revoked::Everything, false),
         ]
@@ -216,7 +214,7 @@ pub(super) mod tests {
             Revoked::Token { issuer: other.clone(), id: "token-1".into() },
             Revoked::Family { issuer: other.clone(), id: "family-1".into() },
             Revoked::Client { issuer: other.clone(), id: "inspector".into() },
-            Revoked::Person(Person::new(other, "alice")),
+            Revoked::User(User::new(other, "alice")),
             Revoked::Server(Resource::parse("https://broker.example.com/crm").unwrap()),
         ] {
             tables.insert(what, at, at, LIFE, 10);
@@ -237,7 +235,7 @@ pub(super) mod tests {
             tables.collect(again.plus(LIFE), LIFE);
             assert!(!tables.is_revoked(&principal(1_000)), "{what:?}");
             assert_eq!(tables.len(), 0, "{what:?}");
-            assert!(tables.tokens.0.is_empty() && tables.persons.0.is_empty() && tables.servers.is_empty());
+            assert!(tables.tokens.0.is_empty() && tables.users.0.is_empty() && tables.servers.is_empty());
         }
     }
 
@@ -265,7 +263,7 @@ pub(super) mod tests {
         let (victim, _) = each_kind().remove(3);
         tables.insert(victim, now, now, LIFE, 3);
         let ahead = Timestamp::from_unix_seconds(1_005);
-        tables.insert(Revoked::Person(Person::new("https://other.example", "bob")), ahead, now, LIFE, 3);
+        tables.insert(Revoked::User(User::new("https://other.example", "bob")), ahead, now, LIFE, 3);
         for number in 0..2_u32 {
             let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
             tables.insert(what, Timestamp::from_unix_seconds(950), now, LIFE, 3);

@@ -10,7 +10,7 @@
 //!     audit::{AuditLog, Trail},
 //!     body::RequestBody,
 //!     clock::Timestamp,
-//!     principal::{Person, Principal, Resource, TokenTimes, Verified},
+//!     principal::{User, Principal, Resource, TokenTimes, Verified},
 //!     scope_filter::{Rules, ScopeFilterLayer, tools},
 //! };
 //!
@@ -21,7 +21,7 @@
 //! # let (trail, _terminal) = Trail::for_test(&log);
 //! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
 //! # let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-//! # let alice = Person::new("https://broker.example.com", "alice");
+//! # let alice = User::new("https://broker.example.com", "alice");
 //! # let verified = Verified::vouch(alice, "inspector", resource, TokenTimes { id: "t1", issued_at, expires_at });
 //! # let call = |tool: &str| {
 //! #     let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
@@ -54,7 +54,7 @@
 //! shape of the result, in event streams whichever request they answer, and in JSON but for the answers of `tools/call`,
 //! `prompts/get`, `resources/read` and `completion/complete`, which no client reads as a list and which are streamed; notices about hidden resources; and
 //! `cacheScope` becomes `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way out and opened on the way in:
-//! for the person and the resource, a state also for its method and name ([`ScopeFilterLayer::sealed_with`]). A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
+//! for the user and the resource, a state also for its method and name ([`ScopeFilterLayer::sealed_with`]). A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
 //!
 //! # Limits
 //! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and single events ≤ 16 MiB. Two readings of one text are refused:

@@ -1,7 +1,7 @@
 //! What a client keeps for us between two requests: the session id of 2025-11-25, the request state of 2026-07-28.
 //!
-//! Both are the upstream's own, sealed for the person and the server (module `sealing`). So a session has no entry in any map here,
-//! nobody goes on with another person's, and what a client gives back is what the upstream once gave.
+//! Both are the upstream's own, sealed for the user and the server (module `sealing`). So a session has no entry in any map here,
+//! nobody goes on with another user's, and what a client gives back is what the upstream once gave.
 
 use std::{fmt, sync::Arc};
 
@@ -19,7 +19,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A session of 2025-11-25: what its `initialize` said of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// It can send its person to a URL.
+    /// It can send its user to a URL.
     pub(crate) elicits_urls: bool,
 }
 
@@ -99,7 +99,7 @@ pub(crate) enum State {
     Ours,
 }
 
-/// Seals and opens the states of one request: of this person, at this server, for this very method and thing.
+/// Seals and opens the states of one request: of this user, at this server, for this very method and thing.
 #[derive(Clone)]
 pub(crate) struct RequestStates {
     keys: SealingKeys,

@@ -58,7 +58,7 @@ impl SealingKeys {
         Self { keys: self.keys.iter().cloned().chain([older]).collect() }
     }
 
-    /// Seals `content` for this person, at the resource that the token is for.
+    /// Seals `content` for this user, at the resource that the token is for.
     pub(crate) fn seal(&self, purpose: Purpose<'_>, whose: &Principal, content: &[u8]) -> String {
         let mut sealed = Vec::with_capacity(HEAD + content.len() + AES_256_GCM_SIV.tag_len());
         let mut nonce = [0; NONCE_LEN];
@@ -76,7 +76,7 @@ impl SealingKeys {
         URL_SAFE_NO_PAD.encode(sealed)
     }
 
-    /// What was sealed for this very purpose, person and resource; `None` for anything else.
+    /// What was sealed for this very purpose, user and resource; `None` for anything else.
     pub(crate) fn open(&self, purpose: Purpose<'_>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (head, content) = sealed.split_at_checked(HEAD)?;
@@ -131,11 +131,11 @@ impl Purpose<'_> {
             bound.extend(text.as_bytes());
         };
         [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()].into_iter().for_each(&mut part);
-        // What one agent keeps for a person is not another agent's.
+        // What one agent keeps for a user is not another agent's.
         let mut actor = whose.actor();
         while let Some(one) = actor {
-            part(one.person().issuer());
-            part(one.person().subject());
+            part(one.user().issuer());
+            part(one.user().subject());
             actor = one.before();
         }
         bound
@@ -151,14 +151,14 @@ mod tests {
     use super::*;
     use crate::{
         clock::Timestamp,
-        principal::{Actor, Person, Resource, TokenTimes, Verified},
+        principal::{Actor, Resource, TokenTimes, User, Verified},
     };
 
     fn principal(issuer: &str, subject: &str, resource: &str) -> Principal {
         let issued_at = Timestamp::from_unix_seconds(1_000);
         let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
         let resource = Resource::parse(resource).unwrap();
-        Principal::of(&Verified::vouch(Person::new(issuer, subject), "client", resource, times))
+        Principal::of(&Verified::vouch(User::new(issuer, subject), "client", resource, times))
     }
 
     fn alice() -> Principal {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_the_same_person_server_and_purpose_alone() {
+    fn what_is_sealed_opens_for_the_same_user_server_and_purpose_alone() {
         let keys = SealingKeys::new(&[7; 32]);
         let state = |request| Purpose::RequestState { request };
         let sealed = keys.seal(state("tools/call\na"), &alice(), b"secret");
@@ -186,13 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn what_one_agent_keeps_for_a_person_is_not_another_agents() {
+    fn what_one_agent_keeps_for_a_user_is_not_another_agents() {
         let acted = |agent: &str| {
             let issued_at = Timestamp::from_unix_seconds(1_000);
             let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
             let resource = Resource::parse("https://b.example/crm/mcp").unwrap();
-            let verified = Verified::vouch(Person::new("https://i.example", "alice"), "client", resource, times);
-            Principal::of(&verified.with_actor(Actor::new(Person::new("https://i.example", agent), None)))
+            let verified = Verified::vouch(User::new("https://i.example", "alice"), "client", resource, times);
+            Principal::of(&verified.with_actor(Actor::new(User::new("https://i.example", agent), None)))
         };
         let keys = SealingKeys::new(&[7; 32]);
         let sealed = keys.seal(Purpose::Session, &acted("a"), b"id");

@@ -45,7 +45,7 @@ async fn server() -> Server {
     let counted = Arc::clone(&calls);
     let service = ServiceBuilder::new()
         .layer(AuditLayer::new(log.clone()))
-        .layer(AuthenticateLayer::new(TestTokens::new().person("tok", "alice", &resource), &resource))
+        .layer(AuthenticateLayer::new(TestTokens::new().user("tok", "alice", &resource), &resource))
         .service(service_fn(move |request: Request<hyper::body::Incoming>| {
             counted.fetch_add(1, Ordering::SeqCst);
             assert!(!request.headers().contains_key("authorization"));

@@ -33,10 +33,10 @@ async fn an_exchange_says_what_rfc_8693_has_and_nothing_of_the_clients() {
 }
 
 #[tokio::test]
-async fn the_assertion_speaks_for_the_person_to_one_server_once_and_for_a_minute() {
+async fn the_assertion_speaks_for_the_user_to_one_server_once_and_for_a_minute() {
     let broker = Broker::exchange().await;
-    let first = Actor::new(Person::new("https://other.example", "first"), None);
-    let agent = verified("ana").with_actor(Actor::new(Person::new(BROKER, "agent"), Some(first)));
+    let first = Actor::new(User::new("https://other.example", "first"), None);
+    let agent = verified("ana").with_actor(Actor::new(User::new(BROKER, "agent"), Some(first)));
     broker.get_for(&Principal::for_test(&agent), "").await.unwrap();
     broker.get_for(&caller("bob"), "").await.unwrap();
     let posts = broker.posts();
@@ -55,11 +55,11 @@ async fn the_assertion_speaks_for_the_person_to_one_server_once_and_for_a_minute
 }
 
 #[tokio::test]
-async fn a_person_of_another_issuer_is_not_the_brokers_to_speak_for() {
+async fn a_user_of_another_issuer_is_not_the_brokers_to_speak_for() {
     let broker = Broker::exchange().await;
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    let foreign = Verified::vouch(Person::new("https://other.example", "ana"), "client", resource, times);
+    let foreign = Verified::vouch(User::new("https://other.example", "ana"), "client", resource, times);
     let refused = broker.get_for(&Principal::for_test(&foreign), "").await.unwrap_err();
     assert_eq!((refused, broker.posts().len()), (NoCredential::RefusedByPolicy, 0));
 }
@@ -117,8 +117,8 @@ async fn a_source_that_hangs_is_left() {
 #[tokio::test]
 async fn client_credentials_are_the_brokers_own_whoever_calls() {
     let broker = Broker::client_credentials_of(|server| server.audience("crm")).await;
-    for person in ["ana", "bob"] {
-        assert_eq!(numbers(broker.get_for(&caller(person), "").await), Ok(1), "{person}");
+    for user in ["ana", "bob"] {
+        assert_eq!(numbers(broker.get_for(&caller(user), "").await), Ok(1), "{user}");
     }
     let posts = broker.posts();
     assert_eq!(posts.len(), 1, "one token for all");

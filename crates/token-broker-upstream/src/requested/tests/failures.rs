@@ -59,7 +59,7 @@ async fn e119_an_expiry_that_can_not_be_true_is_five_minutes() {
 async fn what_the_server_says_no_to_is_told_as_what_it_means() {
     let connect = NoCredential::ConnectRequired { connect_url: None };
     let scope = NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
-    for (error, need, of_a_person, of_the_broker) in [
+    for (error, need, of_a_user, of_the_broker) in [
         ("invalid_grant", "", REVOKED, NoCredential::RefusedByPolicy),
         ("interaction_required", "", connect.clone(), NoCredential::RefusedByPolicy),
         ("login_required", "", connect.clone(), NoCredential::RefusedByPolicy),
@@ -77,8 +77,8 @@ async fn what_the_server_says_no_to_is_told_as_what_it_means() {
     ] {
         let exchange = Broker::exchange().await;
         exchange.next(denies(error));
-        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_person, "{error}");
-        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_person, "{error}: remembered");
+        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_user, "{error}");
+        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_user, "{error}: remembered");
         assert_eq!(exchange.posts().len(), 1, "{error}");
         let own = Broker::client_credentials().await;
         own.next(denies(error));
@@ -87,7 +87,7 @@ async fn what_the_server_says_no_to_is_told_as_what_it_means() {
 }
 
 #[tokio::test]
-async fn g155_what_may_be_due_to_one_person_locks_out_nobody_else() {
+async fn g155_what_may_be_due_to_one_user_locks_out_nobody_else() {
     for reply in [denies("access_denied"), says(500, ""), says(200, "<html>"), Reply::HangsUp] {
         let broker = Broker::exchange().await;
         broker.next(reply);
@@ -109,8 +109,8 @@ async fn g155_what_would_be_the_same_for_everyone_is_asked_once() {
         assert_eq!(broker.get().await.unwrap_err(), unavailable(wait));
         // What was said to one holds up the others for a minute at most.
         let others_wait = wait.min(60);
-        for person in 0..100 {
-            let refused = broker.get_for(&caller(&format!("person-{person}")), "").await.unwrap_err();
+        for user in 0..100 {
+            let refused = broker.get_for(&caller(&format!("user-{user}")), "").await.unwrap_err();
             assert_eq!(refused, unavailable(others_wait), "G155");
         }
         broker.clock.advance(Duration::from_secs(others_wait - 1));
@@ -156,7 +156,7 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_u
 }
 
 #[tokio::test]
-async fn a_person_to_whom_the_server_says_no_loses_the_token_at_hand() {
+async fn a_user_to_whom_the_server_says_no_loses_the_token_at_hand() {
     let broker = Broker::exchange().await;
     broker.get().await.unwrap();
     broker.clock.advance(HOUR / 100 * 90);
@@ -175,8 +175,8 @@ async fn a_closed_port_is_tried_once_for_all() {
         AuthorizationServer::new(ISSUER, url.parse().unwrap(), ClientAuthentication::public("broker"))
     };
     let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), closed).await;
-    for person in ["ana", "bob", "eve"] {
-        assert_eq!(broker.get_for(&caller(person), "").await.unwrap_err(), unavailable(5));
+    for user in ["ana", "bob", "eve"] {
+        assert_eq!(broker.get_for(&caller(user), "").await.unwrap_err(), unavailable(5));
     }
     let intents = broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
     assert_eq!(intents, 1);

@@ -7,7 +7,7 @@ use tower_token_broker::principal::Actor;
 use super::*;
 
 #[tokio::test]
-async fn each_person_has_a_token_of_its_own_and_keeps_it() {
+async fn each_user_has_a_token_of_its_own_and_keeps_it() {
     let broker = Broker::exchange().await;
     for _ in 0..3 {
         assert_eq!(numbers(broker.get_for(&caller("ana"), "").await), Ok(1));
@@ -30,10 +30,10 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
     let at = |issuer: &str, subject: &str, client: &str, path: &str| {
         let resource = Resource::parse(&format!("https://broker.example.com{path}")).unwrap();
         let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-        Verified::vouch(Person::new(issuer, subject), client, resource, times)
+        Verified::vouch(User::new(issuer, subject), client, resource, times)
     };
     let ana = || at("https://i", "ana", "c", "/crm/mcp");
-    let actor = |name: &str, before| Actor::new(Person::new("https://i", name), before);
+    let actor = |name: &str, before| Actor::new(User::new("https://i", name), before);
     let callers = [
         ana(),
         at("https://ia", "na", "c", "/crm/mcp"),
@@ -55,18 +55,18 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
         }
     }
     assert_eq!(broker.posts().len(), callers.len() * 3, "G157");
-    // And what took no part is not: another broker token of the same person, client and scopes.
+    // And what took no part is not: another broker token of the same user, client and scopes.
     let times = TokenTimes { id: "another", issued_at: now(), expires_at: now().plus(HOUR * 2) };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let again = Verified::vouch(Person::new("https://i", "ana"), "c", resource, times);
+    let again = Verified::vouch(User::new("https://i", "ana"), "c", resource, times);
     broker.get_for(&Principal::for_test(&again), "").await.unwrap();
     assert_eq!(broker.posts().len(), callers.len() * 3);
 }
 
 #[tokio::test]
-async fn g157_an_assertion_is_for_a_person_and_its_actors_and_nothing_else_is_in_it() {
+async fn g157_an_assertion_is_for_a_user_and_its_actors_and_nothing_else_is_in_it() {
     let broker = Broker::exchange().await;
-    let actor = |name: &str, before| Actor::new(Person::new(BROKER, name), before);
+    let actor = |name: &str, before| Actor::new(User::new(BROKER, name), before);
     let callers = [
         verified("ana"),
         verified("ana").with_actor(actor("x", None)),
@@ -180,8 +180,7 @@ async fn x03_many_first_uses_are_a_bounded_crowd_at_the_token_endpoint() {
     let waiting: Vec<_> = (0..200)
         .map(|number| {
             let broker = Arc::clone(&broker);
-            callers
-                .spawn("caller", async move { broker.get_for(&caller(&format!("person-{number}")), "").await.is_ok() })
+            callers.spawn("caller", async move { broker.get_for(&caller(&format!("user-{number}")), "").await.is_ok() })
         })
         .collect();
     broker.endpoint.until_asked(64).await;

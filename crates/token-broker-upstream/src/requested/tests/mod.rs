@@ -19,7 +19,7 @@ use tower_token_broker::{
     audit::{AuditLog, InMemory, Trail},
     clock::{Clock, Timestamp},
     exchange::{Credential, NoCredential, ProvideCredential, Upstream},
-    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     tasks::Tasks,
 };
 
@@ -52,7 +52,7 @@ fn sign(claims: &str) -> Result<Secret, CannotSign> {
 fn verified(subject: &str) -> Verified {
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    Verified::vouch(Person::new(BROKER, subject), "client", resource, times)
+    Verified::vouch(User::new(BROKER, subject), "client", resource, times)
 }
 
 fn caller(subject: &str) -> Principal {

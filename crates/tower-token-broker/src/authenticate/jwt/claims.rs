@@ -6,7 +6,7 @@ use crate::{
     authenticate::TokenRejected,
     clock::{Clock, LEEWAY, Timestamp},
     json::{Kind, Value},
-    principal::{Actor, Person, Resource, Scopes, TokenTimes, Verified},
+    principal::{Actor, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     revocation::Revocations,
 };
@@ -33,13 +33,13 @@ pub(super) fn judge(
         // RFC 9068 §2.2 wants all but this one.
         let not_before = if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
         let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
-        let person = Person::new(issuer, text(claims, "sub", 1024)?);
+        let user = User::new(issuer, text(claims, "sub", 1024)?);
         let times = TokenTimes {
             id: &id,
             issued_at: Timestamp::from_unix_seconds(issued),
             expires_at: Timestamp::from_unix_seconds(expires),
         };
-        let mut verified = Verified::vouch(person, &client, resource.clone(), times);
+        let mut verified = Verified::vouch(user, &client, resource.clone(), times);
         if let Some(scope) = optional(claims, "scope") {
             let scopes = scope.as_str().and_then(|scope| Scopes::parse(&scope).ok()).ok_or(Reason::JwtClaimType)?;
             verified = verified.with_scopes(scopes);
@@ -101,10 +101,10 @@ fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
         }
         let subject = text(actor, "sub", 1024)?;
         let of_issuer = if optional(actor, "iss").is_some() { text(actor, "iss", 2048)? } else { issuer.into() };
-        chain.push(Person::new(of_issuer, subject));
+        chain.push(User::new(of_issuer, subject));
         next = optional(actor, "act");
     }
-    Ok(chain.into_iter().rev().fold(None, |before, person| Some(Actor::new(person, before))))
+    Ok(chain.into_iter().rev().fold(None, |before, user| Some(Actor::new(user, before))))
 }
 
 /// B039, B041: an integer, written as one; anything else is of the wrong type and never taken for absent.

@@ -142,9 +142,9 @@ async fn a_token_of_the_profile_proves_what_it_says() {
         assert_eq!(principal.scopes().to_string(), "crm:read crm:write");
         assert_eq!(principal.expires_at(), Timestamp::from_unix_seconds(NOW + 600));
         let actor = principal.actor().unwrap();
-        assert_eq!((actor.person().issuer(), actor.person().subject()), (ISSUER, "agent"));
+        assert_eq!((actor.user().issuer(), actor.user().subject()), (ISSUER, "agent"));
         let before = actor.before().unwrap();
-        assert_eq!((before.person().issuer(), before.person().subject()), ("https://other.example", "first"));
+        assert_eq!((before.user().issuer(), before.user().subject()), ("https://other.example", "first"));
         assert!(before.before().is_none());
     }
 }

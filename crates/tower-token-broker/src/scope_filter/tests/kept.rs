@@ -12,19 +12,19 @@ fn sealed_layer() -> ScopeFilterLayer<Rules> {
     layer().sealed_with(SealingKeys::new(&KEY))
 }
 
-fn person(subject: &str, resource: &str) -> Principal {
+fn user(subject: &str, resource: &str) -> Principal {
     let times = TokenTimes {
         id: "t2",
         issued_at: Timestamp::from_unix_seconds(0),
         expires_at: Timestamp::from_unix_seconds(600),
     };
-    let person = Person::new("https://broker.example.com", subject);
-    let verified = Verified::vouch(person, "test-client", Resource::parse(resource).unwrap(), times);
+    let user = User::new("https://broker.example.com", subject);
+    let verified = Verified::vouch(user, "test-client", Resource::parse(resource).unwrap(), times);
     Principal::of(&verified.with_scopes(Scopes::parse("crm:read").unwrap()))
 }
 
 fn strangers() -> [Principal; 2] {
-    [person("mallory", "https://broker.example.com/crm/mcp"), person("alice", "https://broker.example.com/hr/mcp")]
+    [user("mallory", "https://broker.example.com/crm/mcp"), user("alice", "https://broker.example.com/hr/mcp")]
 }
 
 fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a str> {
@@ -52,7 +52,7 @@ fn with_method(method: &str) -> Request<&'static str> {
 }
 
 #[tokio::test]
-async fn h171_a_session_goes_on_for_the_person_it_was_given_to_at_the_same_server_alone() {
+async fn h171_a_session_goes_on_for_the_user_it_was_given_to_at_the_same_server_alone() {
     let session = session("{}").await;
     let resumed = || {
         let mut request = with_method("GET");
@@ -96,7 +96,7 @@ async fn a_clients_answer_is_taken_within_a_session_alone() {
 }
 
 #[tokio::test]
-async fn a_session_remembers_whether_its_client_can_send_its_person_to_a_url() {
+async fn a_session_remembers_whether_its_client_can_send_its_user_to_a_url() {
     for (capabilities, can) in
         [(r#"{"elicitation":{"url":{}}}"#, true), (r#"{"elicitation":{}}"#, false), ("{}", false)]
     {
@@ -157,7 +157,7 @@ fn state_in(text: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_request_state_comes_back_from_the_person_it_was_given_to_for_the_same_request_alone() {
+async fn a_request_state_comes_back_from_the_user_it_was_given_to_for_the_same_request_alone() {
     let in_events = format!(": hello\n\ndata: {INPUT_REQUIRED}\n\n");
     let escaped = INPUT_REQUIRED.replace("requestState", "r\\u0065questState");
     for answer in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
@@ -215,7 +215,7 @@ async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request(
 }
 
 #[tokio::test]
-async fn i188_what_was_read_for_one_person_is_cached_for_no_other() {
+async fn i188_what_was_read_for_one_user_is_cached_for_no_other() {
     let read =
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#);
     for name in ["cacheScope", "cacheSc\\u006fpe"] {

@@ -19,7 +19,7 @@ use crate::{
     audit::{AuditLog, Trail},
     body::RequestBody,
     clock::Timestamp,
-    principal::{Person, Principal, Resource, Scopes, TokenTimes, Verified},
+    principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
 };
 
 static LOG: LazyLock<AuditLog> = LazyLock::new(|| AuditLog::in_memory().0);
@@ -31,8 +31,8 @@ pub(super) fn caller(scopes: &str) -> Principal {
         expires_at: Timestamp::from_unix_seconds(600),
     };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let person = Person::new("https://broker.example.com", "alice");
-    let verified = Verified::vouch(person, "test-client", resource, times);
+    let user = User::new("https://broker.example.com", "alice");
+    let verified = Verified::vouch(user, "test-client", resource, times);
     Principal::of(&verified.with_scopes(Scopes::parse(scopes).unwrap()))
 }
 
@@ -171,7 +171,7 @@ async fn hostile_messages_are_refused_and_never_sent() {
     }
 }
 
-/// A message of 2026-07-28, whose client can send its person to a URL.
+/// A message of 2026-07-28, whose client can send its user to a URL.
 fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a str> {
     let request = post(body);
     let (mut parts, body) = request.into_parts();
