@@ -79,7 +79,7 @@ impl World {
         let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
         let keys =
             Keys::parse(format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{x}"}}]}}"#).as_bytes());
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(NOW));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(NOW));
         let verifier = JwtVerifier::new(ISSUER, keys.expect("one key")).with_clock(clock);
         Self { key, verifier, resource: Resource::parse(RESOURCE).expect("a resource") }
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use token_broker_authority::issue::{Algorithm, SigningKey};
 use token_broker_outbound::{Guard, GuardedClient};
 use token_broker_upstream::{
-    AccessToken, Assertion, AuthorizationServer, CannotSign, ClientAuthentication, Grant, MemoryGrants, StoredGrants,
+    AccessToken, Assertion, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, SignError, StoredGrants,
     TokenExchange,
 };
 use tower_token_broker::{
@@ -125,7 +125,7 @@ impl TokenEndpoint {
     /// If there is no TLS configuration or no key to be had.
     pub fn exchange(&self, upstream: &Scripted) -> TokenExchange {
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
-        let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+        let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
         let (target, guarded) = (target(upstream), guarded());
         TokenExchange::new(Assertion::of_caller(ISSUER, sign), target, self.server(), guarded)
     }

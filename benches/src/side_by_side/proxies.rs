@@ -30,7 +30,7 @@ use tower_token_broker::{
     clock::Clock,
     exchange::{ProvideCredential, Upstream},
     principal::{GrantId, Scopes, User},
-    revocation::{Revocations, Revoked},
+    revocation::{RevocationTarget, Revocations},
     scope_filter::{Rules, tools},
     tasks::Tasks,
 };
@@ -113,7 +113,8 @@ fn rules(setting: &Setting) -> Outcome<Rules> {
 fn revocations(count: usize) -> Revocations {
     let revocations = Revocations::new(Clock::system());
     for number in 0..count {
-        revocations.revoke(Revoked::Token { issuer: ISSUER.into(), id: format!("revoked-{number:08}").into() });
+        revocations
+            .revoke(RevocationTarget::Token { issuer: ISSUER.into(), id: format!("revoked-{number:08}").into() });
     }
     revocations
 }

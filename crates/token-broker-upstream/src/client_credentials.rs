@@ -6,7 +6,7 @@ use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     audit::Trail,
     clock::{Clock, Timestamp},
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
     tasks::Tasks,
 };
@@ -80,10 +80,10 @@ impl Ask for OfTheBroker {
         _: &Principal,
         asked: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, NoCredential> {
+    ) -> Result<Request<Bytes>, CredentialError> {
         server.client_credentials_request(asked, now).map_err(|error| {
             tracing::error!(error = %error, "the broker could not show who it is as a client");
-            NoCredential::Unavailable { retry_after: None }
+            CredentialError::Unavailable { retry_after: None }
         })
     }
 
@@ -91,13 +91,13 @@ impl Ask for OfTheBroker {
         true
     }
 
-    fn denied(&self, denial: Denial, need: &Scopes) -> NoCredential {
+    fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError {
         match denial {
             Denial::Scopes if !need.is_empty() => {
-                NoCredential::ScopeRequired { missing: need.clone(), connect_url: None }
+                CredentialError::ScopeRequired { missing: need.clone(), connect_url: None }
             }
-            Denial::Grant | Denial::User | Denial::Scopes | Denial::Policy => NoCredential::RefusedByPolicy,
-            Denial::Client => NoCredential::Unavailable { retry_after: None },
+            Denial::Grant | Denial::User | Denial::Scopes | Denial::Policy => CredentialError::RefusedByPolicy,
+            Denial::Client => CredentialError::Unavailable { retry_after: None },
         }
     }
 }
@@ -111,7 +111,12 @@ impl ProvideCredential for ClientCredentials {
         self.0.recall(caller, need)
     }
 
-    async fn credential(&self, caller: &Principal, need: &Scopes, trail: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(
+        &self,
+        caller: &Principal,
+        need: &Scopes,
+        trail: &Trail,
+    ) -> Result<Credential, CredentialError> {
         self.0.credential(caller, need, trail).await
     }
 

@@ -11,7 +11,7 @@ use tower_token_broker::{
 
 use crate::{
     grant::{Grant, GrantState},
-    store::{GrantStore, Lease, Leased, Renewal, StoreError, Tried},
+    store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError},
 };
 
 /// Keeps grants in memory. They are gone with the process. Clones share them.
@@ -94,17 +94,23 @@ impl GrantStore for MemoryGrants {
         Ok(self.get(user, upstream))
     }
 
-    async fn lease(&self, id: &GrantId, version: u64, now: Timestamp, until: Timestamp) -> Result<Leased, StoreError> {
+    async fn lease(
+        &self,
+        id: &GrantId,
+        version: u64,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<LeaseOutcome, StoreError> {
         Ok(self.with_row(id, |row| match row {
             Some(row) if row.grant.version == version && row.grant.state == GrantState::Active => {
                 if let Some(held) = row.leased_until.filter(|held| *held > now) {
-                    return Leased::Held(held);
+                    return LeaseOutcome::Held(held);
                 }
                 row.fence += 1;
                 row.leased_until = Some(until);
-                Leased::Given(Lease::new(id.clone(), version, row.fence))
+                LeaseOutcome::Acquired(Lease::new(id.clone(), version, row.fence))
             }
-            _ => Leased::Changed,
+            _ => LeaseOutcome::Stale,
         }))
     }
 
@@ -112,7 +118,7 @@ impl GrantStore for MemoryGrants {
         self.with_lease(lease, |row| row.grant.open_attempts += 1)
     }
 
-    async fn store(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
+    async fn complete(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
         let now = self.clock.now();
         Ok(self.with_row(&lease.grant, |row| {
             // The version alone: what was rotated must not be lost because a lease ran out meanwhile.
@@ -123,14 +129,14 @@ impl GrantStore for MemoryGrants {
         }))
     }
 
-    async fn give_back(&self, lease: &Lease, tried: Tried) -> Result<(), StoreError> {
+    async fn release(&self, lease: &Lease, tried: AttemptOutcome) -> Result<(), StoreError> {
         let given = self.with_lease(lease, |row| {
             row.leased_until = None;
             let open = row.grant.open_attempts;
             (row.grant.open_attempts, row.grant.failures, row.grant.retry_at) = match tried {
-                Tried::NotSent { failures, retry_at } => (open.saturating_sub(1), failures, retry_at),
-                Tried::Answered { failures, retry_at } => (0, failures, retry_at),
-                Tried::Unknown { failures, retry_at } => (open, failures, retry_at),
+                AttemptOutcome::NotSent { failures, retry_at } => (open.saturating_sub(1), failures, retry_at),
+                AttemptOutcome::Answered { failures, retry_at } => (0, failures, retry_at),
+                AttemptOutcome::Unknown { failures, retry_at } => (open, failures, retry_at),
             };
         });
         match given {

@@ -9,13 +9,13 @@ use tower_token_broker::{Secret, clock::Timestamp, principal::Actor};
 /// Signs a JWT of these claims with a key of the operator's choice, and `typ: JWT` in its header. Closures are signers:
 ///
 /// ```
-/// use token_broker_upstream::{CannotSign, ClientAuthentication};
+/// use token_broker_upstream::{SignError, ClientAuthentication};
 /// # use tower_token_broker::Secret;
 /// # struct Key; impl Key { fn sign_jwt(&self, _: &str) -> Result<Secret, ()> { Err(()) } }
 /// # let key = Key;
 ///
 /// // `token_broker_authority::issue::SigningKey` has such a method, and so may yours.
-/// let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+/// let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
 /// let client = ClientAuthentication::private_key_jwt("broker", sign);
 /// # drop(client);
 /// ```
@@ -27,14 +27,14 @@ pub trait SignJwt: Send + Sync + 'static {
     ///
     /// # Errors
     /// The key can't sign.
-    fn sign(&self, claims: &str) -> Result<Secret, CannotSign>;
+    fn sign(&self, claims: &str) -> Result<Secret, SignError>;
 }
 
 impl<F> SignJwt for F
 where
-    F: Fn(&str) -> Result<Secret, CannotSign> + Send + Sync + 'static,
+    F: Fn(&str) -> Result<Secret, SignError> + Send + Sync + 'static,
 {
-    fn sign(&self, claims: &str) -> Result<Secret, CannotSign> {
+    fn sign(&self, claims: &str) -> Result<Secret, SignError> {
         self(claims)
     }
 }
@@ -43,7 +43,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key can't sign")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say, and users write it out")]
-pub struct CannotSign;
+pub struct SignError;
 
 /// What such a JWT says (RFC 7523 §3): who, about whom, to whom, good once and for a minute.
 pub(crate) struct Claims(Map<String, Value>);
@@ -51,9 +51,9 @@ pub(crate) struct Claims(Map<String, Value>);
 impl Claims {
     const LIFETIME: Duration = Duration::from_secs(60);
 
-    pub(crate) fn new(issuer: &str, subject: &str, audience: &str, now: Timestamp) -> Result<Self, CannotSign> {
+    pub(crate) fn new(issuer: &str, subject: &str, audience: &str, now: Timestamp) -> Result<Self, SignError> {
         let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| CannotSign)?;
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| SignError)?;
         let claims: [(&str, Value); 6] = [
             ("iss", issuer.into()),
             ("sub", subject.into()),
@@ -73,7 +73,7 @@ impl Claims {
         self
     }
 
-    pub(crate) fn sign(self, signer: &dyn SignJwt) -> Result<Secret, CannotSign> {
+    pub(crate) fn sign(self, signer: &dyn SignJwt) -> Result<Secret, SignError> {
         signer.sign(&Value::Object(self.0).to_string())
     }
 }

@@ -4,7 +4,7 @@ use http::HeaderName;
 use tower_token_broker::{
     Secret,
     audit::Trail,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
 };
 
@@ -50,12 +50,12 @@ impl StaticSecret {
         self
     }
 
-    fn covering(&self, need: &Scopes) -> Result<Credential, NoCredential> {
+    fn covering(&self, need: &Scopes) -> Result<Credential, CredentialError> {
         let known = self.credential.scopes();
         if known.is_empty() || known.contains_all(need) {
             return Ok(self.credential.clone());
         }
-        Err(NoCredential::ScopeRequired { missing: crate::scopes::missing(need, known), connect_url: None })
+        Err(CredentialError::ScopeRequired { missing: crate::scopes::missing(need, known), connect_url: None })
     }
 }
 
@@ -68,7 +68,7 @@ impl ProvideCredential for StaticSecret {
         self.covering(need).ok()
     }
 
-    async fn credential(&self, _: &Principal, need: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, _: &Principal, need: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         self.covering(need)
     }
 
@@ -127,6 +127,6 @@ mod tests {
         assert!(key.recall(&anyone(), &write).is_none());
         let refused = key.credential(&anyone(), &write, &trail).await.unwrap_err();
         let missing = Scopes::parse("write").unwrap();
-        assert_eq!(refused, NoCredential::ScopeRequired { missing, connect_url: None });
+        assert_eq!(refused, CredentialError::ScopeRequired { missing, connect_url: None });
     }
 }

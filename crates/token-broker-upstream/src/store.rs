@@ -29,7 +29,7 @@ pub trait GrantStore: Send + Sync + 'static {
         version: u64,
         now: Timestamp,
         until: Timestamp,
-    ) -> impl Future<Output = Result<Leased, StoreError>> + Send;
+    ) -> impl Future<Output = Result<LeaseOutcome, StoreError>> + Send;
 
     /// Marks that the refresh token is about to be sent: [`Grant::open_attempts`] rises by one.
     ///
@@ -43,14 +43,17 @@ pub trait GrantStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store can't be asked.
-    fn store(&self, lease: &Lease, renewal: &Renewal)
-    -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
+    fn complete(
+        &self,
+        lease: &Lease,
+        renewal: &Renewal,
+    ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
 
     /// Gives the lease back without new tokens, if it is still the last one.
     ///
     /// # Errors
     /// The store can't be asked.
-    fn give_back(&self, lease: &Lease, tried: Tried) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release(&self, lease: &Lease, tried: AttemptOutcome) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends the grant for the authorization server's `invalid_grant`, if this version is the current one; says whether it was.
     /// The version stays, the tokens of a grant that has ended are never used.
@@ -83,13 +86,13 @@ impl Lease {
 /// What came of asking for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the callers of the trait must answer each")]
-pub enum Leased {
+pub enum LeaseOutcome {
     /// It is given.
-    Given(Lease),
+    Acquired(Lease),
     /// Another holds it, until then at most.
     Held(Timestamp),
     /// The version is not the current one, or the grant has ended: load it again.
-    Changed,
+    Stale,
 }
 
 /// New tokens, as an authorization server gave them.
@@ -133,7 +136,7 @@ impl Renewal {
 /// What is known of a try that gave no new tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must answer each")]
-pub enum Tried {
+pub enum AttemptOutcome {
     /// Nothing was sent: the mark of this try, if there is one, is taken back.
     NotSent {
         /// [`Grant::failures`] from now on.

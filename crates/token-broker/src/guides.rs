@@ -134,9 +134,9 @@
 //!
 //! # A revoke
 //! ```no_run
-//! # use tower_token_broker::{audit::AuditLog, principal::User, revocation::{Revocations, Revoked}};
+//! # use tower_token_broker::{audit::AuditLog, principal::User, revocation::{Revocations, RevocationTarget}};
 //! # async fn revoke(revocations: Revocations, audit: AuditLog) -> Result<(), Box<dyn std::error::Error>> {
-//! let what = Revoked::User(User::new("https://login.example.com", "alice"));
+//! let what = RevocationTarget::User(User::new("https://login.example.com", "alice"));
 //! revocations.revoke(what.clone());
 //! audit.note_revoked(&what).await?;
 //! # Ok(())

@@ -23,14 +23,14 @@ impl Scopes {
     ///
     /// # Errors
     /// A token with a character outside of `%x21 / %x23-5B / %x5D-7E`, more than 1 000 tokens, or more than 16 KiB.
-    pub fn parse(text: &str) -> Result<Self, InvalidScopes> {
+    pub fn parse(text: &str) -> Result<Self, ScopesError> {
         if text.len() > 16 * 1024 || text.split(' ').count() > 1000 {
-            return Err(InvalidScopes::TooLarge);
+            return Err(ScopesError::TooLarge);
         }
         let mut tokens = Vec::new();
         for token in text.split(' ').filter(|token| !token.is_empty()) {
             if !token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-                return Err(InvalidScopes::Character);
+                return Err(ScopesError::Character);
             }
             tokens.push(Box::from(token));
         }
@@ -98,7 +98,7 @@ impl fmt::Debug for Scopes {
 /// Why a text is no list of scopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidScopes {
+pub enum ScopesError {
     /// A character that RFC 6749 §3.3 does not allow.
     #[error("a scope has a character that RFC 6749 section 3.3 does not allow")]
     Character,
@@ -126,27 +126,27 @@ impl Resource {
     ///
     /// # Errors
     /// What is wrong with the URI.
-    pub fn parse(uri: &str) -> Result<Self, InvalidResource> {
-        let parsed: http::Uri = uri.parse().map_err(|_| InvalidResource::NotAUri)?;
+    pub fn parse(uri: &str) -> Result<Self, ResourceError> {
+        let parsed: http::Uri = uri.parse().map_err(|_| ResourceError::NotAUri)?;
         let (Some(scheme), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
-            return Err(InvalidResource::NotAbsolute);
+            return Err(ResourceError::NotAbsolute);
         };
         let host = authority.host();
         let loopback = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
         match scheme {
             "https" => {}
             "http" if loopback => {}
-            _ => return Err(InvalidResource::Scheme),
+            _ => return Err(ResourceError::Scheme),
         }
         let exact_prefix = format!("{scheme}://{authority}");
         if authority.as_str().contains('@') || !uri.starts_with(&exact_prefix) {
-            return Err(InvalidResource::UserInformation);
+            return Err(ResourceError::UserInformation);
         }
         if authority.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(InvalidResource::UpperCaseHost);
+            return Err(ResourceError::UpperCaseHost);
         }
         if parsed.query().is_some() || uri.contains('#') {
-            return Err(InvalidResource::QueryOrFragment);
+            return Err(ResourceError::QueryOrFragment);
         }
         let origin_len = exact_prefix.len();
         let path = uri.get(origin_len..).unwrap_or_default();
@@ -202,7 +202,7 @@ impl fmt::Debug for Resource {
 /// Why a text names no protected resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidResource {
+pub enum ResourceError {
     /// It can't be read as a URI.
     #[error("the resource is not a URI; write it like https://broker.example.com/crm/mcp")]
     NotAUri,
@@ -506,10 +506,10 @@ mod tests {
         assert_eq!(scopes.to_string(), "a b");
         assert!(scopes.contains("a") && !scopes.contains("A"));
         assert_eq!(scopes.union(&Scopes::parse("c").unwrap()).to_string(), "a b c");
-        assert_eq!(Scopes::parse("a\"b"), Err(InvalidScopes::Character));
-        assert_eq!(Scopes::parse("a\tb"), Err(InvalidScopes::Character));
-        assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(InvalidScopes::TooLarge));
-        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(InvalidScopes::TooLarge));
+        assert_eq!(Scopes::parse("a\"b"), Err(ScopesError::Character));
+        assert_eq!(Scopes::parse("a\tb"), Err(ScopesError::Character));
+        assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(ScopesError::TooLarge));
+        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(ScopesError::TooLarge));
         assert_eq!(Scopes::parse(&["a"; 1000].join(" ")).unwrap().to_string(), "a");
     }
 
@@ -525,14 +525,14 @@ mod tests {
     #[test]
     fn what_is_no_resource_is_refused() {
         for (uri, error) in [
-            ("https://broker.example.com/a b", InvalidResource::NotAUri),
-            ("/crm", InvalidResource::NotAbsolute),
-            ("http://broker.example.com/crm", InvalidResource::Scheme),
-            ("ftp://127.0.0.1/crm", InvalidResource::Scheme),
-            ("https://a@broker.example.com/", InvalidResource::UserInformation),
-            ("https://Broker.example.com/", InvalidResource::UpperCaseHost),
-            ("https://broker.example.com/?a", InvalidResource::QueryOrFragment),
-            ("https://broker.example.com/#a", InvalidResource::QueryOrFragment),
+            ("https://broker.example.com/a b", ResourceError::NotAUri),
+            ("/crm", ResourceError::NotAbsolute),
+            ("http://broker.example.com/crm", ResourceError::Scheme),
+            ("ftp://127.0.0.1/crm", ResourceError::Scheme),
+            ("https://a@broker.example.com/", ResourceError::UserInformation),
+            ("https://Broker.example.com/", ResourceError::UpperCaseHost),
+            ("https://broker.example.com/?a", ResourceError::QueryOrFragment),
+            ("https://broker.example.com/#a", ResourceError::QueryOrFragment),
         ] {
             assert_eq!(Resource::parse(uri), Err(error), "{uri}");
         }

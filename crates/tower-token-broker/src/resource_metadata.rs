@@ -64,16 +64,16 @@ impl ProtectedResourceMetadata {
         authorization_servers: impl IntoIterator<Item = &'a str>,
         scopes: &Scopes,
         name: Option<&str>,
-    ) -> Result<Self, InvalidMetadata> {
+    ) -> Result<Self, MetadataError> {
         let mut servers = Vec::new();
         for server in authorization_servers {
             // An issuer is written like a resource: absolute, https, neither query nor fragment (RFC 8414 §2).
-            servers.push(Resource::parse(server).map_err(|_| InvalidMetadata::AuthorizationServer)?);
+            servers.push(Resource::parse(server).map_err(|_| MetadataError::AuthorizationServer)?);
         }
         if servers.is_empty() {
-            return Err(InvalidMetadata::AuthorizationServer);
+            return Err(MetadataError::AuthorizationServer);
         }
-        let url: Uri = resource.metadata_url().parse().map_err(|_| InvalidMetadata::Resource)?;
+        let url: Uri = resource.metadata_url().parse().map_err(|_| MetadataError::Resource)?;
         let document = document(resource, &servers, scopes, name);
         Arc::make_mut(&mut self.documents).insert(url.path().into(), document.into());
         Ok(self)
@@ -172,7 +172,7 @@ impl fmt::Debug for ProtectedResourceMetadata {
 /// What can't be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidMetadata {
+pub enum MetadataError {
     /// None, or one that is no issuer.
     #[error("name at least one authorization server by its issuer, like https://broker.example.com")]
     AuthorizationServer,
@@ -232,7 +232,7 @@ mod tests {
         for servers in [&[][..], &["broker.example.com"], &["http://broker.example.com"], &["https://a.example/?b"]] {
             let result =
                 ProtectedResourceMetadata::new().resource(&resource, servers.iter().copied(), &Scopes::none(), None);
-            assert_eq!(result.err(), Some(InvalidMetadata::AuthorizationServer), "{servers:?}");
+            assert_eq!(result.err(), Some(MetadataError::AuthorizationServer), "{servers:?}");
         }
     }
 }

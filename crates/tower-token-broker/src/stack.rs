@@ -11,11 +11,11 @@ use tower_service::Service;
 
 use crate::{
     audit::{Audit, AuditLayer, AuditLog},
-    authenticate::{Authenticate, AuthenticateLayer, InvalidVisitor, VerifyToken},
+    authenticate::{Authenticate, AuthenticateLayer, HostAndOriginError, VerifyToken},
     body::RequestBody,
     clock::Clock,
-    exchange::{CallerLayer, ExchangeLayer, NeverForwarded, ProvideCredential},
-    principal::{InvalidResource, Resource, Scopes},
+    exchange::{CallerLayer, ExchangeLayer, ForwardHeaderError, ProvideCredential},
+    principal::{Resource, ResourceError, Scopes},
     revocation::Revocations,
     scope_filter::{Policy, ScopeFilter, ScopeFilterLayer},
     sealing::SealingKeys,
@@ -169,7 +169,7 @@ pub struct BrokerStack<State> {
 
 #[derive(Debug)]
 struct Common {
-    resource: Result<Resource, InvalidResource>,
+    resource: Result<Resource, ResourceError>,
     settings: Settings,
 }
 
@@ -272,7 +272,7 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
         BrokerStack { common: self.common, state: Complete { audit, verifier, policy, credential: ByProxy(provider) } }
     }
 
-    /// The service inside answers itself and sends requests of its own: it finds a [`crate::exchange::Caller`] in the
+    /// The service inside answers itself and sends requests of its own: it finds a [`crate::exchange::CallerHandle`] in the
     /// extensions, stamps them, and sends them through a client that is wrapped in an [`ExchangeLayer`].
     pub fn credential_for_handler(self) -> BrokerStack<Complete<V, P, ByHandler>> {
         let NeedsCredential { audit, verifier, policy } = self.state;
@@ -392,13 +392,13 @@ impl<State> BrokerStack<State> {
 pub enum BuildError {
     /// The resource's URI.
     #[error(transparent)]
-    Resource(#[from] InvalidResource),
+    Resource(#[from] ResourceError),
     /// A host or an origin from which requests are let in.
     #[error(transparent)]
-    Visitor(#[from] InvalidVisitor),
+    Visitor(#[from] HostAndOriginError),
     /// A header field that must never go to an upstream.
     #[error(transparent)]
-    Header(#[from] NeverForwarded),
+    Header(#[from] ForwardHeaderError),
 }
 
 impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P, ByProxy<C>>> {
@@ -544,7 +544,7 @@ mod tests {
     use crate::{
         audit::Trail,
         authenticate::TestTokens,
-        exchange::{Credential, NoCredential, Upstream},
+        exchange::{Credential, CredentialError, Upstream},
         principal::Principal,
         scope_filter::Rules,
     };
@@ -557,7 +557,7 @@ mod tests {
             unreachable!("nothing is sent")
         }
 
-        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
             unreachable!("nothing is sent")
         }
 
@@ -571,7 +571,7 @@ mod tests {
             &self.0
         }
 
-        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
             let secret = crate::Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
             Ok(Credential::vouch(secret, self.0.origin().clone()))
         }
@@ -648,8 +648,8 @@ mod tests {
             assert_eq!(refused.status(), status);
         }
 
-        assert!(matches!(stack().allowed_host("a/b").build(), Err(BuildError::Visitor(InvalidVisitor::Host))));
-        assert!(matches!(stack().allowed_origin("null").build(), Err(BuildError::Visitor(InvalidVisitor::Origin))));
+        assert!(matches!(stack().allowed_host("a/b").build(), Err(BuildError::Visitor(HostAndOriginError::Host))));
+        assert!(matches!(stack().allowed_origin("null").build(), Err(BuildError::Visitor(HostAndOriginError::Origin))));
         assert!(matches!(stack().forward_header(header::AUTHORIZATION).build(), Err(BuildError::Header(_))));
         let nowhere =
             BrokerStack::for_resource("nowhere").audit(AuditLog::in_memory().0).authenticate(TestTokens::new());

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// The owner of tasks that no caller's cancellation ends: refreshes, revocations, watchers.
 ///
-/// Cheap to clone; clones own together. On shutdown [`Tasks::finish`] waits for those still under way.
+/// Cheap to clone; clones own together. On shutdown [`Tasks::shutdown`] waits for those still under way.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(Arc<Owned>);
 
@@ -61,7 +61,7 @@ impl Tasks {
     ///
     /// # Cancellation
     /// Dropped, the tasks go on.
-    pub async fn finish(&self, bound: Duration) -> bool {
+    pub async fn shutdown(&self, bound: Duration) -> bool {
         let all_ended = async {
             loop {
                 let ended = self.0.one_ended.notified();
@@ -95,16 +95,16 @@ pub struct Task<T> {
 /// The task did not come to its end: it panicked, or the runtime was shut down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the task {name} did not come to its end")]
-pub struct TaskLost {
+pub struct TaskError {
     name: &'static str,
 }
 
 impl<T> Future for Task<T> {
-    type Output = Result<T, TaskLost>;
+    type Output = Result<T, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = ready!(Pin::new(&mut self.handle).poll(cx));
-        Poll::Ready(ended.map_err(|_| TaskLost { name: self.name }))
+        Poll::Ready(ended.map_err(|_| TaskError { name: self.name }))
     }
 }
 
@@ -124,12 +124,12 @@ mod tests {
         assert_eq!(tasks.running(), 1);
         go.send(()).unwrap();
         assert_eq!(seen.await, Ok(7));
-        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.shutdown(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]
     async fn a_panic_is_told_to_the_caller_by_name() {
         let lost = Tasks::new().spawn("doomed", async { panic!("planted") }).await;
-        assert_eq!(lost, Err(TaskLost { name: "doomed" }));
+        assert_eq!(lost, Err(TaskError { name: "doomed" }));
     }
 }

@@ -34,7 +34,7 @@ use tower_token_broker::{
     BrokerStack, Secret,
     audit::JsonLines,
     authenticate::JwtVerifier,
-    exchange::{Caller, Exchange, ExchangeLayer, Upstream},
+    exchange::{CallerHandle, Exchange, ExchangeLayer, Upstream},
     principal::Resource,
     scope_filter::{Rules, tools},
     tasks::Tasks,
@@ -73,8 +73,11 @@ impl ServerHandler for Contacts {
     ) -> Result<CallToolResponse, ErrorData> {
         let failed = || ErrorData::internal_error("the upstream could not be asked", None);
         // rmcp passes the HTTP request's parts on; the stack put the caller there.
-        let caller =
-            context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>()).ok_or_else(failed)?;
+        let caller = context
+            .extensions
+            .get::<Parts>()
+            .and_then(|parts| parts.extensions.get::<CallerHandle>())
+            .ok_or_else(failed)?;
         let mut request = Request::get(&self.url).body(Empty::<Bytes>::new()).map_err(|_| failed())?;
         caller.stamp(&mut request);
         let Ok(answer) = self.api.clone().oneshot(request).await;

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
+use token_broker_upstream::{Assertion, AuthorizationServer, ClientAuthentication, SignError, TokenExchange};
 use tokio::net::TcpListener;
 use tower_token_broker::{
     BrokerStack, Secret,
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let guard = Guard::new().allow_loopback("127.0.0.1");
 
     let signer = Arc::clone(&issuer);
-    let sign = move |claims: &str| signer.sign_jwt(claims).map_err(|_| CannotSign);
+    let sign = move |claims: &str| signer.sign_jwt(claims).map_err(|_| SignError);
     let client = ClientAuthentication::basic("broker", Secret::from_text("from a file".into()));
     let server = AuthorizationServer::new("https://login.crm.example", token_endpoint(&crm).await?.parse()?, client)
         .scopes(Scopes::parse("contacts:read")?)

@@ -23,9 +23,9 @@ use tower_token_broker::{
     audit::{JsonLines, Trail},
     authenticate::JwtVerifier,
     clock::Clock,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Resource, Scopes},
-    revocation::{Revocations, Revoked},
+    revocation::{RevocationTarget, Revocations},
     tasks::Tasks,
 };
 
@@ -74,11 +74,11 @@ impl ProvideCredential for OneAccount {
         &self.0
     }
 
-    async fn credential(&self, caller: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, caller: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         if caller.subject() == "alice" {
             return Ok(Credential::vouch(Secret::from_text(KEY.to_owned()), self.0.origin().clone()));
         }
-        Err(NoCredential::ConnectRequired { connect_url: Some("https://broker.example.com/connect/crm".into()) })
+        Err(CredentialError::ConnectRequired { connect_url: Some("https://broker.example.com/connect/crm".into()) })
     }
 
     async fn refused(&self, _: &Credential) {}
@@ -110,7 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::args().any(|argument| argument == "--serve") {
         say(&format!("LISTENING {origin}\nTOKEN alice {}\nTOKEN bob {}", token("alice")?, token("bob")?));
         tokio::io::BufReader::new(tokio::io::stdin()).read_line(&mut String::new()).await?;
-        revocations.revoke(Revoked::Everything);
+        revocations.revoke(RevocationTarget::Everything);
         say("REVOKED");
         return std::future::pending().await;
     }
@@ -139,7 +139,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let first = std::str::from_utf8(&first.json)?;
     say(&format!("streamed: {first}"));
     got.push_str(first);
-    revocations.revoke(Revoked::Everything);
+    revocations.revoke(RevocationTarget::Everything);
     let ended = stream.message().await.err().ok_or("the stream was not cut")?;
     say(&format!("revoked in mid-stream: {}", seen(&ended)));
     got.push_str(&seen(&ended));

@@ -22,7 +22,7 @@ use tower_token_broker::{
     BrokerStack, Secret,
     audit::{JsonLines, Trail},
     authenticate::JwtVerifier,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{GrantId, Principal, Resource, Scopes},
     scope_filter::{Rules, tools},
     tasks::Tasks,
@@ -43,9 +43,9 @@ impl ProvideCredential for Vault {
         &self.upstream
     }
 
-    async fn credential(&self, caller: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, caller: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         let (version, key) =
-            self.keys.lock().get(caller.subject()).cloned().ok_or(NoCredential::ConnectRequired {
+            self.keys.lock().get(caller.subject()).cloned().ok_or(CredentialError::ConnectRequired {
                 connect_url: Some("https://broker.example.com/connect".into()),
             })?;
         let credential = Credential::vouch(Secret::from_text(key), self.upstream.origin().clone());

@@ -26,7 +26,7 @@ use tower_token_broker::{
     clock::Clock,
     exchange::Upstream,
     principal::{Resource, Scopes, User},
-    revocation::{Revocations, Revoked},
+    revocation::{RevocationTarget, Revocations},
     scope_filter::{Rules, methods, prompts, resources, tools},
     tasks::Tasks,
 };
@@ -96,7 +96,7 @@ fn control(issuer: Arc<Issuer>, resource: Resource, revocations: Revocations) ->
         issuer.mint(mint).map(|token| token.into_text()).map_err(|_| StatusCode::BAD_REQUEST)
     });
     let revoke = post(async move |Query(told): Query<Told>| {
-        revocations.revoke(Revoked::User(User::new(name.as_str(), told.user)));
+        revocations.revoke(RevocationTarget::User(User::new(name.as_str(), told.user)));
     });
     Router::new().route("/token", token).route("/revoke", revoke)
 }

@@ -12,7 +12,7 @@ use http::Uri;
 use serde_json::{Value, json};
 use token_broker_authority::issue::{Algorithm, SigningKeys};
 use token_broker_tests::{harness, ledger::Ledger, token_endpoint::CLIENT_SECRET};
-use token_broker_upstream::{CannotSign, SignJwt};
+use token_broker_upstream::{SignError, SignJwt};
 use tower_token_broker::clock::Clock;
 
 /// As `server.py` names itself.
@@ -117,7 +117,7 @@ impl Authlib {
 
 fn signer(keys: &Arc<SigningKeys>) -> impl SignJwt {
     let keys = Arc::clone(keys);
-    move |claims: &str| keys.active().sign_jwt(claims).map_err(|_| CannotSign)
+    move |claims: &str| keys.active().sign_jwt(claims).map_err(|_| SignError)
 }
 
 impl Drop for Authlib {

@@ -74,7 +74,7 @@ async fn x25_a_refresh_is_one_post_wherever_its_caller_hangs_up() {
         };
         let done = polls::at_most(polls, call()).await;
         // What was begun goes on without its caller, and ends.
-        assert!(refreshes.finish(Duration::from_secs(10)).await, "after {polls} polls");
+        assert!(refreshes.shutdown(Duration::from_secs(10)).await, "after {polls} polls");
         let answer = call().await;
         assert_eq!((answer.status, answer.text()), (200, RESULT), "after {polls} polls");
         assert_eq!(endpoint.posts(), 1, "one POST, after {polls} polls");

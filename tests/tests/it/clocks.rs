@@ -55,7 +55,7 @@ async fn x23_a_clock_that_is_set_forward_ends_tokens_and_open_streams_at_once() 
             first.map_or_else(|| json_answer("{}"), live_events)
         })
         .await;
-        let clock = Clock::by_hand(Clock::system().now());
+        let clock = Clock::manual(Clock::system().now());
         let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
         let bearer = format!("Bearer {}", broker.token("items:read"));
         let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
@@ -103,7 +103,7 @@ async fn x23_whose_keys_are_fetched_tells_the_time_too() {
 async fn x24_late_years_are_years_like_others() {
     let upstream = Scripted::start(|_| json_answer("{}")).await;
     for seconds in [(1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 253_402_300_800, (1 << 53) - 24 * 3600] {
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(seconds));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(seconds));
         let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
         let bearer = format!("Bearer {}", broker.token("items:read"));
         let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);

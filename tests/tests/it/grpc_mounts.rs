@@ -175,7 +175,7 @@ impl Mcp for Handler {
     type StreamStream = tokio_stream::Empty<Result<Frame, Status>>;
 
     async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let caller = request.extensions().get::<tower_token_broker::exchange::Caller>();
+        let caller = request.extensions().get::<tower_token_broker::exchange::CallerHandle>();
         assert_eq!(caller.unwrap().principal().subject(), "alice");
         assert!(request.metadata().get("authorization").is_none());
         Ok(Response::new(Frame { json: RESULT.into() }))

@@ -26,9 +26,9 @@ use tower_token_broker::{
     audit::Trail,
     body::RequestBody,
     clock::Clock,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
-    revocation::Revoked,
+    revocation::RevocationTarget,
 };
 
 type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
@@ -72,7 +72,7 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
             say(&frames, notice[..20].to_vec()).await;
             assert_eq!(answer.data().await, notice[..20]);
         }
-        broker.revocations().revoke(Revoked::Client { issuer: ISSUER.into(), id: "test-client".into() });
+        broker.revocations().revoke(RevocationTarget::Client { issuer: ISSUER.into(), id: "test-client".into() });
         let rest = answer.rest().await;
         assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
         if !inside {
@@ -94,7 +94,7 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
 #[tokio::test]
 async fn l244_a_stream_ends_with_its_token() {
     // The harness mints by the system's clock; from here on the broker's stands still.
-    let clock = Clock::by_hand(Clock::system().now());
+    let clock = Clock::manual(Clock::system().now());
     let (frames, upstream) = streaming().await;
     let broker = Broker::before(&upstream).grpc().with_clock(clock.clone()).start().await;
     say(&frames, frame(b"one")).await;
@@ -135,7 +135,7 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     let calling = tokio::spawn(stack.layer(service).oneshot(request));
     say(&sender, frame(b"one")).await;
     assert_eq!(heard.recv().await.unwrap().unwrap(), frame(b"one"));
-    broker.revocations().revoke(Revoked::Everything);
+    broker.revocations().revoke(RevocationTarget::Everything);
     let refused = broker.reply(calling.await.unwrap().unwrap()).await;
     assert_eq!(refused.status(), Some(16), "{refused:?}");
     assert!(heard.recv().await.is_none_or(|last| last.is_err()));
@@ -214,7 +214,7 @@ impl ProvideCredential for Rotating {
         &self.upstream
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         let secret = format!("{SECRET}-{}", self.generation.load(Ordering::SeqCst));
         Ok(Credential::vouch(Secret::from_text(secret), self.upstream.origin().clone()))
     }

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_token_broker::{
     body::RequestBody,
-    exchange::{Caller, Exchange, ExchangeLayer},
+    exchange::{CallerHandle, Exchange, ExchangeLayer},
     scope_filter::{Rules, tools},
 };
 
@@ -83,7 +83,8 @@ impl ServerHandler for Items {
         _: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let caller = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>()).cloned();
+        let caller =
+            context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<CallerHandle>()).cloned();
         let mut request = Request::get(&self.url).body(Empty::<Bytes>::new()).unwrap();
         assert!(request.headers().is_empty(), "the handler sees no credential");
         caller.expect("a caller").stamp(&mut request);
@@ -131,7 +132,7 @@ async fn i181_a_handler_that_says_the_credential_in_a_field_of_its_own_is_masked
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let (api, url) = (ExchangeLayer::new(secret).layer(proxy()), upstream.url("/v1/items/7"));
     let handler = service_fn(move |request: Request<RequestBody<axum::body::Body>>| {
-        let (api, caller) = (api.clone(), request.extensions().get::<Caller>().expect("a caller").clone());
+        let (api, caller) = (api.clone(), request.extensions().get::<CallerHandle>().expect("a caller").clone());
         let mut request = Request::get(&url).body(Empty::<Bytes>::new()).unwrap();
         async move {
             caller.stamp(&mut request);

@@ -40,7 +40,7 @@ pub(crate) struct Fetching {
 impl Fetching {
     pub(crate) async fn start() -> Self {
         let now = Clock::system().now().unix_seconds();
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(now));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(now));
         let keys = Arc::new(Mutex::new(String::new()));
         let served = Arc::clone(&keys);
         let key_set = Scripted::start(move |_| json_answer(&served.lock())).await;

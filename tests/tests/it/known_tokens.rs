@@ -8,7 +8,7 @@ use token_broker_tests::{
     upstream::{Scripted, json as json_answer},
     wire,
 };
-use tower_token_broker::revocation::Revoked;
+use tower_token_broker::revocation::RevocationTarget;
 
 use crate::{
     hostile_tokens::Fetching,
@@ -106,7 +106,7 @@ async fn s321_no_answer_tells_why_a_token_is_not_valid_or_whether_a_tool_exists(
     let fetching = Fetching::start().await;
     let revoked = fetching.with_claims([("jti", json!("to be revoked"))]);
     fetching.run([Row::passes("S321", fetching.call(&revoked))]).await;
-    let revoked_id = Revoked::Token { issuer: ISSUER.into(), id: "to be revoked".into() };
+    let revoked_id = RevocationTarget::Token { issuer: ISSUER.into(), id: "to be revoked".into() };
     fetching.broker.revocations().revoke(revoked_id);
     let rows = [
         fetching.refused("S321", &with_another_signature(&fetching.with_claims([])), "jwt.signature"),

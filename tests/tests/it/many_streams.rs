@@ -17,7 +17,7 @@ use token_broker_tests::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_token_broker::{body::RequestBody, revocation::Revoked};
+use tower_token_broker::{body::RequestBody, revocation::RevocationTarget};
 
 const STREAMS: u64 = 10_000;
 /// What one may hold.
@@ -72,7 +72,7 @@ async fn x27_m250_ten_thousand_open_streams_hold_little_each_and_end_with_one_re
     let each = (resident() - before) / STREAMS;
     assert!(each <= MOST_BYTES, "{each} bytes a stream");
 
-    broker.revocations().revoke(Revoked::Everything);
+    broker.revocations().revoke(RevocationTarget::Everything);
     for mut stream in streams {
         assert!(stream.frame().await.is_none(), "an event stream ends cleanly");
     }

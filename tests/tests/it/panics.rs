@@ -24,7 +24,7 @@ use tower_token_broker::{
     Secret,
     audit::Trail,
     body::RequestBody,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
     scope_filter::{Call, Decision},
 };
@@ -72,7 +72,7 @@ impl ProvideCredential for Provider {
         None
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         let credential = Credential::vouch(Secret::from_text(SECRET.into()), self.upstream.origin().clone());
         tokio::task::yield_now().await;
         self.fuse.pass(Place::Credential);

@@ -18,7 +18,7 @@ use tower_token_broker::{
     Secret,
     audit::{AuditLayer, AuditLog, Trail},
     authenticate::{AuthenticateLayer, JwtVerifier},
-    exchange::{Credential, ExchangeLayer, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ExchangeLayer, ProvideCredential, Upstream},
     principal::{Principal, Resource, Scopes},
     scope_filter::{Call, Decision, ScopeFilterLayer},
 };
@@ -26,7 +26,7 @@ use tower_token_broker::{
 /// Gives what it was told to, once; then another secret.
 struct Scripted {
     upstream: Upstream,
-    gives: Result<&'static str, NoCredential>,
+    gives: Result<&'static str, CredentialError>,
     asked: AtomicUsize,
     hangs: bool,
     hangs_when_refused: bool,
@@ -34,7 +34,7 @@ struct Scripted {
     only_one: bool,
 }
 
-fn gives(gives: Result<&'static str, NoCredential>) -> Scripted {
+fn gives(gives: Result<&'static str, CredentialError>) -> Scripted {
     let upstream = Upstream::parse("items", "https://items.example.com/api").unwrap();
     Scripted { upstream, gives, asked: AtomicUsize::new(0), hangs: false, hangs_when_refused: false, only_one: false }
 }
@@ -44,12 +44,12 @@ impl ProvideCredential for Scripted {
         &self.upstream
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
         if self.hangs {
             std::future::pending().await
         }
         let secret = match self.asked.fetch_add(1, Ordering::SeqCst) {
-            1.. if self.only_one => return Err(NoCredential::Revoked { connect_url: None }),
+            1.. if self.only_one => return Err(CredentialError::Revoked { connect_url: None }),
             0 => self.gives.clone()?.to_owned(),
             number => format!("{SECRET}{number}"),
         };
@@ -140,13 +140,13 @@ async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
     for (case, provider, upstream) in [
         (
             "never connected",
-            gives(Err(NoCredential::ConnectRequired { connect_url: None })),
+            gives(Err(CredentialError::ConnectRequired { connect_url: None })),
             (|| says(200)) as fn() -> _,
         ),
-        ("revoked", gives(Err(NoCredential::Revoked { connect_url: None })), || says(200)),
+        ("revoked", gives(Err(CredentialError::Revoked { connect_url: None })), || says(200)),
         (
             "too few scopes",
-            gives(Err(NoCredential::ScopeRequired { missing: Scopes::none(), connect_url: None })),
+            gives(Err(CredentialError::ScopeRequired { missing: Scopes::none(), connect_url: None })),
             || says(200),
         ),
         ("refused twice", gives(Ok(SECRET)), || says(401)),
@@ -163,13 +163,13 @@ async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
 #[tokio::test]
 async fn a_page_that_the_provider_names_in_its_refusal_is_kept() {
     let own = Some("https://broker.example.com/this-one".into());
-    let seen = ask(gives(Err(NoCredential::ConnectRequired { connect_url: own })), || says(200)).await;
+    let seen = ask(gives(Err(CredentialError::ConnectRequired { connect_url: own })), || says(200)).await;
     assert!(seen.text().contains(r#""connect_url":"https://broker.example.com/this-one""#), "{}", seen.text());
 }
 
 #[tokio::test]
 async fn where_connecting_does_not_help_no_page_is_named() {
-    let seen = ask(gives(Err(NoCredential::RefusedByPolicy)), || says(200)).await;
+    let seen = ask(gives(Err(CredentialError::RefusedByPolicy)), || says(200)).await;
     assert!(!seen.text().contains("connect"), "{}", seen.text());
 }
 

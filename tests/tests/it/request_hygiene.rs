@@ -20,7 +20,7 @@ use tower_token_broker::{
     Secret,
     audit::{AuditLayer, AuditLog},
     authenticate::{AuthenticateLayer, jwt::JwtVerifier},
-    exchange::{Credential, ExchangeLayer, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ExchangeLayer, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
     scope_filter::{Call, Decision, ScopeFilterLayer},
 };
@@ -151,7 +151,7 @@ async fn h169_an_exchange_that_stands_too_far_outside_sends_nothing() {
 #[derive(Debug)]
 struct Failing {
     upstream: Upstream,
-    why: NoCredential,
+    why: CredentialError,
 }
 
 impl ProvideCredential for Failing {
@@ -164,7 +164,7 @@ impl ProvideCredential for Failing {
         _: &Principal,
         _: &Scopes,
         _: &tower_token_broker::audit::Trail,
-    ) -> Result<Credential, NoCredential> {
+    ) -> Result<Credential, CredentialError> {
         Err(self.why.clone())
     }
 
@@ -175,10 +175,10 @@ impl ProvideCredential for Failing {
 async fn h169_an_exchange_that_fails_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     for (why, status, reason) in [
-        (NoCredential::Revoked { connect_url: None }, 200, "exchange.grant_revoked"),
-        (NoCredential::ConnectRequired { connect_url: None }, 200, "exchange.connect_required"),
-        (NoCredential::Unavailable { retry_after: None }, 503, "exchange.unavailable"),
-        (NoCredential::RefusedByPolicy, 200, "exchange.authorization_server_policy"),
+        (CredentialError::Revoked { connect_url: None }, 200, "exchange.grant_revoked"),
+        (CredentialError::ConnectRequired { connect_url: None }, 200, "exchange.connect_required"),
+        (CredentialError::Unavailable { retry_after: None }, 503, "exchange.unavailable"),
+        (CredentialError::RefusedByPolicy, 200, "exchange.authorization_server_policy"),
     ] {
         let failing = Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
         let broker = Broker::before(&upstream).start_with(failing).await;

@@ -10,7 +10,7 @@ use token_broker_tests::{
     wire::{self, Answer},
 };
 use tokio::sync::mpsc;
-use tower_token_broker::{principal::GrantId, principal::User, revocation::Revoked};
+use tower_token_broker::{principal::GrantId, principal::User, revocation::RevocationTarget};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const FAMILY: &str = "a-family";
@@ -41,13 +41,13 @@ impl World {
     fn revoke(&self, kind: &str) {
         let issuer = || ISSUER.into();
         self.broker.revocations().revoke(match kind {
-            "token" => Revoked::Token { issuer: issuer(), id: self.token_id.as_str().into() },
-            "family" => Revoked::Family { issuer: issuer(), id: FAMILY.into() },
-            "client" => Revoked::Client { issuer: issuer(), id: "test-client".into() },
-            "user" => Revoked::User(User::new(ISSUER, "alice")),
-            "grant" => Revoked::Grant(GrantId::new(GRANT)),
-            "server" => Revoked::Server(self.broker.resource().clone()),
-            "everything" => Revoked::Everything,
+            "token" => RevocationTarget::Token { issuer: issuer(), id: self.token_id.as_str().into() },
+            "family" => RevocationTarget::Family { issuer: issuer(), id: FAMILY.into() },
+            "client" => RevocationTarget::Client { issuer: issuer(), id: "test-client".into() },
+            "user" => RevocationTarget::User(User::new(ISSUER, "alice")),
+            "grant" => RevocationTarget::Grant(GrantId::new(GRANT)),
+            "server" => RevocationTarget::Server(self.broker.resource().clone()),
+            "everything" => RevocationTarget::Everything,
             _ => panic!("{kind}"),
         });
     }

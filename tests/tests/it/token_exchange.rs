@@ -12,12 +12,12 @@ use token_broker_tests::{
     upstream::{Received, Scripted, ScriptedBody, full, json as says},
     wire::{self, Answer},
 };
-use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
+use token_broker_upstream::{Assertion, AuthorizationServer, ClientAuthentication, SignError, TokenExchange};
 use tower_token_broker::{
     Secret,
     principal::GrantId,
     principal::{Actor, Scopes, User},
-    revocation::Revoked,
+    revocation::RevocationTarget,
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
@@ -54,7 +54,7 @@ fn answer(token: &str) -> String {
 
 fn exchange(server: &Scripted, upstream: &Scripted) -> TokenExchange {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
-    let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| CannotSign);
+    let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
     let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
     let at = AuthorizationServer::new(&server.url(""), server.url("/token").parse().unwrap(), client)
         .scopes(Scopes::parse("crm:read").unwrap());
@@ -134,7 +134,7 @@ async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
     }
     let records = broker.records().await;
     let of_alice = records.iter().find(|record| record["kind"] == "intent" && record["subject"] == "alice").unwrap();
-    broker.revocations().revoke(Revoked::Grant(GrantId::new(of_alice["grant"].as_str().unwrap())));
+    broker.revocations().revoke(RevocationTarget::Grant(GrantId::new(of_alice["grant"].as_str().unwrap())));
     assert_ne!(call(&broker, &alice).await.text(), RESULT);
     assert_eq!(call(&broker, &bob).await.text(), RESULT, "bob's stands");
     assert_eq!(sent_to(&upstream).len(), 3);

@@ -12,7 +12,7 @@ use jsonwebtoken::{EncodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
 use serde_json::{Value, json};
 use tower_token_broker::{
     Secret,
-    authenticate::jwt::{Algorithm, InvalidKeys, Keys},
+    authenticate::jwt::{Algorithm, Keys, KeysError},
     clock::Timestamp,
 };
 
@@ -246,7 +246,7 @@ pub enum KeyError {
     Retired,
     /// The public halves can't be published.
     #[error(transparent)]
-    Unpublishable(#[from] InvalidKeys),
+    Unpublishable(#[from] KeysError),
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn clock() -> Clock {
-        Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000))
+        Clock::manual(Timestamp::from_unix_seconds(1_800_000_000))
     }
 
     /// What a thief has.

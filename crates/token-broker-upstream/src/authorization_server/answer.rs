@@ -14,7 +14,7 @@ use tower_token_broker::{
 use zeroize::Zeroizing;
 
 /// How long a token endpoint is waited for.
-pub(crate) const POST: Duration = Duration::from_secs(8);
+pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What the answer of a token endpoint says.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Answer {
     /// X08: asks once, bounded, and never again by itself.
     pub(crate) async fn to(request: Request<Bytes>, client: &GuardedClient, clock: &Clock) -> Result<Self, FetchError> {
         let asked = request.uri().clone();
-        let answered = tokio::time::timeout(POST, client.fetch(request)).await;
+        let answered = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
         let response = answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
         // X23: lifetimes of tokens are counted from here, and their ends are shared with other replicas.
         clock.compare_with_answer(response.headers(), asked.host().unwrap_or_default());

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use tower_token_broker::{Secret, clock::Timestamp};
 
 use super::form::Form;
-use crate::signing::{CannotSign, Claims, SignJwt};
+use crate::signing::{Claims, SignError, SignJwt};
 
 /// How the broker shows the authorization server who it is (RFC 6749 §2.3.1, RFC 7523 §2.2, RFC 7591 §2).
 #[derive(Clone)]
@@ -67,12 +67,7 @@ impl ClientAuthentication {
 
     /// Adds to the form what this method puts there, and gives the `Authorization` of the one that has one.
     #[expect(clippy::disallowed_methods, reason = "reviewed: the client's secret goes to its token endpoint")]
-    pub(super) fn show(
-        &self,
-        issuer: &str,
-        now: Timestamp,
-        form: &mut Form,
-    ) -> Result<Option<HeaderValue>, CannotSign> {
+    pub(super) fn show(&self, issuer: &str, now: Timestamp, form: &mut Form) -> Result<Option<HeaderValue>, SignError> {
         if let Method::Basic(secret) = &self.method {
             return Ok(basic(&self.client_id, secret.expose()));
         }

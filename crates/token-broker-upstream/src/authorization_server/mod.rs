@@ -11,11 +11,11 @@ use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
 use self::form::Form;
 use crate::{
     key::Parts,
-    signing::CannotSign,
+    signing::SignError,
     token_exchange::{SecurityToken, TokenType},
 };
 
-pub(crate) use self::answer::{Answer, Denial, POST, Tokens};
+pub(crate) use self::answer::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens};
 pub use self::client::ClientAuthentication;
 
 /// Where an upstream's tokens come from, how the broker shows who it is there, and which scopes it asks for.
@@ -96,7 +96,7 @@ impl AuthorizationServer {
         refresh_token: &Secret,
         asked: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, CannotSign> {
+    ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
         form.push("grant_type", b"refresh_token");
         form.push("refresh_token", refresh_token.expose());
@@ -108,7 +108,7 @@ impl AuthorizationServer {
         &self,
         asked: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, CannotSign> {
+    ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
         form.push("grant_type", b"client_credentials");
         self.push_audience(&mut form);
@@ -123,7 +123,7 @@ impl AuthorizationServer {
         actor: Option<&SecurityToken>,
         asked: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, CannotSign> {
+    ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
         form.push("grant_type", b"urn:ietf:params:oauth:grant-type:token-exchange");
         form.push("subject_token", subject.secret.expose());
@@ -144,7 +144,7 @@ impl AuthorizationServer {
     }
 
     /// What all of them end with: scopes, resource, and who the broker is. The body is wiped when it has been sent.
-    fn request(&self, mut form: Form, asked: &Scopes, now: Timestamp) -> Result<Request<Bytes>, CannotSign> {
+    fn request(&self, mut form: Form, asked: &Scopes, now: Timestamp) -> Result<Request<Bytes>, SignError> {
         if !asked.is_empty() {
             form.push("scope", asked.to_string().as_bytes());
         }

@@ -11,7 +11,7 @@ use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
     audit::{Intent, RefreshOutcome, Trail},
     clock::Timestamp,
-    exchange::{Credential, NoCredential, Origin},
+    exchange::{Credential, CredentialError, Origin},
     principal::Principal,
 };
 
@@ -58,7 +58,7 @@ pub(super) struct Attempt<'a, A> {
 
 /// Why there is no token.
 struct Failed {
-    no: NoCredential,
+    no: CredentialError,
     cause: &'static str,
     outcome: RefreshOutcome,
     retry_after: Option<Duration>,
@@ -98,9 +98,9 @@ impl<'a, A: Ask> Attempt<'a, A> {
         }
         if let Some(until) = self.paused() {
             return self
-                .without_asking(&slot, NoCredential::Unavailable { retry_after: Some(self.now().until(until)) });
+                .without_asking(&slot, CredentialError::Unavailable { retry_after: Some(self.now().until(until)) });
         }
-        let unavailable = || NoCredential::Unavailable { retry_after: None };
+        let unavailable = || CredentialError::Unavailable { retry_after: None };
         let Ok(Ok(_place)) = tokio::time::timeout(Self::STEP, self.shared.places.acquire()).await else {
             return self.without_asking(&slot, unavailable());
         };
@@ -175,7 +175,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         let wider = !asked.is_empty() && tokens.scopes.as_ref().is_some_and(|scopes| !asked.contains_all(scopes));
         if wider && self.shared.server.wider() == Wider::Refused {
             // Least scope: such a token is given to nobody.
-            let no = NoCredential::RefusedByPolicy;
+            let no = CredentialError::RefusedByPolicy;
             return Err(Failed { no, ..Failed::because("a token with more scopes than it was asked for") });
         }
         if wider {
@@ -191,7 +191,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
     }
 
     /// Nobody was asked, so nothing is remembered: the next call begins anew.
-    fn without_asking(&self, slot: &Slot, no: NoCredential) -> Landed {
+    fn without_asking(&self, slot: &Slot, no: CredentialError) -> Landed {
         match &slot.token {
             Some(token) if token.is_good(self.now()) => Ok(Arc::clone(token)),
             _ => Err(no),
@@ -240,7 +240,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
 
 impl Failed {
     const fn because(cause: &'static str) -> Self {
-        let no = NoCredential::Unavailable { retry_after: None };
+        let no = CredentialError::Unavailable { retry_after: None };
         Self { no, cause, outcome: RefreshOutcome::Failed, retry_after: None, whose: Whose::Callers }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Request;
 use tower_token_broker::{
     clock::Timestamp,
-    exchange::NoCredential,
+    exchange::CredentialError,
     principal::{Principal, Scopes},
 };
 
@@ -38,11 +38,11 @@ pub(crate) trait Ask: Send + Sync + 'static {
         caller: &Principal,
         asked: &Scopes,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Request<Bytes>, NoCredential>> + Send;
+    ) -> impl Future<Output = Result<Request<Bytes>, CredentialError>> + Send;
 
     /// Whether the answer is of the kind that was asked for.
     fn accepts(&self, tokens: &Tokens) -> bool;
 
     /// What the server's no means to the caller. `need` is what the rule asked for beyond the operator's scopes.
-    fn denied(&self, denial: Denial, need: &Scopes) -> NoCredential;
+    fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError;
 }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, NoCredential, Upstream},
+    exchange::{Credential, CredentialError, Upstream},
     principal::{GrantId, Principal, Scopes},
     tasks::Tasks,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Shared<A> {
 }
 
 /// What came of an attempt, for all who wait.
-pub(super) type Landed = Result<Arc<Token>, NoCredential>;
+pub(super) type Landed = Result<Arc<Token>, CredentialError>;
 
 /// What one caller wants.
 #[derive(Clone)]
@@ -107,10 +107,10 @@ impl<A: Ask> Requested<A> {
         caller: &Principal,
         need: &Scopes,
         trail: &Trail,
-    ) -> Result<Credential, NoCredential> {
+    ) -> Result<Credential, CredentialError> {
         let shared = &self.0;
         let wanted = shared.wanted(caller, need);
-        let unavailable = || NoCredential::Unavailable { retry_after: None };
+        let unavailable = || CredentialError::Unavailable { retry_after: None };
         let landed = async {
             for _ in 0..MOST_REFUSED {
                 match shared.at_hand(&wanted.key) {
@@ -177,12 +177,12 @@ fn key_of(grant: &GrantId) -> Option<Key> {
     URL_SAFE_NO_PAD.decode(grant.as_str()).ok()?.try_into().ok()
 }
 
-fn covering(token: &Token, need: &Scopes) -> Result<Credential, NoCredential> {
+fn covering(token: &Token, need: &Scopes) -> Result<Credential, CredentialError> {
     let missing = scopes::missing(need, token.credential.scopes());
     if missing.is_empty() {
         return Ok(token.credential.clone());
     }
-    Err(NoCredential::ScopeRequired { missing, connect_url: None })
+    Err(CredentialError::ScopeRequired { missing, connect_url: None })
 }
 
 impl<A: fmt::Debug> fmt::Debug for Requested<A> {
@@ -228,7 +228,7 @@ mod tests {
             _: &Principal,
             asked: &Scopes,
             now: Timestamp,
-        ) -> Result<Request<Bytes>, NoCredential> {
+        ) -> Result<Request<Bytes>, CredentialError> {
             Ok(server.client_credentials_request(asked, now).unwrap())
         }
 
@@ -236,8 +236,8 @@ mod tests {
             true
         }
 
-        fn denied(&self, _: Denial, _: &Scopes) -> NoCredential {
-            NoCredential::RefusedByPolicy
+        fn denied(&self, _: Denial, _: &Scopes) -> CredentialError {
+            CredentialError::RefusedByPolicy
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
     async fn g149_who_comes_to_the_flight_when_it_has_landed_asks_nobody() {
         for (reply, lands) in [
             (r#"{"access_token":"at","token_type":"Bearer"}"#, Ok(1)),
-            (r#"{"error":"invalid_target"}"#, Err(NoCredential::RefusedByPolicy)),
+            (r#"{"error":"invalid_target"}"#, Err(CredentialError::RefusedByPolicy)),
         ] {
             let status = if lands.is_ok() { 200 } else { 400 };
             let endpoint = Endpoint::start(move |_| Reply::Says(status, "", reply.to_owned())).await;

@@ -10,7 +10,7 @@ use std::{
 
 use tower_token_broker::{
     clock::Timestamp,
-    exchange::{Credential, NoCredential},
+    exchange::{Credential, CredentialError},
 };
 
 use crate::lifetime::{self, BETWEEN_FORCED};
@@ -37,7 +37,7 @@ pub(super) struct Token {
 /// What failed, how often in a row, and until when nobody tries again.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    pub(super) no: NoCredential,
+    pub(super) no: CredentialError,
     pub(super) count: u32,
     pub(super) retry_at: Timestamp,
 }
@@ -50,7 +50,7 @@ pub(super) enum AtHand {
         /// Whether the next one should be got behind its back.
         is_due: bool,
     },
-    No(NoCredential),
+    No(CredentialError),
     Nothing,
 }
 
@@ -104,9 +104,9 @@ impl Token {
 
 impl Failure {
     /// As it is told at this instant.
-    pub(super) fn said(&self, now: Timestamp) -> NoCredential {
-        if matches!(self.no, NoCredential::Unavailable { .. }) {
-            return NoCredential::Unavailable { retry_after: Some(now.until(self.retry_at)) };
+    pub(super) fn said(&self, now: Timestamp) -> CredentialError {
+        if matches!(self.no, CredentialError::Unavailable { .. }) {
+            return CredentialError::Unavailable { retry_after: Some(now.until(self.retry_at)) };
         }
         self.no.clone()
     }

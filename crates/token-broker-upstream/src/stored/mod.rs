@@ -9,7 +9,7 @@
 //! use token_broker_upstream::{AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
-//!     exchange::{NoCredential, ProvideCredential, Upstream},
+//!     exchange::{CredentialError, ProvideCredential, Upstream},
 //!     principal::{GrantId, User, Principal, Resource, Scopes, TokenTimes, Verified},
 //! };
 //!
@@ -40,7 +40,7 @@
 //!
 //! let bob = User::new("https://broker.example.com", "bob");
 //! let refused = credentials.credential(&caller(&bob), &Scopes::none(), &trail).await.unwrap_err();
-//! assert_eq!(refused, NoCredential::ConnectRequired { connect_url: None });
+//! assert_eq!(refused, CredentialError::ConnectRequired { connect_url: None });
 //! # });
 //! ```
 //!
@@ -62,7 +62,7 @@
 //! Callers wait for an owned task, which no caller ends.
 //!
 //! # Refusals
-//! [`NoCredential`](tower_token_broker::exchange::NoCredential): connect required, scope required, unavailable, revoked, refused by policy (a token that is wider than asked for).
+//! [`CredentialError`](tower_token_broker::exchange::CredentialError): connect required, scope required, unavailable, revoked, refused by policy (a token that is wider than asked for).
 //!
 //! # Scopes
 //! A refresh asks for the operator's scopes, and for those that the rule of this call needs, as far as the user agreed to them; never

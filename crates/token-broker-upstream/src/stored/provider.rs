@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{GrantId, Principal, Scopes, User},
     tasks::Tasks,
 };
@@ -136,7 +136,7 @@ impl<S: GrantStore> Shared<S> {
                     Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
                     Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
                     Outcome::None(no) => {
-                        if !matches!(no, NoCredential::Unavailable { .. }) {
+                        if !matches!(no, CredentialError::Unavailable { .. }) {
                             shared.entries.invalidate(&entry_key);
                         }
                     }
@@ -160,7 +160,12 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         good.then(|| entry.credential.clone())
     }
 
-    async fn credential(&self, caller: &Principal, need: &Scopes, trail: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(
+        &self,
+        caller: &Principal,
+        need: &Scopes,
+        trail: &Trail,
+    ) -> Result<Credential, CredentialError> {
         let shared = &self.0;
         let (user, asked) = (caller.user(), shared.asked(need));
         if let Some(entry) = shared.entries.get(&shared.entry_key(user, &asked)) {
@@ -170,7 +175,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
                 return Ok(entry.credential.clone());
             }
         }
-        let unavailable = || NoCredential::Unavailable { retry_after: None };
+        let unavailable = || CredentialError::Unavailable { retry_after: None };
         let landed = async {
             let mut refused = 0;
             // Each turn waits for one task. Those for other scopes may be many: the deadline alone bounds them.
@@ -205,12 +210,12 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
     }
 }
 
-fn covering(entry: &Entry, need: &Scopes) -> Result<Credential, NoCredential> {
+fn covering(entry: &Entry, need: &Scopes) -> Result<Credential, CredentialError> {
     let missing = scopes::missing(need, entry.credential.scopes());
     if missing.is_empty() {
         return Ok(entry.credential.clone());
     }
-    Err(NoCredential::ScopeRequired { missing, connect_url: None })
+    Err(CredentialError::ScopeRequired { missing, connect_url: None })
 }
 
 impl<S> fmt::Debug for StoredGrants<S> {

@@ -9,7 +9,7 @@ use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
     audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
     clock::Timestamp,
-    exchange::{NoCredential, Origin},
+    exchange::{CredentialError, Origin},
     principal::{Scopes, User},
 };
 
@@ -18,11 +18,11 @@ use super::{
     provider::Shared,
 };
 use crate::{
-    authorization_server::{Answer, Denial, POST, Tokens, Wider},
+    authorization_server::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens, Wider},
     grant::{AccessToken, Grant, GrantState},
     lifetime::{self, BETWEEN_FORCED},
     scopes,
-    store::{GrantStore, Lease, Leased, Renewal, StoreError, Tried},
+    store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError},
 };
 
 /// What came of it; shared by all who wait.
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     Given(Arc<Entry>),
     /// The upstream has refused even the one that was got because it had refused the one before: no third is tried for.
     StillRefused(Arc<Entry>),
-    None(NoCredential),
+    None(CredentialError),
 }
 
 /// What somebody looks at the grant for.
@@ -113,8 +113,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let now = self.shared.clock.now();
         let until = now.plus(LEASE);
         match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
-            Leased::Changed => Ok(Next::Again),
-            Leased::Held(_) => {
+            LeaseOutcome::Stale => Ok(Next::Again),
+            LeaseOutcome::Held(_) => {
                 if let Some(token) = fallback {
                     return Ok(Next::Done(self.given(&grant, token)));
                 }
@@ -122,13 +122,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 tokio::time::sleep(Self::LOOK_AGAIN).await;
                 Ok(Next::Again)
             }
-            Leased::Given(lease) => self.refresh(&grant, &lease, &effective, fallback, forced).await,
+            LeaseOutcome::Acquired(lease) => self.refresh(&grant, &lease, &effective, fallback, forced).await,
         }
     }
 
     fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Timestamp) -> Judged<'g> {
         if grant.state != GrantState::Active {
-            return Judged::Done(Outcome::None(NoCredential::Revoked { connect_url: None }));
+            return Judged::Done(Outcome::None(CredentialError::Revoked { connect_url: None }));
         }
         // A token of another authorization server is for no one here, and least of all for this server (mix-up).
         if *grant.authorization_server != *self.shared.server.issuer() {
@@ -136,7 +136,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
         if effective.is_empty() && !self.asked.is_empty() {
             let missing = self.asked.clone();
-            return Judged::Done(Outcome::None(NoCredential::ScopeRequired { missing, connect_url: None }));
+            return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing, connect_url: None }));
         }
         let token = grant.access.iter().find(|token| token.asked == *effective && now < token.expires_at);
         let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
@@ -214,7 +214,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(Answer::Failed { what, retry_after }) => {
                 let retry_at = lifetime::retry_at(grant.failures, now, retry_after);
-                let tried = Tried::Answered { failures: grant.failures.saturating_add(1), retry_at: Some(retry_at) };
+                let tried =
+                    AttemptOutcome::Answered { failures: grant.failures.saturating_add(1), retry_at: Some(retry_at) };
                 self.failed(grant, lease, fallback, tried, retry_at, what, receipt, RefreshOutcome::Failed).await
             }
             Err(error) => {
@@ -222,16 +223,28 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 let (tried, retry_at, outcome) = match (error, error.sent()) {
                     (_, Sent::No) => {
                         let retry_at = lifetime::retry_at(grant.failures, now, None);
-                        (Tried::NotSent { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
+                        (
+                            AttemptOutcome::NotSent { failures, retry_at: Some(retry_at) },
+                            retry_at,
+                            RefreshOutcome::Failed,
+                        )
                     }
                     (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => {
                         let retry_at = Self::after_unknown(fallback, now);
-                        (Tried::Unknown { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Unknown)
+                        (
+                            AttemptOutcome::Unknown { failures, retry_at: Some(retry_at) },
+                            retry_at,
+                            RefreshOutcome::Unknown,
+                        )
                     }
                     // X10: a redirect or a flood is an answer, if a useless one.
                     (_, Sent::Maybe) => {
                         let retry_at = lifetime::retry_at(grant.failures, now, None);
-                        (Tried::Answered { failures, retry_at: Some(retry_at) }, retry_at, RefreshOutcome::Failed)
+                        (
+                            AttemptOutcome::Answered { failures, retry_at: Some(retry_at) },
+                            retry_at,
+                            RefreshOutcome::Failed,
+                        )
                     }
                 };
                 self.failed(grant, lease, fallback, tried, retry_at, code, receipt, outcome).await
@@ -246,8 +259,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         lease: &Lease,
         fallback: Option<&AccessToken>,
     ) -> Result<Next, StoreError> {
-        let untouched = Tried::Unknown { failures: grant.failures, retry_at: grant.retry_at };
-        bounded(self.shared.store.give_back(lease, untouched)).await?;
+        let untouched = AttemptOutcome::Unknown { failures: grant.failures, retry_at: grant.retry_at };
+        bounded(self.shared.store.release(lease, untouched)).await?;
         Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)))
     }
 
@@ -291,7 +304,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 let new = stored.access.iter().find(|token| token.version == stored.version);
                 Ok(Next::Done(match (new, fallback) {
                     (Some(token), _) | (None, Some(token)) => self.given(&stored, token),
-                    (None, None) => Outcome::None(NoCredential::RefusedByPolicy),
+                    (None, None) => Outcome::None(CredentialError::RefusedByPolicy),
                 }))
             }
             // Revoked or connected anew meanwhile: what is there now counts, and what came is dropped.
@@ -316,13 +329,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     async fn store_durably(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
         let mut pause = Duration::from_millis(50);
         for _ in 0..35 {
-            match bounded(self.shared.store.store(lease, renewal)).await {
+            match bounded(self.shared.store.complete(lease, renewal)).await {
                 Err(StoreError::Unreachable) => tokio::time::sleep(pause).await,
                 stored => return stored,
             }
             pause = (pause * 2).min(Duration::from_secs(2));
         }
-        bounded(self.shared.store.store(lease, renewal)).await
+        bounded(self.shared.store.complete(lease, renewal)).await
     }
 
     /// X11: believed only if the version that was sent is still the current one.
@@ -337,7 +350,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 grant.id = grant.id.as_str(),
                 "the authorization server ended the grant; the user must connect anew"
             );
-            return Ok(Next::Done(Outcome::None(NoCredential::Revoked { connect_url: None })));
+            return Ok(Next::Done(Outcome::None(CredentialError::Revoked { connect_url: None })));
         }
         receipt.finish(RefreshOutcome::Failed);
         current.map(|_| Next::Again)
@@ -349,7 +362,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         grant: &Grant,
         lease: &Lease,
         fallback: Option<&AccessToken>,
-        tried: Tried,
+        tried: AttemptOutcome,
         retry_at: Timestamp,
         cause: &'static str,
         receipt: RefreshReceipt,
@@ -363,7 +376,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         } else {
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
-        if let Err(error) = bounded(self.shared.store.give_back(lease, tried)).await {
+        if let Err(error) = bounded(self.shared.store.release(lease, tried)).await {
             // The lease runs out by itself, and the mark of the attempt stays: on the safe side.
             tracing::error!(grant.id = id, error = %error, "the store of the grants can't note a failed refresh");
         }
@@ -408,11 +421,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
 
 /// The page is that of a caller, and this outcome is for all who wait.
 const fn connect_required() -> Outcome {
-    Outcome::None(NoCredential::ConnectRequired { connect_url: None })
+    Outcome::None(CredentialError::ConnectRequired { connect_url: None })
 }
 
 const fn unavailable(retry_after: Option<Duration>) -> Outcome {
-    Outcome::None(NoCredential::Unavailable { retry_after })
+    Outcome::None(CredentialError::Unavailable { retry_after })
 }
 
 async fn bounded<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -424,4 +437,4 @@ const STEP: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(20);
 // Whoever holds a lease is done with the POST before another may take it: asking for the lease, the intent (1.5 s by
 // default), the mark and the POST come one after the other.
-const _: () = assert!(LEASE.as_millis() > 2 * STEP.as_millis() + 1500 + POST.as_millis());
+const _: () = assert!(LEASE.as_millis() > 2 * STEP.as_millis() + 1500 + TOKEN_ENDPOINT_TIMEOUT.as_millis());

@@ -16,15 +16,15 @@ use tower_token_broker::{
     Secret,
     audit::{AuditLog, InMemory, Trail},
     clock::{Clock, Timestamp},
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{GrantId, Principal, Resource, Scopes, TokenTimes, User, Verified},
     tasks::Tasks,
 };
 
 use super::StoredGrants;
 use crate::{
-    AccessToken, AuthorizationServer, ClientAuthentication, Grant, GrantState, GrantStore, Lease, Leased, MemoryGrants,
-    Renewal, StoreError, Tried,
+    AccessToken, AttemptOutcome, AuthorizationServer, ClientAuthentication, Grant, GrantState, GrantStore, Lease,
+    LeaseOutcome, MemoryGrants, Renewal, StoreError,
     endpoint::{Endpoint, Reply},
     key::Parts,
 };
@@ -178,7 +178,7 @@ impl<S: GrantStore> Broker<S> {
         store: impl FnOnce(MemoryGrants) -> S,
         configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
     ) -> Self {
-        let (server, clock, tasks) = (Server::start().await, Clock::by_hand(now()), Tasks::new());
+        let (server, clock, tasks) = (Server::start().await, Clock::manual(now()), Tasks::new());
         let grants = MemoryGrants::new().with_clock(clock.clone());
         grants.put(grant);
         let provider = provider(&server, store(grants.clone()), &clock, &tasks, configure);
@@ -193,11 +193,11 @@ impl<S: GrantStore> Broker<S> {
         provider(&self.server, self.grants.clone(), &self.clock, &self.tasks, |at| at)
     }
 
-    async fn get(&self) -> Result<Credential, NoCredential> {
+    async fn get(&self) -> Result<Credential, CredentialError> {
         self.needing("").await
     }
 
-    async fn needing(&self, need: &str) -> Result<Credential, NoCredential> {
+    async fn needing(&self, need: &str) -> Result<Credential, CredentialError> {
         match self.provider.recall(&caller(), &scopes(need)) {
             Some(credential) => Ok(credential),
             None => self.provider.credential(&caller(), &scopes(need), &self.trail).await,
@@ -230,7 +230,7 @@ impl<S: GrantStore> Broker<S> {
     }
 
     async fn all_landed(&self) {
-        assert!(self.tasks.finish(Duration::from_secs(30)).await);
+        assert!(self.tasks.shutdown(Duration::from_secs(30)).await);
     }
 }
 
@@ -249,16 +249,16 @@ fn number(credential: &Credential) -> u64 {
     credential.grant().unwrap().1 - 1
 }
 
-fn connect_required() -> NoCredential {
-    NoCredential::ConnectRequired { connect_url: None }
+fn connect_required() -> CredentialError {
+    CredentialError::ConnectRequired { connect_url: None }
 }
 
-fn revoked() -> NoCredential {
-    NoCredential::Revoked { connect_url: None }
+fn revoked() -> CredentialError {
+    CredentialError::Revoked { connect_url: None }
 }
 
-fn is_unavailable<T>(got: &Result<T, NoCredential>) -> bool {
-    matches!(got, Err(NoCredential::Unavailable { .. }))
+fn is_unavailable<T>(got: &Result<T, CredentialError>) -> bool {
+    matches!(got, Err(CredentialError::Unavailable { .. }))
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn g152_a_caller_that_hangs_up_at_any_poll_costs_nothing() {
         assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G152 {polls}");
         assert_eq!(broker.server.posts().len(), 1, "G152 {polls}");
         let leased = broker.grants.lease(&GrantId::new("g1"), 2, now(), now().plus(HOUR)).await.unwrap();
-        assert!(matches!(leased, Leased::Given(_)), "G152: no lease is held after {polls} polls");
+        assert!(matches!(leased, LeaseOutcome::Acquired(_)), "G152: no lease is held after {polls} polls");
         if ended {
             assert!(polls > 1, "at least one caller was dropped on its way");
             return;
@@ -401,7 +401,7 @@ async fn a_rule_gets_its_own_scopes_if_the_user_agreed_to_them() {
         "the narrow token stays for the other rules"
     );
     let lacking = broker.needing("crm:admin").await.unwrap_err();
-    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:admin"), connect_url: None });
+    assert_eq!(lacking, CredentialError::ScopeRequired { missing: scopes("crm:admin"), connect_url: None });
     let posts = broker.server.posts();
     assert_eq!(posts.len(), 1, "for what the user never agreed to, nobody is asked");
     assert!(posts[0].ends_with("scope=crm%3Aread+crm%3Awrite"), "{}", posts[0]);
@@ -429,7 +429,7 @@ async fn rules_of_many_scopes_that_are_first_used_at_once_all_get_theirs() {
 async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
     let broker = Broker::with(grant(HOUR * 2)).await;
     broker.server.next(Mode::Grants("crm:read crm:admin"));
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy);
     let kept = broker.grant();
     assert_eq!((kept.version, kept.state), (2, GrantState::Active), "what was rotated is kept");
     assert!(kept.access.iter().all(|token| token.version == 1), "the wide token is not");
@@ -451,7 +451,7 @@ async fn a_narrower_token_is_recorded_as_what_it_is() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
     broker.server.next(Mode::Grants("crm:read"));
     let lacking = broker.needing("crm:write").await.unwrap_err();
-    assert_eq!(lacking, NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None });
+    assert_eq!(lacking, CredentialError::ScopeRequired { missing: scopes("crm:write"), connect_url: None });
     assert_eq!(broker.grant().access.last().unwrap().scopes, scopes("crm:read"));
 }
 
@@ -532,7 +532,7 @@ async fn x11_invalid_grant_is_not_believed_when_a_newer_version_is_there() {
         // Another process had sent the token before and stores what it got, by a lease that has run out.
         let token = AccessToken::new(secret("at-7"), scopes("crm:read"), now(), now().plus(HOUR));
         let (lease, renewal) = (Lease::new(GrantId::new("g1"), 1, 0), Renewal::new(Some(secret("rt-7")), Some(token)));
-        assert!(broker.grants.store(&lease, &renewal).await.unwrap().is_some());
+        assert!(broker.grants.complete(&lease, &renewal).await.unwrap().is_some());
         broker.server.open();
     };
     let (got, ()) = tokio::join!(call, meanwhile);
@@ -546,13 +546,13 @@ async fn x11_what_was_rotated_is_kept_even_if_invalid_grant_was_believed_first()
     let grants = MemoryGrants::new();
     grants.put(grant(HOUR * 2));
     let id = GrantId::new("g1");
-    let Leased::Given(lease) = grants.lease(&id, 1, now(), now().plus(HOUR)).await.unwrap() else { panic!() };
+    let LeaseOutcome::Acquired(lease) = grants.lease(&id, 1, now(), now().plus(HOUR)).await.unwrap() else { panic!() };
     assert!(grants.end(&id, 1).await.unwrap());
-    let stored = grants.store(&lease, &Renewal::new(Some(secret("rt-1")), None)).await.unwrap();
+    let stored = grants.complete(&lease, &Renewal::new(Some(secret("rt-1")), None)).await.unwrap();
     assert_eq!(stored.unwrap().state, GrantState::Active, "X11");
     assert!(!grants.end(&id, 1).await.unwrap(), "X11: the old version ends nothing");
     assert!(grants.revoke(&ana(), "crm"));
-    let late = grants.store(&Lease::new(id, 2, 1), &Renewal::new(Some(secret("rt-2")), None)).await.unwrap();
+    let late = grants.complete(&Lease::new(id, 2, 1), &Renewal::new(Some(secret("rt-2")), None)).await.unwrap();
     assert!(late.is_none(), "what the user ended stays ended");
 }
 
@@ -586,7 +586,7 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_no_lost_grant() {
 async fn g155_retry_after_is_kept_to() {
     let broker = Broker::with(grant(HOUR * 2)).await;
     broker.server.next(Mode::Says(429, "", "retry-after: 90\r\n"));
-    let wait = NoCredential::Unavailable { retry_after: Some(Duration::from_secs(90)) };
+    let wait = CredentialError::Unavailable { retry_after: Some(Duration::from_secs(90)) };
     assert_eq!(broker.get().await.unwrap_err(), wait);
     broker.clock.advance(Duration::from_secs(89));
     assert!(is_unavailable(&broker.get().await));
@@ -675,7 +675,7 @@ async fn x08_a_lost_answer_costs_one_more_try_and_no_loop() {
     for mode in [Mode::RotatesAndDrops, Mode::RotatesAndBreaksOff] {
         let broker = Broker::with(grant(HOUR * 2)).await;
         broker.server.next(mode);
-        let wait = NoCredential::Unavailable { retry_after: Some(Duration::from_secs(30)) };
+        let wait = CredentialError::Unavailable { retry_after: Some(Duration::from_secs(30)) };
         assert_eq!(broker.get().await.unwrap_err(), wait, "X08");
         assert_eq!((broker.grant().state, broker.grant().open_attempts), (GrantState::Active, 1), "X08");
         broker.clock.advance(Duration::from_secs(30));
@@ -826,12 +826,12 @@ async fn who_finds_the_lease_taken_waits_for_what_the_holder_stores() {
     let broker = Broker::with(grant(HOUR * 2)).await;
     let id = GrantId::new("g1");
     let until = now().plus(Duration::from_secs(10));
-    let Leased::Given(lease) = broker.grants.lease(&id, 1, now(), until).await.unwrap() else { panic!() };
+    let LeaseOutcome::Acquired(lease) = broker.grants.lease(&id, 1, now(), until).await.unwrap() else { panic!() };
     let (caller, need, trail) = (caller(), Scopes::none(), broker.trail.clone());
     let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &trail));
     assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
     let token = AccessToken::new(secret("at-9"), scopes("crm:read"), now(), now().plus(HOUR));
-    assert!(broker.grants.store(&lease, &Renewal::new(Some(secret("rt-9")), Some(token))).await.unwrap().is_some());
+    assert!(broker.grants.complete(&lease, &Renewal::new(Some(secret("rt-9")), Some(token))).await.unwrap().is_some());
     assert_eq!(call.await.map(|credential| number(&credential)), Ok(1));
     assert_eq!(broker.server.posts().len(), 0, "G150");
 }
@@ -841,19 +841,20 @@ async fn a_lease_that_was_overtaken_may_not_begin_to_send() {
     let grants = MemoryGrants::new();
     grants.put(grant(HOUR * 2));
     let (id, later) = (GrantId::new("g1"), now().plus(HOUR));
-    let Leased::Given(first) = grants.lease(&id, 1, now(), now().plus(Duration::from_secs(10))).await.unwrap() else {
+    let LeaseOutcome::Acquired(first) = grants.lease(&id, 1, now(), now().plus(Duration::from_secs(10))).await.unwrap()
+    else {
         panic!()
     };
     assert_eq!(
         grants.lease(&id, 1, now(), later).await,
-        Ok(Leased::Held(now().plus(Duration::from_secs(10)))),
+        Ok(LeaseOutcome::Held(now().plus(Duration::from_secs(10)))),
         "one at a time"
     );
-    let Leased::Given(second) = grants.lease(&id, 1, later, later.plus(HOUR)).await.unwrap() else { panic!() };
+    let LeaseOutcome::Acquired(second) = grants.lease(&id, 1, later, later.plus(HOUR)).await.unwrap() else { panic!() };
     assert!(second.fence > first.fence);
     assert_eq!(grants.mark_attempt(&first).await, Err(StoreError::Overtaken));
     assert_eq!(grants.mark_attempt(&second).await, Ok(()));
-    assert_eq!(grants.lease(&id, 2, later, later.plus(HOUR)).await, Ok(Leased::Changed));
+    assert_eq!(grants.lease(&id, 2, later, later.plus(HOUR)).await, Ok(LeaseOutcome::Stale));
 }
 
 /// A store that fails now and then.
@@ -876,7 +877,13 @@ impl GrantStore for Hiccups {
         self.grants.load(user, upstream).await
     }
 
-    async fn lease(&self, id: &GrantId, version: u64, now: Timestamp, until: Timestamp) -> Result<Leased, StoreError> {
+    async fn lease(
+        &self,
+        id: &GrantId,
+        version: u64,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<LeaseOutcome, StoreError> {
         self.grants.lease(id, version, now, until).await
     }
 
@@ -887,15 +894,15 @@ impl GrantStore for Hiccups {
         self.grants.mark_attempt(lease).await
     }
 
-    async fn store(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
+    async fn complete(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
         if fails(&self.store_fails) {
             return Err(StoreError::Unreachable);
         }
-        self.grants.store(lease, renewal).await
+        self.grants.complete(lease, renewal).await
     }
 
-    async fn give_back(&self, lease: &Lease, tried: Tried) -> Result<(), StoreError> {
-        self.grants.give_back(lease, tried).await
+    async fn release(&self, lease: &Lease, tried: AttemptOutcome) -> Result<(), StoreError> {
+        self.grants.release(lease, tried).await
     }
 
     async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
@@ -1000,7 +1007,7 @@ async fn without_a_durable_intent_nothing_is_sent_and_nothing_is_lost() {
     let kept = broker.grant();
     assert_eq!((kept.state, kept.open_attempts, kept.failures), (GrantState::Active, 0, 0));
     let leased = broker.grants.lease(&GrantId::new("g1"), 1, now(), now().plus(HOUR)).await.unwrap();
-    assert!(matches!(leased, Leased::Given(_)), "no lease is held");
+    assert!(matches!(leased, LeaseOutcome::Acquired(_)), "no lease is held");
 }
 
 #[tokio::test]

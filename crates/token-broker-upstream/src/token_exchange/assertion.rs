@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tower_token_broker::{clock::Timestamp, exchange::NoCredential, principal::Principal};
+use tower_token_broker::{clock::Timestamp, exchange::CredentialError, principal::Principal};
 
 use super::{SecurityToken, TokenType};
 use crate::signing::{Claims, SignJwt};
@@ -48,13 +48,13 @@ impl Assertion {
         caller: &Principal,
         server: &str,
         now: Timestamp,
-    ) -> Result<SecurityToken, NoCredential> {
+    ) -> Result<SecurityToken, CredentialError> {
         let (subject, actor) = match self.about {
             About::Broker => (&*self.issuer, None),
             About::Caller if caller.issuer() == &*self.issuer => (caller.subject(), caller.actor()),
             About::Caller => {
                 tracing::error!("a caller of another issuer is not the broker's to speak for");
-                return Err(NoCredential::RefusedByPolicy);
+                return Err(CredentialError::RefusedByPolicy);
             }
         };
         let audience = self.audience.as_deref().unwrap_or(server);
@@ -64,7 +64,7 @@ impl Assertion {
             Ok(secret) => Ok(SecurityToken::new(TokenType::Jwt, secret)),
             Err(error) => {
                 tracing::error!(error = %error, "the broker's assertion was not signed");
-                Err(NoCredential::Unavailable { retry_after: None })
+                Err(CredentialError::Unavailable { retry_after: None })
             }
         }
     }

@@ -9,9 +9,9 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_upstream::{Assertion, AuthorizationServer, CannotSign, ClientAuthentication, TokenExchange};
+//! use token_broker_upstream::{Assertion, AuthorizationServer, SignError, ClientAuthentication, TokenExchange};
 //! use tower_token_broker::{
-//!     Secret, audit::{AuditLog, Trail}, clock::Clock, exchange::{NoCredential, ProvideCredential, Upstream},
+//!     Secret, audit::{AuditLog, Trail}, clock::Clock, exchange::{CredentialError, ProvideCredential, Upstream},
 //!     principal::{User, Principal, Resource, Scopes, TokenTimes, Verified},
 //! };
 //!
@@ -19,7 +19,7 @@
 //! # trait Sign { fn sign_jwt(&self, claims: &str) -> Result<Secret, ()>; }
 //! # impl Sign for () { fn sign_jwt(&self, _: &str) -> Result<Secret, ()> { Ok(Secret::from_text("e30.e30.x".into())) } }
 //! // The broker's own issuer (`token_broker_authority::issue::Issuer`) signs; the server has its JWKS.
-//! let sign = move |claims: &str| issuer.sign_jwt(claims).map_err(|_| CannotSign);
+//! let sign = move |claims: &str| issuer.sign_jwt(claims).map_err(|_| SignError);
 //! # let endpoint = axum::Router::new().route("/token", axum::routing::post(|| async {
 //! #     axum::Json(serde_json::json!({"access_token": "upstream-token", "token_type": "Bearer",
 //! #         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})) }));
@@ -46,7 +46,7 @@
 //!
 //! let namesake = caller("https://other.example");
 //! let refused = credentials.credential(&namesake, &Scopes::none(), &trail).await.unwrap_err();
-//! assert_eq!(refused, NoCredential::RefusedByPolicy);
+//! assert_eq!(refused, CredentialError::RefusedByPolicy);
 //! # });
 //! ```
 //!
@@ -68,7 +68,7 @@
 //! Callers wait for an owned task, which no caller ends.
 //!
 //! # Refusals
-//! [`NoCredential`](tower_token_broker::exchange::NoCredential), by the server's `error`: revoked (`invalid_grant`), connect required
+//! [`CredentialError`](tower_token_broker::exchange::CredentialError), by the server's `error`: revoked (`invalid_grant`), connect required
 //! (`interaction_required`, `login_required`, `consent_required`, `account_selection_required`), scope required (`invalid_scope`, where a
 //! rule asked for more than the operator), refused by policy (`invalid_target`, `access_denied`, `unauthorized_client`,
 //! `unsupported_grant_type`, `invalid_request`, `invalid_scope` else; a token with more scopes than it was asked for), unavailable (all else,

@@ -6,7 +6,7 @@ use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     audit::Trail,
     clock::{Clock, Timestamp},
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Scopes},
     tasks::Tasks,
 };
@@ -87,7 +87,7 @@ impl Ask for Exchange {
         caller: &Principal,
         asked: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, NoCredential> {
+    ) -> Result<Request<Bytes>, CredentialError> {
         let subject = self.subject.token(caller, server.issuer(), now).await?;
         let actor = match &self.actor {
             Some(actor) => Some(actor.token(caller, server.issuer(), now).await?),
@@ -95,7 +95,7 @@ impl Ask for Exchange {
         };
         server.exchange_request(&subject, actor.as_ref(), asked, now).map_err(|error| {
             tracing::error!(error = %error, "the broker could not show who it is as a client");
-            NoCredential::Unavailable { retry_after: None }
+            CredentialError::Unavailable { retry_after: None }
         })
     }
 
@@ -104,15 +104,15 @@ impl Ask for Exchange {
         tokens.issued_token_type.as_deref() == Some(TokenType::AccessToken.as_str())
     }
 
-    fn denied(&self, denial: Denial, need: &Scopes) -> NoCredential {
+    fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError {
         match denial {
-            Denial::Grant => NoCredential::Revoked { connect_url: None },
-            Denial::User => NoCredential::ConnectRequired { connect_url: None },
+            Denial::Grant => CredentialError::Revoked { connect_url: None },
+            Denial::User => CredentialError::ConnectRequired { connect_url: None },
             Denial::Scopes if !need.is_empty() => {
-                NoCredential::ScopeRequired { missing: need.clone(), connect_url: None }
+                CredentialError::ScopeRequired { missing: need.clone(), connect_url: None }
             }
-            Denial::Scopes | Denial::Policy => NoCredential::RefusedByPolicy,
-            Denial::Client => NoCredential::Unavailable { retry_after: None },
+            Denial::Scopes | Denial::Policy => CredentialError::RefusedByPolicy,
+            Denial::Client => CredentialError::Unavailable { retry_after: None },
         }
     }
 }
@@ -126,7 +126,12 @@ impl ProvideCredential for TokenExchange {
         self.requested.recall(caller, need)
     }
 
-    async fn credential(&self, caller: &Principal, need: &Scopes, trail: &Trail) -> Result<Credential, NoCredential> {
+    async fn credential(
+        &self,
+        caller: &Principal,
+        need: &Scopes,
+        trail: &Trail,
+    ) -> Result<Credential, CredentialError> {
         self.requested.credential(caller, need, trail).await
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin};
 use tower_token_broker::{
     Secret,
     clock::Timestamp,
-    exchange::NoCredential,
+    exchange::CredentialError,
     principal::{Actor, Principal},
 };
 
@@ -61,13 +61,13 @@ impl TokenType {
 /// # Example
 /// ```
 /// use token_broker_upstream::{ProvideToken, SecurityToken, TokenType};
-/// use tower_token_broker::{Secret, exchange::NoCredential, principal::Principal};
+/// use tower_token_broker::{Secret, exchange::CredentialError, principal::Principal};
 ///
 /// struct IdTokens(std::collections::HashMap<Box<str>, Secret>);
 ///
 /// impl ProvideToken for IdTokens {
-///     async fn token(&self, caller: &Principal) -> Result<SecurityToken, NoCredential> {
-///         let token = self.0.get(caller.subject()).ok_or(NoCredential::ConnectRequired { connect_url: None })?;
+///     async fn token(&self, caller: &Principal) -> Result<SecurityToken, CredentialError> {
+///         let token = self.0.get(caller.subject()).ok_or(CredentialError::ConnectRequired { connect_url: None })?;
 ///         Ok(SecurityToken::new(TokenType::IdToken, token.clone()))
 ///     }
 /// }
@@ -81,7 +81,7 @@ pub trait ProvideToken: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropped when it takes more than 5 s; nobody else ends it.
-    fn token(&self, caller: &Principal) -> impl Future<Output = Result<SecurityToken, NoCredential>> + Send;
+    fn token(&self, caller: &Principal) -> impl Future<Output = Result<SecurityToken, CredentialError>> + Send;
 }
 
 /// Where a subject or actor token comes from: an [`Assertion`] that the broker signs itself, or a [`ProvideToken`] of yours.
@@ -92,7 +92,7 @@ enum Source {
     Supplied(Box<dyn Supply>),
 }
 
-type Supplied<'a> = Pin<Box<dyn Future<Output = Result<SecurityToken, NoCredential>> + Send + 'a>>;
+type Supplied<'a> = Pin<Box<dyn Future<Output = Result<SecurityToken, CredentialError>> + Send + 'a>>;
 
 /// [`ProvideToken`], whoever it is.
 trait Supply: Send + Sync {
@@ -123,7 +123,7 @@ impl TokenSource {
         caller: &Principal,
         server: &str,
         now: Timestamp,
-    ) -> Result<SecurityToken, NoCredential> {
+    ) -> Result<SecurityToken, CredentialError> {
         match &self.0 {
             Source::Signed(assertion) => assertion.token(caller, server, now),
             Source::Supplied(supplier) => supplier.supply(caller).await,

@@ -76,8 +76,8 @@ impl From<tower_token_broker::audit::AuditFileError> for DemoError {
     }
 }
 
-impl From<tower_token_broker::audit::AuditUnavailable> for DemoError {
-    fn from(error: tower_token_broker::audit::AuditUnavailable) -> Self {
+impl From<tower_token_broker::audit::AuditError> for DemoError {
+    fn from(error: tower_token_broker::audit::AuditError) -> Self {
         Self::new(error)
     }
 }

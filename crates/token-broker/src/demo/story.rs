@@ -6,7 +6,7 @@ use rmcp::{
     service::{Peer, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
-use tower_token_broker::revocation::Revoked;
+use tower_token_broker::revocation::RevocationTarget;
 
 use super::{
     DemoError, Sabotage,
@@ -139,7 +139,7 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
     let watch = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(WATCH) };
     let revoke = async {
         if sabotage != Some(Sabotage::RevokeNobody) {
-            let alice: Revoked = world.alice();
+            let alice: RevocationTarget = world.alice();
             world.revocations.revoke(alice.clone());
             // The revoke holds whether or not its own record is durable already.
             world.log.note_revoked(&alice).await.unwrap_or_default();

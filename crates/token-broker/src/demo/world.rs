@@ -15,7 +15,7 @@ use tower_token_broker::{
     clock::Clock,
     exchange::Upstream as Target,
     principal::{GrantId, Resource, Scopes, User},
-    revocation::{Revocations, Revoked},
+    revocation::{RevocationTarget, Revocations},
     scope_filter::{Rules, tools},
     tasks::Tasks,
 };
@@ -118,8 +118,8 @@ impl World {
         Path::join(self.folder.path(), "audit.jsonl")
     }
 
-    pub(crate) fn alice(&self) -> Revoked {
-        Revoked::User(User::new(self.issuer.name(), "alice"))
+    pub(crate) fn alice(&self) -> RevocationTarget {
+        RevocationTarget::User(User::new(self.issuer.name(), "alice"))
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::{Clock, Timestamp},
     refusal::Reason,
-    revocation::Revoked,
+    revocation::RevocationTarget,
 };
 
 /// The audit log. Cheap to clone; share one between all stacks of a process.
@@ -55,7 +55,7 @@ pub(super) struct Core {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log can't make the record durable")]
 #[expect(clippy::exhaustive_structs, reason = "whoever is told this must do the same, whatever the cause: nothing")]
-pub struct AuditUnavailable;
+pub struct AuditError;
 
 /// What has a default in an [`AuditLog`].
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl AuditLog {
     ///
     /// # Cancellation
     /// Dropped, the records are written all the same.
-    pub async fn flush(&self) -> Result<(), AuditUnavailable> {
+    pub async fn flush(&self) -> Result<(), AuditError> {
         let (done, wait) = oneshot::channel();
         self.0.core.queue.flush(done);
         said_within(self.0.core.deadline, wait).await
@@ -142,7 +142,7 @@ impl AuditLog {
     ///
     /// # Cancellation
     /// Dropped, the log ends all the same.
-    pub async fn close(&self, within: Duration) -> Result<(), AuditUnavailable> {
+    pub async fn close(&self, within: Duration) -> Result<(), AuditError> {
         let (done, wait) = oneshot::channel();
         self.0.core.queue.close(done);
         said_within(within, wait).await
@@ -156,26 +156,26 @@ impl AuditLog {
     ///
     /// # Cancellation
     /// Dropped, the record is written all the same.
-    pub async fn note_revoked(&self, what: &Revoked) -> Result<(), AuditUnavailable> {
+    pub async fn note_revoked(&self, what: &RevocationTarget) -> Result<(), AuditError> {
         let (what, id) = what.in_words();
         let written = self.0.enqueue(&Event::Revoked { what, id: &id })?;
         self.0.durable(written).await
     }
 }
 
-async fn said_within(patience: Duration, said: oneshot::Receiver<()>) -> Result<(), AuditUnavailable> {
+async fn said_within(patience: Duration, said: oneshot::Receiver<()>) -> Result<(), AuditError> {
     match tokio::time::timeout(patience, said).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_unsaid)) => Err(AuditUnavailable),
-        Err(_elapsed) => Err(AuditUnavailable),
+        Ok(Err(_unsaid)) => Err(AuditError),
+        Err(_elapsed) => Err(AuditError),
     }
 }
 
 impl Shared {
     /// Keeps the place of a record that must be written; none if the door is closed or the queue is full.
-    pub(super) fn place(&self) -> Result<Place, AuditUnavailable> {
+    pub(super) fn place(&self) -> Result<Place, AuditError> {
         if !self.core.is_open() {
-            return Err(AuditUnavailable);
+            return Err(AuditError);
         }
         self.core.queue.place()
     }
@@ -186,9 +186,9 @@ impl Shared {
     }
 
     /// Puts a record onto its way.
-    pub(super) fn enqueue(&self, event: &Event<'_>) -> Result<Arc<Group>, AuditUnavailable> {
+    pub(super) fn enqueue(&self, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
         if !self.core.is_open() {
-            return Err(AuditUnavailable);
+            return Err(AuditError);
         }
         self.core.queue.enqueue(self.clock.now(), event)
     }

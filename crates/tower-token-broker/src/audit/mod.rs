@@ -104,7 +104,7 @@ pub use future::ResponseFuture;
 pub(crate) use grpc::Counts;
 pub use json_lines::{AuditFileError, JsonLines};
 pub use layer::AuditLayer;
-pub use log::{AuditLog, AuditOptions, AuditUnavailable};
+pub use log::{AuditError, AuditLog, AuditOptions};
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::InMemory;
 pub use record::{Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION};

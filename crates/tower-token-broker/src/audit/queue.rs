@@ -16,7 +16,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{log::AuditUnavailable, record::Event, waiting::Group};
+use super::{log::AuditError, record::Event, waiting::Group};
 use crate::clock::Timestamp;
 
 /// How long results wait for company before the writer writes them: nobody waits for them.
@@ -85,20 +85,20 @@ impl Queue {
     }
 
     /// Keeps a place; none if the queue is full or the log ends.
-    pub(super) fn place(&self) -> Result<Place, AuditUnavailable> {
+    pub(super) fn place(&self) -> Result<Place, AuditError> {
         self.take_place()?;
         // Looked at behind the place: either the writer sees this place before it ends, or its end is seen here.
         if self.ending.load(Ordering::SeqCst) {
             self.taken.fetch_sub(1, Ordering::SeqCst);
-            return Err(AuditUnavailable);
+            return Err(AuditError);
         }
         Ok(Place(()))
     }
 
-    fn take_place(&self) -> Result<(), AuditUnavailable> {
+    fn take_place(&self) -> Result<(), AuditError> {
         if self.taken.fetch_add(1, Ordering::SeqCst) >= self.limit {
             self.taken.fetch_sub(1, Ordering::SeqCst);
-            return Err(AuditUnavailable);
+            return Err(AuditError);
         }
         Ok(())
     }
@@ -113,12 +113,12 @@ impl Queue {
     }
 
     /// Writes; what is given back waits until it is durable, and wakes the writer.
-    pub(super) fn enqueue(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditUnavailable> {
+    pub(super) fn enqueue(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
         self.take_place()?;
         formatted(at, event, |members| {
             let mut state = self.state.lock();
             if state.has_ended {
-                return Err(AuditUnavailable);
+                return Err(AuditError);
             }
             state.pending.append(event.kind(), members);
             let group = state.pending.waiting.get_or_insert_default();
@@ -188,7 +188,7 @@ impl Queue {
             (mem::take(&mut state.pending), mem::take(&mut state.closing))
         };
         if let Some(group) = unwritten.waiting {
-            group.settle(Err(AuditUnavailable));
+            group.settle(Err(AuditError));
         }
         closing
     }
@@ -308,7 +308,7 @@ mod tests {
         let at = Timestamp::from_unix_seconds(0);
         let (one, _two) = (queue.place().unwrap(), queue.place().unwrap());
         queue.enqueue(at, &Event::Close).unwrap();
-        assert_eq!(queue.place().unwrap_err(), AuditUnavailable);
+        assert_eq!(queue.place().unwrap_err(), AuditError);
         assert!(queue.enqueue(at, &Event::Close).is_err());
         queue.settle(one, at, &Event::Close);
         let batch = queue.next(Batch::default()).unwrap();

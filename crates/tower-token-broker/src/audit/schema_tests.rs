@@ -18,7 +18,7 @@ use crate::{
     principal::GrantId,
     principal::{Actor, Resource, Scopes, User},
     refusal::Reason,
-    revocation::Revoked,
+    revocation::RevocationTarget,
 };
 
 /// A request of which all is known, one of which nothing is, one that is counted, one that a crash leaves; and all else that is written.
@@ -47,7 +47,7 @@ async fn every_record() -> Vec<Value> {
     nothing.refresh_intent(intent()).await.unwrap().finish(RefreshOutcome::Failed);
     drop(ends);
     log.0.count(Reason::AuditUnavailable);
-    log.note_revoked(&Revoked::Everything).await.unwrap();
+    log.note_revoked(&RevocationTarget::Everything).await.unwrap();
     let (lost, _ends) = Trail::for_test(&log);
     lost.intent(intent()).await.unwrap().used();
     drop(lost.refresh_intent(intent()).await.unwrap());
@@ -232,13 +232,13 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
     }
     let (issuer, id) = (|| "https://i.example".into(), || "1".into());
     for revoked in [
-        Revoked::Token { issuer: issuer(), id: id() },
-        Revoked::Family { issuer: issuer(), id: id() },
-        Revoked::Client { issuer: issuer(), id: id() },
-        Revoked::User(User::new("https://i.example", "ana")),
-        Revoked::Grant(GrantId::new("grant-1")),
-        Revoked::Server(Resource::parse("https://broker.example.com/crm/mcp").unwrap()),
-        Revoked::Everything,
+        RevocationTarget::Token { issuer: issuer(), id: id() },
+        RevocationTarget::Family { issuer: issuer(), id: id() },
+        RevocationTarget::Client { issuer: issuer(), id: id() },
+        RevocationTarget::User(User::new("https://i.example", "ana")),
+        RevocationTarget::Grant(GrantId::new("grant-1")),
+        RevocationTarget::Server(Resource::parse("https://broker.example.com/crm/mcp").unwrap()),
+        RevocationTarget::Everything,
     ] {
         is_word("revoked", "what", revoked.in_words().0);
     }

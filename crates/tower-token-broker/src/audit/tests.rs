@@ -27,7 +27,7 @@ use crate::{
     principal::{Actor, Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     request_id::RequestId,
-    revocation::Revoked,
+    revocation::RevocationTarget,
 };
 
 pub(super) fn intent() -> Intent<'static> {
@@ -74,7 +74,7 @@ where
                     receipt.used();
                     Ok(Response::new(body()))
                 }
-                Err(AuditUnavailable) => {
+                Err(AuditError) => {
                     trail.refused(Reason::AuditUnavailable);
                     let mut answer = Response::new(body());
                     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -213,7 +213,7 @@ async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
     };
     tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the door closes by itself");
     // While the first write hangs, what is to be written before it is answered is refused at once.
-    assert_eq!(log.note_revoked(&Revoked::Everything).await, Err(AuditUnavailable));
+    assert_eq!(log.note_revoked(&RevocationTarget::Everything).await, Err(AuditError));
     sink.work();
     opened(&log).await;
     assert_eq!(results(&log, &sink).await.len(), 1);
@@ -270,7 +270,7 @@ async fn what_comes_from_outside_is_cut_and_escaped() {
     let hostile = format!("\"}}\n{{\"kind\":\"result\"\u{1f600}\u{7f}{}", "x".repeat(1000));
     trail.judged(&Operation::new("tools/call", Some(&hostile)));
     drop(terminal);
-    log.note_revoked(&Revoked::Everything).await.unwrap();
+    log.note_revoked(&RevocationTarget::Everything).await.unwrap();
     for line in sink.lines() {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
     }
@@ -643,7 +643,7 @@ async fn closed_the_log_waits_for_the_open_requests_and_ends_with_close() {
     assert!(poll_once(&mut close).is_none(), "a request is open");
     assert_eq!(open.into_body().collect().await.unwrap().to_bytes(), "hello");
     close.await.unwrap();
-    assert_eq!(log.close(Duration::from_secs(20)).await, Err(AuditUnavailable));
+    assert_eq!(log.close(Duration::from_secs(20)).await, Err(AuditError));
     let records = parsed(&sink.lines());
     assert_eq!(records.last().unwrap()["kind"], "close");
     let results: Vec<_> = records.iter().filter(|record| record["kind"] == "result").collect();
@@ -730,7 +730,7 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
                         used.lock().push(trail.request_id().to_string());
                         StatusCode::OK
                     }
-                    Err(AuditUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+                    Err(AuditError) => StatusCode::SERVICE_UNAVAILABLE,
                 };
                 let mut answer = Response::new(Full::<Bytes>::from("hello"));
                 *answer.status_mut() = status;
@@ -908,7 +908,7 @@ async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
 }
 
 pub(super) fn principal(actor: Option<Actor>) -> Principal {
-    let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_800_000_000));
+    let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
     let times =
         TokenTimes { id: "token-1", issued_at: clock.now(), expires_at: clock.now().plus(Duration::from_secs(600)) };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();

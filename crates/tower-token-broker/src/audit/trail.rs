@@ -6,7 +6,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
-    log::{AuditLog, AuditUnavailable, Shared},
+    log::{AuditError, AuditLog, Shared},
     queue::Place,
     record::{Event, Intent, Operation, Outcome, RefreshOutcome, RequestResult},
 };
@@ -51,7 +51,7 @@ impl Trail {
         log: &AuditLog,
         resource: Option<Resource>,
         peer: Option<SocketAddr>,
-    ) -> Result<(Self, Terminal), AuditUnavailable> {
+    ) -> Result<(Self, Terminal), AuditError> {
         let place = log.0.place()?;
         let trail = Self(Arc::new(Inner {
             log: Arc::clone(&log.0),
@@ -146,7 +146,7 @@ impl Trail {
     ///
     /// # Cancellation
     /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
-    pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditUnavailable> {
+    pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditError> {
         let written = {
             // Under one lock with the end of the request: an intent stands before its result, or says that it is late.
             let mut known = self.0.known.lock();
@@ -167,7 +167,7 @@ impl Trail {
     ///
     /// # Cancellation
     /// Dropped before it is durable, the intent may stand in the log; its result says that the outcome is unknown.
-    pub async fn refresh_intent(&self, intent: Intent<'_>) -> Result<RefreshReceipt, AuditUnavailable> {
+    pub async fn refresh_intent(&self, intent: Intent<'_>) -> Result<RefreshReceipt, AuditError> {
         let refresh = self.0.log.next_refresh();
         let place = self.0.log.place()?;
         // Made before the write: whatever becomes of this future, the intent has its result.

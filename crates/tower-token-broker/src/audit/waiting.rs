@@ -17,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use super::log::{AuditUnavailable, Core};
+use super::log::{AuditError, Core};
 
 /// Those who wait for one write.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Group {
 
 #[derive(Debug, Default)]
 struct Waiters {
-    outcome: Option<Result<(), AuditUnavailable>>,
+    outcome: Option<Result<(), AuditError>>,
     wakers: Vec<Option<Waker>>,
     /// The one that acts for all.
     first: Option<usize>,
@@ -41,7 +41,7 @@ impl Group {
     }
 
     /// Says how it came out, once, and wakes one of those who wait.
-    pub(super) fn settle(&self, outcome: Result<(), AuditUnavailable>) {
+    pub(super) fn settle(&self, outcome: Result<(), AuditError>) {
         let one = {
             let mut waiters = self.waiters.lock();
             waiters.outcome.get_or_insert(outcome);
@@ -53,7 +53,7 @@ impl Group {
     }
 
     /// How it came out, if that is known; whoever finds out wakes the others.
-    fn found(&self) -> Option<Result<(), AuditUnavailable>> {
+    fn found(&self) -> Option<Result<(), AuditError>> {
         let (outcome, others) = {
             let mut waiters = self.waiters.lock();
             (waiters.outcome?, mem::take(&mut waiters.wakers))
@@ -123,7 +123,7 @@ impl<'c> Durable<'c> {
         acting.timer.as_mut().poll(cx)
     }
 
-    fn found(&mut self) -> Option<Result<(), AuditUnavailable>> {
+    fn found(&mut self) -> Option<Result<(), AuditError>> {
         let outcome = self.group.found()?;
         // Its waker is gone with those of the others.
         self.slot = None;
@@ -132,7 +132,7 @@ impl<'c> Durable<'c> {
 }
 
 impl Future for Durable<'_> {
-    type Output = Result<(), AuditUnavailable>;
+    type Output = Result<(), AuditError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -142,7 +142,7 @@ impl Future for Durable<'_> {
         if this.register(cx.waker()) && this.act(cx).is_ready() {
             // P288: a writer that does not answer in time closes the door; it opens it when it is through.
             this.core.close("the sink does not answer in time");
-            this.group.settle(Err(AuditUnavailable));
+            this.group.settle(Err(AuditError));
         }
         // Settled in the meantime: nobody would wake this one again.
         match this.found() {
@@ -205,7 +205,7 @@ mod tests {
             Self { woken: Arc::default(), durable: Some(Durable::new(core, group)) }
         }
 
-        fn poll(&mut self) -> Poll<Result<(), AuditUnavailable>> {
+        fn poll(&mut self) -> Poll<Result<(), AuditError>> {
             let waker = Waker::from(Arc::clone(&self.woken));
             Pin::new(self.durable.as_mut().unwrap()).poll(&mut Context::from_waker(&waker))
         }
@@ -267,8 +267,8 @@ mod tests {
         drop(waiters[0].durable.take());
         assert_eq!(others_woken(&waiters), [0, 1]);
         assert!(waiters[2].poll().is_pending() && waiters[2].acts());
-        group.settle(Err(AuditUnavailable));
-        assert_eq!(waiters[2].poll(), Poll::Ready(Err(AuditUnavailable)));
+        group.settle(Err(AuditError));
+        assert_eq!(waiters[2].poll(), Poll::Ready(Err(AuditError)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,9 +276,9 @@ mod tests {
         let core = core();
         let (_group, mut waiters) = three(&core);
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(waiters[0].poll(), Poll::Ready(Err(AuditUnavailable)));
+        assert_eq!(waiters[0].poll(), Poll::Ready(Err(AuditError)));
         assert!(!core.is_open());
-        assert!(waiters[1].woken() == 1 && waiters[1].poll() == Poll::Ready(Err(AuditUnavailable)));
+        assert!(waiters[1].woken() == 1 && waiters[1].poll() == Poll::Ready(Err(AuditError)));
     }
 
     #[tokio::test]

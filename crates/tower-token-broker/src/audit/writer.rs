@@ -13,7 +13,7 @@ use std::{
 use tokio::{runtime::Runtime, sync::oneshot};
 
 use super::{
-    log::{AuditUnavailable, Core},
+    log::{AuditError, Core},
     queue::Batch,
     record::{Event, Records},
     sink::{AuditSink, Resumed, SinkError},
@@ -165,7 +165,7 @@ impl<S: AuditSink> Writer<S> {
 
 fn refuse(batch: &mut Batch) {
     if let Some(group) = batch.take_waiting() {
-        group.settle(Err(AuditUnavailable));
+        group.settle(Err(AuditError));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tower_layer::Layer;
 
-use super::{Authenticate, InvalidVisitor, VerifyToken, verdicts::Verdicts, visitors::Visitors};
+use super::{Authenticate, HostAndOriginError, VerifyToken, verdicts::Verdicts, visitors::Visitors};
 use crate::{
     clock::Clock,
     principal::{Resource, Scopes},
@@ -87,7 +87,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     ///
     /// # Errors
     /// One of them is no host with an optional port.
-    pub fn allowed_hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidVisitor> {
+    pub fn allowed_hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Result<Self, HostAndOriginError> {
         let mut result = Ok(());
         let layer = self.with(|recipe| result = recipe.visitors.set_hosts(hosts));
         result.map(|()| layer)
@@ -97,7 +97,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     ///
     /// # Errors
     /// One of them is no origin.
-    pub fn allowed_origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidVisitor> {
+    pub fn allowed_origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, HostAndOriginError> {
         let mut result = Ok(());
         let layer = self.with(|recipe| result = recipe.visitors.add_origins(origins));
         result.map(|()| layer)

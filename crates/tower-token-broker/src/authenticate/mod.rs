@@ -11,7 +11,7 @@
 //!     audit::{AuditLayer, AuditLog},
 //!     authenticate::{AuthenticateLayer, TestTokens},
 //!     principal::{Principal, Resource},
-//!     revocation::{Revocations, Revoked},
+//!     revocation::{Revocations, RevocationTarget},
 //! };
 //! # use tower_token_broker::clock::Clock;
 //!
@@ -35,7 +35,7 @@
 //! assert_eq!(with_token.status(), 200);
 //! let with_another = service.clone().oneshot(request("Bearer upstream-token")?).await?;
 //! assert_eq!(with_another.status(), 401);
-//! revocations.revoke(Revoked::Everything);
+//! revocations.revoke(RevocationTarget::Everything);
 //! let revoked = service.oneshot(request("Bearer alices-token")?).await?;
 //! assert_eq!(revoked.status(), 401);
 //! # Ok(())
@@ -106,5 +106,5 @@ pub use layer::AuthenticateLayer;
 pub use service::Authenticate;
 #[cfg(any(test, feature = "test-util"))]
 pub use test_tokens::TestTokens;
-pub use verify::{PresentedToken, TokenRejected, VerifyToken};
-pub use visitors::InvalidVisitor;
+pub use verify::{PresentedToken, VerifyError, VerifyToken};
+pub use visitors::HostAndOriginError;

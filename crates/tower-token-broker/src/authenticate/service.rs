@@ -103,7 +103,7 @@ impl Recipe {
     fn judge(
         &self,
         token: &PresentedToken,
-        found: Result<crate::principal::Verified, super::TokenRejected>,
+        found: Result<crate::principal::Verified, super::VerifyError>,
     ) -> Result<Admitted, Refused> {
         self.verdicts.judge(token, found, &self.resource, &self.clock, &self.revocations)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use super::{PresentedToken, TokenRejected, VerifyToken};
+use super::{PresentedToken, VerifyError, VerifyToken};
 use crate::{
     clock::Clock,
     principal::{Resource, Scopes, TokenTimes, User, Verified},
@@ -58,8 +58,8 @@ impl TestTokens {
 }
 
 impl VerifyToken for TestTokens {
-    async fn verify(&self, token: &PresentedToken, _: &Resource) -> Result<Verified, TokenRejected> {
-        self.known.get(token.digest()).cloned().ok_or(TokenRejected::because(Reason::UnknownToken))
+    async fn verify(&self, token: &PresentedToken, _: &Resource) -> Result<Verified, VerifyError> {
+        self.known.get(token.digest()).cloned().ok_or(VerifyError::because(Reason::UnknownToken))
     }
 }
 

@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 use tower_service::Service;
 
 use super::{
-    Authenticate, AuthenticateLayer, PresentedToken, TokenRejected, VerifyToken,
+    Authenticate, AuthenticateLayer, PresentedToken, VerifyError, VerifyToken,
     jwt::{
         JwtVerifier,
         tests::{ISSUER, NOW, RESOURCE, Signer, claims, header},
@@ -35,7 +35,7 @@ use crate::{
     principal::GrantId,
     principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
-    revocation::{FeedError, Heard, RevocationFeed, Revocations, Revoked, Standing},
+    revocation::{FeedError, FeedEvent, RevocationFeed, RevocationTarget, Revocations, Standing},
     tasks::Tasks,
 };
 
@@ -43,7 +43,7 @@ use crate::{
 struct Counting(JwtVerifier, Arc<AtomicUsize>);
 
 impl VerifyToken for Counting {
-    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, TokenRejected> {
+    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, VerifyError> {
         // Pending once, so that there is a wait to be dropped in.
         tokio::task::yield_now().await;
         self.1.fetch_add(1, Ordering::SeqCst);
@@ -142,7 +142,7 @@ struct Setting {
 
 fn setting() -> Setting {
     let signer = Signer::new();
-    let clock = Clock::by_hand(Timestamp::from_unix_seconds(NOW));
+    let clock = Clock::manual(Timestamp::from_unix_seconds(NOW));
     let revocations = Revocations::new(clock.clone());
     let verified = Arc::new(AtomicUsize::new(0));
     let verifier = JwtVerifier::new(ISSUER, signer.keys()).with_clock(clock.clone());
@@ -200,8 +200,8 @@ impl Setting {
         send
     }
 
-    fn alice() -> Revoked {
-        Revoked::User(User::new(ISSUER, "alice"))
+    fn alice() -> RevocationTarget {
+        RevocationTarget::User(User::new(ISSUER, "alice"))
     }
 }
 
@@ -397,7 +397,7 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
         assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
     }
     assert_eq!(setting.verified(), 1);
-    setting.revocations.revoke(Revoked::User(User::new(ISSUER, "bob")));
+    setting.revocations.revoke(RevocationTarget::User(User::new(ISSUER, "bob")));
     assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
     assert_eq!(setting.verified(), 1, "another's revoke is no signature");
     setting.clock.advance(Duration::from_secs(60));
@@ -409,11 +409,11 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
 struct Knowing(Result<Verified, Reason>);
 
 impl VerifyToken for Knowing {
-    fn recall(&self, _: &PresentedToken, _: &Resource) -> Option<Result<Verified, TokenRejected>> {
-        Some(self.0.clone().map_err(TokenRejected::because))
+    fn recall(&self, _: &PresentedToken, _: &Resource) -> Option<Result<Verified, VerifyError>> {
+        Some(self.0.clone().map_err(VerifyError::because))
     }
 
-    async fn verify(&self, _: &PresentedToken, _: &Resource) -> Result<Verified, TokenRejected> {
+    async fn verify(&self, _: &PresentedToken, _: &Resource) -> Result<Verified, VerifyError> {
         unreachable!("it knows the token")
     }
 }
@@ -452,7 +452,7 @@ async fn layers_that_ask_other_revocations_share_no_verdict() {
     assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
     // As many revokes in each: to the verdict that `other` has kept, nothing has happened.
     setting.revocations.revoke(Setting::alice());
-    others.revoke(Revoked::Grant(GrantId::new("g")));
+    others.revoke(RevocationTarget::Grant(GrantId::new("g")));
     assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
     assert_eq!(setting.send(good(&token)).await.status(), StatusCode::UNAUTHORIZED);
 }
@@ -461,11 +461,11 @@ async fn layers_that_ask_other_revocations_share_no_verdict() {
 async fn n258_after_a_revoke_not_one_request_passes() {
     for (what, case) in [
         (Setting::alice(), "N258"),
-        (Revoked::Token { issuer: ISSUER.into(), id: "token-1".into() }, "N258"),
-        (Revoked::Family { issuer: ISSUER.into(), id: "family-1".into() }, "N267"),
-        (Revoked::Client { issuer: ISSUER.into(), id: "inspector".into() }, "N258"),
-        (Revoked::Server(Resource::parse(RESOURCE).unwrap()), "N258"),
-        (Revoked::Everything, "N258"),
+        (RevocationTarget::Token { issuer: ISSUER.into(), id: "token-1".into() }, "N258"),
+        (RevocationTarget::Family { issuer: ISSUER.into(), id: "family-1".into() }, "N267"),
+        (RevocationTarget::Client { issuer: ISSUER.into(), id: "inspector".into() }, "N258"),
+        (RevocationTarget::Server(Resource::parse(RESOURCE).unwrap()), "N258"),
+        (RevocationTarget::Everything, "N258"),
     ] {
         let setting = setting();
         let token = setting.token();
@@ -541,7 +541,7 @@ async fn another_s_revoke_leaves_a_stream_open() {
     let reading = Tasks::new().spawn("test", async move { body.frame().await.unwrap().unwrap().into_data().unwrap() });
     for _ in 0..3 {
         tokio::task::yield_now().await;
-        setting.revocations.revoke(Revoked::User(User::new(ISSUER, "bob")));
+        setting.revocations.revoke(RevocationTarget::User(User::new(ISSUER, "bob")));
     }
     upstream.send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n")))).await.unwrap();
     assert_eq!(reading.await.unwrap(), "data: 1\n\n");
@@ -578,7 +578,7 @@ async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
     let mut unused = setting.send_good().await.into_body();
     let standing = setting.inner.seen.lock()[0].standing.clone().unwrap();
     standing.ask_again(Some(&grant)).unwrap();
-    setting.revocations.revoke(Revoked::Grant(grant.clone()));
+    setting.revocations.revoke(RevocationTarget::Grant(grant.clone()));
     assert!(used.frame().await.is_none());
     assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
     let pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut unused).poll_frame(cx).is_pending())).await;
@@ -620,7 +620,7 @@ async fn an_event_that_is_too_long_to_hold_back_passes_and_its_cut_is_an_error()
 struct Silent;
 
 impl RevocationFeed for Silent {
-    async fn next(&mut self) -> Result<Heard, FeedError> {
+    async fn next(&mut self) -> Result<FeedEvent, FeedError> {
         std::future::pending().await
     }
 }

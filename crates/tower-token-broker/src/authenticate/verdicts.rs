@@ -11,7 +11,7 @@ use std::{
 
 use moka::sync::Cache;
 
-use super::{PresentedToken, TokenRejected};
+use super::{PresentedToken, VerifyError};
 use crate::{
     clock::{Clock, LEEWAY, Timestamp},
     principal::{Principal, Resource, Verified},
@@ -118,7 +118,7 @@ impl Verdicts {
     pub(super) fn judge(
         &self,
         token: &PresentedToken,
-        found: Result<Verified, TokenRejected>,
+        found: Result<Verified, VerifyError>,
         resource: &Resource,
         clock: &Clock,
         revocations: &Revocations,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{
         principal::{TokenTimes, User},
-        revocation::Revoked,
+        revocation::RevocationTarget,
         secret::Secret,
     };
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn setting() -> Setting {
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000));
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
         Setting {
             revocations: Revocations::new(clock.clone()),
@@ -191,7 +191,7 @@ mod tests {
             Verified::vouch(User::new("https://i.example", "alice"), "client", self.resource.clone(), times)
         }
 
-        fn judge(&self, found: Result<Verified, TokenRejected>) -> Result<(), Reason> {
+        fn judge(&self, found: Result<Verified, VerifyError>) -> Result<(), Reason> {
             let judged = self.verdicts.judge(&self.token, found, &self.resource, &self.clock, &self.revocations);
             judged.map(|_| ()).map_err(|refused| refused.reason)
         }
@@ -228,9 +228,9 @@ mod tests {
     fn a_revoke_reaches_what_is_remembered_and_another_s_revoke_costs_nothing_but_a_look() {
         let setting = setting();
         setting.judge(Ok(setting.verified(600))).unwrap();
-        setting.revocations.revoke(Revoked::User(User::new("https://i.example", "bob")));
+        setting.revocations.revoke(RevocationTarget::User(User::new("https://i.example", "bob")));
         assert_eq!(setting.recall(), Some(Ok(())));
-        setting.revocations.revoke(Revoked::User(User::new("https://i.example", "alice")));
+        setting.revocations.revoke(RevocationTarget::User(User::new("https://i.example", "alice")));
         assert_eq!(setting.recall(), Some(Err(Reason::Revoked)), "N258");
         assert_eq!(setting.judge(Ok(setting.verified(600))), Err(Reason::Revoked));
     }
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
         let setting = setting();
-        assert_eq!(setting.judge(Err(TokenRejected::for_now(Reason::KeysUnavailable))), Err(Reason::KeysUnavailable));
+        assert_eq!(setting.judge(Err(VerifyError::for_now(Reason::KeysUnavailable))), Err(Reason::KeysUnavailable));
         assert_eq!(setting.recall(), None);
-        assert_eq!(setting.judge(Err(TokenRejected::because(Reason::JwtSignature))), Err(Reason::JwtSignature));
+        assert_eq!(setting.judge(Err(VerifyError::because(Reason::JwtSignature))), Err(Reason::JwtSignature));
         setting.clock.advance(BAD - Duration::from_millis(1));
         assert_eq!(setting.recall(), Some(Err(Reason::JwtSignature)));
         setting.clock.advance(Duration::from_millis(1));
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(setting.judge(Ok(setting.verified(300))), Ok(()));
         for number in 0..50_000 {
             let token = PresentedToken::new(Secret::from_text(format!("made up {number}")));
-            let rejected = Err(TokenRejected::because(Reason::JwtSignature));
+            let rejected = Err(VerifyError::because(Reason::JwtSignature));
             let Setting { verdicts, resource, clock, revocations, .. } = &setting;
             drop(verdicts.judge(&token, rejected, resource, clock, revocations));
         }

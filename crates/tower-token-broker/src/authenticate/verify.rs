@@ -50,12 +50,12 @@ impl fmt::Debug for PresentedToken {
 /// The token proves nothing here, or the verifier can't tell at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token was refused: {}", reason.code())]
-pub struct TokenRejected {
+pub struct VerifyError {
     reason: Reason,
     remember: bool,
 }
 
-impl TokenRejected {
+impl VerifyError {
     /// Refused for this reason, and by these bytes alone: the verdict may be remembered for a few seconds.
     #[must_use]
     pub const fn because(reason: Reason) -> Self {
@@ -87,7 +87,7 @@ impl TokenRejected {
 /// design), asks the revocations, and compares [`Verified::resource`] with its own: a verifier does neither.
 pub trait VerifyToken: Send + Sync + 'static {
     /// What is known of this token without waiting; by default nothing. For verifiers that keep verdicts of their own.
-    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, TokenRejected>> {
+    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, VerifyError>> {
         let (_, _) = (token, resource);
         None
     }
@@ -103,11 +103,11 @@ pub trait VerifyToken: Send + Sync + 'static {
         &self,
         token: &PresentedToken,
         resource: &Resource,
-    ) -> impl Future<Output = Result<Verified, TokenRejected>> + Send;
+    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
 }
 
 impl<V: VerifyToken> VerifyToken for Arc<V> {
-    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, TokenRejected>> {
+    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, VerifyError>> {
         V::recall(self, token, resource)
     }
 
@@ -115,7 +115,7 @@ impl<V: VerifyToken> VerifyToken for Arc<V> {
         &self,
         token: &PresentedToken,
         resource: &Resource,
-    ) -> impl Future<Output = Result<Verified, TokenRejected>> + Send {
+    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
         V::verify(self, token, resource)
     }
 }

@@ -23,12 +23,12 @@ impl Visitors {
     }
 
     /// These hosts and no others.
-    pub(super) fn set_hosts<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidVisitor> {
+    pub(super) fn set_hosts<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), HostAndOriginError> {
         let mut allowed = Vec::new();
         for host in hosts {
-            let authority: Authority = host.parse().map_err(|_| InvalidVisitor::Host)?;
+            let authority: Authority = host.parse().map_err(|_| HostAndOriginError::Host)?;
             if authority.as_str().contains('@') {
-                return Err(InvalidVisitor::Host);
+                return Err(HostAndOriginError::Host);
             }
             allowed.push(self.normal_host(&host.to_ascii_lowercase()).into());
         }
@@ -37,7 +37,10 @@ impl Visitors {
     }
 
     /// These origins beside the resource's own.
-    pub(super) fn add_origins<'a>(&mut self, origins: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidVisitor> {
+    pub(super) fn add_origins<'a>(
+        &mut self,
+        origins: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), HostAndOriginError> {
         for origin in origins {
             let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             let is_origin = authority.is_some_and(|rest| {
@@ -45,7 +48,7 @@ impl Visitors {
                     && !rest.bytes().any(|byte| byte.is_ascii_uppercase())
             });
             if !is_origin {
-                return Err(InvalidVisitor::Origin);
+                return Err(HostAndOriginError::Origin);
             }
             self.origins.push(normal_origin(origin).into());
         }
@@ -121,7 +124,7 @@ pub(super) fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Resu
 /// A host or an origin that can't be allowed, because it is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidVisitor {
+pub enum HostAndOriginError {
     /// Not a host with an optional port.
     #[error("write an allowed host like broker.example.com or 127.0.0.1:8080")]
     Host,
@@ -208,10 +211,10 @@ mod tests {
     #[test]
     fn what_is_no_host_or_origin_can_not_be_allowed() {
         for host in ["", "a@b", "a/b", "https://a"] {
-            assert_eq!(visitors().set_hosts([host]), Err(InvalidVisitor::Host), "{host}");
+            assert_eq!(visitors().set_hosts([host]), Err(HostAndOriginError::Host), "{host}");
         }
         for origin in ["", "null", "*", "https://a/", "https://A", "https://a@b", "ftp://a"] {
-            assert_eq!(visitors().add_origins([origin]), Err(InvalidVisitor::Origin), "{origin}");
+            assert_eq!(visitors().add_origins([origin]), Err(HostAndOriginError::Origin), "{origin}");
         }
     }
 }

@@ -36,7 +36,7 @@ enum Source {
     #[default]
     System,
     #[cfg(any(test, feature = "test-util"))]
-    ByHand(Arc<ByHand>),
+    Manual(Arc<Manual>),
 }
 
 /// What is known of a clock besides its hands.
@@ -52,7 +52,7 @@ static SYSTEM: LazyLock<(Instant, Watch)> = LazyLock::new(|| (Instant::now(), Wa
 
 #[cfg(any(test, feature = "test-util"))]
 #[derive(Debug)]
-struct ByHand {
+struct Manual {
     hands: tokio::sync::watch::Sender<Hands>,
     watch: Watch,
 }
@@ -74,15 +74,15 @@ impl Clock {
     /// A clock that stands still until [`Clock::advance`] moves it. Clones move together.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
-    pub fn by_hand(start: Timestamp) -> Self {
+    pub fn manual(start: Timestamp) -> Self {
         let hands = tokio::sync::watch::Sender::new(Hands { wall: start, passed: Duration::ZERO });
-        Self(Source::ByHand(Arc::new(ByHand { hands, watch: Watch::new(start) })))
+        Self(Source::Manual(Arc::new(Manual { hands, watch: Watch::new(start) })))
     }
 
     /// Lets time pass on a clock that is set by hand, and wakes all that sleep on it; the system's clock does not move.
     #[cfg(any(test, feature = "test-util"))]
     pub fn advance(&self, by: Duration) {
-        if let Source::ByHand(clock) = &self.0 {
+        if let Source::Manual(clock) = &self.0 {
             clock.hands.send_modify(|hands| {
                 hands.wall = hands.wall.plus(by);
                 hands.passed = hands.passed.saturating_add(by);
@@ -94,7 +94,7 @@ impl Clock {
     /// by it. The system's clock is not set.
     #[cfg(any(test, feature = "test-util"))]
     pub fn set_wall_clock(&self, wall: Timestamp) {
-        if let Source::ByHand(clock) = &self.0 {
+        if let Source::Manual(clock) = &self.0 {
             clock.hands.send_modify(|hands| hands.wall = wall);
         }
     }
@@ -108,7 +108,7 @@ impl Clock {
                 watch.now(wall(), began.elapsed())
             }
             #[cfg(any(test, feature = "test-util"))]
-            Source::ByHand(clock) => {
+            Source::Manual(clock) => {
                 let hands = *clock.hands.borrow();
                 clock.watch.now(hands.wall, hands.passed)
             }
@@ -123,7 +123,7 @@ impl Clock {
         let watch = match &self.0 {
             Source::System => &SYSTEM.1,
             #[cfg(any(test, feature = "test-util"))]
-            Source::ByHand(clock) => &clock.watch,
+            Source::Manual(clock) => &clock.watch,
         };
         let ours = self.now();
         if let Some(apart) = watch.skew.seen(ours, theirs) {
@@ -159,7 +159,7 @@ impl Clock {
                 // Looked at again twice a minute: the wall clock may be set while we sleep.
                 Source::System => tokio::time::sleep(left.min(Duration::from_secs(30))).await,
                 #[cfg(any(test, feature = "test-util"))]
-                Source::ByHand(clock) => {
+                Source::Manual(clock) => {
                     let mut moved = clock.hands.subscribe();
                     if self.now() < instant {
                         let still_held = moved.changed().await.is_ok();
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_clock_is_moved_past_its_instant() {
-        let clock = Clock::by_hand(Timestamp::from_unix_millis(0));
+        let clock = Clock::manual(Timestamp::from_unix_millis(0));
         let mut sleeper = std::pin::pin!(clock.sleep_until(Timestamp::from_unix_millis(2000)));
         assert!(futures_poll(sleeper.as_mut()).await.is_pending());
         clock.advance(Duration::from_secs(1));
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn x23_a_sleeper_is_not_put_off_by_a_clock_that_is_set_back() {
         let start = Timestamp::from_unix_seconds(1_800_000_000);
-        let clock = Clock::by_hand(start);
+        let clock = Clock::manual(start);
         let mut sleeper = std::pin::pin!(clock.sleep_until(start.plus(Duration::from_secs(60))));
         assert!(futures_poll(sleeper.as_mut()).await.is_pending());
         clock.set_wall_clock(start.minus(Duration::from_secs(3600)));

@@ -87,17 +87,17 @@ impl Upstream {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(name: &str, url: &str) -> Result<Self, InvalidUpstream> {
-        let parsed: Uri = url.parse().map_err(|_| InvalidUpstream::NotAUrl)?;
+    pub fn parse(name: &str, url: &str) -> Result<Self, UpstreamError> {
+        let parsed: Uri = url.parse().map_err(|_| UpstreamError::NotAUrl)?;
         if parsed.query().is_some() || url.contains('#') {
-            return Err(InvalidUpstream::QueryOrFragment);
+            return Err(UpstreamError::QueryOrFragment);
         }
-        let origin = Origin::of(&parsed).ok_or(InvalidUpstream::NotAbsolute)?;
+        let origin = Origin::of(&parsed).ok_or(UpstreamError::NotAbsolute)?;
         let parts = parsed.clone().into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return Err(InvalidUpstream::NotAbsolute);
+            return Err(UpstreamError::NotAbsolute);
         };
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| InvalidUpstream::NotAUrl)?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| UpstreamError::NotAUrl)?;
         Ok(Self(Arc::new(UpstreamParts { name: name.into(), uri: parsed, scheme, authority, host, origin })))
     }
 
@@ -148,7 +148,7 @@ impl fmt::Debug for Upstream {
 /// Why a text names no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidUpstream {
+pub enum UpstreamError {
     /// It can't be read as a URL.
     #[error("the upstream is not a URL; write it like https://mcp.example.com/mcp")]
     NotAUrl,
@@ -334,13 +334,13 @@ mod tests {
         assert_eq!(origin("https://CRM.example.com/mcp"), Ok("https://crm.example.com:443".into()));
         assert_eq!(origin("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".into()));
         for (url, problem) in [
-            ("https://crm.example.com/ mcp", InvalidUpstream::NotAUrl),
-            ("https://crm.example.com/mcp?key=1", InvalidUpstream::QueryOrFragment),
-            ("https://crm.example.com/mcp#a", InvalidUpstream::QueryOrFragment),
-            ("/mcp", InvalidUpstream::NotAbsolute),
-            ("crm.example.com:443", InvalidUpstream::NotAbsolute),
-            ("ftp://crm.example.com/", InvalidUpstream::NotAbsolute),
-            ("https://user@crm.example.com/mcp", InvalidUpstream::NotAbsolute),
+            ("https://crm.example.com/ mcp", UpstreamError::NotAUrl),
+            ("https://crm.example.com/mcp?key=1", UpstreamError::QueryOrFragment),
+            ("https://crm.example.com/mcp#a", UpstreamError::QueryOrFragment),
+            ("/mcp", UpstreamError::NotAbsolute),
+            ("crm.example.com:443", UpstreamError::NotAbsolute),
+            ("ftp://crm.example.com/", UpstreamError::NotAbsolute),
+            ("https://user@crm.example.com/mcp", UpstreamError::NotAbsolute),
         ] {
             assert_eq!(origin(url), Err(problem), "{url}");
         }

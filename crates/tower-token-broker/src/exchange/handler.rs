@@ -30,11 +30,11 @@ use crate::{
 
 /// Who a handler works for. Found in the request's extensions; made by [`CallerLayer`] alone. Cheap to clone.
 ///
-/// A handler gives it to each of its own requests ([`Caller::stamp`]) and sends them through a client that is wrapped in
+/// A handler gives it to each of its own requests ([`CallerHandle::stamp`]) and sends them through a client that is wrapped in
 /// an [`ExchangeLayer`](super::ExchangeLayer): that puts the caller's credential on, with an intent for each use. The
 /// handler never sees the credential.
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<Parts>);
+pub struct CallerHandle(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -45,11 +45,11 @@ struct Parts {
     watched: Watched,
 }
 
-/// The mark of [`Caller::stamp`] in the extensions of a handler's request.
+/// The mark of [`CallerHandle::stamp`] in the extensions of a handler's request.
 #[derive(Clone, Debug)]
-pub(crate) struct Stamped(pub(crate) Caller);
+pub(crate) struct Stamped(pub(crate) CallerHandle);
 
-impl Caller {
+impl CallerHandle {
     /// Marks one of the handler's own requests as sent for this caller.
     pub fn stamp<B>(&self, request: &mut Request<B>) {
         request.extensions_mut().insert(Stamped(self.clone()));
@@ -74,7 +74,7 @@ impl Caller {
     }
 }
 
-/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers itself: puts a [`Caller`]
+/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers itself: puts a [`CallerHandle`]
 /// into the extensions, sends the judged bytes on, and guards the answer against an echo of whatever credential was used.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "a layer does nothing until it is put onto a service"]
@@ -88,20 +88,20 @@ impl CallerLayer {
 }
 
 impl<S> Layer<S> for CallerLayer {
-    type Service = WithCaller<S>;
+    type Service = CallerService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WithCaller { inner }
+        CallerService { inner }
     }
 }
 
 /// The service that [`CallerLayer`] makes.
 #[derive(Clone, Debug)]
-pub struct WithCaller<S> {
+pub struct CallerService<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for WithCaller<S>
+impl<S, B, R> Service<Request<B>> for CallerService<S>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone,
     R: Body<Data = Bytes>,
@@ -127,7 +127,7 @@ where
             })
         })();
         let caller = match found {
-            Ok(parts) => Caller(Arc::new(parts)),
+            Ok(parts) => CallerHandle(Arc::new(parts)),
             Err(missing) => {
                 let missing: &str = missing;
                 tracing::error!(missing, "the caller layer found no proof of the {missing} layer outside it");
@@ -152,7 +152,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`WithCaller`].
+    /// The future of [`CallerService`].
     #[derive(Debug)]
     pub struct CallerFuture<F> {
         #[pin]
@@ -165,7 +165,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<F> {
         Refused { refusal: Option<Response<Bytes>> },
-        Inner { #[pin] answer: F, caller: Caller },
+        Inner { #[pin] answer: F, caller: CallerHandle },
     }
 }
 

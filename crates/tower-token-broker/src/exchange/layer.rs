@@ -28,7 +28,7 @@ pub(crate) struct Recipe<P> {
 #[error(
     "the header field {0} can't be forwarded: it carries credentials, framing or a proxy's word, or asks for a part of an answer"
 )]
-pub struct NeverForwarded(HeaderName);
+pub struct ForwardHeaderError(HeaderName);
 
 impl<P: ProvideCredential> ExchangeLayer<P> {
     /// With the credentials of this provider, for its upstream.
@@ -46,10 +46,10 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     ///
     /// # Errors
     /// The field must never go to an upstream.
-    pub fn forward_header(self, name: HeaderName) -> Result<Self, NeverForwarded> {
+    pub fn forward_header(self, name: HeaderName) -> Result<Self, ForwardHeaderError> {
         let mut may_be = false;
         let layer = self.with(|recipe| may_be = recipe.forwarded.add(name.clone()));
-        if may_be { Ok(layer) } else { Err(NeverForwarded(name)) }
+        if may_be { Ok(layer) } else { Err(ForwardHeaderError(name)) }
     }
 
     /// For plain HTTP: takes this prefix off the path before the upstream's own path is put before it.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::Trail,
-        exchange::{Credential, NoCredential, Upstream},
+        exchange::{Credential, CredentialError, Upstream},
         principal::{Principal, Scopes},
     };
 
@@ -112,7 +112,7 @@ mod tests {
             unreachable!("nothing is sent")
         }
 
-        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+        async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
             unreachable!("nothing is sent")
         }
 

@@ -12,7 +12,7 @@
 //! use tower_token_broker::{
 //!     Secret,
 //!     audit::Trail,
-//!     exchange::{Credential, ExchangeLayer, NoCredential, ProvideCredential, Upstream},
+//!     exchange::{Credential, ExchangeLayer, CredentialError, ProvideCredential, Upstream},
 //!     principal::{Principal, Scopes},
 //! };
 //!
@@ -27,7 +27,7 @@
 //!         &self.upstream
 //!     }
 //!
-//!     async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, NoCredential> {
+//!     async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
 //!         Ok(Credential::vouch(Secret::from_text(self.key.clone()), self.upstream.origin().clone()))
 //!     }
 //!
@@ -50,7 +50,7 @@
 //! The innermost of the four: inside the scope filter, around your proxy. [`BrokerStack`](crate::BrokerStack) places it. The service inside is
 //! given the real credential on its request, so it must be one that sends it on (`Proxy` of `token-broker-outbound`, or a client like it), and
 //! never a handler that reads it. A handler goes with
-//! [`credential_for_handler`](crate::BrokerStack::credential_for_handler): it gets a [`Caller`], and this layer stands around its client.
+//! [`credential_for_handler`](crate::BrokerStack::credential_for_handler): it gets a [`CallerHandle`], and this layer stands around its client.
 //!
 //! # Reads, writes
 //! Reads the audit's `Trail`, the [`Principal`](crate::principal::Principal) and its `Standing`, and what was
@@ -90,9 +90,9 @@ pub(crate) mod leak_guard;
 mod provide;
 mod service;
 
-pub use credential::{Credential, InvalidUpstream, Origin, Upstream};
-pub use handler::{Caller, CallerFuture, CallerLayer, WithCaller};
-pub use layer::{ExchangeLayer, NeverForwarded};
+pub use credential::{Credential, Origin, Upstream, UpstreamError};
+pub use handler::{CallerFuture, CallerHandle, CallerLayer, CallerService};
+pub use layer::{ExchangeLayer, ForwardHeaderError};
 pub use leak_guard::LeakGuardBody;
-pub use provide::{NoCredential, ProvideCredential};
+pub use provide::{CredentialError, ProvideCredential};
 pub use service::{Exchange, Exchanged, ResponseFuture};

@@ -13,7 +13,7 @@ use crate::{
 /// answer it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoCredential {
+pub enum CredentialError {
     /// The user has no grant yet.
     #[error("no account is connected for this server; send the user to the connect page")]
     ConnectRequired {
@@ -45,7 +45,7 @@ pub enum NoCredential {
     RefusedByPolicy,
 }
 
-impl NoCredential {
+impl CredentialError {
     /// As the caller is told.
     pub fn to_refusal(&self) -> Refusal {
         let (reason, connect_url) = match self {
@@ -94,7 +94,7 @@ pub trait ProvideCredential: Send + Sync + 'static {
         caller: &Principal,
         need: &Scopes,
         trail: &Trail,
-    ) -> impl Future<Output = Result<Credential, NoCredential>> + Send;
+    ) -> impl Future<Output = Result<Credential, CredentialError>> + Send;
 
     /// The upstream refused this credential (401). Ends only the version it names: a hundred at once are one refresh.
     /// It is waited for as long as for a credential, and the request goes on.
@@ -125,7 +125,7 @@ impl<P: ProvideCredential> ProvideCredential for Arc<P> {
         caller: &Principal,
         need: &Scopes,
         trail: &Trail,
-    ) -> impl Future<Output = Result<Credential, NoCredential>> + Send {
+    ) -> impl Future<Output = Result<Credential, CredentialError>> + Send {
         P::credential(self, caller, need, trail)
     }
 

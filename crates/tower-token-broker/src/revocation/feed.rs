@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Revocations, Revoked};
+use super::{RevocationTarget, Revocations};
 use crate::{
     clock::Timestamp,
     tasks::{Task, Tasks},
@@ -17,11 +17,11 @@ use crate::{
 /// What a feed tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Heard {
+pub enum FeedEvent {
     /// This was revoked, at that time.
     Revoked {
         /// What.
-        what: Revoked,
+        what: RevocationTarget,
         /// When, by the clock of the one who revoked it.
         at: Timestamp,
     },
@@ -44,7 +44,7 @@ impl FeedError {
 
 /// Tells what was revoked elsewhere: a table that is polled, a channel, a message bus.
 ///
-/// A new feed first tells all that still counts, then [`Heard::Current`]; from then on each revocation as it comes, and
+/// A new feed first tells all that still counts, then [`FeedEvent::Current`]; from then on each revocation as it comes, and
 /// `Current` at least once a second.
 pub trait RevocationFeed: Send + 'static {
     /// Waits for the next piece of news.
@@ -54,12 +54,12 @@ pub trait RevocationFeed: Send + 'static {
     ///
     /// # Cancellation
     /// Dropped only when the [`Revocations`] that follow it are gone.
-    fn next(&mut self) -> impl Future<Output = Result<Heard, FeedError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<FeedEvent, FeedError>> + Send;
 }
 
 impl Revocations {
     /// Follows a feed in an owned task, until the last clone of these revocations is gone. Until the feed has told
-    /// [`Heard::Current`] for the first time, no request is let in.
+    /// [`FeedEvent::Current`] for the first time, no request is let in.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -74,10 +74,10 @@ impl Revocations {
                         Ok(heard) => {
                             let Some(revocations) = Self::upgrade(&revocations) else { return };
                             match heard {
-                                Heard::Revoked { what, at } => {
+                                FeedEvent::Revoked { what, at } => {
                                     revocations.revoke_at(what, at);
                                 }
-                                Heard::Current => {
+                                FeedEvent::Current => {
                                     last_heard.store(revocations.clock().now().unix_millis(), Ordering::Release);
                                 }
                             }
@@ -107,10 +107,10 @@ mod tests {
     use super::*;
     use crate::{clock::Clock, principal::User, refusal::Reason, revocation::tables::tests::principal};
 
-    struct Channel(mpsc::Receiver<Heard>, mpsc::Sender<()>);
+    struct Channel(mpsc::Receiver<FeedEvent>, mpsc::Sender<()>);
 
     impl RevocationFeed for Channel {
-        async fn next(&mut self) -> Result<Heard, FeedError> {
+        async fn next(&mut self) -> Result<FeedEvent, FeedError> {
             // Asking for the next says that the last was taken in.
             self.1.send(()).await.map_err(|_| FeedError::new("gone"))?;
             match self.0.recv().await {
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_gets_in_before_the_feed_is_current_nor_when_it_falls_silent() {
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000_000));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let revocations = Revocations::new(clock.clone());
         let tasks = Tasks::new();
         let (tell, told) = mpsc::channel(4);
@@ -132,11 +132,11 @@ mod tests {
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale));
 
         let alice = User::new("https://broker.example.com", "alice");
-        tell.send(Heard::Revoked { what: Revoked::User(alice), at: clock.now() }).await.unwrap();
+        tell.send(FeedEvent::Revoked { what: RevocationTarget::User(alice), at: clock.now() }).await.unwrap();
         asked.recv().await.unwrap();
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale), "a revocation alone is no sign of being current");
 
-        tell.send(Heard::Current).await.unwrap();
+        tell.send(FeedEvent::Current).await.unwrap();
         asked.recv().await.unwrap();
         assert_eq!(revocations.fresh(), Ok(()));
         assert_eq!(revocations.stands(&principal(1_000_000)), Err(Reason::Revoked));
@@ -148,6 +148,6 @@ mod tests {
 
         drop(revocations);
         following.await.unwrap();
-        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.shutdown(Duration::from_secs(5)).await);
     }
 }

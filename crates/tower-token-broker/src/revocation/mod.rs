@@ -5,13 +5,13 @@
 //! use tower_token_broker::{
 //!     clock::Clock,
 //!     principal::User,
-//!     revocation::{Revocations, Revoked},
+//!     revocation::{Revocations, RevocationTarget},
 //! };
 //!
 //! let revocations = Revocations::new(Clock::system());
 //! let before = revocations.epoch();
 //! // From the next request on alice's tokens are refused (`authn.revoked`), and her open streams are cut; bob's go on.
-//! revocations.revoke(Revoked::User(User::new("https://broker.example.com", "alice")));
+//! revocations.revoke(RevocationTarget::User(User::new("https://broker.example.com", "alice")));
 //! assert!(revocations.epoch() > before);
 //! ```
 //!
@@ -48,6 +48,6 @@ mod revocations;
 mod standing;
 mod tables;
 
-pub use feed::{FeedError, Heard, RevocationFeed};
-pub use revocations::{Epoch, Revocations, Revoked};
+pub use feed::{FeedError, FeedEvent, RevocationFeed};
+pub use revocations::{Epoch, RevocationTarget, Revocations};
 pub use standing::Standing;

@@ -28,7 +28,7 @@ pub struct Epoch(pub(crate) u64);
 /// What can be revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Revoked {
+pub enum RevocationTarget {
     /// One broker token, by issuer and `jti`.
     Token {
         /// `iss`
@@ -61,7 +61,7 @@ pub enum Revoked {
     Everything,
 }
 
-impl Revoked {
+impl RevocationTarget {
     /// What it is and which one, as the audit writes it.
     pub(crate) fn in_words(&self) -> (&'static str, String) {
         match self {
@@ -130,12 +130,12 @@ impl Revocations {
 
     /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut. It writes no
     /// record: that is [`AuditLog::note_revoked`](crate::audit::AuditLog::note_revoked).
-    pub fn revoke(&self, what: Revoked) -> Epoch {
+    pub fn revoke(&self, what: RevocationTarget) -> Epoch {
         self.revoke_at(what, self.0.clock.now())
     }
 
     /// As [`Revocations::revoke`], for what was revoked elsewhere, at that time.
-    pub(super) fn revoke_at(&self, what: Revoked, at: Timestamp) -> Epoch {
+    pub(super) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
         let now = self.0.clock.now();
         let epoch = {
             let mut tables = self.0.tables.write();
@@ -219,25 +219,25 @@ mod tests {
 
     #[test]
     fn a_revocation_is_remembered_for_the_longest_life_of_a_token() {
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000_000));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let revocations = Revocations::new(clock.clone());
-        let first =
-            revocations.revoke(Revoked::Token { issuer: "https://broker.example.com".into(), id: "token-1".into() });
+        let first = revocations
+            .revoke(RevocationTarget::Token { issuer: "https://broker.example.com".into(), id: "token-1".into() });
         assert_eq!(first, Epoch(1));
         clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY - Duration::from_millis(1));
-        revocations.revoke(Revoked::Grant(GrantId::new("g")));
+        revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
         assert_eq!(revocations.stands(&principal(1_000_000)), Err(Reason::Revoked));
         clock.advance(Duration::from_millis(1));
-        revocations.revoke(Revoked::Grant(GrantId::new("g")));
+        revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
         assert_eq!(revocations.stands(&principal(1_000_000)), Ok(()));
         assert_eq!(revocations.epoch(), Epoch(3));
     }
 
     #[test]
     fn a_grant_is_over_until_it_is_lifted() {
-        let revocations = Revocations::new(Clock::by_hand(Timestamp::from_unix_seconds(1)));
+        let revocations = Revocations::new(Clock::manual(Timestamp::from_unix_seconds(1)));
         let grant = GrantId::new("g");
-        revocations.revoke(Revoked::Grant(grant.clone()));
+        revocations.revoke(RevocationTarget::Grant(grant.clone()));
         assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
         assert!(revocations.lift(&grant));
         assert!(!revocations.lift(&grant));

@@ -118,10 +118,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::revocation::{Revoked, tables::tests::principal};
+    use crate::revocation::{RevocationTarget, tables::tests::principal};
 
     fn standing() -> (Clock, Revocations, Standing) {
-        let clock = Clock::by_hand(Timestamp::from_unix_seconds(1_000));
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000));
         let revocations = Revocations::new(clock.clone());
         let ends_at = clock.now().plus(Duration::from_secs(60));
         let standing = Standing::new(&revocations, &clock, &principal(1_000), revocations.epoch(), ends_at);
@@ -133,9 +133,9 @@ mod tests {
         let (_, revocations, standing) = standing();
         let (asked, never_asked) = (GrantId::new("asked"), GrantId::new("never asked"));
         assert_eq!(standing.ask_again(Some(&asked)), Ok(()));
-        revocations.revoke(Revoked::Grant(never_asked));
+        revocations.revoke(RevocationTarget::Grant(never_asked));
         assert_eq!(standing.still(), Ok(()));
-        revocations.revoke(Revoked::Grant(asked.clone()));
+        revocations.revoke(RevocationTarget::Grant(asked.clone()));
         assert_eq!(standing.still(), Err(Reason::GrantRevoked));
         assert_eq!(standing.ask_again(Some(&asked)), Err(Reason::GrantRevoked));
         assert_eq!(standing.ask_again(None), Err(Reason::GrantRevoked), "a request stays bound to what it used");
@@ -145,7 +145,7 @@ mod tests {
     fn a_grant_that_was_revoked_before_it_was_asked_about_is_refused() {
         let (_, revocations, standing) = standing();
         let grant = GrantId::new("g");
-        revocations.revoke(Revoked::Grant(grant.clone()));
+        revocations.revoke(RevocationTarget::Grant(grant.clone()));
         assert_eq!(standing.still(), Ok(()), "stamped anew");
         assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
     }
@@ -154,7 +154,7 @@ mod tests {
     async fn n260_a_feed_that_fell_silent_since_the_request_came_in_lets_nothing_out_and_ends_nothing() {
         struct Silent;
         impl crate::revocation::RevocationFeed for Silent {
-            async fn next(&mut self) -> Result<crate::revocation::Heard, crate::revocation::FeedError> {
+            async fn next(&mut self) -> Result<crate::revocation::FeedEvent, crate::revocation::FeedError> {
                 std::future::pending().await
             }
         }
@@ -169,7 +169,7 @@ mod tests {
     async fn a_revoke_and_the_end_of_the_token_both_shake_it() {
         let (clock, revocations, standing) = standing();
         let shaken = standing.shaken();
-        revocations.revoke(Revoked::Everything);
+        revocations.revoke(RevocationTarget::Everything);
         shaken.await;
         assert_eq!(standing.still(), Err(Reason::Revoked));
 

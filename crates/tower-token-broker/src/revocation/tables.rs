@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::Revoked;
+use super::RevocationTarget;
 use crate::{clock::Timestamp, principal::GrantId, principal::Principal, principal::Resource};
 
 /// Two names, looked up without an allocation.
@@ -51,13 +51,20 @@ pub(super) struct Tables {
     everything: Option<Timestamp>,
     grants: HashSet<GrantId>,
     /// In the order of their coming, each with the instant at which it is looked at again.
-    dying: VecDeque<(Timestamp, Revoked)>,
+    dying: VecDeque<(Timestamp, RevocationTarget)>,
 }
 
 impl Tables {
     /// Notes that this was revoked `at`, and is told `now`; it may be forgotten after `life`.
-    pub(super) fn insert(&mut self, what: Revoked, at: Timestamp, now: Timestamp, life: Duration, capacity: usize) {
-        if let Revoked::Grant(grant) = what {
+    pub(super) fn insert(
+        &mut self,
+        what: RevocationTarget,
+        at: Timestamp,
+        now: Timestamp,
+        life: Duration,
+        capacity: usize,
+    ) {
+        if let RevocationTarget::Grant(grant) = what {
             self.grants.insert(grant);
             return;
         }
@@ -68,26 +75,28 @@ impl Tables {
             let until = known.fold(at.max(now), Timestamp::max);
             let grants = std::mem::take(&mut self.grants);
             *self = Self { everything: Some(until), grants, ..Self::default() };
-            self.dying.push_back((until.plus(life), Revoked::Everything));
+            self.dying.push_back((until.plus(life), RevocationTarget::Everything));
             tracing::error!(capacity, "too many revocations to keep apart: all tokens issued until now are revoked");
             return;
         }
         let is_new = match &what {
-            Revoked::Token { issuer, id } => self.tokens.insert(issuer, id, at),
-            Revoked::Family { issuer, id } => self.families.insert(issuer, id, at),
-            Revoked::Client { issuer, id } => self.clients.insert(issuer, id, at),
-            Revoked::User(user) => self.users.insert(&Arc::from(user.issuer()), &Arc::from(user.subject()), at),
-            Revoked::Server(resource) => {
+            RevocationTarget::Token { issuer, id } => self.tokens.insert(issuer, id, at),
+            RevocationTarget::Family { issuer, id } => self.families.insert(issuer, id, at),
+            RevocationTarget::Client { issuer, id } => self.clients.insert(issuer, id, at),
+            RevocationTarget::User(user) => {
+                self.users.insert(&Arc::from(user.issuer()), &Arc::from(user.subject()), at)
+            }
+            RevocationTarget::Server(resource) => {
                 let before = self.servers.get(resource).copied();
                 self.servers.insert(resource.clone(), before.map_or(at, |before| before.max(at)));
                 before.is_none()
             }
-            Revoked::Everything => {
+            RevocationTarget::Everything => {
                 let before = self.everything;
                 self.everything = Some(before.map_or(at, |before| before.max(at)));
                 before.is_none()
             }
-            Revoked::Grant(_) => false,
+            RevocationTarget::Grant(_) => false,
         };
         if is_new {
             self.dying.push_back((at.plus(life), what));
@@ -135,29 +144,29 @@ impl Tables {
         self.dying.len()
     }
 
-    fn revoked_at(&self, what: &Revoked) -> Option<Timestamp> {
+    fn revoked_at(&self, what: &RevocationTarget) -> Option<Timestamp> {
         match what {
-            Revoked::Token { issuer, id } => self.tokens.get(issuer, id),
-            Revoked::Family { issuer, id } => self.families.get(issuer, id),
-            Revoked::Client { issuer, id } => self.clients.get(issuer, id),
-            Revoked::User(user) => self.users.get(user.issuer(), user.subject()),
-            Revoked::Server(resource) => self.servers.get(resource).copied(),
-            Revoked::Everything => self.everything,
-            Revoked::Grant(_) => None,
+            RevocationTarget::Token { issuer, id } => self.tokens.get(issuer, id),
+            RevocationTarget::Family { issuer, id } => self.families.get(issuer, id),
+            RevocationTarget::Client { issuer, id } => self.clients.get(issuer, id),
+            RevocationTarget::User(user) => self.users.get(user.issuer(), user.subject()),
+            RevocationTarget::Server(resource) => self.servers.get(resource).copied(),
+            RevocationTarget::Everything => self.everything,
+            RevocationTarget::Grant(_) => None,
         }
     }
 
-    fn remove(&mut self, what: &Revoked) {
+    fn remove(&mut self, what: &RevocationTarget) {
         match what {
-            Revoked::Token { issuer, id } => self.tokens.remove(issuer, id),
-            Revoked::Family { issuer, id } => self.families.remove(issuer, id),
-            Revoked::Client { issuer, id } => self.clients.remove(issuer, id),
-            Revoked::User(user) => self.users.remove(user.issuer(), user.subject()),
-            Revoked::Server(resource) => {
+            RevocationTarget::Token { issuer, id } => self.tokens.remove(issuer, id),
+            RevocationTarget::Family { issuer, id } => self.families.remove(issuer, id),
+            RevocationTarget::Client { issuer, id } => self.clients.remove(issuer, id),
+            RevocationTarget::User(user) => self.users.remove(user.issuer(), user.subject()),
+            RevocationTarget::Server(resource) => {
                 self.servers.remove(resource);
             }
-            Revoked::Everything => self.everything = None,
-            Revoked::Grant(_) => {}
+            RevocationTarget::Everything => self.everything = None,
+            RevocationTarget::Grant(_) => {}
         }
     }
 }
@@ -180,16 +189,16 @@ pub(super) mod tests {
         Principal::of(&Verified::vouch(user, "inspector", resource, times).with_family("family-1"))
     }
 
-    fn each_kind() -> Vec<(Revoked, bool)> {
+    fn each_kind() -> Vec<(RevocationTarget, bool)> {
         let issuer: Arc<str> = "https://broker.example.com".into();
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
         vec![
-            (Revoked::Token { issuer: issuer.clone(), id: "token-1".into() }, true),
-            (Revoked::Family { issuer: issuer.clone(), id: "family-1".into() }, true),
-            (Revoked::Client { issuer: issuer.clone(), id: "inspector".into() }, false),
-            (Revoked::User(User::new(issuer, "alice")), false),
-            (Revoked::Server(resource), false),
-            (Revoked::Everything, false),
+            (RevocationTarget::Token { issuer: issuer.clone(), id: "token-1".into() }, true),
+            (RevocationTarget::Family { issuer: issuer.clone(), id: "family-1".into() }, true),
+            (RevocationTarget::Client { issuer: issuer.clone(), id: "inspector".into() }, false),
+            (RevocationTarget::User(User::new(issuer, "alice")), false),
+            (RevocationTarget::Server(resource), false),
+            (RevocationTarget::Everything, false),
         ]
     }
 
@@ -211,11 +220,11 @@ pub(super) mod tests {
         let other: Arc<str> = "https://other.example".into();
         let mut tables = Tables::default();
         for what in [
-            Revoked::Token { issuer: other.clone(), id: "token-1".into() },
-            Revoked::Family { issuer: other.clone(), id: "family-1".into() },
-            Revoked::Client { issuer: other.clone(), id: "inspector".into() },
-            Revoked::User(User::new(other, "alice")),
-            Revoked::Server(Resource::parse("https://broker.example.com/crm").unwrap()),
+            RevocationTarget::Token { issuer: other.clone(), id: "token-1".into() },
+            RevocationTarget::Family { issuer: other.clone(), id: "family-1".into() },
+            RevocationTarget::Client { issuer: other.clone(), id: "inspector".into() },
+            RevocationTarget::User(User::new(other, "alice")),
+            RevocationTarget::Server(Resource::parse("https://broker.example.com/crm").unwrap()),
         ] {
             tables.insert(what, at, at, LIFE, 10);
         }
@@ -245,9 +254,9 @@ pub(super) mod tests {
         let mut tables = Tables::default();
         let (victim, _) = each_kind().remove(0);
         tables.insert(victim, at, at, LIFE, 3);
-        tables.insert(Revoked::Grant(GrantId::new("g")), at, at, LIFE, 3);
+        tables.insert(RevocationTarget::Grant(GrantId::new("g")), at, at, LIFE, 3);
         for number in 0..100_u32 {
-            let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
+            let what = RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
             tables.insert(what, at, at, LIFE, 3);
             assert!(tables.len() <= 3, "N269");
             assert!(tables.is_revoked(&principal(1_000)), "N269: still revoked after {number} more");
@@ -263,9 +272,9 @@ pub(super) mod tests {
         let (victim, _) = each_kind().remove(3);
         tables.insert(victim, now, now, LIFE, 3);
         let ahead = Timestamp::from_unix_seconds(1_005);
-        tables.insert(Revoked::User(User::new("https://other.example", "bob")), ahead, now, LIFE, 3);
+        tables.insert(RevocationTarget::User(User::new("https://other.example", "bob")), ahead, now, LIFE, 3);
         for number in 0..2_u32 {
-            let what = Revoked::Token { issuer: "i".into(), id: number.to_string().into() };
+            let what = RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
             tables.insert(what, Timestamp::from_unix_seconds(950), now, LIFE, 3);
         }
         assert_eq!(tables.len(), 1);

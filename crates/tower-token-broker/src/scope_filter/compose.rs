@@ -97,7 +97,7 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
 impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         // The messages that carry no name are nobody's exception.
-        let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Answer);
+        let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response);
         let is_exception = |call: &Call<'_>| !self.1.decide(caller, call).is_denied();
         if is_named && (is_exception(call) || with_or_without_slash(call, is_exception)) {
             return Decision::deny(call);

@@ -46,7 +46,7 @@ pub enum Call<'a> {
         method: &'a str,
     },
     /// An answer of the client to a request of the server, within a session.
-    Answer,
+    Response,
     /// Any other method: refused unless a rule names it.
     Method {
         /// The method as the message names it.
@@ -76,7 +76,7 @@ impl<'a> Call<'a> {
             Self::Resource { uri } => Some(uri),
             Self::Method { method } => Some(method),
             Self::Rpc { method, .. } => Some(method),
-            Self::List { .. } | Self::Protocol { .. } | Self::Answer | Self::Http { .. } => None,
+            Self::List { .. } | Self::Protocol { .. } | Self::Response | Self::Http { .. } => None,
         }
     }
 }
@@ -131,7 +131,7 @@ impl Decision {
             Call::Resource { .. } => Reason::ResourceDenied,
             Call::Prompt { .. } => Reason::PromptDenied,
             Call::List { .. } | Call::Protocol { .. } | Call::Method { .. } => Reason::MethodDenied,
-            Call::Answer => Reason::AnswerWithoutSession,
+            Call::Response => Reason::AnswerWithoutSession,
             Call::Rpc { .. } => Reason::RpcDenied,
             Call::Http { .. } => Reason::RequestDenied,
         })

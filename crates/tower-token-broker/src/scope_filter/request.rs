@@ -258,7 +258,7 @@ fn gone<'a>(revision: Revision, message: &'a Message<'_>) -> Option<&'a str> {
 /// What a message asks for, and the name that stands in its record.
 fn call<'a>(message: &'a Message<'_>, session: Option<Session>) -> Result<(Call<'a>, Option<&'a str>), Reason> {
     let Some(method) = message.method.as_deref() else {
-        return if session.is_some() { Ok((Call::Answer, None)) } else { Err(Reason::AnswerWithoutSession) };
+        return if session.is_some() { Ok((Call::Response, None)) } else { Err(Reason::AnswerWithoutSession) };
     };
     let params = &message.params;
     Ok(match method {

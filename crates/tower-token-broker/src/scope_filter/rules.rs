@@ -75,7 +75,7 @@ impl Policy for Rules {
                 let listed = self.allow.kinds().any(|kind| kind.is_listed_as(*of));
                 return if listed { Decision::allow() } else { Decision::deny(call) };
             }
-            Call::Protocol { .. } | Call::Answer => {
+            Call::Protocol { .. } | Call::Response => {
                 let any = self.allow.kinds().any(|kind| !matches!(kind, Kind::Rpc));
                 return if any { Decision::allow() } else { Decision::deny(call) };
             }

@@ -10,7 +10,7 @@ use tower_token_broker::{
     Secret,
     authenticate::{
         PresentedToken, VerifyToken,
-        jwt::{JwtVerifier, KeyProblem, Keys},
+        jwt::{JwtVerifier, KeyError, Keys},
     },
     json::{Limits, Value},
     principal::Resource,
@@ -173,15 +173,15 @@ fn our_key_rules_hold_for_the_vectors_of_our_algorithms() {
         Keys::parse(set.to_string().as_bytes()).unwrap().problems()
     };
     for (comment, problem) in [
-        ("wrong_algorithm", KeyProblem::OtherPurpose),
-        ("invalid_algorithm", KeyProblem::OtherPurpose),
-        ("invalid_use", KeyProblem::OtherPurpose),
-        ("invalid_point", KeyProblem::UnsoundPoint),
-        ("wrong_curve", KeyProblem::UnsupportedType),
-        ("wrong_kty", KeyProblem::UnsupportedType),
-        ("jws_rsa_roca_key", KeyProblem::UnsupportedType),
-        ("keysize_too_small", KeyProblem::UnsupportedType),
-        ("exponentOne", KeyProblem::UnsupportedType),
+        ("wrong_algorithm", KeyError::OtherPurpose),
+        ("invalid_algorithm", KeyError::OtherPurpose),
+        ("invalid_use", KeyError::OtherPurpose),
+        ("invalid_point", KeyError::UnsoundPoint),
+        ("wrong_curve", KeyError::UnsupportedType),
+        ("wrong_kty", KeyError::UnsupportedType),
+        ("jws_rsa_roca_key", KeyError::UnsupportedType),
+        ("keysize_too_small", KeyError::UnsupportedType),
+        ("exponentOne", KeyError::UnsupportedType),
     ] {
         assert_eq!(problems_of(comment), [(0, problem)], "B052 {comment}");
     }

@@ -61,7 +61,7 @@ async fn a_user_of_another_issuer_is_not_the_brokers_to_speak_for() {
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
     let foreign = Verified::vouch(User::new("https://other.example", "ana"), "client", resource, times);
     let refused = broker.get_for(&Principal::for_test(&foreign), "").await.unwrap_err();
-    assert_eq!((refused, broker.posts().len()), (NoCredential::RefusedByPolicy, 0));
+    assert_eq!((refused, broker.posts().len()), (CredentialError::RefusedByPolicy, 0));
 }
 
 #[tokio::test]
@@ -87,11 +87,11 @@ async fn an_actor_token_goes_along_if_the_operator_wants_one() {
 struct IdTokens;
 
 impl ProvideToken for IdTokens {
-    async fn token(&self, caller: &Principal) -> Result<SecurityToken, NoCredential> {
+    async fn token(&self, caller: &Principal) -> Result<SecurityToken, CredentialError> {
         match caller.subject() {
             "ana" => Ok(SecurityToken::new(TokenType::IdToken, secret("id-token-of-ana"))),
             "slow" => std::future::pending().await,
-            _ => Err(NoCredential::ConnectRequired { connect_url: None }),
+            _ => Err(CredentialError::ConnectRequired { connect_url: None }),
         }
     }
 }
@@ -104,14 +104,14 @@ async fn a_token_of_the_operators_own_source_is_sent_as_what_it_is() {
     assert_eq!(field(post, "subject_token").as_deref(), Some("id-token-of-ana"));
     assert_eq!(field(post, "subject_token_type").as_deref(), Some("urn:ietf:params:oauth:token-type:id_token"));
     let bob = broker.get_for(&caller("bob"), "").await.unwrap_err();
-    assert_eq!((bob, broker.posts().len()), (NoCredential::ConnectRequired { connect_url: None }, 1));
+    assert_eq!((bob, broker.posts().len()), (CredentialError::ConnectRequired { connect_url: None }, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_left() {
     let broker = Broker::exchange_of(IdTokens, |server| server).await;
     let got = broker.get_for(&caller("slow"), "").await.unwrap_err();
-    assert_eq!((got, broker.posts().len()), (NoCredential::Unavailable { retry_after: None }, 0));
+    assert_eq!((got, broker.posts().len()), (CredentialError::Unavailable { retry_after: None }, 0));
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn private_key_jwt_is_signed_anew_for_each_request_to_this_server() {
     for (authentication, audience) in authentications {
         let server = |endpoint: &str| AuthorizationServer::new(ISSUER, endpoint.parse().unwrap(), authentication);
         let endpoint = Endpoint::start(|_| says(200, &tokens(1, ""))).await;
-        let (server, clock) = (server(&endpoint.url), Clock::by_hand(now()));
+        let (server, clock) = (server(&endpoint.url), Clock::manual(now()));
         let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
         let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
         let provider = ClientCredentials::new(upstream, server, client).with_clock(clock.clone());
@@ -163,8 +163,8 @@ async fn private_key_jwt_is_signed_anew_for_each_request_to_this_server() {
 
 #[tokio::test]
 async fn with_a_key_that_can_not_sign_nobody_is_asked() {
-    let cannot = |_: &str| Err(CannotSign);
+    let cannot = |_: &str| Err(SignError);
     let broker = Broker::exchange_of(Assertion::of_caller(BROKER, cannot), |server| server).await;
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::Unavailable { retry_after: None });
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::Unavailable { retry_after: None });
     assert_eq!(broker.posts().len(), 0);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const REVOKED: NoCredential = NoCredential::Revoked { connect_url: None };
+const REVOKED: CredentialError = CredentialError::Revoked { connect_url: None };
 
 #[tokio::test]
 async fn x10_e119_what_is_no_token_of_the_kind_asked_for_is_used_by_nobody() {
@@ -57,19 +57,19 @@ async fn e119_an_expiry_that_can_not_be_true_is_five_minutes() {
 
 #[tokio::test]
 async fn what_the_server_says_no_to_is_told_as_what_it_means() {
-    let connect = NoCredential::ConnectRequired { connect_url: None };
-    let scope = NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+    let connect = CredentialError::ConnectRequired { connect_url: None };
+    let scope = CredentialError::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
     for (error, need, of_a_user, of_the_broker) in [
-        ("invalid_grant", "", REVOKED, NoCredential::RefusedByPolicy),
-        ("interaction_required", "", connect.clone(), NoCredential::RefusedByPolicy),
-        ("login_required", "", connect.clone(), NoCredential::RefusedByPolicy),
-        ("consent_required", "", connect, NoCredential::RefusedByPolicy),
-        ("invalid_target", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
-        ("access_denied", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
-        ("unauthorized_client", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
-        ("unsupported_grant_type", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
-        ("invalid_request", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
-        ("invalid_scope", "", NoCredential::RefusedByPolicy, NoCredential::RefusedByPolicy),
+        ("invalid_grant", "", REVOKED, CredentialError::RefusedByPolicy),
+        ("interaction_required", "", connect.clone(), CredentialError::RefusedByPolicy),
+        ("login_required", "", connect.clone(), CredentialError::RefusedByPolicy),
+        ("consent_required", "", connect, CredentialError::RefusedByPolicy),
+        ("invalid_target", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        ("access_denied", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        ("unauthorized_client", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        ("unsupported_grant_type", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        ("invalid_request", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        ("invalid_scope", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
         ("invalid_scope", "crm:write", scope.clone(), scope),
         ("invalid_client", "", unavailable(5), unavailable(5)),
         ("temporarily_unavailable", "", unavailable(5), unavailable(5)),
@@ -140,7 +140,7 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_u
         if second < 360 {
             assert_eq!(numbers(got), Ok(1), "X09 G155 at {second} s");
         } else {
-            assert!(matches!(got, Err(NoCredential::Unavailable { .. })), "X09 G155 at {second} s");
+            assert!(matches!(got, Err(CredentialError::Unavailable { .. })), "X09 G155 at {second} s");
         }
         broker.clock.advance(Duration::from_secs(1));
     }
@@ -163,7 +163,7 @@ async fn a_user_to_whom_the_server_says_no_loses_the_token_at_hand() {
     broker.next(denies("access_denied"));
     assert_eq!(numbers(broker.get().await), Ok(1), "the next one is got behind this call");
     broker.all_landed().await;
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy);
     assert_eq!(broker.posts().len(), 2);
 }
 
@@ -187,8 +187,8 @@ async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
     let wide = || says(200, &tokens(7, r#","scope":"crm:read crm:admin""#));
     let broker = Broker::exchange().await;
     broker.next(wide());
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy);
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy, "remembered");
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy);
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy, "remembered");
     assert_eq!(broker.posts().len(), 1);
     let subject = Assertion::of_caller(BROKER, sign);
     let tolerant = AuthorizationServer::dangerous_tolerate_wider_scopes;
@@ -201,10 +201,10 @@ async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
 async fn a_token_with_other_or_fewer_scopes_is_what_it_is() {
     let broker = Broker::exchange().await;
     broker.next(says(200, &tokens(7, r#","scope":"crm:other""#)));
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::RefusedByPolicy, "other ones are more, too");
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy, "other ones are more, too");
     let narrow = Broker::exchange().await;
     narrow.next(says(200, &tokens(7, r#","scope":"crm:read""#)));
-    let lacking = NoCredential::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+    let lacking = CredentialError::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
     assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
     assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
     assert_eq!(narrow.posts().len(), 1, "it is kept as what it is");
@@ -227,7 +227,7 @@ async fn a_refresh_token_that_nobody_asked_for_is_dropped() {
 async fn without_a_durable_intent_nobody_is_asked() {
     let broker = Broker::exchange().await;
     broker.records.fail();
-    assert_eq!(broker.get().await.unwrap_err(), NoCredential::Unavailable { retry_after: None });
+    assert_eq!(broker.get().await.unwrap_err(), CredentialError::Unavailable { retry_after: None });
     assert_eq!(broker.posts().len(), 0);
 }
 

@@ -23,7 +23,7 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
     /// Gives the same for everyone: only the key can tell them apart.
     struct Same;
     impl crate::ProvideToken for Same {
-        async fn token(&self, _: &Principal) -> Result<crate::SecurityToken, NoCredential> {
+        async fn token(&self, _: &Principal) -> Result<crate::SecurityToken, CredentialError> {
             Ok(crate::SecurityToken::new(crate::TokenType::IdToken, secret("id-token")))
         }
     }

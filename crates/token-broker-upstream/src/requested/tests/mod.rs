@@ -18,13 +18,13 @@ use tower_token_broker::{
     Secret,
     audit::{AuditLog, InMemory, Trail},
     clock::{Clock, Timestamp},
-    exchange::{Credential, NoCredential, ProvideCredential, Upstream},
+    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
     principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     tasks::Tasks,
 };
 
 use crate::{
-    Assertion, AuthorizationServer, CannotSign, ClientAuthentication, ClientCredentials, TokenExchange, TokenSource,
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError, TokenExchange, TokenSource,
     endpoint::{Endpoint, Reply},
 };
 
@@ -45,7 +45,7 @@ fn secret(text: &str) -> Secret {
 }
 
 /// Signs with nothing, but in the form of a JWT.
-fn sign(claims: &str) -> Result<Secret, CannotSign> {
+fn sign(claims: &str) -> Result<Secret, SignError> {
     Ok(Secret::from_text(format!("e30.{}.signature-marker", URL_SAFE_NO_PAD.encode(claims))))
 }
 
@@ -159,7 +159,7 @@ impl<P: ProvideCredential> Broker<P> {
             reply.unwrap_or_else(|| says(200, &tokens(given.fetch_add(1, Ordering::SeqCst) + 1, "")))
         })
         .await;
-        let (clock, tasks) = (Clock::by_hand(now()), Tasks::new());
+        let (clock, tasks) = (Clock::manual(now()), Tasks::new());
         let client = GuardedClient::with_limits(
             &Guard::new().allow_loopback("127.0.0.1"),
             FetchLimits::default().total(Duration::from_secs(5)),
@@ -186,11 +186,11 @@ impl<P: ProvideCredential> Broker<P> {
         self.endpoint.posts()
     }
 
-    async fn get(&self) -> Result<Credential, NoCredential> {
+    async fn get(&self) -> Result<Credential, CredentialError> {
         self.get_for(&caller("ana"), "").await
     }
 
-    async fn get_for(&self, caller: &Principal, need: &str) -> Result<Credential, NoCredential> {
+    async fn get_for(&self, caller: &Principal, need: &str) -> Result<Credential, CredentialError> {
         match self.provider.recall(caller, &scopes(need)) {
             Some(credential) => Ok(credential),
             None => self.provider.credential(caller, &scopes(need), &self.trail).await,
@@ -198,7 +198,7 @@ impl<P: ProvideCredential> Broker<P> {
     }
 
     async fn all_landed(&self) {
-        assert!(self.tasks.finish(Duration::from_secs(30)).await);
+        assert!(self.tasks.shutdown(Duration::from_secs(30)).await);
     }
 }
 
@@ -207,10 +207,10 @@ fn number(credential: &Credential) -> u64 {
     credential.grant().unwrap().1
 }
 
-fn numbers(got: Result<Credential, NoCredential>) -> Result<u64, NoCredential> {
+fn numbers(got: Result<Credential, CredentialError>) -> Result<u64, CredentialError> {
     got.map(|credential| number(&credential))
 }
 
-fn unavailable(seconds: u64) -> NoCredential {
-    NoCredential::Unavailable { retry_after: Some(Duration::from_secs(seconds)) }
+fn unavailable(seconds: u64) -> CredentialError {
+    CredentialError::Unavailable { retry_after: Some(Duration::from_secs(seconds)) }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    authenticate::TokenRejected,
+    authenticate::VerifyError,
     clock::{Clock, LEEWAY, Timestamp},
     json::{Kind, Value},
     principal::{Actor, Resource, Scopes, TokenTimes, User, Verified},
@@ -22,7 +22,7 @@ pub(super) fn judge(
     issuer: &str,
     resource: &Resource,
     clock: &Clock,
-) -> Result<Verified, TokenRejected> {
+) -> Result<Verified, VerifyError> {
     let read = || -> Result<_, Reason> {
         // B049: octet by octet.
         if text(claims, "iss", 2048)? != issuer {
@@ -56,18 +56,18 @@ pub(super) fn judge(
         }
         Ok((verified, times.issued_at, Timestamp::from_unix_seconds(not_before)))
     };
-    let (verified, issued, not_before) = read().map_err(TokenRejected::because)?;
+    let (verified, issued, not_before) = read().map_err(VerifyError::because)?;
     let now = clock.now();
     // B044: the same instant as for verdicts and open streams.
     if now >= verified.expires_at().plus(LEEWAY) {
-        return Err(TokenRejected::because(Reason::JwtExpired));
+        return Err(VerifyError::because(Reason::JwtExpired));
     }
     // B042, X23: the issuer signed that it was later there than it is here.
     if issued > now.plus(LEEWAY) {
         clock.compare(issued, issuer);
     }
     if not_before.max(issued) > now.plus(LEEWAY) {
-        return Err(TokenRejected::for_now(Reason::JwtNotYetValid));
+        return Err(VerifyError::for_now(Reason::JwtNotYetValid));
     }
     Ok(verified)
 }

@@ -68,7 +68,7 @@ impl Keys {
     ///
     /// # Errors
     /// It is no JWK set, it is over the limits, or not one of its keys can be used.
-    pub fn parse(jwk_set: &[u8]) -> Result<Self, InvalidKeys> {
+    pub fn parse(jwk_set: &[u8]) -> Result<Self, KeysError> {
         KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
@@ -97,7 +97,7 @@ impl Keys {
 
     /// What was left out, and why: the position in the set, and the problem.
     #[must_use]
-    pub fn problems(&self) -> Vec<(usize, KeyProblem)> {
+    pub fn problems(&self) -> Vec<(usize, KeyError)> {
         self.0.load().problems.clone()
     }
 
@@ -127,7 +127,7 @@ impl fmt::Debug for Keys {
 /// Why a text is no usable set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum InvalidKeys {
+pub enum KeysError {
     /// No JSON, doubled members, or no `keys` array of objects.
     #[error("not a JWK set: an object with an array `keys` of objects, without doubled members")]
     NotAKeySet,
@@ -142,7 +142,7 @@ pub enum InvalidKeys {
 /// Why a key of a set is left out (`jwks.bad_key`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeyProblem {
+pub enum KeyError {
     /// It has a private member: whoever reads the set can sign.
     #[error("the key has a private member; take it out of use, everybody who read the set can sign with it")]
     Private,
@@ -193,50 +193,50 @@ impl Key {
             .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
     }
 
-    fn parse(key: Value<'_>) -> Result<Self, KeyProblem> {
+    fn parse(key: Value<'_>) -> Result<Self, KeyError> {
         if key.kind() != Kind::Object {
-            return Err(KeyProblem::Malformed);
+            return Err(KeyError::Malformed);
         }
         let text = |name: &str| match key.get(name) {
             None => Ok(None),
-            Some(value) => value.as_str().map(Some).ok_or(KeyProblem::Malformed),
+            Some(value) => value.as_str().map(Some).ok_or(KeyError::Malformed),
         };
         // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and the whole of a symmetric key.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some()) {
-            return Err(KeyProblem::Private);
+            return Err(KeyError::Private);
         }
         let id = text("kid")?;
         if id.as_ref().is_some_and(|id| !is_key_id(id)) {
-            return Err(KeyProblem::Malformed);
+            return Err(KeyError::Malformed);
         }
-        let key_type = text("kty")?.ok_or(KeyProblem::Malformed)?;
+        let key_type = text("kty")?.ok_or(KeyError::Malformed)?;
         let curve = text("crv")?;
         let algorithm = match (key_type.as_ref(), curve.as_deref()) {
             ("EC", Some("P-256")) => Algorithm::Es256,
             ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
-            _ => return Err(KeyProblem::UnsupportedType),
+            _ => return Err(KeyError::UnsupportedType),
         };
         if !may_verify(key, algorithm)? {
-            return Err(KeyProblem::OtherPurpose);
+            return Err(KeyError::OtherPurpose);
         }
-        let coordinate = |name: &str| -> Result<[u8; 32], KeyProblem> {
-            let bytes = URL_SAFE_NO_PAD.decode(text(name)?.ok_or(KeyProblem::Malformed)?.as_bytes());
-            bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyProblem::Malformed)
+        let coordinate = |name: &str| -> Result<[u8; 32], KeyError> {
+            let bytes = URL_SAFE_NO_PAD.decode(text(name)?.ok_or(KeyError::Malformed)?.as_bytes());
+            bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyError::Malformed)
         };
         let public = match algorithm {
             Algorithm::Es256 => {
                 let (x, y) = (coordinate("x")?, coordinate("y")?);
                 let point = [&[4][..], &x, &y].concat();
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(|_| KeyProblem::UnsoundPoint)?;
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(|_| KeyError::UnsoundPoint)?;
                 DecodingKey::from_ec_der(&point)
             }
             Algorithm::EdDsa => {
                 let x = coordinate("x")?;
                 if key.get("y").is_some() {
-                    return Err(KeyProblem::Malformed);
+                    return Err(KeyError::Malformed);
                 }
                 if is_weak_point(&x) {
-                    return Err(KeyProblem::UnsoundPoint);
+                    return Err(KeyError::UnsoundPoint);
                 }
                 DecodingKey::from_ed_der(&x)
             }
@@ -246,20 +246,20 @@ impl Key {
 }
 
 /// `use`, `key_ops` and `alg`, each if it is there (RFC 7517 §4.2 to 4.4).
-fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyProblem> {
+fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyError> {
     for (name, expected) in [("use", "sig"), ("alg", algorithm.as_str())] {
         if let Some(value) = key.get(name)
-            && value.as_str().ok_or(KeyProblem::Malformed)? != expected
+            && value.as_str().ok_or(KeyError::Malformed)? != expected
         {
             return Ok(false);
         }
     }
     let Some(operations) = key.get("key_ops") else { return Ok(true) };
     let mut seen = Vec::new();
-    for operation in operations.elements().ok_or(KeyProblem::Malformed)? {
-        let operation = operation.as_str().ok_or(KeyProblem::Malformed)?.into_owned();
+    for operation in operations.elements().ok_or(KeyError::Malformed)? {
+        let operation = operation.as_str().ok_or(KeyError::Malformed)?.into_owned();
         if seen.contains(&operation) {
-            return Err(KeyProblem::Malformed);
+            return Err(KeyError::Malformed);
         }
         seen.push(operation);
     }
@@ -277,26 +277,26 @@ pub(super) struct KeySet {
     keys: Vec<Arc<Key>>,
     /// Ids that are refused from that instant on, the latest first.
     retired: Vec<(Box<str>, Timestamp)>,
-    problems: Vec<(usize, KeyProblem)>,
+    problems: Vec<(usize, KeyError)>,
 }
 
 impl KeySet {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, InvalidKeys> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, KeysError> {
         if bytes.len() > Keys::MAX_BYTES {
-            return Err(InvalidKeys::TooLarge);
+            return Err(KeysError::TooLarge);
         }
-        let set = Value::parse(bytes, &Limits::default()).map_err(|_| InvalidKeys::NotAKeySet)?;
-        let keys = set.get("keys").ok_or(InvalidKeys::NotAKeySet)?;
-        let elements = || keys.elements().ok_or(InvalidKeys::NotAKeySet);
+        let set = Value::parse(bytes, &Limits::default()).map_err(|_| KeysError::NotAKeySet)?;
+        let keys = set.get("keys").ok_or(KeysError::NotAKeySet)?;
+        let elements = || keys.elements().ok_or(KeysError::NotAKeySet);
         let mut parsed = Self::default();
         for (position, key) in elements()?.enumerate() {
             if position >= Keys::MAX_KEYS {
-                return Err(InvalidKeys::TooLarge);
+                return Err(KeysError::TooLarge);
             }
             match Key::parse(key) {
                 Ok(key) => parsed.keys.push(Arc::new(key)),
                 Err(problem) => {
-                    if problem == KeyProblem::Private {
+                    if problem == KeyError::Private {
                         tracing::error!(alarm = "jwks.private_key", position, "a public key set shows a private key");
                     } else {
                         tracing::warn!(position, %problem, "a key of the set is left out");
@@ -313,13 +313,13 @@ impl KeySet {
                 *others = others.saturating_add(1);
                 if *others > 1 {
                     tracing::warn!(position, "two keys of the set have the same kid; neither is used");
-                    parsed.problems.push((position, KeyProblem::DuplicateKeyId));
+                    parsed.problems.push((position, KeyError::DuplicateKeyId));
                 }
             }
         }
         parsed.keys.retain(|key| key.id.as_ref().is_none_or(|id| holders.get(id).is_none_or(|holders| *holders == 1)));
         if parsed.keys.is_empty() {
-            return Err(InvalidKeys::NoneUsable);
+            return Err(KeysError::NoneUsable);
         }
         Ok(parsed)
     }

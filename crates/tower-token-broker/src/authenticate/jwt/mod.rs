@@ -46,6 +46,6 @@ mod signature_vectors;
 pub(super) mod tests;
 mod verifier;
 
-pub use keys::{Algorithm, InvalidKeys, KeyProblem, Keys};
+pub use keys::{Algorithm, KeyError, Keys, KeysError};
 pub use remote_keys::{KeySource, RemoteKeys};
 pub use verifier::JwtVerifier;

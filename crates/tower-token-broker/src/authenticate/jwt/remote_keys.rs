@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::keys::{InvalidKeys, Key, KeySet, Keys, WantedKey};
+use super::keys::{Key, KeySet, Keys, KeysError, WantedKey};
 use crate::{
-    authenticate::TokenRejected,
+    authenticate::VerifyError,
     clock::{Clock, Timestamp},
     refusal::Reason,
     tasks::Tasks,
@@ -22,12 +22,12 @@ use crate::{
 pub struct KeySource(Arc<dyn FindKey>);
 
 impl KeySource {
-    pub(super) async fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, TokenRejected> {
+    pub(super) async fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, VerifyError> {
         self.0.find(wanted, now).await
     }
 }
 
-type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Key>, TokenRejected>> + Send + 'a>>;
+type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Key>, VerifyError>> + Send + 'a>>;
 
 trait FindKey: Send + Sync + 'static {
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a>;
@@ -36,7 +36,7 @@ trait FindKey: Send + Sync + 'static {
 impl FindKey for Keys {
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a> {
         // For now: keys may be replaced at any time.
-        Box::pin(async move { Self::find(self, wanted, now).map_err(TokenRejected::for_now) })
+        Box::pin(async move { Self::find(self, wanted, now).map_err(VerifyError::for_now) })
     }
 }
 
@@ -160,7 +160,7 @@ where
         Self { shared: Arc::new(remote) }
     }
 
-    async fn find_key(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, TokenRejected> {
+    async fn find_key(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, VerifyError> {
         if let Some(good) = self.shared.usable(now) {
             let refresh_at = good.at.plus(self.shared.refresh_after);
             match good.set.find(wanted, now) {
@@ -175,7 +175,7 @@ where
                 }
                 // A newer set may know this key, or have it again.
                 Err(Reason::JwtKeyId | Reason::JwtKeyRetired) => {}
-                Err(reason) => return Err(TokenRejected::for_now(reason)),
+                Err(reason) => return Err(VerifyError::for_now(reason)),
             }
         }
         if let Some(mut running) = self.fetch(now) {
@@ -183,8 +183,8 @@ where
             while running.changed().await.is_ok() {}
         }
         match self.shared.usable(now) {
-            Some(good) => good.set.find(wanted, now).map_err(TokenRejected::for_now),
-            None => Err(TokenRejected::for_now(Reason::KeysUnavailable)),
+            Some(good) => good.set.find(wanted, now).map_err(VerifyError::for_now),
+            None => Err(VerifyError::for_now(Reason::KeysUnavailable)),
         }
     }
 
@@ -280,7 +280,7 @@ enum FetchProblem {
     #[error("answered with status {0}")]
     Status(StatusCode),
     #[error(transparent)]
-    Keys(#[from] InvalidKeys),
+    Keys(#[from] KeysError),
 }
 
 impl<S> FindKey for RemoteKeys<S>

@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use super::*;
 use crate::{
-    authenticate::{PresentedToken, TokenRejected, VerifyToken},
+    authenticate::{PresentedToken, VerifyError, VerifyToken},
     clock::{Clock, LEEWAY, Timestamp},
     principal::{Resource, Verified},
     refusal::Reason,
@@ -85,7 +85,7 @@ fn b64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn set(keys: impl IntoIterator<Item = Json>) -> Result<Keys, InvalidKeys> {
+fn set(keys: impl IntoIterator<Item = Json>) -> Result<Keys, KeysError> {
     Keys::parse(json!({"keys": Vec::from_iter(keys)}).to_string().as_bytes())
 }
 
@@ -111,10 +111,10 @@ fn without(mut object: Json, name: &str) -> Json {
 }
 
 fn clock() -> Clock {
-    Clock::by_hand(Timestamp::from_unix_seconds(NOW))
+    Clock::manual(Timestamp::from_unix_seconds(NOW))
 }
 
-async fn verify_by(verifier: &JwtVerifier, token: &str) -> Result<Verified, TokenRejected> {
+async fn verify_by(verifier: &JwtVerifier, token: &str) -> Result<Verified, VerifyError> {
     let token = PresentedToken::new(Secret::from_text(token.into()));
     verifier.verify(&token, &Resource::parse(RESOURCE).unwrap()).await
 }
@@ -415,41 +415,41 @@ fn b052_b053_bad_keys_are_left_out_and_the_others_work() {
     let other = with(Signer::new().ec_jwk(), "kid", json!("other"));
     let rsa = json!({"kty": "RSA", "kid": "rsa", "n": b64(&[0xff; 128]), "e": "AQAB"});
     for (case, key, problem) in [
-        ("B052", rsa, KeyProblem::UnsupportedType),
-        ("B052", json!({"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}), KeyProblem::UnsupportedType),
-        ("B052", json!({"kty": "OKP", "crv": "X25519", "x": b64(&[9; 32])}), KeyProblem::UnsupportedType),
-        ("B052", with(other.clone(), "x", json!(b64(&[1; 32]))), KeyProblem::UnsoundPoint),
-        ("B052", with(other.clone(), "x", json!(b64(&[1; 31]))), KeyProblem::Malformed),
-        ("B052", with(other.clone(), "y", json!(7)), KeyProblem::Malformed),
-        ("B052", without(other.clone(), "y"), KeyProblem::Malformed),
-        ("B055", json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&[0; 32])}), KeyProblem::UnsoundPoint),
-        ("B053", with(other.clone(), "d", json!(b64(&[1; 32]))), KeyProblem::Private),
-        ("B053", json!({"kty": "oct", "k": "AAAA"}), KeyProblem::Private),
-        ("B053", with(other.clone(), "use", json!("enc")), KeyProblem::OtherPurpose),
-        ("B053", with(other.clone(), "key_ops", json!(["encrypt"])), KeyProblem::OtherPurpose),
-        ("B053", with(other.clone(), "key_ops", json!(["sign"])), KeyProblem::OtherPurpose),
-        ("B053", with(other.clone(), "key_ops", json!("verify")), KeyProblem::Malformed),
-        ("B053", with(other.clone(), "key_ops", json!(["verify", "verify"])), KeyProblem::Malformed),
-        ("B028", with(other.clone(), "alg", json!("ES384")), KeyProblem::OtherPurpose),
-        ("B028", with(other.clone(), "alg", json!("EdDSA")), KeyProblem::OtherPurpose),
-        ("B029", with(other.clone(), "kid", json!(7)), KeyProblem::Malformed),
-        ("B029", with(other.clone(), "kid", json!("a\nb")), KeyProblem::Malformed),
-        ("B029", with(other.clone(), "kid", json!("k".repeat(257))), KeyProblem::Malformed),
-        ("B053", with(other.clone(), "kty", json!(7)), KeyProblem::Malformed),
-        ("B053", without(other.clone(), "kty"), KeyProblem::Malformed),
-        ("B053", with(other.clone(), "crv", json!(7)), KeyProblem::Malformed),
-        ("B053", with(other.clone(), "use", json!(7)), KeyProblem::Malformed),
-        ("B053", with(other.clone(), "key_ops", json!([7])), KeyProblem::Malformed),
-        ("B053", json!({"kty": "OKP", "crv": "Ed25519"}), KeyProblem::Malformed),
-        ("B053", with(Signer::new().ed_jwk(), "y", json!(b64(&[1; 32]))), KeyProblem::Malformed),
-        ("B053", json!("key"), KeyProblem::Malformed),
+        ("B052", rsa, KeyError::UnsupportedType),
+        ("B052", json!({"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}), KeyError::UnsupportedType),
+        ("B052", json!({"kty": "OKP", "crv": "X25519", "x": b64(&[9; 32])}), KeyError::UnsupportedType),
+        ("B052", with(other.clone(), "x", json!(b64(&[1; 32]))), KeyError::UnsoundPoint),
+        ("B052", with(other.clone(), "x", json!(b64(&[1; 31]))), KeyError::Malformed),
+        ("B052", with(other.clone(), "y", json!(7)), KeyError::Malformed),
+        ("B052", without(other.clone(), "y"), KeyError::Malformed),
+        ("B055", json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&[0; 32])}), KeyError::UnsoundPoint),
+        ("B053", with(other.clone(), "d", json!(b64(&[1; 32]))), KeyError::Private),
+        ("B053", json!({"kty": "oct", "k": "AAAA"}), KeyError::Private),
+        ("B053", with(other.clone(), "use", json!("enc")), KeyError::OtherPurpose),
+        ("B053", with(other.clone(), "key_ops", json!(["encrypt"])), KeyError::OtherPurpose),
+        ("B053", with(other.clone(), "key_ops", json!(["sign"])), KeyError::OtherPurpose),
+        ("B053", with(other.clone(), "key_ops", json!("verify")), KeyError::Malformed),
+        ("B053", with(other.clone(), "key_ops", json!(["verify", "verify"])), KeyError::Malformed),
+        ("B028", with(other.clone(), "alg", json!("ES384")), KeyError::OtherPurpose),
+        ("B028", with(other.clone(), "alg", json!("EdDSA")), KeyError::OtherPurpose),
+        ("B029", with(other.clone(), "kid", json!(7)), KeyError::Malformed),
+        ("B029", with(other.clone(), "kid", json!("a\nb")), KeyError::Malformed),
+        ("B029", with(other.clone(), "kid", json!("k".repeat(257))), KeyError::Malformed),
+        ("B053", with(other.clone(), "kty", json!(7)), KeyError::Malformed),
+        ("B053", without(other.clone(), "kty"), KeyError::Malformed),
+        ("B053", with(other.clone(), "crv", json!(7)), KeyError::Malformed),
+        ("B053", with(other.clone(), "use", json!(7)), KeyError::Malformed),
+        ("B053", with(other.clone(), "key_ops", json!([7])), KeyError::Malformed),
+        ("B053", json!({"kty": "OKP", "crv": "Ed25519"}), KeyError::Malformed),
+        ("B053", with(Signer::new().ed_jwk(), "y", json!(b64(&[1; 32]))), KeyError::Malformed),
+        ("B053", json!("key"), KeyError::Malformed),
     ] {
-        assert_eq!(set([key.clone()]).err(), Some(InvalidKeys::NoneUsable), "{case} {key}");
+        assert_eq!(set([key.clone()]).err(), Some(KeysError::NoneUsable), "{case} {key}");
         let keys = set([signer.ec_jwk(), key.clone()]).unwrap();
         assert_eq!((keys.len(), keys.problems()), (1, vec![(1, problem)]), "{case} {key}");
     }
     let doubled = set([signer.ec_jwk(), with(other.clone(), "kid", json!("ec")), signer.ed_jwk()]).unwrap();
-    assert_eq!((doubled.len(), doubled.problems()), (1, vec![(1, KeyProblem::DuplicateKeyId)]), "B053");
+    assert_eq!((doubled.len(), doubled.problems()), (1, vec![(1, KeyError::DuplicateKeyId)]), "B053");
     for key in [
         with(other.clone(), "use", json!("sig")),
         with(other.clone(), "key_ops", json!(["sign", "verify"])),
@@ -463,13 +463,13 @@ fn b052_b053_bad_keys_are_left_out_and_the_others_work() {
 fn a_key_set_is_bounded_and_strict() {
     let key = Signer::new().ec_jwk();
     for (text, error) in [
-        (String::new(), InvalidKeys::NotAKeySet),
-        ("[]".into(), InvalidKeys::NotAKeySet),
-        (r#"{"keys":{}}"#.into(), InvalidKeys::NotAKeySet),
-        (r#"{"keys":[],"keys":[]}"#.into(), InvalidKeys::NotAKeySet),
-        (r#"{"keys":[]}"#.into(), InvalidKeys::NoneUsable),
-        (format!(r#"{{"keys":[{key}]}}{}"#, " ".repeat(64 * 1024)), InvalidKeys::TooLarge),
-        (format!(r#"{{"keys":[{key}{}]}}"#, ",0".repeat(100)), InvalidKeys::TooLarge),
+        (String::new(), KeysError::NotAKeySet),
+        ("[]".into(), KeysError::NotAKeySet),
+        (r#"{"keys":{}}"#.into(), KeysError::NotAKeySet),
+        (r#"{"keys":[],"keys":[]}"#.into(), KeysError::NotAKeySet),
+        (r#"{"keys":[]}"#.into(), KeysError::NoneUsable),
+        (format!(r#"{{"keys":[{key}]}}{}"#, " ".repeat(64 * 1024)), KeysError::TooLarge),
+        (format!(r#"{{"keys":[{key}{}]}}"#, ",0".repeat(100)), KeysError::TooLarge),
     ] {
         assert_eq!(Keys::parse(text.as_bytes()).err(), Some(error), "{text}");
     }
@@ -678,7 +678,7 @@ async fn a_bad_set_never_takes_the_place_of_a_good_one() {
         assert_eq!(server.asked(), 1, "not due yet");
         clock.advance(Duration::from_secs(1));
         assert_eq!(outcome(&verifier, &long).await, None);
-        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert!(tasks.shutdown(Duration::from_secs(5)).await);
         assert_eq!(server.asked(), 2);
         assert_eq!(outcome(&verifier, &long).await, None, "{bad:?}");
         // Its hard limit.
@@ -696,7 +696,7 @@ async fn without_any_keys_the_verifier_can_not_tell() {
     let token = signer.sign(&header(), &claims());
     for _ in 0..3 {
         let rejected = verify_by(&verifier, &token).await.unwrap_err();
-        assert_eq!(rejected, TokenRejected::for_now(Reason::KeysUnavailable));
+        assert_eq!(rejected, VerifyError::for_now(Reason::KeysUnavailable));
     }
     assert_eq!(server.asked(), 1);
     // Asked again sooner than for an unknown kid: nobody gets in meanwhile.

@@ -10,7 +10,7 @@ use super::{
     remote_keys::KeySource,
 };
 use crate::{
-    authenticate::{PresentedToken, TokenRejected, VerifyToken, presented::MAX_TOKEN},
+    authenticate::{PresentedToken, VerifyError, VerifyToken, presented::MAX_TOKEN},
     clock::Clock,
     json::{JsonError, Kind, Limits, Value},
     principal::{Resource, Verified},
@@ -42,15 +42,15 @@ impl JwtVerifier {
 }
 
 impl VerifyToken for JwtVerifier {
-    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, TokenRejected> {
+    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, VerifyError> {
         #[expect(clippy::disallowed_methods, reason = "read to be verified; nothing of it is kept but its claims")]
-        let jws = Jws::parse(token.secret().expose()).map_err(TokenRejected::because)?;
+        let jws = Jws::parse(token.secret().expose()).map_err(VerifyError::because)?;
         let key = self.keys.find(&jws.wanted, self.clock.now()).await?;
         if !key.verify(jws.signed, &jws.signature) {
-            return Err(TokenRejected::because(Reason::JwtSignature));
+            return Err(VerifyError::because(Reason::JwtSignature));
         }
         // Nothing of the claims is looked at before this.
-        let claims = object(&jws.claims).map_err(TokenRejected::because)?;
+        let claims = object(&jws.claims).map_err(VerifyError::because)?;
         claims::judge(claims, &self.issuer, resource, &self.clock)
     }
 }
