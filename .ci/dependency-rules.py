@@ -43,9 +43,12 @@ FLOORS = {
     "tower-token-broker": set(),
     "token-broker-grpc": set(),
     "token-broker-outbound": {"tower-token-broker"},
+    "token-broker-store": {"tower-token-broker"},
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
-    "token-broker-upstream": {"tower-token-broker", "token-broker-outbound"},
-    "token-broker": {"tower-token-broker", "token-broker-outbound", "token-broker-authority", "token-broker-upstream"},
+    "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
+    "token-broker": {
+        "tower-token-broker", "token-broker-outbound", "token-broker-store", "token-broker-authority", "token-broker-upstream",
+    },
 }
 # Ours that nobody publishes: these may know all.
 ROOF = {"token-broker-benches", "token-broker-examples", "token-broker-tests"}

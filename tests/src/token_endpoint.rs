@@ -6,9 +6,9 @@ use http::Response;
 use parking_lot::Mutex;
 use token_broker_authority::issue::{Algorithm, SigningKey};
 use token_broker_outbound::{Guard, GuardedClient};
+use token_broker_store::{AccessToken, Grant, MemoryGrants};
 use token_broker_upstream::{
-    AccessToken, Assertion, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, SignError, StoredGrants,
-    TokenExchange,
+    Assertion, AuthorizationServer, ClientAuthentication, SignError, StoredGrants, TokenExchange,
 };
 use tower_token_broker::{
     Secret,

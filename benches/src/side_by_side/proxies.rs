@@ -17,9 +17,8 @@ use token_broker_benches::{
     fixtures::{self, ISSUER, RESOURCE},
 };
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_upstream::{
-    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StaticSecret, StoredGrants,
-};
+use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StaticSecret, StoredGrants};
 use tokio::net::TcpListener;
 use tower_layer::Layer;
 use tower_service::Service;

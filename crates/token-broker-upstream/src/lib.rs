@@ -6,12 +6,14 @@
 //!   [`Assertion`] that the broker signs, or one that your [`ProvideToken`] gives.
 //! - [`ClientCredentials`] gives one access token for all, which the broker gets as itself (RFC 6749 §4.4).
 //! - [`StaticSecret`] gives one secret of the operator's for all: an API key, a service account's token.
-//! - [`GrantStore`] is where grants live; [`MemoryGrants`] keeps them in the memory of this process.
+//!
+//! Grants are kept in a [`GrantStore`](token_broker_store::GrantStore) of `token-broker-store`.
 //!
 //! # Example
 //! ```
 //! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, MemoryGrants, StoredGrants};
+//! use token_broker_store::MemoryGrants;
+//! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 //! use tower_token_broker::{Secret, exchange::Upstream, principal::Scopes};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,25 +36,19 @@ mod client_credentials;
 mod connect;
 #[cfg(test)]
 mod endpoint;
-mod grant;
 mod key;
 mod lifetime;
-mod memory;
 mod requested;
 mod scopes;
 mod signing;
 mod single_flight;
 mod static_secret;
-mod store;
 mod stored;
 pub mod token_exchange;
 
 pub use authorization_server::{AuthorizationServer, ClientAuthentication};
 pub use client_credentials::ClientCredentials;
-pub use grant::{AccessToken, Grant, GrantState};
-pub use memory::MemoryGrants;
 pub use signing::{SignError, SignJwt};
 pub use static_secret::StaticSecret;
-pub use store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError};
 pub use stored::StoredGrants;
 pub use token_exchange::{Assertion, ProvideToken, SecurityToken, TokenExchange, TokenSource, TokenType};

@@ -53,7 +53,8 @@
 //! ```no_run
 //! # use axum::{Router, routing::any_service};
 //! # use token_broker_outbound::{GuardedClient, Proxy};
-//! # use token_broker_upstream::{AuthorizationServer, MemoryGrants, StoredGrants};
+//! # use token_broker_store::MemoryGrants;
+//! # use token_broker_upstream::{AuthorizationServer, StoredGrants};
 //! # use tower_token_broker::{
 //! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, exchange::Upstream,
 //! #     revocation::Revocations, scope_filter::{Rules, tools},
@@ -121,7 +122,7 @@
 //!
 //! # Grants
 //! ```no_run
-//! # use token_broker_upstream::{Grant, MemoryGrants};
+//! # use token_broker_store::{Grant, MemoryGrants};
 //! # use tower_token_broker::{Secret, principal::GrantId, principal::{User, Scopes}};
 //! # fn connected(refresh_token: Secret) -> Result<(), Box<dyn std::error::Error>> {
 //! let (store, id) = (MemoryGrants::new(), GrantId::new("7c1f")); // a new id for each grant

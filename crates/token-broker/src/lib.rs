@@ -8,7 +8,8 @@
 //! ```no_run
 //! # use axum::{Router, routing::any_service};
 //! # use token_broker_outbound::{GuardedClient, Proxy};
-//! # use token_broker_upstream::{AuthorizationServer, MemoryGrants, StoredGrants};
+//! # use token_broker_store::MemoryGrants;
+//! # use token_broker_upstream::{AuthorizationServer, StoredGrants};
 //! # use tower_token_broker::{
 //! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, resource_metadata::ProtectedResourceMetadata, exchange::Upstream,
 //! #     revocation::Revocations, scope_filter::{Rules, tools},

@@ -15,9 +15,8 @@ use std::{env, error::Error, sync::LazyLock, time::Duration};
 use axum::Router;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_upstream::{
-    AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants,
-};
+use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Status, transport::Server};

@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use http::{HeaderValue, Request, header};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient};
+use token_broker_store::{AccessToken, Grant, MemoryGrants};
 use token_broker_tests::marker_scan::Scan;
 use token_broker_upstream::{
-    AccessToken, AuthorizationServer, ClientAuthentication, ClientCredentials, Grant, MemoryGrants, SecurityToken,
-    StaticSecret, StoredGrants, TokenType,
+    AuthorizationServer, ClientAuthentication, ClientCredentials, SecurityToken, StaticSecret, StoredGrants, TokenType,
 };
 use tower_token_broker::{
     Secret,

@@ -8,15 +8,13 @@ use std::{
     time::Duration,
 };
 
+use token_broker_store::{AccessToken, Grant};
 use tower_token_broker::{
     clock::Timestamp,
     exchange::{Credential, Origin},
 };
 
-use crate::{
-    grant::{AccessToken, Grant},
-    lifetime,
-};
+use crate::lifetime;
 
 /// One access token as it is given out.
 #[derive(Debug)]

@@ -6,7 +6,8 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::time::Duration;
 //! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_upstream::{AccessToken, AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
+//! use token_broker_store::{AccessToken, Grant, MemoryGrants};
+//! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
 //!     exchange::{CredentialError, ProvideCredential, Upstream},
@@ -48,7 +49,7 @@
 //! The provider of the exchange layer.
 //!
 //! # Reads, writes
-//! Reads and writes the [`GrantStore`](crate::GrantStore). Before a refresh token is sent: the lease, the intent in the audit and the mark
+//! Reads and writes the [`GrantStore`](token_broker_store::GrantStore). Before a refresh token is sent: the lease, the intent in the audit and the mark
 //! in the store are durable, in this order. Before anyone is given the new access token: the rotated refresh token is.
 //!
 //! # Limits

@@ -10,6 +10,7 @@ use std::{
 
 use moka::sync::Cache;
 use token_broker_outbound::GuardedClient;
+use token_broker_store::GrantStore;
 use tokio::sync::Semaphore;
 use tower_token_broker::{
     audit::Trail,
@@ -30,7 +31,6 @@ use crate::{
     lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
     scopes,
     single_flight::{Flight, SingleFlight},
-    store::GrantStore,
 };
 
 /// Gives each user's own access token for one upstream, refreshed when it is due. See the crate and its

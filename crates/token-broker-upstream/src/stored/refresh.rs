@@ -6,6 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use token_broker_outbound::{FetchError, Sent};
+use token_broker_store::{
+    AccessToken, AttemptOutcome, Grant, GrantState, GrantStore, Lease, LeaseOutcome, Renewal, StoreError,
+};
 use tower_token_broker::{
     audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
     clock::Timestamp,
@@ -19,10 +22,8 @@ use super::{
 };
 use crate::{
     authorization_server::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens, Wider},
-    grant::{AccessToken, Grant, GrantState},
     lifetime::{self, BETWEEN_FORCED},
     scopes,
-    store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError},
 };
 
 /// What came of it; shared by all who wait.

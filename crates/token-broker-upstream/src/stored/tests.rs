@@ -12,6 +12,9 @@ use std::{
 
 use parking_lot::Mutex;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
+use token_broker_store::{
+    AccessToken, AttemptOutcome, Grant, GrantState, GrantStore, Lease, LeaseOutcome, MemoryGrants, Renewal, StoreError,
+};
 use tower_token_broker::{
     Secret,
     audit::{AuditLog, InMemory, Trail},
@@ -23,8 +26,7 @@ use tower_token_broker::{
 
 use super::StoredGrants;
 use crate::{
-    AccessToken, AttemptOutcome, AuthorizationServer, ClientAuthentication, Grant, GrantState, GrantStore, Lease,
-    LeaseOutcome, MemoryGrants, Renewal, StoreError,
+    AuthorizationServer, ClientAuthentication,
     endpoint::{Endpoint, Reply},
     key::Parts,
 };

@@ -6,7 +6,8 @@ use axum::{Router, http::HeaderValue, middleware::map_response, response::Respon
 use tempfile::TempDir;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_upstream::{AuthorizationServer, ClientAuthentication, Grant, MemoryGrants, StoredGrants};
+use token_broker_store::{Grant, MemoryGrants};
+use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 use tokio::net::TcpListener;
 use tower_token_broker::{
     BrokerStack, Secret,

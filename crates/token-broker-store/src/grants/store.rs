@@ -2,7 +2,7 @@
 
 use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId, principal::User};
 
-use crate::grant::{AccessToken, Grant};
+use super::grant::{AccessToken, Grant};
 
 /// Keeps grants, and sees to it that one refresh at a time is made of each, over all processes that share the store.
 ///
@@ -119,7 +119,7 @@ impl Renewal {
     /// What becomes of a grant by it: the one reading for all stores.
     pub fn apply(&self, grant: &mut Grant, now: Timestamp) {
         grant.version += 1;
-        grant.state = crate::grant::GrantState::Active;
+        grant.state = super::grant::GrantState::Active;
         grant.open_attempts = 0;
         grant.failures = self.failures;
         grant.retry_at = self.retry_at;

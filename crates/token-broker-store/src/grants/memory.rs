@@ -9,7 +9,7 @@ use tower_token_broker::{
     principal::User,
 };
 
-use crate::{
+use super::{
     grant::{Grant, GrantState},
     store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError},
 };
