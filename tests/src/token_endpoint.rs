@@ -6,7 +6,7 @@ use http::Response;
 use parking_lot::Mutex;
 use token_broker_authority::issue::{Algorithm, SigningKey};
 use token_broker_outbound::{Guard, GuardedClient};
-use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_store::{AccessToken, Account, Grant, GrantKey, MemoryGrants};
 use token_broker_upstream::{
     Assertion, AuthorizationServer, ClientAuthentication, SignError, StoredGrants, TokenExchange,
 };
@@ -155,8 +155,9 @@ impl TokenEndpoint {
     fn provider(&self, upstream: &Scripted, with_access_token: bool) -> StoredGrants<MemoryGrants> {
         let scopes = Scopes::parse("crm:read").expect("scopes");
         let server_name = self.scripted.url("");
-        let alice = User::new(ISSUER, "alice");
-        let mut grant = Grant::new(GrantId::new(GRANT), alice, "items", &server_name, scopes.clone())
+        let key = GrantKey::new(User::new(ISSUER, "alice"), "items", Account::default_account());
+        let mut grant = Grant::new(GrantId::new(GRANT), key, &server_name)
+            .granted(scopes.clone())
             .refresh_token(Secret::from_text(Self::refresh_token(0)));
         if with_access_token {
             let now = Clock::system().now();
@@ -165,7 +166,7 @@ impl TokenEndpoint {
             grant = grant.access_token(AccessToken::new(secret, scopes, now, expires_at));
         }
         let store = MemoryGrants::new();
-        store.put(grant);
+        store.insert(grant).expect("an ID of its own");
         StoredGrants::new(store, target(upstream), self.server(), guarded())
     }
 

@@ -17,7 +17,7 @@ use token_broker_benches::{
     fixtures::{self, ISSUER, RESOURCE},
 };
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_store::{AccessToken, Account, Grant, GrantKey, MemoryGrants};
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StaticSecret, StoredGrants};
 use tokio::net::TcpListener;
 use tower_layer::Layer;
@@ -128,7 +128,8 @@ fn stored_grants(users: usize, setting: &Setting) -> Outcome<StoredGrants<Memory
         let secret = Secret::from_text(format!("{number:0UPSTREAM_TOKEN_BYTES$}"));
         let token = AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
         let id = GrantId::new(&format!("grant-{number:08}"));
-        store.put(Grant::new(id, user, "items", SERVER, scopes.clone()).access_token(token));
+        let key = GrantKey::new(user, "items", Account::default_account());
+        store.insert(Grant::new(id, key, SERVER).granted(scopes.clone()).access_token(token))?;
     }
     let client = ClientAuthentication::public("bench");
     let server = AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);

@@ -3,5 +3,7 @@
 mod grants;
 
 pub use grants::{
-    AccessToken, AttemptOutcome, Grant, GrantState, GrantStore, Lease, LeaseOutcome, MemoryGrants, Renewal, StoreError,
+    AccessToken, Account, AccountError, Attempt, AttemptOutcome, Backoff, BoxGrantStore, Grant,
+    GrantFilter, GrantKey, GrantPage, GrantState, GrantStore, GrantSummary, Lease, LeaseOutcome,
+    LeaseRequest, MemoryGrants, Renewal, StoreError,
 };

@@ -122,13 +122,14 @@
 //!
 //! # Grants
 //! ```no_run
-//! # use token_broker_store::{Grant, MemoryGrants};
+//! # use token_broker_store::{Account, Grant, GrantKey, GrantStore as _, MemoryGrants};
 //! # use tower_token_broker::{Secret, principal::GrantId, principal::{User, Scopes}};
-//! # fn connected(refresh_token: Secret) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn connected(refresh_token: Secret) -> Result<(), Box<dyn std::error::Error>> {
 //! let (store, id) = (MemoryGrants::new(), GrantId::new("7c1f")); // a new id for each grant
 //! let alice = User::new("https://login.example.com", "alice"); // `iss` and `sub` of her broker token
-//! let grant = Grant::new(id, alice, "crm", "https://login.crm.example", Scopes::parse("crm:read")?);
-//! store.put(grant.refresh_token(refresh_token));
+//! let key = GrantKey::new(alice, "crm", Account::default_account()); // one grant for each key
+//! let grant = Grant::new(id, key, "https://login.crm.example").granted(Scopes::parse("crm:read")?);
+//! store.put(grant.refresh_token(refresh_token)).await?;
 //! # Ok(())
 //! # }
 //! ```

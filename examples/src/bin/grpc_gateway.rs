@@ -15,7 +15,7 @@ use std::{env, error::Error, sync::LazyLock, time::Duration};
 use axum::Router;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_store::{AccessToken, Account, Grant, GrantKey, MemoryGrants};
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -55,7 +55,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let held = AccessToken::new(Secret::from_text(token), scopes.clone(), now, now.plus(Duration::from_secs(3600)));
     let (login, alice) = ("https://login.upstream.example", User::new(issuer.name(), "alice"));
     let grants = MemoryGrants::new();
-    grants.put(Grant::new(GrantId::new("alice-1"), alice, "upstream", login, scopes.clone()).access_token(held));
+    let key = GrantKey::new(alice, "upstream", Account::default_account());
+    let grant = Grant::new(GrantId::new("alice-1"), key, login).granted(scopes.clone());
+    grants.insert(grant.access_token(held))?;
     let authentication = ClientAuthentication::basic("broker", Secret::from_text("from a file".into()));
     let server = AuthorizationServer::new(login, format!("{login}/token").parse()?, authentication).scopes(scopes);
     let credentials =

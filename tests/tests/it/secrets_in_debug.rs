@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use http::{HeaderValue, Request, header};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient};
-use token_broker_store::{AccessToken, Grant, MemoryGrants};
+use token_broker_store::{AccessToken, Account, BoxGrantStore, Grant, GrantKey, MemoryGrants, Renewal};
 use token_broker_tests::marker_scan::Scan;
 use token_broker_upstream::{
     AuthorizationServer, ClientAuthentication, ClientCredentials, SecurityToken, StaticSecret, StoredGrants, TokenType,
@@ -45,20 +45,17 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
     shown("Credential", &Credential::vouch(secret(), upstream.origin().clone()), &mut scan);
     shown("StaticSecret", &StaticSecret::new(secret(), upstream.clone()), &mut scan);
     let access = AccessToken::new(secret(), Scopes::none(), from, until);
-    let grant = Grant::new(
-        GrantId::new("g"),
-        User::new("https://i.example", "alice"),
-        "items",
-        "https://as.example",
-        Scopes::none(),
-    )
-    .refresh_token(secret())
-    .access_token(access.clone());
+    let key = GrantKey::new(User::new("https://i.example", "alice"), "items", Account::default_account());
+    let grant =
+        Grant::new(GrantId::new("g"), key, "https://as.example").refresh_token(secret()).access_token(access.clone());
     shown("AccessToken", &access, &mut scan);
     shown("Grant", &grant, &mut scan);
     let grants = MemoryGrants::new();
-    grants.put(grant);
+    shown("Renewal", &Renewal::new(Some(secret()), Some(access)), &mut scan);
+    shown("GrantSummary", &grant.to_summary(), &mut scan);
+    grants.insert(grant).unwrap();
     shown("MemoryGrants", &grants, &mut scan);
+    shown("BoxGrantStore", &BoxGrantStore::new(grants.clone()), &mut scan);
     let server =
         |client| AuthorizationServer::new("https://as.example", "https://as.example/token".parse().unwrap(), client);
     for client in [ClientAuthentication::basic("broker", secret()), ClientAuthentication::post("broker", secret())] {

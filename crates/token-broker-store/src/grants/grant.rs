@@ -1,114 +1,238 @@
-//! What a user allowed the broker to hold for one upstream.
+//! Grants: what a user allowed the broker to hold for one account at one server.
 
 use tower_token_broker::{
     Secret,
     clock::Timestamp,
-    principal::GrantId,
-    principal::{Scopes, User},
+    principal::{GrantId, Scopes, User},
 };
 
-/// A grant: whose it is, where it came from, and the tokens. A store keeps it; nobody prints it.
+use super::Account;
+
+/// Key of a grant: user, server and account. Each part is compared octet by octet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct GrantKey {
+    /// The user that connected the account.
+    pub user: User,
+    /// Name of the server.
+    pub server: Box<str>,
+    /// Account of the user at this server.
+    pub account: Account,
+}
+
+impl GrantKey {
+    /// Creates a key.
+    #[must_use]
+    pub fn new(user: User, server: &str, account: Account) -> Self {
+        Self { user, server: server.into(), account }
+    }
+}
+
+/// A grant with its tokens. `Debug` does not print them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Grant {
-    /// As the store names it.
+    /// ID, unique in a store. A new connection gets a new ID, and an ID that was deleted is not
+    /// used again.
     pub id: GrantId,
-    /// Whose it is.
-    pub user: User,
-    /// For which upstream, by its name.
-    pub upstream: Box<str>,
-    /// The authorization server it came from, by its issuer: its tokens are sent to no other.
+    /// User, server and account.
+    pub key: GrantKey,
+    /// Issuer of the authorization server that granted it. Its tokens are sent to no other.
     pub authorization_server: Box<str>,
-    /// All that the user agreed to.
+    /// Scopes that the user agreed to.
     pub granted: Scopes,
-    /// The refresh token; without one the user must connect again when the access token ends.
+    /// Refresh token. Without one, the user must connect again when the access token expires.
     pub refresh_token: Option<Secret>,
-    /// Access tokens, at most one for each set of scopes that was asked for.
+    /// Access tokens, at most one for each set of requested scopes.
     pub access: Vec<AccessToken>,
-    /// Rises with each change of the tokens.
+    /// Version; rises with each change of the tokens.
     pub version: u64,
-    /// Whether it still stands.
+    /// Whether the tokens may be used.
     pub state: GrantState,
-    /// How often this refresh token was sent without an answer that we know of. Zero again with each answer.
+    /// Number of times that this refresh token was sent without a known response.
     pub open_attempts: u32,
-    /// How many tries in a row have failed.
-    pub failures: u32,
-    /// Not tried again before then.
-    pub retry_at: Option<Timestamp>,
+    /// Failed refreshes in a row, and when the next may start.
+    pub backoff: Backoff,
 }
 
 impl Grant {
-    /// A grant as it comes from the connect flow, without tokens yet.
+    /// Creates an active grant without scopes and tokens.
     #[must_use]
-    pub fn new(id: GrantId, user: User, upstream: &str, authorization_server: &str, granted: Scopes) -> Self {
+    pub fn new(id: GrantId, key: GrantKey, authorization_server: &str) -> Self {
         Self {
             id,
-            user,
-            upstream: upstream.into(),
+            key,
             authorization_server: authorization_server.into(),
-            granted,
+            granted: Scopes::none(),
             refresh_token: None,
             access: Vec::new(),
             version: 1,
             state: GrantState::Active,
             open_attempts: 0,
-            failures: 0,
-            retry_at: None,
+            backoff: Backoff::default(),
         }
     }
 
-    /// With this refresh token.
+    /// Sets the scopes that the user agreed to.
+    #[must_use]
+    pub fn granted(mut self, scopes: Scopes) -> Self {
+        self.granted = scopes;
+        self
+    }
+
+    /// Sets the refresh token.
     #[must_use]
     pub fn refresh_token(mut self, token: Secret) -> Self {
         self.refresh_token = Some(token);
         self
     }
 
-    /// With this access token, of the grant's present version.
+    /// Adds an access token of the current version. It replaces one with the same requested scopes.
     #[must_use]
     pub fn access_token(mut self, token: AccessToken) -> Self {
-        self.access.retain(|held| held.asked != token.asked);
+        self.access.retain(|held| held.requested != token.requested);
         self.access.push(AccessToken { version: self.version, ..token });
         self
     }
+
+    /// Returns the grant without its secrets.
+    #[must_use]
+    pub fn to_summary(&self) -> GrantSummary {
+        GrantSummary {
+            id: self.id.clone(),
+            key: self.key.clone(),
+            authorization_server: self.authorization_server.clone(),
+            granted: self.granted.clone(),
+            has_refresh_token: self.refresh_token.is_some(),
+            access_expires_at: self.access.iter().map(|token| token.expires_at).max(),
+            version: self.version,
+            state: self.state,
+            open_attempts: self.open_attempts,
+            backoff: self.backoff,
+        }
+    }
 }
 
-/// An access token, and what is known of it.
+/// A grant without its secrets, for pages and commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GrantSummary {
+    /// [`Grant::id`]
+    pub id: GrantId,
+    /// [`Grant::key`]
+    pub key: GrantKey,
+    /// [`Grant::authorization_server`]
+    pub authorization_server: Box<str>,
+    /// [`Grant::granted`]
+    pub granted: Scopes,
+    /// Whether the grant has a refresh token.
+    pub has_refresh_token: bool,
+    /// When the last of the access tokens expires.
+    pub access_expires_at: Option<Timestamp>,
+    /// [`Grant::version`]
+    pub version: u64,
+    /// [`Grant::state`]
+    pub state: GrantState,
+    /// [`Grant::open_attempts`]
+    pub open_attempts: u32,
+    /// [`Grant::backoff`]
+    pub backoff: Backoff,
+}
+
+impl GrantSummary {
+    /// Creates the summary of an active grant without scopes and tokens. Only stores call this.
+    #[must_use]
+    pub fn new(id: GrantId, key: GrantKey, authorization_server: &str) -> Self {
+        Grant::new(id, key, authorization_server).to_summary()
+    }
+}
+
+/// An upstream access token. `Debug` does not print it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AccessToken {
     /// The token.
     pub secret: Secret,
-    /// Which scopes were asked for when it was got.
-    pub asked: Scopes,
-    /// Which scopes it carries.
+    /// Scopes that were requested for it.
+    pub requested: Scopes,
+    /// Scopes that it carries.
     pub scopes: Scopes,
-    /// When it was got.
+    /// When it was obtained.
     pub obtained_at: Timestamp,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// The grant's version that it came with.
+    /// Version of the grant that it came with; set by the store.
     pub version: u64,
-    /// Whether it was got because the upstream had refused the one before it.
+    /// Whether it was obtained because the upstream had refused the one before it.
     pub forced: bool,
 }
 
 impl AccessToken {
-    /// A token that carries what was asked for.
+    /// Creates a token that carries the requested scopes.
     #[must_use]
-    pub fn new(secret: Secret, scopes: Scopes, obtained_at: Timestamp, expires_at: Timestamp) -> Self {
-        Self { secret, asked: scopes.clone(), scopes, obtained_at, expires_at, version: 1, forced: false }
+    pub fn new(
+        secret: Secret,
+        scopes: Scopes,
+        obtained_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        let requested = scopes.clone();
+        Self { secret, requested, scopes, obtained_at, expires_at, version: 1, forced: false }
     }
 }
 
-/// Whether a grant still stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// State of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GrantState {
-    /// It does.
+    /// The tokens may be used.
     Active,
-    /// The authorization server said `invalid_grant` for the current version.
+    /// The authorization server responded `invalid_grant` for the current version.
     EndedByServer,
-    /// The user or the operator ended it.
+    /// The user or the operator revoked it.
     Revoked,
+}
+
+impl GrantState {
+    /// Returns the name, as a store writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::EndedByServer => "ended_by_server",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Returns the state of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::EndedByServer, Self::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+}
+
+/// Failed refreshes in a row, and when the next may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct Backoff {
+    /// Number of failures in a row.
+    pub failures: u32,
+    /// No refresh starts before this instant.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Backoff {
+    /// Creates a backoff after this many failures.
+    #[must_use]
+    pub const fn new(failures: u32, retry_at: Option<Timestamp>) -> Self {
+        Self { failures, retry_at }
+    }
+
+    /// Returns the backoff after one more failure.
+    #[must_use]
+    pub const fn after_failure(self, retry_at: Timestamp) -> Self {
+        Self { failures: self.failures.saturating_add(1), retry_at: Some(retry_at) }
+    }
 }

@@ -1,27 +1,41 @@
-//! Grants in the memory of this process: for one process, for tests, and as the model of what a store must do.
+//! Grants in the memory of one process.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tower_token_broker::{
-    clock::{Clock, Timestamp},
-    principal::GrantId,
-    principal::User,
-};
+use tower_token_broker::{clock::Timestamp, principal::GrantId};
 
 use super::{
-    grant::{Grant, GrantState},
-    store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError},
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantState, GrantStore, Lease, LeaseOutcome,
+    LeaseRequest, Renewal, StoreError,
 };
 
-/// Keeps grants in memory. They are gone with the process. Clones share them.
+/// Grants in the memory of one process, for tests and embedders. Clones share them.
+///
+/// # Example
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use token_broker_store::{Account, Grant, GrantKey, GrantStore, MemoryGrants};
+/// use tower_token_broker::principal::{GrantId, User};
+///
+/// let alice = User::new("https://broker.example.com", "alice");
+/// let key = GrantKey::new(alice, "crm", Account::default_account());
+/// let store = MemoryGrants::new();
+/// let grant = Grant::new(GrantId::new("g1"), key.clone(), "https://login.crm.example");
+/// assert_eq!(store.put(grant).await.unwrap().version, 1);
+/// assert!(store.load(&key).await.unwrap().is_some());
+/// # });
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryGrants {
-    rows: Arc<Mutex<HashMap<Owner, Row>>>,
-    clock: Clock,
+    rows: Arc<Mutex<Rows>>,
 }
 
-type Owner = (User, Box<str>);
+#[derive(Debug, Default)]
+struct Rows {
+    by_id: HashMap<GrantId, Row>,
+    ids: HashMap<GrantKey, GrantId>,
+}
 
 #[derive(Debug)]
 struct Row {
@@ -31,129 +45,162 @@ struct Row {
 }
 
 impl MemoryGrants {
-    /// Without any grant.
+    /// Creates a store without grants.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With this clock.
+    /// Stores a grant as [`GrantStore::put`] does, for callers that are not async.
+    ///
+    /// # Errors
+    /// [`StoreError::IdTaken`]
+    pub fn insert(&self, grant: Grant) -> Result<Grant, StoreError> {
+        self.rows.lock().put(grant)
+    }
+
+    /// Returns the grant with this key, for callers that are not async.
     #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// A user has connected: the grant takes the place of the one that was there, with a higher version and higher fence.
-    pub fn put(&self, grant: Grant) {
-        let owner = (grant.user.clone(), grant.upstream.clone());
-        let mut rows = self.rows.lock();
-        let (mut grant, mut fence) = (grant, 0);
-        if let Some(old) = rows.get(&owner) {
-            grant.version = grant.version.max(old.grant.version + 1);
-            fence = old.fence + 1;
-        }
-        for token in &mut grant.access {
-            token.version = grant.version;
-        }
-        rows.insert(owner, Row { grant, fence, leased_until: None });
-    }
-
-    /// The user or the operator ends it; says whether there was one.
-    pub fn revoke(&self, user: &User, upstream: &str) -> bool {
-        let mut rows = self.rows.lock();
-        let Some(row) = rows.get_mut(&(user.clone(), upstream.into())) else { return false };
-        row.grant.version += 1;
-        row.grant.state = GrantState::Revoked;
-        row.grant.refresh_token = None;
-        row.grant.access.clear();
-        true
-    }
-
-    /// The grant as it is.
-    #[must_use]
-    pub fn get(&self, user: &User, upstream: &str) -> Option<Grant> {
-        self.rows.lock().get(&(user.clone(), upstream.into())).map(|row| row.grant.clone())
+    pub fn get(&self, key: &GrantKey) -> Option<Grant> {
+        let rows = self.rows.lock();
+        rows.ids.get(key).and_then(|id| rows.by_id.get(id)).map(|row| row.grant.clone())
     }
 
     fn with_row<T>(&self, id: &GrantId, change: impl FnOnce(Option<&mut Row>) -> T) -> T {
-        change(self.rows.lock().values_mut().find(|row| row.grant.id == *id))
+        change(self.rows.lock().by_id.get_mut(id))
     }
 
-    /// The row, if this is the last lease of its current version.
-    fn with_lease<T>(&self, lease: &Lease, change: impl FnOnce(&mut Row) -> T) -> Result<T, StoreError> {
-        self.with_row(&lease.grant, |row| match row {
-            Some(row) if row.grant.version == lease.version && row.fence == lease.fence => Ok(change(row)),
-            _ => Err(StoreError::Overtaken),
+    /// Changes a row, if this is the last lease of its current version.
+    fn with_lease(&self, lease: &Lease, change: impl FnOnce(&mut Row)) -> Result<(), StoreError> {
+        let current =
+            |row: &&mut Row| row.grant.version == lease.version && row.fence == lease.fence;
+        self.with_row(&lease.grant, |row| match row.filter(current) {
+            Some(row) => {
+                change(row);
+                Ok(())
+            }
+            None => Err(StoreError::overtaken(lease)),
         })
     }
 }
 
+impl Rows {
+    fn put(&mut self, mut grant: Grant) -> Result<Grant, StoreError> {
+        if self.by_id.get(&grant.id).is_some_and(|held| held.grant.key != grant.key) {
+            return Err(StoreError::IdTaken { id: grant.id });
+        }
+        let replaced = self.ids.insert(grant.key.clone(), grant.id.clone());
+        let replaced = replaced.and_then(|id| self.by_id.remove(&id));
+        let mut fence = 0;
+        if let Some(replaced) = replaced {
+            grant.version = grant.version.max(replaced.grant.version.saturating_add(1));
+            fence = replaced.fence.saturating_add(1);
+        }
+        for token in &mut grant.access {
+            token.version = grant.version;
+        }
+        let row = Row { grant: grant.clone(), fence, leased_until: None };
+        self.by_id.insert(grant.id.clone(), row);
+        Ok(grant)
+    }
+}
+
 impl GrantStore for MemoryGrants {
-    async fn load(&self, user: &User, upstream: &str) -> Result<Option<Grant>, StoreError> {
-        Ok(self.get(user, upstream))
+    async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
+        Ok(self.get(key))
     }
 
-    async fn lease(
-        &self,
-        id: &GrantId,
-        version: u64,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<LeaseOutcome, StoreError> {
-        Ok(self.with_row(id, |row| match row {
-            Some(row) if row.grant.version == version && row.grant.state == GrantState::Active => {
-                if let Some(held) = row.leased_until.filter(|held| *held > now) {
-                    return LeaseOutcome::Held(held);
-                }
-                row.fence += 1;
-                row.leased_until = Some(until);
-                LeaseOutcome::Acquired(Lease::new(id.clone(), version, row.fence))
+    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
+        Ok(self.with_row(id, |row| row.map(|row| row.grant.clone())))
+    }
+
+    async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
+        Ok(filter.page_of(self.rows.lock().by_id.values().map(|row| &row.grant)))
+    }
+
+    async fn put(&self, grant: Grant) -> Result<Grant, StoreError> {
+        self.insert(grant)
+    }
+
+    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
+        Ok(self.with_row(id, |row| {
+            let Some(row) = row else { return false };
+            if row.grant.state != GrantState::Revoked {
+                row.grant.version = row.grant.version.saturating_add(1);
+                row.grant.state = GrantState::Revoked;
+                row.grant.refresh_token = None;
+                row.grant.access.clear();
+                row.leased_until = None;
             }
-            _ => LeaseOutcome::Stale,
+            true
+        }))
+    }
+
+    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
+        let mut rows = self.rows.lock();
+        let Some(row) = rows.by_id.remove(id) else { return Ok(false) };
+        rows.ids.remove(&row.grant.key);
+        Ok(true)
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
+        let current = |row: &&mut Row| {
+            row.grant.version == request.version && row.grant.state == GrantState::Active
+        };
+        Ok(self.with_row(&request.grant, |row| {
+            let Some(row) = row.filter(current) else { return LeaseOutcome::Stale };
+            if let Some(held) = row.leased_until.filter(|held| *held > request.now) {
+                return LeaseOutcome::Held(held);
+            }
+            row.fence = row.fence.saturating_add(1);
+            row.leased_until = Some(request.until);
+            LeaseOutcome::Acquired(Lease::new(request.grant.clone(), request.version, row.fence))
         }))
     }
 
     async fn mark_attempt(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.with_lease(lease, |row| row.grant.open_attempts += 1)
+        self.with_lease(lease, |row| {
+            row.grant.open_attempts = row.grant.open_attempts.saturating_add(1);
+        })
     }
 
-    async fn complete(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
-        let now = self.clock.now();
+    async fn complete(
+        &self,
+        lease: &Lease,
+        renewal: &Renewal,
+    ) -> Result<Option<Grant>, StoreError> {
+        // Only the version counts: a rotated token must not be lost because the lease expired.
+        let current = |row: &&mut Row| {
+            row.grant.version == lease.version && row.grant.state != GrantState::Revoked
+        };
         Ok(self.with_row(&lease.grant, |row| {
-            // The version alone: what was rotated must not be lost because a lease ran out meanwhile.
-            let row = row.filter(|row| row.grant.version == lease.version && row.grant.state != GrantState::Revoked)?;
-            renewal.apply(&mut row.grant, now);
+            let row = row.filter(current)?;
+            renewal.apply(&mut row.grant);
             row.leased_until = None;
             Some(row.grant.clone())
         }))
     }
 
-    async fn release(&self, lease: &Lease, tried: AttemptOutcome) -> Result<(), StoreError> {
-        let given = self.with_lease(lease, |row| {
+    async fn release(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
+        let released = self.with_lease(lease, |row| {
             row.leased_until = None;
-            let open = row.grant.open_attempts;
-            (row.grant.open_attempts, row.grant.failures, row.grant.retry_at) = match tried {
-                AttemptOutcome::NotSent { failures, retry_at } => (open.saturating_sub(1), failures, retry_at),
-                AttemptOutcome::Answered { failures, retry_at } => (0, failures, retry_at),
-                AttemptOutcome::Unknown { failures, retry_at } => (open, failures, retry_at),
-            };
+            attempt.apply(&mut row.grant);
         });
-        match given {
-            // Overtaken: there is nothing left to give back.
-            Ok(()) | Err(StoreError::Overtaken) => Ok(()),
+        // Overtaken: there is no lease to release.
+        match released {
+            Ok(()) | Err(StoreError::Overtaken { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
-        Ok(self.with_row(id, |row| match row {
-            Some(row) if row.grant.version == version && row.grant.state == GrantState::Active => {
-                row.grant.state = GrantState::EndedByServer;
-                row.leased_until = None;
-                true
-            }
-            _ => false,
+        let current =
+            |row: &&mut Row| row.grant.version == version && row.grant.state == GrantState::Active;
+        Ok(self.with_row(id, |row| {
+            let Some(row) = row.filter(current) else { return false };
+            row.grant.state = GrantState::EndedByServer;
+            row.leased_until = None;
+            true
         }))
     }
 }

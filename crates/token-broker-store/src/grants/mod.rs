@@ -1,9 +1,17 @@
-//! Grants: the types, the trait, and an in-memory store.
+//! Grants: their types, the trait of their stores, and an in-memory store.
 
+mod account;
+mod boxed;
 mod grant;
+mod list;
 mod memory;
+mod refresh;
 mod store;
 
-pub use grant::{AccessToken, Grant, GrantState};
+pub use account::{Account, AccountError};
+pub use boxed::BoxGrantStore;
+pub use grant::{AccessToken, Backoff, Grant, GrantKey, GrantState, GrantSummary};
+pub use list::{GrantFilter, GrantPage};
 pub use memory::MemoryGrants;
-pub use store::{AttemptOutcome, GrantStore, Lease, LeaseOutcome, Renewal, StoreError};
+pub use refresh::{Attempt, AttemptOutcome, Lease, LeaseOutcome, LeaseRequest, Renewal};
+pub use store::{GrantStore, StoreError};

@@ -1,173 +1,198 @@
-//! Where grants live: the trait that a store implements, in memory or in SQL.
+//! The trait that a store of grants implements.
 
-use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId, principal::User};
+use tower_token_broker::principal::GrantId;
 
-use super::grant::{AccessToken, Grant};
+use super::{
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, Lease, LeaseOutcome, LeaseRequest, Renewal,
+};
 
-/// Keeps grants, and sees to it that one refresh at a time is made of each, over all processes that share the store.
+/// A store of grants. All processes that share it refresh each grant one at a time.
 ///
-/// Each method is one step that is durable when it returns. A version rises when tokens change; a fence rises with each
-/// lease. **The fence guards the beginning, the version guards the end**: who was overtaken may not begin to send, but what the
-/// authorization server has given is stored even by a holder whose lease has run out, as long as no newer version is there.
+/// Each method is one step that is atomic, and durable when it returns. A grant's version rises
+/// when its tokens change; its fence rises with each lease. The fence guards the start of a
+/// refresh, and the version guards its end: a caller whose lease was overtaken may not send the
+/// refresh token, but tokens that the authorization server has issued are stored even after the
+/// lease has expired, as long as there is no newer version.
+///
+/// The laws in `token_broker_store::contract` (feature `contract`) check an implementation.
 ///
 /// # Cancellation
-/// The refresh calls these from an owned task and never drops one halfway.
+/// A step whose future is dropped has either taken effect completely or not at all.
 pub trait GrantStore: Send + Sync + 'static {
-    /// The grant of this user for the upstream of this name, ended or not.
+    /// Returns the grant with this key, in any state.
     ///
     /// # Errors
-    /// The store can't be asked.
-    fn load(&self, user: &User, upstream: &str) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    fn load(
+        &self,
+        key: &GrantKey,
+    ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
 
-    /// Takes the lease on this version, if it is the current one, the grant stands and no other lease runs at `now`.
+    /// Returns the grant with this ID, in any state.
     ///
     /// # Errors
-    /// The store can't be asked.
-    fn lease(
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    fn load_by_id(
         &self,
         id: &GrantId,
-        version: u64,
-        now: Timestamp,
-        until: Timestamp,
+    ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
+
+    /// Returns one page of the selected grants, without secrets, in the order of the octets of
+    /// their IDs. A grant that exists while all pages are read is in exactly one of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    fn list(
+        &self,
+        filter: &GrantFilter,
+    ) -> impl Future<Output = Result<GrantPage, StoreError>> + Send;
+
+    /// Stores the grant of a user that has connected an account, and returns it as stored.
+    ///
+    /// It replaces the grant with the same key, whatever its ID and state: the version is higher
+    /// than that of the replaced grant, its leases are overtaken, and its ID is unknown from now
+    /// on if the new one differs. Access tokens get the version of the grant.
+    ///
+    /// # Errors
+    /// [`StoreError::IdTaken`] if the ID belongs to a grant with another key; no grant changes.
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The grant is stored or not.
+    fn put(&self, grant: Grant) -> impl Future<Output = Result<Grant, StoreError>> + Send;
+
+    /// Revokes a grant for the user or the operator, and returns whether there is one with this
+    /// ID. The version rises, refresh token and access tokens are erased, and the lease ends. A
+    /// grant that is already revoked does not change.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The grant is revoked or not; a retry is safe.
+    fn revoke(&self, id: &GrantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Deletes a grant, and returns whether there was one with this ID.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The grant is deleted or not; a retry is safe.
+    fn delete(&self, id: &GrantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Takes the lease on a version, if it is the current one, the grant is active and no other
+    /// lease is valid.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The lease may have been taken; it expires.
+    fn lease(
+        &self,
+        request: &LeaseRequest,
     ) -> impl Future<Output = Result<LeaseOutcome, StoreError>> + Send;
 
     /// Marks that the refresh token is about to be sent: [`Grant::open_attempts`] rises by one.
     ///
     /// # Errors
-    /// [`StoreError::Overtaken`] if the lease is no longer the last one of the current version, or the store can't be asked.
+    /// [`StoreError::Overtaken`] if the lease is not the last one of the current version.
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The mark may be set; the refresh token must not be sent.
     fn mark_attempt(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores new tokens if the version is still the lease's: the version rises by one, the marks are cleared, the lease
-    /// ends. A grant that the *authorization server* ended at this version stands again: it has just shown that it does. Gives the
-    /// grant as it is stored, or `None` if another version is there or the grant was revoked.
+    /// Stores new tokens ([`Renewal::apply`]) and ends the lease, if the version is still that of
+    /// the lease. Returns the grant as stored, or `None` if there is another version, or if the
+    /// grant was revoked.
+    ///
+    /// A grant that the authorization server ended at this version is active again: the server
+    /// has just issued tokens for it.
     ///
     /// # Errors
-    /// The store can't be asked.
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The tokens are stored or not.
     fn complete(
         &self,
         lease: &Lease,
         renewal: &Renewal,
     ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
 
-    /// Gives the lease back without new tokens, if it is still the last one.
+    /// Ends the lease without new tokens ([`Attempt::apply`]). A lease that was overtaken changes
+    /// no grant.
     ///
     /// # Errors
-    /// The store can't be asked.
-    fn release(&self, lease: &Lease, tried: AttemptOutcome) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The lease has ended or not; it expires.
+    fn release(
+        &self,
+        lease: &Lease,
+        attempt: &Attempt,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the grant for the authorization server's `invalid_grant`, if this version is the current one; says whether it was.
-    /// The version stays, the tokens of a grant that has ended are never used.
+    /// Ends an active grant for the authorization server's `invalid_grant`, if this version is
+    /// the current one, and returns whether it did. The version does not change.
     ///
     /// # Errors
-    /// The store can't be asked.
-    fn end(&self, id: &GrantId, version: u64) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// [`StoreError::Unreachable`]
+    ///
+    /// # Cancellation
+    /// The grant has ended or not.
+    fn end(
+        &self,
+        id: &GrantId,
+        version: u64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// The right to refresh one version of one grant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Lease {
-    /// Of which grant.
-    pub grant: GrantId,
-    /// Of which version.
-    pub version: u64,
-    /// Which lease of this grant it is: they are counted.
-    pub fence: u64,
-}
-
-impl Lease {
-    /// As a store gives it.
-    #[must_use]
-    pub const fn new(grant: GrantId, version: u64, fence: u64) -> Self {
-        Self { grant, version, fence }
-    }
-}
-
-/// What came of asking for a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the callers of the trait must answer each")]
-pub enum LeaseOutcome {
-    /// It is given.
-    Acquired(Lease),
-    /// Another holds it, until then at most.
-    Held(Timestamp),
-    /// The version is not the current one, or the grant has ended: load it again.
-    Stale,
-}
-
-/// New tokens, as an authorization server gave them.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Renewal {
-    /// The rotated refresh token; `None` keeps the one that is there.
-    pub refresh_token: Option<Secret>,
-    /// The new access token; `None` if the answer's must not be used. Its version is set by the store.
-    pub access: Option<AccessToken>,
-    /// [`Grant::failures`] from now on.
-    pub failures: u32,
-    /// [`Grant::retry_at`] from now on.
-    pub retry_at: Option<Timestamp>,
-}
-
-impl Renewal {
-    /// A rotated refresh token, if there is one, and a new access token.
-    #[must_use]
-    pub const fn new(refresh_token: Option<Secret>, access: Option<AccessToken>) -> Self {
-        Self { refresh_token, access, failures: 0, retry_at: None }
-    }
-
-    /// What becomes of a grant by it: the one reading for all stores.
-    pub fn apply(&self, grant: &mut Grant, now: Timestamp) {
-        grant.version += 1;
-        grant.state = super::grant::GrantState::Active;
-        grant.open_attempts = 0;
-        grant.failures = self.failures;
-        grant.retry_at = self.retry_at;
-        if let Some(token) = &self.refresh_token {
-            grant.refresh_token = Some(token.clone());
-        }
-        if let Some(token) = &self.access {
-            grant.access.retain(|held| held.asked != token.asked && held.expires_at > now);
-            grant.access.push(AccessToken { version: grant.version, ..token.clone() });
-        }
-    }
-}
-
-/// What is known of a try that gave no new tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores must answer each")]
-pub enum AttemptOutcome {
-    /// Nothing was sent: the mark of this try, if there is one, is taken back.
-    NotSent {
-        /// [`Grant::failures`] from now on.
-        failures: u32,
-        /// [`Grant::retry_at`] from now on.
-        retry_at: Option<Timestamp>,
-    },
-    /// The authorization server answered, and it was no new token: no mark stays open.
-    Answered {
-        /// [`Grant::failures`] from now on.
-        failures: u32,
-        /// [`Grant::retry_at`] from now on.
-        retry_at: Option<Timestamp>,
-    },
-    /// It may have arrived and been acted upon: the mark stays open.
-    Unknown {
-        /// [`Grant::failures`] from now on.
-        failures: u32,
-        /// [`Grant::retry_at`] from now on.
-        retry_at: Option<Timestamp>,
-    },
-}
-
-/// Why a store did not do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reason why a store did not do what a caller requested.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It can't be asked at the moment.
+    /// The store can't be reached at the moment, or failed.
     #[error("the store of the grants can't be reached")]
     Unreachable,
-    /// The lease is not the last one, or its version not the current one.
-    #[error("the lease was overtaken")]
-    Overtaken,
+    /// The lease is not the last one, or its version is not the current one.
+    #[error("the lease on version {version} of grant {grant} was overtaken", grant = .grant.as_str())]
+    Overtaken {
+        /// ID of the grant.
+        grant: GrantId,
+        /// Version of the lease.
+        version: u64,
+    },
+    /// The ID belongs to a grant with another user, server or account.
+    #[error("grant ID {id} belongs to another user, server or account", id = .id.as_str())]
+    IdTaken {
+        /// The ID.
+        id: GrantId,
+    },
+}
+
+impl StoreError {
+    /// Creates the error of a lease that was overtaken.
+    #[must_use]
+    pub fn overtaken(lease: &Lease) -> Self {
+        Self::Overtaken { grant: lease.grant.clone(), version: lease.version }
+    }
+
+    /// Returns whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable)
+    }
 }

@@ -50,7 +50,7 @@ impl Entry {
             .from_grant(grant.id.clone(), token.version)
             .until(token.expires_at);
         // What was tried in vain is tried again when the store says so, and the token is used to its very end.
-        let (usable_until, refresh_at) = match grant.retry_at.filter(|retry_at| *retry_at > now) {
+        let (usable_until, refresh_at) = match grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
             // Without a refresh token there is nothing to get sooner or later.
             _ if grant.refresh_token.is_none() => (token.expires_at, token.expires_at),
             Some(retry_at) => (token.expires_at, retry_at),

@@ -6,7 +6,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::time::Duration;
 //! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_store::{AccessToken, Grant, MemoryGrants};
+//! use token_broker_store::{AccessToken, Account, Grant, GrantKey, GrantStore, MemoryGrants};
 //! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 //! use tower_token_broker::{
 //!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
@@ -18,11 +18,11 @@
 //! let now = Clock::system().now();
 //! let grants = MemoryGrants::new();
 //! let ana = User::new("https://broker.example.com", "ana");
-//! grants.put(
-//!     Grant::new(GrantId::new("g1"), ana.clone(), "crm", "https://login.crm.example", read.clone()).access_token(
-//!         AccessToken::new(Secret::from_text("upstream-token".into()), read.clone(), now, now.plus(Duration::from_secs(600))),
-//!     ),
-//! );
+//! let key = GrantKey::new(ana.clone(), "crm", Account::default_account());
+//! let expires_at = now.plus(Duration::from_secs(600));
+//! let token = AccessToken::new(Secret::from_text("token".into()), read.clone(), now, expires_at);
+//! let grant = Grant::new(GrantId::new("g1"), key, "https://login.crm.example");
+//! grants.put(grant.granted(read.clone()).access_token(token)).await.unwrap();
 //! let server = AuthorizationServer::new(
 //!     "https://login.crm.example",
 //!     "https://login.crm.example/token".parse().unwrap(),

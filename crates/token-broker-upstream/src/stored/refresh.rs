@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use token_broker_outbound::{FetchError, Sent};
 use token_broker_store::{
-    AccessToken, AttemptOutcome, Grant, GrantState, GrantStore, Lease, LeaseOutcome, Renewal, StoreError,
+    AccessToken, Account, Attempt, AttemptOutcome, Grant, GrantKey, GrantState, GrantStore, Lease, LeaseOutcome,
+    LeaseRequest, Renewal, StoreError,
 };
 use tower_token_broker::{
     audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
@@ -112,8 +113,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         // Before the lease, which runs; whoever overtook us meanwhile has changed the version.
         let Ok(place) = self.shared.places.acquire().await else { return Ok(Next::Done(unavailable(None))) };
         let now = self.shared.clock.now();
-        let until = now.plus(LEASE);
-        match bounded(self.shared.store.lease(&grant.id, grant.version, now, until)).await? {
+        let request = LeaseRequest::new(&grant, now, now.plus(LEASE));
+        match bounded(self.shared.store.lease(&request)).await? {
             LeaseOutcome::Stale => Ok(Next::Again),
             LeaseOutcome::Held(_) => {
                 if let Some(token) = fallback {
@@ -139,7 +140,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             let missing = self.asked.clone();
             return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing, connect_url: None }));
         }
-        let token = grant.access.iter().find(|token| token.asked == *effective && now < token.expires_at);
+        let token = grant.access.iter().find(|token| token.requested == *effective && now < token.expires_at);
         let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
         let fallback = token.filter(|_| !refused);
         if let Some(token) = fallback
@@ -160,7 +161,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if grant.refresh_token.is_none() {
             return else_fallback(connect_required());
         }
-        if let Some(retry_at) = grant.retry_at.filter(|retry_at| *retry_at > now) {
+        if let Some(retry_at) = grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
             return else_fallback(unavailable(Some(now.until(retry_at))));
         }
         // X05: sent twice without an answer. A third time would look like a thief to a server that rotates.
@@ -199,7 +200,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Ok(()) => {}
             Err(error) => {
                 receipt.finish(RefreshOutcome::Failed);
-                return if error == StoreError::Overtaken { Ok(Next::Again) } else { Err(error) };
+                let overtaken = matches!(error, StoreError::Overtaken { .. });
+                return if overtaken { Ok(Next::Again) } else { Err(error) };
             }
         }
         let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
@@ -214,41 +216,21 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Ok(Answer::Tokens(tokens)) => self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await,
             Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(Answer::Failed { what, retry_after }) => {
-                let retry_at = lifetime::retry_at(grant.failures, now, retry_after);
-                let tried =
-                    AttemptOutcome::Answered { failures: grant.failures.saturating_add(1), retry_at: Some(retry_at) };
-                self.failed(grant, lease, fallback, tried, retry_at, what, receipt, RefreshOutcome::Failed).await
+                let retry_at = lifetime::retry_at(grant.backoff.failures, now, retry_after);
+                let outcome = (AttemptOutcome::Responded, RefreshOutcome::Failed);
+                self.failed(grant, lease, fallback, outcome, retry_at, what, receipt).await
             }
             Err(error) => {
-                let (code, failures) = (error.code(), grant.failures.saturating_add(1));
-                let (tried, retry_at, outcome) = match (error, error.sent()) {
-                    (_, Sent::No) => {
-                        let retry_at = lifetime::retry_at(grant.failures, now, None);
-                        (
-                            AttemptOutcome::NotSent { failures, retry_at: Some(retry_at) },
-                            retry_at,
-                            RefreshOutcome::Failed,
-                        )
-                    }
+                let usual = lifetime::retry_at(grant.backoff.failures, now, None);
+                let (outcome, retry_at) = match (error, error.sent()) {
+                    (_, Sent::No) => ((AttemptOutcome::NotSent, RefreshOutcome::Failed), usual),
                     (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => {
-                        let retry_at = Self::after_unknown(fallback, now);
-                        (
-                            AttemptOutcome::Unknown { failures, retry_at: Some(retry_at) },
-                            retry_at,
-                            RefreshOutcome::Unknown,
-                        )
+                        ((AttemptOutcome::Unknown, RefreshOutcome::Unknown), Self::after_unknown(fallback, now))
                     }
-                    // X10: a redirect or a flood is an answer, if a useless one.
-                    (_, Sent::Maybe) => {
-                        let retry_at = lifetime::retry_at(grant.failures, now, None);
-                        (
-                            AttemptOutcome::Answered { failures, retry_at: Some(retry_at) },
-                            retry_at,
-                            RefreshOutcome::Failed,
-                        )
-                    }
+                    // X10: a redirect or a flood is a response, if a useless one.
+                    (_, Sent::Maybe) => ((AttemptOutcome::Responded, RefreshOutcome::Failed), usual),
                 };
-                self.failed(grant, lease, fallback, tried, retry_at, code, receipt, outcome).await
+                self.failed(grant, lease, fallback, outcome, retry_at, error.code(), receipt).await
             }
         }
     }
@@ -260,8 +242,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         lease: &Lease,
         fallback: Option<&AccessToken>,
     ) -> Result<Next, StoreError> {
-        let untouched = AttemptOutcome::Unknown { failures: grant.failures, retry_at: grant.retry_at };
-        bounded(self.shared.store.release(lease, untouched)).await?;
+        let untouched = Attempt::new(AttemptOutcome::Unknown, grant.backoff);
+        bounded(self.shared.store.release(lease, &untouched)).await?;
         Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)))
     }
 
@@ -290,14 +272,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
         let expires_at = now.plus(tokens.lifetime);
         let mut access = AccessToken::new(tokens.access_token, scopes, now, expires_at);
-        access.asked = effective.clone();
+        access.requested = effective.clone();
         access.forced = forced;
         let mut renewal = Renewal::new(tokens.refresh_token, Some(access));
         if wider && self.shared.server.wider() == Wider::Refused {
             // Least scope: the rotated refresh token is kept, the access token is given to nobody.
             renewal.access = None;
-            renewal.failures = grant.failures.saturating_add(1);
-            renewal.retry_at = Some(lifetime::retry_at(grant.failures, now, None));
+            renewal.backoff = grant.backoff.after_failure(lifetime::retry_at(grant.backoff.failures, now, None));
         }
         match self.store_durably(lease, &renewal).await {
             Ok(Some(stored)) => {
@@ -363,27 +344,27 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         grant: &Grant,
         lease: &Lease,
         fallback: Option<&AccessToken>,
-        tried: AttemptOutcome,
+        (tried, recorded): (AttemptOutcome, RefreshOutcome),
         retry_at: Timestamp,
         cause: &'static str,
         receipt: RefreshReceipt,
-        outcome: RefreshOutcome,
     ) -> Result<Next, StoreError> {
-        receipt.finish(outcome);
+        receipt.finish(recorded);
         let (server, id) = (self.shared.upstream.name(), grant.id.as_str());
         // X10: one alarm for one streak of failures.
-        if grant.failures == 0 {
+        if grant.backoff.failures == 0 {
             tracing::error!(server.name = server, grant.id = id, cause, "a refresh failed; the grant is kept");
         } else {
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
-        if let Err(error) = bounded(self.shared.store.release(lease, tried)).await {
+        let attempt = Attempt::new(tried, grant.backoff.after_failure(retry_at));
+        if let Err(error) = bounded(self.shared.store.release(lease, &attempt)).await {
             // The lease runs out by itself, and the mark of the attempt stays: on the safe side.
             tracing::error!(grant.id = id, error = %error, "the store of the grants can't note a failed refresh");
         }
         let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();
-        grant.retry_at = Some(retry_at);
+        grant.backoff = attempt.backoff;
         Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(wait))))
     }
 
@@ -394,7 +375,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     async fn load(&self) -> Result<Option<Grant>, StoreError> {
-        bounded(self.shared.store.load(self.user, self.shared.upstream.name())).await
+        let key = GrantKey::new(self.user.clone(), self.shared.upstream.name(), Account::default_account());
+        bounded(self.shared.store.load(&key)).await
     }
 
     fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {

@@ -13,7 +13,8 @@ use std::{
 use parking_lot::Mutex;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
 use token_broker_store::{
-    AccessToken, AttemptOutcome, Grant, GrantState, GrantStore, Lease, LeaseOutcome, MemoryGrants, Renewal, StoreError,
+    AccessToken, Account, Attempt, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantState, GrantStore, Lease,
+    LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
 };
 use tower_token_broker::{
     Secret,
@@ -136,10 +137,16 @@ fn ana() -> User {
     User::new("https://broker.example.com", "ana")
 }
 
+/// The key of a user's grant for this server.
+fn key(user: User) -> GrantKey {
+    GrantKey::new(user, "crm", Account::default_account())
+}
+
 /// Ana's grant of two scopes, with a token of the operator's one that was got `age` ago and lives an hour.
 fn grant(age: Duration) -> Grant {
     let obtained = now().minus(age);
-    Grant::new(GrantId::new("g1"), ana(), "crm", ISSUER, scopes("crm:read crm:write"))
+    Grant::new(GrantId::new("g1"), key(ana()), ISSUER)
+        .granted(scopes("crm:read crm:write"))
         .refresh_token(secret("rt-0"))
         .access_token(AccessToken::new(secret("at-0"), scopes("crm:read"), obtained, obtained.plus(HOUR)))
 }
@@ -181,8 +188,8 @@ impl<S: GrantStore> Broker<S> {
         configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
     ) -> Self {
         let (server, clock, tasks) = (Server::start().await, Clock::manual(now()), Tasks::new());
-        let grants = MemoryGrants::new().with_clock(clock.clone());
-        grants.put(grant);
+        let grants = MemoryGrants::new();
+        grants.put(grant).await.unwrap();
         let provider = provider(&server, store(grants.clone()), &clock, &tasks, configure);
         let (log, records) = AuditLog::in_memory();
         // The request may be over long before the refresh is: its terminal record is written here and now.
@@ -206,8 +213,12 @@ impl<S: GrantStore> Broker<S> {
         }
     }
 
+    fn lease_until(&self, until: Timestamp) -> LeaseRequest {
+        LeaseRequest::new(&self.grant(), now(), until)
+    }
+
     fn grant(&self) -> Grant {
-        self.grants.get(&ana(), "crm").unwrap()
+        self.grants.get(&key(ana())).unwrap()
     }
 
     /// The records of refreshes: intents, and the outcomes of results.
@@ -318,8 +329,8 @@ async fn x03_many_expired_grants_are_a_bounded_crowd_at_the_token_endpoint() {
         .map(|number| {
             let user = User::new("https://broker.example.com", format!("user-{number}"));
             let id = GrantId::new(&format!("grant-{number}"));
-            let grant = Grant::new(id, user.clone(), "crm", ISSUER, scopes("crm:read"));
-            broker.grants.put(grant.refresh_token(secret("rt")));
+            let grant = Grant::new(id, key(user.clone()), ISSUER).granted(scopes("crm:read"));
+            broker.grants.insert(grant.refresh_token(secret("rt"))).unwrap();
             broker.server.next(Mode::Says(200, r#"{"access_token":"at","token_type":"Bearer"}"#, ""));
             let broker = Arc::clone(&broker);
             callers.spawn("caller", async move {
@@ -360,7 +371,7 @@ async fn g152_a_caller_that_hangs_up_at_any_poll_costs_nothing() {
         assert_eq!(broker.grant().version, 2, "G152: the refresh ran to its end after {polls} polls");
         assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G152 {polls}");
         assert_eq!(broker.server.posts().len(), 1, "G152 {polls}");
-        let leased = broker.grants.lease(&GrantId::new("g1"), 2, now(), now().plus(HOUR)).await.unwrap();
+        let leased = broker.grants.lease(&broker.lease_until(now().plus(HOUR))).await.unwrap();
         assert!(matches!(leased, LeaseOutcome::Acquired(_)), "G152: no lease is held after {polls} polls");
         if ended {
             assert!(polls > 1, "at least one caller was dropped on its way");
@@ -546,14 +557,14 @@ async fn x11_invalid_grant_is_not_believed_when_a_newer_version_is_there() {
 #[tokio::test]
 async fn x11_what_was_rotated_is_kept_even_if_invalid_grant_was_believed_first() {
     let grants = MemoryGrants::new();
-    grants.put(grant(HOUR * 2));
+    let request = LeaseRequest::new(&grants.put(grant(HOUR * 2)).await.unwrap(), now(), now().plus(HOUR));
     let id = GrantId::new("g1");
-    let LeaseOutcome::Acquired(lease) = grants.lease(&id, 1, now(), now().plus(HOUR)).await.unwrap() else { panic!() };
+    let LeaseOutcome::Acquired(lease) = grants.lease(&request).await.unwrap() else { panic!() };
     assert!(grants.end(&id, 1).await.unwrap());
     let stored = grants.complete(&lease, &Renewal::new(Some(secret("rt-1")), None)).await.unwrap();
     assert_eq!(stored.unwrap().state, GrantState::Active, "X11");
     assert!(!grants.end(&id, 1).await.unwrap(), "X11: the old version ends nothing");
-    assert!(grants.revoke(&ana(), "crm"));
+    assert!(grants.revoke(&id).await.unwrap());
     let late = grants.complete(&Lease::new(id, 2, 1), &Renewal::new(Some(secret("rt-2")), None)).await.unwrap();
     assert!(late.is_none(), "what the user ended stays ended");
 }
@@ -581,7 +592,7 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_no_lost_grant() {
     broker.server.state.modes.lock().clear();
     broker.clock.advance(Duration::from_secs(60));
     assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "X09");
-    assert_eq!((broker.grant().failures, broker.grant().retry_at), (0, None), "X09");
+    assert_eq!(broker.grant().backoff, Backoff::default(), "X09");
 }
 
 #[tokio::test]
@@ -741,9 +752,8 @@ async fn x08_a_server_that_hangs_is_left_after_a_while_and_others_do_not_wait() 
     let broker = Broker::with(grant(HOUR * 2)).await;
     let bob = User::new("https://broker.example.com", "bob");
     let token = AccessToken::new(secret("at-bob"), scopes("crm:read"), now(), now().plus(HOUR));
-    broker
-        .grants
-        .put(Grant::new(GrantId::new("g2"), bob.clone(), "crm", ISSUER, scopes("crm:read")).access_token(token));
+    let of_bob = Grant::new(GrantId::new("g2"), key(bob.clone()), ISSUER).granted(scopes("crm:read"));
+    broker.grants.put(of_bob.access_token(token)).await.unwrap();
     broker.server.next(Mode::Hangs);
     let (caller, need, trail) = (caller(), Scopes::none(), broker.trail.clone());
     let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &trail));
@@ -791,11 +801,13 @@ async fn the_connect_page_is_the_callers_own() {
 async fn without_a_grant_or_with_that_of_another_server_the_user_must_connect() {
     let mut foreign = grant(Duration::ZERO);
     foreign.authorization_server = "https://evil.example".into();
-    let mut other_upstream = grant(Duration::ZERO);
-    other_upstream.upstream = "mail".into();
+    let mut other_server = grant(Duration::ZERO);
+    other_server.key.server = "mail".into();
     let mut other_user = grant(Duration::ZERO);
-    other_user.user = User::new("https://broker.example.com/", "ana");
-    for grant in [foreign, other_upstream, other_user] {
+    other_user.key.user = User::new("https://broker.example.com/", "ana");
+    let mut other_account = grant(Duration::ZERO);
+    other_account.key.account = Account::parse("work").unwrap();
+    for grant in [foreign, other_server, other_user, other_account] {
         let broker = Broker::with(grant).await;
         assert_eq!(broker.get().await.unwrap_err(), connect_required());
         assert_eq!(broker.server.posts().len(), 0);
@@ -818,7 +830,7 @@ async fn without_a_refresh_token_the_access_token_is_used_to_its_end() {
 async fn a_grant_that_the_user_ended_is_not_used_after_the_next_look() {
     let broker = Broker::with(grant(Duration::ZERO)).await;
     broker.get().await.unwrap();
-    assert!(broker.grants.revoke(&ana(), "crm"));
+    assert!(broker.grants.revoke(&GrantId::new("g1")).await.unwrap());
     broker.clock.advance(Duration::from_secs(60));
     assert_eq!(broker.get().await.unwrap_err(), revoked());
 }
@@ -826,9 +838,10 @@ async fn a_grant_that_the_user_ended_is_not_used_after_the_next_look() {
 #[tokio::test]
 async fn who_finds_the_lease_taken_waits_for_what_the_holder_stores() {
     let broker = Broker::with(grant(HOUR * 2)).await;
-    let id = GrantId::new("g1");
     let until = now().plus(Duration::from_secs(10));
-    let LeaseOutcome::Acquired(lease) = broker.grants.lease(&id, 1, now(), until).await.unwrap() else { panic!() };
+    let LeaseOutcome::Acquired(lease) = broker.grants.lease(&broker.lease_until(until)).await.unwrap() else {
+        panic!()
+    };
     let (caller, need, trail) = (caller(), Scopes::none(), broker.trail.clone());
     let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &trail));
     assert!(std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await.is_pending());
@@ -836,27 +849,6 @@ async fn who_finds_the_lease_taken_waits_for_what_the_holder_stores() {
     assert!(broker.grants.complete(&lease, &Renewal::new(Some(secret("rt-9")), Some(token))).await.unwrap().is_some());
     assert_eq!(call.await.map(|credential| number(&credential)), Ok(1));
     assert_eq!(broker.server.posts().len(), 0, "G150");
-}
-
-#[tokio::test]
-async fn a_lease_that_was_overtaken_may_not_begin_to_send() {
-    let grants = MemoryGrants::new();
-    grants.put(grant(HOUR * 2));
-    let (id, later) = (GrantId::new("g1"), now().plus(HOUR));
-    let LeaseOutcome::Acquired(first) = grants.lease(&id, 1, now(), now().plus(Duration::from_secs(10))).await.unwrap()
-    else {
-        panic!()
-    };
-    assert_eq!(
-        grants.lease(&id, 1, now(), later).await,
-        Ok(LeaseOutcome::Held(now().plus(Duration::from_secs(10)))),
-        "one at a time"
-    );
-    let LeaseOutcome::Acquired(second) = grants.lease(&id, 1, later, later.plus(HOUR)).await.unwrap() else { panic!() };
-    assert!(second.fence > first.fence);
-    assert_eq!(grants.mark_attempt(&first).await, Err(StoreError::Overtaken));
-    assert_eq!(grants.mark_attempt(&second).await, Ok(()));
-    assert_eq!(grants.lease(&id, 2, later, later.plus(HOUR)).await, Ok(LeaseOutcome::Stale));
 }
 
 /// A store that fails now and then.
@@ -875,18 +867,32 @@ fn fails(left: &AtomicUsize) -> bool {
 }
 
 impl GrantStore for Hiccups {
-    async fn load(&self, user: &User, upstream: &str) -> Result<Option<Grant>, StoreError> {
-        self.grants.load(user, upstream).await
+    async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
+        self.grants.load(key).await
     }
 
-    async fn lease(
-        &self,
-        id: &GrantId,
-        version: u64,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<LeaseOutcome, StoreError> {
-        self.grants.lease(id, version, now, until).await
+    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
+        self.grants.load_by_id(id).await
+    }
+
+    async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
+        self.grants.list(filter).await
+    }
+
+    async fn put(&self, grant: Grant) -> Result<Grant, StoreError> {
+        self.grants.put(grant).await
+    }
+
+    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
+        self.grants.revoke(id).await
+    }
+
+    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
+        self.grants.delete(id).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
+        self.grants.lease(request).await
     }
 
     async fn mark_attempt(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -903,8 +909,8 @@ impl GrantStore for Hiccups {
         self.grants.complete(lease, renewal).await
     }
 
-    async fn release(&self, lease: &Lease, tried: AttemptOutcome) -> Result<(), StoreError> {
-        self.grants.release(lease, tried).await
+    async fn release(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
+        self.grants.release(lease, attempt).await
     }
 
     async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
@@ -1007,8 +1013,8 @@ async fn without_a_durable_intent_nothing_is_sent_and_nothing_is_lost() {
     assert!(is_unavailable(&broker.get().await));
     assert_eq!(broker.server.posts().len(), 0);
     let kept = broker.grant();
-    assert_eq!((kept.state, kept.open_attempts, kept.failures), (GrantState::Active, 0, 0));
-    let leased = broker.grants.lease(&GrantId::new("g1"), 1, now(), now().plus(HOUR)).await.unwrap();
+    assert_eq!((kept.state, kept.open_attempts, kept.backoff.failures), (GrantState::Active, 0, 0));
+    let leased = broker.grants.lease(&broker.lease_until(now().plus(HOUR))).await.unwrap();
     assert!(matches!(leased, LeaseOutcome::Acquired(_)), "no lease is held");
 }
 

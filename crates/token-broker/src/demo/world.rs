@@ -6,7 +6,7 @@ use axum::{Router, http::HeaderValue, middleware::map_response, response::Respon
 use tempfile::TempDir;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::{Grant, MemoryGrants};
+use token_broker_store::{Account, Grant, GrantKey, MemoryGrants};
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 use tokio::net::TcpListener;
 use tower_token_broker::{
@@ -160,11 +160,10 @@ fn grants(
     let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
     let store = MemoryGrants::new();
     // The user as broker tokens name her: issuer and subject.
-    let user = User::new(issuer, "alice");
-    store.put(
-        Grant::new(GrantId::new(&format!("{}-alice", upstream.name())), user, upstream.name(), &upstream.issuer(), all)
-            .refresh_token(Secret::from_text(refresh_token)),
-    );
+    let key = GrantKey::new(User::new(issuer, "alice"), upstream.name(), Account::default_account());
+    let id = GrantId::new(&format!("{}-alice", upstream.name()));
+    let grant = Grant::new(id, key, &upstream.issuer()).granted(all);
+    store.insert(grant.refresh_token(Secret::from_text(refresh_token))).map_err(DemoError::new)?;
     let client = GuardedClient::new(guard).map_err(DemoError::new)?;
     Ok(StoredGrants::new(store, target, server, client).with_tasks(tasks.clone()))
 }

@@ -1,0 +1,149 @@
+//! A store of grants whose type is chosen at run time.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use tower_token_broker::principal::GrantId;
+
+use super::{
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantStore, Lease, LeaseOutcome,
+    LeaseRequest, Renewal, StoreError,
+};
+
+/// A [`GrantStore`] of any type, chosen by configuration. Clones share the store.
+#[derive(Clone)]
+pub struct BoxGrantStore(Arc<dyn DynGrantStore>);
+
+impl BoxGrantStore {
+    /// Erases the type of a store.
+    #[must_use]
+    pub fn new(store: impl GrantStore) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// [`GrantStore`] with boxed futures, so that it can be a trait object.
+trait DynGrantStore: Send + Sync {
+    fn load<'a>(&'a self, key: &'a GrantKey) -> BoxFuture<'a, Option<Grant>>;
+    fn load_by_id<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, Option<Grant>>;
+    fn list<'a>(&'a self, filter: &'a GrantFilter) -> BoxFuture<'a, GrantPage>;
+    fn put(&self, grant: Grant) -> BoxFuture<'_, Grant>;
+    fn revoke<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool>;
+    fn delete<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool>;
+    fn lease<'a>(&'a self, request: &'a LeaseRequest) -> BoxFuture<'a, LeaseOutcome>;
+    fn mark_attempt<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, ()>;
+    fn complete<'a>(
+        &'a self,
+        lease: &'a Lease,
+        renewal: &'a Renewal,
+    ) -> BoxFuture<'a, Option<Grant>>;
+    fn release<'a>(&'a self, lease: &'a Lease, attempt: &'a Attempt) -> BoxFuture<'a, ()>;
+    fn end<'a>(&'a self, id: &'a GrantId, version: u64) -> BoxFuture<'a, bool>;
+}
+
+impl<S: GrantStore> DynGrantStore for S {
+    fn load<'a>(&'a self, key: &'a GrantKey) -> BoxFuture<'a, Option<Grant>> {
+        Box::pin(GrantStore::load(self, key))
+    }
+
+    fn load_by_id<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, Option<Grant>> {
+        Box::pin(GrantStore::load_by_id(self, id))
+    }
+
+    fn list<'a>(&'a self, filter: &'a GrantFilter) -> BoxFuture<'a, GrantPage> {
+        Box::pin(GrantStore::list(self, filter))
+    }
+
+    fn put(&self, grant: Grant) -> BoxFuture<'_, Grant> {
+        Box::pin(GrantStore::put(self, grant))
+    }
+
+    fn revoke<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::revoke(self, id))
+    }
+
+    fn delete<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::delete(self, id))
+    }
+
+    fn lease<'a>(&'a self, request: &'a LeaseRequest) -> BoxFuture<'a, LeaseOutcome> {
+        Box::pin(GrantStore::lease(self, request))
+    }
+
+    fn mark_attempt<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, ()> {
+        Box::pin(GrantStore::mark_attempt(self, lease))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        lease: &'a Lease,
+        renewal: &'a Renewal,
+    ) -> BoxFuture<'a, Option<Grant>> {
+        Box::pin(GrantStore::complete(self, lease, renewal))
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease, attempt: &'a Attempt) -> BoxFuture<'a, ()> {
+        Box::pin(GrantStore::release(self, lease, attempt))
+    }
+
+    fn end<'a>(&'a self, id: &'a GrantId, version: u64) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::end(self, id, version))
+    }
+}
+
+impl GrantStore for BoxGrantStore {
+    async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
+        self.0.load(key).await
+    }
+
+    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
+        self.0.load_by_id(id).await
+    }
+
+    async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
+        self.0.list(filter).await
+    }
+
+    async fn put(&self, grant: Grant) -> Result<Grant, StoreError> {
+        self.0.put(grant).await
+    }
+
+    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
+        self.0.revoke(id).await
+    }
+
+    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
+        self.0.delete(id).await
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
+        self.0.lease(request).await
+    }
+
+    async fn mark_attempt(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.0.mark_attempt(lease).await
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        renewal: &Renewal,
+    ) -> Result<Option<Grant>, StoreError> {
+        self.0.complete(lease, renewal).await
+    }
+
+    async fn release(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
+        self.0.release(lease, attempt).await
+    }
+
+    async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
+        self.0.end(id, version).await
+    }
+}
+
+impl fmt::Debug for BoxGrantStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxGrantStore").finish_non_exhaustive()
+    }
+}

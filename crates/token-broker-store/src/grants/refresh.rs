@@ -1,0 +1,138 @@
+//! Steps of a refresh: the lease, the outcome of an attempt, and the new tokens.
+
+use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId};
+
+use super::{AccessToken, Backoff, Grant, GrantState};
+
+/// Request for the lease on one version of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseRequest {
+    /// ID of the grant.
+    pub grant: GrantId,
+    /// Version that is to be refreshed.
+    pub version: u64,
+    /// Current time. A lease that ends at or before it has expired.
+    pub now: Timestamp,
+    /// End of the lease.
+    pub until: Timestamp,
+}
+
+impl LeaseRequest {
+    /// Requests the lease on this grant at its version, from `now` until `until`.
+    #[must_use]
+    pub fn new(grant: &Grant, now: Timestamp, until: Timestamp) -> Self {
+        Self { grant: grant.id.clone(), version: grant.version, now, until }
+    }
+}
+
+/// The right to refresh one version of one grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// ID of the grant.
+    pub grant: GrantId,
+    /// Version of the grant.
+    pub version: u64,
+    /// Number of the lease; rises with each lease of this grant.
+    pub fence: u64,
+}
+
+impl Lease {
+    /// Creates a lease. Only stores call this.
+    #[must_use]
+    pub const fn new(grant: GrantId, version: u64, fence: u64) -> Self {
+        Self { grant, version, fence }
+    }
+}
+
+/// Outcome of a [`LeaseRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "callers must handle each")]
+pub enum LeaseOutcome {
+    /// The caller holds the lease.
+    Acquired(Lease),
+    /// Another caller holds it, at most until this instant.
+    Held(Timestamp),
+    /// The version is not the current one, or the grant is not active: load it again.
+    Stale,
+}
+
+/// New tokens from an authorization server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// The rotated refresh token; `None` keeps the current one.
+    pub refresh_token: Option<Secret>,
+    /// The new access token; `None` if it must not be used. The store sets its version.
+    pub access: Option<AccessToken>,
+    /// [`Grant::backoff`] from now on.
+    pub backoff: Backoff,
+}
+
+impl Renewal {
+    /// Creates a renewal without a backoff.
+    #[must_use]
+    pub fn new(refresh_token: Option<Secret>, access: Option<AccessToken>) -> Self {
+        Self { refresh_token, access, backoff: Backoff::default() }
+    }
+
+    /// Changes a grant as every store must: the version rises, marks are cleared, the grant is
+    /// active. A new access token replaces those with the same requested scopes and those that
+    /// had expired when it was obtained.
+    pub fn apply(&self, grant: &mut Grant) {
+        grant.version = grant.version.saturating_add(1);
+        grant.state = GrantState::Active;
+        grant.open_attempts = 0;
+        grant.backoff = self.backoff;
+        if let Some(token) = &self.refresh_token {
+            grant.refresh_token = Some(token.clone());
+        }
+        if let Some(token) = &self.access {
+            grant.access.retain(|held| {
+                held.requested != token.requested && held.expires_at > token.obtained_at
+            });
+            grant.access.push(AccessToken { version: grant.version, ..token.clone() });
+        }
+    }
+}
+
+/// An attempt to refresh that gave no new tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// What is known about it.
+    pub outcome: AttemptOutcome,
+    /// [`Grant::backoff`] from now on.
+    pub backoff: Backoff,
+}
+
+impl Attempt {
+    /// Creates the report of an attempt.
+    #[must_use]
+    pub const fn new(outcome: AttemptOutcome, backoff: Backoff) -> Self {
+        Self { outcome, backoff }
+    }
+
+    /// Changes a grant as every store must.
+    pub const fn apply(&self, grant: &mut Grant) {
+        grant.open_attempts = match self.outcome {
+            AttemptOutcome::NotSent => grant.open_attempts.saturating_sub(1),
+            AttemptOutcome::Responded => 0,
+            AttemptOutcome::Unknown => grant.open_attempts,
+        };
+        grant.backoff = self.backoff;
+    }
+}
+
+/// What is known about an attempt that gave no new tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "stores must handle each")]
+pub enum AttemptOutcome {
+    /// No request was sent: the mark of this attempt, if there is one, is removed.
+    NotSent,
+    /// The authorization server responded without new tokens: all marks are removed.
+    Responded,
+    /// The request may have been processed: the marks stay.
+    Unknown,
+}
