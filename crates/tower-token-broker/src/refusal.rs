@@ -69,6 +69,8 @@ reasons! {
     WrongResource = "authn.resource", InvalidToken;
     /// The token, its family, client or user was revoked, or its server or everything was shut.
     Revoked = "authn.revoked", InvalidToken;
+    /// The user is blocked until unblocked.
+    Blocked = "authn.blocked", InvalidToken;
     /// The verifier can't tell at the moment: no keys.
     KeysUnavailable = "authn.keys_unavailable", Unavailable;
     /// Not three parts, JWE, JSON serialisation.

@@ -72,7 +72,7 @@
 //! # Refusals
 //! `req.host_not_allowed` (421), `req.origin_not_allowed` (403); [`Reason::Missing`](crate::refusal::Reason::Missing),
 //! `UnsupportedScheme`, `QueryToken`, `EmptyToken` (401 without `error`); `Malformed`, `DuplicateHeader`, `TokenTooLarge` (400);
-//! whatever the verifier says, `WrongResource`, `Revoked`, `JwtExpired` (401 `invalid_token`, all alike); `KeysUnavailable`,
+//! whatever the verifier says, `WrongResource`, `Revoked`, `Blocked`, `JwtExpired` (401 `invalid_token`, all alike); `KeysUnavailable`,
 //! `RevocationStale` (503); `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
 //!
 //! # Sources

@@ -236,6 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cached_verdict_follows_block_and_unblock() {
+        let (setting, alice) = (setting(), User::new("https://i.example", "alice"));
+        setting.judge(Ok(setting.verified(600))).unwrap();
+        setting.revocations.block(alice.clone());
+        assert_eq!(setting.recall(), Some(Err(Reason::Blocked)));
+        assert_eq!(setting.judge(Ok(setting.verified(600))), Err(Reason::Blocked));
+        setting.revocations.unblock(&alice);
+        assert_eq!(setting.recall(), Some(Ok(())));
+    }
+
+    #[test]
     fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
         let setting = setting();
         assert_eq!(setting.judge(Err(VerifyError::for_now(Reason::KeysUnavailable))), Err(Reason::KeysUnavailable));

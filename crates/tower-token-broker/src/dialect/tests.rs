@@ -83,7 +83,7 @@ fn what_stays_the_same_for_all_causes_tells_no_cause() {
         .iter()
         .filter(|reason| {
             reason.code().starts_with("jwt.")
-                || matches!(reason, Reason::Revoked | Reason::UnknownToken | Reason::WrongResource)
+                || matches!(reason, Reason::Revoked | Reason::Blocked | Reason::UnknownToken | Reason::WrongResource)
         })
         .map(|reason| said(&http.say(&refusal(*reason))))
         .collect();

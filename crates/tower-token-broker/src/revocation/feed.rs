@@ -8,24 +8,17 @@ use std::{
     time::Duration,
 };
 
-use super::{RevocationTarget, Revocations};
-use crate::{
-    clock::Timestamp,
-    tasks::{Task, Tasks},
-};
+use super::{RevocationChange, RevocationEntry, Revocations};
+use crate::tasks::{Task, Tasks};
 
-/// What a feed tells.
+/// An event of a [`RevocationFeed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeedEvent {
-    /// This was revoked, at that time.
-    Revoked {
-        /// What.
-        what: RevocationTarget,
-        /// When, by the clock of the one who revoked it.
-        at: Timestamp,
-    },
-    /// Everything revoked up to now was told. Only this counts as a sign of life: a feed that is behind is not heard from.
+    /// A change, in the order of the changes.
+    Changed(RevocationEntry),
+    /// All changes until now were yielded. Only this counts as a sign of life: a feed that is
+    /// behind is not heard from.
     Current,
 }
 
@@ -74,9 +67,7 @@ impl Revocations {
                         Ok(heard) => {
                             let Some(revocations) = Self::upgrade(&revocations) else { return };
                             match heard {
-                                FeedEvent::Revoked { what, at } => {
-                                    revocations.revoke_at(what, at);
-                                }
+                                FeedEvent::Changed(entry) => revocations.apply(entry),
                                 FeedEvent::Current => {
                                     last_heard.store(revocations.clock().now().unix_millis(), Ordering::Release);
                                 }
@@ -100,12 +91,37 @@ impl Revocations {
     }
 }
 
+impl Revocations {
+    /// Applies a change that another replica has made, or this one before.
+    fn apply(&self, entry: RevocationEntry) {
+        match entry.change {
+            RevocationChange::Revoked(target) => {
+                self.revoke_at(target, entry.at);
+            }
+            RevocationChange::Blocked(user) => {
+                self.block(user);
+            }
+            RevocationChange::Unblocked(user) => {
+                self.unblock(&user);
+            }
+            RevocationChange::GrantRestored(grant) => {
+                self.lift(&grant);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{clock::Clock, principal::User, refusal::Reason, revocation::tables::tests::principal};
+    use crate::{
+        clock::{Clock, Timestamp},
+        principal::{GrantId, User},
+        refusal::Reason,
+        revocation::{RevocationTarget, tables::tests::principal},
+    };
 
     struct Channel(mpsc::Receiver<FeedEvent>, mpsc::Sender<()>);
 
@@ -132,7 +148,8 @@ mod tests {
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale));
 
         let alice = User::new("https://broker.example.com", "alice");
-        tell.send(FeedEvent::Revoked { what: RevocationTarget::User(alice), at: clock.now() }).await.unwrap();
+        let revoked = RevocationChange::Revoked(RevocationTarget::User(alice));
+        tell.send(FeedEvent::Changed(RevocationEntry::new(revoked, clock.now()))).await.unwrap();
         asked.recv().await.unwrap();
         assert_eq!(revocations.fresh(), Err(Reason::RevocationStale), "a revocation alone is no sign of being current");
 
@@ -149,5 +166,20 @@ mod tests {
         drop(revocations);
         following.await.unwrap();
         assert!(tasks.shutdown(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn each_change_takes_effect() {
+        let revocations = Revocations::new(Clock::manual(Timestamp::from_unix_seconds(1_000)));
+        let (alice, grant) = (User::new("https://broker.example.com", "alice"), GrantId::new("g"));
+        let apply = |change| revocations.apply(RevocationEntry::new(change, Timestamp::from_unix_seconds(900)));
+        apply(RevocationChange::Revoked(RevocationTarget::Grant(grant.clone())));
+        assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
+        apply(RevocationChange::GrantRestored(grant.clone()));
+        assert_eq!(revocations.grant_stands(&grant), Ok(()));
+        apply(RevocationChange::Blocked(alice.clone()));
+        assert_eq!(revocations.stands(&principal(2_000)), Err(Reason::Blocked));
+        apply(RevocationChange::Unblocked(alice));
+        assert_eq!(revocations.stands(&principal(2_000)), Ok(()));
     }
 }

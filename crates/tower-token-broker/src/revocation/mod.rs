@@ -26,6 +26,9 @@
 //! ahead, what it issued in the difference survives; revoke such tokens by family. A grant is over until [`Revocations::lift`]: connect an account
 //! anew under a new [`GrantId`](crate::principal::GrantId), and nothing need be lifted.
 //!
+//! A blocked user is refused whenever a token was issued (`authn.blocked`), until unblocked. Blocks
+//! have a table of their own: they do not expire, and are not part of "everything until now".
+//!
 //! # Limits
 //! An entry is kept for the longest life of a token ([`Revocations::RETENTION`], and twice the leeway), then it is
 //! collected: nothing that it stopped is valid by then. More entries than [`Revocations::CAPACITY`] become one, "everything
@@ -37,6 +40,9 @@
 //! [`Revocations::STALE_AFTER`] closes the door: `revocation.stale`, 503. Streams that are open then stay open, and are
 //! cut as soon as the feed tells what was missed. Without a feed, nothing can be stale.
 //!
+//! A [`RevocationStore`] keeps revocations and blocks in a sequence that all replicas share;
+//! [`StoreFeed`] is its feed.
+//!
 //! # Cancellation
 //! [`Revocations::revoke`] does not wait for anything.
 //!
@@ -46,8 +52,14 @@
 mod feed;
 mod revocations;
 mod standing;
+mod store;
+mod store_feed;
 mod tables;
 
 pub use feed::{FeedError, FeedEvent, RevocationFeed};
 pub use revocations::{Epoch, RevocationTarget, Revocations};
 pub use standing::Standing;
+pub use store::{
+    BoxRevocationStore, RevocationChange, RevocationEntry, RevocationStore, RevocationStoreError, Sequence,
+};
+pub use store_feed::StoreFeed;

@@ -137,10 +137,26 @@ impl Revocations {
     /// As [`Revocations::revoke`], for what was revoked elsewhere, at that time.
     pub(super) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
         let now = self.0.clock.now();
-        let epoch = {
-            let mut tables = self.0.tables.write();
+        self.change(|tables| {
             tables.collect(now, self.0.retention);
             tables.insert(what, at, now, self.0.retention, self.0.capacity);
+        })
+    }
+
+    /// Blocks a user until [`Revocations::unblock`].
+    pub(crate) fn block(&self, user: User) -> Epoch {
+        self.change(|tables| tables.block(user))
+    }
+
+    /// Ends the block of a user.
+    pub(crate) fn unblock(&self, user: &User) -> Epoch {
+        self.change(|tables| tables.unblock(user))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Tables)) -> Epoch {
+        let epoch = {
+            let mut tables = self.0.tables.write();
+            change(&mut tables);
             // N258: risen before this returns, so that each cached verdict is looked up anew.
             Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1))
         };
@@ -176,7 +192,11 @@ impl Revocations {
 
     /// Whether nothing of what this principal rests on was revoked.
     pub(crate) fn stands(&self, principal: &Principal) -> Result<(), Reason> {
-        if self.0.tables.read().is_revoked(principal) { Err(Reason::Revoked) } else { Ok(()) }
+        let tables = self.0.tables.read();
+        if tables.is_blocked(principal.user()) {
+            return Err(Reason::Blocked);
+        }
+        if tables.is_revoked(principal) { Err(Reason::Revoked) } else { Ok(()) }
     }
 
     pub(super) fn grant_stands(&self, grant: &GrantId) -> Result<(), Reason> {
@@ -242,5 +262,25 @@ mod tests {
         assert!(revocations.lift(&grant));
         assert!(!revocations.lift(&grant));
         assert_eq!(revocations.grant_stands(&grant), Ok(()));
+    }
+
+    #[test]
+    fn a_block_ends_only_when_it_is_lifted() {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
+        let revocations = Revocations::with_bounds(clock.clone(), Revocations::RETENTION, 3);
+        let alice = User::new("https://broker.example.com", "alice");
+        let first = revocations.block(alice.clone());
+        assert_eq!(revocations.stands(&principal(2_000_000)), Err(Reason::Blocked), "whenever it was issued");
+        for number in 0..10_u32 {
+            revocations.revoke(RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() });
+        }
+        assert_eq!(revocations.stands(&principal(2_000_000)), Err(Reason::Blocked), "no collapse");
+        clock.advance(Revocations::RETENTION * 100);
+        revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
+        assert_eq!(revocations.stands(&principal(20_000_000)), Err(Reason::Blocked), "no expiry");
+        assert_eq!(revocations.unblock(&User::new("https://other.example", "alice")), Epoch(13));
+        assert_eq!(revocations.stands(&principal(20_000_000)), Err(Reason::Blocked), "another issuer");
+        assert!(revocations.unblock(&alice) > first, "cached refusals are looked up again");
+        assert_eq!(revocations.stands(&principal(20_000_000)), Ok(()));
     }
 }

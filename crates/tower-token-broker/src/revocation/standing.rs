@@ -57,7 +57,8 @@ impl Standing {
     /// From here on a revoke of the grant cuts the stream, too.
     ///
     /// # Errors
-    /// [`Reason::Revoked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`], or [`Reason::RevocationStale`].
+    /// [`Reason::Revoked`], [`Reason::Blocked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`], or
+    /// [`Reason::RevocationStale`].
     pub(crate) fn ask_again(&self, grant: Option<&GrantId>) -> Result<(), Reason> {
         if let Some(grant) = grant {
             {

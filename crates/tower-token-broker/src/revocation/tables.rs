@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::RevocationTarget;
-use crate::{clock::Timestamp, principal::GrantId, principal::Principal, principal::Resource};
+use crate::{
+    clock::Timestamp,
+    principal::{GrantId, Principal, Resource, User},
+};
 
 /// Two names, looked up without an allocation.
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ pub(super) struct Tables {
     servers: HashMap<Resource, Timestamp>,
     everything: Option<Timestamp>,
     grants: HashSet<GrantId>,
+    /// Blocked users; without expiry, and not counted.
+    blocked: HashSet<User>,
     /// In the order of their coming, each with the instant at which it is looked at again.
     dying: VecDeque<(Timestamp, RevocationTarget)>,
 }
@@ -73,8 +78,8 @@ impl Tables {
             // later instant where another's clock is ahead. `at` may be long ago.
             let known = self.dying.iter().filter_map(|(_, what)| self.revoked_at(what));
             let until = known.fold(at.max(now), Timestamp::max);
-            let grants = std::mem::take(&mut self.grants);
-            *self = Self { everything: Some(until), grants, ..Self::default() };
+            let (grants, blocked) = (std::mem::take(&mut self.grants), std::mem::take(&mut self.blocked));
+            *self = Self { everything: Some(until), grants, blocked, ..Self::default() };
             self.dying.push_back((until.plus(life), RevocationTarget::Everything));
             tracing::error!(capacity, "too many revocations to keep apart: all tokens issued until now are revoked");
             return;
@@ -105,6 +110,18 @@ impl Tables {
 
     pub(super) fn lift(&mut self, grant: &GrantId) -> bool {
         self.grants.remove(grant)
+    }
+
+    pub(super) fn block(&mut self, user: User) {
+        self.blocked.insert(user);
+    }
+
+    pub(super) fn unblock(&mut self, user: &User) {
+        self.blocked.remove(user);
+    }
+
+    pub(super) fn is_blocked(&self, user: &User) -> bool {
+        self.blocked.contains(user)
     }
 
     /// Takes out what can't stop anything any more. `life` is how long an entry is kept.
@@ -174,7 +191,7 @@ impl Tables {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::principal::{TokenTimes, User, Verified};
+    use crate::principal::{TokenTimes, Verified};
 
     const LIFE: Duration = Duration::from_secs(60);
 
