@@ -168,7 +168,7 @@ pub enum StoreError {
     #[error("the store of the grants can't be reached")]
     Unreachable,
     /// The lease is not the last one, or its version is not the current one.
-    #[error("the lease on version {version} of grant {grant} was overtaken", grant = .grant.as_str())]
+    #[error("the lease on version {version} of grant {} was overtaken", grant.as_str())]
     Overtaken {
         /// ID of the grant.
         grant: GrantId,
@@ -176,7 +176,7 @@ pub enum StoreError {
         version: u64,
     },
     /// The ID belongs to a grant with another user, server or account.
-    #[error("grant ID {id} belongs to another user, server or account", id = .id.as_str())]
+    #[error("grant ID {} belongs to another user, server or account", id.as_str())]
     IdTaken {
         /// The ID.
         id: GrantId,

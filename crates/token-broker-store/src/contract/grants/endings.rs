@@ -1,0 +1,125 @@
+//! Laws of `end`, `revoke` and `delete`.
+
+use tower_token_broker::principal::GrantId;
+
+use super::{Law, acquire, existing, expect_same, expect_stored, grant, grant_for, key, request};
+use crate::{Attempt, AttemptOutcome, Backoff, GrantState, GrantStore, LeaseOutcome, Renewal};
+
+/// `invalid_grant` ends a grant only at its current version, once, and keeps the version.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn end_counts_only_at_the_current_version<S: GrantStore>(store: S) -> Law {
+    let mut first = grant("g1");
+    first.version = 5;
+    let mut grant = store.put(first).await?;
+    for version in [0, 4, 6] {
+        ensure!(!store.end(&grant.id, version).await?, "version {version} ends version 5");
+    }
+    ensure!(!store.end(&GrantId::new("unknown"), 5).await?, "an unknown grant ends");
+    expect_stored(&store, &grant).await?;
+    ensure!(store.end(&grant.id, 5).await?, "the current version does not end");
+    grant.state = GrantState::EndedByServer;
+    expect_stored(&store, &grant).await?;
+    ensure!(!store.end(&grant.id, 5).await?, "a grant ends twice");
+    expect_stored(&store, &grant).await
+}
+
+/// A grant that was revoked stays revoked, whatever the authorization server responds later.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn end_keeps_a_revoked_grant_revoked<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    store.revoke(&grant.id).await?;
+    let revoked = existing(&store, &grant.id).await?;
+    for version in [grant.version, revoked.version] {
+        ensure!(!store.end(&grant.id, version).await?, "a revoked grant ends at {version}");
+    }
+    ensure_eq!(revoked.state, GrantState::Revoked, "the state");
+    expect_stored(&store, &revoked).await
+}
+
+/// A revoked grant has no token, a higher version and no lease.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn revoke_erases_tokens_and_raises_the_version<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    let lease = acquire(&store, &request(&grant)).await?;
+    ensure!(store.revoke(&grant.id).await?, "the grant is not found");
+    let revoked = existing(&store, &grant.id).await?;
+    ensure!(revoked.version > grant.version, "{} after {}", revoked.version, grant.version);
+    let mut expected = grant;
+    (expected.version, expected.state) = (revoked.version, GrantState::Revoked);
+    (expected.refresh_token, expected.access) = (None, Vec::new());
+    expect_same(&revoked, &expected)?;
+    ensure!(store.mark_attempt(&lease).await.is_err(), "the lease is still valid");
+    let untouched = Attempt::new(AttemptOutcome::Unknown, Backoff::default());
+    store.release(&lease, &untouched).await?;
+    expect_stored(&store, &expected).await
+}
+
+/// A second revocation returns true and changes no field.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn revoke_again_changes_nothing<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    store.revoke(&grant.id).await?;
+    let revoked = existing(&store, &grant.id).await?;
+    ensure_eq!(revoked.state, GrantState::Revoked, "the state");
+    ensure!(store.revoke(&grant.id).await?, "a retry does not find the grant");
+    expect_stored(&store, &revoked).await
+}
+
+/// Both return false for an unknown ID, and affect no other grant.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn revoke_and_delete_return_whether_the_id_exists<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    for id in ["", "g", "g11", "G1", "%"] {
+        let id = GrantId::new(id);
+        ensure!(!store.revoke(&id).await?, "{id:?} is revoked");
+        ensure!(!store.delete(&id).await?, "{id:?} is deleted");
+    }
+    expect_stored(&store, &grant).await?;
+    ensure!(store.delete(&grant.id).await?, "the grant is not deleted");
+    ensure!(!store.delete(&grant.id).await?, "the grant is deleted twice");
+    ensure!(!store.revoke(&grant.id).await?, "a deleted grant is revoked");
+    Ok(())
+}
+
+/// A deleted grant is found neither by ID nor by key, and other grants stay.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn delete_removes_one_grant<S: GrantStore>(store: S) -> Law {
+    let alice = store.put(grant("g1")).await?;
+    let bob = store.put(grant_for("g2", key("bob", "crm"))).await?;
+    store.delete(&alice.id).await?;
+    ensure!(store.load(&alice.key).await?.is_none(), "a deleted grant is found by its key");
+    ensure!(store.load_by_id(&alice.id).await?.is_none(), "a deleted grant is found by its ID");
+    expect_stored(&store, &bob).await?;
+    let again = store.put(grant("g3")).await?;
+    expect_stored(&store, &again).await
+}
+
+/// A refresh that is under way when its grant is deleted stores no token.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn a_deleted_grant_can_not_be_completed<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    let lease = acquire(&store, &request(&grant)).await?;
+    store.delete(&grant.id).await?;
+    ensure!(store.mark_attempt(&lease).await.is_err(), "the lease is still valid");
+    let stored = store.complete(&lease, &Renewal::new(None, None)).await?;
+    ensure!(stored.is_none(), "tokens of a deleted grant are stored");
+    store.release(&lease, &Attempt::new(AttemptOutcome::Unknown, Backoff::default())).await?;
+    ensure!(!store.end(&grant.id, grant.version).await?, "a deleted grant ends");
+    ensure_eq!(store.lease(&request(&grant)).await?, LeaseOutcome::Stale, "the lease");
+    ensure!(store.load_by_id(&grant.id).await?.is_none(), "the grant is back");
+    Ok(())
+}

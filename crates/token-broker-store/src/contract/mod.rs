@@ -1,0 +1,204 @@
+//! Laws that every store must keep, as tests.
+//!
+//! # Example
+//! A law passes for a store that keeps it, and returns an error for one that does not.
+//! ```
+//! # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
+//! use token_broker_store::{MemoryRevocations, contract::revocations};
+//! use tower_token_broker::revocation::{
+//!     RevocationEntry, RevocationStore, RevocationStoreError, Sequence,
+//! };
+//!
+//! /// Forgets each entry.
+//! struct Forgetful;
+//!
+//! impl RevocationStore for Forgetful {
+//!     async fn append(&self, _: &RevocationEntry) -> Result<Sequence, RevocationStoreError> {
+//!         Ok(Sequence::new(1))
+//!     }
+//!
+//!     async fn read_after(
+//!         &self,
+//!         _: Sequence,
+//!         _: usize,
+//!     ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
+//!         Ok(Vec::new())
+//!     }
+//! }
+//!
+//! let passed = revocations::an_append_is_visible_when_it_returns(MemoryRevocations::new()).await;
+//! assert!(passed.is_ok());
+//! let refused = revocations::an_append_is_visible_when_it_returns(Forgetful).await;
+//! assert!(refused.is_err());
+//! # });
+//! ```
+//!
+//! # Use
+//! [`grant_store_contract!`](crate::grant_store_contract) and
+//! [`revocation_store_contract!`](crate::revocation_store_contract) create one test for each law.
+//! Their argument is an async function that creates an empty store. The tests need `tokio` with the
+//! features `macros` and `rt-multi-thread`.
+//! ```no_run
+//! mod contract {
+//!     use token_broker_store::MemoryGrants;
+//!
+//!     async fn make() -> MemoryGrants {
+//!         MemoryGrants::new()
+//!     }
+//!
+//!     token_broker_store::grant_store_contract!(make);
+//! }
+//! ```
+//!
+//! # Limits
+//! The laws do not restart a store: durability needs tests of its own.
+
+use tower_token_broker::revocation::RevocationStoreError;
+
+use crate::StoreError;
+
+/// Returns an error from a law if a condition does not hold.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err($crate::contract::ContractError::Broken { how: format!($($text)+).into() });
+        }
+    };
+}
+
+/// Returns an error from a law if two values differ.
+macro_rules! ensure_eq {
+    ($actual:expr, $expected:expr, $($text:tt)+) => {
+        match (&$actual, &$expected) {
+            (actual, expected) => {
+                if *actual != *expected {
+                    let text = format!($($text)+);
+                    let how = format!("{text}: {actual:?}, expected {expected:?}").into();
+                    return Err($crate::contract::ContractError::Broken { how });
+                }
+            }
+        }
+    };
+}
+
+pub mod grants;
+pub mod revocations;
+
+/// The reason why a store does not pass a law.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContractError {
+    /// The store breaks the law.
+    #[error("the law is broken: {how}")]
+    Broken {
+        /// The difference from what the law requires.
+        how: Box<str>,
+    },
+    /// The store of grants failed where the law requires success.
+    #[error("the store failed: {0}")]
+    Grants(#[from] StoreError),
+    /// The store of revocations failed where the law requires success.
+    #[error("the store failed: {0}")]
+    Revocations(#[from] RevocationStoreError),
+    /// A task of the law panicked: the store panics.
+    #[error("the store panicked")]
+    Panicked,
+}
+
+/// Creates one test for each law of a [`GrantStore`](crate::GrantStore). The argument is an async
+/// function without parameters that returns an empty store.
+#[macro_export]
+macro_rules! grant_store_contract {
+    ($make:path) => {
+        $crate::__contract_tests!(
+            grants,
+            $make,
+            [
+                put_and_load_keep_every_field,
+                an_unknown_key_or_id_finds_nothing,
+                put_replaces_with_a_higher_version,
+                put_overtakes_the_lease_of_what_it_replaces,
+                put_forgets_the_id_that_it_replaces,
+                an_id_of_another_key_is_refused,
+                an_id_of_another_account_is_refused,
+                two_accounts_of_one_user_are_apart,
+                two_servers_of_one_user_are_apart,
+                one_subject_at_two_issuers_is_apart,
+                keys_are_compared_octet_by_octet,
+                a_lease_is_given_once,
+                a_lease_is_held_until_its_end,
+                a_stale_version_has_no_lease,
+                a_grant_that_ended_has_no_lease,
+                concurrent_leases_yield_one,
+                marks_count_open_attempts,
+                the_fence_guards_mark_attempt,
+                the_version_guards_mark_attempt,
+                complete_stores_the_new_tokens,
+                complete_ends_the_lease,
+                complete_keeps_what_was_not_renewed,
+                complete_counts_after_the_lease_expired,
+                the_version_guards_complete,
+                concurrent_completes_store_one,
+                complete_revives_a_grant_ended_by_server,
+                complete_never_revives_a_revoked_grant,
+                release_after_nothing_was_sent_removes_one_mark,
+                release_after_a_response_removes_all_marks,
+                release_after_an_unknown_outcome_keeps_marks,
+                release_of_a_stale_lease_changes_nothing,
+                end_counts_only_at_the_current_version,
+                end_keeps_a_revoked_grant_revoked,
+                revoke_erases_tokens_and_raises_the_version,
+                revoke_again_changes_nothing,
+                revoke_and_delete_return_whether_the_id_exists,
+                delete_removes_one_grant,
+                a_deleted_grant_can_not_be_completed,
+                list_pages_cover_all_once,
+                list_selects_by_user_and_server,
+                list_compares_octet_by_octet,
+                list_summarizes_without_secrets,
+                list_is_not_disturbed_by_other_changes,
+            ]
+        );
+    };
+}
+
+/// Creates one test for each law of a
+/// [`RevocationStore`](tower_token_broker::revocation::RevocationStore). The argument is an async
+/// function without parameters that returns an empty store.
+#[macro_export]
+macro_rules! revocation_store_contract {
+    ($make:path) => {
+        $crate::__contract_tests!(
+            revocations,
+            $make,
+            [
+                an_empty_store_reads_nothing,
+                the_first_place_is_after_the_start,
+                entries_keep_every_field,
+                an_append_is_visible_when_it_returns,
+                places_rise_with_each_append,
+                a_read_starts_after_its_place,
+                a_read_returns_at_most_its_limit,
+                pages_cover_all_entries_once,
+                equal_entries_have_places_of_their_own,
+                concurrent_appends_are_read_once_in_order,
+                no_entry_appears_before_a_read_place,
+            ]
+        );
+    };
+}
+
+/// Creates one test for each of the named laws.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract_tests {
+    ($kind:ident, $make:path, [$($law:ident),+ $(,)?]) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $law() {
+                let kept = $crate::contract::$kind::$law($make().await).await;
+                assert_eq!(kept, Ok(()));
+            }
+        )+
+    };
+}

@@ -1,0 +1,186 @@
+//! Revocations and blocks in the memory of one process.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tower_token_broker::{
+    clock::{Clock, LEEWAY, Timestamp},
+    revocation::{
+        RevocationChange, RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget,
+        Revocations, Sequence,
+    },
+};
+
+/// Revocations and blocks in the memory of one process: for several brokers in one process, and for
+/// tests. Clones share them.
+///
+/// Entries that no longer count are dropped after the retention. The last change of each user's
+/// block and of each grant stays.
+#[derive(Clone, Debug)]
+pub struct MemoryRevocations {
+    log: Arc<Mutex<Log>>,
+    clock: Clock,
+    retention: Duration,
+}
+
+#[derive(Debug)]
+struct Log {
+    entries: BTreeMap<Sequence, RevocationEntry>,
+    last: Sequence,
+    /// Number of entries at which those that no longer count are dropped.
+    compact_at: usize,
+}
+
+impl MemoryRevocations {
+    /// Creates a store without entries.
+    #[must_use]
+    pub fn new() -> Self {
+        let log = Log { entries: BTreeMap::new(), last: Sequence::START, compact_at: COMPACT_AT };
+        Self {
+            log: Arc::new(Mutex::new(log)),
+            clock: Clock::system(),
+            retention: retention(Revocations::RETENTION),
+        }
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the longest lifetime of a token that verifiers accept, if it is longer than
+    /// [`Revocations::RETENTION`].
+    #[must_use]
+    pub fn retention(mut self, longest_lifetime: Duration) -> Self {
+        self.retention = retention(longest_lifetime);
+        self
+    }
+}
+
+impl Default for MemoryRevocations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Log {
+    fn append(&mut self, entry: RevocationEntry, now: Timestamp, retention: Duration) -> Sequence {
+        if self.entries.len() >= self.compact_at {
+            self.compact(now, retention);
+            self.compact_at = self.entries.len().saturating_mul(2).max(COMPACT_AT);
+        }
+        self.last = self.last.next();
+        self.entries.insert(self.last, entry);
+        self.last
+    }
+
+    /// Drops entries that are older than the retention and no longer count.
+    fn compact(&mut self, now: Timestamp, retention: Duration) {
+        let (mut users, mut grants, mut dropped) = (HashSet::new(), HashSet::new(), Vec::new());
+        for (place, entry) in self.entries.iter().rev() {
+            let counts = match &entry.change {
+                RevocationChange::Blocked(user) | RevocationChange::Unblocked(user) => {
+                    users.insert(user)
+                }
+                RevocationChange::GrantRestored(grant)
+                | RevocationChange::Revoked(RevocationTarget::Grant(grant)) => grants.insert(grant),
+                RevocationChange::Revoked(_) => false,
+                // Unknown here: kept.
+                _ => true,
+            };
+            if !counts && entry.at.plus(retention) <= now {
+                dropped.push(*place);
+            }
+        }
+        for place in dropped {
+            self.entries.remove(&place);
+        }
+    }
+}
+
+impl RevocationStore for MemoryRevocations {
+    async fn append(&self, entry: &RevocationEntry) -> Result<Sequence, RevocationStoreError> {
+        Ok(self.log.lock().append(entry.clone(), self.clock.now(), self.retention))
+    }
+
+    async fn read_after(
+        &self,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
+        let log = self.log.lock();
+        let unread = log.entries.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(unread.take(limit).map(|(place, entry)| (*place, entry.clone())).collect())
+    }
+}
+
+/// Returns how long a revocation counts: `iat` may be a leeway ahead of the clock, and a token is
+/// accepted for a leeway after its end.
+fn retention(longest_lifetime: Duration) -> Duration {
+    longest_lifetime.max(Revocations::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY)
+}
+
+const COMPACT_AT: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use tower_token_broker::principal::{GrantId, User};
+
+    use super::*;
+
+    fn user(name: &str) -> User {
+        User::new("https://i.example", name)
+    }
+
+    fn grant(id: &str) -> GrantId {
+        GrantId::new(id)
+    }
+
+    #[tokio::test]
+    async fn what_still_counts_survives_the_retention() {
+        let start = Timestamp::from_unix_seconds(1_800_000_000);
+        let clock = Clock::manual(start);
+        let store = MemoryRevocations::new().with_clock(clock.clone());
+        let revoked_grant = RevocationChange::Revoked(RevocationTarget::Grant(grant("over")));
+        let counting = [
+            revoked_grant.clone(),
+            RevocationChange::Blocked(user("mallory")),
+            RevocationChange::Unblocked(user("bob")),
+            RevocationChange::GrantRestored(grant("again")),
+        ];
+        let superseded = [
+            RevocationChange::Blocked(user("bob")),
+            RevocationChange::Revoked(RevocationTarget::Grant(grant("again"))),
+            RevocationChange::Unblocked(user("mallory")),
+        ];
+        for change in superseded.into_iter().chain(counting.clone()) {
+            store.append(&RevocationEntry::new(change, start)).await.unwrap();
+        }
+        let everything = || RevocationChange::Revoked(RevocationTarget::Everything);
+        for _ in 0..COMPACT_AT {
+            store.append(&RevocationEntry::new(everything(), start)).await.unwrap();
+        }
+        let kept = || async {
+            let entries = store.read_after(Sequence::START, usize::MAX).await.unwrap();
+            entries.into_iter().map(|(_, entry)| entry.change).collect::<Vec<_>>()
+        };
+        assert_eq!(kept().await.len(), COMPACT_AT + 7, "nothing is dropped before the retention");
+
+        clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY);
+        let newest = RevocationEntry::new(everything(), clock.now());
+        while store.append(&newest).await.unwrap().as_u64() < 3 * COMPACT_AT as u64 {}
+        let kept = kept().await;
+        assert_eq!(
+            kept.iter().filter(|change| **change != everything()).cloned().collect::<Vec<_>>(),
+            counting
+        );
+        assert!(kept.len() <= 2 * COMPACT_AT + 4, "the store is bounded: {}", kept.len());
+    }
+}

@@ -1,0 +1,5 @@
+//! Revocations and blocks: an in-memory store of their sequence.
+
+mod memory;
+
+pub use memory::MemoryRevocations;
