@@ -57,6 +57,7 @@
 //! # use token_broker_upstream::{AuthorizationServer, StoredGrants};
 //! # use tower_token_broker::{
 //! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, exchange::Upstream,
+//! #     resource_metadata::ProtectedResourceMetadata,
 //! #     revocation::Revocations, scope_filter::{Rules, tools},
 //! # };
 //! # fn app(
