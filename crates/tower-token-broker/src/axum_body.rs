@@ -24,7 +24,7 @@
 
 use std::task::{Context, Poll};
 
-use axum_core::{BoxError, body::Body};
+use axum::{BoxError, body::Body};
 use bytes::Bytes;
 use http::Request;
 use tower_layer::Layer;

@@ -69,8 +69,9 @@ pin_project! {
 }
 
 impl<B> RequestBody<B> {
-    /// The untouched stream.
-    pub const fn stream(body: B) -> Self {
+    /// The untouched stream. Only the layers make one: what streams to an upstream is under their
+    /// watch.
+    pub(crate) const fn stream(body: B) -> Self {
         Self { kind: Kind::Stream { body }, watch: None }
     }
 

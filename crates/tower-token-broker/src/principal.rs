@@ -1,11 +1,13 @@
 //! Who a broker token speaks for, and for which protected resource.
 
 use std::{
+    collections::BTreeMap,
     fmt,
+    hash::{Hash, Hasher},
     sync::{Arc, LazyLock, OnceLock},
 };
 
-use crate::clock::Timestamp;
+use crate::{bad_value::BadValue, clock::Timestamp, json::Value};
 
 /// A set of OAuth scope tokens (RFC 6749 §3.3), sorted, each once. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,12 +27,12 @@ impl Scopes {
     /// A token with a character outside of `%x21 / %x23-5B / %x5D-7E`, more than 1 000 tokens, or more than 16 KiB.
     pub fn parse(text: &str) -> Result<Self, ScopesError> {
         if text.len() > 16 * 1024 || text.split(' ').count() > 1000 {
-            return Err(ScopesError::TooLarge);
+            return Err(ScopesError::TooLarge { bytes: text.len() });
         }
         let mut tokens = Vec::new();
         for token in text.split(' ').filter(|token| !token.is_empty()) {
             if !token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-                return Err(ScopesError::Character);
+                return Err(ScopesError::Character { scope: token.into() });
             }
             tokens.push(Box::from(token));
         }
@@ -95,24 +97,32 @@ impl fmt::Debug for Scopes {
     }
 }
 
-/// Why a text is no list of scopes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reasons why a text is not a list of scopes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopesError {
     /// A character that RFC 6749 §3.3 does not allow.
-    #[error("a scope has a character that RFC 6749 section 3.3 does not allow")]
-    Character,
-    /// More than 1 000 tokens or 16 KiB.
-    #[error("more than 1000 scopes or 16 KiB of them")]
-    TooLarge,
+    #[error("the scope {scope} has a character that RFC 6749 section 3.3 does not allow")]
+    Character {
+        /// The scope.
+        scope: BadValue,
+    },
+    /// More than 1 000 scopes, or more than 16 KiB.
+    #[error("more than 1000 scopes or 16 KiB of them ({bytes} bytes)")]
+    TooLarge {
+        /// The length of the text.
+        bytes: usize,
+    },
 }
 
-/// One protected resource: an MCP server (or an HTTP API) as the broker exposes it, named by its resource URI
-/// (RFC 8707 §2, RFC 9728 §1.2). Cheap to clone; compared octet by octet.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// One protected resource: an MCP server (or an HTTP API) as the broker exposes it, named by its
+/// resource URI (RFC 8707 §2, RFC 9728 §1.2). Cheap to clone.
+///
+/// Two resources are compared octet by octet, except that an empty path and `/` are one path
+/// (RFC 3986 §6.2.3): `https://h` and `https://h/` name one resource.
+#[derive(Clone)]
 pub struct Resource(Arc<ResourceParts>);
 
-#[derive(PartialEq, Eq, Hash)]
 struct ResourceParts {
     uri: Box<str>,
     origin_len: usize,
@@ -120,40 +130,42 @@ struct ResourceParts {
 }
 
 impl Resource {
-    /// Reads an absolute `https` URI without user information, query or fragment; `http` is for loopback hosts alone.
-    ///
-    /// The URI is kept as given: a token's `aud` must be these very octets.
+    /// Parses an absolute `https` URI without user information, query or fragment; `http` is only
+    /// for loopback hosts.
     ///
     /// # Errors
     /// What is wrong with the URI.
     pub fn parse(uri: &str) -> Result<Self, ResourceError> {
-        let parsed: http::Uri = uri.parse().map_err(|_| ResourceError::NotAUri)?;
+        let bad = |problem: fn(BadValue) -> ResourceError| problem(uri.into());
+        let parsed: http::Uri = uri.parse().map_err(|_| bad(ResourceError::NotAUri))?;
         let (Some(scheme), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
-            return Err(ResourceError::NotAbsolute);
+            return Err(bad(ResourceError::NotAbsolute));
         };
         let host = authority.host();
         let loopback = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
         match scheme {
             "https" => {}
             "http" if loopback => {}
-            _ => return Err(ResourceError::Scheme),
+            _ => return Err(bad(ResourceError::Scheme)),
         }
         let exact_prefix = format!("{scheme}://{authority}");
         if authority.as_str().contains('@') || !uri.starts_with(&exact_prefix) {
-            return Err(ResourceError::UserInformation);
+            return Err(bad(ResourceError::UserInformation));
         }
         if authority.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(ResourceError::UpperCaseHost);
+            return Err(bad(ResourceError::UpperCaseHost));
         }
         if parsed.query().is_some() || uri.contains('#') {
-            return Err(ResourceError::QueryOrFragment);
+            return Err(bad(ResourceError::QueryOrFragment));
         }
         let origin_len = exact_prefix.len();
         let path = uri.get(origin_len..).unwrap_or_default();
-        // RFC 9728 §3.1: the well-known part goes between host and path; a terminating slash after the host is dropped.
+        // RFC 9728 §3.1: the well-known part is inserted between host and path; a terminating slash
+        // after the host is removed.
         let suffix = if path == "/" { "" } else { path };
         let metadata_url = format!("{exact_prefix}/.well-known/oauth-protected-resource{suffix}");
-        Ok(Self(Arc::new(ResourceParts { uri: uri.into(), origin_len, metadata_url: metadata_url.into() })))
+        let metadata_url = metadata_url.into();
+        Ok(Self(Arc::new(ResourceParts { uri: uri.into(), origin_len, metadata_url })))
     }
 
     /// The URI, octet by octet as it was given.
@@ -162,13 +174,20 @@ impl Resource {
         &self.0.uri
     }
 
+    /// Whether a text, such as the `aud` of a token, names this resource.
+    #[must_use]
+    pub fn is_named_by(&self, text: &str) -> bool {
+        let has_no_path = matches!(self.path(), "" | "/");
+        text == self.as_str() || (has_no_path && text.strip_suffix('/').unwrap_or(text) == self.origin())
+    }
+
     /// Scheme and authority, such as `https://broker.example.com`.
     #[must_use]
     pub fn origin(&self) -> &str {
         self.0.uri.get(..self.0.origin_len).unwrap_or_default()
     }
 
-    /// The authority alone, such as `broker.example.com` or `127.0.0.1:8080`.
+    /// The authority, such as `broker.example.com` or `127.0.0.1:8080`.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.origin().split_once("://").map_or("", |(_, authority)| authority)
@@ -180,10 +199,29 @@ impl Resource {
         self.0.uri.get(self.0.origin_len..).unwrap_or_default()
     }
 
-    /// Where its metadata is found (RFC 9728 §3.1).
+    /// The URL of its metadata (RFC 9728 §3.1).
     #[must_use]
     pub fn metadata_url(&self) -> &str {
         &self.0.metadata_url
+    }
+
+    /// The URI without the slash of an otherwise empty path: equal for equal resources.
+    fn canonical(&self) -> &str {
+        if self.path() == "/" { self.origin() } else { self.as_str() }
+    }
+}
+
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for Resource {}
+
+impl Hash for Resource {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
     }
 }
 
@@ -199,28 +237,28 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// Why a text names no protected resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reasons why a text names no protected resource.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResourceError {
-    /// It can't be read as a URI.
-    #[error("the resource is not a URI; write it like https://broker.example.com/crm/mcp")]
-    NotAUri,
+    /// It is not a URI.
+    #[error("the resource {0} is not a URI; write it like https://broker.example.com/crm/mcp")]
+    NotAUri(BadValue),
     /// It has no scheme or no host.
-    #[error("the resource is not absolute; write it like https://broker.example.com/crm/mcp")]
-    NotAbsolute,
+    #[error("the resource {0} is not absolute; write it like https://broker.example.com/crm/mcp")]
+    NotAbsolute(BadValue),
     /// Neither `https`, nor `http` on a loopback host.
-    #[error("the resource must be https; http is for 127.0.0.1, [::1] and localhost alone")]
-    Scheme,
+    #[error("the resource {0} must be https; http is only for 127.0.0.1, [::1] and localhost")]
+    Scheme(BadValue),
     /// It has user information before the host, or a scheme that is not in lower case.
-    #[error("the resource must begin with its scheme in lower case and its host, without user information")]
-    UserInformation,
+    #[error("the resource {0} must begin with its scheme in lower case and its host, without user information")]
+    UserInformation(BadValue),
     /// Its host has upper-case letters, so that two spellings would name one server.
-    #[error("the host of the resource must be in lower case")]
-    UpperCaseHost,
+    #[error("the host of the resource {0} must be in lower case")]
+    UpperCaseHost(BadValue),
     /// It has a query or a fragment.
-    #[error("the resource must have neither query nor fragment")]
-    QueryOrFragment,
+    #[error("the resource {0} must have neither query nor fragment")]
+    QueryOrFragment(BadValue),
 }
 
 /// A user: issuer and subject, as octets. Nothing is folded, trimmed or normalised, and an e-mail address is no key.
@@ -295,6 +333,56 @@ impl GrantId {
     }
 }
 
+/// Who ran a revoke, a block or a command: it stands in the audit record of what was done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Initiator {
+    kind: InitiatorKind,
+    name: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum InitiatorKind {
+    Operator,
+    User,
+    System,
+}
+
+impl Initiator {
+    /// An operator, by the name under which they work.
+    #[must_use]
+    pub fn operator(name: &str) -> Self {
+        Self { kind: InitiatorKind::Operator, name: name.into() }
+    }
+
+    /// A user, on a page of the broker or of your own.
+    #[must_use]
+    pub fn user(user: &User) -> Self {
+        Self { kind: InitiatorKind::User, name: format!("{} {}", user.issuer(), user.subject()).into() }
+    }
+
+    /// A program, such as a webhook of the identity provider.
+    #[must_use]
+    pub fn system(name: &str) -> Self {
+        Self { kind: InitiatorKind::System, name: name.into() }
+    }
+
+    /// The kind, as the record has it: `operator`, `user` or `system`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self.kind {
+            InitiatorKind::Operator => "operator",
+            InitiatorKind::User => "user",
+            InitiatorKind::System => "system",
+        }
+    }
+
+    /// The name; of a user, issuer and subject with a space between them.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// What a verified token proves. Made by [`Verified::vouch`], which verifiers call and nobody else should.
 #[derive(Clone, Debug)]
 #[must_use = "a proof that nobody looks at lets nobody in"]
@@ -311,8 +399,33 @@ struct Proof {
     resource: Resource,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    /// How the audit writes it.
+    more: Option<Box<More>>,
+    /// The members of an audit record, written once per token.
+    is_for_this_request: bool,
     in_record: OnceLock<Box<[u8]>>,
+}
+
+/// Facts that few tokens have.
+#[derive(Clone, Debug, Default)]
+struct More {
+    groups: Box<[Box<str>]>,
+    acr: Option<Box<str>>,
+    account: Option<Box<str>>,
+    confirmation: Option<Confirmation>,
+    /// The JSON text of each claim that the verifier was told to keep.
+    claims: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// The key to which a token is bound (RFC 7800 §3). The authenticate layer compares a certificate with
+/// that of the connection, and refuses a token that is bound to a JWK: as a bearer token it has no
+/// proof of possession.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Confirmation {
+    /// The SHA-256 thumbprint of a JWK, `jkt` (RFC 9449 §6).
+    JwkThumbprint(Box<str>),
+    /// The SHA-256 thumbprint of a client certificate, `x5t#S256` (RFC 8705 §3.1).
+    CertificateThumbprint(Box<str>),
 }
 
 impl Verified {
@@ -329,8 +442,21 @@ impl Verified {
             resource,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+            more: None,
+            is_for_this_request: false,
             in_record: OnceLock::new(),
         }))
+    }
+
+    /// It proves this for one request alone, because it depends on more than the token and the client
+    /// certificate: a proof of possession over method and URI (RFC 9449). The layer does not keep it,
+    /// and asks the verifier again for the next request.
+    pub fn for_this_request(self) -> Self {
+        self.with(|proof| proof.is_for_this_request = true)
+    }
+
+    pub(crate) fn is_for_this_request(&self) -> bool {
+        self.0.is_for_this_request
     }
 
     /// With these scopes.
@@ -348,6 +474,37 @@ impl Verified {
         self.with(|proof| proof.actor = Some(actor))
     }
 
+    /// Adds the groups or roles that the token names.
+    pub fn with_groups<'a>(self, groups: impl IntoIterator<Item = &'a str>) -> Self {
+        let groups = groups.into_iter().map(Box::from).collect();
+        self.with_more(|more| more.groups = groups)
+    }
+
+    /// Sets the authentication context class (`acr`, OpenID Connect Core §2).
+    pub fn with_acr(self, acr: &str) -> Self {
+        self.with_more(|more| more.acr = Some(acr.into()))
+    }
+
+    /// Sets the account that the token is for, where a user has several at one server.
+    pub fn with_account(self, account: &str) -> Self {
+        self.with_more(|more| more.account = Some(account.into()))
+    }
+
+    /// Binds the token to a key (`cnf`, RFC 7800 §3).
+    pub fn with_confirmation(self, confirmation: Confirmation) -> Self {
+        self.with_more(|more| more.confirmation = Some(confirmation))
+    }
+
+    /// Keeps a claim for policies and credential sources.
+    pub fn with_claim(self, name: &str, value: Value<'_>) -> Self {
+        let value = value.raw().into();
+        self.with_more(|more| drop(more.claims.insert(name.into(), value)))
+    }
+
+    fn with_more(self, change: impl FnOnce(&mut More)) -> Self {
+        self.with(|proof| change(proof.more.get_or_insert_default()))
+    }
+
     fn with(self, change: impl FnOnce(&mut Proof)) -> Self {
         let mut proof = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Proof {
             user: shared.user.clone(),
@@ -359,6 +516,8 @@ impl Verified {
             resource: shared.resource.clone(),
             issued_at: shared.issued_at,
             expires_at: shared.expires_at,
+            more: shared.more.clone(),
+            is_for_this_request: shared.is_for_this_request,
             in_record: OnceLock::new(),
         });
         change(&mut proof);
@@ -483,6 +642,43 @@ impl Principal {
         &self.0.resource
     }
 
+    /// The groups or roles that the token names; empty if it names none.
+    #[must_use]
+    pub fn groups(&self) -> &[Box<str>] {
+        self.0.more.as_ref().map_or(&[], |more| &more.groups)
+    }
+
+    /// The authentication context class (`acr`), if the token has one.
+    #[must_use]
+    pub fn acr(&self) -> Option<&str> {
+        self.0.more.as_ref()?.acr.as_deref()
+    }
+
+    /// The account that the token is for, if it names one.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.0.more.as_ref()?.account.as_deref()
+    }
+
+    /// The key to which the token is bound (`cnf`), if it is.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.0.more.as_ref()?.confirmation.as_ref()
+    }
+
+    /// A claim that the verifier was told to keep; `None` if the token has no such claim, or the
+    /// verifier does not keep it.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<Value<'_>> {
+        self.0.more.as_ref()?.claims.get(name).map(|raw| Value::known(raw))
+    }
+
+    /// Returns the claims that the verifier was told to keep, in the order of their names.
+    pub fn claims(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let claims = self.0.more.iter().flat_map(|more| &more.claims);
+        claims.map(|(name, raw)| (&**name, Value::known(raw)))
+    }
+
     /// When the token was issued (`iat`).
     #[must_use]
     pub fn issued_at(&self) -> Timestamp {
@@ -506,10 +702,10 @@ mod tests {
         assert_eq!(scopes.to_string(), "a b");
         assert!(scopes.contains("a") && !scopes.contains("A"));
         assert_eq!(scopes.union(&Scopes::parse("c").unwrap()).to_string(), "a b c");
-        assert_eq!(Scopes::parse("a\"b"), Err(ScopesError::Character));
-        assert_eq!(Scopes::parse("a\tb"), Err(ScopesError::Character));
-        assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(ScopesError::TooLarge));
-        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(ScopesError::TooLarge));
+        assert_eq!(Scopes::parse("a\"b"), Err(ScopesError::Character { scope: "a\"b".into() }));
+        assert_eq!(Scopes::parse("a\tb"), Err(ScopesError::Character { scope: "a\tb".into() }));
+        assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(ScopesError::TooLarge { bytes: 2000 }));
+        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(ScopesError::TooLarge { bytes: 16 * 1024 + 1 }));
         assert_eq!(Scopes::parse(&["a"; 1000].join(" ")).unwrap().to_string(), "a");
     }
 
@@ -524,7 +720,8 @@ mod tests {
 
     #[test]
     fn what_is_no_resource_is_refused() {
-        for (uri, error) in [
+        type Error = fn(BadValue) -> ResourceError;
+        let rows: [(&str, Error); 8] = [
             ("https://broker.example.com/a b", ResourceError::NotAUri),
             ("/crm", ResourceError::NotAbsolute),
             ("http://broker.example.com/crm", ResourceError::Scheme),
@@ -533,9 +730,49 @@ mod tests {
             ("https://Broker.example.com/", ResourceError::UpperCaseHost),
             ("https://broker.example.com/?a", ResourceError::QueryOrFragment),
             ("https://broker.example.com/#a", ResourceError::QueryOrFragment),
-        ] {
-            assert_eq!(Resource::parse(uri), Err(error), "{uri}");
+        ];
+        for (uri, error) in rows {
+            assert_eq!(Resource::parse(uri), Err(error(uri.into())), "{uri}");
         }
         assert!(Resource::parse("http://127.0.0.1:8080/mcp").is_ok());
+        let error = Resource::parse("https://Broker.example.com/").unwrap_err();
+        assert!(error.to_string().contains(r#""https://Broker.example.com/""#), "{error}");
+    }
+
+    #[test]
+    fn an_empty_path_and_a_slash_are_one_resource() {
+        let (bare, slash) =
+            (Resource::parse("https://h.example").unwrap(), Resource::parse("https://h.example/").unwrap());
+        assert_eq!(bare, slash);
+        assert_eq!(std::collections::HashSet::from([bare.clone(), slash.clone()]).len(), 1);
+        for text in ["https://h.example", "https://h.example/"] {
+            assert!(bare.is_named_by(text) && slash.is_named_by(text), "{text}");
+        }
+        let with_path = Resource::parse("https://h.example/a").unwrap();
+        assert_ne!(with_path, Resource::parse("https://h.example/a/").unwrap());
+        for text in ["https://h.example//", "https://h.example/a/", "https://h.exampl", ""] {
+            assert!(!bare.is_named_by(text) && !with_path.is_named_by(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_principal_has_what_the_verifier_kept() {
+        let at = Timestamp::from_unix_seconds(1);
+        let times = TokenTimes { id: "t", issued_at: at, expires_at: at };
+        let resource = Resource::parse("https://h.example").unwrap();
+        let plain = Verified::vouch(User::new("i", "alice"), "c", resource, times);
+        let limits = crate::json::Limits::default();
+        let department = Value::parse(br#""sales""#, &limits).unwrap();
+        let kept = plain.clone().with_groups(["staff", "eu"]).with_acr("mfa").with_account("work");
+        let kept = Principal::of(&kept.with_claim("department", department));
+        assert_eq!(kept.groups(), &["staff".into(), "eu".into()]);
+        assert_eq!((kept.acr(), kept.account()), (Some("mfa"), Some("work")));
+        assert_eq!(kept.claim("department").and_then(Value::as_str).as_deref(), Some("sales"));
+        assert!(kept.claim("salary").is_none() && kept.confirmation().is_none());
+        let claims: Vec<_> = kept.claims().map(|(name, value)| (name, value.raw())).collect();
+        assert_eq!(claims, [("department", r#""sales""#)]);
+        let plain = Principal::of(&plain);
+        assert!(plain.groups().is_empty() && plain.acr().is_none() && plain.claim("department").is_none());
+        assert_eq!(plain.claims().count(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt};
 
-use ::http::HeaderValue;
+use ::http::{HeaderMap, HeaderValue};
 
 /// The id of a request in the audit, in our log lines and in the header `x-request-id` of the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +42,44 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// The id that somebody further out gave the request: a load balancer, a tracing middleware. Insert it
+/// into the extensions of a request, outside of the stack; it becomes a second member of the record
+/// (`outer_request`). Ours stays the key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OuterRequestId(Box<str>);
+
+impl OuterRequestId {
+    /// The most bytes of an id.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Takes an id of 1 to [`OuterRequestId::MAX_BYTES`] visible ASCII characters; `None` for
+    /// anything else.
+    #[must_use]
+    pub fn new(id: &str) -> Option<Self> {
+        let is_id = !id.is_empty() && id.len() <= Self::MAX_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
+        is_id.then(|| Self(id.into()))
+    }
+
+    /// The one header field `x-request-id`.
+    pub(crate) fn from_header(headers: &HeaderMap) -> Option<Self> {
+        let mut fields = headers.get_all("x-request-id").iter();
+        let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+        Self::new(field.to_str().ok()?)
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for OuterRequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// 128 random bits: drawn for many at a time, for the price of a draw is that of its call.
 pub(crate) fn random_bits() -> [u8; 16] {
     const DRAWN: usize = 64;
@@ -56,4 +94,23 @@ pub(crate) fn random_bits() -> [u8; 16] {
         }
         left.pop().expect("some were drawn")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outer_id_is_short_and_visible() {
+        assert_eq!(OuterRequestId::new("7f-a").unwrap().as_str(), "7f-a");
+        for bad in ["", "a b", "a\n", "é", &"x".repeat(129)] {
+            assert_eq!(OuterRequestId::new(bad), None, "{bad:?}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(OuterRequestId::from_header(&headers), None);
+        headers.append("x-request-id", HeaderValue::from_static("one"));
+        assert!(OuterRequestId::from_header(&headers).is_some());
+        headers.append("x-request-id", HeaderValue::from_static("two"));
+        assert_eq!(OuterRequestId::from_header(&headers), None, "which of the two?");
+    }
 }

@@ -1,97 +1,132 @@
-//! Answers where a protected resource's tokens come from (RFC 9728).
-
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    fmt,
-    future::{Ready, ready},
-    sync::Arc,
-    task::{Context, Poll},
-};
+//! What a protected resource says about where its tokens come from (RFC 9728).
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use tower_service::Service;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 
 use crate::{
-    body::ResponseBody,
+    bad_value::BadValue,
     principal::{Resource, Scopes},
 };
 
-/// A service that answers `GET` for the metadata of its resources (RFC 9728 §3), and 404 for every other path. It stands
-/// outside of authentication: clients ask it to learn where to get a token.
-///
-/// What it says comes from configuration alone; neither `Host` nor `X-Forwarded-Host` is looked at (A019).
+/// What a stack says about its resource beside what it knows by itself. Everything has a default.
 ///
 /// ```
-/// use tower_token_broker::{
-///     resource_metadata::ProtectedResourceMetadata,
-///     principal::{Resource, Scopes},
-/// };
+/// use tower_token_broker::{principal::Scopes, resource_metadata::ResourceMetadata};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let crm = Resource::parse("https://broker.example.com/crm/mcp")?;
-/// let metadata = ProtectedResourceMetadata::new().resource(
-///     &crm,
-///     ["https://broker.example.com"],
-///     &Scopes::parse("crm:read crm:write")?,
-///     Some("The CRM's MCP server"),
-/// )?;
-/// // In axum: `Router::new().route_service("/.well-known/oauth-protected-resource/{*path}", metadata)`
+/// let metadata = ResourceMetadata::new()
+///     .scopes(Scopes::parse("crm:read crm:write")?)
+///     .name("The CRM's MCP server");
 /// # drop(metadata);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default)]
-pub struct ProtectedResourceMetadata {
-    documents: Arc<HashMap<Box<str>, Bytes>>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResourceMetadata {
+    /// The issuers of broker tokens (`authorization_servers`); those that the verifier names by
+    /// default.
+    pub authorization_servers: Vec<Box<str>>,
+    /// What a client may ask for (`scopes_supported`); not said by default.
+    pub scopes: Scopes,
+    /// What people call the resource (`resource_name`).
+    pub name: Option<Box<str>>,
 }
 
-impl ProtectedResourceMetadata {
-    /// Without any resource.
+impl Default for ResourceMetadata {
+    fn default() -> Self {
+        Self { authorization_servers: Vec::new(), scopes: Scopes::none(), name: None }
+    }
+}
+
+impl ResourceMetadata {
+    /// The defaults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers for this resource, too, at the path of its [metadata URL](Resource::metadata_url).
-    ///
-    /// # Errors
-    /// No authorization server, or one that is no absolute `https` URL (`http` is for loopback hosts alone).
-    pub fn resource<'a>(
-        mut self,
-        resource: &Resource,
-        authorization_servers: impl IntoIterator<Item = &'a str>,
-        scopes: &Scopes,
-        name: Option<&str>,
-    ) -> Result<Self, MetadataError> {
-        let mut servers = Vec::new();
-        for server in authorization_servers {
-            // An issuer is written like a resource: absolute, https, neither query nor fragment (RFC 8414 §2).
-            servers.push(Resource::parse(server).map_err(|_| MetadataError::AuthorizationServer)?);
-        }
-        if servers.is_empty() {
-            return Err(MetadataError::AuthorizationServer);
-        }
-        let url: Uri = resource.metadata_url().parse().map_err(|_| MetadataError::Resource)?;
-        let document = document(resource, &servers, scopes, name);
-        Arc::make_mut(&mut self.documents).insert(url.path().into(), document.into());
-        Ok(self)
+    /// Names an issuer, instead of those that the verifier names.
+    #[must_use]
+    pub fn authorization_server(mut self, issuer: &str) -> Self {
+        self.authorization_servers.push(issuer.into());
+        self
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Bytes> {
-        let Some(document) = self.documents.get(path) else {
-            return status(StatusCode::NOT_FOUND);
+    /// Sets [`ResourceMetadata::scopes`].
+    #[must_use]
+    pub fn scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    /// Sets [`ResourceMetadata::name`].
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// The document of one resource.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Document {
+    resource: Resource,
+    path: Box<str>,
+    text: Bytes,
+}
+
+impl Document {
+    /// `from_verifier` are the issuers that the verifier names.
+    pub(crate) fn new(
+        resource: &Resource,
+        metadata: &ResourceMetadata,
+        from_verifier: &[Box<str>],
+    ) -> Result<Self, MetadataError> {
+        let named = match &*metadata.authorization_servers {
+            [] => from_verifier,
+            named => named,
         };
+        let mut servers = Vec::new();
+        for server in named {
+            // An issuer is written like a resource: absolute, https, neither query nor fragment
+            // (RFC 8414 §2).
+            servers.push(
+                Resource::parse(server)
+                    .map_err(|_| MetadataError::AuthorizationServer { value: BadValue::new(server) })?,
+            );
+        }
+        if servers.is_empty() {
+            return Err(MetadataError::NoAuthorizationServer);
+        }
+        let url = resource.metadata_url();
+        let parsed: Uri = url.parse().map_err(|_| MetadataError::Resource { value: BadValue::new(url) })?;
+        let path = parsed.path().into();
+        let text = document(resource, &servers, &metadata.scopes, metadata.name.as_deref());
+        Ok(Self { resource: resource.clone(), path, text: text.into() })
+    }
+
+    pub(crate) fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// The path of its metadata URL.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn answer(&self, method: &Method) -> Response<Bytes> {
+        let document = &self.text;
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(header::ALLOW, allowed);
             return response;
         }
-        let length = document.len();
-        let mut response = Response::new(if *method == Method::HEAD { Bytes::new() } else { document.clone() });
+        let is_head = *method == Method::HEAD;
+        let mut response = Response::new(if is_head { Bytes::new() } else { document.clone() });
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -101,25 +136,15 @@ impl ProtectedResourceMetadata {
     }
 }
 
+/// The answer for a path at which there is no document.
+pub(crate) fn not_found() -> Response<Bytes> {
+    status(StatusCode::NOT_FOUND)
+}
+
 fn status(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     response
-}
-
-impl<B> Service<Request<B>> for ProtectedResourceMetadata {
-    // The few bytes of a document; the stream that could stand in their place never does.
-    type Response = Response<ResponseBody<String>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(self.answer(request.method(), request.uri().path()).map(ResponseBody::bytes)))
-    }
 }
 
 fn document(resource: &Resource, servers: &[Resource], scopes: &Scopes, name: Option<&str>) -> String {
@@ -163,76 +188,93 @@ fn push_string(json: &mut String, text: &str) {
     json.push('"');
 }
 
-impl fmt::Debug for ProtectedResourceMetadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.documents.keys()).finish()
-    }
-}
-
-/// What can't be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Metadata that cannot be published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// None, or one that is no issuer.
-    #[error("name at least one authorization server by its issuer, like https://broker.example.com")]
-    AuthorizationServer,
-    /// The resource's metadata URL can't be read.
-    #[error("the resource's metadata URL can't be read as a URI")]
-    Resource,
+    /// Neither the verifier nor the stack names one.
+    #[error(
+        "no authorization server is named: name at least one by its issuer, like \
+         https://broker.example.com (`ResourceMetadata::authorization_server`)"
+    )]
+    NoAuthorizationServer,
+    /// One that is not an issuer.
+    #[error(
+        "{value} is not an issuer: write it like https://broker.example.com (http is for loopback \
+         hosts alone), without query and fragment"
+    )]
+    AuthorizationServer {
+        /// The text.
+        value: BadValue,
+    },
+    /// The resource's metadata URL cannot be read.
+    #[error("the resource's metadata URL {value} cannot be read as a URI")]
+    Resource {
+        /// The URL.
+        value: BadValue,
+    },
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-
     use super::*;
 
-    fn metadata() -> ProtectedResourceMetadata {
+    fn document(servers: &[&str]) -> Result<Document, MetadataError> {
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        let metadata =
+            servers.iter().fold(ResourceMetadata::new(), |metadata, server| metadata.authorization_server(server));
         let scopes = Scopes::parse("crm:write crm:read").unwrap();
-        ProtectedResourceMetadata::new()
-            .resource(&resource, ["https://broker.example.com"], &scopes, Some("CRM \"one\"\n"))
-            .unwrap()
+        Document::new(&resource, &metadata.scopes(scopes).name("CRM \"one\"\n"), &[])
     }
 
-    async fn ask(method: Method, path: &str) -> (StatusCode, String) {
-        let request =
-            Request::builder().method(method).uri(path).header("x-forwarded-host", "evil.example").body(()).unwrap();
-        let response = metadata().oneshot(request).await.unwrap();
-        let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    fn ask(method: &Method) -> (StatusCode, String) {
+        let response = document(&["https://broker.example.com"]).unwrap().answer(method);
+        (response.status(), String::from_utf8(response.into_body().to_vec()).unwrap())
     }
 
-    #[tokio::test]
-    async fn the_document_names_resource_servers_and_scopes() {
-        let (status, text) = ask(Method::GET, "/.well-known/oauth-protected-resource/crm/mcp").await;
+    #[test]
+    fn the_document_names_resource_servers_and_scopes() {
+        let (status, text) = ask(&Method::GET);
         assert_eq!(status, StatusCode::OK);
         assert_eq!(
             text,
-            r#"{"resource":"https://broker.example.com/crm/mcp","authorization_servers":["https://broker.example.com"],"scopes_supported":["crm:read","crm:write"],"bearer_methods_supported":["header"],"resource_name":"CRM \"one\"\u000a"}"#,
+            concat!(
+                r#"{"resource":"https://broker.example.com/crm/mcp","#,
+                r#""authorization_servers":["https://broker.example.com"],"#,
+                r#""scopes_supported":["crm:read","crm:write"],"#,
+                r#""bearer_methods_supported":["header"],"resource_name":"CRM \"one\"\u000a"}"#,
+            ),
             "A019: from configuration alone"
         );
     }
 
-    #[tokio::test]
-    async fn head_gives_the_head_alone_and_other_methods_and_paths_nothing() {
-        let path = "/.well-known/oauth-protected-resource/crm/mcp";
-        assert_eq!(ask(Method::HEAD, path).await, (StatusCode::OK, String::new()));
-        assert_eq!(ask(Method::POST, path).await, (StatusCode::METHOD_NOT_ALLOWED, String::new()));
-        for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/crm", "/crm/mcp"] {
-            assert_eq!(ask(Method::GET, path).await, (StatusCode::NOT_FOUND, String::new()), "{path}");
-        }
+    #[test]
+    fn head_gives_the_head_alone_and_other_methods_nothing() {
+        assert_eq!(ask(&Method::HEAD), (StatusCode::OK, String::new()));
+        assert_eq!(ask(&Method::POST), (StatusCode::METHOD_NOT_ALLOWED, String::new()));
     }
 
     #[test]
     fn an_authorization_server_must_be_an_issuer() {
-        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-        for servers in [&[][..], &["broker.example.com"], &["http://broker.example.com"], &["https://a.example/?b"]] {
-            let result =
-                ProtectedResourceMetadata::new().resource(&resource, servers.iter().copied(), &Scopes::none(), None);
-            assert_eq!(result.err(), Some(MetadataError::AuthorizationServer), "{servers:?}");
+        assert_eq!(document(&[]).err(), Some(MetadataError::NoAuthorizationServer));
+        for server in ["broker.example.com", "http://broker.example.com", "https://a.example/?b"] {
+            let value = BadValue::new(server);
+            let expected = MetadataError::AuthorizationServer { value };
+            assert_eq!(document(&["https://a.example", server]).err(), Some(expected), "{server}");
         }
+    }
+
+    #[test]
+    fn the_stack_s_servers_come_before_the_verifier_s() {
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        let verifier: &[Box<str>] = &["https://verifier.example".into()];
+        let text = |metadata: &ResourceMetadata| {
+            let document = Document::new(&resource, metadata, verifier).unwrap();
+            String::from_utf8(document.text.to_vec()).unwrap()
+        };
+        assert!(text(&ResourceMetadata::new()).contains("https://verifier.example"));
+        let own = ResourceMetadata::new().authorization_server("https://own.example");
+        assert!(text(&own).contains("https://own.example"));
+        assert!(!text(&own).contains("https://verifier.example"));
     }
 }

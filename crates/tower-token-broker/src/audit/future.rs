@@ -11,7 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{body::TrailBody, record::Outcome, trail::Terminal};
-use crate::{body::ResponseBody, dialect::Said, request_id::RequestId};
+use crate::{body::ResponseBody, refusal::Refused, request_id::RequestId};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -28,14 +28,21 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<F> {
-        Refused { said: Option<Response<Bytes>> },
+        // Without a terminal record where the log is closed.
+        Refused { said: Option<Response<Bytes>>, terminal: Option<Terminal> },
         Inner { #[pin] inner: F, request: RequestId, terminal: Option<Terminal> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn refused(said: Response<Bytes>) -> Self {
-        Self { state: State::Refused { said: Some(said) } }
+    pub(super) const fn not_recorded(said: Response<Bytes>) -> Self {
+        Self { state: State::Refused { said: Some(said), terminal: None } }
+    }
+
+    pub(super) fn refused(mut said: Response<Bytes>, request: RequestId, mut terminal: Terminal) -> Self {
+        terminal.answered(said.status(), Refused::of(&said).map(Refused::reason));
+        said.headers_mut().insert(X_REQUEST_ID, request.header_value());
+        Self { state: State::Refused { said: Some(said), terminal: Some(terminal) } }
     }
 
     pub(super) const fn inner(inner: F, request: RequestId, terminal: Terminal) -> Self {
@@ -52,16 +59,23 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Refused { said } => {
+            StateProjection::Refused { said, terminal } => {
                 let said = said.take().expect("polled after it was ready");
-                Poll::Ready(Ok(said.map(|bytes| TrailBody::untold(ResponseBody::bytes(bytes)))))
+                let terminal = terminal.take();
+                Poll::Ready(Ok(said.map(|bytes| {
+                    let body = ResponseBody::bytes(bytes);
+                    match terminal {
+                        Some(terminal) => TrailBody::new(body, terminal),
+                        None => TrailBody::untold(body),
+                    }
+                })))
             }
             StateProjection::Inner { inner, request, terminal } => {
                 let answered = ready!(inner.poll(cx));
                 let mut terminal = terminal.take().expect("polled after it was ready");
                 match answered {
                     Ok(mut answer) => {
-                        terminal.answered(answer.status(), Said::reason(&answer));
+                        terminal.answered(answer.status(), Refused::of(&answer).map(Refused::reason));
                         #[cfg(feature = "grpc")]
                         if crate::grpc::metadata::is_grpc(answer.headers()) {
                             terminal.grpc_fields(answer.headers());

@@ -5,7 +5,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use parking_lot::Mutex;
@@ -54,30 +54,79 @@ struct State {
     durable: u64,
     /// A group failed, so that something may stand behind.
     is_torn: bool,
+    /// The number and hash of the last record.
+    last: Option<(u64, [u8; 32])>,
     resumed: Resumed,
 }
 
-/// Why a file can't be gone on with.
+/// A file that cannot be continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditFileError {
-    /// It can't be opened, read or cut.
-    #[error("the audit file can't be opened: {0}; check the path and its permissions")]
-    Io(#[from] io::Error),
-    /// A device, a pipe or a folder: what is written there is not kept, or can't be read again.
-    #[error("the audit's path is not a regular file: nothing written there could be verified; name a file")]
-    NotAFile,
+    /// It cannot be opened, read or truncated.
+    #[error(
+        "the audit file {} cannot be opened: {source}; check the path and its permissions",
+        path.display()
+    )]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A device, a pipe or a folder: what is written there is not kept, or cannot be read again.
+    #[error(
+        "the audit file {} is not a regular file: nothing written there could be verified; name a \
+         file",
+        path.display()
+    )]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// Another process writes it, or this one does already.
     #[error(
-        "the audit file is being written already; give each broker a file of its own, and all stacks of one broker the same `AuditLog`"
+        "the audit file {} is being written already; give each broker a file of its own",
+        path.display()
     )]
-    InUse,
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
     /// A record is not what it was, or one is missing.
-    #[error("the audit file is damaged at line {line}; keep it for the investigation, and start a new one")]
+    #[error(
+        "the audit file {} is damaged at line {line}; keep it for the investigation, and start a \
+         new one",
+        path.display()
+    )]
     Damaged {
+        /// The path.
+        path: PathBuf,
         /// The first wrong line, from 1 on.
         line: u64,
     },
+}
+
+/// An error of a file whose path the caller knows.
+enum Unreadable {
+    Io(io::Error),
+    Damaged { line: u64 },
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Unreadable {
+    fn at(self, path: &Path) -> AuditFileError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(source) => AuditFileError::Io { path, source },
+            Self::Damaged { line } => AuditFileError::Damaged { path, line },
+        }
+    }
 }
 
 impl JsonLines {
@@ -94,22 +143,24 @@ impl JsonLines {
         let path = path.as_ref();
         // Looked at before it is opened: opening a pipe would wait for its other end.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(AuditFileError::NotAFile);
+            return Err(AuditFileError::NotAFile { path: path.to_owned() });
         }
-        let file = options.open(path)?;
+        let io = |error: io::Error| Unreadable::from(error).at(path);
+        let file = options.open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(AuditFileError::InUse),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) => return Err(AuditFileError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
         }
-        let (resumed, durable) = read(&file)?;
+        let (resumed, durable) = read(&file).map_err(|error| error.at(path))?;
         #[cfg(unix)]
         if resumed.last.is_none() {
             // X17: the records of a new file are as durable as its name, and that stands in the folder.
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()?;
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         }
-        Ok(Self { state: Mutex::new(State { disk: Box::new(file), durable, is_torn: true, resumed }) })
+        let (disk, last) = (Box::new(file), resumed.last);
+        Ok(Self { state: Mutex::new(State { disk, durable, is_torn: true, last, resumed }) })
     }
 }
 
@@ -120,8 +171,15 @@ impl AuditSink for JsonLines {
 
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         // The log's own thread waits here, and nobody else: the lock has no second taker.
-        let written = self.state.lock().append(records.as_json_lines());
-        written.map_err(|error| SinkError::new(&error.kind().to_string()))
+        let mut state = self.state.lock();
+        // Two writers, or a sink that was given to a second log: one of the chains would be cut.
+        if !records.follow(state.last) {
+            return Err(SinkError::new("the records do not follow the last one of the file"));
+        }
+        let written = state.append(records.as_json_lines());
+        written.map_err(|error| SinkError::new(&error.kind().to_string()))?;
+        state.last = records.last().or(state.last);
+        Ok(())
     }
 }
 
@@ -141,9 +199,9 @@ impl State {
 }
 
 /// Walks the whole chain: where it stops, and what was open then.
-fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
+fn read(file: &File) -> Result<(Resumed, u64), Unreadable> {
     let mut lines = BufReader::new(file);
-    let (mut resumed, mut durable, mut number) = (Resumed { is_kept: true, ..Resumed::default() }, 0, 0);
+    let (mut resumed, mut durable, mut number) = (Resumed::after(None), 0, 0);
     let mut requests = BTreeSet::new();
     let mut refreshes = BTreeMap::new();
     let mut line = Vec::new();
@@ -155,7 +213,7 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
         }
         number += 1;
         if length == LONGEST_LINE {
-            return Err(AuditFileError::Damaged { line: number });
+            return Err(Unreadable::Damaged { line: number });
         }
         if line.pop() != Some(b'\n') {
             // X17, X18: a crash tears the last line alone; it was promised to nobody.
@@ -165,7 +223,7 @@ fn read(file: &File) -> Result<(Resumed, u64), AuditFileError> {
         }
         let last = resumed.last.map(|(sequence, hash)| Head { sequence, hash });
         let link = Link::read(&line).ok().filter(|link| link.follows(last));
-        let link = link.ok_or(AuditFileError::Damaged { line: number })?;
+        let link = link.ok_or(Unreadable::Damaged { line: number })?;
         resumed.last = Some((link.sequence, link.hash));
         durable += length;
         match (link.kind.as_ref(), link.request, link.refresh) {
@@ -247,9 +305,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_group_that_does_not_follow_the_last_record_is_refused() {
+        let group = |sequence: u64, previous: [u8; 32]| {
+            let mut records = Records::default();
+            records.append("close", b",\"kind\":\"close\"", sequence, &previous);
+            records
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let sink = JsonLines::append(folder.path().join("audit.jsonl")).unwrap();
+        assert!(sink.write(&group(1, [0; 32])).await.is_err(), "not the first");
+        assert!(sink.write(&group(0, [1; 32])).await.is_err(), "of another chain");
+        let first = group(0, [0; 32]);
+        sink.write(&first).await.unwrap();
+        let hash = *first.iter().next().unwrap().hash();
+        assert!(sink.write(&first).await.is_err(), "again");
+        assert!(sink.write(&group(2, hash)).await.is_err(), "a gap");
+        assert!(sink.write(&group(1, [9; 32])).await.is_err(), "another record before it");
+        sink.write(&group(1, hash)).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_group_is_one_append_and_one_sync_and_known_to_be_durable_only_behind_it() {
         let disk = Watched::default();
-        let state = State { disk: Box::new(disk.clone()), durable: 0, is_torn: false, resumed: Resumed::default() };
+        let state = State {
+            disk: Box::new(disk.clone()),
+            durable: 0,
+            is_torn: false,
+            last: None,
+            resumed: Resumed::after(None),
+        };
         let log = AuditLog::from(JsonLines { state: Mutex::new(state) });
         log.flush().await.unwrap();
         disk.0.lock().clear();

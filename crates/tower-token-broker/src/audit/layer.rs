@@ -1,28 +1,37 @@
-//! The recipe of the audit layer.
+//! The layer and what its services share.
 
 use tower_layer::Layer;
 
-use super::{log::AuditLog, service::Audit};
+use super::{log::AuditLog, mount::MountPath, service::Audit};
 use crate::principal::Resource;
 
-/// Opens a trail for each request and records how it came out. See the [module](super).
+/// Opens a trail for each request and records its result. See the [module](super).
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put onto a service"]
 pub struct AuditLayer {
-    log: AuditLog,
-    resource: Option<Resource>,
+    config: Config,
+}
+
+/// What a layer is built from.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) log: AuditLog,
+    pub(crate) resource: Option<Resource>,
+    /// Where the resource is served; anywhere, if it is not said.
+    pub(crate) mount_path: Option<MountPath>,
+    pub(crate) trusts_request_id: bool,
 }
 
 impl AuditLayer {
-    /// Into this log. Share one between all stacks of a process.
-    pub fn new(log: impl Into<AuditLog>) -> Self {
-        Self { log: log.into(), resource: None }
+    /// Into this log, for no resource and at any path.
+    #[cfg(test)]
+    pub(crate) fn for_test(log: &AuditLog) -> Self {
+        let log = log.clone();
+        Self::build(Config { log, resource: None, mount_path: None, trusts_request_id: false })
     }
 
-    /// For this resource: it stands in the record of each request, also of those that are refused.
-    pub fn for_resource(mut self, resource: &Resource) -> Self {
-        self.resource = Some(resource.clone());
-        self
+    pub(crate) const fn build(config: Config) -> Self {
+        Self { config }
     }
 }
 
@@ -30,6 +39,6 @@ impl<S> Layer<S> for AuditLayer {
     type Service = Audit<S>;
 
     fn layer(&self, inner: S) -> Audit<S> {
-        Audit::new(inner, self.log.clone(), self.resource.clone())
+        Audit::new(inner, self.config.clone())
     }
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
+    open::OpenRequests,
     queue::{Place, Queue},
     record::Event,
     sink::AuditSink,
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    principal::Initiator,
     refusal::Reason,
     revocation::RevocationTarget,
 };
@@ -38,6 +40,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     core: Arc<Core>,
     refreshes: AtomicU64,
+    pub(super) open_requests: OpenRequests,
 }
 
 /// What the writer shares with them.
@@ -85,7 +88,7 @@ impl AuditOptions {
     }
 
     /// How long a request waits for its intent to be durable; 1.5 s by default. Then it is refused, and the door is closed.
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
+    pub const fn timeout(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
@@ -111,7 +114,7 @@ impl AuditLog {
         let AuditOptions { clock, deadline, queue } = options;
         let core = Arc::new(Core::new(queue, deadline));
         writer::start(sink, &core, clock.clone());
-        Self(Arc::new(Shared { clock, core, refreshes: AtomicU64::new(0) }))
+        Self(Arc::new(Shared { clock, core, refreshes: AtomicU64::new(0), open_requests: OpenRequests::default() }))
     }
 
     /// Whether the last records could be written.
@@ -148,18 +151,37 @@ impl AuditLog {
         said_within(within, wait).await
     }
 
-    /// Records that something was revoked, and waits until that is durable. Call it beside
-    /// [`Revocations::revoke`](crate::revocation::Revocations::revoke), which does not wait.
+    /// Records that something was revoked, blocked, unblocked or restored, and waits until that is
+    /// durable.
     ///
     /// # Errors
-    /// The record could not be made durable in time; the revoke holds all the same.
+    /// The record could not be made durable in time; what it says holds all the same.
     ///
     /// # Cancellation
     /// Dropped, the record is written all the same.
-    pub async fn note_revoked(&self, what: &RevocationTarget) -> Result<(), AuditError> {
-        let (what, id) = what.in_words();
-        let written = self.0.enqueue(&Event::Revoked { what, id: &id })?;
+    pub(crate) async fn note_revocation(
+        &self,
+        kind: &'static str,
+        target: &RevocationTarget,
+        initiator: &Initiator,
+    ) -> Result<(), AuditError> {
+        let (what, id) = target.in_words();
+        let event = Event::Revocation { kind, what, id: &id, initiator };
+        // Also while the door is closed: it holds already, so its record must come.
+        let written = self.0.core.queue.enqueue(self.0.clock.now(), &event)?;
         self.0.durable(written).await
+    }
+
+    /// Writes the records of all requests that are still open: they are cut.
+    pub(crate) fn settle_open(&self, reason: Reason) {
+        for trail in self.0.open_requests.all() {
+            trail.settle_as_cut(reason);
+        }
+    }
+
+    /// How many records are owed to requests and refreshes that are under way.
+    pub(crate) fn owed(&self) -> usize {
+        self.0.core.queue.owed()
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{
     log::AuditLog,
     record::Records,
-    sink::{AuditSink, SinkError},
+    sink::{AuditSink, Resumed, SinkError},
 };
 
 /// What an [`AuditLog::in_memory`] wrote. Clones share it.
@@ -109,6 +109,10 @@ impl Default for InMemory {
 }
 
 impl AuditSink for InMemory {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        Ok(Resumed::nothing_kept())
+    }
+
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         self.0.calls.send_modify(|calls| *calls += 1);
         let mut mode = self.0.mode.subscribe();

@@ -8,14 +8,18 @@
 //! use http::{Request, Response};
 //! use tower::{Layer, ServiceExt, service_fn};
 //! use tower_token_broker::{
-//!     audit::{AuditLayer, AuditLog, Intent, Trail},
+//!     Broker,
+//!     audit::{AuditLayer, InMemory, Intent, Trail},
 //!     principal::Scopes,
+//!     stack::StackConfig,
 //! };
 //!
-//! // In production: `AuditLog::from(JsonLines::append("audit.jsonl")?)`.
-//! let (log, records) = AuditLog::in_memory();
+//! // In production: `JsonLines::append("audit.jsonl")?`.
+//! let records = InMemory::new();
+//! let broker = Broker::builder().audit(records.clone()).build()?;
+//! let config = StackConfig::new("https://broker.example.com/crm/mcp")?;
 //! // In the place of the service: what the exchange layer does.
-//! let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<String>| {
+//! let service = AuditLayer::new(&broker, &config).layer(service_fn(async |request: Request<String>| {
 //!     let trail = request.extensions().get::<Trail>().ok_or("the audit layer puts it there")?;
 //!     let scopes = Scopes::none();
 //!     let intent = Intent::new("crm", "https://crm.example.com:443", &scopes, None);
@@ -25,15 +29,16 @@
 //!     };
 //!     Response::builder().status(status).body(String::from("hello")).map_err(|_| "a response")
 //! }));
-//! let recorded = service.clone().oneshot(Request::new(String::new())).await?;
+//! let request = || Request::get("/crm/mcp").body(String::new());
+//! let recorded = service.clone().oneshot(request()?).await?;
 //! assert_eq!(recorded.status(), 200);
 //! drop(recorded); // the end of the answer is the end of the request
 //!
-//! log.flush().await?;
+//! broker.audit_log().flush().await?;
 //! records.fail();
-//! let not_recorded = service.oneshot(Request::new(String::new())).await?;
+//! let not_recorded = service.oneshot(request()?).await?;
 //! assert_eq!(not_recorded.status(), 503);
-//! assert!(!log.is_open());
+//! assert!(!broker.audit_log().is_open());
 //!
 //! let kinds: Vec<_> = records.records().iter().map(|record| record.kind()).collect();
 //! assert_eq!(kinds, ["start", "intent", "result"]);
@@ -45,14 +50,17 @@
 //! ```
 //!
 //! # Order
-//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::BrokerStack) places it. The layers further in
-//! refuse with 500 where they find no [`Trail`]. Share one [`AuditLog`] between all stacks of a process.
+//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::stack::BrokerStack) places it. The layers further in
+//! refuse with 500 where they find no [`Trail`]. The one [`AuditLog`] of a process belongs to its [`Broker`](crate::Broker).
 //!
 //! # Reads, writes
 //! Puts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and removes any that were there; reads
-//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr): whoever accepts the connection puts it
-//! there, as the example `hyper_proxy` does. In axum, take it out of `ConnectInfo<SocketAddr>` in a `map_request` outside of the
-//! stack. Adds `x-request-id` to the
+//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr) (whoever accepts the connection puts it
+//! there, as the example `hyper_proxy` does) or, with feature `axum`, as axum's `ConnectInfo`; and an
+//! [`OuterRequestId`](crate::request_id::OuterRequestId), or the field `x-request-id` where it is
+//! [trusted](crate::stack::BrokerStack::trust_request_id_header). A request for another path than the resource's is refused with 404
+//! before anything else looks at it (`req.path_not_served`): MCP is served at exactly one path, HTTP below it by whole segments, gRPC
+//! anywhere; axum's original URI counts, if known. Adds `x-request-id` to the
 //! answer. Request and answer are otherwise untouched; the service's error is passed on as it is.
 //!
 //! Each request has one terminal record, written when the answer's body ends, fails or is dropped, or when the future is
@@ -89,6 +97,8 @@ mod line;
 mod log;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
+mod mount;
+mod open;
 mod queue;
 mod record;
 mod service;
@@ -104,12 +114,15 @@ pub use future::ResponseFuture;
 pub(crate) use grpc::Counts;
 pub use json_lines::{AuditFileError, JsonLines};
 pub use layer::AuditLayer;
+pub(crate) use layer::Config;
 pub use log::{AuditError, AuditLog, AuditOptions};
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::InMemory;
+pub(crate) use mount::MountPath;
+pub use mount::{MountPathError, MountedAt};
 pub use record::{Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION};
 pub use service::Audit;
-pub use sink::{AuditSink, Both, Resumed, SinkError, Tracing};
+pub use sink::{AuditSink, Both, BoxAuditSink, Resumed, SinkError, Tracing};
 pub use trail::{Receipt, RefreshReceipt, Terminal, Trail};
 
 #[cfg(test)]

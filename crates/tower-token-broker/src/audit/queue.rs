@@ -95,6 +95,11 @@ impl Queue {
         Ok(Place(()))
     }
 
+    /// How many places are taken: records that wait, and those that are owed.
+    pub(super) fn owed(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
     fn take_place(&self) -> Result<(), AuditError> {
         if self.taken.fetch_add(1, Ordering::SeqCst) >= self.limit {
             self.taken.fetch_sub(1, Ordering::SeqCst);

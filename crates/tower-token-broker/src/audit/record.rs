@@ -7,8 +7,7 @@ use http::StatusCode;
 use super::line::{Line, cut, push_hex, push_number};
 use crate::{
     clock::Timestamp,
-    principal::GrantId,
-    principal::{Principal, Resource, Scopes},
+    principal::{GrantId, Initiator, Principal, Resource, Scopes},
     refusal::Reason,
     request_id::RequestId,
 };
@@ -23,6 +22,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Records {
     text: Vec<u8>,
     places: Vec<Place>,
+    /// The hash of the record before the first one.
+    previous: [u8; 32],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,8 @@ impl<'a> Record<'a> {
         self.place.sequence
     }
 
-    /// `start`, `open`, `close`, `intent`, `refresh_intent`, `refresh_result`, `result` or `revoked`.
+    /// `start`, `open`, `close`, `intent`, `refresh_intent`, `refresh_result`,
+    /// `result`, `revoked`, `blocked`, `unblocked` or `grant_restored`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.place.kind
@@ -92,6 +94,32 @@ impl Records {
         self.places.last().map(|place| place.sequence)
     }
 
+    /// The number of the first one.
+    #[must_use]
+    pub fn first_sequence(&self) -> Option<u64> {
+        self.places.first().map(|place| place.sequence)
+    }
+
+    /// The hash of the record that stands before the first one in the chain; zeros at its beginning.
+    #[must_use]
+    pub const fn previous_hash(&self) -> &[u8; 32] {
+        &self.previous
+    }
+
+    /// The number and hash of the last one.
+    pub(super) fn last(&self) -> Option<(u64, [u8; 32])> {
+        self.places.last().map(|place| (place.sequence, place.hash))
+    }
+
+    /// Whether they continue the chain behind this record, or begin it.
+    pub(super) fn follow(&self, last: Option<(u64, [u8; 32])>) -> bool {
+        let Some(first) = self.first_sequence() else { return true };
+        match last {
+            Some((sequence, hash)) => sequence.checked_add(1) == Some(first) && self.previous == hash,
+            None => first == 0 && self.previous == [0; 32],
+        }
+    }
+
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         let mut from = 0;
@@ -124,6 +152,9 @@ impl Records {
         previous: &[u8; 32],
     ) -> [u8; 32] {
         let from = self.text.len();
+        if self.places.is_empty() {
+            self.previous = *previous;
+        }
         // The previous hash stands before the line until the line is hashed: one text, hashed in one go.
         self.text.extend_from_slice(previous);
         self.text.extend_from_slice(b"{\"seq\":");
@@ -146,6 +177,9 @@ impl Records {
 
     #[cfg(any(test, feature = "test-util"))]
     pub(super) fn extend(&mut self, more: &Self) {
+        if self.places.is_empty() {
+            self.previous = more.previous;
+        }
         let before = self.text.len();
         self.text.extend_from_slice(&more.text);
         self.places.extend(more.places.iter().map(|place| Place { end: place.end + before, ..place.clone() }));
@@ -328,9 +362,12 @@ pub(super) enum Event<'a> {
         request: &'a str,
         refresh: u64,
     },
-    Revoked {
+    /// Something was revoked, blocked, unblocked or restored.
+    Revocation {
+        kind: &'static str,
         what: &'static str,
         id: &'a str,
+        initiator: &'a Initiator,
     },
 }
 
@@ -341,8 +378,10 @@ pub(super) struct RequestResult<'a> {
     pub(super) started: Timestamp,
     pub(super) resource: Option<&'a Resource>,
     pub(super) peer: Option<SocketAddr>,
+    pub(super) outer_request: Option<&'a str>,
     pub(super) principal: Option<&'a Principal>,
     pub(super) operation: Option<&'a Operation>,
+    pub(super) rule: Option<&'a str>,
     pub(super) outcome: Outcome,
     pub(super) reason: Option<Reason>,
     pub(super) status: Option<StatusCode>,
@@ -364,7 +403,7 @@ impl Event<'_> {
             Self::RefreshIntent { .. } => "refresh_intent",
             Self::RefreshResult { .. } | Self::LostRefresh { .. } => "refresh_result",
             Self::Result(_) | Self::Counted { .. } | Self::Lost { .. } => "result",
-            Self::Revoked { .. } => "revoked",
+            Self::Revocation { kind, .. } => kind,
         }
     }
 
@@ -419,9 +458,11 @@ impl Event<'_> {
                 line.number("count", 1);
                 line.text("outcome", Outcome::Unknown.as_str());
             }
-            Self::Revoked { what, id } => {
+            Self::Revocation { what, id, initiator, .. } => {
                 line.text("what", what);
                 line.identity("id", id);
+                line.text("initiator", initiator.kind());
+                line.identity("initiator_name", initiator.name());
             }
         }
     }
@@ -445,12 +486,18 @@ impl RequestResult<'_> {
         if let Some(peer) = self.peer {
             line.text("peer", &peer.to_string());
         }
+        if let Some(outer_request) = self.outer_request {
+            line.text("outer_request", outer_request);
+        }
         line.principal(self.principal);
         if let Some(operation) = self.operation {
             line.text("method", operation.method());
             if let Some(name) = operation.name() {
                 line.text("name", name);
             }
+        }
+        if let Some(rule) = self.rule {
+            line.text("rule", cut(rule, MAX_TEXT));
         }
         line.number("intents", u64::from(self.intents));
         line.number("uses", u64::from(self.uses));

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     principal::GrantId,
-    principal::{Actor, Resource, Scopes, User},
+    principal::{Actor, Initiator, Resource, Scopes, User},
     refusal::Reason,
+    request_id::OuterRequestId,
     revocation::RevocationTarget,
 };
 
@@ -30,9 +31,11 @@ async fn every_record() -> Vec<Value> {
     let grant = GrantId::new("grant-1");
     let scopes = Scopes::parse("read").unwrap();
     let full = || Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)));
-    let (trail, mut terminal) = Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into())).unwrap();
+    let (trail, mut terminal) =
+        Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into()), OuterRequestId::new("7f")).unwrap();
     let actor = Actor::new(User::new("https://i.example", "agent"), None);
     trail.identified(&principal(Some(actor)));
+    trail.decided_by(&"read".into());
     trail.judged(&Operation::new("tools/call", Some("get_contact")));
     trail.intent(full()).await.unwrap().used();
     trail.refresh_intent(full()).await.unwrap().finish(RefreshOutcome::Refreshed);
@@ -47,7 +50,15 @@ async fn every_record() -> Vec<Value> {
     nothing.refresh_intent(intent()).await.unwrap().finish(RefreshOutcome::Failed);
     drop(ends);
     log.0.count(Reason::AuditUnavailable);
-    log.note_revoked(&RevocationTarget::Everything).await.unwrap();
+    let (initiator, alice) = (Initiator::system("scim"), User::new("https://i.example", "alice"));
+    for (kind, target) in [
+        ("revoked", RevocationTarget::Everything),
+        ("blocked", RevocationTarget::User(alice.clone())),
+        ("unblocked", RevocationTarget::User(alice)),
+        ("grant_restored", RevocationTarget::Grant(grant.clone())),
+    ] {
+        log.note_revocation(kind, &target, &initiator).await.unwrap();
+    }
     let (lost, _ends) = Trail::for_test(&log);
     lost.intent(intent()).await.unwrap().used();
     drop(lost.refresh_intent(intent()).await.unwrap());

@@ -1,35 +1,31 @@
 //! A request gets its trail, or is not let in.
 
-use std::{
-    net::SocketAddr,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{body::TrailBody, future::ResponseFuture, log::AuditLog, trail::Trail};
+use super::{body::TrailBody, future::ResponseFuture, layer::Config, mount::MountPath, trail::Trail};
 use crate::{
     body::ResponseBody,
     dialect::Dialect,
-    principal::Resource,
+    inbound,
     refusal::{Reason, Refusal},
-    request_id::RequestId,
+    request_id::{OuterRequestId, RequestId},
 };
 
 /// The service that [`super::AuditLayer`] makes.
 #[derive(Clone, Debug)]
 pub struct Audit<S> {
     inner: S,
-    log: AuditLog,
-    resource: Option<Resource>,
+    config: Config,
 }
 
 impl<S> Audit<S> {
-    pub(super) const fn new(inner: S, log: AuditLog, resource: Option<Resource>) -> Self {
-        Self { inner, log, resource }
+    pub(super) const fn new(inner: S, config: Config) -> Self {
+        Self { inner, config }
     }
 }
 
@@ -48,20 +44,33 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // What only this layer may put there was put there by somebody else: it goes.
-        request.extensions_mut().remove::<Trail>();
-        request.extensions_mut().remove::<RequestId>();
-        let peer = request.extensions().get::<SocketAddr>().copied();
-        match Trail::begin(&self.log, self.resource.clone(), peer) {
-            Ok((trail, terminal)) => {
-                request.extensions_mut().insert(trail.request_id());
-                request.extensions_mut().insert(trail.clone());
-                ResponseFuture::inner(self.inner.call(request), trail.request_id(), terminal)
-            }
-            // P288: no place for its record, so no request; counted, and written when the log is open again.
-            Err(_) => {
-                self.log.0.count(Reason::AuditUnavailable);
-                ResponseFuture::refused(Dialect::of(&request).say(&Refusal::new(Reason::AuditUnavailable)))
-            }
+        let extensions = request.extensions_mut();
+        extensions.remove::<Trail>();
+        extensions.remove::<RequestId>();
+        let Config { log, resource, mount_path, trusts_request_id } = &self.config;
+        let peer = inbound::peer(request.extensions());
+        let outer = request.extensions().get::<OuterRequestId>().cloned();
+        let from_header = || OuterRequestId::from_header(request.headers());
+        let outer = outer.or_else(|| trusts_request_id.then(from_header).flatten());
+        let Ok((trail, terminal)) = Trail::begin(log, resource.clone(), peer, outer) else {
+            // P288: no place for its record, so no request; counted, and written when the log is
+            // open again.
+            log.0.count(Reason::AuditUnavailable);
+            let refusal = Refusal::new(Reason::AuditUnavailable);
+            return ResponseFuture::not_recorded(Dialect::of(&request).say(&refusal));
+        };
+        let id = trail.request_id();
+        request.extensions_mut().insert(id);
+        let is_served = |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
+        if let Some(mount_path) = mount_path.as_ref().filter(|mount_path| !is_served(mount_path)) {
+            // Before the token is looked at, and without a challenge: it would be that of another
+            // resource.
+            mount_path.report(resource.as_ref());
+            trail.refused(Reason::PathNotServed);
+            let response = Dialect::of(&request).say(&Refusal::new(Reason::PathNotServed));
+            return ResponseFuture::refused(response, id, terminal);
         }
+        request.extensions_mut().insert(trail);
+        ResponseFuture::inner(self.inner.call(request), id, terminal)
     }
 }

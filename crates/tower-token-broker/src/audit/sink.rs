@@ -1,6 +1,13 @@
 //! The trait of a sink, and the sinks that need no file: a tracing event a record, and two sinks as one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use super::record::Records;
 
@@ -17,11 +24,11 @@ impl SinkError {
     }
 }
 
-/// Where an earlier process stopped. By default nothing is kept here that could be gone on with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where an earlier process stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resumed {
-    /// Whether the records stay where they can be read again, so that the chain must go on there.
+    /// Whether the records stay where they can be read again, so that the chain must continue there.
     pub is_kept: bool,
     /// The last record's number and hash; `None` where nothing was written yet.
     pub last: Option<(u64, [u8; 32])>,
@@ -33,18 +40,32 @@ pub struct Resumed {
     pub dropped_bytes: u64,
 }
 
-/// Takes a group of records; answers only when all of them are as durable as promised.
+impl Resumed {
+    /// For a sink that cannot read again what it wrote: each process begins a chain of its own.
+    #[must_use]
+    pub const fn nothing_kept() -> Self {
+        Self { is_kept: false, last: None, open_requests: Vec::new(), open_refreshes: Vec::new(), dropped_bytes: 0 }
+    }
+
+    /// For a sink that keeps its records: `last` is the number and hash of its last one, `None`
+    /// where nothing was written yet. Set the public fields for what was open.
+    #[must_use]
+    pub fn after(last: Option<(u64, [u8; 32])>) -> Self {
+        Self { is_kept: true, last, ..Self::nothing_kept() }
+    }
+}
+
+/// Takes a group of records; returns only when all of them are as durable as promised.
 ///
-/// One owned task calls it, one group at a time, in the order of the chain. A group that failed comes again, whole, until it
-/// is written: a sink must not keep half of it.
+/// One owned task calls it, one group at a time, in the order of the chain. A group that failed
+/// comes again, whole, until it is written: a sink must not keep half of it.
 pub trait AuditSink: Send + Sync + 'static {
-    /// Where the chain goes on; by default at its beginning.
+    /// Where the chain continues. A sink that keeps its records reads them; one that does not says
+    /// so ([`Resumed::nothing_kept`]).
     ///
     /// # Errors
-    /// What is written can't be read: no request is let through until it can.
-    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send {
-        async { Ok(Resumed::default()) }
-    }
+    /// What is written cannot be read: no request is let through until it can.
+    fn resume(&self) -> impl Future<Output = Result<Resumed, SinkError>> + Send;
 
     /// Writes a group.
     ///
@@ -84,7 +105,11 @@ impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
             (true, true) if first.last != second.last => {
                 Err(SinkError::new("its two sinks stopped at different records; keep both, and begin two new ones"))
             }
-            (true, _) => Ok(first),
+            (true, true) => {
+                let dropped_bytes = first.dropped_bytes.max(second.dropped_bytes);
+                Ok(Resumed { dropped_bytes, ..first })
+            }
+            (true, false) => Ok(first),
             (false, _) => Ok(second),
         }
     }
@@ -115,11 +140,60 @@ impl Tracing {
 }
 
 impl AuditSink for Tracing {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        Ok(Resumed::nothing_kept())
+    }
+
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         for record in records.iter() {
             let line = std::str::from_utf8(record.line()).map_err(|_| SinkError::new("a record is not UTF-8"))?;
             tracing::info!(target: "token_broker::audit", sequence = record.sequence(), "{line}");
         }
         Ok(())
+    }
+}
+
+/// A sink whose type was erased: for sinks that configuration chooses. Cheap to clone.
+#[derive(Clone)]
+pub struct BoxAuditSink(Arc<dyn ErasedAuditSink>);
+
+impl BoxAuditSink {
+    /// Erases the type of this sink.
+    #[must_use]
+    pub fn new(sink: impl AuditSink) -> Self {
+        Self(Arc::new(sink))
+    }
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, SinkError>> + Send + 'a>>;
+
+trait ErasedAuditSink: Send + Sync {
+    fn resume(&self) -> Boxed<'_, Resumed>;
+    fn write<'a>(&'a self, records: &'a Records) -> Boxed<'a, ()>;
+}
+
+impl<S: AuditSink> ErasedAuditSink for S {
+    fn resume(&self) -> Boxed<'_, Resumed> {
+        Box::pin(S::resume(self))
+    }
+
+    fn write<'a>(&'a self, records: &'a Records) -> Boxed<'a, ()> {
+        Box::pin(S::write(self, records))
+    }
+}
+
+impl AuditSink for BoxAuditSink {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        self.0.resume().await
+    }
+
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
+        self.0.write(records).await
+    }
+}
+
+impl fmt::Debug for BoxAuditSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxAuditSink")
     }
 }

@@ -24,7 +24,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use super::*;
 use crate::{
     clock::{Clock, Timestamp},
-    principal::{Actor, Principal, Resource, Scopes, TokenTimes, User, Verified},
+    principal::{Actor, Initiator, Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     request_id::RequestId,
     revocation::RevocationTarget,
@@ -85,10 +85,15 @@ where
     })
 }
 
+pub(super) async fn note_revoked(log: &AuditLog) -> Result<(), AuditError> {
+    let initiator = Initiator::operator("olga");
+    log.note_revocation("revoked", &RevocationTarget::Everything, &initiator).await
+}
+
 #[tokio::test]
 async fn a_request_has_an_intent_and_one_result() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     let answer = service.oneshot(request()).await.unwrap();
     let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
@@ -128,7 +133,7 @@ async fn each_end_of_a_body_is_recorded_once() {
     for (requests, (outcome, body)) in cases.into_iter().enumerate() {
         let body = Arc::new(parking_lot::Mutex::new(Some(frames(body))));
         let service = uses_a_credential(move || body.lock().take().unwrap());
-        let answer = AuditLayer::new(log.clone()).layer(service).oneshot(request()).await.unwrap();
+        let answer = AuditLayer::for_test(&log).layer(service).oneshot(request()).await.unwrap();
         drop(answer.into_body().collect().await);
         let results = results(&log, &sink).await;
         assert_eq!(results.len(), requests + 1);
@@ -142,7 +147,7 @@ async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_
     log.flush().await.unwrap();
     sink.hang();
     let mut whole =
-        Box::pin(AuditLayer::new(log.clone()).layer(uses_a_credential(Empty::<Bytes>::new)).oneshot(request()));
+        Box::pin(AuditLayer::for_test(&log).layer(uses_a_credential(Empty::<Bytes>::new)).oneshot(request()));
     assert!(poll_once(&mut whole).is_none());
     drop(whole);
     sink.work();
@@ -158,7 +163,7 @@ async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_
 #[tokio::test]
 async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     log.flush().await.unwrap();
     sink.fail();
     let refused = service.clone().oneshot(request()).await.unwrap();
@@ -185,8 +190,8 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
 #[tokio::test]
 async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
     let sink = InMemory::new();
-    let log = AuditLog::start(sink.clone(), AuditOptions::new().deadline(Duration::from_millis(20)));
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().timeout(Duration::from_millis(20)));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     sink.hang();
     assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     sink.work();
@@ -200,7 +205,7 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
 #[tokio::test]
 async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
     let sink = InMemory::new();
-    let log = AuditLog::start(sink.clone(), AuditOptions::new().deadline(Duration::from_millis(20)));
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().timeout(Duration::from_millis(20)));
     // The first random number of a process may take longer than that.
     while log.flush().await.is_err() {}
     sink.hang();
@@ -213,7 +218,7 @@ async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
     };
     tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the door closes by itself");
     // While the first write hangs, what is to be written before it is answered is refused at once.
-    assert_eq!(log.note_revoked(&RevocationTarget::Everything).await, Err(AuditError));
+    assert_eq!(note_revoked(&log).await, Err(AuditError));
     sink.work();
     opened(&log).await;
     assert_eq!(results(&log, &sink).await.len(), 1);
@@ -270,7 +275,7 @@ async fn what_comes_from_outside_is_cut_and_escaped() {
     let hostile = format!("\"}}\n{{\"kind\":\"result\"\u{1f600}\u{7f}{}", "x".repeat(1000));
     trail.judged(&Operation::new("tools/call", Some(&hostile)));
     drop(terminal);
-    log.note_revoked(&RevocationTarget::Everything).await.unwrap();
+    note_revoked(&log).await.unwrap();
     for line in sink.lines() {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
     }
@@ -299,7 +304,7 @@ fn verify(text: &str) -> usize {
 fn what_keeps_nothing_is_no_audit_file() {
     let folder = tempfile::tempdir().unwrap();
     for path in [std::path::Path::new("/dev/null"), std::path::Path::new("/dev/full"), folder.path()] {
-        assert!(matches!(JsonLines::append(path), Err(AuditFileError::NotAFile)), "{}", path.display());
+        assert!(matches!(JsonLines::append(path), Err(AuditFileError::NotAFile { .. })), "{}", path.display());
     }
 }
 
@@ -308,8 +313,8 @@ async fn a_file_goes_on_where_it_stopped_and_says_what_a_crash_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
-    assert!(matches!(JsonLines::append(&path), Err(AuditFileError::InUse)));
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    assert!(matches!(JsonLines::append(&path), Err(AuditFileError::InUse { .. })));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     drop(service.clone().oneshot(request()).await.unwrap());
     // A request whose end this process does not live to see: the file is copied while it is open.
     let open = service.oneshot(request()).await.unwrap();
@@ -340,7 +345,7 @@ async fn a_file_that_was_edited_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     for _ in 0..3 {
         service.clone().oneshot(request()).await.unwrap().into_body().collect().await.unwrap();
     }
@@ -358,7 +363,7 @@ async fn a_file_that_was_edited_is_not_gone_on_with() {
         let path = folder.path().join(what);
         fs::write(&path, edited).unwrap();
         match JsonLines::append(&path) {
-            Err(AuditFileError::Damaged { line: found }) => assert_eq!(found, line, "{what}"),
+            Err(AuditFileError::Damaged { line: found, .. }) => assert_eq!(found, line, "{what}"),
             other => panic!("{what}: {other:?}"),
         }
     }
@@ -383,7 +388,7 @@ async fn an_unready_service_is_never_called_and_its_error_is_passed_on() {
         }
     }
     let (log, sink) = AuditLog::in_memory();
-    let mut service = AuditLayer::new(log.clone()).layer(Strict(false));
+    let mut service = AuditLayer::for_test(&log).layer(Strict(false));
     for _ in 0..2 {
         assert_eq!(service.ready().await.unwrap().call(request()).await.unwrap_err(), "its own");
     }
@@ -404,7 +409,7 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
     let log = AuditLog::from(JsonLines::append(&path).unwrap().and(second.clone()));
     log.flush().await.unwrap();
     second.fail();
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     // Begun again at least once before it may succeed.
     second.called(second.calls() + 2).await;
@@ -422,7 +427,7 @@ async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (one, two) = (JsonLines::append(path("one")).unwrap(), JsonLines::append(path("two")).unwrap());
-    assert!(matches!(JsonLines::append(path("one")), Err(AuditFileError::InUse)));
+    assert!(matches!(JsonLines::append(path("one")), Err(AuditFileError::InUse { .. })));
     let (one, two) = (AuditLog::from(one), AuditLog::from(two));
     one.flush().await.unwrap();
     two.flush().await.unwrap();
@@ -444,7 +449,7 @@ async fn p293_two_files_go_on_together_or_not_at_all() {
         log.close(Duration::from_secs(20)).await.unwrap();
         drop(log);
         // The lock of the files goes with the writer's thread.
-        while matches!(JsonLines::append(path("two")), Err(AuditFileError::InUse)) {
+        while matches!(JsonLines::append(path("two")), Err(AuditFileError::InUse { .. })) {
             tokio::task::yield_now().await;
         }
     };
@@ -465,7 +470,7 @@ async fn p293_two_files_go_on_together_or_not_at_all() {
 #[tokio::test]
 async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_comes_back() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     log.flush().await.unwrap();
     sink.panic();
     assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -540,7 +545,7 @@ fn frames() -> impl Body<Data = Bytes, Error = Infallible> + Unpin + Send {
 #[tokio::test]
 async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_that_is_true() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::new(log.clone()).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
+    let service = AuditLayer::for_test(&log).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
         tokio::task::yield_now().await;
         let trail = request.extensions().get::<Trail>().unwrap().clone();
         let receipt = trail.intent(intent()).await.unwrap();
@@ -594,7 +599,7 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
 async fn a_trail_that_is_kept_delays_no_record() {
     let (log, sink) = AuditLog::in_memory();
     let kept = Arc::new(parking_lot::Mutex::new(None));
-    let service = AuditLayer::new(log.clone()).layer(service_fn({
+    let service = AuditLayer::for_test(&log).layer(service_fn({
         let kept = Arc::clone(&kept);
         move |request: Request<Empty<Bytes>>| {
             *kept.lock() = request.extensions().get::<Trail>().cloned();
@@ -611,7 +616,7 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
     let (log, sink) = AuditLog::in_memory();
     let (foreign, terminal) = Trail::for_test(&log);
     let foreign_id = foreign.request_id();
-    let service = AuditLayer::new(log.clone()).layer(service_fn(move |request: Request<Empty<Bytes>>| async move {
+    let service = AuditLayer::for_test(&log).layer(service_fn(move |request: Request<Empty<Bytes>>| async move {
         let id = request.extensions().get::<RequestId>().copied().unwrap();
         assert_ne!(id, foreign_id);
         assert_eq!(request.extensions().get::<Trail>().unwrap().request_id(), id);
@@ -631,7 +636,7 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
 #[tokio::test]
 async fn closed_the_log_waits_for_the_open_requests_and_ends_with_close() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     let open = service.clone().oneshot(request()).await.unwrap();
     let mut close = Box::pin(log.close(Duration::from_secs(20)));
     assert!(poll_once(&mut close).is_none());
@@ -656,6 +661,10 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
     // The log asks for `Sync`; the receiver has one owner.
     struct Shared(parking_lot::Mutex<Blocks>);
     impl AuditSink for Shared {
+        async fn resume(&self) -> Result<Resumed, SinkError> {
+            Ok(Resumed::nothing_kept())
+        }
+
         async fn write(&self, _: &Records) -> Result<(), SinkError> {
             let blocks = self.0.lock();
             // The first group is the beginning of the chain.
@@ -667,8 +676,8 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
     }
     let (release, blocked) = std::sync::mpsc::channel();
     let sink = Shared(parking_lot::Mutex::new(Blocks(blocked, AtomicUsize::new(0))));
-    let log = AuditLog::start(sink, AuditOptions::new().deadline(Duration::from_millis(20)));
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let log = AuditLog::start(sink, AuditOptions::new().timeout(Duration::from_millis(20)));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     for _ in 0..2 {
         assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(!log.is_open());
@@ -686,7 +695,7 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
             match self.1.fetch_add(1, Ordering::Relaxed) {
                 0 => Err(SinkError::new("not mounted yet")),
                 1 => panic!("a sink may panic here, too"),
-                _ => Ok(Resumed::default()),
+                _ => Ok(Resumed::nothing_kept()),
             }
         }
         async fn write(&self, records: &Records) -> Result<(), SinkError> {
@@ -695,7 +704,7 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
     }
     let sink = InMemory::new();
     let log = AuditLog::from(Unreadable(sink.clone(), AtomicUsize::new(0)));
-    let service = AuditLayer::new(log.clone()).layer(uses_a_credential(|| Full::from("hello")));
+    let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     while log.is_open() {
         tokio::task::yield_now().await;
     }
@@ -712,7 +721,7 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::flaky(&path));
     let used = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let service = AuditLayer::new(log.clone()).layer(service_fn({
+    let service = AuditLayer::for_test(&log).layer(service_fn({
         let (used, path) = (Arc::clone(&used), path.clone());
         move |request: Request<Empty<Bytes>>| {
             let (used, path) = (Arc::clone(&used), path.clone());
@@ -813,7 +822,7 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
                 log.close(Duration::from_secs(20)).await.unwrap();
                 // The lock of the file goes with the writer's thread.
                 drop(log);
-                while matches!(JsonLines::append(&cut), Err(AuditFileError::InUse)) {
+                while matches!(JsonLines::append(&cut), Err(AuditFileError::InUse { .. })) {
                     tokio::task::yield_now().await;
                 }
             }
@@ -955,7 +964,7 @@ async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_ca
     let sink = InMemory::new();
     // Far fewer places than refusals: what has none is counted, too.
     let log = AuditLog::start(sink.clone(), AuditOptions::new().queue(PLACES));
-    let service = AuditLayer::new(log.clone()).layer(service_fn(async |request: Request<Empty<Bytes>>| {
+    let service = AuditLayer::for_test(&log).layer(service_fn(async |request: Request<Empty<Bytes>>| {
         request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
         Ok::<_, Infallible>(Response::builder().status(401).body(Empty::<Bytes>::new()).unwrap())
     }));

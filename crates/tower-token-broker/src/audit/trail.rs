@@ -1,12 +1,20 @@
 //! The trail of one request: what is known of it so far, and the proofs that its intents are durable.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
     log::{AuditError, AuditLog, Shared},
+    open::Slot,
     queue::Place,
     record::{Event, Intent, Operation, Outcome, RefreshOutcome, RequestResult},
 };
@@ -14,7 +22,7 @@ use crate::{
     clock::Timestamp,
     principal::{Principal, Resource},
     refusal::Reason,
-    request_id::{RequestId, random_bits},
+    request_id::{OuterRequestId, RequestId, random_bits},
 };
 
 /// What is known so far of one request. Found in the extensions; made by the audit layer alone. Cheap to clone: whoever
@@ -22,19 +30,32 @@ use crate::{
 #[derive(Clone)]
 pub struct Trail(Arc<Inner>);
 
-struct Inner {
+/// A trail that keeps nothing alive.
+pub(super) type WeakTrail = Weak<Inner>;
+
+pub(super) struct Inner {
     log: Arc<Shared>,
     request: RequestId,
     started: Timestamp,
     resource: Option<Resource>,
     peer: Option<SocketAddr>,
+    outer_request: Option<OuterRequestId>,
+    /// Bytes of the response's body that were passed on.
+    answer_bytes: AtomicU64,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
+    /// Where the terminal record goes; none once it is written.
+    place: Option<Place>,
+    slot: Option<Slot>,
+    status: Option<StatusCode>,
+    #[cfg(feature = "grpc")]
+    grpc_status: Option<u64>,
     principal: Option<Principal>,
     operation: Option<Operation>,
+    rule: Option<Arc<str>>,
     refused: Option<Reason>,
     cut: Option<Reason>,
     intents: u32,
@@ -51,6 +72,7 @@ impl Trail {
         log: &AuditLog,
         resource: Option<Resource>,
         peer: Option<SocketAddr>,
+        outer_request: Option<OuterRequestId>,
     ) -> Result<(Self, Terminal), AuditError> {
         let place = log.0.place()?;
         let trail = Self(Arc::new(Inner {
@@ -59,16 +81,13 @@ impl Trail {
             started: log.0.clock.now(),
             resource,
             peer,
-            known: Mutex::default(),
+            outer_request,
+            answer_bytes: AtomicU64::new(0),
+            known: Mutex::new(Known { place: Some(place), ..Known::default() }),
         }));
-        let terminal = Terminal {
-            trail: trail.clone(),
-            place: Some(place),
-            status: None,
-            answer_bytes: 0,
-            #[cfg(feature = "grpc")]
-            grpc_status: None,
-        };
+        let slot = log.0.open_requests.enter(&trail.0);
+        trail.0.known.lock().slot = Some(slot);
+        let terminal = Terminal { trail: trail.clone() };
         Ok((trail, terminal))
     }
 
@@ -78,7 +97,7 @@ impl Trail {
     /// If the log is closed.
     #[cfg(any(test, feature = "test-util"))]
     pub fn for_test(log: &AuditLog) -> (Self, Terminal) {
-        Self::begin(log, None, None).expect("a log that is open")
+        Self::begin(log, None, None, None).expect("a log that is open")
     }
 
     /// The request's id.
@@ -95,6 +114,11 @@ impl Trail {
     /// What was asked for.
     pub(crate) fn judged(&self, operation: &Operation) {
         self.0.known.lock().operation = Some(operation.clone());
+    }
+
+    /// The rule that decided.
+    pub(crate) fn decided_by(&self, rule: &Arc<str>) {
+        self.0.known.lock().rule = Some(Arc::clone(rule));
     }
 
     /// It was refused; the first reason stays.
@@ -243,17 +267,12 @@ impl fmt::Debug for RefreshReceipt {
 #[must_use = "dropped, the record says that the request was dropped"]
 pub struct Terminal {
     trail: Trail,
-    place: Option<Place>,
-    status: Option<StatusCode>,
-    answer_bytes: u64,
-    #[cfg(feature = "grpc")]
-    grpc_status: Option<u64>,
 }
 
 impl Terminal {
     /// The answer's head is known; `refused` if it is a refusal, also one that nobody noted in the trail.
     pub(super) fn answered(&mut self, status: StatusCode, refused: Option<Reason>) {
-        self.status = Some(status);
+        self.trail.0.known.lock().status = Some(status);
         if let Some(reason) = refused {
             self.trail.refused(reason);
         }
@@ -262,19 +281,42 @@ impl Terminal {
     /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is the call's.
     #[cfg(feature = "grpc")]
     pub(super) fn grpc_fields(&mut self, fields: &http::HeaderMap) {
-        self.grpc_status = super::grpc::status_in(fields).or(self.grpc_status);
+        if let Some(status) = super::grpc::status_in(fields) {
+            self.trail.0.known.lock().grpc_status = Some(status);
+        }
     }
 
     pub(super) fn passed(&mut self, bytes: usize) {
-        self.answer_bytes = self.answer_bytes.saturating_add(bytes as u64);
+        // Of one body alone, and read when it is over.
+        self.trail.0.answer_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Writes the record, the first time it is called. What the layers inside found out counts more than how the body ended.
     pub(super) fn settle(&mut self, ended: Outcome) {
-        let Some(place) = self.place.take() else { return };
-        let inner = &self.trail.0;
+        self.trail.settle(ended);
+    }
+}
+
+impl Trail {
+    pub(super) fn upgrade(weak: &WeakTrail) -> Option<Self> {
+        weak.upgrade().map(Self)
+    }
+
+    /// The process ends, and nobody else ends this request.
+    pub(super) fn settle_as_cut(&self, reason: Reason) {
+        let is_open = self.0.known.lock().place.is_some();
+        if is_open {
+            self.cut(reason);
+            self.settle(Outcome::Cut);
+        }
+    }
+
+    fn settle(&self, ended: Outcome) {
+        let inner = &self.0;
         let mut known = inner.known.lock();
+        let Some(place) = known.place.take() else { return };
         known.ended = true;
+        let slot = known.slot.take();
         let (outcome, reason) = match (known.cut, known.refused) {
             (Some(reason), _) => (Outcome::Cut, Some(reason)),
             (None, Some(reason)) => (Outcome::Refused, Some(reason)),
@@ -285,26 +327,38 @@ impl Terminal {
             started: inner.started,
             resource: inner.resource.as_ref(),
             peer: inner.peer,
+            outer_request: inner.outer_request.as_ref().map(OuterRequestId::as_str),
             principal: known.principal.as_ref(),
             operation: known.operation.as_ref(),
+            rule: known.rule.as_deref(),
             outcome,
             reason,
-            status: self.status,
+            status: known.status,
             intents: known.intents,
             uses: known.uses,
             echo_masked: known.echo_masked,
-            answer_bytes: self.answer_bytes,
+            answer_bytes: inner.answer_bytes.load(Ordering::Relaxed),
             // A call that was refused before its messages were looked at has a status, too.
             #[cfg(feature = "grpc")]
-            grpc: known
-                .grpc
-                .as_deref()
-                .map(|counts| counts.result(self.grpc_status))
-                .or_else(|| self.grpc_status.map(|status| super::grpc::Counts::default().result(Some(status)))),
+            grpc: known.grpc.as_deref().map(|counts| counts.result(known.grpc_status)).or_else(|| {
+                let status = known.grpc_status?;
+                Some(super::grpc::Counts::default().result(Some(status)))
+            }),
         };
         // Under the lock still: an intent that comes behind this one is late.
         inner.log.settle(place, &Event::Result(&result));
         drop(known);
+        if let Some(slot) = slot {
+            inner.log.open_requests.leave(slot);
+        }
+    }
+}
+
+impl Inner {
+    /// A byte that differs from request to request.
+    pub(super) const fn id_byte(&self) -> u8 {
+        let [first, ..] = *self.request.as_bits();
+        first
     }
 }
 

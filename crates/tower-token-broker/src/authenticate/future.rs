@@ -16,19 +16,19 @@ use tower_service::Service;
 use super::{
     CutBody,
     body::Ending,
-    layer::Recipe,
-    verdicts::{Admitted, Refused},
+    layer::Shared,
+    verdicts::{Admitted, RefusedToken},
 };
 use crate::{
     audit::Trail,
     body::ResponseBody,
-    dialect::{Dialect, Said},
+    dialect::Dialect,
     principal::{Resource, Scopes},
-    refusal::{Answer, Reason, Refusal},
+    refusal::{Answer, Reason, Refusal, Refused},
     revocation::Standing,
 };
 
-type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, Refused>> + Send>>;
+type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, RefusedToken>> + Send>>;
 
 pin_project! {
     /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as long as the token stands.
@@ -55,7 +55,7 @@ pin_project! {
 struct Waiting<S, B> {
     ready: S,
     request: Request<B>,
-    recipe: Arc<Recipe>,
+    shared: Arc<Shared>,
     trail: Trail,
     refuser: Refuser,
 }
@@ -73,11 +73,11 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         verdict: Verdict,
         ready: S,
         request: Request<B>,
-        recipe: Arc<Recipe>,
+        shared: Arc<Shared>,
         trail: Trail,
         refuser: Refuser,
     ) -> Self {
-        Self { state: State::Verifying { verdict, waiting: Some(Waiting { ready, request, recipe, trail, refuser }) } }
+        Self { state: State::Verifying { verdict, waiting: Some(Waiting { ready, request, shared, trail, refuser }) } }
     }
 }
 
@@ -98,11 +98,11 @@ where
                 }
                 StateProjection::Verifying { verdict, waiting } => {
                     let verdict = ready!(verdict.as_mut().poll(cx));
-                    let Waiting { mut ready, mut request, recipe, trail, refuser } =
+                    let Waiting { mut ready, mut request, shared, trail, refuser } =
                         waiting.take().expect("polled after it was ready");
                     match verdict {
                         Ok(admitted) => {
-                            let guarded = recipe.admit(&mut request, &admitted, trail);
+                            let guarded = shared.admit(&mut request, &admitted, trail);
                             State::Inner { future: ready.call(request), guarded: Some(guarded), refuser }
                         }
                         Err(refused) => State::Refused { response: Some(refuser.refuse_token(&refused)) },
@@ -116,7 +116,7 @@ where
                             Err(error) => return Poll::Ready(Err(error)),
                         };
                         // A refusal from further in holds nothing of the upstream's: it is said to its end.
-                        if Said::is_said(&response) {
+                        if Refused::of(&response).is_some() {
                             return Poll::Ready(Ok(CutBody::untouched(response).map(ResponseBody::inner)));
                         }
                         // What fell while the head was under way is said as a refusal, not as a broken body.
@@ -159,12 +159,12 @@ pub(super) struct Refuser {
 }
 
 impl Refuser {
-    pub(super) fn new(dialect: Dialect, recipe: &Recipe, trail: Option<Trail>) -> Self {
-        let (resource, challenge_scopes) = (recipe.resource.clone(), recipe.challenge_scopes.clone());
+    pub(super) fn new(dialect: Dialect, shared: &Shared, trail: Option<Trail>) -> Self {
+        let (resource, challenge_scopes) = (shared.resource.clone(), shared.challenge_scopes.clone());
         Self { dialect, resource, challenge_scopes, trail }
     }
 
-    pub(super) fn refuse_token(&self, refused: &Refused) -> Response<Bytes> {
+    pub(super) fn refuse_token(&self, refused: &RefusedToken) -> Response<Bytes> {
         if let (Some(trail), Some(principal)) = (&self.trail, &refused.principal) {
             trail.identified(principal);
         }

@@ -1,111 +1,61 @@
-//! The recipe of the layer.
+//! The layer and what its services share.
 
 use std::{fmt, sync::Arc};
 
 use tower_layer::Layer;
 
-use super::{Authenticate, HostAndOriginError, VerifyToken, verdicts::Verdicts, visitors::Visitors};
+use super::{
+    Authenticate, HostAndOrigin, HostAndOriginError, VerifyToken, host_and_origin::AllowedHosts, verdicts::Verdicts,
+};
 use crate::{
     clock::Clock,
     principal::{Resource, Scopes},
     revocation::Revocations,
 };
 
-/// Lets a request in only with a broker token made for one resource; see the [module](crate::authenticate).
+/// Accepts a request only with a broker token that was issued for one resource; see the
+/// [module](crate::authenticate).
 ///
-/// Cheap to clone; all clones, and all services that it makes, share one cache of verdicts,
-/// until one of them is given other revocations.
+/// Cheap to clone; all clones, and all services that it makes, share one cache of verdicts.
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct AuthenticateLayer<V> {
     verifier: Arc<V>,
-    recipe: Arc<Recipe>,
+    shared: Arc<Shared>,
 }
 
-/// All that the services share, but for the verifier.
-#[derive(Clone)]
-pub(super) struct Recipe {
+/// What the services of one layer share, except the verifier.
+pub(super) struct Shared {
     pub(super) resource: Resource,
-    pub(super) visitors: Visitors,
+    pub(super) allowed_hosts: AllowedHosts,
     pub(super) revocations: Revocations,
     pub(super) clock: Clock,
     pub(super) verdicts: Verdicts,
     pub(super) challenge_scopes: Scopes,
-    entries: u64,
+}
+
+/// What a layer is built from, beside its verifier.
+pub(crate) struct Config<'a> {
+    pub(crate) resource: &'a Resource,
+    pub(crate) host_and_origin: &'a HostAndOrigin,
+    pub(crate) challenge_scopes: &'a Scopes,
+    pub(crate) revocations: &'a Revocations,
+    pub(crate) clock: &'a Clock,
+    pub(crate) verdict_cache_capacity: u64,
 }
 
 impl<V: VerifyToken> AuthenticateLayer<V> {
-    /// How many verdicts are kept by default.
-    pub const VERDICTS: u64 = 100_000;
-
-    /// Tokens are verified by `verifier` and must be for `resource`. Without [`AuthenticateLayer::revocations`], nothing
-    /// is ever revoked.
-    pub fn new(verifier: V, resource: &Resource) -> Self {
-        let clock = Clock::system();
-        Self {
+    pub(crate) fn build(verifier: V, config: &Config<'_>) -> Result<Self, HostAndOriginError> {
+        Ok(Self {
             verifier: Arc::new(verifier),
-            recipe: Arc::new(Recipe {
-                resource: resource.clone(),
-                visitors: Visitors::of(resource),
-                revocations: Revocations::new(clock.clone()),
-                clock,
-                verdicts: Verdicts::new(Self::VERDICTS),
-                challenge_scopes: Scopes::none(),
-                entries: Self::VERDICTS,
+            shared: Arc::new(Shared {
+                resource: config.resource.clone(),
+                allowed_hosts: AllowedHosts::new(config.resource, config.host_and_origin)?,
+                revocations: config.revocations.clone(),
+                clock: config.clock.clone(),
+                verdicts: Verdicts::new(config.verdict_cache_capacity),
+                challenge_scopes: config.challenge_scopes.clone(),
             }),
-        }
-    }
-
-    /// Asks these revocations; share one between all stacks of a process.
-    pub fn revocations(self, revocations: &Revocations) -> Self {
-        self.with(|recipe| {
-            recipe.revocations = revocations.clone();
-            // A verdict counts by the epoch of one set of revocations: a layer cloned before this keeps its own.
-            recipe.verdicts = Verdicts::new(recipe.entries);
         })
-    }
-
-    /// With this clock. A feed's silence is measured by that of the revocations: give both the same.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        self.with(|recipe| recipe.clock = clock)
-    }
-
-    /// Keeps at most so many verdicts.
-    pub fn verdicts(self, entries: u64) -> Self {
-        self.with(|recipe| {
-            recipe.entries = entries;
-            recipe.verdicts = Verdicts::new(entries);
-        })
-    }
-
-    /// Names these scopes in the challenge of a 401 (RFC 6750 §3): what a client should ask for to begin with. None by default.
-    pub fn challenge_scopes(self, scopes: Scopes) -> Self {
-        self.with(|recipe| recipe.challenge_scopes = scopes)
-    }
-
-    /// Lets requests in that name one of these hosts, and no others: for a server behind a proxy that rewrites `Host`, or
-    /// one that has several names. By default the host is the resource's.
-    ///
-    /// # Errors
-    /// One of them is no host with an optional port.
-    pub fn allowed_hosts<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Result<Self, HostAndOriginError> {
-        let mut result = Ok(());
-        let layer = self.with(|recipe| result = recipe.visitors.set_hosts(hosts));
-        result.map(|()| layer)
-    }
-
-    /// Lets requests in that a browser sends from a page of one of these origins, besides the resource's own.
-    ///
-    /// # Errors
-    /// One of them is no origin.
-    pub fn allowed_origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, HostAndOriginError> {
-        let mut result = Ok(());
-        let layer = self.with(|recipe| result = recipe.visitors.add_origins(origins));
-        result.map(|()| layer)
-    }
-
-    fn with(mut self, change: impl FnOnce(&mut Recipe)) -> Self {
-        change(Arc::make_mut(&mut self.recipe));
-        self
     }
 }
 
@@ -113,21 +63,21 @@ impl<S, V: VerifyToken> Layer<S> for AuthenticateLayer<V> {
     type Service = Authenticate<S, V>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate::new(inner, Arc::clone(&self.verifier), Arc::clone(&self.recipe))
+        Authenticate::new(inner, Arc::clone(&self.verifier), Arc::clone(&self.shared))
     }
 }
 
 impl<V> Clone for AuthenticateLayer<V> {
     fn clone(&self) -> Self {
-        Self { verifier: Arc::clone(&self.verifier), recipe: Arc::clone(&self.recipe) }
+        Self { verifier: Arc::clone(&self.verifier), shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<V> fmt::Debug for AuthenticateLayer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthenticateLayer")
-            .field("resource", &self.recipe.resource)
-            .field("verdicts", &self.recipe.verdicts.entries())
+            .field("resource", &self.shared.resource)
+            .field("verdict_cache_capacity", &self.shared.verdicts.entries())
             .finish_non_exhaustive()
     }
 }

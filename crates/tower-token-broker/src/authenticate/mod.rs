@@ -6,23 +6,23 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use http::{Request, Response};
-//! use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_token_broker::{
-//!     audit::{AuditLayer, AuditLog},
+//!     Broker,
+//!     audit::{AuditLayer, InMemory},
 //!     authenticate::{AuthenticateLayer, TestTokens},
-//!     principal::{Principal, Resource},
-//!     revocation::{Revocations, RevocationTarget},
+//!     principal::{Initiator, Principal},
+//!     revocation::RevocationTarget,
+//!     stack::StackConfig,
 //! };
-//! # use tower_token_broker::clock::Clock;
 //!
-//! let resource = Resource::parse("https://broker.example.com/crm/mcp")?;
-//! let revocations = Revocations::new(Clock::system());
+//! let broker = Broker::builder().audit(InMemory::new()).build()?;
+//! let config = StackConfig::new("https://broker.example.com/crm/mcp")?;
 //! // In production: a `JwtVerifier`.
-//! let tokens = TestTokens::new().user("alices-token", "alice", &resource);
-//! let (log, _records) = AuditLog::in_memory();
+//! let tokens = TestTokens::new().user("alices-token", "alice", &config.resource);
 //! let service = ServiceBuilder::new()
-//!     .layer(AuditLayer::new(log))
-//!     .layer(AuthenticateLayer::new(tokens, &resource).revocations(&revocations))
+//!     .layer(AuditLayer::new(&broker, &config))
+//!     .layer(AuthenticateLayer::new(&broker, &config, tokens)?)
 //!     .service(service_fn(async |request: Request<String>| {
 //!         let caller = request.extensions().get::<Principal>().ok_or("authenticate puts it there")?;
 //!         assert!(!request.headers().contains_key("authorization"));
@@ -35,7 +35,7 @@
 //! assert_eq!(with_token.status(), 200);
 //! let with_another = service.clone().oneshot(request("Bearer upstream-token")?).await?;
 //! assert_eq!(with_another.status(), 401);
-//! revocations.revoke(RevocationTarget::Everything);
+//! broker.revoke(RevocationTarget::Everything, &Initiator::operator("olga")).await?;
 //! let revoked = service.oneshot(request("Bearer alices-token")?).await?;
 //! assert_eq!(revoked.status(), 401);
 //! # Ok(())
@@ -45,8 +45,8 @@
 //! ```
 //!
 //! # Order
-//! Outside of the scope filter, inside of audit; [`BrokerStack`](crate::BrokerStack) places it. Without the audit layer
-//! outside of it, it refuses everything with 500. The metadata ([`ProtectedResourceMetadata`]) stands beside it, not inside.
+//! Outside of the scope filter, inside of audit; [`BrokerStack`](crate::stack::BrokerStack) places it. Without the audit layer
+//! outside of it, it refuses everything with 500. The metadata ([`Broker::metadata`](crate::Broker::metadata)) stands beside it, not inside.
 //!
 //! # Reads, writes
 //! Refuses a head over its limits (128 fields, 64 KiB of them, 16 KiB of path and query). Judges `Host`, the target's authority and
@@ -63,8 +63,9 @@
 //! `error`), and so is another scheme. A request that names no host at all is refused.
 //!
 //! # Limits
-//! Token ≤ 16 KiB. A good verdict is kept for at most 60 s, never past `exp` and [`LEEWAY`], and never past its epoch; a bad
-//! one for 5 s; 100 000 of each by default. A verdict whose epoch has passed is looked up by its ids, and not verified again.
+//! Token ≤ 16 KiB. A good verdict is kept for at most 60 s, never past `exp` and [`LEEWAY`](crate::clock::LEEWAY), and never past its epoch; a bad
+//! one for 5 s; 100 000 of each by default
+//! ([`verdict_cache_capacity`](crate::stack::BrokerBuilder::verdict_cache_capacity)). A verdict whose epoch has passed is looked up by its ids, and not verified again.
 //!
 //! # Cancellation
 //! Dropped at any await, nothing has happened: verification has no side effect.
@@ -73,7 +74,7 @@
 //! `req.host_not_allowed` (421), `req.origin_not_allowed` (403); [`Reason::Missing`](crate::refusal::Reason::Missing),
 //! `UnsupportedScheme`, `QueryToken`, `EmptyToken` (401 without `error`); `Malformed`, `DuplicateHeader`, `TokenTooLarge` (400);
 //! whatever the verifier says, `WrongResource`, `Revoked`, `Blocked`, `JwtExpired` (401 `invalid_token`, all alike); `KeysUnavailable`,
-//! `RevocationStale` (503); `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
+//! `RevocationStale`, `ShuttingDown` (503); `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
 //!
 //! # Sources
 //! RFC 6750 §2 and 3, RFC 9068 §4, RFC 8707 §2, RFC 9728 §3 and 5.1, RFC 9110 §5.5, 7.2 and 11.4; MCP 2025-11-25
@@ -84,6 +85,7 @@ mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;
 mod head;
+mod host_and_origin;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;
@@ -96,15 +98,16 @@ mod test_tokens;
 mod tests;
 mod verdicts;
 mod verify;
-mod visitors;
 
 pub use body::CutBody;
 pub use future::ResponseFuture;
+pub use host_and_origin::{HostAndOrigin, HostAndOriginError};
 #[cfg(feature = "jwt")]
 pub use jwt::JwtVerifier;
 pub use layer::AuthenticateLayer;
+
+pub(crate) use layer::Config;
 pub use service::Authenticate;
 #[cfg(any(test, feature = "test-util"))]
 pub use test_tokens::TestTokens;
-pub use verify::{PresentedToken, VerifyError, VerifyToken};
-pub use visitors::HostAndOriginError;
+pub use verify::{BoxVerifyToken, PresentedToken, VerifyError, VerifyRequest, VerifyToken};

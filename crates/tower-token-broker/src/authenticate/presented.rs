@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
-use super::{PresentedToken, visitors::TwoFields, visitors::at_most_one};
+use super::{
+    PresentedToken,
+    host_and_origin::{TwoFields, at_most_one},
+};
 use crate::{percent, refusal::Reason, secret::Secret};
 
 /// Longest token, in bytes.

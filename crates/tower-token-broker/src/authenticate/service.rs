@@ -6,32 +6,39 @@ use std::{
     task::{Context, Poll},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    CutBody, PresentedToken, ResponseFuture, VerifyToken,
+    CutBody, PresentedToken, ResponseFuture, VerifyRequest, VerifyToken,
     future::{Guarded, Refuser},
     head,
-    layer::Recipe,
-    verdicts::{Admitted, Refused},
+    layer::Shared,
+    verdicts::{Admitted, RefusedToken, VerdictKey},
 };
 use crate::{
-    audit::Trail, body::ResponseBody, dialect::Dialect, principal::Principal, refusal::Reason, revocation::Standing,
+    audit::Trail,
+    body::ResponseBody,
+    dialect::Dialect,
+    inbound::{self, PeerCertificate},
+    principal::{Confirmation, Principal},
+    refusal::Reason,
+    revocation::Standing,
 };
 
 /// Made by [`AuthenticateLayer`](super::AuthenticateLayer).
 pub struct Authenticate<S, V> {
     inner: S,
     verifier: Arc<V>,
-    recipe: Arc<Recipe>,
+    shared: Arc<Shared>,
 }
 
 impl<S, V> Authenticate<S, V> {
-    pub(super) const fn new(inner: S, verifier: Arc<V>, recipe: Arc<Recipe>) -> Self {
-        Self { inner, verifier, recipe }
+    pub(super) const fn new(inner: S, verifier: Arc<V>, shared: Arc<Shared>) -> Self {
+        Self { inner, verifier, shared }
     }
 }
 
@@ -50,10 +57,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let recipe = &self.recipe;
+        let shared = &self.shared;
         let dialect = Dialect::of(&request); // how this client wants a refusal said
         let trail = request.extensions().get::<Trail>().cloned();
-        let refuser = Refuser::new(dialect, recipe, trail.clone());
+        let refuser = Refuser::new(dialect, shared, trail.clone());
         let Some(trail) = trail else {
             tracing::error!("the audit layer is missing: put AuditLayer outside of AuthenticateLayer");
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));
@@ -61,7 +68,7 @@ where
         // What only this layer may put there was put there by somebody else: it goes.
         request.extensions_mut().remove::<Principal>();
         request.extensions_mut().remove::<Standing>();
-        if let Err(reason) = head::admit(&request).and_then(|()| recipe.visitors.admit(&request)) {
+        if let Err(reason) = head::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request)) {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
         // Taken off first, so that no service further in, ours or not, can meet or forward it.
@@ -69,18 +76,22 @@ where
             Ok(token) => token,
             Err(reason) => return ResponseFuture::refused(refuser.refuse(reason)),
         };
-        // N260: a replica that may have missed a revoke trusts nothing.
-        if let Err(reason) = recipe.revocations.fresh() {
+        // N260: a replica that may have missed a revocation trusts nothing. A process that shuts
+        // down starts nothing.
+        if let Err(reason) = shared.revocations.admits() {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
-        let known = recipe.verdicts.recall(&token, &recipe.clock, &recipe.revocations).or_else(|| {
-            let recalled = self.verifier.recall(&token, &recipe.resource)?;
-            Some(recipe.judge(&token, recalled))
+        let certificate = request.extensions().get::<PeerCertificate>();
+        let key = VerdictKey::new(&token, certificate);
+        let known = shared.verdicts.recall(&key, &shared.clock, &shared.revocations).or_else(|| {
+            let recalled = self.verifier.recall(&shared.verify_request(&token, &request))?;
+            Some(shared.judge(&key, recalled))
         });
+        let known = known.map(|verdict| confirmed(verdict, certificate));
         match known {
             // A token seen before: no await, no box.
             Some(Ok(admitted)) => {
-                let guarded = recipe.admit(&mut request, &admitted, trail);
+                let guarded = shared.admit(&mut request, &admitted, trail);
                 ResponseFuture::inner(self.inner.call(request), guarded, refuser)
             }
             Some(Err(refused)) => ResponseFuture::refused(refuser.refuse_token(&refused)),
@@ -88,24 +99,39 @@ where
             None => {
                 let unready = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, unready);
-                let (verifier, of_future) = (Arc::clone(&self.verifier), Arc::clone(recipe));
+                let (verifier, of_future) = (Arc::clone(&self.verifier), Arc::clone(shared));
+                // The request itself stays with the future that sends it on.
+                let (method, uri) = (request.method().clone(), inbound::original_uri(&request).clone());
+                let certificate = certificate.cloned();
                 let verdict = Box::pin(async move {
-                    let found = verifier.verify(&token, &of_future.resource).await;
-                    of_future.judge(&token, found)
+                    let Shared { resource, clock, .. } = &*of_future;
+                    let mut asked = VerifyRequest::new(&token, resource, clock).request(&method, &uri);
+                    asked.peer_certificate = certificate.as_ref();
+                    let found = verifier.verify(&asked).await;
+                    let verdict = of_future.judge(&key, found);
+                    // The process may have begun to shut down while the token was verified.
+                    of_future.revocations.admits().map_err(RefusedToken::from)?;
+                    confirmed(verdict, certificate.as_ref())
                 });
-                ResponseFuture::verifying(verdict, ready, request, Arc::clone(recipe), trail, refuser)
+                ResponseFuture::verifying(verdict, ready, request, Arc::clone(shared), trail, refuser)
             }
         }
     }
 }
 
-impl Recipe {
+impl Shared {
+    fn verify_request<'a, B>(&'a self, token: &'a PresentedToken, request: &'a Request<B>) -> VerifyRequest<'a> {
+        VerifyRequest::new(token, &self.resource, &self.clock)
+            .request(request.method(), inbound::original_uri(request))
+            .connection(request.extensions())
+    }
+
     fn judge(
         &self,
-        token: &PresentedToken,
+        key: &VerdictKey,
         found: Result<crate::principal::Verified, super::VerifyError>,
-    ) -> Result<Admitted, Refused> {
-        self.verdicts.judge(token, found, &self.resource, &self.clock, &self.revocations)
+    ) -> Result<Admitted, RefusedToken> {
+        self.verdicts.judge(key, found, &self.resource, &self.clock, &self.revocations)
     }
 
     /// Writes down who it is, for the services further in and for the record; from here on a revoke cuts the answer.
@@ -119,14 +145,34 @@ impl Recipe {
     }
 }
 
+/// Asked of each request: the verdict is about the token, the proof is the client's.
+fn confirmed(
+    verdict: Result<Admitted, RefusedToken>,
+    certificate: Option<&PeerCertificate>,
+) -> Result<Admitted, RefusedToken> {
+    let admitted = verdict?;
+    let is_confirmed = match admitted.principal.confirmation() {
+        None => true,
+        Some(Confirmation::CertificateThumbprint(thumbprint)) => {
+            certificate.is_some_and(|found| *URL_SAFE_NO_PAD.encode(found.thumbprint()) == **thumbprint)
+        }
+        // As a bearer token it comes without the proof (RFC 9449 §7.1).
+        Some(Confirmation::JwkThumbprint(_)) => false,
+    };
+    if is_confirmed {
+        return Ok(admitted);
+    }
+    Err(RefusedToken::known(Reason::ConfirmationFailed, &admitted.principal))
+}
+
 impl<S: Clone, V> Clone for Authenticate<S, V> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), verifier: Arc::clone(&self.verifier), recipe: Arc::clone(&self.recipe) }
+        Self { inner: self.inner.clone(), verifier: Arc::clone(&self.verifier), shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<S, V> fmt::Debug for Authenticate<S, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticate").field("resource", &self.recipe.resource).finish_non_exhaustive()
+        f.debug_struct("Authenticate").field("resource", &self.shared.resource).finish_non_exhaustive()
     }
 }

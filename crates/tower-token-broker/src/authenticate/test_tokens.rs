@@ -1,8 +1,8 @@
 //! A verifier for the tests of those who use the layers.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 
-use super::{PresentedToken, VerifyError, VerifyToken};
+use super::{PresentedToken, VerifyError, VerifyRequest, VerifyToken};
 use crate::{
     clock::Clock,
     principal::{Resource, Scopes, TokenTimes, User, Verified},
@@ -58,8 +58,14 @@ impl TestTokens {
 }
 
 impl VerifyToken for TestTokens {
-    async fn verify(&self, token: &PresentedToken, _: &Resource) -> Result<Verified, VerifyError> {
-        self.known.get(token.digest()).cloned().ok_or(VerifyError::because(Reason::UnknownToken))
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
+        let verified = self.known.get(request.token.digest()).cloned();
+        verified.ok_or(VerifyError::because(Reason::UnknownToken))
+    }
+
+    fn authorization_servers(&self) -> &[Box<str>] {
+        static ISSUER: LazyLock<[Box<str>; 1]> = LazyLock::new(|| [TestTokens::ISSUER.into()]);
+        &*ISSUER
     }
 }
 

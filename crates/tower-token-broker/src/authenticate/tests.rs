@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 use tower_service::Service;
 
 use super::{
-    Authenticate, AuthenticateLayer, PresentedToken, VerifyError, VerifyToken,
+    Authenticate, AuthenticateLayer, Config, HostAndOrigin, VerifyError, VerifyRequest, VerifyToken,
     jwt::{
         JwtVerifier,
         tests::{ISSUER, NOW, RESOURCE, Signer, claims, header},
@@ -43,11 +43,11 @@ use crate::{
 struct Counting(JwtVerifier, Arc<AtomicUsize>);
 
 impl VerifyToken for Counting {
-    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, VerifyError> {
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
         // Pending once, so that there is a wait to be dropped in.
         tokio::task::yield_now().await;
         self.1.fetch_add(1, Ordering::SeqCst);
-        self.0.verify(token, resource).await
+        self.0.verify(request).await
     }
 }
 
@@ -134,10 +134,28 @@ struct Setting {
     clock: Clock,
     revocations: Revocations,
     verified: Arc<AtomicUsize>,
+    verifier: Arc<Counting>,
     inner: Inner,
-    layer: AuthenticateLayer<Counting>,
+    layer: AuthenticateLayer<Arc<Counting>>,
     log: AuditLog,
     sink: InMemory,
+}
+
+fn layer<V: VerifyToken>(
+    verifier: V,
+    clock: &Clock,
+    revocations: &Revocations,
+    challenge_scopes: &str,
+) -> AuthenticateLayer<V> {
+    let config = Config {
+        resource: &Resource::parse(RESOURCE).unwrap(),
+        host_and_origin: &HostAndOrigin::new(),
+        challenge_scopes: &Scopes::parse(challenge_scopes).unwrap(),
+        revocations,
+        clock,
+        verdict_cache_capacity: 1000,
+    };
+    AuthenticateLayer::build(verifier, &config).unwrap()
 }
 
 fn setting() -> Setting {
@@ -145,16 +163,14 @@ fn setting() -> Setting {
     let clock = Clock::manual(Timestamp::from_unix_seconds(NOW));
     let revocations = Revocations::new(clock.clone());
     let verified = Arc::new(AtomicUsize::new(0));
-    let verifier = JwtVerifier::new(ISSUER, signer.keys()).with_clock(clock.clone());
-    let layer = AuthenticateLayer::new(Counting(verifier, Arc::clone(&verified)), &Resource::parse(RESOURCE).unwrap())
-        .revocations(&revocations)
-        .with_clock(clock.clone());
+    let verifier = Arc::new(Counting(JwtVerifier::new(ISSUER, signer.keys()), Arc::clone(&verified)));
+    let layer = layer(Arc::clone(&verifier), &clock, &revocations, "");
     let (log, sink) = AuditLog::in_memory();
-    Setting { signer, clock, revocations, verified, inner: Inner::default(), layer, log, sink }
+    Setting { signer, clock, revocations, verified, verifier, inner: Inner::default(), layer, log, sink }
 }
 
 type Answer = Response<TrailBody<ResponseBody<ResponseBody<super::CutBody<Stream>>>>>;
-type Stack = Audit<Authenticate<Inner, Counting>>;
+type Stack = Audit<Authenticate<Inner, Arc<Counting>>>;
 
 impl Setting {
     fn token(&self) -> String {
@@ -162,7 +178,7 @@ impl Setting {
     }
 
     fn stack(&self) -> Stack {
-        AuditLayer::new(self.log.clone()).layer(self.layer.layer(self.inner.clone()))
+        AuditLayer::for_test(&self.log).layer(self.layer.layer(self.inner.clone()))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
@@ -317,7 +333,8 @@ async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
 async fn a_401_names_the_scopes_to_ask_for_if_they_are_known() {
     let mut setting = setting();
     for (scopes, named) in [("", None), ("crm:write crm:read", Some("scope=\"crm:read crm:write\""))] {
-        setting.layer = setting.layer.clone().challenge_scopes(Scopes::parse(scopes).unwrap());
+        let verifier = Arc::clone(&setting.verifier);
+        setting.layer = layer(verifier, &setting.clock, &setting.revocations, scopes);
         for (request, status, is_named) in
             [(bare(), 401, true), (good("rubbish"), 401, true), (good("two tokens"), 400, false)]
         {
@@ -409,11 +426,11 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
 struct Knowing(Result<Verified, Reason>);
 
 impl VerifyToken for Knowing {
-    fn recall(&self, _: &PresentedToken, _: &Resource) -> Option<Result<Verified, VerifyError>> {
+    fn recall(&self, _: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
         Some(self.0.clone().map_err(VerifyError::because))
     }
 
-    async fn verify(&self, _: &PresentedToken, _: &Resource) -> Result<Verified, VerifyError> {
+    async fn verify(&self, _: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
         unreachable!("it knows the token")
     }
 }
@@ -433,9 +450,8 @@ async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
         ("that is unknown", Err(Reason::UnknownToken), 401, "refused authn.unknown"),
     ] {
         let setting = setting();
-        let layer = AuthenticateLayer::new(Arc::new(Knowing(known)), &Resource::parse(RESOURCE).unwrap())
-            .with_clock(setting.clock.clone());
-        let stack = AuditLayer::new(setting.log.clone()).layer(layer.layer(setting.inner.clone()));
+        let layer = layer(Arc::new(Knowing(known)), &setting.clock, &setting.revocations, "");
+        let stack = AuditLayer::for_test(&setting.log).layer(layer.layer(setting.inner.clone()));
         let answer = stack.oneshot(good("tok")).await.unwrap();
         assert_eq!(answer.status(), status, "{what}");
         drop(text(answer).await);
@@ -447,7 +463,8 @@ async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
 async fn layers_that_ask_other_revocations_share_no_verdict() {
     let setting = setting();
     let others = Revocations::new(setting.clock.clone());
-    let other = Setting { layer: setting.layer.clone().revocations(&others), ..self::setting() };
+    let verifier = Arc::clone(&setting.verifier);
+    let other = Setting { layer: layer(verifier, &setting.clock, &others, ""), ..self::setting() };
     let token = setting.token();
     assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
     // As many revokes in each: to the verdict that `other` has kept, nothing has happened.
@@ -711,7 +728,7 @@ async fn mounted_on_axum_it_serves_a_pass_a_refusal_and_a_stream() {
             }),
         )
         .layer(setting.layer.clone())
-        .layer(AuditLayer::new(setting.log.clone()));
+        .layer(AuditLayer::for_test(&setting.log));
     let send = |request: Request<Full<Bytes>>| {
         let app = app.clone();
         async move {

@@ -14,6 +14,7 @@ use moka::sync::Cache;
 use super::{PresentedToken, VerifyError};
 use crate::{
     clock::{Clock, LEEWAY, Timestamp},
+    inbound::PeerCertificate,
     principal::{Principal, Resource, Verified},
     refusal::Reason,
     revocation::{Epoch, Revocations},
@@ -23,6 +24,20 @@ use crate::{
 const GOOD: Duration = Duration::from_secs(60);
 /// Longest life of a bad one.
 const BAD: Duration = Duration::from_secs(5);
+
+/// What a verdict is about: a token, and the certificate of the client that presented it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct VerdictKey([u8; 32]);
+
+impl VerdictKey {
+    pub(super) fn new(token: &PresentedToken, certificate: Option<&PeerCertificate>) -> Self {
+        let mut key = *token.digest();
+        if let Some(certificate) = certificate {
+            key.iter_mut().zip(certificate.thumbprint()).for_each(|(byte, other)| *byte ^= other);
+        }
+        Self(key)
+    }
+}
 
 /// The verdicts of one verifier for one resource, by the hash of the whole token. Clones share them, and nobody else does: what
 /// another verifier, or the same one for another resource, thinks of a token stands in a cache of its own (G159).
@@ -50,19 +65,19 @@ pub(super) struct Admitted {
 
 /// Why a token does not get in, and whose it is, if that was found out: the record shall name who comes back after a revoke.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedToken {
     pub(super) reason: Reason,
     pub(super) principal: Option<Principal>,
 }
 
-impl From<Reason> for Refused {
+impl From<Reason> for RefusedToken {
     fn from(reason: Reason) -> Self {
         Self { reason, principal: None }
     }
 }
 
-impl Refused {
-    fn known(reason: Reason, principal: &Principal) -> Self {
+impl RefusedToken {
+    pub(super) fn known(reason: Reason, principal: &Principal) -> Self {
         Self { reason, principal: Some(principal.clone()) }
     }
 }
@@ -77,7 +92,7 @@ impl Verdicts {
         }
     }
 
-    /// How many good ones it keeps at most.
+    /// The most good verdicts that it keeps.
     pub(super) fn entries(&self) -> Option<u64> {
         self.good.policy().max_capacity()
     }
@@ -85,14 +100,14 @@ impl Verdicts {
     /// The verdict on this token, if it is known and still holds.
     pub(super) fn recall(
         &self,
-        token: &PresentedToken,
+        key: &VerdictKey,
         clock: &Clock,
         revocations: &Revocations,
-    ) -> Option<Result<Admitted, Refused>> {
+    ) -> Option<Result<Admitted, RefusedToken>> {
         let now = clock.now();
-        if let Some(good) = self.good.get(token.digest()) {
+        if let Some(good) = self.good.get(&key.0) {
             if now >= good.ends_at {
-                return Some(Err(Refused::known(Reason::JwtExpired, &good.principal)));
+                return Some(Err(RefusedToken::known(Reason::JwtExpired, &good.principal)));
             }
             if now >= good.dies_at {
                 return None;
@@ -102,13 +117,13 @@ impl Verdicts {
             if epoch.0 != good.stamp.load(Ordering::Acquire) {
                 // The verdict's own ids are looked up and it is stamped anew: one revoke is no storm of signatures.
                 if let Err(reason) = revocations.stands(&good.principal) {
-                    return Some(Err(Refused::known(reason, &good.principal)));
+                    return Some(Err(RefusedToken::known(reason, &good.principal)));
                 }
                 good.stamp.store(epoch.0, Ordering::Release);
             }
             return Some(Ok(Admitted { principal: good.principal.clone(), epoch, ends_at: good.ends_at }));
         }
-        match self.bad.get(token.digest()) {
+        match self.bad.get(&key.0) {
             Some((reason, dies_at)) if now < dies_at => Some(Err(reason.into())),
             Some(_) | None => None,
         }
@@ -117,18 +132,18 @@ impl Verdicts {
     /// Judges what the verifier found, and keeps the verdict.
     pub(super) fn judge(
         &self,
-        token: &PresentedToken,
+        key: &VerdictKey,
         found: Result<Verified, VerifyError>,
         resource: &Resource,
         clock: &Clock,
         revocations: &Revocations,
-    ) -> Result<Admitted, Refused> {
+    ) -> Result<Admitted, RefusedToken> {
         let now = clock.now();
         let verified = match found {
             Ok(verified) => verified,
             Err(rejected) => {
                 if rejected.may_be_remembered() {
-                    self.bad.insert(*token.digest(), (rejected.reason(), now.plus(BAD)));
+                    self.bad.insert(key.0, (rejected.reason(), now.plus(BAD)));
                 }
                 return Err(rejected.reason().into());
             }
@@ -136,21 +151,24 @@ impl Verdicts {
         let principal = Principal::of(&verified);
         // A017: whatever the verifier thinks, a token for another resource is no token here.
         if verified.resource() != resource {
-            return Err(Refused::known(Reason::WrongResource, &principal));
+            return Err(RefusedToken::known(Reason::WrongResource, &principal));
         }
         let ends_at = verified.expires_at().plus(LEEWAY);
         if now >= ends_at {
-            return Err(Refused::known(Reason::JwtExpired, &principal));
+            return Err(RefusedToken::known(Reason::JwtExpired, &principal));
         }
         let epoch = revocations.epoch();
-        revocations.stands(&principal).map_err(|reason| Refused::known(reason, &principal))?;
+        revocations.stands(&principal).map_err(|reason| RefusedToken::known(reason, &principal))?;
+        revocations.note_seen(&principal);
         let good = Good {
             principal: principal.clone(),
             dies_at: now.plus(GOOD).min(ends_at),
             ends_at,
             stamp: AtomicU64::new(epoch.0),
         };
-        self.good.insert(*token.digest(), Arc::new(good));
+        if !verified.is_for_this_request() {
+            self.good.insert(key.0, Arc::new(good));
+        }
         Ok(Admitted { principal, epoch, ends_at })
     }
 }
@@ -192,13 +210,17 @@ mod tests {
         }
 
         fn judge(&self, found: Result<Verified, VerifyError>) -> Result<(), Reason> {
-            let judged = self.verdicts.judge(&self.token, found, &self.resource, &self.clock, &self.revocations);
+            let judged = self.verdicts.judge(&self.key(), found, &self.resource, &self.clock, &self.revocations);
             judged.map(|_| ()).map_err(|refused| refused.reason)
+        }
+
+        fn key(&self) -> VerdictKey {
+            VerdictKey::new(&self.token, None)
         }
 
         fn recall(&self) -> Option<Result<(), Reason>> {
             self.verdicts
-                .recall(&self.token, &self.clock, &self.revocations)
+                .recall(&self.key(), &self.clock, &self.revocations)
                 .map(|verdict| verdict.map(|_| ()).map_err(|refused| refused.reason))
         }
     }
@@ -264,6 +286,7 @@ mod tests {
         for length in [20, 64, 512, 4096] {
             let token = |last: char| PresentedToken::new(Secret::from_text("t".repeat(length) + &last.to_string()));
             let (one, other) = (token('1'), token('2'));
+            let (one, other) = (VerdictKey::new(&one, None), VerdictKey::new(&other, None));
             let judged = setting.verdicts.judge(
                 &one,
                 Ok(setting.verified(600)),
@@ -272,7 +295,7 @@ mod tests {
                 &setting.revocations,
             );
             assert!(judged.is_ok());
-            let recall = |token| setting.verdicts.recall(token, &setting.clock, &setting.revocations);
+            let recall = |key| setting.verdicts.recall(key, &setting.clock, &setting.revocations);
             assert!(recall(&one).is_some() && recall(&other).is_none(), "{length}");
         }
     }
@@ -296,7 +319,7 @@ mod tests {
             let token = PresentedToken::new(Secret::from_text(format!("made up {number}")));
             let rejected = Err(VerifyError::because(Reason::JwtSignature));
             let Setting { verdicts, resource, clock, revocations, .. } = &setting;
-            drop(verdicts.judge(&token, rejected, resource, clock, revocations));
+            drop(verdicts.judge(&VerdictKey::new(&token, None), rejected, resource, clock, revocations));
         }
         setting.verdicts.bad.run_pending_tasks();
         let (kept, most) = (setting.verdicts.bad.entry_count(), 100);

@@ -1,8 +1,12 @@
-//! The trait that turns a presented token into what it proves, and the token as it was presented.
+//! The trait that verifies a presented token, and the types in its signature.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
+
+use http::{Extensions, Method, Uri};
 
 use crate::{
+    clock::Clock,
+    inbound::PeerCertificate,
     principal::{Resource, Verified},
     refusal::Reason,
     secret::Secret,
@@ -47,7 +51,7 @@ impl fmt::Debug for PresentedToken {
     }
 }
 
-/// The token proves nothing here, or the verifier can't tell at the moment.
+/// The reasons why a token is refused, or cannot be verified at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token was refused: {}", reason.code())]
 pub struct VerifyError {
@@ -56,19 +60,20 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    /// Refused for this reason, and by these bytes alone: the verdict may be remembered for a few seconds.
+    /// Refused for this reason, because of these bytes (and the client certificate): the verdict may be
+    /// cached for a few seconds.
     #[must_use]
     pub const fn because(reason: Reason) -> Self {
         Self { reason, remember: true }
     }
 
-    /// Refused for now (keys can't be had, not valid yet): asked again next time.
+    /// Refused for now (keys are unavailable, not valid yet): verified again next time.
     #[must_use]
     pub const fn for_now(reason: Reason) -> Self {
         Self { reason, remember: false }
     }
 
-    /// Why.
+    /// The reason.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
@@ -81,41 +86,142 @@ impl VerifyError {
     }
 }
 
-/// Turns the presented token into what it proves, for this resource: JWT, introspection, yours.
+/// One token to verify, and the request that presented it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct VerifyRequest<'a> {
+    /// The token.
+    pub token: &'a PresentedToken,
+    /// The protected resource for which it must be issued.
+    pub resource: &'a Resource,
+    /// The clock of the broker: the time that decides about `exp`, `nbf` and `iat`.
+    pub clock: &'a Clock,
+    /// The method of the request.
+    pub method: &'a Method,
+    /// The URI of the request, before a router took anything off (feature `axum`).
+    pub uri: &'a Uri,
+    /// The certificate of the client, over mutual TLS.
+    pub peer_certificate: Option<&'a PeerCertificate>,
+}
+
+impl<'a> VerifyRequest<'a> {
+    /// A token for this resource, without a request around it: `GET /`, and no certificate.
+    #[must_use]
+    pub fn new(token: &'a PresentedToken, resource: &'a Resource, clock: &'a Clock) -> Self {
+        static ROOT: std::sync::LazyLock<Uri> = std::sync::LazyLock::new(|| Uri::from_static("/"));
+        Self { token, resource, clock, method: &Method::GET, uri: &ROOT, peer_certificate: None }
+    }
+
+    /// Sets the method and URI of the request.
+    #[must_use]
+    pub const fn request(mut self, method: &'a Method, uri: &'a Uri) -> Self {
+        self.method = method;
+        self.uri = uri;
+        self
+    }
+
+    /// Takes what the server recorded about the connection.
+    #[must_use]
+    pub(crate) fn connection(mut self, extensions: &'a Extensions) -> Self {
+        self.peer_certificate = extensions.get();
+        self
+    }
+}
+
+/// Verifies presented tokens for a resource: JWT, introspection, your own.
 ///
-/// The authenticate layer keeps the verdicts (by hash of the whole token and the verifier, within the limits of the
-/// design), asks the revocations, and compares [`Verified::resource`] with its own: a verifier does neither.
+/// The authenticate layer caches the results per stack, by the hash of the whole token and the client
+/// certificate ([`Verified::for_this_request`] and [`VerifyError::for_now`] are not cached), compares a
+/// certificate with the one that the token names, checks revocation, and compares [`Verified::resource`] with its own: a verifier does none of these.
 pub trait VerifyToken: Send + Sync + 'static {
-    /// What is known of this token without waiting; by default nothing. For verifiers that keep verdicts of their own.
-    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, VerifyError>> {
-        let (_, _) = (token, resource);
+    /// Returns a result that is available without waiting; by default none. For verifiers with a
+    /// cache of their own.
+    fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
+        let _ = request;
         None
     }
 
     /// Verifies the token.
     ///
     /// # Errors
-    /// Why the token proves nothing here.
+    /// The reason why the token proves nothing here.
     ///
     /// # Cancellation
-    /// May be dropped at any await; what must finish (a fetch of keys) belongs into an owned task.
-    fn verify(
-        &self,
-        token: &PresentedToken,
-        resource: &Resource,
-    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
+    /// May be dropped at any await; work that must finish (a fetch of keys) belongs in an owned
+    /// task.
+    fn verify(&self, request: &VerifyRequest<'_>) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
+
+    /// Returns the issuers to name in the protected-resource metadata (RFC 9728 §2); by default
+    /// none, then the stack must name one.
+    fn authorization_servers(&self) -> &[Box<str>] {
+        &[]
+    }
 }
 
 impl<V: VerifyToken> VerifyToken for Arc<V> {
-    fn recall(&self, token: &PresentedToken, resource: &Resource) -> Option<Result<Verified, VerifyError>> {
-        V::recall(self, token, resource)
+    fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
+        V::recall(self, request)
     }
 
-    fn verify(
-        &self,
-        token: &PresentedToken,
-        resource: &Resource,
-    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
-        V::verify(self, token, resource)
+    fn verify(&self, request: &VerifyRequest<'_>) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
+        V::verify(self, request)
+    }
+
+    fn authorization_servers(&self) -> &[Box<str>] {
+        V::authorization_servers(self)
+    }
+}
+
+/// A verifier whose type is erased, for programs that choose one by configuration. Cheap to clone.
+#[derive(Clone)]
+pub struct BoxVerifyToken(Arc<dyn Erased>);
+
+impl BoxVerifyToken {
+    /// Erases the type of a verifier.
+    #[must_use]
+    pub fn new(verifier: impl VerifyToken) -> Self {
+        Self(Arc::new(verifier))
+    }
+}
+
+type Verifying<'a> = Pin<Box<dyn Future<Output = Result<Verified, VerifyError>> + Send + 'a>>;
+
+trait Erased: Send + Sync {
+    fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>>;
+    fn verify<'a>(&'a self, request: &'a VerifyRequest<'_>) -> Verifying<'a>;
+    fn authorization_servers(&self) -> &[Box<str>];
+}
+
+impl<V: VerifyToken> Erased for V {
+    fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
+        VerifyToken::recall(self, request)
+    }
+
+    fn verify<'a>(&'a self, request: &'a VerifyRequest<'_>) -> Verifying<'a> {
+        Box::pin(VerifyToken::verify(self, request))
+    }
+
+    fn authorization_servers(&self) -> &[Box<str>] {
+        VerifyToken::authorization_servers(self)
+    }
+}
+
+impl VerifyToken for BoxVerifyToken {
+    fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
+        self.0.recall(request)
+    }
+
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
+        self.0.verify(request).await
+    }
+
+    fn authorization_servers(&self) -> &[Box<str>] {
+        self.0.authorization_servers()
+    }
+}
+
+impl fmt::Debug for BoxVerifyToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxVerifyToken")
     }
 }

@@ -93,7 +93,9 @@ const fn code(answer: Answer) -> Code {
         | Answer::Forbidden
         | Answer::Misdirected
         | Answer::OriginNotAllowed => Code::PermissionDenied,
-        Answer::UnknownMethod | Answer::MethodNotAllowed | Answer::UnsupportedMedia => Code::Unimplemented,
+        Answer::NotFound | Answer::UnknownMethod | Answer::MethodNotAllowed | Answer::UnsupportedMedia => {
+            Code::Unimplemented
+        }
         Answer::ParseError
         | Answer::InvalidMessage
         | Answer::HeaderMismatch

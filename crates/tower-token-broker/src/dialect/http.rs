@@ -88,6 +88,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::InvalidState => {
             (StatusCode::BAD_REQUEST, "invalid_request_state", "invalid requestState: send the request anew without it")
         }
+        Answer::NotFound => (StatusCode::NOT_FOUND, "not_found", "nothing is served at this path"),
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
         Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
         Answer::Connect => {

@@ -3,7 +3,7 @@
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::http;
+use super::{RefusedCall, http};
 use crate::{
     json::push_json_string,
     mcp::Revision,
@@ -31,6 +31,9 @@ const URL_ELICITATION_REQUIRED: i32 = -32042;
 const CONNECT_REQUIRED: i32 = -32001;
 /// Implementation-defined server error: what HTTP says by its status.
 const REFUSED: i32 = -32000;
+
+/// What the user is told who must connect.
+const CONNECT: &str = "connect an account for this server, then try again";
 
 /// The client of one message.
 #[derive(Clone, Debug)]
@@ -98,6 +101,7 @@ pub(super) const fn code(answer: Answer) -> i32 {
         | Answer::HeadersTooLarge
         | Answer::UnsupportedMedia
         | Answer::MethodNotAllowed
+        | Answer::NotFound
         | Answer::UnknownSession
         | Answer::DeadlineExceeded
         | Answer::Forbidden
@@ -147,7 +151,7 @@ fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> 
 /// The user must connect an account: as this client can understand it (design, section 6).
 fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
     let (revision, id) = (client.revision, client.id.as_ref());
-    let message = "connect an account for this server, then try again";
+    let message = CONNECT;
     match (revision, client.url_elicitation) {
         (Revision::V2026_07_28, true) => {
             let mut body = envelope(id);
@@ -163,18 +167,44 @@ fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
             body.push_str("}}");
             body
         }
-        (Revision::V2025_11_25, true) => {
-            let mut body = envelope(id);
-            body.push_str(r#""error":{"code":"#);
-            push_number(&mut body, URL_ELICITATION_REQUIRED);
-            body.push_str(r#","message":"#);
-            push_json_string(&mut body, message);
-            body.push_str(r#","data":{"elicitations":["#);
-            push_elicitation(&mut body, url, message, revision);
-            body.push_str("]}}}");
-            body
+        (Revision::V2025_11_25, true) => error(URL_ELICITATION_REQUIRED, message, Some(elicitations(url, message)), id),
+        (_, false) => error(CONNECT_REQUIRED, &connect_text(refusal, url), None, id),
+    }
+}
+
+fn connect_text(refusal: &Refusal, url: &str) -> String {
+    format!("{}: {url}", http::outside(refusal).2)
+}
+
+/// The data of a `URLElicitationRequiredError` (MCP 2025-11-25).
+fn elicitations(url: &str, message: &str) -> String {
+    let mut data = String::from(r#"{"elicitations":["#);
+    push_elicitation(&mut data, url, message, Revision::V2025_11_25);
+    data.push_str("]}");
+    data
+}
+
+/// What a handler answers where its own call was refused, in the words of its client.
+pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> RefusedCall {
+    let answer = refusal.reason().answer();
+    let can_elicit = client.is_some_and(|client| client.url_elicitation && client.revision == Revision::V2025_11_25);
+    match (answer, refusal.connect_url()) {
+        (Answer::Connect, Some(url)) if can_elicit => {
+            let message = CONNECT;
+            RefusedCall {
+                code: URL_ELICITATION_REQUIRED,
+                message: message.into(),
+                data: Some(elicitations(url, message)),
+            }
         }
-        (_, false) => error(CONNECT_REQUIRED, &format!("{}: {url}", http::outside(refusal).2), None, id),
+        (Answer::Connect, Some(url)) => {
+            let mut data = String::from(r#"{"connectUrl":"#);
+            push_json_string(&mut data, url);
+            data.push('}');
+            let message = connect_text(refusal, url);
+            RefusedCall { code: CONNECT_REQUIRED, message, data: Some(data) }
+        }
+        _ => RefusedCall { code: code(answer), message: text(refusal).to_owned(), data: data(refusal) },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         Revision,
         headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
     },
-    refusal::{Reason, Refusal},
+    refusal::{Refusal, Refused},
     request_id::RequestId,
     sealing::RequestStates,
 };
@@ -74,6 +74,17 @@ impl Dialect {
         self
     }
 
+    /// The dialect of a handler's own request: gRPC if `own`, the dialect of that request, is gRPC;
+    /// else plain HTTP.
+    pub(crate) fn of_handler(mut self, own: &Self) -> Self {
+        self.wire = match own.wire {
+            Wire::Http | Wire::Mcp(_) => Wire::Http,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { is_mcp } => Wire::Grpc { is_mcp },
+        };
+        self
+    }
+
     /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None` for a notification), and whether
     /// the client can send its user to a URL (elicitation in URL mode).
     #[must_use]
@@ -122,6 +133,17 @@ impl Dialect {
         grpc::status_fields(&self.say(refusal))
     }
 
+    /// What a handler answers where its own call was refused.
+    pub(crate) fn refused_call(&self, refusal: &Refusal) -> RefusedCall {
+        let client = match &self.wire {
+            Wire::Mcp(client) => Some(client),
+            Wire::Http => None,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => None,
+        };
+        json_rpc::refused_call(refusal, client)
+    }
+
     /// Says the refusal.
     #[must_use]
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
@@ -131,7 +153,7 @@ impl Dialect {
             #[cfg(feature = "grpc")]
             Wire::Grpc { is_mcp } => self::grpc::say(refusal, self.request_id, *is_mcp),
         };
-        response.extensions_mut().insert(Said(refusal.reason()));
+        response.extensions_mut().insert(Refused::new(refusal));
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(id) = self.request_id {
@@ -141,20 +163,18 @@ impl Dialect {
     }
 }
 
-/// The mark of an answer that is a refusal of ours, for the layers further out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Said(Reason);
-
-impl Said {
-    /// Whether this answer is one.
-    pub(crate) fn is_said<B>(response: &Response<B>) -> bool {
-        response.extensions().get::<Self>().is_some()
-    }
-
-    /// Why, if this answer is one.
-    pub(crate) fn reason<B>(response: &Response<B>) -> Option<Reason> {
-        response.extensions().get::<Self>().map(|said| said.0)
-    }
+/// The JSON-RPC error with which a handler answers its client where the broker refused the handler's
+/// own request. Made by
+/// [`CallerHandle::refused_call`](crate::exchange::CallerHandle::refused_call).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedCall {
+    /// The code of the error.
+    pub code: i32,
+    /// A short text for the client's log or its user.
+    pub message: String,
+    /// The data of the error, as JSON text.
+    pub data: Option<String>,
 }
 
 fn accepts_event_stream(headers: &HeaderMap) -> bool {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
@@ -10,6 +13,7 @@ use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 use super::leak_guard::Sought;
 use crate::{
     audit::Receipt,
+    bad_value::BadValue,
     clock::Timestamp,
     principal::{GrantId, Scopes},
     refusal::Reason,
@@ -25,11 +29,7 @@ impl Origin {
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
-        let port = uri.port_u16().or(match scheme {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        })?;
+        let port = port_of(uri)?;
         if uri.authority()?.as_str().contains('@') {
             return None;
         }
@@ -41,11 +41,7 @@ impl Origin {
         let (Some(scheme), Some(authority), Some(host)) = (uri.scheme_str(), uri.authority(), uri.host()) else {
             return false;
         };
-        let port = uri.port_u16().or(match scheme {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        });
+        let port = port_of(uri);
         let rest = self.0.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
         let same_host = rest.and_then(|rest| rest.split_at_checked(host.len()));
         same_host.is_some_and(|(own, own_port)| {
@@ -59,6 +55,22 @@ impl Origin {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The port that a URI names, or its scheme's own; `None` where it names one that is none.
+fn port_of(uri: &Uri) -> Option<u16> {
+    if let Some(port) = uri.port_u16() {
+        return Some(port);
+    }
+    // A colon without a number behind it, as in a password that was torn off its host.
+    if uri.authority()?.as_str() != uri.host()? {
+        return None;
+    }
+    match uri.scheme_str()? {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
     }
 }
 
@@ -83,21 +95,25 @@ struct UpstreamParts {
 
 impl Upstream {
     /// Reads the upstream's URL: absolute, `https` (`http` is judged by the guarded connector, which allows it for loopback
-    /// by name alone), without user information, query or fragment.
+    /// by name alone), without user information or fragment. A query is sent with each request,
+    /// octet by octet.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it, and the URL without its query, which may hold a key.
     pub fn parse(name: &str, url: &str) -> Result<Self, UpstreamError> {
-        let parsed: Uri = url.parse().map_err(|_| UpstreamError::NotAUrl)?;
-        if parsed.query().is_some() || url.contains('#') {
-            return Err(UpstreamError::QueryOrFragment);
+        let without_secrets = || without_secrets(url);
+        let not_a_url = || UpstreamError::NotAUrl { value: without_secrets() };
+        let not_absolute = || UpstreamError::NotAbsolute { value: without_secrets() };
+        let parsed: Uri = url.parse().map_err(|_| not_a_url())?;
+        if url.contains('#') {
+            return Err(UpstreamError::Fragment { value: without_secrets() });
         }
-        let origin = Origin::of(&parsed).ok_or(UpstreamError::NotAbsolute)?;
+        let origin = Origin::of(&parsed).ok_or_else(not_absolute)?;
         let parts = parsed.clone().into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return Err(UpstreamError::NotAbsolute);
+            return Err(not_absolute());
         };
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| UpstreamError::NotAUrl)?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| not_a_url())?;
         Ok(Self(Arc::new(UpstreamParts { name: name.into(), uri: parsed, scheme, authority, host, origin })))
     }
 
@@ -117,6 +133,12 @@ impl Upstream {
     #[must_use]
     pub fn path(&self) -> &str {
         self.0.uri.path()
+    }
+
+    /// Its query, which is sent with each request.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.0.uri.query()
     }
 
     /// Its own URI.
@@ -145,24 +167,46 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Why a text names no upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The URL without what may be secret: user information, a query, a fragment.
+fn without_secrets(url: &str) -> BadValue {
+    // A password may hold any of the others' delimiters, so it is taken off first.
+    let (before, rest) = url.rsplit_once('@').map_or(("", url), |(before, rest)| (before, rest));
+    let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+    let shown = rest.split(['?', '#']).next().unwrap_or_default();
+    match scheme {
+        "" => BadValue::new(shown),
+        scheme => BadValue::new(&format!("{scheme}://{shown}")),
+    }
+}
+
+/// A text that names no upstream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// It can't be read as a URL.
-    #[error("the upstream is not a URL; write it like https://mcp.example.com/mcp")]
-    NotAUrl,
+    /// It cannot be read as a URL.
+    #[error("the upstream {value} is not a URL; write it like https://mcp.example.com/mcp")]
+    NotAUrl {
+        /// The URL, without user information and query.
+        value: BadValue,
+    },
     /// No scheme, no host, user information, or neither `http` nor `https`.
-    #[error("the upstream must be an absolute https URL without user information")]
-    NotAbsolute,
-    /// It has a query or a fragment.
-    #[error("the upstream must have neither query nor fragment")]
-    QueryOrFragment,
+    #[error("the upstream {value} must be an absolute https URL without user information")]
+    NotAbsolute {
+        /// The URL, without user information and query.
+        value: BadValue,
+    },
+    /// It has a fragment.
+    #[error("the upstream {value} must have no fragment (#)")]
+    Fragment {
+        /// The URL, without user information and query.
+        value: BadValue,
+    },
 }
 
 /// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.
 ///
-/// Nobody but the exchange layer puts it on a request, and that one compares the origins, so that it goes to no other:
+/// Nobody but [`OutgoingCredential::apply`](super::OutgoingCredential::apply) places it on a
+/// request, and that compares the origins, so that it goes to no other:
 ///
 /// ```compile_fail,E0624
 /// # use tower_token_broker::{audit::Receipt, exchange::Credential};
@@ -190,6 +234,7 @@ struct Held {
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
     sought: OnceLock<Option<Arc<Sought>>>,
+    was_seen: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -211,6 +256,7 @@ impl Credential {
             grant: None,
             expires_at: None,
             sought: OnceLock::new(),
+            was_seen: AtomicBool::new(false),
         }))
     }
 
@@ -248,6 +294,7 @@ impl Credential {
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
             sought: OnceLock::new(),
+            was_seen: AtomicBool::new(false),
         });
         change(&mut held);
         Self(Arc::new(held))
@@ -280,6 +327,13 @@ impl Credential {
     /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it must not be sent.
     pub(crate) fn sought(&self) -> Option<Arc<Sought>> {
         self.0.sought.get_or_init(|| Sought::of(&self.0.secret).map(Arc::new)).clone()
+    }
+
+    /// The grant, the first time that it is asked for: to remember once what is used many times.
+    pub(crate) fn grant_seen_first(&self) -> Option<&GrantId> {
+        let (grant, _) = self.0.grant.as_ref()?;
+        let is_first = !self.0.was_seen.load(Ordering::Relaxed);
+        (is_first && !self.0.was_seen.swap(true, Ordering::Relaxed)).then_some(grant)
     }
 
     /// Whether both carry the same secret: then another try with this one is none.
@@ -329,18 +383,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upstream_is_an_absolute_url_without_user_information_query_or_fragment() {
-        let origin = |url| Upstream::parse("crm", url).map(|upstream| upstream.origin().as_str().to_owned());
+    fn an_upstream_is_an_absolute_url_without_user_information_or_fragment() {
+        let parse = |url| Upstream::parse("crm", url);
+        let origin = |url| parse(url).map(|upstream| upstream.origin().as_str().to_owned());
         assert_eq!(origin("https://CRM.example.com/mcp"), Ok("https://crm.example.com:443".into()));
         assert_eq!(origin("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".into()));
+        let keyed = parse("https://crm.example.com/mcp?Key=%7Ea&b").unwrap();
+        assert_eq!((keyed.path(), keyed.query()), ("/mcp", Some("Key=%7Ea&b")));
+        let value = |text: &str| BadValue::new(text);
         for (url, problem) in [
-            ("https://crm.example.com/ mcp", UpstreamError::NotAUrl),
-            ("https://crm.example.com/mcp?key=1", UpstreamError::QueryOrFragment),
-            ("https://crm.example.com/mcp#a", UpstreamError::QueryOrFragment),
-            ("/mcp", UpstreamError::NotAbsolute),
-            ("crm.example.com:443", UpstreamError::NotAbsolute),
-            ("ftp://crm.example.com/", UpstreamError::NotAbsolute),
-            ("https://user@crm.example.com/mcp", UpstreamError::NotAbsolute),
+            (
+                "https://crm.example.com/ mcp?key=1",
+                UpstreamError::NotAUrl { value: value("https://crm.example.com/ mcp") },
+            ),
+            ("https://crm.example.com/mcp#a", UpstreamError::Fragment { value: value("https://crm.example.com/mcp") }),
+            ("/mcp", UpstreamError::NotAbsolute { value: value("/mcp") }),
+            ("crm.example.com:443", UpstreamError::NotAbsolute { value: value("crm.example.com:443") }),
+            ("ftp://crm.example.com/", UpstreamError::NotAbsolute { value: value("ftp://crm.example.com/") }),
+            (
+                "https://user:password@crm.example.com/mcp",
+                UpstreamError::NotAbsolute { value: value("https://crm.example.com/mcp") },
+            ),
         ] {
             assert_eq!(origin(url), Err(problem), "{url}");
         }

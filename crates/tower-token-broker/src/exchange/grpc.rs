@@ -14,24 +14,36 @@ pub(super) fn refuses_the_credential(head: &HeaderMap) -> bool {
     status_in(head) == Some(Ok(16))
 }
 
-/// What of the upstream's status goes on. Its 16 is about its own door and never becomes ours; what a failing upstream says of its
-/// inside (I186) stays inside; a status that can't be read is none.
-pub(super) fn end(dialect: &Dialect, trail: &Trail, fields: &mut HeaderMap) {
-    let reason = match status_in(fields) {
-        None | Some(Ok(0 | 1 | 3..=12)) => return,
-        Some(Ok(2 | 13..=15)) => {
-            fields.remove(metadata::DETAILS);
-            fields.insert(metadata::MESSAGE, status::message("the server behind the broker failed"));
-            return;
+/// How a response of gRPC ends.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) dialect: Dialect,
+    /// Whether the request carried the credential.
+    pub(super) was_applied: bool,
+}
+
+impl End {
+    /// What of the upstream's status goes on. Its 16 is about its own door and never becomes ours; what a failing upstream says of
+    /// its inside (I186) stays inside; a status that can't be read is none.
+    pub(super) fn rewrite(&self, trail: &Trail, fields: &mut HeaderMap) {
+        let reason = match status_in(fields) {
+            None | Some(Ok(0 | 1 | 3..=12)) => return,
+            Some(Ok(2 | 13..=15)) => {
+                fields.remove(metadata::DETAILS);
+                fields.insert(metadata::MESSAGE, status::message("the server behind the broker failed"));
+                return;
+            }
+            // As a 401 over HTTP: without a credential it is not about one (design, section 15.1).
+            Some(Ok(16)) if !self.was_applied => return,
+            Some(Ok(16)) => Reason::CredentialRefused,
+            Some(Ok(_) | Err(())) => Reason::AnswerUnreadable,
+        };
+        trail.refused(reason);
+        for name in [metadata::STATUS, metadata::MESSAGE, metadata::DETAILS] {
+            fields.remove(name);
         }
-        Some(Ok(16)) => Reason::CredentialRefused,
-        Some(Ok(_) | Err(())) => Reason::AnswerUnreadable,
-    };
-    trail.refused(reason);
-    for name in [metadata::STATUS, metadata::MESSAGE, metadata::DETAILS] {
-        fields.remove(name);
+        fields.extend(self.dialect.trailers(&Refusal::new(reason)));
     }
-    fields.extend(dialect.trailers(&Refusal::new(reason)));
 }
 
 /// The one status; an error where two stand, or one that is no number.

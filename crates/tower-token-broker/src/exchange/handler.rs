@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -21,9 +21,9 @@ use super::{
 use crate::{
     audit::Trail,
     body::{RequestBody, ResponseBody},
-    dialect::Dialect,
+    dialect::{Dialect, RefusedCall},
     principal::Principal,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Refused},
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
 };
@@ -52,7 +52,24 @@ pub(crate) struct Stamped(pub(crate) CallerHandle);
 impl CallerHandle {
     /// Marks one of the handler's own requests as sent for this caller.
     pub fn stamp<B>(&self, request: &mut Request<B>) {
-        request.extensions_mut().insert(Stamped(self.clone()));
+        self.stamp_extensions(request.extensions_mut());
+    }
+
+    /// As [`stamp`](Self::stamp), for requests of another type that have extensions: a
+    /// `tonic::Request` for a generated client.
+    pub fn stamp_extensions(&self, extensions: &mut Extensions) {
+        extensions.insert(Stamped(self.clone()));
+    }
+
+    /// What a handler answers its own client where the broker refused the handler's request:
+    /// code, message and data of a JSON-RPC error. `None` if the response is not a refusal.
+    ///
+    /// A client that can send its user to a URL (MCP 2025-11-25, URL elicitation) is given code
+    /// −32042 and the connect page; any other gets −32001 and the page in `data`.
+    #[must_use]
+    pub fn refused_call<B>(&self, response: &Response<B>) -> Option<RefusedCall> {
+        let refused = Refused::of(response)?;
+        Some(self.0.judged.dialect().refused_call(refused.refusal()))
     }
 
     /// Who it is.
@@ -61,13 +78,14 @@ impl CallerHandle {
         &self.0.principal
     }
 
-    pub(crate) fn asked(&self) -> Asked {
+    /// `own` is the dialect of the handler's own request.
+    pub(crate) fn asked(&self, own: &Dialect) -> Asked {
         Asked {
             trail: self.0.trail.clone(),
             principal: self.0.principal.clone(),
             standing: self.0.standing.clone(),
             judged: self.0.judged.clone(),
-            dialect: self.0.judged.dialect().clone().plain_http(),
+            dialect: self.0.judged.dialect().clone().of_handler(own),
             watched: self.0.watched.clone(),
             by_handler: true,
         }
@@ -183,6 +201,9 @@ where
             }
             StateProjection::Inner { answer, caller } => {
                 let mut answer = ready!(answer.poll(cx))?;
+                // A handler that answers with the head of its own refused call answers all the same:
+                // what it says is filtered, and cut, like any answer.
+                answer.extensions_mut().remove::<Refused>();
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
                 let masked = watched.mask_fields(answer.headers_mut());
                 if masked > 0 {

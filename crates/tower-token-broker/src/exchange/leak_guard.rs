@@ -355,7 +355,7 @@ struct Guard {
     ended: bool,
     /// How the status that ends a gRPC answer is said.
     #[cfg(feature = "grpc")]
-    grpc: Option<crate::dialect::Dialect>,
+    grpc: Option<super::grpc::End>,
 }
 
 impl<R> LeakGuardBody<R> {
@@ -374,9 +374,9 @@ impl<R> LeakGuardBody<R> {
 
     /// The answer is gRPC: the status in its trailers is looked at, too.
     #[cfg(feature = "grpc")]
-    pub(crate) fn of_grpc(mut self, dialect: &crate::dialect::Dialect) -> Self {
+    pub(super) fn of_grpc(mut self, end: super::grpc::End) -> Self {
         if let Some(guard) = &mut self.guard {
-            guard.grpc = Some(dialect.clone());
+            guard.grpc = Some(end);
         }
         self
     }
@@ -448,8 +448,8 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                             super::headers::remove_from_answer(&mut fields);
                             guard.report(guard.watched.mask_fields(&mut fields));
                             #[cfg(feature = "grpc")]
-                            if let Some(dialect) = &guard.grpc {
-                                super::grpc::end(dialect, &guard.trail, &mut fields);
+                            if let Some(end) = &guard.grpc {
+                                end.rewrite(&guard.trail, &mut fields);
                             }
                             Frame::trailers(fields)
                         });

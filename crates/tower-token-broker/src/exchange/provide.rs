@@ -1,45 +1,39 @@
-//! The trait that gives the credential for one upstream request.
+//! The trait that provides the credential for one upstream request.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode};
 
 use super::{credential::Credential, credential::Upstream};
 use crate::{
-    audit::Trail,
+    audit::{Operation, Trail},
     principal::{Principal, Scopes},
     refusal::{Reason, Refusal},
 };
 
-/// Why no credential can be given. Closed: a new cause is a new variant, and the compiler shows every place that must
-/// answer it.
+/// The reasons why no credential can be provided. Closed: a new cause is a new variant, and the
+/// compiler shows every place that must handle it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialError {
     /// The user has no grant yet.
     #[error("no account is connected for this server; send the user to the connect page")]
-    ConnectRequired {
-        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
-        connect_url: Option<Box<str>>,
-    },
+    ConnectRequired,
     /// The grant does not cover what this operation needs; the user must connect again.
     #[error("the grant lacks scopes that this operation needs: {missing}")]
     ScopeRequired {
         /// What is missing.
         missing: Scopes,
-        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
-        connect_url: Option<Box<str>>,
     },
-    /// The authorization server or the store can't be asked at the moment.
-    #[error("the credential can't be had at the moment; try again later")]
+    /// The authorization server or the store cannot be asked at the moment.
+    #[error("the credential is not available at the moment; try again later")]
     Unavailable {
         /// When trying again may help.
         retry_after: Option<Duration>,
     },
     /// The grant was ended: by the user, the operator or the authorization server.
     #[error("the grant was revoked; the user must connect again")]
-    Revoked {
-        /// Where to connect, if it is not where [`ProvideCredential::connect_url`] says.
-        connect_url: Option<Box<str>>,
-    },
+    Revoked,
     /// The authorization server's policy forbids it; connecting again does not help.
     #[error("the authorization server's policy forbids it")]
     RefusedByPolicy,
@@ -48,63 +42,112 @@ pub enum CredentialError {
 impl CredentialError {
     /// As the caller is told.
     pub fn to_refusal(&self) -> Refusal {
-        let (reason, connect_url) = match self {
-            Self::ConnectRequired { connect_url } => (Reason::ConnectRequired, connect_url),
-            Self::ScopeRequired { connect_url, .. } => (Reason::UpstreamScopeRequired, connect_url),
-            Self::Revoked { connect_url } => (Reason::GrantRevoked, connect_url),
+        match self {
+            Self::ConnectRequired => Refusal::new(Reason::ConnectRequired),
+            Self::ScopeRequired { .. } => Refusal::new(Reason::UpstreamScopeRequired),
+            Self::Revoked => Refusal::new(Reason::GrantRevoked),
             Self::Unavailable { retry_after } => {
                 let refusal = Refusal::new(Reason::CredentialUnavailable);
-                return match retry_after {
+                match retry_after {
                     Some(wait) => refusal.retry_after(*wait),
                     None => refusal,
-                };
+                }
             }
-            Self::RefusedByPolicy => (Reason::AuthorizationServerPolicy, &None),
-        };
-        match connect_url {
-            Some(url) => Refusal::new(reason).connect_at(url),
-            None => Refusal::new(reason),
+            Self::RefusedByPolicy => Refusal::new(Reason::AuthorizationServerPolicy),
         }
     }
 }
 
-/// Gives the credential for one upstream request, and hears when the upstream refused it: stored grants, a static
-/// secret, yours.
+/// One credential that is needed.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CredentialRequest<'a> {
+    /// The user for whom the request is sent.
+    pub caller: &'a Principal,
+    /// The account that the caller chose, where a user has several at one server.
+    pub account: Option<&'a str>,
+    /// The upstream scopes that the rule needs, beside the operator's own.
+    pub scopes: &'a Scopes,
+    /// What the client asked for.
+    pub operation: &'a Operation,
+    /// Where a use of a secret (a refresh token) must be recorded before it.
+    pub trail: &'a Trail,
+}
+
+impl<'a> CredentialRequest<'a> {
+    /// For this caller and these scopes; the account is the one that the broker token names.
+    #[must_use]
+    pub fn new(caller: &'a Principal, scopes: &'a Scopes, operation: &'a Operation, trail: &'a Trail) -> Self {
+        Self { caller, account: caller.account(), scopes, operation, trail }
+    }
+}
+
+/// The upstream refused a credential.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct UpstreamRefusal<'a> {
+    /// The credential.
+    pub credential: &'a Credential,
+    /// The status of the response: 401, or 200 where gRPC said it by its own status.
+    pub status: StatusCode,
+    /// The challenge of the response (`WWW-Authenticate`), if it had one.
+    pub challenge: Option<&'a HeaderValue>,
+}
+
+impl<'a> UpstreamRefusal<'a> {
+    /// This credential was refused with a 401.
+    #[must_use]
+    pub const fn new(credential: &'a Credential) -> Self {
+        Self { credential, status: StatusCode::UNAUTHORIZED, challenge: None }
+    }
+
+    /// Sets what the response said.
+    #[must_use]
+    pub const fn response(mut self, status: StatusCode, challenge: Option<&'a HeaderValue>) -> Self {
+        self.status = status;
+        self.challenge = challenge;
+        self
+    }
+}
+
+/// Provides the credential for one upstream request, and is told when the upstream refused it:
+/// stored grants, a static secret, your own.
 pub trait ProvideCredential: Send + Sync + 'static {
-    /// The one upstream that these credentials are for: requests are sent there, and nowhere else.
+    /// The one upstream for which these credentials are: requests are sent there, and nowhere else.
     fn upstream(&self) -> &Upstream;
 
-    /// What is at hand without waiting; by default nothing. Only a credential that is good for at least a moment more,
-    /// of this caller, that covers `need`: the scopes of the rule, beside the operator's own.
-    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        let (_, _) = (caller, need);
+    /// Returns what is available without waiting; by default nothing. Only a credential of this
+    /// caller that is good for at least a moment more and covers the scopes: those of the rule,
+    /// beside the operator's own.
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        let _ = request;
         None
     }
 
-    /// Gets the credential: from the store, refreshed, exchanged. A provider that uses a secret to get it (a refresh
-    /// token) has the `trail` write that intent first.
+    /// Provides the credential: from the store, refreshed, exchanged. A source that uses a secret
+    /// to get it (a refresh token) has the trail record that intent first.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     ///
     /// # Cancellation
     /// May be dropped at any await: what must finish (a refresh) runs in an owned task.
     fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> impl Future<Output = Result<Credential, CredentialError>> + Send;
 
-    /// The upstream refused this credential (401). Ends only the version it names: a hundred at once are one refresh.
-    /// It is waited for as long as for a credential, and the request goes on.
+    /// Handles an upstream 401. Invalidates only the version that the credential names: a hundred
+    /// at once are one refresh. It is awaited for as long as a credential is, and the request
+    /// continues.
     ///
     /// # Cancellation
     /// As for [`ProvideCredential::credential`].
-    fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send;
+    fn refused(&self, refusal: &UpstreamRefusal<'_>) -> impl Future<Output = ()> + Send;
 
-    /// The page where this caller connects an account, bound to the caller; by default there is none. Asked for whatever
-    /// the caller must connect for: no grant, one that was ended or refused, or one with too few scopes. It answers at once.
+    /// Returns the page where this caller connects an account, bound to the caller; by default
+    /// there is none. Asked whenever the caller must connect: no grant, one that was ended or
+    /// refused, or one with too few scopes. It answers at once.
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         let _ = caller;
         None
@@ -116,24 +159,95 @@ impl<P: ProvideCredential> ProvideCredential for Arc<P> {
         P::upstream(self)
     }
 
-    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        P::recall(self, caller, need)
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        P::recall(self, request)
     }
 
     fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> impl Future<Output = Result<Credential, CredentialError>> + Send {
-        P::credential(self, caller, need, trail)
+        P::credential(self, request)
     }
 
-    fn refused(&self, credential: &Credential) -> impl Future<Output = ()> + Send {
-        P::refused(self, credential)
+    fn refused(&self, refusal: &UpstreamRefusal<'_>) -> impl Future<Output = ()> + Send {
+        P::refused(self, refusal)
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         P::connect_url(self, caller)
+    }
+}
+
+/// A credential source whose type was erased: for sources that configuration chooses, and for
+/// several of different types in one list. Cheap to clone.
+#[derive(Clone)]
+pub struct BoxProvideCredential(Arc<dyn ErasedProvideCredential>);
+
+impl BoxProvideCredential {
+    /// Erases the type of this source.
+    #[must_use]
+    pub fn new(source: impl ProvideCredential) -> Self {
+        Self(Arc::new(source))
+    }
+}
+
+impl fmt::Debug for BoxProvideCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BoxProvideCredential").field(self.0.upstream()).finish()
+    }
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+trait ErasedProvideCredential: Send + Sync {
+    fn upstream(&self) -> &Upstream;
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential>;
+    fn credential<'a>(&'a self, request: &'a CredentialRequest<'_>) -> Boxed<'a, Result<Credential, CredentialError>>;
+    fn refused<'a>(&'a self, refusal: &'a UpstreamRefusal<'_>) -> Boxed<'a, ()>;
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>>;
+}
+
+impl<P: ProvideCredential> ErasedProvideCredential for P {
+    fn upstream(&self) -> &Upstream {
+        P::upstream(self)
+    }
+
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        P::recall(self, request)
+    }
+
+    fn credential<'a>(&'a self, request: &'a CredentialRequest<'_>) -> Boxed<'a, Result<Credential, CredentialError>> {
+        Box::pin(P::credential(self, request))
+    }
+
+    fn refused<'a>(&'a self, refusal: &'a UpstreamRefusal<'_>) -> Boxed<'a, ()> {
+        Box::pin(P::refused(self, refusal))
+    }
+
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
+        P::connect_url(self, caller)
+    }
+}
+
+impl ProvideCredential for BoxProvideCredential {
+    fn upstream(&self) -> &Upstream {
+        self.0.upstream()
+    }
+
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        self.0.recall(request)
+    }
+
+    async fn credential(&self, request: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+        self.0.credential(request).await
+    }
+
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        self.0.refused(refusal).await;
+    }
+
+    fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
+        self.0.connect_url(caller)
     }
 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, uri};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response, uri,
+};
 use http_body::Body;
 use tower_service::Service;
 
@@ -17,18 +19,19 @@ use super::{
     credential::{Credential, Upstream},
     handler::Stamped,
     headers,
-    layer::Recipe,
+    layer::{Requests, Shared},
     leak_guard::{LeakGuardBody, Watched},
-    provide::ProvideCredential,
+    outgoing::{OutgoingCredential, Withdraw},
+    provide::{CredentialRequest, ProvideCredential, UpstreamRefusal},
 };
 #[cfg(feature = "grpc")]
 use crate::grpc::metadata as grpc;
 use crate::{
     audit::{Intent, Trail},
     body::{RequestBody, ResponseBody},
-    dialect::{Dialect, Said},
+    dialect::Dialect,
     principal::Principal,
-    refusal::{Answer, Reason, Refusal},
+    refusal::{Answer, Reason, Refusal, Refused},
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
 };
@@ -37,18 +40,18 @@ use crate::{
 #[derive(Debug)]
 pub struct Exchange<S, P> {
     inner: S,
-    recipe: Arc<Recipe<P>>,
+    shared: Arc<Shared<P>>,
 }
 
 impl<S, P> Exchange<S, P> {
-    pub(crate) const fn new(inner: S, recipe: Arc<Recipe<P>>) -> Self {
-        Self { inner, recipe }
+    pub(super) const fn new(inner: S, shared: Arc<Shared<P>>) -> Self {
+        Self { inner, shared }
     }
 }
 
 impl<S: Clone, P> Clone for Exchange<S, P> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), recipe: Arc::clone(&self.recipe) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -77,11 +80,11 @@ where
         // The service that was polled ready goes along, its clone stays.
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
-        let recipe = Arc::clone(&self.recipe);
+        let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
         let (mut parts, body) = request.into_parts();
         // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
-        let asked = match Asked::take(&mut parts.extensions) {
+        let asked = match Asked::take(&mut parts.extensions, shared.requests, &dialect) {
             Ok(asked) => asked,
             Err(missing) => {
                 tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
@@ -90,11 +93,11 @@ where
             }
         };
         Box::pin(async move {
-            match send(&mut ready, &recipe, &asked, &parts, body).await {
+            match send(&mut ready, &shared, &asked, &parts, body).await {
                 Ok(answer) => answer,
                 Err(refusal) => {
                     asked.note(refusal.reason());
-                    let refusal = with_connect_url(refusal, &recipe.provider, &asked.principal);
+                    let refusal = with_connect_url(refusal, &shared.provider, &asked.principal);
                     Ok(refuse(&asked.dialect, &refusal))
                 }
             }
@@ -117,9 +120,13 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Takes what is for the layers alone; who it is and what was asked for, a service further in may know.
-    fn take(extensions: &mut Extensions) -> Result<Self, &'static str> {
-        if let Some(Stamped(caller)) = extensions.remove::<Stamped>() {
-            return Ok(caller.asked());
+    fn take(extensions: &mut Extensions, requests: Requests, own: &Dialect) -> Result<Self, &'static str> {
+        let stamped = extensions.remove::<Stamped>();
+        match (requests, stamped) {
+            (Requests::OfAHandler, Some(Stamped(caller))) => return Ok(caller.asked(own)),
+            // Without it the client's message would be sent in place of the handler's request.
+            (Requests::OfAHandler, None) => return Err("credential_for_handler (`CallerHandle::stamp`)"),
+            (Requests::OfClients, _) => {}
         }
         let trail = extensions.get::<Trail>().ok_or("audit")?.clone();
         let principal = extensions.get::<Principal>().ok_or("authenticate")?.clone();
@@ -168,7 +175,7 @@ type Answered<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
 
 async fn send<S, P, B, R>(
     ready: &mut S,
-    recipe: &Recipe<P>,
+    shared: &Shared<P>,
     asked: &Asked,
     parts: &request::Parts,
     body: B,
@@ -181,18 +188,18 @@ where
     R: Body<Data = Bytes>,
 {
     let (body, replay) = asked.body(body);
-    let outgoing = Outgoing::build(recipe, asked, parts)?;
-    let credential = credential(recipe, asked).await?;
-    let answer = match try_once(ready, &outgoing, &credential, body).await? {
-        Ok(answer) => answer,
+    let outgoing = Outgoing::build(shared, asked, parts)?;
+    let credential = credential(shared, asked).await?;
+    let (answer, was_applied) = match try_once(ready, &outgoing, &credential, body).await? {
+        Ok(answered) => answered,
         Err(error) => return Ok(Err(error)),
     };
-    if !refuses_the_credential(asked, &answer) {
-        return Ok(Ok(guard(asked, answer)?));
+    // A 401 to a request that carried no credential is not about the credential.
+    if !was_applied || !refuses_the_credential(asked, &answer) {
+        return Ok(Ok(guard(asked, answer, was_applied)?));
     }
-    drop(answer);
     // Boxed, like all that few requests come to: what most of them carry stays small.
-    Box::pin(once_more(ready, &outgoing, &credential, replay)).await
+    Box::pin(once_more(ready, &outgoing, &credential, answer.into_parts().0, replay)).await
 }
 
 /// I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were judged; what
@@ -201,6 +208,7 @@ async fn once_more<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
     refused: &Credential,
+    answer: response::Parts,
     replay: Option<Bytes>,
 ) -> Result<Answered<R, S::Error>, Refusal>
 where
@@ -209,34 +217,36 @@ where
     B: Body<Data = Bytes>,
     R: Body<Data = Bytes>,
 {
-    let Outgoing { recipe, asked, .. } = *outgoing;
-    tell_refused(recipe, refused).await;
+    let Outgoing { shared, asked, .. } = *outgoing;
+    tell_refused(shared, refused, &answer).await;
     let Some(replay) = replay.filter(|_| may_be_replayed(asked, &outgoing.parts.method)) else {
         return Err(Refusal::new(Reason::CredentialRefused));
     };
-    let fresh = credential(recipe, asked).await?;
+    let fresh = credential(shared, asked).await?;
     if fresh.is_same_secret(refused) {
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
     }
-    let answer = match try_once(ready, outgoing, &fresh, RequestBody::bytes(replay)).await? {
-        Ok(answer) => answer,
+    let again = try_once(ready, outgoing, &fresh, RequestBody::bytes(replay)).await?;
+    let (answer, was_applied) = match again {
+        Ok(answered) => answered,
         Err(error) => return Ok(Err(error)),
     };
-    if refuses_the_credential(asked, &answer) {
-        tell_refused(recipe, &fresh).await;
+    if was_applied && refuses_the_credential(asked, &answer) {
+        tell_refused(shared, &fresh, &answer.into_parts().0).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
-    Ok(Ok(guard(asked, answer)?))
+    Ok(Ok(guard(asked, answer, was_applied)?))
 }
 
 #[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP's status says it, whoever asked"))]
 fn refuses_the_credential<R>(asked: &Asked, answer: &Response<R>) -> bool {
     // Our own refusals, from further in, speak of no credential of the upstream's.
     #[cfg(feature = "grpc")]
-    if asked.dialect.is_grpc() && !Said::is_said(answer) && super::grpc::refuses_the_credential(answer.headers()) {
+    if asked.dialect.is_grpc() && Refused::of(answer).is_none() && super::grpc::refuses_the_credential(answer.headers())
+    {
         return true;
     }
     answer.status() == StatusCode::UNAUTHORIZED
@@ -244,21 +254,22 @@ fn refuses_the_credential<R>(asked: &Asked, answer: &Response<R>) -> bool {
 
 /// A message was refused as a whole; a plain HTTP request may be sent again only if it changes nothing.
 fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
-    // Of gRPC only judged messages are at hand.
+    // Of a client's gRPC only judged messages are at hand.
     #[cfg(feature = "grpc")]
-    if asked.dialect.is_grpc() {
+    if asked.dialect.is_grpc() && !asked.by_handler {
         return true;
     }
     (asked.dialect.is_mcp() && !asked.by_handler) || method.is_safe()
 }
 
-async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> Result<Credential, Refusal> {
-    let need = asked.judged.upstream_scopes();
-    if let Some(known) = recipe.provider.recall(&asked.principal, need) {
+async fn credential<P: ProvideCredential>(shared: &Shared<P>, asked: &Asked) -> Result<Credential, Refusal> {
+    let Asked { principal, judged, trail, .. } = asked;
+    let request = CredentialRequest::new(principal, judged.upstream_scopes(), judged.operation(), trail);
+    if let Some(known) = shared.provider.recall(&request) {
         return Ok(known);
     }
-    let got = Box::pin(recipe.provider.credential(&asked.principal, need, &asked.trail));
-    match tokio::time::timeout(recipe.credential_deadline, got).await {
+    let got = Box::pin(shared.provider.credential(&request));
+    match tokio::time::timeout(shared.credential_timeout, got).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(none)) => Err(none.to_refusal().at(asked.principal.resource())),
         Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
@@ -266,28 +277,35 @@ async fn credential<P: ProvideCredential>(recipe: &Recipe<P>, asked: &Asked) -> 
 }
 
 /// A provider that does not come back holds no request: it may not have heard, and gives the same once more.
-async fn tell_refused<P: ProvideCredential>(recipe: &Recipe<P>, credential: &Credential) {
-    let told = tokio::time::timeout(recipe.credential_deadline, recipe.provider.refused(credential)).await;
+async fn tell_refused<P: ProvideCredential>(shared: &Shared<P>, credential: &Credential, answer: &response::Parts) {
+    let challenge = answer.headers.get(header::WWW_AUTHENTICATE);
+    let refusal = UpstreamRefusal::new(credential).response(answer.status, challenge);
+    let told = shared.provider.refused(&refusal);
+    let told = tokio::time::timeout(shared.credential_timeout, told).await;
     if told.is_err() {
-        let server = recipe.provider.upstream().name();
+        let server = shared.provider.upstream().name();
         tracing::warn!(server.name = server, "the provider was not told in time that its credential was refused");
     }
 }
 
-/// Intent, epoch, credential, send; from the epoch on without an await (design, section 14).
+/// An upstream's response, and whether the request carried the credential.
+type Tried<R, E> = Result<(Response<R>, bool), E>;
+
+/// Makes the intent durable and passes the credential inward. Whoever sends the request applies it,
+/// and from there on there is no await (design, sections 14 and 15.1).
 async fn try_once<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
     credential: &Credential,
     body: RequestBody<B>,
-) -> Result<Result<Response<R>, S::Error>, Refusal>
+) -> Result<Tried<R, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
     P: ProvideCredential,
     B: Body<Data = Bytes>,
 {
-    let Outgoing { recipe, asked, .. } = *outgoing;
-    let upstream = recipe.provider.upstream();
+    let Outgoing { shared, asked, .. } = *outgoing;
+    let upstream = shared.provider.upstream();
     // What the guard can't look for could come back unseen.
     let Some(sought) = credential.sought() else {
         tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
@@ -297,48 +315,52 @@ where
     let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
     let mut request = outgoing.request(body);
+    if let Some(grant) = credential.grant_seen_first() {
+        asked.standing.note_seen_grant(grant);
+    }
     asked.standing.ask_again(grant.map(|(id, _)| id)).map_err(|reason| {
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
     })?;
-    asked.watched.add(sought);
-    credential.put_on(receipt, &mut request).map_err(|reason| {
-        tracing::error!(
-            server.name = upstream.name(),
-            refusal.reason = reason.code(),
-            "the credential was not put on: it is for another origin, or no header value (a line break at its end?)"
-        );
-        Refusal::new(reason)
-    })?;
+    let outgoing = OutgoingCredential::holding(credential, receipt, &asked.standing, sought, &asked.watched);
+    request.extensions_mut().insert(outgoing.clone());
+    // Also if this future is dropped, or the service inside panics.
+    let outgoing = Withdraw(outgoing);
     // The request is on its way in the future of the call alone: none of it is held here beside it.
     let answer = ready.call(request);
-    Ok(answer.await)
+    let answer = answer.await;
+    let was_applied = outgoing.was_applied();
+    if !was_applied && answer.as_ref().is_ok_and(|answer| Refused::of(answer).is_none()) {
+        tracing::error!(
+            alarm = "exchange.credential_unused",
+            request.id = %asked.trail.request_id(),
+            server.name = upstream.name(),
+            "a service inside the exchange layer responded without applying the credential: \
+             put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
+        );
+    }
+    Ok(answer.map(|answer| (answer, was_applied)))
 }
 
 /// The request towards the upstream, made anew as often as it is sent.
 struct Outgoing<'a, P> {
-    recipe: &'a Recipe<P>,
+    shared: &'a Shared<P>,
     asked: &'a Asked,
     parts: &'a request::Parts,
     method: &'a Method,
     uri: Uri,
 }
 
-/// In the extensions of a request that the exchange layer sends on: it goes to that layer's upstream, with its credential. A service
-/// that sends whatever it is given (a proxy) asks for it, so that nothing goes out around the layers.
-#[derive(Clone, Copy, Debug)]
-pub struct Exchanged(());
-
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
     /// What of it can be refused, before a credential is asked for.
-    fn build(recipe: &'a Recipe<P>, asked: &'a Asked, parts: &'a request::Parts) -> Result<Self, Refusal> {
-        let upstream = recipe.provider.upstream();
+    fn build(shared: &'a Shared<P>, asked: &'a Asked, parts: &'a request::Parts) -> Result<Self, Refusal> {
+        let upstream = shared.provider.upstream();
         // J207: method and path are those that were judged, whatever a layer between made of them.
         let (method, uri) = match asked.judged.body() {
             // The handler chose the path; the origin is compared when the credential is put on.
             _ if asked.by_handler => (&parts.method, Some(parts.uri.clone())),
             JudgedBody::Http(method, uri) => {
-                let path = plain_path(upstream, &recipe.strip_prefix, uri);
+                let path = plain_path(upstream, &shared.mount_path, uri);
                 (method, path.and_then(|path| upstream.uri_with(path)))
             }
             JudgedBody::Bytes(_) => (&Method::POST, Some(upstream.uri().clone())),
@@ -350,7 +372,7 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
             }
         };
         let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
-        Ok(Self { recipe, asked, parts, method, uri })
+        Ok(Self { shared, asked, parts, method, uri })
     }
 
     fn request<B: Body<Data = Bytes>>(&self, body: RequestBody<B>) -> Request<RequestBody<B>> {
@@ -367,12 +389,11 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         }
         // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
         *request.extensions_mut() = self.parts.extensions.clone();
-        request.extensions_mut().insert(Exchanged(()));
         request
     }
 
     fn headers(&self) -> HeaderMap {
-        let (forwarded, from) = (&self.recipe.forwarded, &self.parts.headers);
+        let (forwarded, from) = (&self.shared.forwarded, &self.parts.headers);
         let mut headers = match self.asked.judged.body() {
             _ if self.asked.by_handler => from.clone(),
             #[cfg(feature = "grpc")]
@@ -387,25 +408,30 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
             }
             JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => forwarded.of_request(from),
         };
-        headers.insert(header::HOST, self.recipe.provider.upstream().host().clone());
+        headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
         // I191: the guard and the filter must be able to read the answer.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers
     }
 }
 
-/// The upstream's own path, and behind it what was judged.
-fn plain_path(upstream: &Upstream, strip: &str, uri: &Uri) -> Option<uri::PathAndQuery> {
-    let rest = match uri.path().strip_prefix(strip) {
+/// The upstream's own path, and after it what was judged without the mount path. Queries are never
+/// merged: two readers would find two values in it.
+fn plain_path(upstream: &Upstream, mount_path: &str, uri: &Uri) -> Option<uri::PathAndQuery> {
+    let rest = match uri.path().strip_prefix(mount_path) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
         _ => return None,
+    };
+    let query = match (upstream.query(), uri.query()) {
+        (Some(_), Some(_)) => return None,
+        (query, None) | (None, query) => query,
     };
     let base = upstream.path().trim_end_matches('/');
     let mut path = format!("{base}{rest}");
     if path.is_empty() {
         path.push('/');
     }
-    if let Some(query) = uri.query() {
+    if let Some(query) = query {
         path.push('?');
         path.push_str(query);
     }
@@ -413,13 +439,19 @@ fn plain_path(upstream: &Upstream, strip: &str, uri: &Uri) -> Option<uri::PathAn
 }
 
 /// What of the upstream's answer may go back.
+#[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP's 401 was handled before"))]
 fn guard<R: Body<Data = Bytes>>(
     asked: &Asked,
     answer: Response<R>,
+    was_applied: bool,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
     // The proxy's own word on why it got no answer: said again, to this message.
-    if let Some(reason) = Said::reason(&answer) {
-        return Err(Refusal::new(reason));
+    if let Some(refused) = Refused::of(&answer) {
+        let refusal = Refusal::new(refused.reason()).at(asked.principal.resource());
+        return Err(match refused.retry_after() {
+            Some(wait) => refusal.retry_after(wait),
+            None => refusal,
+        });
     }
     let status = answer.status();
     let is_mcp = asked.dialect.is_mcp() && !asked.by_handler;
@@ -472,8 +504,9 @@ fn guard<R: Body<Data = Bytes>>(
     let body = LeakGuardBody::new(body, asked.watched.clone(), asked.trail.clone());
     #[cfg(feature = "grpc")]
     let body = if is_grpc {
-        super::grpc::end(&asked.dialect, &asked.trail, &mut parts.headers);
-        body.of_grpc(&asked.dialect)
+        let end = super::grpc::End { dialect: asked.dialect.clone(), was_applied };
+        end.rewrite(&asked.trail, &mut parts.headers);
+        body.of_grpc(end)
     } else {
         body
     };

@@ -7,12 +7,16 @@
 //! use http_body_util::Full;
 //! use tower::{Layer, ServiceExt, service_fn};
 //! use tower_token_broker::{
-//!     audit::{AuditLog, Trail},
+//!     Broker,
 //!     body::RequestBody,
-//!     clock::Timestamp,
-//!     principal::{User, Principal, Resource, TokenTimes, Verified},
+//!     limits::{GrpcOptions, Protocol},
 //!     scope_filter::{Rules, ScopeFilterLayer, grpc},
+//!     stack::StackConfig,
 //! };
+//! # use tower_token_broker::{
+//! #     audit::{AuditLog, InMemory, Trail}, clock::Timestamp,
+//! #     principal::{User, Principal, Resource, TokenTimes, Verified},
+//! # };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -33,7 +37,10 @@
 //!     Response::builder().header("content-type", "application/grpc").header("grpc-status", "0").body(Full::<Bytes>::default())
 //! });
 //! let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*", "Watch*"]));
-//! let service = ScopeFilterLayer::new(rules).grpc().layer(server);
+//! # let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+//! let mut config = StackConfig::new("https://broker.example.com/").unwrap();
+//! config.protocol = Protocol::Grpc(GrpcOptions::default());
+//! let service = ScopeFilterLayer::new(&broker, &config, rules).layer(server);
 //!
 //! let passed = service.clone().oneshot(call("/shop.v1.Orders/GetOrder")).await.unwrap();
 //! assert_eq!(passed.headers()["grpc-status"], "0");
@@ -44,7 +51,8 @@
 //! # }
 //! ```
 //!
-//! A whole stack speaks it after [`BrokerStack::grpc`](crate::BrokerStack::grpc); mount it with tonic's `Server::builder().layer`, or on one
+//! A whole stack speaks it after
+//! [`protocol(Protocol::Grpc(..))`](crate::stack::BrokerStack::protocol); mount it with tonic's `Server::builder().layer`, or on one
 //! service of several with its `named_layer`. What a path means, and what is judged of it:
 //!
 //! | path | judged by |
@@ -80,8 +88,7 @@
 //! all the same is refused.
 //!
 //! # Limits
-//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`ScopeFilterLayer::body_limit`](crate::scope_filter::ScopeFilterLayer::body_limit),
-//! `answer_limit`), by what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages each way (`message_count`).
+//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`Limits`](crate::limits::Limits)), by what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages each way ([`GrpcOptions`](crate::limits::GrpcOptions)).
 //! The client's deadline (`grpc-timeout`) bounds the wait for its message and for the head of the answer, and goes on to the upstream, less
 //! the time that has passed.
 //!

@@ -1,6 +1,8 @@
 //! How a replica hears what others revoked.
 
 use std::{
+    fmt,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use super::{RevocationChange, RevocationEntry, Revocations};
-use crate::tasks::{Task, Tasks};
+use super::{Phase, RevocationChange, RevocationEntry, Revocations, Sequence};
+use crate::{
+    clock::LEEWAY,
+    tasks::{Task, Tasks},
+};
 
 /// An event of a [`RevocationFeed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +22,14 @@ use crate::tasks::{Task, Tasks};
 pub enum FeedEvent {
     /// A change, in the order of the changes.
     Changed(RevocationEntry),
+    /// A change, and its place in the sequence of a [`RevocationStore`](super::RevocationStore): what
+    /// loosens never undoes a block or a revoke of this process whose place is a later one.
+    Stored {
+        /// Its place.
+        place: Sequence,
+        /// The change.
+        entry: RevocationEntry,
+    },
     /// All changes until now were yielded. Only this counts as a sign of life: a feed that is
     /// behind is not heard from.
     Current,
@@ -50,16 +63,51 @@ pub trait RevocationFeed: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<FeedEvent, FeedError>> + Send;
 }
 
+/// A feed whose type was erased: for feeds that configuration chooses.
+pub struct BoxRevocationFeed(Box<dyn ErasedRevocationFeed>);
+
+impl BoxRevocationFeed {
+    /// Erases the type of this feed.
+    #[must_use]
+    pub fn new(feed: impl RevocationFeed) -> Self {
+        Self(Box::new(feed))
+    }
+}
+
+type BoxedEvent<'a> = Pin<Box<dyn Future<Output = Result<FeedEvent, FeedError>> + Send + 'a>>;
+
+trait ErasedRevocationFeed: Send {
+    fn next(&mut self) -> BoxedEvent<'_>;
+}
+
+impl<F: RevocationFeed> ErasedRevocationFeed for F {
+    fn next(&mut self) -> BoxedEvent<'_> {
+        Box::pin(F::next(self))
+    }
+}
+
+impl RevocationFeed for BoxRevocationFeed {
+    async fn next(&mut self) -> Result<FeedEvent, FeedError> {
+        self.0.next().await
+    }
+}
+
+impl fmt::Debug for BoxRevocationFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxRevocationFeed")
+    }
+}
+
 impl Revocations {
     /// Follows a feed in an owned task, until the last clone of these revocations is gone. Until the feed has told
     /// [`FeedEvent::Current`] for the first time, no request is let in.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn follow<F: RevocationFeed>(&self, mut feed: F, tasks: &Tasks) -> Task<()> {
+    pub(crate) fn follow<F: RevocationFeed>(&self, mut feed: F, tasks: &Tasks) -> Task<()> {
         let last_heard = Arc::new(AtomicU64::new(0));
         self.add_feed(&last_heard);
-        let (revocations, mut changes) = (self.downgrade(), self.subscribe());
+        let (revocations, ending, mut changes) = (self.downgrade(), self.downgrade(), self.subscribe());
         tasks.spawn("revocation feed", async move {
             let reading = async {
                 loop {
@@ -68,6 +116,11 @@ impl Revocations {
                             let Some(revocations) = Self::upgrade(&revocations) else { return };
                             match heard {
                                 FeedEvent::Changed(entry) => revocations.apply(entry),
+                                FeedEvent::Stored { place, entry } => {
+                                    if revocations.may_apply(place, &entry.change) {
+                                        revocations.apply(entry);
+                                    }
+                                }
                                 FeedEvent::Current => {
                                     last_heard.store(revocations.clock().now().unix_millis(), Ordering::Release);
                                 }
@@ -81,7 +134,14 @@ impl Revocations {
                 }
             };
             // The sender lives in the revocations: an error says that the last clone is gone.
-            let gone = async { while changes.changed().await.is_ok() {} };
+            let gone = async {
+                while changes.changed().await.is_ok() {
+                    let is_over = Self::upgrade(&ending).is_none_or(|all| all.phase() == Phase::Over);
+                    if is_over {
+                        return;
+                    }
+                }
+            };
             tokio::select! {
                 // Both may be dropped: nobody is left who could ask what the feed tells.
                 () = reading => {}
@@ -96,7 +156,9 @@ impl Revocations {
     fn apply(&self, entry: RevocationEntry) {
         match entry.change {
             RevocationChange::Revoked(target) => {
-                self.revoke_at(target, entry.at);
+                // A clock that is far ahead revokes no token that is still to be issued.
+                let latest = self.clock().now().plus(LEEWAY);
+                self.revoke_at(target, entry.at.min(latest));
             }
             RevocationChange::Blocked(user) => {
                 self.block(user);

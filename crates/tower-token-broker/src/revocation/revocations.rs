@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::tables::Tables;
+use super::{RevocationChange, Sequence, placed::Placed, seen::Seen, tables::Tables};
 use crate::{
     clock::LEEWAY,
     clock::{Clock, Timestamp},
@@ -76,9 +76,21 @@ impl RevocationTarget {
     }
 }
 
-/// All that is revoked, in one process. Cheap to clone; share one between all stacks of a process.
+/// Everything that is revoked in one process. Owned by the [`Broker`](crate::Broker), which revokes:
+/// there is no way to revoke without a record. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Revocations(Arc<Shared>);
+
+/// Where a process is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Requests are let in.
+    Serving = 0,
+    /// No new request is let in; streams without a call end, calls continue.
+    Draining = 1,
+    /// Whatever is still open is cut.
+    Over = 2,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -91,6 +103,10 @@ struct Shared {
     changed: watch::Sender<Epoch>,
     /// When each feed was last heard from, in milliseconds.
     feeds: ArcSwap<Vec<Arc<AtomicU64>>>,
+    seen: Seen,
+    placed: Placed,
+    /// A [`Phase`]. A change of it raises the epoch, so that open requests look.
+    phase: AtomicU8,
 }
 
 impl Revocations {
@@ -103,14 +119,14 @@ impl Revocations {
 
     /// Nothing is revoked yet. Remembers for [`Revocations::RETENTION`].
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self::with_retention(clock, Self::RETENTION)
     }
 
     /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life: `retention` must not be
     /// shorter than the longest. It is never less than [`Revocations::RETENTION`].
     #[must_use]
-    pub fn with_retention(clock: Clock, retention: Duration) -> Self {
+    pub(crate) fn with_retention(clock: Clock, retention: Duration) -> Self {
         Self::with_bounds(clock, retention, Self::CAPACITY)
     }
 
@@ -125,22 +141,31 @@ impl Revocations {
             epoch: AtomicU64::new(0),
             changed: watch::Sender::new(Epoch(0)),
             feeds: ArcSwap::default(),
+            seen: Seen::default(),
+            placed: Placed::default(),
+            phase: AtomicU8::new(Phase::Serving as u8),
         }))
     }
 
-    /// Revokes; when it returns, no request that begins later is let in, and open streams are being cut. It writes no
-    /// record: that is [`AuditLog::note_revoked`](crate::audit::AuditLog::note_revoked).
-    pub fn revoke(&self, what: RevocationTarget) -> Epoch {
+    /// Revokes in this process. When it returns, no request that begins later is let in, and open
+    /// streams are being cut. It writes no record: that is [`Broker::revoke`](crate::Broker::revoke).
+    #[cfg(test)]
+    pub(crate) fn revoke(&self, what: RevocationTarget) -> Epoch {
         self.revoke_at(what, self.0.clock.now())
     }
 
     /// As [`Revocations::revoke`], for what was revoked elsewhere, at that time.
-    pub(super) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
+    pub(crate) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
         let now = self.0.clock.now();
         self.change(|tables| {
             tables.collect(now, self.0.retention);
             tables.insert(what, at, now, self.0.retention, self.0.capacity);
         })
+    }
+
+    /// Whether a user is blocked.
+    pub(crate) fn is_blocked(&self, user: &User) -> bool {
+        self.0.tables.read().is_blocked(user)
     }
 
     /// Blocks a user until [`Revocations::unblock`].
@@ -165,15 +190,81 @@ impl Revocations {
         epoch
     }
 
-    /// Lets a grant in again that was connected anew under its old id; says whether it had been revoked.
-    pub fn lift(&self, grant: &GrantId) -> bool {
-        self.0.tables.write().lift(grant)
+    /// Lets a revoked grant be used again; returns whether it was revoked.
+    pub(crate) fn lift(&self, grant: &GrantId) -> (Epoch, bool) {
+        let mut was_revoked = false;
+        let epoch = self.change(|tables| was_revoked = tables.lift(grant));
+        (epoch, was_revoked)
+    }
+
+    /// Whether a grant is revoked.
+    pub(crate) fn is_grant_revoked(&self, grant: &GrantId) -> bool {
+        self.0.tables.read().is_grant_revoked(grant)
+    }
+
+    /// A change of this process is about to take effect here, and then to be stored.
+    pub(crate) fn storing(&self, change: &RevocationChange) {
+        self.0.placed.begin(change);
+    }
+
+    /// It was stored at this place.
+    pub(crate) fn stored(&self, change: &RevocationChange, place: Sequence) {
+        self.0.placed.stored(change, place);
+    }
+
+    /// A change of this process that loosens was stored.
+    pub(crate) fn loosened(&self, change: &RevocationChange) {
+        self.0.placed.loosened(change);
+    }
+
+    /// Whether a change that was read from the store takes effect here.
+    pub(super) fn may_apply(&self, place: Sequence, change: &RevocationChange) -> bool {
+        self.0.placed.may_apply(place, change)
     }
 
     /// How often something was revoked.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.0.epoch.load(Ordering::Acquire))
+    }
+
+    /// Remembers the identities of a verified token.
+    pub(crate) fn note_seen(&self, principal: &Principal) {
+        self.0.seen.note(principal);
+    }
+
+    /// Remembers a grant whose credential was provided.
+    pub(crate) fn note_seen_grant(&self, grant: &GrantId) {
+        self.0.seen.note_grant(grant);
+    }
+
+    /// Whether a target was met in this process; of a server, the caller knows.
+    pub(crate) fn has_seen(&self, target: &RevocationTarget) -> bool {
+        self.0.seen.knows(target)
+    }
+
+    /// Moves on to a later phase; open requests look at once.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.0.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        let epoch = Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1));
+        self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.0.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Over,
+        }
+    }
+
+    /// Whether a new request may be let in: the process is not shutting down, and what is known here
+    /// is all there is to know.
+    pub(crate) fn admits(&self) -> Result<(), Reason> {
+        if self.phase() != Phase::Serving {
+            return Err(Reason::ShuttingDown);
+        }
+        self.fresh()
     }
 
     /// Whether what is known here is all there is to know.
@@ -259,8 +350,8 @@ mod tests {
         let grant = GrantId::new("g");
         revocations.revoke(RevocationTarget::Grant(grant.clone()));
         assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
-        assert!(revocations.lift(&grant));
-        assert!(!revocations.lift(&grant));
+        assert!(revocations.lift(&grant).1);
+        assert!(!revocations.lift(&grant).1);
         assert_eq!(revocations.grant_stands(&grant), Ok(()));
     }
 

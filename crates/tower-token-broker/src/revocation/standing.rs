@@ -5,13 +5,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use parking_lot::Mutex;
 
-use super::{Epoch, Revocations};
+use super::{Epoch, Phase, Revocations};
 use crate::{
     clock::{Clock, Timestamp},
     principal::GrantId,
@@ -31,6 +31,8 @@ struct Watched {
     ends_at: Timestamp,
     /// The epoch at which it was last found standing.
     stamp: AtomicU64,
+    /// A stream that no call waits for: it ends as soon as the process shuts down.
+    is_idle: AtomicBool,
     grants: Mutex<Vec<GrantId>>,
 }
 
@@ -49,6 +51,7 @@ impl Standing {
             principal: principal.clone(),
             ends_at,
             stamp: AtomicU64::new(stamp.0),
+            is_idle: AtomicBool::new(false),
             grants: Mutex::default(),
         }))
     }
@@ -74,6 +77,25 @@ impl Standing {
         self.still()
     }
 
+    /// Remembers a grant whose credential was provided for this request.
+    pub(crate) fn note_seen_grant(&self, grant: &GrantId) {
+        self.0.revocations.note_seen_grant(grant);
+    }
+
+    /// The request is a stream that no call waits for: the GET stream of a session, or
+    /// `subscriptions/listen`.
+    pub(crate) fn mark_idle_stream(&self) {
+        self.0.is_idle.store(true, Ordering::Release);
+    }
+
+    fn ends_in(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Serving => false,
+            Phase::Draining => self.0.is_idle.load(Ordering::Acquire),
+            Phase::Over => true,
+        }
+    }
+
     /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends nothing that is under way.
     pub(crate) fn still(&self) -> Result<(), Reason> {
         // N262: one instant for verification, cache and streams.
@@ -82,6 +104,11 @@ impl Standing {
         }
         // Read before the tables, so that a revoke in between is looked at next time.
         let epoch = self.0.revocations.epoch();
+        // Before the stamp is looked at: a request that was verified while the process began to shut
+        // down is stamped with the epoch of the end.
+        if self.ends_in(self.0.revocations.phase()) {
+            return Err(Reason::ShuttingDown);
+        }
         if epoch.0 == self.0.stamp.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -164,6 +191,25 @@ mod tests {
         drop(revocations.follow(Silent, &crate::tasks::Tasks::new()));
         assert_eq!(standing.ask_again(None), Err(Reason::RevocationStale), "N260");
         assert_eq!(standing.still(), Ok(()));
+    }
+
+    #[test]
+    fn a_shutdown_ends_idle_streams_first_and_calls_last() {
+        let (_, revocations, call) = standing();
+        let stream = Standing::new(&revocations, &call.0.clock, &principal(1_000), revocations.epoch(), call.0.ends_at);
+        stream.mark_idle_stream();
+        assert_eq!((call.still(), stream.still()), (Ok(()), Ok(())));
+        revocations.enter(Phase::Draining);
+        assert_eq!((call.still(), stream.still()), (Ok(()), Err(Reason::ShuttingDown)));
+        assert_eq!(revocations.admits(), Err(Reason::ShuttingDown));
+        let late = Standing::new(&revocations, &call.0.clock, &principal(1_000), revocations.epoch(), call.0.ends_at);
+        assert_eq!(late.still(), Ok(()));
+        late.mark_idle_stream();
+        assert_eq!(late.still(), Err(Reason::ShuttingDown));
+        revocations.enter(Phase::Over);
+        assert_eq!(call.still(), Err(Reason::ShuttingDown));
+        revocations.enter(Phase::Draining);
+        assert_eq!(revocations.phase(), Phase::Over, "there is no way back");
     }
 
     #[tokio::test]

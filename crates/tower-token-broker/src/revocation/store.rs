@@ -28,6 +28,12 @@ impl Sequence {
         self.0
     }
 
+    /// Returns the place before this one.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// Returns the place after this one.
     #[must_use]
     pub const fn next(self) -> Self {

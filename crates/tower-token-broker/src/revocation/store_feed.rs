@@ -1,21 +1,28 @@
 //! A feed that polls a [`RevocationStore`].
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
-use super::{FeedError, FeedEvent, RevocationEntry, RevocationFeed, RevocationStore, Sequence};
+use super::{
+    FeedError, FeedEvent, RevocationChange, RevocationEntry, RevocationFeed, RevocationStore, RevocationTarget,
+    Sequence,
+};
 
 /// The [`RevocationFeed`] of a [`RevocationStore`]: reads new entries every 250 ms.
 ///
-/// It yields each entry as [`FeedEvent::Changed`], and [`FeedEvent::Current`] after each read that
-/// reached the end of the sequence.
+/// It yields each entry as [`FeedEvent::Stored`], and [`FeedEvent::Current`] after each read that
+/// reached the end of the sequence. Each read begins with the last entry that was read: where that is
+/// gone (a store that was restored from a backup, or that dropped it), everything is read again.
 #[derive(Debug)]
-#[must_use = "a feed is read by `Revocations::follow`"]
+#[must_use = "a feed does nothing until a broker is built with it"]
 pub struct StoreFeed<S> {
     store: S,
     poll_every: Duration,
-    /// Place of the last entry that was read.
-    read_until: Sequence,
-    unread: VecDeque<RevocationEntry>,
+    /// The last entry that was read, and its place.
+    last: Option<(Sequence, RevocationEntry)>,
+    unread: VecDeque<(Sequence, RevocationEntry)>,
     next: Next,
 }
 
@@ -30,13 +37,7 @@ enum Next {
 impl<S: RevocationStore> StoreFeed<S> {
     /// Creates a feed that starts with the first entry.
     pub const fn new(store: S) -> Self {
-        Self {
-            store,
-            poll_every: Duration::from_millis(250),
-            read_until: Sequence::START,
-            unread: VecDeque::new(),
-            next: Next::Read,
-        }
+        Self { store, poll_every: Duration::from_millis(250), last: None, unread: VecDeque::new(), next: Next::Read }
     }
 
     /// Sets the pause between two reads.
@@ -45,32 +46,87 @@ impl<S: RevocationStore> StoreFeed<S> {
         self
     }
 
+    /// Reads to the end of the sequence.
     async fn read(&mut self) -> Result<(), FeedError> {
-        let read = self.store.read_after(self.read_until, PAGE);
-        // A read that hangs is retried; until one succeeds, the feed is stale.
-        let entries = tokio::time::timeout(READ_TIMEOUT, read)
-            .await
-            .map_err(|_| FeedError::new("the revocation store did not respond in time"))?
-            .map_err(|error| FeedError::new(&error.to_string()))?;
-        let mut last = self.read_until;
-        for (place, _) in &entries {
-            if *place <= last {
-                return Err(FeedError::new(&format!("place {place} follows place {last}")));
+        let mut last = self.last.clone();
+        let (mut read, mut restarts) = (Vec::new(), 0);
+        loop {
+            let from = last.as_ref().map_or(Sequence::START, |(place, _)| place.before());
+            let mut page = self.page(from).await?;
+            let is_last_page = page.len() < PAGE;
+            if let Some(known) = &last {
+                if page.first() != Some(known) {
+                    tracing::warn!(
+                        place = %known.0,
+                        "the last entry of the revocation store is gone; it is read again from its start"
+                    );
+                    restarts += 1;
+                    if restarts > MOST_RESTARTS {
+                        return Err(FeedError::new("the revocation store loses entries while it is read"));
+                    }
+                    last = None;
+                    read.clear();
+                    continue;
+                }
+                page.remove(0);
             }
-            last = *place;
+            let mut before = last.as_ref().map_or(Sequence::START, |(place, _)| *place);
+            for (place, _) in &page {
+                if *place <= before {
+                    let wrong = format!("place {place} follows place {before}");
+                    return Err(FeedError::new(&wrong));
+                }
+                before = *place;
+            }
+            last = page.last().cloned().or(last);
+            read.append(&mut page);
+            if is_last_page {
+                break;
+            }
         }
-        self.read_until = last;
-        self.next = if entries.len() < PAGE { Next::Current } else { Next::Read };
-        self.unread.extend(entries.into_iter().map(|(_, entry)| entry));
+        self.last = last;
+        self.unread.extend(without_superseded(read));
+        self.next = Next::Current;
         Ok(())
     }
+
+    async fn page(&self, after: Sequence) -> Result<Vec<(Sequence, RevocationEntry)>, FeedError> {
+        // A read that hangs is retried; until one succeeds, the feed is stale.
+        tokio::time::timeout(READ_TIMEOUT, self.store.read_after(after, PAGE))
+            .await
+            .map_err(|_| FeedError::new("the revocation store did not respond in time"))?
+            .map_err(|error| FeedError::new(&error.to_string()))
+    }
+}
+
+/// Leaves out what loosens and is tightened again by a later entry: between the two somebody would be
+/// let in.
+fn without_superseded(entries: Vec<(Sequence, RevocationEntry)>) -> Vec<(Sequence, RevocationEntry)> {
+    let mut tightened = HashSet::new();
+    let mut kept: Vec<_> = entries
+        .into_iter()
+        .rev()
+        .filter(|(_, entry)| match &entry.change {
+            RevocationChange::Unblocked(user) => !tightened.contains(&RevocationChange::Blocked(user.clone())),
+            RevocationChange::GrantRestored(grant) => {
+                let revoked = RevocationTarget::Grant(grant.clone());
+                !tightened.contains(&RevocationChange::Revoked(revoked))
+            }
+            tightens @ (RevocationChange::Blocked(_) | RevocationChange::Revoked(_)) => {
+                tightened.insert(tightens.clone());
+                true
+            }
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 impl<S: RevocationStore> RevocationFeed for StoreFeed<S> {
     async fn next(&mut self) -> Result<FeedEvent, FeedError> {
         loop {
-            if let Some(entry) = self.unread.pop_front() {
-                return Ok(FeedEvent::Changed(entry));
+            if let Some((place, entry)) = self.unread.pop_front() {
+                return Ok(FeedEvent::Stored { place, entry });
             }
             match self.next {
                 Next::Read => self.read().await?,
@@ -89,6 +145,8 @@ impl<S: RevocationStore> RevocationFeed for StoreFeed<S> {
 
 /// Number of entries per read.
 const PAGE: usize = 1_000;
+/// How often one read may begin anew.
+const MOST_RESTARTS: u32 = 3;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -102,7 +160,7 @@ mod tests {
         clock::{Clock, Timestamp},
         principal::User,
         refusal::Reason,
-        revocation::{RevocationChange, RevocationStoreError, Revocations, tables::tests::principal},
+        revocation::{RevocationStoreError, Revocations, tables::tests::principal},
         tasks::Tasks,
     };
 
@@ -165,7 +223,7 @@ mod tests {
         let mut feed = StoreFeed::new(store.clone());
         let changed = |seconds, change| {
             let entry = RevocationEntry::new(change, Timestamp::from_unix_seconds(seconds));
-            Ok(FeedEvent::Changed(entry))
+            Ok(FeedEvent::Stored { place: Sequence::new(seconds), entry })
         };
         assert_eq!(feed.next().await, changed(2, RevocationChange::Blocked(alice())));
         assert_eq!(feed.next().await, changed(5, RevocationChange::Unblocked(alice())));
@@ -178,6 +236,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_store_that_went_back_is_read_again() {
+        let store = Scripted::default();
+        store.append_at(9, RevocationChange::Unblocked(alice()));
+        let mut feed = StoreFeed::new(store.clone());
+        assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));
+        assert_eq!(feed.next().await, Ok(FeedEvent::Current));
+        // Yesterday's copy, to which another replica has appended since.
+        store.0.lock().entries.clear();
+        store.append_at(8, RevocationChange::Blocked(alice()));
+        let block = RevocationChange::Blocked(alice());
+        let entry = RevocationEntry::new(block, Timestamp::from_unix_seconds(8));
+        let place = Sequence::new(8);
+        assert_eq!(feed.next().await, Ok(FeedEvent::Stored { place, entry }));
+        assert_eq!(feed.next().await, Ok(FeedEvent::Current));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_loosened_and_tightened_again_lets_nobody_in_between() {
+        let store = Scripted::default();
+        store.append_at(1, RevocationChange::Blocked(alice()));
+        store.append_at(2, RevocationChange::Unblocked(alice()));
+        store.append_at(3, RevocationChange::Blocked(alice()));
+        let mut feed = StoreFeed::new(store);
+        for expected in [1, 3] {
+            let event = feed.next().await.unwrap();
+            let is_it = matches!(event, FeedEvent::Stored { place, .. } if place.as_u64() == expected);
+            assert!(is_it, "{expected}: {event:?}");
+        }
+        assert_eq!(feed.next().await, Ok(FeedEvent::Current));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_full_page_is_not_current() {
         let store = Scripted::default();
         for place in 1..=PAGE as u64 + 1 {
@@ -185,7 +275,7 @@ mod tests {
         }
         let mut feed = StoreFeed::new(store.clone());
         for _ in 0..=PAGE {
-            assert!(matches!(feed.next().await, Ok(FeedEvent::Changed(_))));
+            assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));
         }
         assert_eq!(feed.next().await, Ok(FeedEvent::Current));
         assert_eq!(store.reads(), 2);
@@ -200,7 +290,7 @@ mod tests {
         assert_eq!(feed.next().await, Err(FeedError::new("the revocation store can't be reached")));
         store.0.lock().hangs = true;
         assert!(feed.next().await.is_err());
-        assert!(matches!(feed.next().await, Ok(FeedEvent::Changed(_))));
+        assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));
     }
 
     #[tokio::test]

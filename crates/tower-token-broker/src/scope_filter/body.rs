@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{layer::Recipe, policy::Policy};
+use super::{judged::Judged, layer::Shared, policy::Policy, response::OwnPermission};
 use crate::{
     audit::Trail,
     body::BodyError,
@@ -45,9 +45,10 @@ enum Filter<P> {
 }
 
 struct EventFilter<P> {
-    recipe: Arc<Recipe<P>>,
+    shared: Arc<Shared<P>>,
     principal: Principal,
     states: Option<RequestStates>,
+    permission: Option<OwnPermission>,
     trail: Trail,
     events: Events,
     ready: VecDeque<Bytes>,
@@ -61,13 +62,22 @@ impl<R, P> FilterBody<R, P> {
 
     pub(super) fn events(
         inner: R,
-        recipe: Arc<Recipe<P>>,
+        shared: Arc<Shared<P>>,
         principal: Principal,
-        states: Option<RequestStates>,
+        judged: &Judged,
         trail: Trail,
     ) -> Self {
-        let events = Events::new(recipe.bounds.answer);
-        let filter = EventFilter { recipe, principal, states, trail, events, ready: VecDeque::new(), ended: false };
+        let events = Events::new(shared.limits.max_response);
+        let filter = EventFilter {
+            shared,
+            principal,
+            states: judged.states().cloned(),
+            permission: OwnPermission::of(judged),
+            trail,
+            events,
+            ready: VecDeque::new(),
+            ended: false,
+        };
         Self { inner, filter: Some(Filter::Events(filter)) }
     }
 
@@ -105,10 +115,22 @@ impl<P: Policy> EventFilter<P> {
         }
     }
 
+    /// Ends a stream that the policy no longer allows (design, section 15.12).
+    fn check_permission(&mut self) {
+        let Some(permission) = &mut self.permission else { return };
+        if let Err(reason) = permission.check(&self.shared, &self.principal)
+            && !self.ended
+        {
+            self.trail.cut(reason);
+            self.ready.clear();
+            self.ended = true;
+        }
+    }
+
     fn filtered(&self, event: Bytes) -> Option<Bytes> {
         // Without data, or with empty data, it is a comment, a retry time, or an id to resume from.
         let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else { return Some(event) };
-        match self.recipe.filtered(&self.principal, self.states.as_ref(), &data) {
+        match self.shared.filtered(&self.principal, self.states.as_ref(), &data) {
             Ok(Found::Nothing) => Some(event),
             Ok(Found::Changed(changed)) => Some(sse::with_data(&event, changed)),
             Ok(Found::NotForThisCaller) => None,
@@ -134,6 +156,7 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
             Some(Filter::Events(filter)) => filter,
         };
         loop {
+            filter.check_permission();
             if let Some(event) = filter.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(event))));
             }

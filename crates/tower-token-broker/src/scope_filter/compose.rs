@@ -1,7 +1,7 @@
 //! Policies out of policies.
 
-use super::policy::{Call, Decision, Permit, Policy};
-use crate::principal::Principal;
+use super::policy::{Call, Decision, Permit, Policy, PolicySummary, Verdict};
+use crate::{limits::Protocol, principal::Principal};
 
 /// Puts policies together. Any [`Policy`] has these.
 pub trait PolicyExt: Policy + Sized {
@@ -61,21 +61,41 @@ impl<A: Policy, B: Policy> Policy for And<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         self.0.decide(caller, call).and(self.1.decide(caller, call))
     }
+
+    fn change_count(&self) -> u64 {
+        self.0.change_count().wrapping_add(self.1.change_count())
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        self.0.summary(protocol).and(self.1.summary(protocol))
+    }
 }
 
 impl Decision {
-    /// Both, as [`PolicyExt::and`] has it.
+    /// Both, as [`PolicyExt::and`] has it; the rule is that of the one that decided.
     pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Deny(reason), _) | (_, Self::Deny(reason)) => Self::Deny(reason),
-            (Self::NeedsScope(one), Self::NeedsScope(other)) => Self::NeedsScope(one.union(&other)),
-            (Self::NeedsScope(scopes), Self::Allow(permit)) | (Self::Allow(permit), Self::NeedsScope(scopes)) => {
-                Self::NeedsScope(scopes.union(permit.broker_scopes()))
+        match (&self.verdict, &other.verdict) {
+            (Verdict::Deny(_), _) => self,
+            (_, Verdict::Deny(_)) => other,
+            (Verdict::NeedsScope(one), Verdict::NeedsScope(more)) => {
+                let scopes = one.union(more);
+                self.with_verdict(Verdict::NeedsScope(scopes)).or_rule_of(&other)
             }
-            (Self::Allow(one), Self::Allow(other)) => Self::Allow(
-                Permit::with_upstream_scopes(one.upstream_scopes().union(other.upstream_scopes()))
-                    .resting_on(one.broker_scopes().union(other.broker_scopes())),
-            ),
+            (Verdict::NeedsScope(scopes), Verdict::Allow(permit)) => {
+                let scopes = scopes.union(&permit.broker_scopes);
+                self.with_verdict(Verdict::NeedsScope(scopes))
+            }
+            (Verdict::Allow(permit), Verdict::NeedsScope(scopes)) => {
+                let scopes = scopes.union(&permit.broker_scopes);
+                other.with_verdict(Verdict::NeedsScope(scopes))
+            }
+            (Verdict::Allow(one), Verdict::Allow(more)) => {
+                let permit = Permit {
+                    upstream_scopes: one.upstream_scopes.union(&more.upstream_scopes),
+                    broker_scopes: one.broker_scopes.union(&more.broker_scopes),
+                };
+                self.with_verdict(Verdict::Allow(permit)).or_rule_of(&other)
+            }
         }
     }
 }
@@ -83,14 +103,22 @@ impl Decision {
 impl<A: Policy, B: Policy> Policy for Or<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         let first = self.0.decide(caller, call);
-        if matches!(first, Decision::Allow(_)) {
+        if first.is_allowed() {
             return first;
         }
-        match (first, self.1.decide(caller, call)) {
-            (_, Decision::Allow(permit)) => Decision::Allow(permit),
-            (Decision::Deny(_), Decision::NeedsScope(scopes)) => Decision::NeedsScope(scopes),
-            (first, _) => first,
+        let second = self.1.decide(caller, call);
+        if second.is_allowed() || (first.is_denied() && !second.is_denied()) {
+            return second;
         }
+        first
+    }
+
+    fn change_count(&self) -> u64 {
+        self.0.change_count().wrapping_add(self.1.change_count())
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        self.0.summary(protocol).and(self.1.summary(protocol))
     }
 }
 
@@ -98,17 +126,37 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         // The messages that carry no name are nobody's exception.
         let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response);
-        let is_exception = |call: &Call<'_>| !self.1.decide(caller, call).is_denied();
-        if is_named && (is_exception(call) || with_or_without_slash(call, is_exception)) {
-            return Decision::deny(call);
+        let exception = |call: &Call<'_>| Some(self.1.decide(caller, call)).filter(|decision| !decision.is_denied());
+        let found = is_named.then(|| exception(call).or_else(|| with_or_without_slash(call, exception)));
+        if let Some(exception) = found.flatten() {
+            return Decision::deny(call).or_rule_of(&exception);
         }
         self.0.decide(caller, call)
+    }
+
+    fn change_count(&self) -> u64 {
+        self.0.change_count().wrapping_add(self.1.change_count())
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        self.0.summary(protocol).and(self.1.summary(protocol))
+    }
+}
+
+impl PolicySummary {
+    /// What both say.
+    fn and(mut self, other: Self) -> Self {
+        let count = |rules: Option<usize>| rules.unwrap_or_default();
+        let rules = count(self.rules).saturating_add(count(other.rules));
+        self.rules = (self.rules.is_some() || other.rules.is_some()).then_some(rules);
+        self.without_effect.extend(other.without_effect);
+        self
     }
 }
 
 /// L241: asked of the same path with or without the slash at its end, if it is a path: what is denied is denied both ways.
-fn with_or_without_slash(call: &Call<'_>, ask: impl Fn(&Call<'_>) -> bool) -> bool {
-    let Call::Http { method, path } = call else { return false };
+fn with_or_without_slash(call: &Call<'_>, ask: impl Fn(&Call<'_>) -> Option<Decision>) -> Option<Decision> {
+    let Call::Http { method, path } = call else { return None };
     let other = match path.strip_suffix('/') {
         Some(without) => without.to_owned(),
         None => format!("{path}/"),
@@ -124,11 +172,8 @@ mod tests {
         scope_filter::{Arguments, Rules, tests::caller, tools},
     };
 
-    fn needed(decision: Decision) -> Option<Scopes> {
-        match decision {
-            Decision::NeedsScope(scopes) => Some(scopes),
-            Decision::Allow(_) | Decision::Deny(_) => None,
-        }
+    fn needed(decision: &Decision) -> Option<Scopes> {
+        decision.needed_scopes().cloned()
     }
 
     #[test]
@@ -138,10 +183,10 @@ mod tests {
         let both = || rule("crm:read").and(rule("crm:write"));
         let all = Scopes::parse("crm:read crm:write").unwrap();
         for has in ["", "crm:read", "crm:write", "other"] {
-            assert_eq!(needed(both().decide(&caller(has), &call)), Some(all.clone()), "{has}");
+            assert_eq!(needed(&both().decide(&caller(has), &call)), Some(all.clone()), "{has}");
         }
         let three = both().and(rule("crm:admin"));
         let all = Scopes::parse("crm:admin crm:read crm:write").unwrap();
-        assert_eq!(needed(three.decide(&caller("crm:read crm:write"), &call)), Some(all));
+        assert_eq!(needed(&three.decide(&caller("crm:read crm:write"), &call)), Some(all));
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 #[cfg(feature = "grpc")]
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use http::{Extensions, Method, Uri};
 
 use crate::{
     audit::Operation,
     dialect::Dialect,
     principal::Scopes,
+    revocation::Standing,
     sealing::{Kept, RequestStates},
 };
 
@@ -25,6 +26,17 @@ struct Parts {
     upstream_scopes: Scopes,
     body: JudgedBody,
     kept: Kept,
+    listening: Option<Listening>,
+}
+
+/// A stream that no call waits for. It checks its own permission again when the policy changed, and
+/// ends as soon as the process shuts down.
+#[derive(Clone, Debug)]
+pub(crate) enum Listening {
+    /// The GET stream of a session (MCP 2025-11-25).
+    Session,
+    /// `subscriptions/listen` (MCP 2026-07-28), for these resources.
+    Subscriptions(Vec<Box<str>>),
 }
 
 /// The body of a judged request.
@@ -60,7 +72,29 @@ impl Judged {
         body: JudgedBody,
         kept: Kept,
     ) -> Self {
-        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body, kept }))
+        let listening = None;
+        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body, kept, listening }))
+    }
+
+    /// It opens a stream that no call waits for.
+    pub(super) fn which_listens(mut self, listening: Listening) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.0) {
+            parts.listening = Some(listening);
+        }
+        self
+    }
+
+    /// Tells the standing of the request if no call waits for its stream.
+    pub(super) fn mark_idle_stream(&self, extensions: &Extensions) {
+        if self.listening().is_some()
+            && let Some(standing) = extensions.get::<Standing>()
+        {
+            standing.mark_idle_stream();
+        }
+    }
+
+    pub(crate) fn listening(&self) -> Option<&Listening> {
+        self.0.listening.as_ref()
     }
 
     /// What the answer may give its client to keep.

@@ -7,12 +7,15 @@
 //! use http_body_util::{BodyExt, Full};
 //! use tower::{Layer, ServiceExt, service_fn};
 //! use tower_token_broker::{
-//!     audit::{AuditLog, Trail},
+//!     Broker,
 //!     body::RequestBody,
-//!     clock::Timestamp,
-//!     principal::{User, Principal, Resource, TokenTimes, Verified},
 //!     scope_filter::{Rules, ScopeFilterLayer, tools},
+//!     stack::StackConfig,
 //! };
+//! # use tower_token_broker::{
+//! #     audit::{AuditLog, InMemory, Trail}, clock::Timestamp,
+//! #     principal::{User, Principal, Resource, TokenTimes, Verified},
+//! # };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -34,7 +37,10 @@
 //!     let done = Full::<Bytes>::from(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
 //!     Response::builder().header("content-type", "application/json").body(done)
 //! });
-//! let service = ScopeFilterLayer::new(Rules::new().allow(tools(["get_*"]))).layer(server);
+//! # let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+//! let config = StackConfig::new("https://broker.example.com/crm/mcp").unwrap();
+//! let rules = Rules::new().allow(tools(["get_*"]));
+//! let service = ScopeFilterLayer::new(&broker, &config, rules).layer(server);
 //!
 //! let passed = service.clone().oneshot(call("get_contact")).await.unwrap();
 //! assert!(passed.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"result""#));
@@ -46,7 +52,7 @@
 //! ```
 //!
 //! # Order
-//! Inside authenticate, outside exchange; [`BrokerStack`](crate::BrokerStack) places it.
+//! Inside authenticate, outside exchange; [`BrokerStack`](crate::stack::BrokerStack) places it.
 //!
 //! # Reads, writes
 //! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`] into the extensions, with the very bytes
@@ -54,11 +60,17 @@
 //! shape of the result, in event streams whichever request they answer, and in JSON but for the answers of `tools/call`,
 //! `prompts/get`, `resources/read` and `completion/complete`, which no client reads as a list and which are streamed; notices about hidden resources; and
 //! `cacheScope` becomes `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way out and opened on the way in:
-//! for the user and the resource, a state also for its method and name ([`ScopeFilterLayer::sealed_with`]). A route of gRPC (`ScopeFilterLayer::grpc`) is described in the module `grpc`. A route of plain HTTP ([`ScopeFilterLayer::plain_http`]) is judged by method and path, and streamed.
+//! for the user and the resource, a state also for its method and name, with the sealing keys of the broker. A resource that speaks gRPC
+//! ([`Protocol`](crate::limits::Protocol)) is described in the module `grpc`. One that speaks plain HTTP is judged by method and
+//! by its whole path (axum's original one, if known), and streamed.
 //!
 //! # Limits
 //! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and single events ≤ 16 MiB. Two readings of one text are refused:
 //! doubled members, known members in another case, lone surrogates, batches, content codings.
+//!
+//! # Replacing the policy
+//! [`PolicyHandle`]: a call that is under way finishes under its decision; each later event, list entry and message is judged by
+//! the new policy; the GET stream and `subscriptions/listen` end before their next event if their own permission is gone.
 //!
 //! # Cancellation
 //! Dropped at any await of the request's side, nothing was sent.
@@ -76,6 +88,7 @@ mod body;
 mod compose;
 #[cfg(feature = "grpc")]
 mod grpc;
+mod handle;
 mod judged;
 mod layer;
 mod pattern;
@@ -89,12 +102,13 @@ mod table;
 
 pub use body::FilterBody;
 pub use compose::{And, Or, PolicyExt, Unless};
+pub use handle::PolicyHandle;
 pub use judged::Judged;
 pub use layer::ScopeFilterLayer;
-pub use policy::{Arguments, Call, Decision, Permit, Policy};
+pub use policy::{Arguments, BoxPolicy, Call, Decision, Policy, PolicySummary, policy_fn};
 #[cfg(feature = "grpc")]
 pub use rules::grpc;
-pub use rules::{Rule, Rules, http, methods, prompts, resources, tools};
+pub use rules::{Rule, RuleError, Rules, http, methods, prompts, resources, tools, try_http};
 pub use service::{Filtered, ResponseFuture, ScopeFilter};
 
 pub use crate::mcp::Listed;

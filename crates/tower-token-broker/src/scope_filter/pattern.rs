@@ -20,6 +20,11 @@ impl Pattern {
         }
     }
 
+    /// Whether every name matches.
+    pub(super) fn is_star(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|part| part.is_empty()) && self.0.len() > 1
+    }
+
     /// What stands before the first star.
     pub(super) fn prefix(&self) -> &str {
         self.0.first().map_or("", AsRef::as_ref)

@@ -1,10 +1,11 @@
 //! The trait that decides on one call, and the call as a policy sees it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
 
 use crate::{
+    limits::Protocol,
     mcp::Listed,
     principal::{Principal, Scopes},
     refusal::Reason,
@@ -105,12 +106,19 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// What a policy decides.
+/// What a policy decides about one call. Opaque: it is made by [`Decision::allow`],
+/// [`Decision::deny`] and [`Decision::needs_scope`], and refined by the methods behind them.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a decision that nobody looks at decides nothing"]
-#[expect(clippy::exhaustive_enums, reason = "the three are all there is; who decides must be able to match them")]
-pub enum Decision {
-    /// The call goes on; the upstream credential has at least these scopes beside the operator's own.
+pub struct Decision {
+    pub(super) verdict: Verdict,
+    rule: Option<Arc<str>>,
+    retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// The call continues.
     Allow(Permit),
     /// The call is refused.
     Deny(Reason),
@@ -118,15 +126,21 @@ pub enum Decision {
     NeedsScope(Scopes),
 }
 
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, rule: None, retry_after: None }
+    }
+}
+
 impl Decision {
-    /// Goes on, with the operator's own upstream scopes.
+    /// Continues, with the operator's own upstream scopes.
     pub fn allow() -> Self {
-        Self::Allow(Permit::default())
+        Verdict::Allow(Permit::default()).into()
     }
 
     /// Refused in the way that fits the call: an unknown tool, resource, prompt, method or path.
-    pub const fn deny(call: &Call<'_>) -> Self {
-        Self::Deny(match call {
+    pub fn deny(call: &Call<'_>) -> Self {
+        Self::deny_for(match call {
             Call::Tool { .. } => Reason::ToolDenied,
             Call::Resource { .. } => Reason::ResourceDenied,
             Call::Prompt { .. } => Reason::PromptDenied,
@@ -137,60 +151,138 @@ impl Decision {
         })
     }
 
-    /// Whether it is [`Decision::Deny`].
-    #[must_use]
-    pub const fn is_denied(&self) -> bool {
-        matches!(self, Self::Deny(_))
-    }
-}
-
-/// What goes with a permission.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Permit {
-    upstream_scopes: Scopes,
-    broker_scopes: Scopes,
-}
-
-impl Permit {
-    /// The upstream credential needs these scopes too (`upstream_scopes` of a rule).
-    #[must_use]
-    pub fn with_upstream_scopes(upstream_scopes: Scopes) -> Self {
-        Self { upstream_scopes, broker_scopes: Scopes::none() }
+    pub(super) fn deny_for(reason: Reason) -> Self {
+        Verdict::Deny(reason).into()
     }
 
-    /// The permission rests on these scopes of the broker token. Where another policy needs more, the client is told of these too: all
-    /// scopes of the operation at once (RFC 6750 §3.1).
-    #[must_use]
-    pub fn resting_on(mut self, broker_scopes: Scopes) -> Self {
-        self.broker_scopes = broker_scopes;
+    /// Would be allowed with all of these scopes: the client is told to ask for them.
+    pub fn needs_scope(scopes: Scopes) -> Self {
+        Verdict::NeedsScope(scopes).into()
+    }
+
+    /// The upstream credential needs these scopes too (`upstream_scopes` of a rule). Means something
+    /// only where the call is allowed.
+    pub fn with_upstream_scopes(mut self, scopes: Scopes) -> Self {
+        if let Verdict::Allow(permit) = &mut self.verdict {
+            permit.upstream_scopes = scopes;
+        }
         self
     }
 
-    /// The scopes that the upstream credential needs beside the operator's own.
-    #[must_use]
-    pub const fn upstream_scopes(&self) -> &Scopes {
-        &self.upstream_scopes
+    /// The permission rests on these scopes of the broker token. Where another policy needs more,
+    /// the client is told of these too: all scopes of the operation at once (RFC 6750 §3.1).
+    pub fn resting_on(mut self, scopes: Scopes) -> Self {
+        if let Verdict::Allow(permit) = &mut self.verdict {
+            permit.broker_scopes = scopes;
+        }
+        self
     }
 
-    /// The scopes of the broker token that it rests on.
-    #[must_use]
-    pub const fn broker_scopes(&self) -> &Scopes {
-        &self.broker_scopes
+    /// The id of the rule that decided; it stands in the audit record.
+    pub fn by_rule(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.rule = Some(id.into());
+        self
     }
+
+    /// When a call that is denied now may be allowed: the client is told to wait as long.
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Whether the call continues.
+    #[must_use]
+    pub const fn is_allowed(&self) -> bool {
+        matches!(self.verdict, Verdict::Allow(_))
+    }
+
+    /// Whether the call is refused, whatever scopes the caller gets.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        matches!(self.verdict, Verdict::Deny(_))
+    }
+
+    /// The scopes that the caller lacks or that the permission needs, if more are needed.
+    #[must_use]
+    pub const fn needed_scopes(&self) -> Option<&Scopes> {
+        match &self.verdict {
+            Verdict::NeedsScope(scopes) => Some(scopes),
+            Verdict::Allow(_) | Verdict::Deny(_) => None,
+        }
+    }
+
+    /// The id of the rule that decided, if it has one.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
+    }
+
+    pub(super) fn shared_rule(&self) -> Option<&Arc<str>> {
+        self.rule.as_ref()
+    }
+
+    pub(super) const fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    pub(super) fn with_verdict(mut self, verdict: Verdict) -> Self {
+        self.verdict = verdict;
+        self
+    }
+
+    /// The rule of the other decision, where this one has none.
+    pub(super) fn or_rule_of(mut self, other: &Self) -> Self {
+        self.rule = self.rule.or_else(|| other.rule.clone());
+        self
+    }
+}
+
+/// What belongs to a permission.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Permit {
+    pub(super) upstream_scopes: Scopes,
+    pub(super) broker_scopes: Scopes,
 }
 
 impl Default for Permit {
     fn default() -> Self {
-        Self::with_upstream_scopes(Scopes::none())
+        Self { upstream_scopes: Scopes::none(), broker_scopes: Scopes::none() }
     }
 }
 
-/// Decides on one call. Pure and quick: it runs once a call, and once an entry of a list.
+/// What a policy says about itself when a stack is built with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PolicySummary {
+    /// The number of its rules, if it is made of rules.
+    pub rules: Option<usize>,
+    /// One text for each rule that can allow nothing on such a stack, or that denies nothing: an
+    /// operator would want to know.
+    pub without_effect: Vec<String>,
+}
+
+/// Decides on one call. Pure and fast: it runs once per call, and once per entry of a list.
 ///
-/// An entry of a list is judged with [`Arguments::unknown`]; it is listed unless the decision is [`Decision::Deny`].
+/// An entry of a list is judged with [`Arguments::unknown`]; it is listed unless the decision
+/// [is a denial](Decision::is_denied).
 pub trait Policy: Send + Sync + 'static {
-    /// The decision. What is not allowed is denied: the last word of a policy is [`Decision::deny`].
+    /// The decision. What is not allowed is denied: the last word of a policy is
+    /// [`Decision::deny`].
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision;
+
+    /// Rises whenever the policy decides differently than before ([`PolicyHandle`] counts
+    /// replacements). Open streams then check their own permission again.
+    ///
+    /// [`PolicyHandle`]: super::PolicyHandle
+    fn change_count(&self) -> u64 {
+        0
+    }
+
+    /// What it says about itself, for the log line of a stack that speaks this protocol.
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        let _ = protocol;
+        PolicySummary::default()
+    }
 }
 
 impl<F> Policy for F
@@ -206,4 +298,66 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         P::decide(self, caller, call)
     }
+
+    fn change_count(&self) -> u64 {
+        P::change_count(self)
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        P::summary(self, protocol)
+    }
+}
+
+/// A policy whose type was erased: for policies that configuration chooses. Cheap to clone.
+#[derive(Clone)]
+pub struct BoxPolicy(Arc<dyn Policy>);
+
+impl BoxPolicy {
+    /// Erases the type of this policy.
+    #[must_use]
+    pub fn new(policy: impl Policy) -> Self {
+        Self(Arc::new(policy))
+    }
+}
+
+impl Policy for BoxPolicy {
+    fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
+        self.0.decide(caller, call)
+    }
+
+    fn change_count(&self) -> u64 {
+        self.0.change_count()
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        self.0.summary(protocol)
+    }
+}
+
+impl fmt::Debug for BoxPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxPolicy")
+    }
+}
+
+/// A closure as a policy, with the types of its arguments given. A closure reports no changes: open
+/// streams do not notice when what it reads changes, so a [`PolicyHandle`](super::PolicyHandle) stands
+/// around it, not in it.
+///
+/// ```
+/// use tower_token_broker::scope_filter::{Call, Decision, policy_fn};
+///
+/// let policy = policy_fn(|caller, call| match call {
+///     Call::Tool { name, .. } if *name == "get_salary" && !caller.groups().iter().any(|group| **group == *"hr") => {
+///         Decision::deny(call)
+///     }
+///     _ => Decision::allow(),
+/// });
+/// # let _ = policy;
+/// ```
+pub const fn policy_fn<F>(decide: F) -> F
+where
+    F: Fn(&Principal, &Call<'_>) -> Decision + Send + Sync + 'static,
+{
+    decide
 }

@@ -1,19 +1,20 @@
 //! The way in: the one reading, the decision, and the very bytes that were judged.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, Method, Uri, header, request::Parts};
 use http_body::Body;
 
 use super::{
-    judged::{Judged, JudgedBody},
-    layer::{Bounds, Recipe},
+    judged::{Judged, JudgedBody, Listening},
+    layer::Shared,
     plain::is_plain_path,
-    policy::{Arguments, Call, Decision, Permit, Policy},
+    policy::{Arguments, Call, Decision, Permit, Policy, Verdict},
 };
 use crate::{
     audit::{Operation, Trail},
     body::{NotCollected, RequestBody, collect},
     dialect::Dialect,
+    limits::Limits,
     mcp::{
         Listed, Revision, headers,
         message::{Message, Reference},
@@ -24,24 +25,24 @@ use crate::{
 };
 
 /// Its resources stand in its parameters, any number of them (MCP 2026-07-28, `SubscriptionsListenRequest`).
-const LISTEN: &str = "subscriptions/listen";
+pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
-pub(super) type Refused = Box<(Dialect, Refusal)>;
+pub(super) type RefusedRequest = Box<(Dialect, Refusal)>;
 
 /// Who asks, and what decides on it.
 pub(super) struct Asking<'a, P> {
-    pub(super) recipe: &'a Recipe<P>,
+    pub(super) shared: &'a Shared<P>,
     pub(super) principal: &'a Principal,
     pub(super) trail: &'a Trail,
 }
 
 /// What was judged, and the very bytes of it.
-type Asked<B> = Result<(Judged, RequestBody<B>), Refused>;
+type Asked<B> = Result<(Judged, RequestBody<B>), RefusedRequest>;
 
 /// The body of a POST, whole and within its bounds; `None` for a GET or DELETE.
 pub(super) async fn read<B: Body<Data = Bytes>>(
-    bounds: &Bounds,
+    limits: &Limits,
     parts: &Parts,
     body: B,
 ) -> Result<Option<Bytes>, Reason> {
@@ -56,11 +57,11 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Reason::ContentEncoding);
     }
-    if body.size_hint().lower() > bounds.body as u64 {
+    if body.size_hint().lower() > limits.max_body as u64 {
         return Err(Reason::BodyTooLarge);
     }
     // J214, J215: all of it, or nothing is judged and nothing is sent.
-    match tokio::time::timeout(bounds.body_deadline, collect(body, bounds.body)).await {
+    match tokio::time::timeout(limits.body_timeout, collect(body, limits.max_body)).await {
         Ok(Ok(bytes)) => Ok(Some(bytes)),
         Ok(Err(NotCollected::TooLarge)) => Err(Reason::BodyTooLarge),
         Ok(Err(NotCollected::Broken)) | Err(_) => Err(Reason::BodyIncomplete),
@@ -105,8 +106,8 @@ impl<P: Policy> Asking<'_, P> {
         Ok((judged, RequestBody::bytes(body)))
     }
 
-    fn message(&self, dialect: Dialect, fields: &mut HeaderMap, bytes: Bytes) -> Result<Judged, Refused> {
-        let read = Message::read(&bytes, &self.recipe.bounds.json);
+    fn message(&self, dialect: Dialect, fields: &mut HeaderMap, bytes: Bytes) -> Result<Judged, RefusedRequest> {
+        let read = Message::read(&bytes, &self.shared.json);
         let revision = headers::revision(fields);
         let session = revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
         // From here on a refusal answers this very message, in the words of its revision.
@@ -126,6 +127,7 @@ impl<P: Policy> Asking<'_, P> {
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
         let (operation, permit) = self.ask(revision, session, &message).map_err(refuse)?;
+        let listening = listening(&message).map_err(refuse)?;
         let kept = self.kept(revision, session, &message);
         let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
         drop(message);
@@ -134,13 +136,17 @@ impl<P: Policy> Asking<'_, P> {
             Kept::RequestState(_) | Kept::Session(_) | Kept::Nothing => dialect,
         };
         let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
-        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), body, kept))
+        let judged = Judged::new(dialect, operation, permit.upstream_scopes, body, kept);
+        Ok(match listening {
+            Some(listening) => judged.which_listens(listening),
+            None => judged,
+        })
     }
 
     /// The session of a request, opened; 2026-07-28 has none.
     pub(super) fn session(&self, revision: Revision, fields: &mut HeaderMap) -> Result<Option<Session>, Reason> {
         match revision {
-            Revision::V2025_11_25 => Session::open(&self.recipe.keys, self.principal, fields),
+            Revision::V2025_11_25 => Session::open(&self.shared.keys, self.principal, fields),
             Revision::V2026_07_28 => {
                 Session::forget(fields);
                 Ok(None)
@@ -162,14 +168,14 @@ impl<P: Policy> Asking<'_, P> {
         let (call, name) = call(message, session)?;
         let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
         self.trail.judged(&operation);
-        let mut decision = self.recipe.policy.decide(self.principal, &call);
+        let mut decision = self.shared.policy.decide(self.principal, &call);
         // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
         if let Call::Protocol { method: LISTEN } = call {
             for uri in message.params.subscriptions()? {
-                decision = decision.and(self.recipe.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
+                decision = decision.and(self.shared.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
             }
         }
-        Ok((operation, permit(self.principal, decision)?))
+        Ok((operation, self.permit(decision)?))
     }
 
     /// What the answer to a message may give its client to keep.
@@ -185,11 +191,16 @@ impl<P: Policy> Asking<'_, P> {
             _ => return Kept::Nothing,
         };
         let (method, name) = (message.method.as_deref().unwrap_or_default(), name.required().unwrap_or_default());
-        Kept::RequestState(RequestStates::new(&self.recipe.keys, self.principal, method, name))
+        Kept::RequestState(RequestStates::new(&self.shared.keys, self.principal, method, name))
     }
 
     /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
-    fn without_message(&self, dialect: Dialect, method: &Method, fields: &mut HeaderMap) -> Result<Judged, Refused> {
+    fn without_message(
+        &self,
+        dialect: Dialect,
+        method: &Method,
+        fields: &mut HeaderMap,
+    ) -> Result<Judged, RefusedRequest> {
         let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
         let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
         match headers::revision(fields).map_err(refuse)? {
@@ -199,42 +210,69 @@ impl<P: Policy> Asking<'_, P> {
         let operation = Operation::new(method.as_str(), None);
         self.trail.judged(&operation);
         let session = self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
-        let decision = self.recipe.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
-        let permit = permit(self.principal, decision).map_err(refuse)?;
+        let decision = self.shared.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
+        let permit = self.permit(decision).map_err(refuse)?;
         let kept = Kept::Session(session.unwrap_or_default());
-        Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), JudgedBody::Nothing, kept))
+        let (scopes, body) = (permit.upstream_scopes, JudgedBody::Nothing);
+        let judged = Judged::new(dialect, operation, scopes, body, kept);
+        Ok(if *method == Method::GET { judged.which_listens(Listening::Session) } else { judged })
     }
 
-    /// Judges a request that is no message, by its method and path.
-    pub(super) fn plain_http(&self, dialect: Dialect, parts: &mut Parts) -> Result<Judged, Refused> {
+    /// Judges a request that is no message, by its method and path: `target` is its URI before a
+    /// router took anything off.
+    pub(super) fn plain_http(
+        &self,
+        dialect: Dialect,
+        parts: &mut Parts,
+        target: Uri,
+    ) -> Result<Judged, RefusedRequest> {
         let dialect = dialect.plain_http();
-        let (method, uri) = (&parts.method, &parts.uri);
-        let operation = Operation::new(method.as_str(), Some(uri.path()));
+        let method = &parts.method;
+        let operation = Operation::new(method.as_str(), Some(target.path()));
         self.trail.judged(&operation);
-        if !is_plain_path(uri.path()) {
+        if !is_plain_path(target.path()) {
             return Err(Box::new((dialect, Reason::RequestDenied.into())));
         }
-        let call = Call::Http { method, path: uri.path() };
-        match permit(self.principal, self.recipe.policy.decide(self.principal, &call)) {
+        let call = Call::Http { method, path: target.path() };
+        match self.permit(self.shared.policy.decide(self.principal, &call)) {
             Ok(permit) => {
-                let judged = JudgedBody::Http(method.clone(), uri.clone());
+                let judged = JudgedBody::Http(method.clone(), target);
                 headers::drop_unjudged(&mut parts.headers);
-                Ok(Judged::new(dialect, operation, permit.upstream_scopes().clone(), judged, Kept::Nothing))
+                Ok(Judged::new(dialect, operation, permit.upstream_scopes, judged, Kept::Nothing))
             }
             Err(refusal) => Err(Box::new((dialect, refusal))),
         }
     }
-}
 
-/// What the policy decided, as the client hears it.
-pub(super) fn permit(principal: &Principal, decision: Decision) -> Result<Permit, Refusal> {
-    match decision {
-        Decision::Allow(permit) => Ok(permit),
-        Decision::Deny(reason) => Err(reason.into()),
-        Decision::NeedsScope(scopes) => {
-            Err(Refusal::new(Reason::InsufficientScope).at(principal.resource()).needing(scopes))
+    /// What the policy decided, as the client hears it; the rule stands in the record.
+    pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
+        if let Some(rule) = decision.shared_rule() {
+            self.trail.decided_by(rule);
+        }
+        let wait = decision.wait();
+        match decision.verdict {
+            Verdict::Allow(permit) => Ok(permit),
+            Verdict::Deny(reason) => Err(match wait {
+                Some(wait) => Refusal::new(reason).retry_after(wait),
+                None => reason.into(),
+            }),
+            Verdict::NeedsScope(scopes) => {
+                Err(Refusal::new(Reason::InsufficientScope).at(self.principal.resource()).needing(scopes))
+            }
         }
     }
+}
+
+/// The stream that this message opens, if no call waits for it.
+pub(super) fn listening(message: &Message<'_>) -> Result<Option<Listening>, Refusal> {
+    if message.method.as_deref() != Some(LISTEN) {
+        return Ok(None);
+    }
+    let mut resources = Vec::new();
+    for uri in message.params.subscriptions()? {
+        resources.push(uri?.as_ref().into());
+    }
+    Ok(Some(Listening::Subscriptions(resources)))
 }
 
 /// The message as the upstream gets it: with its own state, or, where the state is ours, as if it were asked for the first time.

@@ -8,9 +8,10 @@ use http_body::Body;
 
 use super::{
     body::FilterBody,
-    judged::Judged,
-    layer::Recipe,
-    policy::{Arguments, Call, Policy},
+    judged::{Judged, Listening},
+    layer::Shared,
+    policy::{Arguments, Call, Policy, Verdict},
+    request::LISTEN,
     service::Filtered,
 };
 use crate::{
@@ -44,7 +45,7 @@ pub(super) enum Judging<'a, R, P> {
 type Reading<'a, R, P> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>;
 
 pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
-    recipe: &'a Arc<Recipe<P>>,
+    shared: &'a Arc<Shared<P>>,
     principal: &'a Principal,
     trail: &Trail,
     judged: &Judged,
@@ -55,7 +56,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Reason::AnswerUnreadable);
     }
-    judged.kept().seal_session(&recipe.keys, principal, &mut parts.headers)?;
+    judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
     let states = judged.states().cloned();
     let holds_no_list = is_answered_without_lists(judged.operation().method());
     let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
@@ -69,14 +70,14 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
             FilterBody::untouched(body)
         }
         Shape::Json => {
-            let reading = message(recipe, principal, states, holds_no_list, parts, body);
+            let reading = message(shared, principal, states, holds_no_list, parts, body);
             return Ok(Judging::Reads(Box::pin(reading)));
         }
         Shape::Events => {
             forget_validators(&mut parts.headers);
             parts.headers.remove(header::CONTENT_LENGTH);
             keep_private(&mut parts.headers);
-            FilterBody::events(body, Arc::clone(recipe), principal.clone(), states, trail.clone())
+            FilterBody::events(body, Arc::clone(shared), principal.clone(), judged, trail.clone())
         }
         // An error page is no list for any client, and the guard has been over it.
         Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
@@ -88,16 +89,16 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
 }
 
 async fn message<R: Body<Data = Bytes>, P: Policy>(
-    recipe: &Recipe<P>,
+    shared: &Shared<P>,
     principal: &Principal,
     states: Option<RequestStates>,
     holds_no_list: bool,
     mut parts: Parts,
     body: R,
 ) -> Result<Filtered<R, P>, Reason> {
-    let text = read(body, recipe.bounds.answer).await?;
+    let text = read(body, shared.limits.max_response).await?;
     let is_passed = text.is_empty() || (holds_no_list && answer::stays_as_it_is(&text));
-    let filtered = if is_passed { Ok(Found::Nothing) } else { recipe.filtered(principal, states.as_ref(), &text) };
+    let filtered = if is_passed { Ok(Found::Nothing) } else { shared.filtered(principal, states.as_ref(), &text) };
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,
         Found::Changed(changed) => {
@@ -118,7 +119,7 @@ async fn nothing<R: Body<Data = Bytes>, P>(mut parts: Parts, body: R) -> Result<
     Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
 }
 
-impl<P: Policy> Recipe<P> {
+impl<P: Policy> Shared<P> {
     /// One message of the server, as this caller may see it.
     pub(super) fn filtered(
         &self,
@@ -128,8 +129,8 @@ impl<P: Policy> Recipe<P> {
     ) -> Result<Found, JsonError> {
         let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
         match states {
-            Some(states) => answer::filter(text, &self.bounds.json, Some(&|state| states.seal(state)), is_visible),
-            None => answer::filter(text, &self.bounds.json, None, is_visible),
+            Some(states) => answer::filter(text, &self.json, Some(&|state| states.seal(state)), is_visible),
+            None => answer::filter(text, &self.json, None, is_visible),
         }
     }
 
@@ -141,6 +142,48 @@ impl<P: Policy> Recipe<P> {
             Listed::Resources | Listed::ResourceTemplates => Call::Resource { uri: name },
         };
         !self.policy.decide(principal, &call).is_denied()
+    }
+}
+
+/// The permission of a stream that no call waits for, checked again when the policy changed.
+#[derive(Debug)]
+pub(super) struct OwnPermission {
+    judged: Judged,
+    /// The change count of the policy that allowed it last.
+    allowed_at: Option<u64>,
+}
+
+impl OwnPermission {
+    pub(super) fn of(judged: &Judged) -> Option<Self> {
+        judged.listening()?;
+        Some(Self { judged: judged.clone(), allowed_at: None })
+    }
+
+    /// The reason why the stream is no longer allowed, if so.
+    pub(super) fn check<P: Policy>(&mut self, shared: &Shared<P>, principal: &Principal) -> Result<(), Reason> {
+        // Read before the decision: what changes in between is looked at next time.
+        let count = shared.policy.change_count();
+        if self.allowed_at == Some(count) {
+            return Ok(());
+        }
+        let decide = |call: Call<'_>| shared.policy.decide(principal, &call);
+        let mut decision = match self.judged.listening() {
+            Some(Listening::Subscriptions(_)) => decide(Call::Protocol { method: LISTEN }),
+            Some(Listening::Session) | None => decide(Call::Protocol { method: "GET" }),
+        };
+        if let Some(Listening::Subscriptions(resources)) = self.judged.listening() {
+            for uri in resources {
+                decision = decision.and(decide(Call::Resource { uri }));
+            }
+        }
+        match decision.verdict {
+            Verdict::Allow(_) => {
+                self.allowed_at = Some(count);
+                Ok(())
+            }
+            Verdict::Deny(reason) => Err(reason),
+            Verdict::NeedsScope(_) => Err(Reason::InsufficientScope),
+        }
     }
 }
 

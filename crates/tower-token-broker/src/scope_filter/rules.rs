@@ -7,13 +7,15 @@ use http::Method;
 use super::{
     pattern::{PathTemplate, Pattern},
     plain::is_plain_uri,
-    policy::{Arguments, Call, Decision, Permit, Policy},
+    policy::{Arguments, Call, Decision, Policy, PolicySummary},
     table::Table,
 };
 use crate::{
+    bad_value::BadValue,
     json::Value,
+    limits::Protocol,
     mcp::Listed,
-    principal::{Principal, Scopes},
+    principal::{Principal, Scopes, ScopesError},
     refusal::Reason,
 };
 
@@ -61,6 +63,13 @@ impl Rules {
         self
     }
 
+    /// Whether a rule of such a kind allows something to this caller.
+    fn has_kind_for(&self, caller: &Principal, is_kind: impl Fn(Kind) -> bool) -> bool {
+        self.allow.kinds().any(&is_kind)
+            && (!self.allow.has_conditions()
+                || self.allow.rules().iter().any(|rule| is_kind(rule.kind) && rule.is_about(caller)))
+    }
+
     /// Denies what this rule names, whatever others allow. Its scopes mean nothing.
     pub fn deny(mut self, rule: Rule) -> Self {
         self.deny.add(rule);
@@ -72,11 +81,11 @@ impl Policy for Rules {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         let kind = match call {
             Call::List { of } => {
-                let listed = self.allow.kinds().any(|kind| kind.is_listed_as(*of));
+                let listed = self.has_kind_for(caller, |kind| kind.is_listed_as(*of));
                 return if listed { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Protocol { .. } | Call::Response => {
-                let any = self.allow.kinds().any(|kind| !matches!(kind, Kind::Rpc));
+                let any = self.has_kind_for(caller, |kind| !matches!(kind, Kind::Rpc | Kind::Http));
                 return if any { Decision::allow() } else { Decision::deny(call) };
             }
             Call::Tool { .. } => Kind::Tool,
@@ -86,27 +95,51 @@ impl Policy for Rules {
             Call::Rpc { .. } => Kind::Rpc,
             Call::Http { .. } => Kind::Http,
         };
-        if self.deny.matching(kind, call, Reading::Wide).any(|rule| rule.when_holds(call) != Holds::No) {
-            return Decision::deny(call);
+        let mut denying = self.deny.matching(kind, call, Reading::Wide);
+        if let Some(rule) = denying.find(|rule| rule.may_be_about(caller) && rule.when_holds(call) != Holds::No) {
+            return rule.decided(Decision::deny(call));
         }
         let is_ambiguous = matches!(call, Call::Resource { uri } if !is_plain_uri(uri));
         let reading = if is_ambiguous { Reading::Exact } else { Reading::AsWritten };
-        let (mut needed, mut wrong_arguments) = (None, false);
-        for rule in self.allow.matching(kind, call, reading) {
+        let (mut needed, mut wrong_arguments) = (None, None);
+        let matching = self.allow.matching(kind, call, reading);
+        for rule in matching.filter(|rule| rule.is_about(caller)) {
             match rule.when_holds(call) {
-                Holds::No => wrong_arguments = true,
+                Holds::No => drop(wrong_arguments.get_or_insert(rule)),
                 Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
-                    let permit = Permit::with_upstream_scopes(rule.upstream_scopes.clone());
-                    return Decision::Allow(permit.resting_on(rule.scopes.clone()));
+                    let allowed = Decision::allow()
+                        .with_upstream_scopes(rule.upstream_scopes.clone())
+                        .resting_on(rule.scopes.clone());
+                    return rule.decided(allowed);
                 }
-                Holds::Yes | Holds::Unknown => drop(needed.get_or_insert_with(|| rule.scopes.clone())),
+                Holds::Yes | Holds::Unknown => drop(needed.get_or_insert(rule)),
             }
         }
-        match needed {
-            Some(scopes) => Decision::NeedsScope(scopes),
-            None if wrong_arguments => Decision::Deny(Reason::ArgumentsDenied),
-            None => Decision::deny(call),
+        match (needed, wrong_arguments) {
+            (Some(rule), _) => rule.decided(Decision::needs_scope(rule.scopes.clone())),
+            (None, Some(rule)) => rule.decided(Decision::deny_for(Reason::ArgumentsDenied)),
+            (None, None) => Decision::deny(call),
         }
+    }
+
+    fn summary(&self, protocol: Protocol) -> PolicySummary {
+        let mut without_effect = Vec::new();
+        if self.allow.rules().is_empty() {
+            without_effect.push("there is no `allow` rule: every call is denied".to_owned());
+        }
+        let all = || self.allow.rules().iter().chain(self.deny.rules());
+        let without_names = all().filter(|rule| rule.is_without_names());
+        let elsewhere = all().filter(|rule| !rule.kind.is_spoken_in(protocol));
+        without_effect.extend(without_names.map(|rule| format!("{} names nothing", rule.in_words())));
+        without_effect.extend(
+            elsewhere.map(|rule| format!("{} is about another protocol than that of the stack", rule.in_words())),
+        );
+        for rule in self.allow.rules() {
+            if self.deny.rules().iter().any(|denying| denying.covers(rule)) {
+                without_effect.push(format!("{} is denied by another rule", rule.in_words()));
+            }
+        }
+        PolicySummary { rules: Some(all().count()), without_effect }
     }
 }
 
@@ -118,10 +151,74 @@ pub struct Rule {
     pub(super) names: Names,
     scopes: Scopes,
     upstream_scopes: Scopes,
+    id: Option<Arc<str>>,
+    callers: Vec<CallerCondition>,
     when: Option<Arc<When>>,
 }
 
 type When = dyn Fn(Value<'_>) -> bool + Send + Sync;
+
+/// Whom a rule is about. Nobody can be granted to be somebody else, so it never leads to a request
+/// for more scopes.
+#[derive(Clone)]
+enum CallerCondition {
+    Group(Box<str>),
+    Claim(Box<str>, Box<str>),
+    Matches(Arc<dyn Fn(&Principal) -> bool + Send + Sync>),
+}
+
+impl CallerCondition {
+    fn holds(&self, caller: &Principal) -> bool {
+        match self {
+            Self::Group(group) => caller.groups().iter().any(|one| **one == **group),
+            Self::Claim(name, value) => caller.claim(name).is_some_and(|claim| says(claim, value) == Some(true)),
+            Self::Matches(matches) => matches(caller),
+        }
+    }
+
+    /// For a denial: a claim of another form than text is not known to be another one.
+    fn may_hold(&self, caller: &Principal) -> bool {
+        match self {
+            Self::Claim(name, value) => caller.claim(name).is_some_and(|claim| says(claim, value) != Some(false)),
+            Self::Group(_) | Self::Matches(_) => self.holds(caller),
+        }
+    }
+}
+
+/// Whether a claim is this text, or a list of texts with it; `None` for any other form.
+fn says(claim: Value<'_>, value: &str) -> Option<bool> {
+    if let Some(text) = claim.as_str() {
+        return Some(*text == *value);
+    }
+    let mut all_are_texts = true;
+    for element in claim.elements()? {
+        match element.as_str() {
+            Some(text) if *text == *value => return Some(true),
+            Some(_) => {}
+            None => all_are_texts = false,
+        }
+    }
+    all_are_texts.then_some(false)
+}
+
+/// A rule that cannot be read, with the bad value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuleError {
+    /// The path is not a template.
+    #[error(
+        "{value} is not a path template: it begins with a slash, braces stand around a whole \
+         segment ({{id}}, not item-{{id}}), {{*rest}} stands at the end, and there is no other *, \
+         no query, and nothing that a path cannot hold"
+    )]
+    Path {
+        /// The template.
+        value: BadValue,
+    },
+    /// The scopes are not a list of scopes (RFC 6749 §3.3).
+    #[error("the scopes of a rule: {0}")]
+    Scopes(#[from] ScopesError),
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -181,13 +278,22 @@ pub fn methods<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
 /// ```
 ///
 /// # Panics
-/// If the text is no template: it begins with a slash, braces stand around a whole segment (`{id}`, not `item-{id}`), `{*rest}` stands
-/// at the end, and there is no `*` elsewhere, no query, and nothing that a path can't hold.
-#[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows, or one that never denies")]
+/// If the text is not a template; see [`try_http`], which returns an error.
+#[track_caller]
+#[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
 pub fn http(method: Method, template: &str) -> Rule {
-    let path =
-        PathTemplate::parse(template).unwrap_or_else(|| panic!("the path of a rule is no template: {template:?}"));
-    Rule::named(Kind::Http, Names::Path(method, path))
+    try_http(method, template).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`http()`](fn@http), for templates from configuration.
+///
+/// # Errors
+/// The text is not a template: it begins with a slash, braces stand around a whole segment (`{id}`,
+/// not `item-{id}`), `{*rest}` stands at the end, and there is no `*` elsewhere, no query, and
+/// nothing that a path cannot hold.
+pub fn try_http(method: Method, template: &str) -> Result<Rule, RuleError> {
+    let path = PathTemplate::parse(template).ok_or_else(|| RuleError::Path { value: BadValue::new(template) })?;
+    Ok(Rule::named(Kind::Http, Names::Path(method, path)))
 }
 
 /// gRPC calls by service (with its package, exactly) and method; in the method's name `*` stands for any run of characters.
@@ -210,27 +316,127 @@ impl Rule {
     }
 
     fn named(kind: Kind, names: Names) -> Self {
-        Self { kind, names, scopes: Scopes::none(), upstream_scopes: Scopes::none(), when: None }
+        Self {
+            kind,
+            names,
+            scopes: Scopes::none(),
+            upstream_scopes: Scopes::none(),
+            id: None,
+            callers: Vec::new(),
+            when: None,
+        }
+    }
+
+    /// The name by which operators know the rule: it stands in the audit record of each call that it
+    /// decides.
+    pub fn with_id(mut self, id: &str) -> Self {
+        self.id = Some(id.into());
+        self
     }
 
     /// Only for callers whose broker token has all of these scopes; others are told which they need.
     ///
     /// # Panics
-    /// If the text is no list of scopes (RFC 6749 §3.3): a rule is the operator's own text.
+    /// If the text is not a list of scopes; see [`Rule::try_with_scope`], which returns an error.
+    #[track_caller]
     #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
-    pub fn with_scope(mut self, scopes: &str) -> Self {
-        self.scopes = Scopes::parse(scopes).unwrap_or_else(|error| panic!("the scope of a rule: {error}"));
-        self
+    pub fn with_scope(self, scopes: &str) -> Self {
+        self.try_with_scope(scopes).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Rule::with_scope`], for scopes from configuration.
+    ///
+    /// # Errors
+    /// The text is not a list of scopes (RFC 6749 §3.3).
+    pub fn try_with_scope(mut self, scopes: &str) -> Result<Self, RuleError> {
+        self.scopes = Scopes::parse(scopes)?;
+        Ok(self)
     }
 
     /// The upstream credential needs these scopes too, when this rule is used.
     ///
     /// # Panics
-    /// As [`Rule::with_scope`].
+    /// If the text is not a list of scopes; see [`Rule::try_with_upstream_scopes`].
+    #[track_caller]
     #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
-    pub fn with_upstream_scopes(mut self, scopes: &str) -> Self {
-        self.upstream_scopes = Scopes::parse(scopes).unwrap_or_else(|error| panic!("the scope of a rule: {error}"));
+    pub fn with_upstream_scopes(self, scopes: &str) -> Self {
+        self.try_with_upstream_scopes(scopes).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Rule::with_upstream_scopes`], for scopes from configuration.
+    ///
+    /// # Errors
+    /// The text is not a list of scopes (RFC 6749 §3.3).
+    pub fn try_with_upstream_scopes(mut self, scopes: &str) -> Result<Self, RuleError> {
+        self.upstream_scopes = Scopes::parse(scopes)?;
+        Ok(self)
+    }
+
+    /// Only for callers of this group. For others the rule does not exist: they are denied, not asked
+    /// for a scope that nobody can grant. Of several conditions on the caller, all must hold.
+    pub fn for_group(self, group: &str) -> Self {
+        self.for_callers(CallerCondition::Group(group.into()))
+    }
+
+    /// Only for callers whose token has this claim with this text, or a list of texts with it; the
+    /// verifier must be told to keep it. As [`Rule::for_group`] for everybody else. A rule that denies
+    /// counts also for a claim of any other form: nobody can say that it is another one.
+    pub fn for_claim(self, name: &str, value: &str) -> Self {
+        self.for_callers(CallerCondition::Claim(name.into(), value.into()))
+    }
+
+    /// Only for callers for whom this is true. As [`Rule::for_group`] for everybody else.
+    pub fn for_caller<F>(self, matches: F) -> Self
+    where
+        F: Fn(&Principal) -> bool + Send + Sync + 'static,
+    {
+        self.for_callers(CallerCondition::Matches(Arc::new(matches)))
+    }
+
+    fn for_callers(mut self, condition: CallerCondition) -> Self {
+        self.callers.push(condition);
         self
+    }
+
+    pub(super) fn has_conditions(&self) -> bool {
+        !self.callers.is_empty()
+    }
+
+    fn is_about(&self, caller: &Principal) -> bool {
+        self.callers.iter().all(|condition| condition.holds(caller))
+    }
+
+    fn decided(&self, decision: Decision) -> Decision {
+        match &self.id {
+            Some(id) => decision.by_rule(Arc::clone(id)),
+            None => decision,
+        }
+    }
+
+    fn may_be_about(&self, caller: &Principal) -> bool {
+        self.callers.iter().all(|condition| condition.may_hold(caller))
+    }
+
+    fn is_without_names(&self) -> bool {
+        match &self.names {
+            Names::Patterns(patterns) => patterns.is_empty(),
+            #[cfg(feature = "grpc")]
+            Names::Rpc(_, patterns) => patterns.is_empty(),
+            Names::Path(..) => false,
+        }
+    }
+
+    /// Whether this rule denies all that the other one could allow.
+    fn covers(&self, other: &Self) -> bool {
+        let is_for_all = self.callers.is_empty() && self.when.is_none();
+        is_for_all && self.kind == other.kind && self.names.cover(&other.names)
+    }
+
+    fn in_words(&self) -> String {
+        match &self.id {
+            Some(id) => format!("the rule {id}"),
+            None => format!("the rule about {:?} {:?}", self.kind, self.names),
+        }
     }
 
     /// Only with arguments (of a tool or prompt) for which this is true. In a list, where no arguments are known, the entry
@@ -238,6 +444,7 @@ impl Rule {
     ///
     /// # Panics
     /// If the rule is about something that has no arguments: it would never hold.
+    #[track_caller]
     pub fn when<F>(mut self, arguments: F) -> Self
     where
         F: Fn(Value<'_>) -> bool + Send + Sync + 'static,
@@ -300,7 +507,36 @@ enum Holds {
     Unknown,
 }
 
+impl Names {
+    /// Whether every name here stands there too, or `*` does.
+    fn cover(&self, other: &Self) -> bool {
+        let all = |here: &[Pattern], there: &[Pattern]| {
+            there.iter().all(|name| {
+                let covers = |pattern: &Pattern| pattern.is_star() || pattern == name;
+                here.iter().any(covers)
+            })
+        };
+        match (self, other) {
+            (Self::Patterns(here), Self::Patterns(there)) => !there.is_empty() && all(here, there),
+            #[cfg(feature = "grpc")]
+            (Self::Rpc(service, here), Self::Rpc(of, there)) => service == of && all(here, there),
+            (Self::Path(method, template), Self::Path(of, path)) => method == of && template == path,
+            _ => false,
+        }
+    }
+}
+
 impl Kind {
+    /// Whether a stack that speaks this protocol ever asks about the kind.
+    const fn is_spoken_in(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Mcp => !matches!(self, Self::Rpc | Self::Http),
+            Protocol::Http => matches!(self, Self::Http),
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc(_) => !matches!(self, Self::Http),
+        }
+    }
+
     const fn is_listed_as(self, of: Listed) -> bool {
         matches!(
             (self, of),
@@ -325,8 +561,8 @@ mod tests {
         let rules = Rules::new().allow(tools(["get_*"])).deny(tools(["get_salary"]));
         let caller = caller("");
         assert_eq!(rules.decide(&caller, &tool("get_item", "{}")), Decision::allow());
-        assert_eq!(rules.decide(&caller, &tool("get_salary", "{}")), Decision::Deny(Reason::ToolDenied));
-        assert_eq!(rules.decide(&caller, &tool("delete", "{}")), Decision::Deny(Reason::ToolDenied));
+        assert_eq!(rules.decide(&caller, &tool("get_salary", "{}")), Decision::deny_for(Reason::ToolDenied));
+        assert_eq!(rules.decide(&caller, &tool("delete", "{}")), Decision::deny_for(Reason::ToolDenied));
         assert!(rules.decide(&caller, &Call::List { of: Listed::Prompts }).is_denied());
         assert!(!rules.decide(&caller, &Call::List { of: Listed::Tools }).is_denied());
         assert!(rules.decide(&caller, &Call::Method { method: "logging/setLevel" }).is_denied());
@@ -336,11 +572,12 @@ mod tests {
     #[test]
     fn scopes_of_a_rule_are_asked_for_at_once() {
         let rules = Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
-        let needs = Decision::NeedsScope(Scopes::parse("a b").unwrap());
+        let needs = Decision::needs_scope(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a"), &tool("create", "{}")), needs);
-        let permit =
-            Permit::with_upstream_scopes(Scopes::parse("w").unwrap()).resting_on(Scopes::parse("a b").unwrap());
-        assert_eq!(rules.decide(&caller("a b"), &tool("create", "{}")), Decision::Allow(permit));
+        let allowed = Decision::allow()
+            .with_upstream_scopes(Scopes::parse("w").unwrap())
+            .resting_on(Scopes::parse("a b").unwrap());
+        assert_eq!(rules.decide(&caller("a b"), &tool("create", "{}")), allowed);
     }
 
     #[test]
@@ -352,7 +589,7 @@ mod tests {
         let caller = caller("");
         assert_eq!(rules.decide(&caller, &tool("push", r#"{"repo":"acme/x"}"#)), Decision::allow());
         let other = rules.decide(&caller, &tool("push", r#"{"repo":"evil/x"}"#));
-        assert_eq!(other, Decision::Deny(Reason::ArgumentsDenied));
+        assert_eq!(other, Decision::deny_for(Reason::ArgumentsDenied));
         let listed = Call::Tool { name: "push", arguments: Arguments::unknown() };
         assert_eq!(rules.decide(&caller, &listed), Decision::allow());
     }
@@ -362,9 +599,11 @@ mod tests {
     fn grpc_is_judged_by_service_and_method() {
         let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*"]).with_scope("orders"));
         let decide = |scopes, service, method| rules.decide(&caller(scopes), &Call::Rpc { service, method });
-        let permit = Permit::default().resting_on(Scopes::parse("orders").unwrap());
-        assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), Decision::Allow(permit));
-        assert_eq!(decide("", "shop.v1.Orders", "GetOrder"), Decision::NeedsScope(Scopes::parse("orders").unwrap()));
+        let orders = || Scopes::parse("orders").unwrap();
+        let allowed = Decision::allow().resting_on(orders());
+        assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), allowed);
+        let needs = Decision::needs_scope(orders());
+        assert_eq!(decide("", "shop.v1.Orders", "GetOrder"), needs);
         for (service, method) in [
             ("shop.v1.Orders", "Delete"),
             ("shop.v1.orders", "GetOrder"),
@@ -372,7 +611,7 @@ mod tests {
             ("grpc.health.v1.Health", "Check"),
             ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
         ] {
-            assert_eq!(decide("orders", service, method), Decision::Deny(Reason::RpcDenied), "{service}/{method}");
+            assert_eq!(decide("orders", service, method), Decision::deny_for(Reason::RpcDenied), "{service}/{method}");
         }
         assert!(rules.decide(&caller("orders"), &Call::Protocol { method: "initialize" }).is_denied());
     }
@@ -456,7 +695,7 @@ mod tests {
             "file:///data/x%00.txt",
             "repo://a/./../b",
         ] {
-            assert_eq!(decide(uri), Decision::Deny(Reason::ResourceDenied), "{uri}");
+            assert_eq!(decide(uri), Decision::deny_for(Reason::ResourceDenied), "{uri}");
         }
         let denied = Rules::new().allow(resources(["repo://a/../b"])).deny(resources(["repo:*"]));
         assert!(denied.decide(&caller(""), &Call::Resource { uri: "repo://a/../b" }).is_denied());

@@ -17,7 +17,7 @@ use tower_service::Service;
 use super::{
     body::FilterBody,
     judged::Judged,
-    layer::Recipe,
+    layer::Shared,
     policy::Policy,
     request::{self, Asking},
     response::{self, Judging},
@@ -25,20 +25,22 @@ use super::{
 use crate::{
     audit::Trail,
     body::{RequestBody, ResponseBody},
-    dialect::{Dialect, Said},
+    dialect::Dialect,
+    inbound,
+    limits::Protocol,
     principal::Principal,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Refused},
 };
 
 /// The service that [`super::ScopeFilterLayer`] makes.
 pub struct ScopeFilter<S, P> {
     inner: S,
-    recipe: Arc<Recipe<P>>,
+    shared: Arc<Shared<P>>,
 }
 
 impl<S, P> ScopeFilter<S, P> {
-    pub(super) const fn new(inner: S, recipe: Arc<Recipe<P>>) -> Self {
-        Self { inner, recipe }
+    pub(super) const fn new(inner: S, shared: Arc<Shared<P>>) -> Self {
+        Self { inner, shared }
     }
 }
 
@@ -69,7 +71,7 @@ where
         // The service that was polled ready goes along, its clone stays.
         let unready = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, unready);
-        let recipe = Arc::clone(&self.recipe);
+        let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
         // What only this layer may put there was put there by somebody else: it goes.
         request.extensions_mut().remove::<Judged>();
@@ -81,34 +83,36 @@ where
             return Box::pin(ready(Ok(refused)));
         };
         #[cfg(feature = "grpc")]
-        if recipe.bounds.grpc.is_some() {
-            let call = super::grpc::Calling { recipe, principal, trail, dialect };
+        if matches!(shared.protocol, Protocol::Grpc(_)) {
+            let call = super::grpc::Calling { shared, principal, trail, dialect };
             return Box::pin(call.serve(inner, request));
         }
+        let target = inbound::original_uri(&request).clone();
         let (mut parts, stream) = request.into_parts();
         Box::pin(async move {
             let refuse = |dialect: &Dialect, refusal: Refusal| {
                 trail.refused(refusal.reason());
                 say(dialect, &refusal)
             };
-            let asking = Asking { recipe: &recipe, principal: &principal, trail: &trail };
-            let judged = if recipe.bounds.plain_http {
-                asking.plain_http(dialect, &mut parts).map(|judged| (judged, RequestBody::stream(stream)))
+            let asking = Asking { shared: &shared, principal: &principal, trail: &trail };
+            let judged = if shared.protocol == Protocol::Http {
+                asking.plain_http(dialect, &mut parts, target).map(|judged| (judged, RequestBody::stream(stream)))
             } else {
-                let message = request::read(&recipe.bounds, &parts, stream).await;
+                let message = request::read(&shared.limits, &parts, stream).await;
                 asking.mcp(dialect, &mut parts, message)
             };
             let (judged, body) = match judged {
                 Ok(judged) => judged,
                 Err(refused) => return Ok(refuse(&refused.0, refused.1)),
             };
+            judged.mark_idle_stream(&parts.extensions);
             parts.extensions.insert(judged.clone());
             let answer = inner.call(Request::from_parts(parts, body)).await?;
             // A refusal from further in holds no list.
-            if recipe.bounds.plain_http || Said::is_said(&answer) {
+            if shared.protocol == Protocol::Http || Refused::of(&answer).is_some() {
                 return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
-            let filtered = match response::filter(&recipe, &principal, &trail, &judged, answer) {
+            let filtered = match response::filter(&shared, &principal, &trail, &judged, answer) {
                 Ok(Judging::Passes(answer)) => Ok(answer),
                 Ok(Judging::Reads(read)) => read.await,
                 Err(reason) => Err(reason),
@@ -124,12 +128,12 @@ pub(super) fn say<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> 
 
 impl<S: Clone, P> Clone for ScopeFilter<S, P> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), recipe: Arc::clone(&self.recipe) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<S, P> fmt::Debug for ScopeFilter<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopeFilter").field("bounds", &self.recipe.bounds).finish_non_exhaustive()
+        f.debug_struct("ScopeFilter").field("protocol", &self.shared.protocol).finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Table {
     rules: Vec<Rule>,
     by_name: Vec<(Kind, ByName)>,
     by_path: ByPath,
+    has_conditions: bool,
 }
 
 /// The numbers of rules, in their order, each once.
@@ -100,7 +101,18 @@ impl Table {
                 None => self.by_path.any.push(number),
             },
         }
+        self.has_conditions |= rule.has_conditions();
         self.rules.push(rule);
+    }
+
+    /// Whether any rule is about some callers only.
+    pub(super) const fn has_conditions(&self) -> bool {
+        self.has_conditions
+    }
+
+    /// All of them.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// The kinds of which there is a rule.

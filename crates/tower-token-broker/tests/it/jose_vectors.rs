@@ -9,9 +9,10 @@ use serde_json::Value as Json;
 use tower_token_broker::{
     Secret,
     authenticate::{
-        PresentedToken, VerifyToken,
+        PresentedToken, VerifyRequest, VerifyToken,
         jwt::{JwtVerifier, KeyError, Keys},
     },
+    clock::Clock,
     json::{Limits, Value},
     principal::Resource,
     refusal::Reason,
@@ -146,7 +147,10 @@ async fn our_verifier_refuses_all_of_it() {
         let own = if key.contains("\"keys\"") { key.clone() } else { format!(r#"{{"keys":[{key}]}}"#) };
         let keys = Keys::parse(own.as_bytes()).or_else(|_| Keys::parse(ours.as_bytes())).unwrap();
         let verifier = JwtVerifier::new("joe", keys);
-        let rejected = verifier.verify(&PresentedToken::new(Secret::from_text(token.clone())), &resource).await;
+        let presented = PresentedToken::new(Secret::from_text(token.clone()));
+        let clock = Clock::system();
+        let request = VerifyRequest::new(&presented, &resource, &clock);
+        let rejected = verifier.verify(&request).await;
         reasons.insert(rejected.expect_err(token).reason());
     }
     assert!(tokens.len() > 500);

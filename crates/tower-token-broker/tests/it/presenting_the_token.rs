@@ -23,9 +23,11 @@ use tokio::{
 };
 use tower::{ServiceBuilder, service_fn};
 use tower_token_broker::{
+    Broker,
     audit::{AuditLayer, AuditLog, InMemory},
     authenticate::{AuthenticateLayer, TestTokens},
     principal::Resource,
+    stack::StackConfig,
     tasks::Tasks,
 };
 
@@ -40,12 +42,16 @@ async fn server() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let resource = Resource::parse(&format!("http://{authority}/mcp")).unwrap();
-    let (log, records) = AuditLog::in_memory();
+    let records = InMemory::new();
+    let broker = Broker::builder().audit(records.clone()).build().unwrap();
+    let config = StackConfig::new(resource.as_str()).unwrap();
+    let log = broker.audit_log().clone();
+    let verifier = TestTokens::new().user("tok", "alice", &resource);
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let service = ServiceBuilder::new()
-        .layer(AuditLayer::new(log.clone()))
-        .layer(AuthenticateLayer::new(TestTokens::new().user("tok", "alice", &resource), &resource))
+        .layer(AuditLayer::new(&broker, &config))
+        .layer(AuthenticateLayer::new(&broker, &config, verifier).unwrap())
         .service(service_fn(move |request: Request<hyper::body::Incoming>| {
             counted.fetch_add(1, Ordering::SeqCst);
             assert!(!request.headers().contains_key("authorization"));

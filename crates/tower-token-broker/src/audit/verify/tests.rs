@@ -15,7 +15,7 @@ async fn run(path: &Path, requests: usize) {
     log.close(Duration::from_secs(20)).await.unwrap();
     drop(log);
     // The lock of the file goes with the writer's thread.
-    while matches!(JsonLines::append(path), Err(AuditFileError::InUse)) {
+    while matches!(JsonLines::append(path), Err(AuditFileError::InUse { .. })) {
         tokio::task::yield_now().await;
     }
 }

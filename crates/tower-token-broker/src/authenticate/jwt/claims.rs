@@ -6,11 +6,15 @@ use crate::{
     authenticate::VerifyError,
     clock::{Clock, LEEWAY, Timestamp},
     json::{Kind, Value},
-    principal::{Actor, Resource, Scopes, TokenTimes, User, Verified},
+    principal::{Actor, Confirmation, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     revocation::Revocations,
 };
 
+/// Longest JSON text of a claim that is kept, in bytes.
+const LONGEST_KEPT: usize = 4096;
+/// Most groups that are kept.
+const MAX_GROUPS: usize = 1000;
 /// Longest chain of actors.
 const MAX_ACTORS: usize = 8;
 /// The largest integer that all readers of JSON agree on (RFC 8259 §6).
@@ -72,6 +76,54 @@ pub(super) fn judge(
     Ok(verified)
 }
 
+/// Adds what the verifier was told to keep, and what the token says about groups, authentication
+/// and its key.
+///
+/// # Errors
+/// There is too much of it: a policy that denies by a claim or a group must see all of them.
+pub(super) fn keep(mut verified: Verified, claims: Value<'_>, kept: &[Box<str>]) -> Result<Verified, VerifyError> {
+    let too_much = || VerifyError::because(Reason::JwtClaimType);
+    // One walk over the claims: each lookup by name would walk all of them.
+    for (name, value) in claims.members().into_iter().flatten() {
+        if kept.iter().any(|kept| **kept == *name) {
+            if value.raw().len() > LONGEST_KEPT {
+                return Err(too_much());
+            }
+            verified = verified.with_claim(&name, value);
+        }
+        verified = match &*name {
+            "groups" => with_groups(verified, value).ok_or_else(too_much)?,
+            "acr" => match value.as_str() {
+                Some(acr) => verified.with_acr(&acr),
+                None => verified,
+            },
+            "cnf" => match confirmation(value) {
+                Some(confirmation) => verified.with_confirmation(confirmation),
+                None => verified,
+            },
+            _ => verified,
+        };
+    }
+    Ok(verified)
+}
+
+/// `None` if there are too many.
+fn with_groups(verified: Verified, groups: Value<'_>) -> Option<Verified> {
+    if let Some(only) = groups.as_str() {
+        return Some(verified.with_groups([&*only]));
+    }
+    let Some(groups) = groups.elements() else { return Some(verified) };
+    let groups: Vec<_> = groups.filter_map(Value::as_str).take(MAX_GROUPS + 1).collect();
+    (groups.len() <= MAX_GROUPS).then(|| verified.with_groups(groups.iter().map(AsRef::as_ref)))
+}
+
+fn confirmation(cnf: Value<'_>) -> Option<Confirmation> {
+    let thumbprint = |name: &str| Some(cnf.get(name)?.as_str()?.into_owned().into());
+    thumbprint("jkt")
+        .map(Confirmation::JwkThumbprint)
+        .or_else(|| thumbprint("x5t#S256").map(Confirmation::CertificateThumbprint))
+}
+
 /// B047: this resource's octets and nothing besides.
 fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> {
     let audience = required(claims, "aud")?;
@@ -85,7 +137,7 @@ fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> 
     match only.as_str() {
         None => Err(Reason::JwtAudience),
         Some(text) if text.is_empty() => Err(Reason::JwtAudience),
-        Some(text) if text == resource.as_str() => Ok(()),
+        Some(text) if resource.is_named_by(&text) => Ok(()),
         // A017
         Some(_) => Err(Reason::WrongResource),
     }

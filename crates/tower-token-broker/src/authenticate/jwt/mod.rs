@@ -23,7 +23,7 @@
 //!
 //! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token for neither.
 //! - `nbf` may be absent (RFC 9068 §2.2 does not want it): then a token begins with its `iat`.
-//! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](super::LEEWAY); `iat` may not be later than that
+//! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](crate::clock::LEEWAY); `iat` may not be later than that
 //!   either, and `exp` is at most [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, since a
 //!   revocation is remembered no longer.
 //! - without a `kid`, a token is tried with the one key of its algorithm; where there are several, it is refused.

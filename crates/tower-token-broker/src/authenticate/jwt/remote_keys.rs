@@ -109,13 +109,12 @@ where
     /// How long one fetch may take, whatever the client allows.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// From this URL. Nothing is fetched before the first token comes.
-    pub fn new(client: S, url: Uri, tasks: &Tasks) -> Self {
+    pub(crate) fn build(client: S, url: Uri, clock: &Clock, tasks: &Tasks) -> Self {
         Self {
             shared: Arc::new(Remote {
                 client: Mutex::new(client),
                 url,
-                clock: Clock::system(),
+                clock: clock.clone(),
                 tasks: tasks.clone(),
                 cool_down: Duration::from_secs(30),
                 refresh_after: Duration::from_secs(15 * 60),
@@ -136,12 +135,6 @@ where
     #[must_use]
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
-    }
-
-    /// With this clock.
-    #[must_use]
-    pub fn with_clock(self, clock: Clock) -> Self {
-        self.with(|remote| remote.clock = clock)
     }
 
     /// A setting made on a copy: what is shared already keeps its own.

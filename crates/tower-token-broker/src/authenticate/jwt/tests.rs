@@ -23,9 +23,10 @@ use tower_service::Service;
 
 use super::*;
 use crate::{
-    authenticate::{PresentedToken, VerifyError, VerifyToken},
+    authenticate::{PresentedToken, VerifyError, VerifyRequest, VerifyToken},
     clock::{Clock, LEEWAY, Timestamp},
-    principal::{Resource, Verified},
+    json::Value,
+    principal::{Confirmation, Resource, Verified},
     refusal::Reason,
     secret::Secret,
     tasks::Tasks,
@@ -114,13 +115,17 @@ fn clock() -> Clock {
     Clock::manual(Timestamp::from_unix_seconds(NOW))
 }
 
-async fn verify_by(verifier: &JwtVerifier, token: &str) -> Result<Verified, VerifyError> {
+/// A verifier, and the clock of its broker.
+struct Timed(JwtVerifier, Clock);
+
+async fn verify_by(Timed(verifier, clock): &Timed, token: &str) -> Result<Verified, VerifyError> {
     let token = PresentedToken::new(Secret::from_text(token.into()));
-    verifier.verify(&token, &Resource::parse(RESOURCE).unwrap()).await
+    let resource = Resource::parse(RESOURCE).unwrap();
+    verifier.verify(&VerifyRequest::new(&token, &resource, clock)).await
 }
 
 async fn refused(keys: &Keys, token: &str) -> Option<Reason> {
-    let verifier = JwtVerifier::new(ISSUER, keys).with_clock(clock());
+    let verifier = Timed(JwtVerifier::new(ISSUER, keys), clock());
     verify_by(&verifier, token).await.err().map(|rejected| rejected.reason())
 }
 
@@ -132,7 +137,7 @@ async fn a_token_of_the_profile_proves_what_it_says() {
         (json!({"alg": "EdDSA", "typ": "application/AT+JWT", "kid": "ed"}), claims()),
         (without(header(), "kid"), with(claims(), "aud", json!([RESOURCE]))),
     ] {
-        let verifier = JwtVerifier::new(ISSUER, signer.keys()).with_clock(clock());
+        let verifier = Timed(JwtVerifier::new(ISSUER, signer.keys()), clock());
         let claims =
             with(claims, "act", json!({"sub": "agent", "act": {"iss": "https://other.example", "sub": "first"}}));
         let verified = verify_by(&verifier, &signer.sign(&header, &claims)).await.unwrap();
@@ -146,6 +151,56 @@ async fn a_token_of_the_profile_proves_what_it_says() {
         let before = actor.before().unwrap();
         assert_eq!((before.user().issuer(), before.user().subject()), ("https://other.example", "first"));
         assert!(before.before().is_none());
+    }
+}
+
+#[tokio::test]
+async fn claims_beyond_the_profile_are_kept() {
+    let signer = Signer::new();
+    let kept = |claims: Json| {
+        let verifier = JwtVerifier::new(ISSUER, signer.keys()).keep_claims(["department", "notes"]);
+        let token = signer.sign(&header(), &claims);
+        async move {
+            let verified = verify_by(&Timed(verifier, clock()), &token).await.unwrap();
+            crate::principal::Principal::of(&verified)
+        }
+    };
+    let all = with(with(claims(), "department", json!("sales")), "salary", json!(1));
+    let all = with(with(all, "groups", json!(["staff", 7, "eu"])), "acr", json!("mfa"));
+    let principal = kept(with(all, "cnf", json!({"x5t#S256": "c", "jkt": "k"}))).await;
+    assert_eq!(principal.claim("department").and_then(Value::as_str).as_deref(), Some("sales"));
+    assert!(principal.claim("salary").is_none(), "it was not asked for");
+    assert_eq!(principal.groups(), &["staff".into(), "eu".into()]);
+    assert_eq!(principal.acr(), Some("mfa"));
+    let key = Confirmation::JwkThumbprint("k".into());
+    assert_eq!(principal.confirmation(), Some(&key));
+
+    let principal = kept(with(claims(), "cnf", json!({"x5t#S256": "c"}))).await;
+    let certificate = Confirmation::CertificateThumbprint("c".into());
+    assert_eq!(principal.confirmation(), Some(&certificate));
+
+    let other = with(with(claims(), "groups", json!("staff")), "acr", json!(1));
+    let principal = kept(with(other, "cnf", json!({"jwk": {}}))).await;
+    assert_eq!((principal.groups(), principal.acr()), (&["staff".into()][..], None));
+    assert!(principal.confirmation().is_none());
+}
+
+#[tokio::test]
+async fn more_claims_than_a_policy_can_see_are_refused() {
+    let signer = Signer::new();
+    let groups: Vec<_> = (0..1001).map(|number| number.to_string()).collect();
+    let long = with(claims(), "notes", json!("n".repeat(5000)));
+    let ignored = with(claims(), "other", json!("n".repeat(5000)));
+    for (claims, refused) in [
+        (long, Some(Reason::JwtClaimType)),
+        (with(claims(), "groups", json!(groups)), Some(Reason::JwtClaimType)),
+        (with(claims(), "groups", json!(groups[1..])), None),
+        (ignored, None),
+    ] {
+        let verifier = JwtVerifier::new(ISSUER, signer.keys()).keep_claims(["notes"]);
+        let verifier = Timed(verifier, clock());
+        let verified = verify_by(&verifier, &signer.sign(&header(), &claims)).await;
+        assert_eq!(verified.err().map(|error| error.reason()), refused);
     }
 }
 
@@ -481,7 +536,7 @@ async fn b061_a_retired_key_is_refused_from_its_instant_on() {
     let (signer, next) = (Signer::new(), Signer::new());
     let keys = signer.keys();
     let clock = clock();
-    let verifier = JwtVerifier::new(ISSUER, &keys).with_clock(clock.clone());
+    let verifier = Timed(JwtVerifier::new(ISSUER, &keys), clock.clone());
     let token = signer.sign(&header(), &claims());
     keys.retire("ec", clock.now().plus(Duration::from_secs(60)));
     assert!(verify_by(&verifier, &token).await.is_ok(), "within its grace");
@@ -569,13 +624,13 @@ impl Service<Request<Bytes>> for KeyServer {
     }
 }
 
-fn remote(server: &KeyServer, clock: &Clock, tasks: &Tasks) -> JwtVerifier {
-    let keys =
-        RemoteKeys::new(server.clone(), "https://keys.example/jwks".parse().unwrap(), tasks).with_clock(clock.clone());
-    JwtVerifier::new(ISSUER, keys).with_clock(clock.clone())
+fn remote(server: &KeyServer, clock: &Clock, tasks: &Tasks) -> Timed {
+    let url = "https://keys.example/jwks".parse().unwrap();
+    let keys = RemoteKeys::build(server.clone(), url, clock, tasks);
+    Timed(JwtVerifier::new(ISSUER, keys), clock.clone())
 }
 
-async fn outcome(verifier: &JwtVerifier, token: &str) -> Option<Reason> {
+async fn outcome(verifier: &Timed, token: &str) -> Option<Reason> {
     verify_by(verifier, token).await.err().map(|rejected| rejected.reason())
 }
 

@@ -10,19 +10,19 @@ use super::{
     remote_keys::KeySource,
 };
 use crate::{
-    authenticate::{PresentedToken, VerifyError, VerifyToken, presented::MAX_TOKEN},
-    clock::Clock,
+    authenticate::{VerifyError, VerifyRequest, VerifyToken, presented::MAX_TOKEN},
     json::{JsonError, Kind, Limits, Value},
-    principal::{Resource, Verified},
+    principal::Verified,
     refusal::Reason,
 };
 
 /// Verifies broker tokens that are JWTs of one issuer; see the [module](super).
 #[derive(Clone)]
 pub struct JwtVerifier {
-    issuer: Arc<str>,
+    /// One issuer: a slice, as the metadata takes it.
+    issuer: Arc<[Box<str>; 1]>,
     keys: KeySource,
-    clock: Clock,
+    kept_claims: Arc<[Box<str>]>,
 }
 
 impl JwtVerifier {
@@ -30,34 +30,47 @@ impl JwtVerifier {
     /// [`RemoteKeys`](super::RemoteKeys).
     #[must_use]
     pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
-        Self { issuer: issuer.into(), keys: keys.into(), clock: Clock::system() }
+        let kept_claims = Arc::from(Vec::new());
+        Self { issuer: Arc::new([issuer.into()]), keys: keys.into(), kept_claims }
     }
 
-    /// With this clock.
+    /// Keeps these claims of a token for policies and credential sources
+    /// ([`Principal::claim`](crate::principal::Principal::claim)). Each is at most 4 KiB of JSON; a
+    /// longer one is not kept.
     #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+    pub fn keep_claims<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.kept_claims = names.into_iter().map(Box::from).collect();
         self
+    }
+
+    fn issuer(&self) -> &str {
+        let [issuer] = &*self.issuer;
+        issuer
     }
 }
 
 impl VerifyToken for JwtVerifier {
-    async fn verify(&self, token: &PresentedToken, resource: &Resource) -> Result<Verified, VerifyError> {
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
         #[expect(clippy::disallowed_methods, reason = "read to be verified; nothing of it is kept but its claims")]
-        let jws = Jws::parse(token.secret().expose()).map_err(VerifyError::because)?;
-        let key = self.keys.find(&jws.wanted, self.clock.now()).await?;
+        let jws = Jws::parse(request.token.secret().expose()).map_err(VerifyError::because)?;
+        let key = self.keys.find(&jws.wanted, request.clock.now()).await?;
         if !key.verify(jws.signed, &jws.signature) {
             return Err(VerifyError::because(Reason::JwtSignature));
         }
         // Nothing of the claims is looked at before this.
         let claims = object(&jws.claims).map_err(VerifyError::because)?;
-        claims::judge(claims, &self.issuer, resource, &self.clock)
+        let verified = claims::judge(claims, self.issuer(), request.resource, request.clock)?;
+        claims::keep(verified, claims, &self.kept_claims)
+    }
+
+    fn authorization_servers(&self) -> &[Box<str>] {
+        &*self.issuer
     }
 }
 
 impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtVerifier").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("JwtVerifier").field("issuer", &self.issuer()).finish_non_exhaustive()
     }
 }
 

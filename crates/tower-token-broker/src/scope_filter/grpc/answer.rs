@@ -23,7 +23,9 @@ use crate::{
     mcp::answer::{Entry, Found},
     principal::Principal,
     refusal::{Reason, Refusal},
-    scope_filter::{body::FilterBody, judged::Judged, layer::Recipe, policy::Policy, service::Filtered},
+    scope_filter::{
+        body::FilterBody, judged::Judged, layer::Shared, policy::Policy, response::OwnPermission, service::Filtered,
+    },
     sealing::{RequestStates, Session},
 };
 
@@ -44,9 +46,9 @@ impl<P: Policy> Calling<P> {
         parts.headers.remove(metadata::ENCODING);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
-        judged.kept().seal_session(&self.recipe.keys, &self.principal, &mut parts.headers)?;
-        let count = self.recipe.bounds.grpc.unwrap_or_default().message_count;
-        let limits = Limits { message: self.recipe.bounds.answer, count, may_be_compressed: false };
+        judged.kept().seal_session(&self.shared.keys, &self.principal, &mut parts.headers)?;
+        let count = self.shared.max_messages();
+        let limits = Limits { message: self.shared.limits.max_response, count, may_be_compressed: false };
         let reading = match answers {
             Answers::Untouched => Reading::Passing(Scanner::new(limits)),
             Answers::Frame | Answers::Frames | Answers::Empty | Answers::Typed(_) => {
@@ -54,9 +56,10 @@ impl<P: Policy> Calling<P> {
             }
         };
         let filter = GrpcFilter {
-            recipe: Arc::clone(&self.recipe),
+            shared: Arc::clone(&self.shared),
             principal: self.principal.clone(),
             states: judged.states().cloned(),
+            permission: OwnPermission::of(judged),
             trail: self.trail.clone(),
             dialect: self.dialect.clone(),
             counts,
@@ -74,9 +77,10 @@ impl<P: Policy> Calling<P> {
 
 /// The messages of an answer, as its caller may see them.
 pub(in crate::scope_filter) struct GrpcFilter<P> {
-    recipe: Arc<Recipe<P>>,
+    shared: Arc<Shared<P>>,
     principal: Principal,
     states: Option<RequestStates>,
+    permission: Option<OwnPermission>,
     trail: Trail,
     dialect: Dialect,
     counts: Arc<Counts>,
@@ -106,6 +110,7 @@ impl<P: Policy> GrpcFilter<P> {
         cx: &mut Context<'_>,
     ) -> Polled<R::Error> {
         loop {
+            self.check_permission();
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
@@ -155,6 +160,15 @@ impl<P: Policy> GrpcFilter<P> {
     pub(in crate::scope_filter) fn is_end_stream<R: Body>(&self, inner: &R) -> bool {
         let nothing_to_say = self.ready.is_empty() && self.end.is_none();
         nothing_to_say && (self.ended || (inner.is_end_stream() && !self.is_inside()))
+    }
+
+    /// Ends a stream that the policy no longer allows (design, section 15.12).
+    fn check_permission(&mut self) {
+        let Some(permission) = self.permission.as_mut().filter(|_| !self.ended) else { return };
+        if let Err(reason) = permission.check(&self.shared, &self.principal) {
+            self.ready.clear();
+            self.end = Some(reason);
+        }
     }
 
     fn is_inside(&self) -> bool {
@@ -208,7 +222,7 @@ impl<P: Policy> GrpcFilter<P> {
         match answers {
             Answers::Frame | Answers::Frames => {
                 let json = framed_mcp::decode(&message.bytes).map_err(|_| unreadable)?;
-                match self.recipe.filtered(&self.principal, self.states.as_ref(), json).map_err(|_| unreadable)? {
+                match self.shared.filtered(&self.principal, self.states.as_ref(), json).map_err(|_| unreadable)? {
                     Found::Nothing => Ok(Some(message.bytes.clone())),
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
                     // K232: of a stream the notice is left out; as the one answer to a request it is none.
@@ -219,7 +233,7 @@ impl<P: Policy> GrpcFilter<P> {
             Answers::Empty if message.bytes.is_empty() => Ok(Some(Bytes::new())),
             Answers::Empty => Err(unreadable),
             Answers::Typed(Some(of)) => {
-                let is_visible = |entry: Entry<'_>| self.recipe.is_visible(&self.principal, entry);
+                let is_visible = |entry: Entry<'_>| self.shared.is_visible(&self.principal, entry);
                 let filtered = typed_mcp::filter(of, &message.bytes, is_visible).map_err(|_| unreadable)?;
                 Ok(Some(Bytes::from(filtered.into_owned())))
             }

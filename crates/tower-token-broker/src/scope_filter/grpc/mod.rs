@@ -18,35 +18,23 @@ pub(super) use self::answer::GrpcFilter;
 use self::request::Admitted;
 use super::{
     body::FilterBody,
-    layer::Recipe,
+    layer::Shared,
     policy::Policy,
-    request::Refused,
+    request::RefusedRequest,
     service::{Filtered, say},
 };
 use crate::{
     audit::{Counts, Trail},
     body::{RequestBody, ResponseBody},
-    dialect::{Dialect, Said},
+    dialect::Dialect,
     grpc::frame::Messages,
     principal::Principal,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Refused},
 };
-
-/// What a gRPC route bounds beside what all routes bound.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) message_count: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { message_count: 1_000_000 }
-    }
-}
 
 /// One call on its way through the filter.
 pub(super) struct Calling<P> {
-    pub(super) recipe: Arc<Recipe<P>>,
+    pub(super) shared: Arc<Shared<P>>,
     pub(super) principal: Principal,
     pub(super) trail: Trail,
     pub(super) dialect: Dialect,
@@ -72,7 +60,7 @@ impl<P: Policy> Calling<P> {
         };
         let answer = answered?;
         // A refusal from further in is said to its end.
-        if Said::is_said(&answer) {
+        if Refused::of(&answer).is_some() {
             return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
         }
         match self.filter(answer, &judged, answers, tripped, counts) {
@@ -86,7 +74,7 @@ impl<P: Policy> Calling<P> {
         say(&dialect, &refusal)
     }
 
-    fn wrong(&self, refusal: impl Into<Refusal>) -> Refused {
+    fn wrong(&self, refusal: impl Into<Refusal>) -> RefusedRequest {
         Box::new((self.dialect.clone(), refusal.into()))
     }
 }

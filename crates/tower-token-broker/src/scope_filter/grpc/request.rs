@@ -26,9 +26,9 @@ use crate::{
     refusal::{Reason, Refusal},
     revocation::Standing,
     scope_filter::{
-        judged::{Judged, JudgedBody, Rpc},
+        judged::{Judged, JudgedBody, Listening, Rpc},
         policy::{Arguments, Call, Permit, Policy},
-        request::{Asking, Refused, permit, restored},
+        request::{Asking, RefusedRequest, listening, restored},
     },
     sealing::{Kept, Session},
 };
@@ -63,11 +63,12 @@ struct Framed {
     permit: Permit,
     kept: Kept,
     restored: Option<Bytes>,
+    listening: Option<Listening>,
 }
 
 impl Framed {
     fn of((operation, permit): (Operation, Permit)) -> Self {
-        Self { operation, permit, kept: Kept::Nothing, restored: None }
+        Self { operation, permit, kept: Kept::Nothing, restored: None, listening: None }
     }
 }
 
@@ -79,7 +80,10 @@ enum Judgement<'a> {
 }
 
 impl<P: Policy> Calling<P> {
-    pub(super) async fn judge<B: Body<Data = Bytes>>(&self, request: Request<B>) -> Result<Admitted<B>, Refused> {
+    pub(super) async fn judge<B: Body<Data = Bytes>>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Admitted<B>, RefusedRequest> {
         let wrong = |reason: Reason| self.wrong(reason);
         let (mut parts, body) = request.into_parts();
         let counts = self.trail.grpc();
@@ -115,7 +119,7 @@ impl<P: Policy> Calling<P> {
             }
             (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
         };
-        let Framed { operation, permit, kept, restored } = judged.map_err(|refusal| self.wrong(refusal))?;
+        let Framed { operation, permit, kept, restored, listening } = judged.map_err(|refusal| self.wrong(refusal))?;
         let message = message.map(|message| restored.unwrap_or(message));
         let answers = match judgement {
             Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
@@ -131,8 +135,13 @@ impl<P: Policy> Calling<P> {
         let path = parts.uri.path_and_query().cloned().ok_or_else(|| wrong(Reason::RpcPath))?;
         let framed = message.as_ref().ok().map(|message| frame::framed(message));
         let rpc = Rpc { path, message: framed.clone(), deadline };
-        let scopes = permit.upstream_scopes().clone();
+        let scopes = permit.upstream_scopes;
         let judged = Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept);
+        let judged = match listening {
+            Some(listening) => judged.which_listens(listening),
+            None => judged,
+        };
+        judged.mark_idle_stream(&parts.extensions);
         parts.extensions.insert(judged.clone());
         let tripped = Tripped::default();
         let body = match (message, framed) {
@@ -165,7 +174,7 @@ impl<P: Policy> Calling<P> {
         deadline: Option<Instant>,
         counts: &Counts,
     ) -> Result<Bytes, Reason> {
-        let (limit, ours) = (self.recipe.bounds.body, Instant::now().checked_add(self.recipe.bounds.body_deadline));
+        let (limit, ours) = (self.shared.limits.max_body, Instant::now().checked_add(self.shared.limits.body_timeout));
         let first = deadline.into_iter().chain(ours).min();
         let Some(read) = within(first, one_message(body, limit, counts)).await else {
             return Err(if first == deadline { Reason::DeadlineExceeded } else { Reason::BodyIncomplete });
@@ -184,7 +193,7 @@ impl<P: Policy> Calling<P> {
 
     fn framed(&self, fields: &mut HeaderMap, method: framed_mcp::Method, frame: &[u8]) -> Result<Framed, Refusal> {
         let json = framed_mcp::decode(frame).map_err(Reason::from)?;
-        let message = Message::read(json, &self.recipe.bounds.json)?;
+        let message = Message::read(json, &self.shared.json)?;
         let revision = headers::revision_in_grpc(fields)?;
         headers::agree_in_grpc(fields, revision, &message)?;
         let is_request = message.method.is_some() && message.id.is_some();
@@ -195,12 +204,13 @@ impl<P: Policy> Calling<P> {
         if is_request != takes_requests {
             return Err(Reason::NotAMessage.into());
         }
-        let asking = Asking { recipe: &self.recipe, principal: &self.principal, trail: &self.trail };
+        let asking = self.asking();
         let session = asking.session(revision, fields)?;
         let (operation, permit) = asking.ask(revision, session, &message)?;
         let kept = asking.kept(revision, session, &message);
+        let listening = listening(&message)?;
         let restored = restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
-        Ok(Framed { operation, permit, kept, restored })
+        Ok(Framed { operation, permit, kept, restored, listening })
     }
 
     fn typed(
@@ -209,7 +219,7 @@ impl<P: Policy> Calling<P> {
         method: &typed_mcp::Method,
         message: &[u8],
     ) -> Result<(Operation, Permit), Refusal> {
-        let asked = typed_mcp::read(method.name, message, &self.recipe.bounds.json)?;
+        let asked = typed_mcp::read(method.name, message, &self.shared.json)?;
         let (call, name, routing): (_, _, &[_]) = match &asked {
             Asked::List(of) => (Call::List { of: *of }, None, &[]),
             Asked::Tool { name, arguments } => {
@@ -229,22 +239,25 @@ impl<P: Policy> Calling<P> {
         headers::agree_in_types(fields, method.mcp, name, routing)?;
         let operation = Operation::new(method.mcp, name);
         self.trail.judged(&operation);
-        let permit = permit(&self.principal, self.recipe.policy.decide(&self.principal, &call))?;
+        let permit = self.asking().permit(self.shared.policy.decide(&self.principal, &call))?;
         Ok((operation, permit))
+    }
+
+    fn asking(&self) -> Asking<'_, P> {
+        Asking { shared: &self.shared, principal: &self.principal, trail: &self.trail }
     }
 
     fn by_name(&self, service: &str, method: &str) -> Result<(Operation, Permit), Refusal> {
         let operation = Operation::new(&format!("{service}/{method}"), None);
         self.trail.judged(&operation);
-        let decision = self.recipe.policy.decide(&self.principal, &Call::Rpc { service, method });
-        let permit = permit(&self.principal, decision)?;
-        Ok((operation, permit))
+        let decision = self.shared.policy.decide(&self.principal, &Call::Rpc { service, method });
+        Ok((operation, self.asking().permit(decision)?))
     }
 
     fn scanner_of_requests(&self, coding: Coding) -> Scanner {
         Scanner::new(Limits {
-            message: self.recipe.bounds.body,
-            count: self.recipe.bounds.grpc.unwrap_or_default().message_count,
+            message: self.shared.limits.max_body,
+            count: self.shared.max_messages(),
             may_be_compressed: coding == Coding::Gzip,
         })
     }

@@ -13,11 +13,10 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use crate::{
     audit::{AuditLog, Trail},
     body::RequestBody,
-    dialect::Said,
     grpc::{frame::framed, framed_mcp, protobuf::Writer},
     json::Value,
     principal::Scopes,
-    refusal::Reason,
+    refusal::{Reason, Refused},
     scope_filter::{Judged, Rules, ScopeFilterLayer, methods, prompts, resources, tests::caller, tools},
 };
 
@@ -127,7 +126,7 @@ async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<B
         async move { Ok::<_, Infallible>(answer.body(Full::new(Bytes::new())).unwrap()) }
     });
     let answer = layer.layer(inner).oneshot(request).await.unwrap();
-    let refused = Said::reason(&answer);
+    let refused = Refused::of(&answer).map(Refused::reason);
     answer.into_body().collect().await.unwrap();
     let passed = passed.lock().take();
     Came { refused, passed }
@@ -139,7 +138,7 @@ async fn only_a_post_is_a_call() {
     for in_frame in [true, false] {
         let mut request = if in_frame { asked.in_frame() } else { asked.in_types().unwrap() };
         *request.method_mut() = http::Method::PUT;
-        let came = decide(ScopeFilterLayer::new(Rules::new().allow(tools(["a"]))).grpc(), "", request).await;
+        let came = decide(ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(tools(["a"]))), "", request).await;
         assert_eq!((came.refused, came.passed), (Some(Reason::HttpMethod), None));
     }
 }
@@ -151,7 +150,7 @@ async fn a_completion_within_a_resource_is_judged_by_the_resource() {
         let request = Request::post("/model_context_protocol.Mcp/Complete").header("content-type", "application/grpc");
         request.body(framed(&message)).unwrap()
     };
-    let layer = || ScopeFilterLayer::new(Rules::new().allow(resources(["crm://public/*"]))).grpc();
+    let layer = || ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(resources(["crm://public/*"])));
     let passed = decide(layer(), "", complete("crm://public/{id}")).await.passed.unwrap();
     assert_eq!((passed.0.as_str(), passed.1.as_deref()), ("completion/complete", Some("crm://public/{id}")));
     assert_eq!(decide(layer(), "", complete("crm://secret/{id}")).await.refused, Some(Reason::ResourceDenied));
@@ -211,13 +210,13 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let layer = || ScopeFilterLayer::new(rules.clone());
+            let layer = || ScopeFilterLayer::for_test(rules.clone());
             let over_http = decide(layer(), scopes, asked.over_http()).await;
             prop_assert!(over_http.refused.is_some() != over_http.passed.is_some());
-            let in_frame = decide(layer().grpc(), scopes, asked.in_frame()).await;
+            let in_frame = decide(ScopeFilterLayer::for_test_of_grpc(rules.clone()), scopes, asked.in_frame()).await;
             prop_assert_eq!(&in_frame, &over_http);
             if let Some(request) = asked.in_types() {
-                prop_assert_eq!(&decide(layer().grpc(), scopes, request).await, &over_http);
+                prop_assert_eq!(&decide(ScopeFilterLayer::for_test_of_grpc(rules.clone()), scopes, request).await, &over_http);
             }
             Ok(())
         })?;

@@ -3,13 +3,17 @@
 use super::*;
 use crate::{
     refusal::{Reason, Refusal},
-    sealing::{Purpose, SealingKeys},
+    sealing::Purpose,
 };
 
 const KEY: [u8; 32] = [7; 32];
 
 fn sealed_layer() -> ScopeFilterLayer<Rules> {
-    layer().sealed_with(SealingKeys::new(&KEY))
+    sealed_for(Protocol::Mcp)
+}
+
+fn sealed_for(protocol: Protocol) -> ScopeFilterLayer<Rules> {
+    ScopeFilterLayer::build(rules(), protocol, Limits::default(), SealingKeys::new(&KEY))
 }
 
 fn user(subject: &str, resource: &str) -> Principal {
@@ -321,7 +325,12 @@ mod in_grpc {
                 Ok::<_, Infallible>(head.header("mcp-session-id", "upstream-1").body(answer).unwrap())
             }
         });
-        let (parts, body) = sealed_layer().grpc().layer(inner).oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = sealed_for(Protocol::Grpc(crate::limits::GrpcOptions::default()))
+            .layer(inner)
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
         let message = json_of(&body.collect().await.unwrap().to_bytes());
         Called { metadata: parts.headers, message, received: received.lock().take() }
     }

@@ -19,7 +19,9 @@ use crate::{
     audit::{AuditLog, Trail},
     body::RequestBody,
     clock::Timestamp,
+    limits::{Limits, Protocol},
     principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
+    sealing::SealingKeys,
 };
 
 static LOG: LazyLock<AuditLog> = LazyLock::new(|| AuditLog::in_memory().0);
@@ -99,7 +101,11 @@ fn rules() -> Rules {
 }
 
 fn layer() -> ScopeFilterLayer<Rules> {
-    ScopeFilterLayer::new(rules())
+    ScopeFilterLayer::for_test(rules())
+}
+
+fn layer_with(protocol: Protocol, limits: Limits) -> ScopeFilterLayer<Rules> {
+    ScopeFilterLayer::build(rules(), protocol, limits, SealingKeys::generate())
 }
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
@@ -204,7 +210,7 @@ async fn j217_each_resource_that_is_listened_to_is_judged() {
         (r#"{"resourceSubscriptions":[],"ResourceSubscriptions":["crm://secret/b"]}"#, 400, "-32600"),
         ("[]", 400, "-32600"),
     ] {
-        let layer = ScopeFilterLayer::new(rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")));
+        let layer = ScopeFilterLayer::for_test(rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")));
         let body = listen(notifications);
         let answered = send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
         let text = std::str::from_utf8(&answered.body).unwrap();
@@ -232,7 +238,7 @@ async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
     let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
     let get = Request::get("/mcp").body("").unwrap();
-    let plain = ScopeFilterLayer::new(Rules::new().allow(http(http::Method::GET, "/mcp"))).plain_http();
+    let plain = ScopeFilterLayer::for_test_of_http(Rules::new().allow(http(http::Method::GET, "/mcp")));
     for (layer, mut request) in [(layer(), post(call)), (layer(), get.clone()), (plain, get)] {
         for name in unjudged {
             request.headers_mut().insert(name, "delete_x".parse().unwrap());
@@ -290,7 +296,7 @@ async fn methods_that_2026_07_28_has_no_more_are_not_found_there_whatever_the_ru
     for method in ["resources/subscribe", "resources/unsubscribe"] {
         for uri in ["", r#""uri":"crm://public/a","#] {
             let asked = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{uri}{META}}}}}"#);
-            let answered = send(ScopeFilterLayer::new(all()), post_2026(method, None, &asked), json(RESULT)).await;
+            let answered = send(ScopeFilterLayer::for_test(all()), post_2026(method, None, &asked), json(RESULT)).await;
             assert_eq!((answered.status.as_u16(), answered.received), (404, None), "{asked}");
             let text = std::str::from_utf8(&answered.body).unwrap();
             assert!(text.contains(r#""id":1,"error":{"code":-32601,"#), "{text}");
@@ -361,7 +367,7 @@ async fn hostile_framing_is_refused_and_never_sent() {
         assert_eq!(send(layer(), request, json(RESULT)).await.status, status, "J216 {method}");
     }
     for method in ["GET", "DELETE"] {
-        let nothing = ScopeFilterLayer::new(|_: &Principal, call: &Call<'_>| Decision::deny(call));
+        let nothing = ScopeFilterLayer::for_test(|_: &Principal, call: &Call<'_>| Decision::deny(call));
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
         let answered = send(nothing, request, json(RESULT)).await;
         assert!(answered.status.is_client_error() && answered.received.is_none(), "{method}: {}", answered.status);
@@ -371,7 +377,7 @@ async fn hostile_framing_is_refused_and_never_sent() {
 #[tokio::test]
 async fn l241_a_plain_http_request_is_judged_by_a_path_that_all_read_alike_or_refused() {
     let layer =
-        || ScopeFilterLayer::new(Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}"))).plain_http();
+        || ScopeFilterLayer::for_test_of_http(Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}")));
     for (method, path, status) in [
         ("GET", "/items/7", 200),
         ("POST", "/items/7", 403),
@@ -414,10 +420,18 @@ async fn j214_a_message_that_does_not_come_in_time_is_refused_over_http_and_over
         let inner = service_fn(|_: Request<RequestBody<Nothing>>| async {
             Ok::<_, Infallible>(json(RESULT).map(|body| Full::<Bytes>::from(body.to_owned())))
         });
-        let layer = if media == "application/json" { layer() } else { layer().grpc() };
-        let layer = layer.body_deadline(std::time::Duration::from_millis(20));
+        let limits = Limits::default().body_timeout(std::time::Duration::from_millis(20));
+        let protocol = match media {
+            "application/json" => Protocol::Mcp,
+            _ => Protocol::Grpc(crate::limits::GrpcOptions::default()),
+        };
+        let layer = layer_with(protocol, limits);
         let answer = layer.layer(inner).oneshot(request).await.unwrap();
-        assert_eq!(crate::dialect::Said::reason(&answer), Some(crate::refusal::Reason::BodyIncomplete), "J214 {path}");
+        assert_eq!(
+            crate::refusal::Refused::of(&answer).map(crate::refusal::Refused::reason),
+            Some(crate::refusal::Reason::BodyIncomplete),
+            "J214 {path}"
+        );
     }
 }
 
@@ -596,9 +610,9 @@ async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
 }
 
 #[tokio::test]
-async fn a_layer_that_was_cloned_is_still_configured_on_its_own() {
+async fn the_limit_of_a_body_is_that_of_its_layer() {
     let first = layer();
-    let second = first.clone().body_limit(8);
+    let second = layer_with(Protocol::Mcp, Limits::default().max_body(8));
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     assert_eq!(send(second, post(ping), json(RESULT)).await.status, 413);
     assert_eq!(send(first, post(ping), json(RESULT)).await.status, 200);
@@ -608,7 +622,8 @@ async fn a_layer_that_was_cloned_is_still_configured_on_its_own() {
 async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let body = format!("data: {}", "x".repeat(4096));
-    let answered = send(layer().answer_limit(1024), post(ping), events(&body)).await;
+    let answered =
+        send(layer_with(Protocol::Mcp, Limits::default().max_response(1024)), post(ping), events(&body)).await;
     assert!(answered.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""), "{:?}", answered.body);
 }
 
@@ -800,7 +815,7 @@ proptest! {
             if matches!(call, Call::Protocol { .. }) { Decision::allow() } else { Decision::deny(call) }
         });
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-        let answered = runtime.block_on(send(ScopeFilterLayer::new(all), post(ping), answer));
+        let answered = runtime.block_on(send(ScopeFilterLayer::for_test(all), post(ping), answer));
         let text = std::str::from_utf8(&answered.body).unwrap().trim_start_matches("data: ").trim_end();
         prop_assert_eq!(text, expected);
     }

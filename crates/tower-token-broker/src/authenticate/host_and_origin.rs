@@ -1,58 +1,88 @@
-//! Which hosts a request may name, and which pages may have sent it.
+//! The hosts that a request may name, and the pages that may have sent it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, uri::Authority};
 
-use crate::{principal::Resource, refusal::Reason};
+use crate::{bad_value::BadValue, principal::Resource, refusal::Reason};
 
-/// Hosts and origins that are let in (MCP 2025-11-25 "Transports", security warning: DNS rebinding).
+/// The hosts and origins from which requests are accepted, beside the resource's own (MCP
+/// 2025-11-25 "Transports", security warning: DNS rebinding).
+///
+/// ```
+/// use tower_token_broker::authenticate::HostAndOrigin;
+///
+/// let settings = HostAndOrigin::new()
+///     .allow_host("crm.internal.example:8443")
+///     .allow_origin("https://inspector.example.com");
+/// # let _ = settings;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "settings do nothing until a stack is built with them"]
+pub struct HostAndOrigin {
+    hosts: Vec<Box<str>>,
+    is_without_own_host: bool,
+    origins: Vec<Box<str>>,
+}
+
+impl HostAndOrigin {
+    /// The host and origin of the resource alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Accepts requests for this host too: a host with an optional port.
+    pub fn allow_host(mut self, host: &str) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// Accepts requests for the allowed hosts only, not for the resource's own: for a server behind
+    /// a proxy that rewrites `Host`.
+    pub fn without_own_host(mut self) -> Self {
+        self.is_without_own_host = true;
+        self
+    }
+
+    /// Accepts requests from pages of this origin too: scheme, host and optional port, in lower
+    /// case, without a path.
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.origins.push(origin.into());
+        self
+    }
+}
+
+/// The settings, read and normalized for one resource.
 #[derive(Clone, Debug)]
-pub(super) struct Visitors {
+pub(super) struct AllowedHosts {
     scheme_is_https: bool,
     hosts: Vec<Box<str>>,
     origins: Vec<Box<str>>,
 }
 
-impl Visitors {
-    /// The resource's own authority and origin.
-    pub(super) fn of(resource: &Resource) -> Self {
+impl AllowedHosts {
+    pub(super) fn new(resource: &Resource, settings: &HostAndOrigin) -> Result<Self, HostAndOriginError> {
         let scheme_is_https = resource.origin().starts_with("https:");
-        let mut visitors = Self { scheme_is_https, hosts: Vec::new(), origins: Vec::new() };
-        visitors.hosts.push(visitors.normal_host(resource.authority()).into());
-        visitors.origins.push(normal_origin(resource.origin()).into());
-        visitors
-    }
-
-    /// These hosts and no others.
-    pub(super) fn set_hosts<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) -> Result<(), HostAndOriginError> {
-        let mut allowed = Vec::new();
-        for host in hosts {
-            let authority: Authority = host.parse().map_err(|_| HostAndOriginError::Host)?;
-            if authority.as_str().contains('@') {
-                return Err(HostAndOriginError::Host);
-            }
-            allowed.push(self.normal_host(&host.to_ascii_lowercase()).into());
+        let mut allowed = Self { scheme_is_https, hosts: Vec::new(), origins: Vec::new() };
+        if !settings.is_without_own_host {
+            allowed.hosts.push(allowed.normal_host(resource.authority()).into());
         }
-        self.hosts = allowed;
-        Ok(())
-    }
-
-    /// These origins beside the resource's own.
-    pub(super) fn add_origins<'a>(
-        &mut self,
-        origins: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), HostAndOriginError> {
-        for origin in origins {
-            let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            let is_origin = authority.is_some_and(|rest| {
-                rest.parse::<Authority>().is_ok_and(|parsed| parsed.as_str() == rest && !rest.contains('@'))
-                    && !rest.bytes().any(|byte| byte.is_ascii_uppercase())
-            });
-            if !is_origin {
-                return Err(HostAndOriginError::Origin);
+        for host in &settings.hosts {
+            let is_host = host.parse::<Authority>().is_ok_and(|_| !host.contains('@'));
+            if !is_host {
+                return Err(HostAndOriginError::Host { value: BadValue::new(host) });
             }
-            self.origins.push(normal_origin(origin).into());
+            allowed.hosts.push(allowed.normal_host(&host.to_ascii_lowercase()).into());
         }
-        Ok(())
+        if allowed.hosts.is_empty() {
+            return Err(HostAndOriginError::NoHost);
+        }
+        allowed.origins.push(normal_origin(resource.origin()).into());
+        for origin in &settings.origins {
+            if !is_origin(origin) {
+                return Err(HostAndOriginError::Origin { value: BadValue::new(origin) });
+            }
+            allowed.origins.push(normal_origin(origin).into());
+        }
+        Ok(allowed)
     }
 
     /// Whether this request may be looked at.
@@ -105,6 +135,14 @@ impl Visitors {
     }
 }
 
+fn is_origin(text: &str) -> bool {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    authority.is_some_and(|rest| {
+        rest.parse::<Authority>().is_ok_and(|parsed| parsed.as_str() == rest && !rest.contains('@'))
+            && !rest.bytes().any(|byte| byte.is_ascii_uppercase())
+    })
+}
+
 fn normal_origin(origin: &str) -> &str {
     let own_port = if origin.starts_with("https://") { ":443" } else { ":80" };
     origin.strip_suffix(own_port).unwrap_or(origin)
@@ -121,24 +159,37 @@ pub(super) fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Resu
     }
 }
 
-/// A host or an origin that can't be allowed, because it is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// A value that is not a host, or not an origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostAndOriginError {
     /// Not a host with an optional port.
-    #[error("write an allowed host like broker.example.com or 127.0.0.1:8080")]
-    Host,
+    #[error("{value} is not a host: write it like broker.example.com or 127.0.0.1:8080")]
+    Host {
+        /// The value.
+        value: BadValue,
+    },
+    /// The own host is excluded, and no other is allowed: every request would be refused.
+    #[error("no host is allowed: allow one (`allow_host`), or keep the resource's own")]
+    NoHost,
     /// Not scheme, host and optional port.
-    #[error("write an allowed origin like https://inspector.example.com: lower case, no path, no trailing slash")]
-    Origin,
+    #[error(
+        "{value} is not an origin: write it like https://inspector.example.com, in lower case, \
+         without a path or a slash at the end"
+    )]
+    Origin {
+        /// The value.
+        value: BadValue,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn visitors() -> Visitors {
-        Visitors::of(&Resource::parse("https://broker.example.com/crm/mcp").unwrap())
+    fn allowed(settings: &HostAndOrigin) -> Result<AllowedHosts, HostAndOriginError> {
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        AllowedHosts::new(&resource, settings)
     }
 
     fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -172,7 +223,7 @@ mod tests {
             // A019: what a proxy may say of the host is not asked.
             ("/crm/mcp", &[("host", "evil.example"), ("x-forwarded-host", "broker.example.com")], false),
         ] {
-            let answer = visitors().admit(&request(target, headers));
+            let answer = allowed(&HostAndOrigin::new()).unwrap().admit(&request(target, headers));
             assert_eq!(
                 answer,
                 if admitted { Ok(()) } else { Err(Reason::HostNotAllowed) },
@@ -183,8 +234,9 @@ mod tests {
 
     #[test]
     fn a022_pages_of_other_origins_are_refused() {
-        let mut visitors = visitors();
-        visitors.add_origins(["https://inspector.example.com", "http://localhost:6274"]).unwrap();
+        let settings =
+            HostAndOrigin::new().allow_origin("https://inspector.example.com").allow_origin("http://localhost:6274");
+        let allowed = allowed(&settings).unwrap();
         for (origins, admitted) in [
             (&["https://broker.example.com"][..], true),
             (&["https://broker.example.com:443"], true),
@@ -204,17 +256,34 @@ mod tests {
                 request.headers_mut().append(header::ORIGIN, origin.parse().unwrap());
             }
             let expected = if admitted { Ok(()) } else { Err(Reason::OriginNotAllowed) };
-            assert_eq!(visitors.admit(&request), expected, "A022 {origins:?}");
+            assert_eq!(allowed.admit(&request), expected, "A022 {origins:?}");
         }
+    }
+
+    #[test]
+    fn allowed_hosts_are_added_to_the_own_one_or_replace_it() {
+        let ask =
+            |settings: HostAndOrigin, host| allowed(&settings).unwrap().admit(&request("/crm/mcp", &[("host", host)]));
+        let more = HostAndOrigin::new().allow_host("Crm.Internal.example:8443");
+        assert_eq!(ask(more.clone(), "crm.internal.example:8443"), Ok(()));
+        assert_eq!(ask(more.clone(), "broker.example.com"), Ok(()));
+        let none = HostAndOrigin::new().without_own_host();
+        assert_eq!(allowed(&none).err(), Some(HostAndOriginError::NoHost));
+        let instead = more.without_own_host();
+        assert_eq!(ask(instead.clone(), "crm.internal.example:8443"), Ok(()));
+        assert_eq!(ask(instead, "broker.example.com"), Err(Reason::HostNotAllowed));
     }
 
     #[test]
     fn what_is_no_host_or_origin_can_not_be_allowed() {
         for host in ["", "a@b", "a/b", "https://a"] {
-            assert_eq!(visitors().set_hosts([host]), Err(HostAndOriginError::Host), "{host}");
+            let error = allowed(&HostAndOrigin::new().allow_host(host)).unwrap_err();
+            assert_eq!(error, HostAndOriginError::Host { value: BadValue::new(host) }, "{host}");
+            assert!(error.to_string().contains(&format!("\"{host}\"")), "{error}");
         }
         for origin in ["", "null", "*", "https://a/", "https://A", "https://a@b", "ftp://a"] {
-            assert_eq!(visitors().add_origins([origin]), Err(HostAndOriginError::Origin), "{origin}");
+            let error = allowed(&HostAndOrigin::new().allow_origin(origin)).unwrap_err();
+            assert_eq!(error, HostAndOriginError::Origin { value: BadValue::new(origin) });
         }
     }
 }

@@ -1,0 +1,117 @@
+//! Identities that this process has met: a revoke reports whether its target is one of them.
+
+use std::{collections::HashSet, hash::BuildHasher as _, mem};
+
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+
+use super::RevocationTarget;
+use crate::principal::{GrantId, Principal};
+
+/// Identities in one generation; the older of two generations is dropped when the newer is full.
+const GENERATION: usize = 250_000;
+
+/// A bounded memory of tokens, families, clients, users and grants, each kept as a keyed hash. What
+/// it has forgotten is reported as unknown, and revoked all the same.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hasher: RandomState,
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    newer: HashSet<u64, RandomState>,
+    older: HashSet<u64, RandomState>,
+}
+
+impl Seen {
+    /// Remembers the identities of a verified token.
+    pub(super) fn note(&self, principal: &Principal) {
+        let issuer = principal.issuer();
+        let mut hashes = [
+            Some(self.hash("token", issuer, principal.token_id())),
+            principal.family().map(|family| self.hash("family", issuer, family)),
+            Some(self.hash("client", issuer, principal.client())),
+            Some(self.hash("user", issuer, principal.subject())),
+        ];
+        let mut generations = self.generations.lock();
+        hashes.iter_mut().filter_map(Option::take).for_each(|hash| generations.insert(hash));
+    }
+
+    /// Remembers a grant whose credential was provided.
+    pub(super) fn note_grant(&self, grant: &GrantId) {
+        let hash = self.hash("grant", "", grant.as_str());
+        self.generations.lock().insert(hash);
+    }
+
+    /// Whether the target was met. A server is known by the resources that were built, and
+    /// everything is always known: the caller decides about these two.
+    pub(super) fn knows(&self, target: &RevocationTarget) -> bool {
+        let hash = match target {
+            RevocationTarget::Token { issuer, id } => self.hash("token", issuer, id),
+            RevocationTarget::Family { issuer, id } => self.hash("family", issuer, id),
+            RevocationTarget::Client { issuer, id } => self.hash("client", issuer, id),
+            RevocationTarget::User(user) => self.hash("user", user.issuer(), user.subject()),
+            RevocationTarget::Grant(grant) => self.hash("grant", "", grant.as_str()),
+            RevocationTarget::Server(_) => return false,
+            RevocationTarget::Everything => return true,
+        };
+        self.generations.lock().contains(hash)
+    }
+
+    fn hash(&self, kind: &str, issuer: &str, id: &str) -> u64 {
+        // Hashed as a tuple of texts: each is followed by a mark, so no two triples are one text.
+        self.hasher.hash_one((kind, issuer, id))
+    }
+}
+
+impl Generations {
+    fn contains(&self, hash: u64) -> bool {
+        self.newer.contains(&hash) || self.older.contains(&hash)
+    }
+
+    fn insert(&mut self, hash: u64) {
+        if self.newer.len() >= GENERATION && !self.newer.contains(&hash) {
+            self.older = mem::take(&mut self.newer);
+        }
+        self.newer.insert(hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{principal::User, revocation::tables::tests::principal};
+
+    #[test]
+    fn a_verified_token_makes_its_identities_known() {
+        let seen = Seen::default();
+        let issuer = "https://broker.example.com";
+        let targets = |issuer: &'static str| {
+            [
+                RevocationTarget::Token { issuer: issuer.into(), id: "token-1".into() },
+                RevocationTarget::Family { issuer: issuer.into(), id: "family-1".into() },
+                RevocationTarget::Client { issuer: issuer.into(), id: "inspector".into() },
+                RevocationTarget::User(User::new(issuer, "alice")),
+            ]
+        };
+        assert!(targets(issuer).iter().all(|target| !seen.knows(target)));
+        seen.note(&principal(1_000));
+        assert!(targets(issuer).iter().all(|target| seen.knows(target)));
+        assert!(targets("https://other.example").iter().all(|target| !seen.knows(target)));
+        let grant = GrantId::new("g");
+        assert!(!seen.knows(&RevocationTarget::Grant(grant.clone())));
+        seen.note_grant(&grant);
+        assert!(seen.knows(&RevocationTarget::Grant(grant)));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_the_newest() {
+        let mut generations = Generations::default();
+        let many = 3 * GENERATION as u64;
+        (0..many).for_each(|hash| generations.insert(hash));
+        assert!(generations.newer.len() + generations.older.len() <= 2 * GENERATION);
+        assert!(generations.contains(many - 1) && !generations.contains(0));
+    }
+}

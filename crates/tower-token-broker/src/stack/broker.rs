@@ -1,0 +1,334 @@
+//! The handle that owns what all stacks of a process share.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::OnceCell;
+
+use super::{
+    BrokerStack, NeedsVerifier, ShutdownError,
+    metadata::{Metadata, Resources},
+};
+use crate::{
+    audit::{AuditLog, AuditOptions, AuditSink},
+    clock::Clock,
+    revocation::{BoxRevocationStore, RevocationFeed, RevocationStore, Revocations, StoreFeed},
+    sealing::SealingKeys,
+    tasks::Tasks,
+};
+
+/// One per deployment: owns the audit log, revocations and blocks, the sealing keys, the clock,
+/// background tasks and the list of protected resources. Cheap to clone; clones are one broker.
+///
+/// Every stack is built from it ([`Broker::protect`]). It revokes, serves the metadata of its
+/// resources, and shuts them down.
+///
+/// ```
+/// # #[cfg(feature = "test-util")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use tower_token_broker::{
+///     Broker,
+///     principal::{Initiator, User},
+///     revocation::RevocationTarget,
+/// };
+/// # let sink = tower_token_broker::audit::InMemory::new();
+///
+/// // In production: `JsonLines::append("audit.jsonl")?`.
+/// let broker = Broker::builder().audit(sink).build()?;
+///
+/// let alice = RevocationTarget::User(User::new("https://broker.example.com", "alice"));
+/// let revoked = broker.revoke(alice, &Initiator::operator("olga")).await?;
+/// assert!(!revoked.was_known(), "nobody of that name was seen here");
+///
+/// broker.shutdown(Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "test-util"))]
+/// # fn main() {}
+/// ```
+///
+/// Nothing revokes without a record, because nobody else has revocations of their own:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::{clock::Clock, revocation::Revocations};
+/// let revocations = Revocations::new(Clock::system());
+/// ```
+///
+/// Nor is there a layer without a broker:
+///
+/// ```compile_fail,E0061
+/// # use tower_token_broker::{scope_filter::{Rules, ScopeFilterLayer}};
+/// let layer = ScopeFilterLayer::new(Rules::new());
+/// ```
+///
+/// ```
+/// # use tower_token_broker::{Broker, scope_filter::{Rules, ScopeFilterLayer}, stack::StackConfig};
+/// # fn layer(broker: &Broker, config: &StackConfig) {
+/// let layer = ScopeFilterLayer::new(broker, config, Rules::new());
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Broker(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) audit: AuditLog,
+    pub(super) revocations: Revocations,
+    pub(super) store: Option<BoxRevocationStore>,
+    pub(super) revocation_source: &'static str,
+    pub(super) sealing_keys: SealingKeys,
+    pub(super) sealing_keys_were_given: bool,
+    pub(super) audit_sink: &'static str,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    pub(super) verdict_cache_capacity: u64,
+    pub(super) resources: Resources,
+    /// How the shutdown came out, once it was asked for.
+    pub(super) end: OnceCell<Result<(), ShutdownError>>,
+}
+
+impl Broker {
+    /// The number of verdicts that each stack keeps by default, good and bad apart.
+    pub const VERDICT_CACHE_CAPACITY: u64 = 100_000;
+
+    /// Begins a broker. Only [`BrokerBuilder::audit`] is required.
+    pub fn builder() -> BrokerBuilder<()> {
+        BrokerBuilder {
+            sink: (),
+            audit_options: AuditOptions::default(),
+            clock: Clock::system(),
+            tasks: Tasks::new(),
+            sealing_keys: None,
+            verdict_cache_capacity: Self::VERDICT_CACHE_CAPACITY,
+            revocations: RevocationSource::Process,
+        }
+    }
+
+    /// Begins the stack of one protected resource, by its URI (RFC 8707 §2): exactly what broker
+    /// tokens name as their audience. If something is wrong with it,
+    /// [`build`](BrokerStack::build) says so.
+    pub fn protect(&self, resource: &str) -> BrokerStack<NeedsVerifier> {
+        BrokerStack::begin(self, resource)
+    }
+
+    /// The metadata (RFC 9728) of all resources whose stacks were built, also of those that will be.
+    /// It stands outside of authentication: clients ask it where to get a token.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        self.0.resources.metadata()
+    }
+
+    /// The routes of [`Broker::metadata`] for an axum application: merge it.
+    #[cfg(feature = "axum")]
+    pub fn metadata_router<S>(&self) -> axum::Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        axum::Router::new()
+            .route_service("/.well-known/oauth-protected-resource", self.metadata())
+            .route_service("/.well-known/oauth-protected-resource/{*path}", self.metadata())
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.0.audit
+    }
+
+    /// What is revoked in this process.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
+    }
+
+    /// The clock that decides about the lives of tokens and credentials.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The owner of background work: refreshes, key fetches. [`Broker::shutdown`] waits for it.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(super) fn sealing_keys(&self) -> &SealingKeys {
+        &self.0.sealing_keys
+    }
+
+    pub(super) fn verdict_cache_capacity(&self) -> u64 {
+        self.0.verdict_cache_capacity
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("audit", &self.0.audit)
+            .field("revocations", &self.0.revocation_source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A broker that is being configured. Begun by [`Broker::builder`].
+///
+/// Without an audit sink there is no broker:
+///
+/// ```compile_fail,E0599
+/// # use tower_token_broker::Broker;
+/// let broker = Broker::builder().build();
+/// ```
+#[must_use = "a broker does nothing until it is built"]
+pub struct BrokerBuilder<S> {
+    sink: S,
+    audit_options: AuditOptions,
+    clock: Clock,
+    tasks: Tasks,
+    sealing_keys: Option<SealingKeys>,
+    verdict_cache_capacity: u64,
+    revocations: RevocationSource,
+}
+
+/// Begins to follow a feed.
+type Follow = Box<dyn FnOnce(&Revocations, &Tasks) + Send>;
+
+enum RevocationSource {
+    /// They last as long as the process.
+    Process,
+    /// They are durable, and those of other replicas arrive.
+    Store(BoxRevocationStore),
+    /// Others report them; this process keeps its own as long as it runs.
+    Feed(Follow),
+}
+
+impl BrokerBuilder<()> {
+    /// Where each request and each use of a credential is recorded. Required: there is no use
+    /// without a record.
+    pub fn audit<S: AuditSink>(self, sink: S) -> BrokerBuilder<S> {
+        BrokerBuilder {
+            sink,
+            audit_options: self.audit_options,
+            clock: self.clock,
+            tasks: self.tasks,
+            sealing_keys: self.sealing_keys,
+            verdict_cache_capacity: self.verdict_cache_capacity,
+            revocations: self.revocations,
+        }
+    }
+}
+
+/// Settings with a default; at any point before [`BrokerBuilder::build`].
+impl<S> BrokerBuilder<S> {
+    /// The timeout and the queue of the audit log. Its clock is the broker's.
+    pub fn audit_options(mut self, options: AuditOptions) -> Self {
+        self.audit_options = options;
+        self
+    }
+
+    /// Another clock than the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The owner of background work, if somebody else has one already. [`Broker::shutdown`] waits for
+    /// all that it owns: nothing may run there that ends only after the broker.
+    pub fn tasks(mut self, tasks: Tasks) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// The keys that seal session ids and request states. All replicas need the same; by default
+    /// keys are drawn, and a restart ends all sessions.
+    pub fn sealing_keys(mut self, keys: SealingKeys) -> Self {
+        self.sealing_keys = Some(keys);
+        self
+    }
+
+    /// How many verdicts on tokens each stack keeps, good and bad apart;
+    /// [`Broker::VERDICT_CACHE_CAPACITY`] by default.
+    pub fn verdict_cache_capacity(mut self, entries: u64) -> Self {
+        self.verdict_cache_capacity = entries;
+        self
+    }
+
+    /// Where revocations and blocks are kept, shared by all replicas. It is polled; while it cannot
+    /// be read, no request is let through. By default they last as long as the process.
+    pub fn revocation_store(mut self, store: impl RevocationStore) -> Self {
+        self.revocations = RevocationSource::Store(BoxRevocationStore::new(store));
+        self
+    }
+
+    /// Who reports revocations that were made elsewhere. In place of
+    /// [`BrokerBuilder::revocation_store`], whose feed is built in.
+    pub fn revocation_feed(mut self, feed: impl RevocationFeed) -> Self {
+        self.revocations = RevocationSource::Feed(Box::new(move |revocations, tasks| {
+            drop(revocations.follow(feed, tasks));
+        }));
+        self
+    }
+}
+
+/// A broker cannot be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// A revocation store or feed was given, and there is no tokio runtime in which to read it.
+    #[error("a revocation store or feed is read in the background: build the broker inside of a tokio runtime")]
+    NoRuntime,
+}
+
+impl<S: AuditSink> BrokerBuilder<S> {
+    /// Starts the audit log, and reads the revocation store in the background.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub fn build(self) -> Result<Broker, BrokerError> {
+        let in_background = !matches!(self.revocations, RevocationSource::Process);
+        if in_background && tokio::runtime::Handle::try_current().is_err() {
+            return Err(BrokerError::NoRuntime);
+        }
+        let revocations = Revocations::new(self.clock.clone());
+        let (store, revocation_source) = match self.revocations {
+            RevocationSource::Process => {
+                tracing::info!(
+                    "revocations and blocks last as long as this process; with a revocation store \
+                     they outlive it and reach all replicas"
+                );
+                (None, "process")
+            }
+            RevocationSource::Store(store) => {
+                drop(revocations.follow(StoreFeed::new(store.clone()), &self.tasks));
+                (Some(store), "store")
+            }
+            RevocationSource::Feed(follow) => {
+                follow(&revocations, &self.tasks);
+                (None, "feed")
+            }
+        };
+        let sealing_keys_were_given = self.sealing_keys.is_some();
+        let options = self.audit_options.with_clock(self.clock.clone());
+        Ok(Broker(Arc::new(Shared {
+            audit: AuditLog::start(self.sink, options),
+            revocations,
+            store,
+            revocation_source,
+            sealing_keys: self.sealing_keys.unwrap_or_else(SealingKeys::generate),
+            sealing_keys_were_given,
+            audit_sink: std::any::type_name::<S>(),
+            clock: self.clock,
+            tasks: self.tasks,
+            verdict_cache_capacity: self.verdict_cache_capacity,
+            resources: Resources::default(),
+            end: OnceCell::new(),
+        })))
+    }
+}
+
+impl<S> fmt::Debug for BrokerBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerBuilder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,609 @@
+//! What attackers, broken peers and careless handlers do to a stack and its broker.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Full};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tower::{ServiceExt as _, service_fn};
+
+use super::*;
+use crate::{
+    Secret,
+    audit::InMemory,
+    authenticate::{TestTokens, VerifyError, VerifyRequest, VerifyToken},
+    body::RequestBody,
+    clock::Clock,
+    exchange::{
+        ApplyCredentialLayer, CallerHandle, Credential, CredentialError, CredentialRequest, ExchangeLayer,
+        OutgoingCredential, ProvideCredential, Upstream, UpstreamRefusal,
+    },
+    inbound::PeerCertificate,
+    limits::Protocol,
+    principal::{Initiator, Resource, TokenTimes, User, Verified},
+    refusal::{Reason, Refused},
+    resource_metadata::ResourceMetadata,
+    revocation::{RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence},
+    scope_filter::{Arguments, Call, Decision, Policy, PolicyExt, PolicyHandle, Rules, policy_fn, tools},
+    tasks::Tasks,
+};
+
+const CRM: &str = "https://broker.example.com/crm";
+const ISSUER: &str = "https://broker.example.com";
+
+struct Items(Upstream);
+
+impl Items {
+    fn at(url: &str) -> Arc<Self> {
+        Arc::new(Self(Upstream::parse("items", url).unwrap()))
+    }
+}
+
+impl ProvideCredential for Items {
+    fn upstream(&self) -> &Upstream {
+        &self.0
+    }
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+        let secret = Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
+        Ok(Credential::vouch(secret, self.0.origin().clone()))
+    }
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {}
+}
+
+fn broker() -> (Broker, InMemory) {
+    let records = InMemory::new();
+    (Broker::builder().audit(records.clone()).build().unwrap(), records)
+}
+
+fn everything() -> impl Policy {
+    policy_fn(|_, _: &Call<'_>| Decision::allow())
+}
+
+fn metadata() -> ResourceMetadata {
+    ResourceMetadata::new().authorization_server(ISSUER)
+}
+
+fn tokens(resource: &str) -> TestTokens {
+    TestTokens::new().user("tok", "alice", &Resource::parse(resource).unwrap())
+}
+
+fn olga() -> Initiator {
+    Initiator::operator("olga")
+}
+
+fn alice() -> User {
+    User::new(TestTokens::ISSUER, "alice")
+}
+
+fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
+    Request::get(path)
+        .header(header::HOST, "broker.example.com")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .body(Empty::new())
+        .unwrap()
+}
+
+async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let authorized = request.headers().contains_key(header::AUTHORIZATION);
+    Ok(Response::new(Full::from(format!("{} {authorized}", request.uri()))))
+}
+
+fn reason<B>(response: &Response<B>) -> Option<Reason> {
+    Refused::of(response).map(Refused::reason)
+}
+
+fn http_stack<V: VerifyToken>(
+    broker: &Broker,
+    verifier: V,
+) -> BrokerLayer<V, impl Policy + use<V>, ExchangeLayer<Arc<Items>>> {
+    broker
+        .protect(CRM)
+        .authenticate(verifier)
+        .scope_filter(everything())
+        .exchange(Items::at("https://items.example.com"))
+        .metadata(metadata())
+        .protocol(Protocol::Http)
+        .build()
+        .unwrap()
+}
+
+/// A verifier of tokens that are bound to a client certificate (RFC 8705), as `VerifyRequest` offers it.
+struct Bound;
+
+impl VerifyToken for Bound {
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
+        if request.peer_certificate.is_none_or(|certificate| certificate.as_der() != b"alice's") {
+            return Err(VerifyError::because(Reason::UnknownToken));
+        }
+        let now = Clock::system().now();
+        let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(600)) };
+        Ok(Verified::vouch(alice(), "client", request.resource.clone(), times))
+    }
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_certificate_is_no_good_without_it() {
+    let (broker, _) = broker();
+    let service = http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let mut rightful = get("/crm/a", "tok");
+    rightful.extensions_mut().insert(PeerCertificate::from_der(Bytes::from_static(b"alice's")));
+    assert_eq!(service.clone().oneshot(rightful).await.unwrap().status(), StatusCode::OK);
+    let stolen = service.clone().oneshot(get("/crm/a", "tok")).await.unwrap();
+    assert_eq!(stolen.status(), StatusCode::UNAUTHORIZED, "the verdict of the rightful client's request was used");
+}
+
+#[tokio::test]
+async fn a_thief_without_the_certificate_does_not_lock_the_rightful_client_out() {
+    let (broker, _) = broker();
+    let service = http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    drop(service.clone().oneshot(get("/crm/a", "tok")).await.unwrap());
+    let mut rightful = get("/crm/a", "tok");
+    rightful.extensions_mut().insert(PeerCertificate::from_der(Bytes::from_static(b"alice's")));
+    assert_eq!(service.clone().oneshot(rightful).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
+    let (broker, records) = broker();
+    let kept: Arc<Mutex<Option<OutgoingCredential>>> = Arc::default();
+    let keeps = {
+        let kept = Arc::clone(&kept);
+        service_fn(move |request: Request<RequestBody<Empty<Bytes>>>| {
+            *kept.lock() = request.extensions().get::<OutgoingCredential>().cloned();
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        })
+    };
+    let call = http_stack(&broker, tokens(CRM)).layer(keeps).oneshot(get("/crm/a", "tok"));
+    // The client goes away.
+    assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
+    broker.audit_log().flush().await.unwrap();
+    let outgoing = kept.lock().take().expect("the inner service was called");
+    let mut request = Request::get("https://items.example.com/").body(()).unwrap();
+    let applied = outgoing.apply(&mut request);
+    broker.audit_log().flush().await.unwrap();
+    let records = records.records();
+    let result = records.iter().find(|record| record.kind() == "result").unwrap();
+    let uses = u64::from(applied.is_ok());
+    assert_eq!(result.uses(), Some(uses), "placed {uses} times, the result says otherwise: {:?}", request.headers());
+}
+
+/// Verifies when it is told to.
+#[derive(Clone)]
+struct Slow(Arc<Notify>, Arc<Notify>, TestTokens);
+
+impl VerifyToken for Slow {
+    async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
+        self.1.notify_one();
+        self.0.notified().await;
+        self.2.verify(request).await
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_let_in_after_the_shutdown_has_begun() {
+    let (broker, _) = broker();
+    let (go, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = Slow(Arc::clone(&go), Arc::clone(&asked), tokens(CRM));
+    let service = http_stack(&broker, slow).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let tasks = Tasks::new();
+    let call = tasks.spawn("call", service.oneshot(get("/crm/a", "tok")));
+    asked.notified().await;
+    let ending = tasks.spawn("shutdown", {
+        let broker = broker.clone();
+        async move { broker.shutdown(Duration::ZERO).await }
+    });
+    // The grace is over, and all that is open is cut.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    go.notify_one();
+    let response = call.await.unwrap().unwrap();
+    assert_eq!(reason(&response), Some(Reason::ShuttingDown), "{} was let in", response.status());
+    drop(response);
+    ending.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_slipped_in_before_the_end_is_cut_at_the_end() {
+    let (broker, _) = broker();
+    let (go, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = Slow(Arc::clone(&go), Arc::clone(&asked), tokens(CRM));
+    let hangs = service_fn(|_: Request<RequestBody<Empty<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    });
+    let service = http_stack(&broker, slow).layer(hangs);
+    let tasks = Tasks::new();
+    let call = tasks.spawn("call", service.oneshot(get("/crm/a", "tok")));
+    asked.notified().await;
+    let ending = tasks.spawn("shutdown", {
+        let broker = broker.clone();
+        async move { broker.shutdown(Duration::ZERO).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    go.notify_one();
+    let cut = tokio::time::timeout(Duration::from_secs(3), call).await;
+    assert!(cut.is_ok(), "a call that began after the end is never cut");
+    assert_eq!(ending.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_second_shutdown_waits_for_the_same_end() {
+    let (broker, _) = broker();
+    assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()));
+    assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()), "the log was closed, and well");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_does_not_wait_for_those_that_are_refused() {
+    let (broker, _) = broker();
+    let service = http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let tasks = Tasks::new();
+    for _ in 0..16 {
+        let (stop, service) = (Arc::clone(&stop), service.clone());
+        // 16 clients without a token, about 3000 requests a second, all refused.
+        drop(tasks.spawn("knocking", async move {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut request = get("/crm/a", "tok");
+                request.headers_mut().remove(header::AUTHORIZATION);
+                drop(service.clone().oneshot(request).await.unwrap().into_body().collect().await);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let began = tokio::time::Instant::now();
+    let ended = broker.shutdown(Duration::from_secs(4)).await;
+    let took = began.elapsed();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(tasks.shutdown(Duration::from_secs(5)).await);
+    assert!(took < Duration::from_secs(1), "nothing was open, and it took {took:?} ({ended:?})");
+}
+
+/// The mark of a refusal on a stream: a revoke does not end it.
+#[tokio::test]
+async fn a_handler_s_stream_is_cut_whatever_its_response_was_made_of() {
+    let (broker, _) = broker();
+    let layer = broker
+        .protect(CRM)
+        .authenticate(tokens(CRM))
+        .scope_filter(everything())
+        .credential_for_handler()
+        .metadata(metadata())
+        .protocol(Protocol::Http)
+        .build()
+        .unwrap();
+    let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com"));
+    let client = client.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let handler = service_fn(move |_: Request<RequestBody<Empty<Bytes>>>| {
+        let client = client.clone();
+        async move {
+            let refused = client.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+            let (mut parts, _) = refused.into_parts();
+            parts.status = StatusCode::OK;
+            Ok::<_, Infallible>(Response::from_parts(parts, Full::<Bytes>::from("secret")))
+        }
+    });
+    let response = layer.layer(handler).oneshot(get("/crm/a", "tok")).await.unwrap();
+    broker.revoke(RevocationTarget::User(alice()), &olga()).await.unwrap();
+    assert!(response.into_body().collect().await.is_err(), "the body passed after the revoke");
+}
+
+#[tokio::test]
+async fn a_reader_who_stands_still_leaves_a_closed_chain() {
+    let (broker, records) = broker();
+    let service = http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    // As hyper holds it whose socket is full: nobody polls it, nobody drops it.
+    let stalled = service.oneshot(get("/crm/a", "tok")).await.unwrap();
+    let ended = broker.shutdown(Duration::ZERO).await;
+    let records = records.records();
+    assert_eq!((ended, records.iter().last().unwrap().kind()), (Ok(()), "close"));
+    drop(stalled);
+}
+
+#[test]
+fn the_change_count_rises_with_each_replacement() {
+    let inner = PolicyHandle::new(Rules::new().allow(tools(["*"])));
+    let outer = PolicyHandle::new(inner.clone());
+    inner.replace(Rules::new().allow(tools(["get_*"])));
+    let before = outer.change_count();
+    outer.replace(Rules::new());
+    assert_ne!(outer.change_count(), before, "an open stream would not be looked at");
+}
+
+#[tokio::test]
+async fn a_resource_whose_path_ends_with_a_slash_is_served_at_its_own_uri() {
+    let (broker, _) = broker();
+    let uri = "https://broker.example.com/crm/mcp/";
+    let layer = broker
+        .protect(uri)
+        .authenticate(tokens(uri))
+        .scope_filter(everything())
+        .exchange(Items::at("https://items.example.com/mcp"))
+        .metadata(metadata())
+        .build()
+        .unwrap();
+    let response = layer.layer(service_fn(echo)).oneshot(get("/crm/mcp/", "tok")).await.unwrap();
+    assert_ne!(reason(&response), Some(Reason::PathNotServed));
+}
+
+#[test]
+fn a_mount_path_that_no_request_can_have_is_an_error() {
+    let (broker, _) = broker();
+    for path in ["crm/mcp", "/crm mcp", "/crm?x", "https://broker.example.com/crm"] {
+        let stack = broker.protect(CRM).authenticate(tokens(CRM)).scope_filter(everything());
+        let stack = stack.exchange(Items::at("https://items.example.com/mcp")).metadata(metadata());
+        assert!(stack.mounted_at(path).build().is_err(), "{path}: every request would be a 404");
+    }
+}
+
+/// A store whose `append` does what it is told.
+#[derive(Clone, Copy)]
+enum Append {
+    Hangs,
+    Panics,
+}
+
+impl RevocationStore for Append {
+    async fn append(&self, _: &RevocationEntry) -> Result<Sequence, RevocationStoreError> {
+        match self {
+            Self::Hangs => std::future::pending().await,
+            Self::Panics => panic!("planted"),
+        }
+    }
+    async fn read_after(
+        &self,
+        _: Sequence,
+        _: usize,
+    ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
+        Ok(Vec::new())
+    }
+}
+
+async fn is_recorded_with(store: Append) {
+    let records = InMemory::new();
+    let broker = Broker::builder().audit(records.clone()).revocation_store(store).build().unwrap();
+    let (alice, olga) = (alice(), olga());
+    let said = tokio::time::timeout(Duration::from_secs(8), broker.block(&alice, &olga)).await;
+    broker.audit_log().flush().await.unwrap();
+    let is_recorded = records.records().iter().any(|record| record.kind() == "blocked");
+    assert!(is_recorded, "it holds, and there is no record: {said:?}");
+    assert!(said.is_ok(), "it never returns");
+}
+
+#[tokio::test]
+async fn a_block_is_recorded_though_the_store_hangs() {
+    is_recorded_with(Append::Hangs).await;
+}
+
+#[tokio::test]
+async fn a_block_is_recorded_though_the_store_panics() {
+    is_recorded_with(Append::Panics).await;
+}
+
+/// A store whose reads take a while: what they give was true when they began.
+#[derive(Clone, Default)]
+struct Distant(Arc<Mutex<Vec<RevocationEntry>>>, Arc<Notify>, Arc<Notify>);
+
+impl RevocationStore for Distant {
+    async fn append(&self, entry: &RevocationEntry) -> Result<Sequence, RevocationStoreError> {
+        let mut entries = self.0.lock();
+        entries.push(entry.clone());
+        Ok(Sequence::new(entries.len() as u64))
+    }
+    async fn read_after(
+        &self,
+        after: Sequence,
+        _: usize,
+    ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
+        let read: Vec<_> = {
+            let entries = self.0.lock();
+            let places = entries.iter().cloned().zip(1_u64..).map(|(entry, place)| (Sequence::new(place), entry));
+            places.filter(|(place, _)| *place > after).collect()
+        };
+        if !read.is_empty() {
+            self.1.notify_one();
+            self.2.notified().await;
+        }
+        Ok(read)
+    }
+}
+
+#[tokio::test]
+async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_returned() {
+    let store = Distant::default();
+    let (reading, arrive) = (Arc::clone(&store.1), Arc::clone(&store.2));
+    let broker = Broker::builder().audit(InMemory::new()).revocation_store(store.clone()).build().unwrap();
+    broker.unblock(&alice(), &olga()).await.unwrap();
+    // The feed has read the unblock, and its answer is on the way.
+    reading.notified().await;
+    broker.block(&alice(), &olga()).await.unwrap();
+    assert!(broker.revocations().is_blocked(&alice()));
+    arrive.notify_one();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(broker.revocations().is_blocked(&alice()), "the block returned, and alice is let in");
+}
+
+#[test]
+fn the_rule_of_a_joined_decision_is_the_one_that_decided() {
+    let rule = |id: &str, scope: &str| Rules::new().allow(tools(["x"]).with_id(id).with_scope(scope));
+    let call = Call::Tool { name: "x", arguments: Arguments::unknown() };
+    let caller = crate::test_util::caller("alice").scopes("a");
+    let decision = rule("has-it", "a").and(rule("lacks-it", "b")).decide(&caller, &call);
+    assert!(decision.needed_scopes().is_some());
+    assert_eq!(decision.rule(), Some("lacks-it"));
+    let denied = Rules::new().allow(tools(["*"])).unless(Rules::new().allow(tools(["x"]).with_id("not-x")));
+    assert_eq!(denied.decide(&caller, &call).rule(), Some("not-x"));
+}
+
+#[test]
+fn a_denial_for_a_claim_does_not_depend_on_how_the_claim_is_written() {
+    let rules = Rules::new().allow(tools(["*"])).deny(tools(["pay"]).for_claim("tier", "0"));
+    let call = Call::Tool { name: "pay", arguments: Arguments::unknown() };
+    for claim in [r#""0""#, "0", r#"["0"]"#] {
+        let caller = crate::test_util::caller("alice").claim("tier", claim);
+        assert!(rules.decide(&caller, &call).is_denied(), "{claim}");
+    }
+}
+
+fn list_request() -> Request<Full<Bytes>> {
+    Request::post("/crm")
+        .header(header::HOST, "broker.example.com")
+        .header(header::AUTHORIZATION, "Bearer tok")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2025-11-25")
+        .body(Full::from(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
+    let (broker, _) = broker();
+    let layer = broker
+        .protect(CRM)
+        .authenticate(tokens(CRM))
+        .scope_filter(Rules::new().allow(tools(["get_*"])))
+        .credential_for_handler()
+        .metadata(metadata())
+        .build()
+        .unwrap();
+    // The handler's own call is refused (it is not stamped), and it makes its response out of that one's head.
+    let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com"));
+    let client = client.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let handler = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        let client = client.clone();
+        async move {
+            let refused = client.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+            let (mut parts, _) = refused.into_parts();
+            parts.status = StatusCode::OK;
+            let list = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_a","inputSchema":{}},{"name":"secret_b","inputSchema":{}}]}}"#;
+            parts.headers.clear();
+            parts.headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+            Ok::<_, Infallible>(Response::from_parts(parts, Full::<Bytes>::from(list)))
+        }
+    });
+    let response = layer.layer(handler).oneshot(list_request()).await.unwrap();
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = std::str::from_utf8(&text).unwrap();
+    assert!(!text.contains("secret_b"), "{text}");
+}
+
+#[tokio::test]
+async fn a_handler_that_copies_extensions_sends_its_own_request_or_none() {
+    let (broker, _) = broker();
+    let layer = broker
+        .protect(CRM)
+        .authenticate(tokens(CRM))
+        .scope_filter(everything())
+        .credential_for_handler()
+        .metadata(metadata())
+        .build()
+        .unwrap();
+    let seen: Arc<Mutex<Option<String>>> = Arc::default();
+    let upstream = {
+        let seen = Arc::clone(&seen);
+        service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let line = format!("{} {}", request.method(), request.uri());
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                *seen.lock() = Some(format!("{line} {}", body.escape_ascii()));
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        })
+    };
+    let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com/"));
+    let client = client.layer(ApplyCredentialLayer::new().layer(upstream));
+    let handler = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+        let client = client.clone();
+        async move {
+            assert!(request.extensions().get::<CallerHandle>().is_some());
+            let mut own = Request::get("https://items.example.com/contacts").body(Full::<Bytes>::default()).unwrap();
+            // Forgot to stamp, but passes on what it got, as many clients do.
+            *own.extensions_mut() = request.extensions().clone();
+            drop(client.oneshot(own).await.unwrap());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    });
+    drop(layer.layer(handler).oneshot(list_request()).await.unwrap());
+    let seen = seen.lock().clone();
+    assert!(
+        seen.as_ref().is_none_or(|seen| seen == "GET https://items.example.com/contacts "),
+        "something else was sent, with the credential: {seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_401_between_exchange_and_sender_names_the_metadata() {
+    let (broker, _) = broker();
+    let client = ApplyCredentialLayer::new().layer(service_fn(echo));
+    let waiting = {
+        let broker = broker.clone();
+        service_fn(move |request: Request<RequestBody<Empty<Bytes>>>| {
+            let (broker, client) = (broker.clone(), client.clone());
+            async move {
+                broker.revoke(RevocationTarget::User(alice()), &olga()).await.unwrap();
+                client.oneshot(request).await
+            }
+        })
+    };
+    let response = http_stack(&broker, tokens(CRM)).layer(waiting).oneshot(get("/crm/a", "tok")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
+    assert!(challenge.contains("resource_metadata="), "{challenge}");
+}
+
+#[tokio::test]
+async fn an_unblock_without_a_record_lets_nobody_in() {
+    let (broker, records) = broker();
+    broker.block(&alice(), &olga()).await.unwrap();
+    records.fail();
+    assert_eq!(broker.unblock(&alice(), &olga()).await, Err(RestoreError::NotRecorded));
+    records.work();
+    assert!(broker.revocations().is_blocked(&alice()), "let in, and no record says by whom");
+}
+
+#[tokio::test]
+async fn a_grant_that_is_recalled_is_known() {
+    struct Recalls(Upstream);
+    impl ProvideCredential for Recalls {
+        fn upstream(&self) -> &Upstream {
+            &self.0
+        }
+        fn recall(&self, _: &CredentialRequest<'_>) -> Option<Credential> {
+            let secret = Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
+            let grant = crate::principal::GrantId::new("g");
+            Some(Credential::vouch(secret, self.0.origin().clone()).from_grant(grant, 1))
+        }
+        async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+            Err(CredentialError::ConnectRequired)
+        }
+        async fn refused(&self, _: &UpstreamRefusal<'_>) {}
+    }
+    let (broker, _) = broker();
+    let layer = broker
+        .protect(CRM)
+        .authenticate(tokens(CRM))
+        .scope_filter(everything())
+        .exchange(Recalls(Upstream::parse("items", "https://items.example.com").unwrap()))
+        .metadata(metadata())
+        .protocol(Protocol::Http)
+        .build()
+        .unwrap();
+    let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let response = service.oneshot(get("/crm/a", "tok")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let revoked = broker.revoke(RevocationTarget::Grant(crate::principal::GrantId::new("g")), &olga()).await.unwrap();
+    assert!(revoked.was_known(), "its credential was used a moment ago");
+}
+
+#[test]
+fn an_error_about_an_upstream_shows_no_password() {
+    for url in
+        ["user:hunter2@crm.example.com/mcp", "https://user:hunter2?x@crm.example.com/mcp", "https:user:hunter2@h/"]
+    {
+        let error = Upstream::parse("crm", url).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

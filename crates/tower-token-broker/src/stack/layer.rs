@@ -1,0 +1,82 @@
+//! The four layers as one.
+
+use std::task::{Context, Poll};
+
+use http::Request;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    audit::{Audit, AuditLayer},
+    authenticate::{Authenticate, AuthenticateLayer, VerifyToken},
+    body::RequestBody,
+    scope_filter::{ScopeFilter, ScopeFilterLayer},
+};
+
+/// The four layers of one protected resource, stacked: itself one [`Layer`], cheap to clone.
+#[derive(Debug)]
+#[must_use = "a layer does nothing until it is put onto a service"]
+pub struct BrokerLayer<V, P, C> {
+    pub(super) audit: AuditLayer,
+    pub(super) authenticate: AuthenticateLayer<V>,
+    pub(super) scope_filter: ScopeFilterLayer<P>,
+    pub(super) credential: C,
+}
+
+impl<V, P, C> BrokerLayer<V, P, C> {
+    /// Puts the layers around a service. The same as [`Layer::layer`], without an import.
+    pub fn layer<S>(&self, inner: S) -> <Self as Layer<S>>::Service
+    where
+        Self: Layer<S>,
+    {
+        Layer::layer(self, inner)
+    }
+}
+
+impl<V, P, C: Clone> Clone for BrokerLayer<V, P, C> {
+    fn clone(&self) -> Self {
+        Self {
+            audit: self.audit.clone(),
+            authenticate: self.authenticate.clone(),
+            scope_filter: self.scope_filter.clone(),
+            credential: self.credential.clone(),
+        }
+    }
+}
+
+impl<V, P, C, S> Layer<S> for BrokerLayer<V, P, C>
+where
+    V: VerifyToken,
+    C: Layer<Flatten<S>>,
+{
+    type Service = Audit<Authenticate<ScopeFilter<C::Service, P>, V>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let credentialed = self.credential.layer(Flatten { inner });
+        self.audit.layer(self.authenticate.layer(self.scope_filter.layer(credentialed)))
+    }
+}
+
+/// Stands between the stack and your service: two layers wrap the body of a request, your service
+/// sees one wrapper.
+#[derive(Clone, Debug)]
+pub struct Flatten<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<RequestBody<RequestBody<B>>>> for Flatten<S>
+where
+    S: Service<Request<RequestBody<B>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody<RequestBody<B>>>) -> S::Future {
+        self.inner.call(request.map(RequestBody::flatten))
+    }
+}

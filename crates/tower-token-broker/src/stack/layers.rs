@@ -1,0 +1,94 @@
+//! The layers built one by one, for stacks that are put together by hand.
+
+#[cfg(feature = "jwt")]
+use std::fmt;
+
+#[cfg(feature = "jwt")]
+use bytes::Bytes;
+#[cfg(feature = "jwt")]
+use http::{Request, Response, Uri};
+#[cfg(feature = "jwt")]
+use tower_service::Service;
+
+use super::{Broker, StackConfig};
+#[cfg(feature = "jwt")]
+use crate::authenticate::jwt::RemoteKeys;
+use crate::{
+    audit::{self, AuditLayer},
+    authenticate::{self, AuthenticateLayer, HostAndOriginError, VerifyToken},
+    exchange::{ExchangeLayer, ForwardHeaderError, ProvideCredential},
+    limits::Limits,
+    scope_filter::{Policy, ScopeFilterLayer},
+};
+
+impl AuditLayer {
+    /// Into the audit log of this broker, for this resource: outermost.
+    pub fn new(broker: &Broker, config: &StackConfig) -> Self {
+        Self::build(audit::Config {
+            log: broker.audit_log().clone(),
+            resource: Some(config.resource.clone()),
+            mount_path: Some(config.mount_path()),
+            trusts_request_id: config.trusts_request_id_header,
+        })
+    }
+}
+
+impl<V: VerifyToken> AuthenticateLayer<V> {
+    /// With the revocations, the clock and the cache capacity of this broker: inside of audit.
+    ///
+    /// # Errors
+    /// A host or an origin of the configuration is none.
+    pub fn new(broker: &Broker, config: &StackConfig, verifier: V) -> Result<Self, HostAndOriginError> {
+        Self::build(
+            verifier,
+            &authenticate::Config {
+                resource: &config.resource,
+                host_and_origin: &config.host_and_origin,
+                challenge_scopes: &config.challenge_scopes,
+                revocations: broker.revocations(),
+                clock: broker.clock(),
+                verdict_cache_capacity: broker.verdict_cache_capacity(),
+            },
+        )
+    }
+}
+
+#[cfg(feature = "jwt")]
+impl<S> RemoteKeys<S>
+where
+    S: Service<Request<Bytes>, Response = Response<Bytes>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: fmt::Display,
+{
+    /// From this URL, by the clock and in the tasks of this broker. Nothing is fetched before the
+    /// first token arrives.
+    pub fn new(broker: &Broker, client: S, url: Uri) -> Self {
+        Self::build(client, url, broker.clock(), broker.tasks())
+    }
+}
+
+impl<P: Policy> ScopeFilterLayer<P> {
+    /// With the sealing keys of this broker: inside of authenticate.
+    pub fn new(broker: &Broker, config: &StackConfig, policy: P) -> Self {
+        Self::build(policy, config.protocol, config.limits, broker.sealing_keys().clone())
+    }
+}
+
+impl<P: ProvideCredential> ExchangeLayer<P> {
+    /// Innermost of the four, around the proxy.
+    ///
+    /// # Errors
+    /// A header field of the configuration must never go to an upstream.
+    pub fn new(_broker: &Broker, config: &StackConfig, provider: P) -> Result<Self, ForwardHeaderError> {
+        let timeout = config.limits.credential_timeout;
+        Self::build(provider, &config.forward_headers, config.mount_path().prefix(), timeout)
+    }
+
+    /// Around the client of a handler
+    /// ([`credential_for_handler`](super::BrokerStack::credential_for_handler)): each request that
+    /// the handler [stamped](crate::exchange::CallerHandle::stamp) is sent with the credential of
+    /// its caller.
+    pub fn for_handler(_broker: &Broker, provider: P) -> Self {
+        Self::build_for_handler(provider, Limits::default().credential_timeout)
+    }
+}

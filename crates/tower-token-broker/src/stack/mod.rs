@@ -1,0 +1,26 @@
+//! The handle of a deployment, and the four layers in their only right order.
+//!
+//! [`Broker`] owns what all stacks of a process share; [`Broker::protect`] builds the stack of one
+//! protected resource; [`BrokerLayer`] is what goes onto a service. Each layer can also be built
+//! alone from a [`StackConfig`].
+
+mod broker;
+mod builder;
+mod config;
+#[cfg(test)]
+mod hostile_tests;
+mod layer;
+mod layers;
+mod metadata;
+mod revoke;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+pub use broker::{Broker, BrokerBuilder, BrokerError};
+pub use builder::{BrokerStack, BuildError, ByHandler, ByProxy, Complete, NeedsCredential, NeedsPolicy, NeedsVerifier};
+pub use config::StackConfig;
+pub use layer::{BrokerLayer, Flatten};
+pub use metadata::Metadata;
+pub use revoke::{Applied, RestoreError, RevokeError};
+pub use shutdown::ShutdownError;
