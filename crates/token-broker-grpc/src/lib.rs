@@ -1,32 +1,46 @@
-//! MCP over gRPC, unchanged: the service `token_broker.mcp.v1.Mcp`, whose frames carry one JSON-RPC message each.
+//! MCP over gRPC: the service `token_broker.mcp.v1.Mcp`. Each of its frames carries one JSON-RPC
+//! message.
 //!
-//! MCP 2026-07-28 asks a custom transport to keep the message, the patterns and the metadata of each request ("Custom Transports"). So a
-//! [`Frame`](mcp::v1::Frame) holds the message's own bytes, and what HTTP's header fields mirror stands in the call's metadata:
+//! MCP 2026-07-28 requires a custom transport to preserve the message, the message patterns and the
+//! metadata of each request ("Custom Transports"). A [`Frame`](mcp::v1::Frame) therefore holds the
+//! bytes of the message, and the metadata of the call has what HTTP's header fields mirror:
 //!
-//! | metadata | value | there |
+//! | metadata | value | present |
 //! |---|---|---|
 //! | `mcp-protocol-version` | `2026-07-28` or `2025-11-25` | always |
-//! | `mcp-method` | the message's `method` | but with a client's answer |
-//! | `mcp-name` | `params.name` of `tools/call` and `prompts/get`, `params.uri` of `resources/read`; `=?base64?…?=` where it is not printable ASCII | with those three |
-//! | `mcp-session-id` | as the server gave it | within a session of 2025-11-25 |
+//! | `mcp-method` | `method` of the message | except with a client's response |
+//! | `mcp-name` | `params.name`, or `params.uri` | with the three methods below |
+//! | `mcp-session-id` | the session ID from the server | within a session of 2025-11-25 |
 //!
-//! The message decides; metadata that says something else is refused. [`call`] and its siblings make a request whose metadata agrees.
+//! `mcp-name` is `params.name` of `tools/call` and `prompts/get`, and `params.uri` of
+//! `resources/read`. A name that is not printable ASCII is encoded as `=?base64?…?=`.
 //!
+//! The message decides. A call whose metadata differs from the message is refused. [`call`] and
+//! [`answer`] create requests whose metadata agrees.
+//!
+//! # Example
 //! ```
 //! use token_broker_grpc::{Revision, call};
 //!
-//! let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{}}}"#;
+//! let message =
+//!     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
 //! let request = call(Revision::V2025_11_25, "tools/call", Some("get_item"), message);
 //! assert_eq!(request.metadata().get("mcp-method").unwrap(), "tools/call");
 //! assert_eq!(request.get_ref().json, message);
 //! // client.call(request).await?
 //! ```
+//!
+//! # Features
+//! `handler`: the module `handler`, for handlers that call a gRPC upstream for their caller.
+
+#[cfg(feature = "handler")]
+pub mod handler;
 
 use bytes::Bytes;
 use tonic::{Request, metadata::MetadataValue};
 
 pub mod mcp {
-    //! The package `token_broker.mcp`.
+    //! Package `token_broker.mcp`.
 
     #[expect(
         clippy::allow_attributes,
@@ -42,18 +56,18 @@ pub mod mcp {
     }
 }
 
-/// The revisions of MCP that frames carry.
+/// Revision of MCP of a message in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Revision {
-    /// Sessions and `initialize`.
+    /// 2025-11-25, with sessions and `initialize`.
     V2025_11_25,
-    /// Stateless; the message's `_meta` says the revision, too.
+    /// 2026-07-28, stateless; `_meta` of the message names the revision too.
     V2026_07_28,
 }
 
 impl Revision {
-    /// As `mcp-protocol-version` has it.
+    /// Returns the value of `mcp-protocol-version`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +77,8 @@ impl Revision {
     }
 }
 
-/// A request with this message, and with the metadata that goes with its method and the name of the tool, prompt or resource.
+/// Creates a request with this message, and with metadata for its method and the name of its tool,
+/// prompt or resource.
 #[must_use]
 pub fn call(
     revision: Revision,
@@ -73,7 +88,7 @@ pub fn call(
 ) -> Request<mcp::v1::Frame> {
     let mut request = answer(revision, message);
     let metadata = request.metadata_mut();
-    // A method of MCP is printable ASCII; what is none, no server knows.
+    // A method of MCP is printable ASCII; no server knows another.
     if let Ok(method) = MetadataValue::try_from(method) {
         metadata.insert("mcp-method", method);
     }
@@ -83,15 +98,19 @@ pub fn call(
     request
 }
 
-/// A request with a client's answer to a request of the server (2025-11-25): it has no method.
+/// Creates a request with a client's response to a request of the server (2025-11-25). It has no
+/// method.
 #[must_use]
 pub fn answer(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
     let mut request = Request::new(mcp::v1::Frame { json: message.into() });
-    request.metadata_mut().insert("mcp-protocol-version", MetadataValue::from_static(revision.as_str()));
+    request
+        .metadata_mut()
+        .insert("mcp-protocol-version", MetadataValue::from_static(revision.as_str()));
     request
 }
 
-/// As MCP 2026-07-28 has it, "Value Encoding": as it is where that can be a field's value and is no coded one, else coded.
+/// Encodes a name as a header value (MCP 2026-07-28, "Value Encoding"): in Base64 if it is not
+/// printable ASCII, or if it looks encoded already.
 fn field_value(name: &str) -> Option<MetadataValue<tonic::metadata::Ascii>> {
     let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~')) && name.trim() == name;
     if is_plain && !name.starts_with("=?base64?") {
@@ -100,14 +119,18 @@ fn field_value(name: &str) -> Option<MetadataValue<tonic::metadata::Ascii>> {
     MetadataValue::try_from(format!("=?base64?{}?=", base64(name.as_bytes()))).ok()
 }
 
-/// Base64 with padding (RFC 4648 §4).
+/// Encodes bytes in Base64 with padding (RFC 4648 §4).
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut coded = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
+            << (8 * (3 - group.len()));
         for place in 0..4 {
-            let digit = ALPHABET.get(bits >> (18 - 6 * place) & 63).copied().filter(|_| place <= group.len());
+            let digit = ALPHABET
+                .get(bits >> (18 - 6 * place) & 63)
+                .copied()
+                .filter(|_| place <= group.len());
             coded.push(char::from(digit.unwrap_or(b'=')));
         }
     }

@@ -1,4 +1,5 @@
-//! Fetches one document of bounded size from a URL that the guard lets pass: keys, metadata, a token endpoint's answer.
+//! Guarded HTTP client: fetches one document of bounded size, such as keys, metadata, or the
+//! response of a token endpoint.
 
 use std::{
     fmt,
@@ -18,15 +19,16 @@ use crate::{
     tls,
 };
 
-/// The one HTTP client that fetches: a `tower::Service` from a request to an answer that was read to its end.
+/// HTTP client that fetches whole documents: a `tower::Service` from a request to a response that
+/// was read to its end. Cheap to clone.
 ///
-/// No redirects, no cookies, no referer, no proxy from the environment, no content coding, no second try. Cheap to clone.
+/// It has no redirects, cookies, referer, proxy from the environment, content coding or retries.
 ///
 /// # Limits
-/// Connection 10 s ([`Guard::connect_timeout`]), everything together 10 s, body 1 MiB ([`FetchLimits`]).
+/// 10 s to connect ([`Guard::connect_timeout`]), 10 s in total, 1 MiB of body ([`FetchLimits`]).
 ///
 /// # Cancellation
-/// Dropped, the connection is closed or the stream reset; the peer may have seen the request.
+/// The connection is closed or the stream reset. The peer may have received the request.
 #[derive(Clone)]
 pub struct GuardedClient {
     guard: Guard,
@@ -34,13 +36,13 @@ pub struct GuardedClient {
     limits: FetchLimits,
 }
 
-/// How long a fetch may take and how large its answer may be.
+/// Limits of one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FetchLimits {
-    /// From the call to the last byte; 10 s by default.
+    /// Time from the call to the last byte; 10 s by default.
     pub total: Duration,
-    /// The body of the answer, in bytes; 1 MiB by default.
+    /// Size of the response body in bytes; 1 MiB by default.
     pub body: usize,
 }
 
@@ -51,14 +53,14 @@ impl Default for FetchLimits {
 }
 
 impl FetchLimits {
-    /// Another bound for everything together.
+    /// Sets the total time.
     #[must_use]
     pub const fn total(mut self, bound: Duration) -> Self {
         self.total = bound;
         self
     }
 
-    /// Another bound for the body, in bytes.
+    /// Sets the size of the response body, in bytes.
     #[must_use]
     pub const fn body(mut self, bytes: usize) -> Self {
         self.body = bytes;
@@ -67,21 +69,21 @@ impl FetchLimits {
 }
 
 impl GuardedClient {
-    /// A client that goes where the guard lets it.
+    /// Creates a client that obeys this guard.
     ///
     /// # Errors
-    /// TLS can't be set up: a root certificate that can't be read.
+    /// TLS cannot be configured, for example because of an invalid root certificate.
     pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
         Self::with_limits(guard, FetchLimits::default())
     }
 
-    /// The same with other limits.
+    /// Creates a client with other limits.
     ///
     /// # Errors
     /// As [`GuardedClient::new`].
     pub fn with_limits(guard: &Guard, limits: FetchLimits) -> Result<Self, OutboundError> {
         let config = tls::client_config(guard)?;
-        #[expect(clippy::disallowed_methods, reason = "this is the way out")]
+        #[expect(clippy::disallowed_methods, reason = "the outbound client")]
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(GuardedResolver(guard.clone()))
@@ -97,16 +99,17 @@ impl GuardedClient {
         Ok(Self { guard: guard.clone(), client, limits })
     }
 
-    /// The guard that it obeys.
+    /// Returns the guard.
     #[must_use]
     pub const fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Fetches.
+    /// Fetches a document.
     ///
     /// # Errors
-    /// Why not: [`FetchError`]. A status of the peer other than a redirect is an answer, not an error.
+    /// See [`FetchError`]. Any status of the peer other than a redirect is a response, not an
+    /// error.
     ///
     /// # Cancellation
     /// As for the type.
@@ -117,12 +120,14 @@ impl GuardedClient {
         outgoing.headers_mut().remove(header::HOST);
         *outgoing.body_mut() = Some(body.into());
         let mut incoming = self.client.execute(outgoing).await.map_err(|error| failed(&error))?;
-        // C067: whatever it points to, nobody asks there.
+        // C067: a redirect is never followed.
         if incoming.status().is_redirection() {
             return Err(FetchError::Redirect);
         }
         let limit = self.limits.body;
-        if incoming.content_length().is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
+        if incoming
+            .content_length()
+            .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
         {
             return Err(FetchError::TooLarge);
         }
@@ -164,7 +169,7 @@ impl fmt::Debug for GuardedClient {
     }
 }
 
-/// Waits for the document.
+/// The future of [`GuardedClient`].
 #[must_use = "nothing is fetched until it is polled"]
 pub struct FetchFuture(Pin<Box<dyn Future<Output = Result<Response<Bytes>, FetchError>> + Send>>);
 

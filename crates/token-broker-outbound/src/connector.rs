@@ -1,5 +1,5 @@
-//! Connects to an upstream if the guard lets it: the URI is judged here, its addresses in the resolver, and TLS by the
-//! same trust as the fetches.
+//! Guarded connector: checks the URI here, its addresses in the resolver, and certificates by the
+//! same roots as the client.
 
 use std::{
     error::Error,
@@ -22,13 +22,14 @@ use crate::{
     tls,
 };
 
-/// A connector for hyper-util's client that goes where the guard lets it. HTTP/2 where the peer offers it by ALPN.
+/// Connector for hyper-util's client that obeys a guard. It uses HTTP/2 where the peer offers it by
+/// ALPN.
 ///
 /// # Limits
-/// Address, connection and TLS together: [`Guard::connect_timeout`].
+/// [`Guard::connect_timeout`] for name resolution, connection and TLS together.
 ///
 /// # Cancellation
-/// Dropped, the half-open connection is closed.
+/// The half-open connection is closed.
 #[derive(Clone)]
 pub struct GuardedConnector {
     guard: Guard,
@@ -36,18 +37,23 @@ pub struct GuardedConnector {
 }
 
 impl GuardedConnector {
-    /// A connector that goes where the guard lets it.
+    /// Creates a connector that obeys this guard.
     ///
     /// # Errors
-    /// TLS can't be set up: a root certificate that can't be read.
+    /// TLS cannot be configured, for example because of an invalid root certificate.
     pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
         let mut http = HttpConnector::new_with_resolver(GuardedResolver(guard.clone()));
         http.enforce_http(false);
         http.set_nodelay(true);
         let mut config = tls::client_config(guard)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // `http` passes here for those hosts alone for which the guard has let it pass.
-        let https = HttpsConnector::new(http, config, false, Arc::new(DefaultServerNameResolver::default()));
+        // The guard allows `http` for the hosts that the operator named.
+        let https = HttpsConnector::new(
+            http,
+            config,
+            false,
+            Arc::new(DefaultServerNameResolver::default()),
+        );
         Ok(Self { guard: guard.clone(), https })
     }
 }
@@ -65,7 +71,7 @@ impl Service<Uri> for GuardedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Connecting {
-        // C062, H178: literals here, names in the resolver.
+        // C062, H178: address literals are checked here, names in the resolver.
         if let Err(error) = self.guard.check_uri(&uri) {
             return Connecting(Box::pin(async move { Err(error.into()) }));
         }
@@ -85,7 +91,7 @@ impl fmt::Debug for GuardedConnector {
     }
 }
 
-/// Waits for the connection.
+/// The future of [`GuardedConnector`].
 #[must_use = "nothing is connected until it is polled"]
 pub struct Connecting(Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>);
 

@@ -1,46 +1,48 @@
-//! Why something was not fetched, and why a way out can't be built.
+//! Errors of a fetch, and of the construction of clients.
 
 use std::error::Error;
 
-/// Whether the peer may have seen something of the request: what decides if a refresh token may have been used.
+/// Whether the peer may have received the request, and so used a refresh token in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "it may have, or it may not")]
+#[expect(clippy::exhaustive_enums, reason = "there is no third case")]
 pub enum Sent {
-    /// No byte of the request has left: no address, no connection, no TLS.
+    /// No byte was sent: no address, no connection, no TLS.
     No,
-    /// Some of it may have arrived.
+    /// A part of it may have arrived.
     Maybe,
 }
 
-/// Why a document was not fetched. Its texts name neither host nor path, let alone what a peer said.
+/// The reasons why a document was not fetched. The messages contain no host, path or text of a
+/// peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The text is not a URL that we follow: user information, fragment, backslash, blanks, port 0, too long.
-    #[error("the URL is not one that is followed; write it like https://host/path")]
+    /// Not an accepted URL: user information, fragment, backslash, white space, port 0, or too
+    /// long.
+    #[error("the URL is not accepted; write it like https://host/path")]
     Url,
     /// Neither `https`, nor `http` on a loopback host that was allowed by name.
     #[error("the URL must be https; http is for loopback hosts that are allowed by name")]
     Scheme,
-    /// The host is, or resolves to, an address that requests do not go to.
+    /// The host is, or resolves to, a blocked address.
     #[error("the host's address is blocked; a private host must be allowed by name")]
     BlockedAddress,
-    /// The answer was a redirect. It is not followed.
-    #[error("the answer is a redirect, which is not followed")]
+    /// The response is a redirect, which is not followed.
+    #[error("the response is a redirect, which is not followed")]
     Redirect,
-    /// The answer is over the limit.
-    #[error("the answer is over the limit of its size")]
+    /// The response is too large.
+    #[error("the response is larger than its limit")]
     TooLarge,
-    /// No answer in time.
-    #[error("no answer came in time")]
+    /// No response in time.
+    #[error("no response in time")]
     Timeout(Sent),
-    /// No connection, a certificate that is not trusted, or an answer that broke off.
-    #[error("the peer could not be reached, is not trusted, or broke off")]
+    /// No connection, an untrusted certificate, or an incomplete response.
+    #[error("the peer was not reached, is not trusted, or did not complete its response")]
     Failed(Sent),
 }
 
 impl FetchError {
-    /// The reason code, kept for ever.
+    /// Returns the reason code, which is permanent.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -54,7 +56,7 @@ impl FetchError {
         }
     }
 
-    /// Whether the peer may have seen something of the request.
+    /// Returns whether the peer may have received the request.
     #[must_use]
     pub const fn sent(&self) -> Sent {
         match self {
@@ -64,14 +66,14 @@ impl FetchError {
         }
     }
 
-    /// The guard's own verdict, if there is one among the sources of an error that came back through a client.
+    /// Returns the guard's verdict, if it is among the sources of a client's error.
     pub(crate) fn among_sources_of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut source = Some(error);
         while let Some(error) = source {
             if let Some(ours) = error.downcast_ref::<Self>() {
                 return Some(*ours);
             }
-            // An `io::Error` that wraps one does not name it as its source.
+            // The error inside an `io::Error` is not its source.
             let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             if let Some(ours) = wrapped.and_then(|wrapped| wrapped.downcast_ref::<Self>()) {
                 return Some(*ours);
@@ -82,14 +84,14 @@ impl FetchError {
     }
 }
 
-/// Why a client, connector or proxy can't be built. The operator's to mend.
+/// The reasons why a client, connector or proxy cannot be created. The operator must resolve them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboundError {
-    /// A root certificate that was given can't be read; DER is expected.
-    #[error("a root certificate can't be read; give it as DER")]
+    /// A configured root certificate is not valid DER.
+    #[error("a root certificate is not valid; configure it as DER")]
     RootCertificate,
-    /// TLS can't be set up on this machine.
-    #[error("TLS can't be set up: {0}")]
+    /// TLS cannot be configured on this machine.
+    #[error("TLS cannot be configured: {0}")]
     Tls(String),
 }

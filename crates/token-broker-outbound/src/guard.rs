@@ -1,4 +1,4 @@
-//! Where requests may go.
+//! Guard: defines where requests may go.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     resolve::{NoAddress, Resolve, SystemResolver},
 };
 
-/// Says where requests may go: to public hosts by `https`, and to those few others that were allowed by name.
+/// Destinations of requests: public hosts by `https`, and the hosts that are allowed by name.
 ///
-/// A name is compared with the host as the URL has it, after the one reading that `url` gives it (WHATWG): lower case,
-/// IPv6 in brackets, IPv4 as four decimal numbers. Cheap to clone.
+/// A name is compared with the host of the URL as the parser (WHATWG) writes it: lower case, IPv6
+/// in brackets, IPv4 as four decimal numbers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Guard(Arc<AddressRules>);
 
@@ -28,10 +28,10 @@ struct AddressRules {
 }
 
 impl Guard {
-    /// The longest URL that is read, in bytes.
+    /// Longest accepted URL, in bytes.
     pub const MAX_URL: usize = 8 * 1024;
 
-    /// Public hosts by `https`, and nothing else.
+    /// Creates a guard that allows public hosts by `https`, and nothing else.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AddressRules {
@@ -43,46 +43,52 @@ impl Guard {
         }))
     }
 
-    /// Allows this host on loopback, by `http` too: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or without a port for
-    /// any. A name must resolve to loopback addresses alone; an entry that names another address allows nothing.
+    /// Allows this host on loopback, by `http` too: `127.0.0.1:8080`, `[::1]:8080`,
+    /// `localhost:8080`, or without a port for any port. A name must resolve to loopback addresses
+    /// only. An entry that names another address allows nothing.
     #[must_use]
     pub fn allow_loopback(self, host: &str) -> Self {
         self.with(|rules| rules.loopback.push(host.to_ascii_lowercase().into()))
     }
 
-    /// Allows this host (`mcp.corp.example`, `10.1.2.3`; with a port or without) to have an address of a private network: RFC
-    /// 1918, unique-local, shared. By `https`; never loopback, link-local or metadata.
+    /// Allows this host (`mcp.corp.example`, `10.1.2.3`; with or without a port) to have an address
+    /// of a private network: RFC 1918, unique-local, shared. By `https` only; never loopback,
+    /// link-local or metadata.
     #[must_use]
     pub fn allow_private_host(self, host: &str) -> Self {
         self.with(|rules| rules.private.push(host.to_ascii_lowercase().into()))
     }
 
-    /// Trusts this root certificate (DER) besides those of the platform.
+    /// Trusts this root certificate (DER) in addition to those of the platform.
     #[must_use]
     pub fn trust_root(self, certificate: Vec<u8>) -> Self {
         self.with(|rules| rules.roots.push(certificate))
     }
 
-    /// How long address, connection and TLS may take together; 10 s by default.
+    /// Sets the timeout for name resolution, connection and TLS together; 10 s by default.
     #[must_use]
     pub fn connect_timeout(self, bound: Duration) -> Self {
         self.with(|rules| rules.connect_timeout = bound)
     }
 
-    /// Asks this resolver instead of the system's. What it answers is checked all the same.
+    /// Replaces the resolver of the system. The addresses that it returns are checked as well.
     #[must_use]
     pub fn with_resolver(self, resolver: impl Resolve) -> Self {
         self.with(|rules| rules.resolver = Arc::new(resolver))
     }
 
-    /// Reads a URL, once, and says whether a request may go there. What it gives back is what was judged. The addresses of
-    /// a name are checked when it is resolved, right before the connection, and the connection goes to those alone.
+    /// Parses a URL and checks whether a request may go there. Returns the URI that was checked.
+    /// The addresses of a name are checked when it is resolved, right before the connection, which
+    /// uses only those addresses.
     ///
     /// # Errors
     /// [`FetchError::Url`], [`FetchError::Scheme`], [`FetchError::BlockedAddress`].
     pub fn check(&self, url: &str) -> Result<Uri, FetchError> {
-        // C069: WHATWG would drop blanks and control characters and turn a backslash into a slash; we do not guess.
-        if url.len() > Self::MAX_URL || url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        // C069: WHATWG removes white space and control characters, and turns a backslash into a
+        // slash. Refuse them instead.
+        if url.len() > Self::MAX_URL
+            || url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+        {
             return Err(FetchError::Url);
         }
         let parsed = Url::parse(url).map_err(|_| FetchError::Url)?;
@@ -90,7 +96,7 @@ impl Guard {
             return Err(FetchError::Scheme);
         }
         let (_, rest) = url.split_once("://").ok_or(FetchError::Url)?;
-        // C069: also an empty `@` or `#`, which the parsed URL no longer shows.
+        // C069: also an empty `@` or `#`, which the parsed URL does not show.
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if authority.contains('@') || url.contains('#') {
             return Err(FetchError::Url);
@@ -99,12 +105,14 @@ impl Guard {
         parsed.as_str().parse().map_err(|_| FetchError::Url)
     }
 
-    /// The same for a URI that a client was given: read once more by the one parser, which is then asked alone.
+    /// Checks the URI of a request, parsed again by the same parser.
     pub(crate) fn check_uri(&self, uri: &Uri) -> Result<Url, FetchError> {
         let parsed = Url::parse(&uri.to_string()).map_err(|_| FetchError::Url)?;
         let checked = self.check(parsed.as_str());
-        // C063: another spelling of the same host would be read anew by whoever connects.
-        if uri.host().is_none_or(|host| !parsed.host_str().is_some_and(|read| host.eq_ignore_ascii_case(read))) {
+        // C063: the connector would parse another spelling of the host again.
+        if uri.host().is_none_or(|host| {
+            !parsed.host_str().is_some_and(|read| host.eq_ignore_ascii_case(read))
+        }) {
             return Err(checked.err().unwrap_or(FetchError::Url));
         }
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
@@ -113,17 +121,17 @@ impl Guard {
         checked.map(|_| parsed)
     }
 
-    /// The addresses of a name, all of them checked: one that is blocked blocks the name.
+    /// Resolves a name and checks all of its addresses. A blocked address blocks the name.
     ///
     /// # Cancellation
-    /// Dropped, nothing has happened.
+    /// Has no effect.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
         let addresses = self.0.resolver.resolve(name).await.map_err(NoAddress::Unresolved)?;
         if addresses.is_empty() {
             return Err(NoAddress::Unresolved(std::io::ErrorKind::NotFound.into()));
         }
         let permit = self.permit(&name.to_ascii_lowercase(), None);
-        // C065, H178: checked and connected to are the same addresses, since the connector gets no others.
+        // C065, H178: the connector receives exactly the addresses that were checked.
         if addresses.iter().all(|address| permit.covers(Kind::of(*address))) {
             Ok(addresses)
         } else {
@@ -145,18 +153,21 @@ impl Guard {
     }
 
     fn check_parsed(&self, url: &Url) -> Result<(), FetchError> {
-        let (Some(host), Some(text), Some(port)) = (url.host(), url.host_str(), url.port_or_known_default()) else {
+        let (Some(host), Some(text), Some(port)) =
+            (url.host(), url.host_str(), url.port_or_known_default())
+        else {
             return Err(FetchError::Url);
         };
         if port == 0 {
             return Err(FetchError::Url);
         }
         let permit = self.permit(text, Some(port));
-        // C062: address literals never pass a resolver, so they are checked here.
+        // C062: address literals do not pass the resolver, so they are checked here.
         let covered = match host {
             Host::Ipv4(address) => permit.covers(Kind::of(address.into())),
             Host::Ipv6(address) => permit.covers(Kind::of(address.into())),
-            // A loopback name that was allowed on another port is not allowed on this one, and the resolver sees no port.
+            // A loopback name that is allowed on another port is refused here, because the resolver
+            // does not know the port.
             Host::Domain(name) => permit == self.permit(name, None),
         };
         if !covered {
@@ -197,7 +208,7 @@ impl fmt::Debug for AddressRules {
     }
 }
 
-/// What a host was allowed to be.
+/// Kind of address that a host may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permit {
     Public,
@@ -210,19 +221,22 @@ impl Permit {
         match self {
             Self::Public => matches!(kind, Kind::Public),
             Self::Private => matches!(kind, Kind::Public | Kind::Private),
-            // By name and nothing else: plain `http` may go there.
+            // Only loopback, because plain `http` may go there.
             Self::Loopback => matches!(kind, Kind::Loopback),
         }
     }
 }
 
-/// Whether an entry, with a port or without, names this host; without a port of the host, an entry for any port does.
+/// Whether an entry names this host. An entry without a port names it on any port; without a port
+/// of the host, any entry for the host does.
 fn names(entry: &str, host: &str, port: Option<u16>) -> bool {
     let (entry_host, entry_port) = match entry.rsplit_once(':') {
-        Some((entry_host, digits)) if !digits.ends_with(']') => (entry_host, digits.parse::<u16>().ok()),
+        Some((entry_host, digits)) if !digits.ends_with(']') => {
+            (entry_host, digits.parse::<u16>().ok())
+        }
         _ => (entry, None),
     };
-    // `rsplit_once` leaves `entry_port` empty for `host:nonsense`: that names nothing.
+    // An entry such as `host:nonsense` has no valid port, and names nothing.
     let any_port = entry_host.len() == entry.len();
     if !any_port && entry_port.is_none() {
         return false;
@@ -250,7 +264,7 @@ mod tests {
             ("C062", "https://[fd00::1]/", FetchError::BlockedAddress),
             ("C062", "https://[fe80::1]/", FetchError::BlockedAddress),
             ("C062", "https://[::]/", FetchError::BlockedAddress),
-            // The one parser knows no zone identifiers in URLs.
+            // The parser does not support zone identifiers.
             ("C062", "https://[fe80::1%eth0]/", FetchError::Url),
             ("C062", "https://[fe80::%25eth0]/", FetchError::Url),
             ("C063", "https://2130706433/", FetchError::BlockedAddress),
@@ -300,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_host_passes_as_the_one_parser_reads_it() {
+    fn a_public_host_passes_in_parsed_form() {
         let uri = Guard::new().check("https://Login.Example.com:443/token?x=1").unwrap();
         assert_eq!(uri, "https://login.example.com/token?x=1");
         assert!(Guard::new().check("https://93.184.216.34/").is_ok());
@@ -308,15 +322,28 @@ mod tests {
 
     #[test]
     fn loopback_is_allowed_by_name_and_port_alone() {
-        let guard =
-            Guard::new().allow_loopback("127.0.0.1:8080").allow_loopback("localhost:81").allow_loopback("[::1]");
-        for url in ["http://127.0.0.1:8080/x", "https://127.0.0.1:8080/x", "http://localhost:81/", "http://[::1]:9/"] {
+        let guard = Guard::new()
+            .allow_loopback("127.0.0.1:8080")
+            .allow_loopback("localhost:81")
+            .allow_loopback("[::1]");
+        for url in [
+            "http://127.0.0.1:8080/x",
+            "https://127.0.0.1:8080/x",
+            "http://localhost:81/",
+            "http://[::1]:9/",
+        ] {
             assert!(guard.check(url).is_ok(), "{url}");
         }
-        for url in ["http://127.0.0.1:8081/", "http://127.0.0.2:8080/", "http://localhost:82/", "https://localhost/"] {
+        for url in [
+            "http://127.0.0.1:8081/",
+            "http://127.0.0.2:8080/",
+            "http://localhost:82/",
+            "https://localhost/",
+        ] {
             assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
         }
-        // Another name for it was not allowed; what it resolves to is looked at later, plain http is refused at once.
+        // Another name of the same host is not allowed. Its addresses would be checked later; plain
+        // http is refused at once.
         assert_eq!(guard.check("http://localhost.:81/"), Err(FetchError::Scheme));
     }
 
@@ -329,7 +356,12 @@ mod tests {
             .allow_private_host("169.254.169.254")
             .allow_private_host("10.0.0.2")
             .allow_private_host("10.0.0.3:8443");
-        for url in ["http://10.0.0.1/", "http://1.1.1.1/", "https://127.0.0.1/", "https://169.254.169.254/"] {
+        for url in [
+            "http://10.0.0.1/",
+            "http://1.1.1.1/",
+            "https://127.0.0.1/",
+            "https://169.254.169.254/",
+        ] {
             assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
         }
         assert!(guard.check("https://10.0.0.2/").is_ok());
@@ -349,10 +381,20 @@ mod tests {
     fn a_uri_whose_host_has_two_spellings_is_refused() {
         let guard = Guard::new().allow_loopback("127.0.0.1");
         assert!(guard.check_uri(&Uri::from_static("http://127.0.0.1:1/")).is_ok());
-        for uri in ["http://2130706433/", "http://127.1/", "http://0177.0.0.1/", "http://127.0.0.1./"] {
-            assert_eq!(guard.check_uri(&Uri::from_static(uri)).err(), Some(FetchError::Url), "C063 {uri}");
+        for uri in
+            ["http://2130706433/", "http://127.1/", "http://0177.0.0.1/", "http://127.0.0.1./"]
+        {
+            assert_eq!(
+                guard.check_uri(&Uri::from_static(uri)).err(),
+                Some(FetchError::Url),
+                "C063 {uri}"
+            );
         }
-        assert_eq!(guard.check_uri(&Uri::from_static("https://a@ok.example/")).err(), Some(FetchError::Url), "C069");
+        assert_eq!(
+            guard.check_uri(&Uri::from_static("https://a@ok.example/")).err(),
+            Some(FetchError::Url),
+            "C069"
+        );
         assert_eq!(guard.check_uri(&Uri::from_static("/path")).err(), Some(FetchError::Url));
     }
 
@@ -368,7 +410,8 @@ mod tests {
             ("::ffff:127.0.0.1", false),
             ("", false),
         ] {
-            let addresses: Vec<IpAddr> = answer.split_whitespace().map(|text| text.parse().unwrap()).collect();
+            let addresses: Vec<IpAddr> =
+                answer.split_whitespace().map(|text| text.parse().unwrap()).collect();
             let guard = Guard::new().with_resolver(crate::resolve::Fixed(addresses.clone()));
             let got = guard.resolve("name.example").await;
             assert_eq!(got.is_ok(), passes, "H178 {answer}");

@@ -1,19 +1,25 @@
-//! The only way out of the broker: what it fetches and what it proxies goes through one guard.
+//! Outbound client code of the broker: everything that it fetches and proxies passes one guard.
 //!
-//! A broker holds tokens and follows URLs that others wrote: an upstream's, an authorization server's, a client's. So
-//! each URL is read once and each address is looked at before anything is sent: `https` alone, no private, loopback,
-//! link-local or metadata address in any spelling, no redirect, no proxy from the environment, bounds on size and time.
+//! A broker holds tokens, and it follows URLs that other parties wrote: upstreams, authorization
+//! servers, clients. So each URL is parsed once, and each address is checked before anything is
+//! sent. Only `https` is allowed; no private, loopback, link-local or metadata address in any
+//! spelling; no redirects, and no proxy from the environment. Size and time are bounded.
 //!
-//! - [`Guard`] says where requests may go; what lies inside a private network is allowed by name, one by one.
-//! - [`GuardedClient`] fetches a document of bounded size: keys, metadata, a token endpoint's answer.
-//! - [`Proxy`] sends a request on to an upstream and streams the answer back.
-//! - [`GuardedConnector`] is the proxy's connector, for who builds a client on hyper-util.
+//! - [`Guard`] defines where requests may go. Hosts in a private network are allowed by name, one
+//!   by one.
+//! - [`GuardedClient`] fetches a document of bounded size: keys, metadata, the response of a token
+//!   endpoint.
+//! - [`Proxy`] forwards a request to an upstream and streams the response. Inside a broker's stack
+//!   it applies the caller's credential.
+//! - [`GuardedConnector`] is the connector of the proxy, for clients built on hyper-util.
 //!
 //! # Example
 //! ```
 //! use token_broker_outbound::{FetchError, Guard};
 //!
-//! let guard = Guard::new().allow_loopback("127.0.0.1:8080").allow_private_host("keys.corp.example");
+//! let guard = Guard::new()
+//!     .allow_loopback("127.0.0.1:8080")
+//!     .allow_private_host("keys.corp.example");
 //! assert!(guard.check("https://login.example.com/token").is_ok());
 //! assert!(guard.check("http://127.0.0.1:8080/token").is_ok());
 //! assert_eq!(guard.check("https://169.254.169.254/latest"), Err(FetchError::BlockedAddress));

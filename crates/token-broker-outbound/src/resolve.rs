@@ -1,4 +1,4 @@
-//! Names to addresses, and no address that was not checked.
+//! Name resolution, with a check of every address.
 
 use std::{
     io,
@@ -14,34 +14,36 @@ use tower_service::Service;
 
 use crate::{error::FetchError, guard::Guard};
 
-/// Finds the addresses of a name. The guard checks each of them.
+/// Resolves names. The guard checks each address.
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses of this name.
+    /// Returns the addresses of a name.
     ///
     /// # Errors
-    /// The name could not be resolved.
+    /// The name cannot be resolved.
     ///
     /// # Cancellation
     /// May be dropped at any await.
     fn resolve(&self, name: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 }
 
-/// The system's resolver, asked on tokio's blocking threads.
+/// Resolver of the system, on tokio's blocking threads.
 #[derive(Debug)]
 pub(crate) struct SystemResolver;
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
         let name = name.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) })
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect())
+        })
     }
 }
 
-/// What the connectors ask: the guard's resolver, with the guard's check.
+/// Resolver of the connectors: the guard's resolver, with the guard's check.
 #[derive(Clone, Debug)]
 pub(crate) struct GuardedResolver(pub(crate) Guard);
 
-/// Why a name has no address that may be connected to.
+/// The reasons why a name has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAddress {
     #[error("the name could not be resolved")]
@@ -51,7 +53,7 @@ pub(crate) enum NoAddress {
 }
 
 impl NoAddress {
-    /// Such that the guard's verdict is found again among an error's sources.
+    /// Boxes the error so that the guard's verdict is found among the sources of a client's error.
     fn into_boxed(self) -> Box<dyn std::error::Error + Send + Sync> {
         match self {
             Self::Blocked(error) => Box::new(error),
@@ -60,15 +62,17 @@ impl NoAddress {
     }
 }
 
-type Resolving<T> = Pin<Box<dyn Future<Output = Result<T, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
+type Resolving<T> =
+    Pin<Box<dyn Future<Output = Result<T, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
 
 impl GuardedResolver {
     fn addresses(&self, name: &str) -> Resolving<vec::IntoIter<SocketAddr>> {
         let (guard, name): (_, Arc<str>) = (self.0.clone(), name.into());
         Box::pin(async move {
             let addresses = guard.resolve(&name).await.map_err(NoAddress::into_boxed)?;
-            // Port 0: whoever connects puts in the URL's.
-            let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
+            // Port 0: the connector uses the port of the URL.
+            let sockets: Vec<_> =
+                addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
             Ok(sockets.into_iter())
         })
     }
@@ -95,7 +99,7 @@ impl reqwest::dns::Resolve for GuardedResolver {
     }
 }
 
-/// Always these addresses.
+/// Resolver that returns the same addresses for every name.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Fixed(pub(crate) Vec<IpAddr>);

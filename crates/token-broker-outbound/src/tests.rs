@@ -1,4 +1,4 @@
-//! The client over real connections.
+//! Tests of the client over real connections.
 
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -27,7 +27,11 @@ fn post(url: &str) -> Request<Bytes> {
 #[tokio::test]
 async fn a_document_is_fetched_as_it_was_asked_for() {
     let server = Wire::answering(OK).await;
-    let answer = GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/token?a=b"))).await.unwrap();
+    let answer = GuardedClient::new(&loopback())
+        .unwrap()
+        .fetch(post(&server.url("/token?a=b")))
+        .await
+        .unwrap();
     assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
     let requests = server.seen.requests();
     assert_eq!(requests.len(), 1);
@@ -39,7 +43,7 @@ async fn a_document_is_fetched_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_loopback_address_that_nobody_allowed_is_never_connected_to() {
+async fn a_loopback_address_is_blocked_by_default() {
     let server = Wire::answering(OK).await;
     let port = server.address.port();
     let client = GuardedClient::new(&Guard::new()).unwrap();
@@ -74,11 +78,14 @@ async fn a_name_that_leads_inside_is_never_connected_to() {
     assert_eq!(server.seen.connections(), 0);
 }
 
-/// Says something else each time it is asked.
+/// Resolver that returns another address each time.
 struct Rebinding(parking_lot::Mutex<Vec<IpAddr>>);
 
 impl Resolve for Arc<Rebinding> {
-    fn resolve(&self, _: &str) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+    fn resolve(
+        &self,
+        _: &str,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
         let address = self.0.lock().pop().unwrap();
         Box::pin(async move { Ok(vec![address]) })
     }
@@ -87,7 +94,7 @@ impl Resolve for Arc<Rebinding> {
 #[tokio::test]
 async fn a_name_that_is_rebound_is_checked_each_time() {
     let server = Wire::answering(OK).await;
-    // Asked last to first. The name was allowed to be this host's; the second time it is another's.
+    // Returned from last to first. The first address is allowed for this name, the second is not.
     let answers = vec!["169.254.169.254".parse().unwrap(), "127.0.0.1".parse().unwrap()];
     let resolver = Arc::new(Rebinding(parking_lot::Mutex::new(answers)));
     let guard = Guard::new().allow_loopback("rebound.example").with_resolver(Arc::clone(&resolver));
@@ -96,15 +103,21 @@ async fn a_name_that_is_rebound_is_checked_each_time() {
     assert_eq!(client.fetch(post(&url)).await.unwrap().status(), StatusCode::OK);
     assert_eq!(client.fetch(post(&url)).await.unwrap_err(), FetchError::BlockedAddress, "C065");
     assert_eq!(server.seen.connections(), 1);
-    assert!(resolver.0.lock().is_empty(), "each connection asks once, and goes to what was checked");
+    assert!(
+        resolver.0.lock().is_empty(),
+        "each connection asks once, and goes to what was checked"
+    );
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let target = Wire::answering(OK).await;
     for status in ["301 x", "302 x", "303 x", "307 x", "308 x", "300 x"] {
-        for location in ["http://169.254.169.254/", &target.url("/"), "/elsewhere", "http://other.example/"] {
-            let reply = format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        for location in
+            ["http://169.254.169.254/", &target.url("/"), "/elsewhere", "http://other.example/"]
+        {
+            let reply =
+                format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
             let server = Wire::answering(&reply).await;
             let got = GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/"))).await;
             assert_eq!(got.unwrap_err(), FetchError::Redirect, "C067 {status} {location}");
@@ -115,30 +128,43 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_whether_it_says_so_or_not() {
+async fn a_body_over_the_limit_is_refused() {
     let limits = FetchLimits::default().body(10);
     for (reply, passes) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789", true),
         ("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n0123456789a", false),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n", false),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+             6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n",
+            false,
+        ),
         ("HTTP/1.1 200 OK\r\n\r\n0123456789a", false),
         ("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\n", false),
     ] {
         let server = Wire::answering(reply).await;
-        let got = GuardedClient::with_limits(&loopback(), limits).unwrap().fetch(post(&server.url("/"))).await;
+        let got = GuardedClient::with_limits(&loopback(), limits)
+            .unwrap()
+            .fetch(post(&server.url("/")))
+            .await;
         assert_eq!(got.is_ok(), passes, "{reply}");
     }
 }
 
 #[tokio::test]
-async fn silence_ends_in_a_timeout_and_half_an_answer_in_a_failure() {
+async fn silence_is_a_timeout_and_half_a_response_fails() {
     let silent = Wire::falling_silent_after("").await;
     let limits = FetchLimits::default().total(Duration::from_millis(50));
-    let got = GuardedClient::with_limits(&loopback(), limits).unwrap().fetch(post(&silent.url("/"))).await;
+    let got = GuardedClient::with_limits(&loopback(), limits)
+        .unwrap()
+        .fetch(post(&silent.url("/")))
+        .await;
     assert_eq!(got.unwrap_err(), FetchError::Timeout(Sent::Maybe));
     let half = Wire::answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").await;
     let client = GuardedClient::new(&loopback()).unwrap();
-    assert_eq!(client.fetch(post(&half.url("/"))).await.unwrap_err(), FetchError::Failed(Sent::Maybe));
+    assert_eq!(
+        client.fetch(post(&half.url("/"))).await.unwrap_err(),
+        FetchError::Failed(Sent::Maybe)
+    );
     assert_eq!(half.seen.requests().len(), 1, "there is no second try");
 }
 
@@ -152,7 +178,7 @@ async fn a_closed_port_means_that_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
+async fn an_untrusted_server_receives_no_byte() {
     let authority = Authority::new();
     let guard = Guard::new()
         .allow_loopback("127.0.0.1")
@@ -168,7 +194,8 @@ async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
         ("C083 of another authority", Authority::new().server("good.example", 2999), false),
     ] {
         let server = Wire::over_tls(OK, tls).await;
-        let got = client.fetch(post(&format!("https://good.example:{}/", server.address.port()))).await;
+        let got =
+            client.fetch(post(&format!("https://good.example:{}/", server.address.port()))).await;
         match passes {
             true => assert_eq!(got.map(|answer| answer.status()), Ok(StatusCode::OK), "{case}"),
             false => assert_eq!(got.unwrap_err(), FetchError::Failed(Sent::No), "{case}"),
@@ -179,7 +206,7 @@ async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
 }
 
 #[test]
-fn a_root_that_is_no_certificate_is_an_error_of_the_operator() {
+fn an_invalid_root_certificate_is_an_error() {
     let guard = Guard::new().trust_root(b"-----BEGIN CERTIFICATE-----".to_vec());
     assert_eq!(GuardedClient::new(&guard).unwrap_err(), OutboundError::RootCertificate);
 }
@@ -187,10 +214,13 @@ fn a_root_that_is_no_certificate_is_an_error_of_the_operator() {
 /// The part of `no_proxy_of_the_environment_is_asked` that runs with a proxy in its environment.
 #[tokio::test]
 #[ignore = "run as a child by no_proxy_of_the_environment_is_asked"]
-#[expect(clippy::disallowed_methods, reason = "a test's own environment, and a client that does ask it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own environment, and a client that does ask it"
+)]
 async fn child_with_a_proxy_in_its_environment() {
     let url = std::env::var("TOKEN_BROKER_TEST_URL").unwrap();
-    // A client like any other goes to the proxy, so the environment does name one.
+    // A usual client uses the proxy, so the environment does name one.
     let config = crate::tls::client_config(&loopback()).unwrap();
     let other = reqwest::Client::builder().tls_backend_preconfigured(config).build().unwrap();
     let asked = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
@@ -207,7 +237,10 @@ async fn child_with_a_proxy_in_its_environment() {
 #[tokio::test]
 async fn no_proxy_of_the_environment_is_asked() {
     let server = Wire::answering(OK).await;
-    let proxy = Wire::answering("HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let proxy = Wire::answering(
+        "HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    )
+    .await;
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "tests::child_with_a_proxy_in_its_environment", "--ignored"]);
     child.env("TOKEN_BROKER_TEST_URL", server.url("/"));
@@ -219,6 +252,6 @@ async fn no_proxy_of_the_environment_is_asked() {
     }
     let ran = child.output().await.unwrap();
     assert!(ran.status.success(), "{}", std::str::from_utf8(&ran.stdout).unwrap());
-    // One by the client that asks its environment, none by ours.
+    // One connection of the client that reads its environment, none of ours.
     assert_eq!((proxy.seen.connections(), server.seen.requests().len()), (1, 2));
 }

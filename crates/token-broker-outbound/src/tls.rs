@@ -1,4 +1,5 @@
-//! TLS as both ways out have it: aws-lc-rs by name, never a default of the process; the platform's trust, and the operator's.
+//! TLS of client and connector: aws-lc-rs by name, not the default of the process; the roots of the
+//! platform and of the operator.
 
 use std::sync::Arc;
 
@@ -16,12 +17,16 @@ pub(crate) fn client_config(guard: &Guard) -> Result<ClientConfig, OutboundError
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| OutboundError::Tls(error.to_string()))?;
-    // C083: each certificate is verified; there is no switch that turns it off.
+    // C083: every certificate is verified. There is no option to disable this.
     let config = match Verifier::new_with_extra_roots(roots, provider) {
         Ok(verifier) => config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
         Err(error) => {
-            // A machine without root certificates can still serve loopback; by https nobody is trusted there.
-            tracing::warn!(error = %error, "the platform gives no root certificates: no https peer will be trusted");
+            // A machine without root certificates can still serve loopback, but trusts no https
+            // peer.
+            tracing::warn!(
+                error = %error,
+                "the platform has no root certificates: no https peer is trusted"
+            );
             config.with_root_certificates(RootCertStore::empty())
         }
     };

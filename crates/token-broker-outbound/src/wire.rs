@@ -1,4 +1,4 @@
-//! Small servers on loopback that note what they were sent, octet by octet.
+//! Small servers on loopback for tests. They record the bytes that they receive.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower_token_broker::tasks::Tasks;
 
-/// A server that gives the same octets in answer to each request, and notes connections and requests.
+/// Server that responds to each request with the same bytes, and records connections and requests.
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Seen>,
@@ -41,17 +41,17 @@ impl Seen {
 }
 
 impl Wire {
-    /// Answers each request with these octets, then closes.
+    /// Starts a server that responds to each request with these bytes, then closes the connection.
     pub(crate) async fn answering(reply: &str) -> Self {
         Self::serve(reply, None, false).await
     }
 
-    /// Answers each request with these octets, then says nothing more and keeps the connection.
+    /// Starts a server that responds with these bytes, sends no more, and keeps the connection.
     pub(crate) async fn falling_silent_after(reply: &str) -> Self {
         Self::serve(reply, None, true).await
     }
 
-    /// The same over TLS.
+    /// Starts the same server over TLS.
     pub(crate) async fn over_tls(reply: &str, tls: rustls::ServerConfig) -> Self {
         Self::serve(reply, Some(TlsAcceptor::from(Arc::new(tls))), false).await
     }
@@ -63,7 +63,8 @@ impl Wire {
     async fn serve(reply: &str, tls: Option<TlsAcceptor>, silent: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, reply, tasks) = (Arc::new(Seen::default()), Arc::<str>::from(reply), Tasks::new());
+        let (seen, reply, tasks) =
+            (Arc::new(Seen::default()), Arc::<str>::from(reply), Tasks::new());
         let noted = Arc::clone(&seen);
         drop(tasks.clone().spawn("accept", async move {
             loop {
@@ -86,7 +87,12 @@ impl Wire {
     }
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, reply: &str, silent: bool) {
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    seen: &Seen,
+    reply: &str,
+    silent: bool,
+) {
     let mut read = Vec::new();
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -94,7 +100,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, r
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.map_or(0, |digits| digits.parse().unwrap());
             let chunked = head.contains("transfer-encoding: chunked");
-            if (chunked && read.ends_with(b"0\r\n\r\n")) || (!chunked && read.len() >= end + 4 + length) {
+            if (chunked && read.ends_with(b"0\r\n\r\n"))
+                || (!chunked && read.len() >= end + 4 + length)
+            {
                 break;
             }
         }
@@ -114,7 +122,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, r
     }
 }
 
-/// A certification authority for one test.
+/// Certification authority for one test.
 pub(crate) struct Authority {
     pub(crate) root: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
@@ -129,7 +137,8 @@ impl Authority {
         Self { root, issuer: Issuer::new(params, key) }
     }
 
-    /// What a server shows that has a certificate of this authority for `name`, until the end of `year`.
+    /// Returns the configuration of a server whose certificate for `name` this authority signed. It
+    /// is valid until the end of `year`.
     pub(crate) fn server(&self, name: &str, year: i32) -> rustls::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -139,19 +148,22 @@ impl Authority {
     }
 }
 
-/// What a server shows whose certificate nobody but itself has signed.
+/// Returns the configuration of a server with a self-signed certificate.
 pub(crate) fn self_signed(name: &str) -> rustls::ServerConfig {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
     server_config(certificate.der().to_vec(), &key)
 }
 
 fn server_config(certificate: Vec<u8>, key: &KeyPair) -> rustls::ServerConfig {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.into()], key)
-        .unwrap()
+    rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![certificate.into()], key)
+    .unwrap()
 }

@@ -1,14 +1,16 @@
-//! Gives one access token for all callers, which the broker gets as itself (RFC 6749 §4.4).
+//! One access token for all callers, which the broker requests as itself (RFC 6749 §4.4).
 
 use bytes::Bytes;
 use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
-    audit::Trail,
-    clock::{Clock, Timestamp},
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
+    Broker,
+    clock::Timestamp,
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
     principal::{Principal, Scopes},
-    tasks::Tasks,
 };
 
 use crate::{
@@ -17,11 +19,13 @@ use crate::{
     requested::{Ask, Requested},
 };
 
-/// Gives one access token for all callers, which the broker gets as itself: a client of the upstream's authorization server.
+/// Provides one access token for all callers, which the broker requests as itself: as a client of
+/// the upstream's authorization server.
 ///
-/// Every caller that the policy lets through acts upstream as the broker. Where the upstream shall know who it is, take
-/// [`TokenExchange`](crate::TokenExchange). What is kept in memory, for how long, and which failure is what refusal: as
-/// [there](crate::token_exchange); `invalid_grant` and what a user would have to do are refused by policy, for there is no user.
+/// Every caller that the policy allows acts upstream as the broker. Use
+/// [`TokenExchange`](crate::TokenExchange) for an upstream that must know the user. Limits and
+/// refusals are those of [token exchange](crate::token_exchange), except that `invalid_grant` and
+/// errors that a user would have to resolve are refused by policy, because there is no user.
 ///
 /// # Example
 /// ```
@@ -29,7 +33,9 @@ use crate::{
 /// use token_broker_upstream::{AuthorizationServer, ClientAuthentication, ClientCredentials};
 /// use tower_token_broker::{Secret, exchange::Upstream, principal::Scopes};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn credentials(
+/// #     broker: &tower_token_broker::Broker,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// let server = AuthorizationServer::new(
 ///     "https://login.crm.example",
 ///     "https://login.crm.example/token".parse()?,
@@ -37,40 +43,37 @@ use crate::{
 /// )
 /// .scopes(Scopes::parse("crm:read")?);
 /// let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp")?;
-/// let credentials = ClientCredentials::new(upstream, server, GuardedClient::new(&Guard::new())?);
+/// let client = GuardedClient::new(&Guard::new())?;
+/// let credentials = ClientCredentials::new(broker, upstream, server, client);
 /// # drop(credentials);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a provider that is put into no exchange layer gives nothing"]
+#[must_use = "a provider does nothing until an exchange layer has it"]
 pub struct ClientCredentials(Requested<OfTheBroker>);
 
 #[derive(Debug)]
 struct OfTheBroker;
 
 impl ClientCredentials {
-    /// For this upstream, from this authorization server, which is asked by this client.
-    pub fn new(upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
-        Self(Requested::new(OfTheBroker, upstream, server, client))
-    }
-
-    /// Asks this clock.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        Self(self.0.with(|shared| shared.clock = clock))
-    }
-
-    /// Has this owner run the requests, so that a shutdown can wait for them.
-    pub fn with_tasks(self, tasks: Tasks) -> Self {
-        Self(self.0.with(|shared| shared.tasks = tasks))
+    /// Creates a provider for this upstream. `client` sends the requests to the token endpoint of
+    /// `server`, in tasks of the broker and by its clock.
+    pub fn new(
+        broker: &Broker,
+        upstream: Upstream,
+        server: AuthorizationServer,
+        client: GuardedClient,
+    ) -> Self {
+        Self(Requested::new(broker, OfTheBroker, upstream, server, client))
     }
 }
 
 impl Ask for OfTheBroker {
     const NAME: &'static str = "client_credentials";
 
-    /// Whoever calls, it is the same.
-    fn key(&self, _: &Principal, parts: Parts) -> Parts {
+    /// The token is the same for every caller.
+    fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {
         parts
     }
 
@@ -82,7 +85,7 @@ impl Ask for OfTheBroker {
         now: Timestamp,
     ) -> Result<Request<Bytes>, CredentialError> {
         server.client_credentials_request(asked, now).map_err(|error| {
-            tracing::error!(error = %error, "the broker could not show who it is as a client");
+            tracing::error!(error = %error, "the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })
     }
@@ -94,9 +97,11 @@ impl Ask for OfTheBroker {
     fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError {
         match denial {
             Denial::Scopes if !need.is_empty() => {
-                CredentialError::ScopeRequired { missing: need.clone(), connect_url: None }
+                CredentialError::ScopeRequired { missing: need.clone() }
             }
-            Denial::Grant | Denial::User | Denial::Scopes | Denial::Policy => CredentialError::RefusedByPolicy,
+            Denial::Grant | Denial::User | Denial::Scopes | Denial::Policy => {
+                CredentialError::RefusedByPolicy
+            }
             Denial::Client => CredentialError::Unavailable { retry_after: None },
         }
     }
@@ -107,20 +112,18 @@ impl ProvideCredential for ClientCredentials {
         self.0.upstream()
     }
 
-    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        self.0.recall(caller, need)
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        self.0.recall(request)
     }
 
     async fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> Result<Credential, CredentialError> {
-        self.0.credential(caller, need, trail).await
+        self.0.credential(request).await
     }
 
-    async fn refused(&self, credential: &Credential) {
-        self.0.refused(credential);
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        self.0.refused(refusal.credential);
     }
 }

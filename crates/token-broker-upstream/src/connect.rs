@@ -1,10 +1,10 @@
-//! Where a user connects an account.
+//! URL of the page where a user connects an account.
 
 use std::fmt;
 
 use tower_token_broker::principal::Principal;
 
-/// Makes the page of a caller, if there is one.
+/// Function that returns the connect page of a caller, if the operator set one.
 #[derive(Default)]
 pub(crate) struct ConnectUrl(Option<Of>);
 

@@ -1,6 +1,7 @@
-//! A token endpoint on loopback for the tests of this crate: it answers as it is told, and writes down what it was asked.
+//! Token endpoint on loopback for the tests of this crate: responds as configured, and records its
+//! requests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -10,15 +11,15 @@ use tokio::{
 };
 use tower_token_broker::tasks::Tasks;
 
-/// How one request is answered.
+/// Response to one request.
 pub(crate) enum Reply {
-    /// With this status, these header lines and this body.
+    /// This status, these header lines and this body.
     Says(u16, &'static str, String),
-    /// With half of this body.
+    /// Half of this body.
     BreaksOff(String),
-    /// By hanging up.
+    /// None: the connection is closed.
     HangsUp,
-    /// Never.
+    /// None: the connection stays open.
     Hangs,
 }
 
@@ -34,7 +35,7 @@ struct Shared {
 }
 
 impl Endpoint {
-    /// Answers each request with what `answer` makes of its text.
+    /// Starts an endpoint that responds to each request with what `answer` returns for its text.
     pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
@@ -55,7 +56,7 @@ impl Endpoint {
         self.shared.posts.lock().clone()
     }
 
-    /// Holds each answer back until [`Endpoint::open`].
+    /// Delays each response until [`Endpoint::open`].
     pub(crate) fn close(&self) {
         self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -64,10 +65,15 @@ impl Endpoint {
         self.shared.gate.add_permits(Semaphore::MAX_PERMITS);
     }
 
+    /// Waits until so many requests have arrived.
     pub(crate) async fn until_asked(&self, times: usize) {
-        while self.posts().len() < times {
-            tokio::task::yield_now().await;
-        }
+        let asked = async {
+            while self.posts().len() < times {
+                tokio::task::yield_now().await;
+            }
+        };
+        let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
+        assert!(asked.is_ok(), "{} requests instead of {times}", self.posts().len());
     }
 }
 
@@ -83,7 +89,8 @@ impl Shared {
             read.extend_from_slice(&buffer[..count]);
             let text = String::from_utf8(read.clone()).unwrap();
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             if body.len() >= length.parse().unwrap() {
                 break text;
             }
@@ -97,8 +104,10 @@ impl Shared {
             Reply::HangsUp => return,
             Reply::Hangs => std::future::pending().await,
         };
-        let reply =
-            format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        let reply = format!(
+            "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        );
         stream.write_all(reply.as_bytes()).await.unwrap_or_default();
     }
 }

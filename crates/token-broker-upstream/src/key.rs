@@ -1,11 +1,11 @@
-//! Under which key something is kept: a hash over all that took part in it.
+//! Cache keys: hashes over all parts that determine a value.
 
 use aws_lc_rs::digest;
 use tower_token_broker::principal::User;
 
 pub(crate) type Key = [u8; 32];
 
-/// The parts of a key, one after the other.
+/// Parts of a key, hashed in their order.
 pub(crate) struct Parts(digest::Context);
 
 impl Parts {
@@ -13,14 +13,16 @@ impl Parts {
         Self(digest::Context::new(&digest::SHA256)).part(purpose)
     }
 
-    /// G157: each part goes in with its length before it, so that no two lists of parts are one text.
+    /// Adds one part.
+    // G157: the length of a part precedes it, so that different parts never form the same text.
     pub(crate) fn part(mut self, text: &str) -> Self {
         self.0.update(&(text.len() as u64).to_be_bytes());
         self.0.update(text.as_bytes());
         self
     }
 
-    /// A list of parts, each announced and its end marked, so that no list goes on where the next part begins.
+    /// Adds a list of parts. Each one is announced and the end is marked, so that a list never
+    /// runs into the part after it.
     pub(crate) fn list<'a>(self, texts: impl Iterator<Item = &'a str>) -> Self {
         let mut parts = self;
         for text in texts {

@@ -1,35 +1,46 @@
-//! The upstream credentials of the broker: what a user allowed it to hold, kept fresh, and shown to nobody.
+//! Upstream credentials of the broker: what it sends to an upstream in the place of a broker token.
 //!
-//! - [`StoredGrants`] gives each user's own access token for one upstream, and refreshes it: one refresh at a time per
-//!   grant, in a task that no caller can end, with the scopes of the operator.
-//! - [`TokenExchange`] gives each user's own access token in exchange for a token that says who it is (RFC 8693): an
-//!   [`Assertion`] that the broker signs, or one that your [`ProvideToken`] gives.
-//! - [`ClientCredentials`] gives one access token for all, which the broker gets as itself (RFC 6749 §4.4).
-//! - [`StaticSecret`] gives one secret of the operator's for all: an API key, a service account's token.
+//! - [`StoredGrants`] provides each user's own access token from a stored grant, and refreshes it:
+//!   one refresh at a time per grant, in a task that no caller can cancel, with the scopes of the
+//!   operator.
+//! - [`TokenExchange`] provides each user's own access token in exchange for a token that
+//!   identifies the user (RFC 8693): an [`Assertion`] that the broker signs, or a token from your
+//!   [`ProvideToken`].
+//! - [`ClientCredentials`] provides one access token for all callers, which the broker requests as
+//!   itself (RFC 6749 §4.4).
+//! - [`StaticSecret`] provides one configured secret for all callers: an API key, the token of a
+//!   service account.
 //!
-//! Grants are kept in a [`GrantStore`](token_broker_store::GrantStore) of `token-broker-store`.
+//! All of them implement
+//! [`ProvideCredential`](tower_token_broker::exchange::ProvideCredential). Grants are kept in a
+//! [`GrantStore`](token_broker_store::GrantStore) of `token-broker-store`.
 //!
 //! # Example
 //! ```
-//! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_store::MemoryGrants;
-//! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
-//! use tower_token_broker::{Secret, exchange::Upstream, principal::Scopes};
+//! use token_broker_upstream::prelude::*;
+//! use tower_token_broker::prelude::*;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn credentials(broker: &Broker) -> Result<(), Box<dyn std::error::Error>> {
 //! let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp")?;
+//! let client_secret = Secret::from_text("from a file".into());
 //! let server = AuthorizationServer::new(
 //!     "https://login.crm.example",
 //!     "https://login.crm.example/token".parse()?,
-//!     ClientAuthentication::basic("broker", Secret::from_text("from a file".into())),
+//!     ClientAuthentication::basic("broker", client_secret),
 //! )
 //! .scopes(Scopes::parse("crm:read")?);
 //! let client = GuardedClient::new(&Guard::new())?;
-//! let credentials = StoredGrants::new(MemoryGrants::new(), upstream, server, client);
-//! # drop(credentials);
+//! let grants = StoredGrants::new(broker, MemoryGrants::new(), upstream, server, client);
+//! # drop(grants);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Accounts
+//! A user can hold several accounts at one upstream; the broker token names the account. Each
+//! account has a grant of its own, and what is cached or refreshed for one account is never used
+//! for another. [`TokenExchange`] keeps a token for each account too. [`ClientCredentials`] and
+//! [`StaticSecret`] are the same for all accounts.
 
 mod authorization_server;
 mod client_credentials;
@@ -38,6 +49,7 @@ mod connect;
 mod endpoint;
 mod key;
 mod lifetime;
+pub mod prelude;
 mod requested;
 mod scopes;
 mod signing;
@@ -51,4 +63,6 @@ pub use client_credentials::ClientCredentials;
 pub use signing::{SignError, SignJwt};
 pub use static_secret::StaticSecret;
 pub use stored::StoredGrants;
-pub use token_exchange::{Assertion, ProvideToken, SecurityToken, TokenExchange, TokenSource, TokenType};
+pub use token_exchange::{
+    Assertion, ProvideToken, SecurityToken, TokenExchange, TokenSource, TokenType,
+};

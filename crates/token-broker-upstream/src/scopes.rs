@@ -1,19 +1,19 @@
-//! What is in one set of scopes and not, or also, in another.
+//! Differences and intersections of scopes.
 
 use tower_token_broker::principal::Scopes;
 
-/// What of `need` is not in `held`.
+/// Returns the scopes of `need` that are not in `held`.
 pub(crate) fn missing(need: &Scopes, held: &Scopes) -> Scopes {
     filtered(need, |token| !held.contains(token))
 }
 
-/// What is in both.
+/// Returns the scopes that are in both.
 pub(crate) fn common(one: &Scopes, other: &Scopes) -> Scopes {
     filtered(one, |token| other.contains(token))
 }
 
 fn filtered(scopes: &Scopes, keep: impl Fn(&str) -> bool) -> Scopes {
     let kept: Vec<&str> = scopes.iter().filter(|token| keep(token)).collect();
-    // Tokens that were scopes are scopes.
+    // Each token was parsed as a scope before.
     Scopes::parse(&kept.join(" ")).unwrap_or_else(|_| Scopes::none())
 }

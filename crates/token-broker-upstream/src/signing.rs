@@ -1,4 +1,4 @@
-//! JWTs that the broker signs to say who it is, or for whom it asks. With whose key, the operator decides.
+//! JWTs that the broker signs to authenticate as a client, or to identify a user.
 
 use std::time::Duration;
 
@@ -6,27 +6,28 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use tower_token_broker::{Secret, clock::Timestamp, principal::Actor};
 
-/// Signs a JWT of these claims with a key of the operator's choice, and `typ: JWT` in its header. Closures are signers:
+/// Signs JWTs of the broker, with a key of the operator's choice and `typ: JWT` in the header.
+/// Closures are signers:
 ///
 /// ```
-/// use token_broker_upstream::{SignError, ClientAuthentication};
+/// use token_broker_upstream::{ClientAuthentication, SignError};
 /// # use tower_token_broker::Secret;
 /// # struct Key; impl Key { fn sign_jwt(&self, _: &str) -> Result<Secret, ()> { Err(()) } }
 /// # let key = Key;
 ///
-/// // `token_broker_authority::issue::SigningKey` has such a method, and so may yours.
+/// // `token_broker_authority::issue::SigningKey` has such a method.
 /// let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
 /// let client = ClientAuthentication::private_key_jwt("broker", sign);
 /// # drop(client);
 /// ```
 ///
-/// It answers at once. A key that lies elsewhere and must be waited for signs behind a
-/// [`ProvideToken`](crate::ProvideToken) of your own.
+/// A signer returns without waiting. A key that is stored elsewhere, and must be waited for, signs
+/// in a [`ProvideToken`](crate::ProvideToken) of your own.
 pub trait SignJwt: Send + Sync + 'static {
-    /// The compact JWS (RFC 7515 §7.1) of these claims, a JSON object.
+    /// Returns the compact JWS (RFC 7515 §7.1) of these claims, a JSON object.
     ///
     /// # Errors
-    /// The key can't sign.
+    /// The key cannot sign.
     fn sign(&self, claims: &str) -> Result<Secret, SignError>;
 }
 
@@ -39,19 +40,25 @@ where
     }
 }
 
-/// The key can't sign.
+/// The key cannot sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the key can't sign")]
-#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say, and users write it out")]
+#[error("the key cannot sign")]
+#[expect(clippy::exhaustive_structs, reason = "it has no details, and signers create it")]
 pub struct SignError;
 
-/// What such a JWT says (RFC 7523 §3): who, about whom, to whom, good once and for a minute.
+/// Claims of such a JWT (RFC 7523 §3): issuer, subject, audience, an ID, and a lifetime of a
+/// minute.
 pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
     const LIFETIME: Duration = Duration::from_secs(60);
 
-    pub(crate) fn new(issuer: &str, subject: &str, audience: &str, now: Timestamp) -> Result<Self, SignError> {
+    pub(crate) fn new(
+        issuer: &str,
+        subject: &str,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<Self, SignError> {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| SignError)?;
         let claims: [(&str, Value); 6] = [
@@ -65,7 +72,7 @@ impl Claims {
         Ok(Self(claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
     }
 
-    /// With those who act for the subject, the one who acts now outermost (RFC 8693 §4.1).
+    /// Adds the actors of the subject; the current actor is the outermost (RFC 8693 §4.1).
     pub(crate) fn actor(mut self, actor: Option<&Actor>) -> Self {
         if let Some(actor) = actor {
             self.0.insert("act".into(), act(actor));

@@ -1,4 +1,4 @@
-//! One at a time: whoever wants what is being got already waits for that.
+//! Single flight: requests for the same key wait for one piece of work.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -11,15 +11,15 @@ use tower_token_broker::tasks::Tasks;
 
 use crate::key::Key;
 
-/// Who is getting what at the moment: exact, and as many as there are requests that wait.
+/// Work in progress by key. Exact: it has an entry for each flight, and for nothing else.
 pub(crate) struct SingleFlight<L, O>(Arc<Mutex<Flights<L, O>>>);
 
 type Flights<L, O> = HashMap<Key, Flight<L, O>>;
 
-/// Something that is being got, for all who wait for it.
+/// One piece of work in progress, for all callers that wait for it.
 #[derive(Clone)]
 pub(crate) struct Flight<L, O> {
-    /// What whoever began it wanted.
+    /// Label of the call that began it.
     pub(crate) label: L,
     outcome: watch::Receiver<Option<O>>,
 }
@@ -33,7 +33,7 @@ where
         Self(Arc::default())
     }
 
-    /// Joins the flight that is under way, or begins one in a task of its own.
+    /// Joins the flight for this key, or begins one in an owned task.
     pub(crate) fn join<W>(
         &self,
         key: Key,
@@ -55,7 +55,7 @@ where
         drop(flights);
         let landing = Landing { flights: Arc::clone(&self.0), key };
         let work = begin();
-        // G152: in a task of its own; whoever hangs up, it goes on.
+        // G152: an owned task, which continues when its callers are dropped.
         drop(tasks.spawn(name, async move {
             let outcome = work.await;
             drop(landing);
@@ -66,16 +66,16 @@ where
 }
 
 impl<L, O: Clone> Flight<L, O> {
-    /// Waits for what came of it; `None` if it was lost on its way.
+    /// Waits for the outcome; `None` if the task ended without one.
     ///
     /// # Cancellation
-    /// Dropped, the flight goes on.
+    /// The flight continues.
     pub(crate) async fn landed(&mut self) -> Option<O> {
         self.outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
-/// Takes the flight off the list when it has landed, however it did.
+/// Removes a flight from the list when it ends, also when it panics.
 struct Landing<L, O> {
     flights: Arc<Mutex<Flights<L, O>>>,
     key: Key,

@@ -1,21 +1,28 @@
-//! One secret of the operator's for all callers: an API key, the token of a service account.
+//! The same configured secret for all callers: an API key, the token of a service account.
 
 use http::HeaderName;
 use tower_token_broker::{
     Secret,
-    audit::Trail,
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
-    principal::{Principal, Scopes},
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
+    principal::Scopes,
 };
 
-/// Gives one configured secret for one upstream, as `Authorization: Bearer` or in a header of its own.
+/// Provides one configured secret for one upstream, as `Authorization: Bearer` or in a header of
+/// its own.
 ///
-/// Every caller that the policy lets through acts upstream as the owner of this secret.
+/// Every caller that the policy allows acts upstream as the owner of this secret. The account of a
+/// broker token makes no difference.
 ///
 /// # Example
 /// ```
 /// use token_broker_upstream::StaticSecret;
-/// use tower_token_broker::{Secret, exchange::{ProvideCredential, Upstream}};
+/// use tower_token_broker::{
+///     Secret,
+///     exchange::{ProvideCredential, Upstream},
+/// };
 ///
 /// let upstream = Upstream::parse("search", "https://mcp.search.example/mcp")?;
 /// let key = StaticSecret::new(Secret::from_text("from a file".into()), upstream)
@@ -24,27 +31,28 @@ use tower_token_broker::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a provider that is put into no exchange layer gives nothing"]
+#[must_use = "a provider does nothing until an exchange layer has it"]
 pub struct StaticSecret {
     upstream: Upstream,
     credential: Credential,
 }
 
 impl StaticSecret {
-    /// This secret for this upstream, sent as `Authorization: Bearer`.
+    /// Creates a provider of this secret for this upstream. It is sent as `Authorization: Bearer`.
     pub fn new(secret: Secret, upstream: Upstream) -> Self {
         let credential = Credential::vouch(secret, upstream.origin().clone());
         Self { upstream, credential }
     }
 
-    /// Sent in this field instead, as it is.
+    /// Sends the secret as the value of this header field instead.
     pub fn in_header(mut self, name: HeaderName) -> Self {
         self.credential = self.credential.in_header(name);
         self
     }
 
-    /// With these scopes, as whoever issued the secret set them: what a rule needs beyond them is refused, and the audit
-    /// names them. Without this, nothing is known of its scopes, and what rules need is not compared.
+    /// Sets the scopes that the issuer of the secret gave it. A rule that needs more is refused,
+    /// and the audit names the scopes. Without this setting the scopes are unknown, and what a rule
+    /// needs is not compared with them.
     pub fn scopes(mut self, scopes: Scopes) -> Self {
         self.credential = self.credential.with_scopes(scopes);
         self
@@ -55,7 +63,7 @@ impl StaticSecret {
         if known.is_empty() || known.contains_all(need) {
             return Ok(self.credential.clone());
         }
-        Err(CredentialError::ScopeRequired { missing: crate::scopes::missing(need, known), connect_url: None })
+        Err(CredentialError::ScopeRequired { missing: crate::scopes::missing(need, known) })
     }
 }
 
@@ -64,37 +72,53 @@ impl ProvideCredential for StaticSecret {
         &self.upstream
     }
 
-    fn recall(&self, _: &Principal, need: &Scopes) -> Option<Credential> {
-        self.covering(need).ok()
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        self.covering(request.scopes).ok()
     }
 
-    async fn credential(&self, _: &Principal, need: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
-        self.covering(need)
+    async fn credential(
+        &self,
+        request: &CredentialRequest<'_>,
+    ) -> Result<Credential, CredentialError> {
+        self.covering(request.scopes)
     }
 
-    /// There is no other to be had: it stays, and the operator is told.
-    async fn refused(&self, _: &Credential) {
-        tracing::error!(server.name = self.upstream.name(), "the upstream refuses the configured secret; replace it");
+    /// Keeps the secret, because there is no other, and logs that the operator must replace it.
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {
+        tracing::error!(
+            server.name = self.upstream.name(),
+            "the upstream refuses the configured secret; replace it"
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tower_token_broker::{
-        audit::AuditLog,
-        clock::Timestamp,
-        principal::{Resource, TokenTimes, User, Verified},
+        audit::{AuditLog, Operation, Trail},
+        test_util::{TestCall, TestCaller, caller},
     };
 
     use super::*;
 
-    fn anyone() -> Principal {
-        let resource = Resource::parse("https://broker.example.com/search/mcp").unwrap();
-        let issued_at = Timestamp::from_unix_seconds(1_800_000_000);
-        let times = TokenTimes { id: "t", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
-        Principal::for_test(&Verified::vouch(User::new("https://i", "ana"), "client", resource, times))
+    /// One call of a client, by a rule that needs these scopes.
+    struct Call {
+        caller: TestCaller,
+        scopes: Scopes,
+        operation: Operation,
+        trail: Trail,
+    }
+
+    impl Call {
+        fn needing(scopes: &str) -> Self {
+            let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+            let operation = TestCall::tool("search", "{}").operation();
+            Self { caller: caller("ana"), scopes: Scopes::parse(scopes).unwrap(), operation, trail }
+        }
+
+        fn request(&self) -> CredentialRequest<'_> {
+            CredentialRequest::new(&self.caller, &self.scopes, &self.operation, &self.trail)
+        }
     }
 
     fn key() -> StaticSecret {
@@ -103,30 +127,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_secret_is_for_its_origin_alone_and_is_not_printed() {
-        let key = key();
-        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
-        let recalled = key.recall(&anyone(), &Scopes::none()).unwrap();
-        let given = key.credential(&anyone(), &Scopes::none(), &trail).await.unwrap();
+    async fn the_secret_has_one_origin_and_is_not_printed() {
+        let (key, call) = (key(), Call::needing(""));
+        let recalled = key.recall(&call.request()).unwrap();
+        let given = key.credential(&call.request()).await.unwrap();
         for credential in [&recalled, &given] {
             assert_eq!(credential.origin(), key.upstream().origin());
             assert!(credential.grant().is_none());
         }
-        key.refused(&given).await;
-        assert!(key.recall(&anyone(), &Scopes::none()).is_some(), "there is no other to be had");
+        key.refused(&UpstreamRefusal::new(&given)).await;
+        assert!(key.recall(&call.request()).is_some(), "there is no other secret");
         assert!(!format!("{key:?} {given:?}").contains("marker"));
     }
 
     #[tokio::test]
     async fn known_scopes_are_compared_with_what_a_rule_needs() {
-        let (read, write) = (Scopes::parse("read").unwrap(), Scopes::parse("read write").unwrap());
-        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
-        assert!(key().recall(&anyone(), &write).is_some(), "unknown ones are not");
-        let key = key().scopes(read.clone());
-        assert_eq!(key.recall(&anyone(), &read).unwrap().scopes(), &read);
-        assert!(key.recall(&anyone(), &write).is_none());
-        let refused = key.credential(&anyone(), &write, &trail).await.unwrap_err();
+        let (read, write) = (Call::needing("read"), Call::needing("read write"));
+        assert!(key().recall(&write.request()).is_some(), "unknown scopes are not compared");
+        let key = key().scopes(read.scopes.clone());
+        assert_eq!(key.recall(&read.request()).unwrap().scopes(), &read.scopes);
+        assert!(key.recall(&write.request()).is_none());
+        let refused = key.credential(&write.request()).await.unwrap_err();
         let missing = Scopes::parse("write").unwrap();
-        assert_eq!(refused, CredentialError::ScopeRequired { missing, connect_url: None });
+        assert_eq!(refused, CredentialError::ScopeRequired { missing });
     }
 }

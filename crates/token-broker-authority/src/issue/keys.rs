@@ -1,4 +1,4 @@
-//! Signing keys: one is active, others may be published.
+//! Signing keys: one active key, and others that are published.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +16,7 @@ use tower_token_broker::{
     clock::Timestamp,
 };
 
-/// A private key, its public half, and its id.
+/// Private key with its public half and its ID.
 pub struct SigningKey {
     algorithm: Algorithm,
     private: Secret,
@@ -25,14 +25,16 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key.
+    /// Generates a key.
     ///
     /// # Errors
-    /// The system's random numbers can't be had.
+    /// The system provides no random numbers.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let document = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random),
+            Algorithm::Es256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            }
             Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random),
             _ => return Err(KeyError::UnsupportedAlgorithm),
         };
@@ -40,12 +42,15 @@ impl SigningKey {
         Self::from_pkcs8(algorithm, Secret::new(document.as_ref().to_vec()))
     }
 
-    /// From an unencrypted PKCS #8 document (DER).
+    /// Parses an unencrypted PKCS #8 document (DER).
     ///
     /// # Errors
-    /// It is no key for this algorithm.
+    /// The document is not a key for this algorithm.
     pub fn from_pkcs8(algorithm: Algorithm, document: Secret) -> Result<Self, KeyError> {
-        #[expect(clippy::disallowed_methods, reason = "parsed for its public half; the document stays a secret")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "parsed for its public half; the document remains a secret"
+        )]
         let der = document.expose();
         let mut public = match algorithm {
             Algorithm::Es256 => {
@@ -55,16 +60,20 @@ impl SigningKey {
                     [4, coordinates @ ..] if coordinates.len() == 64 => coordinates.split_at(32),
                     _ => return Err(KeyError::NotAKey),
                 };
-                // RFC 7638 §3.2: required members alone, in this order; no string needs an escape.
-                json!({"crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
+                // RFC 7638 §3.2: only the required members, in this order. No string needs an
+                // escape.
+                let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+                json!({"crv": "P-256", "kty": "EC", "x": x, "y": y})
             }
             Algorithm::EdDsa => {
                 let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| KeyError::NotAKey)?;
-                json!({"crv": "Ed25519", "kty": "OKP", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref())})
+                let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+                json!({"crv": "Ed25519", "kty": "OKP", "x": x})
             }
             _ => return Err(KeyError::UnsupportedAlgorithm),
         };
-        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, public.to_string().as_bytes()));
+        let id =
+            URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, public.to_string().as_bytes()));
         if let Some(members) = public.as_object_mut() {
             members.insert("kid".into(), id.as_str().into());
             members.insert("alg".into(), algorithm.as_str().into());
@@ -73,34 +82,35 @@ impl SigningKey {
         Ok(Self { algorithm, private: document, public, id: id.into() })
     }
 
-    /// Its thumbprint (RFC 7638), which is its `kid`.
+    /// Returns the thumbprint (RFC 7638), which is the `kid`.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The algorithm it signs by.
+    /// Returns the algorithm.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The private key as a PKCS #8 document, to be stored where secrets are stored.
+    /// Returns the private key as a PKCS #8 document, for a store of secrets.
     #[must_use]
     pub const fn pkcs8(&self) -> &Secret {
         &self.private
     }
 
-    /// Signs a JWT of these claims (a JSON object) with `typ: JWT`: for what the broker says elsewhere, such as who it is as a client, or for
-    /// whom it asks. It is no broker token: those are minted, and have a type of their own.
+    /// Signs a JWT of these claims (a JSON object) with `typ: JWT`, for other servers: client
+    /// authentication of the broker, or an assertion about a user. Such a JWT is not accepted as a
+    /// broker token, which has a `typ` of its own.
     ///
     /// # Errors
-    /// The key can't sign.
+    /// The key cannot sign.
     pub fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
         self.sign_typed("JWT", claims)
     }
 
-    /// A compact JWS (RFC 7515 §7.1).
+    /// Returns a compact JWS (RFC 7515 §7.1).
     pub(super) fn sign_typed(&self, media_type: &str, claims: &str) -> Result<Secret, KeyError> {
         let header = json!({"alg": self.algorithm.as_str(), "typ": media_type, "kid": &*self.id});
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
@@ -113,14 +123,18 @@ impl SigningKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        #[expect(clippy::disallowed_methods, reason = "handed to the signer, which wipes its copy")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "passed to the signer, which zeroizes its copy"
+        )]
         let der = self.private.expose();
         let (algorithm, key) = match self.algorithm {
             Algorithm::Es256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_der(der)),
             Algorithm::EdDsa => (jsonwebtoken::Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
             _ => return Err(KeyError::UnsupportedAlgorithm),
         };
-        let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).map_err(|_| KeyError::NotAKey)?;
+        let signer =
+            (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).map_err(|_| KeyError::NotAKey)?;
         signer.try_sign(message).map_err(|_| KeyError::Random)
     }
 }
@@ -131,17 +145,17 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The keys of one issuer: one signs, all that are good are published.
+/// Keys of one issuer: one signs, and all valid ones are published.
 #[derive(Debug)]
 pub struct SigningKeys {
     active: SigningKey,
-    /// To be active one day, or to verify what they signed before: the private half is not needed.
+    /// Public halves of keys that will be active, or that were.
     others: Vec<Value>,
     published: Keys,
 }
 
 impl SigningKeys {
-    /// One new key.
+    /// Generates one key.
     ///
     /// # Errors
     /// As [`SigningKey::generate`].
@@ -149,34 +163,41 @@ impl SigningKeys {
         Self::new(SigningKey::generate(algorithm)?)
     }
 
-    /// This key signs.
+    /// Creates a set whose active key is this one.
     ///
     /// # Errors
-    /// Its public half can't be published.
+    /// The public half cannot be published.
     pub fn new(active: SigningKey) -> Result<Self, KeyError> {
         let published = published(&active, &[])?;
         Ok(Self { active, others: Vec::new(), published })
     }
 
-    /// Publishes this key, too: one that will be active later, or one that was. Of the latter say until when it is good:
-    /// [`Keys::retire`] on [`SigningKeys::keys`].
+    /// Publishes another key: one that will be active later, or one that was. For the latter, set
+    /// until when it is valid: [`Keys::retire`] on [`SigningKeys::keys`].
     ///
     /// # Errors
-    /// More keys than a set may have.
+    /// The set has too many keys.
     pub fn publish(mut self, other: &SigningKey) -> Result<Self, KeyError> {
         self.others.push(other.public.clone());
-        // Nothing goes, so nothing is retired at this instant; what was retired before stays so.
-        self.published.replace(&published(&self.active, &self.others)?, Timestamp::from_unix_seconds(0));
+        // No key is removed, so none is retired now. Retired keys remain retired.
+        self.published
+            .replace(&published(&self.active, &self.others)?, Timestamp::from_unix_seconds(0));
         Ok(self)
     }
 
-    /// Makes this key the active one. What the old one signed is good for another `grace`: the longest life of a token
-    /// that was minted with it. After that it is published no longer, and never good again.
+    /// Makes this key the active one. Tokens signed with the old one remain valid for `grace`: the
+    /// longest lifetime of a token that it signed. After that the old key is not published, and
+    /// never valid again.
     ///
     /// # Errors
-    /// More keys than a set may have, or a key that was retired.
-    pub fn rotate(&mut self, next: SigningKey, now: Timestamp, grace: Duration) -> Result<(), KeyError> {
-        // B061: what it signed in its first time would be good again.
+    /// The set has too many keys, or the key was retired.
+    pub fn rotate(
+        &mut self,
+        next: SigningKey,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<(), KeyError> {
+        // B061: tokens that it signed before would be valid again.
         if self.published.retires_at(next.id()).is_some() {
             return Err(KeyError::Retired);
         }
@@ -191,26 +212,28 @@ impl SigningKeys {
         Ok(())
     }
 
-    /// The key that signs.
+    /// Returns the active key.
     #[must_use]
     pub const fn active(&self) -> &SigningKey {
         &self.active
     }
 
-    /// The public halves, for verifiers in this process. Clones follow each rotation.
+    /// Returns the public keys for verifiers in this process. Clones follow each rotation.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         &self.published
     }
 
-    /// The public halves that are good at this instant, as a JWK set (RFC 7517 §5), for verifiers elsewhere.
+    /// Returns the public keys that are valid at this time as a JWK set (RFC 7517 §5), for
+    /// verifiers in other processes.
     #[must_use]
     pub fn jwks(&self, now: Timestamp) -> String {
         jwk_set(&self.active, &self.still_good(now))
     }
 
     fn still_good(&self, now: Timestamp) -> Vec<Value> {
-        let is_good = |key: &&Value| self.published.retires_at(key_id(key)).is_none_or(|at| now < at);
+        let is_good =
+            |key: &&Value| self.published.retires_at(key_id(key)).is_none_or(|at| now < at);
         self.others.iter().filter(is_good).cloned().collect()
     }
 }
@@ -228,23 +251,23 @@ fn jwk_set(active: &SigningKey, others: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// Why there is no signing key.
+/// The reasons why there is no signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The system's random numbers can't be had.
-    #[error("the system gave no random numbers")]
+    /// The system provides no random numbers.
+    #[error("the system provides no random numbers")]
     Random,
-    /// Not a PKCS #8 document of such a key.
+    /// The document is not PKCS #8, or its key is for another algorithm.
     #[error("not an unencrypted PKCS #8 document (DER) with a key for this algorithm")]
     NotAKey,
-    /// An algorithm that this version can't sign by.
-    #[error("this algorithm can't be signed by; use ES256 or EdDSA")]
+    /// The algorithm is not supported for signing.
+    #[error("the algorithm is not supported for signing; use ES256 or EdDSA")]
     UnsupportedAlgorithm,
-    /// A key that was active before.
+    /// The key was active before.
     #[error("the key was retired; sign with a new one")]
     Retired,
-    /// The public halves can't be published.
+    /// The public halves cannot be published.
     #[error(transparent)]
     Unpublishable(#[from] KeysError),
 }
@@ -257,7 +280,8 @@ mod tests {
     fn the_id_is_the_thumbprint_of_rfc_7638() {
         // RFC 8037, appendices A.1 to A.3: key and thumbprint.
         let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
-        let mut document = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let mut document =
+            vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
         document.extend(seed);
         let key = SigningKey::from_pkcs8(Algorithm::EdDsa, Secret::new(document)).unwrap();
         assert_eq!(key.public["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
@@ -267,18 +291,26 @@ mod tests {
     #[test]
     fn the_published_set_has_no_private_member() {
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
-            let keys =
-                SigningKeys::generate(algorithm).unwrap().publish(&SigningKey::generate(algorithm).unwrap()).unwrap();
+            let keys = SigningKeys::generate(algorithm)
+                .unwrap()
+                .publish(&SigningKey::generate(algorithm).unwrap())
+                .unwrap();
             assert_eq!((keys.keys().len(), keys.keys().problems()), (2, vec![]));
             assert!(!keys.jwks(Timestamp::from_unix_seconds(0)).contains("\"d\""));
-            assert_eq!(format!("{:?}", keys.active()), format!("SigningKey {{ id: {:?}, .. }}", keys.active().id()));
+            assert_eq!(
+                format!("{:?}", keys.active()),
+                format!("SigningKey {{ id: {:?}, .. }}", keys.active().id())
+            );
         }
     }
 
     #[test]
     fn a_document_for_another_algorithm_is_no_key() {
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
-        assert_eq!(SigningKey::from_pkcs8(Algorithm::EdDsa, key.pkcs8().clone()).err(), Some(KeyError::NotAKey));
+        assert_eq!(
+            SigningKey::from_pkcs8(Algorithm::EdDsa, key.pkcs8().clone()).err(),
+            Some(KeyError::NotAKey)
+        );
         let again = SigningKey::from_pkcs8(Algorithm::Es256, key.pkcs8().clone()).unwrap();
         assert_eq!(again.id(), key.id());
     }

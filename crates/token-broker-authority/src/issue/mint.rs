@@ -1,4 +1,4 @@
-//! One broker token.
+//! Mints one broker token.
 
 use std::{borrow::Borrow, fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use tower_token_broker::{
 
 use super::{KeyError, SigningKey, SigningKeys};
 
-/// Issues broker tokens under one name.
+/// Issuer of broker tokens, with one name and one set of keys.
 #[derive(Debug)]
 pub struct Issuer {
     name: Box<str>,
@@ -23,41 +23,42 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// How long a token lives unless it is told otherwise.
+    /// Default lifetime of a token.
     pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-    /// `name` is the tokens' `iss`.
+    /// Creates an issuer. `name` is the `iss` of its tokens.
     #[must_use]
     pub fn new(name: &str, keys: SigningKeys) -> Self {
         Self { name: name.into(), keys, clock: Clock::system() }
     }
 
-    /// With this clock.
+    /// Replaces the clock of the system.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The tokens' `iss`.
+    /// Returns the `iss` of the tokens.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The public keys, for verifiers in this process. Clones follow each rotation.
+    /// Returns the public keys for verifiers in this process. Clones follow each rotation.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.keys.keys()
     }
 
-    /// The public keys as a JWK set, for verifiers elsewhere. A key that was active is in it until its grace is over.
+    /// Returns the public keys as a JWK set for verifiers in other processes. It has each formerly
+    /// active key until its grace ends.
     #[must_use]
     pub fn jwks(&self) -> String {
         self.keys.jwks(self.clock.now())
     }
 
-    /// From now on signs with this key; what the old one signed is good for another `grace`.
+    /// Makes this key the active one. Tokens signed with the old one remain valid for `grace`.
     ///
     /// # Errors
     /// As [`SigningKeys::rotate`].
@@ -65,10 +66,10 @@ impl Issuer {
         self.keys.rotate(next, self.clock.now(), grace)
     }
 
-    /// Signs a JWT of these claims with the key that is active: see [`SigningKey::sign_jwt`].
+    /// Signs a JWT of these claims with the active key. See [`SigningKey::sign_jwt`].
     ///
     /// # Errors
-    /// The key can't sign.
+    /// The key cannot sign.
     pub fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
         self.keys.active().sign_jwt(claims)
     }
@@ -76,7 +77,7 @@ impl Issuer {
     /// Mints a token.
     ///
     /// # Errors
-    /// Something that a token must say is missing, or it would live too long.
+    /// A required claim is missing, or the lifetime is not allowed.
     pub fn mint(&self, mint: impl Borrow<Mint>) -> Result<BrokerToken, MintError> {
         let mint = mint.borrow();
         let required = |name: &'static str, value: Option<&str>| match value {
@@ -93,7 +94,10 @@ impl Issuer {
         let expires = issued.saturating_add(mint.lifetime.as_secs());
         let mut claims = Map::new();
         claims.insert("iss".into(), self.name.as_ref().into());
-        claims.insert("aud".into(), required("resource", mint.resource.as_ref().map(Resource::as_str))?);
+        claims.insert(
+            "aud".into(),
+            required("resource", mint.resource.as_ref().map(Resource::as_str))?,
+        );
         claims.insert("sub".into(), required("user", Some(&mint.subject))?);
         claims.insert("client_id".into(), required("client", mint.client.as_deref())?);
         claims.insert("jti".into(), id.as_str().into());
@@ -122,7 +126,7 @@ fn act(actor: &Actor) -> Value {
     object
 }
 
-/// What a token shall say.
+/// Claims of a token to mint.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is minted before `Issuer::mint`"]
 pub struct Mint {
@@ -136,7 +140,7 @@ pub struct Mint {
 }
 
 impl Mint {
-    /// Speaks for this user (`sub`).
+    /// Begins a token for this user (`sub`).
     pub fn for_user(subject: &str) -> Self {
         Self {
             subject: subject.into(),
@@ -149,45 +153,46 @@ impl Mint {
         }
     }
 
-    /// Is held by this client (`client_id`).
+    /// Sets the client that holds the token (`client_id`).
     pub fn client(mut self, client: &str) -> Self {
         self.client = Some(client.into());
         self
     }
 
-    /// Is good for this resource and no other (`aud`).
+    /// Sets the resource for which the token is valid (`aud`).
     pub fn resource(mut self, resource: &Resource) -> Self {
         self.resource = Some(resource.clone());
         self
     }
 
-    /// Allows this (`scope`).
+    /// Sets the scopes (`scope`).
     pub fn scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
         self
     }
 
-    /// Lives so long, in whole seconds.
+    /// Sets the lifetime, in whole seconds.
     pub const fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Comes from this authorization, and is revoked with it (`token_family`).
+    /// Sets the family: all tokens of one authorization, which are revoked together
+    /// (`token_family`).
     pub fn family(mut self, family: &str) -> Self {
         self.family = Some(family.into());
         self
     }
 
-    /// Is used by this actor for the user (`act`).
+    /// Sets the actor that acts for the user (`act`).
     pub fn actor(mut self, actor: Actor) -> Self {
         self.actor = Some(actor);
         self
     }
 }
 
-/// A token, with what its issuer must know of it.
-#[must_use = "a token that nobody gets is of no use"]
+/// Minted token, with its ID and the time when it ends.
+#[must_use = "a token is of use only to its client"]
 pub struct BrokerToken {
     secret: Secret,
     id: Box<str>,
@@ -195,32 +200,32 @@ pub struct BrokerToken {
 }
 
 impl BrokerToken {
-    /// The token itself.
+    /// Returns the token.
     #[must_use]
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The token itself, to be handed to its client.
+    /// Returns the token for its client.
     #[must_use]
     pub fn into_secret(self) -> Secret {
         self.secret
     }
 
-    /// The token as text, to be handed to its client. This copy is not wiped.
+    /// Returns the token as text for its client. This copy is not zeroized.
     #[must_use]
     pub fn into_text(self) -> String {
-        #[expect(clippy::disallowed_methods, reason = "a token that was minted is handed to its client")]
+        #[expect(clippy::disallowed_methods, reason = "a minted token is returned to its client")]
         self.secret.expose_text().unwrap_or_default().into()
     }
 
-    /// Its `jti`, by which it is revoked.
+    /// Returns the `jti`, which revokes the token.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// When it ends.
+    /// Returns when the token ends.
     #[must_use]
     pub const fn expires_at(&self) -> Timestamp {
         self.expires_at
@@ -233,17 +238,17 @@ impl fmt::Debug for BrokerToken {
     }
 }
 
-/// Why no token was minted.
+/// The reasons why no token was minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintError {
-    /// A token must name it.
+    /// A required claim is missing.
     #[error("a broker token must name its {0}")]
     Missing(&'static str),
-    /// Less than a second, or longer than a revocation is remembered.
+    /// The lifetime is less than a second, or longer than a revocation is kept.
     #[error("a broker token lives for at least one second and at most 24 hours")]
     Lifetime,
-    /// The key can't sign.
+    /// The key cannot sign.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -251,7 +256,7 @@ pub enum MintError {
 #[cfg(test)]
 mod tests {
     use tower_token_broker::{
-        authenticate::{PresentedToken, VerifyToken, jwt::JwtVerifier},
+        authenticate::{JwtVerifier, PresentedToken, VerifyRequest, VerifyToken},
         principal::{Principal, User},
         refusal::Reason,
     };
@@ -274,79 +279,105 @@ mod tests {
         SigningKey::from_pkcs8(key.algorithm(), key.pkcs8().clone()).unwrap()
     }
 
-    async fn verify(verifier: &JwtVerifier, token: BrokerToken) -> Result<Principal, Reason> {
-        let token = PresentedToken::new(token.into_secret());
-        verifier
-            .verify(&token, &crm())
-            .await
-            .map(|verified| Principal::for_test(&verified))
-            .map_err(|error| error.reason())
+    /// A verifier and the clock of its broker.
+    struct Checker {
+        verifier: JwtVerifier,
+        clock: Clock,
+    }
+
+    impl Checker {
+        fn new(keys: &Keys, clock: &Clock) -> Self {
+            Self { verifier: JwtVerifier::new(ISSUER, keys), clock: clock.clone() }
+        }
+
+        async fn verify(&self, token: BrokerToken) -> Result<Principal, Reason> {
+            self.verify_text(token.into_secret()).await
+        }
+
+        async fn verify_text(&self, token: Secret) -> Result<Principal, Reason> {
+            let (token, resource) = (PresentedToken::new(token), crm());
+            let request = VerifyRequest::new(&token, &resource, &self.clock);
+            let verified = self.verifier.verify(&request).await;
+            verified.map(|verified| Principal::for_test(&verified)).map_err(|error| error.reason())
+        }
     }
 
     #[tokio::test]
     async fn the_verifier_reads_back_what_was_minted() {
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
             let clock = clock();
-            let issuer = Issuer::new(ISSUER, SigningKeys::generate(algorithm).unwrap()).with_clock(clock.clone());
-            let verifier = JwtVerifier::new(ISSUER, Keys::parse(issuer.jwks().as_bytes()).unwrap()).with_clock(clock);
+            let issuer = Issuer::new(ISSUER, SigningKeys::generate(algorithm).unwrap())
+                .with_clock(clock.clone());
+            let published = Keys::parse(issuer.jwks().as_bytes()).unwrap();
+            let checker = Checker::new(&published, &clock);
             let first = Actor::new(User::new("https://other.example", "first"), None);
             let actor = Actor::new(User::new(ISSUER, "agent"), Some(first));
             let scopes = Scopes::parse("crm:read crm:write").unwrap();
-            let mint = Mint::for_user("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
+            let mint =
+                Mint::for_user("alice").client("inspector").resource(&crm()).scopes(scopes.clone());
             let token = issuer.mint(mint.family("family-1").actor(actor.clone())).unwrap();
             let (id, expires_at) = (token.id().to_owned(), token.expires_at());
-            let principal = verify(&verifier, token).await.unwrap();
+            let principal = checker.verify(token).await.unwrap();
             assert_eq!((principal.subject(), principal.client()), ("alice", "inspector"));
             assert_eq!((principal.token_id(), principal.family()), (id.as_str(), Some("family-1")));
             assert_eq!((principal.scopes(), principal.actor()), (&scopes, Some(&actor)));
             assert_eq!(principal.expires_at(), expires_at);
-            assert_eq!(principal.issued_at().until(expires_at), Duration::from_secs(600), "ten minutes by default");
+            assert_eq!(
+                principal.issued_at().until(expires_at),
+                Duration::from_secs(600),
+                "ten minutes by default"
+            );
         }
     }
 
     #[tokio::test]
     async fn what_is_signed_for_elsewhere_is_no_broker_token() {
         let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap());
-        let verifier = JwtVerifier::new(ISSUER, issuer.keys());
-        let minted = issuer.mint(Mint::for_user("alice").client("inspector").resource(&crm())).unwrap().into_text();
+        let checker = Checker::new(issuer.keys(), &Clock::system());
+        let minted = issuer
+            .mint(Mint::for_user("alice").client("inspector").resource(&crm()))
+            .unwrap()
+            .into_text();
         let claims = URL_SAFE_NO_PAD.decode(minted.split('.').nth(1).unwrap()).unwrap();
         let elsewhere = issuer.sign_jwt(std::str::from_utf8(&claims).unwrap()).unwrap();
-        let judged = verifier.verify(&PresentedToken::new(elsewhere), &crm()).await;
-        assert_eq!(
-            judged.map_err(|error| error.reason()).err(),
-            Some(Reason::JwtType),
-            "the very claims, another type"
-        );
+        let refused = checker.verify_text(elsewhere).await.err();
+        assert_eq!(refused, Some(Reason::JwtType), "the same claims, another type");
     }
 
     #[tokio::test]
-    async fn a_rotation_reaches_verifiers_and_the_old_key_has_its_grace() {
+    async fn a_rotated_key_remains_valid_for_its_grace() {
         let clock = clock();
-        let mut issuer =
-            Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap()).with_clock(clock.clone());
-        let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
+        let mut issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256).unwrap())
+            .with_clock(clock.clone());
+        let checker = Checker::new(issuer.keys(), &clock);
         let mint = Mint::for_user("alice").client("inspector").resource(&crm());
         let (old, old_later) = (issuer.mint(&mint).unwrap(), issuer.mint(&mint).unwrap());
         assert_ne!(old.id(), old_later.id());
-        issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
-        assert!(verify(&verifier, issuer.mint(&mint).unwrap()).await.is_ok());
-        assert!(verify(&verifier, old).await.is_ok());
+        issuer
+            .rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60))
+            .unwrap();
+        assert!(checker.verify(issuer.mint(&mint).unwrap()).await.is_ok());
+        assert!(checker.verify(old).await.is_ok());
         clock.advance(Duration::from_secs(60));
-        assert_eq!(verify(&verifier, old_later).await.err(), Some(Reason::JwtKeyRetired), "B061");
-        assert!(verify(&verifier, issuer.mint(&mint).unwrap()).await.is_ok());
+        assert_eq!(checker.verify(old_later).await.err(), Some(Reason::JwtKeyRetired), "B061");
+        assert!(checker.verify(issuer.mint(&mint).unwrap()).await.is_ok());
     }
 
     #[tokio::test]
     async fn b061_a_retired_key_stays_retired_over_later_rotations() {
         let clock = clock();
         let first = SigningKey::generate(Algorithm::EdDsa).unwrap();
-        let mut issuer = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
-        let verifier = JwtVerifier::new(ISSUER, issuer.keys()).with_clock(clock.clone());
+        let mut issuer =
+            Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
+        let checker = Checker::new(issuer.keys(), &clock);
         let mint = Mint::for_user("alice").client("inspector").resource(&crm());
         let rotate = |issuer: &mut Issuer| {
-            issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
+            issuer
+                .rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60))
+                .unwrap();
         };
-        let stolen = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
+        let stolen =
+            Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock.clone());
         rotate(&mut issuer);
         assert!(issuer.jwks().contains(first.id()), "within its grace");
         clock.advance(Duration::from_secs(60));
@@ -356,17 +387,28 @@ mod tests {
             clock.advance(Duration::from_secs(60));
             if rotation % 40 == 2 {
                 let token = stolen.mint(&mint).unwrap();
-                assert_eq!(verify(&verifier, token).await.err(), Some(Reason::JwtKeyRetired), "{rotation} rotations");
+                assert_eq!(
+                    checker.verify(token).await.err(),
+                    Some(Reason::JwtKeyRetired),
+                    "{rotation} rotations"
+                );
             }
         }
-        assert_eq!(issuer.keys().len(), 2, "the active one, and the last, which the next rotation takes out");
+        assert_eq!(
+            issuer.keys().len(),
+            2,
+            "the active one, and the last, which the next rotation takes out"
+        );
     }
 
     #[test]
     fn a_key_that_was_retired_does_not_sign_again() {
         let first = SigningKey::generate(Algorithm::EdDsa).unwrap();
-        let mut issuer = Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock());
-        issuer.rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60)).unwrap();
+        let mut issuer =
+            Issuer::new(ISSUER, SigningKeys::new(copy(&first)).unwrap()).with_clock(clock());
+        issuer
+            .rotate(SigningKey::generate(Algorithm::EdDsa).unwrap(), Duration::from_secs(60))
+            .unwrap();
         assert_eq!(issuer.rotate(first, Duration::from_secs(60)), Err(KeyError::Retired));
     }
 

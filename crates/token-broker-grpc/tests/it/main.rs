@@ -1,10 +1,12 @@
-//! What is checked in is what the proto gives: nobody needs `protoc`, and nobody edits what is generated.
+//! The generated code matches the proto file, and generated clients work through the layers.
 
 #![cfg(test)]
 
+mod handler;
+
 use std::{env, fs, path::Path};
 
-/// `UPDATE_GENERATED=1 cargo test -p token-broker-grpc` writes it anew.
+/// `UPDATE_GENERATED=1 cargo test -p token-broker-grpc` regenerates it.
 #[test]
 fn the_generated_code_is_what_the_proto_gives() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -12,7 +14,7 @@ fn the_generated_code_is_what_the_proto_gives() {
     fs::create_dir_all(&made).unwrap();
     let files = protox::compile(["token_broker/mcp/v1/mcp.proto"], [root.join("proto")]).unwrap();
     tonic_prost_build::configure()
-        // Transport is what who uses it chooses; frames are not copied.
+        // The user of the crate chooses the transport. Frames are not copied.
         .build_transport(false)
         .bytes(".token_broker.mcp.v1.Frame")
         .out_dir(&made)

@@ -1,4 +1,4 @@
-//! The body of the upstream's answer, streamed, with a bound on silence.
+//! Body of an upstream's response, streamed, with a timeout between two frames.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-/// The body of an answer: the upstream's as it comes in, or the few bytes of a refusal.
+/// Body of a response: the upstream's, as it arrives, or the few bytes of a refusal.
 #[derive(Default)]
 pub struct ProxyBody(Kind);
 
@@ -27,11 +27,12 @@ enum Kind {
 struct Streamed {
     incoming: Incoming,
     idle: Duration,
-    /// The end of the wait for the next frame, while one is waited for. Time in which nobody asks does not count.
+    /// Timeout for the next frame, while a caller waits for it. Time without a waiting caller does
+    /// not count.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why the upstream's body did not come to its end.
+/// The reason why the upstream's body is incomplete.
 #[derive(Debug)]
 pub struct ProxyBodyError(Cause);
 
@@ -42,7 +43,7 @@ enum Cause {
 }
 
 impl ProxyBodyError {
-    /// Whether it was silent for too long, rather than broken off.
+    /// Returns whether no frame arrived in time. Otherwise the body broke off.
     #[must_use]
     pub const fn is_silence(&self) -> bool {
         matches!(self.0, Cause::Silence)
@@ -60,13 +61,19 @@ impl ProxyBody {
 }
 
 impl Streamed {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.silence = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| ProxyBodyError(Cause::Upstream(error)))));
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| ProxyBodyError(Cause::Upstream(error)))),
+            );
         }
         let idle = self.idle;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline(idle))));
+        let silence =
+            self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline(idle))));
         silence.as_mut().poll(cx).map(|()| Some(Err(ProxyBodyError(Cause::Silence))))
     }
 }
@@ -94,7 +101,7 @@ impl Body for ProxyBody {
             Kind::Upstream(streamed) => {
                 let polled = streamed.poll_frame(cx);
                 if let Poll::Ready(None | Some(Err(_))) = polled {
-                    // After an error there is nothing more, and the connection goes with it.
+                    // The body has ended. Dropping it after an error closes the connection.
                     self.0 = Kind::Empty;
                 }
                 polled
@@ -128,8 +135,8 @@ impl fmt::Debug for ProxyBody {
 impl fmt::Display for ProxyBodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Cause::Upstream(_) => "the upstream's answer broke off",
-            Cause::Silence => "the upstream was silent for too long",
+            Cause::Upstream(_) => "the upstream's response broke off",
+            Cause::Silence => "the upstream sent no more in time",
         })
     }
 }

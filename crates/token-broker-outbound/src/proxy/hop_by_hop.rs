@@ -1,4 +1,4 @@
-//! Header fields that belong to one connection (RFC 9110 §7.6.1).
+//! Removes header fields that belong to one connection (RFC 9110 §7.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -16,33 +16,39 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Takes them off a request: those of RFC 9110, those that `Connection` names, and what frames the body.
+/// Removes them from a request: those of RFC 9110, those that `Connection` names, and those that
+/// frame the body.
 pub(super) fn strip_request(headers: &mut HeaderMap) {
-    let trailers = headers.get(header::TE).is_some_and(|value| value == "trailers") && is_grpc(headers);
+    let trailers =
+        headers.get(header::TE).is_some_and(|value| value == "trailers") && is_grpc(headers);
     strip_named(headers);
-    // The body's own length decides, and the URI's authority: two readings of one message are how requests are smuggled.
+    // The length of the body and the authority of the URI decide. A second value of either would
+    // allow request smuggling.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::HOST);
     headers.remove(header::EXPECT);
     if trailers {
-        // RFC 9113 §8.2.2 allows this one value, and gRPC asks for it.
+        // RFC 9113 §8.2.2 allows this one value, and gRPC requires it.
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Takes them off an answer.
+/// Removes them from a response.
 pub(super) fn strip_response(headers: &mut HeaderMap) {
     strip_named(headers);
 }
 
 fn strip_named(headers: &mut HeaderMap) {
-    // H167: `Connection: x-user` smuggles nothing past us, and `Connection: authorization` takes nothing of ours off.
+    // H167: `Connection` can neither hide a field from us, nor remove a credential.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| *name != header::AUTHORIZATION && !headers.get(name).is_some_and(HeaderValue::is_sensitive))
+        .filter(|name| {
+            *name != header::AUTHORIZATION
+                && !headers.get(name).is_some_and(HeaderValue::is_sensitive)
+        })
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
@@ -50,7 +56,9 @@ fn strip_named(headers: &mut HeaderMap) {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]
@@ -58,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_to_one_connection_is_removed_and_the_credential_stays() {
+    fn hop_by_hop_fields_are_removed_except_the_credential() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-User ,authorization, x-api-key"),

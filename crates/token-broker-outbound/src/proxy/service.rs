@@ -1,4 +1,4 @@
-//! The proxy: a pooled client behind a `tower::Service` that never fails.
+//! The `Service`: a pooled client whose failures are responses.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use hyper_util::{
 use tower_service::Service;
 use tower_token_broker::{
     dialect::Dialect,
-    exchange::Exchanged,
+    exchange::OutgoingCredential,
     refusal::{Reason, Refusal},
 };
 
@@ -33,8 +33,8 @@ use crate::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Sends requests on to their upstream and streams the answers back. See the [module](super). Cheap to clone; clones share
-/// one pool of connections.
+/// Forwards requests to their upstream and streams the responses. See the [module](super). Cheap to
+/// clone; clones share one connection pool.
 #[derive(Clone)]
 pub struct Proxy {
     client: Client<GuardedConnector, UnsyncBoxBody<Bytes, BoxError>>,
@@ -44,25 +44,26 @@ pub struct Proxy {
     senders: Senders,
 }
 
-/// Whose requests are sent on.
+/// Requests that are forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Senders {
-    /// The exchange layer's.
+    /// Those that carry a credential of the exchange layer.
     Exchange,
-    /// Whoever reaches it.
+    /// All.
     Anyone,
 }
 
 impl Proxy {
-    /// A proxy that goes where the guard lets it.
+    /// Creates a proxy that obeys this guard.
     ///
     /// # Errors
-    /// TLS can't be set up: a root certificate that can't be read.
+    /// TLS cannot be configured, for example because of an invalid root certificate.
     pub fn new(guard: &Guard) -> Result<Self, OutboundError> {
         Self::over(guard, Version::HTTP_11)
     }
 
-    /// A proxy for gRPC: HTTP/2 alone, over TLS, or (where the guard allows `http`) with prior knowledge.
+    /// Creates a proxy for gRPC. It uses only HTTP/2: over TLS, or with prior knowledge where the
+    /// guard allows `http`.
     ///
     /// # Errors
     /// As [`Proxy::new`].
@@ -71,7 +72,7 @@ impl Proxy {
     }
 
     fn over(guard: &Guard, version: Version) -> Result<Self, OutboundError> {
-        #[expect(clippy::disallowed_methods, reason = "this is the way out")]
+        #[expect(clippy::disallowed_methods, reason = "the outbound client")]
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -83,22 +84,22 @@ impl Proxy {
         Ok(Self { client, header_timeout, idle_timeout, version, senders: Senders::Exchange })
     }
 
-    /// Sends on what did not come through the exchange layer, too: whoever reaches this service chooses where it goes, as far as the
-    /// guard allows. For a proxy without a broker.
+    /// Forwards also requests without a credential of an exchange layer: any caller chooses the
+    /// destination, as far as the guard allows. For a proxy without a broker.
     #[must_use]
     pub const fn dangerous_without_exchange(mut self) -> Self {
         self.senders = Senders::Anyone;
         self
     }
 
-    /// How long the header of the answer may take; 60 s by default.
+    /// Sets the timeout for the headers of the response; 60 s by default.
     #[must_use]
     pub const fn header_timeout(mut self, bound: Duration) -> Self {
         self.header_timeout = bound;
         self
     }
 
-    /// How long the body of the answer may be silent; 5 min by default.
+    /// Sets the longest time between two frames of the response body; 5 min by default.
     #[must_use]
     pub const fn idle_timeout(mut self, bound: Duration) -> Self {
         self.idle_timeout = bound;
@@ -124,18 +125,28 @@ where
         if request.method() == Method::CONNECT {
             return ProxyFuture::refused(&dialect, Reason::HttpMethod);
         }
-        // A route that was left outside of the stack would be a way out for everybody.
-        if self.senders == Senders::Exchange && request.extensions().get::<Exchanged>().is_none() {
-            tracing::error!(
-                refusal.reason = Reason::MissingLayer.code(),
-                missing = "exchange",
-                "a request reached the proxy around the exchange layer; axum's `layer` covers the routes that were added before it"
-            );
-            return ProxyFuture::refused(&dialect, Reason::MissingLayer);
-        }
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         hop_by_hop::strip_request(request.headers_mut());
-        // What the layers noted is not for the client below, and the version is the connection's.
+        // The last step before the request is sent. No await follows.
+        match (request.extensions_mut().remove::<OutgoingCredential>(), self.senders) {
+            (Some(outgoing), Senders::Exchange | Senders::Anyone) => {
+                if let Err(error) = outgoing.apply(&mut request) {
+                    return ProxyFuture::refused(&dialect, error.reason());
+                }
+            }
+            // A route outside the stack would let any caller send requests.
+            (None, Senders::Exchange) => {
+                tracing::error!(
+                    refusal.reason = Reason::MissingLayer.code(),
+                    missing = "exchange",
+                    "a request bypassed the exchange layer, and was not sent: \
+                     put the stack around the proxy (`stack.layer(proxy)`)"
+                );
+                return ProxyFuture::refused(&dialect, Reason::MissingLayer);
+            }
+            (None, Senders::Anyone) => {}
+        }
+        // The extensions are for the layers only. The version is that of the connection.
         *request.extensions_mut() = Extensions::new();
         *request.version_mut() = self.version;
         let (version, bound, idle) = (self.version, self.header_timeout, self.idle_timeout);
@@ -150,7 +161,7 @@ where
                 Err(_) => {
                     tracing::warn!(
                         refusal.reason = Reason::UpstreamTimeout.code(),
-                        "the upstream sent no header in time"
+                        "the upstream sent no headers in time"
                     );
                     Reason::UpstreamTimeout
                 }
@@ -169,9 +180,11 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Waits for the header of the answer.
+/// The future of [`Proxy`].
 #[must_use = "nothing is sent until it is polled"]
-pub struct ProxyFuture(Pin<Box<dyn Future<Output = Result<Response<ProxyBody>, Infallible>> + Send>>);
+pub struct ProxyFuture(
+    Pin<Box<dyn Future<Output = Result<Response<ProxyBody>, Infallible>> + Send>>,
+);
 
 impl ProxyFuture {
     fn refused(dialect: &Dialect, reason: Reason) -> Self {
@@ -194,10 +207,14 @@ impl fmt::Debug for ProxyFuture {
     }
 }
 
-fn passed(response: Response<hyper::body::Incoming>, version: Version, idle: Duration) -> Response<ProxyBody> {
+fn passed(
+    response: Response<hyper::body::Incoming>,
+    version: Version,
+    idle: Duration,
+) -> Response<ProxyBody> {
     let (mut parts, incoming) = response.into_parts();
     hop_by_hop::strip_response(&mut parts.headers);
-    // The reason phrase and the addresses of the connection are nobody's business further out.
+    // Remove the reason phrase and the addresses of the connection.
     parts.extensions = Extensions::new();
     parts.version = version;
     Response::from_parts(parts, ProxyBody::upstream(incoming, idle))
@@ -209,14 +226,13 @@ fn failed(error: &ClientError) -> Reason {
         Some(FetchError::Timeout(_)) => Reason::UpstreamTimeout,
         _ => Reason::UpstreamFailed,
     };
-    let cause = ours.map_or(if error.is_connect() { "unreachable" } else { "broke off" }, |ours| ours.code());
-    // H178: the log names the cause by its code; the outside hears that the upstream failed, and no more.
-    tracing::warn!(refusal.reason = reason.code(), cause, "the upstream can't be asked");
+    let cause = ours
+        .map_or(if error.is_connect() { "unreachable" } else { "broke off" }, |ours| ours.code());
+    // H178: the log names the cause by its code. The client learns only that the upstream failed.
+    tracing::warn!(refusal.reason = reason.code(), cause, "the upstream did not respond");
     reason
 }
 
 fn refused(dialect: &Dialect, reason: Reason) -> Response<ProxyBody> {
-    let mut response = dialect.say(&Refusal::new(reason)).map(ProxyBody::ours);
-    response.extensions_mut().insert(reason);
-    response
+    dialect.say(&Refusal::new(reason)).map(ProxyBody::ours)
 }

@@ -1,4 +1,4 @@
-//! The proxy over real connections.
+//! Tests of the proxy over real connections.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,7 +13,10 @@ use hyper_util::{
 };
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
-use tower_token_broker::{refusal::Reason, tasks::Tasks};
+use tower_token_broker::{
+    refusal::{Reason, Refused},
+    tasks::Tasks,
+};
 
 use super::*;
 use crate::{
@@ -33,13 +36,14 @@ fn get(url: &str) -> Request<Empty<Bytes>> {
 }
 
 fn reason(response: &Response<ProxyBody>) -> Option<Reason> {
-    response.extensions().get::<Reason>().copied()
+    Refused::of(response).map(Refused::reason)
 }
 
 #[tokio::test]
 async fn a_request_passes_without_what_belongs_to_its_connection() {
     let server = Wire::answering(
-        "HTTP/1.1 200 Secret-Reason\r\ncontent-length: 2\r\nconnection: close, x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 2\r\n\r\n{}",
+        "HTTP/1.1 200 Secret-Reason\r\ncontent-length: 2\r\nconnection: close, x-hop\r\n\
+         x-hop: 1\r\nkeep-alive: 5\r\nx-end: 2\r\n\r\n{}",
     )
     .await;
     let request = Request::post(server.url("/mcp?q=1"))
@@ -54,7 +58,10 @@ async fn a_request_passes_without_what_belongs_to_its_connection() {
         .unwrap();
     let response = proxy().call(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(response.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["content-length", "x-end"]);
+    assert_eq!(
+        response.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(),
+        ["content-length", "x-end"]
+    );
     assert_eq!(response.collect().await.unwrap().to_bytes(), "{}");
     let sent = server.seen.requests().concat().to_ascii_lowercase();
     assert!(sent.starts_with("post /mcp?q=1 http/1.1\r\n"), "{sent}");
@@ -67,7 +74,7 @@ async fn a_request_passes_without_what_belongs_to_its_connection() {
 }
 
 #[tokio::test]
-async fn an_address_that_nobody_allowed_is_a_502_without_detail() {
+async fn a_blocked_address_is_a_502_without_detail() {
     let server = Wire::answering(OK).await;
     let port = server.address.port();
     let inside = Guard::new().with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
@@ -81,11 +88,18 @@ async fn an_address_that_nobody_allowed_is_a_502_without_detail() {
         ("H178", Guard::new(), format!("https://localhost:{port}/")),
         ("C069", Guard::new(), format!("http://public.example:{port}/")),
     ] {
-        let response = Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
-        assert_eq!((response.status(), reason(&response)), (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed)));
+        let response =
+            Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
+        assert_eq!(
+            (response.status(), reason(&response)),
+            (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed))
+        );
         let said = response.collect().await.unwrap().to_bytes();
         let said = std::str::from_utf8(&said).unwrap();
-        assert!(!said.contains("127") && !said.contains("fetch") && !said.contains(&port.to_string()), "{case} {said}");
+        assert!(
+            !said.contains("127") && !said.contains("fetch") && !said.contains(&port.to_string()),
+            "{case} {said}"
+        );
     }
     assert_eq!(server.seen.connections(), 0);
 }
@@ -93,7 +107,8 @@ async fn an_address_that_nobody_allowed_is_a_502_without_detail() {
 #[tokio::test]
 async fn a_redirect_is_passed_on_and_not_followed() {
     let target = Wire::answering(OK).await;
-    let reply = format!("HTTP/1.1 307 x\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", target.url("/"));
+    let reply =
+        format!("HTTP/1.1 307 x\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", target.url("/"));
     let server = Wire::answering(&reply).await;
     let response = proxy().call(get(&server.url("/"))).await.unwrap();
     assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT, "H172");
@@ -102,28 +117,43 @@ async fn a_redirect_is_passed_on_and_not_followed() {
 
 #[tokio::test]
 async fn connect_is_refused_and_an_upgrade_is_not_made() {
-    let server = Wire::answering("HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n").await;
+    let server = Wire::answering(
+        "HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+    )
+    .await;
     let mut connect = get(&server.url("/"));
     *connect.method_mut() = Method::CONNECT;
     let response = proxy().call(connect).await.unwrap();
     assert_eq!(reason(&response), Some(Reason::HttpMethod));
     assert_eq!(server.seen.connections(), 0);
     let response = proxy().call(get(&server.url("/"))).await.unwrap();
-    assert_eq!((response.status(), reason(&response)), (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed)));
+    assert_eq!(
+        (response.status(), reason(&response)),
+        (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed))
+    );
 }
 
 #[tokio::test]
 async fn an_upstream_that_says_nothing_is_a_timeout() {
     let server = Wire::falling_silent_after("").await;
-    let response = proxy().header_timeout(Duration::from_millis(20)).call(get(&server.url("/"))).await.unwrap();
-    assert_eq!((response.status(), reason(&response)), (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamTimeout)));
+    let response = proxy()
+        .header_timeout(Duration::from_millis(20))
+        .call(get(&server.url("/")))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status(), reason(&response)),
+        (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamTimeout))
+    );
     assert_eq!(server.seen.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_body_that_falls_silent_ends_in_an_error() {
-    let server = Wire::falling_silent_after("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
-    let response = proxy().idle_timeout(Duration::from_millis(20)).call(get(&server.url("/"))).await.unwrap();
+    let server =
+        Wire::falling_silent_after("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
+    let response =
+        proxy().idle_timeout(Duration::from_millis(20)).call(get(&server.url("/"))).await.unwrap();
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
     assert!(body.frame().await.unwrap().unwrap_err().is_silence());
@@ -143,10 +173,14 @@ async fn a_closed_port_is_a_502() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
     let response = proxy().call(get(&url)).await.unwrap();
-    assert_eq!((response.status(), reason(&response)), (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed)));
+    assert_eq!(
+        (response.status(), reason(&response)),
+        (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed))
+    );
 }
 
-/// An upstream that speaks HTTP/1.1 and, over TLS, HTTP/2, and sends each frame back as it comes, then trailers.
+/// Starts an upstream that echoes each frame as it arrives, then sends trailers. It uses HTTP/1.1
+/// and, over TLS, HTTP/2.
 async fn echo(tls: Option<rustls::ServerConfig>) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -165,7 +199,9 @@ async fn echo(tls: Option<rustls::ServerConfig>) -> std::net::SocketAddr {
                     let mut trailers = HeaderMap::new();
                     trailers.insert("x-trailer", "last".parse().unwrap());
                     let body = request.into_body().with_trailers(async move { Some(Ok(trailers)) });
-                    Ok::<_, Infallible>(Response::builder().header("x-version", version).body(body).unwrap())
+                    Ok::<_, Infallible>(
+                        Response::builder().header("x-version", version).body(body).unwrap(),
+                    )
                 });
                 let server = auto::Builder::new(TokioExecutor::new());
                 let served = match tls {
@@ -207,10 +243,14 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
         let response = proxy.call(Request::post(url).body(body).unwrap()).await.unwrap();
         assert_eq!(response.headers()["x-version"], version);
         let mut answer = response.into_body();
-        // Each frame goes in only after the one before has come back: nothing is collected on the way.
+        // Each frame is sent only after the one before has returned: nothing is collected.
         for frame in ["one", "two", "three"] {
             sender.send_data(Bytes::from(frame)).await.unwrap();
-            assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), frame, "{version}");
+            assert_eq!(
+                answer.frame().await.unwrap().unwrap().into_data().unwrap(),
+                frame,
+                "{version}"
+            );
         }
         drop(sender);
         if version == "HTTP/2.0" {
@@ -222,11 +262,14 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_gets_no_byte_of_the_request() {
+async fn an_untrusted_server_receives_no_byte() {
     let server = Wire::over_tls(OK, wire::self_signed("good.example")).await;
-    let guard = Guard::new().allow_loopback("good.example").with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
+    let guard = Guard::new()
+        .allow_loopback("good.example")
+        .with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
     let url = format!("https://good.example:{}/", server.address.port());
-    let response = Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
+    let response =
+        Proxy::new(&guard).unwrap().dangerous_without_exchange().call(get(&url)).await.unwrap();
     assert_eq!(reason(&response), Some(Reason::UpstreamFailed), "C083");
     assert_eq!((server.seen.connections(), server.seen.requests().len()), (1, 0), "C083");
 }
@@ -236,9 +279,15 @@ async fn a_request_body_that_fails_is_no_complete_request() {
     let address = echo(None).await;
     let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("broken")];
     let body = StreamBody::new(Frames(frames.into_iter()));
-    let response = proxy().call(Request::post(format!("http://{address}/")).body(body).unwrap()).await.unwrap();
+    let response = proxy()
+        .call(Request::post(format!("http://{address}/")).body(body).unwrap())
+        .await
+        .unwrap();
     let ended = response.into_body().collect().await;
-    assert!(ended.is_err() || ended.unwrap().to_bytes() != "half", "the upstream must not take half for the whole");
+    assert!(
+        ended.is_err() || ended.unwrap().to_bytes() != "half",
+        "the upstream must not take half for the whole"
+    );
 }
 
 struct Frames<I>(I);

@@ -1,4 +1,4 @@
-//! What a token endpoint says, read strictly and once.
+//! Responses of a token endpoint, parsed strictly and once.
 
 use std::time::Duration;
 
@@ -13,37 +13,37 @@ use tower_token_broker::{
 };
 use zeroize::Zeroizing;
 
-/// How long a token endpoint is waited for.
+/// Timeout of a request to a token endpoint.
 pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the answer of a token endpoint says.
+/// Response of a token endpoint.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Tokens(Tokens),
-    /// An error of RFC 6749 §5.2 or one of its extensions, by which the server says no.
+    /// An error of RFC 6749 §5.2 or of one of its extensions: the server refuses.
     Denied {
         denial: Denial,
         retry_after: Option<Duration>,
     },
-    /// Anything else: an outage, a limit, or nonsense. It says nothing about who asked.
+    /// Any other response: an outage, a limit, or nonsense. It does not concern the caller.
     Failed {
         what: &'static str,
         retry_after: Option<Duration>,
     },
 }
 
-/// Whose fault it is that there are no tokens.
+/// Kind of a refusal by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// `invalid_grant`: what was presented for the user is over, or not accepted.
+    /// `invalid_grant`: the grant or token of the user has ended, or is not accepted.
     Grant,
-    /// `invalid_client`: it does not know the broker, or not by this secret.
+    /// `invalid_client`: the server does not accept the broker's authentication.
     Client,
-    /// `invalid_scope`: not these scopes.
+    /// `invalid_scope`: the server does not grant these scopes.
     Scopes,
-    /// The user must do something there first (OpenID Connect Core §3.1.2.6).
+    /// The user must act at the server first (OpenID Connect Core §3.1.2.6).
     User,
-    /// Its policy: not this target, not this client, not this way.
+    /// The server's policy forbids this target, client or grant type.
     Policy,
 }
 
@@ -53,8 +53,11 @@ impl Denial {
             "invalid_grant" => Self::Grant,
             "invalid_client" => Self::Client,
             "invalid_scope" => Self::Scopes,
-            "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => Self::User,
-            // RFC 8693 §2.2.2: `invalid_request` also says that the subject or actor token is not acceptable.
+            "interaction_required"
+            | "login_required"
+            | "consent_required"
+            | "account_selection_required" => Self::User,
+            // RFC 8693 §2.2.2: `invalid_request` also means an unacceptable subject or actor token.
             "invalid_request"
             | "invalid_target"
             | "unauthorized_client"
@@ -80,29 +83,34 @@ pub(crate) struct Tokens {
     pub(crate) access_token: Secret,
     pub(crate) refresh_token: Option<Secret>,
     pub(crate) lifetime: Duration,
-    /// `None` says: as asked for (RFC 6749 §5.1).
+    /// `None` means the requested scopes (RFC 6749 §5.1).
     pub(crate) scopes: Option<Scopes>,
-    /// What the access token is, where the server says it (RFC 8693 §2.2.1).
+    /// Type of the issued token, if the server names one (RFC 8693 §2.2.1).
     pub(crate) issued_token_type: Option<Box<str>>,
 }
 
-/// Assumed where the server names none that could be true.
+/// Assumed lifetime if the server names none, or an impossible one.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
 const LONGEST_LIFETIME: u64 = 366 * 24 * 3600;
 const LONGEST_TOKEN: usize = 16 * 1024;
 
 impl Answer {
-    /// X08: asks once, bounded, and never again by itself.
-    pub(crate) async fn to(request: Request<Bytes>, client: &GuardedClient, clock: &Clock) -> Result<Self, FetchError> {
+    /// Sends the request once, with a timeout.
+    // X08: never a second time by itself.
+    pub(crate) async fn to(
+        request: Request<Bytes>,
+        client: &GuardedClient,
+        clock: &Clock,
+    ) -> Result<Self, FetchError> {
         let asked = request.uri().clone();
         let answered = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
         let response = answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
-        // X23: lifetimes of tokens are counted from here, and their ends are shared with other replicas.
+        // X23: lifetimes are counted from here, and other replicas use the resulting times.
         clock.compare_with_answer(response.headers(), asked.host().unwrap_or_default());
         Ok(Self::of(&response))
     }
 
-    /// Nothing of it is ever logged but our own words.
+    /// Parses a response. Nothing of its text is logged.
     fn of(response: &Response<Bytes>) -> Self {
         let retry_after = retry_after(response);
         let failed = |what| Self::Failed { what, retry_after };
@@ -113,7 +121,7 @@ impl Answer {
                 };
                 Tokens::of(value).map_or_else(failed, Self::Tokens)
             }
-            // RFC 6749 §5.2 says 400; servers that say 401 or 403 mean the same.
+            // RFC 6749 §5.2 requires 400; servers use 401 and 403 for the same errors.
             400 | 401 | 403 => {
                 let Ok(value) = Value::parse(response.body(), &Limits::default()) else {
                     return failed("an error without strict JSON");
@@ -131,31 +139,39 @@ impl Answer {
 }
 
 impl Tokens {
-    // E119: what can't be read as RFC 6749 §5.1 has it, is no answer.
+    // E119: a response that does not follow RFC 6749 §5.1 is a failure.
     fn of(value: Value<'_>) -> Result<Self, &'static str> {
         let text = |name| match value.get(name) {
             None => Ok(None),
             Some(value) => value.as_str().map(Some).ok_or("a member of the wrong type"),
         };
-        // Bytes that hold a token are wiped wherever we own them; the answer's own are out of reach.
-        let token = |name| text(name).map(|found| found.map(|text| Zeroizing::new(text.into_owned())));
+        // Our copies of a token are zeroized; the bytes of the response are out of reach.
+        let token =
+            |name| text(name).map(|found| found.map(|text| Zeroizing::new(text.into_owned())));
         if !text("token_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err("the token is not a Bearer token");
         }
         let access_token = token("access_token")?.ok_or("no access token")?;
-        // RFC 6750 §2.1: what can be sent as a Bearer token.
+        // RFC 6750 §2.1: the characters of a Bearer token.
         let is_b64_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        if access_token.is_empty() || access_token.len() > LONGEST_TOKEN || !access_token.bytes().all(is_b64_token) {
+        if access_token.is_empty()
+            || access_token.len() > LONGEST_TOKEN
+            || !access_token.bytes().all(is_b64_token)
+        {
             return Err("an access token that can't be sent");
         }
         let refresh_token = token("refresh_token")?;
         if refresh_token.as_ref().is_some_and(|token| {
-            token.is_empty() || token.len() > LONGEST_TOKEN || !token.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
+            token.is_empty()
+                || token.len() > LONGEST_TOKEN
+                || !token.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
         }) {
             return Err("a refresh token that can't be sent");
         }
-        let scopes =
-            text("scope")?.map(|text| Scopes::parse(&text)).transpose().map_err(|_| "scopes that can't be read")?;
+        let scopes = text("scope")?
+            .map(|text| Scopes::parse(&text))
+            .transpose()
+            .map_err(|_| "scopes that can't be read")?;
         let seconds = value.get("expires_in").and_then(Value::as_u64);
         let lifetime = seconds
             .filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds))
@@ -167,7 +183,7 @@ impl Tokens {
     }
 }
 
-/// Seconds alone; a date would need the peer's clock.
+/// Parses seconds only: a date would depend on the peer's clock.
 fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_secs)
@@ -178,11 +194,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retry_after_that_is_no_number_of_seconds_is_none() {
-        for (text, wait) in
-            [("7", Some(7)), ("0", Some(0)), ("-1", None), ("1.5", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
-        {
-            let response = Response::builder().header("retry-after", text).body(Bytes::new()).unwrap();
+    fn a_retry_after_without_seconds_is_ignored() {
+        for (text, wait) in [
+            ("7", Some(7)),
+            ("0", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            let response =
+                Response::builder().header("retry-after", text).body(Bytes::new()).unwrap();
             assert_eq!(retry_after(&response), wait.map(Duration::from_secs), "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! How the broker shows an authorization server who it is.
+//! Client authentication: how the broker authenticates at an authorization server.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,8 @@ use tower_token_broker::{Secret, clock::Timestamp};
 use super::form::Form;
 use crate::signing::{Claims, SignError, SignJwt};
 
-/// How the broker shows the authorization server who it is (RFC 6749 §2.3.1, RFC 7523 §2.2, RFC 7591 §2).
+/// Client ID of the broker at an authorization server, and how it authenticates there (RFC 6749
+/// §2.3.1, RFC 7523 §2.2, RFC 7591 §2).
 #[derive(Clone)]
 pub struct ClientAuthentication {
     client_id: Box<str>,
@@ -25,34 +26,35 @@ enum Method {
 }
 
 impl ClientAuthentication {
-    /// A public client: `client_id` alone (`none`).
+    /// Creates a public client, which sends only `client_id` (`none`).
     #[must_use]
     pub fn public(client_id: &str) -> Self {
         Self { client_id: client_id.into(), method: Method::None }
     }
 
-    /// By HTTP Basic (`client_secret_basic`).
+    /// Authenticates by HTTP Basic (`client_secret_basic`).
     #[must_use]
     pub fn basic(client_id: &str, secret: Secret) -> Self {
         Self { client_id: client_id.into(), method: Method::Basic(secret) }
     }
 
-    /// In the body (`client_secret_post`), for servers that know no better.
+    /// Authenticates by a secret in the body (`client_secret_post`), for servers that require it.
     #[must_use]
     pub fn post(client_id: &str, secret: Secret) -> Self {
         Self { client_id: client_id.into(), method: Method::Post(secret) }
     }
 
-    /// By a JWT that the client's own key signs, a new one for each request (`private_key_jwt`): no secret is shared. It is
-    /// good for a minute, and for this authorization server alone.
+    /// Authenticates by a JWT that the client's own key signs, a new one for each request
+    /// (`private_key_jwt`). No secret is shared. A JWT is valid for a minute, and only for this
+    /// authorization server.
     #[must_use]
     pub fn private_key_jwt(client_id: &str, signer: impl SignJwt) -> Self {
         let method = Method::PrivateKeyJwt { signer: Arc::new(signer), audience: None };
         Self { client_id: client_id.into(), method }
     }
 
-    /// Names this audience in the JWT of `private_key_jwt`, for servers that want their token endpoint there; by default it is the
-    /// server's issuer.
+    /// Sets the audience of the JWTs of `private_key_jwt`, for servers that require their token
+    /// endpoint there. The default is the server's issuer.
     #[must_use]
     pub fn jwt_audience(mut self, text: &str) -> Self {
         if let Method::PrivateKeyJwt { audience, .. } = &mut self.method {
@@ -65,9 +67,18 @@ impl ClientAuthentication {
         &self.client_id
     }
 
-    /// Adds to the form what this method puts there, and gives the `Authorization` of the one that has one.
-    #[expect(clippy::disallowed_methods, reason = "reviewed: the client's secret goes to its token endpoint")]
-    pub(super) fn show(&self, issuer: &str, now: Timestamp, form: &mut Form) -> Result<Option<HeaderValue>, SignError> {
+    /// Adds the members of this method to the form. Returns the value of `Authorization`, if the
+    /// method uses one.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reviewed: the client's secret goes to its token endpoint"
+    )]
+    pub(super) fn show(
+        &self,
+        issuer: &str,
+        now: Timestamp,
+        form: &mut Form,
+    ) -> Result<Option<HeaderValue>, SignError> {
         if let Method::Basic(secret) = &self.method {
             return Ok(basic(&self.client_id, secret.expose()));
         }
@@ -77,8 +88,12 @@ impl ClientAuthentication {
             Method::Post(secret) => form.push("client_secret", secret.expose()),
             Method::PrivateKeyJwt { signer, audience } => {
                 let audience = audience.as_deref().unwrap_or(issuer);
-                let assertion = Claims::new(&self.client_id, &self.client_id, audience, now)?.sign(&**signer)?;
-                form.push("client_assertion_type", b"urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+                let assertion = Claims::new(&self.client_id, &self.client_id, audience, now)?
+                    .sign(&**signer)?;
+                form.push(
+                    "client_assertion_type",
+                    b"urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                );
                 form.push("client_assertion", assertion.expose());
             }
         }
@@ -89,7 +104,7 @@ impl ClientAuthentication {
 fn basic(client_id: &str, secret: &[u8]) -> Option<HeaderValue> {
     let pair = Form::pair(client_id.as_bytes(), secret);
     let encoded = Secret::from_text(STANDARD.encode(pair.as_bytes()));
-    // Base64 is a valid field value.
+    // Base64 is a valid header value.
     let mut value = HeaderValue::from_maybe_shared(encoded.to_wiped_bytes("Basic ")).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -103,6 +118,9 @@ impl fmt::Debug for ClientAuthentication {
             Method::Post(_) => "client_secret_post",
             Method::PrivateKeyJwt { .. } => "private_key_jwt",
         };
-        f.debug_struct("ClientAuthentication").field("client_id", &self.client_id).field("method", &method).finish()
+        f.debug_struct("ClientAuthentication")
+            .field("client_id", &self.client_id)
+            .field("method", &method)
+            .finish()
     }
 }

@@ -1,9 +1,9 @@
-//! A form on its way to a token endpoint.
+//! Form body of a request to a token endpoint.
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-/// `application/x-www-form-urlencoded`, wiped when dropped.
+/// Body of type `application/x-www-form-urlencoded`, zeroized on drop.
 pub(super) struct Form(Zeroizing<Vec<u8>>);
 
 impl Form {
@@ -28,7 +28,9 @@ impl Form {
         self.reserve(text.len().saturating_mul(3));
         for &byte in text {
             match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => self.0.push(byte),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                    self.0.push(byte)
+                }
                 b' ' => self.0.push(b'+'),
                 _ => {
                     let digit = |half: u8| HEX.get(usize::from(half)).copied().unwrap_or(b'0');
@@ -38,7 +40,7 @@ impl Form {
         }
     }
 
-    /// Both halves of `client_secret_basic`, encoded before they are joined (RFC 6749 §2.3.1).
+    /// Joins the two parts of `client_secret_basic`, each encoded first (RFC 6749 §2.3.1).
     pub(super) fn pair(left: &[u8], right: &[u8]) -> Self {
         let mut pair = Self::new();
         pair.encode(left);
@@ -56,7 +58,8 @@ impl Form {
         Bytes::from_owner(Wiped(self.0))
     }
 
-    /// A vector that grows by itself leaves copies behind: this one wipes what it has outgrown.
+    /// Makes room. A vector that grows by itself leaves copies behind; here the old one is
+    /// zeroized.
     fn reserve(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
         if needed > self.0.capacity() {

@@ -1,4 +1,4 @@
-//! An upstream's authorization server as the operator knows it, and the requests that are made to its token endpoint.
+//! Configuration of an upstream's authorization server, and requests to its token endpoint.
 
 mod answer;
 mod client;
@@ -18,9 +18,10 @@ use crate::{
 pub(crate) use self::answer::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens};
 pub use self::client::ClientAuthentication;
 
-/// Where an upstream's tokens come from, how the broker shows who it is there, and which scopes it asks for.
+/// Authorization server of an upstream: issuer, token endpoint, client authentication of the
+/// broker, and the scopes that it requests.
 #[derive(Clone, Debug)]
-#[must_use = "an authorization server that no provider knows is asked for nothing"]
+#[must_use = "an authorization server does nothing until a provider has it"]
 pub struct AuthorizationServer {
     issuer: Box<str>,
     token_endpoint: Uri,
@@ -38,34 +39,43 @@ pub(crate) enum Wider {
 }
 
 impl AuthorizationServer {
-    /// By its issuer, its token endpoint, and who the broker is there. It asks for no scope until
-    /// [`AuthorizationServer::scopes`] says which.
+    /// Creates a configuration without scopes; set them with [`AuthorizationServer::scopes`].
     pub fn new(issuer: &str, token_endpoint: Uri, client: ClientAuthentication) -> Self {
         let (scopes, wider) = (Scopes::none(), Wider::Refused);
-        Self { issuer: issuer.into(), token_endpoint, client, scopes, resource: None, audience: None, wider }
+        Self {
+            issuer: issuer.into(),
+            token_endpoint,
+            client,
+            scopes,
+            resource: None,
+            audience: None,
+            wider,
+        }
     }
 
-    /// The operator's scopes: what an access token carries, whatever a client asks for and whatever the server offers.
+    /// Sets the operator's scopes: those that access tokens have, whatever a client requests and
+    /// whatever the server offers.
     pub fn scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
         self
     }
 
-    /// Sends this `resource` along (RFC 8707 §2.2), as MCP asks of those who know the parameter.
+    /// Sends this `resource` with each request (RFC 8707 §2.2), as MCP requires where the server
+    /// supports the parameter.
     pub fn resource(mut self, resource: &str) -> Self {
         self.resource = Some(resource.into());
         self
     }
 
-    /// Sends this `audience` along with a token exchange (RFC 8693 §2.1) and with client credentials: the upstream's name at this
-    /// server, for servers that don't know `resource`.
+    /// Sends this `audience` with a token exchange (RFC 8693 §2.1) and with client credentials: the
+    /// server's own name of the upstream, for servers that do not support `resource`.
     pub fn audience(mut self, audience: &str) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Uses an access token even if the server gave it more scopes than it was asked for. Without this such a token is not
-    /// used. For servers that know no narrower token; the log says each time that it is wider.
+    /// Uses access tokens that have more scopes than were requested. By default such a token is not
+    /// used. For servers that cannot issue a narrower one; each such token is logged.
     pub fn dangerous_tolerate_wider_scopes(mut self) -> Self {
         self.wider = Wider::Tolerated;
         self
@@ -79,18 +89,25 @@ impl AuthorizationServer {
         &self.scopes
     }
 
-    /// What of it takes part in each answer.
+    /// Adds to a key what determines the server's responses.
     pub(crate) fn key(&self, parts: Parts) -> Parts {
         let (resource, audience) = (self.resource.as_deref(), self.audience.as_deref());
-        parts.part(&self.issuer).part(self.client.client_id()).list(resource.into_iter()).list(audience.into_iter())
+        parts
+            .part(&self.issuer)
+            .part(self.client.client_id())
+            .list(resource.into_iter())
+            .list(audience.into_iter())
     }
 
     pub(crate) const fn wider(&self) -> Wider {
         self.wider
     }
 
-    /// The refresh request (RFC 6749 §6).
-    #[expect(clippy::disallowed_methods, reason = "reviewed: the refresh token goes to its token endpoint")]
+    /// Returns a refresh request (RFC 6749 §6).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reviewed: the refresh token goes to its token endpoint"
+    )]
     pub(crate) fn refresh_request(
         &self,
         refresh_token: &Secret,
@@ -103,7 +120,7 @@ impl AuthorizationServer {
         self.request(form, asked, now)
     }
 
-    /// The request for a token of the broker's own (RFC 6749 §4.4.2).
+    /// Returns a request for a token of the broker itself (RFC 6749 §4.4.2).
     pub(crate) fn client_credentials_request(
         &self,
         asked: &Scopes,
@@ -115,8 +132,11 @@ impl AuthorizationServer {
         self.request(form, asked, now)
     }
 
-    /// The request for a token in exchange for another (RFC 8693 §2.1).
-    #[expect(clippy::disallowed_methods, reason = "reviewed: subject and actor token go to the token endpoint")]
+    /// Returns a request for a token in exchange for another (RFC 8693 §2.1).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reviewed: subject and actor token go to the token endpoint"
+    )]
     pub(crate) fn exchange_request(
         &self,
         subject: &SecurityToken,
@@ -143,8 +163,14 @@ impl AuthorizationServer {
         }
     }
 
-    /// What all of them end with: scopes, resource, and who the broker is. The body is wiped when it has been sent.
-    fn request(&self, mut form: Form, asked: &Scopes, now: Timestamp) -> Result<Request<Bytes>, SignError> {
+    /// Completes a request: scopes, resource, client authentication. The body is zeroized once it
+    /// was sent.
+    fn request(
+        &self,
+        mut form: Form,
+        asked: &Scopes,
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, SignError> {
         if !asked.is_empty() {
             form.push("scope", asked.to_string().as_bytes());
         }
@@ -156,7 +182,10 @@ impl AuthorizationServer {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.token_endpoint.clone();
         let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value);
@@ -172,7 +201,11 @@ mod tests {
     use super::*;
 
     fn server(client: ClientAuthentication) -> AuthorizationServer {
-        AuthorizationServer::new("https://i", Uri::from_static("https://login.example/token"), client)
+        AuthorizationServer::new(
+            "https://i",
+            Uri::from_static("https://login.example/token"),
+            client,
+        )
     }
 
     fn now() -> Timestamp {
@@ -184,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn each_client_authentication_is_said_as_the_rfc_has_it() {
-        // RFC 6749 §2.3.1: form-encoded before it is joined, so that a colon in an id divides nothing.
+    fn each_client_authentication_follows_its_rfc() {
+        // RFC 6749 §2.3.1: each part is form-encoded before they are joined, also its colons.
         let hard = "a:b+c d%é&=";
         let encoded = "a%3Ab%2Bc+d%25%C3%A9%26%3D";
         for (client, body, authorization) in [
@@ -201,7 +234,8 @@ mod tests {
                 Some(format!("Basic {}", STANDARD.encode(format!("{encoded}:{encoded}")))),
             ),
         ] {
-            let request = server(client).refresh_request(&secret("rt +&=/"), &Scopes::none(), now()).unwrap();
+            let request =
+                server(client).refresh_request(&secret("rt +&=/"), &Scopes::none(), now()).unwrap();
             let expected = format!("grant_type=refresh_token&refresh_token=rt+%2B%26%3D%2F{body}");
             assert_eq!(request.body(), expected.as_bytes());
             let said = request.headers().get(header::AUTHORIZATION);
@@ -211,11 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn scopes_and_resource_are_sent_if_the_operator_set_them() {
+    fn configured_scopes_and_resource_are_sent() {
         let server = server(ClientAuthentication::public("c")).resource("https://mcp.example/mcp");
-        let request = server.refresh_request(&secret("r"), &Scopes::parse("b a").unwrap(), now()).unwrap();
-        let expected =
-            "grant_type=refresh_token&refresh_token=r&scope=a+b&resource=https%3A%2F%2Fmcp.example%2Fmcp&client_id=c";
+        let request =
+            server.refresh_request(&secret("r"), &Scopes::parse("b a").unwrap(), now()).unwrap();
+        let expected = "grant_type=refresh_token&refresh_token=r&scope=a+b\
+                        &resource=https%3A%2F%2Fmcp.example%2Fmcp&client_id=c";
         assert_eq!(request.body(), expected.as_bytes());
     }
 }

@@ -1,6 +1,7 @@
-//! One attempt to get a token: what runs in the owned task.
+//! The owned task: one attempt to obtain a token.
 //!
-//! The order is: look again, a place, what is presented, durable intent, POST, judgement, memory.
+//! The order: look at the cache again, wait for a place, obtain the presented tokens, durable
+//! intent, POST, check the response, update the cache.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -25,19 +26,22 @@ use crate::{
     lifetime,
 };
 
-/// Since when, and until when, nobody is asked for anyone: the server does not know the broker, wants it to slow down, or is not
-/// there. What may be due to the one who asked is remembered for that one alone, or one user could lock out all others.
+/// Pause of all requests: the server does not accept the broker, is overloaded, or is unreachable.
+///
+/// A failure that may concern one caller is remembered for that caller only; otherwise one user
+/// could lock out all others.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     failures: u32,
     until: Option<Timestamp>,
 }
 
-/// Longest time that one answer holds up those who had no part in it.
+/// Longest time that the response to one caller delays others.
 const LONGEST_FOR_ALL: Duration = Duration::from_secs(60);
 
 impl Pause {
-    /// Many that fail at once are one failure. A server that limits one user names a time, too: nobody else waits for long.
+    /// Extends the pause. Concurrent failures count as one. A server may name a time because of one
+    /// user, so the others do not wait for long.
     fn extend(&mut self, now: Timestamp, retry_after: Option<Duration>) {
         let retry_after = retry_after.map(|after| after.min(LONGEST_FOR_ALL));
         if self.until.is_none_or(|until| now >= until) {
@@ -56,7 +60,7 @@ pub(super) struct Attempt<'a, A> {
     trail: &'a Trail,
 }
 
-/// Why there is no token.
+/// Failed attempt.
 struct Failed {
     no: CredentialError,
     cause: &'static str,
@@ -67,16 +71,16 @@ struct Failed {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// It may be due to who asked.
+    /// It may concern the caller.
     Callers,
-    /// The server said no to who asked: what it gave before is not used any more, either.
+    /// The server refused the caller, so the current token is not used any more.
     Denied,
-    /// It would be the same for everyone.
+    /// It concerns all callers.
     Everyones,
 }
 
 impl<'a, A: Ask> Attempt<'a, A> {
-    /// How long a place at the token endpoint, or a token of the operator's source, is waited for.
+    /// Timeout for a place at the token endpoint, and for a token of the operator's source.
     const STEP: Duration = Duration::from_secs(5);
 
     pub(super) const fn new(
@@ -89,22 +93,34 @@ impl<'a, A: Ask> Attempt<'a, A> {
     }
 
     pub(super) async fn run(&self) -> Landed {
-        let slot = self.shared.slots.get(&self.wanted.key).map_or_else(Slot::default, |slot| Slot::clone(&slot));
-        // Somebody landed between the caller's look and this flight.
+        let slot = self
+            .shared
+            .slots
+            .get(&self.wanted.key)
+            .map_or_else(Slot::default, |slot| Slot::clone(&slot));
+        // Another flight may have ended after the caller looked at the cache.
         match slot.at_hand(self.now()) {
             AtHand::Token { token, is_due: false } => return Ok(token),
             AtHand::No(no) => return Err(no),
             AtHand::Token { .. } | AtHand::Nothing => {}
         }
         if let Some(until) = self.paused() {
-            return self
-                .without_asking(&slot, CredentialError::Unavailable { retry_after: Some(self.now().until(until)) });
+            return self.without_asking(
+                &slot,
+                CredentialError::Unavailable { retry_after: Some(self.now().until(until)) },
+            );
         }
         let unavailable = || CredentialError::Unavailable { retry_after: None };
-        let Ok(Ok(_place)) = tokio::time::timeout(Self::STEP, self.shared.places.acquire()).await else {
+        let Ok(Ok(_place)) = tokio::time::timeout(Self::STEP, self.shared.places.acquire()).await
+        else {
             return self.without_asking(&slot, unavailable());
         };
-        let request = self.shared.ask.request(&self.shared.server, self.caller, &self.wanted.asked, self.now());
+        let request = self.shared.ask.request(
+            &self.shared.server,
+            self.caller,
+            &self.wanted.asked,
+            self.now(),
+        );
         let request = match tokio::time::timeout(Self::STEP, request).await {
             Ok(Ok(request)) => request,
             Ok(Err(no)) => return self.without_asking(&slot, no),
@@ -130,10 +146,11 @@ impl<'a, A: Ask> Attempt<'a, A> {
                 *self.shared.pause.lock() = Pause::default();
                 let scopes = tokens.scopes.unwrap_or_else(|| self.wanted.asked.clone());
                 let now = self.now();
-                let credential = Credential::vouch(tokens.access_token, self.shared.upstream.origin().clone())
-                    .with_scopes(scopes)
-                    .from_grant(grant, version)
-                    .until(now.plus(tokens.lifetime));
+                let credential =
+                    Credential::vouch(tokens.access_token, self.shared.upstream.origin().clone())
+                        .with_scopes(scopes)
+                        .from_grant(grant, version)
+                        .until(now.plus(tokens.lifetime));
                 let token = Arc::new(Token::new(credential, now, tokens.lifetime, forced));
                 self.keep(Slot { token: Some(Arc::clone(&token)), failure: None });
                 Ok(token)
@@ -145,7 +162,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         }
     }
 
-    /// What of the answer can be used.
+    /// Returns the tokens of a response that can be used.
     fn judge(&self, answer: Result<Answer, FetchError>) -> Result<Tokens, Failed> {
         let tokens = match answer {
             Ok(Answer::Tokens(tokens)) => tokens,
@@ -155,7 +172,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
                 return Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) });
             }
             Ok(Answer::Failed { what, retry_after }) => {
-                // Who names a time to come back speaks to the broker, not of one user.
+                // A `Retry-After` is meant for the broker, not for one user.
                 let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
                 return Err(Failed { retry_after, whose, ..Failed::because(what) });
             }
@@ -168,29 +185,37 @@ impl<'a, A: Ask> Attempt<'a, A> {
             }
         };
         if !self.shared.ask.accepts(&tokens) {
-            return Err(Failed::because("a token of another kind than was asked for"));
+            return Err(Failed::because("a token of another type than requested"));
         }
         let (asked, server) = (&self.wanted.asked, self.shared.upstream.name());
-        // Where no scope was asked for, the server's own choice is what was asked for.
-        let wider = !asked.is_empty() && tokens.scopes.as_ref().is_some_and(|scopes| !asked.contains_all(scopes));
+        // A request without scopes accepts the server's choice.
+        let wider = !asked.is_empty()
+            && tokens.scopes.as_ref().is_some_and(|scopes| !asked.contains_all(scopes));
         if wider && self.shared.server.wider() == Wider::Refused {
-            // Least scope: such a token is given to nobody.
+            // Least scope: such a token is not used.
             let no = CredentialError::RefusedByPolicy;
-            return Err(Failed { no, ..Failed::because("a token with more scopes than it was asked for") });
+            return Err(Failed {
+                no,
+                ..Failed::because("a token with more scopes than requested")
+            });
         }
         if wider {
             tracing::error!(
                 server.name = server,
-                "the authorization server gave a token more scopes than it was asked for"
+                "the authorization server issued a token with more scopes than requested"
             );
         }
         if tokens.refresh_token.is_some() {
-            tracing::warn!(server.name = server, grant = A::NAME, "a refresh token that nobody asked for was dropped");
+            tracing::warn!(
+                server.name = server,
+                grant = A::NAME,
+                "an unrequested refresh token was dropped"
+            );
         }
         Ok(tokens)
     }
 
-    /// Nobody was asked, so nothing is remembered: the next call begins anew.
+    /// Ends the attempt without a request. Nothing is remembered: the next call starts over.
     fn without_asking(&self, slot: &Slot, no: CredentialError) -> Landed {
         match &slot.token {
             Some(token) if token.is_good(self.now()) => Ok(Arc::clone(token)),
@@ -198,7 +223,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         }
     }
 
-    /// G155: nobody tries again before the time that the server named, or our own.
+    /// G155: no retry before the time that the server named, or our own.
     fn remember(&self, slot: Slot, failed: Failed) -> Landed {
         let (now, count) = (self.now(), slot.failures());
         let retry_at = lifetime::retry_at(count, now, failed.retry_after);
@@ -206,11 +231,16 @@ impl<'a, A: Ask> Attempt<'a, A> {
             self.shared.pause.lock().extend(now, failed.retry_after);
         }
         let (server, grant, cause) = (self.shared.upstream.name(), A::NAME, failed.cause);
-        // X10: one alarm for one streak of failures.
+        // X10: one error per streak of failures.
         if count == 0 {
-            tracing::error!(server.name = server, grant, cause, "no access token was got");
+            tracing::error!(server.name = server, grant, cause, "no access token was obtained");
         } else {
-            tracing::debug!(server.name = server, grant, cause, "no access token was got, again");
+            tracing::debug!(
+                server.name = server,
+                grant,
+                cause,
+                "no access token was obtained, again"
+            );
         }
         let failure = Failure { no: failed.no, count: count.saturating_add(1), retry_at };
         let said = failure.said(now);
@@ -241,6 +271,12 @@ impl<'a, A: Ask> Attempt<'a, A> {
 impl Failed {
     const fn because(cause: &'static str) -> Self {
         let no = CredentialError::Unavailable { retry_after: None };
-        Self { no, cause, outcome: RefreshOutcome::Failed, retry_after: None, whose: Whose::Callers }
+        Self {
+            no,
+            cause,
+            outcome: RefreshOutcome::Failed,
+            retry_after: None,
+            whose: Whose::Callers,
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! Access tokens that one request to a token endpoint gives, as often as one is needed: kept in memory alone, for nothing is lost
-//! with them. What token exchange and client credentials have in common.
+//! Access tokens that one request to a token endpoint returns: the common part of token exchange
+//! and client credentials. They are kept in memory only, because a lost token can be requested
+//! again.
 
 mod attempt;
 mod provider;
@@ -23,15 +24,15 @@ use crate::{
 
 pub(crate) use provider::Requested;
 
-/// What is asked for, and for whom: all in which the two differ.
+/// The parts in which the two differ.
 pub(crate) trait Ask: Send + Sync + 'static {
-    /// The grant, in keys and in the log.
+    /// Name of the grant type, in keys and logs.
     const NAME: &'static str;
 
-    /// What of the caller takes part in the answer.
-    fn key(&self, caller: &Principal, parts: Parts) -> Parts;
+    /// Adds to the key what of the caller and its account determines the token.
+    fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts;
 
-    /// The request to the token endpoint.
+    /// Returns the request to the token endpoint.
     fn request(
         &self,
         server: &AuthorizationServer,
@@ -40,9 +41,10 @@ pub(crate) trait Ask: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Request<Bytes>, CredentialError>> + Send;
 
-    /// Whether the answer is of the kind that was asked for.
+    /// Whether the issued token is of the requested type.
     fn accepts(&self, tokens: &Tokens) -> bool;
 
-    /// What the server's no means to the caller. `need` is what the rule asked for beyond the operator's scopes.
+    /// Returns what a refusal of the server means for the caller. `need` are the scopes of the
+    /// rule, in addition to the operator's.
     fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError;
 }

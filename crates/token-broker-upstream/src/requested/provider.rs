@@ -1,4 +1,4 @@
-//! What is at hand, who is waited for, who is told.
+//! Serves cached tokens, and coordinates requests for new ones.
 
 use std::{
     fmt,
@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 use token_broker_outbound::GuardedClient;
 use tokio::sync::Semaphore;
 use tower_token_broker::{
+    Broker,
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, CredentialError, Upstream},
+    exchange::{Credential, CredentialError, CredentialRequest, Upstream},
     principal::{GrantId, Principal, Scopes},
     tasks::Tasks,
 };
@@ -34,7 +35,7 @@ use crate::{
 
 pub(crate) struct Requested<A>(Arc<Shared<A>>);
 
-/// What nobody asked for in so long is forgotten: a token of that age has mostly ended.
+/// Entries that were not used for this time are removed; most of their tokens have ended.
 const IDLE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Shared<A> {
@@ -46,35 +47,41 @@ pub(crate) struct Shared<A> {
     pub(crate) tasks: Tasks,
     pub(super) slots: Cache<Key, Arc<Slot>>,
     flights: SingleFlight<(), Landed>,
-    /// X03: how many requests may be under way at the token endpoint.
+    /// X03: bounds concurrent requests at the token endpoint.
     pub(super) places: Semaphore,
     pub(super) pause: Mutex<Pause>,
-    /// Of the last token that came; no two have one.
+    /// Version of the last token. Each token has its own.
     pub(super) versions: AtomicU64,
 }
 
-/// What came of an attempt, for all who wait.
+/// Outcome of an attempt, for all callers that wait for it.
 pub(super) type Landed = Result<Arc<Token>, CredentialError>;
 
-/// What one caller wants.
+/// Token that a caller needs.
 #[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) key: Key,
-    /// The operator's scopes and the rule's: never the client's.
+    /// Scopes to request: the operator's and those of the rule, never the client's.
     pub(super) asked: Scopes,
-    /// The rule's.
+    /// Scopes of the rule.
     pub(super) need: Scopes,
 }
 
 impl<A: Ask> Requested<A> {
-    pub(crate) fn new(ask: A, upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
+    pub(crate) fn new(
+        broker: &Broker,
+        ask: A,
+        upstream: Upstream,
+        server: AuthorizationServer,
+        client: GuardedClient,
+    ) -> Self {
         Self(Arc::new(Shared {
             ask,
             upstream,
             server,
             client,
-            clock: Clock::system(),
-            tasks: Tasks::new(),
+            clock: broker.clock().clone(),
+            tasks: broker.tasks().clone(),
             slots: Cache::builder().max_capacity(MOST_ENTRIES).time_to_idle(IDLE).build(),
             flights: SingleFlight::new(),
             places: Semaphore::new(MOST_AT_ONCE),
@@ -84,7 +91,7 @@ impl<A: Ask> Requested<A> {
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Shared<A>)) -> Self {
-        // It has no clones, and no attempt runs before it is finished: nobody else holds it.
+        // There are no clones yet, and no attempt runs before the provider is built.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             change(shared);
         }
@@ -95,35 +102,34 @@ impl<A: Ask> Requested<A> {
         &self.0.upstream
     }
 
-    pub(crate) fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        match self.0.at_hand(&self.0.wanted(caller, need).key) {
-            AtHand::Token { token, is_due: false } => covering(&token, need).ok(),
+    pub(crate) fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        match self.0.at_hand(&self.0.wanted(request).key) {
+            AtHand::Token { token, is_due: false } => covering(&token, request.scopes).ok(),
             AtHand::Token { .. } | AtHand::No(_) | AtHand::Nothing => None,
         }
     }
 
     pub(crate) async fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> Result<Credential, CredentialError> {
+        let CredentialRequest { caller, scopes: need, trail, .. } = *request;
         let shared = &self.0;
-        let wanted = shared.wanted(caller, need);
+        let wanted = shared.wanted(request);
         let unavailable = || CredentialError::Unavailable { retry_after: None };
         let landed = async {
             for _ in 0..MOST_REFUSED {
                 match shared.at_hand(&wanted.key) {
                     AtHand::Token { token, is_due } => {
                         if is_due {
-                            // In the background: this caller and those after it go on with the old one.
+                            // In the background. Callers use the current token meanwhile.
                             drop(shared.join(&wanted, caller, trail));
                         }
                         return covering(&token, need);
                     }
                     AtHand::No(no) => return Err(no),
                     AtHand::Nothing => match shared.join(&wanted, caller, trail).landed().await {
-                        // By somebody who was faster: look again.
+                        // Refused by the upstream meanwhile: look again.
                         Some(Ok(token)) if token.is_refused() => {}
                         Some(Ok(token)) => return covering(&token, need),
                         Some(Err(no)) => return Err(no),
@@ -136,11 +142,13 @@ impl<A: Ask> Requested<A> {
         tokio::time::timeout(LONGEST_WAIT, landed).await.unwrap_or_else(|_| Err(unavailable()))
     }
 
-    /// The version it names and no other: a hundred at once, or one that comes late, are one request.
+    /// Marks only the version that was refused: a hundred concurrent refusals, or a late one, cause
+    /// one request.
     pub(crate) fn refused(&self, credential: &Credential) {
         let Some((grant, version)) = credential.grant() else { return };
         let Some(slot) = key_of(grant).and_then(|key| self.0.slots.get(&key)) else { return };
-        let is_it = |token: &&Arc<Token>| token.credential.grant().is_some_and(|(_, held)| held == version);
+        let is_it =
+            |token: &&Arc<Token>| token.credential.grant().is_some_and(|(_, held)| held == version);
         if let Some(token) = slot.token.as_ref().filter(is_it) {
             token.refuse();
         }
@@ -148,27 +156,36 @@ impl<A: Ask> Requested<A> {
 }
 
 impl<A: Ask> Shared<A> {
-    fn wanted(&self, caller: &Principal, need: &Scopes) -> Wanted {
+    fn wanted(&self, request: &CredentialRequest<'_>) -> Wanted {
+        let CredentialRequest { caller, account, scopes: need, .. } = *request;
         let asked = self.server.operator_scopes().union(need);
-        let parts = Parts::of(A::NAME).part(self.upstream.name()).part(self.upstream.origin().as_str());
+        let parts =
+            Parts::of(A::NAME).part(self.upstream.name()).part(self.upstream.origin().as_str());
         let parts = self.server.key(parts).list(asked.iter());
-        Wanted { key: self.ask.key(caller, parts).key(), asked, need: need.clone() }
+        Wanted { key: self.ask.key(caller, account, parts).key(), asked, need: need.clone() }
     }
 
     fn at_hand(&self, key: &Key) -> AtHand {
         self.slots.get(key).map_or(AtHand::Nothing, |slot| slot.at_hand(self.clock.now()))
     }
 
-    /// One at a time for each key: joins the attempt that is under way, or begins it in a task of its own.
-    fn join(self: &Arc<Self>, wanted: &Wanted, caller: &Principal, trail: &Trail) -> Flight<(), Landed> {
+    /// Joins the attempt for a key that is in progress, or begins one in an owned task.
+    fn join(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        caller: &Principal,
+        trail: &Trail,
+    ) -> Flight<(), Landed> {
         self.flights.join(wanted.key, &(), &self.tasks, A::NAME, || {
-            let (shared, wanted, caller, trail) = (Arc::clone(self), wanted.clone(), caller.clone(), trail.clone());
+            let (shared, wanted, caller, trail) =
+                (Arc::clone(self), wanted.clone(), caller.clone(), trail.clone());
             async move { Attempt::new(&shared, &wanted, &caller, &trail).run().await }
         })
     }
 }
 
-/// How the audit and a revoke name what is got under this key; the same in each process.
+/// Returns the grant ID of the tokens under this key, for audit and revocation. It is the same in
+/// each process.
 pub(super) fn grant_of(key: &Key) -> GrantId {
     GrantId::new(&URL_SAFE_NO_PAD.encode(key))
 }
@@ -182,7 +199,7 @@ fn covering(token: &Token, need: &Scopes) -> Result<Credential, CredentialError>
     if missing.is_empty() {
         return Ok(token.credential.clone());
     }
-    Err(CredentialError::ScopeRequired { missing, connect_url: None })
+    Err(CredentialError::ScopeRequired { missing })
 }
 
 impl<A: fmt::Debug> fmt::Debug for Requested<A> {
@@ -200,11 +217,7 @@ mod tests {
     use bytes::Bytes;
     use http::Request;
     use token_broker_outbound::Guard;
-    use tower_token_broker::{
-        audit::AuditLog,
-        clock::Timestamp,
-        principal::{Resource, TokenTimes, User, Verified},
-    };
+    use tower_token_broker::{audit::InMemory, clock::Timestamp, test_util};
 
     use super::*;
     use crate::{
@@ -218,7 +231,7 @@ mod tests {
     impl Ask for Anything {
         const NAME: &'static str = "anything";
 
-        fn key(&self, _: &Principal, parts: Parts) -> Parts {
+        fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {
             parts
         }
 
@@ -242,27 +255,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn g149_who_comes_to_the_flight_when_it_has_landed_asks_nobody() {
+    async fn g149_a_late_caller_sends_no_second_request() {
         for (reply, lands) in [
             (r#"{"access_token":"at","token_type":"Bearer"}"#, Ok(1)),
             (r#"{"error":"invalid_target"}"#, Err(CredentialError::RefusedByPolicy)),
         ] {
             let status = if lands.is_ok() { 200 } else { 400 };
-            let endpoint = Endpoint::start(move |_| Reply::Says(status, "", reply.to_owned())).await;
+            let endpoint =
+                Endpoint::start(move |_| Reply::Says(status, "", reply.to_owned())).await;
             let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
             let authentication = ClientAuthentication::public("broker");
-            let server = AuthorizationServer::new("https://i", endpoint.url.parse().unwrap(), authentication);
+            let server = AuthorizationServer::new(
+                "https://i",
+                endpoint.url.parse().unwrap(),
+                authentication,
+            );
             let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
-            let requested = Requested::new(Anything, upstream, server, client);
-            let issued_at = requested.0.clock.now();
-            let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
-            let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-            let caller =
-                Principal::for_test(&Verified::vouch(User::new("https://i", "ana"), "client", resource, times));
-            let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
-            let wanted = requested.0.wanted(&caller, &Scopes::none());
+            let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+            let requested = Requested::new(&broker, Anything, upstream, server, client);
+            let (caller, none) = (test_util::caller("ana"), Scopes::none());
+            let operation = test_util::TestCall::tool("get_item", "{}").operation();
+            let (trail, _) = Trail::for_test(broker.audit_log());
+            let request = CredentialRequest::new(&caller, &none, &operation, &trail);
+            let wanted = requested.0.wanted(&request);
             for _ in 0..2 {
-                // Past the look at what is at hand: as if that had been before the other's landing.
+                // The cache is not looked at, as if that had happened before the first landed.
                 let landed = requested.0.join(&wanted, &caller, &trail).landed().await.unwrap();
                 assert_eq!(landed.map(|token| token.credential.grant().unwrap().1), lands, "G149");
             }

@@ -1,4 +1,4 @@
-//! What is kept of one key: the token at hand, and what failed last.
+//! Cache entry: the current token and the last failure.
 
 use std::{
     sync::{
@@ -15,26 +15,26 @@ use tower_token_broker::{
 
 use crate::lifetime::{self, BETWEEN_FORCED};
 
-/// Replaced as a whole when an attempt has ended.
+/// Entry of one key, replaced as a whole when an attempt has ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
     pub(super) token: Option<Arc<Token>>,
     pub(super) failure: Option<Failure>,
 }
 
-/// One access token as it is given out.
+/// One access token.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) credential: Credential,
     obtained_at: Timestamp,
     expires_at: Timestamp,
     refresh_at: Timestamp,
-    /// Whether it was got because the upstream had refused the one before it.
+    /// Whether it replaced a token that the upstream refused.
     forced: bool,
     refused: AtomicBool,
 }
 
-/// What failed, how often in a row, and until when nobody tries again.
+/// Last failure, the number of failures in a row, and the time of the next attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) no: CredentialError,
@@ -42,12 +42,12 @@ pub(super) struct Failure {
     pub(super) retry_at: Timestamp,
 }
 
-/// What can be given without asking anyone.
+/// What the entry provides without a request.
 #[derive(Debug)]
 pub(super) enum AtHand {
     Token {
         token: Arc<Token>,
-        /// Whether the next one should be got behind its back.
+        /// Whether a new one should be requested in the background.
         is_due: bool,
     },
     No(CredentialError),
@@ -58,30 +58,46 @@ impl Slot {
     pub(super) fn at_hand(&self, now: Timestamp) -> AtHand {
         let failure = self.failure.as_ref().filter(|failure| now < failure.retry_at);
         match self.token.as_ref().filter(|token| token.is_good(now)) {
-            // What was tried in vain is tried again in its time, and the token is used to its very end.
-            Some(token) if failure.is_some() => AtHand::Token { token: Arc::clone(token), is_due: false },
-            Some(token) if token.is_usable(now) => {
-                AtHand::Token { token: Arc::clone(token), is_due: now >= token.refresh_at && !token.is_refused() }
+            // After a failure the next attempt waits, and the token is used to its end.
+            Some(token) if failure.is_some() => {
+                AtHand::Token { token: Arc::clone(token), is_due: false }
             }
+            Some(token) if token.is_usable(now) => AtHand::Token {
+                token: Arc::clone(token),
+                is_due: now >= token.refresh_at && !token.is_refused(),
+            },
             _ => failure.map_or(AtHand::Nothing, |failure| AtHand::No(failure.said(now))),
         }
     }
 
-    /// How often it failed in a row.
+    /// Number of failures in a row.
     pub(super) fn failures(&self) -> u32 {
         self.failure.as_ref().map_or(0, |failure| failure.count)
     }
 }
 
 impl Token {
-    pub(super) fn new(credential: Credential, obtained_at: Timestamp, lifetime: Duration, forced: bool) -> Self {
+    pub(super) fn new(
+        credential: Credential,
+        obtained_at: Timestamp,
+        lifetime: Duration,
+        forced: bool,
+    ) -> Self {
         let expires_at = obtained_at.plus(lifetime);
-        let (grant, version) = credential.grant().map_or(("", 0), |(grant, version)| (grant.as_str(), version));
+        let (grant, version) =
+            credential.grant().map_or(("", 0), |(grant, version)| (grant.as_str(), version));
         let refresh_at = lifetime::refresh_at(obtained_at, expires_at, version, grant);
-        Self { credential, obtained_at, expires_at, refresh_at, forced, refused: AtomicBool::new(false) }
+        Self {
+            credential,
+            obtained_at,
+            expires_at,
+            refresh_at,
+            forced,
+            refused: AtomicBool::new(false),
+        }
     }
 
-    /// The upstream has refused it.
+    /// Marks that the upstream refused the token.
     pub(super) fn refuse(&self) {
         self.refused.store(true, Ordering::Release);
     }
@@ -90,8 +106,9 @@ impl Token {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Not at its end, and not refused; or refused though it was got in place of one that was: whoever gets it once more sees that
-    /// it is the same, and no third is asked for so soon.
+    /// Whether the token has not ended and was not refused. A refused token that itself replaced a
+    /// refused one stays good for a while: a caller that receives it again sees that it is the
+    /// same, and no third token is requested so soon.
     pub(super) fn is_good(&self, now: Timestamp) -> bool {
         let kept_though_refused = self.forced && now < self.obtained_at.plus(BETWEEN_FORCED);
         now < self.expires_at && (!self.is_refused() || kept_though_refused)
@@ -103,7 +120,7 @@ impl Token {
 }
 
 impl Failure {
-    /// As it is told at this instant.
+    /// Returns the error for a caller at this time.
     pub(super) fn said(&self, now: Timestamp) -> CredentialError {
         if matches!(self.no, CredentialError::Unavailable { .. }) {
             return CredentialError::Unavailable { retry_after: Some(now.until(self.retry_at)) };

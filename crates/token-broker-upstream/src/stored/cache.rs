@@ -1,4 +1,4 @@
-//! What is kept in memory of a grant, and for how long.
+//! Cache entries: access tokens in memory, and until when they are used.
 
 use std::{
     sync::{
@@ -16,26 +16,26 @@ use tower_token_broker::{
 
 use crate::lifetime;
 
-/// One access token as it is given out.
+/// One cached access token.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) credential: Credential,
-    /// Not given out from then on if another can be had: a moment before its end.
+    /// Until then the token is provided: a moment before its end.
     usable_until: Timestamp,
-    /// A new one is got from then on, while this one is still used.
+    /// From then on a new token is requested, while this one is still used.
     refresh_at: Timestamp,
-    /// Looked up in the store again from then on.
+    /// From then on the grant is loaded from the store again.
     recheck_at: Timestamp,
-    /// Whether somebody is getting a new one already.
+    /// Whether a refresh was begun.
     refreshing: AtomicBool,
-    /// Whether the upstream has refused it.
+    /// Whether the upstream refused it.
     refused: Arc<AtomicBool>,
 }
 
 impl Entry {
-    /// Longest time between two looks into the store.
+    /// Longest time between two loads from the store.
     const RECHECK: Duration = Duration::from_secs(60);
-    /// Longer than a refresh takes.
+    /// Longest time that a refresh takes.
     const REFRESHING: Duration = Duration::from_secs(30);
 
     pub(super) fn new(
@@ -49,21 +49,23 @@ impl Entry {
             .with_scopes(token.scopes.clone())
             .from_grant(grant.id.clone(), token.version)
             .until(token.expires_at);
-        // What was tried in vain is tried again when the store says so, and the token is used to its very end.
-        let (usable_until, refresh_at) = match grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
-            // Without a refresh token there is nothing to get sooner or later.
-            _ if grant.refresh_token.is_none() => (token.expires_at, token.expires_at),
-            Some(retry_at) => (token.expires_at, retry_at),
-            None => (usable_until(token), refresh_at(grant, token)),
-        };
+        // After a failure the next refresh is due when the store says so, and the token is used to
+        // its end.
+        let (usable_until, refresh_at) =
+            match grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
+                // Without a refresh token there is no other token.
+                _ if grant.refresh_token.is_none() => (token.expires_at, token.expires_at),
+                Some(retry_at) => (token.expires_at, retry_at),
+                None => (usable_until(token), refresh_at(grant, token)),
+            };
         let recheck_at = now.plus(Self::RECHECK);
         let refreshing = AtomicBool::new(false);
         Self { credential, usable_until, refresh_at, recheck_at, refreshing, refused }
     }
 
-    /// Whether it can be given out now.
+    /// Whether the token can be provided.
     pub(super) fn is_usable(&self, now: Timestamp) -> bool {
-        // Whoever is getting a new one looks into the store, too: nobody has to wait for that.
+        // A refresh in progress loads the grant too, so no caller has to wait for a load.
         let looked_up_by = match self.refreshing.load(Ordering::Acquire) {
             true => self.recheck_at.plus(Self::REFRESHING),
             false => self.recheck_at,
@@ -71,12 +73,12 @@ impl Entry {
         now < self.usable_until && now < looked_up_by && !self.is_refused()
     }
 
-    /// Whether a new one should be got, and nobody is at it.
+    /// Whether a refresh is due and was not begun.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         now >= self.refresh_at && !self.refreshing.load(Ordering::Acquire)
     }
 
-    /// Says that somebody is getting a new one; true for the first who says so.
+    /// Marks that a refresh was begun; true for the first call.
     pub(super) fn begin_refreshing(&self) -> bool {
         !self.refreshing.swap(true, Ordering::AcqRel)
     }
@@ -86,12 +88,12 @@ impl Entry {
     }
 }
 
-/// A moment before its end.
+/// Returns until when a token is provided.
 pub(super) fn usable_until(token: &AccessToken) -> Timestamp {
     lifetime::usable_until(token.obtained_at, token.expires_at)
 }
 
-/// In good time before its end.
+/// Returns when a token is refreshed.
 pub(super) fn refresh_at(grant: &Grant, token: &AccessToken) -> Timestamp {
     lifetime::refresh_at(token.obtained_at, token.expires_at, token.version, grant.id.as_str())
 }

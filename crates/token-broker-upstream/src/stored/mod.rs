@@ -1,47 +1,54 @@
-//! Gives each user's own access token for one upstream, out of a stored grant that is refreshed when it is due.
+//! Each user's own access token for one upstream, from a stored grant that is refreshed when due.
 //!
 //! # Example
-//! A grant that is fresh passes without a word to the authorization server; without a grant the user must connect.
+//! The token of a fresh grant is provided without a request to the authorization server. A user, or
+//! an account, without a grant must be connected.
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use std::time::Duration;
-//! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_store::{AccessToken, Account, Grant, GrantKey, GrantStore, MemoryGrants};
-//! use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
+//!
+//! use token_broker_store::{AccessToken, Account, Grant, GrantKey, GrantStore};
+//! use token_broker_upstream::prelude::*;
 //! use tower_token_broker::{
-//!     Secret, audit::{AuditLog, Trail}, clock::{Clock, Timestamp},
-//!     exchange::{CredentialError, ProvideCredential, Upstream},
-//!     principal::{GrantId, User, Principal, Resource, Scopes, TokenTimes, Verified},
+//!     exchange::{CredentialError, CredentialRequest, ProvideCredential},
+//!     prelude::*,
+//!     principal::GrantId,
+//!     test_util::{TestCall, caller},
 //! };
 //!
-//! let read = Scopes::parse("crm:read").unwrap();
-//! let now = Clock::system().now();
-//! let grants = MemoryGrants::new();
-//! let ana = User::new("https://broker.example.com", "ana");
-//! let key = GrantKey::new(ana.clone(), "crm", Account::default_account());
+//! # let sink = tower_token_broker::audit::InMemory::new();
+//! # let broker = Broker::builder().audit(sink).build().unwrap();
+//! # let (trail, _) = tower_token_broker::audit::Trail::for_test(broker.audit_log());
+//! // What the connect flow stores for alice.
+//! let (alice, read) = (caller("alice"), Scopes::parse("crm:read").unwrap());
+//! let now = broker.clock().now();
 //! let expires_at = now.plus(Duration::from_secs(600));
 //! let token = AccessToken::new(Secret::from_text("token".into()), read.clone(), now, expires_at);
+//! let key = GrantKey::new(alice.user().clone(), "crm", Account::default_account());
 //! let grant = Grant::new(GrantId::new("g1"), key, "https://login.crm.example");
+//! let grants = MemoryGrants::new();
 //! grants.put(grant.granted(read.clone()).access_token(token)).await.unwrap();
+//!
 //! let server = AuthorizationServer::new(
 //!     "https://login.crm.example",
 //!     "https://login.crm.example/token".parse().unwrap(),
 //!     ClientAuthentication::public("broker"),
-//! )
-//! .scopes(read.clone());
+//! );
 //! let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
-//! let credentials = StoredGrants::new(grants, upstream, server, GuardedClient::new(&Guard::new()).unwrap());
+//! let client = GuardedClient::new(&Guard::new()).unwrap();
+//! let server = server.scopes(read.clone());
+//! let credentials = StoredGrants::new(&broker, grants, upstream, server, client);
 //!
-//! # let caller = |user: &User| Principal::for_test(&Verified::vouch(
-//! #     user.clone(), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
-//! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(Duration::from_secs(60)) }));
-//! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
-//! let given = credentials.credential(&caller(&ana), &Scopes::none(), &trail).await.unwrap();
-//! assert_eq!(given.scopes(), &read);
+//! // The requests of the exchange layer.
+//! let (bob, none) = (caller("bob"), Scopes::none());
+//! let operation = TestCall::tool("get_contact", "{}").operation();
+//! let request = CredentialRequest::new(&alice, &none, &operation, &trail);
+//! let provided = credentials.credential(&request).await.unwrap();
+//! assert_eq!(provided.scopes(), &read);
 //!
-//! let bob = User::new("https://broker.example.com", "bob");
-//! let refused = credentials.credential(&caller(&bob), &Scopes::none(), &trail).await.unwrap_err();
-//! assert_eq!(refused, CredentialError::ConnectRequired { connect_url: None });
+//! let request = CredentialRequest::new(&bob, &none, &operation, &trail);
+//! let refused = credentials.credential(&request).await.unwrap_err();
+//! assert_eq!(refused, CredentialError::ConnectRequired);
 //! # });
 //! ```
 //!
@@ -49,26 +56,36 @@
 //! The provider of the exchange layer.
 //!
 //! # Reads, writes
-//! Reads and writes the [`GrantStore`](token_broker_store::GrantStore). Before a refresh token is sent: the lease, the intent in the audit and the mark
-//! in the store are durable, in this order. Before anyone is given the new access token: the rotated refresh token is.
+//! Reads and writes the [`GrantStore`](token_broker_store::GrantStore), by the user, the name of
+//! the upstream and the account that the broker token names. A broker token without an account uses
+//! the account `default`.
+//!
+//! Before a refresh token is sent, the lease, the intent in the audit log and the attempt marker in
+//! the store are durable, in this order. Before any caller receives the new access token, the
+//! rotated refresh token is durable.
 //!
 //! # Limits
-//! 100 000 credentials in memory, each re-read from the store after a minute; one refresh at a time per grant and 64 per
-//! authorization server; 8 s for the token endpoint;
-//! 25 s for a caller to wait. After a failed try 5 s, then 20 s, then 60 s, or what `Retry-After` says up to an hour. A
-//! refresh token that was sent without an answer is sent once more, no earlier than 30 s later and not before the access
-//! token at hand has ended; without an answer to that either, never again: the user connects anew.
+//! - 100 000 credentials in memory, each loaded from the store again after a minute.
+//! - One refresh at a time per grant, and 64 per authorization server.
+//! - 8 s for the token endpoint, and 25 s for a caller to wait.
+//! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
+//!   `Retry-After`, up to an hour.
+//! - A refresh token that was sent without a response is sent once more, no earlier than 30 s later
+//!   and not before the current access token has ended. Without a response to that either, it is
+//!   never sent again, and the user must reconnect.
 //!
 //! # Cancellation
-//! Callers wait for an owned task, which no caller ends.
+//! Callers wait for an owned task, which no caller can cancel.
 //!
 //! # Refusals
-//! [`CredentialError`](tower_token_broker::exchange::CredentialError): connect required, scope required, unavailable, revoked, refused by policy (a token that is wider than asked for).
+//! [`CredentialError`](tower_token_broker::exchange::CredentialError): connect required (also for
+//! an account name that is not one), scope required, unavailable, revoked, refused by policy (a
+//! token with more scopes than requested).
 //!
 //! # Scopes
-//! A refresh asks for the operator's scopes, and for those that the rule of this call needs, as far as the user agreed to them; never
-//! for what the client wants. What the server gives less is recorded as such. What it gives more is not used (the grant
-//! is kept), unless the operator tolerates it.
+//! A refresh requests the operator's scopes, and those that the rule of this call needs and the
+//! user agreed to. It never requests what the client wants. A narrower token is recorded as such. A
+//! wider token is not used, and the grant is kept, unless the operator tolerates it.
 //!
 //! # Sources
 //! RFC 6749 §5, §6; RFC 8707 §2.2; RFC 9700 §4.14 (rotation).

@@ -1,4 +1,4 @@
-//! The provider: what is at hand, who is waited for, who is told.
+//! The provider: serves cached tokens, and coordinates refreshes.
 
 use std::{
     fmt,
@@ -10,13 +10,17 @@ use std::{
 
 use moka::sync::Cache;
 use token_broker_outbound::GuardedClient;
-use token_broker_store::GrantStore;
+use token_broker_store::{Account, GrantKey, GrantStore};
 use tokio::sync::Semaphore;
 use tower_token_broker::{
+    Broker,
     audit::Trail,
     clock::Clock,
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
-    principal::{GrantId, Principal, Scopes, User},
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
+    principal::{GrantId, Principal, Scopes},
     tasks::Tasks,
 };
 
@@ -33,9 +37,9 @@ use crate::{
     single_flight::{Flight, SingleFlight},
 };
 
-/// Gives each user's own access token for one upstream, refreshed when it is due. See the crate and its
-/// [example](crate#example).
-#[must_use = "a provider that is put into no exchange layer gives nothing"]
+/// Provides each user's own access token for one upstream, from a stored grant. See the crate and
+/// its [example](crate#example).
+#[must_use = "a provider does nothing until an exchange layer has it"]
 pub struct StoredGrants<S>(Arc<Shared<S>>);
 
 pub(super) struct Shared<S> {
@@ -48,23 +52,30 @@ pub(super) struct Shared<S> {
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
     refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
-    /// With which scopes a grant is being refreshed.
+    /// Refreshes in progress, by grant; each has the scopes that it requests.
     flights: SingleFlight<Scopes, Outcome>,
-    /// X03: how many refreshes may be under way at the authorization server.
+    /// X03: bounds concurrent refreshes at the authorization server.
     pub(super) places: Semaphore,
 }
 
 impl<S: GrantStore> StoredGrants<S> {
-    /// Grants of this store, for this upstream, from this authorization server, which is asked by this client.
-    pub fn new(store: S, upstream: Upstream, server: AuthorizationServer, client: GuardedClient) -> Self {
+    /// Creates a provider of the grants in this store, for this upstream. `client` sends the
+    /// refreshes to the token endpoint of `server`, in tasks of the broker and by its clock.
+    pub fn new(
+        broker: &Broker,
+        store: S,
+        upstream: Upstream,
+        server: AuthorizationServer,
+        client: GuardedClient,
+    ) -> Self {
         Self(Arc::new(Shared {
             store,
             upstream,
             server,
             client,
-            clock: Clock::system(),
+            clock: broker.clock().clone(),
             connect_url: ConnectUrl::default(),
-            tasks: Tasks::new(),
+            tasks: broker.tasks().clone(),
             entries: Cache::new(MOST_ENTRIES),
             refused: Cache::new(MOST_ENTRIES),
             flights: SingleFlight::new(),
@@ -72,24 +83,15 @@ impl<S: GrantStore> StoredGrants<S> {
         }))
     }
 
-    /// Sends whoever must connect to the page that this makes of the caller. It is the broker's own, never the upstream's,
-    /// and has nothing secret in it.
+    /// Sets the page where a caller connects an account: the one that its broker token names
+    /// ([`Principal::account`]). It is a page of the broker, never one of the upstream, and its URL
+    /// contains no secret.
     pub fn connect_url(self, of: impl Fn(&Principal) -> Box<str> + Send + Sync + 'static) -> Self {
         self.with(|shared| shared.connect_url = ConnectUrl::new(of))
     }
 
-    /// Asks this clock.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        self.with(|shared| shared.clock = clock)
-    }
-
-    /// Has this owner run the refreshes, so that a shutdown can wait for them.
-    pub fn with_tasks(self, tasks: Tasks) -> Self {
-        self.with(|shared| shared.tasks = tasks)
-    }
-
     fn with(mut self, change: impl FnOnce(&mut Shared<S>)) -> Self {
-        // It has no clones, and no refresh runs before it is finished: nobody else holds it.
+        // There are no clones yet, and no refresh runs before the provider is built.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             change(shared);
         }
@@ -98,40 +100,65 @@ impl<S: GrantStore> StoredGrants<S> {
 }
 
 impl<S: GrantStore> Shared<S> {
-    /// The operator's scopes and the rule's: never the client's.
+    /// Returns the scopes to request: the operator's and those of the rule, never the client's.
     fn asked(&self, need: &Scopes) -> Scopes {
         self.server.operator_scopes().union(need)
     }
 
-    pub(super) fn entry_key(&self, user: &User, asked: &Scopes) -> Key {
-        self.parts("entry", user).list(asked.iter()).key()
+    /// Returns the key of the grant that a request needs; `None` if the name that it has is not an
+    /// account name, so that no grant can have it.
+    fn grant_key(&self, request: &CredentialRequest<'_>) -> Option<GrantKey> {
+        let account = match request.account {
+            Some(name) => Account::parse(name).ok()?,
+            None => Account::default_account(),
+        };
+        Some(GrantKey::new(request.caller.user().clone(), self.upstream.name(), account))
     }
 
-    fn parts(&self, purpose: &str, user: &User) -> Parts {
-        let parts = Parts::of(purpose).user(user).part(self.upstream.name()).part(self.upstream.origin().as_str());
+    pub(super) fn entry_key(&self, grant_key: &GrantKey, asked: &Scopes) -> Key {
+        self.parts("entry", grant_key).list(asked.iter()).key()
+    }
+
+    fn parts(&self, purpose: &str, grant_key: &GrantKey) -> Parts {
+        let parts = Parts::of(purpose).user(&grant_key.user).part(grant_key.account.as_str());
+        let parts = parts.part(self.upstream.name()).part(self.upstream.origin().as_str());
         parts.part(self.server.issuer())
     }
 
-    /// Whether the upstream refused what came with this version; shared by all that rests on it.
+    /// Returns the mark that the upstream refused the tokens of this version of a grant.
     pub(super) fn refused_mark(&self, grant: &GrantId, version: u64) -> Arc<AtomicBool> {
         self.refused.get_with((grant.clone(), version), Arc::default)
     }
 
-    /// In the background: this caller and those after it go on with the old one.
-    fn renew_if_due(self: &Arc<Self>, entry: &Entry, user: &User, asked: &Scopes, trail: &Trail) {
+    /// Begins a refresh if one is due. Callers use the current token meanwhile.
+    fn renew_if_due(
+        self: &Arc<Self>,
+        entry: &Entry,
+        grant_key: &GrantKey,
+        asked: &Scopes,
+        trail: &Trail,
+    ) {
         if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
-            drop(self.join(user, asked, trail, Purpose::Renew));
+            drop(self.join(grant_key, asked, trail, Purpose::Renew));
         }
     }
 
-    /// One at a time for each grant: joins the one that is under way, or starts it in a task of its own.
-    fn join(self: &Arc<Self>, user: &User, asked: &Scopes, trail: &Trail, purpose: Purpose) -> Flight<Scopes, Outcome> {
-        let key = self.parts("flight", user).key();
+    /// Joins the refresh of a grant that is in progress, or begins one in an owned task.
+    fn join(
+        self: &Arc<Self>,
+        grant_key: &GrantKey,
+        asked: &Scopes,
+        trail: &Trail,
+        purpose: Purpose,
+    ) -> Flight<Scopes, Outcome> {
+        let key = self.parts("flight", grant_key).key();
         self.flights.join(key, asked, &self.tasks, "refresh", || {
-            let (shared, user, asked, trail) = (Arc::clone(self), user.clone(), asked.clone(), trail.clone());
+            let (shared, trail) = (Arc::clone(self), trail.clone());
+            let (grant_key, asked) = (grant_key.clone(), asked.clone());
             async move {
-                let outcome = Refresh::new(&shared, &user, &asked, &trail, purpose).run().await;
-                let entry_key = shared.entry_key(&user, &asked);
+                let outcome =
+                    Refresh::new(&shared, &grant_key, &asked, &trail, purpose).run().await;
+                let entry_key = shared.entry_key(&grant_key, &asked);
                 match &outcome {
                     Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
                     Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
@@ -152,40 +179,43 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         &self.0.upstream
     }
 
-    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        let asked = self.0.asked(need);
-        let entry = self.0.entries.get(&self.0.entry_key(caller.user(), &asked))?;
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        let need = request.scopes;
+        let grant_key = self.0.grant_key(request)?;
+        let entry = self.0.entries.get(&self.0.entry_key(&grant_key, &self.0.asked(need)))?;
         let now = self.0.clock.now();
-        let good = entry.is_usable(now) && !entry.is_due(now) && entry.credential.scopes().contains_all(need);
+        let good = entry.is_usable(now)
+            && !entry.is_due(now)
+            && entry.credential.scopes().contains_all(need);
         good.then(|| entry.credential.clone())
     }
 
     async fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> Result<Credential, CredentialError> {
         let shared = &self.0;
-        let (user, asked) = (caller.user(), shared.asked(need));
-        if let Some(entry) = shared.entries.get(&shared.entry_key(user, &asked)) {
+        let CredentialRequest { scopes: need, trail, .. } = *request;
+        let grant_key = shared.grant_key(request).ok_or(CredentialError::ConnectRequired)?;
+        let asked = shared.asked(need);
+        if let Some(entry) = shared.entries.get(&shared.entry_key(&grant_key, &asked)) {
             let now = shared.clock.now();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
-                shared.renew_if_due(&entry, user, &asked, trail);
+                shared.renew_if_due(&entry, &grant_key, &asked, trail);
                 return Ok(entry.credential.clone());
             }
         }
         let unavailable = || CredentialError::Unavailable { retry_after: None };
         let landed = async {
             let mut refused = 0;
-            // Each turn waits for one task. Those for other scopes may be many: the deadline alone bounds them.
+            // Each turn waits for one flight. Flights for other scopes are bounded by the timeout.
             while refused < MOST_REFUSED {
-                let mut flight = shared.join(user, &asked, trail, Purpose::Use);
+                let mut flight = shared.join(&grant_key, &asked, trail, Purpose::Use);
                 match flight.landed().await {
                     Some(_) if flight.label != asked => {}
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
-                        shared.renew_if_due(&entry, user, &asked, trail);
+                        shared.renew_if_due(&entry, &grant_key, &asked, trail);
                         return covering(&entry, need);
                     }
                     Some(Outcome::StillRefused(entry)) => return covering(&entry, need),
@@ -198,9 +228,10 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         tokio::time::timeout(LONGEST_WAIT, landed).await.unwrap_or_else(|_| Err(unavailable()))
     }
 
-    async fn refused(&self, credential: &Credential) {
-        // The version it names and no other: a hundred at once, or one that comes late, are one refresh.
-        if let Some((grant, version)) = credential.grant() {
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        // Marks only the version that was refused: a hundred concurrent refusals, or a late one,
+        // cause one refresh.
+        if let Some((grant, version)) = refusal.credential.grant() {
             self.0.refused_mark(grant, version).store(true, Ordering::Release);
         }
     }
@@ -215,7 +246,7 @@ fn covering(entry: &Entry, need: &Scopes) -> Result<Credential, CredentialError>
     if missing.is_empty() {
         return Ok(entry.credential.clone());
     }
-    Err(CredentialError::ScopeRequired { missing, connect_url: None })
+    Err(CredentialError::ScopeRequired { missing })
 }
 
 impl<S> fmt::Debug for StoredGrants<S> {

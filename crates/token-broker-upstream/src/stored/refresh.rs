@@ -1,20 +1,20 @@
-//! One look at a grant, and one refresh if it is due: what runs in the owned task.
+//! The owned task: loads a grant, and refreshes it if a refresh is due.
 //!
-//! The order is what safety rests on: lease, durable intent, durable mark, POST, durable tokens, and only then is anyone
-//! given anything.
+//! Safety depends on the order: lease, durable intent, durable attempt marker, POST, durable
+//! tokens. Only then do callers receive the access token.
 
 use std::{sync::Arc, time::Duration};
 
 use token_broker_outbound::{FetchError, Sent};
 use token_broker_store::{
-    AccessToken, Account, Attempt, AttemptOutcome, Grant, GrantKey, GrantState, GrantStore, Lease, LeaseOutcome,
-    LeaseRequest, Renewal, StoreError,
+    AccessToken, Attempt, AttemptOutcome, Grant, GrantKey, GrantState, GrantStore, Lease,
+    LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 use tower_token_broker::{
     audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
     clock::Timestamp,
     exchange::{CredentialError, Origin},
-    principal::{Scopes, User},
+    principal::Scopes,
 };
 
 use super::{
@@ -27,43 +27,43 @@ use crate::{
     scopes,
 };
 
-/// What came of it; shared by all who wait.
+/// Outcome of a flight, for all callers that wait for it.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Given(Arc<Entry>),
-    /// The upstream has refused even the one that was got because it had refused the one before: no third is tried for.
+    /// The upstream refused also the token that replaced a refused one. A third is not requested.
     StillRefused(Arc<Entry>),
     None(CredentialError),
 }
 
-/// What somebody looks at the grant for.
+/// Purpose of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A token to use now; one that is due is as good.
+    /// A token for a call. It may be due for a refresh.
     Use,
-    /// A new token in good time.
+    /// A new token, before the current one ends.
     Renew,
 }
 
 pub(super) struct Refresh<'a, S> {
     shared: &'a Shared<S>,
-    user: &'a User,
+    grant_key: &'a GrantKey,
     asked: &'a Scopes,
     trail: &'a Trail,
     purpose: Purpose,
 }
 
-/// What the next step is.
+/// Result of one step.
 enum Next {
     Done(Outcome),
-    /// Somebody else has changed the grant: look again.
+    /// The grant changed meanwhile: load it again.
     Again,
 }
 
-/// What the grant at hand allows.
+/// Verdict on a loaded grant.
 enum Judged<'g> {
     Done(Outcome),
-    /// Refresh; in the meantime, or if it fails, this token can be used.
+    /// A refresh is due. The fallback can be used meanwhile, or if the refresh fails.
     Refresh {
         fallback: Option<&'g AccessToken>,
         forced: bool,
@@ -71,30 +71,30 @@ enum Judged<'g> {
 }
 
 impl<'a, S: GrantStore> Refresh<'a, S> {
-    /// Waits for another process that holds the lease, between two looks.
+    /// Pause between two loads while another process holds the lease.
     const LOOK_AGAIN: Duration = Duration::from_millis(100);
-    /// How often a refresh token is sent without an answer.
+    /// Number of times that a refresh token is sent without a response.
     const MOST_OPEN_ATTEMPTS: u32 = 2;
     const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
 
     pub(super) const fn new(
         shared: &'a Shared<S>,
-        user: &'a User,
+        grant_key: &'a GrantKey,
         asked: &'a Scopes,
         trail: &'a Trail,
         purpose: Purpose,
     ) -> Self {
-        Self { shared, user, asked, trail, purpose }
+        Self { shared, grant_key, asked, trail, purpose }
     }
 
     pub(super) async fn run(&self) -> Outcome {
-        // As long as a lease of another process may run, and a few changes.
+        // The length of another process's lease, and a few changes.
         for _ in 0..220 {
             match self.step().await {
                 Ok(Next::Done(outcome)) => return outcome,
                 Ok(Next::Again) => {}
                 Err(error) => {
-                    tracing::error!(error = %error, "the store of the grants can't be asked");
+                    tracing::error!(error = %error, "the grant store is not available");
                     return unavailable(None);
                 }
             }
@@ -110,8 +110,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
             Judged::Refresh { fallback, forced } => (fallback, forced),
         };
-        // Before the lease, which runs; whoever overtook us meanwhile has changed the version.
-        let Ok(place) = self.shared.places.acquire().await else { return Ok(Next::Done(unavailable(None))) };
+        // Wait for a place before the lease begins to run. If another process refreshed the grant
+        // meanwhile, its version has changed.
+        let Ok(place) = self.shared.places.acquire().await else {
+            return Ok(Next::Done(unavailable(None)));
+        };
         let now = self.shared.clock.now();
         let request = LeaseRequest::new(&grant, now, now.plus(LEASE));
         match bounded(self.shared.store.lease(&request)).await? {
@@ -124,23 +127,28 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 tokio::time::sleep(Self::LOOK_AGAIN).await;
                 Ok(Next::Again)
             }
-            LeaseOutcome::Acquired(lease) => self.refresh(&grant, &lease, &effective, fallback, forced).await,
+            LeaseOutcome::Acquired(lease) => {
+                self.refresh(&grant, &lease, &effective, fallback, forced).await
+            }
         }
     }
 
     fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Timestamp) -> Judged<'g> {
         if grant.state != GrantState::Active {
-            return Judged::Done(Outcome::None(CredentialError::Revoked { connect_url: None }));
+            return Judged::Done(Outcome::None(CredentialError::Revoked));
         }
-        // A token of another authorization server is for no one here, and least of all for this server (mix-up).
+        // Mix-up: a token of another authorization server must not be sent to this one.
         if *grant.authorization_server != *self.shared.server.issuer() {
             return Judged::Done(connect_required());
         }
         if effective.is_empty() && !self.asked.is_empty() {
             let missing = self.asked.clone();
-            return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing, connect_url: None }));
+            return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing }));
         }
-        let token = grant.access.iter().find(|token| token.requested == *effective && now < token.expires_at);
+        let token = grant
+            .access
+            .iter()
+            .find(|token| token.requested == *effective && now < token.expires_at);
         let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
         let fallback = token.filter(|_| !refused);
         if let Some(token) = fallback
@@ -164,7 +172,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if let Some(retry_at) = grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
             return else_fallback(unavailable(Some(now.until(retry_at))));
         }
-        // X05: sent twice without an answer. A third time would look like a thief to a server that rotates.
+        // X05: sent twice without a response. To a server that rotates, a third time looks like
+        // theft.
         if grant.open_attempts >= Self::MOST_OPEN_ATTEMPTS {
             return else_fallback(connect_required());
         }
@@ -180,10 +189,15 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         forced: bool,
     ) -> Result<Next, StoreError> {
         let store = &self.shared.store;
-        let Some(refresh_token) = &grant.refresh_token else { return Ok(Next::Done(connect_required())) };
+        let Some(refresh_token) = &grant.refresh_token else {
+            return Ok(Next::Done(connect_required()));
+        };
         let now = self.shared.clock.now();
         let Ok(request) = self.shared.server.refresh_request(refresh_token, effective, now) else {
-            tracing::error!(server.name = self.shared.upstream.name(), "the key of the broker as a client can't sign");
+            tracing::error!(
+                server.name = self.shared.upstream.name(),
+                "the broker could not authenticate as a client"
+            );
             return self.not_begun(grant, lease, fallback).await;
         };
         let origin = Origin::of(request.uri());
@@ -208,12 +222,16 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let now = self.shared.clock.now();
         let failed = |what, retry_after| Ok(Answer::Failed { what, retry_after });
         let answer = match answer {
-            // Whatever else it says no to, it says nothing about the grant.
-            Ok(Answer::Denied { denial, retry_after }) if denial != Denial::Grant => failed(denial.what(), retry_after),
+            // Any other refusal does not concern the grant.
+            Ok(Answer::Denied { denial, retry_after }) if denial != Denial::Grant => {
+                failed(denial.what(), retry_after)
+            }
             answer => answer,
         };
         match answer {
-            Ok(Answer::Tokens(tokens)) => self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await,
+            Ok(Answer::Tokens(tokens)) => {
+                self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await
+            }
             Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(Answer::Failed { what, retry_after }) => {
                 let retry_at = lifetime::retry_at(grant.backoff.failures, now, retry_after);
@@ -224,18 +242,21 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 let usual = lifetime::retry_at(grant.backoff.failures, now, None);
                 let (outcome, retry_at) = match (error, error.sent()) {
                     (_, Sent::No) => ((AttemptOutcome::NotSent, RefreshOutcome::Failed), usual),
-                    (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => {
-                        ((AttemptOutcome::Unknown, RefreshOutcome::Unknown), Self::after_unknown(fallback, now))
+                    (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => (
+                        (AttemptOutcome::Unknown, RefreshOutcome::Unknown),
+                        Self::after_unknown(fallback, now),
+                    ),
+                    // X10: a redirect or an oversized body is a response, but not a usable one.
+                    (_, Sent::Maybe) => {
+                        ((AttemptOutcome::Responded, RefreshOutcome::Failed), usual)
                     }
-                    // X10: a redirect or a flood is a response, if a useless one.
-                    (_, Sent::Maybe) => ((AttemptOutcome::Responded, RefreshOutcome::Failed), usual),
                 };
                 self.failed(grant, lease, fallback, outcome, retry_at, error.code(), receipt).await
             }
         }
     }
 
-    /// No mark was made, so none is taken back: a mark of an earlier process stays.
+    /// Ends a lease before the attempt was marked. The mark of an earlier process stays.
     async fn not_begun(
         &self,
         grant: &Grant,
@@ -247,8 +268,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         Ok(Next::Done(self.fallback_or_unavailable(grant, fallback, None)))
     }
 
-    /// New tokens: durable first, then looked at.
-    #[expect(clippy::too_many_arguments, reason = "all that one refresh knows")]
+    /// Makes new tokens durable, then checks the rest of the response.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one refresh")]
     async fn keep(
         &self,
         grant: &Grant,
@@ -267,7 +288,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             tracing::error!(
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
-                "the authorization server gave a token more scopes than it was asked for"
+                "the authorization server issued a token with more scopes than requested"
             );
         }
         let expires_at = now.plus(tokens.lifetime);
@@ -276,9 +297,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         access.forced = forced;
         let mut renewal = Renewal::new(tokens.refresh_token, Some(access));
         if wider && self.shared.server.wider() == Wider::Refused {
-            // Least scope: the rotated refresh token is kept, the access token is given to nobody.
+            // Least scope: keep the rotated refresh token, and do not use the access token.
             renewal.access = None;
-            renewal.backoff = grant.backoff.after_failure(lifetime::retry_at(grant.backoff.failures, now, None));
+            renewal.backoff =
+                grant.backoff.after_failure(lifetime::retry_at(grant.backoff.failures, now, None));
         }
         match self.store_durably(lease, &renewal).await {
             Ok(Some(stored)) => {
@@ -289,7 +311,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                     (None, None) => Outcome::None(CredentialError::RefusedByPolicy),
                 }))
             }
-            // Revoked or connected anew meanwhile: what is there now counts, and what came is dropped.
+            // Revoked or reconnected meanwhile: the current grant counts, and the tokens are
+            // dropped.
             Ok(None) => {
                 receipt.finish(RefreshOutcome::Failed);
                 Ok(Next::Again)
@@ -298,7 +321,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 tracing::error!(
                     error = %error,
                     grant.id = grant.id.as_str(),
-                    "refreshed tokens could not be stored; the user may have to connect anew"
+                    "refreshed tokens could not be stored; the user may have to reconnect"
                 );
                 receipt.finish(RefreshOutcome::Unknown);
                 Ok(Next::Done(unavailable(None)))
@@ -306,9 +329,14 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
     }
 
-    /// X06: a store that fails must not cost the user a rotated token, so it is asked for a minute. Callers stop waiting
-    /// before; this task goes on, and as long as it does nobody in this process sends the old refresh token again.
-    async fn store_durably(&self, lease: &Lease, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
+    /// Stores new tokens, and retries for a minute: a failing store must not lose a rotated token
+    /// (X06). Callers stop waiting earlier. While this task runs, this process does not send the
+    /// old refresh token again.
+    async fn store_durably(
+        &self,
+        lease: &Lease,
+        renewal: &Renewal,
+    ) -> Result<Option<Grant>, StoreError> {
         let mut pause = Duration::from_millis(50);
         for _ in 0..35 {
             match bounded(self.shared.store.complete(lease, renewal)).await {
@@ -320,8 +348,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         bounded(self.shared.store.complete(lease, renewal)).await
     }
 
-    /// X11: believed only if the version that was sent is still the current one.
-    async fn invalid_grant(&self, grant: &Grant, lease: &Lease, receipt: RefreshReceipt) -> Result<Next, StoreError> {
+    /// Ends the grant, but only if the version that was sent is still the current one (X11).
+    async fn invalid_grant(
+        &self,
+        grant: &Grant,
+        lease: &Lease,
+        receipt: RefreshReceipt,
+    ) -> Result<Next, StoreError> {
         let current = self.load().await;
         if matches!(&current, Ok(Some(current)) if current.version == lease.version)
             && bounded(self.shared.store.end(&grant.id, lease.version)).await?
@@ -330,15 +363,15 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             tracing::warn!(
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
-                "the authorization server ended the grant; the user must connect anew"
+                "the authorization server ended the grant; the user must reconnect"
             );
-            return Ok(Next::Done(Outcome::None(CredentialError::Revoked { connect_url: None })));
+            return Ok(Next::Done(Outcome::None(CredentialError::Revoked)));
         }
         receipt.finish(RefreshOutcome::Failed);
         current.map(|_| Next::Again)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that one refresh knows")]
+    #[expect(clippy::too_many_arguments, reason = "the facts of one refresh")]
     async fn failed(
         &self,
         grant: &Grant,
@@ -351,16 +384,21 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     ) -> Result<Next, StoreError> {
         receipt.finish(recorded);
         let (server, id) = (self.shared.upstream.name(), grant.id.as_str());
-        // X10: one alarm for one streak of failures.
+        // X10: one error per streak of failures.
         if grant.backoff.failures == 0 {
-            tracing::error!(server.name = server, grant.id = id, cause, "a refresh failed; the grant is kept");
+            tracing::error!(
+                server.name = server,
+                grant.id = id,
+                cause,
+                "a refresh failed; the grant is kept"
+            );
         } else {
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
         let attempt = Attempt::new(tried, grant.backoff.after_failure(retry_at));
         if let Err(error) = bounded(self.shared.store.release(lease, &attempt)).await {
-            // The lease runs out by itself, and the mark of the attempt stays: on the safe side.
-            tracing::error!(grant.id = id, error = %error, "the store of the grants can't note a failed refresh");
+            // Safe: the lease expires, and the mark of the attempt stays.
+            tracing::error!(grant.id = id, error = %error, "a failed refresh could not be stored");
         }
         let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();
@@ -368,15 +406,15 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(wait))))
     }
 
-    /// The last try is kept for when it is needed, and for when the server may have come to itself.
+    /// Returns when the last attempt is made: when the current token has ended, because only then
+    /// it is needed, and not before the server had time to recover.
     fn after_unknown(fallback: Option<&AccessToken>, now: Timestamp) -> Timestamp {
         let earliest = now.plus(Self::AFTER_UNKNOWN);
         fallback.map_or(earliest, |token| earliest.max(token.expires_at))
     }
 
     async fn load(&self) -> Result<Option<Grant>, StoreError> {
-        let key = GrantKey::new(self.user.clone(), self.shared.upstream.name(), Account::default_account());
-        bounded(self.shared.store.load(&key)).await
+        bounded(self.shared.store.load(self.grant_key)).await
     }
 
     fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {
@@ -402,9 +440,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 }
 
-/// The page is that of a caller, and this outcome is for all who wait.
+/// Has no connect page: the page is bound to one caller, and the outcome is for all that wait.
 const fn connect_required() -> Outcome {
-    Outcome::None(CredentialError::ConnectRequired { connect_url: None })
+    Outcome::None(CredentialError::ConnectRequired)
 }
 
 const fn unavailable(retry_after: Option<Duration>) -> Outcome {
@@ -415,9 +453,10 @@ async fn bounded<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result
     tokio::time::timeout(STEP, step).await.unwrap_or(Err(StoreError::Unreachable))
 }
 
-/// No step of a store takes longer, and one that does has failed.
+/// Timeout of one operation of a store.
 const STEP: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(20);
-// Whoever holds a lease is done with the POST before another may take it: asking for the lease, the intent (1.5 s by
-// default), the mark and the POST come one after the other.
-const _: () = assert!(LEASE.as_millis() > 2 * STEP.as_millis() + 1500 + TOKEN_ENDPOINT_TIMEOUT.as_millis());
+// A lease outlives the POST: acquiring it, the intent (1.5 s by default), the mark and the POST
+// follow one another.
+const _: () =
+    assert!(LEASE.as_millis() > 2 * STEP.as_millis() + 1500 + TOKEN_ENDPOINT_TIMEOUT.as_millis());

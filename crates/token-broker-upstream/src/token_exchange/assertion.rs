@@ -1,4 +1,4 @@
-//! A token that the broker signs itself: for the user who calls, or for the broker as the one who acts.
+//! Assertions: tokens that the broker signs, about the caller or about itself.
 
 use std::{fmt, sync::Arc};
 
@@ -7,11 +7,15 @@ use tower_token_broker::{clock::Timestamp, exchange::CredentialError, principal:
 use super::{SecurityToken, TokenType};
 use crate::signing::{Claims, SignJwt};
 
-/// A JWT of the broker's, made anew for each exchange: `iss`, `sub`, `aud` (the authorization server's issuer), `jti`, `iat` and an
-/// `exp` one minute later; for a caller also `act`, where somebody acts for the user. It is signed with `typ: JWT`, so nobody
-/// takes it for a broker token, and names no scope: what the client may do here says nothing there.
+/// A JWT of the broker, signed for each exchange: `iss`, `sub`, `aud` (the issuer of the
+/// authorization server), `jti`, `iat`, and an `exp` one minute later; about a caller also `act`,
+/// if another party acts for the user.
+///
+/// Its `typ` is `JWT`, so it is not accepted as a broker token. It has no scope, because what the
+/// client may do at the broker means nothing at the upstream. It names no account: for a user with
+/// several accounts at the upstream, use a [`ProvideToken`](super::ProvideToken).
 #[derive(Clone)]
-#[must_use = "an assertion that is given to no exchange is never signed"]
+#[must_use = "an assertion is signed only for a token exchange that has it"]
 pub struct Assertion {
     issuer: Box<str>,
     about: About,
@@ -26,18 +30,24 @@ enum About {
 }
 
 impl Assertion {
-    /// Speaks for the user who calls. `issuer` is the broker's own, the `iss` of its broker tokens; a user of another issuer is
-    /// refused, for two users of one name at two issuers are not one.
+    /// Identifies the caller. `issuer` is the broker's own, the `iss` of its broker tokens. A user
+    /// of another issuer is refused, because the same name at two issuers means two users.
     pub fn of_caller(issuer: &str, signer: impl SignJwt) -> Self {
-        Self { issuer: issuer.into(), about: About::Caller, audience: None, signer: Arc::new(signer) }
+        Self {
+            issuer: issuer.into(),
+            about: About::Caller,
+            audience: None,
+            signer: Arc::new(signer),
+        }
     }
 
-    /// Speaks for the broker itself (`sub` is `issuer`): the actor token of a server that wants to know who asks for the user.
+    /// Identifies the broker (`sub` is `issuer`): an actor token for servers that must know who
+    /// requests the token of a user.
     pub fn of_broker(issuer: &str, signer: impl SignJwt) -> Self {
         Self { about: About::Broker, ..Self::of_caller(issuer, signer) }
     }
 
-    /// Names this audience, for servers that want their token endpoint there, or another name of theirs.
+    /// Sets the audience, for servers that require their token endpoint or another name there.
     pub fn audience(mut self, text: &str) -> Self {
         self.audience = Some(text.into());
         self
@@ -53,7 +63,7 @@ impl Assertion {
             About::Broker => (&*self.issuer, None),
             About::Caller if caller.issuer() == &*self.issuer => (caller.subject(), caller.actor()),
             About::Caller => {
-                tracing::error!("a caller of another issuer is not the broker's to speak for");
+                tracing::error!("the broker does not vouch for a caller of another issuer");
                 return Err(CredentialError::RefusedByPolicy);
             }
         };
@@ -72,6 +82,9 @@ impl Assertion {
 
 impl fmt::Debug for Assertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Assertion").field("issuer", &self.issuer).field("about", &self.about).finish_non_exhaustive()
+        f.debug_struct("Assertion")
+            .field("issuer", &self.issuer)
+            .field("about", &self.about)
+            .finish_non_exhaustive()
     }
 }

@@ -1,24 +1,32 @@
-//! Gives each caller's own access token for one upstream, in exchange for a token that says who the caller is (RFC 8693).
+//! Each caller's own access token for one upstream, in exchange for a token that identifies the
+//! caller (RFC 8693).
 //!
-//! For upstreams whose authorization server trusts the broker: nobody has to connect an account, and no refresh token is kept.
-//! What is exchanged is never the broker token, which the authenticate layer took off, but an [`Assertion`] that the
-//! broker signs with its own key, or a token of your own source ([`ProvideToken`]).
+//! For upstreams whose authorization server trusts the broker: no one connects an account, and no
+//! refresh token is kept. The broker token is never exchanged, because the authenticate layer
+//! removed it. What is exchanged is an [`Assertion`] that the broker signs, or a token from your
+//! [`ProvideToken`].
 //!
 //! # Example
-//! A user of the broker's own issuer is spoken for; one of another is refused before anyone is asked.
+//! A user of the broker's own issuer receives a token. A user of another issuer is refused without
+//! a request to the authorization server.
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! use token_broker_outbound::{Guard, GuardedClient};
-//! use token_broker_upstream::{Assertion, AuthorizationServer, SignError, ClientAuthentication, TokenExchange};
+//! use token_broker_upstream::{Assertion, SignError, prelude::*};
 //! use tower_token_broker::{
-//!     Secret, audit::{AuditLog, Trail}, clock::Clock, exchange::{CredentialError, ProvideCredential, Upstream},
-//!     principal::{User, Principal, Resource, Scopes, TokenTimes, Verified},
+//!     exchange::{CredentialError, CredentialRequest, ProvideCredential},
+//!     prelude::*,
+//!     test_util::{TestCall, caller},
 //! };
 //!
 //! # let issuer = ();
 //! # trait Sign { fn sign_jwt(&self, claims: &str) -> Result<Secret, ()>; }
-//! # impl Sign for () { fn sign_jwt(&self, _: &str) -> Result<Secret, ()> { Ok(Secret::from_text("e30.e30.x".into())) } }
-//! // The broker's own issuer (`token_broker_authority::issue::Issuer`) signs; the server has its JWKS.
+//! # impl Sign for () {
+//! #     fn sign_jwt(&self, _: &str) -> Result<Secret, ()> {
+//! #         Ok(Secret::from_text("e30.e30.x".into()))
+//! #     }
+//! # }
+//! // The broker's own issuer (`token_broker_authority::issue::Issuer`) signs, and the server has
+//! // its JWKS.
 //! let sign = move |claims: &str| issuer.sign_jwt(claims).map_err(|_| SignError);
 //! # let endpoint = axum::Router::new().route("/token", axum::routing::post(|| async {
 //! #     axum::Json(serde_json::json!({"access_token": "upstream-token", "token_type": "Bearer",
@@ -27,25 +35,33 @@
 //! # let token_endpoint = format!("http://{}/token", listener.local_addr().unwrap());
 //! # tokio::spawn(async move { axum::serve(listener, endpoint).await });
 //! # let guard = Guard::new().allow_loopback("127.0.0.1");
-//! let client = ClientAuthentication::basic("broker", Secret::from_text("from a file".into()));
-//! let server = AuthorizationServer::new("https://login.crm.example", token_endpoint.parse().unwrap(), client)
-//!     .scopes(Scopes::parse("crm:read").unwrap())
-//!     .resource("https://mcp.crm.example/mcp");
+//! # let sink = tower_token_broker::audit::InMemory::new();
+//! # let broker = Broker::builder().audit(sink).build().unwrap();
+//! # let (trail, _) = tower_token_broker::audit::Trail::for_test(broker.audit_log());
+//! let server = AuthorizationServer::new(
+//!     "https://login.crm.example",
+//!     token_endpoint.parse().unwrap(),
+//!     ClientAuthentication::basic("broker", Secret::from_text("from a file".into())),
+//! )
+//! .scopes(Scopes::parse("crm:read").unwrap())
+//! .resource("https://mcp.crm.example/mcp");
 //! let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
-//! let assertion = Assertion::of_caller("https://broker.example.com", sign);
-//! let credentials = TokenExchange::new(assertion, upstream, server, GuardedClient::new(&guard).unwrap());
+//! let client = GuardedClient::new(&guard).unwrap();
+//! let ours = Assertion::of_caller("https://broker.example.com", sign.clone());
+//! let credentials =
+//!     TokenExchange::new(&broker, ours, upstream.clone(), server.clone(), client.clone());
 //!
-//! # let now = Clock::system().now();
-//! # let caller = |issuer: &str| Principal::for_test(&Verified::vouch(
-//! #     User::new(issuer, "ana"), "client", Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
-//! #     TokenTimes { id: "t", issued_at: now, expires_at: now.plus(std::time::Duration::from_secs(60)) }));
-//! # let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
-//! let ana = caller("https://broker.example.com");
-//! let given = credentials.credential(&ana, &Scopes::none(), &trail).await.unwrap();
-//! assert_eq!(given.scopes().to_string(), "crm:read");
+//! // The requests of the exchange layer. Alice is a user of https://broker.example.com.
+//! let (alice, none) = (caller("alice"), Scopes::none());
+//! let operation = TestCall::tool("get_contact", "{}").operation();
+//! let request = CredentialRequest::new(&alice, &none, &operation, &trail);
+//! let provided = credentials.credential(&request).await.unwrap();
+//! assert_eq!(provided.scopes().to_string(), "crm:read");
 //!
-//! let namesake = caller("https://other.example");
-//! let refused = credentials.credential(&namesake, &Scopes::none(), &trail).await.unwrap_err();
+//! // A broker with another name does not speak for her.
+//! let other = Assertion::of_caller("https://other.example.com", sign);
+//! let credentials = TokenExchange::new(&broker, other, upstream, server, client);
+//! let refused = credentials.credential(&request).await.unwrap_err();
 //! assert_eq!(refused, CredentialError::RefusedByPolicy);
 //! # });
 //! ```
@@ -54,33 +70,45 @@
 //! The provider of the exchange layer.
 //!
 //! # Reads, writes
-//! Nothing is stored. Before a token endpoint is asked, the intent in the audit is durable (`refresh_intent`); its `grant` is a hash
-//! of all that took part, the same in each process, by which what comes of it can be revoked.
+//! Stores nothing. Before a request to the token endpoint, its intent in the audit log is durable
+//! (`refresh_intent`). The `grant` of that record is a hash over all parts that determine the
+//! token. It is the same in each process, and revokes what is provided under it.
 //!
 //! # Limits
-//! 100 000 credentials in memory, a key for each: user, actor chain, authorization server, client, resource, audience and scopes; where the
-//! token is your own source's, also client, resource, family and scopes of the broker token. One request at a time for each of them
-//! and 64 per authorization server; 8 s for the token endpoint; 25 s for a caller to wait. A token is used until 10 s before its end,
-//! and a new one is got behind its users' backs at four fifths of its life. Without a usable `expires_in` it lives for 5 minutes.
-//! Each process asks for itself.
+//! - 100 000 credentials in memory, each under a key of its own: user, account, actor chain,
+//!   authorization server, client of the broker, resource, audience and scopes; for a
+//!   [`ProvideToken`] also client, resource, family, scopes, groups, `acr` and kept claims of the
+//!   broker token.
+//! - One request at a time per key, and 64 per authorization server.
+//! - 8 s for the token endpoint, and 25 s for a caller to wait.
+//! - A token is used until 10 s before its end. A new one is requested in the background at four
+//!   fifths of its lifetime. Without a usable `expires_in` a token lives for 5 minutes.
+//! - Each process requests tokens of its own.
 //!
 //! # Cancellation
-//! Callers wait for an owned task, which no caller ends.
+//! Callers wait for an owned task, which no caller can cancel.
 //!
 //! # Refusals
-//! [`CredentialError`](tower_token_broker::exchange::CredentialError), by the server's `error`: revoked (`invalid_grant`), connect required
-//! (`interaction_required`, `login_required`, `consent_required`, `account_selection_required`), scope required (`invalid_scope`, where a
-//! rule asked for more than the operator), refused by policy (`invalid_target`, `access_denied`, `unauthorized_client`,
-//! `unsupported_grant_type`, `invalid_request`, `invalid_scope` else; a token with more scopes than it was asked for), unavailable (all else,
-//! `invalid_client` included: that one is the operator's to mend).
+//! [`CredentialError`](tower_token_broker::exchange::CredentialError), by the server's `error`:
 //!
-//! A failure is remembered for 5 s, then 20 s, then 60 s, or as long as `Retry-After` says, up to an hour: for whom it met; for
-//! all callers if it is not about one (no connection, `invalid_client`, a `Retry-After`). Meanwhile the token at hand is
-//! used to its end, unless the server said no to this caller (the first four, and refused by policy): then it is dropped.
+//! - Revoked: `invalid_grant`.
+//! - Connect required: `interaction_required`, `login_required`, `consent_required`,
+//!   `account_selection_required`.
+//! - Scope required: `invalid_scope`, where a rule needs more scopes than the operator's.
+//! - Refused by policy: `invalid_target`, `access_denied`, `unauthorized_client`,
+//!   `unsupported_grant_type`, `invalid_request`, any other `invalid_scope`; and a token with more
+//!   scopes than requested.
+//! - Unavailable: all others. `invalid_client` is one of them; the operator must resolve it.
+//!
+//! A failure is remembered for 5 s, then 20 s, then 60 s, or for the time in `Retry-After`, up to
+//! an hour. It is remembered for the caller, or for all callers if it does not concern one (no
+//! connection, `invalid_client`, a `Retry-After`). Meanwhile the current token is used to its end,
+//! unless the server refused this caller (revoked, connect required, scope required, refused by
+//! policy): then it is dropped.
 //!
 //! # Scopes
-//! The operator's, and those of the rule for this call; never those that the client has or wants. A server that was asked for no scope
-//! chooses itself: set them.
+//! The operator's, and those of the rule for this call; never those that the client has or
+//! requests. A server that receives a request without scopes chooses them itself, so set them.
 //!
 //! # Sources
 //! RFC 8693 §2; RFC 6749 §5; RFC 8707 §2.2; RFC 7523 §2.2, §3.

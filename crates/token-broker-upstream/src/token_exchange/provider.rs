@@ -1,14 +1,16 @@
-//! The provider of exchanged tokens.
+//! The provider: exchanges tokens of one source for access tokens of one upstream.
 
 use bytes::Bytes;
 use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
-    audit::Trail,
-    clock::{Clock, Timestamp},
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
+    Broker,
+    clock::Timestamp,
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
     principal::{Principal, Scopes},
-    tasks::Tasks,
 };
 
 use super::{TokenSource, TokenType};
@@ -19,10 +21,10 @@ use crate::{
     requested::{Ask, Requested},
 };
 
-/// Gives each caller an access token that the authorization server gives in exchange for one that says who the caller is. See
-/// [the module](crate::token_exchange).
+/// Provides each caller's own access token, in exchange for a token that identifies the caller. See
+/// the [module](crate::token_exchange).
 #[derive(Debug)]
-#[must_use = "a provider that is put into no exchange layer gives nothing"]
+#[must_use = "a provider does nothing until an exchange layer has it"]
 pub struct TokenExchange {
     requested: Requested<Exchange>,
     connect_url: ConnectUrl,
@@ -35,46 +37,45 @@ struct Exchange {
 }
 
 impl TokenExchange {
-    /// In exchange for the tokens of this source, for this upstream, from this authorization server, which is asked by this client.
+    /// Creates a provider that exchanges the tokens of `subject` for access tokens of this
+    /// upstream. `client` sends the requests to the token endpoint of `server`, in tasks of the
+    /// broker and by its clock.
     pub fn new(
+        broker: &Broker,
         subject: impl Into<TokenSource>,
         upstream: Upstream,
         server: AuthorizationServer,
         client: GuardedClient,
     ) -> Self {
         let exchange = Exchange { subject: subject.into(), actor: None };
-        Self { requested: Requested::new(exchange, upstream, server, client), connect_url: ConnectUrl::default() }
+        Self {
+            requested: Requested::new(broker, exchange, upstream, server, client),
+            connect_url: ConnectUrl::default(),
+        }
     }
 
-    /// Sends a token of this source along that says who acts for the caller (`actor_token`).
+    /// Sends also a token of this source, which identifies who acts for the caller (`actor_token`).
     pub fn actor(self, source: impl Into<TokenSource>) -> Self {
         let requested = self.requested.with(|shared| shared.ask.actor = Some(source.into()));
         Self { requested, ..self }
     }
 
-    /// Sends whoever must do something at the authorization server first to the page that this makes of the caller. It is the
-    /// broker's own, and has nothing secret in it.
-    pub fn connect_url(mut self, of: impl Fn(&Principal) -> Box<str> + Send + Sync + 'static) -> Self {
+    /// Sets the page for a caller that must act at the authorization server first. It is a page of
+    /// the broker, and its URL contains no secret.
+    pub fn connect_url(
+        mut self,
+        of: impl Fn(&Principal) -> Box<str> + Send + Sync + 'static,
+    ) -> Self {
         self.connect_url = ConnectUrl::new(of);
         self
-    }
-
-    /// Asks this clock.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        Self { requested: self.requested.with(|shared| shared.clock = clock), ..self }
-    }
-
-    /// Has this owner run the requests, so that a shutdown can wait for them.
-    pub fn with_tasks(self, tasks: Tasks) -> Self {
-        Self { requested: self.requested.with(|shared| shared.tasks = tasks), ..self }
     }
 }
 
 impl Ask for Exchange {
     const NAME: &'static str = "token_exchange";
 
-    fn key(&self, caller: &Principal, parts: Parts) -> Parts {
-        let parts = self.subject.key(caller, parts);
+    fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts {
+        let parts = self.subject.key(caller, parts.list(account.into_iter()));
         match &self.actor {
             Some(actor) => actor.key(caller, parts),
             None => parts,
@@ -94,22 +95,23 @@ impl Ask for Exchange {
             None => None,
         };
         server.exchange_request(&subject, actor.as_ref(), asked, now).map_err(|error| {
-            tracing::error!(error = %error, "the broker could not show who it is as a client");
+            tracing::error!(error = %error, "the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })
     }
 
-    /// RFC 8693 §2.2.1: it says which of the kinds it gave, and it is the one that was asked for.
+    /// RFC 8693 §2.2.1: the server names the type of the issued token; it must be the requested
+    /// one.
     fn accepts(&self, tokens: &Tokens) -> bool {
         tokens.issued_token_type.as_deref() == Some(TokenType::AccessToken.as_str())
     }
 
     fn denied(&self, denial: Denial, need: &Scopes) -> CredentialError {
         match denial {
-            Denial::Grant => CredentialError::Revoked { connect_url: None },
-            Denial::User => CredentialError::ConnectRequired { connect_url: None },
+            Denial::Grant => CredentialError::Revoked,
+            Denial::User => CredentialError::ConnectRequired,
             Denial::Scopes if !need.is_empty() => {
-                CredentialError::ScopeRequired { missing: need.clone(), connect_url: None }
+                CredentialError::ScopeRequired { missing: need.clone() }
             }
             Denial::Scopes | Denial::Policy => CredentialError::RefusedByPolicy,
             Denial::Client => CredentialError::Unavailable { retry_after: None },
@@ -122,21 +124,19 @@ impl ProvideCredential for TokenExchange {
         self.requested.upstream()
     }
 
-    fn recall(&self, caller: &Principal, need: &Scopes) -> Option<Credential> {
-        self.requested.recall(caller, need)
+    fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        self.requested.recall(request)
     }
 
     async fn credential(
         &self,
-        caller: &Principal,
-        need: &Scopes,
-        trail: &Trail,
+        request: &CredentialRequest<'_>,
     ) -> Result<Credential, CredentialError> {
-        self.requested.credential(caller, need, trail).await
+        self.requested.credential(request).await
     }
 
-    async fn refused(&self, credential: &Credential) {
-        self.requested.refused(credential);
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        self.requested.refused(refusal.credential);
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {

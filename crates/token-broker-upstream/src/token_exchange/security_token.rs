@@ -1,4 +1,4 @@
-//! The tokens that are exchanged: what they are, and where they come from.
+//! Tokens to exchange: their types and their sources.
 
 use std::{fmt, pin::Pin};
 
@@ -12,7 +12,8 @@ use tower_token_broker::{
 use super::Assertion;
 use crate::key::Parts;
 
-/// A token that says to an authorization server for whom a token is wanted, or who acts (RFC 8693 §2.1).
+/// Token that identifies a user, or who acts for the user, at an authorization server (RFC 8693
+/// §2.1).
 #[derive(Clone, Debug)]
 pub struct SecurityToken {
     pub(crate) kind: TokenType,
@@ -20,29 +21,29 @@ pub struct SecurityToken {
 }
 
 impl SecurityToken {
-    /// A token of this kind.
+    /// Creates a token of this type.
     #[must_use]
     pub const fn new(kind: TokenType, secret: Secret) -> Self {
         Self { kind, secret }
     }
 }
 
-/// What a token is (RFC 8693 §3).
+/// Type of a token (RFC 8693 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenType {
-    /// An OAuth access token.
+    /// OAuth access token.
     AccessToken,
-    /// An ID token (OpenID Connect Core §2).
+    /// ID token (OpenID Connect Core §2).
     IdToken,
-    /// Another JWT.
+    /// Any other JWT.
     Jwt,
-    /// A SAML 2.0 assertion.
+    /// SAML 2.0 assertion.
     Saml2,
 }
 
 impl TokenType {
-    /// Its name on the wire.
+    /// Returns its URI.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,9 +55,10 @@ impl TokenType {
     }
 }
 
-/// Gives a token of your own for a caller: what your identity provider gave you when the user signed in, say.
+/// Provides tokens of your own: for example the token that your identity provider issued when the
+/// user signed in.
 ///
-/// The broker token is not among what can be given: the authenticate layer took it off, and nobody further in has it.
+/// The broker token is not available here, because the authenticate layer removed it.
 ///
 /// # Example
 /// ```
@@ -67,24 +69,29 @@ impl TokenType {
 ///
 /// impl ProvideToken for IdTokens {
 ///     async fn token(&self, caller: &Principal) -> Result<SecurityToken, CredentialError> {
-///         let token = self.0.get(caller.subject()).ok_or(CredentialError::ConnectRequired { connect_url: None })?;
+///         let token = self.0.get(caller.subject()).ok_or(CredentialError::ConnectRequired)?;
 ///         Ok(SecurityToken::new(TokenType::IdToken, token.clone()))
 ///     }
 /// }
 /// ```
 pub trait ProvideToken: Send + Sync + 'static {
-    /// The token for this caller. It may depend on all of the caller but the broker token's own id and times, for what is got
-    /// for it is kept for those who are alike in the rest.
+    /// Returns the token for this caller. It may depend on everything of the caller except ID,
+    /// times and confirmation (`cnf`) of the broker token: what is obtained for it is kept for all
+    /// broker tokens that are alike in the rest.
     ///
     /// # Errors
-    /// Why there is none. It is not remembered: the next call asks again.
+    /// The reason why there is none. It is not remembered: the next call requests a token again.
     ///
     /// # Cancellation
-    /// Dropped when it takes more than 5 s; nobody else ends it.
-    fn token(&self, caller: &Principal) -> impl Future<Output = Result<SecurityToken, CredentialError>> + Send;
+    /// Dropped after 5 s. A caller that is dropped does not cancel it.
+    fn token(
+        &self,
+        caller: &Principal,
+    ) -> impl Future<Output = Result<SecurityToken, CredentialError>> + Send;
 }
 
-/// Where a subject or actor token comes from: an [`Assertion`] that the broker signs itself, or a [`ProvideToken`] of yours.
+/// Source of subject or actor tokens: an [`Assertion`] that the broker signs, or your
+/// [`ProvideToken`].
 pub struct TokenSource(Source);
 
 enum Source {
@@ -92,9 +99,10 @@ enum Source {
     Supplied(Box<dyn Supply>),
 }
 
-type Supplied<'a> = Pin<Box<dyn Future<Output = Result<SecurityToken, CredentialError>> + Send + 'a>>;
+type Supplied<'a> =
+    Pin<Box<dyn Future<Output = Result<SecurityToken, CredentialError>> + Send + 'a>>;
 
-/// [`ProvideToken`], whoever it is.
+/// Erased [`ProvideToken`].
 trait Supply: Send + Sync {
     fn supply<'a>(&'a self, caller: &'a Principal) -> Supplied<'a>;
 }
@@ -130,7 +138,7 @@ impl TokenSource {
         }
     }
 
-    /// What of the caller takes part. Issuer and subject always do, whatever a source looks at.
+    /// Adds to the key all of the caller that the source can look at.
     pub(super) fn key(&self, caller: &Principal, parts: Parts) -> Parts {
         let parts = parts.user(caller.user());
         match &self.0 {
@@ -139,7 +147,11 @@ impl TokenSource {
                 .part(caller.client())
                 .part(caller.resource().as_str())
                 .list(caller.family().into_iter())
-                .list(caller.scopes().iter()),
+                .list(caller.scopes().iter())
+                .list(caller.account().into_iter())
+                .list(caller.groups().iter().map(|group| &**group))
+                .list(caller.acr().into_iter())
+                .list(caller.claims().flat_map(|(name, value)| [name, value.raw()])),
         }
     }
 }

@@ -1,18 +1,26 @@
-//! What is sent to the token endpoint, and for whom.
+//! Tests of the requests to the token endpoint.
 
 use tower_token_broker::principal::Actor;
 
 use super::*;
 use crate::{ProvideToken, SecurityToken, TokenType};
 
+const TOKEN_ENDPOINT: &str = "https://login.crm.example/token";
+
 #[tokio::test]
-async fn an_exchange_says_what_rfc_8693_has_and_nothing_of_the_clients() {
+async fn an_exchange_sends_the_members_of_rfc_8693() {
     let subject = Assertion::of_caller(BROKER, sign);
-    let configure = |server: AuthorizationServer| server.resource("https://mcp.crm.example/mcp").audience("crm");
-    let broker = Broker::exchange_of(subject, configure).await;
-    let wide = Principal::for_test(&verified("ana").with_scopes(scopes("crm:admin crm:everything")));
+    let configure = |server: AuthorizationServer| {
+        server.resource("https://mcp.crm.example/mcp").audience("crm")
+    };
+    let broker = Harness::exchange_of(subject, configure).await;
+    let wide =
+        Principal::for_test(&verified("ana").with_scopes(scopes("crm:admin crm:everything")));
     let given = broker.get_for(&wide, "crm:write").await.unwrap();
-    assert_eq!((given.scopes(), given.expires_at()), (&scopes("crm:read crm:write"), Some(now().plus(HOUR))));
+    assert_eq!(
+        (given.scopes(), given.expires_at()),
+        (&scopes("crm:read crm:write"), Some(now().plus(HOUR)))
+    );
     assert_eq!(given.origin().as_str(), "https://mcp.crm.example:443");
     let post = &broker.posts()[0];
     let sent: Vec<_> = form(post).into_iter().filter(|(name, _)| name != "subject_token").collect();
@@ -33,8 +41,8 @@ async fn an_exchange_says_what_rfc_8693_has_and_nothing_of_the_clients() {
 }
 
 #[tokio::test]
-async fn the_assertion_speaks_for_the_user_to_one_server_once_and_for_a_minute() {
-    let broker = Broker::exchange().await;
+async fn an_assertion_identifies_the_user_for_a_minute() {
+    let broker = Harness::exchange().await;
     let first = Actor::new(User::new("https://other.example", "first"), None);
     let agent = verified("ana").with_actor(Actor::new(User::new(BROKER, "agent"), Some(first)));
     broker.get_for(&Principal::for_test(&agent), "").await.unwrap();
@@ -43,10 +51,11 @@ async fn the_assertion_speaks_for_the_user_to_one_server_once_and_for_a_minute()
     let mut said = claims(&posts[0], "subject_token");
     let id = said["jti"].take();
     let seconds = now().unix_seconds();
-    let act =
-        serde_json::json!({"iss": BROKER, "sub": "agent", "act": {"iss": "https://other.example", "sub": "first"}});
+    let first = serde_json::json!({"iss": "https://other.example", "sub": "first"});
     let expected = serde_json::json!({
-        "iss": BROKER, "sub": "ana", "aud": ISSUER, "jti": null, "iat": seconds, "exp": seconds + 60, "act": act
+        "iss": BROKER, "sub": "ana", "aud": ISSUER, "jti": null,
+        "iat": seconds, "exp": seconds + 60,
+        "act": {"iss": BROKER, "sub": "agent", "act": first}
     });
     assert_eq!(said, expected);
     let bobs = claims(&posts[1], "subject_token");
@@ -55,35 +64,40 @@ async fn the_assertion_speaks_for_the_user_to_one_server_once_and_for_a_minute()
 }
 
 #[tokio::test]
-async fn a_user_of_another_issuer_is_not_the_brokers_to_speak_for() {
-    let broker = Broker::exchange().await;
+async fn a_user_of_another_issuer_is_refused() {
+    let broker = Harness::exchange().await;
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    let foreign = Verified::vouch(User::new("https://other.example", "ana"), "client", resource, times);
+    let foreign =
+        Verified::vouch(User::new("https://other.example", "ana"), "client", resource, times);
     let refused = broker.get_for(&Principal::for_test(&foreign), "").await.unwrap_err();
     assert_eq!((refused, broker.posts().len()), (CredentialError::RefusedByPolicy, 0));
 }
 
 #[tokio::test]
-async fn an_actor_token_goes_along_if_the_operator_wants_one() {
-    let broker = Broker::of(
+async fn a_configured_actor_token_is_sent() {
+    let broker = Harness::of(
         |server| server,
         |made| {
-            TokenExchange::new(Assertion::of_caller(BROKER, sign), made.upstream, made.server, made.client)
-                .actor(Assertion::of_broker(BROKER, sign).audience("https://login.crm.example/token"))
-                .with_clock(made.clock)
+            let subject = Assertion::of_caller(BROKER, sign);
+            let actor = Assertion::of_broker(BROKER, sign).audience(TOKEN_ENDPOINT);
+            TokenExchange::new(&made.broker, subject, made.upstream, made.server, made.client)
+                .actor(actor)
         },
     )
     .await;
     broker.get().await.unwrap();
     let post = &broker.posts()[0];
     let said = claims(post, "actor_token");
-    assert_eq!((&said["sub"], &said["aud"]), (&BROKER.into(), &"https://login.crm.example/token".into()));
-    assert_eq!(field(post, "actor_token_type").as_deref(), Some("urn:ietf:params:oauth:token-type:jwt"));
+    assert_eq!((&said["sub"], &said["aud"]), (&BROKER.into(), &TOKEN_ENDPOINT.into()));
+    assert_eq!(
+        field(post, "actor_token_type").as_deref(),
+        Some("urn:ietf:params:oauth:token-type:jwt")
+    );
     assert_eq!(claims(post, "subject_token")["sub"], "ana");
 }
 
-/// Has an ID token of ana, and of nobody else.
+/// Has an ID token of ana only.
 struct IdTokens;
 
 impl ProvideToken for IdTokens {
@@ -91,58 +105,70 @@ impl ProvideToken for IdTokens {
         match caller.subject() {
             "ana" => Ok(SecurityToken::new(TokenType::IdToken, secret("id-token-of-ana"))),
             "slow" => std::future::pending().await,
-            _ => Err(CredentialError::ConnectRequired { connect_url: None }),
+            _ => Err(CredentialError::ConnectRequired),
         }
     }
 }
 
 #[tokio::test]
-async fn a_token_of_the_operators_own_source_is_sent_as_what_it_is() {
-    let broker = Broker::exchange_of(IdTokens, |server| server).await;
+async fn a_supplied_token_is_sent_with_its_type() {
+    let broker = Harness::exchange_of(IdTokens, |server| server).await;
     broker.get().await.unwrap();
     let post = &broker.posts()[0];
     assert_eq!(field(post, "subject_token").as_deref(), Some("id-token-of-ana"));
-    assert_eq!(field(post, "subject_token_type").as_deref(), Some("urn:ietf:params:oauth:token-type:id_token"));
+    assert_eq!(
+        field(post, "subject_token_type").as_deref(),
+        Some("urn:ietf:params:oauth:token-type:id_token")
+    );
     let bob = broker.get_for(&caller("bob"), "").await.unwrap_err();
-    assert_eq!((bob, broker.posts().len()), (CredentialError::ConnectRequired { connect_url: None }, 1));
+    assert_eq!((bob, broker.posts().len()), (CredentialError::ConnectRequired, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_left() {
-    let broker = Broker::exchange_of(IdTokens, |server| server).await;
+    let broker = Harness::exchange_of(IdTokens, |server| server).await;
     let got = broker.get_for(&caller("slow"), "").await.unwrap_err();
-    assert_eq!((got, broker.posts().len()), (CredentialError::Unavailable { retry_after: None }, 0));
+    assert_eq!(
+        (got, broker.posts().len()),
+        (CredentialError::Unavailable { retry_after: None }, 0)
+    );
 }
 
 #[tokio::test]
 async fn client_credentials_are_the_brokers_own_whoever_calls() {
-    let broker = Broker::client_credentials_of(|server| server.audience("crm")).await;
-    for user in ["ana", "bob"] {
-        assert_eq!(numbers(broker.get_for(&caller(user), "").await), Ok(1), "{user}");
+    let broker = Harness::client_credentials_of(|server| server.audience("crm")).await;
+    for verified in [verified("ana"), verified("bob"), verified("ana").with_account("work")] {
+        let caller = Principal::for_test(&verified);
+        assert_eq!(numbers(broker.get_for(&caller, "").await), Ok(1), "{verified:?}");
     }
     let posts = broker.posts();
     assert_eq!(posts.len(), 1, "one token for all");
-    assert!(posts[0].ends_with("\r\n\r\ngrant_type=client_credentials&audience=crm&scope=crm%3Aread"), "{posts:?}");
+    assert!(
+        posts[0].ends_with("\r\n\r\ngrant_type=client_credentials&audience=crm&scope=crm%3Aread"),
+        "{posts:?}"
+    );
     assert!(posts[0].contains("authorization: Basic YnJva2VyOmNsaWVudC1tYXJrZXI="), "{posts:?}");
 }
 
 #[tokio::test]
-async fn private_key_jwt_is_signed_anew_for_each_request_to_this_server() {
-    let url = "https://login.crm.example/token";
-    let authentications = [
-        (ClientAuthentication::private_key_jwt("broker", sign), ISSUER),
-        (ClientAuthentication::private_key_jwt("broker", sign).jwt_audience(url), url),
-    ];
+async fn private_key_jwt_is_signed_for_each_request() {
+    let by_key = || ClientAuthentication::private_key_jwt("broker", sign);
+    let authentications =
+        [(by_key(), ISSUER), (by_key().jwt_audience(TOKEN_ENDPOINT), TOKEN_ENDPOINT)];
     for (authentication, audience) in authentications {
-        let server = |endpoint: &str| AuthorizationServer::new(ISSUER, endpoint.parse().unwrap(), authentication);
+        let server = |endpoint: &str| {
+            AuthorizationServer::new(ISSUER, endpoint.parse().unwrap(), authentication)
+        };
         let endpoint = Endpoint::start(|_| says(200, &tokens(1, ""))).await;
         let (server, clock) = (server(&endpoint.url), Clock::manual(now()));
         let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
         let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
-        let provider = ClientCredentials::new(upstream, server, client).with_clock(clock.clone());
-        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+        let broker = Broker::builder().audit(InMemory::new()).clock(clock.clone());
+        let broker = broker.build().unwrap();
+        let provider = ClientCredentials::new(&broker, upstream, server, client);
+        let (trail, _) = Trail::for_test(broker.audit_log());
         for _ in 0..2 {
-            provider.credential(&caller("ana"), &Scopes::none(), &trail).await.unwrap();
+            credential_of(&provider, &caller("ana"), "", &trail).await.unwrap();
             clock.advance(HOUR);
         }
         let posts = endpoint.posts();
@@ -151,20 +177,24 @@ async fn private_key_jwt_is_signed_anew_for_each_request_to_this_server() {
         assert_ne!(id, claims(&posts[1], "client_assertion")["jti"]);
         let seconds = now().unix_seconds();
         let expected = serde_json::json!({
-            "iss": "broker", "sub": "broker", "aud": audience, "jti": null, "iat": seconds, "exp": seconds + 60
+            "iss": "broker", "sub": "broker", "aud": audience, "jti": null,
+            "iat": seconds, "exp": seconds + 60
         });
         assert_eq!(said, expected);
         let kind = field(&posts[0], "client_assertion_type");
         assert_eq!(kind.as_deref(), Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
         assert_eq!(field(&posts[0], "client_id").as_deref(), Some("broker"));
-        assert!(!posts[0].contains("authorization:") && !posts[0].contains("client_secret"), "{posts:?}");
+        assert!(
+            !posts[0].contains("authorization:") && !posts[0].contains("client_secret"),
+            "{posts:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn with_a_key_that_can_not_sign_nobody_is_asked() {
+async fn without_a_signature_nothing_is_sent() {
     let cannot = |_: &str| Err(SignError);
-    let broker = Broker::exchange_of(Assertion::of_caller(BROKER, cannot), |server| server).await;
+    let broker = Harness::exchange_of(Assertion::of_caller(BROKER, cannot), |server| server).await;
     assert_eq!(broker.get().await.unwrap_err(), CredentialError::Unavailable { retry_after: None });
     assert_eq!(broker.posts().len(), 0);
 }

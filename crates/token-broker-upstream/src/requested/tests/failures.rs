@@ -1,11 +1,11 @@
-//! Token endpoints that say no, fail, or lie.
+//! Tests of token endpoints that refuse, fail, or respond with nonsense.
 
 use super::*;
 
-const REVOKED: CredentialError = CredentialError::Revoked { connect_url: None };
+const REVOKED: CredentialError = CredentialError::Revoked;
 
 #[tokio::test]
-async fn x10_e119_what_is_no_token_of_the_kind_asked_for_is_used_by_nobody() {
+async fn x10_e119_a_response_without_the_requested_token_fails() {
     let huge = " ".repeat(2 * 1024 * 1024);
     let kind = r#""issued_token_type":"urn:ietf:params:oauth:token-type:access_token""#;
     let of = |members: &str| says(200, &format!("{{{members},{kind}}}"));
@@ -23,19 +23,37 @@ async fn x10_e119_what_is_no_token_of_the_kind_asked_for_is_used_by_nobody() {
         ("E119 token of two lines", of(r#""access_token":"a\r\nb","token_type":"Bearer""#)),
         ("E119 token is a number", of(r#""access_token":7,"token_type":"Bearer""#)),
         ("E119 doubled", of(r#""access_token":"a","access_token":"b","token_type":"Bearer""#)),
-        ("E119 doubled unescaped", of(r#""access_token":"a","access\u005ftoken":"b","token_type":"Bearer""#)),
-        ("E119 scopes that are none", of(r#""access_token":"a","token_type":"Bearer","scope":"a\"b""#)),
-        ("E119 refresh token is none", of(r#""access_token":"a","token_type":"Bearer","refresh_token":{}"#)),
+        (
+            "E119 doubled unescaped",
+            of(r#""access_token":"a","access\u005ftoken":"b","token_type":"Bearer""#),
+        ),
+        (
+            "E119 scopes that are none",
+            of(r#""access_token":"a","token_type":"Bearer","scope":"a\"b""#),
+        ),
+        (
+            "E119 refresh token is none",
+            of(r#""access_token":"a","token_type":"Bearer","refresh_token":{}"#),
+        ),
         ("E119 no kind", says(200, r#"{"access_token":"a","token_type":"Bearer"}"#)),
-        ("E119 another kind", says(200, &tokens(1, "").replace("token-type:access_token", "token-type:refresh_token"))),
+        (
+            "E119 another kind",
+            says(
+                200,
+                &tokens(1, "").replace("token-type:access_token", "token-type:refresh_token"),
+            ),
+        ),
         ("an error, but as a success", says(200, r#"{"error":"invalid_grant"}"#)),
         ("a denial of a server that fails", says(500, r#"{"error":"access_denied"}"#)),
         ("E119 doubled error", says(400, r#"{"error":"access_denied","error":"x"}"#)),
-        ("C067 a redirect", Reply::Says(307, "location: http://169.254.169.254/\r\n", String::new())),
+        (
+            "C067 a redirect",
+            Reply::Says(307, "location: http://169.254.169.254/\r\n", String::new()),
+        ),
         ("X08 half an answer", Reply::BreaksOff(tokens(1, ""))),
         ("X08 a hang-up", Reply::HangsUp),
     ] {
-        let broker = Broker::exchange().await;
+        let broker = Harness::exchange().await;
         broker.next(reply);
         assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "{case}");
         assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "{case}: remembered");
@@ -46,19 +64,28 @@ async fn x10_e119_what_is_no_token_of_the_kind_asked_for_is_used_by_nobody() {
 }
 
 #[tokio::test]
-async fn e119_an_expiry_that_can_not_be_true_is_five_minutes() {
-    for expires_in in ["", r#","expires_in":-1"#, r#","expires_in":"3600""#, r#","expires_in":1e308"#] {
-        let broker = Broker::client_credentials().await;
-        broker.next(says(200, &format!(r#"{{"access_token":"a","token_type":"bearer"{expires_in}}}"#)));
+async fn e119_an_impossible_expiry_is_five_minutes() {
+    for expires_in in
+        ["", r#","expires_in":-1"#, r#","expires_in":"3600""#, r#","expires_in":1e308"#]
+    {
+        let broker = Harness::client_credentials().await;
+        broker.next(says(
+            200,
+            &format!(r#"{{"access_token":"a","token_type":"bearer"{expires_in}}}"#),
+        ));
         let given = broker.get().await.unwrap();
-        assert_eq!(given.expires_at(), Some(now().plus(Duration::from_secs(300))), "E119 {expires_in}");
+        assert_eq!(
+            given.expires_at(),
+            Some(now().plus(Duration::from_secs(300))),
+            "E119 {expires_in}"
+        );
     }
 }
 
 #[tokio::test]
-async fn what_the_server_says_no_to_is_told_as_what_it_means() {
-    let connect = CredentialError::ConnectRequired { connect_url: None };
-    let scope = CredentialError::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+async fn each_error_of_the_server_has_its_meaning() {
+    let connect = CredentialError::ConnectRequired;
+    let scope = CredentialError::ScopeRequired { missing: scopes("crm:write") };
     for (error, need, of_a_user, of_the_broker) in [
         ("invalid_grant", "", REVOKED, CredentialError::RefusedByPolicy),
         ("interaction_required", "", connect.clone(), CredentialError::RefusedByPolicy),
@@ -66,8 +93,18 @@ async fn what_the_server_says_no_to_is_told_as_what_it_means() {
         ("consent_required", "", connect, CredentialError::RefusedByPolicy),
         ("invalid_target", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
         ("access_denied", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
-        ("unauthorized_client", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
-        ("unsupported_grant_type", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
+        (
+            "unauthorized_client",
+            "",
+            CredentialError::RefusedByPolicy,
+            CredentialError::RefusedByPolicy,
+        ),
+        (
+            "unsupported_grant_type",
+            "",
+            CredentialError::RefusedByPolicy,
+            CredentialError::RefusedByPolicy,
+        ),
         ("invalid_request", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
         ("invalid_scope", "", CredentialError::RefusedByPolicy, CredentialError::RefusedByPolicy),
         ("invalid_scope", "crm:write", scope.clone(), scope),
@@ -75,21 +112,25 @@ async fn what_the_server_says_no_to_is_told_as_what_it_means() {
         ("temporarily_unavailable", "", unavailable(5), unavailable(5)),
         ("invalid_grant ", "", unavailable(5), unavailable(5)),
     ] {
-        let exchange = Broker::exchange().await;
+        let exchange = Harness::exchange().await;
         exchange.next(denies(error));
         assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_user, "{error}");
-        assert_eq!(exchange.get_for(&caller("ana"), need).await.unwrap_err(), of_a_user, "{error}: remembered");
+        assert_eq!(
+            exchange.get_for(&caller("ana"), need).await.unwrap_err(),
+            of_a_user,
+            "{error}: remembered"
+        );
         assert_eq!(exchange.posts().len(), 1, "{error}");
-        let own = Broker::client_credentials().await;
+        let own = Harness::client_credentials().await;
         own.next(denies(error));
         assert_eq!(own.get_for(&caller("ana"), need).await.unwrap_err(), of_the_broker, "{error}");
     }
 }
 
 #[tokio::test]
-async fn g155_what_may_be_due_to_one_user_locks_out_nobody_else() {
+async fn g155_a_failure_of_one_user_affects_no_other() {
     for reply in [denies("access_denied"), says(500, ""), says(200, "<html>"), Reply::HangsUp] {
-        let broker = Broker::exchange().await;
+        let broker = Harness::exchange().await;
         broker.next(reply);
         assert!(broker.get_for(&caller("mallory"), "").await.is_err());
         assert!(broker.get_for(&caller("ana"), "").await.is_ok(), "G155");
@@ -97,17 +138,17 @@ async fn g155_what_may_be_due_to_one_user_locks_out_nobody_else() {
 }
 
 #[tokio::test]
-async fn g155_what_would_be_the_same_for_everyone_is_asked_once() {
+async fn g155_a_failure_for_all_is_requested_once() {
     let retry = "retry-after: 90\r\n";
     for (reply, wait) in [
         (Reply::Says(429, retry, String::new()), 90),
         (Reply::Says(503, retry, String::new()), 90),
         (Reply::Says(401, "", r#"{"error":"invalid_client"}"#.to_owned()), 5),
     ] {
-        let broker = Broker::exchange().await;
+        let broker = Harness::exchange().await;
         broker.next(reply);
         assert_eq!(broker.get().await.unwrap_err(), unavailable(wait));
-        // What was said to one holds up the others for a minute at most.
+        // The response to one caller delays the others for at most a minute.
         let others_wait = wait.min(60);
         for user in 0..100 {
             let refused = broker.get_for(&caller(&format!("user-{user}")), "").await.unwrap_err();
@@ -127,8 +168,8 @@ async fn g155_what_would_be_the_same_for_everyone_is_asked_once() {
 }
 
 #[tokio::test]
-async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_used_to_its_end() {
-    let broker = Broker::exchange().await;
+async fn x09_an_outage_leaves_the_current_token_in_use() {
+    let broker = Harness::exchange().await;
     broker.get().await.unwrap();
     broker.clock.advance(HOUR / 100 * 90);
     for _ in 0..100 {
@@ -140,7 +181,10 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_u
         if second < 360 {
             assert_eq!(numbers(got), Ok(1), "X09 G155 at {second} s");
         } else {
-            assert!(matches!(got, Err(CredentialError::Unavailable { .. })), "X09 G155 at {second} s");
+            assert!(
+                matches!(got, Err(CredentialError::Unavailable { .. })),
+                "X09 G155 at {second} s"
+            );
         }
         broker.clock.advance(Duration::from_secs(1));
     }
@@ -149,15 +193,15 @@ async fn x09_an_outage_of_ten_minutes_is_twelve_tries_and_the_token_at_hand_is_u
     broker.next.lock().clear();
     broker.clock.advance(Duration::from_secs(60));
     assert!(broker.get().await.is_ok(), "X09");
-    // The streak is over: the next failure is a first one again.
+    // The streak has ended: the next failure counts as the first.
     broker.next(says(500, ""));
     broker.clock.advance(HOUR);
     assert_eq!(broker.get().await.unwrap_err(), unavailable(5), "X09");
 }
 
 #[tokio::test]
-async fn a_user_to_whom_the_server_says_no_loses_the_token_at_hand() {
-    let broker = Broker::exchange().await;
+async fn a_refused_user_loses_the_current_token() {
+    let broker = Harness::exchange().await;
     broker.get().await.unwrap();
     broker.clock.advance(HOUR / 100 * 90);
     broker.next(denies("access_denied"));
@@ -172,39 +216,48 @@ async fn a_closed_port_is_tried_once_for_all() {
     let closed = |_| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
-        AuthorizationServer::new(ISSUER, url.parse().unwrap(), ClientAuthentication::public("broker"))
+        AuthorizationServer::new(
+            ISSUER,
+            url.parse().unwrap(),
+            ClientAuthentication::public("broker"),
+        )
     };
-    let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), closed).await;
+    let broker = Harness::exchange_of(Assertion::of_caller(BROKER, sign), closed).await;
     for user in ["ana", "bob", "eve"] {
         assert_eq!(broker.get_for(&caller(user), "").await.unwrap_err(), unavailable(5));
     }
-    let intents = broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
+    let intents =
+        broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
     assert_eq!(intents, 1);
 }
 
 #[tokio::test]
-async fn a_token_with_more_scopes_than_asked_for_is_not_used() {
+async fn a_token_with_more_scopes_is_not_used() {
     let wide = || says(200, &tokens(7, r#","scope":"crm:read crm:admin""#));
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     broker.next(wide());
     assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy);
     assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy, "remembered");
     assert_eq!(broker.posts().len(), 1);
     let subject = Assertion::of_caller(BROKER, sign);
     let tolerant = AuthorizationServer::dangerous_tolerate_wider_scopes;
-    let tolerant = Broker::exchange_of(subject, tolerant).await;
+    let tolerant = Harness::exchange_of(subject, tolerant).await;
     tolerant.next(wide());
     assert_eq!(tolerant.get().await.unwrap().scopes(), &scopes("crm:read crm:admin"));
 }
 
 #[tokio::test]
-async fn a_token_with_other_or_fewer_scopes_is_what_it_is() {
-    let broker = Broker::exchange().await;
+async fn other_or_fewer_scopes_are_recognized() {
+    let broker = Harness::exchange().await;
     broker.next(says(200, &tokens(7, r#","scope":"crm:other""#)));
-    assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy, "other ones are more, too");
-    let narrow = Broker::exchange().await;
+    assert_eq!(
+        broker.get().await.unwrap_err(),
+        CredentialError::RefusedByPolicy,
+        "other ones are more, too"
+    );
+    let narrow = Harness::exchange().await;
     narrow.next(says(200, &tokens(7, r#","scope":"crm:read""#)));
-    let lacking = CredentialError::ScopeRequired { missing: scopes("crm:write"), connect_url: None };
+    let lacking = CredentialError::ScopeRequired { missing: scopes("crm:write") };
     assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
     assert_eq!(narrow.get_for(&caller("ana"), "crm:write").await.unwrap_err(), lacking);
     assert_eq!(narrow.posts().len(), 1, "it is kept as what it is");
@@ -212,7 +265,7 @@ async fn a_token_with_other_or_fewer_scopes_is_what_it_is() {
 
 #[tokio::test]
 async fn a_refresh_token_that_nobody_asked_for_is_dropped() {
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     broker.next(says(200, &tokens(1, r#","refresh_token":"rt-marker""#)));
     assert!(broker.get().await.is_ok());
     broker.clock.advance(HOUR);
@@ -220,31 +273,40 @@ async fn a_refresh_token_that_nobody_asked_for_is_dropped() {
     let posts = broker.posts();
     assert_eq!(posts.len(), 2);
     assert!(!posts[1].contains("rt-marker"), "{posts:?}");
-    assert_eq!(field(&posts[1], "grant_type"), field(&posts[0], "grant_type"), "it asks as it did before");
+    assert_eq!(
+        field(&posts[1], "grant_type"),
+        field(&posts[0], "grant_type"),
+        "it asks as it did before"
+    );
 }
 
 #[tokio::test]
 async fn without_a_durable_intent_nobody_is_asked() {
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     broker.records.fail();
     assert_eq!(broker.get().await.unwrap_err(), CredentialError::Unavailable { retry_after: None });
     assert_eq!(broker.posts().len(), 0);
 }
 
 #[tokio::test]
-async fn each_post_has_its_intent_before_it_and_its_outcome_after_it() {
+async fn each_post_is_between_intent_and_outcome() {
     for (reply, outcome) in [
         (None, "refreshed"),
         (Some(says(500, "")), "failed"),
         (Some(denies("invalid_grant")), "failed"),
         (Some(Reply::HangsUp), "unknown"),
     ] {
-        let broker = Broker::exchange().await;
+        let broker = Harness::exchange().await;
         broker.next.lock().extend(reply);
         broker.endpoint.close();
         let asked = async {
             broker.endpoint.until_asked(1).await;
-            let intents = broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
+            let intents = broker
+                .records
+                .records()
+                .iter()
+                .filter(|record| record.kind() == "refresh_intent")
+                .count();
             assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
             broker.endpoint.open();
         };
@@ -264,7 +326,7 @@ async fn each_post_has_its_intent_before_it_and_its_outcome_after_it() {
 
 #[tokio::test]
 async fn nothing_that_can_be_printed_shows_a_secret() {
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     let given = broker.get().await.unwrap();
     assert!(broker.posts().concat().contains("signature-marker"), "the secrets were in play");
     let printed = format!("{:?} {:#?} {given:?}", broker.provider, broker.provider);

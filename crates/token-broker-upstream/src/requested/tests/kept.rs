@@ -1,26 +1,29 @@
-//! What is kept, for whom, how long; who waits, and what is asked for again.
+//! Tests of the cache: keys, lifetimes, concurrent requests and refused tokens.
 
 use std::{collections::HashSet, task::Poll};
 
-use tower_token_broker::principal::Actor;
+use tower_token_broker::{
+    json::{Limits, Value as JsonValue},
+    principal::{Actor, Confirmation, GrantId},
+};
 
 use super::*;
 
 #[tokio::test]
-async fn each_user_has_a_token_of_its_own_and_keeps_it() {
-    let broker = Broker::exchange().await;
+async fn each_user_keeps_a_token_of_its_own() {
+    let broker = Harness::exchange().await;
     for _ in 0..3 {
         assert_eq!(numbers(broker.get_for(&caller("ana"), "").await), Ok(1));
         assert_eq!(numbers(broker.get_for(&caller("bob"), "").await), Ok(2));
     }
     assert_eq!(broker.posts().len(), 2);
-    assert!(broker.provider.recall(&caller("ana"), &Scopes::none()).is_some(), "at hand without waiting");
-    assert!(broker.provider.recall(&caller("eve"), &Scopes::none()).is_none());
+    assert!(broker.recall(&caller("ana"), "").is_some(), "at hand without waiting");
+    assert!(broker.recall(&caller("eve"), "").is_none());
 }
 
 #[tokio::test]
-async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
-    /// Gives the same for everyone: only the key can tell them apart.
+async fn g157_all_parts_of_a_token_are_in_its_key() {
+    /// Returns the same token for all callers, so that only the key distinguishes them.
     struct Same;
     impl crate::ProvideToken for Same {
         async fn token(&self, _: &Principal) -> Result<crate::SecurityToken, CredentialError> {
@@ -32,6 +35,7 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
         let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
         Verified::vouch(User::new(issuer, subject), client, resource, times)
     };
+    let text = |json: &'static str| JsonValue::parse(json.as_bytes(), &Limits::default()).unwrap();
     let ana = || at("https://i", "ana", "c", "/crm/mcp");
     let actor = |name: &str, before| Actor::new(User::new("https://i", name), before);
     let callers = [
@@ -45,8 +49,15 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
         ana().with_actor(actor("y", Some(actor("x", None)))),
         ana().with_scopes(scopes("x")),
         ana().with_family("x"),
+        ana().with_account("x"),
+        ana().with_groups(["x"]),
+        ana().with_groups(["x", "y"]),
+        ana().with_acr("x"),
+        ana().with_claim("x", text("1")),
+        ana().with_claim("x", text("2")),
+        ana().with_claim("y", text("1")),
     ];
-    let broker = Broker::exchange_of(Same, |server| server).await;
+    let broker = Harness::exchange_of(Same, |server| server).await;
     let mut grants = HashSet::new();
     for verified in &callers {
         for need in ["", "crm:write", "crm:write x"] {
@@ -55,17 +66,20 @@ async fn g157_whatever_took_part_in_an_answer_is_in_its_key() {
         }
     }
     assert_eq!(broker.posts().len(), callers.len() * 3, "G157");
-    // And what took no part is not: another broker token of the same user, client and scopes.
+    // Another broker token of the same user, client and scopes is served from the cache.
     let times = TokenTimes { id: "another", issued_at: now(), expires_at: now().plus(HOUR * 2) };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let again = Verified::vouch(User::new("https://i", "ana"), "c", resource, times);
-    broker.get_for(&Principal::for_test(&again), "").await.unwrap();
+    let proven = Confirmation::JwkThumbprint("x".into());
+    for again in [again.clone(), again.with_confirmation(proven)] {
+        broker.get_for(&Principal::for_test(&again), "").await.unwrap();
+    }
     assert_eq!(broker.posts().len(), callers.len() * 3);
 }
 
 #[tokio::test]
-async fn g157_an_assertion_is_for_a_user_and_its_actors_and_nothing_else_is_in_it() {
-    let broker = Broker::exchange().await;
+async fn g157_an_assertion_depends_on_user_actors_and_account() {
+    let broker = Harness::exchange().await;
     let actor = |name: &str, before| Actor::new(User::new(BROKER, name), before);
     let callers = [
         verified("ana"),
@@ -73,13 +87,18 @@ async fn g157_an_assertion_is_for_a_user_and_its_actors_and_nothing_else_is_in_i
         verified("ana").with_actor(actor("y", None)),
         verified("ana").with_actor(actor("x", Some(actor("y", None)))),
         verified("bob").with_actor(actor("x", None)),
+        verified("ana").with_account("work"),
     ];
     for (place, verified) in callers.iter().enumerate() {
         let given = broker.get_for(&Principal::for_test(verified), "").await;
         assert_eq!(numbers(given), Ok(place as u64 + 1), "G157 {verified:?}");
-        let alike = verified.clone().with_scopes(scopes("x")).with_family("x");
+        let alike = verified.clone().with_scopes(scopes("x")).with_family("x").with_groups(["x"]);
         let given = broker.get_for(&Principal::for_test(&alike), "").await;
-        assert_eq!(numbers(given), Ok(place as u64 + 1), "{alike:?}: what the client holds is not sent");
+        assert_eq!(
+            numbers(given),
+            Ok(place as u64 + 1),
+            "{alike:?}: what the client holds is not sent"
+        );
     }
     assert_eq!(broker.posts().len(), callers.len(), "G157");
 }
@@ -96,31 +115,34 @@ async fn g157_server_resource_audience_and_client_are_in_the_key() {
     ];
     let mut grants = HashSet::new();
     for configure in configurations {
-        let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), configure).await;
+        let broker = Harness::exchange_of(Assertion::of_caller(BROKER, sign), configure).await;
         assert!(grants.insert(broker.get().await.unwrap().grant().unwrap().0.clone()), "G157");
     }
-    for (issuer, client) in [("https://another.example", ClientAuthentication::public("broker")), (ISSUER, other)] {
+    for (issuer, client) in
+        [("https://another.example", ClientAuthentication::public("broker")), (ISSUER, other)]
+    {
         let at = move |_| {
             let never = "http://127.0.0.1:1/token".parse().unwrap();
             AuthorizationServer::new(issuer, never, client).scopes(scopes("crm:read"))
         };
-        let broker = Broker::exchange_of(Assertion::of_caller(BROKER, sign), at).await;
+        let broker = Harness::exchange_of(Assertion::of_caller(BROKER, sign), at).await;
         let intended = grant_of_the_intent(&broker).await;
-        assert!(grants.insert(tower_token_broker::principal::GrantId::new(&intended)), "G157 {issuer}");
+        assert!(grants.insert(GrantId::new(&intended)), "G157 {issuer}");
     }
 }
 
-/// Nobody answers there; the audit says under which name it was tried.
-async fn grant_of_the_intent(broker: &Broker<TokenExchange>) -> String {
+/// Returns the grant ID in the intent of a request to a server that does not respond.
+async fn grant_of_the_intent(broker: &Harness<TokenExchange>) -> String {
     broker.get().await.unwrap_err();
-    let line = broker.records.lines().into_iter().find(|line| line.contains("refresh_intent")).unwrap();
+    let line =
+        broker.records.lines().into_iter().find(|line| line.contains("refresh_intent")).unwrap();
     let record: Value = line.parse().unwrap();
     record["grant"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g149_ten_thousand_first_uses_are_one_exchange() {
-    let broker = Arc::new(Broker::exchange().await);
+    let broker = Arc::new(Harness::exchange().await);
     broker.endpoint.close();
     let callers = Tasks::new();
     let (began, mut pending) = tokio::sync::watch::channel(0);
@@ -130,7 +152,9 @@ async fn g149_ten_thousand_first_uses_are_one_exchange() {
             let (broker, began) = (Arc::clone(&broker), Arc::clone(&began));
             callers.spawn("caller", async move {
                 let mut work = std::pin::pin!(broker.get());
-                let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+                let first =
+                    std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending()))
+                        .await;
                 assert!(first, "G149: nobody can have the token yet");
                 began.send_modify(|began| *began += 1);
                 numbers(work.await)
@@ -146,12 +170,12 @@ async fn g149_ten_thousand_first_uses_are_one_exchange() {
 }
 
 #[tokio::test]
-async fn g152_a_caller_that_hangs_up_at_any_poll_costs_nothing() {
+async fn g152_a_caller_dropped_at_any_poll_costs_nothing() {
     for polls in 1.. {
-        let broker = Broker::exchange().await;
+        let broker = Harness::exchange().await;
         let ended = {
-            let (caller, need, trail, mut polled) = (caller("ana"), Scopes::none(), broker.trail.clone(), 0);
-            let mut call = std::pin::pin!(broker.provider.credential(&caller, &need, &trail));
+            let (caller, mut polled) = (caller("ana"), 0);
+            let mut call = std::pin::pin!(broker.credential(&caller, ""));
             std::future::poll_fn(|cx| {
                 polled += 1;
                 match call.as_mut().poll(cx) {
@@ -163,7 +187,7 @@ async fn g152_a_caller_that_hangs_up_at_any_poll_costs_nothing() {
             .await
         };
         broker.all_landed().await;
-        assert!(broker.provider.recall(&caller("ana"), &Scopes::none()).is_some(), "G152 {polls}");
+        assert!(broker.recall(&caller("ana"), "").is_some(), "G152 {polls}");
         assert_eq!(broker.posts().len(), 1, "G152 {polls}");
         if ended {
             assert!(polls > 1, "at least one caller was dropped on its way");
@@ -173,14 +197,16 @@ async fn g152_a_caller_that_hangs_up_at_any_poll_costs_nothing() {
 }
 
 #[tokio::test]
-async fn x03_many_first_uses_are_a_bounded_crowd_at_the_token_endpoint() {
-    let broker = Arc::new(Broker::exchange().await);
+async fn x03_many_first_uses_are_bounded_at_the_endpoint() {
+    let broker = Arc::new(Harness::exchange().await);
     broker.endpoint.close();
     let callers = Tasks::new();
     let waiting: Vec<_> = (0..200)
         .map(|number| {
             let broker = Arc::clone(&broker);
-            callers.spawn("caller", async move { broker.get_for(&caller(&format!("user-{number}")), "").await.is_ok() })
+            callers.spawn("caller", async move {
+                broker.get_for(&caller(&format!("user-{number}")), "").await.is_ok()
+            })
         })
         .collect();
     broker.endpoint.until_asked(64).await;
@@ -196,8 +222,8 @@ async fn x03_many_first_uses_are_a_bounded_crowd_at_the_token_endpoint() {
 }
 
 #[tokio::test]
-async fn at_four_fifths_of_its_life_a_token_is_renewed_behind_its_users() {
-    let broker = Broker::client_credentials().await;
+async fn a_token_is_renewed_in_the_background() {
+    let broker = Harness::client_credentials().await;
     assert_eq!(numbers(broker.get().await), Ok(1));
     broker.clock.advance(HOUR / 100 * 77);
     assert_eq!(numbers(broker.get().await), Ok(1));
@@ -216,16 +242,16 @@ async fn at_four_fifths_of_its_life_a_token_is_renewed_behind_its_users() {
 
 #[tokio::test]
 async fn a_token_is_not_given_out_at_its_end() {
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     assert_eq!(numbers(broker.get().await), Ok(1));
     broker.clock.advance(HOUR - Duration::from_secs(10));
-    assert!(broker.provider.recall(&caller("ana"), &Scopes::none()).is_none());
+    assert!(broker.recall(&caller("ana"), "").is_none());
     assert_eq!(numbers(broker.get().await), Ok(2));
 }
 
 #[tokio::test]
 async fn a_hundred_refusals_of_one_version_are_one_exchange() {
-    let broker = Arc::new(Broker::exchange().await);
+    let broker = Arc::new(Harness::exchange().await);
     let old = broker.get().await.unwrap();
     let bobs = broker.get_for(&caller("bob"), "").await.unwrap();
     let callers = Tasks::new();
@@ -233,7 +259,7 @@ async fn a_hundred_refusals_of_one_version_are_one_exchange() {
         .map(|_| {
             let (broker, old) = (Arc::clone(&broker), old.clone());
             callers.spawn("caller", async move {
-                broker.provider.refused(&old).await;
+                broker.refuse(&old).await;
                 numbers(broker.get().await)
             })
         })
@@ -241,37 +267,45 @@ async fn a_hundred_refusals_of_one_version_are_one_exchange() {
     for one in waiting {
         assert_eq!(one.await.unwrap(), Ok(3));
     }
-    broker.provider.refused(&old).await;
-    // Long enough for another try, if it were the one that was refused.
+    broker.refuse(&old).await;
+    // After this time another token would be requested, if the current one were refused.
     broker.clock.advance(Duration::from_secs(30));
     assert_eq!(numbers(broker.get().await), Ok(3), "a late refusal ends what it names");
-    assert_eq!(numbers(broker.get_for(&caller("bob"), "").await), Ok(number(&bobs)), "and nobody else's");
+    assert_eq!(
+        numbers(broker.get_for(&caller("bob"), "").await),
+        Ok(number(&bobs)),
+        "and nobody else's"
+    );
     assert_eq!(broker.posts().len(), 3);
 }
 
 #[tokio::test]
-async fn an_upstream_that_refuses_every_token_is_no_storm_at_the_token_endpoint() {
-    let broker = Broker::exchange().await;
+async fn an_upstream_that_refuses_every_token_causes_no_storm() {
+    let broker = Harness::exchange().await;
     for _ in 0..50 {
         let given = broker.get().await.unwrap();
-        broker.provider.refused(&given).await;
+        broker.refuse(&given).await;
     }
-    assert_eq!(broker.posts().len(), 2, "the second one is given again, and the caller sees that it is the same");
+    assert_eq!(
+        broker.posts().len(),
+        2,
+        "the second one is given again, and the caller sees that it is the same"
+    );
     broker.clock.advance(Duration::from_secs(30));
     assert_eq!(numbers(broker.get().await), Ok(3), "after a while, another try");
 }
 
 #[tokio::test]
 async fn a_refusal_of_a_credential_from_elsewhere_ends_nothing() {
-    let broker = Broker::exchange().await;
+    let broker = Harness::exchange().await;
     let given = broker.get().await.unwrap();
     let elsewhere = Credential::vouch(secret("x"), given.origin().clone());
     let version = number(&given);
     for grant in ["g1", "", &"A".repeat(43)] {
-        let grant = tower_token_broker::principal::GrantId::new(grant);
-        broker.provider.refused(&elsewhere.clone().from_grant(grant, version)).await;
+        let grant = GrantId::new(grant);
+        broker.refuse(&elsewhere.clone().from_grant(grant, version)).await;
     }
-    broker.provider.refused(&elsewhere).await;
+    broker.refuse(&elsewhere).await;
     assert_eq!(numbers(broker.get().await), Ok(1));
     assert_eq!(broker.posts().len(), 1);
 }

@@ -1,4 +1,5 @@
-//! Token exchange and client credentials against a token endpoint on loopback that misbehaves on demand.
+//! Tests of token exchange and client credentials, with a token endpoint on loopback that
+//! misbehaves on demand.
 
 mod asked;
 mod failures;
@@ -6,7 +7,10 @@ mod kept;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::AtomicUsize, atomic::Ordering},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,16 +19,20 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
 use tower_token_broker::{
-    Secret,
-    audit::{AuditLog, InMemory, Trail},
+    Broker, Secret,
+    audit::{InMemory, Operation, Trail},
     clock::{Clock, Timestamp},
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
     principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     tasks::Tasks,
 };
 
 use crate::{
-    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError, TokenExchange, TokenSource,
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
+    TokenExchange, TokenSource,
     endpoint::{Endpoint, Reply},
 };
 
@@ -44,7 +52,7 @@ fn secret(text: &str) -> Secret {
     Secret::from_text(text.to_owned())
 }
 
-/// Signs with nothing, but in the form of a JWT.
+/// Returns an unsigned text in the form of a JWT.
 fn sign(claims: &str) -> Result<Secret, SignError> {
     Ok(Secret::from_text(format!("e30.{}.signature-marker", URL_SAFE_NO_PAD.encode(claims))))
 }
@@ -59,13 +67,13 @@ fn caller(subject: &str) -> Principal {
     Principal::for_test(&verified(subject))
 }
 
-/// The fields of the form in a request.
+/// Returns the members of the form in a request.
 fn form(request: &str) -> Vec<(String, String)> {
     let body = request.split_once("\r\n\r\n").unwrap().1;
     url::form_urlencoded::parse(body.as_bytes()).into_owned().collect()
 }
 
-/// The one field of this name.
+/// Returns the only member of this name.
 fn field(request: &str, name: &str) -> Option<String> {
     let mut found = form(request).into_iter().filter(|(field, _)| field == name);
     let value = found.next().map(|(_, value)| value);
@@ -73,15 +81,15 @@ fn field(request: &str, name: &str) -> Option<String> {
     value
 }
 
-/// What a JWT in the form says.
+/// Returns the claims of a JWT in the form.
 fn claims(request: &str, name: &str) -> Value {
     let jwt = field(request, name).unwrap();
     let claims = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
     std::str::from_utf8(&claims).unwrap().parse().unwrap()
 }
 
-/// A provider at a token endpoint, with a clock that is set by hand.
-struct Broker<P> {
+/// Provider with a token endpoint and a manual clock.
+struct Harness<P> {
     endpoint: Endpoint,
     next: Arc<Mutex<VecDeque<Reply>>>,
     provider: Arc<P>,
@@ -91,19 +99,18 @@ struct Broker<P> {
     trail: Trail,
 }
 
-/// What a provider is made of here.
+/// Parts of a provider.
 struct Made {
     upstream: Upstream,
     server: AuthorizationServer,
     client: GuardedClient,
-    clock: Clock,
-    tasks: Tasks,
+    broker: Broker,
 }
 
 fn tokens(number: usize, more: &str) -> String {
-    format!(
-        r#"{{"access_token":"at-{number}","token_type":"Bearer","expires_in":3600,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token"{more}}}"#
-    )
+    let kind = "urn:ietf:params:oauth:token-type:access_token";
+    let token = format!(r#""access_token":"at-{number}","issued_token_type":"{kind}""#);
+    format!(r#"{{{token},"token_type":"Bearer","expires_in":3600{more}}}"#)
 }
 
 fn says(status: u16, body: &str) -> Reply {
@@ -114,7 +121,7 @@ fn denies(error: &str) -> Reply {
     Reply::Says(400, "", format!(r#"{{"error":"{error}","error_description":"peer-marker"}}"#))
 }
 
-impl Broker<TokenExchange> {
+impl Harness<TokenExchange> {
     async fn exchange() -> Self {
         Self::exchange_of(Assertion::of_caller(BROKER, sign), |server| server).await
     }
@@ -124,30 +131,28 @@ impl Broker<TokenExchange> {
         configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
     ) -> Self {
         Self::of(configure, |made| {
-            TokenExchange::new(subject, made.upstream, made.server, made.client)
-                .with_clock(made.clock)
-                .with_tasks(made.tasks)
+            TokenExchange::new(&made.broker, subject, made.upstream, made.server, made.client)
         })
         .await
     }
 }
 
-impl Broker<ClientCredentials> {
+impl Harness<ClientCredentials> {
     async fn client_credentials() -> Self {
         Self::client_credentials_of(|server| server).await
     }
 
-    async fn client_credentials_of(configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer) -> Self {
+    async fn client_credentials_of(
+        configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
+    ) -> Self {
         Self::of(configure, |made| {
-            ClientCredentials::new(made.upstream, made.server, made.client)
-                .with_clock(made.clock)
-                .with_tasks(made.tasks)
+            ClientCredentials::new(&made.broker, made.upstream, made.server, made.client)
         })
         .await
     }
 }
 
-impl<P: ProvideCredential> Broker<P> {
+impl<P: ProvideCredential> Harness<P> {
     async fn of(
         configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
         make: impl FnOnce(Made) -> P,
@@ -156,7 +161,8 @@ impl<P: ProvideCredential> Broker<P> {
         let replies = Arc::clone(&next);
         let endpoint = Endpoint::start(move |_| {
             let reply = replies.lock().pop_front();
-            reply.unwrap_or_else(|| says(200, &tokens(given.fetch_add(1, Ordering::SeqCst) + 1, "")))
+            reply
+                .unwrap_or_else(|| says(200, &tokens(given.fetch_add(1, Ordering::SeqCst) + 1, "")))
         })
         .await;
         let (clock, tasks) = (Clock::manual(now()), Tasks::new());
@@ -165,16 +171,18 @@ impl<P: ProvideCredential> Broker<P> {
             FetchLimits::default().total(Duration::from_secs(5)),
         );
         let authentication = ClientAuthentication::basic("broker", secret("client-marker"));
-        let server = AuthorizationServer::new(ISSUER, endpoint.url.parse().unwrap(), authentication);
+        let server =
+            AuthorizationServer::new(ISSUER, endpoint.url.parse().unwrap(), authentication);
+        let records = InMemory::new();
+        let broker = Broker::builder().audit(records.clone()).clock(clock.clone());
+        let broker = broker.tasks(tasks.clone()).build().unwrap();
+        let (trail, _) = Trail::for_test(broker.audit_log());
         let provider = make(Made {
             upstream: Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap(),
             server: configure(server.scopes(scopes("crm:read"))),
             client: client.unwrap(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
+            broker,
         });
-        let (log, records) = AuditLog::in_memory();
-        let (trail, _) = Trail::for_test(&log);
         Self { endpoint, next, provider: Arc::new(provider), clock, tasks, records, trail }
     }
 
@@ -191,10 +199,28 @@ impl<P: ProvideCredential> Broker<P> {
     }
 
     async fn get_for(&self, caller: &Principal, need: &str) -> Result<Credential, CredentialError> {
-        match self.provider.recall(caller, &scopes(need)) {
+        match self.recall(caller, need) {
             Some(credential) => Ok(credential),
-            None => self.provider.credential(caller, &scopes(need), &self.trail).await,
+            None => self.credential(caller, need).await,
         }
+    }
+
+    fn recall(&self, caller: &Principal, need: &str) -> Option<Credential> {
+        let need = scopes(need);
+        self.provider.recall(&CredentialRequest::new(caller, &need, &OPERATION, &self.trail))
+    }
+
+    async fn credential(
+        &self,
+        caller: &Principal,
+        need: &str,
+    ) -> Result<Credential, CredentialError> {
+        credential_of(&*self.provider, caller, need, &self.trail).await
+    }
+
+    /// Reports that the upstream refused this credential.
+    async fn refuse(&self, credential: &Credential) {
+        self.provider.refused(&UpstreamRefusal::new(credential)).await;
     }
 
     async fn all_landed(&self) {
@@ -202,7 +228,21 @@ impl<P: ProvideCredential> Broker<P> {
     }
 }
 
-/// Which token it is, by the order in which they were asked for.
+static OPERATION: LazyLock<Operation> =
+    LazyLock::new(|| Operation::new("tools/call", Some("get_item")));
+
+/// Requests the credential for this caller and these scopes of a rule, without recalling it first.
+async fn credential_of(
+    provider: &impl ProvideCredential,
+    caller: &Principal,
+    need: &str,
+    trail: &Trail,
+) -> Result<Credential, CredentialError> {
+    let need = scopes(need);
+    provider.credential(&CredentialRequest::new(caller, &need, &OPERATION, trail)).await
+}
+
+/// Returns the number of the token, in the order of the requests.
 fn number(credential: &Credential) -> u64 {
     credential.grant().unwrap().1
 }

@@ -1,0 +1,13 @@
+//! Imports for a first program, in addition to `tower_token_broker::prelude`: credential
+//! providers, an in-memory store of grants, and the guarded outbound client and proxy.
+
+#[doc(no_inline)]
+pub use token_broker_outbound::{Guard, GuardedClient, Proxy};
+#[doc(no_inline)]
+pub use token_broker_store::MemoryGrants;
+
+#[doc(no_inline)]
+pub use crate::{
+    AuthorizationServer, ClientAuthentication, ClientCredentials, StaticSecret, StoredGrants,
+    TokenExchange,
+};
