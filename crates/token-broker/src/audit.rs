@@ -34,7 +34,8 @@ pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io:
             progress(percent);
         }
     });
-    let verification = noted.iter().fold(verification, |verification, head| verification.expect(*head));
+    let verification =
+        noted.iter().fold(verification, |verification, head| verification.expect(*head));
     let report = verification.run(BufReader::with_capacity(1 << 16, lines))?;
     Ok(Verified { file: file.to_owned(), noted: noted.to_vec(), report })
 }
@@ -114,7 +115,11 @@ impl<'a> Object<'a> {
             gaps: report
                 .gaps
                 .iter()
-                .map(|gap| Gap { sequence: gap.sequence, time: &gap.time, dropped_bytes: gap.dropped_bytes })
+                .map(|gap| Gap {
+                    sequence: gap.sequence,
+                    time: &gap.time,
+                    dropped_bytes: gap.dropped_bytes,
+                })
                 .collect(),
             end: end.map(End::code),
             torn_bytes: end.map_or(0, End::torn_bytes),
@@ -133,16 +138,26 @@ impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, report) = (self.file.display(), &self.report);
         match &report.found {
-            Ok(_) => writeln!(f, "{file}: whole. {} records follow from each other", report.records)?,
+            Ok(_) => {
+                writeln!(f, "{file}: whole. {} records follow from each other", report.records)?
+            }
             Err(wrong) => {
                 writeln!(f, "{file}: NOT WHOLE. {wrong}")?;
-                writeln!(f, "  {:<10}{} before it follow from each other", "records", report.records)?;
+                writeln!(
+                    f,
+                    "  {:<10}{} before it follow from each other",
+                    "records", report.records
+                )?;
             }
         }
         if let Some(chain) = &report.chain {
             writeln!(f, "  {:<10}{chain}", "chain")?;
         }
-        writeln!(f, "  {:<10}{} ended; {} whose end nobody saw", "requests", report.requests, report.unknown)?;
+        writeln!(
+            f,
+            "  {:<10}{} ended; {} whose end nobody saw",
+            "requests", report.requests, report.unknown
+        )?;
         self.gaps(f)?;
         if let Ok(end) = &report.found {
             writeln!(f, "  {:<10}{end}", "end")?;
@@ -167,7 +182,11 @@ impl Verified {
             "gaps", report.crashes, report.dropped_bytes
         )?;
         for gap in report.gaps.iter().take(SHOWN) {
-            writeln!(f, "  {:<10}before record {} of {}: {} bytes", "", gap.sequence, gap.time, gap.dropped_bytes)?;
+            writeln!(
+                f,
+                "  {:<10}before record {} of {}: {} bytes",
+                "", gap.sequence, gap.time, gap.dropped_bytes
+            )?;
         }
         match report.crashes.saturating_sub(SHOWN as u64) {
             0 => Ok(()),

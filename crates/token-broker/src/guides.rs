@@ -1,80 +1,59 @@
-//! What the guides show, for doc tests: each block as it stands there, with hidden lines around it. `tests/it` compares the two.
+//! Doc tests of the guides: each block as the guide shows it, with hidden lines around it. `tests/it`
+//! compares the two.
 //!
 //! # The first program
 //! ```no_run
 //! use std::{error::Error, fs, time::Duration};
 //!
-//! use axum::{Router, routing::any_service};
-//! use token_broker_outbound::{Guard, Proxy};
-//! use token_broker_upstream::StaticSecret;
-//! use tower_token_broker::{
-//!     BrokerStack, Secret,
-//!     audit::{AuditLog, JsonLines},
-//!     authenticate::{JwtVerifier, jwt::Keys}, resource_metadata::ProtectedResourceMetadata,
-//!     clock::Clock,
-//!     exchange::Upstream,
-//!     principal::{Resource, Scopes},
-//!     revocation::Revocations,
-//!     scope_filter::{Rules, tools},
-//! };
-//!
-//! const RESOURCE: &str = "https://broker.example.com/crm/mcp"; // what broker tokens have as `aud`
-//! const ISSUER: &str = "https://login.example.com"; // and as `iss`
+//! use axum::Router;
+//! use token_broker_upstream::prelude::*;
+//! use tower_token_broker::prelude::*;
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn Error>> {
-//!     let mut key = fs::read_to_string("crm.key")?;
-//!     key.truncate(key.trim_end().len()); // the line break at the file's end is no part of the secret
-//!     let crm = StaticSecret::new(Secret::from_text(key), Upstream::parse("crm", "https://mcp.crm.example/mcp")?);
-//!     let audit = AuditLog::from(JsonLines::append("audit.jsonl")?);
-//!     let revocations = Revocations::new(Clock::system()); // keep a clone where you revoke
-//!     let broker = BrokerStack::for_resource(RESOURCE)
-//!         .revocations(revocations.clone())
-//!         .audit(audit.clone())
-//!         .authenticate(JwtVerifier::new(ISSUER, Keys::parse(&fs::read("jwks.json")?)?))
+//!     let broker = Broker::builder().audit(JsonLines::append("audit.jsonl")?).build()?;
+//!     let keys = Keys::parse(&fs::read("jwks.json")?)?;
+//!     let api_key = fs::read_to_string("crm.key")?.trim_end().to_owned();
+//!     let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp")?;
+//!     let crm = broker
+//!         .protect("https://broker.example.com/crm/mcp") // the `aud` of broker tokens
+//!         .authenticate(JwtVerifier::new("https://login.example.com", keys)) // their `iss`
 //!         .scope_filter(Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read")))
-//!         .exchange(crm)
+//!         .exchange(StaticSecret::new(Secret::from_text(api_key), upstream))
 //!         .build()?;
-//!     let metadata = ProtectedResourceMetadata::new()
-//!         .resource(&Resource::parse(RESOURCE)?, [ISSUER], &Scopes::parse("crm:read")?, None)?;
 //!     let app = Router::new()
-//!         .route("/crm/mcp", any_service(Proxy::new(&Guard::new())?))
-//!         .layer(broker)
-//!         .route_service("/.well-known/oauth-protected-resource/{*path}", metadata);
-//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?; // behind what ends TLS
-//!     let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//!         .route_service("/crm/mcp", crm.layer(Proxy::new(&Guard::new())?))
+//!         .merge(broker.metadata_router()); // public: it names the authorization server
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?; // TLS ends before
+//!     let stop = async move {
+//!         tokio::signal::ctrl_c().await.unwrap_or_default();
+//!         if let Err(error) = broker.shutdown(Duration::from_secs(10)).await {
+//!             eprintln!("{error}");
+//!         }
+//!     };
 //!     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-//!     audit.close(Duration::from_secs(5)).await?;
 //!     Ok(())
 //! }
 //! ```
 //!
 //! # Mounting
 //! ```no_run
-//! # use axum::{Router, routing::any_service};
-//! # use token_broker_outbound::{GuardedClient, Proxy};
-//! # use token_broker_store::MemoryGrants;
-//! # use token_broker_upstream::{AuthorizationServer, StoredGrants};
-//! # use tower_token_broker::{
-//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, exchange::Upstream,
-//! #     resource_metadata::ProtectedResourceMetadata,
-//! #     revocation::Revocations, scope_filter::{Rules, tools},
-//! # };
+//! # use axum::Router;
+//! # use token_broker_upstream::prelude::*;
+//! # use tower_token_broker::prelude::*;
 //! # fn app(
-//! #     keys: &Keys, store: MemoryGrants, upstream: Upstream, authorization_server: AuthorizationServer, client: GuardedClient, proxy: Proxy,
-//! #     revocations: &Revocations, metadata: ProtectedResourceMetadata,
+//! #     broker: &Broker, keys: &Keys, store: MemoryGrants, upstream: Upstream,
+//! #     authorization_server: AuthorizationServer, client: GuardedClient, proxy: Proxy,
 //! # ) -> Result<Router, Box<dyn std::error::Error>> {
-//! let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
-//!     .revocations(revocations.clone())
-//!     .audit(JsonLines::append("audit.jsonl")?)
+//! let crm = broker
+//!     .protect("https://broker.example.com/crm/mcp")
 //!     .authenticate(JwtVerifier::new("https://broker.example.com", keys))
 //!     .scope_filter(Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read")))
-//!     .exchange(StoredGrants::new(store, upstream, authorization_server, client))
+//!     .exchange(StoredGrants::new(&broker, store, upstream, authorization_server, client))
 //!     .build()?;
 //! let app = Router::new()
-//!     .route("/crm/mcp", any_service(proxy))
-//!     .layer(broker)
-//!     .route_service("/.well-known/oauth-protected-resource/{*path}", metadata);
+//!     .route_service("/crm/mcp", crm.layer(proxy))
+//!     .merge(broker.metadata_router());
 //! # Ok(app)
 //! # }
 //! ```
@@ -82,25 +61,30 @@
 //! # Tokens it takes
 //! ```no_run
 //! # use std::fs;
-//! # use token_broker_outbound::{Guard, GuardedClient};
-//! # use tower_token_broker::{authenticate::{JwtVerifier, jwt::{Keys, RemoteKeys}}, tasks::Tasks};
+//! # use token_broker_upstream::prelude::*;
+//! # use tower_token_broker::{authenticate::jwt::RemoteKeys, prelude::*};
 //! # const ISSUER: &str = "https://login.example.com";
-//! # fn verifiers() -> Result<[JwtVerifier; 2], Box<dyn std::error::Error>> {
+//! # fn verifiers(broker: &Broker) -> Result<[JwtVerifier; 2], Box<dyn std::error::Error>> {
 //! let from_a_file = JwtVerifier::new(ISSUER, Keys::parse(&fs::read("jwks.json")?)?);
 //! let client = GuardedClient::new(&Guard::new())?;
-//! let fetched = JwtVerifier::new(ISSUER, RemoteKeys::new(client, "https://login.example.com/jwks".parse()?, &Tasks::new()));
+//! let url = "https://login.example.com/jwks".parse()?;
+//! let fetched = JwtVerifier::new(ISSUER, RemoteKeys::new(&broker, client, url));
 //! # Ok([from_a_file, fetched])
 //! # }
 //! ```
 //!
 //! # A closure as a policy
 //! ```no_run
-//! # use tower_token_broker::{principal::Principal, scope_filter::{Call, Decision, Policy, PolicyExt as _, Rules, tools}};
+//! # use tower_token_broker::{
+//! #     prelude::*, scope_filter::{Call, Decision, Policy, policy_fn},
+//! # };
 //! # fn policy() -> impl Policy {
-//! let kiosk = |caller: &Principal, call: &Call<'_>| match call {
-//!     Call::Tool { name, .. } if caller.client() == "kiosk" && !name.starts_with("list_") => Decision::deny(call),
+//! let kiosk = policy_fn(|caller, call| match call {
+//!     Call::Tool { name, .. } if caller.client() == "kiosk" && !name.starts_with("list_") => {
+//!         Decision::deny(call)
+//!     }
 //!     _ => Decision::allow(),
-//! };
+//! });
 //! let policy = kiosk.and(Rules::new().allow(tools(["list_*", "get_*"])));
 //! # policy
 //! # }
@@ -109,14 +93,22 @@
 //! # A test
 //! ```no_run
 //! # use tower_token_broker::{
-//! #     BrokerStack, audit::AuditLog, authenticate::TestTokens, exchange::ProvideCredential, principal::{Resource, Scopes}, scope_filter::Policy,
+//! #     audit::InMemory, authenticate::TestTokens, exchange::ProvideCredential, prelude::*,
+//! #     scope_filter::Policy,
 //! # };
-//! # const RESOURCE: &str = "https://broker.example.com/crm/mcp";
-//! # fn stack(resource: Resource, policy: impl Policy, provider: impl ProvideCredential) -> Result<(), Box<dyn std::error::Error>> {
-//! let tokens = TestTokens::new().user_with_scopes("a-token", "alice", &resource, Scopes::parse("crm:read")?);
-//! let (log, records) = AuditLog::in_memory();
-//! let stack = BrokerStack::for_resource(RESOURCE).audit(log).authenticate(tokens).scope_filter(policy).exchange(provider).build()?;
-//! # drop((stack, records));
+//! # fn stack(
+//! #     resource: Resource, policy: impl Policy, provider: impl ProvideCredential,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let tokens = TestTokens::new().user("a-token", "alice", &resource);
+//! let records = InMemory::new();
+//! let broker = Broker::builder().audit(records.clone()).build()?;
+//! let layer = broker
+//!     .protect(resource.as_str())
+//!     .authenticate(tokens)
+//!     .scope_filter(policy)
+//!     .exchange(provider)
+//!     .build()?;
+//! # drop((layer, records));
 //! # Ok(())
 //! # }
 //! ```
@@ -137,11 +129,13 @@
 //!
 //! # A revoke
 //! ```no_run
-//! # use tower_token_broker::{audit::AuditLog, principal::User, revocation::{Revocations, RevocationTarget}};
-//! # async fn revoke(revocations: Revocations, audit: AuditLog) -> Result<(), Box<dyn std::error::Error>> {
-//! let what = RevocationTarget::User(User::new("https://login.example.com", "alice"));
-//! revocations.revoke(what.clone());
-//! audit.note_revoked(&what).await?;
+//! # use tower_token_broker::prelude::*;
+//! # async fn revoke(broker: &Broker) -> Result<(), Box<dyn std::error::Error>> {
+//! let alice = User::new("https://login.example.com", "alice");
+//! let revoked = broker.revoke(RevocationTarget::User(alice), &Initiator::operator("olga")).await?;
+//! if !revoked.was_known() {
+//!     println!("no user of that name was seen here: is there a typing error?");
+//! }
 //! # Ok(())
 //! # }
 //! ```

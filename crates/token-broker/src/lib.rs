@@ -6,27 +6,24 @@
 //! How the layers are stacked, as the README shows it:
 //!
 //! ```no_run
-//! # use axum::{Router, routing::any_service};
-//! # use token_broker_outbound::{GuardedClient, Proxy};
-//! # use token_broker_store::MemoryGrants;
-//! # use token_broker_upstream::{AuthorizationServer, StoredGrants};
-//! # use tower_token_broker::{
-//! #     BrokerStack, audit::JsonLines, authenticate::{JwtVerifier, jwt::Keys}, resource_metadata::ProtectedResourceMetadata, exchange::Upstream,
-//! #     revocation::Revocations, scope_filter::{Rules, tools},
-//! # };
+//! # use axum::Router;
+//! # use token_broker_upstream::prelude::*;
+//! # use tower_token_broker::prelude::*;
 //! # fn app(
-//! #     keys: &Keys, store: MemoryGrants, upstream: Upstream, authorization_server: AuthorizationServer, client: GuardedClient, proxy: Proxy,
-//! #     revocations: &Revocations, metadata: ProtectedResourceMetadata,
+//! #     keys: &Keys, store: MemoryGrants, upstream: Upstream,
+//! #     authorization_server: AuthorizationServer, client: GuardedClient, proxy: Proxy,
 //! # ) -> Result<Router, Box<dyn std::error::Error>> {
-//! let broker = BrokerStack::for_resource("https://broker.example.com/crm/mcp")
-//!     .revocations(revocations.clone())                                    // without it, nothing can be revoked
-//!     .audit(JsonLines::append("audit.jsonl")?)                            // outermost: refusals are seen too
-//!     .authenticate(JwtVerifier::new("https://broker.example.com", keys))  // who is calling
-//!     .scope_filter(Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"))) // may they call this
-//!     .exchange(StoredGrants::new(store, upstream, authorization_server, client))          // with whose credential
+//! let broker = Broker::builder().audit(JsonLines::append("audit.jsonl")?).build()?;
+//! let rules = Rules::new().allow(tools(["list_*", "get_*"]).with_scope("crm:read"));
+//! let crm = broker
+//!     .protect("https://broker.example.com/crm/mcp")
+//!     .authenticate(JwtVerifier::new("https://broker.example.com", keys)) // the caller
+//!     .scope_filter(rules) // what the caller may do
+//!     .exchange(StoredGrants::new(&broker, store, upstream, authorization_server, client))
 //!     .build()?;
-//! let app = Router::new().route("/crm/mcp", any_service(proxy)).layer(broker)
-//!     .route_service("/.well-known/oauth-protected-resource/{*path}", metadata);           // outside: asked without a token
+//! let app = Router::new()
+//!     .route_service("/crm/mcp", crm.layer(proxy))
+//!     .merge(broker.metadata_router()); // public: it names the authorization server
 //! # Ok(app)
 //! # }
 //! ```

@@ -86,7 +86,8 @@ async fn main() -> ExitCode {
 }
 
 fn verify(file: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
-    let percents = Percents { shown: progress || stderr().is_terminal(), over: stderr().is_terminal() };
+    let percents =
+        Percents { shown: progress || stderr().is_terminal(), over: stderr().is_terminal() };
     let verified = audit::verify(file, noted, |percent| percents.say(percent));
     percents.end();
     match verified {

@@ -70,11 +70,18 @@ impl Look<'_> {
     fn the_raw_token_works_behind_the_servers_back(&self) -> Check {
         let before = self.evidence.crm.get(..self.evidence.marks.crm_before).unwrap_or_default();
         let through = before.iter().any(|seen| seen.door == "api" && seen.status == 200);
-        let known = self.records.iter().take(self.evidence.marks.audit_before).filter(|r| r["count"].is_u64()).count();
+        let known = self
+            .records
+            .iter()
+            .take(self.evidence.marks.audit_before)
+            .filter(|r| r["count"].is_u64())
+            .count();
         check(
             "raw_token_works_behind_the_servers_back",
             through && known == 0,
-            format!("the upstream's log has the API call: {through}; the audit had {known} records of it"),
+            format!(
+                "the upstream's log has the API call: {through}; the audit had {known} records of it"
+            ),
         )
     }
 
@@ -85,12 +92,18 @@ impl Look<'_> {
         check(
             "hidden_tool_is_not_listed",
             existed && listed && hidden,
-            format!("on the wire before: {existed}; after: other tools {listed}, the hidden one {}", !hidden),
+            format!(
+                "on the wire before: {existed}; after: other tools {listed}, the hidden one {}",
+                !hidden
+            ),
         )
     }
 
     fn an_allowed_call_reaches_the_upstream(&self) -> Check {
-        let calls = self.after().filter(|seen| seen.what == "tools/call get_contact" && seen.status == 200).count();
+        let calls = self
+            .after()
+            .filter(|seen| seen.what == "tools/call get_contact" && seen.status == 200)
+            .count();
         check(
             "allowed_call_reaches_the_upstream",
             calls > 0,
@@ -100,37 +113,56 @@ impl Look<'_> {
 
     fn a_denied_call_never_does(&self) -> Check {
         let calls = self.after().filter(|seen| seen.what.contains("delete_contact")).count();
-        let records =
-            self.results().filter(|r| r["reason"] == "filter.tool_denied" && r["name"] == "delete_contact").count();
+        let records = self
+            .results()
+            .filter(|r| r["reason"] == "filter.tool_denied" && r["name"] == "delete_contact")
+            .count();
         let told = self.got.contains("-32602");
         check(
             "denied_call_never_reaches_the_upstream",
             calls == 0 && records > 0 && told,
-            format!("at the upstream {calls}; refusals in the audit {records}; the client was told so: {told}"),
+            format!(
+                "at the upstream {calls}; refusals in the audit {records}; the client was told so: {told}"
+            ),
         )
     }
 
     fn a_missing_scope_is_asked_for(&self) -> Check {
-        let challenge =
-            self.got.contains("error=\"insufficient_scope\"") && self.got.contains("scope=\"crm:read crm:write\"");
+        let challenge = self.got.contains("error=\"insufficient_scope\"")
+            && self.got.contains("scope=\"crm:read crm:write\"");
         let refused = self.results().filter(|r| r["reason"] == "filter.insufficient_scope").count();
-        let created =
-            self.after().filter(|seen| seen.what == "tools/call create_contact" && seen.status == 200).count();
+        let created = self
+            .after()
+            .filter(|seen| seen.what == "tools/call create_contact" && seen.status == 200)
+            .count();
         check(
             "missing_scope_is_asked_for_and_then_enough",
             challenge && refused == 1 && created == 1,
-            format!("challenge on the wire: {challenge}; refused {refused} time; then created {created} time"),
+            format!(
+                "challenge on the wire: {challenge}; refused {refused} time; then created {created} time"
+            ),
         )
     }
 
     fn the_upstream_sees_the_operators_scopes(&self) -> Check {
-        let logs = || self.evidence.crm.iter().skip(self.evidence.marks.crm_before).chain(&self.evidence.tickets);
-        let uses: Vec<_> = logs().filter(|seen| seen.status == 200).map(|seen| seen.scopes.as_str()).collect();
+        let logs = || {
+            self.evidence
+                .crm
+                .iter()
+                .skip(self.evidence.marks.crm_before)
+                .chain(&self.evidence.tickets)
+        };
+        let uses: Vec<_> =
+            logs().filter(|seen| seen.status == 200).map(|seen| seen.scopes.as_str()).collect();
         let other: Vec<_> = uses.iter().filter(|scopes| **scopes != OPERATORS_SCOPES).collect();
         check(
             "upstream_sees_the_operators_scopes",
             !uses.is_empty() && other.is_empty(),
-            format!("{} requests with \"{OPERATORS_SCOPES}\", {} with others", uses.len() - other.len(), other.len()),
+            format!(
+                "{} requests with \"{OPERATORS_SCOPES}\", {} with others",
+                uses.len() - other.len(),
+                other.len()
+            ),
         )
     }
 
@@ -142,24 +174,32 @@ impl Look<'_> {
         check(
             "hundred_calls_are_one_refresh",
             refreshes == 1 && calls >= 100,
-            format!("at the token endpoint {refreshes} request; at the MCP server {calls} calls that succeeded"),
+            format!(
+                "at the token endpoint {refreshes} request; at the MCP server {calls} calls that succeeded"
+            ),
         )
     }
 
     fn the_broker_token_is_good_for_one_server(&self) -> Check {
-        let prints: Vec<_> = self.evidence.broker_tokens.iter().map(|token| fingerprint(token)).collect();
+        let prints: Vec<_> =
+            self.evidence.broker_tokens.iter().map(|token| fingerprint(token)).collect();
         let tried: Vec<_> = self.after().filter(|seen| prints.contains(&seen.token)).collect();
         let refused = !tried.is_empty() && tried.iter().all(|seen| seen.status == 401);
         let elsewhere = self.results().filter(|r| r["reason"] == "authn.resource").count();
         check(
             "broker_token_is_good_for_one_server_alone",
             refused && elsewhere == 1,
-            format!("refused by the upstream: {refused}; refused at the other server {elsewhere} time"),
+            format!(
+                "refused by the upstream: {refused}; refused at the other server {elsewhere} time"
+            ),
         )
     }
 
     fn a_revoke_ends_the_open_stream(&self) -> Check {
-        let cut = self.results().filter(|r| r["outcome"] == "cut" && r["reason"] == "authn.revoked").count();
+        let cut = self
+            .results()
+            .filter(|r| r["outcome"] == "cut" && r["reason"] == "authn.revoked")
+            .count();
         let ended = self.evidence.got.iter().any(|bytes| {
             let text = text(bytes);
             text.contains("notifications/progress")
@@ -185,7 +225,10 @@ impl Look<'_> {
         check(
             "revoke_shuts_both_servers",
             later == 0 && refused.len() == 2,
-            format!("servers that refused: {}; requests at the upstreams after it: {later}", refused.len()),
+            format!(
+                "servers that refused: {}; requests at the upstreams after it: {later}",
+                refused.len()
+            ),
         )
     }
 
@@ -195,12 +238,12 @@ impl Look<'_> {
             .split("\r\n")
             .filter(|line| {
                 let mut words = line.rsplitn(3, ' ');
-                let is_http =
-                    words.next() == Some("HTTP/1.1") && words.next().is_some_and(|target| target.starts_with('/'));
+                let is_http = words.next() == Some("HTTP/1.1")
+                    && words.next().is_some_and(|target| target.starts_with('/'));
                 is_http
-                    && words
-                        .next()
-                        .is_some_and(|rest| ["POST", "GET", "DELETE"].iter().any(|method| rest.ends_with(method)))
+                    && words.next().is_some_and(|rest| {
+                        ["POST", "GET", "DELETE"].iter().any(|method| rest.ends_with(method))
+                    })
             })
             .count() as u64;
         let counted: u64 = self.records.iter().filter_map(|record| record["count"].as_u64()).sum();
@@ -216,7 +259,8 @@ impl Look<'_> {
         let mut links = 0;
         for line in self.evidence.audit.lines() {
             let Some((head, _)) = line.rsplit_once(",\"hash\":") else { break };
-            let hash = digest(&SHA256, &[previous.as_slice(), head.as_bytes()].concat()).as_ref().to_vec();
+            let hash =
+                digest(&SHA256, &[previous.as_slice(), head.as_bytes()].concat()).as_ref().to_vec();
             let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             let record: Value = line.parse().unwrap_or_default();
             let said = |name: &str| record.get(name).cloned().unwrap_or_default();
@@ -239,12 +283,15 @@ impl Look<'_> {
             .after()
             .chain(&self.evidence.tickets)
             .filter(|seen| seen.door == "mcp")
-            .filter(|seen| !self.evidence.broker_tokens.iter().any(|token| fingerprint(token) == seen.token))
+            .filter(|seen| {
+                !self.evidence.broker_tokens.iter().any(|token| fingerprint(token) == seen.token)
+            })
             .count() as u64;
         let uses: u64 = self.results().filter_map(|r| r["uses"].as_u64()).sum();
         let intents = self.records.iter().filter(|r| r["kind"] == "intent").count() as u64;
         let refreshes = self.records.iter().filter(|r| r["kind"] == "refresh_intent").count();
-        let posts = self.after().chain(&self.evidence.tickets).filter(|seen| seen.door == "token").count();
+        let posts =
+            self.after().chain(&self.evidence.tickets).filter(|seen| seen.door == "token").count();
         check(
             "every_use_had_an_intent",
             at_mcp > 0 && at_mcp == uses && intents >= uses && posts == refreshes,
@@ -262,13 +309,17 @@ impl Look<'_> {
         let in_play = in_play.count();
         let haystacks = [self.got.as_str(), self.evidence.audit.as_str()];
         let found = self.evidence.secrets.iter().filter(|secret| {
-            forms(secret).iter().any(|form| haystacks.iter().any(|haystack| haystack.contains(form.as_str())))
+            forms(secret)
+                .iter()
+                .any(|form| haystacks.iter().any(|haystack| haystack.contains(form.as_str())))
         });
         let found = found.count();
         check(
             "no_upstream_token_came_back",
             in_play > 0 && found == 0,
-            format!("{in_play} secrets in play; found on the client's wire or in the audit: {found}"),
+            format!(
+                "{in_play} secrets in play; found on the client's wire or in the audit: {found}"
+            ),
         )
     }
 

@@ -41,7 +41,7 @@ pub enum Sabotage {
     OneAudienceForAll,
     /// Nobody is revoked.
     RevokeNobody,
-    /// The other server does not hear of the revoke.
+    /// The tokens for one server are revoked, and not the user.
     RevokeAtOneServer,
     /// A route without the layers.
     LeaveARouteUnwatched,

@@ -45,13 +45,18 @@ impl Request<'_> {
     pub(crate) async fn answer(&self) -> io::Result<Answer> {
         let mut socket = self.send().await?;
         let mut bytes = Vec::new();
-        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(read(bytes))
     }
 
     /// Sends it, waits for the first event, lets `then` happen, and reads what still comes, until the end or until
     /// patience ends.
-    pub(crate) async fn stream(&self, then: impl Future<Output = ()>) -> io::Result<(Answer, bool)> {
+    pub(crate) async fn stream(
+        &self,
+        then: impl Future<Output = ()>,
+    ) -> io::Result<(Answer, bool)> {
         let mut socket = self.send().await?;
         let mut bytes = Vec::new();
         let mut then = Some(then);

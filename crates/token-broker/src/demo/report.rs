@@ -65,19 +65,28 @@ impl Report {
 
     /// The last things that each of the three saw, in three columns.
     fn side_by_side(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heard: Vec<_> =
-            self.steps.iter().filter(|step| step.part == "after").map(|step| step.heard.clone()).collect();
+        let heard: Vec<_> = self
+            .steps
+            .iter()
+            .filter(|step| step.part == "after")
+            .map(|step| step.heard.clone())
+            .collect();
         let saw = folded(
-            self.crm.iter().chain(&self.tickets).map(|seen| format!("{} {} [{}]", seen.status, seen.what, seen.scopes)),
+            self.crm
+                .iter()
+                .chain(&self.tickets)
+                .map(|seen| format!("{} {} [{}]", seen.status, seen.what, seen.scopes)),
         );
-        let recorded = folded(self.audit.iter().filter(|record| record["kind"] == "result").map(|record| {
-            let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-            let what = if record["name"].is_string() { text("name") } else { text("method") };
-            let why = text("reason");
-            format!("{} {what} {why}", text("outcome")).trim_end().to_owned()
-        }));
+        let recorded =
+            folded(self.audit.iter().filter(|record| record["kind"] == "result").map(|record| {
+                let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+                let what = if record["name"].is_string() { text("name") } else { text("method") };
+                let why = text("reason");
+                format!("{} {what} {why}", text("outcome")).trim_end().to_owned()
+            }));
         let width = (WIDTH - 6) / 3;
-        let columns = [("the client heard", heard), ("the upstreams saw", saw), ("the audit says", recorded)];
+        let columns =
+            [("the client heard", heard), ("the upstreams saw", saw), ("the audit says", recorded)];
         let wrapped = columns.map(|(title, lines)| {
             let mut all = vec![title.to_owned(), "-".repeat(width)];
             all.extend(lines.iter().flat_map(|line| wrap(line, width)));
@@ -124,7 +133,10 @@ fn folded(lines: impl Iterator<Item = String>) -> Vec<String> {
             _ => folded.push((line, 1)),
         }
     }
-    folded.into_iter().map(|(line, times)| if times > 1 { format!("{line}  x{times}") } else { line }).collect()
+    folded
+        .into_iter()
+        .map(|(line, times)| if times > 1 { format!("{line}  x{times}") } else { line })
+        .collect()
 }
 
 /// Breaks a line at spaces; what goes on is indented.

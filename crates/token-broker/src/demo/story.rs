@@ -1,12 +1,16 @@
 //! What happens, step by step, and what the client hears of it.
 
+use std::time::Duration;
+
 use rmcp::{
     RoleClient, ServiceExt as _,
     model::{CallToolRequestParams, PaginatedRequestParams},
     service::{Peer, RunningService},
-    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+    transport::{
+        StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
+    },
 };
-use tower_token_broker::revocation::RevocationTarget;
+use tower_token_broker::principal::Initiator;
 
 use super::{
     DemoError, Sabotage,
@@ -54,6 +58,9 @@ const WATCH: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"
 /// How many calls come at once when the upstream token has expired.
 const CROWD: usize = 100;
 
+/// How long calls that are still open may take at the end.
+const GRACE: Duration = Duration::from_secs(1);
+
 pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<Told, DemoError> {
     let mut story = Story { steps: Vec::new(), part: "before" };
     let mut marks = Marks::default();
@@ -76,7 +83,7 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
         },
     );
     let before = format!("{}\n{}", list.text, behind.text);
-    world.log.flush().await?;
+    world.broker.audit_log().flush().await?;
     marks.audit_before = std::fs::read_to_string(world.audit_file())?.lines().count();
     marks.crm_before = crm.log().len();
 
@@ -116,47 +123,83 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
     );
     drop(client.cancel().await);
 
-    let stolen = Request { to: crm.address(), path: "/mcp", token: &reader, message: Some(GET) }.answer().await?;
-    let elsewhere = Request { to: world.wire.address(), path: "/tickets/mcp", token: &reader, message: Some(GET) };
+    let stolen = Request { to: crm.address(), path: "/mcp", token: &reader, message: Some(GET) }
+        .answer()
+        .await?;
+    let elsewhere = Request {
+        to: world.wire.address(),
+        path: "/tickets/mcp",
+        token: &reader,
+        message: Some(GET),
+    };
     let elsewhere = elsewhere.answer().await?;
-    let heard = format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
+    let heard =
+        format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
     story.step("tries its broker token at the upstream itself, and at the other server", heard);
 
     let ticketed = world.token(&world.tickets, "crm:read")?;
-    let tickets = Request { to: world.wire.address(), path: "/tickets/mcp", token: &ticketed, message: Some(GET) };
+    let tickets = Request {
+        to: world.wire.address(),
+        path: "/tickets/mcp",
+        token: &ticketed,
+        message: Some(GET),
+    };
     let first = tickets.answer().await?;
     story.step("calls the other server with a token for it", format!("{}", first.status));
 
     if sabotage == Some(Sabotage::UseTheTokenUnseen) {
         let token = crm.raw_access_token("contacts:read");
-        Request { to: crm.address(), path: "/mcp", token: &token, message: Some(GET) }.answer().await?;
+        Request { to: crm.address(), path: "/mcp", token: &token, message: Some(GET) }
+            .answer()
+            .await?;
     }
     if sabotage == Some(Sabotage::LeaveARouteUnwatched) {
-        Request { to: world.wire.address(), path: "/unwatched", token: "", message: None }.answer().await?;
+        Request { to: world.wire.address(), path: "/unwatched", token: "", message: None }
+            .answer()
+            .await?;
     }
 
     // The user is revoked while a stream is open.
-    let watch = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(WATCH) };
+    let watch = Request {
+        to: world.wire.address(),
+        path: "/crm/mcp",
+        token: &greedy,
+        message: Some(WATCH),
+    };
+    let target = match sabotage {
+        Some(Sabotage::RevokeNobody) => None,
+        Some(Sabotage::RevokeAtOneServer) => Some(world.server(crm)?),
+        _ => Some(world.alice()),
+    };
     let revoke = async {
-        if sabotage != Some(Sabotage::RevokeNobody) {
-            let alice: RevocationTarget = world.alice();
-            world.revocations.revoke(alice.clone());
+        if let Some(target) = target {
             // The revoke holds whether or not its own record is durable already.
-            world.log.note_revoked(&alice).await.unwrap_or_default();
+            drop(world.broker.revoke(target, &Initiator::operator("demo")).await);
         }
     };
     let (watched, ended) = watch.stream(revoke).await?;
     let events = watched.text.matches("data:").count();
     let how = if ended { "then the stream ends" } else { "and the stream goes on" };
-    story
-        .step("watches for news; meanwhile alice is revoked", format!("{} and {events} events, {how}", watched.status));
+    story.step(
+        "watches for news; meanwhile alice is revoked",
+        format!("{} and {events} events, {how}", watched.status),
+    );
     (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), world.tickets.log().len());
-    let again = Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
+    let again =
+        Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
     let (again, other) = (again.answer().await?, tickets.answer().await?);
-    story.step("makes the same calls again, at both servers", format!("{} and {}", again.status, other.status));
+    story.step(
+        "makes the same calls again, at both servers",
+        format!("{} and {}", again.status, other.status),
+    );
 
-    world.log.flush().await?;
-    Ok(Told { steps: story.steps, marks, before, broker_tokens: vec![reader, writer, greedy, ticketed] })
+    world.broker.shutdown(GRACE).await.map_err(DemoError::new)?;
+    Ok(Told {
+        steps: story.steps,
+        marks,
+        before,
+        broker_tokens: vec![reader, writer, greedy, ticketed],
+    })
 }
 
 struct Story {
@@ -180,18 +223,29 @@ async fn connect(url: &str, token: &str) -> Result<Client, DemoError> {
 
 async fn call(client: &Peer<RoleClient>, tool: &'static str) -> String {
     match client.call_tool(CallToolRequestParams::new(tool)).await {
-        Ok(result) => {
-            result.content.first().and_then(|block| block.as_text()).map_or_else(String::new, |text| text.text.clone())
-        }
+        Ok(result) => result
+            .content
+            .first()
+            .and_then(|block| block.as_text())
+            .map_or_else(String::new, |text| text.text.clone()),
         // What went wrong, without the transport's own words around it.
-        Err(rmcp::ServiceError::McpError(error)) => format!("error {}: {}", error.code.0, error.message),
-        Err(rmcp::ServiceError::TransportSend(_)) => "403: the call needs a scope that the token lacks".to_owned(),
+        Err(rmcp::ServiceError::McpError(error)) => {
+            format!("error {}: {}", error.code.0, error.message)
+        }
+        Err(rmcp::ServiceError::TransportSend(_)) => {
+            "403: the call needs a scope that the token lacks".to_owned()
+        }
         Err(_) => "no answer".to_owned(),
     }
 }
 
 /// Many calls at once; says how many came back well.
-async fn crowd(world: &World, client: &Client, crm: &Upstream, sabotage: Option<Sabotage>) -> usize {
+async fn crowd(
+    world: &World,
+    client: &Client,
+    crm: &Upstream,
+    sabotage: Option<Sabotage>,
+) -> usize {
     if sabotage == Some(Sabotage::RefreshFromElsewhere) {
         let form = "grant_type=refresh_token&refresh_token=another";
         drop(raw::post_form(crm.address(), "/token", form).await);
@@ -199,7 +253,9 @@ async fn crowd(world: &World, client: &Client, crm: &Upstream, sabotage: Option<
     let calls: Vec<_> = (0..CROWD)
         .map(|_| {
             let client = client.peer().clone();
-            world.tasks.spawn("demo-call", async move { call(&client, "get_contact").await.ends_with("done") })
+            world.tasks.spawn("demo-call", async move {
+                call(&client, "get_contact").await.ends_with("done")
+            })
         })
         .collect();
     let mut good = 0;

@@ -23,8 +23,9 @@ use parking_lot::Mutex;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
+        ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities,
+        ServerConfig, Tool,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -100,7 +101,8 @@ impl Upstream {
     pub async fn start(name: &'static str, tasks: &Tasks) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(Mutex::new(Accounts { client_secret: secret(), ..Accounts::default() }));
+        let state =
+            Arc::new(Mutex::new(Accounts { client_secret: secret(), ..Accounts::default() }));
         let upstream = Self { name, address, state, log: Arc::default() };
         let mcp = StreamableHttpService::new(
             move || Ok(Contacts(name)),
@@ -159,7 +161,11 @@ impl Upstream {
         let mut state = self.state.lock();
         let refresh_token = state.issue();
         state.refresh = Some((refresh_token.clone(), granted.to_owned()));
-        Connected { refresh_token, granted: granted.to_owned(), client_secret: state.client_secret.clone() }
+        Connected {
+            refresh_token,
+            granted: granted.to_owned(),
+            client_secret: state.client_secret.clone(),
+        }
     }
 
     /// An access token handed out as clients get them without a broker.
@@ -193,7 +199,14 @@ impl Upstream {
         self.state.lock().issued.iter().cloned().collect()
     }
 
-    fn note(&self, door: &'static str, what: String, token: &str, scopes: String, status: StatusCode) {
+    fn note(
+        &self,
+        door: &'static str,
+        what: String,
+        token: &str,
+        scopes: String,
+        status: StatusCode,
+    ) {
         let mut log = self.log.lock();
         let number = log.len();
         let token = if token.is_empty() { String::new() } else { fingerprint(token) };
@@ -218,18 +231,29 @@ pub fn fingerprint(token: &str) -> String {
 
 fn secret() -> String {
     let mut bits = [0; 24];
-    aws_lc_rs::rand::fill(&mut bits).expect("the system's source of randomness does not fail once it is seeded");
+    aws_lc_rs::rand::fill(&mut bits)
+        .expect("the system's source of randomness does not fail once it is seeded");
     let hex: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{MARKER}{hex}")
 }
 
 /// The door of MCP server and API: a token of its own authorization server, and every request noted.
-async fn takes_its_own_tokens(State(upstream): State<Upstream>, request: Request, next: Next) -> Response {
+async fn takes_its_own_tokens(
+    State(upstream): State<Upstream>,
+    request: Request,
+    next: Next,
+) -> Response {
     let token = bearer(request.headers()).unwrap_or_default().to_owned();
     let door = if request.uri().path() == "/mcp" { "mcp" } else { "api" };
     let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else { return StatusCode::BAD_REQUEST.into_response() };
-    let what = if door == "mcp" { operation(&body, parts.method.as_str()) } else { parts.uri.path().to_owned() };
+    let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let what = if door == "mcp" {
+        operation(&body, parts.method.as_str())
+    } else {
+        parts.uri.path().to_owned()
+    };
     let scopes = upstream.state.lock().access.get(&token).cloned();
     let is_closed = door == "api" && upstream.state.lock().api_closed;
     let response = if scopes.is_some() && !is_closed {
@@ -247,7 +271,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn operation(body: &Bytes, method: &str) -> String {
-    let message: Value = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let message: Value =
+        std::str::from_utf8(body).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
     match (text("/method"), text("/params/name")) {
         (Some(method), Some(name)) => format!("{method} {name}"),
@@ -267,15 +292,21 @@ async fn token(
     let answer = {
         let mut state = upstream.state.lock();
         let credentials = format!("{CLIENT_ID}:{}", state.client_secret);
-        let basic =
-            format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, credentials));
-        let knows_client = headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes() == basic.as_bytes());
+        let basic = format!(
+            "Basic {}",
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, credentials)
+        );
+        let knows_client = headers
+            .get(header::AUTHORIZATION)
+            .is_some_and(|value| value.as_bytes() == basic.as_bytes());
         match state.refresh.take() {
             kept if !knows_client => {
                 state.refresh = kept;
                 Err((StatusCode::UNAUTHORIZED, "invalid_client"))
             }
-            Some((good, granted)) if good == presented && field("grant_type") == "refresh_token" => {
+            Some((good, granted))
+                if good == presented && field("grant_type") == "refresh_token" =>
+            {
                 let within: BTreeSet<_> = granted.split(' ').collect();
                 if asked.split(' ').all(|scope| within.contains(scope)) {
                     let (access, next) = (state.issue(), state.issue());

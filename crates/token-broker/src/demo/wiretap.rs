@@ -21,8 +21,13 @@ type Copies = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Wiretap {
     /// In front of the server at `target`.
-    pub(crate) fn start(listener: TcpListener, target: SocketAddr, tasks: &Tasks) -> std::io::Result<Self> {
-        let tap = Self { address: listener.local_addr()?, sent: Arc::default(), got: Arc::default() };
+    pub(crate) fn start(
+        listener: TcpListener,
+        target: SocketAddr,
+        tasks: &Tasks,
+    ) -> std::io::Result<Self> {
+        let tap =
+            Self { address: listener.local_addr()?, sent: Arc::default(), got: Arc::default() };
         let (sent, got, owned) = (Arc::clone(&tap.sent), Arc::clone(&tap.got), tasks.clone());
         drop(tasks.spawn("demo-wiretap", async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -52,7 +57,11 @@ impl Wiretap {
     }
 }
 
-async fn pass(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, copies: Copies) {
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    copies: Copies,
+) {
     let connection = {
         let mut copies = copies.lock();
         copies.push(Vec::new());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use axum::{Router, http::HeaderValue, middleware::map_response, response::Response, routing::any_service};
+use axum::{Router, http::HeaderValue, middleware::map_response, response::Response};
 use tempfile::TempDir;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
@@ -10,13 +10,12 @@ use token_broker_store::{Account, Grant, GrantKey, MemoryGrants};
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
 use tokio::net::TcpListener;
 use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::{AuditLog, JsonLines},
+    Broker, Secret,
+    audit::JsonLines,
     authenticate::JwtVerifier,
-    clock::Clock,
     exchange::Upstream as Target,
     principal::{GrantId, Resource, Scopes, User},
-    revocation::{RevocationTarget, Revocations},
+    revocation::RevocationTarget,
     scope_filter::{Rules, tools},
     tasks::Tasks,
 };
@@ -38,8 +37,8 @@ pub(crate) struct World {
     pub(crate) crm: Upstream,
     pub(crate) tickets: Upstream,
     pub(crate) wire: Wiretap,
-    pub(crate) log: AuditLog,
-    pub(crate) revocations: Revocations,
+    pub(crate) broker: Broker,
+    /// The servers around the broker, which end with the runtime.
     pub(crate) tasks: Tasks,
     issuer: Issuer,
     folder: TempDir,
@@ -54,7 +53,8 @@ impl World {
             crm.close_the_api();
         }
         let folder = tempfile::tempdir()?;
-        let log = AuditLog::from(JsonLines::append(folder.path().join("audit.jsonl"))?);
+        let sink = JsonLines::append(folder.path().join("audit.jsonl"))?;
+        let broker = Broker::builder().audit(sink).build().map_err(DemoError::new)?;
 
         // Clients know the address of the tap; the broker listens behind it.
         let public = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -62,8 +62,8 @@ impl World {
         let origin = format!("http://{}", public.local_addr()?);
         let wire = Wiretap::start(public, inside.local_addr()?, &tasks)?;
 
-        let issuer = Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).map_err(DemoError::new)?);
-        let revocations = Revocations::new(Clock::system());
+        let issuer =
+            Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).map_err(DemoError::new)?);
         let mut router = Router::new();
         for upstream in [&crm, &tickets] {
             let path = format!("/{}/mcp", upstream.name());
@@ -72,26 +72,24 @@ impl World {
                 _ => path.as_str(),
             };
             let guard = Guard::new().allow_loopback("127.0.0.1");
-            let hears = match sabotage {
-                Some(Sabotage::RevokeAtOneServer) if upstream.name() == "tickets" => Revocations::new(Clock::system()),
-                _ => revocations.clone(),
-            };
-            let broker = BrokerStack::for_resource(&format!("{origin}{audience}"))
-                .revocations(hears)
-                .audit(log.clone())
+            let layer = broker
+                .protect(&format!("{origin}{audience}"))
+                .mounted_at(&path)
                 .authenticate(JwtVerifier::new(&origin, issuer.keys()))
                 .scope_filter(policy(sabotage))
-                .exchange(grants(upstream, &origin, &guard, &tasks, sabotage)?)
+                .exchange(grants(&broker, upstream, &origin, &guard, sabotage)?)
                 .build()
                 .map_err(DemoError::new)?;
             let proxy = Proxy::new(&guard).map_err(DemoError::new)?;
-            router = router.merge(Router::new().route(&path, any_service(proxy)).layer(broker));
+            router = router.route_service(&path, layer.layer(proxy));
         }
+        router = router.merge(broker.metadata_router());
         router = router.route("/unwatched", axum::routing::get(async || "nobody counts this"));
         if sabotage == Some(Sabotage::LeakTheToken) {
             let leaky = crm.clone();
             router = router.layer(map_response(move |mut answer: Response| {
-                let secret = leaky.secrets().pop().and_then(|secret| HeaderValue::from_str(&secret).ok());
+                let secret =
+                    leaky.secrets().pop().and_then(|secret| HeaderValue::from_str(&secret).ok());
                 if let Some(secret) = secret {
                     answer.headers_mut().insert("x-debug", secret);
                 }
@@ -99,7 +97,7 @@ impl World {
             }));
         }
         drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
-        Ok(Self { crm, tickets, wire, log, revocations, tasks, issuer, folder })
+        Ok(Self { crm, tickets, wire, broker, tasks, issuer, folder })
     }
 
     /// A broker token of alice's for one server.
@@ -122,6 +120,12 @@ impl World {
     pub(crate) fn alice(&self) -> RevocationTarget {
         RevocationTarget::User(User::new(self.issuer.name(), "alice"))
     }
+
+    /// All tokens for one server, and for no other.
+    pub(crate) fn server(&self, server: &Upstream) -> Result<RevocationTarget, DemoError> {
+        let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
+        Ok(RevocationTarget::Server(resource))
+    }
 }
 
 fn policy(sabotage: Option<Sabotage>) -> Rules {
@@ -142,10 +146,10 @@ fn policy(sabotage: Option<Sabotage>) -> Rules {
 }
 
 fn grants(
+    broker: &Broker,
     upstream: &Upstream,
     issuer: &str,
     guard: &Guard,
-    tasks: &Tasks,
     sabotage: Option<Sabotage>,
 ) -> Result<StoredGrants<MemoryGrants>, DemoError> {
     let Connected { refresh_token, granted, client_secret, .. } = upstream.connect(GRANTED);
@@ -160,10 +164,11 @@ fn grants(
     let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
     let store = MemoryGrants::new();
     // The user as broker tokens name her: issuer and subject.
-    let key = GrantKey::new(User::new(issuer, "alice"), upstream.name(), Account::default_account());
+    let key =
+        GrantKey::new(User::new(issuer, "alice"), upstream.name(), Account::default_account());
     let id = GrantId::new(&format!("{}-alice", upstream.name()));
     let grant = Grant::new(id, key, &upstream.issuer()).granted(all);
     store.insert(grant.refresh_token(Secret::from_text(refresh_token))).map_err(DemoError::new)?;
     let client = GuardedClient::new(guard).map_err(DemoError::new)?;
-    Ok(StoredGrants::new(store, target, server, client).with_tasks(tasks.clone()))
+    Ok(StoredGrants::new(broker, store, target, server, client))
 }

@@ -12,27 +12,40 @@ use http::{Request, Response};
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_token_broker::audit::{AuditFileError, AuditLayer, AuditLog, JsonLines};
+use tower_token_broker::{
+    Broker,
+    audit::{AuditFileError, AuditLayer, AuditLog, JsonLines},
+    stack::StackConfig,
+};
 
 /// A file of `start`, so many results, and `close`.
 async fn written(requests: usize) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let log = AuditLog::from(JsonLines::append(&path).unwrap());
-    let service = AuditLayer::new(log.clone())
-        .layer(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(String::new()))));
+    let broker = Broker::builder().audit(JsonLines::append(&path).unwrap()).build().unwrap();
+    let config = StackConfig::new("https://broker.example.com/").unwrap();
+    let service =
+        AuditLayer::new(&broker, &config).layer(service_fn(async |_: Request<String>| {
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }));
     for _ in 0..requests {
         drop(service.clone().oneshot(Request::new(String::new())).await.unwrap());
     }
-    closed(log, &path).await;
+    broker.shutdown(Duration::from_secs(20)).await.unwrap();
+    drop((broker, service));
+    is_released(&path).await;
     (folder, path)
 }
 
 async fn closed(log: AuditLog, path: &Path) {
     log.close(Duration::from_secs(20)).await.unwrap();
     drop(log);
-    // The lock of the file goes with the writer's thread.
-    while matches!(JsonLines::append(path), Err(AuditFileError::InUse)) {
+    is_released(path).await;
+}
+
+/// The lock of the file goes with the writer's thread.
+async fn is_released(path: &Path) {
+    while matches!(JsonLines::append(path), Err(AuditFileError::InUse { .. })) {
         tokio::task::yield_now().await;
     }
 }
@@ -94,12 +107,18 @@ async fn p291_a_file_that_is_not_whole_is_exit_code_1_and_the_first_wrong_record
         let options = noted.iter().flat_map(|head| ["--expect-head", head]).collect::<Vec<_>>();
         let (code, object) = object(&path, &options);
         assert_eq!((code, &object["whole"]), (Some(1), &false.into()), "{fault}");
-        assert_eq!((&object["wrong"]["sequence"], &object["wrong"]["fault"]), (&sequence.into(), &fault.into()));
+        assert_eq!(
+            (&object["wrong"]["sequence"], &object["wrong"]["fault"]),
+            (&sequence.into(), &fault.into())
+        );
         assert_eq!(object["end"], Value::Null, "{fault}");
         let run = verify(&path, &options);
         assert_eq!(run.status.code(), Some(1), "{fault}");
         let said = text(&run.stdout);
-        assert!(said.contains("NOT WHOLE") && said.contains(object["wrong"]["text"].as_str().unwrap()), "{said}");
+        assert!(
+            said.contains("NOT WHOLE") && said.contains(object["wrong"]["text"].as_str().unwrap()),
+            "{said}"
+        );
     }
 }
 
@@ -112,26 +131,44 @@ async fn a_crash_is_a_gap_and_the_file_is_whole() {
     fs::write(&path, torn).unwrap();
     let (code, found) = object(&path, &[]);
     assert_eq!(code, Some(0));
-    assert_eq!((&found["end"], &found["torn_bytes"], &found["crashes"]), (&"torn".into(), &20.into(), &0.into()));
+    assert_eq!(
+        (&found["end"], &found["torn_bytes"], &found["crashes"]),
+        (&"torn".into(), &20.into(), &0.into())
+    );
 
     closed(AuditLog::from(JsonLines::append(&path).unwrap()), &path).await;
     let (code, found) = object(&path, &[]);
     assert_eq!(code, Some(0));
-    assert_eq!((&found["end"], &found["dropped_bytes"], &found["crashes"]), (&"closed".into(), &20.into(), &1.into()));
-    assert_eq!((&found["gaps"][0]["sequence"], &found["gaps"][0]["dropped_bytes"]), (&3.into(), &20.into()));
+    assert_eq!(
+        (&found["end"], &found["dropped_bytes"], &found["crashes"]),
+        (&"closed".into(), &20.into(), &1.into())
+    );
+    assert_eq!(
+        (&found["gaps"][0]["sequence"], &found["gaps"][0]["dropped_bytes"]),
+        (&3.into(), &20.into())
+    );
     assert!(text(&verify(&path, &[]).stdout).contains("1 after a crash, each marked; 20 bytes"));
 }
 
 #[tokio::test]
 async fn each_member_of_the_object_is_documented_and_each_that_is_documented_is_there() {
     let document = include_str!("../../../../docs/audit.md");
-    let table = document.split("The object has:").nth(1).and_then(|rest| rest.split("In Rust").next()).unwrap();
+    let table = document
+        .split("The object has:")
+        .nth(1)
+        .and_then(|rest| rest.split("In Rust").next())
+        .unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let documented: std::collections::BTreeSet<_> = rows.collect();
     let (_folder, path) = written(1).await;
     let (_, object) = object(&path, &[]);
     assert_eq!(
-        object.as_object().unwrap().keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
+        object
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect::<std::collections::BTreeSet<_>>(),
         documented
     );
     assert_eq!(
@@ -149,8 +186,10 @@ async fn progress_is_said_on_stderr_if_asked_for_at_most_a_hundred_times() {
     fs::write(&path, missing.repeat(4 * 1024 * 1024 / missing.len() + 1)).unwrap();
     let run = verify(&path, &["--progress"]);
     assert_eq!(run.status.code(), Some(1));
-    let percents: Vec<u64> =
-        text(&run.stderr).lines().map(|line| line.strip_suffix(" %").unwrap().parse().unwrap()).collect();
+    let percents: Vec<u64> = text(&run.stderr)
+        .lines()
+        .map(|line| line.strip_suffix(" %").unwrap().parse().unwrap())
+        .collect();
     assert!((3..=100).contains(&percents.len()) && percents.is_sorted(), "{percents:?}");
 }
 

@@ -42,7 +42,11 @@ async fn each_check_turns_false_where_its_place_is_broken() {
         assert_eq!(report.exit_code(), 1);
         // Of the two checks of one revoke, the other one holds here.
         if sabotage == Sabotage::RevokeAtOneServer {
-            let stream = report.checks.iter().find(|found| found.name == "revoke_ends_the_open_stream").unwrap();
+            let stream = report
+                .checks
+                .iter()
+                .find(|found| found.name == "revoke_ends_the_open_stream")
+                .unwrap();
             assert!(stream.pass, "{}", stream.found);
         }
     }
@@ -58,12 +62,17 @@ fn nothing_that_the_command_prints_holds_a_secret() {
             let run = command.args(arguments).env("RUST_LOG", log).output().unwrap();
             assert!(run.status.success(), "{arguments:?} {log}");
             let printed = std::str::from_utf8(&run.stdout).unwrap();
-            assert!(printed.contains("secrets in play; found on the client's wire or in the audit: 0"), "{printed}");
+            assert!(
+                printed.contains("secrets in play; found on the client's wire or in the audit: 0"),
+                "{printed}"
+            );
             assert_eq!(run.stderr.is_empty(), log == "off", "{arguments:?} {log}");
             let mut scan = Scan::new();
             // Each secret has the marker, and that secrets were in play is what the command itself has just said.
-            scan.secret("a secret of the demo", demo::upstream::MARKER).received(demo::upstream::MARKER.as_bytes());
-            scan.source(format!("stdout of {arguments:?}"), run.stdout).source(format!("stderr at {log}"), run.stderr);
+            scan.secret("a secret of the demo", demo::upstream::MARKER)
+                .received(demo::upstream::MARKER.as_bytes());
+            scan.source(format!("stdout of {arguments:?}"), run.stdout)
+                .source(format!("stderr at {log}"), run.stderr);
             assert_eq!(scan.run(), Ok(()), "{arguments:?} {log}");
         }
     }
@@ -71,7 +80,8 @@ fn nothing_that_the_command_prints_holds_a_secret() {
 
 #[test]
 fn the_command_prints_one_object_and_says_by_its_exit_code_whether_all_holds() {
-    let run = Command::new(env!("CARGO_BIN_EXE_token-broker")).args(["demo", "--json"]).output().unwrap();
+    let run =
+        Command::new(env!("CARGO_BIN_EXE_token-broker")).args(["demo", "--json"]).output().unwrap();
     assert!(run.status.success());
     let text = std::str::from_utf8(&run.stdout).unwrap();
     let report: serde_json::Value = text.parse().unwrap();
@@ -96,7 +106,8 @@ fn wrong_use_is_said_with_exit_code_2() {
 #[test]
 fn the_guides_show_what_doc_tests_compile() {
     let sources = [include_str!("../../src/lib.rs"), include_str!("../../src/guides.rs")];
-    let compiled: Vec<String> = sources.iter().flat_map(|source| blocks(source, "```no_run\n")).collect();
+    let compiled: Vec<String> =
+        sources.iter().flat_map(|source| blocks(source, "```no_run\n")).collect();
     let guides = [
         include_str!("../../../../README.md"),
         include_str!("../../../../docs/audit.md"),
@@ -115,9 +126,13 @@ fn the_guides_show_what_doc_tests_compile() {
 fn blocks(text: &str, opening: &str) -> Vec<String> {
     let visible = |block: &str| {
         let lines = block.split("```").next().unwrap_or_default().lines();
-        let lines =
-            lines.map(|line| line.strip_prefix("//!").map_or(line, |line| line.strip_prefix(' ').unwrap_or(line)));
-        lines.filter(|line| !line.starts_with("# ") && !line.is_empty()).map(|line| format!("{line}\n")).collect()
+        let lines = lines.map(|line| {
+            line.strip_prefix("//!").map_or(line, |line| line.strip_prefix(' ').unwrap_or(line))
+        });
+        lines
+            .filter(|line| !line.starts_with("# ") && !line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect()
     };
     text.split(opening).skip(1).map(visible).collect()
 }
