@@ -38,7 +38,10 @@ impl Reply {
     /// The last value of a field, in the trailers or in the head.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.trailers.get(name).or_else(|| self.head.get(name)).and_then(|value| value.to_str().ok())
+        self.trailers
+            .get(name)
+            .or_else(|| self.head.get(name))
+            .and_then(|value| value.to_str().ok())
     }
 
     /// The call's status.
@@ -100,11 +103,15 @@ impl Reply {
 
     fn detail<M: prost::Message + Default>(&self, name: &str) -> Option<M> {
         let coded = self.field("grpc-status-details-bin")?;
-        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD_NO_PAD, coded).expect("base64");
+        let bytes =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD_NO_PAD, coded)
+                .expect("base64");
         let status = pb::Status::decode(&bytes[..]).expect("google.rpc.Status");
         assert_eq!(Some(status.code.to_string().as_str()), self.field("grpc-status"));
-        let any =
-            status.details.into_iter().find(|any| any.type_url == format!("type.googleapis.com/google.rpc.{name}"));
+        let any = status
+            .details
+            .into_iter()
+            .find(|any| any.type_url == format!("type.googleapis.com/google.rpc.{name}"));
         any.map(|any| M::decode(&any.value[..]).expect("a detail"))
     }
 
@@ -161,7 +168,13 @@ where
             }
         }
         seen.bytes.extend(text_of(&trailers));
-        Reply { http: head.status.as_u16(), head: head.headers, body: bytes.to_vec(), trailers, broken }
+        Reply {
+            http: head.status.as_u16(),
+            head: head.headers,
+            body: bytes.to_vec(),
+            trailers,
+            broken,
+        }
     }
 }
 
@@ -242,7 +255,10 @@ pub fn framed(json: &str) -> Vec<u8> {
 /// # Panics
 /// Never: its parts are valid.
 #[must_use]
-pub fn answer(frames: impl IntoIterator<Item = Vec<u8>>, trailers: &[(&'static str, &str)]) -> Response<ScriptedBody> {
+pub fn answer(
+    frames: impl IntoIterator<Item = Vec<u8>>,
+    trailers: &[(&'static str, &str)],
+) -> Response<ScriptedBody> {
     let mut fields = HeaderMap::new();
     for (name, value) in trailers {
         fields.append(*name, value.parse().expect("a value"));
@@ -285,7 +301,12 @@ impl Broker {
     ///
     /// # Panics
     /// If it can't be made.
-    pub fn rpc_request(&self, path: &str, fields: &[(&str, &str)], body: SentBody) -> Request<SentBody> {
+    pub fn rpc_request(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: SentBody,
+    ) -> Request<SentBody> {
         self.ledger().sent(1, b"");
         self.rpc_request_before_the_layers(path, fields, body)
     }
@@ -306,7 +327,8 @@ impl Broker {
             request = request.header(header::CONTENT_TYPE, "application/grpc");
         }
         if !has("authorization") {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token("items:read")));
+            request = request
+                .header(header::AUTHORIZATION, format!("Bearer {}", self.token("items:read")));
         }
         let request = request.header(header::TE, "trailers");
         let request = fields
@@ -344,7 +366,8 @@ impl Broker {
         let body = body.into();
         self.ledger().sent(0, &body);
         let body = Full::new(body).boxed_unsync();
-        self.reply(client().request(self.rpc_request(path, fields, body)).await.expect("an answer")).await
+        self.reply(client().request(self.rpc_request(path, fields, body)).await.expect("an answer"))
+            .await
     }
 
     /// A channel to it whose requests and answers stand in the [books](Broker::ledger): for clients of another make. It gives an answer
@@ -367,9 +390,11 @@ impl Broker {
                 let reply = self.reply(channel.oneshot(request).await?).await;
                 assert!(!reply.broken, "a whole answer: {reply:?}");
                 let data = http_body::Frame::data(Bytes::from(reply.body));
-                let trailers = (!reply.trailers.is_empty()).then(|| http_body::Frame::trailers(reply.trailers));
+                let trailers = (!reply.trailers.is_empty())
+                    .then(|| http_body::Frame::trailers(reply.trailers));
                 let frames = [Some(data), trailers].into_iter().flatten().map(Ok).collect();
-                let mut answer = Response::new(StreamBody::new(crate::upstream::iter(frames)).boxed_unsync());
+                let mut answer =
+                    Response::new(StreamBody::new(crate::upstream::iter(frames)).boxed_unsync());
                 *answer.status_mut() = StatusCode::from_u16(reply.http).expect("a status");
                 *answer.headers_mut() = reply.head;
                 Ok(answer)
@@ -380,9 +405,15 @@ impl Broker {
     /// Calls a tool in a frame, in 2025-11-25.
     pub async fn call_in_frame(&self, fields: &[(&str, &str)], tool: &str) -> Reply {
         let message = call(tool);
-        let mirrored = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", tool)];
-        let missing: Vec<_> =
-            mirrored.into_iter().filter(|(name, _)| !fields.iter().any(|(field, _)| field == name)).collect();
+        let mirrored = [
+            ("mcp-protocol-version", "2025-11-25"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", tool),
+        ];
+        let missing: Vec<_> = mirrored
+            .into_iter()
+            .filter(|(name, _)| !fields.iter().any(|(field, _)| field == name))
+            .collect();
         self.rpc(&format!("{FRAMED}/Call"), &[fields, &missing].concat(), framed(&message)).await
     }
 }

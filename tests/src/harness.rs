@@ -1,6 +1,14 @@
 //! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a real socket.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use bytes::Bytes;
@@ -18,15 +26,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::{AuditLog, InMemory},
+    Broker as Handle, Secret,
+    audit::{AuditLog, AuditSink, BoxAuditSink, InMemory},
     authenticate::jwt::{JwtVerifier, KeySource},
     clock::Clock,
     exchange::{self, CallerLayer, ExchangeLayer, ProvideCredential},
-    principal::{Resource, Scopes},
-    revocation::Revocations,
+    limits::{GrpcOptions, Protocol},
+    principal::{Initiator, Resource, Scopes, User},
+    revocation::{BoxRevocationStore, RevocationStore, RevocationTarget},
     scope_filter::{Call, Decision, Policy},
-    stack::NeedsCredential,
+    stack::{Applied, BrokerLayer, BrokerStack, NeedsCredential, ShutdownError},
 };
 
 use crate::{
@@ -39,8 +48,7 @@ use crate::{
 pub const SECRET: &str = "tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3";
 
 /// A call that the default policy allows.
-pub const CALL: &str =
-    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7}}}"#;
+pub const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7}}}"#;
 
 /// Who issues the broker tokens of the tests.
 pub const ISSUER: &str = "https://broker.example.com";
@@ -52,11 +60,10 @@ pub struct Broker {
     resource: Resource,
     issuer: Issuer,
     signing_key: Vec<u8>,
-    log: AuditLog,
+    handle: Handle,
     sink: Sink,
     ledger: Ledger,
-    revocations: Revocations,
-    clock: Clock,
+    is_shut_down: AtomicBool,
 }
 
 /// An answer that comes bit by bit.
@@ -119,20 +126,33 @@ impl fmt::Debug for Sink {
     }
 }
 
+/// Makes the keys of a broker, whose clock and tasks they may need.
+type MakeKeys = Box<dyn FnOnce(&Handle) -> KeySource + Send>;
+
 /// A broker that is being described.
-#[derive(Debug)]
 #[must_use = "a broker does nothing until it is started"]
 pub struct BrokerBuilder<P> {
     upstream: Scripted,
     credential_in: Option<&'static str>,
-    plain_http: bool,
-    grpc: bool,
-    path: &'static str,
+    protocol: Protocol,
+    path: Option<&'static str>,
     policy: P,
     clock: Clock,
-    audit: Option<(AuditLog, Sink)>,
-    keys: Option<KeySource>,
+    audit: Option<(BoxAuditSink, Sink)>,
+    keys: Option<MakeKeys>,
+    revocation_store: Option<BoxRevocationStore>,
     url: String,
+}
+
+impl<P> fmt::Debug for BrokerBuilder<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, path, url, .. } = self;
+        f.debug_struct("BrokerBuilder")
+            .field("protocol", protocol)
+            .field("path", path)
+            .field("url", url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -141,13 +161,13 @@ impl Broker {
         BrokerBuilder {
             upstream: upstream.clone(),
             credential_in: None,
-            plain_http: false,
-            grpc: false,
-            path: "/mcp",
+            protocol: Protocol::Mcp,
+            path: None,
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
             audit: None,
             keys: None,
+            revocation_store: None,
             url: upstream.url("/mcp"),
         }
     }
@@ -176,16 +196,44 @@ impl Broker {
         &self.issuer
     }
 
-    /// What is revoked.
+    /// The handle from which its stack was built.
     #[must_use]
-    pub const fn revocations(&self) -> &Revocations {
-        &self.revocations
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Revokes, as an operator of the test.
+    ///
+    /// # Panics
+    /// If the revoke cannot be recorded.
+    pub async fn revoke(&self, target: RevocationTarget) -> Applied {
+        let initiator = Initiator::operator("test");
+        self.handle.revoke(target, &initiator).await.expect("a revoke that is recorded")
+    }
+
+    /// Blocks alice, as an operator of the test.
+    ///
+    /// # Panics
+    /// If the block cannot be recorded.
+    pub async fn block_alice(&self) -> Applied {
+        let (alice, initiator) = (User::new(ISSUER, "alice"), Initiator::operator("test"));
+        self.handle.block(&alice, &initiator).await.expect("a block that is recorded")
+    }
+
+    /// Shuts it down: everything is written when this returns.
+    ///
+    /// # Errors
+    /// As the handle's own.
+    pub async fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
+        let ended = self.handle.shutdown(grace).await;
+        self.is_shut_down.store(true, Ordering::SeqCst);
+        ended
     }
 
     /// Its clock.
     #[must_use]
-    pub const fn clock(&self) -> &Clock {
-        &self.clock
+    pub fn clock(&self) -> &Clock {
+        self.handle.clock()
     }
 
     /// A broker token of alice, with these scopes.
@@ -195,7 +243,8 @@ impl Broker {
     #[must_use]
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
-        let mint = Mint::for_user("alice").client("test-client").resource(&self.resource).scopes(scopes);
+        let mint =
+            Mint::for_user("alice").client("test-client").resource(&self.resource).scopes(scopes);
         let token = self.issuer.mint(mint).expect("a token").into_text();
         self.ledger.token(&token);
         token
@@ -208,9 +257,12 @@ impl Broker {
     #[must_use]
     pub fn sign(&self, header: &str, claims: &str) -> String {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing_key).expect("a key pair");
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing_key)
+            .expect("a key pair");
         let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
-        let signature = pair.sign(&aws_lc_rs::rand::SystemRandom::new(), message.as_bytes()).expect("a signature");
+        let signature = pair
+            .sign(&aws_lc_rs::rand::SystemRandom::new(), message.as_bytes())
+            .expect("a signature");
         format!("{message}.{}", base64url(signature.as_ref()))
     }
 
@@ -243,9 +295,14 @@ impl Broker {
     ///
     /// # Panics
     /// If it is not answered.
-    pub async fn open_http_2(&self, authorization: Option<&str>, message: &'static str) -> Response<Incoming> {
+    pub async fn open_http_2(
+        &self,
+        authorization: Option<&str>,
+        message: &'static str,
+    ) -> Response<Incoming> {
         #[expect(clippy::disallowed_methods, reason = "this is a client of the broker")]
-        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let client: Client<_, Full<Bytes>> =
+            Client::builder(TokioExecutor::new()).http2_only(true).build_http();
         let mut request = Request::post(self.resource.as_str())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream");
@@ -310,8 +367,8 @@ impl Broker {
 
     /// Its audit log.
     #[must_use]
-    pub const fn log(&self) -> &AuditLog {
-        &self.log
+    pub fn log(&self) -> &AuditLog {
+        self.handle.audit_log()
     }
 
     /// The sink of its audit, to break it.
@@ -331,7 +388,10 @@ impl Broker {
     /// # Panics
     /// If the sink fails.
     pub async fn flush(&self) {
-        self.log.flush().await.expect("a sink that works");
+        // The shutdown has flushed it, and a closed log takes no more.
+        if !self.is_shut_down.load(Ordering::SeqCst) {
+            self.log().flush().await.expect("a sink that works");
+        }
     }
 
     /// Waits until all that happened is written, and gives the records; as many terminal ones as there were requests.
@@ -340,7 +400,8 @@ impl Broker {
     /// If there are more or fewer.
     pub async fn records(&self) -> Vec<Value> {
         self.flush().await;
-        let records: Vec<Value> = self.sink.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
+        let records: Vec<Value> =
+            self.sink.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
         self.ledger.balances(&records);
         records
     }
@@ -377,8 +438,18 @@ impl Broker {
 impl<P: Policy> BrokerBuilder<P> {
     /// With another policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
-        let Self { upstream, credential_in, plain_http, grpc, path, policy: _, clock, audit, keys, url } = self;
-        BrokerBuilder { upstream, credential_in, plain_http, grpc, path, policy, clock, audit, keys, url }
+        BrokerBuilder {
+            upstream: self.upstream,
+            credential_in: self.credential_in,
+            protocol: self.protocol,
+            path: self.path,
+            policy,
+            clock: self.clock,
+            audit: self.audit,
+            keys: self.keys,
+            revocation_store: self.revocation_store,
+            url: self.url,
+        }
     }
 
     /// The credential is for this URL, and not for the scripted upstream's.
@@ -388,8 +459,11 @@ impl<P: Policy> BrokerBuilder<P> {
     }
 
     /// Verifies by these keys instead of its issuer's own.
-    pub fn keys(mut self, keys: impl Into<KeySource>) -> Self {
-        self.keys = Some(keys.into());
+    pub fn keys<K: Into<KeySource>>(
+        mut self,
+        keys: impl FnOnce(&Handle) -> K + Send + 'static,
+    ) -> Self {
+        self.keys = Some(Box::new(|handle| keys(handle).into()));
         self
     }
 
@@ -399,28 +473,32 @@ impl<P: Policy> BrokerBuilder<P> {
         self
     }
 
-    /// The route is plain HTTP.
+    /// The route is plain HTTP, at the root unless [`at`](Self::at) another path.
     pub const fn plain_http(mut self) -> Self {
-        self.plain_http = true;
+        self.protocol = Protocol::Http;
         self
     }
 
     /// The route speaks gRPC, and so does the upstream.
     pub fn grpc(mut self) -> Self {
-        self.grpc = true;
+        self.protocol = Protocol::Grpc(GrpcOptions::default().max_messages(16));
         self.url = self.upstream.url("");
         self
     }
 
     /// At another path than `/mcp`.
     pub const fn at(mut self, path: &'static str) -> Self {
-        self.path = path;
+        self.path = Some(path);
         self
     }
 
-    /// With an audit log of the test's own, and what it has written, line by line.
-    pub fn audit(mut self, log: AuditLog, lines: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
-        self.audit = Some((log, Sink::OfTheTest(Arc::new(lines))));
+    /// With an audit sink of the test's own, and what it has written, line by line.
+    pub fn audit(
+        mut self,
+        sink: impl AuditSink,
+        lines: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.audit = Some((BoxAuditSink::new(sink), Sink::OfTheTest(Arc::new(lines))));
         self
     }
 
@@ -430,14 +508,20 @@ impl<P: Policy> BrokerBuilder<P> {
         self
     }
 
+    /// With a revocation store, which other brokers may share.
+    pub fn revocation_store(mut self, store: impl RevocationStore) -> Self {
+        self.revocation_store = Some(BoxRevocationStore::new(store));
+        self
+    }
+
     /// Starts it: on axum, around the real proxy.
     ///
     /// # Panics
     /// If loopback gives no port.
     pub async fn start(self) -> Broker {
-        let proxy = if self.grpc { grpc_proxy() } else { proxy() };
+        let protocol = self.protocol;
         let (listener, stack, broker) = self.prepare().await;
-        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
+        serve(listener, mount(protocol, &broker, &stack));
         broker
     }
 
@@ -445,10 +529,13 @@ impl<P: Policy> BrokerBuilder<P> {
     ///
     /// # Panics
     /// If loopback gives no port.
-    pub async fn start_with<C: ProvideCredential>(self, provider: C) -> Broker {
-        let proxy = if self.grpc { grpc_proxy() } else { proxy() };
+    pub async fn start_with<C: ProvideCredential>(
+        self,
+        provider: impl FnOnce(&Handle) -> C,
+    ) -> Broker {
+        let protocol = self.protocol;
         let (listener, stack, broker) = self.prepare_with(provider).await;
-        serve(listener, Router::new().fallback_service(tower::Layer::layer(&stack, proxy)));
+        serve(listener, mount(protocol, &broker, &stack));
         broker
     }
 
@@ -457,30 +544,44 @@ impl<P: Policy> BrokerBuilder<P> {
     /// # Panics
     /// If loopback gives no port.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
-        let secret = self.secret();
-        let (listener, stack, broker) = self.prepare_with(secret).await;
-        broker.ledger.secret("the upstream's token", SECRET);
-        (listener, stack, broker)
+        let (listener, stack, secret, broker) = self.prepare_stack().await;
+        (listener, stack.exchange(secret).build().expect("a stack"), broker)
     }
 
     /// The same with credentials of the test's own.
     ///
     /// # Panics
     /// If loopback gives no port.
-    pub async fn prepare_with<C: ProvideCredential>(self, provider: C) -> (TcpListener, Stack<P, C>, Broker) {
+    pub async fn prepare_with<C: ProvideCredential>(
+        self,
+        provider: impl FnOnce(&Handle) -> C,
+    ) -> (TcpListener, Stack<P, C>, Broker) {
         let (listener, stack, broker) = self.before_exchange().await;
+        let provider = provider(broker.handle());
         (listener, stack.exchange(provider).build().expect("a stack"), broker)
     }
 
-    /// The layer for a service that answers itself, and the credentials for the requests that it sends.
+    /// The layer for a service that answers itself, and the credentials for the requests that it
+    /// sends.
     ///
     /// # Panics
     /// If loopback gives no port.
     pub async fn prepare_for_handler(self) -> (TcpListener, HandlerStack<P>, StaticSecret, Broker) {
+        let (listener, stack, secret, broker) = self.prepare_stack().await;
+        (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
+    }
+
+    /// The stack before its credential, for a test with settings of its own, and the credentials.
+    ///
+    /// # Panics
+    /// If loopback gives no port.
+    pub async fn prepare_stack(
+        self,
+    ) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, StaticSecret, Broker) {
         let secret = self.secret();
         let (listener, stack, broker) = self.before_exchange().await;
         broker.ledger.secret("the upstream's token", SECRET);
-        (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
+        (listener, stack, secret, broker)
     }
 
     fn secret(&self) -> StaticSecret {
@@ -492,45 +593,67 @@ impl<P: Policy> BrokerBuilder<P> {
         }
     }
 
-    async fn before_exchange(self) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
+    async fn before_exchange(
+        self,
+    ) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, Broker) {
+        let ledger = Ledger::new(&self.upstream);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let at_root = self.plain_http || self.grpc;
-        let uri = if at_root { format!("http://{address}/") } else { format!("http://{address}{}", self.path) };
+        let path = self.path.unwrap_or(if self.protocol == Protocol::Mcp { "/mcp" } else { "/" });
+        let uri = format!("http://{address}{path}");
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
-        #[expect(clippy::disallowed_methods, reason = "hostile tokens are signed with the broker's own key")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "hostile tokens are signed with the broker's own key"
+        )]
         let signing_key = key.pkcs8().expose().to_vec();
-        let issuer = Issuer::new(ISSUER, SigningKeys::new(key).expect("keys")).with_clock(self.clock.clone());
-        let (log, sink) = self.audit.unwrap_or_else(|| {
-            let (log, records) = AuditLog::in_memory();
-            (log, Sink::InMemory(records))
+        let signing_keys = SigningKeys::new(key).expect("keys");
+        let issuer = Issuer::new(ISSUER, signing_keys).with_clock(self.clock.clone());
+        let (audit, sink) = self.audit.unwrap_or_else(|| {
+            let records = InMemory::new();
+            (BoxAuditSink::new(records.clone()), Sink::InMemory(records))
         });
-        let keys = self.keys.unwrap_or_else(|| issuer.keys().into());
-        let revocations = Revocations::new(self.clock.clone());
-        let mut stack = BrokerStack::for_resource(&uri).revocations(revocations.clone()).with_clock(self.clock.clone());
-        if self.plain_http {
-            stack = stack.plain_http();
+        let mut handle = Handle::builder().audit(audit).clock(self.clock);
+        if let Some(store) = self.revocation_store {
+            handle = handle.revocation_store(store);
         }
-        if self.grpc {
-            stack = stack.grpc().message_count(16);
-        }
-        let stack = stack
-            .audit(log.clone())
-            .authenticate(JwtVerifier::new(ISSUER, keys).with_clock(self.clock.clone()))
+        let handle = handle.build().expect("a broker");
+        let keys = match self.keys {
+            Some(keys) => keys(&handle),
+            None => issuer.keys().into(),
+        };
+        let stack = handle
+            .protect(&uri)
+            .protocol(self.protocol)
+            .authenticate(JwtVerifier::new(ISSUER, keys))
             .scope_filter(self.policy);
         let resource = Resource::parse(&uri).expect("a resource");
-        let ledger = Ledger::new(&self.upstream);
-        let clock = self.clock;
-        let broker = Broker { address, resource, issuer, signing_key, log, sink, ledger, revocations, clock };
+        let is_shut_down = AtomicBool::new(false);
+        let broker =
+            Broker { address, resource, issuer, signing_key, handle, sink, ledger, is_shut_down };
         (listener, stack, broker)
     }
 }
 
+/// The stack around the real proxy: MCP at its path, everything else at all paths.
+fn mount<P: Policy, C: ProvideCredential>(
+    protocol: Protocol,
+    broker: &Broker,
+    stack: &Stack<P, C>,
+) -> Router {
+    if protocol == Protocol::Mcp {
+        return Router::new().route_service(broker.resource.path(), stack.layer(proxy()));
+    }
+    let is_grpc = matches!(protocol, Protocol::Grpc(_));
+    let proxy = if is_grpc { grpc_proxy() } else { proxy() };
+    Router::new().fallback_service(stack.layer(proxy))
+}
+
 /// The four layers around a service that answers itself.
-pub type HandlerStack<P> = tower_token_broker::stack::Broker<JwtVerifier, P, CallerLayer>;
+pub type HandlerStack<P> = BrokerLayer<JwtVerifier, P, CallerLayer>;
 
 /// The four layers as the tests build them.
-pub type Stack<P, C = StaticSecret> = tower_token_broker::stack::Broker<JwtVerifier, P, ExchangeLayer<C>>;
+pub type Stack<P, C = StaticSecret> = BrokerLayer<JwtVerifier, P, ExchangeLayer<C>>;
 
 /// The real proxy, which may go to loopback.
 ///

@@ -103,7 +103,11 @@ impl Ledger {
     /// If it is not so.
     pub fn balances(&self, records: &[Value]) {
         let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
-        assert_eq!(counted, self.requests(), "requests = sum of the terminal records' counts: {records:#?}");
+        assert_eq!(
+            counted,
+            self.requests(),
+            "requests = sum of the terminal records' counts: {records:#?}"
+        );
     }
 
     /// The end of a test: the books balance, and no secret stands in any answer, record or log line.
@@ -113,7 +117,8 @@ impl Ledger {
     pub(crate) fn settle(&self, lines: &[String], upstream: Upstream) {
         // Whatever is found now is what fails the test.
         self.is_settled.store(true, Ordering::SeqCst);
-        let records: Vec<Value> = lines.iter().map(|line| line.parse().expect("a JSON record")).collect();
+        let records: Vec<Value> =
+            lines.iter().map(|line| line.parse().expect("a JSON record")).collect();
         self.balances(&records);
 
         let mut scan = Scan::new();
@@ -126,7 +131,9 @@ impl Ledger {
         }
         let received = self.upstream.received();
         match upstream {
-            Upstream::Untouched => assert!(received.is_empty(), "the upstream was asked: {received:#?}"),
+            Upstream::Untouched => {
+                assert!(received.is_empty(), "the upstream was asked: {received:#?}")
+            }
             Upstream::Called => {
                 for request in &received {
                     scan.received(&request.to_bytes());
@@ -145,7 +152,10 @@ impl Ledger {
         }
         scan.source("the audit", lines.join("\n"));
         let logs = self.logs();
-        assert!(logs.windows(OPENED.len()).any(|window| window == OPENED.as_bytes()), "the logs were not captured");
+        assert!(
+            logs.windows(OPENED.len()).any(|window| window == OPENED.as_bytes()),
+            "the logs were not captured"
+        );
         scan.source("the logs", logs);
         if self.requests() > 0 {
             assert_eq!(scan.run(), Ok(()));
@@ -159,7 +169,10 @@ const OPENED: &str = "the books are open";
 impl Drop for Ledger {
     fn drop(&mut self) {
         let is_settled = self.is_settled.load(Ordering::SeqCst);
-        assert!(is_settled || std::thread::panicking(), "a test with a broker ends with `broker.done().await`");
+        assert!(
+            is_settled || std::thread::panicking(),
+            "a test with a broker ends with `broker.done().await`"
+        );
     }
 }
 

@@ -32,7 +32,11 @@ impl Scan {
 
     /// This secret must not be found.
     pub fn secret(&mut self, name: &str, secret: &str) -> &mut Self {
-        self.secrets.push(Secret { name: name.to_owned(), bytes: secret.as_bytes().to_vec(), in_play: false });
+        self.secrets.push(Secret {
+            name: name.to_owned(),
+            bytes: secret.as_bytes().to_vec(),
+            in_play: false,
+        });
         self
     }
 
@@ -63,7 +67,8 @@ impl Scan {
         for secret in self.secrets.iter().filter(|secret| !secret.in_play) {
             found.push(format!("{} was never in play", secret.name));
         }
-        let needles: Vec<_> = self.secrets.iter().map(|secret| (&secret.name, encodings(&secret.bytes))).collect();
+        let needles: Vec<_> =
+            self.secrets.iter().map(|secret| (&secret.name, encodings(&secret.bytes))).collect();
         for (source, bytes) in &self.sources {
             let views = views(bytes, 2);
             for (name, needles) in &needles {
@@ -76,7 +81,10 @@ impl Scan {
     }
 }
 
-fn form_in(views: &[(&'static str, Vec<u8>)], needles: &[(&'static str, Vec<u8>)]) -> Option<String> {
+fn form_in(
+    views: &[(&'static str, Vec<u8>)],
+    needles: &[(&'static str, Vec<u8>)],
+) -> Option<String> {
     for (view, bytes) in views {
         for (form, needle) in needles {
             if contains(bytes, needle) {
@@ -98,7 +106,8 @@ fn views(bytes: &[u8], layers: usize) -> Vec<(&'static str, Vec<u8>)> {
         for at in memmem::find_iter(bytes, &[0x1f, 0x8b, 0x08]).take(64) {
             let mut inflated = Vec::new();
             // What inflates before an error is looked through, too.
-            let inflating = MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
+            let inflating =
+                MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
             if inflating.is_ok() || !inflated.is_empty() {
                 let inside = self::views(&inflated, layers - 1);
                 views.extend(inside.into_iter().map(|(_, bytes)| (", inside gzip", bytes)));
@@ -120,9 +129,10 @@ fn encodings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     ];
     for skip in 0..3 {
         let padded = [vec![0; skip], secret.to_vec()].concat();
-        for (form, engine) in
-            [("in base64", &general_purpose::STANDARD_NO_PAD), ("in base64url", &general_purpose::URL_SAFE_NO_PAD)]
-        {
+        for (form, engine) in [
+            ("in base64", &general_purpose::STANDARD_NO_PAD),
+            ("in base64url", &general_purpose::URL_SAFE_NO_PAD),
+        ] {
             let coded = engine.encode(&padded).into_bytes();
             forms.push((form, coded[(skip * 8).div_ceil(6)..padded.len() * 8 / 6].to_vec()));
         }
@@ -187,7 +197,9 @@ mod tests {
 
     fn scan_of(source: &[u8]) -> Result<(), Vec<String>> {
         let mut scan = Scan::new();
-        scan.secret("the token", SECRET).received(format!("Bearer {SECRET}").as_bytes()).source("the answer", source);
+        scan.secret("the token", SECRET)
+            .received(format!("Bearer {SECRET}").as_bytes())
+            .source("the answer", source);
         scan.run()
     }
 
@@ -201,22 +213,32 @@ mod tests {
     fn a_secret_is_found_in_each_form() {
         let bytes = SECRET.as_bytes();
         let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let json: String = SECRET.bytes().map(|byte| format!("\\u{:04X}", u32::from(byte))).collect();
+        let json: String =
+            SECRET.bytes().map(|byte| format!("\\u{:04X}", u32::from(byte))).collect();
         let mut planted: Vec<(&str, Vec<u8>)> = vec![
             ("plain", bytes.to_vec()),
             ("percent", percent.into_bytes()),
             ("percent in part", SECRET.replace('/', "%2F").replace('+', "%2b").into_bytes()),
             ("JSON", json.into_bytes()),
             ("JSON in part", SECRET.replace('/', "\\/").into_bytes()),
-            ("hex", SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()),
-            ("HEX", SECRET.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes()),
+            (
+                "hex",
+                SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes(),
+            ),
+            (
+                "HEX",
+                SECRET.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes(),
+            ),
             ("UTF-16LE", SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect()),
             ("UTF-16BE", SECRET.encode_utf16().flat_map(u16::to_be_bytes).collect()),
             ("gzip", gzip(bytes)),
             ("gzip of base64", gzip(general_purpose::STANDARD.encode(bytes).as_bytes())),
         ];
         for before in ["", "a", "ab"] {
-            planted.push(("base64", general_purpose::STANDARD.encode(format!("{before}{SECRET}!")).into_bytes()));
+            planted.push((
+                "base64",
+                general_purpose::STANDARD.encode(format!("{before}{SECRET}!")).into_bytes(),
+            ));
             planted.push((
                 "base64url",
                 general_purpose::URL_SAFE_NO_PAD.encode(format!("{before}{SECRET}!")).into_bytes(),
@@ -230,7 +252,13 @@ mod tests {
 
     #[test]
     fn what_is_innocent_is_not_found() {
-        for innocent in [b"tbm- and 7Qx/kP+2".as_slice(), b"%7", b"\\u00", &gzip(b"nothing"), b"\x1f\x8b\x08 broken"] {
+        for innocent in [
+            b"tbm- and 7Qx/kP+2".as_slice(),
+            b"%7",
+            b"\\u00",
+            &gzip(b"nothing"),
+            b"\x1f\x8b\x08 broken",
+        ] {
             assert_eq!(scan_of(innocent), Ok(()));
         }
     }
@@ -241,7 +269,10 @@ mod tests {
         never_in_play.secret("the token", SECRET).received(b"another").source("the answer", "x");
         assert_eq!(never_in_play.run(), Err(vec!["the token was never in play".to_owned()]));
         let mut nothing_to_look_through = Scan::new();
-        nothing_to_look_through.secret("the token", SECRET).received(SECRET.as_bytes()).source("the answer", "");
+        nothing_to_look_through
+            .secret("the token", SECRET)
+            .received(SECRET.as_bytes())
+            .source("the answer", "");
         assert!(nothing_to_look_through.run().is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     task::Poll,
 };
 
@@ -23,6 +23,15 @@ pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
+    })
+    .await
+}
+
+/// Polls `work` once; `None` if it waits for something. The caller keeps it, and may go on with it.
+pub async fn once<F: Future>(mut work: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(move |cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
     })
     .await
 }

@@ -11,7 +11,7 @@ use token_broker_upstream::{
     Assertion, AuthorizationServer, ClientAuthentication, SignError, StoredGrants, TokenExchange,
 };
 use tower_token_broker::{
-    Secret,
+    Broker, Secret,
     clock::Clock,
     exchange,
     principal::{GrantId, Scopes, User},
@@ -107,27 +107,32 @@ impl TokenEndpoint {
     ///
     /// # Panics
     /// If there is no TLS configuration to be had.
-    pub fn grants(&self, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
-        self.provider(upstream, false)
+    pub fn grants(&self, broker: &Broker, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
+        self.provider(broker, upstream, false)
     }
 
     /// The same with access token 0, which is good for an hour.
     ///
     /// # Panics
     /// If there is no TLS configuration to be had.
-    pub fn grants_with_access_token(&self, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
-        self.provider(upstream, true)
+    pub fn grants_with_access_token(
+        &self,
+        broker: &Broker,
+        upstream: &Scripted,
+    ) -> StoredGrants<MemoryGrants> {
+        self.provider(broker, upstream, true)
     }
 
     /// Exchanges assertions of a key of its own for tokens of this endpoint.
     ///
     /// # Panics
     /// If there is no TLS configuration or no key to be had.
-    pub fn exchange(&self, upstream: &Scripted) -> TokenExchange {
+    pub fn exchange(&self, broker: &Broker, upstream: &Scripted) -> TokenExchange {
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
         let (target, guarded) = (target(upstream), guarded());
-        TokenExchange::new(Assertion::of_caller(ISSUER, sign), target, self.server(), guarded)
+        let subject = Assertion::of_caller(ISSUER, sign);
+        TokenExchange::new(broker, subject, target, self.server(), guarded)
     }
 
     /// What was sent in this field of the form, as it stands there.
@@ -138,7 +143,9 @@ impl TokenEndpoint {
     pub fn presented(&self, field: &str) -> Vec<String> {
         let of = |received: &Received| {
             let form = String::from_utf8(received.body.to_vec()).expect("a form");
-            let value = form.split('&').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == field));
+            let value = form
+                .split('&')
+                .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == field));
             value.map(|(_, value)| value.to_owned())
         };
         self.scripted.received().iter().filter_map(of).collect()
@@ -152,7 +159,12 @@ impl TokenEndpoint {
             .scopes(Scopes::parse("crm:read").expect("scopes"))
     }
 
-    fn provider(&self, upstream: &Scripted, with_access_token: bool) -> StoredGrants<MemoryGrants> {
+    fn provider(
+        &self,
+        broker: &Broker,
+        upstream: &Scripted,
+        with_access_token: bool,
+    ) -> StoredGrants<MemoryGrants> {
         let scopes = Scopes::parse("crm:read").expect("scopes");
         let server_name = self.scripted.url("");
         let key = GrantKey::new(User::new(ISSUER, "alice"), "items", Account::default_account());
@@ -167,7 +179,7 @@ impl TokenEndpoint {
         }
         let store = MemoryGrants::new();
         store.insert(grant).expect("an ID of its own");
-        StoredGrants::new(store, target(upstream), self.server(), guarded())
+        StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
     }
 
     /// Tells the books what passed here: the client's secret, and these tokens of each kind, which are all that were.

@@ -93,9 +93,12 @@ impl Scripted {
                     let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
                     async move {
                         let (parts, body) = request.into_parts();
-                        let body = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
-                        let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-                        let received = Received { method: parts.method, target, headers: parts.headers, body };
+                        let body =
+                            body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+                        let target =
+                            parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+                        let received =
+                            Received { method: parts.method, target, headers: parts.headers, body };
                         log.lock().push(received.clone());
                         Ok::<_, Infallible>(answer(&received))
                     }
@@ -173,9 +176,14 @@ async fn read_request(socket: &mut TcpStream) -> Received {
         let target = words.next().expect("a target").to_owned();
         let fields = fields.split("\r\n").filter_map(|field| field.split_once(": "));
         let headers: HeaderMap = fields
-            .map(|(name, value)| (HeaderName::try_from(name).expect("a name"), value.parse().expect("a value")))
+            .map(|(name, value)| {
+                (HeaderName::try_from(name).expect("a name"), value.parse().expect("a value"))
+            })
             .collect();
-        let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let length = headers
+            .get("content-length")
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .unwrap_or(0);
         let body = &bytes[end + 4..];
         if body.len() >= length {
             return Received { method, target, headers, body: Bytes::copy_from_slice(body) };
@@ -194,7 +202,10 @@ pub fn full(bytes: impl Into<Bytes>) -> ScriptedBody {
 /// Never: its parts are valid.
 #[must_use]
 pub fn json(body: &str) -> Response<ScriptedBody> {
-    Response::builder().header("content-type", "application/json").body(full(body.to_owned())).expect("valid parts")
+    Response::builder()
+        .header("content-type", "application/json")
+        .body(full(body.to_owned()))
+        .expect("valid parts")
 }
 
 /// An event stream with status 200, whose events are sent as one chunk each.
@@ -218,7 +229,10 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
 #[must_use]
 pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
     let body = http_body_util::StreamBody::new(Live(chunks));
-    Response::builder().header("content-type", "text/event-stream").body(body.boxed_unsync()).expect("valid parts")
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(body.boxed_unsync())
+        .expect("valid parts")
 }
 
 struct Live(mpsc::Receiver<Bytes>);
@@ -238,11 +252,15 @@ pub fn frames<I>(
 where
     I: IntoIterator<Item = String, IntoIter: Send + 'static>,
 {
-    IterStream(Box::new(chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk))))))
+    IterStream(Box::new(
+        chunks.into_iter().map(|chunk| Ok(http_body::Frame::data(Bytes::from(chunk)))),
+    ))
 }
 
 /// A stream of these.
-pub fn iter<T: Send + Unpin + 'static>(items: Vec<T>) -> impl futures_core::Stream<Item = T> + Send + 'static {
+pub fn iter<T: Send + Unpin + 'static>(
+    items: Vec<T>,
+) -> impl futures_core::Stream<Item = T> + Send + 'static {
     IterStream(items.into_iter())
 }
 

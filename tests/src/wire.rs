@@ -29,7 +29,9 @@ impl Answer {
         let fields = |fields: &HeaderMap| -> Vec<(String, String)> {
             let fields = fields.iter();
             fields
-                .map(|(name, value)| (name.to_string(), value.as_bytes().iter().map(|b| char::from(*b)).collect()))
+                .map(|(name, value)| {
+                    (name.to_string(), value.as_bytes().iter().map(|b| char::from(*b)).collect())
+                })
                 .collect()
         };
         let text = |fields: &[(String, String)]| -> String {
@@ -102,7 +104,9 @@ pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
 pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     let has = |name: &str| fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
-    for (name, value) in [("content-type", "application/json"), ("accept", "application/json, text/event-stream")] {
+    for (name, value) in
+        [("content-type", "application/json"), ("accept", "application/json, text/event-stream")]
+    {
         if !has(name) {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -127,13 +131,15 @@ pub fn parse(raw: Vec<u8>) -> Answer {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let rest = &raw[end + 4..];
-    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let chunked =
+        headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = if chunked { unchunk(rest) } else { rest.to_vec() };
     Answer { status: status.expect("a status line"), headers, body, raw }
 }
@@ -142,7 +148,9 @@ pub fn parse(raw: Vec<u8>) -> Answer {
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size = std::str::from_utf8(&rest[..end])
+            .ok()
+            .and_then(|text| usize::from_str_radix(text, 16).ok());
         let Some(size) = size.filter(|size| *size > 0) else { break };
         let from = end + 2;
         let to = (from + size).min(rest.len());

@@ -11,8 +11,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut argument = move || arguments.next().ok_or("broker_to_kill FILE UPSTREAM TOKENS");
     let (file, upstream, tokens) = (argument()?, argument()?.parse()?, argument()?.parse()?);
-    let log = JsonLines::append(file)?.into();
-    let broker = Broker::before(&Scripted::elsewhere(upstream)).audit(log, Vec::new).start().await;
+    let sink = JsonLines::append(file)?;
+    let broker = Broker::before(&Scripted::elsewhere(upstream)).audit(sink, Vec::new).start().await;
     // The process that kills reads this; it hears nothing else of us.
     let mut said = std::io::stdout().lock();
     writeln!(said, "{}", broker.address())?;

@@ -18,17 +18,15 @@ use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
-use tower::{Layer as _, ServiceExt as _};
+use tower::ServiceExt as _;
 use tower_token_broker::{
-    BrokerStack, Secret,
+    Broker, Secret,
     audit::JsonLines,
     authenticate::JwtVerifier,
-    clock::Clock,
     exchange::Upstream,
-    principal::{Resource, Scopes, User},
-    revocation::{RevocationTarget, Revocations},
+    principal::{Initiator, Resource, Scopes, User},
+    revocation::RevocationTarget,
     scope_filter::{Rules, methods, prompts, resources, tools},
-    tasks::Tasks,
 };
 
 #[derive(Deserialize)]
@@ -51,29 +49,32 @@ fn policy() -> Rules {
 
 #[tokio::main]
 async fn main() {
-    let tasks = Tasks::new();
     let upstream = env::args().nth(1).expect("the upstream's URL as the first argument");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let here = format!("http://{}", listener.local_addr().expect("an address"));
     let origin = env::args().nth(2).unwrap_or_else(|| here.clone());
     let resource = Resource::parse(&format!("{origin}/mcp")).expect("a resource");
-    let issuer = Arc::new(Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).expect("keys")));
-    let revocations = Revocations::new(Clock::system());
+    let issuer =
+        Arc::new(Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).expect("keys")));
     let audit = env::temp_dir().join(format!("interop_gateway-{}.jsonl", std::process::id()));
-    let broker = BrokerStack::for_resource(resource.as_str())
-        .revocations(revocations.clone())
-        .audit(JsonLines::append(&audit).expect("an audit log"))
+    let sink = JsonLines::append(&audit).expect("an audit log");
+    let broker = Broker::builder().audit(sink).build().expect("a broker");
+    let upstream = Upstream::parse("items", &upstream).expect("an upstream");
+    let layer = broker
+        .protect(resource.as_str())
         .authenticate(JwtVerifier::new(&origin, issuer.keys()))
         .scope_filter(policy())
-        .exchange(StaticSecret::new(secret(), Upstream::parse("items", &upstream).expect("an upstream")))
+        .exchange(StaticSecret::new(secret(), upstream))
         .build()
         .expect("a stack");
-    let service = broker.layer(Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy"));
+    let proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy");
+    let service = layer.layer(proxy);
+    let tasks = broker.tasks().clone();
 
     let told = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     say(&format!("LISTENING {here}/mcp\nAUDIT {}", audit.display()));
     say(&format!("CONTROL http://{}", told.local_addr().expect("an address")));
-    let control = control(issuer, resource, revocations);
+    let control = control(issuer, resource, broker);
     drop(tasks.spawn("control", async move { axum::serve(told, control).await }));
     loop {
         let (socket, peer) = listener.accept().await.expect("a connection");
@@ -88,20 +89,26 @@ async fn main() {
 }
 
 /// Where a test is the authorization server and the operator.
-fn control(issuer: Arc<Issuer>, resource: Resource, revocations: Revocations) -> Router {
+fn control(issuer: Arc<Issuer>, resource: Resource, broker: Broker) -> Router {
     let name = issuer.name().to_owned();
     let token = post(async move |Query(told): Query<Told>| {
-        let scopes = Scopes::parse(&told.scope.unwrap_or_default()).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let scopes =
+            Scopes::parse(&told.scope.unwrap_or_default()).map_err(|_| StatusCode::BAD_REQUEST)?;
         let mint = Mint::for_user(&told.user).client("interop").resource(&resource).scopes(scopes);
         issuer.mint(mint).map(|token| token.into_text()).map_err(|_| StatusCode::BAD_REQUEST)
     });
     let revoke = post(async move |Query(told): Query<Told>| {
-        revocations.revoke(RevocationTarget::User(User::new(name.as_str(), told.user)));
+        let user = RevocationTarget::User(User::new(name.as_str(), told.user));
+        let revoked = broker.revoke(user, &Initiator::operator("interop")).await;
+        revoked.map(drop).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     });
     Router::new().route("/token", token).route("/revoke", revoke)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the secret's one way in, so that it stands on no command line")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the secret's one way in, so that it stands on no command line"
+)]
 fn secret() -> Secret {
     Secret::from_text(env::var("UPSTREAM_TOKEN").expect("the upstream's token in UPSTREAM_TOKEN"))
 }

@@ -15,12 +15,18 @@ use parking_lot::Mutex;
 use rmcp::{
     ClientHandler, ErrorData, RoleClient, ServiceError,
     model::{
-        CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
-        ElicitRequestParams, ElicitResult, ElicitationAction, Implementation, ProgressNotificationParam,
-        ProtocolVersion, Role, SamplingMessage, SamplingMessageContentBlock,
+        CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams,
+        CreateMessageResult, ElicitRequestParams, ElicitResult, ElicitationAction, Implementation,
+        ProgressNotificationParam, ProtocolVersion, Role, SamplingMessage,
+        SamplingMessageContentBlock,
     },
-    service::{ClientLifecycleMode, ClientServiceExt as _, NotificationContext, RequestContext, RunningService},
-    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+    service::{
+        ClientLifecycleMode, ClientServiceExt as _, NotificationContext, RequestContext,
+        RunningService,
+    },
+    transport::{
+        StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
+    },
 };
 use serde_json::{Value, json};
 use token_broker_tests::wire;
@@ -34,7 +40,8 @@ struct User {
 
 impl ClientHandler for User {
     fn get_info(&self) -> ClientConfig {
-        let capabilities = ClientCapabilities::builder().enable_sampling().enable_elicitation().build();
+        let capabilities =
+            ClientCapabilities::builder().enable_sampling().enable_elicitation().build();
         ClientConfig::new(capabilities, Implementation::new("interop", "1"))
     }
 
@@ -43,7 +50,8 @@ impl ClientHandler for User {
         _: CreateMessageRequestParams,
         _: RequestContext<RoleClient>,
     ) -> Result<CreateMessageResult, ErrorData> {
-        let said = SamplingMessage::new(Role::Assistant, SamplingMessageContentBlock::text("this one"));
+        let said =
+            SamplingMessage::new(Role::Assistant, SamplingMessageContentBlock::text("this one"));
         Ok(CreateMessageResult::new(said, "none".to_owned()))
     }
 
@@ -70,14 +78,19 @@ struct Checks {
 impl Checks {
     fn check(&mut self, what: &str, holds: bool, found: impl std::fmt::Debug) {
         self.failures += u32::from(!holds);
-        if holds { say(&format!("  ok   {what}")) } else { say(&format!("  FAIL {what} {found:?}")) }
+        if holds {
+            say(&format!("  ok   {what}"))
+        } else {
+            say(&format!("  FAIL {what} {found:?}"))
+        }
     }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut checks = Checks::default();
-    let discover = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let discover =
+        ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     trial(&mut checks, "2025-11-25", ClientLifecycleMode::Initialize).await;
     trial(&mut checks, "2026-07-28", discover).await;
     say(&format!("{} failed", checks.failures));
@@ -88,13 +101,22 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     say(&format!("rmcp, {revision}"));
     let (before, who) = (seen().len(), format!("rmcp-{revision}"));
     let reader = connect(&tell("token", &who, "items:read").await, lifecycle.clone()).await;
-    let names: Vec<_> =
-        reader.list_all_tools().await.expect("a list").into_iter().map(|tool| tool.name.into_owned()).collect();
+    let names: Vec<_> = reader
+        .list_all_tools()
+        .await
+        .expect("a list")
+        .into_iter()
+        .map(|tool| tool.name.into_owned())
+        .collect();
     let lists = |name: &str| names.iter().any(|listed| listed == name);
     checks.check("the list has what is allowed", lists("get_item") && lists("update_item"), &names);
     checks.check("the list hides what is denied", !lists("delete_item"), &names);
     let called = call(&reader, "get_item", json!({"number": 7})).await;
-    checks.check("a call is answered", called.as_deref().is_ok_and(|text| text == "item 7"), &called);
+    checks.check(
+        "a call is answered",
+        called.as_deref().is_ok_and(|text| text == "item 7"),
+        &called,
+    );
 
     let denied = call(&reader, "delete_item", json!({"number": 7})).await;
     let unknown = call(&reader, "unknown_item", json!({"number": 7})).await;
@@ -104,13 +126,25 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
         }
         _ => false,
     };
-    checks.check("a denied call is refused like an unknown tool, with -32602", same, (&denied, &unknown));
+    checks.check(
+        "a denied call is refused like an unknown tool, with -32602",
+        same,
+        (&denied, &unknown),
+    );
     let needs = call(&reader, "update_item", json!({"number": 7})).await;
     let told = format!("{needs:?}");
-    checks.check("a call that needs a scope is told which", needs.is_err() && told.contains("items:write"), &told);
+    checks.check(
+        "a call that needs a scope is told which",
+        needs.is_err() && told.contains("items:write"),
+        &told,
+    );
     let writer = connect(&tell("token", &who, "items:read items:write").await, lifecycle).await;
     let updated = call(&writer, "update_item", json!({"number": 7})).await;
-    checks.check("and passes with it", updated.as_deref().is_ok_and(|text| text == "item 7 is new"), &updated);
+    checks.check(
+        "and passes with it",
+        updated.as_deref().is_ok_and(|text| text == "item 7 is new"),
+        &updated,
+    );
 
     let counted = call(&writer, "count_slowly", json!({"to": 3})).await;
     // rmcp hands each notification to a task of its own: they come in any order, and after the result.
@@ -118,13 +152,26 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     drop(timeout(Duration::from_secs(5), all).await);
     let mut progress = writer.service().progress.lock().clone();
     progress.sort_by(f64::total_cmp);
-    let came = counted.as_deref().is_ok_and(|text| text == "counted to 3") && progress == [1.0, 2.0, 3.0];
-    checks.check("a streamed answer comes to its end, with its progress", came, (&counted, &progress));
+    let came =
+        counted.as_deref().is_ok_and(|text| text == "counted to 3") && progress == [1.0, 2.0, 3.0];
+    checks.check(
+        "a streamed answer comes to its end, with its progress",
+        came,
+        (&counted, &progress),
+    );
     let asked = call(&writer, "ask_user", json!({})).await;
-    checks.check("the user is asked", asked.as_deref().is_ok_and(|text| text == "the user says tea"), &asked);
+    checks.check(
+        "the user is asked",
+        asked.as_deref().is_ok_and(|text| text == "the user says tea"),
+        &asked,
+    );
     if revision == "2025-11-25" {
         let sampled = call(&writer, "ask_model", json!({})).await;
-        checks.check("and the model", sampled.as_deref().is_ok_and(|text| text == "the model says this one"), &sampled);
+        checks.check(
+            "and the model",
+            sampled.as_deref().is_ok_and(|text| text == "the model says this one"),
+            &sampled,
+        );
     }
 
     writer.service().progress.lock().clear();
@@ -132,31 +179,44 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
         until(|| writer.service().progress.lock().len() >= 2).await;
         tell("revoke", &who, "").await;
     };
-    let watching = async { timeout(Duration::from_secs(10), call(&writer, "watch_items", json!({}))).await };
+    let watching =
+        async { timeout(Duration::from_secs(10), call(&writer, "watch_items", json!({}))).await };
     let (watched, ()) = tokio::join!(watching, revoked);
     let at_the_end = writer.service().progress.lock().len();
-    checks.check("who is revoked in mid-stream hears the end of it", matches!(watched, Ok(Err(_))), &watched);
+    checks.check(
+        "who is revoked in mid-stream hears the end of it",
+        matches!(watched, Ok(Err(_))),
+        &watched,
+    );
     // The server says ten a second, so these are two seconds.
     checks.check("before twenty more events", at_the_end <= 22, at_the_end);
-    let after = timeout(Duration::from_secs(10), call(&reader, "get_item", json!({"number": 8}))).await;
+    let after =
+        timeout(Duration::from_secs(10), call(&reader, "get_item", json!({"number": 8}))).await;
     checks.check("and is refused from then on", !matches!(after, Ok(Ok(_))), &after);
 
     let seen = seen().split_off(before);
-    let versions: Vec<_> = seen.iter().filter_map(|entry| entry["mcp-protocol-version"].as_str()).collect();
+    let versions: Vec<_> =
+        seen.iter().filter_map(|entry| entry["mcp-protocol-version"].as_str()).collect();
     let is_spoken = !versions.is_empty() && versions.iter().all(|version| *version == revision);
     checks.check(&format!("the server saw {revision} on the wire"), is_spoken, &versions);
-    let count =
-        |name: &str| seen.iter().filter(|entry| entry["name"] == name && entry["method"] == "tools/call").count();
+    let count = |name: &str| {
+        seen.iter().filter(|entry| entry["name"] == name && entry["method"] == "tools/call").count()
+    };
     checks.check(
         "the calls that were let through reached it",
         count("update_item") == 1 && count("watch_items") == 1,
         &seen,
     );
     let refused = ["delete_item", "unknown_item"].map(count);
-    checks.check("and no other: once before the revoke", refused == [0, 0] && count("get_item") == 1, &seen);
+    checks.check(
+        "and no other: once before the revoke",
+        refused == [0, 0] && count("get_item") == 1,
+        &seen,
+    );
     if revision == "2026-07-28" {
         let asked: Vec<_> = seen.iter().filter(|entry| entry["name"] == "ask_user").collect();
-        let is_state = asked.len() == 2 && asked[0]["state"].is_null() && asked[1]["state"].is_string();
+        let is_state =
+            asked.len() == 2 && asked[0]["state"].is_null() && asked[1]["state"].is_string();
         checks.check("the user was asked by an answer that wants input", is_state, &asked);
     }
 }
@@ -168,10 +228,20 @@ async fn connect(token: &str, lifecycle: ClientLifecycleMode) -> Client {
 }
 
 /// The text of the answer.
-async fn call(client: &Client, tool: &'static str, arguments: Value) -> Result<String, ServiceError> {
+async fn call(
+    client: &Client,
+    tool: &'static str,
+    arguments: Value,
+) -> Result<String, ServiceError> {
     let arguments = arguments.as_object().cloned().unwrap_or_default();
-    let result = client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;
-    Ok(result.content.first().and_then(|block| block.as_text()).map(|text| text.text.clone()).unwrap_or_default())
+    let result =
+        client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;
+    Ok(result
+        .content
+        .first()
+        .and_then(|block| block.as_text())
+        .map(|text| text.text.clone())
+        .unwrap_or_default())
 }
 
 /// Asks the gateway for a token, or to revoke.
@@ -179,7 +249,8 @@ async fn tell(what: &str, user: &str, scope: &str) -> String {
     let control = said("CONTROL");
     let host = control.trim_start_matches("http://");
     let path = format!("/{what}?user={user}&scope={}", scope.replace(' ', "+"));
-    let answer = wire::send(host.parse().expect("an address"), &wire::post(&path, host, &[], "")).await;
+    let answer =
+        wire::send(host.parse().expect("an address"), &wire::post(&path, host, &[], "")).await;
     assert_eq!(answer.status, 200, "{path}");
     answer.text().to_owned()
 }

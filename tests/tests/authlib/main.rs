@@ -15,9 +15,11 @@ use token_broker_tests::{
     upstream::{Scripted, json as says},
     wire::{self, Answer},
 };
-use token_broker_upstream::{Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, TokenExchange};
+use token_broker_upstream::{
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, TokenExchange,
+};
 use tower_token_broker::{
-    Secret,
+    Broker as Handle, Secret,
     principal::{Actor, Scopes, User},
 };
 
@@ -51,13 +53,22 @@ fn at(authlib: &Authlib, client: ClientAuthentication) -> AuthorizationServer {
         .resource(RESOURCE)
 }
 
-fn exchange(authlib: &Authlib, server: AuthorizationServer, upstream: &Scripted) -> TokenExchange {
+fn exchange(
+    handle: &Handle,
+    authlib: &Authlib,
+    server: AuthorizationServer,
+    upstream: &Scripted,
+) -> TokenExchange {
     let subject = Assertion::of_caller(ISSUER, authlib.broker_signer());
-    TokenExchange::new(subject, target(upstream), server, guarded())
+    TokenExchange::new(handle, subject, target(upstream), server, guarded())
 }
 
 async fn call(broker: &Broker, mint: Mint) -> Answer {
-    let token = broker.issuer().mint(mint.client("test-client").resource(broker.resource())).unwrap().into_text();
+    let token = broker
+        .issuer()
+        .mint(mint.client("test-client").resource(broker.resource()))
+        .unwrap()
+        .into_text();
     broker.ledger().token(&token);
     let bearer = format!("Bearer {token}");
     broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await
@@ -65,8 +76,10 @@ async fn call(broker: &Broker, mint: Mint) -> Answer {
 
 /// What the tokens say that the upstream was sent.
 fn sent_to(upstream: &Scripted) -> Vec<Value> {
-    let values = upstream.received().into_iter().flat_map(|received| received.values("authorization"));
-    let claims = values.map(|value| URL_SAFE_NO_PAD.decode(value.split('.').nth(1).unwrap()).unwrap());
+    let values =
+        upstream.received().into_iter().flat_map(|received| received.values("authorization"));
+    let claims =
+        values.map(|value| URL_SAFE_NO_PAD.decode(value.split('.').nth(1).unwrap()).unwrap());
     claims.map(|claims| std::str::from_utf8(&claims).unwrap().parse().unwrap()).collect()
 }
 
@@ -76,16 +89,22 @@ async fn two_users_get_two_tokens_by_exchange_whoever_the_client_is() {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
         let server = at(&authlib, authentication(&authlib, method));
-        let broker = Broker::before(&upstream).start_with(exchange(&authlib, server, &upstream)).await;
+        let broker = Broker::before(&upstream)
+            .start_with(|handle| exchange(handle, &authlib, server, &upstream))
+            .await;
         let alice = || Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap());
         let bob = || Mint::for_user("bob").actor(Actor::new(User::new(ISSUER, "agent"), None));
         for mint in [alice(), bob(), alice(), bob()] {
             assert_eq!(call(&broker, mint).await.text(), RESULT, "{method}");
         }
         let sent = sent_to(&upstream);
-        let whose =
-            |token: &Value| [&token["sub"], &token["act"], &token["scope"], &token["client_id"]].map(Clone::clone);
-        assert_eq!(whose(&sent[0]), [json!("alice"), Value::Null, json!("crm:read"), json!(method)]);
+        let whose = |token: &Value| {
+            [&token["sub"], &token["act"], &token["scope"], &token["client_id"]].map(Clone::clone)
+        };
+        assert_eq!(
+            whose(&sent[0]),
+            [json!("alice"), Value::Null, json!("crm:read"), json!(method)]
+        );
         let agent = json!({"iss": ISSUER, "sub": "agent"});
         assert_eq!(whose(&sent[1]), [json!("bob"), agent, json!("crm:read"), json!(method)]);
         assert_eq!((&sent[0], &sent[1]), (&sent[2], &sent[3]), "{method}: each keeps its own");
@@ -100,8 +119,10 @@ async fn an_actor_token_says_that_the_broker_acts() {
     let Some(authlib) = Authlib::start() else { return };
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "private_key_jwt"));
-    let provider = exchange(&authlib, server, &upstream).actor(Assertion::of_broker(ISSUER, authlib.broker_signer()));
-    let broker = Broker::before(&upstream).start_with(provider).await;
+    let actor = Assertion::of_broker(ISSUER, authlib.broker_signer());
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| exchange(handle, &authlib, server, &upstream).actor(actor))
+        .await;
     let agent = Actor::new(User::new(ISSUER, "agent"), None);
     assert_eq!(call(&broker, Mint::for_user("bob").actor(agent)).await.text(), RESULT);
     let act = json!({"iss": ISSUER, "sub": ISSUER, "act": {"iss": ISSUER, "sub": "agent"}});
@@ -116,8 +137,11 @@ async fn the_broker_gets_a_token_as_itself_whoever_the_client_is() {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
         let server = at(&authlib, authentication(&authlib, method));
-        let provider = ClientCredentials::new(target(&upstream), server, guarded());
-        let broker = Broker::before(&upstream).start_with(provider).await;
+        let broker = Broker::before(&upstream)
+            .start_with(|handle| {
+                ClientCredentials::new(handle, target(&upstream), server, guarded())
+            })
+            .await;
         for user in ["alice", "bob"] {
             assert_eq!(call(&broker, Mint::for_user(user)).await.text(), RESULT, "{method}");
         }
@@ -136,24 +160,47 @@ async fn what_authlib_refuses_is_refused_for_its_reason_and_not_asked_for_again(
     let cases: [(&str, &str, Change, &str); 5] = [
         ("access_denied", "mallory", |_, server| server, policy),
         ("invalid_target", "alice", |_, server| server.resource("https://other.example"), policy),
-        ("invalid_scope", "alice", |_, server| server.scopes(Scopes::parse("crm:nothing").unwrap()), policy),
+        (
+            "invalid_scope",
+            "alice",
+            |_, server| server.scopes(Scopes::parse("crm:nothing").unwrap()),
+            policy,
+        ),
         // Another secret; and a client by another way than its own.
-        ("invalid_client", "alice", |authlib, _| at(authlib, basic("wrong")), "exchange.unavailable"),
-        ("invalid_client", "alice", |authlib, _| at(authlib, post(CLIENT_SECRET)), "exchange.unavailable"),
+        (
+            "invalid_client",
+            "alice",
+            |authlib, _| at(authlib, basic("wrong")),
+            "exchange.unavailable",
+        ),
+        (
+            "invalid_client",
+            "alice",
+            |authlib, _| at(authlib, post(CLIENT_SECRET)),
+            "exchange.unavailable",
+        ),
     ];
     for (case, user, change, reason) in cases {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
-        let server = change(&authlib, at(&authlib, authentication(&authlib, "client_secret_basic")));
-        let broker = Broker::before(&upstream).start_with(exchange(&authlib, server, &upstream)).await;
+        let server =
+            change(&authlib, at(&authlib, authentication(&authlib, "client_secret_basic")));
+        let broker = Broker::before(&upstream)
+            .start_with(|handle| exchange(handle, &authlib, server, &upstream))
+            .await;
         for _ in 0..2 {
             let answer = call(&broker, Mint::for_user(user)).await;
             assert_ne!(answer.text(), RESULT, "{case}");
         }
         let records = broker.records().await;
-        let reasons: Vec<_> = records.iter().filter_map(|record| record["reason"].as_str()).collect();
+        let reasons: Vec<_> =
+            records.iter().filter_map(|record| record["reason"].as_str()).collect();
         assert_eq!(reasons, [reason, reason], "{case}");
-        assert_eq!((authlib.refused(), authlib.gave()), (vec![case.to_owned()], 0), "{case}: and asked once");
+        assert_eq!(
+            (authlib.refused(), authlib.gave()),
+            (vec![case.to_owned()], 0),
+            "{case}: and asked once"
+        );
         broker.done_unsent().await;
     }
 }
@@ -164,8 +211,11 @@ async fn an_assertion_by_another_key_is_not_believed() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "client_secret_basic"));
     let forged = Assertion::of_caller(ISSUER, other.broker_signer());
-    let provider = TokenExchange::new(forged, target(&upstream), server, guarded());
-    let broker = Broker::before(&upstream).start_with(provider).await;
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| {
+            TokenExchange::new(handle, forged, target(&upstream), server, guarded())
+        })
+        .await;
     assert_ne!(call(&broker, Mint::for_user("alice")).await.text(), RESULT);
     assert_eq!((authlib.refused(), authlib.gave()), (vec!["invalid_request".to_owned()], 0));
     broker.done_unsent().await;

@@ -33,7 +33,8 @@ impl Authlib {
     pub(crate) fn start() -> Option<Self> {
         let Ok(python) = std::env::var("TOKEN_BROKER_AUTHLIB") else {
             // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
-            writeln!(std::io::stderr(), "NOT RUN: no Authlib; run tests/interop/authlib/run").unwrap();
+            writeln!(std::io::stderr(), "NOT RUN: no Authlib; run tests/interop/authlib/run")
+                .unwrap();
             return None;
         };
         let keys = || Arc::new(SigningKeys::generate(Algorithm::Es256).unwrap());
@@ -111,7 +112,11 @@ impl Authlib {
     }
 
     fn log(&self) -> Vec<Value> {
-        fs::read_to_string(self.log.path()).unwrap().lines().map(|line| line.parse().unwrap()).collect()
+        fs::read_to_string(self.log.path())
+            .unwrap()
+            .lines()
+            .map(|line| line.parse().unwrap())
+            .collect()
     }
 }
 

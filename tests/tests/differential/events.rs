@@ -63,18 +63,32 @@ async fn k230_what_is_sent_on_of_a_stream_is_read_by_others_as_it_was_judged() {
         let stream = stream(&mut random);
         let cut = random.below(40) + 1;
         let events = readers::events(stream.chunks(cut), usize::MAX).unwrap();
-        let judged: Vec<Vec<u8>> =
-            events.iter().filter_map(|event| readers::event_data(event)).filter(|data| !data.is_empty()).collect();
+        let judged: Vec<Vec<u8>> = events
+            .iter()
+            .filter_map(|event| readers::event_data(event))
+            .filter(|data| !data.is_empty())
+            .collect();
         let (sent, cut) = (events.concat(), random.below(40) + 1);
         let pieces = || sent.chunks(cut).map(Bytes::copy_from_slice).map(Ok::<_, Infallible>);
         let theirs = [
-            data(SseStream::from_bytes_stream(tokio_stream::iter(pieces())).map(|event| event.map(|event| event.data)))
-                .await,
-            data(tokio_stream::iter(pieces()).eventsource().map(|event| event.map(|event| Some(event.data)))).await,
+            data(
+                SseStream::from_bytes_stream(tokio_stream::iter(pieces()))
+                    .map(|event| event.map(|event| event.data)),
+            )
+            .await,
+            data(
+                tokio_stream::iter(pieces())
+                    .eventsource()
+                    .map(|event| event.map(|event| Some(event.data))),
+            )
+            .await,
         ];
-        for (name, (theirs, is_whole)) in ["sse-stream", "eventsource-stream"].into_iter().zip(theirs) {
+        for (name, (theirs, is_whole)) in
+            ["sse-stream", "eventsource-stream"].into_iter().zip(theirs)
+        {
             // A reader that gives up says nothing else before it does.
-            let expected = if is_whole { &judged[..] } else { &judged[..theirs.len().min(judged.len())] };
+            let expected =
+                if is_whole { &judged[..] } else { &judged[..theirs.len().min(judged.len())] };
             assert_eq!(theirs, expected, "{name}: {}", stream.escape_ascii());
             *(if is_whole { &mut whole } else { &mut ended }) += 1;
         }

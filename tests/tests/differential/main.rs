@@ -15,7 +15,9 @@ mod random;
 #[expect(clippy::disallowed_methods, reason = "a test asks its environment how long it may run")]
 fn bodies() -> usize {
     let said = std::env::var("TOKEN_BROKER_DIFFERENTIAL_BODIES").ok();
-    said.map_or(20_000, |said| said.replace('_', "").parse().expect("TOKEN_BROKER_DIFFERENTIAL_BODIES is a number"))
+    said.map_or(20_000, |said| {
+        said.replace('_', "").parse().expect("TOKEN_BROKER_DIFFERENTIAL_BODIES is a number")
+    })
 }
 
 /// What a run counted, where the test harness keeps nothing to itself.

@@ -22,14 +22,17 @@ type Counts = BTreeMap<(&'static str, &'static str), usize>;
 fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
     let (mut random, mut left) = (Random::seeded(0x207), bodies());
     let mut others = processes::all();
-    let (mut let_through, mut refused): (usize, BTreeMap<&'static str, usize>) = (0, BTreeMap::new());
+    let (mut let_through, mut refused): (usize, BTreeMap<&'static str, usize>) =
+        (0, BTreeMap::new());
     let (mut theirs_alone, mut ours_alone) = (Counts::new(), Counts::new());
     let mut disagreed: BTreeMap<&'static str, usize> = BTreeMap::new();
     while left > 0 {
         let batch: Vec<_> = (0..left.min(BATCH)).map(|_| mutations::body(&mut random)).collect();
         left -= batch.len();
-        let mut readings: Vec<(&'static str, Vec<Option<Said>>)> =
-            PARSERS.iter().map(|(name, read)| (*name, batch.iter().map(|body| read(body)).collect())).collect();
+        let mut readings: Vec<(&'static str, Vec<Option<Said>>)> = PARSERS
+            .iter()
+            .map(|(name, read)| (*name, batch.iter().map(|body| read(body)).collect()))
+            .collect();
         for other in &mut others {
             readings.push((other.name, other.read(&batch)));
         }
@@ -39,7 +42,8 @@ fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
                 Ok(_) => let_through += 1,
                 Err(reason) => *refused.entry(*reason).or_default() += 1,
             }
-            let found: Vec<&Said> = readings.iter().filter_map(|(_, read)| read[at].as_ref()).collect();
+            let found: Vec<&Said> =
+                readings.iter().filter_map(|(_, read)| read[at].as_ref()).collect();
             if let Err(reason) = ours
                 && found.windows(2).any(|pair| pair[0] != pair[1])
             {
@@ -51,20 +55,29 @@ fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
                         assert_eq!(ours, theirs, "J207 {name}: {}", body.escape_ascii());
                     }
                     (Ok(_), None) => *ours_alone.entry(("let through", *name)).or_default() += 1,
-                    (Err(reason), Some(_)) => *theirs_alone.entry((*reason, *name)).or_default() += 1,
+                    (Err(reason), Some(_)) => {
+                        *theirs_alone.entry((*reason, *name)).or_default() += 1
+                    }
                     (Err(_), None) => {}
                 }
             }
         }
     }
     let all = bodies();
-    say(&format!("J207: {all} bodies, {let_through} let through, 0 differences; refused: {refused:?}"));
+    say(&format!(
+        "J207: {all} bodies, {let_through} let through, 0 differences; refused: {refused:?}"
+    ));
     say(&format!("refused here, read there: {}", table(&theirs_alone)));
     say(&format!("of these, others read differently from each other: {disagreed:?}"));
     say(&format!("read here, refused there: {}", table(&ours_alone)));
     // Each reason was met, and enough of both: else nothing was compared.
     assert!((all / 5..all * 4 / 5).contains(&let_through), "{let_through} of {all}");
-    for reason in ["filter.not_json", "filter.duplicate_member", "filter.case_variant", "filter.not_a_message"] {
+    for reason in [
+        "filter.not_json",
+        "filter.duplicate_member",
+        "filter.case_variant",
+        "filter.not_a_message",
+    ] {
         assert!(refused.contains_key(reason), "{reason} in {refused:?}");
     }
     // RFC 8259 §6 sets no limit on numbers; those who make doubles of them do, and some bound the depth below 128.
@@ -80,7 +93,12 @@ fn ours(body: &[u8]) -> Result<Said, &'static str> {
         Some(text) if text.starts_with('"') => Id::Text(unescaped(text)),
         Some(number) => Id::Number(number.to_owned()),
     };
-    Ok(Said { method: bytes(message.method), name: bytes(message.name), uri: bytes(message.uri), id })
+    Ok(Said {
+        method: bytes(message.method),
+        name: bytes(message.name),
+        uri: bytes(message.uri),
+        id,
+    })
 }
 
 fn unescaped(text: &str) -> Vec<u8> {
@@ -95,5 +113,7 @@ fn table(counts: &Counts) -> String {
     for ((reason, name), count) in counts {
         rows.entry(*reason).or_default().push(format!("{name} {count}"));
     }
-    rows.into_iter().map(|(reason, counts)| format!("\n  {reason}: {}", counts.join(", "))).collect()
+    rows.into_iter()
+        .map(|(reason, counts)| format!("\n  {reason}: {}", counts.join(", ")))
+        .collect()
 }

@@ -19,9 +19,11 @@ const MESSAGES: [&str; 12] = [
     r#"{"jsonrpc":"2.0","id":8,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["db://a","db://b"]}}}"#,
 ];
 
-const NAMES: [&str; 9] = ["jsonrpc", "id", "method", "params", "name", "uri", "result", "arguments", "x"];
+const NAMES: [&str; 9] =
+    ["jsonrpc", "id", "method", "params", "name", "uri", "result", "arguments", "x"];
 const METHODS: [&str; 5] = ["tools/call", "tools/list", "resources/read", "ping", "tools\\/call"];
-const SPACES: [&str; 10] = [" ", "\t", "\r\n", "\n", "  ", "\u{a0}", "\u{b}", "\u{c}", "\u{2028}", "\u{feff}"];
+const SPACES: [&str; 10] =
+    [" ", "\t", "\r\n", "\n", "  ", "\u{a0}", "\u{b}", "\u{c}", "\u{2028}", "\u{feff}"];
 const ESCAPES: [&str; 22] = [
     "\\u0065",
     "\\u006E",
@@ -133,8 +135,12 @@ pub(crate) fn body(random: &mut Random) -> Vec<u8> {
             body.splice(at..at, random.pick(&CHARACTERS).iter().copied()).for_each(drop);
         }
         4 => body = [b"[", &*body, b"]"].concat(),
-        5 if random.one_in(4) => body = body.iter().flat_map(|byte| u16::from(*byte).to_le_bytes()).collect(),
-        6 if random.one_in(4) => body = body.iter().flat_map(|byte| u16::from(*byte).to_be_bytes()).collect(),
+        5 if random.one_in(4) => {
+            body = body.iter().flat_map(|byte| u16::from(*byte).to_le_bytes()).collect()
+        }
+        6 if random.one_in(4) => {
+            body = body.iter().flat_map(|byte| u16::from(*byte).to_be_bytes()).collect()
+        }
         _ => {}
     }
     body
@@ -143,9 +149,11 @@ pub(crate) fn body(random: &mut Random) -> Vec<u8> {
 fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
     let at = random.below(tokens.len() + 1);
     let is_text = |token: &Vec<u8>| token.first() == Some(&b'"');
-    let members: Vec<usize> = (1..tokens.len()).filter(|at| tokens[*at] == b":").map(|colon| colon - 1).collect();
+    let members: Vec<usize> =
+        (1..tokens.len()).filter(|at| tokens[*at] == b":").map(|colon| colon - 1).collect();
     let texts: Vec<usize> = (0..tokens.len()).filter(|at| is_text(&tokens[*at])).collect();
-    let values: Vec<usize> = members.iter().map(|name| name + 2).filter(|at| *at < tokens.len()).collect();
+    let values: Vec<usize> =
+        members.iter().map(|name| name + 2).filter(|at| *at < tokens.len()).collect();
     match random.below(24) {
         0..=4 => tokens.insert(at, random.pick(&SPACES).into()),
         5..=8 if !texts.is_empty() => {
@@ -155,7 +163,11 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
         9..=10 if !texts.is_empty() => {
             let text = &mut tokens[random.pick(&texts)];
             let at = random.below(text.len()).max(1).min(text.len());
-            let put = if random.one_in(2) { random.pick(&ESCAPES).as_bytes() } else { random.pick(&CHARACTERS) };
+            let put = if random.one_in(2) {
+                random.pick(&ESCAPES).as_bytes()
+            } else {
+                random.pick(&CHARACTERS)
+            };
             text.splice(at..at, put.iter().copied()).for_each(drop);
         }
         11..=13 if !members.is_empty() => {
@@ -171,7 +183,9 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
             let (open, close) = random.pick(&[("[", "]"), ("{\"a\":", "}")]);
             let inside = mem::take(&mut tokens[value]);
             // The brackets of an object's own value stay outside, so it is no value any more: one kind of damage more.
-            tokens[value] = [open.repeat(depth).into_bytes(), inside, close.repeat(depth).into_bytes()].concat();
+            tokens[value] =
+                [open.repeat(depth).into_bytes(), inside, close.repeat(depth).into_bytes()]
+                    .concat();
         }
         19 if !members.is_empty() => {
             let name = random.pick(&members);
@@ -195,7 +209,8 @@ fn escape_one(text: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(text.len());
     let byte = text[at];
     if byte.is_ascii_alphanumeric() && at > 0 && !text[at - 1].is_ascii_punctuation() {
-        let escape = if random.one_in(2) { format!("\\u{byte:04x}") } else { format!("\\u{byte:04X}") };
+        let escape =
+            if random.one_in(2) { format!("\\u{byte:04x}") } else { format!("\\u{byte:04X}") };
         text.splice(at..=at, escape.into_bytes()).for_each(drop);
     }
 }
@@ -211,7 +226,9 @@ fn double(tokens: &mut Vec<Vec<u8>>, name: usize, random: &mut Random) {
             }
         }
         2 => escape_one(&mut again, random),
-        3 => again.splice(again.len() - 1..again.len() - 1, random.pick(&CHARACTERS).iter().copied()).for_each(drop),
+        3 => again
+            .splice(again.len() - 1..again.len() - 1, random.pick(&CHARACTERS).iter().copied())
+            .for_each(drop),
         4 => again = member_name(random),
         _ => {}
     }

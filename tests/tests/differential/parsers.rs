@@ -43,8 +43,13 @@ impl PartialEq for Id {
 /// Reads a body; `None` where it is refused.
 pub(crate) type Parser = fn(&[u8]) -> Option<Said>;
 
-pub(crate) const PARSERS: [(&str, Parser); 5] =
-    [("serde_json", serde_json), ("simd-json", simd_json), ("jiter", jiter), ("json", json), ("tinyjson", tinyjson)];
+pub(crate) const PARSERS: [(&str, Parser); 5] = [
+    ("serde_json", serde_json),
+    ("simd-json", simd_json),
+    ("jiter", jiter),
+    ("json", json),
+    ("tinyjson", tinyjson),
+];
 
 fn bytes(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
@@ -74,7 +79,8 @@ fn simd_json(body: &[u8]) -> Option<Said> {
     let mut body = body.to_vec();
     let message = simd_json::to_owned_value(&mut body).ok()?;
     let params = message.get("params");
-    let text = |value: Option<&simd_json::OwnedValue>| value.and_then(|value| value.as_str()).map(bytes);
+    let text =
+        |value: Option<&simd_json::OwnedValue>| value.and_then(|value| value.as_str()).map(bytes);
     Some(Said {
         method: text(message.get("method")),
         name: text(params.and_then(|params| params.get("name"))),
@@ -83,9 +89,9 @@ fn simd_json(body: &[u8]) -> Option<Said> {
             None => Id::None,
             Some(id) => match id {
                 simd_json::OwnedValue::String(id) => Id::Text(bytes(id)),
-                simd_json::OwnedValue::Static(simd_json::StaticNode::Bool(_) | simd_json::StaticNode::Null) => {
-                    Id::Other
-                }
+                simd_json::OwnedValue::Static(
+                    simd_json::StaticNode::Bool(_) | simd_json::StaticNode::Null,
+                ) => Id::Other,
                 simd_json::OwnedValue::Static(id) => Id::Number(id.to_string()),
                 simd_json::OwnedValue::Array(_) | simd_json::OwnedValue::Object(_) => Id::Other,
             },

@@ -90,7 +90,8 @@ pub(crate) struct Process {
 
 /// Those that this machine has; what it has not is said aloud.
 pub(crate) fn all() -> Vec<Process> {
-    let known = [("Python's json", "python3", "-c", PYTHON), ("JavaScript's JSON", "node", "-e", NODE)];
+    let known =
+        [("Python's json", "python3", "-c", PYTHON), ("JavaScript's JSON", "node", "-e", NODE)];
     known
         .into_iter()
         .filter_map(|(name, program, flag, source)| Process::start(name, program, [flag, source]))
@@ -99,7 +100,11 @@ pub(crate) fn all() -> Vec<Process> {
 
 impl Process {
     fn start(name: &'static str, program: &str, arguments: [&str; 2]) -> Option<Self> {
-        let child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
         let Ok(mut child) = child else {
             say(&format!("NOT RUN: {name}: no {program}"));
             return None;
@@ -148,5 +153,8 @@ fn said(line: &str) -> Option<Said> {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }

@@ -18,10 +18,15 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 fn refuses(tokens: usize) -> impl Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static {
     move |request| {
         let sent = request.values("authorization").concat();
-        let is_refused = (0..tokens).any(|number| sent == format!("Bearer {}", TokenEndpoint::access_token(number)));
+        let is_refused = (0..tokens)
+            .any(|number| sent == format!("Bearer {}", TokenEndpoint::access_token(number)));
         if is_refused {
             let challenge = "Bearer error=\"invalid_token\"";
-            Response::builder().status(401).header("www-authenticate", challenge).body(full("")).unwrap()
+            Response::builder()
+                .status(401)
+                .header("www-authenticate", challenge)
+                .body(full(""))
+                .unwrap()
         } else {
             json(RESULT)
         }
@@ -44,15 +49,24 @@ fn bearer(number: usize) -> String {
 async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
     let upstream = Scripted::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+        .await;
     let answer = broker.call_with(&[], CALL).await;
     assert_eq!((answer.status, answer.text()), (200, RESULT));
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1)]);
-    assert!(upstream.received().iter().all(|received| received.body == CALL), "the very bytes that were judged");
+    assert!(
+        upstream.received().iter().all(|received| received.body == CALL),
+        "the very bytes that were judged"
+    );
     assert_eq!(endpoint.posts(), 1);
 
     let records = broker.records().await;
-    assert_eq!((of_kind(&records, "intent"), of_kind(&records, "refresh_intent")), (2, 1), "{records:#?}");
+    assert_eq!(
+        (of_kind(&records, "intent"), of_kind(&records, "refresh_intent")),
+        (2, 1),
+        "{records:#?}"
+    );
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!((&result["outcome"], &result["uses"]), (&"completed".into(), &2.into()), "{result}");
 
@@ -67,7 +81,9 @@ async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
 async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own() {
     let upstream = Scripted::start(refuses(9)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+        .await;
     let answer = broker.call_with(&[], CALL).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["error"]["code"], -32001, "{}", answer.text());
@@ -76,7 +92,11 @@ async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own()
     assert_eq!(endpoint.posts(), 1);
 
     let records = broker.records().await;
-    assert_eq!((of_kind(&records, "intent"), of_kind(&records, "refresh_intent")), (2, 1), "{records:#?}");
+    assert_eq!(
+        (of_kind(&records, "intent"), of_kind(&records, "refresh_intent")),
+        (2, 1),
+        "{records:#?}"
+    );
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!(
         (&result["outcome"], &result["reason"], &result["uses"]),
@@ -104,8 +124,10 @@ async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
     ] {
         let upstream = Scripted::start(refuses(1)).await;
         let endpoint = TokenEndpoint::start().await;
-        let grants = endpoint.grants_with_access_token(&upstream);
-        let broker = Broker::before(&upstream).plain_http().start_with(grants).await;
+        let broker = Broker::before(&upstream)
+            .plain_http()
+            .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+            .await;
         let token = format!("Bearer {}", broker.token("items:read"));
         let request = wire::post("/v1/items", broker.host(), &[("authorization", &token)], body);
         let request = [method.as_bytes(), request.strip_prefix(b"POST").unwrap()].concat();
@@ -129,9 +151,12 @@ async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
 async fn i183_many_401s_at_once_are_one_refresh() {
     let upstream = Scripted::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream).start_with(endpoint.grants_with_access_token(&upstream)).await;
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+        .await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
-    let call: Arc<[u8]> = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL).into();
+    let call: Arc<[u8]> =
+        wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL).into();
     let broker = Arc::new(broker);
     let mut calls = JoinSet::new();
     for _ in 0..20 {

@@ -9,7 +9,6 @@ use token_broker_tests::{
     upstream::{Received, Scripted, ScriptedBody, events, frames, full, json},
     wire::{self, Answer},
 };
-use tower::Layer as _;
 
 use crate::rows::{Row, run};
 
@@ -20,7 +19,11 @@ fn masked() -> String {
 }
 
 /// Sends a call with these fields to a broker before an upstream that answers like this, and runs the row that it makes.
-async fn answered<F>(answer: F, fields: &[(&str, &str)], row: impl FnOnce(Vec<u8>) -> Row) -> (Answer, Received)
+async fn answered<F>(
+    answer: F,
+    fields: &[(&str, &str)],
+    row: impl FnOnce(Vec<u8>) -> Row,
+) -> (Answer, Received)
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
 {
@@ -41,7 +44,8 @@ where
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let all = [&[("authorization", bearer.as_str())], fields].concat();
-    let mut answers = run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, message))]).await;
+    let mut answers =
+        run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, message))]).await;
     broker.done().await;
     (answers.remove(0), upstream.received().remove(0))
 }
@@ -54,14 +58,18 @@ where
     let upstream = Scripted::start(answer).await;
     let broker = Broker::before(&upstream).plain_http().start().await;
     let (host, token) = (broker.host(), broker.token("items:read"));
-    let get =
-        format!("GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+    let get = format!(
+        "GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
     let mut answers = run(&broker, &upstream, [row(get.into_bytes())]).await;
     broker.done().await;
     answers.remove(0)
 }
 
-fn with_fields(mut answer: Response<ScriptedBody>, fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
+fn with_fields(
+    mut answer: Response<ScriptedBody>,
+    fields: &[(&'static str, &str)],
+) -> Response<ScriptedBody> {
     for (name, value) in fields {
         answer.headers_mut().append(*name, value.parse().unwrap());
     }
@@ -91,32 +99,48 @@ async fn i180_the_upstreams_own_door_is_not_shown() {
             *answer.status_mut() = StatusCode::from_u16(status).unwrap();
             answer
         };
-        let (answer, _) = answered(answer, &[], |bytes| Row::passes("I180", bytes).status(status).body(said)).await;
+        let (answer, _) =
+            answered(answer, &[], |bytes| Row::passes("I180", bytes).status(status).body(said))
+                .await;
         for (gone, _) in door.iter().filter(|(name, _)| *name != "connection") {
             assert_eq!(answer.header(gone), None, "I180 {gone}");
         }
     }
     // A challenge of scope is for us: what the client hears is ours.
     let wants_more = |_: &Received| {
-        let challenge =
-            "Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"http://upstream.internal/\"";
-        Response::builder().status(403).header("www-authenticate", challenge).body(full("")).unwrap()
+        let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"http://upstream.internal/\"";
+        Response::builder()
+            .status(403)
+            .header("www-authenticate", challenge)
+            .body(full(""))
+            .unwrap()
     };
-    let (answer, _) =
-        answered(wants_more, &[], |bytes| Row::fails("I180", bytes, 200, "exchange.scope_required")).await;
-    assert!(answer.header("www-authenticate").is_none() && !answer.text().contains("internal"), "I180");
+    let (answer, _) = answered(wants_more, &[], |bytes| {
+        Row::fails("I180", bytes, 200, "exchange.scope_required")
+    })
+    .await;
+    assert!(
+        answer.header("www-authenticate").is_none() && !answer.text().contains("internal"),
+        "I180"
+    );
 }
 
 #[tokio::test]
 async fn i181_an_echo_is_masked_in_every_form_and_place() {
     let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let escaped: String = SECRET.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
+    let escaped: String =
+        SECRET.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
     let coded = STANDARD.encode(format!("Bearer {SECRET}"));
-    for (form, echo) in [("plain", SECRET), ("percent", &percent), ("JSON", &escaped), ("base64", &coded)] {
-        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#);
+    for (form, echo) in
+        [("plain", SECRET), ("percent", &percent), ("JSON", &escaped), ("base64", &coded)]
+    {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#
+        );
         let length = body.len();
-        let answer =
-            move |_: &Received| with_fields(json(&body), &[("x-echo", SECRET), ("etag", &format!("\"{SECRET}\""))]);
+        let answer = move |_: &Received| {
+            with_fields(json(&body), &[("x-echo", SECRET), ("etag", &format!("\"{SECRET}\""))])
+        };
         // Twice in the fields, once in the body.
         let row = |bytes| Row::passes("I181", bytes).record_holds(r#""echo_masked":3"#);
         let (answer, _) = answered(answer, &[], row).await;
@@ -132,7 +156,9 @@ async fn i181_an_echo_is_masked_where_something_went_wrong() {
     let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"?"}}"#;
     let masked_error = error.replace('?', &masked());
     let said = error.replace('?', SECRET);
-    for (case, status) in [("I181 an error message", 200), ("I181 an error body", 400), ("I181 an error body", 404)] {
+    for (case, status) in
+        [("I181 an error message", 200), ("I181 an error body", 400), ("I181 an error body", 404)]
+    {
         let said = said.clone();
         let answer = move |_: &Received| {
             let mut answer = json(&said);
@@ -140,11 +166,16 @@ async fn i181_an_echo_is_masked_where_something_went_wrong() {
             answer
         };
         let row = |bytes| {
-            Row::passes(case, bytes).status(status).body(masked_error.as_str()).record_holds(r#""echo_masked":1"#)
+            Row::passes(case, bytes)
+                .status(status)
+                .body(masked_error.as_str())
+                .record_holds(r#""echo_masked":1"#)
         };
         answered(answer, &[], row).await;
     }
-    let page = |_: &Received| Response::builder().status(400).body(full(format!("<p>bad token {SECRET}</p>"))).unwrap();
+    let page = |_: &Received| {
+        Response::builder().status(400).body(full(format!("<p>bad token {SECRET}</p>"))).unwrap()
+    };
     answered(page, &[], |bytes| {
         Row::passes("I181 an error page", bytes)
             .status(400)
@@ -154,7 +185,10 @@ async fn i181_an_echo_is_masked_where_something_went_wrong() {
     .await;
     // What a failing upstream says, echo and all, is not said again.
     let failing = |_: &Received| Response::builder().status(500).body(full(SECRET)).unwrap();
-    answered(failing, &[], |bytes| Row::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")).await;
+    answered(failing, &[], |bytes| {
+        Row::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -166,10 +200,15 @@ async fn i181_an_echo_is_masked_over_the_borders_of_chunks_and_events() {
     };
     for at in 1..SECRET.len() {
         let (head, tail) = SECRET.split_at(at);
-        let (first, second) =
-            event("?").split_once('?').map(|(a, b)| (format!("{a}{head}"), format!("{tail}{b}"))).unwrap();
-        let row =
-            |bytes| Row::passes("I181 two chunks", bytes).body(event(&masked())).record_holds(r#""echo_masked":1"#);
+        let (first, second) = event("?")
+            .split_once('?')
+            .map(|(a, b)| (format!("{a}{head}"), format!("{tail}{b}")))
+            .unwrap();
+        let row = |bytes| {
+            Row::passes("I181 two chunks", bytes)
+                .body(event(&masked()))
+                .record_holds(r#""echo_masked":1"#)
+        };
         answered(move |_| event_stream(vec![first.clone(), second.clone()]), &[], row).await;
     }
 }
@@ -192,7 +231,10 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
     let answer = broker.call_http_2(CALL).await;
     assert_eq!((answer.status, answer.text()), (200, format!("data: {RESULT}\n\n").as_str()));
     let came = std::str::from_utf8(&answer.raw).unwrap();
-    assert!(came.contains("x-after: 7") && came.contains(&format!("x-echo: Bearer {}", masked())), "{came}");
+    assert!(
+        came.contains("x-after: 7") && came.contains(&format!("x-echo: Bearer {}", masked())),
+        "{came}"
+    );
     assert!(!came.contains("set-cookie"), "{came}");
     let records = broker.expect_records(1).await;
     assert!(records.iter().any(|record| record["echo_masked"] == 1), "{records:?}");
@@ -203,7 +245,11 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
 async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
     let refuses = |_: &Received| {
         let challenge = "Bearer error=\"invalid_token\"";
-        Response::builder().status(401).header("www-authenticate", challenge).body(full("")).unwrap()
+        Response::builder()
+            .status(401)
+            .header("www-authenticate", challenge)
+            .body(full(""))
+            .unwrap()
     };
     // A static secret can't be refreshed, so trying the same one again would be no other try.
     let row = |bytes| Row::fails("I183", bytes, 200, "exchange.credential_refused");
@@ -216,7 +262,8 @@ async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
 async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
     let inside = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
     for status in [500, 502, 503, 504, 407] {
-        let answer = move |_: &Received| Response::builder().status(status).body(full(inside)).unwrap();
+        let answer =
+            move |_: &Received| Response::builder().status(status).body(full(inside)).unwrap();
         let row = |bytes| {
             Row::fails("I186", bytes, 502, "exchange.upstream_failed").body(
                 r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"the server behind the broker failed"}}"#,
@@ -244,7 +291,9 @@ async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
                 *answer.status_mut() = StatusCode::CREATED;
                 answer
             };
-            let answer = answered_plain(answer, |bytes| Row::passes(case, bytes).status(201).body("{}")).await;
+            let answer =
+                answered_plain(answer, |bytes| Row::passes(case, bytes).status(201).body("{}"))
+                    .await;
             assert_eq!(answer.header(name), None, "{case} {name}");
         }
     }
@@ -254,16 +303,26 @@ async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
 async fn i188_one_users_answer_is_no_others() {
     for said in ["public, max-age=3600", "public", "s-maxage=60", "max-age=3600, immutable"] {
         let answer = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
-        let (answer, _) = answered(answer, &[], |bytes| Row::passes("I188", bytes).body(RESULT)).await;
+        let (answer, _) =
+            answered(answer, &[], |bytes| Row::passes("I188", bytes).body(RESULT)).await;
         assert_eq!(answer.header("cache-control"), Some("private, no-store"), "I188 {said}");
     }
     // A list that was filtered for one caller says so itself; "private" stays.
-    let list =
-        |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"ttlMs":1,"cacheScope":"{scope}"}}}}"#);
+    let list = |scope: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"ttlMs":1,"cacheScope":"{scope}"}}}}"#
+        )
+    };
     for scope in ["public", "private", "user"] {
         let said = list(scope);
         let asked = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-        answered_to(asked, move |_| json(&said), &[], |bytes| Row::passes("I188", bytes).body(list("private"))).await;
+        answered_to(
+            asked,
+            move |_| json(&said),
+            &[],
+            |bytes| Row::passes("I188", bytes).body(list("private")),
+        )
+        .await;
     }
 }
 
@@ -280,6 +339,8 @@ async fn i191_what_is_coded_is_not_passed_on_blind() {
 #[tokio::test]
 async fn a_streamed_answer_passes_event_by_event() {
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
-    let row = |bytes| Row::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"));
+    let row = |bytes| {
+        Row::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"))
+    };
     answered(move |_| events(&[progress, RESULT]), &[], row).await;
 }

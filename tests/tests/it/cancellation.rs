@@ -11,8 +11,7 @@ use token_broker_tests::{
     token_endpoint::TokenEndpoint,
     upstream::{Scripted, events, json},
 };
-use tower::{Layer as _, ServiceExt as _};
-use tower_token_broker::tasks::Tasks;
+use tower::ServiceExt as _;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -31,13 +30,19 @@ fn request(broker: &Broker) -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
     for streamed in [false, true] {
-        let upstream = Scripted::start(move |_| if streamed { events(&[RESULT, RESULT]) } else { json(RESULT) }).await;
+        let upstream =
+            Scripted::start(
+                move |_| if streamed { events(&[RESULT, RESULT]) } else { json(RESULT) },
+            )
+            .await;
         let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
         let service = stack.layer(proxy());
         for polls in 0.. {
             // A future that was never polled has not called the service, so there was no request.
             broker.ledger().sent(u64::from(polls > 0), b"");
-            let whole = async { broker.read(service.clone().oneshot(request(&broker)).await.unwrap()).await.status };
+            let whole = async {
+                broker.read(service.clone().oneshot(request(&broker)).await.unwrap()).await.status
+            };
             let done = polls::at_most(polls, whole).await;
             broker.records().await;
             // The next call succeeds: nothing is held.
@@ -51,7 +56,8 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
             }
         }
         // No use without a record: the upstream saw at most as many requests as intents were written.
-        let intents = broker.records().await.iter().filter(|record| record["kind"] == "intent").count();
+        let intents =
+            broker.records().await.iter().filter(|record| record["kind"] == "intent").count();
         assert!(upstream.received().len() <= intents);
         broker.done().await;
     }
@@ -64,9 +70,9 @@ async fn x25_a_refresh_is_one_post_wherever_its_caller_hangs_up() {
     for polls in 1.. {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::start().await;
-        let refreshes = Tasks::new();
-        let grants = endpoint.grants(&upstream).with_tasks(refreshes.clone());
-        let (_listener, stack, broker) = Broker::before(&upstream).prepare_with(grants).await;
+        let (_listener, stack, broker) = Broker::before(&upstream)
+            .prepare_with(|handle| endpoint.grants(handle, &upstream))
+            .await;
         let service = stack.layer(proxy());
         let call = async || {
             broker.ledger().sent(1, b"");
@@ -74,6 +80,7 @@ async fn x25_a_refresh_is_one_post_wherever_its_caller_hangs_up() {
         };
         let done = polls::at_most(polls, call()).await;
         // What was begun goes on without its caller, and ends.
+        let refreshes = broker.handle().tasks();
         assert!(refreshes.shutdown(Duration::from_secs(10)).await, "after {polls} polls");
         let answer = call().await;
         assert_eq!((answer.status, answer.text()), (200, RESULT), "after {polls} polls");

@@ -31,15 +31,21 @@ async fn x23_a_clock_that_is_set_back_makes_no_token_live_longer() {
     for minutes in [2, 60] {
         let fetching = Fetching::start().await;
         let token = fetching.with_claims([("exp", json!(fetching.now + 60))]);
-        let never_seen = fetching.with_claims([("exp", json!(fetching.now + 60)), ("jti", json!("never seen"))]);
+        let never_seen =
+            fetching.with_claims([("exp", json!(fetching.now + 60)), ("jti", json!("never seen"))]);
         fetching.run([Row::passes("X23", fetching.call(&token))]).await;
         fetching.clock.set_wall_clock(Timestamp::from_unix_seconds(fetching.now - minutes * 60));
         fetching.run([Row::passes("X23", fetching.call(&token))]).await;
-        assert!(logs(&fetching.broker).contains(r#"alarm="clock.set_back""#), "X23: told with the next request");
+        assert!(
+            logs(&fetching.broker).contains(r#"alarm="clock.set_back""#),
+            "X23: told with the next request"
+        );
         // Its end and the leeway; the row allows a minute.
         fetching.clock.advance(Duration::from_secs(90));
-        let rows =
-            [fetching.refused("X23", &token, "jwt.expired"), fetching.refused("X23", &never_seen, "jwt.expired")];
+        let rows = [
+            fetching.refused("X23", &token, "jwt.expired"),
+            fetching.refused("X23", &never_seen, "jwt.expired"),
+        ];
         fetching.run(rows).await;
         fetching.broker.done().await;
     }
@@ -64,7 +70,9 @@ async fn x23_a_clock_that_is_set_forward_ends_tokens_and_open_streams_at_once() 
         open.until("notifications/progress").await;
         clock.advance(Issuer::LIFETIME - Duration::from_secs(60));
         clock.set_wall_clock(clock.now().plus(Duration::from_secs(minutes * 60)));
-        let answer = tokio::time::timeout(Duration::from_secs(2), open.rest()).await.expect("X23: the stream is cut");
+        let answer = tokio::time::timeout(Duration::from_secs(2), open.rest())
+            .await
+            .expect("X23: the stream is cut");
         assert_eq!(answer.status, 200);
         run(&broker, &upstream, [Row::refused("X23", post, 401, "jwt.expired")]).await;
         assert!(logs(&broker).contains(r#"alarm="clock.set_forward""#), "X23");
@@ -83,7 +91,10 @@ async fn x23_an_issuer_whose_clock_is_ahead_of_ours_is_an_alarm_with_its_first_t
     ]);
     fetching.run([fetching.refused("X23", &ahead, "jwt.not_yet_valid")]).await;
     let logs = logs(&fetching.broker);
-    assert!(logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is behind that of another"), "X23: {logs}");
+    assert!(
+        logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is behind that of another"),
+        "X23: {logs}"
+    );
     fetching.broker.done_unsent().await;
 }
 
@@ -95,14 +106,19 @@ async fn x23_whose_keys_are_fetched_tells_the_time_too() {
     let token = fetching.with_claims([("exp", json!(fetching.now + 600))]);
     fetching.run([Row::passes("X23", fetching.call(&token))]).await;
     let logs = logs(&fetching.broker);
-    assert!(logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is ahead of that of another"), "X23: {logs}");
+    assert!(
+        logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is ahead of that of another"),
+        "X23: {logs}"
+    );
     fetching.broker.done().await;
 }
 
 #[tokio::test]
 async fn x24_late_years_are_years_like_others() {
     let upstream = Scripted::start(|_| json_answer("{}")).await;
-    for seconds in [(1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 253_402_300_800, (1 << 53) - 24 * 3600] {
+    for seconds in
+        [(1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 253_402_300_800, (1 << 53) - 24 * 3600]
+    {
         let clock = Clock::manual(Timestamp::from_unix_seconds(seconds));
         let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
         let bearer = format!("Bearer {}", broker.token("items:read"));

@@ -22,9 +22,14 @@ const DESCRIPTORS: usize = 64;
 async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
-    let upstream = Scripted::start(|_| json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#)).await;
+    let upstream =
+        Scripted::start(|_| json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#)).await;
     let mut broker = Command::new("sh")
-        .args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_broker_to_kill")])
+        .args([
+            "-c",
+            &format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_broker_to_kill"),
+        ])
         .arg(&file)
         .args([upstream.address().to_string(), "1".to_owned()])
         .stdout(Stdio::piped())
@@ -41,7 +46,8 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
         held.push(TcpStream::connect(address).await.unwrap());
     }
     // One that was taken has no descriptor left for its way to the upstream: an answer, and nothing that hangs.
-    let refused = timeout(Duration::from_secs(10), call(held.swap_remove(0), address, &token)).await.unwrap();
+    let refused =
+        timeout(Duration::from_secs(10), call(held.swap_remove(0), address, &token)).await.unwrap();
     assert_eq!(refused, "502", "X36");
     assert_eq!(upstream.received().len(), 0);
 

@@ -17,12 +17,21 @@ use token_broker_tests::{
     upstream::Scripted,
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status, metadata::MetadataValue, service::LayerExt as _, transport::Server};
+use tonic::{
+    Code, Request, Response, Status, metadata::MetadataValue, service::LayerExt as _,
+    transport::Server,
+};
 use tonic_types::StatusExt as _;
-use tower_token_broker::scope_filter::{Rules, tools};
+use tower_token_broker::{
+    exchange::{ApplyCredentialLayer, OutgoingCredential},
+    scope_filter::{Rules, tools},
+};
+
+use crate::records::{last_result, summary};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item"},{"name":"delete_item"}]}}"#;
+const LIST: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item"},{"name":"delete_item"}]}}"#;
 const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
 
 /// An MCP server that takes the upstream's secret and no other token.
@@ -45,11 +54,15 @@ impl Mcp for Items {
 
     async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         Self::door(&request)?;
-        let is_list = request.metadata().get("mcp-method").is_some_and(|method| method == "tools/list");
+        let is_list =
+            request.metadata().get("mcp-method").is_some_and(|method| method == "tools/list");
         Ok(Response::new(Frame { json: if is_list { LIST } else { RESULT }.into() }))
     }
 
-    async fn stream(&self, request: Request<Frame>) -> Result<Response<Self::StreamStream>, Status> {
+    async fn stream(
+        &self,
+        request: Request<Frame>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
         Self::door(&request)?;
         let frames = [PROGRESS, RESULT].map(|json| Ok(Frame { json: json.into() }));
         Ok(Response::new(Box::pin(tokio_stream::iter(frames))))
@@ -79,7 +92,10 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     assert_eq!(passed.into_inner().json, RESULT);
 
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-    let listed = client.call(with_token(call(Revision::V2025_11_25, "tools/list", None, list), &token)).await.unwrap();
+    let listed = client
+        .call(with_token(call(Revision::V2025_11_25, "tools/list", None, list), &token))
+        .await
+        .unwrap();
     assert_eq!(listed.into_inner().json, LIST.replace(r#",{"name":"delete_item"}"#, ""));
 
     let refused = client.call(get_item()).await.unwrap_err();
@@ -87,7 +103,8 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
         (refused.code(), refused.get_details_error_info().unwrap().reason.as_str()),
         (Code::Unauthenticated, "UNAUTHORIZED")
     );
-    let denied = call(Revision::V2025_11_25, "tools/call", Some("delete_item"), call_of("delete_item"));
+    let denied =
+        call(Revision::V2025_11_25, "tools/call", Some("delete_item"), call_of("delete_item"));
     let denied = client.call(with_token(denied, &token)).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert_eq!(denied.metadata().get("mcp-error-code").unwrap(), "-32602");
@@ -103,8 +120,11 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     // What the server behind the door has seen.
     broker.ledger().in_play(SECRET.as_bytes());
     let records = broker.expect_records(6).await;
-    let statuses: Vec<_> =
-        records.iter().filter(|record| record["count"].is_u64()).map(|record| record["grpc_status"].clone()).collect();
+    let statuses: Vec<_> = records
+        .iter()
+        .filter(|record| record["count"].is_u64())
+        .map(|record| record["grpc_status"].clone())
+        .collect();
     assert_eq!(statuses, [0, 0, 16, 7, 0, 0]);
     let streamed = records.iter().filter(|record| record["messages_out"] == 2).count();
     assert_eq!(streamed, 1, "{records:#?}");
@@ -122,16 +142,19 @@ async fn nowhere() -> Scripted {
 
 #[tokio::test]
 async fn server_builder_layer() {
-    let (listener, stack, broker) = Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
-    let server = Server::builder().layer(stack).add_service(McpServer::new(Items));
+    let (listener, stack, broker) =
+        Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+    let items = ApplyCredentialLayer::new().named_layer(McpServer::new(Items));
+    let server = Server::builder().layer(stack).add_service(items);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     serves_a_pass_a_refusal_and_a_stream(&broker).await;
 }
 
 #[tokio::test]
 async fn one_service_of_several_keeps_its_name() {
-    let (listener, stack, broker) = Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
-    let named = stack.named_layer(McpServer::new(Items));
+    let (listener, stack, broker) =
+        Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+    let named = stack.named_layer(ApplyCredentialLayer::new().named_layer(McpServer::new(Items)));
     fn name_of<S: tonic::server::NamedService>(_: &S) -> &'static str {
         S::NAME
     }
@@ -146,7 +169,9 @@ async fn a_proxy_before_a_server_of_its_own() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Scripted::elsewhere(listener.local_addr().unwrap());
     tokio::spawn(
-        Server::builder().add_service(McpServer::new(Items)).serve_with_incoming(TcpListenerStream::new(listener)),
+        Server::builder()
+            .add_service(McpServer::new(Items))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
     serves_a_pass_a_refusal_and_a_stream(&broker).await;
@@ -164,6 +189,48 @@ async fn tonics_own_router_and_a_proxy_inside() {
     assert_eq!(json_of(&reply.messages()[0]), RESULT);
     assert_eq!(upstream.received()[0].values("authorization"), [format!("Bearer {SECRET}")]);
     broker.done().await;
+}
+
+/// A service where a proxy belongs: it applies nothing.
+#[derive(Clone, Copy)]
+struct Blind;
+
+#[tonic::async_trait]
+impl Mcp for Blind {
+    type StreamStream = tokio_stream::Empty<Result<Frame, Status>>;
+
+    async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let outgoing =
+            request.extensions().get::<OutgoingCredential>().expect("the credential's cell");
+        let seen = format!("{:?} {outgoing:?} {:?}", request.metadata(), request.extensions());
+        assert!(!seen.contains(SECRET) && !seen.contains("authorization"), "{seen}");
+        // As an application says it that has sessions of its own.
+        Err(Status::unauthenticated("not signed in here"))
+    }
+
+    async fn stream(&self, _: Request<Frame>) -> Result<Response<Self::StreamStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn notify(&self, _: Request<Frame>) -> Result<Response<Empty>, Status> {
+        Err(Status::internal("not asked for"))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_applies_nothing_sees_no_credential() {
+    let upstream = nowhere().await;
+    let (listener, stack, broker) =
+        Broker::before(&upstream).grpc().policy(rules()).prepare().await;
+    let server = Server::builder().layer(stack).add_service(McpServer::new(Blind));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let reply = broker.call_in_frame(&[], "get_item").await;
+    assert_eq!(reply.status(), Some(16), "its own status passes: {reply:?}");
+    assert_eq!(reply.field("grpc-message"), Some("not%20signed%20in%20here"));
+    let result = last_result(&broker, 1).await;
+    assert_eq!(summary(&result), ("completed", None, 1, 0), "{result}");
+    assert_eq!(result["grpc_status"], 16);
+    broker.done_unsent().await;
 }
 
 /// A service that finds its caller, and nothing of a credential.
@@ -197,7 +264,10 @@ async fn a_service_that_sends_requests_of_its_own_finds_its_caller() {
     // Compressed where the client would take it: the filter asks for what it can read.
     let service = McpServer::new(Handler).send_compressed(tonic::codec::CompressionEncoding::Gzip);
     tokio::spawn(
-        Server::builder().layer(stack).add_service(service).serve_with_incoming(TcpListenerStream::new(listener)),
+        Server::builder()
+            .layer(stack)
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let reply = broker.call_in_frame(&[("grpc-accept-encoding", "gzip")], "get_item").await;
     assert_eq!((reply.status(), reply.json().as_str()), (Some(0), RESULT), "{reply:?}");

@@ -7,7 +7,10 @@ use http::Response;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::Value;
 use token_broker_tests::{
-    grpc::{FRAMED, Reply, TYPED, answer, call, client, field, flagged, frame, framed, json_of, status, typed_call},
+    grpc::{
+        FRAMED, Reply, TYPED, answer, call, client, field, flagged, frame, framed, json_of, status,
+        typed_call,
+    },
     harness::{Broker, SECRET, base64url},
     marker_scan::Scan,
     upstream::{Received, Scripted, ScriptedBody},
@@ -30,7 +33,9 @@ fn usual(request: &Received) -> Response<ScriptedBody> {
     let list = field(2, [field(1, "get_item"), field(2, "gets")].concat());
     let hidden = field(2, field(1, "delete_item"));
     match request.target.as_str() {
-        "/model_context_protocol.Mcp/ListTools" => answer([frame(&[list, hidden, vec![0x20, 1]].concat())], &[OK]),
+        "/model_context_protocol.Mcp/ListTools" => {
+            answer([frame(&[list, hidden, vec![0x20, 1]].concat())], &[OK])
+        }
         target if target.starts_with(FRAMED) => answer([framed(RESULT)], &[OK]),
         _ => answer([frame(b"\x0a\x02hi")], &[OK]),
     }
@@ -77,7 +82,8 @@ async fn l235_the_credential_is_one_metadatum() {
 
     // Beside a good one, what is like it is taken off; alone, it is none.
     let binary = base64url(bearer.as_bytes());
-    let others = [("authorization-bin", binary.as_str()), ("grpc-metadata-authorization", bearer.as_str())];
+    let others =
+        [("authorization-bin", binary.as_str()), ("grpc-metadata-authorization", bearer.as_str())];
     let passed = broker.call_in_frame(&others, "get_item").await;
     assert_eq!(passed.status(), Some(0), "{passed:?}");
     let received = &upstream.received()[0];
@@ -85,7 +91,8 @@ async fn l235_the_credential_is_one_metadatum() {
     for name in ["authorization-bin", "grpc-metadata-authorization"] {
         assert!(received.values(name).is_empty(), "{name}");
     }
-    let alone = broker.call_in_frame(&[&others[..], &[("authorization", "-")]].concat(), "get_item").await;
+    let alone =
+        broker.call_in_frame(&[&others[..], &[("authorization", "-")]].concat(), "get_item").await;
     assert_eq!(alone.status(), Some(16));
     assert_eq!(upstream.received().len(), 1);
     let missing = Value::from("authn.missing");
@@ -100,12 +107,21 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     let elsewhere = Broker::before(&upstream).grpc().start().await;
     let other = elsewhere.token("items:read");
     broker.ledger().token(&other);
-    for authorization in ["-", "Bearer", "Bearer garbage", &format!("Bearer {other}"), "Bearer e30.e30.e30"] {
+    for authorization in
+        ["-", "Bearer", "Bearer garbage", &format!("Bearer {other}"), "Bearer e30.e30.e30"]
+    {
         let refused = broker.call_in_frame(&[("authorization", authorization)], "get_item").await;
-        assert_eq!((refused.http, refused.status(), refused.body.len()), (200, Some(16), 0), "{authorization}");
+        assert_eq!(
+            (refused.http, refused.status(), refused.body.len()),
+            (200, Some(16), 0),
+            "{authorization}"
+        );
         assert_eq!(refused.field("content-type"), Some("application/grpc"));
         assert_eq!(refused.field("cache-control"), Some("no-store"));
-        assert_eq!(refused.info("resource_metadata").as_deref(), Some(broker.resource().metadata_url()));
+        assert_eq!(
+            refused.info("resource_metadata").as_deref(),
+            Some(broker.resource().metadata_url())
+        );
         assert!(refused.trailers.is_empty(), "all of it stands in the head");
         said.push(without_ids(&refused));
     }
@@ -114,7 +130,10 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
     assert_eq!(upstream.received().len(), 0);
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[0], "authn.missing");
-    assert!(reasons[2..].iter().all(|reason| reason.as_str().unwrap().starts_with("jwt.")), "{reasons:?}");
+    assert!(
+        reasons[2..].iter().all(|reason| reason.as_str().unwrap().starts_with("jwt.")),
+        "{reasons:?}"
+    );
     elsewhere.done_unsent().await;
     broker.done_unsent().await;
 }
@@ -127,7 +146,10 @@ async fn l237_what_is_denied_is_said_like_what_does_not_exist() {
         let in_frame = broker.call_in_frame(&[], tool).await;
         let typed = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call(tool)).await;
         for refused in [in_frame, typed] {
-            assert_eq!((refused.status(), refused.field("mcp-error-code")), (Some(7), Some("-32602")));
+            assert_eq!(
+                (refused.status(), refused.field("mcp-error-code")),
+                (Some(7), Some("-32602"))
+            );
             assert!(!String::from_utf8_lossy(&refused.everything()).contains(tool));
             said.push(without_ids(&refused));
         }
@@ -147,11 +169,19 @@ async fn l237_what_is_denied_is_said_like_what_does_not_exist() {
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ] {
         let refused = broker.rpc(path, &[], frame(b"")).await;
-        assert_eq!((refused.status(), refused.reason().as_deref()), (Some(7), Some("FORBIDDEN")), "{path}");
+        assert_eq!(
+            (refused.status(), refused.reason().as_deref()),
+            (Some(7), Some("FORBIDDEN")),
+            "{path}"
+        );
     }
     for path in [format!("{FRAMED}/Session"), format!("{TYPED}/WatchTools")] {
         let refused = broker.rpc(&path, &[], frame(b"")).await;
-        assert_eq!((refused.status(), refused.field("mcp-error-code")), (Some(12), Some("-32601")), "{path}");
+        assert_eq!(
+            (refused.status(), refused.field("mcp-error-code")),
+            (Some(12), Some("-32601")),
+            "{path}"
+        );
     }
     assert_eq!(upstream.received().len(), 0);
     let reasons = reasons(&broker, 12).await;
@@ -167,7 +197,11 @@ async fn l239_a_judged_method_takes_exactly_one_message() {
     let (upstream, broker) = broker().await;
     let typed = format!("{TYPED}/CallTool");
     let in_frame = format!("{FRAMED}/Call");
-    let metadata = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", "get_item")];
+    let metadata = [
+        ("mcp-protocol-version", "2025-11-25"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "get_item"),
+    ];
     let (one, call) = (typed_call("get_item"), framed(&call("get_item")));
     for (what, path, body, reason) in [
         ("none", &typed, vec![], "filter.not_one_message"),
@@ -184,12 +218,27 @@ async fn l239_a_judged_method_takes_exactly_one_message() {
         ("half", &in_frame, call[..9].to_vec(), "filter.body_incomplete"),
         ("half a head", &in_frame, call[..3].to_vec(), "filter.body_incomplete"),
         ("a flag of 2", &in_frame, flagged(2, b"x"), "filter.not_a_frame"),
-        ("two fields", &in_frame, frame(&[field(1, "{}"), field(1, "{}")].concat()), "filter.duplicate_member"),
-        ("another field", &in_frame, frame(&[field(1, "{}"), field(2, "{}")].concat()), "filter.not_protobuf"),
+        (
+            "two fields",
+            &in_frame,
+            frame(&[field(1, "{}"), field(1, "{}")].concat()),
+            "filter.duplicate_member",
+        ),
+        (
+            "another field",
+            &in_frame,
+            frame(&[field(1, "{}"), field(2, "{}")].concat()),
+            "filter.not_protobuf",
+        ),
         ("an empty frame", &in_frame, frame(b""), "filter.not_protobuf"),
         ("a batch", &in_frame, framed("[]"), "filter.batch"),
         ("no JSON", &in_frame, framed("{"), "filter.not_json"),
-        ("two requests in one", &typed, frame(&[&one[5..], &one[5..]].concat()), "filter.duplicate_member"),
+        (
+            "two requests in one",
+            &typed,
+            frame(&[&one[5..], &one[5..]].concat()),
+            "filter.duplicate_member",
+        ),
     ] {
         let refused = broker.rpc(path, if *path == in_frame { &metadata } else { &[] }, body).await;
         assert_eq!((refused.status(), refused.body.len()), (Some(3), 0), "{what} {path}");
@@ -217,7 +266,11 @@ async fn l240_what_is_compressed_is_decoded_within_the_limit_or_refused() {
     let too_large = [
         ("64 MiB out of 64 KiB", bomb, "filter.body_too_large"),
         ("4 GiB by its head", vec![0, 255, 255, 255, 255], "filter.body_too_large"),
-        ("over the limit by its head", [&[0, 0, 0x10, 0, 1][..], &[0; 100]].concat(), "filter.body_too_large"),
+        (
+            "over the limit by its head",
+            [&[0, 0, 0x10, 0, 1][..], &[0; 100]].concat(),
+            "filter.body_too_large",
+        ),
     ];
     for (what, body, reason) in too_large {
         let refused = broker.rpc(&path, &[gzipped], body).await;
@@ -239,7 +292,9 @@ async fn l240_what_is_compressed_is_decoded_within_the_limit_or_refused() {
         assert_eq!(accepted, (status == 12).then_some("identity,gzip"), "{what}");
     }
     assert_eq!(upstream.received().len(), 0);
-    let passed = broker.rpc(&path, &[gzipped, ("grpc-accept-encoding", "gzip")], flagged(1, &gzip(&good[5..]))).await;
+    let passed = broker
+        .rpc(&path, &[gzipped, ("grpc-accept-encoding", "gzip")], flagged(1, &gzip(&good[5..])))
+        .await;
     assert_eq!(passed.status(), Some(0));
     let received = &upstream.received()[0];
     assert_eq!(received.body, good, "what was judged is what is sent, and it is not compressed");
@@ -284,7 +339,11 @@ async fn l241_a_path_is_exactly_a_service_and_a_method() {
 async fn metadata_and_message_agree_or_are_refused() {
     let (upstream, broker) = broker().await;
     let path = format!("{FRAMED}/Call");
-    let good = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", "get_item")];
+    let good = [
+        ("mcp-protocol-version", "2025-11-25"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "get_item"),
+    ];
     let without = |name| good.into_iter().filter(|(field, _)| *field != name).collect::<Vec<_>>();
     let with = |name, value| without(name).into_iter().chain([(name, value)]).collect::<Vec<_>>();
     for (what, fields) in [
@@ -296,20 +355,40 @@ async fn metadata_and_message_agree_or_are_refused() {
         ("two names", good.into_iter().chain([("mcp-name", "get_item")]).collect()),
     ] {
         let refused = broker.rpc(&path, &fields, framed(&call("get_item"))).await;
-        assert_eq!((refused.status(), refused.field("mcp-error-code")), (Some(3), Some("-32020")), "{what}");
+        assert_eq!(
+            (refused.status(), refused.field("mcp-error-code")),
+            (Some(3), Some("-32020")),
+            "{what}"
+        );
     }
     // A message of 2026-07-28 says its version itself: one of 2025-11-25, as here, does not.
-    let another = broker.rpc(&path, &with("mcp-protocol-version", "2026-07-28"), framed(&call("get_item"))).await;
+    let another = broker
+        .rpc(&path, &with("mcp-protocol-version", "2026-07-28"), framed(&call("get_item")))
+        .await;
     assert_eq!((another.status(), another.field("mcp-error-code")), (Some(3), Some("-32602")));
-    let unknown = broker.rpc(&path, &with("mcp-protocol-version", "2099-01-01"), framed(&call("get_item"))).await;
+    let unknown = broker
+        .rpc(&path, &with("mcp-protocol-version", "2099-01-01"), framed(&call("get_item")))
+        .await;
     assert_eq!((unknown.status(), unknown.field("mcp-error-code")), (Some(3), Some("-32022")));
     let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     let of_notice = [good[0], ("mcp-method", "notifications/initialized")];
-    assert_eq!(broker.rpc(&path, &of_notice, notice.clone()).await.status(), Some(3), "a notice is not called");
+    assert_eq!(
+        broker.rpc(&path, &of_notice, notice.clone()).await.status(),
+        Some(3),
+        "a notice is not called"
+    );
     let notify = format!("{FRAMED}/Notify");
-    assert_eq!(broker.rpc(&notify, &good, framed(&call("get_item"))).await.status(), Some(3), "a call is no notice");
+    assert_eq!(
+        broker.rpc(&notify, &good, framed(&call("get_item"))).await.status(),
+        Some(3),
+        "a call is no notice"
+    );
     let client_answer = framed(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
-    assert_eq!(broker.rpc(&notify, &good[..1], client_answer).await.status(), Some(3), "outside of a session");
+    assert_eq!(
+        broker.rpc(&notify, &good[..1], client_answer).await.status(),
+        Some(3),
+        "outside of a session"
+    );
     let typed = format!("{TYPED}/CallTool");
     for fields in [
         &[("mcp_tool", "delete_item")][..],
@@ -319,7 +398,11 @@ async fn metadata_and_message_agree_or_are_refused() {
         &[("mcp-method", "tools/list")],
     ] {
         let refused = broker.rpc(&typed, fields, typed_call("get_item")).await;
-        assert_eq!((refused.status(), refused.field("mcp-error-code")), (Some(3), Some("-32020")), "{fields:?}");
+        assert_eq!(
+            (refused.status(), refused.field("mcp-error-code")),
+            (Some(3), Some("-32020")),
+            "{fields:?}"
+        );
     }
     assert_eq!(upstream.received().len(), 0);
     let passed = broker.rpc(&typed, &[("mcp_tool", "get_item")], typed_call("get_item")).await;
@@ -338,7 +421,8 @@ async fn only_grpc_is_spoken_here_and_grpc_web_is_refused_by_name() {
         ("application/grpc+json", 200, Some(12)),
         ("application/grpc; charset=utf-8", 200, Some(12)),
     ] {
-        let refused = broker.rpc(&path, &[("content-type", content_type)], framed(&call("get_item"))).await;
+        let refused =
+            broker.rpc(&path, &[("content-type", content_type)], framed(&call("get_item"))).await;
         assert_eq!((refused.http, refused.status()), (http, status), "{content_type}");
     }
     assert_eq!(upstream.received().len(), 0);
@@ -354,14 +438,18 @@ async fn lists_are_filtered_entry_by_entry_in_types_as_in_frames() {
     let listed = broker.rpc(&format!("{TYPED}/ListTools"), &[], frame(b"")).await;
     let kept = field(2, [field(1, "get_item"), field(2, "gets")].concat());
     // What is left keeps its bytes, and is cached for no other: cache_scope = PRIVATE.
-    assert_eq!((listed.status(), listed.messages()), (Some(0), vec![[kept, vec![0x20, 2]].concat()]));
+    assert_eq!(
+        (listed.status(), listed.messages()),
+        (Some(0), vec![[kept, vec![0x20, 2]].concat()])
+    );
     assert_eq!(upstream.received()[0].body, frame(b""));
     broker.done().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
-    let secret_tool = framed(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_item"}]}}"#);
+    let secret_tool =
+        framed(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_item"}]}}"#);
     for (what, frames) in [
         ("compressed", vec![flagged(1, &gzip(&secret_tool[5..]))]),
         ("two answers", vec![framed(RESULT), secret_tool.clone()]),
@@ -381,24 +469,49 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
         let refused = broker.call_in_frame(&[], "get_item").await;
         assert_eq!(refused.status(), Some(14), "{what} {refused:?}");
         assert!(!refused.everything().windows(11).any(|bytes| bytes == b"delete_item"), "{what}");
-        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
+        assert_eq!(
+            broker.expect_records(1).await.last().unwrap()["reason"],
+            "filter.answer_unreadable",
+            "{what}"
+        );
         broker.done().await;
     }
 }
 
 #[tokio::test]
 async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
-    let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "notifications/cancelled")];
+    let fields =
+        [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "notifications/cancelled")];
     let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#);
     for (what, method, fields, sent, frames) in [
-        ("an empty message with bytes", format!("{FRAMED}/Notify"), &fields[..], notice, vec![frame(b"x")]),
-        ("a list that is none", format!("{TYPED}/ListTools"), &[], frame(b""), vec![frame(&[0x12, 9])]),
+        (
+            "an empty message with bytes",
+            format!("{FRAMED}/Notify"),
+            &fields[..],
+            notice,
+            vec![frame(b"x")],
+        ),
+        (
+            "a list that is none",
+            format!("{TYPED}/ListTools"),
+            &[],
+            frame(b""),
+            vec![frame(&[0x12, 9])],
+        ),
     ] {
         let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
         let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
         let refused = broker.rpc(&method, fields, sent).await;
-        assert_eq!((refused.status(), refused.messages().len()), (Some(14), 0), "{what} {refused:?}");
-        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "filter.answer_unreadable", "{what}");
+        assert_eq!(
+            (refused.status(), refused.messages().len()),
+            (Some(14), 0),
+            "{what} {refused:?}"
+        );
+        assert_eq!(
+            broker.expect_records(1).await.last().unwrap()["reason"],
+            "filter.answer_unreadable",
+            "{what}"
+        );
         broker.done().await;
     }
 }
@@ -410,7 +523,9 @@ async fn l240_of_a_stream_that_names_no_coding_no_compressed_message_goes_on() {
     let refused = broker.rpc(&format!("{ORDERS}/WatchAll"), &[], sent).await;
     assert_ne!(refused.status(), Some(0), "{refused:?}");
     assert_eq!(reasons(&broker, 1).await, ["filter.content_encoding"]);
-    assert!(upstream.received().iter().all(|received| received.body.len() <= frame(b"first").len()));
+    assert!(
+        upstream.received().iter().all(|received| received.body.len() <= frame(b"first").len())
+    );
     broker.done().await;
 }
 
@@ -419,11 +534,14 @@ async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_
     let listen = framed(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#);
     let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
     let notice = |uri: &str| {
-        framed(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#))
+        framed(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+        ))
     };
     let (hidden, visible) = (notice("crm://secret/1"), notice("crm://public/1"));
     // The harness lets 16 through, those that are left out included.
-    for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())] {
+    for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())]
+    {
         let frames = [vec![hidden.clone(), visible.clone()], vec![visible.clone(); more]].concat();
         let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
         let policy = Rules::new().allow(resources(["crm://public/*"]));
@@ -439,10 +557,12 @@ async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_
 #[tokio::test]
 async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_for() {
     let (upstream, broker) = broker().await;
-    let (frames, rest) =
-        tokio::sync::mpsc::channel::<Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>>(1);
+    let (frames, rest) = tokio::sync::mpsc::channel::<
+        Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>,
+    >(1);
     let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(rest)).boxed_unsync();
-    let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "20m")], body);
+    let request =
+        broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "20m")], body);
     let reply = broker.reply(client().request(request).await.unwrap()).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(4), 0));
     assert_eq!(reasons(&broker, 1).await, ["filter.deadline_exceeded"]);
@@ -453,18 +573,50 @@ async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_
 #[tokio::test]
 async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not() {
     for (what, fields, in_head, expected, message) in [
-        ("its answer to us", &[("grpc-status", "16"), ("grpc-message", "bad token")][..], true, 9, None),
-        ("the same in trailers", &[("grpc-status", "16"), ("grpc-message", "bad token")], false, 9, None),
+        (
+            "its answer to us",
+            &[("grpc-status", "16"), ("grpc-message", "bad token")][..],
+            true,
+            9,
+            None,
+        ),
+        (
+            "the same in trailers",
+            &[("grpc-status", "16"), ("grpc-message", "bad token")],
+            false,
+            9,
+            None,
+        ),
         ("internal", &[("grpc-status", "13"), ("grpc-message", "at db-7:5432")], true, 13, None),
         ("unknown", &[("grpc-status", "2"), ("grpc-message", "at db-7:5432")], false, 2, None),
-        ("unavailable", &[("grpc-status", "14"), ("grpc-message", "at db-7:5432")], false, 14, None),
+        (
+            "unavailable",
+            &[("grpc-status", "14"), ("grpc-message", "at db-7:5432")],
+            false,
+            14,
+            None,
+        ),
         ("data loss", &[("grpc-status", "15"), ("grpc-message", "at db-7:5432")], false, 15, None),
-        ("not found", &[("grpc-status", "5"), ("grpc-message", "no order 7")], false, 5, Some("no order 7")),
-        ("not allowed", &[("grpc-status", "7"), ("grpc-message", "not yours")], true, 7, Some("not yours")),
+        (
+            "not found",
+            &[("grpc-status", "5"), ("grpc-message", "no order 7")],
+            false,
+            5,
+            Some("no order 7"),
+        ),
+        (
+            "not allowed",
+            &[("grpc-status", "7"), ("grpc-message", "not yours")],
+            true,
+            7,
+            Some("not yours"),
+        ),
         ("no status", &[("grpc-status", "x")], false, 14, None),
         ("two statuses", &[("grpc-status", "0"), ("grpc-status", "5")], false, 14, None),
     ] {
-        let upstream = Scripted::start(move |_| if in_head { status(fields) } else { answer([], fields) }).await;
+        let upstream =
+            Scripted::start(move |_| if in_head { status(fields) } else { answer([], fields) })
+                .await;
         let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
         for path in [format!("{ORDERS}/Get"), format!("{TYPED}/CallTool")] {
             let reply = broker.rpc(&path, &[], typed_call("get_item")).await;
@@ -484,7 +636,8 @@ async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not()
 
 #[tokio::test]
 async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
-    for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")] {
+    for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")]
+    {
         let upstream = Scripted::start(move |_| {
             let mut reply = answer([frame(b"x")], &[OK]);
             *reply.status_mut() = http::StatusCode::from_u16(http).unwrap();
@@ -494,8 +647,15 @@ async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
         .await;
         let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
         let reply = broker.rpc(&format!("{ORDERS}/Get"), &[], frame(b"")).await;
-        assert_eq!((reply.status(), reply.messages().len()), (Some(14), 0), "{http} {media} {reply:?}");
-        assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "exchange.upstream_failed");
+        assert_eq!(
+            (reply.status(), reply.messages().len()),
+            (Some(14), 0),
+            "{http} {media} {reply:?}"
+        );
+        assert_eq!(
+            broker.expect_records(1).await.last().unwrap()["reason"],
+            "exchange.upstream_failed"
+        );
         broker.done().await;
     }
 }
@@ -503,7 +663,12 @@ async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
 #[tokio::test]
 async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
     let upstream = Scripted::start(usual).await;
-    let broker = Broker::before(&upstream).grpc().policy(rules()).credential_in("trace-context").start().await;
+    let broker = Broker::before(&upstream)
+        .grpc()
+        .policy(rules())
+        .credential_in("trace-context")
+        .start()
+        .await;
     let fields = [("trace-context-bin", "AAEC"), ("other-bin", "AAEC")];
     let passed = broker.rpc(&format!("{ORDERS}/Get"), &fields, frame(b"")).await;
     assert_eq!(passed.status(), Some(0), "{passed:?}");
@@ -516,13 +681,20 @@ async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
 
 #[tokio::test]
 async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
-    let coded =
-        base64::Engine::encode(&base64::engine::general_purpose::STANDARD_NO_PAD, format!("\x08\x05\x12{SECRET}"));
+    let coded = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD_NO_PAD,
+        format!("\x08\x05\x12{SECRET}"),
+    );
     let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let echoing = move |_: &Received| {
-        let message = field(1, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{SECRET}"}}}}"#));
-        let trailers =
-            [("grpc-status", "5"), ("grpc-message", &percent), ("grpc-status-details-bin", &coded), ("x-echo", SECRET)];
+        let message =
+            field(1, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{SECRET}"}}}}"#));
+        let trailers = [
+            ("grpc-status", "5"),
+            ("grpc-message", &percent),
+            ("grpc-status-details-bin", &coded),
+            ("x-echo", SECRET),
+        ];
         let mut answer = answer([frame(&message)], &trailers);
         for (name, value) in [("x-echo", SECRET), ("x-echo-bin", &coded)] {
             answer.headers_mut().insert(name, value.parse().unwrap());
@@ -534,7 +706,11 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
     let mut scan = Scan::new();
     scan.secret("the upstream's token", SECRET);
     for path in [format!("{FRAMED}/Call"), format!("{TYPED}/CallTool"), format!("{ORDERS}/Get")] {
-        let metadata = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "tools/call"), ("mcp-name", "get_item")];
+        let metadata = [
+            ("mcp-protocol-version", "2025-11-25"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "get_item"),
+        ];
         let (fields, body): (&[_], _) = if path.starts_with(FRAMED) {
             (&metadata, framed(&call("get_item")))
         } else {
@@ -559,8 +735,11 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
         scan.source("a record", record.to_string());
     }
     assert_eq!(scan.run(), Ok(()));
-    let masked: Vec<_> =
-        records.iter().filter(|record| record["count"].is_u64()).map(|r| r["echo_masked"].clone()).collect();
+    let masked: Vec<_> = records
+        .iter()
+        .filter(|record| record["count"].is_u64())
+        .map(|r| r["echo_masked"].clone())
+        .collect();
     assert_eq!(masked, [6, 6, 6]);
     broker.done().await;
 }
@@ -605,7 +784,10 @@ async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
         reasons(&broker, 3).await,
         [Value::Null, "filter.too_many_messages".into(), "filter.body_too_large".into()]
     );
-    assert!(upstream.received()[1..].iter().all(|received| received.body.len() < 85), "nothing behind the limit");
+    assert!(
+        upstream.received()[1..].iter().all(|received| received.body.len() < 85),
+        "nothing behind the limit"
+    );
     broker.done().await;
 
     let upstream = Scripted::start(|_| answer(vec![frame(b"x"); 17], &[OK])).await;
@@ -613,7 +795,12 @@ async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
     let ended = broker.rpc(&watch, &[], frame(b"")).await;
     assert_eq!((ended.status(), ended.messages().len(), ended.broken), (Some(8), 16, false));
     let record = broker.expect_records(1).await.last().unwrap().clone();
-    let counted = (&record["messages_in"], &record["messages_out"], &record["grpc_status"], &record["outcome"]);
+    let counted = (
+        &record["messages_in"],
+        &record["messages_out"],
+        &record["grpc_status"],
+        &record["outcome"],
+    );
     assert_eq!(counted, (&1.into(), &16.into(), &8.into(), &"cut".into()));
     broker.done().await;
 }

@@ -12,6 +12,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
+use serde_json::Value;
 use token_broker_tests::{
     grpc::{TYPED, answer, client, frame, framed, status, typed_call},
     harness::{Broker, ISSUER, SECRET, grpc_proxy},
@@ -20,14 +21,15 @@ use token_broker_tests::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{
     Secret,
-    audit::Trail,
     body::RequestBody,
     clock::Clock,
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
-    principal::{Principal, Scopes},
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
     revocation::RevocationTarget,
 };
 
@@ -52,13 +54,21 @@ async fn say(frames: &Frames, bytes: Vec<u8>) {
     frames.send(Ok(Frame::data(bytes.into()))).await.unwrap();
 }
 
+/// The terminal record of the last request; a revoke has one of its own, which may come later.
+async fn terminal(broker: &Broker, requests: u64) -> Value {
+    let records = broker.expect_records(requests).await;
+    records.into_iter().rfind(|record| record["count"].is_u64()).unwrap()
+}
+
 fn one(bytes: Vec<u8>) -> token_broker_tests::grpc::SentBody {
     http_body_util::Full::new(Bytes::from(bytes)).boxed_unsync()
 }
 
 #[tokio::test]
 async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_inside_of_one() {
-    for (inside, path) in [(false, WATCH), (true, WATCH), (false, "/token_broker.mcp.v1.Mcp/Stream")] {
+    for (inside, path) in
+        [(false, WATCH), (true, WATCH), (false, "/token_broker.mcp.v1.Mcp/Stream")]
+    {
         let (frames, upstream) = streaming().await;
         let broker = Broker::before(&upstream).grpc().start().await;
         let listen = r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#;
@@ -72,17 +82,28 @@ async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_
             say(&frames, notice[..20].to_vec()).await;
             assert_eq!(answer.data().await, notice[..20]);
         }
-        broker.revocations().revoke(RevocationTarget::Client { issuer: ISSUER.into(), id: "test-client".into() });
+        let client = RevocationTarget::Client { issuer: ISSUER.into(), id: "test-client".into() };
+        assert!(broker.revoke(client).await.was_known());
         let rest = answer.rest().await;
         assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
         if !inside {
-            assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")));
-            assert_eq!(rest.info("resource_metadata").as_deref(), Some(broker.resource().metadata_url()));
+            assert_eq!(
+                (rest.status(), rest.reason().as_deref()),
+                (Some(16), Some("INVALID_TOKEN"))
+            );
+            assert_eq!(
+                rest.info("resource_metadata").as_deref(),
+                Some(broker.resource().metadata_url())
+            );
         }
         // What feeds it ends with it.
         frames.closed().await;
-        let record = broker.expect_records(1).await.last().unwrap().clone();
-        assert_eq!((&record["outcome"], &record["reason"]), (&"cut".into(), &"authn.revoked".into()), "{record:#}");
+        let record = terminal(&broker, 1).await;
+        assert_eq!(
+            (&record["outcome"], &record["reason"]),
+            (&"cut".into(), &"authn.revoked".into()),
+            "{record:#}"
+        );
         assert_eq!(
             (&record["messages_in"], &record["messages_out"]),
             (&1.into(), &u64::from(inside).saturating_add(1).into())
@@ -103,7 +124,11 @@ async fn l244_a_stream_ends_with_its_token() {
     assert_eq!(answer.data().await, frame(b"one"));
     clock.advance(Duration::from_secs(24 * 3600));
     let rest = answer.rest().await;
-    assert_eq!((rest.status(), rest.reason().as_deref()), (Some(16), Some("INVALID_TOKEN")), "{rest:?}");
+    assert_eq!(
+        (rest.status(), rest.reason().as_deref()),
+        (Some(16), Some("INVALID_TOKEN")),
+        "{rest:?}"
+    );
     assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "jwt.expired");
     broker.done().await;
 }
@@ -118,11 +143,9 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
         async move {
             let mut body = std::pin::pin!(request.into_body());
             while let Some(frame) = body.as_mut().frame().await {
-                told.send(
-                    frame
-                        .map(|frame| frame.into_data().unwrap())
-                        .map_err(|error: tower_token_broker::body::BodyError<Infallible>| error.to_string()),
-                )
+                told.send(frame.map(|frame| frame.into_data().unwrap()).map_err(
+                    |error: tower_token_broker::body::BodyError<Infallible>| error.to_string(),
+                ))
                 .await
                 .unwrap();
             }
@@ -135,11 +158,11 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
     let calling = tokio::spawn(stack.layer(service).oneshot(request));
     say(&sender, frame(b"one")).await;
     assert_eq!(heard.recv().await.unwrap().unwrap(), frame(b"one"));
-    broker.revocations().revoke(RevocationTarget::Everything);
+    broker.revoke(RevocationTarget::Everything).await;
     let refused = broker.reply(calling.await.unwrap().unwrap()).await;
     assert_eq!(refused.status(), Some(16), "{refused:?}");
     assert!(heard.recv().await.is_none_or(|last| last.is_err()));
-    assert_eq!(broker.expect_records(1).await.last().unwrap()["reason"], "authn.revoked");
+    assert_eq!(terminal(&broker, 1).await["reason"], "authn.revoked");
     // The service that was called is in this process.
     broker.done_unsent().await;
 }
@@ -169,14 +192,21 @@ async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
     }));
     let request = broker.rpc_request(WATCH, &[("grpc-timeout", "50m")], one(frame(b"")));
     let refused = broker.reply(service.clone().oneshot(request).await.unwrap()).await;
-    assert_eq!((refused.status(), refused.reason().as_deref()), (Some(4), Some("DEADLINE_EXCEEDED")));
+    assert_eq!(
+        (refused.status(), refused.reason().as_deref()),
+        (Some(4), Some("DEADLINE_EXCEEDED"))
+    );
     let (_sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
     let endless = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
-    let request = broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "50m")], endless);
+    let request =
+        broker.rpc_request(&format!("{TYPED}/CallTool"), &[("grpc-timeout", "50m")], endless);
     assert_eq!(broker.reply(service.oneshot(request).await.unwrap()).await.status(), Some(4));
     let records = broker.expect_records(2).await;
     assert!(
-        records.iter().filter(|record| record["count"].is_u64()).all(|r| r["reason"] == "filter.deadline_exceeded")
+        records
+            .iter()
+            .filter(|record| record["count"].is_u64())
+            .all(|r| r["reason"] == "filter.deadline_exceeded")
     );
     broker.done_unsent().await;
 }
@@ -214,12 +244,12 @@ impl ProvideCredential for Rotating {
         &self.upstream
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
         let secret = format!("{SECRET}-{}", self.generation.load(Ordering::SeqCst));
         Ok(Credential::vouch(Secret::from_text(secret), self.upstream.origin().clone()))
     }
 
-    async fn refused(&self, _: &Credential) {
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -234,9 +264,11 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
         }
     })
     .await;
-    let provider =
-        Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(0) };
-    let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    let provider = Rotating {
+        upstream: Upstream::parse("items", &upstream.url("/")).unwrap(),
+        generation: AtomicU64::new(0),
+    };
+    let broker = Broker::before(&upstream).grpc().start_with(|_| provider).await;
     broker.ledger().secret("the refused credential", &format!("{SECRET}-0"));
     broker.ledger().secret("the refreshed credential", &format!("{SECRET}-1"));
     let reply = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call("get_item")).await;
@@ -248,9 +280,11 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
     broker.done().await;
 
     // What was not judged as a message is at hand for no second time.
-    let provider =
-        Rotating { upstream: Upstream::parse("items", &upstream.url("/")).unwrap(), generation: AtomicU64::new(5) };
-    let broker = Broker::before(&upstream).grpc().start_with(provider).await;
+    let provider = Rotating {
+        upstream: Upstream::parse("items", &upstream.url("/")).unwrap(),
+        generation: AtomicU64::new(5),
+    };
+    let broker = Broker::before(&upstream).grpc().start_with(|_| provider).await;
     broker.ledger().secret("the credential", &format!("{SECRET}-5"));
     let reply = broker.rpc(WATCH, &[], frame(b"")).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
@@ -259,16 +293,21 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
 
 #[tokio::test]
 async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
-    for (path, body) in [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))] {
+    for (path, body) in
+        [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))]
+    {
         // One answer to a unary method; two would be refused.
         let frames = if path == WATCH { 2 } else { 1 };
-        let upstream = Scripted::start(move |_| answer(vec![frame(b""); frames], &[("grpc-status", "0")])).await;
+        let upstream =
+            Scripted::start(move |_| answer(vec![frame(b""); frames], &[("grpc-status", "0")]))
+                .await;
         let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
         let service = stack.layer(grpc_proxy());
         let mut requests = 0;
         for polls in 0.. {
             let request = || broker.rpc_request(&path, &[], one(body.clone()));
-            let whole = async { broker.reply(service.clone().oneshot(request()).await.unwrap()).await };
+            let whole =
+                async { broker.reply(service.clone().oneshot(request()).await.unwrap()).await };
             let done = polls::at_most(polls, whole).await;
             requests += u64::from(polls > 0);
             broker.expect_records(requests).await;
@@ -282,7 +321,12 @@ async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
                 break;
             }
         }
-        let intents = broker.expect_records(requests).await.iter().filter(|record| record["kind"] == "intent").count();
+        let intents = broker
+            .expect_records(requests)
+            .await
+            .iter()
+            .filter(|record| record["kind"] == "intent")
+            .count();
         assert!(upstream.received().len() <= intents, "{path}");
         broker.done().await;
     }

@@ -9,8 +9,9 @@ use http_body_util::{BodyExt as _, Empty};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
+        ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities,
+        ServerConfig, Tool,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -26,16 +27,16 @@ use token_broker_tests::{
 };
 use token_broker_upstream::StaticSecret;
 use tokio::sync::Semaphore;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{
+    Broker as Handle,
     body::RequestBody,
     exchange::{CallerHandle, Exchange, ExchangeLayer},
     scope_filter::{Rules, tools},
 };
 
 const FIRST_WORD: &str = "halfway there";
-const SLOW_CALL: &str =
-    r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"get_item","_meta":{"progressToken":"p1"}}}"#;
+const SLOW_CALL: &str = r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"get_item","_meta":{"progressToken":"p1"}}}"#;
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
 
 #[derive(Clone)]
@@ -48,8 +49,9 @@ struct Items {
 }
 
 impl Items {
-    fn new(secret: StaticSecret, url: String) -> Self {
-        Self { api: ExchangeLayer::new(secret).layer(proxy()), url, go_on: Arc::new(Semaphore::new(0)) }
+    fn new(handle: &Handle, secret: StaticSecret, url: String) -> Self {
+        let api = ExchangeLayer::for_handler(handle, secret).layer(proxy());
+        Self { api, url, go_on: Arc::new(Semaphore::new(0)) }
     }
 
     fn service(&self, in_sessions: bool) -> StreamableHttpService<Self, LocalSessionManager> {
@@ -74,7 +76,8 @@ impl ServerHandler for Items {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = ["get_item", "delete_item"].map(|name| Tool::new(name, name, JsonObject::new()));
+        let tools =
+            ["get_item", "delete_item"].map(|name| Tool::new(name, name, JsonObject::new()));
         Ok(ListToolsResult::with_all_items(tools.to_vec()))
     }
 
@@ -83,8 +86,11 @@ impl ServerHandler for Items {
         _: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let caller =
-            context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<CallerHandle>()).cloned();
+        let caller = context
+            .extensions
+            .get::<Parts>()
+            .and_then(|parts| parts.extensions.get::<CallerHandle>())
+            .cloned();
         let mut request = Request::get(&self.url).body(Empty::<Bytes>::new()).unwrap();
         assert!(request.headers().is_empty(), "the handler sees no credential");
         caller.expect("a caller").stamp(&mut request);
@@ -95,23 +101,36 @@ impl ServerHandler for Items {
             context.peer.notify_progress(progress).await.unwrap();
             self.go_on.acquire().await.unwrap().forget();
         }
-        Ok(CallToolResult::success(vec![ContentBlock::text(String::from_utf8(text.to_vec()).unwrap())]).into())
+        Ok(CallToolResult::success(vec![ContentBlock::text(
+            String::from_utf8(text.to_vec()).unwrap(),
+        )])
+        .into())
     }
 }
 
 #[tokio::test]
 async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
     // The upstream echoes the secret: neither the handler nor the client may see it.
-    let upstream =
-        Scripted::start(|request| json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))).await;
+    let upstream = Scripted::start(|request| {
+        json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))
+    })
+    .await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
 
-    let called =
-        broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
+    let called = broker
+        .call_with(
+            &[],
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#,
+        )
+        .await;
     assert_eq!(called.status, 200, "{}", called.text());
-    assert!(called.text().contains("you_sent") && called.text().contains("****"), "{}", called.text());
+    assert!(
+        called.text().contains("you_sent") && called.text().contains("****"),
+        "{}",
+        called.text()
+    );
     let received = upstream.received();
     assert_eq!(received[0].target, "/v1/items/7");
     assert_eq!(received[0].values("authorization"), [format!("Bearer {SECRET}")]);
@@ -130,9 +149,11 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
 async fn i181_a_handler_that_says_the_credential_in_a_field_of_its_own_is_masked() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let (api, url) = (ExchangeLayer::new(secret).layer(proxy()), upstream.url("/v1/items/7"));
+    let api = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
+    let url = upstream.url("/v1/items/7");
     let handler = service_fn(move |request: Request<RequestBody<axum::body::Body>>| {
-        let (api, caller) = (api.clone(), request.extensions().get::<CallerHandle>().expect("a caller").clone());
+        let (api, caller) =
+            (api.clone(), request.extensions().get::<CallerHandle>().expect("a caller").clone());
         let mut request = Request::get(&url).body(Empty::<Bytes>::new()).unwrap();
         async move {
             caller.stamp(&mut request);
@@ -152,7 +173,12 @@ async fn i181_a_handler_that_says_the_credential_in_a_field_of_its_own_is_masked
 
 /// The events of a stream that say something.
 fn messages(answer: &Answer) -> Vec<Value> {
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("text/event-stream")),
+        "{}",
+        answer.text()
+    );
     let data = answer.text().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
     data.filter(|data| !data.is_empty()).map(|data| data.parse().unwrap()).collect()
 }
@@ -168,10 +194,12 @@ fn is_progress_and_result(answer: &Answer) {
 async fn rmcps_answer_streams_through_the_stack() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
     let bearer = format!("Bearer {}", broker.token("items:read"));
-    let mut answer = broker.open(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], SLOW_CALL)).await;
+    let mut answer = broker
+        .open(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], SLOW_CALL))
+        .await;
     // The tool goes on when the client has heard its first word: whoever buffers waits for ever.
     answer.until(FIRST_WORD).await;
     items.go_on.add_permits(1);
@@ -186,8 +214,9 @@ async fn rmcps_answer_streams_through_the_stack() {
 async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let rules = Rules::new().allow(tools(["get_*"]));
-    let (listener, stack, secret, broker) = Broker::before(&upstream).policy(rules).prepare_for_handler().await;
-    let items = Items::new(secret, upstream.url("/v1/items/7"));
+    let (listener, stack, secret, broker) =
+        Broker::before(&upstream).policy(rules).prepare_for_handler().await;
+    let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(true))));
 
     let began = broker.call_with(&[], INITIALIZE).await;
@@ -197,10 +226,16 @@ async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
     let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     assert_eq!(broker.call_with(&in_session, initialized).await.status, 202);
 
-    let list = broker.call_with(&in_session, r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#).await;
+    let list =
+        broker.call_with(&in_session, r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#).await;
     let listed = &messages(&list)[0]["result"]["tools"];
-    assert_eq!(listed.as_array().unwrap().len(), 1, "what may not be called is not listed: {listed}");
-    let denied = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"delete_item"}}"#;
+    assert_eq!(
+        listed.as_array().unwrap().len(),
+        1,
+        "what may not be called is not listed: {listed}"
+    );
+    let denied =
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"delete_item"}}"#;
     assert_eq!(broker.call_with(&in_session, denied).await.json()["error"]["code"], -32602);
 
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -211,7 +246,8 @@ async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
     is_progress_and_result(&answer.rest().await);
 
     let request = |method: &str| {
-        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields: String =
+            fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let host = broker.host();
         let accept = "accept: application/json, text/event-stream";
         format!("{method} /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{accept}\r\n{fields}\r\n").into_bytes()
@@ -227,7 +263,9 @@ async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
     assert_eq!(upstream.received().len(), 1);
     let records = broker.expect_records(8).await;
     let methods: Vec<_> = records.iter().filter_map(|record| record["method"].as_str()).collect();
-    for method in ["initialize", "notifications/initialized", "tools/list", "tools/call", "GET", "DELETE"] {
+    for method in
+        ["initialize", "notifications/initialized", "tools/list", "tools/call", "GET", "DELETE"]
+    {
         assert!(methods.contains(&method), "{method}: {records:#?}");
     }
     broker.done().await;
@@ -237,7 +275,7 @@ async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
 async fn a_request_that_nobody_stamped_is_refused_and_never_sent() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (_listener, _stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let client = ExchangeLayer::new(secret).layer(proxy());
+    let client = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
     let request = Request::get(upstream.url("/v1/items/7")).body(Empty::<Bytes>::new()).unwrap();
     assert_eq!(client.oneshot(request).await.unwrap().status(), 500);
     broker.done_unsent().await;
@@ -248,13 +286,21 @@ async fn a_credential_is_put_on_no_request_to_another_origin() {
     let elsewhere = Scripted::start(|_| json("{}")).await;
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
-    let items = Items::new(secret, elsewhere.url("/v1/items/7"));
+    let items = Items::new(broker.handle(), secret, elsewhere.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
-    broker.call_with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#).await;
+    broker
+        .call_with(
+            &[],
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#,
+        )
+        .await;
     assert!(elsewhere.received().is_empty());
     let records = broker.expect_records(1).await;
     // The handler answered, so the client was not refused; nothing was used.
     let result = records.iter().find(|record| record["kind"] == "result").expect("a result");
-    assert_eq!((&result["outcome"], &result["status"], &result["uses"]), (&"completed".into(), &200.into(), &0.into()));
+    assert_eq!(
+        (&result["outcome"], &result["status"], &result["uses"]),
+        (&"completed".into(), &200.into(), &0.into())
+    );
     broker.done_unsent().await;
 }

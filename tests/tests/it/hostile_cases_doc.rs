@@ -69,7 +69,10 @@ fn tests_in(tokens: TokenStream, found: &mut BTreeSet<String>) {
         match token {
             // `#[test]`, `#[tokio::test]`, `#[tokio::test(…)]`: the last word of its path.
             TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
-                let words = group.stream().into_iter().take_while(|token| !matches!(token, TokenTree::Group(_)));
+                let words = group
+                    .stream()
+                    .into_iter()
+                    .take_while(|token| !matches!(token, TokenTree::Group(_)));
                 is_test |= words.last().is_some_and(|word| word.to_string() == "test");
             }
             TokenTree::Ident(word) if is_test && word == "fn" => {
@@ -130,13 +133,15 @@ fn a_row_that_names_a_test_is_in_that_test() {
         }
         let files = shown.split("; ").next().unwrap();
         for file in files.split(", ") {
-            let (is_doc, file) = file.strip_prefix("doc tests of ").map_or((false, file), |file| (true, file));
+            let (is_doc, file) =
+                file.strip_prefix("doc tests of ").map_or((false, file), |file| (true, file));
             let path = file.strip_prefix('`').and_then(|file| file.strip_suffix('`'));
-            let path = path.unwrap_or_else(|| panic!("{number}: {file} is neither a test nor a step"));
+            let path =
+                path.unwrap_or_else(|| panic!("{number}: {file} is neither a test nor a step"));
             // It has all numbers, and shows nothing of any of them.
             assert!(!path.ends_with("hostile_cases_doc.rs"), "{number}");
-            let source =
-                fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{number}: {path}: {error}"));
+            let source = fs::read_to_string(root().join(path))
+                .unwrap_or_else(|error| panic!("{number}: {path}: {error}"));
             let shown = if is_doc { documented_numbers(&source) } else { tested_numbers(&source) };
             assert!(shown.contains(number), "{number} is in no test of {path}");
         }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use axum::{Router, routing::any_service};
+use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -16,19 +16,13 @@ use token_broker_tests::{
     upstream::{Received, Scripted, ScriptedBody, events, frames, json},
     wire,
 };
-use tower::Layer as _;
-use tower_token_broker::{
-    principal::Scopes,
-    resource_metadata::ProtectedResourceMetadata,
-    scope_filter::{Rules, prompts, resources, tools},
-};
+use tower_token_broker::scope_filter::{Rules, prompts, resources, tools};
 
 use crate::rows::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 /// What a client hears of a tool, resource or prompt that is not for it, whether there is one or not.
-const UNKNOWN: &str =
-    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
+const UNKNOWN: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
 
 #[tokio::test]
 async fn group_a_presenting_the_token() {
@@ -39,7 +33,8 @@ async fn group_a_presenting_the_token() {
     let host = broker.host().to_owned();
     let at = |path: &str, host: &str, fields: &[(&str, &str)]| wire::post(path, host, fields, CALL);
     let with = |value: &str| at("/mcp", &host, &[("authorization", value)]);
-    let beside = |name: &str, value: &str| at("/mcp", &host, &[("authorization", &bearer), (name, value)]);
+    let beside =
+        |name: &str, value: &str| at("/mcp", &host, &[("authorization", &bearer), (name, value)]);
     let alone = |name: &str, value: &str| at("/mcp", &host, &[(name, value)]);
     let basic = format!("Basic {}", STANDARD.encode(format!("user:{token}")));
     // RFC 6750 §3.1: where no usable credentials came, no error is said.
@@ -49,8 +44,10 @@ async fn group_a_presenting_the_token() {
          resource_metadata=\"{}\"",
         broker.resource().metadata_url()
     );
-    let knock = |case, bytes, reason| Row::refused(case, bytes, 401, reason).challenge(door.as_str());
-    let wrong = |case, bytes, reason| Row::refused(case, bytes, 400, reason).challenge(malformed.as_str());
+    let knock =
+        |case, bytes, reason| Row::refused(case, bytes, 401, reason).challenge(door.as_str());
+    let wrong =
+        |case, bytes, reason| Row::refused(case, bytes, 400, reason).challenge(malformed.as_str());
 
     let rows = [
         knock("A001", at("/mcp", &host, &[]), "authn.missing"),
@@ -106,14 +103,24 @@ async fn group_a_presenting_the_token() {
             421,
             "req.host_not_allowed",
         ),
-        Row::refused("A021", at("/mcp", "evil.example", &[("authorization", &bearer)]), 421, "req.host_not_allowed"),
+        Row::refused(
+            "A021",
+            at("/mcp", "evil.example", &[("authorization", &bearer)]),
+            421,
+            "req.host_not_allowed",
+        ),
         Row::refused(
             "A021",
             at("http://evil.example/mcp", &host, &[("authorization", &bearer)]),
             421,
             "req.host_not_allowed",
         ),
-        Row::refused("A022", beside("origin", "https://evil.example"), 403, "req.origin_not_allowed"),
+        Row::refused(
+            "A022",
+            beside("origin", "https://evil.example"),
+            403,
+            "req.origin_not_allowed",
+        ),
         Row::refused("A022", beside("origin", "null"), 403, "req.origin_not_allowed"),
     ];
     run(&broker, &upstream, rows).await;
@@ -131,8 +138,11 @@ async fn a003_two_fields_are_refused_over_http_2_too() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    for (requests, values) in [(1, [bearer.as_str(), "garbage"]), (2, ["garbage", &bearer]), (3, [&bearer, &bearer])] {
+    let client: Client<_, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for (requests, values) in
+        [(1, [bearer.as_str(), "garbage"]), (2, ["garbage", &bearer]), (3, [&bearer, &bearer])]
+    {
         let [first, second] = values;
         let request = Request::post(broker.resource().as_str())
             .header(header::CONTENT_TYPE, "application/json")
@@ -157,17 +167,19 @@ async fn a019_the_metadata_names_the_configured_origin_whatever_a_proxy_says() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let path = "/.well-known/oauth-protected-resource/mcp";
-    let metadata = ProtectedResourceMetadata::new();
-    let metadata = metadata.resource(broker.resource(), [ISSUER], &Scopes::none(), None).unwrap();
-    let router = Router::new().route("/mcp", any_service(stack.layer(proxy())));
-    serve(listener, router.route_service(path, metadata));
+    let router = Router::new().route_service("/mcp", stack.layer(proxy()));
+    serve(listener, router.merge(broker.handle().metadata_router()));
     let ask = |fields: &str| {
         let host = broker.host();
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n")
     };
     let plain = wire::send(broker.address(), ask("").as_bytes()).await;
-    assert_eq!((plain.status, plain.json()["resource"].as_str()), (200, Some(broker.resource().as_str())));
-    for said in ["x-forwarded-host: evil.example\r\n", "forwarded: host=evil.example;proto=http\r\n"] {
+    assert_eq!(plain.status, 200, "A019");
+    assert_eq!(plain.json()["resource"], broker.resource().as_str(), "A019");
+    assert_eq!(plain.json()["authorization_servers"], serde_json::json!([ISSUER]), "A019");
+    for said in
+        ["x-forwarded-host: evil.example\r\n", "forwarded: host=evil.example;proto=http\r\n"]
+    {
         let answer = wire::send(broker.address(), ask(said).as_bytes()).await;
         assert_eq!((answer.status, answer.text()), (200, plain.text()), "A019");
     }
@@ -181,12 +193,17 @@ async fn group_j_messages() {
     let sender = Sender::of(&broker);
     let with = |fields: &[(&str, &str)], body: &str| sender.with(fields, body);
     let post = |body: &str| sender.with(&[], body);
-    let call =
-        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let call = |method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
+    };
     let ping = call("ping", "{}");
-    let get = |arguments: &str| call("tools/call", &format!(r#"{{"name":"get_x","arguments":{arguments}}}"#));
+    let get = |arguments: &str| {
+        call("tools/call", &format!(r#"{{"name":"get_x","arguments":{arguments}}}"#))
+    };
     // Message, parameters and arguments are three levels.
-    let deep = |levels: usize| get(&format!(r#"{{"a":{}{}}}"#, "[".repeat(levels - 3), "]".repeat(levels - 3)));
+    let deep = |levels: usize| {
+        get(&format!(r#"{{"a":{}{}}}"#, "[".repeat(levels - 3), "]".repeat(levels - 3)))
+    };
     let exact = get(r#"{"n":1e999,"m":-0,"big":9007199254740993,"long":1"#.to_owned().as_str());
     let exact = exact.replace("\"long\":1", &format!("\"long\":1{}}}", "0".repeat(400)));
     let with_id = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
@@ -195,8 +212,11 @@ async fn group_j_messages() {
             .flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() })
             .collect::<Vec<u8>>()
     };
-    let denied_with =
-        |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"delete_x"}}}}"#);
+    let denied_with = |id: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"delete_x"}}}}"#
+        )
+    };
 
     let rows = [
         Row::refused("J194", post(&call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
@@ -332,7 +352,10 @@ struct Sender {
 
 impl Sender {
     fn of(broker: &Broker) -> Self {
-        Self { host: broker.host().to_owned(), bearer: format!("Bearer {}", broker.token("items:read")) }
+        Self {
+            host: broker.host().to_owned(),
+            bearer: format!("Bearer {}", broker.token("items:read")),
+        }
     }
 
     /// A POST with these fields beside the usual.
@@ -373,7 +396,8 @@ impl Sender {
 }
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-const ALL: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"}]}}"#;
+const ALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"}]}}"#;
 const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"}]}}"#;
 
 /// Sends `tools/list` to a broker before an upstream that answers like this, and runs the row that it makes.
@@ -424,8 +448,7 @@ async fn k224_k225_a_list_is_filtered_in_every_form_or_not_passed() {
 }
 
 /// What a client gets in the place of an event that is over the limit.
-const TOO_LONG: &str =
-    "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
+const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
 
 #[tokio::test]
 async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not_read_for_ever() {
@@ -434,7 +457,8 @@ async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not
     list_answered(
         move |_| events(&[ALL, &longer, ALL]),
         |bytes| {
-            Row::fails("K228", bytes, 200, "filter.answer_unreadable").body(format!("data: {VISIBLE}\n\n{TOO_LONG}"))
+            Row::fails("K228", bytes, 200, "filter.answer_unreadable")
+                .body(format!("data: {VISIBLE}\n\n{TOO_LONG}"))
         },
     )
     .await;
@@ -446,11 +470,14 @@ async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not
             counted.fetch_add(1 << 16, Ordering::SeqCst);
             "x".repeat(1 << 16)
         });
-        let body = StreamBody::new(frames(std::iter::once("data: ".to_owned()).chain(chunks))).boxed_unsync();
+        let body = StreamBody::new(frames(std::iter::once("data: ".to_owned()).chain(chunks)))
+            .boxed_unsync();
         http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     };
-    list_answered(endless, |bytes| Row::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG))
-        .await;
+    list_answered(endless, |bytes| {
+        Row::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG)
+    })
+    .await;
     // What was on its way when the limit was reached is lost in buffers of the sockets: a few MiB.
     assert!(made.load(Ordering::SeqCst) < 2 * limit, "K228: {}", made.load(Ordering::SeqCst));
 }
@@ -459,7 +486,10 @@ async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not
 async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered() {
     for (case, broken) in [
         ("K230 no JSON", "{\"result\":{\"tools\":[{\"name\":\"delete_x\"}]"),
-        ("K230 a doubled member", "{\"result\":{},\"result\":{\"tools\":[{\"name\":\"delete_x\"}]}}"),
+        (
+            "K230 a doubled member",
+            "{\"result\":{},\"result\":{\"tools\":[{\"name\":\"delete_x\"}]}}",
+        ),
         ("K230 another case", "{\"Result\":{\"tools\":[{\"name\":\"delete_x\"}]}}"),
     ] {
         list_answered(
@@ -478,7 +508,10 @@ async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered
             move |_| {
                 let bytes = [before, b"data: ", ALL.as_bytes(), b"\n\n"].concat();
                 let body = Full::new(Bytes::from(bytes)).boxed_unsync();
-                http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+                http::Response::builder()
+                    .header("content-type", "text/event-stream")
+                    .body(body)
+                    .unwrap()
             },
             |bytes| Row::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
         )
@@ -489,7 +522,9 @@ async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered
 #[tokio::test]
 async fn k232_only_notices_of_what_is_visible_come_through() {
     let updated = |uri: &str| {
-        format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#)
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+        )
     };
     let (hidden, visible) = (updated("file:///etc/passwd"), updated("items://7"));
     // It names nothing, so it tells nothing.

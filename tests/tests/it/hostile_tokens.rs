@@ -21,7 +21,6 @@ use tower_token_broker::{
     authenticate::jwt::RemoteKeys,
     clock::{Clock, Timestamp},
     principal::Resource,
-    tasks::Tasks,
 };
 
 use crate::rows::{Row, run};
@@ -46,16 +45,24 @@ impl Fetching {
         let key_set = Scripted::start(move |_| json_answer(&served.lock())).await;
         let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
         let url = key_set.url("/jwks").parse().unwrap();
-        let remote = RemoteKeys::new(client, url, &Tasks::new()).with_clock(clock.clone());
         let upstream = Scripted::start(|_| json_answer("{}")).await;
-        let broker = Broker::before(&upstream).with_clock(clock.clone()).keys(remote).start().await;
+        let broker = Broker::before(&upstream)
+            .with_clock(clock.clone())
+            .keys(move |handle| RemoteKeys::new(handle, client, url))
+            .start()
+            .await;
         *keys.lock() = broker.issuer().jwks();
         Self { broker, upstream, key_set, keys, clock, now }
     }
 
     /// A call that shows this token.
     pub(crate) fn call(&self, token: &str) -> Vec<u8> {
-        wire::post("/mcp", self.broker.host(), &[("authorization", &format!("Bearer {token}"))], CALL)
+        wire::post(
+            "/mcp",
+            self.broker.host(),
+            &[("authorization", &format!("Bearer {token}"))],
+            CALL,
+        )
     }
 
     /// The challenge of every token that is not valid here, whatever its fault.
@@ -132,11 +139,18 @@ async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
     let algorithm =
         b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
     let der = [&algorithm[..], &point].concat();
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&der));
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(&der)
+    );
     let by_hmac = |secret: &[u8]| {
         let mut header = header.clone();
         header["alg"] = "HS256".into();
-        let message = format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.as_bytes()));
+        let message = format!(
+            "{}.{}",
+            base64url(header.to_string().as_bytes()),
+            base64url(claims.as_bytes())
+        );
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
         format!("{message}.{}", base64url(tag.as_ref()))
     };
@@ -174,10 +188,22 @@ async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
             refused("B029", &fetching.with_header("kid", "a\u{0}b"), "jwt.kid"),
             refused("B029", &fetching.with_header("kid", 7), "jwt.kid"),
             refused("B029", &fetching.with_header("kid", json!(["a"])), "jwt.kid"),
-            refused("B031", &fetching.with_header("jku", fetching.key_set.url("/mine")), "jwt.header_key"),
-            refused("B031", &fetching.with_header("x5u", fetching.key_set.url("/mine")), "jwt.header_key"),
+            refused(
+                "B031",
+                &fetching.with_header("jku", fetching.key_set.url("/mine")),
+                "jwt.header_key",
+            ),
+            refused(
+                "B031",
+                &fetching.with_header("x5u", fetching.key_set.url("/mine")),
+                "jwt.header_key",
+            ),
             refused("B031", &fetching.with_header("jwk", jwk.clone()), "jwt.header_key"),
-            refused("B031", &fetching.with_header("x5c", json!([STANDARD.encode(&der)])), "jwt.header_key"),
+            refused(
+                "B031",
+                &fetching.with_header("x5c", json!([STANDARD.encode(&der)])),
+                "jwt.header_key",
+            ),
             refused("B032", &fetching.with_header("crit", json!(["exp"])), "jwt.crit"),
             refused("B032", &fetching.with_header("crit", json!(["bork"])), "jwt.crit"),
             refused("B032", &fetching.with_header("crit", json!([])), "jwt.crit"),
@@ -205,7 +231,11 @@ async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
                 400,
                 "authn.malformed_credentials",
             ),
-            Row::no_request("B036 a line end", fetching.call(&format!("{head}.\n{signature}")), 400),
+            Row::no_request(
+                "B036 a line end",
+                fetching.call(&format!("{head}.\n{signature}")),
+                400,
+            ),
             refused(
                 "B037",
                 &broker.sign(&header_text.replacen('{', r#"{"alg":"none","#, 1), &claims),
@@ -221,7 +251,10 @@ async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
             refused("A023", SECRET, "jwt.format"),
         ])
         .await;
-    assert!(fetching.key_set.received().is_empty(), "no key was looked for, and nobody else was asked for one");
+    assert!(
+        fetching.key_set.received().is_empty(),
+        "no key was looked for, and nobody else was asked for one"
+    );
     // A023, too: neither an answer nor a record nor a log line has it, at trace level.
     broker.done_unsent().await;
 }
@@ -235,8 +268,9 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
     let header = fetching.good().header.to_string();
     let claims = fetching.good().claims.to_string();
     let exp = fetching.good().claims["exp"].to_string();
-    let exp_as =
-        |text: &str| broker.sign(&header, &claims.replace(&format!("\"exp\":{exp}"), &format!("\"exp\":{text}")));
+    let exp_as = |text: &str| {
+        broker.sign(&header, &claims.replace(&format!("\"exp\":{exp}"), &format!("\"exp\":{text}")))
+    };
     let begins = |at: u64| fetching.with_claims([("nbf", at.into())]);
     let ends = |at: u64| {
         let began: Value = (now - 7200).into();
@@ -246,7 +280,10 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
     let issuer = |text: &str| fetching.with_claims([("iss", text.into())]);
     let subject = |text: &str| fetching.with_claims([("sub", text.into())]);
     let other = Resource::parse("https://broker.example.com/other/mcp").unwrap();
-    let for_other = broker.issuer().mint(Mint::for_user("alice").client("test-client").resource(&other)).unwrap();
+    let for_other = broker
+        .issuer()
+        .mint(Mint::for_user("alice").client("test-client").resource(&other))
+        .unwrap();
     let ours = broker.resource().as_str();
     let signature_of_another =
         if signature.starts_with('A') { "B" } else { "A" }.to_owned() + signature.get(1..).unwrap();
@@ -279,7 +316,11 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
             refused("B040", &fetching.without_claim("client_id"), "jwt.missing_claim"),
             refused("B040", &fetching.without_claim("sub"), "jwt.missing_claim"),
             refused("B040", &subject(""), "jwt.missing_claim"),
-            refused("B041", &fetching.with_claims([("nbf", "9999999999".into())]), "jwt.claim_type"),
+            refused(
+                "B041",
+                &fetching.with_claims([("nbf", "9999999999".into())]),
+                "jwt.claim_type",
+            ),
             // The leeway is 30 s: a token begins 30 s before its time, and ends 30 s after it.
             refused("B042", &begins(now + 31), "jwt.not_yet_valid"),
             Row::passes("B042", fetching.call(&begins(now + 30))),
@@ -294,12 +335,20 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
             refused("B049", &issuer(&format!("{ISSUER}/")), "jwt.iss"),
             refused("B049", &issuer(&ISSUER.to_uppercase()), "jwt.iss"),
             refused("B049 a Cyrillic o", &issuer("https://br\u{43e}ker.example.com"), "jwt.iss"),
-            refused("B049 the same in punycode", &issuer("https://xn--brker-jye.example.com"), "jwt.iss"),
+            refused(
+                "B049 the same in punycode",
+                &issuer("https://xn--brker-jye.example.com"),
+                "jwt.iss",
+            ),
             refused("A017", &for_other.into_text(), "authn.resource"),
             Row::passes("a good one", fetching.call(&valid)),
         ])
         .await;
-    assert_eq!(fetching.key_set.received().len(), 1, "B029: one fetch in a window, whatever kids were made up");
+    assert_eq!(
+        fetching.key_set.received().len(),
+        1,
+        "B029: one fetch in a window, whatever kids were made up"
+    );
     // In the next window one more, whoever asks how often.
     fetching.clock.advance(Duration::from_secs(31));
     for _ in 0..3 {
@@ -315,14 +364,28 @@ async fn a015_a_token_over_the_limit_is_refused_before_any_key_is_looked_for() {
     // Good in all but its length: the padding is a claim that nobody knows.
     let of_length = |bytes: usize| {
         (0..)
-            .map(|padding| fetching.with_claims([("padding", "x".repeat((bytes - 700) * 3 / 4 + padding).into())]))
+            .map(|padding| {
+                fetching
+                    .with_claims([("padding", "x".repeat((bytes - 700) * 3 / 4 + padding).into())])
+            })
             .find(|token| token.len() >= bytes)
             .unwrap()
     };
-    let lengths: BTreeSet<_> = [of_length(16 * 1024), of_length(16 * 1024 + 1)].iter().map(String::len).collect();
+    let lengths: BTreeSet<_> =
+        [of_length(16 * 1024), of_length(16 * 1024 + 1)].iter().map(String::len).collect();
     assert_eq!(lengths, BTreeSet::from([16 * 1024, 16 * 1024 + 1]));
-    fetching.run([Row::refused("A015", fetching.call(&of_length(16 * 1024 + 1)), 400, "authn.too_large")]).await;
-    assert!(fetching.key_set.received().is_empty(), "A015: no key was looked for, so no signature was computed");
+    fetching
+        .run([Row::refused(
+            "A015",
+            fetching.call(&of_length(16 * 1024 + 1)),
+            400,
+            "authn.too_large",
+        )])
+        .await;
+    assert!(
+        fetching.key_set.received().is_empty(),
+        "A015: no key was looked for, so no signature was computed"
+    );
     fetching.run([Row::passes("A015", fetching.call(&of_length(16 * 1024)))]).await;
     assert_eq!(fetching.key_set.received().len(), 1);
     fetching.broker.done().await;

@@ -152,7 +152,8 @@ fn call<'a>(broker: &'a Broker, path: &'a str, bearer: &'a str) -> Vec<(&'a str,
 #[tokio::test]
 async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
     let (upstream, broker, reached) = broker().await;
-    let (path, bearer) = (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
+    let (path, bearer) =
+        (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
     let good = call(&broker, &path, &bearer);
     let send = |head: &[(&str, &str)]| {
         let head = h2_frame(HEADERS, 4, 1, &fields(head));
@@ -162,7 +163,8 @@ async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
     broker.ledger().sent(1, &send(&good));
     let passed = until(&broker, &send(&good), is_over).await;
     assert!(passed.last().is_some_and(H2Frame::ends_its_stream), "{passed:?}");
-    let data: Vec<_> = passed.iter().filter(|came| came.kind == DATA).flat_map(|came| &came.payload).collect();
+    let data: Vec<_> =
+        passed.iter().filter(|came| came.kind == DATA).flat_map(|came| &came.payload).collect();
     assert_eq!(data, [&0; 5], "the upstream's message");
     let mut upper = good.clone();
     upper[6].0 = "Authorization";
@@ -171,7 +173,9 @@ async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
     for malformed in [upper, beside] {
         // The server itself refuses it: no layer is asked.
         broker.ledger().sent(0, &send(&malformed));
-        let ended = until(&broker, &send(&malformed), |frame| frame.kind == HEADERS || is_over(frame)).await;
+        let ended =
+            until(&broker, &send(&malformed), |frame| frame.kind == HEADERS || is_over(frame))
+                .await;
         let error = ended.last().and_then(H2Frame::error);
         assert!(matches!(error, Some((_, PROTOCOL_ERROR))), "RFC 9113 §8.2.1: {ended:?}");
     }
@@ -184,7 +188,8 @@ async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
 #[tokio::test]
 async fn m247_rapid_resets_end_their_connection_and_no_other() {
     let (upstream, broker, reached) = broker().await;
-    let (path, bearer) = (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
+    let (path, bearer) =
+        (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
     let head = fields(&call(&broker, &path, &bearer));
     let mut bytes = opening();
     for stream in (1..4_000_u32).step_by(2) {

@@ -62,8 +62,7 @@ async fn b030_a_token_without_a_key_id_is_verified_only_where_one_key_can_be_mea
     let two_fit = Fetching::with_keys(|own| vec![own.clone(), another_key(), edwards()]).await;
     two_fit.run([two_fit.refused("B030", &two_fit.naming(None), "jwt.kid")]).await;
     two_fit.broker.done_unsent().await;
-    let other =
-        json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let other = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
     let one_fits = Fetching::with_keys(|own| vec![own.clone(), edwards(), other]).await;
     one_fits.run([Row::passes("B030", one_fits.call(&one_fits.naming(None)))]).await;
     one_fits.broker.done().await;
@@ -82,7 +81,10 @@ async fn b052_a_weak_key_is_left_out_and_the_others_work() {
         ("B052 e = 1", rsa(modulus(2048, 1), "AQ")),
         ("B052 e = 3", rsa(modulus(2048, 1), "Aw")),
         ("B052 an even modulus", rsa(modulus(2048, 2), "AQAB")),
-        ("B052 no point of the curve", with(with(another_key(), "y", base64url(&[7; 32])), "kid", "weak")),
+        (
+            "B052 no point of the curve",
+            with(with(another_key(), "y", base64url(&[7; 32])), "kid", "weak"),
+        ),
         (
             "B052 the point at infinity",
             json!({"kty": "EC", "crv": "P-256", "kid": "weak", "x": base64url(&[0; 32]), "y": base64url(&[0; 32])}),
@@ -118,7 +120,9 @@ async fn b053_a_key_that_is_not_for_this_is_left_out_and_the_others_work() {
     ] {
         let fetching = Fetching::with_keys(|own| {
             let spoilt =
-                spoil.into_iter().fold(with(own.clone(), "kid", "spoilt"), |key, (name, value)| with(key, name, value));
+                spoil.into_iter().fold(with(own.clone(), "kid", "spoilt"), |key, (name, value)| {
+                    with(key, name, value)
+                });
             vec![spoilt, own.clone()]
         })
         .await;
@@ -159,11 +163,18 @@ async fn b055_a_weak_point_is_no_key_and_no_commitment() {
     let neutral = [&[1][..], &[0; 31]].concat();
     let non_canonical = [&[0xee][..], &[0xff; 30], &[0x7f]].concat();
     let weak = |kid: &str, point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(point)});
-    let fetching = Fetching::with_keys(|_| vec![jwk, weak("neutral", &neutral), weak("second", &non_canonical)]).await;
+    let fetching = Fetching::with_keys(|_| {
+        vec![jwk, weak("neutral", &neutral), weak("second", &non_canonical)]
+    })
+    .await;
     let by = |kid: &str, signature: &dyn Fn(&[u8]) -> Vec<u8>| {
         let parts = fetching.good();
         let header = with(with(parts.header, "kid", kid), "alg", "EdDSA").to_string();
-        let message = format!("{}.{}", base64url(header.as_bytes()), base64url(parts.claims.to_string().as_bytes()));
+        let message = format!(
+            "{}.{}",
+            base64url(header.as_bytes()),
+            base64url(parts.claims.to_string().as_bytes())
+        );
         format!("{message}.{}", base64url(&signature(message.as_bytes())))
     };
     let sound = |message: &[u8]| pair.sign(message).as_ref().to_vec();
@@ -189,9 +200,12 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     let fetching = Fetching::start().await;
     let old = fetching.own_key();
     let edwards = SigningKey::generate(Algorithm::EdDsa).unwrap();
-    let next =
-        SigningKeys::new(edwards).unwrap().jwks(Timestamp::from_unix_seconds(0)).parse::<Value>().unwrap()["keys"][0]
-            .clone();
+    let next = SigningKeys::new(edwards)
+        .unwrap()
+        .jwks(Timestamp::from_unix_seconds(0))
+        .parse::<Value>()
+        .unwrap()["keys"][0]
+        .clone();
     let expires = fetching.now + 7200;
     let lasting = fetching.with_claims([("exp", expires.into())]);
     fetching.run([Row::passes("B061", fetching.call(&lasting))]).await;
@@ -200,7 +214,11 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     fetching.clock.advance(Duration::from_secs(61));
     fetching
         .run([
-            fetching.refused("B061 a kid that makes it look", &fetching.naming(Some("unknown")), "jwt.kid"),
+            fetching.refused(
+                "B061 a kid that makes it look",
+                &fetching.naming(Some("unknown")),
+                "jwt.kid",
+            ),
             fetching.refused("B061", &lasting, "jwt.key_retired"),
         ])
         .await;
@@ -210,7 +228,11 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     fetching.clock.advance(Duration::from_secs(61));
     fetching
         .run([
-            fetching.refused("B061 a kid that makes it look", &fetching.naming(Some("unknown")), "jwt.kid"),
+            fetching.refused(
+                "B061 a kid that makes it look",
+                &fetching.naming(Some("unknown")),
+                "jwt.kid",
+            ),
             Row::passes("B061", fetching.call(&lasting)),
         ])
         .await;

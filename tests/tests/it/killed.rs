@@ -56,7 +56,8 @@ struct Trial {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x18_p293_killed_at_random_moments_under_load_no_gap_is_silent_and_no_use_lacks_its_intent() {
+async fn x18_p293_killed_at_random_moments_under_load_no_gap_is_silent_and_no_use_lacks_its_intent()
+{
     let mut left = kills();
     while left > 0 {
         let mut trial = Trial::begin().await;
@@ -70,7 +71,8 @@ async fn x18_p293_killed_at_random_moments_under_load_no_gap_is_silent_and_no_us
 
 #[expect(clippy::disallowed_methods, reason = "whoever has the time asks for more kills")]
 fn kills() -> usize {
-    std::env::var("TOKEN_BROKER_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number of kills"))
+    std::env::var("TOKEN_BROKER_KILLS")
+        .map_or(KILLS, |kills| kills.parse().expect("a number of kills"))
 }
 
 impl Trial {
@@ -110,7 +112,8 @@ impl Trial {
 
     /// Calls until there is no token left, or nobody who answers.
     async fn load(&self, mut said: Lines<BufReader<ChildStdout>>) -> JoinSet<usize> {
-        let address: SocketAddr = said.next_line().await.unwrap().expect("a broker that starts").parse().unwrap();
+        let address: SocketAddr =
+            said.next_line().await.unwrap().expect("a broker that starts").parse().unwrap();
         let mut tokens = Vec::new();
         while tokens.len() < CALLS {
             tokens.push(said.next_line().await.unwrap().expect("a token"));
@@ -173,7 +176,11 @@ impl Trial {
         assert_eq!(report.found, Ok(End::Closed));
         let crashes = usize::try_from(report.crashes).unwrap();
         // Killed before its first record, a process leaves no gap.
-        assert!((self.under_load..=self.kills).contains(&crashes), "{crashes} gaps of {} kills", self.kills);
+        assert!(
+            (self.under_load..=self.kills).contains(&crashes),
+            "{crashes} gaps of {} kills",
+            self.kills
+        );
         assert!(self.under_load > 0 && report.unknown > 0, "no kill met a request that was open");
 
         let text = fs::read_to_string(self.file()).unwrap();
@@ -183,11 +190,13 @@ impl Trial {
 
         let sent = self.sent.lock();
         let received = self.upstream.received();
-        let used: Vec<&str> = received.iter().map(|call| sent[&number_of(&call.body)].as_str()).collect();
+        let used: Vec<&str> =
+            received.iter().map(|call| sent[&number_of(&call.body)].as_str()).collect();
         assert!(used.len() >= self.under_load);
         assert_eq!(without_intent(&used, &records), BTreeSet::new());
         // The check itself was seen false: with an intent less.
-        let less: Vec<_> = records.iter().filter(|record| record["token"] != used[0]).cloned().collect();
+        let less: Vec<_> =
+            records.iter().filter(|record| record["token"] != used[0]).cloned().collect();
         assert_eq!(without_intent(&used, &less), BTreeSet::from([used[0].to_owned()]));
         self.say(&report);
     }
@@ -208,7 +217,9 @@ fn unsettled(records: &[Value]) -> BTreeSet<String> {
 fn without_intent(used: &[&str], records: &[Value]) -> BTreeSet<String> {
     let intents = records.iter().filter(|record| record["kind"] == "intent");
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-    intents.filter_map(|intent| intent["token"].as_str()).for_each(|token| *left.entry(token).or_default() += 1);
+    intents
+        .filter_map(|intent| intent["token"].as_str())
+        .for_each(|token| *left.entry(token).or_default() += 1);
     let mut lacks = |token: &&&str| match left.get_mut(**token) {
         Some(intents) if *intents > 0 => {
             *intents -= 1;
@@ -228,7 +239,9 @@ fn verified(file: &Path) -> Report {
 
 /// The status of the answer; `None` where the broker was killed before it came.
 async fn call(address: SocketAddr, token: &str, number: u64) -> Option<String> {
-    let body = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"get_item"}}}}"#);
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"get_item"}}}}"#
+    );
     let bearer = format!("Bearer {token}");
     let request = wire::post("/mcp", &address.to_string(), &[("authorization", &bearer)], &body);
     let mut socket = TcpStream::connect(address).await.ok()?;

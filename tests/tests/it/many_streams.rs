@@ -16,13 +16,16 @@ use token_broker_tests::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_token_broker::{body::RequestBody, revocation::RevocationTarget};
+use tower::{ServiceExt as _, service_fn};
+use tower_token_broker::{
+    body::RequestBody, exchange::ApplyCredentialLayer, revocation::RevocationTarget,
+};
 
 const STREAMS: u64 = 10_000;
 /// What one may hold.
 const MOST_BYTES: u64 = 64 * 1024;
-const EVENT: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+const EVENT: &str =
+    "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
 
 /// What of the process is in memory.
 fn resident() -> u64 {
@@ -40,14 +43,17 @@ async fn x27_m250_ten_thousand_open_streams_hold_little_each_and_end_with_one_re
     let (told, mut senders) = mpsc::unbounded_channel();
     let credentials = Arc::new(Mutex::new(Vec::new()));
     let got = Arc::clone(&credentials);
-    let service = stack.layer(service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+    let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
         *got.lock() = request.headers()[header::AUTHORIZATION].as_bytes().to_vec();
         let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         sender.try_send(Ok(Frame::data(Bytes::from_static(EVENT.as_bytes())))).unwrap();
         told.send(sender).unwrap();
         let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
-        std::future::ready(Ok::<_, Infallible>(answer.body(StreamBody::new(ReceiverStream::new(frames))).unwrap()))
-    }));
+        std::future::ready(Ok::<_, Infallible>(
+            answer.body(StreamBody::new(ReceiverStream::new(frames))).unwrap(),
+        ))
+    });
+    let service = stack.layer(ApplyCredentialLayer::new().layer(inner));
     let bearer = format!("Bearer {}", broker.token("items:read"));
     broker.ledger().sent(STREAMS, bearer.as_bytes());
     let request = || {
@@ -72,7 +78,7 @@ async fn x27_m250_ten_thousand_open_streams_hold_little_each_and_end_with_one_re
     let each = (resident() - before) / STREAMS;
     assert!(each <= MOST_BYTES, "{each} bytes a stream");
 
-    broker.revocations().revoke(RevocationTarget::Everything);
+    broker.revoke(RevocationTarget::Everything).await;
     for mut stream in streams {
         assert!(stream.frame().await.is_none(), "an event stream ends cleanly");
     }
@@ -80,7 +86,9 @@ async fn x27_m250_ten_thousand_open_streams_hold_little_each_and_end_with_one_re
         assert!(sender.is_closed(), "what feeds a stream ends with it");
     }
     let records = broker.expect_records(STREAMS).await;
-    let cut = records.iter().filter(|record| record["outcome"] == "cut" && record["reason"] == "authn.revoked");
+    let cut = records
+        .iter()
+        .filter(|record| record["outcome"] == "cut" && record["reason"] == "authn.revoked");
     assert_eq!(cut.count() as u64, STREAMS);
     broker.ledger().in_play(&credentials.lock());
     broker.done().await;

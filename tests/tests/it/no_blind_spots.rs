@@ -10,7 +10,6 @@ use token_broker_tests::{
     upstream::{Scripted, json, live_events},
 };
 use tokio::sync::mpsc;
-use tower::Layer as _;
 use tower_token_broker::audit::{InMemory, JsonLines};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
@@ -31,11 +30,18 @@ async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out
             assert!(answer.header("retry-after").is_some());
         }
         assert!(broker.sink().calls() > writes, "an intent was on its way to the disk");
-        assert!(broker.sink().lines().iter().all(|line| !line.contains(r#""intent""#)), "no intent is durable");
+        assert!(
+            broker.sink().lines().iter().all(|line| !line.contains(r#""intent""#)),
+            "no intent is durable"
+        );
         // What waited is written when the sink works again: each request with its reason, and no use.
         broker.sink().work();
         let records = broker.records().await;
-        assert_eq!(records.iter().filter(|record| record["kind"] == "intent").count(), 1, "{records:#?}");
+        assert_eq!(
+            records.iter().filter(|record| record["kind"] == "intent").count(),
+            1,
+            "{records:#?}"
+        );
         for record in records.iter().filter(|record| record["count"].is_u64()) {
             assert_eq!(record["reason"], "audit.unavailable", "{record}");
             assert_eq!(record["uses"].as_u64().unwrap_or_default(), 0, "{record}");
@@ -71,16 +77,19 @@ async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_
     let file = folder.path().join("audit.jsonl");
     let lines = {
         let file = file.clone();
-        move || -> Vec<String> { std::fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect() }
+        move || -> Vec<String> {
+            std::fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect()
+        }
     };
     let at_the_upstream = lines.clone();
     let upstream = Scripted::start(move |_| {
-        let intents = at_the_upstream().iter().filter(|line| line.contains(r#""kind":"intent""#)).count();
+        let intents =
+            at_the_upstream().iter().filter(|line| line.contains(r#""kind":"intent""#)).count();
         json(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"intents":{intents}}}}}"#))
     })
     .await;
-    let log = JsonLines::append(&file).unwrap().into();
-    let broker = Broker::before(&upstream).audit(log, lines).start().await;
+    let sink = JsonLines::append(&file).unwrap();
+    let broker = Broker::before(&upstream).audit(sink, lines).start().await;
     for call in 1..=3 {
         assert_eq!(broker.call_with(&[], CALL).await.json()["result"]["intents"], call);
     }
@@ -91,7 +100,8 @@ async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_
 
 #[tokio::test]
 async fn x37_an_upstream_that_hangs_behind_its_head_is_cut_and_has_its_terminal_record() {
-    const EVENT: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+    const EVENT: &str =
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
     for first in [None, Some(EVENT)] {
         let hanging = Arc::new(Mutex::new(Vec::new()));
         let upstream = Scripted::start({
@@ -107,7 +117,11 @@ async fn x37_an_upstream_that_hangs_behind_its_head_is_cut_and_has_its_terminal_
         })
         .await;
         let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
-        serve(listener, Router::new().fallback_service(stack.layer(proxy().idle_timeout(Duration::from_millis(20)))));
+        serve(
+            listener,
+            Router::new()
+                .fallback_service(stack.layer(proxy().idle_timeout(Duration::from_millis(20)))),
+        );
         let answer = broker.call_with(&[], CALL).await;
         assert_eq!((answer.status, answer.body.len()), (200, first.map_or(0, str::len)));
         assert!(!answer.raw.ends_with(b"0\r\n\r\n"), "what was cut has no end that looks like one");

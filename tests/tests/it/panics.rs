@@ -19,13 +19,15 @@ use token_broker_tests::{
     polls,
     upstream::Scripted,
 };
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{
     Secret,
-    audit::Trail,
     body::RequestBody,
-    exchange::{Credential, CredentialError, ProvideCredential, Upstream},
-    principal::{Principal, Scopes},
+    exchange::{
+        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, ProvideCredential,
+        Upstream, UpstreamRefusal,
+    },
+    principal::Principal,
     scope_filter::{Call, Decision},
 };
 
@@ -41,8 +43,15 @@ enum Place {
     BodyBehindData,
 }
 
-const PLACES: [Place; 7] =
-    [Place::Policy, Place::Recall, Place::Credential, Place::Call, Place::Answer, Place::Body, Place::BodyBehindData];
+const PLACES: [Place; 7] = [
+    Place::Policy,
+    Place::Recall,
+    Place::Credential,
+    Place::Call,
+    Place::Answer,
+    Place::Body,
+    Place::BodyBehindData,
+];
 
 /// Panics at its place the first time that it is passed, with what it was given in hand.
 #[derive(Clone)]
@@ -53,7 +62,10 @@ struct Fuse {
 
 impl Fuse {
     fn pass(&self, place: Place) {
-        assert!(place != self.place || self.blown.fetch_add(1, Ordering::SeqCst) > 0, "the fuse at {place:?}");
+        assert!(
+            place != self.place || self.blown.fetch_add(1, Ordering::SeqCst) > 0,
+            "the fuse at {place:?}"
+        );
     }
 }
 
@@ -67,19 +79,20 @@ impl ProvideCredential for Provider {
         &self.upstream
     }
 
-    fn recall(&self, _: &Principal, _: &Scopes) -> Option<Credential> {
+    fn recall(&self, _: &CredentialRequest<'_>) -> Option<Credential> {
         self.fuse.pass(Place::Recall);
         None
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
-        let credential = Credential::vouch(Secret::from_text(SECRET.into()), self.upstream.origin().clone());
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+        let credential =
+            Credential::vouch(Secret::from_text(SECRET.into()), self.upstream.origin().clone());
         tokio::task::yield_now().await;
         self.fuse.pass(Place::Credential);
         Ok(credential)
     }
 
-    async fn refused(&self, _: &Credential) {}
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {}
 }
 
 /// Two pieces of an answer.
@@ -92,7 +105,10 @@ impl http_body::Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.fuse.pass(if self.left == 2 { Place::Body } else { Place::BodyBehindData });
         let Some(left) = self.left.checked_sub(1) else { return Poll::Ready(None) };
         self.left = left;
@@ -104,7 +120,8 @@ impl http_body::Body for Pieces {
 async fn x26_r312_a_panic_of_others_loses_its_own_request_and_no_record() {
     for place in PLACES {
         let fuse = Fuse { place, blown: Arc::default() };
-        let upstream = Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
+        let upstream =
+            Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
         let at = Upstream::parse("items", &upstream.url("/mcp")).unwrap();
         let in_policy = fuse.clone();
         let policy = move |_: &Principal, _: &Call<'_>| {
@@ -112,10 +129,13 @@ async fn x26_r312_a_panic_of_others_loses_its_own_request_and_no_record() {
             Decision::allow()
         };
         let provider = Provider { upstream: at, fuse: fuse.clone() };
-        let (_listener, stack, broker) = Broker::before(&upstream).policy(policy).prepare_with(provider).await;
+        let (_listener, stack, broker) =
+            Broker::before(&upstream).policy(policy).prepare_with(|_| provider).await;
         let inside = fuse.clone();
-        let service = stack.layer(service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-            assert!(request.headers()[header::AUTHORIZATION].as_bytes().ends_with(SECRET.as_bytes()));
+        let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            assert!(
+                request.headers()[header::AUTHORIZATION].as_bytes().ends_with(SECRET.as_bytes())
+            );
             inside.pass(Place::Call);
             let fuse = inside.clone();
             async move {
@@ -125,7 +145,8 @@ async fn x26_r312_a_panic_of_others_loses_its_own_request_and_no_record() {
                 let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
                 Ok::<_, Infallible>(answer.body(Pieces { fuse, left: 2 }).unwrap())
             }
-        }));
+        });
+        let service = stack.layer(ApplyCredentialLayer::new().layer(inner));
         let bearer = format!("Bearer {}", broker.token("items:read"));
         let request = || {
             broker.ledger().sent(1, bearer.as_bytes());
@@ -137,17 +158,26 @@ async fn x26_r312_a_panic_of_others_loses_its_own_request_and_no_record() {
                 .body(Full::from(CALL))
                 .unwrap()
         };
-        let whole =
-            async |request| service.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        let whole = async |request| {
+            service.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap()
+        };
         let lost = polls::caught(whole(request())).await.unwrap_err();
         let said = lost.downcast_ref::<String>().unwrap();
-        assert_eq!(*said, format!("the fuse at {place:?}"), "it is the user's own panic, untouched");
+        assert_eq!(
+            *said,
+            format!("the fuse at {place:?}"),
+            "it is the user's own panic, untouched"
+        );
         // One terminal record for it, and the next request is as good as any.
         broker.expect_records(1).await;
         assert_eq!(whole(request()).await.to_bytes(), "data: {}\n\ndata: {}\n\n", "{place:?}");
         let records = broker.expect_records(2).await;
         let ended = |record: &&serde_json::Value| record["count"].is_u64();
-        let outcomes: Vec<_> = records.iter().filter(ended).map(|record| record["outcome"].as_str().unwrap()).collect();
+        let outcomes: Vec<_> = records
+            .iter()
+            .filter(ended)
+            .map(|record| record["outcome"].as_str().unwrap())
+            .collect();
         assert_eq!(outcomes, ["dropped", "completed"], "{place:?}");
         assert!(records.iter().all(|record| !record.to_string().contains(SECRET)));
         broker.ledger().secret("the upstream's token", SECRET);

@@ -1,4 +1,5 @@
-//! The exchange around a provider of one's own: what it says to whom, and what it does not send or pass on.
+//! The exchange around a credential source of one's own: what clients are told, and what is neither
+//! sent nor passed on.
 
 use std::{
     sync::{
@@ -15,12 +16,18 @@ use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use token_broker_tests::harness::{ISSUER, SECRET};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_token_broker::{
-    Secret,
-    audit::{AuditLayer, AuditLog, Trail},
+    Broker, Secret,
+    audit::{AuditLayer, InMemory, MountedAt},
     authenticate::{AuthenticateLayer, JwtVerifier},
-    exchange::{Credential, CredentialError, ExchangeLayer, ProvideCredential, Upstream},
-    principal::{Principal, Resource, Scopes},
+    exchange::{
+        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, ExchangeLayer,
+        ProvideCredential, Upstream, UpstreamRefusal,
+    },
+    limits::{Limits, Protocol},
+    principal::{Principal, Scopes},
+    refusal::Refused,
     scope_filter::{Call, Decision, ScopeFilterLayer},
+    stack::StackConfig,
 };
 
 /// Gives what it was told to, once; then another secret.
@@ -32,11 +39,21 @@ struct Scripted {
     hangs_when_refused: bool,
     /// After the first one there is no other.
     only_one: bool,
+    /// There is a page where a user connects an account.
+    has_page: bool,
 }
 
 fn gives(gives: Result<&'static str, CredentialError>) -> Scripted {
     let upstream = Upstream::parse("items", "https://items.example.com/api").unwrap();
-    Scripted { upstream, gives, asked: AtomicUsize::new(0), hangs: false, hangs_when_refused: false, only_one: false }
+    Scripted {
+        upstream,
+        gives,
+        asked: AtomicUsize::new(0),
+        hangs: false,
+        hangs_when_refused: false,
+        only_one: false,
+        has_page: true,
+    }
 }
 
 impl ProvideCredential for Scripted {
@@ -44,26 +61,27 @@ impl ProvideCredential for Scripted {
         &self.upstream
     }
 
-    async fn credential(&self, _: &Principal, _: &Scopes, _: &Trail) -> Result<Credential, CredentialError> {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
         if self.hangs {
             std::future::pending().await
         }
         let secret = match self.asked.fetch_add(1, Ordering::SeqCst) {
-            1.. if self.only_one => return Err(CredentialError::Revoked { connect_url: None }),
+            1.. if self.only_one => return Err(CredentialError::Revoked),
             0 => self.gives.clone()?.to_owned(),
             number => format!("{SECRET}{number}"),
         };
         Ok(Credential::vouch(Secret::from_text(secret), self.upstream.origin().clone()))
     }
 
-    async fn refused(&self, _: &Credential) {
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {
         if self.hangs_when_refused {
             std::future::pending().await
         }
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
-        Some(format!("https://broker.example.com/connect?for={}", caller.subject()).into())
+        let page = format!("https://broker.example.com/connect?for={}", caller.subject());
+        self.has_page.then(|| page.into())
     }
 }
 
@@ -85,17 +103,24 @@ struct Broken;
 
 /// Alice asks for `/items`; the upstream answers so.
 async fn ask(provider: Scripted, upstream: fn() -> Response<Full<Bytes>>) -> Seen {
-    ask_for("/items", "", provider, move |_| Ok(upstream())).await.expect("no error")
+    ask_for("/items", "/", provider, move |_| Ok(upstream())).await.expect("no error")
 }
 
-/// Alice asks for a path behind a prefix; the upstream answers each time so.
+/// Alice asks for a path; the exchange layer is mounted at another one, and the upstream answers
+/// each time so.
 async fn ask_for(
     path: &str,
-    prefix: &str,
+    mounted_at: &str,
     provider: Scripted,
     upstream: impl Fn(usize) -> Result<Response<Full<Bytes>>, Broken> + Clone + Send + 'static,
 ) -> Result<Seen, Broken> {
-    let resource = Resource::parse("https://broker.example.com/").unwrap();
+    let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+    let mut config = StackConfig::new("https://broker.example.com/").unwrap();
+    config.protocol = Protocol::Http;
+    config.limits = Limits::default().credential_timeout(Duration::from_millis(50));
+    let resource = config.resource.clone();
+    let mut of_exchange = config.clone();
+    of_exchange.mounted_at = Some(MountedAt::parse(mounted_at).unwrap());
     let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::EdDsa).unwrap());
     let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
@@ -105,12 +130,16 @@ async fn ask_for(
         let answer = upstream(log.len());
         async move { answer }
     });
-    let exchange = ExchangeLayer::new(provider).strip_prefix(prefix).credential_deadline(Duration::from_millis(50));
-    let filter = ScopeFilterLayer::new(|_: &Principal, _: &Call<'_>| Decision::allow()).plain_http();
-    let authenticate = AuthenticateLayer::new(JwtVerifier::new(ISSUER, issuer.keys()), &resource);
-    let service =
-        AuditLayer::new(AuditLog::in_memory().0).layer(authenticate.layer(filter.layer(exchange.layer(inner))));
-    let token = issuer.mint(Mint::for_user("alice").client("c").resource(&resource)).unwrap().into_text();
+    let inner = ApplyCredentialLayer::new().layer(inner);
+    let exchange = ExchangeLayer::new(&broker, &of_exchange, provider).unwrap();
+    let policy = |_: &Principal, _: &Call<'_>| Decision::allow();
+    let filter = ScopeFilterLayer::new(&broker, &config, policy);
+    let verifier = JwtVerifier::new(ISSUER, issuer.keys());
+    let authenticate = AuthenticateLayer::new(&broker, &config, verifier).unwrap();
+    let service = AuditLayer::new(&broker, &config)
+        .layer(authenticate.layer(filter.layer(exchange.layer(inner))));
+    let token =
+        issuer.mint(Mint::for_user("alice").client("c").resource(&resource)).unwrap().into_text();
     let request = Request::get(path)
         .header(header::HOST, resource.authority())
         .header(header::RANGE, "bytes=0-9")
@@ -134,37 +163,55 @@ fn says(status: u16) -> Response<Full<Bytes>> {
 async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
     let lacks_scope = || {
         let mut answer = says(403);
-        answer.headers_mut().insert("www-authenticate", "Bearer error=\"insufficient_scope\"".parse().unwrap());
+        answer
+            .headers_mut()
+            .insert("www-authenticate", "Bearer error=\"insufficient_scope\"".parse().unwrap());
         answer
     };
     for (case, provider, upstream) in [
         (
             "never connected",
-            gives(Err(CredentialError::ConnectRequired { connect_url: None })),
+            gives(Err(CredentialError::ConnectRequired)),
             (|| says(200)) as fn() -> _,
         ),
-        ("revoked", gives(Err(CredentialError::Revoked { connect_url: None })), || says(200)),
+        ("revoked", gives(Err(CredentialError::Revoked)), || says(200)),
         (
             "too few scopes",
-            gives(Err(CredentialError::ScopeRequired { missing: Scopes::none(), connect_url: None })),
+            gives(Err(CredentialError::ScopeRequired { missing: Scopes::none() })),
             || says(200),
         ),
         ("refused twice", gives(Ok(SECRET)), || says(401)),
-        ("refused, and revoked meanwhile", Scripted { only_one: true, ..gives(Ok(SECRET)) }, || says(401)),
+        (
+            "refused, and revoked meanwhile",
+            Scripted { only_one: true, ..gives(Ok(SECRET)) },
+            || says(401),
+        ),
         ("more scope", gives(Ok(SECRET)), lacks_scope),
     ] {
         let seen = ask(provider, upstream).await;
         assert_eq!(seen.answer.status(), 403, "{case}");
-        let page = r#""connect_url":"https://broker.example.com/connect?for=alice""#;
-        assert!(seen.text().contains(page), "{case}: {}", seen.text());
+        let page = "https://broker.example.com/connect?for=alice";
+        let named = format!(r#""connect_url":"{page}""#);
+        assert!(seen.text().contains(&named), "{case}: {}", seen.text());
+        assert_eq!(Refused::of(&seen.answer).unwrap().connect_url(), Some(page), "{case}");
     }
 }
 
 #[tokio::test]
-async fn a_page_that_the_provider_names_in_its_refusal_is_kept() {
-    let own = Some("https://broker.example.com/this-one".into());
-    let seen = ask(gives(Err(CredentialError::ConnectRequired { connect_url: own })), || says(200)).await;
-    assert!(seen.text().contains(r#""connect_url":"https://broker.example.com/this-one""#), "{}", seen.text());
+async fn without_a_page_none_is_named_and_the_refusal_is_the_same() {
+    let errors = [
+        CredentialError::ConnectRequired,
+        CredentialError::Revoked,
+        CredentialError::ScopeRequired { missing: Scopes::none() },
+    ];
+    for error in errors {
+        let seen =
+            ask(Scripted { has_page: false, ..gives(Err(error.clone())) }, || says(200)).await;
+        let marker = Refused::of(&seen.answer).unwrap();
+        assert_eq!(marker.reason(), error.to_refusal().reason());
+        assert_eq!((seen.answer.status().as_u16(), marker.connect_url()), (403, None), "{error}");
+        assert!(!seen.text().contains("connect_url"), "{error}: {}", seen.text());
+    }
 }
 
 #[tokio::test]
@@ -186,9 +233,13 @@ async fn a_provider_that_hangs_is_waited_for_until_the_deadline_and_nothing_is_s
 }
 
 #[tokio::test]
-async fn a_path_that_does_not_stand_behind_the_prefix_is_not_sent() {
-    for (path, sent) in [("/v1/items", Some("/api/items")), ("/v1", Some("/api")), ("/v10", None), ("/v2/items", None)]
-    {
+async fn a_path_outside_of_the_mount_path_is_not_sent() {
+    for (path, sent) in [
+        ("/v1/items", Some("/api/items")),
+        ("/v1", Some("/api")),
+        ("/v10", None),
+        ("/v2/items", None),
+    ] {
         let seen = ask_for(path, "/v1", gives(Ok(SECRET)), |_| Ok(says(200))).await.unwrap();
         assert_eq!(seen.sent.first().map(|request| request.uri().path()), sent, "{path}");
         assert_eq!(seen.answer.status(), if sent.is_some() { 200 } else { 403 }, "{path}");
@@ -198,7 +249,7 @@ async fn a_path_that_does_not_stand_behind_the_prefix_is_not_sent() {
 #[tokio::test]
 async fn the_answer_to_the_second_try_is_guarded_like_the_first() {
     let second = |number| Ok(says(if number == 1 { 401 } else { 500 }));
-    let seen = ask_for("/items", "", gives(Ok(SECRET)), second).await.unwrap();
+    let seen = ask_for("/items", "/", gives(Ok(SECRET)), second).await.unwrap();
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (502, 2));
 }
 
@@ -206,7 +257,7 @@ async fn the_answer_to_the_second_try_is_guarded_like_the_first() {
 async fn an_error_of_the_service_inside_is_passed_on_at_the_first_try_and_at_the_second() {
     for failing in [1, 2] {
         let upstream = move |number| if number == failing { Err(Broken) } else { Ok(says(401)) };
-        let ended = ask_for("/items", "", gives(Ok(SECRET)), upstream).await;
+        let ended = ask_for("/items", "/", gives(Ok(SECRET)), upstream).await;
         assert_eq!(ended.err(), Some(Broken), "try {failing}");
     }
 }

@@ -6,23 +6,25 @@ use std::{
     pin::Pin,
 };
 
-use axum::{Router, routing::any_service};
+use axum::Router;
 use token_broker_outbound::{Guard, Proxy, Resolve};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
     upstream::{Received, Scripted, full, json},
     wire,
 };
-use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
-use tower::{Layer as _, ServiceBuilder};
+use tower::ServiceBuilder;
 use tower_token_broker::{
-    Secret,
-    audit::{AuditLayer, AuditLog},
+    audit::AuditLayer,
     authenticate::{AuthenticateLayer, jwt::JwtVerifier},
-    exchange::{Credential, CredentialError, ExchangeLayer, ProvideCredential, Upstream},
-    principal::{Principal, Scopes},
+    exchange::{
+        Credential, CredentialError, CredentialRequest, ExchangeLayer, ProvideCredential, Upstream,
+        UpstreamRefusal,
+    },
+    principal::Principal,
     scope_filter::{Call, Decision, ScopeFilterLayer},
+    stack::StackConfig,
 };
 
 use crate::rows::{Row, run};
@@ -39,16 +41,25 @@ fn with(broker: &Broker, fields: &[(&str, &str)]) -> Vec<u8> {
 type Fields<'a> = Vec<(&'a str, &'a str)>;
 
 /// Each row's fields, and what of them the upstream must get.
-async fn passes_on(broker: &Broker, upstream: &Scripted, rows: Vec<(&'static str, Fields<'_>, Fields<'_>)>) {
+async fn passes_on(
+    broker: &Broker,
+    upstream: &Scripted,
+    rows: Vec<(&'static str, Fields<'_>, Fields<'_>)>,
+) {
     for (case, fields, expected) in rows {
         run(broker, upstream, [Row::passes(case, with(broker, &fields))]).await;
         let received = upstream.received().pop().unwrap();
         for (name, _) in &fields {
             // What every request has by itself is ours.
-            if !["authorization", "connection", "accept"].contains(&name.to_ascii_lowercase().as_str()) {
+            if !["authorization", "connection", "accept"]
+                .contains(&name.to_ascii_lowercase().as_str())
+            {
                 let values = received.values(name);
-                let wanted: Vec<_> =
-                    expected.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
+                let wanted: Vec<_> = expected
+                    .iter()
+                    .filter(|(other, _)| other == name)
+                    .map(|(_, value)| *value)
+                    .collect();
                 assert_eq!(values, wanted, "{case}: {name}");
             }
         }
@@ -62,7 +73,15 @@ fn is_sent_by_us(case: &str, received: &Received) {
         ["authorization", "x-api-key"].into_iter().flat_map(|name| received.values(name)).collect();
     assert_eq!(credential.len(), 1, "{case}: {credential:?}");
     assert!(credential[0].ends_with(SECRET), "{case}: {credential:?}");
-    for gone in ["connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection", "transfer-encoding"] {
+    for gone in [
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "proxy-connection",
+        "transfer-encoding",
+    ] {
         assert!(received.headers.get(gone).is_none(), "{case}: {gone}");
     }
 }
@@ -73,18 +92,34 @@ async fn only_what_may_goes_on() {
     let broker = Broker::before(&upstream).start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let long = "a=".repeat(4096);
-    let said =
-        ["x-forwarded-user", "x-user-id", "x-tenant", "x-mcp-subject", "x_forwarded_user", "cookie", "forwarded"];
+    let said = [
+        "x-forwarded-user",
+        "x-user-id",
+        "x-tenant",
+        "x-mcp-subject",
+        "x_forwarded_user",
+        "cookie",
+        "forwarded",
+    ];
     let rows = vec![
         ("H167", vec![("connection", "close, authorization"), ("keep-alive", "timeout=5")], vec![]),
         ("H167", vec![("connection", "close, x-user"), ("x-user", "root")], vec![]),
         ("H167", vec![("connection", "accept-language"), ("accept-language", "de")], vec![]),
         (
             "H167",
-            vec![("te", "trailers"), ("trailer", "x-after"), ("upgrade", "h2c"), ("proxy-connection", "close")],
+            vec![
+                ("te", "trailers"),
+                ("trailer", "x-after"),
+                ("upgrade", "h2c"),
+                ("proxy-connection", "close"),
+            ],
             vec![],
         ),
-        ("H167 the same, not named", vec![("accept-language", "de")], vec![("accept-language", "de")]),
+        (
+            "H167 the same, not named",
+            vec![("accept-language", "de")],
+            vec![("accept-language", "de")],
+        ),
         ("A018", said.iter().map(|name| (*name, "root")).collect(), vec![]),
         (
             "H177",
@@ -92,7 +127,11 @@ async fn only_what_may_goes_on() {
             vec![("traceparent", parent), ("tracestate", "a=1")],
         ),
         ("H177", vec![("traceparent", long.as_str()), ("tracestate", long.as_str())], vec![]),
-        ("H177", vec![("traceparent", parent), ("baggage", "user=alice")], vec![("traceparent", parent)]),
+        (
+            "H177",
+            vec![("traceparent", parent), ("baggage", "user=alice")],
+            vec![("traceparent", parent)],
+        ),
         ("H177", vec![("baggage", long.as_str())], vec![]),
     ];
     passes_on(&broker, &upstream, rows).await;
@@ -106,7 +145,10 @@ async fn the_field_of_the_credential_is_ours_alone() {
     for (case, fields) in [
         ("H168", vec![]),
         ("H170", vec![("x-api-key", "attacker")]),
-        ("H170", vec![("x-api-key", "attacker"), ("X-Api-Key", "attacker"), ("x_api_key", "attacker")]),
+        (
+            "H170",
+            vec![("x-api-key", "attacker"), ("X-Api-Key", "attacker"), ("x_api_key", "attacker")],
+        ),
     ] {
         run(&broker, &upstream, [Row::passes(case, with(&broker, &fields))]).await;
         let received = upstream.received().pop().unwrap();
@@ -120,30 +162,25 @@ async fn the_field_of_the_credential_is_ours_alone() {
 #[tokio::test]
 async fn h169_an_exchange_that_stands_too_far_outside_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
-    let secret = StaticSecret::new(
-        Secret::from_text(SECRET.to_owned()),
-        Upstream::parse("items", &upstream.url("/mcp")).unwrap(),
-    );
-    // A broker of the right order beside it, which mints the tokens and knows the resource.
-    let (listener, _, broker) = Broker::before(&upstream).prepare().await;
-    let (log, records) = AuditLog::in_memory();
+    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let (handle, config) = (broker.handle(), StackConfig::new(broker.resource().as_str()).unwrap());
     let verifier = JwtVerifier::new(ISSUER, broker.issuer().keys());
+    let policy = |_: &Principal, _: &Call<'_>| Decision::allow();
     let misordered = ServiceBuilder::new()
-        .layer(AuditLayer::new(log.clone()))
-        .layer(ExchangeLayer::new(secret))
-        .layer(AuthenticateLayer::new(verifier, broker.resource()))
-        .layer(ScopeFilterLayer::new(|_: &Principal, _: &Call<'_>| Decision::allow()))
+        .layer(AuditLayer::new(handle, &config))
+        .layer(ExchangeLayer::new(handle, &config, secret).unwrap())
+        .layer(AuthenticateLayer::new(handle, &config, verifier).unwrap())
+        .layer(ScopeFilterLayer::new(handle, &config, policy))
         .service(proxy());
-    serve(listener, Router::new().route("/mcp", any_service(misordered)));
-    let answer = wire::send(broker.address(), &with(&broker, &[])).await;
+    serve(listener, Router::new().route_service("/mcp", misordered));
+    let answer = broker.send(&with(&broker, &[])).await;
     assert_eq!(answer.status, 500, "H169");
     assert!(upstream.received().is_empty(), "H169");
-    log.flush().await.unwrap();
-    let lines = records.lines();
-    let results: Vec<_> = lines.iter().filter(|line| line.contains(r#""count":1"#)).collect();
-    assert_eq!(results.len(), 1, "H169: {lines:?}");
-    assert!(results[0].contains(r#""reason":"stack.missing_layer""#), "H169: {lines:?}");
-    assert!(!lines.iter().any(|line| line.contains(r#""kind":"intent""#)), "H169: {lines:?}");
+    let records = broker.expect_records(1).await;
+    let results: Vec<_> = records.iter().filter(|record| record["count"] == 1).collect();
+    assert_eq!(results.len(), 1, "H169: {records:?}");
+    assert_eq!(results[0]["reason"], "stack.missing_layer", "H169: {records:?}");
+    assert!(!records.iter().any(|record| record["kind"] == "intent"), "H169: {records:?}");
     broker.done_unsent().await;
 }
 
@@ -159,29 +196,25 @@ impl ProvideCredential for Failing {
         &self.upstream
     }
 
-    async fn credential(
-        &self,
-        _: &Principal,
-        _: &Scopes,
-        _: &tower_token_broker::audit::Trail,
-    ) -> Result<Credential, CredentialError> {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
         Err(self.why.clone())
     }
 
-    async fn refused(&self, _: &Credential) {}
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {}
 }
 
 #[tokio::test]
 async fn h169_an_exchange_that_fails_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     for (why, status, reason) in [
-        (CredentialError::Revoked { connect_url: None }, 200, "exchange.grant_revoked"),
-        (CredentialError::ConnectRequired { connect_url: None }, 200, "exchange.connect_required"),
+        (CredentialError::Revoked, 200, "exchange.grant_revoked"),
+        (CredentialError::ConnectRequired, 200, "exchange.connect_required"),
         (CredentialError::Unavailable { retry_after: None }, 503, "exchange.unavailable"),
         (CredentialError::RefusedByPolicy, 200, "exchange.authorization_server_policy"),
     ] {
-        let failing = Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
-        let broker = Broker::before(&upstream).start_with(failing).await;
+        let failing =
+            Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
+        let broker = Broker::before(&upstream).start_with(|_| failing).await;
         run(&broker, &upstream, [Row::refused("H169", with(&broker, &[]), status, reason)]).await;
         broker.done_unsent().await;
     }
@@ -200,7 +233,11 @@ async fn h172_a_redirect_is_neither_followed_nor_shown() {
         (307, "/another/path".to_owned()),
     ] {
         let upstream = Scripted::start(move |_| {
-            http::Response::builder().status(status).header("location", &target).body(full("")).unwrap()
+            http::Response::builder()
+                .status(status)
+                .header("location", &target)
+                .body(full(""))
+                .unwrap()
         })
         .await;
         let broker = Broker::before(&upstream).start().await;
@@ -216,7 +253,10 @@ async fn h172_a_redirect_is_neither_followed_nor_shown() {
 struct Always(IpAddr);
 
 impl Resolve for Always {
-    fn resolve(&self, _: &str) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+    fn resolve(
+        &self,
+        _: &str,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
         let address = self.0;
         Box::pin(async move { Ok(vec![address]) })
     }
@@ -233,11 +273,12 @@ async fn h178_an_upstream_whose_name_has_a_private_address_gets_no_connection() 
     ] {
         // Where it would connect to, if it did.
         let listening = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("https://items.corp.example:{}/mcp", listening.local_addr().unwrap().port());
+        let url =
+            format!("https://items.corp.example:{}/mcp", listening.local_addr().unwrap().port());
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
         let proxy = Proxy::new(&Guard::new().with_resolver(Always(address))).unwrap();
-        serve(listener, Router::new().route("/mcp", any_service(stack.layer(proxy))));
+        serve(listener, Router::new().route_service("/mcp", stack.layer(proxy)));
         let row = Row::fails("H178", with(&broker, &[]), 502, "exchange.upstream_failed").unsent();
         run(&broker, &upstream, [row]).await;
         let logs = String::from_utf8(broker.ledger().logs()).unwrap();

@@ -1,16 +1,22 @@
 //! Promise 3: after a revoke returns, nothing passes, and what is open is cut. Every cache is warm: verdict, policy, access token.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use token_broker_authority::issue::Mint;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
+    polls,
     token_endpoint::{GRANT, TokenEndpoint},
     upstream::{Scripted, json, live_events},
     wire::{self, Answer},
 };
 use tokio::sync::mpsc;
-use tower_token_broker::{principal::GrantId, principal::User, revocation::RevocationTarget};
+use tower_token_broker::{
+    principal::{GrantId, User},
+    revocation::RevocationTarget,
+};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const FAMILY: &str = "a-family";
@@ -27,21 +33,37 @@ struct World {
 impl World {
     async fn before(upstream: &Scripted) -> Self {
         let endpoint = TokenEndpoint::start().await;
-        let broker = Broker::before(upstream).start_with(endpoint.grants(upstream)).await;
-        let mint = Mint::for_user("alice").client("test-client").resource(broker.resource()).family(FAMILY);
+        let broker =
+            Broker::before(upstream).start_with(|handle| endpoint.grants(handle, upstream)).await;
+        let mint = Mint::for_user("alice")
+            .client("test-client")
+            .resource(broker.resource())
+            .family(FAMILY);
         let token = broker.issuer().mint(mint).unwrap();
         let token_id = token.id().to_owned();
         let token = token.into_text();
         broker.ledger().token(&token);
-        let call = wire::post("/mcp", broker.host(), &[("authorization", &format!("Bearer {token}"))], CALL);
+        let call = wire::post(
+            "/mcp",
+            broker.host(),
+            &[("authorization", &format!("Bearer {token}"))],
+            CALL,
+        );
         Self { broker, endpoint, token_id, call }
     }
 
-    /// What is revoked, of each kind, that ends this call.
-    fn revoke(&self, kind: &str) {
+    /// Revokes what ends this call, of each kind.
+    async fn revoke(&self, kind: &str) {
+        let revoked = self.broker.revoke(self.target(kind)).await;
+        assert!(revoked.was_known(), "{kind}: it was seen in this process");
+    }
+
+    fn target(&self, kind: &str) -> RevocationTarget {
         let issuer = || ISSUER.into();
-        self.broker.revocations().revoke(match kind {
-            "token" => RevocationTarget::Token { issuer: issuer(), id: self.token_id.as_str().into() },
+        match kind {
+            "token" => {
+                RevocationTarget::Token { issuer: issuer(), id: self.token_id.as_str().into() }
+            }
             "family" => RevocationTarget::Family { issuer: issuer(), id: FAMILY.into() },
             "client" => RevocationTarget::Client { issuer: issuer(), id: "test-client".into() },
             "user" => RevocationTarget::User(User::new(ISSUER, "alice")),
@@ -49,7 +71,7 @@ impl World {
             "server" => RevocationTarget::Server(self.broker.resource().clone()),
             "everything" => RevocationTarget::Everything,
             _ => panic!("{kind}"),
-        });
+        }
     }
 
     async fn done(&self) {
@@ -62,7 +84,11 @@ impl World {
 /// Without the grant the token is still good: the user must connect. Everything else ends the token.
 fn is_refused(kind: &str, answer: &Answer) {
     if kind == "grant" {
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &(-32001).into()), "{kind}: {answer:?}");
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (200, &(-32001).into()),
+            "{kind}: {answer:?}"
+        );
         assert_eq!(answer.header("www-authenticate"), None, "{kind}");
     } else {
         assert_eq!(answer.status, 401, "{kind}: {}", answer.text());
@@ -88,14 +114,17 @@ async fn n258_a_revoke_between_intent_and_send_lets_nothing_out_with_every_cache
         let writes = broker.sink().calls();
         let revoke = async {
             broker.sink().called(writes + 1).await;
-            world.revoke(kind);
+            // It takes effect when it is first polled; its own record waits for the sink.
+            let mut revoke = pin!(world.revoke(kind));
+            assert!(polls::once(revoke.as_mut()).await.is_none(), "{kind}");
             broker.sink().work();
+            revoke.await;
         };
         let (refused, ()) = tokio::join!(broker.send(call), revoke);
         is_refused(kind, &refused);
         assert_eq!(upstream.received().len(), 1, "{kind}: nothing was sent after the revoke");
         let records = broker.records().await;
-        let last = records.last().unwrap();
+        let last = records.iter().rfind(|record| record["count"].is_u64()).unwrap();
         let found = (last["reason"].as_str(), last["intents"].as_u64(), last["uses"].as_u64());
         assert_eq!(found, (Some(reason(kind)), Some(1), Some(0)), "{kind}: {last}");
         world.done().await;
@@ -109,7 +138,7 @@ async fn n258_no_request_that_begins_after_the_revoke_passes() {
         let world = World::before(&upstream).await;
         let World { broker, call, .. } = &world;
         assert_eq!(broker.send(call).await.status, 200, "{kind}");
-        world.revoke(kind);
+        world.revoke(kind).await;
         for _ in 0..30 {
             is_refused(kind, &broker.send(call).await);
         }
@@ -126,23 +155,32 @@ async fn an_open_stream_is_cut_at_the_border_of_an_event_and_recorded() {
     for kind in KINDS {
         let (events, chunks) = mpsc::channel(8);
         let chunks = Mutex::new(Some(chunks));
-        let upstream = Scripted::start(move |_| live_events(chunks.lock().take().expect("one stream"))).await;
+        let upstream =
+            Scripted::start(move |_| live_events(chunks.lock().take().expect("one stream"))).await;
         let world = World::before(&upstream).await;
 
         let mut stream = world.broker.open(&world.call).await;
-        let event = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
+        let event =
+            "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
         events.send(Bytes::from(event)).await.unwrap();
         stream.until(event.trim_end()).await;
 
-        world.revoke(kind);
+        world.revoke(kind).await;
         // The upstream goes on sending; the client hears nothing of it, and its stream ends.
         drop(events.try_send(Bytes::from(event)));
         let answer = stream.rest().await;
         assert_eq!(answer.text(), event, "{kind}");
-        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "{kind}: an event stream ends cleanly: {answer:?}");
+        assert!(
+            answer.raw.ends_with(b"0\r\n\r\n"),
+            "{kind}: an event stream ends cleanly: {answer:?}"
+        );
         let records = world.broker.records().await;
         let last = records.iter().find(|record| record["count"].is_u64()).unwrap();
-        assert_eq!((last["outcome"].as_str(), last["reason"].as_str()), (Some("cut"), Some(reason(kind))), "{last}");
+        assert_eq!(
+            (last["outcome"].as_str(), last["reason"].as_str()),
+            (Some("cut"), Some(reason(kind))),
+            "{last}"
+        );
         world.done().await;
     }
 }

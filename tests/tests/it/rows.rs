@@ -50,12 +50,22 @@ impl Row {
     }
 
     /// Refused before anything was sent.
-    pub(crate) fn refused(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16, reason: &'static str) -> Self {
+    pub(crate) fn refused(
+        case: &'static str,
+        bytes: impl Into<Vec<u8>>,
+        status: u16,
+        reason: &'static str,
+    ) -> Self {
         Self { status, reason: Some(reason), calls: 0, intents: 0, ..Self::passes(case, bytes) }
     }
 
     /// Sent, but what came of it is for this reason not what the client gets.
-    pub(crate) fn fails(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16, reason: &'static str) -> Self {
+    pub(crate) fn fails(
+        case: &'static str,
+        bytes: impl Into<Vec<u8>>,
+        status: u16,
+        reason: &'static str,
+    ) -> Self {
         Self { calls: 1, intents: 1, ..Self::refused(case, bytes, status, reason) }
     }
 

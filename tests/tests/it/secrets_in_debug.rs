@@ -5,17 +5,22 @@ use std::fmt::Debug;
 use http::{HeaderValue, Request, header};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_outbound::{Guard, GuardedClient};
-use token_broker_store::{AccessToken, Account, BoxGrantStore, Grant, GrantKey, MemoryGrants, Renewal};
+use token_broker_store::{
+    AccessToken, Account, BoxGrantStore, Grant, GrantKey, MemoryGrants, Renewal,
+};
 use token_broker_tests::marker_scan::Scan;
 use token_broker_upstream::{
-    AuthorizationServer, ClientAuthentication, ClientCredentials, SecurityToken, StaticSecret, StoredGrants, TokenType,
+    AuthorizationServer, ClientAuthentication, ClientCredentials, SecurityToken, StaticSecret,
+    StoredGrants, TokenType,
 };
 use tower_token_broker::{
-    Secret,
+    Broker, Secret,
+    audit::InMemory,
     authenticate::{PresentedToken, TestTokens},
     clock::Timestamp,
     exchange::{Credential, Upstream},
     principal::{GrantId, Resource, Scopes, User},
+    scope_filter::Rules,
     sealing::SealingKeys,
 };
 
@@ -45,9 +50,11 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
     shown("Credential", &Credential::vouch(secret(), upstream.origin().clone()), &mut scan);
     shown("StaticSecret", &StaticSecret::new(secret(), upstream.clone()), &mut scan);
     let access = AccessToken::new(secret(), Scopes::none(), from, until);
-    let key = GrantKey::new(User::new("https://i.example", "alice"), "items", Account::default_account());
-    let grant =
-        Grant::new(GrantId::new("g"), key, "https://as.example").refresh_token(secret()).access_token(access.clone());
+    let key =
+        GrantKey::new(User::new("https://i.example", "alice"), "items", Account::default_account());
+    let grant = Grant::new(GrantId::new("g"), key, "https://as.example")
+        .refresh_token(secret())
+        .access_token(access.clone());
     shown("AccessToken", &access, &mut scan);
     shown("Grant", &grant, &mut scan);
     let grants = MemoryGrants::new();
@@ -56,16 +63,38 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
     grants.insert(grant).unwrap();
     shown("MemoryGrants", &grants, &mut scan);
     shown("BoxGrantStore", &BoxGrantStore::new(grants.clone()), &mut scan);
-    let server =
-        |client| AuthorizationServer::new("https://as.example", "https://as.example/token".parse().unwrap(), client);
-    for client in [ClientAuthentication::basic("broker", secret()), ClientAuthentication::post("broker", secret())] {
+    let server = |client| {
+        AuthorizationServer::new(
+            "https://as.example",
+            "https://as.example/token".parse().unwrap(),
+            client,
+        )
+    };
+    for client in [
+        ClientAuthentication::basic("broker", secret()),
+        ClientAuthentication::post("broker", secret()),
+    ] {
         shown("ClientAuthentication", &client, &mut scan);
         shown("AuthorizationServer", &server(client), &mut scan);
     }
     let basic = || server(ClientAuthentication::basic("broker", secret()));
     let client = || GuardedClient::new(&Guard::new()).unwrap();
-    shown("StoredGrants", &StoredGrants::new(grants, upstream.clone(), basic(), client()), &mut scan);
-    shown("ClientCredentials", &ClientCredentials::new(upstream, basic(), client()), &mut scan);
+    let sealing_keys = SealingKeys::new(MARKER.as_bytes().first_chunk().unwrap());
+    let broker = Broker::builder().audit(InMemory::new()).sealing_keys(sealing_keys).build();
+    let broker = broker.unwrap();
+    let stored = StoredGrants::new(&broker, grants, upstream.clone(), basic(), client());
+    shown("StoredGrants", &stored, &mut scan);
+    let own = ClientCredentials::new(&broker, upstream.clone(), basic(), client());
+    shown("ClientCredentials", &own, &mut scan);
+    let tokens = TestTokens::new().user(MARKER, "alice", &resource);
+    let stack = broker
+        .protect(resource.as_str())
+        .authenticate(tokens)
+        .scope_filter(Rules::new())
+        .exchange(StaticSecret::new(secret(), upstream));
+    shown("Broker", &broker, &mut scan);
+    shown("BrokerStack", &stack, &mut scan);
+    shown("BrokerLayer", &stack.build().unwrap(), &mut scan);
     shown("SecurityToken", &SecurityToken::new(TokenType::AccessToken, secret()), &mut scan);
     shown("SealingKeys", &SealingKeys::new(MARKER.as_bytes().first_chunk().unwrap()), &mut scan);
 
@@ -77,7 +106,9 @@ fn r310_nothing_that_is_printed_shows_a_secret() {
     let token = issuer.mint(Mint::for_user("alice").client("c").resource(&resource)).unwrap();
     let shown_token = format!("{token:?} {token:#?} {issuer:?} {issuer:#?}");
     let text = token.into_text();
-    assert!(!shown_token.contains(&text) && !shown_token.contains(text.rsplit('.').next().unwrap()));
+    assert!(
+        !shown_token.contains(&text) && !shown_token.contains(text.rsplit('.').next().unwrap())
+    );
 
     // On a request it is marked as sensitive, so that no middleware's log shows it.
     let mut value = HeaderValue::from_str(&format!("Bearer {MARKER}")).unwrap();

@@ -14,7 +14,6 @@ use token_broker_tests::{
     wire,
 };
 use tokio::{net::TcpListener, sync::mpsc};
-use tower::Layer as _;
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -64,9 +63,12 @@ async fn x37_an_upstream_that_sends_no_head_is_given_up() {
     #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
     drop(tokio::spawn(async move {
         let (socket, _) = silent.accept().await.unwrap();
-        let never =
-            service_fn(|_: Request<Incoming>| std::future::pending::<Result<Response<ScriptedBody>, Infallible>>());
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), never).await
+        let never = service_fn(|_: Request<Incoming>| {
+            std::future::pending::<Result<Response<ScriptedBody>, Infallible>>()
+        });
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(socket), never)
+            .await
     }));
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
@@ -75,6 +77,10 @@ async fn x37_an_upstream_that_sends_no_head_is_given_up() {
     assert_eq!(answer.status, 502);
     let records = broker.expect_records(1).await;
     let end = records.iter().find(|record| record["count"] == 1).unwrap();
-    assert_eq!((&end["reason"], &end["uses"]), (&"exchange.upstream_timeout".into(), &1.into()), "{end}");
+    assert_eq!(
+        (&end["reason"], &end["uses"]),
+        (&"exchange.upstream_timeout".into(), &1.into()),
+        "{end}"
+    );
     broker.done_unsent().await;
 }

@@ -15,7 +15,7 @@ use token_broker_tests::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::body::RequestBody;
 
 const SLOW: u64 = 10_000;
@@ -47,7 +47,11 @@ async fn m250_ten_thousand_half_messages_hold_up_nobody_and_are_refused_when_the
         let (sends, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         sends.try_send(Ok(Frame::data(Bytes::from_static(&CALL.as_bytes()[..20])))).unwrap();
         clients.push(sends);
-        answers.spawn(service.clone().oneshot(request(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())));
+        answers.spawn(
+            service
+                .clone()
+                .oneshot(request(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())),
+        );
     }
     // All of them are where they wait: the half that they sent was taken.
     while clients.iter().any(|sends| sends.capacity() == 0) {
@@ -66,6 +70,9 @@ async fn m250_ten_thousand_half_messages_hold_up_nobody_and_are_refused_when_the
     }
     assert!(clients.iter().all(mpsc::Sender::is_closed), "M250: nothing of them is held");
     let records = broker.expect_records(SLOW + 1).await;
-    assert_eq!(records.iter().filter(|record| record["reason"] == "filter.body_incomplete").count() as u64, SLOW);
+    assert_eq!(
+        records.iter().filter(|record| record["reason"] == "filter.body_incomplete").count() as u64,
+        SLOW
+    );
     broker.done_unsent().await;
 }

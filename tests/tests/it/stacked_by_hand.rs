@@ -13,6 +13,7 @@ use tower_token_broker::{
     authenticate::{AuthenticateLayer, JwtVerifier},
     exchange::{CallerLayer, ExchangeLayer},
     scope_filter::{Rules, ScopeFilterLayer, tools},
+    stack::StackConfig,
 };
 
 use super::mounts;
@@ -26,12 +27,15 @@ struct Layers {
 
 impl Layers {
     fn of(broker: &Broker, secret: StaticSecret) -> Self {
-        let verifier = JwtVerifier::new(ISSUER, broker.issuer().keys());
+        let config = StackConfig::new(broker.resource().as_str()).unwrap();
+        let (handle, verifier) =
+            (broker.handle(), JwtVerifier::new(ISSUER, broker.issuer().keys()));
+        let rules = Rules::new().allow(tools(["get_*", "stream_*"]));
         Self {
-            audit: AuditLayer::new(broker.log().clone()).for_resource(broker.resource()),
-            authenticate: AuthenticateLayer::new(verifier, broker.resource()),
-            scope_filter: ScopeFilterLayer::new(Rules::new().allow(tools(["get_*", "stream_*"]))),
-            exchange: ExchangeLayer::new(secret),
+            audit: AuditLayer::new(handle, &config),
+            authenticate: AuthenticateLayer::new(handle, &config, verifier).unwrap(),
+            scope_filter: ScopeFilterLayer::new(handle, &config, rules),
+            exchange: ExchangeLayer::new(handle, &config, secret).unwrap(),
         }
     }
 }
@@ -41,14 +45,20 @@ async fn the_four_together_serve_a_pass_a_refusal_and_a_stream() {
     let items = mounts::Items::start().await;
     let (listener, _, secret, broker) = Broker::before(&items.scripted).prepare_for_handler().await;
     let Layers { audit, authenticate, scope_filter, exchange } = Layers::of(&broker, secret);
-    let stacked = ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter).layer(exchange);
+    let stacked =
+        ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter).layer(exchange);
     serve(listener, Router::new().fallback_service(stacked.service(proxy())));
     mounts::serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
 /// A good call through what `stack` makes: 500, nothing is sent, and an error in the log says which layer is missing. Where
 /// the audit is there, so is the record.
-async fn is_refused_loudly(case: &str, requests: u64, said: &str, stack: impl FnOnce(Layers) -> Router) {
+async fn is_refused_loudly(
+    case: &str,
+    requests: u64,
+    said: &str,
+    stack: impl FnOnce(Layers) -> Router,
+) {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     serve(listener, stack(Layers::of(&broker, secret)));
@@ -94,16 +104,22 @@ async fn h169_each_layer_that_is_missing_is_a_loud_500_before_the_exchange() {
     .await;
     is_refused_loudly("audit alone", 1, "no proof of the authenticate layer", |layers| {
         let Layers { audit, exchange, .. } = layers;
-        Router::new().fallback_service(ServiceBuilder::new().layer(audit).layer(exchange).service(proxy()))
+        Router::new()
+            .fallback_service(ServiceBuilder::new().layer(audit).layer(exchange).service(proxy()))
     })
     .await;
     is_refused_loudly("exchange alone", 0, "no proof of the audit layer", |layers| {
-        Router::new().fallback_service(ServiceBuilder::new().layer(layers.exchange).service(proxy()))
+        Router::new()
+            .fallback_service(ServiceBuilder::new().layer(layers.exchange).service(proxy()))
     })
     .await;
     is_refused_loudly("misordered", 1, "authenticate layer outside", |layers| {
         let Layers { audit, authenticate, scope_filter, exchange } = layers;
-        let stack = ServiceBuilder::new().layer(audit).layer(scope_filter).layer(authenticate).layer(exchange);
+        let stack = ServiceBuilder::new()
+            .layer(audit)
+            .layer(scope_filter)
+            .layer(authenticate)
+            .layer(exchange);
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
@@ -113,7 +129,8 @@ async fn h169_each_layer_that_is_missing_is_a_loud_500_before_the_exchange() {
 async fn h169_each_layer_that_is_missing_is_a_loud_500_before_a_handler() {
     is_refused_loudly("no scope filter", 1, "no proof of the scope filter layer", |layers| {
         let Layers { audit, authenticate, .. } = layers;
-        let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(CallerLayer::new());
+        let stack =
+            ServiceBuilder::new().layer(audit).layer(authenticate).layer(CallerLayer::new());
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
@@ -123,7 +140,8 @@ async fn h169_each_layer_that_is_missing_is_a_loud_500_before_a_handler() {
     })
     .await;
     is_refused_loudly("caller alone", 0, "no proof of the audit layer", |_| {
-        Router::new().fallback_service(ServiceBuilder::new().layer(CallerLayer::new()).service(proxy()))
+        Router::new()
+            .fallback_service(ServiceBuilder::new().layer(CallerLayer::new()).service(proxy()))
     })
     .await;
 }
@@ -139,6 +157,10 @@ async fn h169_without_the_exchange_the_proxy_sends_nothing() {
     assert_eq!(answer.status, 500, "{}", answer.text());
     let records = broker.records().await;
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
-    assert_eq!((&result["reason"], &result["uses"]), (&"stack.missing_layer".into(), &0.into()), "{result}");
+    assert_eq!(
+        (&result["reason"], &result["uses"]),
+        (&"stack.missing_layer".into(), &0.into()),
+        "{result}"
+    );
     broker.done_unsent().await;
 }

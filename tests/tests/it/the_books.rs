@@ -44,7 +44,10 @@ async fn a_secret_in_a_log_line_of_any_thread_fails() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     broker.ledger().secret("a secret of this test", secret);
-    assert_eq!(broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status, 421);
+    assert_eq!(
+        broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status,
+        421
+    );
     std::thread::spawn(move || tracing::trace!("sent {secret}")).join().unwrap();
     broker.done_unsent().await;
 }
@@ -74,7 +77,10 @@ async fn p294_a_secret_in_a_record_fails() {
 async fn a_secret_that_was_never_in_play_fails() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
-    assert_eq!(broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status, 421);
+    assert_eq!(
+        broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status,
+        421
+    );
     broker.done().await;
 }
 

@@ -36,14 +36,21 @@ fn welch_t(mut compare: impl FnMut(&Secret) -> bool, guesses: &[Secret; 2]) -> f
 fn s320_how_much_of_a_guess_is_right_does_not_show_in_the_time() {
     let secret = Secret::new(vec![7; 32]);
     // 0 and 31 bytes are equal: what lies between, lies between.
-    let guess = |right: usize| Secret::new((0..32).map(|at| if at < right { 7 } else { 8 }).collect());
+    let guess =
+        |right: usize| Secret::new((0..32).map(|at| if at < right { 7 } else { 8 }).collect());
     let guesses = [guess(0), guess(31)];
     #[expect(clippy::disallowed_methods, reason = "the control compares as nobody should")]
-    let stops_early = |guess: &Secret| secret.expose().iter().zip(guess.expose()).all(|(one, other)| one == other);
+    let stops_early = |guess: &Secret| {
+        secret.expose().iter().zip(guess.expose()).all(|(one, other)| one == other)
+    };
     let control = welch_t(stops_early, &guesses).abs();
-    assert!(control > SIGNIFICANT, "S320: the measurement would not find a comparison that stops early: {control}");
+    assert!(
+        control > SIGNIFICANT,
+        "S320: the measurement would not find a comparison that stops early: {control}"
+    );
     // What else runs on the machine can tip one measurement, and what leaks tips every one.
-    let found = std::iter::repeat_with(|| welch_t(|guess| secret.matches(guess), &guesses).abs()).take(5);
+    let found =
+        std::iter::repeat_with(|| welch_t(|guess| secret.matches(guess), &guesses).abs()).take(5);
     let found: Vec<_> = found.take_while(|t| *t >= SIGNIFICANT).collect();
     assert!(found.len() < 5, "S320: {found:?}");
 }

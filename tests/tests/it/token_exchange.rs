@@ -12,11 +12,12 @@ use token_broker_tests::{
     upstream::{Received, Scripted, ScriptedBody, full, json as says},
     wire::{self, Answer},
 };
-use token_broker_upstream::{Assertion, AuthorizationServer, ClientAuthentication, SignError, TokenExchange};
+use token_broker_upstream::{
+    Assertion, AuthorizationServer, ClientAuthentication, SignError, TokenExchange,
+};
 use tower_token_broker::{
-    Secret,
-    principal::GrantId,
-    principal::{Actor, Scopes, User},
+    Broker as Handle, Secret,
+    principal::{Actor, GrantId, Scopes, User},
     revocation::RevocationTarget,
 };
 
@@ -32,7 +33,8 @@ fn claims(jwt: &str) -> Value {
 async fn authorization_server() -> Scripted {
     Scripted::start(|request| {
         let form = std::str::from_utf8(&request.body).unwrap();
-        let subject = form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
+        let subject =
+            form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
         says(&answer(&token(&claims(subject))))
     })
     .await
@@ -41,7 +43,11 @@ async fn authorization_server() -> Scripted {
 fn token(subject: &Value) -> String {
     let claims = json!({"sub": subject["sub"], "act": subject["act"], "for": subject["jti"]});
     let mark = subject["jti"].as_str().unwrap();
-    format!("e30.{}.{}", base64url(claims.to_string().as_bytes()), base64url(format!("signature-{mark}").as_bytes()))
+    format!(
+        "e30.{}.{}",
+        base64url(claims.to_string().as_bytes()),
+        base64url(format!("signature-{mark}").as_bytes())
+    )
 }
 
 fn answer(token: &str) -> String {
@@ -52,13 +58,15 @@ fn answer(token: &str) -> String {
     answer.to_string()
 }
 
-fn exchange(server: &Scripted, upstream: &Scripted) -> TokenExchange {
+fn exchange(handle: &Handle, server: &Scripted, upstream: &Scripted) -> TokenExchange {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
     let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
-    let at = AuthorizationServer::new(&server.url(""), server.url("/token").parse().unwrap(), client)
-        .scopes(Scopes::parse("crm:read").unwrap());
-    TokenExchange::new(Assertion::of_caller(ISSUER, sign), target(upstream), at, guarded())
+    let at =
+        AuthorizationServer::new(&server.url(""), server.url("/token").parse().unwrap(), client)
+            .scopes(Scopes::parse("crm:read").unwrap());
+    let subject = Assertion::of_caller(ISSUER, sign);
+    TokenExchange::new(handle, subject, target(upstream), at, guarded())
 }
 
 fn token_of(broker: &Broker, mint: Mint) -> String {
@@ -75,7 +83,8 @@ async fn call(broker: &Broker, token: &str) -> Answer {
 
 /// The tokens that the upstream was sent.
 fn sent_to(upstream: &Scripted) -> Vec<String> {
-    let values = upstream.received().into_iter().flat_map(|received| received.values("authorization"));
+    let values =
+        upstream.received().into_iter().flat_map(|received| received.values("authorization"));
     values.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned()).collect()
 }
 
@@ -87,10 +96,14 @@ async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_to
     }
     for received in server.received() {
         let form = String::from_utf8(received.body.to_vec()).unwrap();
-        let assertion = form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
+        let assertion =
+            form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
         broker.ledger().secret("an assertion", assertion);
         let bytes = String::from_utf8(received.to_bytes()).unwrap();
-        assert!(broker_tokens.iter().all(|token| !bytes.contains(token)), "a broker token went to another server");
+        assert!(
+            broker_tokens.iter().all(|token| !bytes.contains(token)),
+            "a broker token went to another server"
+        );
         broker.ledger().in_play(bytes.as_bytes());
     }
     broker.done().await;
@@ -100,9 +113,13 @@ async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_to
 async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
-    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
+    let broker =
+        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
     let agent = Actor::new(User::new(ISSUER, "agent"), None);
-    let alice = token_of(&broker, Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap()));
+    let alice = token_of(
+        &broker,
+        Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap()),
+    );
     let bob = token_of(&broker, Mint::for_user("bob").actor(agent));
     for token in [&alice, &bob, &alice, &bob] {
         assert_eq!(call(&broker, token).await.text(), RESULT);
@@ -110,12 +127,19 @@ async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
     let tokens = sent_to(&upstream);
     let of: Vec<_> = tokens.iter().map(|token| claims(token)).collect();
     assert_eq!((&of[0]["sub"], &of[0]["act"]), (&json!("alice"), &Value::Null));
-    assert_eq!((&of[1]["sub"], &of[1]["act"]), (&json!("bob"), &json!({"iss": ISSUER, "sub": "agent"})));
+    assert_eq!(
+        (&of[1]["sub"], &of[1]["act"]),
+        (&json!("bob"), &json!({"iss": ISSUER, "sub": "agent"}))
+    );
     assert_eq!((&tokens[0], &tokens[1]), (&tokens[2], &tokens[3]), "each keeps its own");
     let received = server.received();
     assert_eq!(received.len(), 2, "one exchange for each");
-    let forms: Vec<_> = received.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
-    assert!(forms.iter().all(|form| form.contains("&scope=crm%3Aread") && !form.contains("items")), "{forms:?}");
+    let forms: Vec<_> =
+        received.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
+    assert!(
+        forms.iter().all(|form| form.contains("&scope=crm%3Aread") && !form.contains("items")),
+        "{forms:?}"
+    );
     let records = broker.records().await;
     let kinds: Vec<_> = records.iter().filter_map(|record| record["kind"].as_str()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "refresh_intent").count(), 2, "{kinds:?}");
@@ -127,14 +151,20 @@ async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
 async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
-    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
-    let (alice, bob) = (token_of(&broker, Mint::for_user("alice")), token_of(&broker, Mint::for_user("bob")));
+    let broker =
+        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
+    let (alice, bob) =
+        (token_of(&broker, Mint::for_user("alice")), token_of(&broker, Mint::for_user("bob")));
     for token in [&alice, &bob] {
         assert_eq!(call(&broker, token).await.status, 200);
     }
     let records = broker.records().await;
-    let of_alice = records.iter().find(|record| record["kind"] == "intent" && record["subject"] == "alice").unwrap();
-    broker.revocations().revoke(RevocationTarget::Grant(GrantId::new(of_alice["grant"].as_str().unwrap())));
+    let of_alice = records
+        .iter()
+        .find(|record| record["kind"] == "intent" && record["subject"] == "alice")
+        .unwrap();
+    let grant = GrantId::new(of_alice["grant"].as_str().unwrap());
+    assert!(broker.revoke(RevocationTarget::Grant(grant)).await.was_known());
     assert_ne!(call(&broker, &alice).await.text(), RESULT);
     assert_eq!(call(&broker, &bob).await.text(), RESULT, "bob's stands");
     assert_eq!(sent_to(&upstream).len(), 3);
@@ -154,7 +184,8 @@ async fn i183_an_upstream_that_refuses_an_exchanged_token_gets_another_one_once(
     })
     .await;
     let server = authorization_server().await;
-    let broker = Broker::before(&upstream).start_with(exchange(&server, &upstream)).await;
+    let broker =
+        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
     let alice = token_of(&broker, Mint::for_user("alice"));
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");

@@ -25,7 +25,9 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
     let escaped: String = token.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
     let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
     let say = |text: &str| {
-        json(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#))
+        json(&format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
+        ))
     };
     match number {
         0 => json(RESULT),
@@ -42,7 +44,9 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
             answer
         }
         7 => events(&[
-            &format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"{token}"}}}}"#),
+            &format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"{token}"}}}}"#
+            ),
             RESULT,
         ]),
         8 => Response::builder().status(500).body(full(format!("panicked with {sent}"))).unwrap(),
@@ -51,13 +55,20 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
             .header("www-authenticate", format!("Bearer realm=\"{token}\""))
             .body(full(sent))
             .unwrap(),
-        10 => Response::builder().status(404).header("content-type", "text/plain").body(full(sent)).unwrap(),
+        10 => Response::builder()
+            .status(404)
+            .header("content-type", "text/plain")
+            .body(full(sent))
+            .unwrap(),
         11 => Response::builder()
             .status(302)
             .header("location", format!("/?access_token={token}"))
             .body(full(sent))
             .unwrap(),
-        12 => Response::builder().header("content-type", "application/json").body(full(format!("{{ {sent}"))).unwrap(),
+        12 => Response::builder()
+            .header("content-type", "application/json")
+            .body(full(format!("{{ {sent}")))
+            .unwrap(),
         _ => Response::builder().header("content-type", "text/html").body(full(sent)).unwrap(),
     }
 }
@@ -66,7 +77,8 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
 async fn r311_no_secret_is_in_any_answer_log_or_record() {
     let number = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&number);
-    let upstream = Scripted::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request)).await;
+    let upstream =
+        Scripted::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request)).await;
     let broker = Broker::before(&upstream).start().await;
     let token = broker.token("items:read");
     let bearer = format!("Bearer {token}");
@@ -77,12 +89,22 @@ async fn r311_no_secret_is_in_any_answer_log_or_record() {
     // What a client may do wrong with its own token must not end in a log, either.
     let query = format!("/mcp?access_token={token}");
     for bytes in [
-        wire::post("/mcp", broker.host(), &[("authorization", &bearer), ("authorization", &bearer)], CALL),
+        wire::post(
+            "/mcp",
+            broker.host(),
+            &[("authorization", &bearer), ("authorization", &bearer)],
+            CALL,
+        ),
         wire::post(&query, broker.host(), &[], CALL),
         wire::post("/mcp", broker.host(), &[("cookie", &format!("access_token={token}"))], CALL),
         wire::post("/mcp", broker.host(), &[("authorization", &format!("Basic {token}"))], CALL),
         wire::post("/mcp", broker.host(), &[("authorization", &format!("{bearer}x"))], CALL),
-        wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &format!("{{\"{token}\":")),
+        wire::post(
+            "/mcp",
+            broker.host(),
+            &[("authorization", &bearer)],
+            &format!("{{\"{token}\":"),
+        ),
     ] {
         broker.send(&bytes).await;
     }
@@ -91,12 +113,22 @@ async fn r311_no_secret_is_in_any_answer_log_or_record() {
         // What reaches the upstream is its own token, and never the client's.
         let mut towards = Scan::new();
         let sent = received.to_bytes();
-        towards.secret("the broker token", &token).received(token.as_bytes()).source("what the upstream got", sent);
+        towards
+            .secret("the broker token", &token)
+            .received(token.as_bytes())
+            .source("what the upstream got", sent);
         assert_eq!(towards.run(), Ok(()));
     }
-    assert!(upstream.received().len() >= 14, "every kind of echo was in play: {}", upstream.received().len());
+    assert!(
+        upstream.received().len() >= 14,
+        "every kind of echo was in play: {}",
+        upstream.received().len()
+    );
     let logs = String::from_utf8(broker.ledger().logs()).unwrap();
-    assert!(logs.contains("hyper_util") && logs.contains("refused"), "the logs were captured: {logs}");
+    assert!(
+        logs.contains("hyper_util") && logs.contains("refused"),
+        "the logs were captured: {logs}"
+    );
     broker.done().await;
 }
 
@@ -110,7 +142,12 @@ fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
         0 => (200, tokens),
         1 => (400, format!(r#"{{"error":"invalid_grant","error_description":"{secrets}"}}"#)),
         2 => (400, format!(r#"{{"error":"{secrets}"}}"#)),
-        3 => (401, format!(r#"{{"error":"invalid_client","error_uri":"https://evil.example/?{secrets}"}}"#)),
+        3 => (
+            401,
+            format!(
+                r#"{{"error":"invalid_client","error_uri":"https://evil.example/?{secrets}"}}"#
+            ),
+        ),
         4 => (500, format!("panicked with {secrets}")),
         5 => (200, format!("{tokens} {secrets}")),
         6 => (200, tokens.replace("Bearer", "mac")),
@@ -124,8 +161,10 @@ fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
 async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
     for kind in 0..10 {
         let upstream = Scripted::start(|_| json(RESULT)).await;
-        let endpoint = TokenEndpoint::answering(move |request| token_endpoint_says(kind, request)).await;
-        let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+        let endpoint =
+            TokenEndpoint::answering(move |request| token_endpoint_says(kind, request)).await;
+        let broker =
+            Broker::before(&upstream).start_with(|handle| endpoint.grants(handle, &upstream)).await;
         // The second call meets what the first one left behind: tokens, or a wait.
         for _ in 0..2 {
             broker.call_with(&[], CALL).await;
@@ -137,7 +176,10 @@ async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
         let given: &[usize] = if gives_tokens { &[1] } else { &[] };
         endpoint.note_in(broker.ledger(), given, if gives_tokens { &[0, 1] } else { &[0] });
         let logs = String::from_utf8(broker.ledger().logs()).unwrap();
-        assert!(logs.contains("reqwest") || logs.contains("hyper"), "{kind}: the client's own lines were captured");
+        assert!(
+            logs.contains("reqwest") || logs.contains("hyper"),
+            "{kind}: the client's own lines were captured"
+        );
         broker.done().await;
     }
 }
@@ -146,7 +188,8 @@ async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
 fn exchange_says(kind: usize, request: &Received) -> (u16, String) {
     let form = String::from_utf8(request.body.to_vec()).unwrap();
     let secrets = format!("{form} {CLIENT_SECRET} {}", TokenEndpoint::access_token(1));
-    let kinded = r#"{"issued_token_type":"urn:ietf:params:oauth:token-type:access_token","access_token""#;
+    let kinded =
+        r#"{"issued_token_type":"urn:ietf:params:oauth:token-type:access_token","access_token""#;
     let tokens = TokenEndpoint::tokens(1).replace(r#"{"access_token""#, kinded);
     match kind {
         0 => (200, tokens),
@@ -165,7 +208,9 @@ async fn no_secret_of_an_exchange_is_in_any_answer_log_or_record() {
     for kind in 0..8 {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::answering(move |request| exchange_says(kind, request)).await;
-        let broker = Broker::before(&upstream).start_with(endpoint.exchange(&upstream)).await;
+        let broker = Broker::before(&upstream)
+            .start_with(|handle| endpoint.exchange(handle, &upstream))
+            .await;
         for _ in 0..2 {
             broker.call_with(&[], CALL).await;
         }
@@ -189,17 +234,26 @@ async fn an_upstream_that_echoes_each_token_of_a_grant_shows_none() {
         let sent = request.values("authorization").concat();
         if sent.ends_with(&TokenEndpoint::access_token(1)) {
             let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{sent}\"");
-            return Response::builder().status(401).header("www-authenticate", challenge).body(full(sent)).unwrap();
+            return Response::builder()
+                .status(401)
+                .header("www-authenticate", challenge)
+                .body(full(sent))
+                .unwrap();
         }
         echo(number.fetch_add(1, Ordering::SeqCst), request)
     })
     .await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream).start_with(endpoint.grants(&upstream)).await;
+    let broker =
+        Broker::before(&upstream).start_with(|handle| endpoint.grants(handle, &upstream)).await;
     for _ in 0..14 {
         broker.call_with(&[], CALL).await;
     }
-    assert!(upstream.received().len() >= 15, "every kind of echo was in play: {}", upstream.received().len());
+    assert!(
+        upstream.received().len() >= 15,
+        "every kind of echo was in play: {}",
+        upstream.received().len()
+    );
     endpoint.note_in(broker.ledger(), &[1, 2], &[0, 1, 2]);
     broker.done().await;
 }

@@ -1,0 +1,312 @@
+//! Blocks, restored grants, and a revocation store that two brokers share.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use token_broker_authority::issue::Mint;
+use token_broker_store::MemoryRevocations;
+use token_broker_tests::{
+    harness::{Broker, CALL, ISSUER},
+    token_endpoint::{GRANT, TokenEndpoint},
+    upstream::{Scripted, json},
+    wire::{self, Answer},
+};
+use tokio::time::timeout;
+use tower_token_broker::{
+    clock::Clock,
+    principal::{GrantId, Initiator, User},
+    revocation::RevocationTarget,
+};
+
+use crate::{
+    records::{last_result, results, summary},
+    streams::{RESULT, STREAMED_CALL, Streams, get_stream, post, progress},
+};
+
+/// More than any of these tests takes.
+const LONG: Duration = Duration::from_secs(30);
+
+fn alice() -> User {
+    User::new(ISSUER, "alice")
+}
+
+fn olga() -> Initiator {
+    Initiator::operator("olga")
+}
+
+/// Calls with a new token of this user.
+async fn call_as(broker: &Broker, user: &str) -> Answer {
+    let mint = Mint::for_user(user).client("test-client").resource(broker.resource());
+    let token = broker.issuer().mint(mint).unwrap().into_text();
+    broker.ledger().token(&token);
+    let bearer = format!("Bearer {token}");
+    let path = broker.resource().path();
+    broker.send(&wire::post(path, broker.host(), &[("authorization", &bearer)], CALL)).await
+}
+
+/// The records of what was revoked, blocked, unblocked or restored: kind, target and initiator.
+async fn changes(broker: &Broker) -> Vec<[String; 5]> {
+    let records = broker.records().await;
+    let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
+    records
+        .iter()
+        .filter(|record| record["initiator"].is_string())
+        .map(|record| {
+            ["kind", "what", "id", "initiator", "initiator_name"].map(|name| text(record, name))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
+    let mut streams = Streams::start().await;
+    let broker = Broker::before(&streams.scripted).start().await;
+    let handle = broker.handle();
+    assert!(!handle.unblock(&alice(), &olga()).await.unwrap().was_known(), "nobody is blocked");
+    let mut of_alice = Vec::new();
+    for request in [get_stream(&broker), post(&broker, STREAMED_CALL)] {
+        let mut stream = broker.open(&request).await;
+        let feed = streams.opened().await;
+        feed.send(&progress(1)).await;
+        stream.until(&progress(1)).await;
+        of_alice.push((stream, feed));
+    }
+    assert_eq!(call_as(&broker, "bob").await.status, 200);
+
+    let blocked = handle.block(&alice(), &olga()).await.unwrap();
+    assert!(blocked.was_known(), "she has open streams");
+    for (stream, feed) in of_alice {
+        let answer = stream.rest().await;
+        assert_eq!((answer.status, answer.text()), (200, progress(1).as_str()));
+        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "it ends cleanly: {answer:?}");
+        feed.closed().await;
+    }
+    // A token that is issued after the block is refused like one from before.
+    for _ in 0..3 {
+        let refused = call_as(&broker, "alice").await;
+        assert_eq!(refused.status, 401, "{}", refused.text());
+        let challenge = refused.header("www-authenticate").unwrap();
+        assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+        assert!(!refused.text().contains("block"), "nobody is told: {}", refused.text());
+    }
+    assert_eq!(call_as(&broker, "bob").await.status, 200, "she alone is blocked");
+
+    assert!(handle.unblock(&alice(), &olga()).await.unwrap().was_known());
+    assert_eq!(call_as(&broker, "alice").await.status, 200);
+    let results = results(&broker, 8).await;
+    let found: Vec<_> = results.iter().map(summary).collect();
+    let cut = ("cut", Some("authn.blocked"), 1, 1);
+    assert_eq!(found.iter().filter(|one| **one == cut).count(), 2, "{found:?}");
+    let refused = ("refused", Some("authn.blocked"), 0, 0);
+    assert_eq!(found.iter().filter(|one| **one == refused).count(), 3, "{found:?}");
+    // Who it was stands in the record.
+    let of_refusal = results.iter().find(|result| result["uses"] == 0).unwrap();
+    assert_eq!(of_refusal["subject"], "alice", "{of_refusal}");
+
+    let alice = format!("{ISSUER} alice");
+    let expected = ["unblocked", "blocked", "unblocked"]
+        .map(|kind| [kind, "user", &alice, "operator", "olga"].map(str::to_owned));
+    assert_eq!(changes(&broker).await, expected);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn a_block_outlives_revocations_and_does_not_expire() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let clock = Clock::manual(Clock::system().now());
+    let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+    assert!(!broker.block_alice().await.was_known(), "she was not seen yet");
+    broker.revoke(RevocationTarget::Everything).await;
+    // Longer than revocations are remembered.
+    clock.advance(Duration::from_secs(30 * 24 * 3600));
+    broker.revoke(RevocationTarget::Everything).await;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(call_as(&broker, "bob").await.status, 200, "issued after the revoke");
+    assert_eq!(call_as(&broker, "alice").await.status, 401);
+    assert_eq!(last_result(&broker, 2).await["reason"], "authn.blocked");
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn n258_unblocking_keeps_revoked_tokens_revoked() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let broker = Broker::before(&upstream).start().await;
+    let call = post(&broker, CALL);
+    assert_eq!(broker.send(&call).await.status, 200);
+    assert!(broker.block_alice().await.was_known());
+    assert_eq!(broker.send(&call).await.status, 401);
+    broker.handle().unblock(&alice(), &olga()).await.unwrap();
+    assert_eq!(broker.send(&call).await.status, 200, "the block alone kept it out");
+    assert!(broker.block_alice().await.was_known());
+    assert!(broker.revoke(RevocationTarget::User(alice())).await.was_known());
+    broker.handle().unblock(&alice(), &olga()).await.unwrap();
+    assert_eq!(broker.send(&call).await.status, 401, "revoked tokens stay revoked");
+    let reasons: Vec<_> =
+        results(&broker, 4).await.iter().map(|result| result["reason"].clone()).collect();
+    assert_eq!(reasons, [Value::Null, "authn.blocked".into(), Value::Null, "authn.revoked".into()]);
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn a_restored_grant_is_used_again() {
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::before(&upstream)
+        .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+        .await;
+    let grant = || GrantId::new(GRANT);
+    let revoke = async || broker.revoke(RevocationTarget::Grant(grant())).await;
+    assert!(!revoke().await.was_known(), "no credential of it was provided yet");
+    let refused = broker.call_with(&[], CALL).await;
+    assert_eq!(refused.json()["error"]["code"], -32001, "{}", refused.text());
+    let restored = broker.handle().restore_grant(&grant(), &olga()).await.unwrap();
+    assert!(restored.was_known(), "it was revoked");
+    assert_eq!(broker.call_with(&[], CALL).await.text(), RESULT);
+    assert!(revoke().await.was_known());
+    let refused = broker.call_with(&[], CALL).await;
+    assert_eq!(refused.json()["error"]["code"], -32001, "{}", refused.text());
+    let restored = broker.handle().restore_grant(&grant(), &olga()).await.unwrap();
+    assert!(restored.was_known());
+    let again = broker.handle().restore_grant(&grant(), &olga()).await.unwrap();
+    assert!(!again.was_known(), "it is not revoked any more");
+    assert_eq!(broker.call_with(&[], CALL).await.text(), RESULT);
+
+    assert_eq!((upstream.received().len(), endpoint.posts()), (2, 0));
+    let results = results(&broker, 4).await;
+    let reasons: Vec<_> = results.iter().map(|result| result["reason"].as_str()).collect();
+    let revoked = Some("exchange.grant_revoked");
+    assert_eq!(reasons, [revoked, None, revoked, None]);
+    let changes = changes(&broker).await;
+    let found = changes.iter().map(|[kind, what, id, _, name]| {
+        assert_eq!((what.as_str(), id.as_str()), ("grant", GRANT));
+        (kind.as_str(), name.as_str())
+    });
+    let found: Vec<_> = found.collect();
+    let (revoked, restored) = (("revoked", "test"), ("grant_restored", "olga"));
+    assert_eq!(found, [revoked, restored, revoked, restored, restored]);
+    broker.ledger().secret("access token 0", &TokenEndpoint::access_token(0));
+    broker.done().await;
+}
+
+/// Calls until the answer is as expected; the calls before it must have one of these statuses.
+async fn until_status(broker: &Broker, user: &str, status: u16, before: &[u16]) -> u64 {
+    let mut calls = 0;
+    let calling = async {
+        loop {
+            let answer = call_as(broker, user).await;
+            calls += 1;
+            if answer.status == status {
+                return;
+            }
+            assert!(before.contains(&answer.status), "{}: {}", answer.status, answer.text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, calling).await.expect("it travels through the store");
+    calls
+}
+
+#[tokio::test]
+async fn a_revoke_is_effective_at_another_replica() {
+    let store = MemoryRevocations::new();
+    let mut streams = Streams::start().await;
+    let other_upstream = Scripted::start(|_| json(RESULT)).await;
+    let one = Broker::before(&other_upstream).revocation_store(store.clone()).start().await;
+    let other = Broker::before(&streams.scripted).revocation_store(store.clone()).start().await;
+    // No request is let in before the store was read.
+    let mut at_one = until_status(&one, "alice", 200, &[503]).await;
+    let mut at_other = until_status(&other, "alice", 200, &[503]).await;
+    let mut stream = other.open(&get_stream(&other)).await;
+    at_other += 1;
+    let feed = streams.opened().await;
+    feed.send(&progress(1)).await;
+    stream.until(&progress(1)).await;
+
+    // The user whom one replica revokes loses their streams and tokens at the other.
+    let revoked = one.revoke(RevocationTarget::User(alice())).await;
+    assert!(revoked.was_known());
+    let cut = timeout(LONG, stream.rest()).await.expect("it travels through the store");
+    assert_eq!((cut.status, cut.text()), (200, progress(1).as_str()));
+    feed.closed().await;
+    let refused = call_as(&other, "alice").await;
+    at_other += 1;
+    assert_eq!(refused.status, 401, "in the second of the revoke: {}", refused.text());
+    assert_eq!(last_result(&other, at_other).await["reason"], "authn.revoked");
+
+    // A block travels, and its end travels back.
+    let bob = User::new(ISSUER, "bob");
+    assert!(!one.handle().block(&bob, &olga()).await.unwrap().was_known(), "not seen there");
+    at_other += until_status(&other, "bob", 401, &[200]).await;
+    assert_eq!(last_result(&other, at_other).await["reason"], "authn.blocked");
+    let unblocked = other.handle().unblock(&bob, &olga()).await.unwrap();
+    assert!(unblocked.was_known(), "blocked by the other replica");
+    assert_eq!(call_as(&other, "bob").await.status, 200, "at once where it was ended");
+    at_other += 1;
+    at_one += until_status(&one, "bob", 200, &[401]).await;
+
+    // Only who changed something has a record of it.
+    let at = async |broker: &Broker| -> Vec<String> {
+        changes(broker).await.into_iter().map(|[kind, ..]| kind).collect()
+    };
+    assert_eq!(
+        (at(&one).await, at(&other).await),
+        (vec!["revoked".to_owned(), "blocked".to_owned()], vec!["unblocked".to_owned()],)
+    );
+    one.expect_records(at_one).await;
+    other.expect_records(at_other).await;
+
+    // A replica that starts later knows it all before it lets anybody in.
+    assert!(one.block_alice().await.was_known());
+    let late_upstream = Scripted::start(|_| json(RESULT)).await;
+    let late = Broker::before(&late_upstream).revocation_store(store).start().await;
+    until_status(&late, "alice", 401, &[503]).await;
+    until_status(&late, "bob", 200, &[]).await;
+    assert_eq!(late_upstream.received().len(), 1);
+
+    // All of them end, with the store still being read.
+    for broker in [&one, &other, &late] {
+        assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()));
+        broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_change_of_two_replicas_holds() {
+    // Restored at one replica and revoked again at the other: the store's order is what counts.
+    let store = MemoryRevocations::new();
+    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let endpoint = TokenEndpoint::start().await;
+    let grants = |handle: &_| endpoint.grants_with_access_token(handle, &upstream);
+    let one = Broker::before(&upstream).revocation_store(store.clone()).start_with(grants).await;
+    let other = Broker::before(&upstream).revocation_store(store.clone()).start_with(grants).await;
+    let code = |answer: &Answer| answer.json()["error"]["code"].as_i64();
+    let until = async |broker: &Broker, expected: Option<i64>| {
+        let calling = async {
+            loop {
+                let answer = call_as(broker, "alice").await;
+                if answer.status == 200 && code(&answer) == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LONG, calling).await.expect("it travels through the store");
+    };
+    let grant = GrantId::new(GRANT);
+    until(&one, None).await;
+    until(&other, None).await;
+    assert!(one.revoke(RevocationTarget::Grant(grant.clone())).await.was_known());
+    until(&other, Some(-32001)).await;
+    let restored = other.handle().restore_grant(&grant, &olga()).await.unwrap();
+    assert!(restored.was_known(), "revoked by the other replica");
+    until(&one, None).await;
+    assert!(other.revoke(RevocationTarget::Grant(grant)).await.was_known());
+    until(&one, Some(-32001)).await;
+    until(&other, Some(-32001)).await;
+    for broker in [&one, &other] {
+        broker.ledger().secret("access token 0", &TokenEndpoint::access_token(0));
+        let refused = last_result(broker, broker.ledger().requests()).await;
+        assert_eq!(summary(&refused), ("refused", Some("exchange.grant_revoked"), 1, 0));
+        broker.done().await;
+    }
+}
