@@ -1,123 +1,125 @@
-//! One axum router: three MCP servers with three policies, one plain HTTP API, and a page for everybody. One audit log sees it all.
+//! One axum router: three MCP servers with three policies, one plain HTTP API, and a public page.
+//! One audit log records all of it.
 //!
 //! Run: cargo run --release --bin axum_router
 //!
-//! It prints where it listens and two broker tokens for each route (a token is good for one): TOKEN reads, WRITES has `crm:write` too.
-//! Try, with the address and a route's token:
+//! It prints its address and two broker tokens for each route (a token is valid for one route):
+//! TOKEN reads, WRITES has `crm:write` too. Try, with the address and a token of the route:
 //! ```sh
-//! curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" -H "content-type: application/json" \
-//!   -H "accept: application/json, text/event-stream" -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+//! curl -s ADDRESS/reader/mcp -H "authorization: Bearer TOKEN" \
+//!   -H "content-type: application/json" -H "accept: application/json, text/event-stream" \
+//!   -d '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
 //! curl -s ADDRESS/api/contacts -H "authorization: Bearer TOKEN"
 //! curl -s ADDRESS/ ADDRESS/.well-known/oauth-protected-resource/reader/mcp
 //! ```
-//! `reader` lists and gets; `writer` creates too, with the scope `crm:write` (403 and that scope without it); `nobody` may do nothing.
-//! The API is judged by method and path: GET /api/contacts passes, everything else is 403.
+//! `reader` lists and gets. `writer` creates too, with the scope `crm:write`; without it, 403 names
+//! the scope. `nobody` may call nothing. The API is judged by method and path: GET /api/contacts
+//! passes, every other request is refused with 403. Ctrl-C and SIGTERM end it.
 
-use std::{env, error::Error, sync::LazyLock};
+use std::{env, error::Error, net::SocketAddr, sync::LazyLock};
 
-use axum::{
-    Router,
-    routing::{any_service, get},
-};
+use axum::{Router, routing::get};
 use http::Method;
-use token_broker::demo::upstream::Upstream;
+use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_outbound::{Guard, Proxy};
-use token_broker_upstream::StaticSecret;
+use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::{AuditLog, JsonLines},
-    authenticate::JwtVerifier,
-    exchange,
-    principal::{Resource, Scopes},
-    resource_metadata::ProtectedResourceMetadata,
-    scope_filter::{Policy, Rules, http},
+    prelude::*,
+    scope_filter::{Policy, http},
     tasks::Tasks,
 };
 
-const WRITE: &str = "crm:read crm:write";
-
 #[path = "../policy.rs"]
 mod policy;
+#[path = "../shutdown.rs"]
+mod shutdown;
+
+const WRITE: &str = "crm:read crm:write";
 
 static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let upstream = Upstream::start("crm", &TASKS).await?;
+    let crm = upstream::Upstream::start("crm", &TASKS).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let audit = env::temp_dir().join(format!("axum_router-{}.jsonl", std::process::id()));
-    let broker = Broker {
+    let keys = SigningKeys::generate(Algorithm::Es256)?;
+    let routes = Routes {
         origin: format!("http://{}", listener.local_addr()?),
-        secret: upstream.raw_access_token("contacts:read contacts:write"),
-        log: AuditLog::from(JsonLines::append(&audit)?),
-        issuer: Issuer::new("https://authority.example.com", SigningKeys::generate(Algorithm::Es256)?),
-        guard: Guard::new().allow_loopback("127.0.0.1"),
+        secret: crm.raw_access_token("contacts:read contacts:write"),
+        broker: Broker::builder().audit(JsonLines::append(&audit)?).build()?,
+        issuer: Issuer::new("https://authority.example.com", keys),
+        proxy: Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?,
     };
-    say(&format!("LISTENING {}\nAUDIT {}", broker.origin, audit.display()));
-    let api = Rules::new().allow(http(Method::GET, "/api/contacts"));
-    let root = format!("http://{}/", upstream.address());
+    print(&format!("LISTENING {}\nAUDIT {}", routes.origin, audit.display()));
+    // Each stack is on routes of its own. `Router::layer` would also take the fallback along.
     let router = Router::new()
-        .merge(broker.mcp("/reader/mcp", &upstream, policy::reader())?)
-        .merge(broker.mcp("/writer/mcp", &upstream, policy::writer())?)
-        .merge(broker.mcp("/nobody/mcp", &upstream, Rules::new())?)
-        .merge(broker.api("/api", &root, api)?)
-        .route("/", get(async || "a page for everybody"));
-    Ok(axum::serve(listener, router).await?)
+        .merge(routes.mcp("/reader/mcp", &crm.mcp_url(), policy::reader())?)
+        .merge(routes.mcp("/writer/mcp", &crm.mcp_url(), policy::writer())?)
+        .merge(routes.mcp("/nobody/mcp", &crm.mcp_url(), Rules::new())?)
+        .merge(routes.api(&format!("http://{}/api", crm.address()))?)
+        .merge(routes.broker.metadata_router())
+        .route("/", get(async || "a page for everyone"));
+    // The audit log records the address of the peer.
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
+    Ok(shutdown::serve(&routes.broker, server).await?)
 }
 
-struct Broker {
+struct Routes {
     origin: String,
     secret: String,
-    log: AuditLog,
+    broker: Broker,
     issuer: Issuer,
-    guard: Guard,
+    proxy: Proxy,
 }
 
-impl Broker {
-    fn mcp(&self, path: &str, upstream: &Upstream, policy: impl Policy) -> Result<Router, Box<dyn Error>> {
-        let resource = self.announce(path)?;
-        let broker = BrokerStack::for_resource(resource.as_str())
-            .audit(self.log.clone())
+impl Routes {
+    /// An MCP server: exactly this path.
+    fn mcp(&self, path: &str, url: &str, policy: impl Policy) -> Result<Router, Box<dyn Error>> {
+        let layer = self
+            .broker
+            .protect(&self.resource(path)?)
+            .metadata(ResourceMetadata::new().scopes(Scopes::parse(WRITE)?))
             .authenticate(JwtVerifier::new(self.issuer.name(), self.issuer.keys()))
             .scope_filter(policy)
-            .exchange(self.credential(&upstream.mcp_url())?)
+            .exchange(self.credential(url)?)
             .build()?;
-        // Where a client learns which authorization server to ask: outside of authentication (RFC 9728).
-        let metadata =
-            ProtectedResourceMetadata::new().resource(&resource, [self.issuer.name()], &Scopes::parse(WRITE)?, None)?;
-        let well_known = format!("/.well-known/oauth-protected-resource{path}");
-        let routes = Router::new().route(path, any_service(Proxy::new(&self.guard)?)).layer(broker);
-        Ok(routes.route_service(&well_known, metadata))
+        Ok(Router::new().route_service(path, layer.layer(self.proxy.clone())))
     }
-    fn api(&self, path: &str, root: &str, policy: impl Policy) -> Result<Router, Box<dyn Error>> {
-        let broker = BrokerStack::for_resource(self.announce(path)?.as_str())
-            .plain_http()
-            .audit(self.log.clone())
+
+    /// A plain API: this path and all below it. `/api/contacts` is forwarded to `{url}/contacts`.
+    fn api(&self, url: &str) -> Result<Router, Box<dyn Error>> {
+        let layer = self
+            .broker
+            .protect(&self.resource("/api")?)
+            .protocol(Protocol::Http)
             .authenticate(JwtVerifier::new(self.issuer.name(), self.issuer.keys()))
-            .scope_filter(policy)
-            .exchange(self.credential(root)?)
+            .scope_filter(Rules::new().allow(http(Method::GET, "/api/contacts")))
+            .exchange(self.credential(url)?)
             .build()?;
-        Ok(Router::new().route(&format!("{path}/{{*rest}}"), any_service(Proxy::new(&self.guard)?)).layer(broker))
+        Ok(Router::new().route_service("/api/{*rest}", layer.layer(self.proxy.clone())))
     }
 
     fn credential(&self, url: &str) -> Result<StaticSecret, Box<dyn Error>> {
-        Ok(StaticSecret::new(Secret::from_text(self.secret.clone()), exchange::Upstream::parse("crm", url)?))
+        let upstream = Upstream::parse("crm", url)?;
+        Ok(StaticSecret::new(Secret::from_text(self.secret.clone()), upstream))
     }
 
-    fn announce(&self, path: &str) -> Result<Resource, Box<dyn Error>> {
+    /// Prints broker tokens for a path, and returns its resource URI.
+    fn resource(&self, path: &str) -> Result<String, Box<dyn Error>> {
         let resource = Resource::parse(&format!("{}{path}", self.origin))?;
         let mint = Mint::for_user("alice").client("example").resource(&resource);
         for (kind, scopes) in [("TOKEN", "crm:read"), ("WRITES", WRITE)] {
             let token = self.issuer.mint(mint.clone().scopes(Scopes::parse(scopes)?))?;
-            say(&format!("{kind} {path} {}", token.into_text()));
+            print(&format!("{kind} {path} {}", token.into_text()));
         }
-        Ok(resource)
+        Ok(resource.as_str().to_owned())
     }
 }
 
-#[expect(clippy::print_stdout, reason = "an example speaks to who runs it")]
-fn say(text: &str) {
+#[expect(clippy::print_stdout, reason = "the output of the example")]
+fn print(text: &str) {
     println!("{text}");
 }
