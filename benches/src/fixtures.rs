@@ -1,4 +1,5 @@
-//! One MCP server as all benches know it: its tools, what a client asks of it, what it answers, and who may.
+//! One MCP server as all benches know it: its tools, what a client asks of it, what it answers, and
+//! who may.
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,8 @@ pub fn resource() -> Resource {
     Resource::parse(RESOURCE).expect("a resource")
 }
 
-/// The policy: a dozen rules, as an operator might write them. Of the tools in a list it hides one in ten.
+/// The policy: a dozen rules, as an operator might write them. Of the tools in a list it hides one
+/// in ten.
 pub fn rules() -> Rules {
     Rules::new()
         .allow(tools(["list_*"]).with_scope("items:read"))
@@ -66,7 +68,8 @@ pub enum Ask {
 
 impl Ask {
     /// All that the upstream must tell apart.
-    pub const ALL: [Self; 5] = [Self::Small, Self::Large, Self::List(20), Self::List(500), Self::Events];
+    pub const ALL: [Self; 5] =
+        [Self::Small, Self::Large, Self::List(20), Self::List(500), Self::Events];
 
     /// What stands near the beginning of the request's body and in no other's.
     #[must_use]
@@ -90,7 +93,9 @@ impl Ask {
             ),
             Self::Large => call(64 * 1024),
             Self::List(_) => {
-                format!(r#"{{"jsonrpc":"2.0","id":17,"method":"tools/list","params":{{"cursor":{mark}}}}}"#)
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":17,"method":"tools/list","params":{{"cursor":{mark}}}}}"#
+                )
             }
         }
     }
@@ -158,7 +163,9 @@ pub fn list(count: usize) -> String {
 }
 
 fn result(text: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":17,"result":{{"content":[{{"type":"text","text":"{text}"}}],"isError":false}}}}"#)
+    format!(
+        r#"{{"jsonrpc":"2.0","id":17,"result":{{"content":[{{"type":"text","text":"{text}"}}],"isError":false}}}}"#
+    )
 }
 
 fn event(events: &mut String, data: &str) {
@@ -166,7 +173,8 @@ fn event(events: &mut String, data: &str) {
     write!(events, "event: message\ndata: {data}\n\n").unwrap_or_default();
 }
 
-/// Text as it stands in documents: words, a line break and a quoted word now and then, escaped as JSON wants it.
+/// Text as it stands in documents: words, a line break and a quoted word now and then, escaped as
+/// JSON wants it.
 fn prose(bytes: usize) -> String {
     let sentence = r#"The quick brown fox jumps over the \"lazy\" dog, and nobody is surprised by it any more.\n"#;
     let mut text = sentence.repeat(bytes / sentence.len());

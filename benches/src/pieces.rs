@@ -1,7 +1,8 @@
-//! The pieces of a request's way, each around a service that answers at once: what criterion times and callgrind counts.
+//! The pieces of a request's way, each around a service that answers at once: what criterion times
+//! and callgrind counts.
 //!
-//! A layer finds what the layers outside of it left, so a piece runs within these. What it costs alone is the difference to
-//! the piece that it names as [`Piece::within`].
+//! A layer finds what the layers outside of it left, so a piece runs within these. What it costs
+//! alone is the difference to the piece that it names as [`Piece::within`].
 
 use std::{convert::Infallible, future::poll_fn};
 
@@ -14,11 +15,12 @@ use token_broker_upstream::StaticSecret;
 use tower_layer::Layer as _;
 use tower_service::Service;
 use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::{AuditLayer, AuditLog},
+    Broker, Secret,
+    audit::AuditLayer,
     authenticate::{AuthenticateLayer, JwtVerifier},
-    exchange::Upstream,
+    exchange::{ApplyCredentialLayer, Upstream},
     principal::Scopes,
+    stack::StackConfig,
 };
 
 use crate::{
@@ -82,9 +84,24 @@ pub const PIECES: [Piece; 12] = {
     [
         Piece { name: "audit-append", within: None, times: 1000, what: What::Audit },
         piece("authenticate-cached", "audit-append", 1000, What::Authenticate(Es256, One)),
-        piece("authenticate-uncached-es256", "audit-append", 200, What::Authenticate(Es256, NeverSeen)),
-        piece("authenticate-uncached-eddsa", "audit-append", 200, What::Authenticate(EdDsa, NeverSeen)),
-        piece("stack-300-bytes", "authenticate-cached", 1000, What::Stack(Message::Small, Answer::Small)),
+        piece(
+            "authenticate-uncached-es256",
+            "audit-append",
+            200,
+            What::Authenticate(Es256, NeverSeen),
+        ),
+        piece(
+            "authenticate-uncached-eddsa",
+            "audit-append",
+            200,
+            What::Authenticate(EdDsa, NeverSeen),
+        ),
+        piece(
+            "stack-300-bytes",
+            "authenticate-cached",
+            1000,
+            What::Stack(Message::Small, Answer::Small),
+        ),
         stack("message-1-kib", 1000, Message::Call(1024), Answer::Small),
         stack("message-64-kib", 200, Message::Call(64 * 1024), Answer::Small),
         stack("list-filter-20-json", 200, Message::List, Answer::Json(20)),
@@ -99,37 +116,45 @@ pub const PIECES: [Piece; 12] = {
 pub type Run = Box<dyn FnMut(usize)>;
 
 impl Piece {
-    /// Makes all that is not counted: keys, tokens for so many runs, the layers, a runtime with one thread.
+    /// Makes all that is not counted: keys, tokens for so many runs, the layers, a runtime with one
+    /// thread.
     ///
     /// # Panics
-    /// Something can't be set up. So does the run on an answer other than the expected one.
+    /// If something cannot be set up. The run panics on an answer other than the expected one.
     #[must_use]
     pub fn prepare(&self, runs: usize) -> Run {
-        let log = AuditLog::from(Dropped::new());
-        let resource = fixtures::resource();
-        let audit = AuditLayer::new(log.clone()).for_resource(&resource);
+        let broker = Broker::builder().audit(Dropped::new()).build().expect("a broker");
+        let config = StackConfig::new(RESOURCE).expect("a resource");
+        let audit = AuditLayer::new(&broker, &config);
         let small = Instant::new("application/json", Ask::Small.answer());
         match self.what {
-            What::Audit => repeat(audit.layer(small), log, vec![request("none", Ask::Small.request())]),
+            What::Audit => {
+                let requests = vec![request("none", Ask::Small.request())];
+                repeat(audit.layer(small), broker, requests)
+            }
             What::Authenticate(algorithm, tokens) => {
                 let issuer = issuer(algorithm);
                 let tokens = if tokens == Tokens::One { 1 } else { runs };
                 let requests = requests(&issuer, tokens, &Ask::Small.request());
-                let authenticate = AuthenticateLayer::new(JwtVerifier::new(ISSUER, issuer.keys()), &resource);
-                repeat(audit.layer(authenticate.layer(small)), log, requests)
+                let verifier = JwtVerifier::new(ISSUER, issuer.keys());
+                let authenticate =
+                    AuthenticateLayer::new(&broker, &config, verifier).expect("a layer");
+                repeat(audit.layer(authenticate.layer(small)), broker, requests)
             }
             What::Stack(message, answer) => {
                 let issuer = issuer(Algorithm::Es256);
-                let upstream = Upstream::parse("items", "http://127.0.0.1:1/mcp").expect("an upstream");
+                let upstream =
+                    Upstream::parse("items", "http://127.0.0.1:1/mcp").expect("an upstream");
                 let secret = Secret::from_text("upstream-secret-f3b1c9d27a5e4886".into());
-                let broker = BrokerStack::for_resource(RESOURCE)
-                    .audit(log.clone())
+                let stack = broker
+                    .protect(RESOURCE)
                     .authenticate(JwtVerifier::new(ISSUER, issuer.keys()))
                     .scope_filter(fixtures::rules())
                     .exchange(StaticSecret::new(secret, upstream))
                     .build()
                     .expect("a stack");
-                repeat(broker.layer(answer.service()), log, requests(&issuer, 1, &message.body()))
+                let client = ApplyCredentialLayer::new().layer(answer.service());
+                repeat(stack.layer(client), broker, requests(&issuer, 1, &message.body()))
             }
         }
     }
@@ -151,9 +176,10 @@ impl Answer {
             Self::Small => Instant::new("application/json", Ask::Small.answer()),
             Self::Large => Instant::new("application/json", Ask::Large.answer()),
             Self::Json(tools) => Instant::new("application/json", fixtures::list(tools)),
-            Self::Events(tools) => {
-                Instant::new("text/event-stream", format!("event: message\ndata: {}\n\n", fixtures::list(tools)))
-            }
+            Self::Events(tools) => Instant::new(
+                "text/event-stream",
+                format!("event: message\ndata: {}\n\n", fixtures::list(tools)),
+            ),
         }
     }
 }
@@ -183,14 +209,15 @@ fn request(token: &str, body: String) -> Request<Full<Bytes>> {
     request
 }
 
-/// One request after the other: answered, read to its end, and written, so that the next one finds the log at rest and each
-/// run does the same.
-fn repeat<S, R>(mut service: S, log: AuditLog, requests: Vec<Request<Full<Bytes>>>) -> Run
+/// One request after the other: answered, read to its end, and written, so that the next one finds
+/// the log at rest and each run does the same.
+fn repeat<S, R>(mut service: S, broker: Broker, requests: Vec<Request<Full<Bytes>>>) -> Run
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + 'static,
     R: Body<Data = Bytes, Error: std::fmt::Debug>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     Box::new(move |number| {
         let request = requests.get(number % requests.len()).expect("a request").clone();
         runtime.block_on(async {
@@ -199,7 +226,7 @@ where
             assert_eq!(response.status(), http::StatusCode::OK, "an answer other than 200");
             let body = response.into_body().collect().await.expect("a body to its end");
             assert!(!body.to_bytes().is_empty(), "an empty answer");
-            log.flush().await.expect("a log that takes records");
+            broker.audit_log().flush().await.expect("a log that takes records");
         });
     })
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use tower_service::Service;
-use tower_token_broker::audit::{AuditSink, Records, SinkError};
+use tower_token_broker::audit::{AuditSink, Records, Resumed, SinkError};
 
 /// Answers at once, whatever it is asked.
 #[derive(Clone, Debug)]
@@ -36,12 +36,15 @@ impl<B> Service<Request<B>> for Instant {
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
         let mut response = Response::new(Full::new(self.answer.clone()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         ready(Ok(response))
     }
 }
 
-/// A sink that keeps nothing: what the disk costs is the difference. There is none outside of the benches.
+/// A sink that keeps nothing: what the disk costs is the difference. There is none outside of the
+/// benches.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Dropped;
@@ -61,6 +64,10 @@ impl Default for Dropped {
 }
 
 impl AuditSink for Dropped {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        Ok(Resumed::nothing_kept())
+    }
+
     async fn write(&self, _: &Records) -> Result<(), SinkError> {
         Ok(())
     }

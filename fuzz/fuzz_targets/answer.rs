@@ -1,4 +1,5 @@
-//! Anything as a message of a server: what is left is what a walk over serde_json's tree leaves, and filtering it again changes nothing.
+//! Anything as a message of a server: what is left is what a walk over serde_json's tree leaves,
+//! and filtering it again changes nothing.
 
 #![no_main]
 
@@ -20,8 +21,12 @@ fn is_visible(name: &str) -> bool {
     !name.contains('d')
 }
 
-const LISTS: [(&str, &str); 4] =
-    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+const LISTS: [(&str, &str); 4] = [
+    ("tools", "name"),
+    ("prompts", "name"),
+    ("resources", "uri"),
+    ("resourceTemplates", "uriTemplate"),
+];
 
 fn plainly(mut message: Value) -> Option<Value> {
     let method = text(&message, "method").unwrap_or_default().to_owned();
@@ -33,7 +38,9 @@ fn plainly(mut message: Value) -> Option<Value> {
                 entries.retain(|entry| text(entry, called_by).is_some_and(is_visible));
             }
         }
-        if holds_a_list && let Some(scope) = result.get_mut("cacheScope").filter(|scope| scope.is_string()) {
+        if holds_a_list
+            && let Some(scope) = result.get_mut("cacheScope").filter(|scope| scope.is_string())
+        {
             *scope = "private".into();
         }
     }
@@ -44,7 +51,9 @@ fn plainly(mut message: Value) -> Option<Value> {
             params.and_then(|params| text(params, "uri")).is_some_and(is_visible).then_some(message)
         }
         ("notifications/subscriptions/acknowledged", Some(params)) => {
-            let uris = params.get_mut("notifications").and_then(|filter| filter.get_mut("resourceSubscriptions"));
+            let uris = params
+                .get_mut("notifications")
+                .and_then(|filter| filter.get_mut("resourceSubscriptions"));
             if let Some(uris) = uris.and_then(Value::as_array_mut) {
                 uris.retain(|uri| uri.as_str().is_some_and(is_visible));
             }

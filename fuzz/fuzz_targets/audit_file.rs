@@ -1,5 +1,5 @@
-//! Anything as an audit file, and any members in a chain that is whole: what is gone on with is a chain of records to its last byte, and
-//! what is verified to be whole can be gone on with.
+//! Anything as an audit file, and any members in a chain that is whole: what is gone on with is a
+//! chain of records to its last byte, and what is verified to be whole can be gone on with.
 
 #![no_main]
 
@@ -23,7 +23,10 @@ fuzz_target!(|input: (bool, &[u8])| {
     let opened = JsonLines::append(path);
     let left = fs::read(path).expect("the same");
     let is_whole = report.found.is_ok();
-    assert_eq!(report.head.map(|head| (head.sequence, head.hash)), last_of_a_chain(&file[..report.bytes as usize]));
+    assert_eq!(
+        report.head.map(|head| (head.sequence, head.hash)),
+        last_of_a_chain(&file[..report.bytes as usize])
+    );
     assert_eq!(report.records, report.head.map_or(0, |head| head.sequence + 1));
     match opened {
         Ok(sink) => {
@@ -34,7 +37,7 @@ fuzz_target!(|input: (bool, &[u8])| {
             assert_eq!(resumed.last, last_of_a_chain(&left));
             assert!(!is_whole || report.bytes == whole as u64);
         }
-        Err(AuditFileError::Damaged { line }) => {
+        Err(AuditFileError::Damaged { line, .. }) => {
             assert_eq!(left, file, "it is evidence");
             assert!(!is_whole, "{}", String::from_utf8_lossy(&file));
             assert!((1..=1 + bytes.split(|byte| *byte == b'\n').count() as u64).contains(&line));
@@ -48,9 +51,12 @@ fuzz_target!(|input: (bool, &[u8])| {
 fn chained(lines: &[u8]) -> Vec<u8> {
     let (mut file, mut previous) = (Vec::new(), vec![0; 32]);
     for (number, members) in lines.split(|byte| *byte == b'\n').enumerate() {
-        let head =
-            [format!(r#"{{"seq":{number}"#).as_bytes(), members, format!(r#","prev":"{}""#, hex(&previous)).as_bytes()]
-                .concat();
+        let head = [
+            format!(r#"{{"seq":{number}"#).as_bytes(),
+            members,
+            format!(r#","prev":"{}""#, hex(&previous)).as_bytes(),
+        ]
+        .concat();
         let hash = digest(&SHA256, &[&*previous, &head].concat()).as_ref().to_vec();
         file.extend([&*head, format!(",\"hash\":\"{}\"}}\n", hex(&hash)).as_bytes()].concat());
         previous = hash;
@@ -60,19 +66,26 @@ fn chained(lines: &[u8]) -> Vec<u8> {
 
 /// Members without which no record is, and none beside them.
 fn is_sound(lines: &[u8]) -> bool {
-    lines.split(|byte| *byte == b'\n').all(|line| line == br#","time":"2026-11-25T00:00:00.000Z","kind":"intent""#)
+    lines
+        .split(|byte| *byte == b'\n')
+        .all(|line| line == br#","time":"2026-11-25T00:00:00.000Z","kind":"intent""#)
 }
 
-/// The last number and hash, where every line is JSON, counts on, and has the hash of what stands before it.
+/// The last number and hash, where every line is JSON, counts on, and has the hash of what stands
+/// before it.
 fn last_of_a_chain(file: &[u8]) -> Option<(u64, [u8; 32])> {
     let mut last: Option<(u64, [u8; 32])> = None;
     for line in file.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
         let (number, previous) = last.map_or((0, [0; 32]), |(number, hash)| (number + 1, hash));
         let head = &line[..line.len() - r#","hash":""}"#.len() - 64];
-        let hash: [u8; 32] = digest(&SHA256, &[&previous, head].concat()).as_ref().try_into().expect("32 bytes");
+        let hash: [u8; 32] =
+            digest(&SHA256, &[&previous, head].concat()).as_ref().try_into().expect("32 bytes");
         let record = theirs(line);
         assert_eq!(record["seq"].as_u64(), Some(number));
-        assert_eq!((text(&record, "prev"), text(&record, "hash")), (Some(&*hex(&previous)), Some(&*hex(&hash))));
+        assert_eq!(
+            (text(&record, "prev"), text(&record, "hash")),
+            (Some(&*hex(&previous)), Some(&*hex(&hash)))
+        );
         assert!(text(&record, "kind").is_some());
         last = Some((number, hash));
     }
@@ -85,5 +98,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| std::env::temp_dir().join(format!("token-broker-fuzz-{}.jsonl", std::process::id())))
+    PATH.get_or_init(|| {
+        std::env::temp_dir().join(format!("token-broker-fuzz-{}.jsonl", std::process::id()))
+    })
 }

@@ -1,4 +1,5 @@
-//! Anything as header fields (a line each, behind a line with the query): one token or a refusal, and no credential is left.
+//! Anything as header fields (a line each, behind a line with the query): one token or a refusal,
+//! and no credential is left.
 
 #![no_main]
 
@@ -41,13 +42,18 @@ fuzz_target!(|text: &[u8]| {
     match &taken {
         Ok(token) => {
             assert_eq!(Some(token), given.as_ref());
-            let holds_it = |text: &[u8]| token.len() >= 16 && text.windows(token.len()).any(|part| part == token);
+            let holds_it = |text: &[u8]| {
+                token.len() >= 16 && text.windows(token.len()).any(|part| part == token)
+            };
             assert!(fields.values().all(|value| !holds_it(value.as_bytes())), "nor a copy");
         }
         Err(_) => assert_eq!(given, None),
     }
     for (name, value) in fields {
-        assert!(before.headers().get_all(name).iter().any(|was| was == value), "what is left is what came");
+        assert!(
+            before.headers().get_all(name).iter().any(|was| was == value),
+            "what is left is what came"
+        );
     }
 });
 
@@ -58,7 +64,8 @@ fn plainly(request: &Request<()>) -> Option<Vec<u8>> {
     let value = value.as_bytes();
     let end = value.iter().rposition(|byte| *byte != b' ' && *byte != b'\t').map_or(0, |at| at + 1);
     let (scheme, token) = value[..end].split_at_checked(7)?;
-    let is_token = !token.is_empty() && token.len() <= 16 * 1024 && token.iter().all(u8::is_ascii_graphic);
+    let is_token =
+        !token.is_empty() && token.len() <= 16 * 1024 && token.iter().all(u8::is_ascii_graphic);
     if !scheme.eq_ignore_ascii_case(b"bearer ") || !is_token {
         return None;
     }
@@ -67,7 +74,8 @@ fn plainly(request: &Request<()>) -> Option<Vec<u8>> {
         let name = pair.split('=').next().unwrap_or_default();
         unescaped(name.as_bytes()).eq_ignore_ascii_case(b"access_token")
     });
-    let is_copied = token.len() >= 16 && query.as_bytes().windows(token.len()).any(|part| part == token);
+    let is_copied =
+        token.len() >= 16 && query.as_bytes().windows(token.len()).any(|part| part == token);
     (!is_named && !is_copied).then(|| token.to_vec())
 }
 

@@ -1,4 +1,5 @@
-//! Anything as an event stream, cut anywhere: the events are the stream, their data is what the standard says, and other data stays data.
+//! Anything as an event stream, cut anywhere: the events are the stream, their data is what the
+//! standard says, and other data stays data.
 
 #![no_main]
 
@@ -16,12 +17,16 @@ fuzz_target!(|input: (u8, &[u8])| {
     if !holds_mark(text.strip_prefix(MARK).unwrap_or(text)) {
         assert_eq!(data(&whole), plainly(text));
     }
-    // The client gets the events from any of them on, where those before it were left out: it reads what we have read.
+    // The client gets the events from any of them on, where those before it were left out: it reads
+    // what we have read.
     for first in 0..whole.len().min(20) {
         assert_eq!(plainly(&whole[first..].concat()), data(&whole[first..]), "from {first} on");
     }
     for events in [&whole, &pieces] {
-        assert!(without_marks(text).starts_with(&without_marks(&events.concat())), "what passes has its own bytes");
+        assert!(
+            without_marks(text).starts_with(&without_marks(&events.concat())),
+            "what passes has its own bytes"
+        );
     }
     if !holds_mark(text) {
         let ends = whole.concat().len();
@@ -31,7 +36,11 @@ fuzz_target!(|input: (u8, &[u8])| {
     for event in &whole {
         let other = b"{\r\n\"a\":\n1}\r";
         let changed = readers::event_with_data(event, other);
-        assert_eq!(readers::events([&*changed], usize::MAX), Some(vec![changed.clone()]), "it is one event");
+        assert_eq!(
+            readers::events([&*changed], usize::MAX),
+            Some(vec![changed.clone()]),
+            "it is one event"
+        );
         assert_eq!(plainly(&changed), [b"{  \"a\": 1} "], "with this data");
         assert_eq!(fields(&changed), fields(event), "the other lines stay");
     }
@@ -97,7 +106,11 @@ fn lines(stream: &[u8]) -> Vec<&[u8]> {
 
 /// The lines that are no data, and that no reader may take for any.
 fn fields(event: &[u8]) -> Vec<&[u8]> {
-    let is_field =
-        |line: &&[u8]| !line.is_empty() && !line.starts_with(b"data:") && *line != b"data" && !line.starts_with(MARK);
+    let is_field = |line: &&[u8]| {
+        !line.is_empty()
+            && !line.starts_with(b"data:")
+            && *line != b"data"
+            && !line.starts_with(MARK)
+    };
     lines(event).into_iter().filter(is_field).collect()
 }

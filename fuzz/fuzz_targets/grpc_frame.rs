@@ -1,5 +1,6 @@
-//! Anything as gRPC frames, and each message as MCP in frames, in Google's types and in gzip: one reading however it is cut, what is read is
-//! written as it was, and what was filtered is not changed by the same filter.
+//! Anything as gRPC frames, and each message as MCP in frames, in Google's types and in gzip: one
+//! reading however it is cut, what is read is written as it was, and what was filtered is not
+//! changed by the same filter.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Anything as a JWK set: no more keys are used than look like keys of the profile, and those that are beyond doubt are used.
+//! Anything as a JWK set: no more keys are used than look like keys of the profile, and those that
+//! are beyond doubt are used.
 
 #![no_main]
 
@@ -22,29 +23,41 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(all.len() <= Keys::MAX_KEYS);
     let plausible = all.iter().filter(|key| is_plausible(key) && is_alone(key)).count();
     let sound = all.iter().filter(|key| is_beyond_doubt(key) && is_alone(key)).count();
-    assert!((sound..=plausible).contains(&keys.len()) && !keys.is_empty(), "{sound} {} {plausible}", keys.len());
+    assert!(
+        (sound..=plausible).contains(&keys.len()) && !keys.is_empty(),
+        "{sound} {} {plausible}",
+        keys.len()
+    );
     assert!(keys.problems().iter().all(|(position, _)| *position < all.len()));
 });
 
 fn is_plausible(key: &Value) -> bool {
     let is = |name, value| text(key, name) == Some(value);
-    let is_curve = (is("kty", "EC") && is("crv", "P-256")) || (is("kty", "OKP") && is("crv", "Ed25519"));
-    let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| key.get(name).is_none());
+    let is_curve =
+        (is("kty", "EC") && is("crv", "P-256")) || (is("kty", "OKP") && is("crv", "Ed25519"));
+    let is_public =
+        ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| key.get(name).is_none());
     let is_for = |name, value| key.get(name).is_none() || is(name, value);
     let verifies = key.get("key_ops").is_none_or(|operations| {
-        operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
+        operations
+            .as_array()
+            .is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
     });
-    let id = key.get("kid").is_none_or(|id| id.as_str().is_some_and(|id| (1..=256).contains(&id.len())));
+    let id =
+        key.get("kid").is_none_or(|id| id.as_str().is_some_and(|id| (1..=256).contains(&id.len())));
     is_curve && is_public && is_for("use", "sig") && verifies && id
 }
 
 /// It has these members and no others.
 fn is_beyond_doubt(key: &Value) -> bool {
     let is = |name, value| text(key, name) == Some(value);
-    let is_simple =
-        key.as_object().is_some_and(|key| key.keys().all(|name| ["kty", "crv", "x", "kid"].contains(&name.as_str())));
+    let is_simple = key.as_object().is_some_and(|key| {
+        key.keys().all(|name| ["kty", "crv", "x", "kid"].contains(&name.as_str()))
+    });
     let id = key.get("kid").is_none_or(|id| {
-        id.as_str().is_some_and(|id| (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
+        id.as_str().is_some_and(|id| {
+            (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        })
     });
     is_simple && id && is("kty", "OKP") && is("crv", "Ed25519") && is("x", SOUND)
 }

@@ -1,4 +1,5 @@
-//! Any secret and any answer, cut anywhere: lengths stay, only `*` is new, no form that was looked for is left.
+//! Any secret and any answer, cut anywhere: lengths stay, only `*` is new, no form that was looked
+//! for is left.
 
 #![no_main]
 
@@ -28,7 +29,10 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     }
     let masked = masked(secret, text.chunks(cut));
     assert_eq!(masked.len(), text.len(), "lengths stay true");
-    assert!(masked.iter().zip(text).all(|(now, was)| now == was || *now == b'*'), "only `*` is new");
+    assert!(
+        masked.iter().zip(text).all(|(now, was)| now == was || *now == b'*'),
+        "only `*` is new"
+    );
     for form in [secret.to_vec(), hex(secret), STANDARD_NO_PAD.encode(secret).into_bytes()] {
         // Shorter forms than these stand in a text by chance, but for the secret as it is.
         if form.len() >= 8 || form == secret {
@@ -57,7 +61,9 @@ fn masked<'a>(secret: &[u8], chunks: impl Iterator<Item = &'a [u8]>) -> Vec<u8> 
     let mut passed = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut context) {
-        passed.extend(frame.ok().and_then(|frame| frame.into_data().ok()).expect("there is nothing else"));
+        passed.extend(
+            frame.ok().and_then(|frame| frame.into_data().ok()).expect("there is nothing else"),
+        );
     }
     passed
 }
@@ -68,7 +74,10 @@ impl Body for Chunks {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.pop_front().map(Frame::data).map(Ok))
     }
 }

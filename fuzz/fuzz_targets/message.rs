@@ -1,4 +1,5 @@
-//! Anything as a message of a client: what is let through says the same to serde_json, and so does what is sent on in its place.
+//! Anything as a message of a client: what is let through says the same to serde_json, and so does
+//! what is sent on in its place.
 
 #![no_main]
 
@@ -20,7 +21,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
         assert_eq!(theirs(&first), expected);
         assert_eq!(readers::message(&first), Ok(with_state(&ours, None)));
-        assert_eq!(readers::as_first_asked(&first), Some(first), "the first time is the first time");
+        assert_eq!(
+            readers::as_first_asked(&first),
+            Some(first),
+            "the first time is the first time"
+        );
     }
     let state = "\"\\ \u{1}\u{e9}\u{2028}\u{1f600}";
     if let Some(other) = readers::with_request_state(bytes, state) {
@@ -47,6 +52,7 @@ fn said(whole: &Value, ours: &Message) -> Message {
         said.id.clone_from(&ours.id);
     }
     said.method = text(whole, "method").map(str::to_owned);
-    (said.name, said.uri, said.request_state) = (of_params("name"), of_params("uri"), of_params("requestState"));
+    (said.name, said.uri, said.request_state) =
+        (of_params("name"), of_params("uri"), of_params("requestState"));
     said
 }

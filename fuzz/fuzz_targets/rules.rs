@@ -1,4 +1,5 @@
-//! A name, and rules (a line each: `+` or `-`, patterns between commas): the tables decide as a walk over all rules with a naive matcher.
+//! A name, and rules (a line each: `+` or `-`, patterns between commas): the tables decide as a
+//! walk over all rules with a naive matcher.
 
 #![no_main]
 
@@ -6,7 +7,7 @@ use http::Method;
 use libfuzzer_sys::fuzz_target;
 use tower_token_broker::{
     clock::Timestamp,
-    principal::{User, Principal, Resource, TokenTimes, Verified},
+    principal::{Principal, Resource, TokenTimes, User, Verified},
     scope_filter::{Arguments, Call, Policy as _, Rules, http, prompts, resources, tools},
 };
 
@@ -33,7 +34,9 @@ fuzz_target!(|text: &str| {
     let caller = caller();
     let is_allowed = |call: Call<'_>| !rules.decide(&caller, &call).is_denied();
     let any = |wanted, fits: &dyn Fn(&str) -> bool| {
-        walked.iter().any(|(is_allow, _, patterns)| *is_allow == wanted && patterns.iter().any(|pattern| fits(pattern)))
+        walked.iter().any(|(is_allow, _, patterns)| {
+            *is_allow == wanted && patterns.iter().any(|pattern| fits(pattern))
+        })
     };
     let fits = |pattern: &str| matches(pattern.as_bytes(), name.as_bytes());
     let expected = any(true, &fits) && !any(false, &fits);
@@ -41,13 +44,15 @@ fuzz_target!(|text: &str| {
     assert_eq!(is_allowed(Call::Tool { name, arguments }), expected);
     assert_eq!(is_allowed(Call::Prompt { name, arguments }), expected);
     // What its reader may resolve to something else is allowed by its very name alone.
-    let by_name = any(true, &|pattern| pattern == name && !pattern.contains('*')) && !any(false, &fits);
+    let by_name =
+        any(true, &|pattern| pattern == name && !pattern.contains('*')) && !any(false, &fits);
     let uri = is_allowed(Call::Resource { uri: name });
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/".contains(&byte));
     assert!(uri == expected || (!is_plain && uri == by_name), "{expected} {by_name}");
 
     let path_fits = |wanted, is_wide| {
-        let templates = walked.iter().filter(|(is_allow, list, _)| *is_allow == wanted && is_template(list));
+        let templates =
+            walked.iter().filter(|(is_allow, list, _)| *is_allow == wanted && is_template(list));
         templates.into_iter().any(|(_, template, _)| path_matches(template, name, is_wide))
     };
     let path = is_allowed(Call::Http { method: &Method::GET, path: name });
@@ -88,7 +93,8 @@ fn is_template(text: &str) -> bool {
     let count = segments.split('/').count();
     segments.split('/').enumerate().all(|(at, segment)| {
         let is_last = at + 1 == count;
-        let is_name = segment.bytes().all(|byte| byte.is_ascii_alphanumeric()) && (is_last || !segment.is_empty());
+        let is_name = segment.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && (is_last || !segment.is_empty());
         is_name || segment == "{x}" || (is_last && segment == "{*r}")
     })
 }
@@ -96,10 +102,17 @@ fn is_template(text: &str) -> bool {
 /// By segments; widely, a slash more or less at the end makes no difference.
 fn path_matches(template: &str, path: &str, is_wide: bool) -> bool {
     let trimmed = |text: &str| text.trim_matches('/').to_owned();
-    let (template, path) =
-        if is_wide { (trimmed(template), trimmed(path)) } else { (template[1..].to_owned(), path[1..].to_owned()) };
+    let (template, path) = if is_wide {
+        (trimmed(template), trimmed(path))
+    } else {
+        (template[1..].to_owned(), path[1..].to_owned())
+    };
     let segments = |text: &str| -> Vec<String> {
-        if is_wide && text.is_empty() { Vec::new() } else { text.split('/').map(str::to_owned).collect() }
+        if is_wide && text.is_empty() {
+            Vec::new()
+        } else {
+            text.split('/').map(str::to_owned).collect()
+        }
     };
     let (mut template, given) = (segments(&template), segments(&path));
     let has_rest = template.last().is_some_and(|last| last == "{*r}");
@@ -121,5 +134,10 @@ fn caller() -> Principal {
     let issued_at = Timestamp::from_unix_seconds(1);
     let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
     let resource = Resource::parse("https://broker.example.com/mcp").expect("a resource");
-    Principal::for_test(&Verified::vouch(User::new("https://i.example", "alice"), "client", resource, times))
+    Principal::for_test(&Verified::vouch(
+        User::new("https://i.example", "alice"),
+        "client",
+        resource,
+        times,
+    ))
 }

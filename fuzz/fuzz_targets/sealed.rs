@@ -1,13 +1,15 @@
-//! What was sealed opens to what it was, for its own user and purpose; anything else, and anything that was made of it, opens to nothing.
+//! What was sealed opens to what it was, for its own user and purpose; anything else, and anything
+//! that was made of it, opens to nothing.
 //!
-//! Two bytes say what is made of a sealed text: from where on, and how many characters are replaced by the rest.
+//! Two bytes say what is made of a sealed text: from where on, and how many characters are replaced
+//! by the rest.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tower_token_broker::{
     clock::Timestamp,
-    principal::{User, Principal, Resource, TokenTimes, Verified},
+    principal::{Principal, Resource, TokenTimes, User, Verified},
     readers::{open, seal},
     sealing::SealingKeys,
 };
@@ -21,11 +23,13 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     let state = Some("tools/call get_item");
     let sealed = seal(&keys, state, &alice, bytes);
     assert_eq!(open(&keys, state, &alice, sealed.as_bytes()).as_deref(), Some(bytes));
-    for (purpose, whose) in [(None, &alice), (Some("tools/call get_items"), &alice), (state, &bob)] {
+    for (purpose, whose) in [(None, &alice), (Some("tools/call get_items"), &alice), (state, &bob)]
+    {
         assert_eq!(open(&keys, purpose, whose, sealed.as_bytes()), None);
     }
     // An old key's text is opened, too.
-    let sealed = seal(&SealingKeys::new(&[8; 32]), None, &alice, b"a session of the upstream").into_bytes();
+    let sealed =
+        seal(&SealingKeys::new(&[8; 32]), None, &alice, b"a session of the upstream").into_bytes();
     assert!(open(&keys, None, &alice, &sealed).is_some());
     let at = at % (sealed.len() + 1);
     let behind = (at + length).min(sealed.len());
@@ -37,5 +41,10 @@ fn caller(subject: &str) -> Principal {
     let issued_at = Timestamp::from_unix_seconds(1);
     let times = TokenTimes { id: "t", issued_at, expires_at: issued_at };
     let resource = Resource::parse("https://broker.example.com/mcp").expect("a resource");
-    Principal::for_test(&Verified::vouch(User::new("https://i.example", subject), "client", resource, times))
+    Principal::for_test(&Verified::vouch(
+        User::new("https://i.example", subject),
+        "client",
+        resource,
+        times,
+    ))
 }

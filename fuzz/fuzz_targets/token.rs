@@ -1,5 +1,5 @@
-//! Any header and any claims (behind a NUL), signed by our key: whoever gets in is whom serde_json reads, by a token of the profile.
-//! The same bytes as a token of their own never get in.
+//! Any header and any claims (behind a NUL), signed by our key: whoever gets in is whom serde_json
+//! reads, by a token of the profile. The same bytes as a token of their own never get in.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use token_broker_fuzz::{ready, text, theirs};
 use tower_token_broker::{
     Secret,
     authenticate::{
-        PresentedToken, VerifyToken,
+        PresentedToken, VerifyRequest, VerifyToken,
         jwt::{JwtVerifier, Keys},
     },
     clock::{Clock, Timestamp},
@@ -29,6 +29,7 @@ struct World {
     key: Ed25519KeyPair,
     verifier: JwtVerifier,
     resource: Resource,
+    clock: Clock,
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -45,17 +46,29 @@ fuzz_target!(|bytes: &[u8]| {
 
     let header = theirs(header);
     assert_eq!(text(&header, "alg"), Some("EdDSA"));
-    assert!(text(&header, "typ").is_some_and(|media| media.to_ascii_lowercase().ends_with("at+jwt")));
-    assert!(["jwk", "jku", "x5c", "x5u", "crit", "b64", "zip", "enc"].iter().all(|name| header.get(name).is_none()));
+    assert!(
+        text(&header, "typ").is_some_and(|media| media.to_ascii_lowercase().ends_with("at+jwt"))
+    );
+    assert!(
+        ["jwk", "jku", "x5c", "x5u", "crit", "b64", "zip", "enc"]
+            .iter()
+            .all(|name| header.get(name).is_none())
+    );
     let claims = theirs(claims);
     let said = |name| text(&claims, name);
     assert_eq!((said("iss"), said("sub")), (Some(ISSUER), Some(principal.subject())));
-    assert_eq!((said("client_id"), said("jti")), (Some(principal.client()), Some(principal.token_id())));
+    assert_eq!(
+        (said("client_id"), said("jti")),
+        (Some(principal.client()), Some(principal.token_id()))
+    );
     assert_eq!(said("token_family"), principal.family());
     let audience = claims.get("aud").map(|aud| aud.as_array().map_or(aud, |all| &all[0]));
     assert_eq!(audience.and_then(Value::as_str), Some(RESOURCE));
-    let scopes =
-        |text: &str| text.split(' ').filter(|token| !token.is_empty()).all(|token| principal.scopes().contains(token));
+    let scopes = |text: &str| {
+        text.split(' ')
+            .filter(|token| !token.is_empty())
+            .all(|token| principal.scopes().contains(token))
+    };
     assert!(said("scope").is_none_or(scopes));
     let time = |name: &str| claims[name].as_u64().expect("an integer");
     assert_eq!(principal.expires_at().unix_seconds(), time("exp"));
@@ -77,16 +90,22 @@ impl World {
     fn new() -> Self {
         let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes");
         let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
-        let keys =
-            Keys::parse(format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{x}"}}]}}"#).as_bytes());
+        let keys = Keys::parse(
+            format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{x}"}}]}}"#)
+                .as_bytes(),
+        );
         let clock = Clock::manual(Timestamp::from_unix_seconds(NOW));
-        let verifier = JwtVerifier::new(ISSUER, keys.expect("one key")).with_clock(clock);
-        Self { key, verifier, resource: Resource::parse(RESOURCE).expect("a resource") }
+        let verifier = JwtVerifier::new(ISSUER, keys.expect("one key"));
+        let resource = Resource::parse(RESOURCE).expect("a resource");
+        Self { key, verifier, resource, clock }
     }
 
     fn verify(&self, token: &[u8]) -> Result<Principal, Reason> {
         let token = PresentedToken::new(Secret::new(token.to_vec()));
-        let verified = ready(self.verifier.verify(&token, &self.resource));
-        verified.map(|verified| Principal::for_test(&verified)).map_err(|rejected| rejected.reason())
+        let request = VerifyRequest::new(&token, &self.resource, &self.clock);
+        let verified = ready(self.verifier.verify(&request));
+        verified
+            .map(|verified| Principal::for_test(&verified))
+            .map_err(|rejected| rejected.reason())
     }
 }

@@ -15,7 +15,8 @@ use serde_json::Value;
 pub fn theirs(text: &[u8]) -> Value {
     let mut reader = serde_json::Deserializer::from_slice(text);
     reader.disable_recursion_limit();
-    let value = serde::Deserialize::deserialize(&mut reader).expect("what the strict reading lets through is JSON");
+    let value = serde::Deserialize::deserialize(&mut reader)
+        .expect("what the strict reading lets through is JSON");
     reader.end().expect("and nothing behind it");
     value
 }

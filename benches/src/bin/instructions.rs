@@ -1,10 +1,15 @@
-//! Counts the instructions of the pieces of a request's way, by callgrind, and compares them with what was counted before.
+//! Counts the instructions of the pieces of a request's path, by callgrind, and compares them with
+//! the expected counts.
 //!
-//! Run:   cargo run --release --bin instructions              compares; fails where a piece takes over 5 % more
-//! Bless: cargo run --release --bin instructions -- --bless   writes what is counted as what is expected from now on
+//! Run:   cargo run --release --bin instructions
+//! Bless: cargo run --release --bin instructions -- --bless
 //!
-//! Each piece runs in two processes of its own, N times in one and not at all in the other: the difference by N is one run,
-//! without set-up. All threads are counted, the audit log's too; the kernel is not.
+//! The first compares, and fails if a piece takes over 5 % more. The second writes the counts as the
+//! ones that are expected from now on.
+//!
+//! Each piece runs in two processes, N times in one and not at all in the other: the difference
+//! divided by N is one run, without set-up. All threads are counted, the audit log's too; the kernel
+//! is not.
 
 use std::{
     env, fs,
@@ -19,8 +24,8 @@ type Failure = Box<dyn std::error::Error>;
 
 /// A piece may take so many percent more than what is expected.
 const TOLERANCE: f64 = 5.0;
-/// Two threads meet a little differently each time, and caches tidy up by the clock: such a thing only adds. What is over
-/// the limit is counted again, and the least counts.
+/// Two threads meet a little differently each time, and caches tidy up by the clock: such a thing
+/// only adds. What is over the limit is counted again, and the least counts.
 const MOST_TRIES: usize = 3;
 /// Before the runs that count: what is made at the first use is made then.
 const RUNS_BEFORE: usize = 20;
@@ -60,11 +65,16 @@ struct Counted {
 
 fn count(only: Option<&str>) -> Result<Vec<Counted>, Failure> {
     let mut counted: Vec<Counted> = Vec::new();
-    for piece in PIECES.iter().filter(|piece| only.is_none_or(|only| piece.name.starts_with(only))) {
+    for piece in PIECES.iter().filter(|piece| only.is_none_or(|only| piece.name.starts_with(only)))
+    {
         let instructions = one_run(piece)?;
         let within = counted.iter().find(|other| Some(other.name) == piece.within);
         let alone = within.map_or(String::new(), |within| {
-            format!(", {} beside {}", i128::from(instructions) - i128::from(within.instructions), within.name)
+            format!(
+                ", {} beside {}",
+                i128::from(instructions) - i128::from(within.instructions),
+                within.name
+            )
         });
         say(&format!("{:30} {instructions:>10} instructions{alone}", piece.name));
         counted.push(Counted { name: piece.name, instructions });
@@ -84,12 +94,19 @@ fn callgrind(piece: &Piece, times: usize) -> Result<u64, Failure> {
         .arg(env::current_exe()?)
         .args(["run", piece.name, &times.to_string(), &most])
         .output()
-        .map_err(|error| format!("valgrind can't be started ({error}): apt-get install valgrind"))?;
+        .map_err(|error| {
+            format!("valgrind can't be started ({error}): apt-get install valgrind")
+        })?;
     let said = String::from_utf8(output.stderr)?;
     if !output.status.success() {
-        return Err(format!("{} ended with {} under valgrind: {said}", piece.name, output.status).into());
+        return Err(
+            format!("{} ended with {} under valgrind: {said}", piece.name, output.status).into()
+        );
     }
-    let collected = said.lines().find_map(|line| line.split_once("Collected :")).ok_or("callgrind counted nothing")?;
+    let collected = said
+        .lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .ok_or("callgrind counted nothing")?;
     Ok(collected.1.trim().parse()?)
 }
 
@@ -97,9 +114,11 @@ fn expected_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.txt")
 }
 
-/// What the counts rest on: the compiler, and the processor, by which libc and the cryptography choose their code.
+/// What the counts rest on: the compiler, and the processor, by which libc and the cryptography
+/// choose their code.
 fn ground() -> Result<String, Failure> {
-    let output = Command::new("rustc").arg("-V").current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+    let output =
+        Command::new("rustc").arg("-V").current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
     let rustc = String::from_utf8(output.stdout)?;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -107,8 +126,8 @@ fn ground() -> Result<String, Failure> {
     Ok(format!("{}; {model}", rustc.trim()))
 }
 
-/// The most of several counts of each piece: what is compared with it later is the least of several, so that what the threads
-/// add by chance is no regression.
+/// The most of several counts of each piece: what is compared with it later is the least of
+/// several, so that what the threads add by chance is no regression.
 fn most() -> Result<Vec<Counted>, Failure> {
     let mut most = count(None)?;
     for _ in 1..MOST_TRIES {
@@ -120,7 +139,10 @@ fn most() -> Result<Vec<Counted>, Failure> {
 }
 
 fn bless(counted: &[Counted]) -> Result<(), Failure> {
-    let mut text = format!("# Instructions a run, by callgrind. Written by `instructions --bless`.\n{}\n", ground()?);
+    let mut text = format!(
+        "# Instructions a run, by callgrind. Written by `instructions --bless`.\n{}\n",
+        ground()?
+    );
     for Counted { name, instructions } in counted {
         text.push_str(&format!("{name} {instructions}\n"));
     }
@@ -141,18 +163,23 @@ fn compare(counted: &[Counted]) -> Result<(), Failure> {
         return Ok(());
     }
     let expected: Vec<(&str, u64)> = lines
-        .map(|line| line.split_once(' ').and_then(|(name, count)| Some((name, count.parse().ok()?))))
+        .map(|line| {
+            line.split_once(' ').and_then(|(name, count)| Some((name, count.parse().ok()?)))
+        })
         .collect::<Option<_>>()
         .ok_or("benches/instructions.txt has a line that is no piece and its count")?;
     let mut slower = 0;
     for Counted { name, instructions } in counted {
-        let before = expected.iter().find(|(expected, _)| expected == name).map(|(_, count)| *count);
-        let before = before.ok_or_else(|| format!("{name} is not in benches/instructions.txt: --bless"))?;
+        let before =
+            expected.iter().find(|(expected, _)| expected == name).map(|(_, count)| *count);
+        let before =
+            before.ok_or_else(|| format!("{name} is not in benches/instructions.txt: --bless"))?;
         let percent = |instructions: u64| (instructions as f64 / before as f64 - 1.0) * 100.0;
         let mut instructions = *instructions;
         let mut tries = 1;
         while percent(instructions) > TOLERANCE && tries < MOST_TRIES {
-            let piece = PIECES.iter().find(|piece| piece.name == *name).ok_or("there is no such piece")?;
+            let piece =
+                PIECES.iter().find(|piece| piece.name == *name).ok_or("there is no such piece")?;
             instructions = instructions.min(one_run(piece)?);
             tries += 1;
         }
@@ -162,7 +189,9 @@ fn compare(counted: &[Counted]) -> Result<(), Failure> {
         }
         if percent.abs() > TOLERANCE {
             let what = if percent > 0.0 { "!!! MORE" } else { "fewer: bless them" };
-            say(&format!("{name}: {instructions} instructions, {before} expected, {percent:+.1} %  {what}"));
+            say(&format!(
+                "{name}: {instructions} instructions, {before} expected, {percent:+.1} %  {what}"
+            ));
         }
     }
     match slower {

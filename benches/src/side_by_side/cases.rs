@@ -49,8 +49,15 @@ pub(crate) fn side_by_side() -> Vec<Case> {
     ]
 }
 
-fn case(name: &'static str, ask: Ask, connections: usize, tokens: TokenUse, requests: usize) -> Case {
-    let mut variants = vec![Variant::bare(), Variant::noop(), Variant::dropped(), Variant::durable()];
+fn case(
+    name: &'static str,
+    ask: Ask,
+    connections: usize,
+    tokens: TokenUse,
+    requests: usize,
+) -> Case {
+    let mut variants =
+        vec![Variant::bare(), Variant::noop(), Variant::dropped(), Variant::durable()];
     // A peer for the call itself: it neither reads messages nor filters lists.
     if ask == Ask::Small && haproxy::program().is_some() {
         variants.push(Variant::haproxy());
@@ -61,13 +68,22 @@ fn case(name: &'static str, ask: Ask, connections: usize, tokens: TokenUse, requ
 /// Our stack beside itself with more of something. The sink drops: the disk has no part in it.
 pub(crate) fn growth(options: &Options) -> Vec<Case> {
     let grown = |name, setting, few: usize, many: usize| {
-        let variant = |count: usize| Variant::dropped().named(format!("{name}-{count}")).with(setting, count);
+        let variant =
+            |count: usize| Variant::dropped().named(format!("{name}-{count}")).with(setting, count);
         let variants = vec![variant(few), variant(many)];
-        Case { name, ask: Ask::Small, connections: 32, tokens: TokenUse::Seen(10), requests: 24_000, variants }
+        Case {
+            name,
+            ask: Ask::Small,
+            connections: 32,
+            tokens: TokenUse::Seen(10),
+            requests: 24_000,
+            variants,
+        }
     };
     let (few, many) = (10, 100_000);
     let mut users = grown("growth-users", "users", few, many);
-    // All of them have called before, so that verdicts and credentials are full, too; in a quick run there is no time for it.
+    // All of them have called before, so that verdicts and credentials are full, too; in a quick
+    // run there is no time for it.
     let asked = if options.quick { [few, few] } else { [few, many] };
     for (variant, asked) in users.variants.iter_mut().zip(asked) {
         *variant = variant.clone().asked_before(asked);

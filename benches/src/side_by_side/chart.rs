@@ -1,10 +1,12 @@
-//! The picture of docs/performance.md: CPU a request as a ratio to the bare proxy, one group of bars a case.
+//! The picture of docs/performance.md: CPU a request as a ratio to the bare proxy, one group of
+//! bars a case.
 
 use std::fmt::Write as _;
 
 use super::report::Report;
 
-/// Drawn in this order; each with a colour that can be told from its neighbours on white and on black.
+/// Drawn in this order; each with a colour that can be told from its neighbours on white and on
+/// black.
 const VARIANTS: [(&str, &str); 4] = [
     ("four-noop-layers", "#8a8f98"),
     ("stack-sink-drops", "#2f8fd0"),
@@ -19,14 +21,21 @@ const GAP: f64 = 14.0;
 const TOP: f64 = 78.0;
 
 pub(crate) fn svg(report: &Report) -> String {
-    let cases: Vec<_> = report.cases.iter().filter(|case| !case.name.starts_with("growth")).collect();
-    let most = cases.iter().flat_map(|case| &case.variants).map(|variant| variant.cpu_ratio.median).fold(2.0, f64::max);
+    let cases: Vec<_> =
+        report.cases.iter().filter(|case| !case.name.starts_with("growth")).collect();
+    let most = cases
+        .iter()
+        .flat_map(|case| &case.variants)
+        .map(|variant| variant.cpu_ratio.median)
+        .fold(2.0, f64::max);
     let scale = (WIDTH - LEFT - RIGHT) / most;
     let (mut bars, mut y) = (String::new(), TOP);
     for case in &cases {
         let top = y;
         for (name, colour) in VARIANTS {
-            let Some(variant) = case.variants.iter().find(|variant| variant.name == name) else { continue };
+            let Some(variant) = case.variants.iter().find(|variant| variant.name == name) else {
+                continue;
+            };
             let (ratio, middle) = (&variant.cpu_ratio, y + BAR / 2.0);
             let (length, end) = (ratio.median * scale, LEFT + ratio.median * scale + 6.0);
             // Writing to a String can't fail.
@@ -41,8 +50,12 @@ pub(crate) fn svg(report: &Report) -> String {
         }
         let middle = f64::midpoint(top, y) + 3.0;
         let label = LEFT - 10.0;
-        writeln!(bars, "<text x=\"{label}\" y=\"{middle:.1}\" text-anchor=\"end\">{}</text>", case.name)
-            .unwrap_or_default();
+        writeln!(
+            bars,
+            "<text x=\"{label}\" y=\"{middle:.1}\" text-anchor=\"end\">{}</text>",
+            case.name
+        )
+        .unwrap_or_default();
         y += GAP;
     }
     let (height, one) = (y + 10.0, LEFT + scale);

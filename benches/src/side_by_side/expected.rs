@@ -6,8 +6,8 @@ use token_broker_benches::fixtures::{self, Ask};
 
 use super::{Outcome, wire::Message};
 
-/// The answer that one proxy must give to one request. The first one is judged by its meaning, each further one must have
-/// the very same bytes.
+/// The answer that one proxy must give to one request. The first one is judged by its meaning, each
+/// further one must have the very same bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     meaning: Meaning,
@@ -66,10 +66,16 @@ impl Expected {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "our own text, which has to be read by another reader than the stack's")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "our own text, which has to be read by another reader than the stack's"
+)]
 fn tools(answer: &[u8]) -> Outcome<BTreeSet<String>> {
     let value: serde_json::Value = serde_json::from_slice(answer)?;
-    let tools = value.pointer("/result/tools").and_then(serde_json::Value::as_array).ok_or("no list of tools")?;
+    let tools = value
+        .pointer("/result/tools")
+        .and_then(serde_json::Value::as_array)
+        .ok_or("no list of tools")?;
     let names = tools.iter().filter_map(|tool| tool.get("name")?.as_str().map(str::to_owned));
     Ok(names.collect())
 }

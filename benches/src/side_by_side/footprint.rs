@@ -1,4 +1,5 @@
-//! What a process holds and how soon it answers: memory by cached pair, idle memory, start time, size on disk.
+//! What a process holds and how soon it answers: memory by cached pair, idle memory, start time,
+//! size on disk.
 
 use std::{fs, rc::Rc, time::Duration};
 
@@ -52,7 +53,8 @@ fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
     Ok((Spread::of(took), Spread::of(resident)))
 }
 
-/// How much memory comes on top when so many users, whose grants are in the store already, have called once.
+/// How much memory comes on top when so many users, whose grants are in the store already, have
+/// called once.
 fn cached(bench: &Bench<'_>, users: usize) -> Outcome<CachedReport> {
     let variant = Variant::dropped().with("users", users);
     let mut proxy = Running::start(bench, &case(&variant), &variant)?;

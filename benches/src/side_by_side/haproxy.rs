@@ -1,6 +1,8 @@
-//! HAProxy as a peer: it verifies each token's signature and claims, and puts another credential in its place.
+//! HAProxy as a peer: it verifies each token's signature and claims, and puts another credential in
+//! its place.
 //!
-//! It keeps no verdicts, reads no message and writes no record; what it shares with the stack is the way of a token.
+//! It keeps no verdicts, reads no message and writes no record; what it shares with the stack is
+//! the way of a token.
 
 use std::{
     fs,
@@ -10,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD,
+};
 use token_broker_benches::fixtures::{ISSUER, RESOURCE};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,7 +25,10 @@ use super::{Outcome, proxies::UPSTREAM_SECRET, role::Setting};
 
 /// Where it is installed, if it is.
 pub(crate) fn program() -> Option<&'static Path> {
-    ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"].map(Path::new).into_iter().find(|p| p.exists())
+    ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
+        .map(Path::new)
+        .into_iter()
+        .find(|p| p.exists())
 }
 
 /// Runs it in front of the upstream until `closed`.
@@ -100,13 +107,16 @@ backend upstream
 #[expect(clippy::disallowed_methods, reason = "our own text, written a moment ago")]
 fn public_key(jwks: &[u8]) -> Outcome<String> {
     const P256_SPKI: [u8; 27] = [
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
+        0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
     ];
     let set: serde_json::Value = serde_json::from_slice(jwks)?;
     let mut der = P256_SPKI.to_vec();
     for coordinate in ["/keys/0/x", "/keys/0/y"] {
-        let text = set.pointer(coordinate).and_then(serde_json::Value::as_str).ok_or("no EC key in the set")?;
+        let text = set
+            .pointer(coordinate)
+            .and_then(serde_json::Value::as_str)
+            .ok_or("no EC key in the set")?;
         der.extend(URL_SAFE_NO_PAD.decode(text)?);
     }
     Ok(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der)))

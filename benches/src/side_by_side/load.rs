@@ -1,4 +1,5 @@
-//! The load generator: raw sockets, requests that were written before, and each answer compared with what it must be.
+//! The load generator: raw sockets, requests that were written before, and each answer compared
+//! with what it must be.
 
 use std::{
     cell::{Cell, RefCell},
@@ -84,8 +85,13 @@ pub(crate) struct Driven {
     pub(crate) latencies: Vec<u64>,
 }
 
-/// Sends the load in a closed loop: each connection sends its next request when it has the answer to the one before.
-pub(crate) fn drive(load: &Load, on: &Process, expected: &Rc<RefCell<Expected>>) -> Outcome<Driven> {
+/// Sends the load in a closed loop: each connection sends its next request when it has the answer
+/// to the one before.
+pub(crate) fn drive(
+    load: &Load,
+    on: &Process,
+    expected: &Rc<RefCell<Expected>>,
+) -> Outcome<Driven> {
     let shared = Rc::new(Shared {
         next: Cell::new(0),
         latencies: RefCell::new(Vec::with_capacity(load.requests)),
@@ -175,7 +181,11 @@ impl Client {
         Ok(took)
     }
 
-    pub(crate) async fn exchange(&mut self, template: &Template, token: &str) -> Outcome<Message<'_>> {
+    pub(crate) async fn exchange(
+        &mut self,
+        template: &Template,
+        token: &str,
+    ) -> Outcome<Message<'_>> {
         template.write(token, &mut self.request);
         self.socket.write_all(&self.request).await?;
         let answer = self.reader.next(&mut self.socket).await?;

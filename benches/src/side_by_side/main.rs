@@ -1,4 +1,5 @@
-//! What the layers cost, as ratios to a bare proxy: all of it in processes of its own on loopback, driven in turns.
+//! Measures what the layers cost, as ratios to a bare proxy: each in a process of its own on
+//! loopback, driven in turns.
 //!
 //! Run: cargo run --release --bin side-by-side -- --quick
 
@@ -54,7 +55,9 @@ type Outcome<T> = Result<T, Failure>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let done = match arguments.as_slice() {
-        [word, name, settings @ ..] if word == role::WORD => role::play(name, &role::Setting::of(settings)),
+        [word, name, settings @ ..] if word == role::WORD => {
+            role::play(name, &role::Setting::of(settings))
+        }
         [help] if help == "--help" => say(options::USAGE),
         _ => Options::read(&arguments).and_then(|options| run(&options)),
     };

@@ -17,7 +17,8 @@ pub(crate) fn tables(report: &Report) -> String {
         report.threads_a_proxy,
         if report.quick { "; a run with `--quick`" } else { "" }
     );
-    let (growth, beside): (Vec<_>, Vec<_>) = report.cases.iter().partition(|case| case.name.starts_with("growth"));
+    let (growth, beside): (Vec<_>, Vec<_>) =
+        report.cases.iter().partition(|case| case.name.starts_with("growth"));
     if !beside.is_empty() {
         text.push_str("### Side by side\n\n");
         cases(&mut text, &beside);
@@ -61,8 +62,12 @@ fn cases(text: &mut String, cases: &[&CaseReport]) {
     let busiest = cases.iter().max_by(|one, other| one.others_busy.total_cmp(&other.others_busy));
     if let Some(case) = busiest {
         let share = case.others_busy * 100.0;
-        writeln!(text, "\nOther processes had at most {share:.0} % of the busy time ({}).\n", case.name)
-            .unwrap_or_default();
+        writeln!(
+            text,
+            "\nOther processes had at most {share:.0} % of the busy time ({}).\n",
+            case.name
+        )
+        .unwrap_or_default();
     }
 }
 
@@ -107,8 +112,13 @@ fn footprint_text(footprint: &FootprintReport) -> String {
         .unwrap_or_default();
     }
     for binary in &footprint.binaries {
-        writeln!(text, "\nThe binary `{}`: {:.1} MiB on disk.", binary.name, binary.bytes as f64 / MIB)
-            .unwrap_or_default();
+        writeln!(
+            text,
+            "\nThe binary `{}`: {:.1} MiB on disk.",
+            binary.name,
+            binary.bytes as f64 / MIB
+        )
+        .unwrap_or_default();
     }
     text
 }

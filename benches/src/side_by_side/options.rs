@@ -34,11 +34,20 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(arguments: &[String]) -> Outcome<Self> {
-        let mut options =
-            Self { quick: false, json: false, markdown: false, svg: None, only: None, turns: 0, threads: 1, dir: None };
+        let mut options = Self {
+            quick: false,
+            json: false,
+            markdown: false,
+            svg: None,
+            only: None,
+            turns: 0,
+            threads: 1,
+            dir: None,
+        };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n\n{USAGE}"));
+            let mut value =
+                || arguments.next().ok_or_else(|| format!("{argument} needs a value\n\n{USAGE}"));
             match argument.as_str() {
                 "--quick" => options.quick = true,
                 "--json" => options.json = true,

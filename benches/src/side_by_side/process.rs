@@ -1,4 +1,5 @@
-//! The processes that are measured: started, asked of the operating system what they used, and ended.
+//! The processes that are measured: started, asked of the operating system what they used, and
+//! ended.
 
 use std::{
     fs,
@@ -11,7 +12,8 @@ use std::{
 
 use super::{Outcome, role};
 
-/// A child that plays a role. Its standard input is the string it hangs on: it ends when this value is dropped.
+/// A child that plays a role. Its standard input is the string it hangs on: it ends when this value
+/// is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -33,7 +35,9 @@ impl Process {
         let mut line = String::new();
         BufReader::new(output.take(256)).read_line(&mut line)?;
         let mut words = line.split_whitespace();
-        let (Some("LISTENING"), Some(address), Some(worker)) = (words.next(), words.next(), words.next()) else {
+        let (Some("LISTENING"), Some(address), Some(worker)) =
+            (words.next(), words.next(), words.next())
+        else {
             return Err(format!("{name} did not start: it said {line:?}").into());
         };
         Ok(Self { address: address.parse()?, worker: worker.parse()?, input, child })
@@ -51,7 +55,10 @@ impl Process {
     /// The bytes of its memory that are in RAM.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.worker))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .ok_or("no VmRSS in /proc")?;
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kibibytes * 1024)
     }
@@ -72,7 +79,8 @@ impl Drop for Process {
     }
 }
 
-/// Lets our sleeps end on time: by default Linux makes each of them up to 50 us longer. Threads inherit it.
+/// Lets our sleeps end on time: by default Linux makes each of them up to 50 us longer. Threads
+/// inherit it.
 pub(crate) fn sleep_exactly() -> io::Result<()> {
     fs::write("/proc/self/timerslack_ns", "1")
 }
@@ -86,9 +94,16 @@ pub(crate) fn own_cpu() -> io::Result<Duration> {
 pub(crate) fn busy_cpu() -> Outcome<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; a tick is 10 ms on all Linux that we know.
-    let busy = ticks.iter().take(8).enumerate().filter(|(place, _)| !matches!(place, 3 | 4)).map(|(_, ticks)| ticks);
+    let ticks: Vec<u64> =
+        line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; a tick is 10 ms on all Linux that we
+    // know.
+    let busy = ticks
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(place, _)| !matches!(place, 3 | 4))
+        .map(|(_, ticks)| ticks);
     Ok(Duration::from_millis(busy.sum::<u64>() * 10))
 }
 
@@ -98,7 +113,8 @@ fn cpu_of(process: &Path) -> io::Result<Duration> {
     for thread in fs::read_dir(process.join("task"))? {
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;
         let ran = text.split_whitespace().next().and_then(|ran| ran.parse::<u64>().ok());
-        sum += ran.ok_or_else(|| io::Error::other("this kernel counts no run time in schedstat"))?;
+        sum +=
+            ran.ok_or_else(|| io::Error::other("this kernel counts no run time in schedstat"))?;
     }
     Ok(Duration::from_nanos(sum))
 }

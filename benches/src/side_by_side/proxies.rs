@@ -18,18 +18,20 @@ use token_broker_benches::{
 };
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_store::{AccessToken, Account, Grant, GrantKey, MemoryGrants};
-use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StaticSecret, StoredGrants};
+use token_broker_upstream::{
+    AuthorizationServer, ClientAuthentication, StaticSecret, StoredGrants,
+};
 use tokio::net::TcpListener;
 use tower_layer::Layer;
 use tower_service::Service;
 use tower_token_broker::{
-    BrokerStack, Secret,
-    audit::{AuditLog, JsonLines},
+    Broker, Secret,
+    audit::{BoxAuditSink, JsonLines},
     authenticate::{JwtVerifier, jwt::Keys},
     clock::Clock,
     exchange::{ProvideCredential, Upstream},
-    principal::{GrantId, Scopes, User},
-    revocation::{RevocationTarget, Revocations},
+    principal::{GrantId, Initiator, Scopes, User},
+    revocation::RevocationTarget,
     scope_filter::{Rules, tools},
     tasks::Tasks,
 };
@@ -48,47 +50,66 @@ pub(crate) async fn bare(listener: TcpListener, setting: &Setting, tasks: &Tasks
 
 /// The proxy within four layers that do nothing.
 pub(crate) async fn noop(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
-    let four = NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(to_upstream(setting)?))));
+    let four =
+        NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(to_upstream(setting)?))));
     serve(listener, four, tasks).await
 }
 
-/// The proxy within our layers. Ends the audit log when `closed` does.
-pub(crate) async fn stack(listener: TcpListener, setting: &Setting, tasks: &Tasks, closed: impl Future) -> Outcome<()> {
-    match setting.number("users")? {
-        0 => {
-            let secret = Secret::from_text(UPSTREAM_SECRET.into());
-            stack_with(StaticSecret::new(secret, upstream(setting)?), listener, setting, tasks, closed).await
-        }
-        users => stack_with(stored_grants(users, setting)?, listener, setting, tasks, closed).await,
-    }
-}
-
-async fn stack_with<C: ProvideCredential>(
-    credentials: C,
+/// The proxy within our layers. Shuts the broker down when `closed` is ready.
+pub(crate) async fn stack(
     listener: TcpListener,
     setting: &Setting,
     tasks: &Tasks,
     closed: impl Future,
 ) -> Outcome<()> {
-    let keys = Keys::parse(&std::fs::read(Path::new(setting.required("dir")?).join("jwks.json"))?)?;
     let audit = match setting.get("audit") {
-        None => AuditLog::from(Dropped::new()),
-        Some(path) => AuditLog::from(JsonLines::append(path)?),
+        None => BoxAuditSink::new(Dropped::new()),
+        Some(path) => BoxAuditSink::new(JsonLines::append(path)?),
     };
-    let broker = BrokerStack::for_resource(RESOURCE)
-        .audit(audit.clone())
+    let broker = Broker::builder().audit(audit).build()?;
+    revoke(&broker, setting.number("revocations")?).await?;
+    tokio::select! {
+        // Either may be dropped: the process ends, and the broker is shut down first.
+        served = serve_stack(&broker, listener, setting, tasks) => served?,
+        _ = closed => {}
+    }
+    Ok(broker.shutdown(Duration::from_secs(10)).await?)
+}
+
+async fn serve_stack(
+    broker: &Broker,
+    listener: TcpListener,
+    setting: &Setting,
+    tasks: &Tasks,
+) -> Outcome<()> {
+    match setting.number("users")? {
+        0 => {
+            let secret = Secret::from_text(UPSTREAM_SECRET.into());
+            let credentials = StaticSecret::new(secret, upstream(setting)?);
+            serve_with(broker, credentials, listener, setting, tasks).await
+        }
+        users => {
+            let credentials = stored_grants(broker, users, setting)?;
+            serve_with(broker, credentials, listener, setting, tasks).await
+        }
+    }
+}
+
+async fn serve_with<C: ProvideCredential>(
+    broker: &Broker,
+    credentials: C,
+    listener: TcpListener,
+    setting: &Setting,
+    tasks: &Tasks,
+) -> Outcome<()> {
+    let keys = Keys::parse(&std::fs::read(Path::new(setting.required("dir")?).join("jwks.json"))?)?;
+    let stack = broker
+        .protect(RESOURCE)
         .authenticate(JwtVerifier::new(ISSUER, &keys))
         .scope_filter(rules(setting)?)
         .exchange(credentials)
-        .revocations(revocations(setting.number("revocations")?))
         .build()?;
-    let service = broker.layer(Proxy::new(&guard())?);
-    tokio::select! {
-        // Either may be dropped: the process ends, and the log is closed behind it.
-        served = serve(listener, service, tasks) => served?,
-        _ = closed => {}
-    }
-    Ok(audit.close(Duration::from_secs(10)).await?)
+    serve(listener, stack.layer(Proxy::new(&guard())?), tasks).await
 }
 
 /// The dozen rules, or so many that the one that allows the call is lost among them.
@@ -108,39 +129,51 @@ fn rules(setting: &Setting) -> Outcome<Rules> {
     Ok(rules.allow(tools([own]).with_scope("items:read")))
 }
 
-/// So many tokens of others are revoked.
-fn revocations(count: usize) -> Revocations {
-    let revocations = Revocations::new(Clock::system());
+/// Revokes this many tokens that no client presents.
+async fn revoke(broker: &Broker, count: usize) -> Outcome<()> {
+    let initiator = Initiator::operator("bench");
     for number in 0..count {
-        revocations
-            .revoke(RevocationTarget::Token { issuer: ISSUER.into(), id: format!("revoked-{number:08}").into() });
+        let id = format!("revoked-{number:08}").into();
+        broker.revoke(RevocationTarget::Token { issuer: ISSUER.into(), id }, &initiator).await?;
     }
-    revocations
+    Ok(())
 }
 
 /// So many users have connected an account.
-fn stored_grants(users: usize, setting: &Setting) -> Outcome<StoredGrants<MemoryGrants>> {
+fn stored_grants(
+    broker: &Broker,
+    users: usize,
+    setting: &Setting,
+) -> Outcome<StoredGrants<MemoryGrants>> {
     const SERVER: &str = "https://login.items.example";
     let (store, scopes) = (MemoryGrants::new(), Scopes::parse("items:all")?);
     let now = Clock::system().now();
     for number in 0..users {
         let user = User::new(ISSUER, tokens::user(number));
         let secret = Secret::from_text(format!("{number:0UPSTREAM_TOKEN_BYTES$}"));
-        let token = AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
+        let token =
+            AccessToken::new(secret, scopes.clone(), now, now.plus(Duration::from_secs(12 * 3600)));
         let id = GrantId::new(&format!("grant-{number:08}"));
         let key = GrantKey::new(user, "items", Account::default_account());
         store.insert(Grant::new(id, key, SERVER).granted(scopes.clone()).access_token(token))?;
     }
     let client = ClientAuthentication::public("bench");
-    let server = AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);
-    Ok(StoredGrants::new(store, upstream(setting)?, server, GuardedClient::new(&guard())?))
+    let server =
+        AuthorizationServer::new(SERVER, format!("{SERVER}/token").parse()?, client).scopes(scopes);
+    let client = GuardedClient::new(&guard())?;
+    Ok(StoredGrants::new(broker, store, upstream(setting)?, server, client))
 }
 
 async fn serve<S, R>(listener: TcpListener, service: S, tasks: &Tasks) -> Outcome<()>
 where
-    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
-    R: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static,
 {
     loop {
         let (socket, _) = listener.accept().await?;
@@ -164,10 +197,14 @@ fn upstream(setting: &Setting) -> Outcome<Upstream> {
 }
 
 fn to_upstream(setting: &Setting) -> Outcome<ToUpstream> {
-    Ok(ToUpstream { inner: Proxy::new(&guard())?.dangerous_without_exchange(), uri: upstream_url(setting)?.parse()? })
+    Ok(ToUpstream {
+        inner: Proxy::new(&guard())?.dangerous_without_exchange(),
+        uri: upstream_url(setting)?.parse()?,
+    })
 }
 
-/// What the exchange layer does for the stack and a bare proxy must do too: the request's URI becomes the upstream's.
+/// What the exchange layer does for the stack and a bare proxy must do too: the request's URI
+/// becomes the upstream's.
 #[derive(Clone, Debug)]
 struct ToUpstream {
     inner: Proxy,

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Outcome, statistics::Spread};
 
-/// The one object of `--json`. Spreads are over turns; ratios are to the first variant of the case in the same turn.
+/// The one object of `--json`. Spreads are over turns; ratios are to the first variant of the case
+/// in the same turn.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Of this form of the object.
@@ -29,7 +30,8 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn this() -> Outcome<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Ok(Self {
             processor: model.map_or("unknown", |(_, name)| name.trim()).to_owned(),
             processors: std::thread::available_parallelism()?.get(),
@@ -189,7 +191,8 @@ impl FootprintReport {
             .unwrap_or_default();
         }
         for binary in &self.binaries {
-            writeln!(text, "  {}: {:.1} MiB on disk", binary.name, binary.bytes as f64 / MIB).unwrap_or_default();
+            writeln!(text, "  {}: {:.1} MiB on disk", binary.name, binary.bytes as f64 / MIB)
+                .unwrap_or_default();
         }
         text
     }

@@ -1,4 +1,5 @@
-//! What a child process is told to be, and its life: it says where it listens, and ends when its standard input does.
+//! What a child process is told to be, and its life: it says where it listens, and ends when its
+//! standard input does.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -39,11 +40,15 @@ impl Setting {
 
 /// Plays the role until the parent closes our standard input, or dies.
 pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
-    // One thread: on two cores the load generator and the upstream need the other one, and nothing is moved between threads
-    // by chance. Figures with more threads are a question of their own: `--threads`.
+    // One thread: on two cores the load generator and the upstream need the other one, and nothing
+    // is moved between threads by chance. Figures with more threads are a question of their own:
+    // `--threads`.
     let runtime = match setting.number("threads")? {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
+        threads => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()?,
     };
     let closed = standard_input_closes();
     runtime.block_on(async {

@@ -16,7 +16,11 @@ impl Spread {
         values.sort_unstable_by(f64::total_cmp);
         let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
         let (half, last) = (values.len() / 2, values.len().saturating_sub(1));
-        let median = if values.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.saturating_sub(1)), at(half)) };
+        let median = if values.len() % 2 == 1 {
+            at(half)
+        } else {
+            f64::midpoint(at(half.saturating_sub(1)), at(half))
+        };
         Self { median, least: at(0), most: at(last) }
     }
 }

@@ -1,4 +1,5 @@
-//! Latency at a steady rate: requests are sent when they are due, whether the ones before them were answered or not.
+//! Latency at a steady rate: requests are sent when they are due, whether the ones before them were
+//! answered or not.
 
 use std::{
     net::SocketAddr,
@@ -86,7 +87,8 @@ struct Turn {
 
 impl Turn {
     fn added_in_syncs(&self, of_a_thousand: usize) -> f64 {
-        (percentile(&self.durable, of_a_thousand) - percentile(&self.bare, of_a_thousand)) / self.sync
+        (percentile(&self.durable, of_a_thousand) - percentile(&self.bare, of_a_thousand))
+            / self.sync
     }
 }
 
@@ -104,7 +106,9 @@ fn open_loop(proxy: &mut Running, load: &Load, rate: f64) -> Outcome<Vec<u64>> {
     let mut all = Vec::new();
     thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
-            .map(|first| scope.spawn(move || plan(first).keep(to, &Template::of(Ask::Small), token)))
+            .map(|first| {
+                scope.spawn(move || plan(first).keep(to, &Template::of(Ask::Small), token))
+            })
             .collect();
         for thread in threads {
             all.extend(thread.join().map_err(|_| "a connection's thread panicked")??);

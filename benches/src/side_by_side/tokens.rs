@@ -25,7 +25,10 @@ impl Tokens {
     pub(crate) fn mint(&self, count: usize) -> Outcome<Rc<[String]>> {
         let (resource, scopes) = (resource(), Scopes::parse(SCOPES)?);
         let tokens = (0..count).map(|number| {
-            let mint = Mint::for_user(&user(number)).client("bench").resource(&resource).scopes(scopes.clone());
+            let mint = Mint::for_user(&user(number))
+                .client("bench")
+                .resource(&resource)
+                .scopes(scopes.clone());
             Ok(self.issuer.mint(mint.lifetime(Duration::from_secs(12 * 3600)))?.into_text())
         });
         tokens.collect()

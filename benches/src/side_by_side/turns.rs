@@ -35,7 +35,8 @@ impl Bench<'_> {
         for variant in &case.variants {
             running.push(Running::start(self, case, variant)?);
         }
-        let asked_before = case.variants.iter().map(|variant| variant.asked_before).max().unwrap_or_default();
+        let asked_before =
+            case.variants.iter().map(|variant| variant.asked_before).max().unwrap_or_default();
         let all = self.tokens.mint(asked_before.max(case.tokens.seen()))?;
         let template = Rc::new(Template::of(case.ask));
         let load = Load {
@@ -44,7 +45,11 @@ impl Bench<'_> {
             connections: case.connections,
             requests: if self.options.quick { case.requests / 4 } else { case.requests },
             longest: LONGEST,
-            warm_up: if case.tokens == TokenUse::NeverSeen { WarmUp::None } else { WarmUp::OneEach },
+            warm_up: if case.tokens == TokenUse::NeverSeen {
+                WarmUp::None
+            } else {
+                WarmUp::OneEach
+            },
         };
         for proxy in &mut running {
             let tokens = all.iter().take(proxy.variant.asked_before).cloned().collect();
@@ -54,7 +59,9 @@ impl Bench<'_> {
         for turn in 0..self.options.turns {
             let load = match case.tokens {
                 TokenUse::Seen(_) => load.clone(),
-                TokenUse::NeverSeen => Load { tokens: self.tokens.mint(load.requests)?, ..load.clone() },
+                TokenUse::NeverSeen => {
+                    Load { tokens: self.tokens.mint(load.requests)?, ..load.clone() }
+                }
             };
             let sync = disk::fdatasync(self.dir)?.as_nanos() as f64;
             syncs.push(sync);
@@ -126,7 +133,13 @@ impl Running {
         }
         let requests = load.tokens.len();
         let longest = Duration::from_secs(300);
-        let all = Load { requests, longest, connections: requests.min(32), warm_up: WarmUp::None, ..load.clone() };
+        let all = Load {
+            requests,
+            longest,
+            connections: requests.min(32),
+            warm_up: WarmUp::None,
+            ..load.clone()
+        };
         if self.drive(&all)?.requests < requests {
             return Err("not all tokens could be shown in time".into());
         }
@@ -151,8 +164,8 @@ impl Running {
 
     pub(crate) fn drive(&mut self, load: &Load) -> Outcome<Driven> {
         let warm = if load.warm_up == WarmUp::OneEach { load.connections } else { 0 };
-        let driven =
-            drive(load, &self.process, &self.expected).map_err(|error| format!("{}: {error}", self.variant.name))?;
+        let driven = drive(load, &self.process, &self.expected)
+            .map_err(|error| format!("{}: {error}", self.variant.name))?;
         self.sent += (driven.requests + warm) as u64;
         Ok(driven)
     }
@@ -169,7 +182,11 @@ impl Running {
             let counted = audited::requests(&self.audit_file)?;
             std::fs::remove_file(&self.audit_file)?;
             if counted != self.sent {
-                return Err(format!("{} requests were sent, the audit file has {counted}", self.sent).into());
+                return Err(format!(
+                    "{} requests were sent, the audit file has {counted}",
+                    self.sent
+                )
+                .into());
             }
         }
         Ok(())
@@ -182,7 +199,9 @@ fn report(running: &[Running]) -> Vec<VariantReport> {
     let reports = running.iter().map(|proxy| {
         let own = |value: fn(&Turn) -> f64| Spread::of(proxy.turns.iter().map(value));
         let pairs = || proxy.turns.iter().zip(base);
-        let ratio = |value: fn(&Turn) -> f64| Spread::of(pairs().map(|(turn, base)| value(turn) / value(base)));
+        let ratio = |value: fn(&Turn) -> f64| {
+            Spread::of(pairs().map(|(turn, base)| value(turn) / value(base)))
+        };
         let in_syncs = |value: fn(&Turn) -> f64| {
             let added = pairs().map(|(turn, base)| (value(turn) - value(base)) / turn.sync);
             (proxy.variant.audit == Audit::Durable).then(|| Spread::of(added))

@@ -70,7 +70,8 @@ impl Variant {
     }
 
     pub(crate) fn start(&self, bench: &Bench<'_>) -> Outcome<Process> {
-        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("the folder's name is not UTF-8");
+        let text =
+            |path: &Path| path.to_str().map(str::to_owned).ok_or("the folder's name is not UTF-8");
         let mut settings = self.settings.clone();
         settings.push(("upstream", bench.upstream.address().to_string()));
         settings.push(("threads", bench.options.threads.to_string()));

@@ -1,4 +1,5 @@
-//! As much of HTTP/1.1 as the load generator and the upstream need, so that they cost little beside what is measured.
+//! As much of HTTP/1.1 as the load generator and the upstream need, so that they cost little beside
+//! what is measured.
 
 use std::io;
 
@@ -29,7 +30,10 @@ impl Message<'_> {
 
 impl Reader {
     /// The next message; `None` if the peer has closed the connection before it.
-    pub(crate) async fn next<'a>(&'a mut self, socket: &mut TcpStream) -> io::Result<Option<Message<'a>>> {
+    pub(crate) async fn next<'a>(
+        &'a mut self,
+        socket: &mut TcpStream,
+    ) -> io::Result<Option<Message<'a>>> {
         self.buffer.clear();
         self.decoded.clear();
         let head = loop {
@@ -37,7 +41,11 @@ impl Reader {
                 break end + 4;
             }
             if socket.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         };
         let framing = Framing::of(self.buffer.get(..head).unwrap_or_default())?;
@@ -53,7 +61,10 @@ impl Reader {
             }
             Framing::Chunked => {
                 self.decode_chunks(socket, head).await?;
-                Ok(Some(Message { head: self.buffer.get(..head).unwrap_or_default(), body: &self.decoded }))
+                Ok(Some(Message {
+                    head: self.buffer.get(..head).unwrap_or_default(),
+                    body: &self.decoded,
+                }))
             }
         }
     }
@@ -67,8 +78,11 @@ impl Reader {
                 }
                 fill(socket, &mut self.buffer).await?;
             };
-            let size = self.buffer.get(at..at + line).and_then(|size| std::str::from_utf8(size).ok());
-            let size = size.and_then(|size| usize::from_str_radix(size, 16).ok()).ok_or(io::ErrorKind::InvalidData)?;
+            let size =
+                self.buffer.get(at..at + line).and_then(|size| std::str::from_utf8(size).ok());
+            let size = size
+                .and_then(|size| usize::from_str_radix(size, 16).ok())
+                .ok_or(io::ErrorKind::InvalidData)?;
             at += line + 2;
             while self.buffer.len() < at + size + 2 {
                 fill(socket, &mut self.buffer).await?;
@@ -99,7 +113,8 @@ impl Framing {
         for line in head.split(|byte| *byte == b'\n') {
             let line = line.trim_ascii_end();
             if let Some(length) = value_of(line, b"content-length:") {
-                let length = std::str::from_utf8(length).ok().and_then(|length| length.parse().ok());
+                let length =
+                    std::str::from_utf8(length).ok().and_then(|length| length.parse().ok());
                 return length.map(Self::Length).ok_or(io::ErrorKind::InvalidData.into());
             }
             if value_of(line, b"transfer-encoding:").is_some() {
