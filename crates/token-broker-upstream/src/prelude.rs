@@ -4,10 +4,10 @@
 #[doc(no_inline)]
 pub use token_broker_outbound::{Guard, GuardedClient, Proxy};
 #[doc(no_inline)]
-pub use token_broker_store::MemoryGrants;
+pub use token_broker_store::{Account, Grant, GrantKey, GrantStore, MemoryGrants};
 
 #[doc(no_inline)]
 pub use crate::{
-    AuthorizationServer, ClientAuthentication, ClientCredentials, StaticSecret, StoredGrants,
-    TokenExchange,
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
+    StaticSecret, StoredGrants, TokenExchange,
 };

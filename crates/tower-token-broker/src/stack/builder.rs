@@ -15,195 +15,6 @@ use crate::{
 
 /// Builds the stack of one protected resource: each state has only the methods that may come next.
 /// Begun by [`Broker::protect`].
-///
-/// Of each two, the first is the mistake and does not compile, and the second is the same without
-/// it, and does:
-///
-/// ```compile_fail,E0599
-/// # // T326: scope filter before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .scope_filter(policy)
-///     .authenticate(verifier);
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: scope filter before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy);
-/// # }
-/// ```
-///
-/// ```compile_fail,E0599
-/// # // T326: exchange before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .exchange(provider);
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: exchange before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy)
-///     .exchange(provider);
-/// # }
-/// ```
-///
-/// ```compile_fail,E0599
-/// # // T326: credential for a handler before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .credential_for_handler();
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: credential for a handler before authenticate
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy)
-///     .credential_for_handler();
-/// # }
-/// ```
-///
-/// ```compile_fail,E0599
-/// # // T326: no policy
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .exchange(provider)
-///     .build();
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: no policy
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy)
-///     .exchange(provider)
-///     .build();
-/// # }
-/// ```
-///
-/// ```compile_fail,E0599
-/// # // T326: authenticate twice
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier.clone())
-///     .authenticate(verifier);
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: authenticate twice
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier.clone())
-///     .scope_filter(policy);
-/// # }
-/// ```
-///
-/// ```compile_fail,E0599
-/// # // T326: built without a credential
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy)
-///     .build();
-/// # }
-/// ```
-///
-/// ```
-/// # // T326: without that: built without a credential
-/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
-/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
-/// # fn stack(
-/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
-/// #     provider: impl ProvideCredential,
-/// # ) {
-/// let stack = broker
-///     .protect("https://broker.example.com/crm/mcp")
-///     .authenticate(verifier)
-///     .scope_filter(policy)
-///     .exchange(provider)
-///     .build();
-/// # }
-/// ```
 #[derive(Debug)]
 #[must_use = "a stack does nothing until it is built and put onto a service"]
 pub struct BrokerStack<State> {
@@ -446,3 +257,194 @@ fn build<V: VerifyToken, P: Policy, C>(
     }
     Ok(layer)
 }
+
+/// Of each two, the first is the mistake and does not compile, and the second is the same without
+/// it, and does:
+///
+/// ```compile_fail,E0599
+/// # // T326: scope filter before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .scope_filter(policy)
+///     .authenticate(verifier);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: scope filter before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: exchange before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .exchange(provider);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: exchange before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: credential for a handler before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .credential_for_handler();
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: credential for a handler before authenticate
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .credential_for_handler();
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: no policy
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .exchange(provider)
+///     .build();
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: no policy
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider)
+///     .build();
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: authenticate twice
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier.clone())
+///     .authenticate(verifier);
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: authenticate twice
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier.clone())
+///     .scope_filter(policy);
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # // T326: built without a credential
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .build();
+/// # }
+/// ```
+///
+/// ```
+/// # // T326: without that: built without a credential
+/// # use tower_token_broker::{Broker, authenticate::VerifyToken};
+/// # use tower_token_broker::{exchange::ProvideCredential, scope_filter::Policy};
+/// # fn stack(
+/// #     broker: &Broker, verifier: impl VerifyToken + Clone, policy: impl Policy + Clone,
+/// #     provider: impl ProvideCredential,
+/// # ) {
+/// let stack = broker
+///     .protect("https://broker.example.com/crm/mcp")
+///     .authenticate(verifier)
+///     .scope_filter(policy)
+///     .exchange(provider)
+///     .build();
+/// # }
+/// ```
+#[cfg(doctest)]
+struct OnlyInThisOrder;
