@@ -202,6 +202,11 @@ impl Shared {
         self.core.queue.place()
     }
 
+    /// Whether the log was closed, or is about to be.
+    pub(super) fn is_ending(&self) -> bool {
+        self.core.queue.is_ending()
+    }
+
     /// Writes into a kept place; nobody waits.
     pub(super) fn settle(&self, place: Place, event: &Event<'_>) {
         self.core.queue.settle(place, self.clock.now(), event);

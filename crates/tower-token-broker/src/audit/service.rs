@@ -53,11 +53,11 @@ where
         let from_header = || OuterRequestId::from_header(request.headers());
         let outer = outer.or_else(|| trusts_request_id.then(from_header).flatten());
         let Ok((trail, terminal)) = Trail::begin(log, resource.clone(), peer, outer) else {
-            // P288: no place for its record, so no request; counted, and written when the log is
-            // open again.
-            log.0.count(Reason::AuditUnavailable);
-            let refusal = Refusal::new(Reason::AuditUnavailable);
-            return ResponseFuture::not_recorded(Dialect::of(&request).say(&refusal));
+            // P288: no place for its record, so no request; counted, and written when the log is open again.
+            let is_over = log.0.is_ending();
+            let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
+            log.0.count(reason);
+            return ResponseFuture::not_recorded(Dialect::of(&request).say(&Refusal::new(reason)));
         };
         let id = trail.request_id();
         request.extensions_mut().insert(id);

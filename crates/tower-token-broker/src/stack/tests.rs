@@ -494,6 +494,8 @@ async fn after_shutdown_nothing_is_let_in_and_the_chain_is_closed() {
     let error = open.into_body().collect().await.unwrap_err();
     assert!(error.to_string().contains("cut") || !error.to_string().is_empty());
     assert_eq!(ending.await.unwrap(), Ok(()));
+    let after = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(Refused::of(&after).map(Refused::reason), Some(Reason::ShuttingDown));
     let records = records.records();
     let last = records.iter().last().unwrap();
     assert_eq!(last.kind(), "close");
