@@ -28,7 +28,7 @@ use crate::{
     revocation::RevocationTarget,
 };
 
-/// The audit log. Cheap to clone; share one between all stacks of a process.
+/// The audit log. Cheap to clone. That of a process belongs to its [`Broker`](crate::Broker).
 ///
 /// It has a thread of its own, `token-broker-audit`, which ends, after the last record, when the last clone is gone or at
 /// [`AuditLog::close`]. Requests wait with tokio's timer: the runtime they run on must have one.
