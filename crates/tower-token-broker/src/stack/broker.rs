@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock};
 
 use super::{
     BrokerStack, NeedsVerifier, ShutdownError,
@@ -84,6 +84,8 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     pub(super) verdict_cache_capacity: u64,
     pub(super) resources: Resources,
+    /// Held alone by what loosens, and together by what tightens.
+    pub(super) loosening: RwLock<()>,
     /// How the shutdown came out, once it was asked for.
     pub(super) end: OnceCell<Result<(), ShutdownError>>,
 }
@@ -322,6 +324,7 @@ impl<S: AuditSink> BrokerBuilder<S> {
             tasks: self.tasks,
             verdict_cache_capacity: self.verdict_cache_capacity,
             resources: Resources::default(),
+            loosening: RwLock::new(()),
             end: OnceCell::new(),
         })))
     }

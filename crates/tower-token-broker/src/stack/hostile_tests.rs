@@ -607,3 +607,25 @@ fn an_error_about_an_upstream_shows_no_password() {
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_block_is_not_undone_by_an_unblock_that_began_before_it() {
+    let (broker, records) = broker();
+    broker.block(&alice(), &olga()).await.unwrap();
+    records.hang();
+    let tasks = Tasks::new();
+    let unblocking = tasks.spawn("unblock", {
+        let broker = broker.clone();
+        async move { broker.unblock(&alice(), &olga()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let blocking = tasks.spawn("block", {
+        let broker = broker.clone();
+        async move { broker.block(&alice(), &olga()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    records.work();
+    unblocking.await.unwrap().unwrap();
+    blocking.await.unwrap().unwrap();
+    assert!(broker.revocations().is_blocked(&alice()));
+}

@@ -206,6 +206,23 @@ impl Broker {
         }
     }
 
+    /// What an unblock or a restore, begun earlier, has loosened since this took effect.
+    fn tighten_again(&self, entry: &RevocationEntry) {
+        let revocations = &self.0.revocations;
+        if let RevocationChange::Blocked(user) = &entry.change
+            && !revocations.is_blocked(user)
+        {
+            self.begin(entry);
+            revocations.block(user.clone());
+        }
+        if let RevocationChange::Revoked(target @ RevocationTarget::Grant(grant)) = &entry.change
+            && !revocations.is_grant_revoked(grant)
+        {
+            self.begin(entry);
+            revocations.revoke_at(target.clone(), entry.at);
+        }
+    }
+
     /// It is in effect: stores and records it, neither waiting for the other.
     async fn settle(
         &self,
@@ -217,6 +234,9 @@ impl Broker {
     ) -> Result<Applied, RevokeError> {
         let (broker, initiator) = (self.clone(), initiator.clone());
         let settled = self.0.tasks.spawn("revocation", async move {
+            // An unblock or a restore that began before this is stored before it, and does not undo it.
+            let _no_loosening = broker.0.loosening.read().await;
+            broker.tighten_again(&entry);
             let (stored, recorded) =
                 tokio::join!(broker.store(&entry), broker.0.audit.note_revocation(kind, &target, &initiator));
             match (stored, recorded) {
@@ -244,6 +264,7 @@ impl Broker {
         let (broker, initiator) = (self.clone(), initiator.clone());
         let entry = RevocationEntry::new(change, self.0.clock.now());
         let settled = self.0.tasks.spawn("revocation", async move {
+            let _alone = broker.0.loosening.write().await;
             if !broker.0.audit.is_open() {
                 return Err(RestoreError::NotRecorded);
             }
