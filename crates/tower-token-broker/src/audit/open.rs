@@ -1,5 +1,5 @@
-//! The requests that owe the log a record: at the end of the process those that nobody ends are
-//! settled all the same.
+//! The requests whose record is not written yet. A shutdown writes the records of those that are
+//! still open at its end.
 
 use std::sync::Arc;
 

@@ -100,7 +100,7 @@ impl Records {
         self.places.first().map(|place| place.sequence)
     }
 
-    /// The hash of the record that stands before the first one in the chain; zeros at its beginning.
+    /// The hash of the record before the first one; zeros at the beginning of a chain.
     #[must_use]
     pub const fn previous_hash(&self) -> &[u8; 32] {
         &self.previous

@@ -302,7 +302,7 @@ impl Trail {
         weak.upgrade().map(Self)
     }
 
-    /// The process ends, and nobody else ends this request.
+    /// Writes the record of a request that is still open at the end of a shutdown.
     pub(super) fn settle_as_cut(&self, reason: Reason) {
         let is_open = self.0.known.lock().place.is_some();
         if is_open {

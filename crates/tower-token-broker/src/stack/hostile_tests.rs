@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tower::{ServiceExt as _, service_fn};
 
-use super::*;
+use super::{
+    tests::{CRM, Items, broker, everything, get, metadata, olga, tokens},
+    *,
+};
 use crate::{
     Secret,
     audit::InMemory,
@@ -22,67 +25,15 @@ use crate::{
     },
     inbound::PeerCertificate,
     limits::Protocol,
-    principal::{Initiator, Resource, TokenTimes, User, Verified},
+    principal::{TokenTimes, User, Verified},
     refusal::{Reason, Refused},
-    resource_metadata::ResourceMetadata,
     revocation::{RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence},
-    scope_filter::{Arguments, Call, Decision, Policy, PolicyExt, PolicyHandle, Rules, policy_fn, tools},
+    scope_filter::{Arguments, Call, Policy, PolicyExt, PolicyHandle, Rules, tools},
     tasks::Tasks,
 };
 
-const CRM: &str = "https://broker.example.com/crm";
-const ISSUER: &str = "https://broker.example.com";
-
-struct Items(Upstream);
-
-impl Items {
-    fn at(url: &str) -> Arc<Self> {
-        Arc::new(Self(Upstream::parse("items", url).unwrap()))
-    }
-}
-
-impl ProvideCredential for Items {
-    fn upstream(&self) -> &Upstream {
-        &self.0
-    }
-    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
-        let secret = Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
-        Ok(Credential::vouch(secret, self.0.origin().clone()))
-    }
-    async fn refused(&self, _: &UpstreamRefusal<'_>) {}
-}
-
-fn broker() -> (Broker, InMemory) {
-    let records = InMemory::new();
-    (Broker::builder().audit(records.clone()).build().unwrap(), records)
-}
-
-fn everything() -> impl Policy {
-    policy_fn(|_, _: &Call<'_>| Decision::allow())
-}
-
-fn metadata() -> ResourceMetadata {
-    ResourceMetadata::new().authorization_server(ISSUER)
-}
-
-fn tokens(resource: &str) -> TestTokens {
-    TestTokens::new().user("tok", "alice", &Resource::parse(resource).unwrap())
-}
-
-fn olga() -> Initiator {
-    Initiator::operator("olga")
-}
-
 fn alice() -> User {
     User::new(TestTokens::ISSUER, "alice")
-}
-
-fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
-    Request::get(path)
-        .header(header::HOST, "broker.example.com")
-        .header(header::AUTHORIZATION, format!("Bearer {token}"))
-        .body(Empty::new())
-        .unwrap()
 }
 
 async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {

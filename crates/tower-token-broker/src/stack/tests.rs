@@ -27,15 +27,15 @@ use crate::{
     sealing::SealingKeys,
 };
 
-const CRM: &str = "https://broker.example.com/crm";
+pub(super) const CRM: &str = "https://broker.example.com/crm";
 const ISSUER: &str = "https://broker.example.com";
 
 /// One secret for everybody, and how often it was refused.
 #[derive(Debug)]
-struct Items(Upstream, parking_lot::Mutex<u32>);
+pub(super) struct Items(Upstream, parking_lot::Mutex<u32>);
 
 impl Items {
-    fn at(url: &str) -> Arc<Self> {
+    pub(super) fn at(url: &str) -> Arc<Self> {
         Arc::new(Self(Upstream::parse("items", url).unwrap(), parking_lot::Mutex::default()))
     }
 }
@@ -55,28 +55,28 @@ impl ProvideCredential for Items {
     }
 }
 
-fn broker() -> (Broker, InMemory) {
+pub(super) fn broker() -> (Broker, InMemory) {
     let records = InMemory::new();
     (Broker::builder().audit(records.clone()).build().unwrap(), records)
 }
 
-fn everything() -> impl Policy {
+pub(super) fn everything() -> impl Policy {
     policy_fn(|_, _: &Call<'_>| Decision::allow())
 }
 
-fn metadata() -> ResourceMetadata {
+pub(super) fn metadata() -> ResourceMetadata {
     ResourceMetadata::new().authorization_server(ISSUER)
 }
 
-fn tokens(resource: &str) -> TestTokens {
+pub(super) fn tokens(resource: &str) -> TestTokens {
     TestTokens::new().user("tok", "alice", &Resource::parse(resource).unwrap())
 }
 
-fn olga() -> Initiator {
+pub(super) fn olga() -> Initiator {
     Initiator::operator("olga")
 }
 
-fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
+pub(super) fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
     Request::get(path)
         .header(header::HOST, "broker.example.com")
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
