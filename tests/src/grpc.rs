@@ -1,4 +1,5 @@
-//! gRPC by hand: frames, protobuf and HTTP/2 as a client of any make sends them, and what comes back, byte for byte.
+//! gRPC by hand: frames, protobuf and HTTP/2 as a client of any make sends them, and what comes
+//! back, byte for byte.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, header, response::Parts};
@@ -122,7 +123,8 @@ impl Reply {
     }
 }
 
-/// An answer that is read bit by bit. Whatever came of it stands in the [books](Broker::ledger), even where the test drops it.
+/// An answer that is read bit by bit. Whatever came of it stands in the [books](Broker::ledger),
+/// even where the test drops it.
 #[derive(Debug)]
 #[must_use = "an answer that nobody reads shows nothing"]
 pub struct OpenReply<'a, B> {
@@ -296,8 +298,9 @@ pub fn client() -> Client<HttpConnector, SentBody> {
 }
 
 impl Broker {
-    /// A request to a path, with a good token unless these fields have one, and this body. It stands in the [books](Broker::ledger) with
-    /// its head; what of its body may not come out is the test's to tell.
+    /// A request to a path, with a good token unless these fields have one, and this body. It
+    /// stands in the [books](Broker::ledger) with its head; what of its body may not come out is
+    /// the test's to tell.
     ///
     /// # Panics
     /// If it can't be made.
@@ -311,7 +314,8 @@ impl Broker {
         self.rpc_request_before_the_layers(path, fields, body)
     }
 
-    /// The same, where the server itself refuses it and no layer is asked: a record of it would be one too many for the books.
+    /// The same, where the server itself refuses it and no layer is asked: a record of it would be
+    /// one too many for the books.
     ///
     /// # Panics
     /// If it can't be made.
@@ -370,8 +374,8 @@ impl Broker {
             .await
     }
 
-    /// A channel to it whose requests and answers stand in the [books](Broker::ledger): for clients of another make. It gives an answer
-    /// on when it has ended.
+    /// A channel to it whose requests and answers stand in the [books](Broker::ledger): for clients
+    /// of another make. It gives an answer on when it has ended.
     ///
     /// # Panics
     /// If an answer breaks off.

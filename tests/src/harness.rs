@@ -1,4 +1,5 @@
-//! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a real socket.
+//! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a
+//! real socket.
 
 use std::{
     fmt,
@@ -53,7 +54,8 @@ pub const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params"
 /// Who issues the broker tokens of the tests.
 pub const ISSUER: &str = "https://broker.example.com";
 
-/// A running broker. It ends with the test's runtime; the test ends with [`Broker::done`] or [`Broker::done_unsent`].
+/// A running broker. It ends with the test's runtime; the test ends with [`Broker::done`] or
+/// [`Broker::done_unsent`].
 #[derive(Debug)]
 pub struct Broker {
     address: SocketAddr,
@@ -291,7 +293,8 @@ impl Broker {
         self.read(self.open_http_2(authorization, message).await).await
     }
 
-    /// Posts a message over HTTP/2; the body of the answer is the test's to read, and to tell the [books](Broker::ledger).
+    /// Posts a message over HTTP/2; the body of the answer is the test's to read, and to tell the
+    /// [books](Broker::ledger).
     ///
     /// # Panics
     /// If it is not answered.
@@ -342,8 +345,8 @@ impl Broker {
         Open { broker: self, socket, seen: Vec::new() }
     }
 
-    /// Reads an answer that came in another way than by [`Broker::send`] to its end, with its trailers. Its request is noted
-    /// by [`Ledger::sent`].
+    /// Reads an answer that came in another way than by [`Broker::send`] to its end, with its
+    /// trailers. Its request is noted by [`Ledger::sent`].
     ///
     /// # Panics
     /// If it fails on the way.
@@ -394,7 +397,8 @@ impl Broker {
         }
     }
 
-    /// Waits until all that happened is written, and gives the records; as many terminal ones as there were requests.
+    /// Waits until all that happened is written, and gives the records; as many terminal ones as
+    /// there were requests.
     ///
     /// # Panics
     /// If there are more or fewer.
@@ -415,8 +419,9 @@ impl Broker {
         self.records().await
     }
 
-    /// The end of a test whose upstream was asked: as many terminal records as requests; and no secret stands in any answer,
-    /// trailer, record or log line, though the upstream's own log shows that each was sent.
+    /// The end of a test whose upstream was asked: as many terminal records as requests; and no
+    /// secret stands in any answer, trailer, record or log line, though the upstream's own log
+    /// shows that each was sent.
     ///
     /// # Panics
     /// If it is not so.

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::{logs, marker_scan::Scan, upstream::Scripted, wire::Answer};
 
-/// The books of one broker under test. Dropped before they were settled ([`Broker::done`](crate::harness::Broker::done)), they fail the test.
+/// The books of one broker under test. Dropped before they were settled
+/// ([`Broker::done`](crate::harness::Broker::done)), they fail the test.
 pub struct Ledger {
     requests: AtomicU64,
     sent: Mutex<Vec<u8>>,
@@ -53,7 +54,8 @@ impl Ledger {
         }
     }
 
-    /// So many requests reached the layers by these bytes: none, where the server refuses the bytes before.
+    /// So many requests reached the layers by these bytes: none, where the server refuses the bytes
+    /// before.
     pub fn sent(&self, requests: u64, bytes: &[u8]) {
         self.requests.fetch_add(requests, Ordering::SeqCst);
         self.sent.lock().extend_from_slice(bytes);
@@ -75,7 +77,8 @@ impl Ledger {
         self.secrets.lock().push((name.to_owned(), secret.to_owned()));
     }
 
-    /// What another one than the upstream got or gave: a token endpoint. Whichever secret stands there was in play.
+    /// What another one than the upstream got or gave: a token endpoint. Whichever secret stands
+    /// there was in play.
     pub fn in_play(&self, bytes: &[u8]) {
         self.in_play.lock().extend_from_slice(bytes);
     }
@@ -110,10 +113,12 @@ impl Ledger {
         );
     }
 
-    /// The end of a test: the books balance, and no secret stands in any answer, record or log line.
+    /// The end of a test: the books balance, and no secret stands in any answer, record or log
+    /// line.
     ///
     /// # Panics
-    /// If they don't, if one does, or if a secret was never in play, so that nothing would be shown.
+    /// If they don't, if one does, or if a secret was never in play, so that nothing would be
+    /// shown.
     pub(crate) fn settle(&self, lines: &[String], upstream: Upstream) {
         // Whatever is found now is what fails the test.
         self.is_settled.store(true, Ordering::SeqCst);

@@ -7,7 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The lines so far. Tests that share a process share them; each looks at what was written since its own [`Captured::mark`].
+/// The lines so far. Tests that share a process share them; each looks at what was written since
+/// its own [`Captured::mark`].
 #[derive(Clone, Debug, Default)]
 pub struct Captured(Arc<Mutex<Vec<u8>>>);
 

@@ -1,7 +1,9 @@
-//! Looks for secrets in all that came out, in every form in which one may come out (hostile case L0).
+//! Looks for secrets in all that came out, in every form in which one may come out (hostile case
+//! L0).
 //!
-//! Plain, base64 and base64url at every alignment, hexadecimal, percent-encoded, JSON-escaped, UTF-16, and all of these inside gzip. A scan fails
-//! if a secret was never in play, and if there was nothing to look through: what proves nothing must not pass.
+//! Plain, base64 and base64url at every alignment, hexadecimal, percent-encoded, JSON-escaped,
+//! UTF-16, and all of these inside gzip. A scan fails if a secret was never in play, and if there
+//! was nothing to look through: what proves nothing must not pass.
 
 use std::io::Read as _;
 
@@ -40,7 +42,8 @@ impl Scan {
         self
     }
 
-    /// What the one received for whom the secrets are: whichever stands here, in any form, was in play.
+    /// What the one received for whom the secrets are: whichever stands here, in any form, was in
+    /// play.
     pub fn received(&mut self, bytes: &[u8]) -> &mut Self {
         let views = views(bytes, 0);
         for secret in &mut self.secrets {

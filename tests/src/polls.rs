@@ -8,7 +8,8 @@ use std::{
     task::Poll,
 };
 
-/// Polls `work` at most `polls` times, each time it asks to be woken; `None` if it was not done by then and was dropped.
+/// Polls `work` at most `polls` times, each time it asks to be woken; `None` if it was not done by
+/// then and was dropped.
 pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     let mut left = polls;

@@ -1,4 +1,5 @@
-//! A real token endpoint on loopback that rotates refresh tokens, takes each once, and writes down what it got and gave.
+//! A real token endpoint on loopback that rotates refresh tokens, takes each once, and writes down
+//! what it got and gave.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +38,8 @@ pub struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Gives [`TokenEndpoint::access_token`] 1, 2, … for [`TokenEndpoint::refresh_token`] 0, 1, …, each once.
+    /// Gives [`TokenEndpoint::access_token`] 1, 2, … for [`TokenEndpoint::refresh_token`] 0, 1, …,
+    /// each once.
     ///
     /// # Panics
     /// If no port of loopback can be had.
@@ -182,7 +184,8 @@ impl TokenEndpoint {
         StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
     }
 
-    /// Tells the books what passed here: the client's secret, and these tokens of each kind, which are all that were.
+    /// Tells the books what passed here: the client's secret, and these tokens of each kind, which
+    /// are all that were.
     pub fn note_in(&self, ledger: &Ledger, access_tokens: &[usize], refresh_tokens: &[usize]) {
         for received in self.scripted.received() {
             ledger.in_play(&received.to_bytes());

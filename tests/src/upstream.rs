@@ -1,4 +1,5 @@
-//! A real HTTP server on loopback that answers as a test tells it, and writes down what it was asked.
+//! A real HTTP server on loopback that answers as a test tells it, and writes down what it was
+//! asked.
 
 use std::{
     convert::Infallible,
@@ -113,7 +114,8 @@ impl Scripted {
         Self { address, received }
     }
 
-    /// Starts one that answers with these very bytes and closes: for what an HTTP library would not write.
+    /// Starts one that answers with these very bytes and closes: for what an HTTP library would not
+    /// write.
     ///
     /// # Panics
     /// If no port of loopback can be had.

@@ -4,12 +4,12 @@
 //! Run:   cargo run --release --bin instructions
 //! Bless: cargo run --release --bin instructions -- --bless
 //!
-//! The first compares, and fails if a piece takes over 5 % more. The second writes the counts as the
-//! ones that are expected from now on.
+//! The first compares, and fails if a piece takes over 5 % more. The second writes the counts as
+//! the ones that are expected from now on.
 //!
 //! Each piece runs in two processes, N times in one and not at all in the other: the difference
-//! divided by N is one run, without set-up. All threads are counted, the audit log's too; the kernel
-//! is not.
+//! divided by N is one run, without set-up. All threads are counted, the audit log's too; the
+//! kernel is not.
 
 use std::{
     env, fs,

@@ -1,4 +1,5 @@
-//! `token-broker audit verify FILE`: what the layers' own verification finds in an audit file, as text or as one object. See `docs/audit.md`.
+//! `token-broker audit verify FILE`: what the layers' own verification finds in an audit file, as
+//! text or as one object. See `docs/audit.md`.
 
 use std::{
     fmt,
@@ -10,7 +11,8 @@ use std::{
 use serde::Serialize;
 use tower_token_broker::audit::verify::{End, Head, Report, Verification};
 
-/// What was found in a file, to be printed: by `Display` for people, by [`Verified::to_json`] for programs.
+/// What was found in a file, to be printed: by `Display` for people, by [`Verified::to_json`] for
+/// programs.
 #[derive(Debug)]
 pub struct Verified {
     file: PathBuf,

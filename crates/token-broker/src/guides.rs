@@ -1,5 +1,5 @@
-//! Doc tests of the guides: each block as the guide shows it, with hidden lines around it. `tests/it`
-//! compares the two.
+//! Doc tests of the guides: each block as the guide shows it, with hidden lines around it.
+//! `tests/it` compares the two.
 //!
 //! # The first program
 //! ```no_run

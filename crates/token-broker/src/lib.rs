@@ -1,7 +1,7 @@
 //! The token-broker gateway. So far: its demo, and the verification of audit files.
 //!
-//! The layers are in `tower-token-broker`; this crate puts them together. The gateway with its configuration, its
-//! authorization server and its store comes with later releases.
+//! The layers are in `tower-token-broker`; this crate puts them together. The gateway with its
+//! configuration, its authorization server and its store comes with later releases.
 //!
 //! How the layers are stacked, as the README shows it:
 //!

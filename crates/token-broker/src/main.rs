@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand};
 use token_broker::{audit, demo};
 use tower_token_broker::audit::verify::Head;
 
-/// What is kept for a user lies between blocks that live for one request: glibc's allocator left three times as much memory behind.
+/// What is kept for a user lies between blocks that live for one request: glibc's allocator left
+/// three times as much memory behind.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -39,11 +40,13 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Verify a file offline: names the first wrong record and why, and tells what a crash left from what was cut (docs/audit.md)
+    /// Verify a file offline: names the first wrong record and why, and tells what a crash left
+    /// from what was cut (docs/audit.md)
     Verify {
         /// The file of JSON lines
         file: PathBuf,
-        /// A head that was noted elsewhere, which must stand in the file; may be given several times
+        /// A head that was noted elsewhere, which must stand in the file; may be given several
+        /// times
         #[arg(long, value_name = "SEQ:HASH")]
         expect_head: Vec<Head>,
         /// Print one JSON object (docs/audit.md) instead of text

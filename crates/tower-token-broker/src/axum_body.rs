@@ -1,7 +1,9 @@
-//! A body map for axum's `from_fn` and other middleware that wants `axum::body::Body` inside the stack.
+//! A body map for axum's `from_fn` and other middleware that wants `axum::body::Body` inside the
+//! stack.
 //!
-//! Services inside the broker get `Request<RequestBody<B>>`. An axum `Router` or handler takes that as it is; middleware that
-//! is written for `axum::body::Body` alone does not, and this layer between them makes one of the other.
+//! Services inside the broker get `Request<RequestBody<B>>`. An axum `Router` or handler takes that
+//! as it is; middleware that is written for `axum::body::Body` alone does not, and this layer
+//! between them makes one of the other.
 //!
 //! ```
 //! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};

@@ -28,8 +28,8 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// A handler stands where no stack is around it, or one that does not give it what it asks for. As a
-/// response: 500.
+/// A handler stands where no stack is around it, or one that does not give it what it asks for. As
+/// a response: 500.
 #[derive(Debug)]
 pub struct MissingLayer(http::Response<bytes::Bytes>);
 
@@ -58,7 +58,9 @@ impl<S: Sync> FromRequestParts<S> for Principal {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingLayer> {
         let principal = found(&parts.extensions);
-        principal.ok_or_else(|| MissingLayer::new(parts, "authenticate", "put the broker's layer onto its route"))
+        principal.ok_or_else(|| {
+            MissingLayer::new(parts, "authenticate", "put the broker's layer onto its route")
+        })
     }
 }
 

@@ -12,10 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of a request on its way in: the untouched stream, or the bytes that were read to decide.
+    /// The body of a request on its way in: the untouched stream, or the bytes that were read to
+    /// decide.
     ///
-    /// What was judged is what is sent: where a layer read the body, the service further in gets those very bytes. A stream of gRPC
-    /// messages passes under watch: it ends with an error when a message is over its limit, or when its caller was revoked.
+    /// What was judged is what is sent: where a layer read the body, the service further in gets
+    /// those very bytes. A stream of gRPC messages passes under watch: it ends with an error when a
+    /// message is over its limit, or when its caller was revoked.
     #[derive(Debug)]
     pub struct RequestBody<B> {
         #[pin]
@@ -29,12 +31,16 @@ pub(crate) trait Watch: Send + Sync + fmt::Debug {
     /// Whether these bytes may pass; or why the stream ends before them.
     fn pass(&mut self, data: &Bytes) -> Result<(), Ended>;
 
-    /// Why the stream ends, though its client has sent nothing more; else it wakes the task when it may have to.
+    /// Why the stream ends, though its client has sent nothing more; else it wakes the task when it
+    /// may have to.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
 }
 
 /// Why a stream under watch is ended.
-#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "gRPC alone has streams that are watched"))]
+#[cfg_attr(
+    not(feature = "grpc"),
+    expect(dead_code, reason = "gRPC alone has streams that are watched")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Cut,
@@ -93,8 +99,11 @@ impl<B> RequestBody<RequestBody<B>> {
     #[must_use]
     pub fn flatten(self) -> RequestBody<B> {
         match self.kind {
-            // Only one layer watches; the outer of two would lose the inner's, so it stands in its place.
-            Kind::Stream { body } => RequestBody { watch: body.watch.or(self.watch), kind: body.kind },
+            // Only one layer watches; the outer of two would lose the inner's, so it stands in its
+            // place.
+            Kind::Stream { body } => {
+                RequestBody { watch: body.watch.or(self.watch), kind: body.kind }
+            }
             Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes }, watch: None },
         }
     }
@@ -136,15 +145,21 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = BodyError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
-        let Some(watch) = this.watch else { return this.kind.poll_frame(cx).map_err(BodyError::Inner) };
+        let Some(watch) = this.watch else {
+            return this.kind.poll_frame(cx).map_err(BodyError::Inner);
+        };
         // A client that is always ready must not outrun a revoke.
         if let Poll::Ready(ended) = watch.poll_ended(cx) {
             return Poll::Ready(Some(Err(ended.into())));
         }
         match ready!(this.kind.poll_frame(cx)) {
-            // H168: a request of gRPC has no trailers; what a client would put there was judged by nobody.
+            // H168: a request of gRPC has no trailers; what a client would put there was judged by
+            // nobody.
             Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
             Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
                 Ok(()) => Poll::Ready(Some(Ok(frame))),
@@ -168,7 +183,10 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.project().kind.poll_frame(cx)
     }
 
@@ -185,10 +203,15 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project() {
             KindProjection::Stream { body } => body.poll_frame(cx),
-            KindProjection::Bytes { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            KindProjection::Bytes { bytes } => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -202,7 +225,9 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Stream { body } => body.size_hint(),
-            Self::Bytes { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Bytes { bytes } => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
         }
     }
 }
@@ -214,8 +239,12 @@ pub(crate) enum NotCollected {
     Broken,
 }
 
-/// The whole body, within its limit. One frame is handed on as it is; only several are copied together.
-pub(crate) async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, NotCollected> {
+/// The whole body, within its limit. One frame is handed on as it is; only several are copied
+/// together.
+pub(crate) async fn collect<B: Body<Data = Bytes>>(
+    body: B,
+    limit: usize,
+) -> Result<Bytes, NotCollected> {
     let mut body = pin!(body);
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(limit);
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
@@ -256,7 +285,9 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inner(error) => error.fmt(f),
-            Self::Cut => f.write_str("the stream was cut: its token or grant was revoked or has expired"),
+            Self::Cut => {
+                f.write_str("the stream was cut: its token or grant was revoked or has expired")
+            }
             Self::Limit => f.write_str("the body is over its limit"),
             Self::Unreadable => f.write_str("the body can't be read, so it can't be judged"),
         }

@@ -1,8 +1,9 @@
 //! Tower layers that keep upstream OAuth tokens away from MCP clients.
 //!
-//! A client holds a *broker token*, which is good for tool calls here and for nothing else. Four layers around any Tower
-//! service verify it and take it off the request, judge each MCP message by your policy, put in the caller's real upstream
-//! credential, and record every use of it. The upstream token never leaves.
+//! A client holds a *broker token*, which is good for tool calls here and for nothing else. Four
+//! layers around any Tower service verify it and take it off the request, judge each MCP message by
+//! your policy, put in the caller's real upstream credential, and record every use of it. The
+//! upstream token never leaves.
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -38,29 +39,33 @@
 //! What no rule allows is denied; what can't be read, recorded or verified is refused.
 //!
 //! # Where to go next
-//! - [`Broker`]: one per deployment. It owns what all stacks share, revokes, serves the metadata, and shuts down.
-//! - [`stack::BrokerStack`]: the four layers in their only right order. Each is a layer of its own, too:
-//!   [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`], [`scope_filter::ScopeFilterLayer`],
-//!   [`exchange::ExchangeLayer`].
+//! - [`Broker`]: one per deployment. It owns what all stacks share, revokes, serves the metadata,
+//!   and shuts down.
+//! - [`stack::BrokerStack`]: the four layers in their only right order. Each is a layer of its own,
+//!   too: [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`],
+//!   [`scope_filter::ScopeFilterLayer`], [`exchange::ExchangeLayer`].
 //! - The traits that you may implement: [`authenticate::VerifyToken`], [`scope_filter::Policy`],
 //!   [`exchange::ProvideCredential`], [`audit::AuditSink`], [`revocation::RevocationStore`].
-//! - [`refusal::Reason`]: why a request is not let through, [`refusal::Refused`]: its mark on a response, and [`dialect`]: how that is
-//!   said.
+//! - [`refusal::Reason`]: why a request is not let through, [`refusal::Refused`]: its mark on a
+//!   response, and [`dialect`]: how that is said.
 //!
 //! # Mounting
-//! Put the stack around the proxy and the result onto its route: `route_service(path, layer.layer(proxy))`. axum's `Router::layer` and
-//! `merge` take the application's fallback along, and `route_layer` does not see paths that match no route: a stack that meets a path
-//! which is not its resource's refuses it with 404 before it looks at the token. Behind a proxy that takes a prefix off, say where the
-//! stack is mounted ([`mounted_at`](stack::BrokerStack::mounted_at)); axum's `nest` needs nothing.
-//! `Router::layer` runs the layers bottom to top, `ServiceBuilder` top to bottom; a [`stack::BrokerLayer`] is one layer, so its own
-//! order is fixed. The metadata under `/.well-known` stands outside.
-//! Compression belongs outside of ours: what is compressed can't be filtered. Inside, a service gets
-//! `Request<RequestBody<B>>`; middleware that is written for axum's body alone needs `axum_body` (feature `axum`) before it.
+//! Put the stack around the proxy and the result onto its route: `route_service(path,
+//! layer.layer(proxy))`. axum's `Router::layer` and `merge` take the application's fallback along,
+//! and `route_layer` does not see paths that match no route: a stack that meets a path which is not
+//! its resource's refuses it with 404 before it looks at the token. Behind a proxy that takes a
+//! prefix off, say where the stack is mounted ([`mounted_at`](stack::BrokerStack::mounted_at));
+//! axum's `nest` needs nothing. `Router::layer` runs the layers bottom to top, `ServiceBuilder` top
+//! to bottom; a [`stack::BrokerLayer`] is one layer, so its own order is fixed. The metadata under
+//! `/.well-known` stands outside. Compression belongs outside of ours: what is compressed can't be
+//! filtered. Inside, a service gets `Request<RequestBody<B>>`; middleware that is written for
+//! axum's body alone needs `axum_body` (feature `axum`) before it.
 //!
 //! # Features
 //! `jwt` (default): broker tokens as JWT. `grpc`: the stack around gRPC services
-//! ([`protocol`](stack::BrokerStack::protocol), module `grpc`). `axum`: extractors for handlers, the routes of the metadata, the peer and
-//! URI that axum recorded, and a body map for its own middleware. `test-util`: what your tests need (module `test_util`).
+//! ([`protocol`](stack::BrokerStack::protocol), module `grpc`). `axum`: extractors for handlers,
+//! the routes of the metadata, the peer and URI that axum recorded, and a body map for its own
+//! middleware. `test-util`: what your tests need (module `test_util`).
 
 pub mod audit;
 pub mod authenticate;

@@ -25,12 +25,14 @@ pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(octets)
 }
 
-/// What each percent sign of a text stands for, with what follows it; `None` where it begins no escape.
+/// What each percent sign of a text stands for, with what follows it; `None` where it begins no
+/// escape.
 pub(crate) fn escapes(text: &str) -> impl Iterator<Item = Option<u8>> {
     text.split('%').skip(1).map(escaped)
 }
 
-/// RFC 3986 §2.3: escaped or not, these are the same, so nobody has a reason to escape them (§6.2.2.2).
+/// RFC 3986 §2.3: escaped or not, these are the same, so nobody has a reason to escape them
+/// (§6.2.2.2).
 pub(crate) const fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }

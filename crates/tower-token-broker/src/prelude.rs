@@ -22,5 +22,8 @@ pub use crate::{
     refusal::Refused,
     resource_metadata::ResourceMetadata,
     revocation::RevocationTarget,
-    scope_filter::{Call, Decision, PolicyExt, PolicyHandle, Rules, methods, policy_fn, prompts, resources, tools},
+    scope_filter::{
+        Call, Decision, PolicyExt, PolicyHandle, Rules, methods, policy_fn, prompts, resources,
+        tools,
+    },
 };

@@ -24,7 +24,8 @@ impl Scopes {
     /// Reads a space-delimited list, as the `scope` parameter and claim hold it (RFC 6749 §3.3).
     ///
     /// # Errors
-    /// A token with a character outside of `%x21 / %x23-5B / %x5D-7E`, more than 1 000 tokens, or more than 16 KiB.
+    /// A token with a character outside of `%x21 / %x23-5B / %x5D-7E`, more than 1 000 tokens, or
+    /// more than 16 KiB.
     pub fn parse(text: &str) -> Result<Self, ScopesError> {
         if text.len() > 16 * 1024 || text.split(' ').count() > 1000 {
             return Err(ScopesError::TooLarge { bytes: text.len() });
@@ -178,7 +179,8 @@ impl Resource {
     #[must_use]
     pub fn is_named_by(&self, text: &str) -> bool {
         let has_no_path = matches!(self.path(), "" | "/");
-        text == self.as_str() || (has_no_path && text.strip_suffix('/').unwrap_or(text) == self.origin())
+        text == self.as_str()
+            || (has_no_path && text.strip_suffix('/').unwrap_or(text) == self.origin())
     }
 
     /// Scheme and authority, such as `https://broker.example.com`.
@@ -251,7 +253,9 @@ pub enum ResourceError {
     #[error("the resource {0} must be https; http is only for 127.0.0.1, [::1] and localhost")]
     Scheme(BadValue),
     /// It has user information before the host, or a scheme that is not in lower case.
-    #[error("the resource {0} must begin with its scheme in lower case and its host, without user information")]
+    #[error(
+        "the resource {0} must begin with its scheme in lower case and its host, without user information"
+    )]
     UserInformation(BadValue),
     /// Its host has upper-case letters, so that two spellings would name one server.
     #[error("the host of the resource {0} must be in lower case")]
@@ -261,7 +265,8 @@ pub enum ResourceError {
     QueryOrFragment(BadValue),
 }
 
-/// A user: issuer and subject, as octets. Nothing is folded, trimmed or normalised, and an e-mail address is no key.
+/// A user: issuer and subject, as octets. Nothing is folded, trimmed or normalised, and an e-mail
+/// address is no key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User {
     issuer: Arc<str>,
@@ -357,7 +362,10 @@ impl Initiator {
     /// A user, on a page of the broker or of your own.
     #[must_use]
     pub fn user(user: &User) -> Self {
-        Self { kind: InitiatorKind::User, name: format!("{} {}", user.issuer(), user.subject()).into() }
+        Self {
+            kind: InitiatorKind::User,
+            name: format!("{} {}", user.issuer(), user.subject()).into(),
+        }
     }
 
     /// A program, such as a webhook of the identity provider.
@@ -383,7 +391,8 @@ impl Initiator {
     }
 }
 
-/// What a verified token proves. Made by [`Verified::vouch`], which verifiers call and nobody else should.
+/// What a verified token proves. Made by [`Verified::vouch`], which verifiers call and nobody else
+/// should.
 #[derive(Clone, Debug)]
 #[must_use = "a proof that nobody looks at lets nobody in"]
 pub struct Verified(Arc<Proof>);
@@ -416,9 +425,9 @@ struct More {
     claims: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// The key to which a token is bound (RFC 7800 §3). The authenticate layer compares a certificate with
-/// that of the connection, and refuses a token that is bound to a JWK: as a bearer token it has no
-/// proof of possession.
+/// The key to which a token is bound (RFC 7800 §3). The authenticate layer compares a certificate
+/// with that of the connection, and refuses a token that is bound to a JWK: as a bearer token it
+/// has no proof of possession.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Confirmation {
@@ -429,8 +438,8 @@ pub enum Confirmation {
 }
 
 impl Verified {
-    /// Vouches that the presented token was verified for `resource` and proves all this. Whoever calls it has
-    /// checked signature, issuer, audience and times, or has asked somebody who did.
+    /// Vouches that the presented token was verified for `resource` and proves all this. Whoever
+    /// calls it has checked signature, issuer, audience and times, or has asked somebody who did.
     pub fn vouch(user: User, client: &str, resource: Resource, token: TokenTimes<'_>) -> Self {
         Self(Arc::new(Proof {
             user,
@@ -448,9 +457,9 @@ impl Verified {
         }))
     }
 
-    /// It proves this for one request alone, because it depends on more than the token and the client
-    /// certificate: a proof of possession over method and URI (RFC 9449). The layer does not keep it,
-    /// and asks the verifier again for the next request.
+    /// It proves this for one request alone, because it depends on more than the token and the
+    /// client certificate: a proof of possession over method and URI (RFC 9449). The layer does not
+    /// keep it, and asks the verifier again for the next request.
     pub fn for_this_request(self) -> Self {
         self.with(|proof| proof.is_for_this_request = true)
     }
@@ -539,7 +548,10 @@ impl Verified {
 
 /// The token's own id and times, for [`Verified::vouch`].
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the three are all that a token has of its own; users write them out")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the three are all that a token has of its own; users write them out"
+)]
 pub struct TokenTimes<'a> {
     /// `jti`: unique for its issuer.
     pub id: &'a str,
@@ -549,7 +561,8 @@ pub struct TokenTimes<'a> {
     pub expires_at: Timestamp,
 }
 
-/// Who a request speaks for. Only the authenticate layer makes one, so holding one is the check. Cheap to clone.
+/// Who a request speaks for. Only the authenticate layer makes one, so holding one is the check.
+/// Cheap to clone.
 ///
 /// Forged, it does not compile, whatever one has vouched for:
 ///
@@ -705,7 +718,10 @@ mod tests {
         assert_eq!(Scopes::parse("a\"b"), Err(ScopesError::Character { scope: "a\"b".into() }));
         assert_eq!(Scopes::parse("a\tb"), Err(ScopesError::Character { scope: "a\tb".into() }));
         assert_eq!(Scopes::parse(&"a ".repeat(1000)), Err(ScopesError::TooLarge { bytes: 2000 }));
-        assert_eq!(Scopes::parse(&"a".repeat(16 * 1024 + 1)), Err(ScopesError::TooLarge { bytes: 16 * 1024 + 1 }));
+        assert_eq!(
+            Scopes::parse(&"a".repeat(16 * 1024 + 1)),
+            Err(ScopesError::TooLarge { bytes: 16 * 1024 + 1 })
+        );
         assert_eq!(Scopes::parse(&["a"; 1000].join(" ")).unwrap().to_string(), "a");
     }
 
@@ -715,7 +731,10 @@ mod tests {
         assert_eq!(resource.origin(), "https://broker.example.com");
         assert_eq!(resource.authority(), "broker.example.com");
         assert_eq!(resource.path(), "/crm/mcp");
-        assert_eq!(resource.metadata_url(), "https://broker.example.com/.well-known/oauth-protected-resource/crm/mcp");
+        assert_eq!(
+            resource.metadata_url(),
+            "https://broker.example.com/.well-known/oauth-protected-resource/crm/mcp"
+        );
     }
 
     #[test]
@@ -741,8 +760,10 @@ mod tests {
 
     #[test]
     fn an_empty_path_and_a_slash_are_one_resource() {
-        let (bare, slash) =
-            (Resource::parse("https://h.example").unwrap(), Resource::parse("https://h.example/").unwrap());
+        let (bare, slash) = (
+            Resource::parse("https://h.example").unwrap(),
+            Resource::parse("https://h.example/").unwrap(),
+        );
         assert_eq!(bare, slash);
         assert_eq!(std::collections::HashSet::from([bare.clone(), slash.clone()]).len(), 1);
         for text in ["https://h.example", "https://h.example/"] {
@@ -772,7 +793,11 @@ mod tests {
         let claims: Vec<_> = kept.claims().map(|(name, value)| (name, value.raw())).collect();
         assert_eq!(claims, [("department", r#""sales""#)]);
         let plain = Principal::of(&plain);
-        assert!(plain.groups().is_empty() && plain.acr().is_none() && plain.claim("department").is_none());
+        assert!(
+            plain.groups().is_empty()
+                && plain.acr().is_none()
+                && plain.claim("department").is_none()
+        );
         assert_eq!(plain.claims().count(), 0);
     }
 }

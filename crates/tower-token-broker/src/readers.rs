@@ -1,4 +1,5 @@
-//! The readers of foreign bytes, laid open for fuzzing and for comparison with the readers of others.
+//! The readers of foreign bytes, laid open for fuzzing and for comparison with the readers of
+//! others.
 //!
 //! No interface: the readers are nobody's but ours, and this changes with them.
 
@@ -70,11 +71,15 @@ pub fn as_first_asked(bytes: &[u8]) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.as_first_asked(bytes)
 }
 
-/// A message of a server without the entries of its lists that are not visible; `None` if nothing of it is for this caller.
+/// A message of a server without the entries of its lists that are not visible; `None` if nothing
+/// of it is for this caller.
 ///
 /// # Errors
 /// Why it can't be judged.
-pub fn answer(bytes: &[u8], mut is_visible: impl FnMut(&str) -> bool) -> Result<Option<Vec<u8>>, JsonError> {
+pub fn answer(
+    bytes: &[u8],
+    mut is_visible: impl FnMut(&str) -> bool,
+) -> Result<Option<Vec<u8>>, JsonError> {
     Ok(match answer::filter(bytes, &Limits::default(), None, |entry| is_visible(entry.name))? {
         Found::Nothing => Some(bytes.to_vec()),
         Found::Changed(changed) => Some(changed),
@@ -107,7 +112,8 @@ pub fn event_with_data(event: &[u8], data: &[u8]) -> Bytes {
     sse::with_data(event, data.to_vec())
 }
 
-/// How many bytes of a stream that comes in these chunks belong to whole events, as the cut of a stream counts them.
+/// How many bytes of a stream that comes in these chunks belong to whole events, as the cut of a
+/// stream counts them.
 #[must_use]
 pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
     let (mut border, mut passed, mut whole) = (EventBorder::new(), 0, 0);
@@ -124,7 +130,10 @@ pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
 ///
 /// # Errors
 /// Why the request is refused.
-#[expect(clippy::disallowed_methods, reason = "what was taken off is compared with what was put on")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what was taken off is compared with what was put on"
+)]
 pub fn credential(request: &mut Request<()>) -> Result<Vec<u8>, Reason> {
     PresentedToken::take_off(request).map(|token| token.secret().expose().to_vec())
 }
@@ -144,12 +153,22 @@ fn purpose(state_of: Option<&str>) -> Purpose<'_> {
 
 /// Seals for this user, as a session or as the state of this request.
 #[must_use]
-pub fn seal(keys: &SealingKeys, state_of: Option<&str>, whose: &Principal, content: &[u8]) -> String {
+pub fn seal(
+    keys: &SealingKeys,
+    state_of: Option<&str>,
+    whose: &Principal,
+    content: &[u8],
+) -> String {
     keys.seal(purpose(state_of), whose, content)
 }
 
 /// Opens what a client gave back.
 #[must_use]
-pub fn open(keys: &SealingKeys, state_of: Option<&str>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
+pub fn open(
+    keys: &SealingKeys,
+    state_of: Option<&str>,
+    whose: &Principal,
+    sealed: &[u8],
+) -> Option<Vec<u8>> {
     keys.open(purpose(state_of), whose, sealed)
 }

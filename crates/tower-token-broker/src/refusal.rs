@@ -1,7 +1,7 @@
 //! Why a request is not let through: one reason out of a closed list.
 //!
-//! The list is what the audit records and what an operator searches for; what the client sees of it is said by
-//! the [`crate::dialect`], and is less.
+//! The list is what the audit records and what an operator searches for; what the client sees of it
+//! is said by the [`crate::dialect`], and is less.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ reasons! {
     OriginNotAllowed = "req.origin_not_allowed", OriginNotAllowed, Caller;
     /// A path at which this resource is not served.
     PathNotServed = "req.path_not_served", NotFound, Caller;
-    /// Header fields or a target beyond the limits: 128 fields, 64 KiB of names and values, 16 KiB of path and query.
+    /// Header fields or a target beyond the limits: 128 fields, 64 KiB of names and values, 16 KiB
+    /// of path and query.
     HeadersTooLarge = "req.headers_too_large", HeadersTooLarge, Caller;
 
     // The credentials of the request
@@ -141,7 +142,8 @@ reasons! {
     NotAFrame = "filter.not_a_frame", InvalidMessage, Caller;
     /// A gRPC request with no message, or with more than one, where there is exactly one.
     NotOneMessage = "filter.not_one_message", InvalidMessage, Caller;
-    /// Not the protobuf message that the method takes: other fields, other types, another form than the strict one.
+    /// Not the protobuf message that the method takes: other fields, other types, another form than
+    /// the strict one.
     NotProtobuf = "filter.not_protobuf", InvalidMessage, Caller;
     /// More gRPC messages than the limit.
     TooManyMessages = "filter.too_many_messages", BodyTooLarge, Caller;
@@ -175,7 +177,8 @@ reasons! {
     PromptDenied = "filter.prompt_denied", UnknownItem, Caller;
     /// Arguments that the rule does not allow.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem, Caller;
-    /// A session id that was not given to this user at this server, or a stream that is taken up again without one.
+    /// A session id that was not given to this user at this server, or a stream that is taken up
+    /// again without one.
     UnknownSession = "filter.unknown_session", UnknownSession, Caller;
     /// A `requestState` that was not given to this user for this very request.
     RequestState = "filter.request_state", InvalidState, Caller;
@@ -234,7 +237,10 @@ impl Reason {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self.answer() {
-            Answer::Unavailable | Answer::BadGateway | Answer::DeadlineExceeded | Answer::BodyIncomplete => true,
+            Answer::Unavailable
+            | Answer::BadGateway
+            | Answer::DeadlineExceeded
+            | Answer::BodyIncomplete => true,
             Answer::NoToken
             | Answer::InvalidToken
             | Answer::InvalidRequest
@@ -264,7 +270,10 @@ impl Reason {
 
 /// Whose fault a refusal is: who can do something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "the four parties of a request; a fifth would change every alert")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the four parties of a request; a fifth would change every alert"
+)]
 pub enum Fault {
     /// The client or its user: the request, the token, or a consent that is missing.
     Caller,
@@ -323,7 +332,14 @@ pub struct Refusal {
 impl Refusal {
     /// For this reason.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, resource: None, scopes: None, connect_url: None, requested_version: None, retry_after: None }
+        Self {
+            reason,
+            resource: None,
+            scopes: None,
+            connect_url: None,
+            requested_version: None,
+            retry_after: None,
+        }
     }
 
     /// With the resource whose metadata the challenge names (RFC 9728 §5.1).
@@ -338,13 +354,15 @@ impl Refusal {
         self
     }
 
-    /// With the page where the user connects an account. It is the broker's own, never the upstream's.
+    /// With the page where the user connects an account. It is the broker's own, never the
+    /// upstream's.
     pub fn connect_at(mut self, url: &str) -> Self {
         self.connect_url = Some(url.into());
         self
     }
 
-    /// With the protocol version that the client asked for, cut and without what is not ASCII: it is told of it again, and nobody else.
+    /// With the protocol version that the client asked for, cut and without what is not ASCII: it
+    /// is told of it again, and nobody else.
     pub(crate) fn requested(mut self, version: &[u8]) -> Self {
         let cut = version.get(..LONGEST_VERSION).unwrap_or(version);
         let text = match std::str::from_utf8(cut) {
@@ -463,7 +481,10 @@ mod tests {
         assert_eq!(codes.len(), Reason::ALL.len());
         for code in codes {
             let (area, what) = code.split_once('.').unwrap();
-            assert!(area.bytes().chain(what.bytes()).all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert!(
+                area.bytes().chain(what.bytes()).all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{code}"
+            );
         }
     }
 }

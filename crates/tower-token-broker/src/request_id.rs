@@ -4,7 +4,8 @@ use std::{cell::RefCell, fmt};
 
 use ::http::{HeaderMap, HeaderValue};
 
-/// The id of a request in the audit, in our log lines and in the header `x-request-id` of the answer.
+/// The id of a request in the audit, in our log lines and in the header `x-request-id` of the
+/// answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 16]);
 
@@ -42,9 +43,9 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// The id that somebody further out gave the request: a load balancer, a tracing middleware. Insert it
-/// into the extensions of a request, outside of the stack; it becomes a second member of the record
-/// (`outer_request`). Ours stays the key.
+/// The id that somebody further out gave the request: a load balancer, a tracing middleware. Insert
+/// it into the extensions of a request, outside of the stack; it becomes a second member of the
+/// record (`outer_request`). Ours stays the key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OuterRequestId(Box<str>);
 
@@ -56,7 +57,9 @@ impl OuterRequestId {
     /// anything else.
     #[must_use]
     pub fn new(id: &str) -> Option<Self> {
-        let is_id = !id.is_empty() && id.len() <= Self::MAX_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_id = !id.is_empty()
+            && id.len() <= Self::MAX_BYTES
+            && id.bytes().all(|byte| byte.is_ascii_graphic());
         is_id.then(|| Self(id.into()))
     }
 

@@ -91,16 +91,16 @@ impl Document {
         for server in named {
             // An issuer is written like a resource: absolute, https, neither query nor fragment
             // (RFC 8414 §2).
-            servers.push(
-                Resource::parse(server)
-                    .map_err(|_| MetadataError::AuthorizationServer { value: BadValue::new(server) })?,
-            );
+            servers.push(Resource::parse(server).map_err(|_| {
+                MetadataError::AuthorizationServer { value: BadValue::new(server) }
+            })?);
         }
         if servers.is_empty() {
             return Err(MetadataError::NoAuthorizationServer);
         }
         let url = resource.metadata_url();
-        let parsed: Uri = url.parse().map_err(|_| MetadataError::Resource { value: BadValue::new(url) })?;
+        let parsed: Uri =
+            url.parse().map_err(|_| MetadataError::Resource { value: BadValue::new(url) })?;
         let path = parsed.path().into();
         let text = document(resource, &servers, &metadata.scopes, metadata.name.as_deref());
         Ok(Self { resource: resource.clone(), path, text: text.into() })
@@ -147,7 +147,12 @@ fn status(status: StatusCode) -> Response<Bytes> {
     response
 }
 
-fn document(resource: &Resource, servers: &[Resource], scopes: &Scopes, name: Option<&str>) -> String {
+fn document(
+    resource: &Resource,
+    servers: &[Resource],
+    scopes: &Scopes,
+    name: Option<&str>,
+) -> String {
     let mut json = String::from(r#"{"resource":"#);
     push_string(&mut json, resource.as_str());
     json.push_str(r#","authorization_servers":"#);
@@ -221,8 +226,9 @@ mod tests {
 
     fn document(servers: &[&str]) -> Result<Document, MetadataError> {
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-        let metadata =
-            servers.iter().fold(ResourceMetadata::new(), |metadata, server| metadata.authorization_server(server));
+        let metadata = servers.iter().fold(ResourceMetadata::new(), |metadata, server| {
+            metadata.authorization_server(server)
+        });
         let scopes = Scopes::parse("crm:write crm:read").unwrap();
         Document::new(&resource, &metadata.scopes(scopes).name("CRM \"one\"\n"), &[])
     }

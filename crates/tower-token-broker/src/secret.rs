@@ -1,4 +1,5 @@
-//! The one type that holds a secret: it is wiped when dropped and can't be printed, compared or serialised by accident.
+//! The one type that holds a secret: it is wiped when dropped and can't be printed, compared or
+//! serialised by accident.
 
 use std::fmt;
 
@@ -7,9 +8,9 @@ use zeroize::Zeroizing;
 
 /// A secret: an access token, a refresh token, a key.
 ///
-/// Its bytes are zeroized on drop. `Debug` prints the type's name; there is no `Display`, `Serialize`,
-/// `PartialEq` or `Deref`. What leaves it, leaves by [`Secret::expose`], which clippy bans everywhere but on
-/// the lines that were reviewed.
+/// Its bytes are zeroized on drop. `Debug` prints the type's name; there is no `Display`,
+/// `Serialize`, `PartialEq` or `Deref`. What leaves it, leaves by [`Secret::expose`], which clippy
+/// bans everywhere but on the lines that were reviewed.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
@@ -45,8 +46,8 @@ impl Secret {
 
     /// The bytes after `prefix` as shared bytes that are wiped when their last holder drops them.
     ///
-    /// For a header value: `http::HeaderValue::from_maybe_shared` takes these without another copy. What hyper
-    /// copies into its write buffer is out of reach.
+    /// For a header value: `http::HeaderValue::from_maybe_shared` takes these without another copy.
+    /// What hyper copies into its write buffer is out of reach.
     #[must_use]
     pub fn to_wiped_bytes(&self, prefix: &str) -> Bytes {
         let mut joined = Zeroizing::new(Vec::with_capacity(prefix.len() + self.0.len()));

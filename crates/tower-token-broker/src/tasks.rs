@@ -1,4 +1,5 @@
-//! Tasks that have an owner and a bound: what must finish runs here, whatever becomes of the request that began it.
+//! Tasks that have an owner and a bound: what must finish runs here, whatever becomes of the
+//! request that began it.
 
 use std::{
     pin::Pin,
@@ -14,7 +15,8 @@ use tokio::sync::Notify;
 
 /// The owner of tasks that no caller's cancellation ends: refreshes, revocations, watchers.
 ///
-/// Cheap to clone; clones own together. On shutdown [`Tasks::shutdown`] waits for those still under way.
+/// Cheap to clone; clones own together. On shutdown [`Tasks::shutdown`] waits for those still under
+/// way.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(Arc<Owned>);
 

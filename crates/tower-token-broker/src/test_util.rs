@@ -35,8 +35,8 @@ use crate::{
 /// The issuer of the callers of tests.
 pub const ISSUER: &str = "https://broker.example.com";
 
-/// A caller of this name with a valid token: a [`Principal`] with `ISSUER`, the client `test-client`,
-/// the resource `https://broker.example.com/crm/mcp`, and no scope.
+/// A caller of this name with a valid token: a [`Principal`] with `ISSUER`, the client
+/// `test-client`, the resource `https://broker.example.com/crm/mcp`, and no scope.
 pub fn caller(subject: &str) -> TestCaller {
     let now = Clock::system().now();
     let verified = Verified::vouch(
@@ -194,7 +194,8 @@ impl TestCall {
     }
 
     fn body(&self, meta: &str) -> String {
-        let mut body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}","params":{{"#, self.method());
+        let mut body =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}","params":{{"#, self.method());
         body.push_str(if self.kind == Kind::Resource { r#""uri":"# } else { r#""name":"# });
         push_json_string(&mut body, &self.name);
         if self.kind != Kind::Resource {
@@ -210,7 +211,13 @@ impl TestCall {
     }
 
     #[expect(clippy::panic, reason = "a test's own texts")]
-    fn request(&self, uri: &str, token: &str, revision: &'static str, body: &str) -> Request<Bytes> {
+    fn request(
+        &self,
+        uri: &str,
+        token: &str,
+        revision: &'static str,
+        body: &str,
+    ) -> Request<Bytes> {
         let uri = resource(uri);
         let mut request = Request::post(uri.path())
             .header(header::HOST, uri.authority())
@@ -248,8 +255,14 @@ impl Record<'_> {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         let word = self.text("outcome")?;
-        let all =
-            [Outcome::Completed, Outcome::Refused, Outcome::Failed, Outcome::Dropped, Outcome::Cut, Outcome::Unknown];
+        let all = [
+            Outcome::Completed,
+            Outcome::Refused,
+            Outcome::Failed,
+            Outcome::Dropped,
+            Outcome::Cut,
+            Outcome::Unknown,
+        ];
         all.into_iter().find(|outcome| outcome.as_str() == word)
     }
 

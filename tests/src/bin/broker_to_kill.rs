@@ -1,5 +1,6 @@
-//! A whole broker in a process of its own, for a test that kills it: goes on with an audit file, says where it listens and gives out
-//! tokens, one a line, and serves until it is ended from outside.
+//! A whole broker in a process of its own, for a test that kills it: goes on with an audit file,
+//! says where it listens and gives out tokens, one a line, and serves until it is ended from
+//! outside.
 
 use std::{future, io::Write as _};
 

@@ -1,10 +1,13 @@
-//! The stack and the proxy in front of an MCP server of others, for the clients of others in `tests/interop`.
+//! The stack and the proxy in front of an MCP server of others, for the clients of others in
+//! `tests/interop`.
 //!
-//! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway -- http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
+//! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway --
+//! http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
 //!
-//! The public origin is what its clients see where something stands in front of it; by default it is where it listens.
-//! It prints where it listens, where its audit log is, and where it is told what to do: `POST /token?user=P&scope=S` answers with a broker
-//! token, `POST /revoke?user=P` revokes all tokens of a user. Not shipped.
+//! The public origin is what its clients see where something stands in front of it; by default it
+//! is where it listens. It prints where it listens, where its audit log is, and where it is told
+//! what to do: `POST /token?user=P&scope=S` answers with a broker token, `POST /revoke?user=P`
+//! revokes all tokens of a user. Not shipped.
 
 #![expect(clippy::expect_used, reason = "a test's server ends where it cannot go on")]
 
@@ -35,7 +38,8 @@ struct Told {
     scope: Option<String>,
 }
 
-/// `delete_*` is denied; `update_*` wants another scope than the rest. The other names are those of the conformance suite's server.
+/// `delete_*` is denied; `update_*` wants another scope than the rest. The other names are those of
+/// the conformance suite's server.
 fn policy() -> Rules {
     let tested = ["test_*", "json_schema_*"];
     Rules::new()

@@ -1,5 +1,5 @@
-//! rmcp as a client that holds nothing but broker tokens, in both revisions. `tests/interop/rmcp/run` starts it, and says by the environment
-//! where all is.
+//! rmcp as a client that holds nothing but broker tokens, in both revisions.
+//! `tests/interop/rmcp/run` starts it, and says by the environment where all is.
 
 #![expect(deprecated, reason = "sampling is 2025-11-25's, and that revision is tried here")]
 #![expect(
@@ -147,7 +147,8 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     );
 
     let counted = call(&writer, "count_slowly", json!({"to": 3})).await;
-    // rmcp hands each notification to a task of its own: they come in any order, and after the result.
+    // rmcp hands each notification to a task of its own: they come in any order, and after the
+    // result.
     let all = async { until(|| writer.service().progress.lock().len() >= 3).await };
     drop(timeout(Duration::from_secs(5), all).await);
     let mut progress = writer.service().progress.lock().clone();

@@ -1,6 +1,8 @@
-//! Authlib, a server that is not ours, gives the tokens: by exchange and to the broker itself, to a client of each authentication.
+//! Authlib, a server that is not ours, gives the tokens: by exchange and to the broker itself, to a
+//! client of each authentication.
 //!
-//! Run by `tests/interop/authlib/run`, which installs it. Without `TOKEN_BROKER_AUTHLIB` nothing is run, and said so.
+//! Run by `tests/interop/authlib/run`, which installs it. Without `TOKEN_BROKER_AUTHLIB` nothing is
+//! run, and said so.
 
 #![cfg(test)]
 

@@ -1,4 +1,5 @@
-//! Our readings beside the readings of others, over bodies that were made of real ones by a generator with a seed.
+//! Our readings beside the readings of others, over bodies that were made of real ones by a
+//! generator with a seed.
 //!
 //! `TOKEN_BROKER_DIFFERENTIAL_BODIES` says how many bodies; a failure prints the one it was.
 

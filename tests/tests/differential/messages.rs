@@ -80,7 +80,8 @@ fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
     ] {
         assert!(refused.contains_key(reason), "{reason} in {refused:?}");
     }
-    // RFC 8259 §6 sets no limit on numbers; those who make doubles of them do, and some bound the depth below 128.
+    // RFC 8259 §6 sets no limit on numbers; those who make doubles of them do, and some bound the
+    // depth below 128.
     assert!(ours_alone.values().all(|count| count * 20 < let_through), "{ours_alone:?}");
 }
 
@@ -89,7 +90,8 @@ fn ours(body: &[u8]) -> Result<Said, &'static str> {
     let bytes = |text: Option<String>| text.map(String::into_bytes);
     let id = match message.id.as_deref() {
         None => Id::None,
-        // Its own text, in which the reader has left every escape: what the text says is another's business.
+        // Its own text, in which the reader has left every escape: what the text says is another's
+        // business.
         Some(text) if text.starts_with('"') => Id::Text(unescaped(text)),
         Some(number) => Id::Number(number.to_owned()),
     };

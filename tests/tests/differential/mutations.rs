@@ -1,4 +1,5 @@
-//! Real messages, and what an attacker or a broken client makes of them: piece by piece, so that most stay nearly JSON.
+//! Real messages, and what an attacker or a broken client makes of them: piece by piece, so that
+//! most stay nearly JSON.
 
 use std::mem;
 
@@ -182,7 +183,8 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
             let (value, depth) = (random.pick(&values), random.pick(&DEPTHS));
             let (open, close) = random.pick(&[("[", "]"), ("{\"a\":", "}")]);
             let inside = mem::take(&mut tokens[value]);
-            // The brackets of an object's own value stay outside, so it is no value any more: one kind of damage more.
+            // The brackets of an object's own value stay outside, so it is no value any more: one
+            // kind of damage more.
             tokens[value] =
                 [open.repeat(depth).into_bytes(), inside, close.repeat(depth).into_bytes()]
                     .concat();

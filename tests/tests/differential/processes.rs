@@ -1,4 +1,5 @@
-//! Parsers that are not in Rust: each a process that is given bodies by the thousand, and answers a line for each.
+//! Parsers that are not in Rust: each a process that is given bodies by the thousand, and answers a
+//! line for each.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -10,8 +11,8 @@ use crate::{
     say,
 };
 
-/// A line: `-` where it is refused; else method, name, URI and id, each `.` or `s` and its text in hexadecimal; of an id also `n` and a
-/// number, or `?`.
+/// A line: `-` where it is refused; else method, name, URI and id, each `.` or `s` and its text in
+/// hexadecimal; of an id also `n` and a number, or `?`.
 const PYTHON: &str = r#"
 import json, sys
 def text(value):

@@ -1,4 +1,5 @@
-//! I183: the upstream refuses a stored grant's access token. One refresh, one replay of what was judged, and never a 401.
+//! I183: the upstream refuses a stored grant's access token. One refresh, one replay of what was
+//! judged, and never a 401.
 
 use std::sync::Arc;
 
@@ -104,7 +105,8 @@ async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own()
         "{result}"
     );
 
-    // An upstream that refuses everything does not make the broker ask for one token after the other.
+    // An upstream that refuses everything does not make the broker ask for one token after the
+    // other.
     assert_eq!(broker.call_with(&[], CALL).await.json()["error"]["code"], -32001);
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1), bearer(1)]);
     assert_eq!(endpoint.posts(), 1);
@@ -117,7 +119,8 @@ async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
     let (passes, refused) = ((200, None), (403, Some("exchange.credential_refused")));
     for (method, body, sent, (status, reason)) in [
         ("GET", "", vec![bearer(0), bearer(1)], passes),
-        // Its body is gone; and where there is none, it could have changed something before it was refused.
+        // Its body is gone; and where there is none, it could have changed something before it was
+        // refused.
         ("POST", "name=value", vec![bearer(0)], refused),
         ("POST", "", vec![bearer(0)], refused),
         ("DELETE", "", vec![bearer(0)], refused),

@@ -18,7 +18,8 @@ fn masked() -> String {
     "*".repeat(SECRET.len())
 }
 
-/// Sends a call with these fields to a broker before an upstream that answers like this, and runs the row that it makes.
+/// Sends a call with these fields to a broker before an upstream that answers like this, and runs
+/// the row that it makes.
 async fn answered<F>(
     answer: F,
     fields: &[(&str, &str)],

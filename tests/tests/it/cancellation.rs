@@ -55,7 +55,8 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
                 break;
             }
         }
-        // No use without a record: the upstream saw at most as many requests as intents were written.
+        // No use without a record: the upstream saw at most as many requests as intents were
+        // written.
         let intents =
             broker.records().await.iter().filter(|record| record["kind"] == "intent").count();
         assert!(upstream.received().len() <= intents);

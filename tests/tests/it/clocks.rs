@@ -1,4 +1,5 @@
-//! Clocks that are wrong, and clocks that are late in history: X23 and X24, through the mounted stack.
+//! Clocks that are wrong, and clocks that are late in history: X23 and X24, through the mounted
+//! stack.
 
 use std::time::Duration;
 
@@ -100,7 +101,8 @@ async fn x23_an_issuer_whose_clock_is_ahead_of_ours_is_an_alarm_with_its_first_t
 
 #[tokio::test]
 async fn x23_whose_keys_are_fetched_tells_the_time_too() {
-    // The key set's server runs by the system's clock, and this broker by one that is two minutes behind it.
+    // The key set's server runs by the system's clock, and this broker by one that is two minutes
+    // behind it.
     let fetching = Fetching::start().await;
     fetching.clock.set_wall_clock(Clock::system().now().plus(Duration::from_secs(120)));
     let token = fetching.with_claims([("exp", json!(fetching.now + 600))]);

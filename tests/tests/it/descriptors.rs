@@ -1,4 +1,5 @@
-//! X36: a broker that has used up its descriptors refuses, goes on, and is itself again as soon as some are free.
+//! X36: a broker that has used up its descriptors refuses, goes on, and is itself again as soon as
+//! some are free.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -40,12 +41,14 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     let address: SocketAddr = said.next_line().await.unwrap().unwrap().parse().unwrap();
     let token = said.next_line().await.unwrap().unwrap();
 
-    // More than it may have: all are connected by the system, and as many taken as it has descriptors.
+    // More than it may have: all are connected by the system, and as many taken as it has
+    // descriptors.
     let mut held = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         held.push(TcpStream::connect(address).await.unwrap());
     }
-    // One that was taken has no descriptor left for its way to the upstream: an answer, and nothing that hangs.
+    // One that was taken has no descriptor left for its way to the upstream: an answer, and nothing
+    // that hangs.
     let refused =
         timeout(Duration::from_secs(10), call(held.swap_remove(0), address, &token)).await.unwrap();
     assert_eq!(refused, "502", "X36");

@@ -1,4 +1,5 @@
-//! Every mount on tonic serves a pass, a refusal and a streamed answer, by a client of tonic's own making.
+//! Every mount on tonic serves a pass, a refusal and a streamed answer, by a client of tonic's own
+//! making.
 
 use std::pin::Pin;
 

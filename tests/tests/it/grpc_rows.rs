@@ -1,4 +1,5 @@
-//! Group L of the hostile cases, row by row: real HTTP/2 through a mounted stack; status, reason, upstream calls, records.
+//! Group L of the hostile cases, row by row: real HTTP/2 through a mounted stack; status, reason,
+//! upstream calls, records.
 
 use std::io::Write as _;
 

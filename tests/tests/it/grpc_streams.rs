@@ -1,5 +1,5 @@
-//! Streams of gRPC while they are under way: cut on revoke and at the token's end, deadlines, cancellation, the refresh of a refused
-//! credential.
+//! Streams of gRPC while they are under way: cut on revoke and at the token's end, deadlines,
+//! cancellation, the refresh of a refused credential.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,5 @@
-//! A handler instead of a proxy: rmcp's own service inside the stack, whose tool calls an upstream API for its caller.
+//! A handler instead of a proxy: rmcp's own service inside the stack, whose tool calls an upstream
+//! API for its caller.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! `docs/hostile-cases.md` and the code hold each other: a number in the code stands there, and a test that is named there has the number.
+//! `docs/hostile-cases.md` and the code hold each other: a number in the code stands there, and a
+//! test that is named there has the number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,8 +39,8 @@ fn numbers(text: &str) -> impl Iterator<Item = String> {
     words.map(str::to_ascii_uppercase).filter(|word| is_number(word))
 }
 
-/// The numbers that a source's tests have in their names and in the texts of their bodies. A comment shows nothing, nor does a
-/// helper that no test may call.
+/// The numbers that a source's tests have in their names and in the texts of their bodies. A
+/// comment shows nothing, nor does a helper that no test may call.
 fn tested_numbers(source: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     tests_in(source.parse().unwrap(), &mut found);

@@ -1,4 +1,5 @@
-//! Groups A, J and K, row by row: raw bytes through the whole stack; status, reason, upstream calls and records, each asserted.
+//! Groups A, J and K, row by row: raw bytes through the whole stack; status, reason, upstream calls
+//! and records, each asserted.
 
 use std::sync::{
     Arc,
@@ -21,7 +22,8 @@ use tower_token_broker::scope_filter::{Rules, prompts, resources, tools};
 use crate::rows::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-/// What a client hears of a tool, resource or prompt that is not for it, whether there is one or not.
+/// What a client hears of a tool, resource or prompt that is not for it, whether there is one or
+/// not.
 const UNKNOWN: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
 
 #[tokio::test]
@@ -400,7 +402,8 @@ const ALL: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"}]}}"#;
 const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"}]}}"#;
 
-/// Sends `tools/list` to a broker before an upstream that answers like this, and runs the row that it makes.
+/// Sends `tools/list` to a broker before an upstream that answers like this, and runs the row that
+/// it makes.
 async fn list_answered<F>(answer: F, row: impl FnOnce(Vec<u8>) -> Row) -> wire::Answer
 where
     F: Fn(&Received) -> http::Response<ScriptedBody> + Send + Sync + 'static,
@@ -498,7 +501,8 @@ async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered
         )
         .await;
     }
-    // In front of the list: bytes that are no UTF-8; marks, of which a client takes one off, where its stream begins.
+    // In front of the list: bytes that are no UTF-8; marks, of which a client takes one off, where
+    // its stream begins.
     for (case, before) in [
         ("K230 no UTF-8", b"data: {\"a\":\"\xff\xfe\"}\n\n".as_slice()),
         ("K230 two marks", b"\xef\xbb\xbf\xef\xbb\xbf"),

@@ -1,5 +1,6 @@
-//! Group B, and A015, A017, A023: hostile tokens through the mounted stack, whose keys come from a key set on loopback through the guarded
-//! client. Each is refused for its own reason, with one terminal record, and no request reaches the upstream.
+//! Group B, and A015, A017, A023: hostile tokens through the mounted stack, whose keys come from a
+//! key set on loopback through the guarded client. Each is refused for its own reason, with one
+//! terminal record, and no request reaches the upstream.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -60,8 +60,9 @@ fn opening() -> Vec<u8> {
     [PREFACE, &h2_frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// Sends it, and reads frames until one is the last that is waited for, or the end. They stand in the books as they came: a field's
-/// value may be Huffman-coded there; what stands in an answer's head is looked at where a library reads it (`grpc_rows`).
+/// Sends it, and reads frames until one is the last that is waited for, or the end. They stand in
+/// the books as they came: a field's value may be Huffman-coded there; what stands in an answer's
+/// head is looked at where a library reads it (`grpc_rows`).
 async fn until(broker: &Broker, bytes: &[u8], is_last: impl Fn(&H2Frame) -> bool) -> Vec<H2Frame> {
     let mut socket = TcpStream::connect(broker.address()).await.unwrap();
     // A server that has had enough closes before all was written.
@@ -124,7 +125,8 @@ async fn broker() -> (Scripted, Broker, Arc<AtomicU64>) {
     (upstream, broker, reached)
 }
 
-/// The count when no task is left that might add to it: each round, those that are ready have their turn.
+/// The count when no task is left that might add to it: each round, those that are ready have their
+/// turn.
 async fn at_rest(count: &AtomicU64) -> u64 {
     loop {
         let before = count.load(Ordering::SeqCst);

@@ -1,5 +1,6 @@
-//! Group B where the key set itself is hostile: fetched from loopback through the guarded client, in front of the whole stack. What can't be
-//! used is left out, what is left out verifies nothing, and the other keys work.
+//! Group B where the key set itself is hostile: fetched from loopback through the guarded client,
+//! in front of the whole stack. What can't be used is left out, what is left out verifies nothing,
+//! and the other keys work.
 
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ async fn b055_a_weak_point_is_no_key_and_no_commitment() {
     )
     .unwrap();
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "sound", "x": base64url(pair.public_key().as_ref())});
-    // The neutral point, which makes one signature good for every message, and the same point in a second encoding.
+    // The neutral point, which makes one signature good for every message, and the same point in a
+    // second encoding.
     let neutral = [&[1][..], &[0; 31]].concat();
     let non_canonical = [&[0xee][..], &[0xff; 30], &[0x7f]].concat();
     let weak = |kid: &str, point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(point)});
@@ -209,7 +211,8 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     let expires = fetching.now + 7200;
     let lasting = fetching.with_claims([("exp", expires.into())]);
     fetching.run([Row::passes("B061", fetching.call(&lasting))]).await;
-    // The set has the next key alone; it is read when a token names that, and the window of the last fetch is over.
+    // The set has the next key alone; it is read when a token names that, and the window of the
+    // last fetch is over.
     *fetching.keys.lock() = json!({"keys": [next]}).to_string();
     fetching.clock.advance(Duration::from_secs(61));
     fetching

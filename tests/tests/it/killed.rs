@@ -1,4 +1,5 @@
-//! X18, P293: a broker that is killed (kill −9) at any moment under load leaves no gap that is not marked, and no use without its intent.
+//! X18, P293: a broker that is killed (kill −9) at any moment under load leaves no gap that is not
+//! marked, and no use without its intent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

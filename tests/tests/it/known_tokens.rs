@@ -15,7 +15,8 @@ use crate::{
     rows::{Row, run},
 };
 
-/// Changes the last character of the signature that decides: of 64 bytes, the last but one carries no unused bits.
+/// Changes the last character of the signature that decides: of 64 bytes, the last but one carries
+/// no unused bits.
 fn with_another_signature(token: &str) -> String {
     let at = token.len() - 3;
     let other = if token.as_bytes()[at] == b'A' { 'B' } else { 'A' };

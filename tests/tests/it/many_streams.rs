@@ -1,7 +1,9 @@
-//! Ten thousand open streams, each of which said something and then nothing: what the layers hold for one.
+//! Ten thousand open streams, each of which said something and then nothing: what the layers hold
+//! for one.
 //!
-//! In memory: ten thousand sockets a side are more than a process may have on many machines, and what they hold is the kernel's and
-//! the server's. Held here is all that stands between the two: four layers, their bodies, the trail, the watch on revocations.
+//! In memory: ten thousand sockets a side are more than a process may have on many machines, and
+//! what they hold is the kernel's and the server's. Held here is all that stands between the two:
+//! four layers, their bodies, the trail, the watch on revocations.
 
 use std::{convert::Infallible, sync::Arc};
 

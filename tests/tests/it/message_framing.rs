@@ -1,4 +1,5 @@
-//! Groups J and K where the wire itself is hostile: framing, half a message, and what a list may carry.
+//! Groups J and K where the wire itself is hostile: framing, half a message, and what a list may
+//! carry.
 
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},
@@ -86,9 +87,10 @@ async fn a_message_that_two_readers_would_end_elsewhere_is_not_sent() {
     broker.done_unsent().await;
 }
 
-/// A deviation from the row, which wants 400: hyper has taken the length off before any layer sees the request. RFC 9112 §6.3
-/// lets the chunks decide; what is sent on is framed anew, by one length; and hyper closes the connection, so that what a
-/// reader of the length would have taken for the next request is never one.
+/// A deviation from the row, which wants 400: hyper has taken the length off before any layer sees
+/// the request. RFC 9112 §6.3 lets the chunks decide; what is sent on is framed anew, by one
+/// length; and hyper closes the connection, so that what a reader of the length would have taken
+/// for the next request is never one.
 #[tokio::test]
 async fn j213_length_and_chunks_together_are_read_as_chunks_and_the_connection_ends() {
     let upstream = Scripted::start(|_| json(RESULT)).await;

@@ -32,7 +32,8 @@ const STREAMED: &str =
 const FIRST: &str =
     "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
 
-/// Answers calls at once, but for one, whose answer begins with an event and goes on when the test says so.
+/// Answers calls at once, but for one, whose answer begins with an event and goes on when the test
+/// says so.
 pub(super) struct Items {
     pub(super) scripted: Scripted,
     streams: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
@@ -77,7 +78,8 @@ pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items:
         STREAMED,
     );
     let mut streamed = broker.open(&call).await;
-    // The upstream sends the second event when the client has seen the first: whoever buffers waits for ever.
+    // The upstream sends the second event when the client has seen the first: whoever buffers waits
+    // for ever.
     streamed.until(FIRST).await;
     items.go_on().await;
     is_the_stream(&streamed.rest().await);
@@ -321,7 +323,8 @@ async fn a_plain_http_api_inside() {
     broker.done().await;
 }
 
-// An error of the inner service is passed on as it is: this compiles only while ours adds none of its own.
+// An error of the inner service is passed on as it is: this compiles only while ours adds none of
+// its own.
 const _: fn() = || {
     fn error_of<S: tower::Service<Request<Full<Bytes>>, Error = Infallible>>(_: &S) {}
     fn check(

@@ -1,4 +1,5 @@
-//! Promise 4: no credential is used without a durable record before it, and each request has one terminal record.
+//! Promise 4: no credential is used without a durable record before it, and each request has one
+//! terminal record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +35,8 @@ async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out
             broker.sink().lines().iter().all(|line| !line.contains(r#""intent""#)),
             "no intent is durable"
         );
-        // What waited is written when the sink works again: each request with its reason, and no use.
+        // What waited is written when the sink works again: each request with its reason, and no
+        // use.
         broker.sink().work();
         let records = broker.records().await;
         assert_eq!(

@@ -1,4 +1,5 @@
-//! X26, R312: code of others panics, in each place where it stands in a request, and the request alone is lost.
+//! X26, R312: code of others panics, in each place where it stands in a request, and the request
+//! alone is lost.
 
 use std::{
     convert::Infallible,

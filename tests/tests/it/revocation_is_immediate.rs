@@ -1,4 +1,5 @@
-//! Promise 3: after a revoke returns, nothing passes, and what is open is cut. Every cache is warm: verdict, policy, access token.
+//! Promise 3: after a revoke returns, nothing passes, and what is open is cut. Every cache is warm:
+//! verdict, policy, access token.
 
 use std::pin::pin;
 
@@ -81,7 +82,8 @@ impl World {
     }
 }
 
-/// Without the grant the token is still good: the user must connect. Everything else ends the token.
+/// Without the grant the token is still good: the user must connect. Everything else ends the
+/// token.
 fn is_refused(kind: &str, answer: &Answer) {
     if kind == "grant" {
         assert_eq!(

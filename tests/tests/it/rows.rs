@@ -1,4 +1,5 @@
-//! What one hostile row sends, and what must come of it: status, reason, upstream calls and records, each asserted.
+//! What one hostile row sends, and what must come of it: status, reason, upstream calls and
+//! records, each asserted.
 
 use std::net::SocketAddr;
 
@@ -69,7 +70,8 @@ impl Row {
         Self { calls: 1, intents: 1, ..Self::refused(case, bytes, status, reason) }
     }
 
-    /// No request at all for hyper, so that no layer of ours ever meets it: answered by hyper, and without a record.
+    /// No request at all for hyper, so that no layer of ours ever meets it: answered by hyper, and
+    /// without a record.
     pub(crate) fn no_request(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16) -> Self {
         Self { status, calls: 0, intents: 0, recorded: false, ..Self::passes(case, bytes) }
     }
@@ -117,7 +119,8 @@ impl Row {
     }
 }
 
-/// Runs the rows one after the other, so that each record and each call is its own; gives the answers.
+/// Runs the rows one after the other, so that each record and each call is its own; gives the
+/// answers.
 pub(crate) fn run(
     broker: &Broker,
     upstream: &Scripted,

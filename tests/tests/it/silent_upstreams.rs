@@ -1,4 +1,5 @@
-//! X37: an upstream that stops talking holds a request for so long and no longer, and the record of it is written.
+//! X37: an upstream that stops talking holds a request for so long and no longer, and the record of
+//! it is written.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -46,7 +47,8 @@ async fn x37_an_upstream_that_is_silent_behind_its_head_is_cut_at_the_idle_limit
         chunks.send(Bytes::from_static(part.as_bytes())).await.unwrap();
     }
     open.until("data: {}\n\n\r\nA\r\ndata: {}\n\n").await;
-    // From here on there is nothing: the client's side ends all the same, without the chunk that would make it whole.
+    // From here on there is nothing: the client's side ends all the same, without the chunk that
+    // would make it whole.
     let answer = open.rest().await;
     assert!(!answer.body.ends_with(b"0\r\n\r\n"), "{:?}", answer.text());
     let records = broker.expect_records(1).await;

@@ -1,7 +1,8 @@
 //! M250: ten thousand clients that send half a message and then nothing.
 //!
-//! In memory: so many sockets a side are more than a process may have on many machines. The time a header may take, and how long a client may not
-//! read, are the server's around the layers; a reader of events that reads nothing is in `many_streams.rs`.
+//! In memory: so many sockets a side are more than a process may have on many machines. The time a
+//! header may take, and how long a client may not read, are the server's around the layers; a
+//! reader of events that reads nothing is in `many_streams.rs`.
 
 use std::{convert::Infallible, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The four layers, stacked without `BrokerStack`: together they serve, and where one is missing nothing is let through.
+//! The four layers, stacked without `BrokerStack`: together they serve, and where one is missing
+//! nothing is let through.
 
 use axum::Router;
 use token_broker_tests::{
@@ -51,8 +52,8 @@ async fn the_four_together_serve_a_pass_a_refusal_and_a_stream() {
     mounts::serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
-/// A good call through what `stack` makes: 500, nothing is sent, and an error in the log says which layer is missing. Where
-/// the audit is there, so is the record.
+/// A good call through what `stack` makes: 500, nothing is sent, and an error in the log says which
+/// layer is missing. Where the audit is there, so is the record.
 async fn is_refused_loudly(
     case: &str,
     requests: u64,

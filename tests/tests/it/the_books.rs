@@ -39,7 +39,8 @@ async fn a_secret_in_an_answer_fails() {
 #[tokio::test]
 #[should_panic(expected = "a secret of this test stands in the logs")]
 async fn a_secret_in_a_log_line_of_any_thread_fails() {
-    // Not the secret of all tests: those beside this one, in one process, look through the same lines.
+    // Not the secret of all tests: those beside this one, in one process, look through the same
+    // lines.
     let secret = "tbm-k3Xw9QpLr7Vd2mNz";
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;

@@ -9,8 +9,9 @@ const GUESSES: usize = 100_000;
 /// Beyond this, a difference of means is no chance (dudect).
 const SIGNIFICANT: f64 = 4.5;
 
-/// Welch's t between the times of guesses that begin unlike the secret and of guesses that are unlike in their last byte. Both are
-/// asked in turn, and what the scheduler did to the slowest tenth is left out.
+/// Welch's t between the times of guesses that begin unlike the secret and of guesses that are
+/// unlike in their last byte. Both are asked in turn, and what the scheduler did to the slowest
+/// tenth is left out.
 fn welch_t(mut compare: impl FnMut(&Secret) -> bool, guesses: &[Secret; 2]) -> f64 {
     let mut times = [Vec::with_capacity(GUESSES), Vec::with_capacity(GUESSES)];
     for at in 0..2 * GUESSES {

@@ -1,4 +1,5 @@
-//! The stack with token exchange: each user has a token of its own upstream, which says whose it is, and who acts.
+//! The stack with token exchange: each user has a token of its own upstream, which says whose it
+//! is, and who acts.
 
 use std::sync::Arc;
 
@@ -88,7 +89,8 @@ fn sent_to(upstream: &Scripted) -> Vec<String> {
     values.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned()).collect()
 }
 
-/// The end of the books: what passed at the authorization server were secrets, and no broker token was among it.
+/// The end of the books: what passed at the authorization server were secrets, and no broker token
+/// was among it.
 async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_tokens: &[&str]) {
     broker.ledger().secret("the broker's client secret", CLIENT_SECRET);
     for token in sent_to(upstream) {

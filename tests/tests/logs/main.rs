@@ -1,4 +1,5 @@
-//! A process of its own for the test that listens to every log line: tests beside it would share its subscribers.
+//! A process of its own for the test that listens to every log line: tests beside it would share
+//! its subscribers.
 
 #![cfg(test)]
 

@@ -1,4 +1,5 @@
-//! Promise 1: with hostile upstreams and hostile clients, and the logs of all crates at trace level, no secret comes out.
+//! Promise 1: with hostile upstreams and hostile clients, and the logs of all crates at trace
+//! level, no secret comes out.
 
 use std::sync::{
     Arc,

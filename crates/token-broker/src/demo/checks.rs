@@ -1,4 +1,5 @@
-//! What the story proves, read from the upstreams' own logs, the audit file and the client's wire: never from the story.
+//! What the story proves, read from the upstreams' own logs, the audit file and the client's wire:
+//! never from the story.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,8 +1,10 @@
-//! `token-broker demo`: the whole story on loopback, in one process, with nothing to install and nothing to set.
+//! `token-broker demo`: the whole story on loopback, in one process, with nothing to install and
+//! nothing to set.
 //!
-//! Two upstreams, each with an authorization server of its own; the broker in front of them, with the real layers
-//! throughout; a client that first holds the upstream's own token, and then a broker token. What it proves is read from the
-//! upstreams' logs, the audit file and the client's wire. See `docs/demo.md` for the object of `--json`.
+//! Two upstreams, each with an authorization server of its own; the broker in front of them, with
+//! the real layers throughout; a client that first holds the upstream's own token, and then a
+//! broker token. What it proves is read from the upstreams' logs, the audit file and the client's
+//! wire. See `docs/demo.md` for the object of `--json`.
 
 mod checks;
 mod raw;

@@ -51,8 +51,8 @@ impl Request<'_> {
         Ok(read(bytes))
     }
 
-    /// Sends it, waits for the first event, lets `then` happen, and reads what still comes, until the end or until
-    /// patience ends.
+    /// Sends it, waits for the first event, lets `then` happen, and reads what still comes, until
+    /// the end or until patience ends.
     pub(crate) async fn stream(
         &self,
         then: impl Future<Output = ()>,

@@ -12,8 +12,8 @@ use super::{
     world::OPERATORS_SCOPES,
 };
 
-/// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the object of `--json`
-/// (`docs/demo.md`).
+/// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the
+/// object of `--json` (`docs/demo.md`).
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {

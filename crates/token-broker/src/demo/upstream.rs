@@ -1,6 +1,8 @@
-//! An upstream as they are in the world: an MCP server, a plain API beside it, and an authorization server of its own.
+//! An upstream as they are in the world: an MCP server, a plain API beside it, and an authorization
+//! server of its own.
 //!
-//! It keeps a log of what it was asked, in which a token stands as a fingerprint and by its scopes, never as itself.
+//! It keeps a log of what it was asked, in which a token stands as a fingerprint and by its scopes,
+//! never as itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,7 +77,8 @@ struct Accounts {
     client_secret: String,
     /// Access tokens that are good, with their scopes.
     access: BTreeMap<String, String>,
-    /// The one refresh token that is good, and the scopes of its grant; using another ends the grant.
+    /// The one refresh token that is good, and the scopes of its grant; using another ends the
+    /// grant.
     refresh: Option<(String, String)>,
     issued: BTreeSet<String>,
     api_closed: bool,
@@ -237,7 +240,8 @@ fn secret() -> String {
     format!("{MARKER}{hex}")
 }
 
-/// The door of MCP server and API: a token of its own authorization server, and every request noted.
+/// The door of MCP server and API: a token of its own authorization server, and every request
+/// noted.
 async fn takes_its_own_tokens(
     State(upstream): State<Upstream>,
     request: Request,

@@ -1,4 +1,5 @@
-//! The demo proves what it says: each check was seen false. What the other commands print is what their documents say.
+//! The demo proves what it says: each check was seen false. What the other commands print is what
+//! their documents say.
 
 #![cfg(test)]
 
@@ -52,8 +53,8 @@ async fn each_check_turns_false_where_its_place_is_broken() {
     }
 }
 
-/// What the command prints has no form of any secret, in plain words or as an object, not even where everybody logs all they
-/// know.
+/// What the command prints has no form of any secret, in plain words or as an object, not even
+/// where everybody logs all they know.
 #[test]
 fn nothing_that_the_command_prints_holds_a_secret() {
     for arguments in [&["demo"][..], &["demo", "--json"]] {
@@ -68,7 +69,8 @@ fn nothing_that_the_command_prints_holds_a_secret() {
             );
             assert_eq!(run.stderr.is_empty(), log == "off", "{arguments:?} {log}");
             let mut scan = Scan::new();
-            // Each secret has the marker, and that secrets were in play is what the command itself has just said.
+            // Each secret has the marker, and that secrets were in play is what the command itself
+            // has just said.
             scan.secret("a secret of the demo", demo::upstream::MARKER)
                 .received(demo::upstream::MARKER.as_bytes());
             scan.source(format!("stdout of {arguments:?}"), run.stdout)
@@ -102,7 +104,8 @@ fn wrong_use_is_said_with_exit_code_2() {
     assert_eq!(run.status.code(), Some(2));
 }
 
-/// Doc tests compile what the guides show. They have hidden lines beside, which a guide could not hide.
+/// Doc tests compile what the guides show. They have hidden lines beside, which a guide could not
+/// hide.
 #[test]
 fn the_guides_show_what_doc_tests_compile() {
     let sources = [include_str!("../../src/lib.rs"), include_str!("../../src/guides.rs")];

@@ -12,9 +12,11 @@ use pin_project_lite::pin_project;
 use super::{record::Outcome, trail::Terminal};
 
 pin_project! {
-    /// Passes the answer's body on as it is, counts its bytes, and settles the request's record at its end.
+    /// Passes the answer's body on as it is, counts its bytes, and settles the request's record at
+    /// its end.
     ///
-    /// A body has ended on `None`, on an error, or when it says so after a frame; dropped before, the request was dropped.
+    /// A body has ended on `None`, on an error, or when it says so after a frame; dropped before,
+    /// the request was dropped.
     #[derive(Debug)]
     pub struct TrailBody<R> {
         #[pin]
@@ -48,7 +50,10 @@ impl<R: Body<Data = Bytes>> Body for TrailBody<R> {
     type Data = Bytes;
     type Error = R::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
         let mut this = self.project();
         let polled = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(terminal) = this.terminal {

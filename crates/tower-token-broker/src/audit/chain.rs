@@ -15,8 +15,8 @@ const HEX_DIGITS: usize = 64;
 /// Of a time, with every digit as `0`.
 const TIME_FORM: &str = "0000-00-00T00:00:00.000Z";
 
-/// A record's number and hash: all that has to be noted elsewhere to know later that the file up to there is still the same.
-/// Written as `SEQ:HASH`.
+/// A record's number and hash: all that has to be noted elsewhere to know later that the file up to
+/// there is still the same. Written as `SEQ:HASH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "a place in a chain is these two")]
 pub struct Head {
@@ -112,9 +112,13 @@ impl<'a> Link<'a> {
             reader.skip()?;
         }
         reader.end()?;
-        // The hash stands outside of what is hashed: its place and form are fixed, or there would be bytes that nothing holds.
-        let hash = line.strip_suffix(BEHIND_HASH).and_then(|rest| rest.split_last_chunk::<HEX_DIGITS>());
-        let hash = hash.filter(|(head, _)| head.ends_with(BEFORE_HASH)).and_then(|(_, digits)| hash_of(digits));
+        // The hash stands outside of what is hashed: its place and form are fixed, or there would
+        // be bytes that nothing holds.
+        let hash =
+            line.strip_suffix(BEHIND_HASH).and_then(|rest| rest.split_last_chunk::<HEX_DIGITS>());
+        let hash = hash
+            .filter(|(head, _)| head.ends_with(BEFORE_HASH))
+            .and_then(|(_, digits)| hash_of(digits));
         match (sequence, previous, hash, kind, time) {
             (Some(sequence), Some(previous), Some(hash), Some(kind), Some(time)) => Ok(Self {
                 line,

@@ -39,7 +39,11 @@ impl<F> ResponseFuture<F> {
         Self { state: State::Refused { said: Some(said), terminal: None } }
     }
 
-    pub(super) fn refused(mut said: Response<Bytes>, request: RequestId, mut terminal: Terminal) -> Self {
+    pub(super) fn refused(
+        mut said: Response<Bytes>,
+        request: RequestId,
+        mut terminal: Terminal,
+    ) -> Self {
         terminal.answered(said.status(), Refused::of(&said).map(Refused::reason));
         said.headers_mut().insert(X_REQUEST_ID, request.header_value());
         Self { state: State::Refused { said: Some(said), terminal: Some(terminal) } }
@@ -75,13 +79,16 @@ where
                 let mut terminal = terminal.take().expect("polled after it was ready");
                 match answered {
                     Ok(mut answer) => {
-                        terminal.answered(answer.status(), Refused::of(&answer).map(Refused::reason));
+                        terminal
+                            .answered(answer.status(), Refused::of(&answer).map(Refused::reason));
                         #[cfg(feature = "grpc")]
                         if crate::grpc::metadata::is_grpc(answer.headers()) {
                             terminal.grpc_fields(answer.headers());
                         }
                         answer.headers_mut().insert(X_REQUEST_ID, request.header_value());
-                        Poll::Ready(Ok(answer.map(|body| TrailBody::new(ResponseBody::inner(body), terminal))))
+                        Poll::Ready(Ok(
+                            answer.map(|body| TrailBody::new(ResponseBody::inner(body), terminal))
+                        ))
                     }
                     Err(error) => {
                         terminal.settle(Outcome::Failed);

@@ -34,7 +34,8 @@ impl Counts {
     }
 
     pub(super) fn result(&self, status: Option<u64>) -> GrpcResult {
-        let (messages_in, messages_out) = (self.came_in.load(Ordering::Relaxed), self.went_out.load(Ordering::Relaxed));
+        let (messages_in, messages_out) =
+            (self.came_in.load(Ordering::Relaxed), self.went_out.load(Ordering::Relaxed));
         GrpcResult { status, messages_in, messages_out }
     }
 }

@@ -130,8 +130,8 @@ impl Unreadable {
 }
 
 impl JsonLines {
-    /// Goes on with the file, or begins it (mode 0600 on Unix). The whole chain is verified; a torn last line, which a crash
-    /// leaves, is taken off and said so in the next record.
+    /// Goes on with the file, or begins it (mode 0600 on Unix). The whole chain is verified; a torn
+    /// last line, which a crash leaves, is taken off and said so in the next record.
     ///
     /// # Errors
     /// See [`AuditFileError`].
@@ -149,14 +149,20 @@ impl JsonLines {
         let file = options.open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(AuditFileError::InUse { path: path.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(AuditFileError::InUse { path: path.to_owned() });
+            }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let (resumed, durable) = read(&file).map_err(|error| error.at(path))?;
         #[cfg(unix)]
         if resumed.last.is_none() {
-            // X17: the records of a new file are as durable as its name, and that stands in the folder.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // X17: the records of a new file are as durable as its name, and that stands in the
+            // folder.
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         }
         let (disk, last) = (Box::new(file), resumed.last);
@@ -234,7 +240,8 @@ fn read(file: &File) -> Result<(Resumed, u64), Unreadable> {
             ("result", Some(request), _) => {
                 requests.remove(&request);
             }
-            // A new process counts its refreshes anew; those of the one before were settled at its start.
+            // A new process counts its refreshes anew; those of the one before were settled at its
+            // start.
             ("refresh_intent", Some(request), Some(refresh)) => {
                 refreshes.insert(refresh, request);
             }
@@ -245,7 +252,8 @@ fn read(file: &File) -> Result<(Resumed, u64), Unreadable> {
         }
     }
     resumed.open_requests = requests.into_iter().collect();
-    resumed.open_refreshes = refreshes.into_iter().map(|(refresh, request)| (request, refresh)).collect();
+    resumed.open_refreshes =
+        refreshes.into_iter().map(|(refresh, request)| (request, refresh)).collect();
     Ok((resumed, durable))
 }
 
@@ -273,7 +281,8 @@ impl JsonLines {
             }
         }
         let sink = Self::append(path).expect("a file of the test's own");
-        sink.state.lock().disk = Box::new(Flaky(File::options().write(true).open(path).expect("the same"), 0));
+        sink.state.lock().disk =
+            Box::new(Flaky(File::options().write(true).open(path).expect("the same"), 0));
         sink
     }
 }
@@ -339,7 +348,8 @@ mod tests {
         disk.0.lock().clear();
         let (trail, terminal) = Trail::for_test(&log);
         let scopes = crate::principal::Scopes::none();
-        let intent = || trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None));
+        let intent =
+            || trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None));
         intent().await.unwrap().used();
         assert_eq!(*disk.0.lock(), ["append", "sync"]);
         disk.0.lock().clear();

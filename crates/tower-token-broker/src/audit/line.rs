@@ -1,4 +1,5 @@
-//! One record's members on their way into the buffer that is written: printable ASCII, and nothing that can end a line.
+//! One record's members on their way into the buffer that is written: printable ASCII, and nothing
+//! that can end a line.
 
 use crate::{
     clock::Timestamp,
@@ -8,7 +9,8 @@ use crate::{
 /// Longest text from outside that a record keeps, in bytes; what is longer is cut there.
 pub const MAX_TEXT: usize = 256;
 
-/// Longest text of the operator's own: what [`Scopes`](crate::principal::Scopes) may hold at most stands in a record whole.
+/// Longest text of the operator's own: what [`Scopes`](crate::principal::Scopes) may hold at most
+/// stands in a record whole.
 const MAX_OWN_TEXT: usize = 16 * 1024;
 /// Links of an actor chain that a record keeps; the number of all stands beside them.
 const MAX_ACTORS: usize = 16;
@@ -77,7 +79,8 @@ impl Line<'_> {
         self.0.push(b'"');
     }
 
-    /// A name that says who somebody is. Cut, it carries a hash of the whole: two long names that begin alike stay two.
+    /// A name that says who somebody is. Cut, it carries a hash of the whole: two long names that
+    /// begin alike stay two.
     pub(super) fn identity(&mut self, name: &str, value: &str) {
         self.name(name);
         self.quoted_identity(value);
@@ -107,14 +110,19 @@ impl Line<'_> {
         }
     }
 
-    /// The chain of who acts, from the nearest on. Objects and not one text: a subject can't pretend to be two links.
+    /// The chain of who acts, from the nearest on. Objects and not one text: a subject can't
+    /// pretend to be two links.
     fn actors(&mut self, nearest: &Actor) {
         self.name("actors");
         self.0.push(b'[');
         let (mut links, mut next) = (0, Some(nearest));
         while let Some(link) = next {
             if links < MAX_ACTORS {
-                self.0.extend_from_slice(if links == 0 { b"{\"issuer\":" } else { b",{\"issuer\":" });
+                self.0.extend_from_slice(if links == 0 {
+                    b"{\"issuer\":"
+                } else {
+                    b",{\"issuer\":"
+                });
                 self.quoted_identity(link.user().issuer());
                 self.0.extend_from_slice(b",\"subject\":");
                 self.quoted_identity(link.user().subject());
@@ -158,7 +166,9 @@ impl Line<'_> {
             match character {
                 '"' => self.0.extend_from_slice(b"\\\""),
                 '\\' => self.0.extend_from_slice(b"\\\\"),
-                ' '..='~' => self.0.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+                ' '..='~' => {
+                    self.0.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes())
+                }
                 other => {
                     for unit in other.encode_utf16(&mut [0; 2]) {
                         self.0.extend_from_slice(b"\\u");
@@ -227,7 +237,8 @@ mod tests {
     #[test]
     fn two_long_names_that_begin_alike_stay_two() {
         let (one, other) = ("x".repeat(400) + "1", "x".repeat(400) + "2");
-        let (one, other) = (written(|line| line.identity("i", &one)), written(|line| line.identity("i", &other)));
+        let (one, other) =
+            (written(|line| line.identity("i", &one)), written(|line| line.identity("i", &other)));
         assert_ne!(one, other);
         assert_eq!(one.len(), ",\"i\":\"\"".len() + MAX_TEXT);
         assert_eq!(written(|line| line.identity("i", "short")), ",\"i\":\"short\"");

@@ -1,4 +1,5 @@
-//! The audit log behind all trails: one queue, one owned writer, and the door that a failing sink closes.
+//! The audit log behind all trails: one queue, one owned writer, and the door that a failing sink
+//! closes.
 
 use std::{
     collections::BTreeMap,
@@ -30,8 +31,9 @@ use crate::{
 
 /// The audit log. Cheap to clone. That of a process belongs to its [`Broker`](crate::Broker).
 ///
-/// It has a thread of its own, `token-broker-audit`, which ends, after the last record, when the last clone is gone or at
-/// [`AuditLog::close`]. Requests wait with tokio's timer: the runtime they run on must have one.
+/// It has a thread of its own, `token-broker-audit`, which ends, after the last record, when the
+/// last clone is gone or at [`AuditLog::close`]. Requests wait with tokio's timer: the runtime they
+/// run on must have one.
 #[derive(Clone)]
 pub struct AuditLog(pub(super) Arc<Shared>);
 
@@ -47,8 +49,8 @@ pub(super) struct Shared {
 pub(super) struct Core {
     pub(super) queue: Queue,
     pub(super) deadline: Duration,
-    /// Whether anything may be used at the moment. It begins open: nothing is used before its own intent is durable, whatever
-    /// the door says.
+    /// Whether anything may be used at the moment. It begins open: nothing is used before its own
+    /// intent is durable, whatever the door says.
     open: AtomicBool,
     /// The refusals that were made while nothing could be written.
     counted: Mutex<BTreeMap<Reason, (u64, Timestamp)>>,
@@ -57,7 +59,10 @@ pub(super) struct Core {
 /// The log can't make a record durable at the moment: nothing may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log can't make the record durable")]
-#[expect(clippy::exhaustive_structs, reason = "whoever is told this must do the same, whatever the cause: nothing")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "whoever is told this must do the same, whatever the cause: nothing"
+)]
 pub struct AuditError;
 
 /// What has a default in an [`AuditLog`].
@@ -87,14 +92,16 @@ impl AuditOptions {
         self
     }
 
-    /// How long a request waits for its intent to be durable; 1.5 s by default. Then it is refused, and the door is closed.
+    /// How long a request waits for its intent to be durable; 1.5 s by default. Then it is refused,
+    /// and the door is closed.
     pub const fn timeout(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many records may wait or be owed: each open request owes one. 65 536 by default; one more request is refused. At
-    /// least 2: a request needs a place for its intent and one for its result.
+    /// How many records may wait or be owed: each open request owes one. 65 536 by default; one
+    /// more request is refused. At least 2: a request needs a place for its intent and one for its
+    /// result.
     pub const fn queue(mut self, records: usize) -> Self {
         self.queue = records;
         self
@@ -108,13 +115,19 @@ impl<S: AuditSink> From<S> for AuditLog {
 }
 
 impl AuditLog {
-    /// Starts the log with these options. If the system gives it no thread, it is never open: each request is refused.
+    /// Starts the log with these options. If the system gives it no thread, it is never open: each
+    /// request is refused.
     #[must_use]
     pub fn start<S: AuditSink>(sink: S, options: AuditOptions) -> Self {
         let AuditOptions { clock, deadline, queue } = options;
         let core = Arc::new(Core::new(queue, deadline));
         writer::start(sink, &core, clock.clone());
-        Self(Arc::new(Shared { clock, core, refreshes: AtomicU64::new(0), open_requests: OpenRequests::default() }))
+        Self(Arc::new(Shared {
+            clock,
+            core,
+            refreshes: AtomicU64::new(0),
+            open_requests: OpenRequests::default(),
+        }))
     }
 
     /// Whether the last records could be written.
@@ -136,12 +149,14 @@ impl AuditLog {
         said_within(self.0.core.deadline, wait).await
     }
 
-    /// Ends the log: lets no new request in, waits for the result of each open one, writes `close`, and returns when that is
-    /// durable. To be called once, when the server has stopped to take requests.
+    /// Ends the log: lets no new request in, waits for the result of each open one, writes `close`,
+    /// and returns when that is durable. To be called once, when the server has stopped to take
+    /// requests.
     ///
     /// # Errors
-    /// A request was still open after `within`, the sink failed until then, or the log was closed before. The log goes on to
-    /// wait, but the process need not: what is open when it ends is recorded as `unknown` by the next one.
+    /// A request was still open after `within`, the sink failed until then, or the log was closed
+    /// before. The log goes on to wait, but the process need not: what is open when it ends is
+    /// recorded as `unknown` by the next one.
     ///
     /// # Cancellation
     /// Dropped, the log ends all the same.
@@ -194,7 +209,8 @@ async fn said_within(patience: Duration, said: oneshot::Receiver<()>) -> Result<
 }
 
 impl Shared {
-    /// Keeps the place of a record that must be written; none if the door is closed or the queue is full.
+    /// Keeps the place of a record that must be written; none if the door is closed or the queue is
+    /// full.
     pub(super) fn place(&self) -> Result<Place, AuditError> {
         if !self.core.is_open() {
             return Err(AuditError);
@@ -245,7 +261,12 @@ impl Drop for Shared {
 
 impl Core {
     pub(super) fn new(limit: usize, deadline: Duration) -> Self {
-        Self { queue: Queue::new(limit), deadline, open: AtomicBool::new(true), counted: Mutex::default() }
+        Self {
+            queue: Queue::new(limit),
+            deadline,
+            open: AtomicBool::new(true),
+            counted: Mutex::default(),
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -255,9 +276,13 @@ impl Core {
     /// The writer opens it again when it is through.
     pub(super) fn close(&self, why: &str) {
         if self.open.swap(false, Ordering::AcqRel) {
-            tracing::error!(why, "the audit log is closed: no request is let through until it can write again");
+            tracing::error!(
+                why,
+                "the audit log is closed: no request is let through until it can write again"
+            );
         }
-        // It may be closed in the moment in which the writer is through: nothing else would wake it.
+        // It may be closed in the moment in which the writer is through: nothing else would wake
+        // it.
         self.queue.nudge();
     }
 
@@ -286,14 +311,17 @@ mod tests {
     async fn a_door_that_is_closed_while_nothing_is_under_way_opens_again() {
         let (log, _sink) = AuditLog::in_memory();
         log.flush().await.unwrap();
-        // What a request does whose patience ends in the moment in which its record has become durable.
+        // What a request does whose patience ends in the moment in which its record has become
+        // durable.
         log.0.core.close("too late");
         let open = async {
             while !log.is_open() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
+        tokio::time::timeout(Duration::from_secs(20), open)
+            .await
+            .expect("the door opens by itself");
     }
 
     #[tokio::test]
@@ -302,8 +330,13 @@ mod tests {
         log.flush().await.unwrap();
         let calls = sink.calls();
         log.0.count(Reason::AuditUnavailable);
-        tokio::time::timeout(Duration::from_secs(20), sink.called(calls + 1)).await.expect("nothing else has to come");
+        tokio::time::timeout(Duration::from_secs(20), sink.called(calls + 1))
+            .await
+            .expect("nothing else has to come");
         log.flush().await.unwrap();
-        assert_eq!(sink.records().iter().map(|record| record.kind()).collect::<Vec<_>>(), ["start", "result"]);
+        assert_eq!(
+            sink.records().iter().map(|record| record.kind()).collect::<Vec<_>>(),
+            ["start", "result"]
+        );
     }
 }

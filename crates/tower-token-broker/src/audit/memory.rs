@@ -57,7 +57,10 @@ impl InMemory {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let records = self.0.records.lock();
-        records.iter().map(|record| String::from_utf8(record.line().to_vec()).expect("records are UTF-8")).collect()
+        records
+            .iter()
+            .map(|record| String::from_utf8(record.line().to_vec()).expect("records are UTF-8"))
+            .collect()
     }
 
     /// How many groups were written.

@@ -50,38 +50,46 @@
 //! ```
 //!
 //! # Order
-//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::stack::BrokerStack) places it. The layers further in
-//! refuse with 500 where they find no [`Trail`]. The one [`AuditLog`] of a process belongs to its [`Broker`](crate::Broker).
+//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::stack::BrokerStack)
+//! places it. The layers further in refuse with 500 where they find no [`Trail`]. The one
+//! [`AuditLog`] of a process belongs to its [`Broker`](crate::Broker).
 //!
 //! # Reads, writes
-//! Puts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and removes any that were there; reads
-//! the peer's address from them if it stands there as a [`SocketAddr`](std::net::SocketAddr) (whoever accepts the connection puts it
-//! there, as the example `hyper_proxy` does) or, with feature `axum`, as axum's `ConnectInfo`; and an
+//! Puts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and
+//! removes any that were there; reads the peer's address from them if it stands there as a
+//! [`SocketAddr`](std::net::SocketAddr) (whoever accepts the connection puts it there, as the
+//! example `hyper_proxy` does) or, with feature `axum`, as axum's `ConnectInfo`; and an
 //! [`OuterRequestId`](crate::request_id::OuterRequestId), or the field `x-request-id` where it is
-//! [trusted](crate::stack::BrokerStack::trust_request_id_header). A request for another path than the resource's is refused with 404
-//! before anything else looks at it (`req.path_not_served`): MCP is served at exactly one path, HTTP below it by whole segments, gRPC
-//! anywhere; axum's original URI counts, if known. Adds `x-request-id` to the
-//! answer. Request and answer are otherwise untouched; the service's error is passed on as it is.
+//! [trusted](crate::stack::BrokerStack::trust_request_id_header). A request for another path than
+//! the resource's is refused with 404 before anything else looks at it (`req.path_not_served`): MCP
+//! is served at exactly one path, HTTP below it by whole segments, gRPC anywhere; axum's original
+//! URI counts, if known. Adds `x-request-id` to the answer. Request and answer are otherwise
+//! untouched; the service's error is passed on as it is.
 //!
-//! Each request has one terminal record, written when the answer's body ends, fails or is dropped, or when the future is
-//! dropped before there is an answer. Its place in the queue is kept before the service is called, so nothing can prevent it.
-//! A clone of the trail that somebody keeps delays nothing. Each use of a credential has an intent before it, and whoever
-//! uses one waits until that is durable; all that wait at one time share one write. What the records hold:
+//! Each request has one terminal record, written when the answer's body ends, fails or is dropped,
+//! or when the future is dropped before there is an answer. Its place in the queue is kept before
+//! the service is called, so nothing can prevent it. A clone of the trail that somebody keeps
+//! delays nothing. Each use of a credential has an intent before it, and whoever uses one waits
+//! until that is durable; all that wait at one time share one write. What the records hold:
 //! `docs/audit-schema.md`; how a file is verified: [`verify`].
 //!
-//! A sink that fails, panics or does not answer in time closes the door: requests are refused at once, counted, and written as
-//! counts later. The group that failed is kept and comes again, after 100 ms at first and each second in the end, until it is
-//! written; a write that hangs is awaited, not repeated. Then the door opens by itself.
+//! A sink that fails, panics or does not answer in time closes the door: requests are refused at
+//! once, counted, and written as counts later. The group that failed is kept and comes again, after
+//! 100 ms at first and each second in the end, until it is written; a write that hangs is awaited,
+//! not repeated. Then the door opens by itself.
 //!
 //! # Limits
-//! A wait for durability ≤ 1.5 s; records that wait or are owed ≤ 65 536, so that many requests may be open at most
-//! ([`AuditOptions`]). A group ≤ 4096 records, a text from outside ≤ [`MAX_TEXT`] bytes.
+//! A wait for durability ≤ 1.5 s; records that wait or are owed ≤ 65 536, so that many requests may
+//! be open at most ([`AuditOptions`]). A group ≤ 4096 records, a text from outside ≤ [`MAX_TEXT`]
+//! bytes.
 //!
 //! # Cancellation
-//! Dropped at any await, the request has its terminal record (`dropped`), and an intent that was on its way may stand in the log.
+//! Dropped at any await, the request has its terminal record (`dropped`), and an intent that was on
+//! its way may stand in the log.
 //!
 //! # Refusals
-//! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the door is closed or the queue is full.
+//! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the door is
+//! closed or the queue is full.
 //!
 //! # Sources
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
@@ -120,7 +128,9 @@ pub use log::{AuditError, AuditLog, AuditOptions};
 pub use memory::InMemory;
 pub(crate) use mount::MountPath;
 pub use mount::{MountPathError, MountedAt};
-pub use record::{Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION};
+pub use record::{
+    Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION,
+};
 pub use service::Audit;
 pub use sink::{AuditSink, Both, BoxAuditSink, Resumed, SinkError, Tracing};
 pub use trail::{Receipt, RefreshReceipt, Terminal, Trail};

@@ -14,14 +14,15 @@ use crate::{bad_value::BadValue, limits::Protocol, principal::Resource};
 pub struct MountedAt(Box<str>);
 
 impl MountedAt {
-    /// Reads a path: it begins with a slash and has neither query nor fragment, and nothing that a path
-    /// cannot hold.
+    /// Reads a path: it begins with a slash and has neither query nor fragment, and nothing that a
+    /// path cannot hold.
     ///
     /// # Errors
     /// It is not such a path.
     pub fn parse(path: &str) -> Result<Self, MountPathError> {
         let parsed = path.parse::<PathAndQuery>();
-        let is_path = parsed.is_ok_and(|parsed| parsed.as_str() == path && parsed.query().is_none());
+        let is_path =
+            parsed.is_ok_and(|parsed| parsed.as_str() == path && parsed.query().is_none());
         // No request that passes further in has such a path.
         let has_steps = path.split('/').any(|segment| matches!(segment, "." | ".."));
         if is_path && path.starts_with('/') && !path.contains("//") && !has_steps {
@@ -39,7 +40,9 @@ impl MountedAt {
 
 /// A text that is not a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{value} is not the path of a resource: write it like /crm/mcp, without query and fragment")]
+#[error(
+    "{value} is not the path of a resource: write it like /crm/mcp, without query and fragment"
+)]
 #[non_exhaustive]
 pub struct MountPathError {
     /// The text.
@@ -72,7 +75,11 @@ enum Covers {
 
 impl MountPath {
     /// At the path of the resource, or at another one.
-    pub(crate) fn new(resource: &Resource, mounted_at: Option<&MountedAt>, protocol: Protocol) -> Self {
+    pub(crate) fn new(
+        resource: &Resource,
+        mounted_at: Option<&MountedAt>,
+        protocol: Protocol,
+    ) -> Self {
         let path = mounted_at.map_or_else(|| resource.path(), MountedAt::as_str);
         let covers = match protocol {
             Protocol::Mcp => Covers::ThisPath,
@@ -132,9 +139,14 @@ mod tests {
     #[test]
     fn a_mount_path_is_one_that_a_request_can_have() {
         for path in ["/", "/crm/mcp", "/crm/mcp/", "/a%20b"] {
-            assert_eq!(MountedAt::parse(path).map(|path| path.as_str().to_owned()), Ok(path.into()));
+            assert_eq!(
+                MountedAt::parse(path).map(|path| path.as_str().to_owned()),
+                Ok(path.into())
+            );
         }
-        for path in ["", "crm", "/crm mcp", "/crm?x", "/crm#x", "*", "//crm", "/a/../b", "https://a/b"] {
+        for path in
+            ["", "crm", "/crm mcp", "/crm?x", "/crm#x", "*", "//crm", "/a/../b", "https://a/b"]
+        {
             let error = MountedAt::parse(path).unwrap_err();
             assert_eq!(error.value, BadValue::new(path), "{path}");
         }
@@ -162,7 +174,9 @@ mod tests {
         assert!(served(resource, Some("/mcp"), Protocol::Mcp, "/mcp"));
         assert!(!served(resource, Some("/mcp"), Protocol::Mcp, "/crm/mcp"));
         for root in ["https://broker.example.com", "https://broker.example.com/"] {
-            assert!(served(root, None, Protocol::Mcp, "/") && served(root, None, Protocol::Mcp, ""));
+            assert!(
+                served(root, None, Protocol::Mcp, "/") && served(root, None, Protocol::Mcp, "")
+            );
             assert!(!served(root, None, Protocol::Mcp, "/mcp"), "{root}");
         }
     }

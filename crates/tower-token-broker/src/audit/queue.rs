@@ -1,7 +1,8 @@
 //! The way from the requests to the one writer: a buffer that callers write into.
 //!
-//! A request holds the buffer's lock for the copy of one record, and never while anything is formatted, hashed or written. A record
-//! that nobody waits for wakes nobody, unless the writer would else sleep on; those who wait wake it together (see `waiting`).
+//! A request holds the buffer's lock for the copy of one record, and never while anything is
+//! formatted, hashed or written. A record that nobody waits for wakes nobody, unless the writer
+//! would else sleep on; those who wait wake it together (see `waiting`).
 
 use std::{
     cell::RefCell,
@@ -68,7 +69,8 @@ pub(super) struct Batch {
     urgent: bool,
 }
 
-/// A place in the queue that was kept for a record that must be written. It is given back by writing.
+/// A place in the queue that was kept for a record that must be written. It is given back by
+/// writing.
 #[derive(Debug)]
 #[must_use = "a place that is not written to is never free again"]
 pub(super) struct Place(());
@@ -87,7 +89,8 @@ impl Queue {
     /// Keeps a place; none if the queue is full or the log ends.
     pub(super) fn place(&self) -> Result<Place, AuditError> {
         self.take_place()?;
-        // Looked at behind the place: either the writer sees this place before it ends, or its end is seen here.
+        // Looked at behind the place: either the writer sees this place before it ends, or its end
+        // is seen here.
         if self.ending.load(Ordering::SeqCst) {
             self.taken.fetch_sub(1, Ordering::SeqCst);
             return Err(AuditError);
@@ -118,7 +121,11 @@ impl Queue {
     }
 
     /// Writes; what is given back waits until it is durable, and wakes the writer.
-    pub(super) fn enqueue(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
+    pub(super) fn enqueue(
+        &self,
+        at: Timestamp,
+        event: &Event<'_>,
+    ) -> Result<Arc<Group>, AuditError> {
         self.take_place()?;
         formatted(at, event, |members| {
             let mut state = self.state.lock();
@@ -168,10 +175,12 @@ impl Queue {
         self.nudge();
     }
 
-    /// As [`Queue::end`], and tells when the last record is durable; dropped unsaid if the log was ended before.
+    /// As [`Queue::end`], and tells when the last record is durable; dropped unsaid if the log was
+    /// ended before.
     pub(super) fn close(&self, done: oneshot::Sender<()>) {
         let mut state = self.state.lock();
-        // Under the lock, in which the writer looks for the end: when it sees it, it finds who waits for it, too.
+        // Under the lock, in which the writer looks for the end: when it sees it, it finds who
+        // waits for it, too.
         if self.ending.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -184,7 +193,8 @@ impl Queue {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// The writer is gone: who waits is told that nothing will become durable any more; who waited for the end is given back.
+    /// The writer is gone: who waits is told that nothing will become durable any more; who waited
+    /// for the end is given back.
     pub(super) fn has_ended(&self) -> Vec<oneshot::Sender<()>> {
         self.ending.store(true, Ordering::SeqCst);
         let (unwritten, closing) = {
@@ -216,14 +226,15 @@ impl Queue {
         }
     }
 
-    /// What has come, as soon as there is something to do; `spare` is filled next. The writer alone calls it, and blocks.
-    /// `None` when the log has ended and all places were written to.
+    /// What has come, as soon as there is something to do; `spare` is filled next. The writer alone
+    /// calls it, and blocks. `None` when the log has ended and all places were written to.
     pub(super) fn next(&self, spare: Batch) -> Option<Batch> {
         let mut state = self.state.lock();
         let mut lingered = false;
         loop {
             let pending = &state.pending;
-            let has_ended = self.is_ending() && self.taken.load(Ordering::SeqCst) == pending.ends.len();
+            let has_ended =
+                self.is_ending() && self.taken.load(Ordering::SeqCst) == pending.ends.len();
             if pending.urgent || (lingered && !pending.ends.is_empty()) || has_ended {
                 if has_ended && pending.ends.is_empty() && pending.flushed.is_empty() {
                     return None;
@@ -236,7 +247,8 @@ impl Queue {
                 state.writer = Sleeps::Deeply;
                 self.wake.wait(&mut state);
             } else {
-                // Results alone; or open requests that are waited for, one of which may give its place back unsaid.
+                // Results alone; or open requests that are waited for, one of which may give its
+                // place back unsaid.
                 state.writer = Sleeps::Lightly;
                 lingered = self.wake.wait_for(&mut state, LINGER).timed_out();
             }
@@ -253,7 +265,8 @@ thread_local! {
 /// Formats the event's members, on this thread and without the lock.
 fn formatted<T>(at: Timestamp, event: &Event<'_>, then: impl FnOnce(&[u8]) -> T) -> T {
     MEMBERS.with(|members| {
-        // Nothing that runs in between comes back here; if it did, it would have a buffer of its own.
+        // Nothing that runs in between comes back here; if it did, it would have a buffer of its
+        // own.
         let mut own = Vec::new();
         let mut shared = members.try_borrow_mut();
         let members = shared.as_deref_mut().unwrap_or(&mut own);

@@ -14,7 +14,8 @@ use crate::{
 
 pub use super::line::MAX_TEXT;
 
-/// The version of the schema, in each record that begins or continues a chain (`docs/audit-schema.md`).
+/// The version of the schema, in each record that begins or continues a chain
+/// (`docs/audit-schema.md`).
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Records that are written together, in the order of their chain.
@@ -115,7 +116,9 @@ impl Records {
     pub(super) fn follow(&self, last: Option<(u64, [u8; 32])>) -> bool {
         let Some(first) = self.first_sequence() else { return true };
         match last {
-            Some((sequence, hash)) => sequence.checked_add(1) == Some(first) && self.previous == hash,
+            Some((sequence, hash)) => {
+                sequence.checked_add(1) == Some(first) && self.previous == hash
+            }
             None => first == 0 && self.previous == [0; 32],
         }
     }
@@ -155,7 +158,8 @@ impl Records {
         if self.places.is_empty() {
             self.previous = *previous;
         }
-        // The previous hash stands before the line until the line is hashed: one text, hashed in one go.
+        // The previous hash stands before the line until the line is hashed: one text, hashed in
+        // one go.
         self.text.extend_from_slice(previous);
         self.text.extend_from_slice(b"{\"seq\":");
         push_number(&mut self.text, sequence);
@@ -165,7 +169,9 @@ impl Records {
         self.text.push(b'"');
         let mut hash = [0; 32];
         let hashed = self.text.get(from..).unwrap_or_default();
-        hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, hashed).as_ref());
+        hash.copy_from_slice(
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, hashed).as_ref(),
+        );
         self.text.copy_within(from + previous.len().., from);
         self.text.truncate(self.text.len() - previous.len());
         self.text.extend_from_slice(b",\"hash\":\"");
@@ -182,7 +188,9 @@ impl Records {
         }
         let before = self.text.len();
         self.text.extend_from_slice(&more.text);
-        self.places.extend(more.places.iter().map(|place| Place { end: place.end + before, ..place.clone() }));
+        self.places.extend(
+            more.places.iter().map(|place| Place { end: place.end + before, ..place.clone() }),
+        );
     }
 }
 
@@ -207,8 +215,9 @@ struct OperationParts {
 }
 
 impl Operation {
-    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path it names. Of a URI, the user
-    /// information and all behind `?` or `#` are left out; longer texts than [`MAX_TEXT`] are cut.
+    /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path
+    /// it names. Of a URI, the user information and all behind `?` or `#` are left out; longer
+    /// texts than [`MAX_TEXT`] are cut.
     #[must_use]
     pub fn new(method: &str, name: Option<&str>) -> Self {
         let name = name.map(|name| cut(&without_secrets(name), MAX_TEXT).into());
@@ -514,7 +523,8 @@ impl RequestResult<'_> {
     }
 }
 
-/// P294: what stands in a URI before `@`, or behind `?` or `#`, is a place for secrets. Names without a scheme are no URIs.
+/// P294: what stands in a URI before `@`, or behind `?` or `#`, is a place for secrets. Names
+/// without a scheme are no URIs.
 fn without_secrets(name: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = name.split_once(':') else { return Cow::Borrowed(name) };
     // The delimiter stays, to say that something was there.

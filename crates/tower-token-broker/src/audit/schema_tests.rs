@@ -1,4 +1,5 @@
-//! What the log writes, the document (`docs/audit-schema.md`) and the schema (`docs/audit-record.schema.json`) hold each other.
+//! What the log writes, the document (`docs/audit-schema.md`) and the schema
+//! (`docs/audit-record.schema.json`) hold each other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,8 @@ use crate::{
     revocation::RevocationTarget,
 };
 
-/// A request of which all is known, one of which nothing is, one that is counted, one that a crash leaves; and all else that is written.
+/// A request of which all is known, one of which nothing is, one that is counted, one that a crash
+/// leaves; and all else that is written.
 async fn every_record() -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
@@ -31,8 +33,13 @@ async fn every_record() -> Vec<Value> {
     let grant = GrantId::new("grant-1");
     let scopes = Scopes::parse("read").unwrap();
     let full = || Intent::new("crm", "https://crm.example.com:443", &scopes, Some((&grant, 3)));
-    let (trail, mut terminal) =
-        Trail::begin(&log, Some(resource), Some(([127, 0, 0, 1], 4711).into()), OuterRequestId::new("7f")).unwrap();
+    let (trail, mut terminal) = Trail::begin(
+        &log,
+        Some(resource),
+        Some(([127, 0, 0, 1], 4711).into()),
+        OuterRequestId::new("7f"),
+    )
+    .unwrap();
     let actor = Actor::new(User::new("https://i.example", "agent"), None);
     trail.identified(&principal(Some(actor)));
     trail.decided_by(&"read".into());
@@ -42,7 +49,9 @@ async fn every_record() -> Vec<Value> {
     trail.cut(Reason::AuditUnavailable);
     terminal.answered(StatusCode::OK, None);
     trail.grpc().came_in(1);
-    terminal.grpc_fields(&[(http::HeaderName::from_static("grpc-status"), 16.into())].into_iter().collect());
+    terminal.grpc_fields(
+        &[(http::HeaderName::from_static("grpc-status"), 16.into())].into_iter().collect(),
+    );
     drop(terminal);
     trail.intent(full()).await.unwrap().used();
     let (nothing, ends) = Trail::for_test(&log);
@@ -103,7 +112,8 @@ fn written(records: &[Value]) -> Members {
         kinds.entry(text(&record["kind"])).or_default().push(record);
     }
     let members = |records: &[&Value]| {
-        let names: BTreeSet<_> = records.iter().flat_map(|record| record.as_object().unwrap().keys()).collect();
+        let names: BTreeSet<_> =
+            records.iter().flat_map(|record| record.as_object().unwrap().keys()).collect();
         let in_each = |name: &String| records.iter().all(|record| record.get(name).is_some());
         names.into_iter().map(|name| (name.clone(), in_each(name))).collect()
     };
@@ -132,16 +142,21 @@ fn described(schema: &Value) -> Members {
 }
 
 fn definition<'s>(schema: &'s Value, reference: &str) -> &'s Value {
-    schema.pointer(reference.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{reference} leads nowhere"))
+    schema
+        .pointer(reference.strip_prefix('#').unwrap())
+        .unwrap_or_else(|| panic!("{reference} leads nowhere"))
 }
 
-/// As much of JSON Schema as our schema uses, and no more: another keyword is no schema here. The crates that read all of it bring
-/// thirty others, one of them under a licence that is not on our list; `tests/interop/python` has another one's reading.
+/// As much of JSON Schema as our schema uses, and no more: another keyword is no schema here. The
+/// crates that read all of it bring thirty others, one of them under a licence that is not on our
+/// list; `tests/interop/python` has another one's reading.
 fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
     schema.as_object().unwrap().iter().all(|(keyword, says)| match keyword.as_str() {
         "$schema" | "title" | "description" | "$defs" => true,
         "$ref" => is_valid(root, definition(root, says.as_str().unwrap()), value),
-        "oneOf" => says.as_array().unwrap().iter().filter(|one| is_valid(root, one, value)).count() == 1,
+        "oneOf" => {
+            says.as_array().unwrap().iter().filter(|one| is_valid(root, one, value)).count() == 1
+        }
         "type" => match says.as_str().unwrap() {
             "object" => value.is_object(),
             "array" => value.is_array(),
@@ -151,27 +166,39 @@ fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
         },
         "const" => value == says,
         "enum" => says.as_array().unwrap().contains(value),
-        "pattern" => value.as_str().is_none_or(|text| Regex::new(says.as_str().unwrap()).unwrap().is_match(text)),
-        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= says.as_u64().unwrap()),
+        "pattern" => value
+            .as_str()
+            .is_none_or(|text| Regex::new(says.as_str().unwrap()).unwrap().is_match(text)),
+        "maxLength" => {
+            value.as_str().is_none_or(|text| text.chars().count() as u64 <= says.as_u64().unwrap())
+        }
         "minimum" => value.as_u64().is_none_or(|number| number >= says.as_u64().unwrap()),
         "maximum" => value.as_u64().is_none_or(|number| number <= says.as_u64().unwrap()),
-        "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= says.as_u64().unwrap()),
-        "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= says.as_u64().unwrap()),
-        "items" => value.as_array().is_none_or(|items| items.iter().all(|item| is_valid(root, says, item))),
-        "required" => says.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
-        "dependentRequired" => {
-            says.as_object().unwrap().iter().all(|(name, others)| {
-                value.get(name).is_none() || is_valid(root, &json!({ "required": others }), value)
+        "minItems" => {
+            value.as_array().is_none_or(|items| items.len() as u64 >= says.as_u64().unwrap())
+        }
+        "maxItems" => {
+            value.as_array().is_none_or(|items| items.len() as u64 <= says.as_u64().unwrap())
+        }
+        "items" => {
+            value.as_array().is_none_or(|items| items.iter().all(|item| is_valid(root, says, item)))
+        }
+        "required" => {
+            says.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+        }
+        "dependentRequired" => says.as_object().unwrap().iter().all(|(name, others)| {
+            value.get(name).is_none() || is_valid(root, &json!({ "required": others }), value)
+        }),
+        "properties" => {
+            says.as_object().unwrap().iter().all(|(name, says)| {
+                value.get(name).is_none_or(|member| is_valid(root, says, member))
             })
         }
-        "properties" => says
-            .as_object()
-            .unwrap()
-            .iter()
-            .all(|(name, says)| value.get(name).is_none_or(|member| is_valid(root, says, member))),
         "additionalProperties" => {
             assert_eq!(says, false, "what is open is no schema of ours");
-            value.as_object().is_none_or(|object| object.keys().all(|name| schema["properties"].get(name).is_some()))
+            value.as_object().is_none_or(|object| {
+                object.keys().all(|name| schema["properties"].get(name).is_some())
+            })
         }
         other => panic!("a keyword that is not read here: {other}"),
     })
@@ -185,7 +212,11 @@ async fn each_member_of_each_kind_stands_in_the_document_and_each_of_the_documen
         let found = &written[kind];
         assert_eq!(found.keys().collect::<Vec<_>>(), members.keys().collect::<Vec<_>>(), "{kind}");
         for (member, always) in members.iter().filter(|(_, always)| **always) {
-            assert_eq!(found.get(member), Some(always), "{kind}.{member} does not stand in each record");
+            assert_eq!(
+                found.get(member),
+                Some(always),
+                "{kind}.{member} does not stand in each record"
+            );
         }
     }
 }
@@ -210,8 +241,13 @@ async fn each_record_of_each_kind_is_valid_and_each_that_lacks_or_has_a_member_t
         for name in record.as_object().unwrap().keys() {
             let mut less = record.clone();
             less.as_object_mut().unwrap().remove(name);
-            let together = ["actors", "actor_links", "grant", "grant_version"].contains(&name.as_str());
-            assert_eq!(is_valid(&schema, &schema, &less), !kind[name] && !together, "{record} without {name}");
+            let together =
+                ["actors", "actor_links", "grant", "grant_version"].contains(&name.as_str());
+            assert_eq!(
+                is_valid(&schema, &schema, &less),
+                !kind[name] && !together,
+                "{record} without {name}"
+            );
             // No member is of free form.
             for free in [json!(null), json!({}), json!([]), json!(-1), json!(0.5), json!(false)] {
                 let mut other = record.clone();
@@ -228,7 +264,10 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
     let is_word = |kind: &str, member: &str, word: &str| {
         let says = &kinds(&schema)[kind]["properties"][member];
         assert!(is_valid(&schema, says, &json!(word)), "{kind}.{member}: {word}");
-        assert!(!is_valid(&schema, says, &json!(format!("{word} "))), "{kind}.{member} is no closed list");
+        assert!(
+            !is_valid(&schema, says, &json!(format!("{word} "))),
+            "{kind}.{member} is no closed list"
+        );
     };
     for reason in Reason::ALL {
         is_word("result", "reason", reason.code());
@@ -266,7 +305,9 @@ fn p296_the_schema_is_closed_and_each_of_its_members_has_a_type_and_a_bound() {
         let has = |keyword: &str| schema.get(keyword).is_some();
         let is_bound = match schema["type"].as_str() {
             Some("array") => has("maxItems") && has("items"),
-            Some("string") => has("maxLength") || schema["pattern"].as_str().is_some_and(|it| it.ends_with('$')),
+            Some("string") => {
+                has("maxLength") || schema["pattern"].as_str().is_some_and(|it| it.ends_with('$'))
+            }
             Some("integer") => has("minimum"),
             None => has("$ref") || has("const") || has("enum"),
             Some(_) => false,

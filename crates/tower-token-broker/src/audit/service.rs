@@ -7,7 +7,9 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{body::TrailBody, future::ResponseFuture, layer::Config, mount::MountPath, trail::Trail};
+use super::{
+    body::TrailBody, future::ResponseFuture, layer::Config, mount::MountPath, trail::Trail,
+};
 use crate::{
     body::ResponseBody,
     dialect::Dialect,
@@ -53,7 +55,8 @@ where
         let from_header = || OuterRequestId::from_header(request.headers());
         let outer = outer.or_else(|| trusts_request_id.then(from_header).flatten());
         let Ok((trail, terminal)) = Trail::begin(log, resource.clone(), peer, outer) else {
-            // P288: no place for its record, so no request; counted, and written when the log is open again.
+            // P288: no place for its record, so no request; counted, and written when the log is
+            // open again.
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
             log.0.count(reason);
@@ -61,7 +64,8 @@ where
         };
         let id = trail.request_id();
         request.extensions_mut().insert(id);
-        let is_served = |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
+        let is_served =
+            |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
         if let Some(mount_path) = mount_path.as_ref().filter(|mount_path| !is_served(mount_path)) {
             // Before the token is looked at, and without a challenge: it would be that of another
             // resource.

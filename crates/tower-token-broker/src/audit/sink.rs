@@ -1,4 +1,5 @@
-//! The trait of a sink, and the sinks that need no file: a tracing event a record, and two sinks as one.
+//! The trait of a sink, and the sinks that need no file: a tracing event a record, and two sinks as
+//! one.
 
 use std::{
     fmt,
@@ -28,7 +29,8 @@ impl SinkError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resumed {
-    /// Whether the records stay where they can be read again, so that the chain must continue there.
+    /// Whether the records stay where they can be read again, so that the chain must continue
+    /// there.
     pub is_kept: bool,
     /// The last record's number and hash; `None` where nothing was written yet.
     pub last: Option<(u64, [u8; 32])>,
@@ -44,7 +46,13 @@ impl Resumed {
     /// For a sink that cannot read again what it wrote: each process begins a chain of its own.
     #[must_use]
     pub const fn nothing_kept() -> Self {
-        Self { is_kept: false, last: None, open_requests: Vec::new(), open_refreshes: Vec::new(), dropped_bytes: 0 }
+        Self {
+            is_kept: false,
+            last: None,
+            open_requests: Vec::new(),
+            open_refreshes: Vec::new(),
+            dropped_bytes: 0,
+        }
     }
 
     /// For a sink that keeps its records: `last` is the number and hash of its last one, `None`
@@ -73,13 +81,14 @@ pub trait AuditSink: Send + Sync + 'static {
     /// The group is not durable: requests that wait for it are refused, and it comes again.
     ///
     /// # Cancellation
-    /// It is never dropped before its end but with the process. It may block: the log has a thread of its own, with a runtime
-    /// that runs while a group is written, and rests in between.
+    /// It is never dropped before its end but with the process. It may block: the log has a thread
+    /// of its own, with a runtime that runs while a group is written, and rests in between.
     fn write(&self, records: &Records) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// This sink and another one: a record is durable when both have it. The chain goes on where they stopped: two that keep
-    /// their records must have stopped at the same one. Where a crash came in between, the log says so and stays closed: keep
-    /// both files for the auditor, and begin two new ones.
+    /// This sink and another one: a record is durable when both have it. The chain goes on where
+    /// they stopped: two that keep their records must have stopped at the same one. Where a crash
+    /// came in between, the log says so and stays closed: keep both files for the auditor, and
+    /// begin two new ones.
     fn and<S: AuditSink>(self, other: S) -> Both<Self, S>
     where
         Self: Sized,
@@ -102,9 +111,9 @@ impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
         let (first, second) = (self.first.resume().await?, self.second.resume().await?);
         match (first.is_kept, second.is_kept) {
             // P293: a chain that went on in one of them alone would have a gap in the other.
-            (true, true) if first.last != second.last => {
-                Err(SinkError::new("its two sinks stopped at different records; keep both, and begin two new ones"))
-            }
+            (true, true) if first.last != second.last => Err(SinkError::new(
+                "its two sinks stopped at different records; keep both, and begin two new ones",
+            )),
             (true, true) => {
                 let dropped_bytes = first.dropped_bytes.max(second.dropped_bytes);
                 Ok(Resumed { dropped_bytes, ..first })
@@ -116,7 +125,8 @@ impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
 
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         let behind = records.last_sequence().map_or(0, |last| last + 1);
-        // P291: a group that comes again because the second one failed stands in the first one already.
+        // P291: a group that comes again because the second one failed stands in the first one
+        // already.
         if self.taken.load(Ordering::Relaxed) < behind {
             self.first.write(records).await?;
             self.taken.store(behind, Ordering::Relaxed);
@@ -125,8 +135,9 @@ impl<A: AuditSink, B: AuditSink> AuditSink for Both<A, B> {
     }
 }
 
-/// One tracing event a record, at level `info` with target `token_broker::audit`. As durable as your subscriber: use it beside
-/// a file ([`AuditSink::and`]), or where the subscriber's end is the durable place.
+/// One tracing event a record, at level `info` with target `token_broker::audit`. As durable as
+/// your subscriber: use it beside a file ([`AuditSink::and`]), or where the subscriber's end is the
+/// durable place.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Tracing;
@@ -146,7 +157,8 @@ impl AuditSink for Tracing {
 
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         for record in records.iter() {
-            let line = std::str::from_utf8(record.line()).map_err(|_| SinkError::new("a record is not UTF-8"))?;
+            let line = std::str::from_utf8(record.line())
+                .map_err(|_| SinkError::new("a record is not UTF-8"))?;
             tracing::info!(target: "token_broker::audit", sequence = record.sequence(), "{line}");
         }
         Ok(())

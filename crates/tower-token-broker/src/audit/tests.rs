@@ -103,7 +103,10 @@ async fn a_request_has_an_intent_and_one_result() {
     assert_eq!(kinds, ["start", "intent", "result"]);
     assert!(records[1..].iter().all(|record| record["request"] == id.as_str()));
     let result = &records[2];
-    assert_eq!((&result["outcome"], &result["status"], &result["uses"]), (&"completed".into(), &200.into(), &1.into()));
+    assert_eq!(
+        (&result["outcome"], &result["status"], &result["uses"]),
+        (&"completed".into(), &200.into(), &1.into())
+    );
     assert_eq!(result["answer_bytes"], 5);
 }
 
@@ -146,15 +149,19 @@ async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_
     let (log, sink) = AuditLog::in_memory();
     log.flush().await.unwrap();
     sink.hang();
-    let mut whole =
-        Box::pin(AuditLayer::for_test(&log).layer(uses_a_credential(Empty::<Bytes>::new)).oneshot(request()));
+    let mut whole = Box::pin(
+        AuditLayer::for_test(&log).layer(uses_a_credential(Empty::<Bytes>::new)).oneshot(request()),
+    );
     assert!(poll_once(&mut whole).is_none());
     drop(whole);
     sink.work();
     let results = results(&log, &sink).await;
     assert_eq!(results.len(), 1);
     let result = &results[0];
-    assert_eq!((&result["outcome"], &result["intents"], &result["uses"]), (&"dropped".into(), &1.into(), &0.into()));
+    assert_eq!(
+        (&result["outcome"], &result["intents"], &result["uses"]),
+        (&"dropped".into(), &1.into(), &0.into())
+    );
     let records = sink.records();
     let kinds: Vec<_> = records.iter().map(|record| record.kind()).collect();
     assert_eq!(kinds, ["start", "intent", "result"], "the intent stands before the result");
@@ -184,7 +191,11 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
     let results = results(&log, &sink).await;
     let counted: u64 = results.iter().map(|record| record["count"].as_u64().unwrap()).sum();
     assert_eq!(counted, 5, "no refusal is lost while the door is closed: {results:#?}");
-    assert!(results.iter().any(|record| record["count"] == 3 && record["reason"] == "audit.unavailable"));
+    assert!(
+        results
+            .iter()
+            .any(|record| record["count"] == 3 && record["reason"] == "audit.unavailable")
+    );
 }
 
 #[tokio::test]
@@ -193,13 +204,19 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
     let log = AuditLog::start(sink.clone(), AuditOptions::new().timeout(Duration::from_millis(20)));
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     sink.hang();
-    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        service.clone().oneshot(request()).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     sink.work();
     opened(&log).await;
     let results = results(&log, &sink).await;
     assert_eq!(results.len(), 1);
     let sequences: Vec<_> = sink.records().iter().map(|record| record.sequence()).collect();
-    assert!(sequences.iter().copied().eq(0..sequences.len() as u64), "each record once: {sequences:?}");
+    assert!(
+        sequences.iter().copied().eq(0..sequences.len() as u64),
+        "each record once: {sequences:?}"
+    );
 }
 
 #[tokio::test]
@@ -233,7 +250,8 @@ async fn all_that_wait_during_a_write_are_one_group() {
     sink.hang();
     let mut intents: Vec<_> = (0..201).map(|_| Box::pin(trail.intent(intent()))).collect();
     let mut others = intents.split_off(1);
-    // The first is being written when the others come: each is polled once, so that it is in the queue.
+    // The first is being written when the others come: each is polled once, so that it is in the
+    // queue.
     let mut first = intents.pop().unwrap();
     assert!(poll_once(&mut first).is_none());
     sink.called(calls + 1).await;
@@ -243,7 +261,11 @@ async fn all_that_wait_during_a_write_are_one_group() {
     for other in others {
         other.await.unwrap().used();
     }
-    assert_eq!((sink.calls(), sink.groups()), (calls + 2, groups + 2), "one write for the first, one for all others");
+    assert_eq!(
+        (sink.calls(), sink.groups()),
+        (calls + 2, groups + 2),
+        "one write for the first, one for all others"
+    );
 }
 
 /// Polls once, without a wake-up.
@@ -263,8 +285,11 @@ async fn a_refresh_without_an_outcome_is_unknown() {
     drop(terminal);
     log.flush().await.unwrap();
     let records = parsed(&sink.lines());
-    let outcomes: Vec<_> =
-        records.iter().filter(|record| record["kind"] == "refresh_result").map(|record| &record["outcome"]).collect();
+    let outcomes: Vec<_> = records
+        .iter()
+        .filter(|record| record["kind"] == "refresh_result")
+        .map(|record| &record["outcome"])
+        .collect();
     assert_eq!(outcomes, ["refreshed", "unknown"]);
 }
 
@@ -293,7 +318,10 @@ fn verify(text: &str) -> usize {
         let (head, _) = line.rsplit_once(",\"hash\":").unwrap();
         let hash = digest(&SHA256, &[previous.as_slice(), head.as_bytes()].concat());
         let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((record["seq"].as_u64(), record["hash"].as_str()), (Some(number as u64), Some(hex.as_str())));
+        assert_eq!(
+            (record["seq"].as_u64(), record["hash"].as_str()),
+            (Some(number as u64), Some(hex.as_str()))
+        );
         previous = hash.as_ref().to_vec();
     }
     text.lines().count()
@@ -303,8 +331,14 @@ fn verify(text: &str) -> usize {
 #[test]
 fn what_keeps_nothing_is_no_audit_file() {
     let folder = tempfile::tempdir().unwrap();
-    for path in [std::path::Path::new("/dev/null"), std::path::Path::new("/dev/full"), folder.path()] {
-        assert!(matches!(JsonLines::append(path), Err(AuditFileError::NotAFile { .. })), "{}", path.display());
+    for path in
+        [std::path::Path::new("/dev/null"), std::path::Path::new("/dev/full"), folder.path()]
+    {
+        assert!(
+            matches!(JsonLines::append(path), Err(AuditFileError::NotAFile { .. })),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -322,7 +356,12 @@ async fn a_file_goes_on_where_it_stopped_and_says_what_a_crash_left() {
     let after_crash = folder.path().join("after.jsonl");
     log.flush().await.unwrap();
     fs::copy(&path, &after_crash).unwrap();
-    fs::OpenOptions::new().append(true).open(&after_crash).unwrap().write_all(b"{\"seq\":9,\"ti").unwrap();
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&after_crash)
+        .unwrap()
+        .write_all(b"{\"seq\":9,\"ti")
+        .unwrap();
 
     let log = AuditLog::from(JsonLines::append(&after_crash).unwrap());
     log.flush().await.unwrap();
@@ -410,7 +449,10 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
     log.flush().await.unwrap();
     second.fail();
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
-    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        service.clone().oneshot(request()).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     // Begun again at least once before it may succeed.
     second.called(second.calls() + 2).await;
     second.work();
@@ -426,12 +468,15 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
 async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let (one, two) = (JsonLines::append(path("one")).unwrap(), JsonLines::append(path("two")).unwrap());
+    let (one, two) =
+        (JsonLines::append(path("one")).unwrap(), JsonLines::append(path("two")).unwrap());
     assert!(matches!(JsonLines::append(path("one")), Err(AuditFileError::InUse { .. })));
     let (one, two) = (AuditLog::from(one), AuditLog::from(two));
     one.flush().await.unwrap();
     two.flush().await.unwrap();
-    let chain = |name: &str| verify::Verification::new().run(fs::read(path(name)).unwrap().as_slice()).unwrap().chain;
+    let chain = |name: &str| {
+        verify::Verification::new().run(fs::read(path(name)).unwrap().as_slice()).unwrap().chain
+    };
     assert!(chain("one").is_some());
     assert_ne!(chain("one"), chain("two"));
 }
@@ -440,7 +485,8 @@ async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
 async fn p293_two_files_go_on_together_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let both = || JsonLines::append(path("one")).unwrap().and(JsonLines::append(path("two")).unwrap());
+    let both =
+        || JsonLines::append(path("one")).unwrap().and(JsonLines::append(path("two")).unwrap());
     // A sink that keeps nothing asks nothing: on whichever side it stands.
     let tracing_first = Tracing::new().and(JsonLines::append(path("alone")).unwrap());
     assert!(tracing_first.resume().await.unwrap().is_kept);
@@ -473,8 +519,14 @@ async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_c
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     log.flush().await.unwrap();
     sink.panic();
-    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        service.clone().oneshot(request()).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(
+        service.clone().oneshot(request()).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     sink.work();
     opened(&log).await;
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
@@ -490,14 +542,16 @@ async fn an_intent_behind_the_end_of_its_request_opens_it_no_second_time() {
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     let (trail, terminal) = Trail::for_test(&log);
     drop(terminal);
-    // A handler that works on after its client has gone: its use is recorded, and the request keeps its one result.
+    // A handler that works on after its client has gone: its use is recorded, and the request keeps
+    // its one result.
     trail.intent(intent()).await.unwrap().used();
     let copy = folder.path().join("copy.jsonl");
     fs::copy(&path, &copy).unwrap();
     let again = AuditLog::from(JsonLines::append(&copy).unwrap());
     again.flush().await.unwrap();
     let text = fs::read_to_string(&copy).unwrap();
-    let kinds: Vec<_> = text.lines().map(|line| line.parse::<Value>().unwrap()["kind"].clone()).collect();
+    let kinds: Vec<_> =
+        text.lines().map(|line| line.parse::<Value>().unwrap()["kind"].clone()).collect();
     assert_eq!(kinds, ["start", "result", "intent", "open"]);
 }
 
@@ -545,15 +599,16 @@ fn frames() -> impl Body<Data = Bytes, Error = Infallible> + Unpin + Send {
 #[tokio::test]
 async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_that_is_true() {
     let (log, sink) = AuditLog::in_memory();
-    let service = AuditLayer::for_test(&log).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
-        tokio::task::yield_now().await;
-        let trail = request.extensions().get::<Trail>().unwrap().clone();
-        let receipt = trail.intent(intent()).await.unwrap();
-        tokio::task::yield_now().await;
-        receipt.used();
-        tokio::task::yield_now().await;
-        Ok::<_, Infallible>(Response::new(Slow(frames(), false)))
-    }));
+    let service =
+        AuditLayer::for_test(&log).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
+            tokio::task::yield_now().await;
+            let trail = request.extensions().get::<Trail>().unwrap().clone();
+            let receipt = trail.intent(intent()).await.unwrap();
+            tokio::task::yield_now().await;
+            receipt.used();
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(Response::new(Slow(frames(), false)))
+        }));
     for polls in 0.. {
         let seen = Arc::new(AtomicUsize::new(0));
         let mut whole = Box::pin({
@@ -561,7 +616,10 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
             async move {
                 let mut body = service.oneshot(request()).await.unwrap().into_body();
                 while let Some(frame) = body.frame().await {
-                    seen.fetch_add(frame.unwrap().data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+                    seen.fetch_add(
+                        frame.unwrap().data_ref().map_or(0, Bytes::len),
+                        Ordering::Relaxed,
+                    );
                 }
             }
         });
@@ -579,7 +637,11 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
         // Never polled, there is no request.
         assert_eq!(results.len(), polls, "after {polls} polls");
         let Some(result) = results.last() else { continue };
-        assert_eq!(result["outcome"], if done { "completed" } else { "dropped" }, "after {polls} polls");
+        assert_eq!(
+            result["outcome"],
+            if done { "completed" } else { "dropped" },
+            "after {polls} polls"
+        );
         assert_eq!(result["answer_bytes"], seen.load(Ordering::Relaxed));
         let intents = parsed(&sink.lines())
             .into_iter()
@@ -616,12 +678,14 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
     let (log, sink) = AuditLog::in_memory();
     let (foreign, terminal) = Trail::for_test(&log);
     let foreign_id = foreign.request_id();
-    let service = AuditLayer::for_test(&log).layer(service_fn(move |request: Request<Empty<Bytes>>| async move {
-        let id = request.extensions().get::<RequestId>().copied().unwrap();
-        assert_ne!(id, foreign_id);
-        assert_eq!(request.extensions().get::<Trail>().unwrap().request_id(), id);
-        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-    }));
+    let service = AuditLayer::for_test(&log).layer(service_fn(
+        move |request: Request<Empty<Bytes>>| async move {
+            let id = request.extensions().get::<RequestId>().copied().unwrap();
+            assert_ne!(id, foreign_id);
+            assert_eq!(request.extensions().get::<Trail>().unwrap().request_id(), id);
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        },
+    ));
     let mut request = request();
     request.extensions_mut().insert(foreign);
     request.extensions_mut().insert(foreign_id);
@@ -630,7 +694,10 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
     // A body that is at its end at once is a request that is at its end.
     let results = results(&log, &sink).await;
     assert_eq!(results[0]["request"], answer.headers()["x-request-id"].to_str().unwrap());
-    assert_eq!((&results[0]["outcome"], &results[1]["outcome"]), (&"completed".into(), &"dropped".into()));
+    assert_eq!(
+        (&results[0]["outcome"], &results[1]["outcome"]),
+        (&"completed".into(), &"dropped".into())
+    );
 }
 
 #[tokio::test]
@@ -679,7 +746,10 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
     let log = AuditLog::start(sink, AuditOptions::new().timeout(Duration::from_millis(20)));
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     for _ in 0..2 {
-        assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            service.clone().oneshot(request()).await.unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         assert!(!log.is_open());
     }
     release.send(()).unwrap();
@@ -708,7 +778,10 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
     while log.is_open() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        service.clone().oneshot(request()).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     opened(&log).await;
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
     log.flush().await.unwrap();
@@ -716,7 +789,8 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
 }
 
 #[tokio::test]
-async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_no_use_without_its_intent() {
+async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_no_use_without_its_intent()
+ {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::flaky(&path));
@@ -732,9 +806,14 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
                         receipt.used();
                         // What the disk holds at the moment of the use.
                         let text = fs::read_to_string(path).unwrap();
-                        let request = format!("\"kind\":\"intent\",\"request\":\"{}\"", trail.request_id());
-                        assert!(text.contains(&request), "the intent is on the disk before the use");
-                        // Whole, and with no rest of a failed write behind it: a crash here would leave a chain.
+                        let request =
+                            format!("\"kind\":\"intent\",\"request\":\"{}\"", trail.request_id());
+                        assert!(
+                            text.contains(&request),
+                            "the intent is on the disk before the use"
+                        );
+                        // Whole, and with no rest of a failed write behind it: a crash here would
+                        // leave a chain.
                         verify(&text);
                         used.lock().push(trail.request_id().to_string());
                         StatusCode::OK
@@ -765,13 +844,17 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
     let records: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
     let results: Vec<_> = records.iter().filter(|record| record["kind"] == "result").collect();
     assert_eq!(results.iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>(), 40);
-    let recorded: BTreeSet<_> =
-        results.iter().filter(|record| record["uses"] == 1).map(|record| record["request"].as_str().unwrap()).collect();
+    let recorded: BTreeSet<_> = results
+        .iter()
+        .filter(|record| record["uses"] == 1)
+        .map(|record| record["request"].as_str().unwrap())
+        .collect();
     assert_eq!(recorded, used.lock().iter().map(String::as_str).collect());
 }
 
 #[tokio::test]
-async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_intent_has_one_result() {
+async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_intent_has_one_result()
+{
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
@@ -785,7 +868,8 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
     drop(two_ends);
     log.flush().await.unwrap();
     let whole = fs::read(&path).unwrap();
-    let lines: Vec<Value> = std::str::from_utf8(&whole).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    let lines: Vec<Value> =
+        std::str::from_utf8(&whole).unwrap().lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(lines.len(), 7);
 
     for length in 0..=whole.len() {
@@ -795,7 +879,11 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
         let cut = folder.path().join("cut.jsonl");
         fs::write(&cut, before).unwrap();
         let resumed = JsonLines::append(&cut).unwrap().resume().await.unwrap();
-        assert_eq!(resumed.last.map(|(sequence, _)| sequence + 1), (kept > 0).then_some(kept as u64), "{length}");
+        assert_eq!(
+            resumed.last.map(|(sequence, _)| sequence + 1),
+            (kept > 0).then_some(kept as u64),
+            "{length}"
+        );
         assert_eq!(resumed.dropped_bytes, torn as u64, "{length}");
         assert_eq!(fs::metadata(&cut).unwrap().len(), (length - torn) as u64, "{length}");
         // Open is what an auditor would call open.
@@ -812,10 +900,13 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
         };
         let requests: Vec<_> = resumed.open_requests.iter().map(ToString::to_string).collect();
         assert_eq!(requests, open("intent", "result"), "{length}");
-        let refreshes: Vec<_> = resumed.open_refreshes.iter().map(|(request, _)| request.to_string()).collect();
+        let refreshes: Vec<_> =
+            resumed.open_refreshes.iter().map(|(request, _)| request.to_string()).collect();
         assert_eq!(refreshes, open("refresh_intent", "refresh_result"), "{length}");
-        // At the border of each line and in its middle, the whole log on it, twice: nothing is settled a second time.
-        let line_length = whole[length - torn..].iter().position(|byte| *byte == b'\n').unwrap_or_default();
+        // At the border of each line and in its middle, the whole log on it, twice: nothing is
+        // settled a second time.
+        let line_length =
+            whole[length - torn..].iter().position(|byte| *byte == b'\n').unwrap_or_default();
         if torn == 0 || torn == line_length / 2 {
             for _ in 0..2 {
                 let log = AuditLog::from(JsonLines::append(&cut).unwrap());
@@ -910,7 +1001,10 @@ async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
     }
     // User information that is longer than what is kept.
     let (trail, terminal) = Trail::for_test(&log);
-    trail.judged(&Operation::new("resources/read", Some(&format!("https://{}@h", "CANARY".repeat(100)))));
+    trail.judged(&Operation::new(
+        "resources/read",
+        Some(&format!("https://{}@h", "CANARY".repeat(100))),
+    ));
     drop(terminal);
     assert_eq!(results(&log, &sink).await.last().unwrap()["name"], "https://@h");
     assert!(sink.lines().iter().all(|line| !line.contains("CANARY")));
@@ -918,10 +1012,14 @@ async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
 
 pub(super) fn principal(actor: Option<Actor>) -> Principal {
     let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
-    let times =
-        TokenTimes { id: "token-1", issued_at: clock.now(), expires_at: clock.now().plus(Duration::from_secs(600)) };
+    let times = TokenTimes {
+        id: "token-1",
+        issued_at: clock.now(),
+        expires_at: clock.now().plus(Duration::from_secs(600)),
+    };
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let verified = Verified::vouch(User::new("https://i.example", "ana"), "client-1", resource, times);
+    let verified =
+        Verified::vouch(User::new("https://i.example", "ana"), "client-1", resource, times);
     let verified = verified.with_family("family-1");
     Principal::for_test(&match actor {
         Some(actor) => verified.with_actor(actor),
@@ -933,7 +1031,10 @@ pub(super) fn principal(actor: Option<Actor>) -> Principal {
 async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long_it_was() {
     let (log, sink) = AuditLog::in_memory();
     let chain = (0..40).fold(None, |before, link| {
-        Some(Actor::new(User::new("https://i.example", format!("agent-{link}\"}},{{\"issuer\":\"x")), before))
+        Some(Actor::new(
+            User::new("https://i.example", format!("agent-{link}\"}},{{\"issuer\":\"x")),
+            before,
+        ))
     });
     let (trail, terminal) = Trail::for_test(&log);
     trail.identified(&principal(chain));
@@ -948,10 +1049,14 @@ async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long
 #[tokio::test]
 async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
     let (log, sink) = AuditLog::in_memory();
-    let scopes: Vec<_> = (0..100).map(|number| format!("https://www.example.com/auth/scope.{number}")).collect();
+    let scopes: Vec<_> =
+        (0..100).map(|number| format!("https://www.example.com/auth/scope.{number}")).collect();
     let (trail, _terminal) = Trail::for_test(&log);
     let scopes = Scopes::parse(&scopes.join(" ")).unwrap();
-    let receipt = trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None)).await.unwrap();
+    let receipt = trail
+        .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
+        .await
+        .unwrap();
     receipt.used();
     let records = parsed(&sink.lines());
     assert_eq!(records.last().unwrap()["upstream_scopes"], scopes.to_string());
@@ -964,10 +1069,13 @@ async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_ca
     let sink = InMemory::new();
     // Far fewer places than refusals: what has none is counted, too.
     let log = AuditLog::start(sink.clone(), AuditOptions::new().queue(PLACES));
-    let service = AuditLayer::for_test(&log).layer(service_fn(async |request: Request<Empty<Bytes>>| {
-        request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
-        Ok::<_, Infallible>(Response::builder().status(401).body(Empty::<Bytes>::new()).unwrap())
-    }));
+    let service =
+        AuditLayer::for_test(&log).layer(service_fn(async |request: Request<Empty<Bytes>>| {
+            request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
+            Ok::<_, Infallible>(
+                Response::builder().status(401).body(Empty::<Bytes>::new()).unwrap(),
+            )
+        }));
     let refuse = async |times| {
         for _ in 0..times {
             drop(service.clone().oneshot(request()).await.unwrap());

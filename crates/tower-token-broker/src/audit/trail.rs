@@ -1,4 +1,5 @@
-//! The trail of one request: what is known of it so far, and the proofs that its intents are durable.
+//! The trail of one request: what is known of it so far, and the proofs that its intents are
+//! durable.
 
 use std::{
     fmt,
@@ -25,8 +26,8 @@ use crate::{
     request_id::{OuterRequestId, RequestId, random_bits},
 };
 
-/// What is known so far of one request. Found in the extensions; made by the audit layer alone. Cheap to clone: whoever
-/// keeps a clone keeps nothing waiting.
+/// What is known so far of one request. Found in the extensions; made by the audit layer alone.
+/// Cheap to clone: whoever keeps a clone keeps nothing waiting.
 #[derive(Clone)]
 pub struct Trail(Arc<Inner>);
 
@@ -91,7 +92,8 @@ impl Trail {
         Ok((trail, terminal))
     }
 
-    /// A trail for the tests of a provider; its terminal record is written when the second value is dropped.
+    /// A trail for the tests of a provider; its terminal record is written when the second value is
+    /// dropped.
     ///
     /// # Panics
     /// If the log is closed.
@@ -162,8 +164,9 @@ impl Trail {
         known.echo_masked = known.echo_masked.saturating_add(times);
     }
 
-    /// Writes that a credential is about to be sent, and waits until that is durable. The record of an intent whose request
-    /// has ended (a handler that works on after its client has gone) says so.
+    /// Writes that a credential is about to be sent, and waits until that is durable. The record of
+    /// an intent whose request has ended (a handler that works on after its client has gone) says
+    /// so.
     ///
     /// # Errors
     /// The record could not be made durable in time: nothing may be sent.
@@ -172,10 +175,12 @@ impl Trail {
     /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
     pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditError> {
         let written = {
-            // Under one lock with the end of the request: an intent stands before its result, or says that it is late.
+            // Under one lock with the end of the request: an intent stands before its result, or
+            // says that it is late.
             let mut known = self.0.known.lock();
             let (principal, is_late) = (known.principal.as_ref(), known.ended);
-            let event = Event::Intent { request: self.0.request, is_late, principal, intent: &intent };
+            let event =
+                Event::Intent { request: self.0.request, is_late, principal, intent: &intent };
             let written = self.0.log.enqueue(&event)?;
             known.intents += 1;
             written
@@ -190,7 +195,8 @@ impl Trail {
     /// As [`Trail::intent`].
     ///
     /// # Cancellation
-    /// Dropped before it is durable, the intent may stand in the log; its result says that the outcome is unknown.
+    /// Dropped before it is durable, the intent may stand in the log; its result says that the
+    /// outcome is unknown.
     pub async fn refresh_intent(&self, intent: Intent<'_>) -> Result<RefreshReceipt, AuditError> {
         let refresh = self.0.log.next_refresh();
         let place = self.0.log.place()?;
@@ -217,7 +223,8 @@ impl fmt::Debug for Trail {
     }
 }
 
-/// Proof that the intent to send one credential is durable. The one function that sets a credential takes it by value.
+/// Proof that the intent to send one credential is durable. The one function that sets a credential
+/// takes it by value.
 #[derive(Debug)]
 #[must_use = "a receipt that is not used says that nothing was sent"]
 pub struct Receipt(Trail);
@@ -229,7 +236,8 @@ impl Receipt {
     }
 }
 
-/// Proof that the intent to refresh is durable. Dropped without an outcome, the record says that it is unknown.
+/// Proof that the intent to refresh is durable. Dropped without an outcome, the record says that it
+/// is unknown.
 #[must_use = "dropped, the record says that the outcome is unknown"]
 pub struct RefreshReceipt {
     trail: Trail,
@@ -246,7 +254,10 @@ impl RefreshReceipt {
     fn settle(&mut self, outcome: RefreshOutcome) {
         if let Some(place) = self.place.take() {
             let request = self.trail.0.request;
-            self.trail.0.log.settle(place, &Event::RefreshResult { request, refresh: self.refresh, outcome });
+            self.trail
+                .0
+                .log
+                .settle(place, &Event::RefreshResult { request, refresh: self.refresh, outcome });
         }
     }
 }
@@ -263,14 +274,16 @@ impl fmt::Debug for RefreshReceipt {
     }
 }
 
-/// Owes the log the terminal record of one request: written when the answer has ended, or when this is dropped.
+/// Owes the log the terminal record of one request: written when the answer has ended, or when this
+/// is dropped.
 #[must_use = "dropped, the record says that the request was dropped"]
 pub struct Terminal {
     trail: Trail,
 }
 
 impl Terminal {
-    /// The answer's head is known; `refused` if it is a refusal, also one that nobody noted in the trail.
+    /// The answer's head is known; `refused` if it is a refusal, also one that nobody noted in the
+    /// trail.
     pub(super) fn answered(&mut self, status: StatusCode, refused: Option<Reason>) {
         self.trail.0.known.lock().status = Some(status);
         if let Some(reason) = refused {
@@ -278,7 +291,8 @@ impl Terminal {
         }
     }
 
-    /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is the call's.
+    /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is
+    /// the call's.
     #[cfg(feature = "grpc")]
     pub(super) fn grpc_fields(&mut self, fields: &http::HeaderMap) {
         if let Some(status) = super::grpc::status_in(fields) {
@@ -291,7 +305,8 @@ impl Terminal {
         self.trail.0.answer_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Writes the record, the first time it is called. What the layers inside found out counts more than how the body ended.
+    /// Writes the record, the first time it is called. What the layers inside found out counts more
+    /// than how the body ended.
     pub(super) fn settle(&mut self, ended: Outcome) {
         self.trail.settle(ended);
     }
@@ -340,10 +355,12 @@ impl Trail {
             answer_bytes: inner.answer_bytes.load(Ordering::Relaxed),
             // A call that was refused before its messages were looked at has a status, too.
             #[cfg(feature = "grpc")]
-            grpc: known.grpc.as_deref().map(|counts| counts.result(known.grpc_status)).or_else(|| {
-                let status = known.grpc_status?;
-                Some(super::grpc::Counts::default().result(Some(status)))
-            }),
+            grpc: known.grpc.as_deref().map(|counts| counts.result(known.grpc_status)).or_else(
+                || {
+                    let status = known.grpc_status?;
+                    Some(super::grpc::Counts::default().result(Some(status)))
+                },
+            ),
         };
         // Under the lock still: an intent that comes behind this one is late.
         inner.log.settle(place, &Event::Result(&result));

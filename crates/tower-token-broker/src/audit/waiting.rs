@@ -1,8 +1,9 @@
 //! Those who wait for one write, and how they go the way from thread to thread together.
 //!
-//! That way costs more than a record, so a group goes it once in each direction. The first of those who wait lets all others run
-//! that are ready to, and once more as long as that brings company; then it wakes the writer. Alone, it waits for nobody. When the
-//! records are durable the writer wakes one of them, and that one wakes the others.
+//! That way costs more than a record, so a group goes it once in each direction. The first of those
+//! who wait lets all others run that are ready to, and once more as long as that brings company;
+//! then it wakes the writer. Alone, it waits for nobody. When the records are durable the writer
+//! wakes one of them, and that one wakes the others.
 
 use std::{
     mem,
@@ -102,7 +103,8 @@ impl<'c> Durable<'c> {
         *waiters.first.get_or_insert(slot) == slot
     }
 
-    /// Waits for company as long as any comes, then wakes the writer. Ready when the group's patience has ended.
+    /// Waits for company as long as any comes, then wakes the writer. Ready when the group's
+    /// patience has ended.
     fn act(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let acting = self.acting.get_or_insert_with(|| Acting {
             company: Some((1, Box::pin(tokio::task::yield_now()))),
@@ -140,7 +142,8 @@ impl Future for Durable<'_> {
             return Poll::Ready(outcome);
         }
         if this.register(cx.waker()) && this.act(cx).is_ready() {
-            // P288: a writer that does not answer in time closes the door; it opens it when it is through.
+            // P288: a writer that does not answer in time closes the door; it opens it when it is
+            // through.
             this.core.close("the sink does not answer in time");
             this.group.settle(Err(AuditError));
         }
@@ -246,7 +249,10 @@ mod tests {
         assert_eq!(others_woken(&waiters), [0, 0]);
         assert_eq!(waiters[0].poll(), Poll::Ready(Ok(())));
         assert_eq!(others_woken(&waiters), [1, 1]);
-        assert_eq!((waiters[1].poll(), waiters[2].poll()), (Poll::Ready(Ok(())), Poll::Ready(Ok(()))));
+        assert_eq!(
+            (waiters[1].poll(), waiters[2].poll()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(())))
+        );
     }
 
     #[tokio::test]

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{clock::Clock, request_id::random_bits};
 
-/// The wait before a group that failed comes again for the first time; each further one is twice as long.
+/// The wait before a group that failed comes again for the first time; each further one is twice as
+/// long.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a group.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -35,10 +36,17 @@ struct Writer<S> {
     records: Records,
 }
 
-/// Starts the writer on a thread of its own. Without a thread or a runtime nothing is ever let through.
+/// Starts the writer on a thread of its own. Without a thread or a runtime nothing is ever let
+/// through.
 pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
-    let writer =
-        Writer { sink, core: Arc::clone(core), clock, next: 0, last_hash: [0; 32], records: Records::default() };
+    let writer = Writer {
+        sink,
+        core: Arc::clone(core),
+        clock,
+        next: 0,
+        last_hash: [0; 32],
+        records: Records::default(),
+    };
     let thread = thread::Builder::new().name("token-broker-audit".into()).spawn(move || {
         let core = Arc::clone(&writer.core);
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -64,7 +72,8 @@ impl<S: AuditSink> Writer<S> {
             let flushed = mem::take(&mut batch.flushed);
             runtime.block_on(async {
                 self.write(&mut batch).await;
-                // Nothing is under way: the door that a hanging write closed may open again, and what was refused is written.
+                // Nothing is under way: the door that a hanging write closed may open again, and
+                // what was refused is written.
                 self.write_counted().await;
             });
             self.core.open();
@@ -103,7 +112,8 @@ impl<S: AuditSink> Writer<S> {
         // After a crash each open intent gets its terminal record.
         let lost = resumed.open_requests.iter().map(|request| Event::Lost { request });
         let unknown = resumed.open_refreshes.iter();
-        let unknown = unknown.map(|(request, refresh)| Event::LostRefresh { request, refresh: *refresh });
+        let unknown =
+            unknown.map(|(request, refresh)| Event::LostRefresh { request, refresh: *refresh });
         self.write_events([first].into_iter().chain(lost).chain(unknown)).await;
         self.core.open();
     }
@@ -111,7 +121,11 @@ impl<S: AuditSink> Writer<S> {
     async fn write_counted(&mut self) {
         let counted = self.core.take_counted();
         if !counted.is_empty() {
-            let events = counted.into_iter().map(|(reason, (count, since))| Event::Counted { reason, count, since });
+            let events = counted.into_iter().map(|(reason, (count, since))| Event::Counted {
+                reason,
+                count,
+                since,
+            });
             self.write_events(events).await;
         }
     }

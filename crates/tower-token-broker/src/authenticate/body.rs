@@ -18,8 +18,9 @@ use crate::{body::BodyError, mcp::sse::EventBorder, refusal::Reason};
 const MAX_HELD: usize = 64 * 1024;
 
 pin_project! {
-    /// The inner body, for as long as the token stands. Cut, an event stream ends after its last whole event, and any
-    /// other body ends with [`BodyError::Cut`]. Cut between two messages, a gRPC answer ends with the status of the refusal.
+    /// The inner body, for as long as the token stands. Cut, an event stream ends after its last
+    /// whole event, and any other body ends with [`BodyError::Cut`]. Cut between two messages, a
+    /// gRPC answer ends with the status of the refusal.
     pub struct CutBody<B> {
         // Nothing once the stream was cut: what feeds it ends with it.
         #[pin]
@@ -51,7 +52,10 @@ impl Ending {
         }
     }
 
-    #[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "an error gives no reason"))]
+    #[cfg_attr(
+        not(feature = "grpc"),
+        expect(unused_variables, reason = "an error gives no reason")
+    )]
     fn trailers(&self, reason: Reason) -> Option<HeaderMap> {
         match self {
             Self::Error => None,
@@ -67,7 +71,11 @@ struct Events {
 }
 
 impl<B> CutBody<B> {
-    pub(super) fn around(response: Response<B>, guarded: Guarded, ending: Ending) -> Response<Self> {
+    pub(super) fn around(
+        response: Response<B>,
+        guarded: Guarded,
+        ending: Ending,
+    ) -> Response<Self> {
         let events = is_plain_event_stream(response.headers()).then(Events::new);
         let (guarded, next, ended) = (Some(guarded), None, false);
         response.map(|inner| Self { inner: Some(inner), guarded, events, ending, next, ended })
@@ -76,7 +84,14 @@ impl<B> CutBody<B> {
 
 impl<B> CutBody<B> {
     const fn empty() -> Self {
-        Self { inner: None, guarded: None, events: None, ending: Ending::Error, next: None, ended: false }
+        Self {
+            inner: None,
+            guarded: None,
+            events: None,
+            ending: Ending::Error,
+            next: None,
+            ended: false,
+        }
     }
 
     /// A body that nothing cuts.
@@ -89,7 +104,10 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
     type Data = Bytes;
     type Error = BodyError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
         if *this.ended {
             return Poll::Ready(None);
@@ -98,7 +116,12 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
         if let Some(reason) = this.guarded.as_ref().and_then(Guarded::fallen) {
             *this.ended = true;
             this.inner.set(None);
-            return Poll::Ready(cut(this.guarded.as_ref(), this.events.as_ref(), this.ending, reason));
+            return Poll::Ready(cut(
+                this.guarded.as_ref(),
+                this.events.as_ref(),
+                this.ending,
+                reason,
+            ));
         }
         if let Some(frame) = this.next.take() {
             return Poll::Ready(Some(Ok(frame)));
@@ -148,13 +171,19 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let holds_nothing = self.next.is_none() && self.events.as_ref().is_none_or(|events| events.held.is_empty());
+        let holds_nothing =
+            self.next.is_none() && self.events.as_ref().is_none_or(|events| events.held.is_empty());
         self.ended || (holds_nothing && self.inner.as_ref().is_none_or(Body::is_end_stream))
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(inner) = self.inner.as_ref().filter(|_| !self.ended) else { return SizeHint::with_exact(0) };
-        let held = self.events.as_ref().map_or(0, |events| u64::try_from(events.held.len()).unwrap_or(u64::MAX));
+        let Some(inner) = self.inner.as_ref().filter(|_| !self.ended) else {
+            return SizeHint::with_exact(0);
+        };
+        let held = self
+            .events
+            .as_ref()
+            .map_or(0, |events| u64::try_from(events.held.len()).unwrap_or(u64::MAX));
         let inner = inner.size_hint();
         let mut hint = SizeHint::new();
         if let Some(upper) = inner.upper() {
@@ -229,7 +258,8 @@ fn join(first: &Bytes, second: Bytes) -> Bytes {
     joined.freeze()
 }
 
-/// Whether the body is an event stream that we can read: in a content coding, no border can be seen.
+/// Whether the body is an event stream that we can read: in a content coding, no border can be
+/// seen.
 fn is_plain_event_stream(headers: &HeaderMap) -> bool {
     let is_event_stream = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         let media = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();

@@ -31,7 +31,8 @@ use crate::{
 type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, RefusedToken>> + Send>>;
 
 pin_project! {
-    /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as long as the token stands.
+    /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as
+    /// long as the token stands.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -77,7 +78,12 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         trail: Trail,
         refuser: Refuser,
     ) -> Self {
-        Self { state: State::Verifying { verdict, waiting: Some(Waiting { ready, request, shared, trail, refuser }) } }
+        Self {
+            state: State::Verifying {
+                verdict,
+                waiting: Some(Waiting { ready, request, shared, trail, refuser }),
+            },
+        }
     }
 }
 
@@ -103,9 +109,15 @@ where
                     match verdict {
                         Ok(admitted) => {
                             let guarded = shared.admit(&mut request, &admitted, trail);
-                            State::Inner { future: ready.call(request), guarded: Some(guarded), refuser }
+                            State::Inner {
+                                future: ready.call(request),
+                                guarded: Some(guarded),
+                                refuser,
+                            }
                         }
-                        Err(refused) => State::Refused { response: Some(refuser.refuse_token(&refused)) },
+                        Err(refused) => {
+                            State::Refused { response: Some(refuser.refuse_token(&refused)) }
+                        }
                     }
                 }
                 StateProjection::Inner { future, guarded, refuser } => {
@@ -115,11 +127,15 @@ where
                             Ok(response) => response,
                             Err(error) => return Poll::Ready(Err(error)),
                         };
-                        // A refusal from further in holds nothing of the upstream's: it is said to its end.
+                        // A refusal from further in holds nothing of the upstream's: it is said to
+                        // its end.
                         if Refused::of(&response).is_some() {
-                            return Poll::Ready(Ok(CutBody::untouched(response).map(ResponseBody::inner)));
+                            return Poll::Ready(Ok(
+                                CutBody::untouched(response).map(ResponseBody::inner)
+                            ));
                         }
-                        // What fell while the head was under way is said as a refusal, not as a broken body.
+                        // What fell while the head was under way is said as a refusal, not as a
+                        // broken body.
                         let Some(reason) = guarded.fallen() else {
                             let cut = CutBody::around(response, guarded, refuser.ending());
                             return Poll::Ready(Ok(cut.map(ResponseBody::inner)));
@@ -160,7 +176,8 @@ pub(super) struct Refuser {
 
 impl Refuser {
     pub(super) fn new(dialect: Dialect, shared: &Shared, trail: Option<Trail>) -> Self {
-        let (resource, challenge_scopes) = (shared.resource.clone(), shared.challenge_scopes.clone());
+        let (resource, challenge_scopes) =
+            (shared.resource.clone(), shared.challenge_scopes.clone());
         Self { dialect, resource, challenge_scopes, trail }
     }
 
@@ -188,7 +205,11 @@ impl Refuser {
         // MCP "Authorization": a 401 should tell which scopes to ask for.
         let wants_token = matches!(reason.answer(), Answer::NoToken | Answer::InvalidToken);
         let names_scopes = wants_token && !self.challenge_scopes.is_empty();
-        self.dialect.say(&if names_scopes { refusal.needing(self.challenge_scopes.clone()) } else { refusal })
+        self.dialect.say(&if names_scopes {
+            refusal.needing(self.challenge_scopes.clone())
+        } else {
+            refusal
+        })
     }
 }
 

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-use crate::{dialect::Dialect, grpc::frame::Border, principal::Resource, refusal::Reason, refusal::Refusal};
+use crate::{
+    dialect::Dialect, grpc::frame::Border, principal::Resource, refusal::Reason, refusal::Refusal,
+};
 
 /// Follows the messages of an answer, and knows how its end is said.
 pub(super) struct GrpcEnd {
@@ -26,7 +28,8 @@ impl GrpcEnd {
         }
     }
 
-    /// The trailers of a cut; none inside of a message: whoever has half of it must not take it for the whole.
+    /// The trailers of a cut; none inside of a message: whoever has half of it must not take it for
+    /// the whole.
     pub(super) fn trailers(&self, reason: Reason) -> Option<HeaderMap> {
         let refusal = Refusal::new(reason).at(&self.resource);
         (!self.border.is_inside()).then(|| self.dialect.trailers(&refusal))

@@ -1,4 +1,5 @@
-//! How large the head of a request may be: not every server in front of these layers has a limit of its own.
+//! How large the head of a request may be: not every server in front of these layers has a limit of
+//! its own.
 
 use http::Request;
 
@@ -42,6 +43,9 @@ mod tests {
         assert_eq!(with(4, MOST_BYTES / 4), Err(Reason::HeadersTooLarge), "all of them together");
         let to = |target: String| admit(&Request::get(target).body(()).unwrap());
         assert_eq!(to("/".repeat(MOST_TARGET_BYTES)), Ok(()));
-        assert_eq!(to(format!("/?{}", "q".repeat(MOST_TARGET_BYTES - 1))), Err(Reason::HeadersTooLarge));
+        assert_eq!(
+            to(format!("/?{}", "q".repeat(MOST_TARGET_BYTES - 1))),
+            Err(Reason::HeadersTooLarge)
+        );
     }
 }

@@ -59,7 +59,10 @@ pub(super) struct AllowedHosts {
 }
 
 impl AllowedHosts {
-    pub(super) fn new(resource: &Resource, settings: &HostAndOrigin) -> Result<Self, HostAndOriginError> {
+    pub(super) fn new(
+        resource: &Resource,
+        settings: &HostAndOrigin,
+    ) -> Result<Self, HostAndOriginError> {
         let scheme_is_https = resource.origin().starts_with("https:");
         let mut allowed = Self { scheme_is_https, hosts: Vec::new(), origins: Vec::new() };
         if !settings.is_without_own_host {
@@ -91,8 +94,8 @@ impl AllowedHosts {
         self.admit_origin(request.headers())
     }
 
-    // A021: whatever names a host, the target (absolute form, HTTP/2's `:authority`) or `Host`, names one of ours, and
-    // both the same.
+    // A021: whatever names a host, the target (absolute form, HTTP/2's `:authority`) or `Host`,
+    // names one of ours, and both the same.
     fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Reason> {
         let target = request.uri().authority().map(Authority::as_str);
         let field = match at_most_one(request.headers(), &header::HOST) {
@@ -118,7 +121,8 @@ impl AllowedHosts {
             Ok(None) => Ok(()),
             Ok(Some(value)) => {
                 let origin = value.to_str().map_err(|_| Reason::OriginNotAllowed)?;
-                let is_allowed = self.origins.iter().any(|allowed| **allowed == *normal_origin(origin));
+                let is_allowed =
+                    self.origins.iter().any(|allowed| **allowed == *normal_origin(origin));
                 if is_allowed { Ok(()) } else { Err(Reason::OriginNotAllowed) }
             }
             Err(TwoFields) => Err(Reason::OriginNotAllowed),
@@ -131,7 +135,9 @@ impl AllowedHosts {
 
     /// Without the scheme's own port.
     fn normal_host<'a>(&self, authority: &'a str) -> &'a str {
-        authority.strip_suffix(if self.scheme_is_https { ":443" } else { ":80" }).unwrap_or(authority)
+        authority
+            .strip_suffix(if self.scheme_is_https { ":443" } else { ":80" })
+            .unwrap_or(authority)
     }
 }
 
@@ -151,7 +157,10 @@ fn normal_origin(origin: &str) -> &str {
 /// More than one field where one is allowed.
 pub(super) struct TwoFields;
 
-pub(super) fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, TwoFields> {
+pub(super) fn at_most_one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, TwoFields> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (first, None) => Ok(first),
@@ -221,7 +230,11 @@ mod tests {
             ("https://evil.example/crm/mcp", &[("host", "broker.example.com")], false),
             ("https://broker.example.com/crm/mcp", &[("host", "evil.example")], false),
             // A019: what a proxy may say of the host is not asked.
-            ("/crm/mcp", &[("host", "evil.example"), ("x-forwarded-host", "broker.example.com")], false),
+            (
+                "/crm/mcp",
+                &[("host", "evil.example"), ("x-forwarded-host", "broker.example.com")],
+                false,
+            ),
         ] {
             let answer = allowed(&HostAndOrigin::new()).unwrap().admit(&request(target, headers));
             assert_eq!(
@@ -234,8 +247,9 @@ mod tests {
 
     #[test]
     fn a022_pages_of_other_origins_are_refused() {
-        let settings =
-            HostAndOrigin::new().allow_origin("https://inspector.example.com").allow_origin("http://localhost:6274");
+        let settings = HostAndOrigin::new()
+            .allow_origin("https://inspector.example.com")
+            .allow_origin("http://localhost:6274");
         let allowed = allowed(&settings).unwrap();
         for (origins, admitted) in [
             (&["https://broker.example.com"][..], true),
@@ -262,8 +276,9 @@ mod tests {
 
     #[test]
     fn allowed_hosts_are_added_to_the_own_one_or_replace_it() {
-        let ask =
-            |settings: HostAndOrigin, host| allowed(&settings).unwrap().admit(&request("/crm/mcp", &[("host", host)]));
+        let ask = |settings: HostAndOrigin, host| {
+            allowed(&settings).unwrap().admit(&request("/crm/mcp", &[("host", host)]))
+        };
         let more = HostAndOrigin::new().allow_host("Crm.Internal.example:8443");
         assert_eq!(ask(more.clone(), "crm.internal.example:8443"), Ok(()));
         assert_eq!(ask(more.clone(), "broker.example.com"), Ok(()));

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use tower_layer::Layer;
 
 use super::{
-    Authenticate, HostAndOrigin, HostAndOriginError, VerifyToken, host_and_origin::AllowedHosts, verdicts::Verdicts,
+    Authenticate, HostAndOrigin, HostAndOriginError, VerifyToken, host_and_origin::AllowedHosts,
+    verdicts::Verdicts,
 };
 use crate::{
     clock::Clock,

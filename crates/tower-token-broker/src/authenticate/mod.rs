@@ -45,40 +45,48 @@
 //! ```
 //!
 //! # Order
-//! Outside of the scope filter, inside of audit; [`BrokerStack`](crate::stack::BrokerStack) places it. Without the audit layer
-//! outside of it, it refuses everything with 500. The metadata ([`Broker::metadata`](crate::Broker::metadata)) stands beside it, not inside.
+//! Outside of the scope filter, inside of audit; [`BrokerStack`](crate::stack::BrokerStack) places
+//! it. Without the audit layer outside of it, it refuses everything with 500. The metadata
+//! ([`Broker::metadata`](crate::Broker::metadata)) stands beside it, not inside.
 //!
 //! # Reads, writes
-//! Refuses a head over its limits (128 fields, 64 KiB of them, 16 KiB of path and query). Judges `Host`, the target's authority and
-//! `Origin`. Reads and removes `Authorization`; removes `Cookie`,
-//! `Proxy-Authorization` and every field that holds a copy of the token (of 16 bytes or more); refuses `access_token`, or the token
-//! itself, in the query. Puts a [`Principal`](crate::principal::Principal) and a
-//! [`Standing`](crate::revocation::Standing) into the extensions, and removes any that were there. Tells the trail who it is.
-//! The answer's body ends as soon as what it rests on is revoked or has expired: an event stream after its last whole event
-//! (at most 64 KiB of an unfinished one are held back), any other body with [`BodyError::Cut`](crate::body::BodyError::Cut).
-//! A body that nobody polls is cut when it is polled next.
+//! Refuses a head over its limits (128 fields, 64 KiB of them, 16 KiB of path and query). Judges
+//! `Host`, the target's authority and `Origin`. Reads and removes `Authorization`; removes
+//! `Cookie`, `Proxy-Authorization` and every field that holds a copy of the token (of 16 bytes or
+//! more); refuses `access_token`, or the token itself, in the query. Puts a
+//! [`Principal`](crate::principal::Principal) and a [`Standing`](crate::revocation::Standing) into
+//! the extensions, and removes any that were there. Tells the trail who it is. The answer's body
+//! ends as soon as what it rests on is revoked or has expired: an event stream after its last whole
+//! event (at most 64 KiB of an unfinished one are held back), any other body with
+//! [`BodyError::Cut`](crate::body::BodyError::Cut). A body that nobody polls is cut when it is
+//! polled next.
 //!
-//! What RFC 6750 leaves open: the scheme in any case, then one space; whitespace at the end is ignored, a tab, a second space
-//! or a byte beyond visible ASCII is malformed (400); a scheme with nothing behind it is answered like no token (401 without
-//! `error`), and so is another scheme. A request that names no host at all is refused.
+//! What RFC 6750 leaves open: the scheme in any case, then one space; whitespace at the end is
+//! ignored, a tab, a second space or a byte beyond visible ASCII is malformed (400); a scheme with
+//! nothing behind it is answered like no token (401 without `error`), and so is another scheme. A
+//! request that names no host at all is refused.
 //!
 //! # Limits
-//! Token ≤ 16 KiB. A good verdict is kept for at most 60 s, never past `exp` and [`LEEWAY`](crate::clock::LEEWAY), and never past its epoch; a bad
-//! one for 5 s; 100 000 of each by default
-//! ([`verdict_cache_capacity`](crate::stack::BrokerBuilder::verdict_cache_capacity)). A verdict whose epoch has passed is looked up by its ids, and not verified again.
+//! Token ≤ 16 KiB. A good verdict is kept for at most 60 s, never past `exp` and
+//! [`LEEWAY`](crate::clock::LEEWAY), and never past its epoch; a bad one for 5 s; 100 000 of each
+//! by default ([`verdict_cache_capacity`](crate::stack::BrokerBuilder::verdict_cache_capacity)). A
+//! verdict whose epoch has passed is looked up by its ids, and not verified again.
 //!
 //! # Cancellation
 //! Dropped at any await, nothing has happened: verification has no side effect.
 //!
 //! # Refusals
-//! `req.host_not_allowed` (421), `req.origin_not_allowed` (403); [`Reason::Missing`](crate::refusal::Reason::Missing),
-//! `UnsupportedScheme`, `QueryToken`, `EmptyToken` (401 without `error`); `Malformed`, `DuplicateHeader`, `TokenTooLarge` (400);
-//! whatever the verifier says, `WrongResource`, `Revoked`, `Blocked`, `JwtExpired` (401 `invalid_token`, all alike); `KeysUnavailable`,
-//! `RevocationStale`, `ShuttingDown` (503); `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
+//! `req.host_not_allowed` (421), `req.origin_not_allowed` (403);
+//! [`Reason::Missing`](crate::refusal::Reason::Missing), `UnsupportedScheme`, `QueryToken`,
+//! `EmptyToken` (401 without `error`); `Malformed`, `DuplicateHeader`, `TokenTooLarge` (400);
+//! whatever the verifier says, `WrongResource`, `Revoked`, `Blocked`, `JwtExpired` (401
+//! `invalid_token`, all alike); `KeysUnavailable`, `RevocationStale`, `ShuttingDown` (503);
+//! `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
 //!
 //! # Sources
-//! RFC 6750 §2 and 3, RFC 9068 §4, RFC 8707 §2, RFC 9728 §3 and 5.1, RFC 9110 §5.5, 7.2 and 11.4; MCP 2025-11-25
-//! "Authorization" and "Transports" (DNS rebinding), MCP 2026-07-28 `basic/authorization`.
+//! RFC 6750 §2 and 3, RFC 9068 §4, RFC 8707 §2, RFC 9728 §3 and 5.1, RFC 9110 §5.5, 7.2 and 11.4;
+//! MCP 2025-11-25 "Authorization" and "Transports" (DNS rebinding), MCP 2026-07-28
+//! `basic/authorization`.
 
 mod body;
 mod future;

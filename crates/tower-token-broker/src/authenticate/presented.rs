@@ -14,17 +14,21 @@ pub(super) const MAX_TOKEN: usize = 16 * 1024;
 const SHORTEST_COPY: usize = 16;
 
 impl PresentedToken {
-    /// Takes the one `Authorization` field off the request, and with it `Cookie`, `Proxy-Authorization` and any field that holds a copy
-    /// of the token: after this nothing further in can meet or forward a credential of the client's.
+    /// Takes the one `Authorization` field off the request, and with it `Cookie`,
+    /// `Proxy-Authorization` and any field that holds a copy of the token: after this nothing
+    /// further in can meet or forward a credential of the client's.
     pub(crate) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
         let taken = Self::read(request.headers());
-        let copied = |token: &Self| request.uri().query().is_some_and(|query| token.stands_in(query.as_bytes()));
-        let query_has_token = request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);
+        let copied = |token: &Self| {
+            request.uri().query().is_some_and(|query| token.stands_in(query.as_bytes()))
+        };
+        let query_has_token =
+            request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);
         let headers = request.headers_mut();
         headers.remove(header::AUTHORIZATION);
         drop_credentials(headers, taken.as_ref().ok());
-        // A011: it stands in logs and histories by now, so it is refused even beside a good header. The request, and its
-        // URI with it, goes no further.
+        // A011: it stands in logs and histories by now, so it is refused even beside a good header.
+        // The request, and its URI with it, goes no further.
         if query_has_token {
             return Err(Reason::QueryToken);
         }
@@ -38,7 +42,8 @@ impl PresentedToken {
     fn stands_in(&self, bytes: &[u8]) -> bool {
         // Most fields are shorter than any token.
         let token = self.secret().expose();
-        (SHORTEST_COPY..=bytes.len()).contains(&token.len()) && memchr::memmem::find(bytes, token).is_some()
+        (SHORTEST_COPY..=bytes.len()).contains(&token.len())
+            && memchr::memmem::find(bytes, token).is_some()
     }
 
     fn read(headers: &HeaderMap) -> Result<Self, Reason> {
@@ -57,19 +62,22 @@ impl PresentedToken {
     }
 }
 
-/// Takes off all that is a credential by its name, and what holds a copy of the token: a client that sends its token twice
-/// would have a handler, or an upstream that it is no business of, read it (A014).
+/// Takes off all that is a credential by its name, and what holds a copy of the token: a client
+/// that sends its token twice would have a handler, or an upstream that it is no business of, read
+/// it (A014).
 fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
-    let is_copy = |value: &HeaderValue| token.is_some_and(|token| token.stands_in(value.as_bytes()));
-    let gone = headers.iter().filter(|(name, value)| is_credential(name.as_str()) || is_copy(value));
+    let is_copy =
+        |value: &HeaderValue| token.is_some_and(|token| token.stands_in(value.as_bytes()));
+    let gone =
+        headers.iter().filter(|(name, value)| is_credential(name.as_str()) || is_copy(value));
     let names: Vec<HeaderName> = gone.map(|(name, _)| name.clone()).collect();
     for name in names {
         headers.remove(name);
     }
 }
 
-/// A014: no credentials here, and nobody's business further in. L235: what gRPC's metadata makes of them in binary, and what
-/// grpc-gateway makes of them in HTTP.
+/// A014: no credentials here, and nobody's business further in. L235: what gRPC's metadata makes of
+/// them in binary, and what grpc-gateway makes of them in HTTP.
 fn is_credential(name: &str) -> bool {
     matches!(
         name,
@@ -82,14 +90,16 @@ fn is_credential(name: &str) -> bool {
     )
 }
 
-/// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible ASCII to the end.
+/// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible
+/// ASCII to the end.
 ///
-/// RFC 6750's `b64token` has a smaller alphabet; what a token may be made of is left to the verifier, so that its
-/// verdict, and not ours, stands in the record.
+/// RFC 6750's `b64token` has a smaller alphabet; what a token may be made of is left to the
+/// verifier, so that its verdict, and not ours, stands in the record.
 fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
     // A009: optional whitespace after the value is not a part of it (RFC 9110 §5.5).
     let value = value.as_bytes().trim_ascii_end();
-    let scheme_ends = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
+    let scheme_ends =
+        value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(scheme_ends);
     if scheme.is_empty() {
         return Err(Reason::Malformed);
@@ -140,8 +150,12 @@ mod tests {
             ("A009", "Bearer tok \t "),
         ] {
             let mut request = with(value.as_bytes());
-            request.headers_mut().insert(header::COOKIE, HeaderValue::from_static("access_token=tok"));
-            request.headers_mut().insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer tok"));
+            request
+                .headers_mut()
+                .insert(header::COOKIE, HeaderValue::from_static("access_token=tok"));
+            request
+                .headers_mut()
+                .insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer tok"));
             let token = PresentedToken::take_off(&mut request).expect(case);
             assert!(token.secret().matches(&Secret::from_text("tok".into())), "{case} {value}");
             assert!(request.headers().is_empty(), "{case} A014: nothing is left");
@@ -166,7 +180,11 @@ mod tests {
             ("A010", b"validtoken", Reason::UnsupportedScheme),
             ("A010", b"Bearers tok", Reason::UnsupportedScheme),
         ] {
-            assert_eq!(PresentedToken::take_off(&mut with(value)).unwrap_err(), reason, "{case} {value:?}");
+            assert_eq!(
+                PresentedToken::take_off(&mut with(value)).unwrap_err(),
+                reason,
+                "{case} {value:?}"
+            );
         }
     }
 
@@ -219,14 +237,28 @@ mod tests {
             "%61ccess_token=t",
         ] {
             let mut alone = Request::post(format!("/mcp?{query}")).body(()).unwrap();
-            assert_eq!(PresentedToken::take_off(&mut alone).unwrap_err(), Reason::QueryToken, "A011 {query}");
+            assert_eq!(
+                PresentedToken::take_off(&mut alone).unwrap_err(),
+                Reason::QueryToken,
+                "A011 {query}"
+            );
             let mut beside = with(b"Bearer tok");
             *beside.uri_mut() = format!("/mcp?{query}").parse().unwrap();
-            assert_eq!(PresentedToken::take_off(&mut beside).unwrap_err(), Reason::QueryToken, "A011 {query}");
+            assert_eq!(
+                PresentedToken::take_off(&mut beside).unwrap_err(),
+                Reason::QueryToken,
+                "A011 {query}"
+            );
         }
-        for query in ["my_access_token=1", "a=access_token", "access_tokens=1", "access%5token=1", "%"] {
+        for query in
+            ["my_access_token=1", "a=access_token", "access_tokens=1", "access%5token=1", "%"]
+        {
             let mut request = Request::post(format!("/mcp?{query}")).body(()).unwrap();
-            assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::Missing, "{query}");
+            assert_eq!(
+                PresentedToken::take_off(&mut request).unwrap_err(),
+                Reason::Missing,
+                "{query}"
+            );
         }
     }
 
@@ -235,6 +267,9 @@ mod tests {
         let longest = format!("Bearer {}", "a".repeat(MAX_TOKEN));
         assert!(PresentedToken::take_off(&mut with(longest.as_bytes())).is_ok());
         let longer = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
-        assert_eq!(PresentedToken::take_off(&mut with(longer.as_bytes())).unwrap_err(), Reason::TokenTooLarge);
+        assert_eq!(
+            PresentedToken::take_off(&mut with(longer.as_bytes())).unwrap_err(),
+            Reason::TokenTooLarge
+        );
     }
 }

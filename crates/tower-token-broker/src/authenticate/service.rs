@@ -62,13 +62,17 @@ where
         let trail = request.extensions().get::<Trail>().cloned();
         let refuser = Refuser::new(dialect, shared, trail.clone());
         let Some(trail) = trail else {
-            tracing::error!("the audit layer is missing: put AuditLayer outside of AuthenticateLayer");
+            tracing::error!(
+                "the audit layer is missing: put AuditLayer outside of AuthenticateLayer"
+            );
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));
         };
         // What only this layer may put there was put there by somebody else: it goes.
         request.extensions_mut().remove::<Principal>();
         request.extensions_mut().remove::<Standing>();
-        if let Err(reason) = head::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request)) {
+        if let Err(reason) =
+            head::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request))
+        {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
         // Taken off first, so that no service further in, ours or not, can meet or forward it.
@@ -83,10 +87,11 @@ where
         }
         let certificate = request.extensions().get::<PeerCertificate>();
         let key = VerdictKey::new(&token, certificate);
-        let known = shared.verdicts.recall(&key, &shared.clock, &shared.revocations).or_else(|| {
-            let recalled = self.verifier.recall(&shared.verify_request(&token, &request))?;
-            Some(shared.judge(&key, recalled))
-        });
+        let known =
+            shared.verdicts.recall(&key, &shared.clock, &shared.revocations).or_else(|| {
+                let recalled = self.verifier.recall(&shared.verify_request(&token, &request))?;
+                Some(shared.judge(&key, recalled))
+            });
         let known = known.map(|verdict| confirmed(verdict, certificate));
         match known {
             // A token seen before: no await, no box.
@@ -101,11 +106,13 @@ where
                 let ready = mem::replace(&mut self.inner, unready);
                 let (verifier, of_future) = (Arc::clone(&self.verifier), Arc::clone(shared));
                 // The request itself stays with the future that sends it on.
-                let (method, uri) = (request.method().clone(), inbound::original_uri(&request).clone());
+                let (method, uri) =
+                    (request.method().clone(), inbound::original_uri(&request).clone());
                 let certificate = certificate.cloned();
                 let verdict = Box::pin(async move {
                     let Shared { resource, clock, .. } = &*of_future;
-                    let mut asked = VerifyRequest::new(&token, resource, clock).request(&method, &uri);
+                    let mut asked =
+                        VerifyRequest::new(&token, resource, clock).request(&method, &uri);
                     asked.peer_certificate = certificate.as_ref();
                     let found = verifier.verify(&asked).await;
                     let verdict = of_future.judge(&key, found);
@@ -113,14 +120,25 @@ where
                     of_future.revocations.admits().map_err(RefusedToken::from)?;
                     confirmed(verdict, certificate.as_ref())
                 });
-                ResponseFuture::verifying(verdict, ready, request, Arc::clone(shared), trail, refuser)
+                ResponseFuture::verifying(
+                    verdict,
+                    ready,
+                    request,
+                    Arc::clone(shared),
+                    trail,
+                    refuser,
+                )
             }
         }
     }
 }
 
 impl Shared {
-    fn verify_request<'a, B>(&'a self, token: &'a PresentedToken, request: &'a Request<B>) -> VerifyRequest<'a> {
+    fn verify_request<'a, B>(
+        &'a self,
+        token: &'a PresentedToken,
+        request: &'a Request<B>,
+    ) -> VerifyRequest<'a> {
         VerifyRequest::new(token, &self.resource, &self.clock)
             .request(request.method(), inbound::original_uri(request))
             .connection(request.extensions())
@@ -134,10 +152,21 @@ impl Shared {
         self.verdicts.judge(key, found, &self.resource, &self.clock, &self.revocations)
     }
 
-    /// Writes down who it is, for the services further in and for the record; from here on a revoke cuts the answer.
-    pub(super) fn admit<B>(&self, request: &mut Request<B>, admitted: &Admitted, trail: Trail) -> Guarded {
-        let standing =
-            Standing::new(&self.revocations, &self.clock, &admitted.principal, admitted.epoch, admitted.ends_at);
+    /// Writes down who it is, for the services further in and for the record; from here on a revoke
+    /// cuts the answer.
+    pub(super) fn admit<B>(
+        &self,
+        request: &mut Request<B>,
+        admitted: &Admitted,
+        trail: Trail,
+    ) -> Guarded {
+        let standing = Standing::new(
+            &self.revocations,
+            &self.clock,
+            &admitted.principal,
+            admitted.epoch,
+            admitted.ends_at,
+        );
         trail.identified(&admitted.principal);
         request.extensions_mut().insert(admitted.principal.clone());
         request.extensions_mut().insert(standing.clone());
@@ -153,9 +182,8 @@ fn confirmed(
     let admitted = verdict?;
     let is_confirmed = match admitted.principal.confirmation() {
         None => true,
-        Some(Confirmation::CertificateThumbprint(thumbprint)) => {
-            certificate.is_some_and(|found| *URL_SAFE_NO_PAD.encode(found.thumbprint()) == **thumbprint)
-        }
+        Some(Confirmation::CertificateThumbprint(thumbprint)) => certificate
+            .is_some_and(|found| *URL_SAFE_NO_PAD.encode(found.thumbprint()) == **thumbprint),
         // As a bearer token it comes without the proof (RFC 9449 §7.1).
         Some(Confirmation::JwkThumbprint(_)) => false,
     };
@@ -167,12 +195,18 @@ fn confirmed(
 
 impl<S: Clone, V> Clone for Authenticate<S, V> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), verifier: Arc::clone(&self.verifier), shared: Arc::clone(&self.shared) }
+        Self {
+            inner: self.inner.clone(),
+            verifier: Arc::clone(&self.verifier),
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<S, V> fmt::Debug for Authenticate<S, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticate").field("resource", &self.shared.resource).finish_non_exhaustive()
+        f.debug_struct("Authenticate")
+            .field("resource", &self.shared.resource)
+            .finish_non_exhaustive()
     }
 }

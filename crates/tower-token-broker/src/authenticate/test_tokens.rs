@@ -10,7 +10,8 @@ use crate::{
     secret::Secret,
 };
 
-/// Knows a few tokens by heart, and no others: for tests of services, policies and credentials of your own.
+/// Knows a few tokens by heart, and no others: for tests of services, policies and credentials of
+/// your own.
 #[derive(Clone, Default)]
 #[must_use = "a verifier does nothing until it is given to a layer"]
 pub struct TestTokens {
@@ -35,17 +36,29 @@ impl TestTokens {
         self
     }
 
-    /// This token speaks for this user, for one hour, without scopes. Its `jti` is the token's text.
+    /// This token speaks for this user, for one hour, without scopes. Its `jti` is the token's
+    /// text.
     pub fn user(self, token: &str, subject: &str, resource: &Resource) -> Self {
         self.user_with_scopes(token, subject, resource, Scopes::none())
     }
 
     /// The same, with scopes.
-    pub fn user_with_scopes(self, token: &str, subject: &str, resource: &Resource, scopes: Scopes) -> Self {
+    pub fn user_with_scopes(
+        self,
+        token: &str,
+        subject: &str,
+        resource: &Resource,
+        scopes: Scopes,
+    ) -> Self {
         let now = self.clock.now();
-        let times = TokenTimes { id: token, issued_at: now, expires_at: now.plus(Duration::from_secs(3600)) };
+        let times = TokenTimes {
+            id: token,
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(3600)),
+        };
         let user = User::new(Self::ISSUER, subject);
-        let verified = Verified::vouch(user, Self::CLIENT, resource.clone(), times).with_scopes(scopes);
+        let verified =
+            Verified::vouch(user, Self::CLIENT, resource.clone(), times).with_scopes(scopes);
         self.verified(token, verified)
     }
 

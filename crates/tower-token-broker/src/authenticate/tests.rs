@@ -22,7 +22,8 @@ use tower::{Layer, ServiceExt};
 use tower_service::Service;
 
 use super::{
-    Authenticate, AuthenticateLayer, Config, HostAndOrigin, VerifyError, VerifyRequest, VerifyToken,
+    Authenticate, AuthenticateLayer, Config, HostAndOrigin, VerifyError, VerifyRequest,
+    VerifyToken,
     jwt::{
         JwtVerifier,
         tests::{ISSUER, NOW, RESOURCE, Signer, claims, header},
@@ -67,7 +68,10 @@ impl Body for Stream {
     type Data = Bytes;
     type Error = &'static str;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
         self.0.poll_recv(cx)
     }
 }
@@ -123,7 +127,10 @@ impl Service<Request<Full<Bytes>>> for Inner {
                     ("application/json", frames)
                 }
             };
-            Ok(Response::builder().header(header::CONTENT_TYPE, media).body(Stream(frames)).unwrap())
+            Ok(Response::builder()
+                .header(header::CONTENT_TYPE, media)
+                .body(Stream(frames))
+                .unwrap())
         })
     }
 }
@@ -163,10 +170,21 @@ fn setting() -> Setting {
     let clock = Clock::manual(Timestamp::from_unix_seconds(NOW));
     let revocations = Revocations::new(clock.clone());
     let verified = Arc::new(AtomicUsize::new(0));
-    let verifier = Arc::new(Counting(JwtVerifier::new(ISSUER, signer.keys()), Arc::clone(&verified)));
+    let verifier =
+        Arc::new(Counting(JwtVerifier::new(ISSUER, signer.keys()), Arc::clone(&verified)));
     let layer = layer(Arc::clone(&verifier), &clock, &revocations, "");
     let (log, sink) = AuditLog::in_memory();
-    Setting { signer, clock, revocations, verified, verifier, inner: Inner::default(), layer, log, sink }
+    Setting {
+        signer,
+        clock,
+        revocations,
+        verified,
+        verifier,
+        inner: Inner::default(),
+        layer,
+        log,
+        sink,
+    }
 }
 
 type Answer = Response<TrailBody<ResponseBody<ResponseBody<super::CutBody<Stream>>>>>;
@@ -193,7 +211,11 @@ impl Setting {
         let results = records.filter(|record| record["kind"] == "result");
         results
             .map(|record| {
-                format!("{} {}", record["outcome"].as_str().unwrap(), record["reason"].as_str().unwrap_or("-"))
+                format!(
+                    "{} {}",
+                    record["outcome"].as_str().unwrap(),
+                    record["reason"].as_str().unwrap_or("-")
+                )
             })
             .collect()
     }
@@ -240,15 +262,19 @@ const METADATA: &str = r#"resource_metadata="https://broker.example.com/.well-kn
 /// Status and challenge, as the short forms of the list have them.
 fn form(answer: &Answer) -> &'static str {
     assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store", "C0");
-    let challenge = answer.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+    let challenge =
+        answer.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
     match (answer.status().as_u16(), challenge) {
         (401, Some(challenge)) if challenge == format!("Bearer {METADATA}") => "B401",
         (401, Some(challenge))
-            if challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(METADATA) =>
+            if challenge.starts_with("Bearer error=\"invalid_token\"")
+                && challenge.contains(METADATA) =>
         {
             "I401"
         }
-        (400, Some(challenge)) if challenge.starts_with("Bearer error=\"invalid_request\"") => "B400",
+        (400, Some(challenge)) if challenge.starts_with("Bearer error=\"invalid_request\"") => {
+            "B400"
+        }
         (403, None) => "403",
         (421, None) => "421",
         (503, None) => "503",
@@ -270,7 +296,11 @@ async fn a_token_for_this_resource_gets_in_and_is_taken_off() {
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(text(answer).await.unwrap(), "{}");
     let seen = setting.inner.seen.lock();
-    assert_eq!(seen[0].headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["host"], "A014");
+    assert_eq!(
+        seen[0].headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+        ["host"],
+        "A014"
+    );
     assert_eq!(seen[0].principal.as_ref().unwrap().subject(), "alice");
     assert!(seen[0].standing.is_some());
 }
@@ -307,21 +337,52 @@ async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
         ("A010", authorization("Basic dTp2YWxpZHRva2Vu"), "B401", Reason::UnsupportedScheme),
         ("A010", authorization(&format!("DPoP {token}")), "B401", Reason::UnsupportedScheme),
         ("A011", at(&format!("/crm/mcp?access_token={token}"), bare()), "B401", Reason::QueryToken),
-        ("A011", at(&format!("/crm/mcp?access_token={token}"), good(&token)), "B401", Reason::QueryToken),
+        (
+            "A011",
+            at(&format!("/crm/mcp?access_token={token}"), good(&token)),
+            "B401",
+            Reason::QueryToken,
+        ),
         ("A014", with("cookie", &format!("access_token={token}"), bare()), "B401", Reason::Missing),
-        ("A014", with("proxy-authorization", &format!("Bearer {token}"), bare()), "B401", Reason::Missing),
-        ("A015", authorization(&format!("Bearer {}", "a".repeat(16 * 1024 + 1))), "B400", Reason::TokenTooLarge),
+        (
+            "A014",
+            with("proxy-authorization", &format!("Bearer {token}"), bare()),
+            "B401",
+            Reason::Missing,
+        ),
+        (
+            "A015",
+            authorization(&format!("Bearer {}", "a".repeat(16 * 1024 + 1))),
+            "B400",
+            Reason::TokenTooLarge,
+        ),
         ("A018", with("x-forwarded-user", "alice", bare()), "B401", Reason::Missing),
         ("A021", with("host", "evil.example", good(&token)), "421", Reason::HostNotAllowed),
         ("A021", at("https://evil.example/crm/mcp", good(&token)), "421", Reason::HostNotAllowed),
-        ("A022", with("origin", "https://evil.example", good(&token)), "403", Reason::OriginNotAllowed),
-        ("A023", authorization("Bearer gho_16C7e42F292c6912E7710c838347Ae178B4a"), "I401", Reason::JwtFormat),
+        (
+            "A022",
+            with("origin", "https://evil.example", good(&token)),
+            "403",
+            Reason::OriginNotAllowed,
+        ),
+        (
+            "A023",
+            authorization("Bearer gho_16C7e42F292c6912E7710c838347Ae178B4a"),
+            "I401",
+            Reason::JwtFormat,
+        ),
     ] {
         assert_eq!(form(&setting.send(request).await), expected, "{case}");
-        assert_eq!(setting.records().await.pop(), Some(format!("refused {}", reason.code())), "{case}");
+        assert_eq!(
+            setting.records().await.pop(),
+            Some(format!("refused {}", reason.code())),
+            "{case}"
+        );
     }
     assert_eq!((setting.calls(), setting.verified()), (0, 1), "only A023 was worth a look");
-    for (case, scheme) in [("A008", "bearer"), ("A008", "BEARER"), ("A008", "BeArEr"), ("A009", "Bearer")] {
+    for (case, scheme) in
+        [("A008", "bearer"), ("A008", "BEARER"), ("A008", "BeArEr"), ("A009", "Bearer")]
+    {
         let trailing = if case == "A009" { " " } else { "" };
         let answer = setting.send(authorization(&format!("{scheme} {token}{trailing}"))).await;
         assert_eq!(answer.status(), StatusCode::OK, "{case} {scheme}");
@@ -332,7 +393,9 @@ async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
 #[tokio::test]
 async fn a_401_names_the_scopes_to_ask_for_if_they_are_known() {
     let mut setting = setting();
-    for (scopes, named) in [("", None), ("crm:write crm:read", Some("scope=\"crm:read crm:write\""))] {
+    for (scopes, named) in
+        [("", None), ("crm:write crm:read", Some("scope=\"crm:read crm:write\""))]
+    {
         let verifier = Arc::clone(&setting.verifier);
         setting.layer = layer(verifier, &setting.clock, &setting.revocations, scopes);
         for (request, status, is_named) in
@@ -367,21 +430,23 @@ async fn every_bad_token_is_answered_alike() {
         let answer = setting.send(good(&token)).await;
         assert_eq!(form(&answer), "I401", "A017");
         let challenge = answer.headers()[header::WWW_AUTHENTICATE].clone();
-        let mut body: serde_json::Value = std::str::from_utf8(&text(answer).await.unwrap()).unwrap().parse().unwrap();
+        let mut body: serde_json::Value =
+            std::str::from_utf8(&text(answer).await.unwrap()).unwrap().parse().unwrap();
         assert!(body.as_object_mut().unwrap().remove("request_id").is_some());
         answers.push((challenge, body));
     }
     answers.dedup();
     assert_eq!((answers.len(), setting.calls()), (1, 0));
-    let expected =
-        ["authn.resource", "jwt.expired", "jwt.signature", "jwt.format"].map(|code| format!("refused {code}"));
+    let expected = ["authn.resource", "jwt.expired", "jwt.signature", "jwt.format"]
+        .map(|code| format!("refused {code}"));
     assert_eq!(setting.records().await, expected, "the record tells what the answer does not");
 }
 
 #[tokio::test]
 async fn without_the_audit_layer_nothing_passes() {
     let setting = setting();
-    let answer = setting.layer.layer(setting.inner.clone()).oneshot(good(&setting.token())).await.unwrap();
+    let answer =
+        setting.layer.layer(setting.inner.clone()).oneshot(good(&setting.token())).await.unwrap();
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!((setting.calls(), setting.verified()), (0, 0));
 }
@@ -439,14 +504,25 @@ impl VerifyToken for Knowing {
 async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
     let user = || User::new(ISSUER, "alice");
     let verified = |resource: &str, expires_at: u64| {
-        let (from, until) = (Timestamp::from_unix_seconds(NOW - 60), Timestamp::from_unix_seconds(expires_at));
+        let (from, until) =
+            (Timestamp::from_unix_seconds(NOW - 60), Timestamp::from_unix_seconds(expires_at));
         let times = TokenTimes { id: "t1", issued_at: from, expires_at: until };
         Ok(Verified::vouch(user(), "c", Resource::parse(resource).unwrap(), times))
     };
     for (what, known, status, record) in [
         ("a good one", verified(RESOURCE, NOW + 60), 200, "completed -"),
-        ("for another resource", verified("https://other.example.com/mcp", NOW + 60), 401, "refused authn.resource"),
-        ("that has expired", verified(RESOURCE, NOW - LEEWAY.as_secs()), 401, "refused jwt.expired"),
+        (
+            "for another resource",
+            verified("https://other.example.com/mcp", NOW + 60),
+            401,
+            "refused authn.resource",
+        ),
+        (
+            "that has expired",
+            verified(RESOURCE, NOW - LEEWAY.as_secs()),
+            401,
+            "refused jwt.expired",
+        ),
         ("that is unknown", Err(Reason::UnknownToken), 401, "refused authn.unknown"),
     ] {
         let setting = setting();
@@ -494,7 +570,10 @@ async fn n258_after_a_revoke_not_one_request_passes() {
         assert_eq!((setting.calls(), setting.verified()), (1, 1), "{case} {what:?}");
         setting.log.flush().await.unwrap();
         let last = setting.sink.lines().pop().unwrap();
-        assert!(last.contains("alice") && last.contains("authn.revoked"), "the record names who came back: {last}");
+        assert!(
+            last.contains("alice") && last.contains("authn.revoked"),
+            "the record names who came back: {last}"
+        );
     }
 }
 
@@ -555,7 +634,8 @@ async fn another_s_revoke_leaves_a_stream_open() {
     let setting = setting();
     let upstream = setting.plan_stream("text/event-stream");
     let mut body = setting.send_good().await.into_body();
-    let reading = Tasks::new().spawn("test", async move { body.frame().await.unwrap().unwrap().into_data().unwrap() });
+    let reading = Tasks::new()
+        .spawn("test", async move { body.frame().await.unwrap().unwrap().into_data().unwrap() });
     for _ in 0..3 {
         tokio::task::yield_now().await;
         setting.revocations.revoke(RevocationTarget::User(User::new(ISSUER, "bob")));
@@ -579,7 +659,9 @@ async fn n262_a_stream_ends_when_its_token_does() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert!(std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut reading).poll(cx).is_pending())).await);
+    assert!(
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut reading).poll(cx).is_pending())).await
+    );
     setting.clock.advance(Duration::from_millis(1));
     assert!(reading.await.unwrap(), "N262");
     assert_eq!(setting.records().await, ["cut jwt.expired"]);
@@ -590,7 +672,8 @@ async fn n262_a_stream_ends_when_its_token_does() {
 async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
     let setting = setting();
     let grant = GrantId::new("grant-1");
-    let _upstream = (setting.plan_stream("text/event-stream"), setting.plan_stream("text/event-stream"));
+    let _upstream =
+        (setting.plan_stream("text/event-stream"), setting.plan_stream("text/event-stream"));
     let mut used = setting.send_good().await.into_body();
     let mut unused = setting.send_good().await.into_body();
     let standing = setting.inner.seen.lock()[0].standing.clone().unwrap();
@@ -598,7 +681,9 @@ async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
     setting.revocations.revoke(RevocationTarget::Grant(grant.clone()));
     assert!(used.frame().await.is_none());
     assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
-    let pending = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut unused).poll_frame(cx).is_pending())).await;
+    let pending =
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut unused).poll_frame(cx).is_pending()))
+            .await;
     assert!(pending, "another request of hers goes on");
     assert_eq!(setting.send_good().await.status(), StatusCode::OK, "and so does her token");
 }
@@ -608,8 +693,14 @@ async fn the_end_of_an_event_stream_is_passed_on_as_it_was() {
     let setting = setting();
     let upstream = setting.plan_stream("text/event-stream");
     let body = setting.send_good().await.into_body();
-    upstream.send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\ndata: unfinished")))).await.unwrap();
-    upstream.send(Ok(Frame::trailers(HeaderMap::from_iter([(header::ETAG, "x".parse().unwrap())])))).await.unwrap();
+    upstream
+        .send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\ndata: unfinished"))))
+        .await
+        .unwrap();
+    upstream
+        .send(Ok(Frame::trailers(HeaderMap::from_iter([(header::ETAG, "x".parse().unwrap())]))))
+        .await
+        .unwrap();
     drop(upstream);
     let collected = body.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()[header::ETAG], "x");
@@ -701,7 +792,9 @@ async fn dropped_at_any_wait_nothing_has_happened() {
         setting.inner.plans.lock().push_back(Plan::Hang(held));
         let mut future = Box::pin(setting.stack().oneshot(good(&setting.token())));
         for _ in 0..polls {
-            assert!(std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await);
+            assert!(
+                std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+            );
         }
         let began = setting.calls();
         drop(future);

@@ -1,5 +1,5 @@
-//! What was found out about a token a moment ago: a verdict is kept for seconds, never past the token's end, and never
-//! believed past its epoch.
+//! What was found out about a token a moment ago: a verdict is kept for seconds, never past the
+//! token's end, and never believed past its epoch.
 
 use std::{
     sync::{
@@ -39,8 +39,9 @@ impl VerdictKey {
     }
 }
 
-/// The verdicts of one verifier for one resource, by the hash of the whole token. Clones share them, and nobody else does: what
-/// another verifier, or the same one for another resource, thinks of a token stands in a cache of its own (G159).
+/// The verdicts of one verifier for one resource, by the hash of the whole token. Clones share
+/// them, and nobody else does: what another verifier, or the same one for another resource, thinks
+/// of a token stands in a cache of its own (G159).
 #[derive(Clone)]
 pub(super) struct Verdicts {
     good: Cache<[u8; 32], Arc<Good>>,
@@ -63,7 +64,8 @@ pub(super) struct Admitted {
     pub(super) ends_at: Timestamp,
 }
 
-/// Why a token does not get in, and whose it is, if that was found out: the record shall name who comes back after a revoke.
+/// Why a token does not get in, and whose it is, if that was found out: the record shall name who
+/// comes back after a revoke.
 #[derive(Debug)]
 pub(super) struct RefusedToken {
     pub(super) reason: Reason,
@@ -115,13 +117,18 @@ impl Verdicts {
             // N258: asked before the tables, so that what is revoked in between is looked at again.
             let epoch = revocations.epoch();
             if epoch.0 != good.stamp.load(Ordering::Acquire) {
-                // The verdict's own ids are looked up and it is stamped anew: one revoke is no storm of signatures.
+                // The verdict's own ids are looked up and it is stamped anew: one revoke is no
+                // storm of signatures.
                 if let Err(reason) = revocations.stands(&good.principal) {
                     return Some(Err(RefusedToken::known(reason, &good.principal)));
                 }
                 good.stamp.store(epoch.0, Ordering::Release);
             }
-            return Some(Ok(Admitted { principal: good.principal.clone(), epoch, ends_at: good.ends_at }));
+            return Some(Ok(Admitted {
+                principal: good.principal.clone(),
+                epoch,
+                ends_at: good.ends_at,
+            }));
         }
         match self.bad.get(&key.0) {
             Some((reason, dies_at)) if now < dies_at => Some(Err(reason.into())),
@@ -205,12 +212,27 @@ mod tests {
     impl Setting {
         fn verified(&self, life: u64) -> Verified {
             let now = self.clock.now();
-            let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(life)) };
-            Verified::vouch(User::new("https://i.example", "alice"), "client", self.resource.clone(), times)
+            let times = TokenTimes {
+                id: "1",
+                issued_at: now,
+                expires_at: now.plus(Duration::from_secs(life)),
+            };
+            Verified::vouch(
+                User::new("https://i.example", "alice"),
+                "client",
+                self.resource.clone(),
+                times,
+            )
         }
 
         fn judge(&self, found: Result<Verified, VerifyError>) -> Result<(), Reason> {
-            let judged = self.verdicts.judge(&self.key(), found, &self.resource, &self.clock, &self.revocations);
+            let judged = self.verdicts.judge(
+                &self.key(),
+                found,
+                &self.resource,
+                &self.clock,
+                &self.revocations,
+            );
             judged.map(|_| ()).map_err(|refused| refused.reason)
         }
 
@@ -271,9 +293,15 @@ mod tests {
     #[test]
     fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
         let setting = setting();
-        assert_eq!(setting.judge(Err(VerifyError::for_now(Reason::KeysUnavailable))), Err(Reason::KeysUnavailable));
+        assert_eq!(
+            setting.judge(Err(VerifyError::for_now(Reason::KeysUnavailable))),
+            Err(Reason::KeysUnavailable)
+        );
         assert_eq!(setting.recall(), None);
-        assert_eq!(setting.judge(Err(VerifyError::because(Reason::JwtSignature))), Err(Reason::JwtSignature));
+        assert_eq!(
+            setting.judge(Err(VerifyError::because(Reason::JwtSignature))),
+            Err(Reason::JwtSignature)
+        );
         setting.clock.advance(BAD - Duration::from_millis(1));
         assert_eq!(setting.recall(), Some(Err(Reason::JwtSignature)));
         setting.clock.advance(Duration::from_millis(1));
@@ -284,7 +312,9 @@ mod tests {
     fn g158_tokens_that_are_alike_but_for_their_last_byte_share_nothing() {
         let setting = setting();
         for length in [20, 64, 512, 4096] {
-            let token = |last: char| PresentedToken::new(Secret::from_text("t".repeat(length) + &last.to_string()));
+            let token = |last: char| {
+                PresentedToken::new(Secret::from_text("t".repeat(length) + &last.to_string()))
+            };
             let (one, other) = (token('1'), token('2'));
             let (one, other) = (VerdictKey::new(&one, None), VerdictKey::new(&other, None));
             let judged = setting.verdicts.judge(
@@ -319,7 +349,13 @@ mod tests {
             let token = PresentedToken::new(Secret::from_text(format!("made up {number}")));
             let rejected = Err(VerifyError::because(Reason::JwtSignature));
             let Setting { verdicts, resource, clock, revocations, .. } = &setting;
-            drop(verdicts.judge(&VerdictKey::new(&token, None), rejected, resource, clock, revocations));
+            drop(verdicts.judge(
+                &VerdictKey::new(&token, None),
+                rejected,
+                resource,
+                clock,
+                revocations,
+            ));
         }
         setting.verdicts.bad.run_pending_tasks();
         let (kept, most) = (setting.verdicts.bad.entry_count(), 100);

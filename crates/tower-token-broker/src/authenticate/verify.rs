@@ -25,7 +25,10 @@ impl PresentedToken {
     /// Takes the token's bytes and hashes them (SHA-256), once.
     #[must_use]
     pub fn new(secret: Secret) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "hashed for look-ups; the digest is what is handed on")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "hashed for look-ups; the digest is what is handed on"
+        )]
         let hashed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose());
         let mut digest = [0; 32];
         digest.copy_from_slice(hashed.as_ref());
@@ -60,8 +63,8 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    /// Refused for this reason, because of these bytes (and the client certificate): the verdict may be
-    /// cached for a few seconds.
+    /// Refused for this reason, because of these bytes (and the client certificate): the verdict
+    /// may be cached for a few seconds.
     #[must_use]
     pub const fn because(reason: Reason) -> Self {
         Self { reason, remember: true }
@@ -130,9 +133,10 @@ impl<'a> VerifyRequest<'a> {
 
 /// Verifies presented tokens for a resource: JWT, introspection, your own.
 ///
-/// The authenticate layer caches the results per stack, by the hash of the whole token and the client
-/// certificate ([`Verified::for_this_request`] and [`VerifyError::for_now`] are not cached), compares a
-/// certificate with the one that the token names, checks revocation, and compares [`Verified::resource`] with its own: a verifier does none of these.
+/// The authenticate layer caches the results per stack, by the hash of the whole token and the
+/// client certificate ([`Verified::for_this_request`] and [`VerifyError::for_now`] are not cached),
+/// compares a certificate with the one that the token names, checks revocation, and compares
+/// [`Verified::resource`] with its own: a verifier does none of these.
 pub trait VerifyToken: Send + Sync + 'static {
     /// Returns a result that is available without waiting; by default none. For verifiers with a
     /// cache of their own.
@@ -149,7 +153,10 @@ pub trait VerifyToken: Send + Sync + 'static {
     /// # Cancellation
     /// May be dropped at any await; work that must finish (a fetch of keys) belongs in an owned
     /// task.
-    fn verify(&self, request: &VerifyRequest<'_>) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
+    fn verify(
+        &self,
+        request: &VerifyRequest<'_>,
+    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
 
     /// Returns the issuers to name in the protected-resource metadata (RFC 9728 §2); by default
     /// none, then the stack must name one.
@@ -163,7 +170,10 @@ impl<V: VerifyToken> VerifyToken for Arc<V> {
         V::recall(self, request)
     }
 
-    fn verify(&self, request: &VerifyRequest<'_>) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
+    fn verify(
+        &self,
+        request: &VerifyRequest<'_>,
+    ) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
         V::verify(self, request)
     }
 

@@ -19,15 +19,16 @@ mod skew;
 mod steady;
 mod timestamp;
 
-/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams (B044). A token is good
-/// until `exp` and this.
+/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams
+/// (B044). A token is good until `exp` and this.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
 /// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
 ///
-/// A step of the system's clock forward is followed at once: tokens end earlier. A step back by more than five seconds is not: time
-/// goes on as before it, so that no token lives longer. Both are alarms in the log (`clock.set_forward`, `clock.set_back`) with the
-/// next request. The clock of the process is one, for all stacks in it.
+/// A step of the system's clock forward is followed at once: tokens end earlier. A step back by
+/// more than five seconds is not: time goes on as before it, so that no token lives longer. Both
+/// are alarms in the log (`clock.set_forward`, `clock.set_back`) with the next request. The clock
+/// of the process is one, for all stacks in it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
 
@@ -79,7 +80,8 @@ impl Clock {
         Self(Source::Manual(Arc::new(Manual { hands, watch: Watch::new(start) })))
     }
 
-    /// Lets time pass on a clock that is set by hand, and wakes all that sleep on it; the system's clock does not move.
+    /// Lets time pass on a clock that is set by hand, and wakes all that sleep on it; the system's
+    /// clock does not move.
     #[cfg(any(test, feature = "test-util"))]
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(clock) = &self.0 {
@@ -90,8 +92,8 @@ impl Clock {
         }
     }
 
-    /// Sets a clock that is set by hand to another time, as an operator or a time server may set the system's: no time passes
-    /// by it. The system's clock is not set.
+    /// Sets a clock that is set by hand to another time, as an operator or a time server may set
+    /// the system's: no time passes by it. The system's clock is not set.
     #[cfg(any(test, feature = "test-util"))]
     pub fn set_wall_clock(&self, wall: Timestamp) {
         if let Source::Manual(clock) = &self.0 {
@@ -115,10 +117,12 @@ impl Clock {
         }
     }
 
-    /// Tells the operator (alarm `clock.skewed`, once a minute) if this clock and another party's are more than 30 seconds apart.
-    /// It changes nothing else: whose clock is wrong, one clock alone does not know.
+    /// Tells the operator (alarm `clock.skewed`, once a minute) if this clock and another party's
+    /// are more than 30 seconds apart. It changes nothing else: whose clock is wrong, one clock
+    /// alone does not know.
     ///
-    /// `whose` goes to the log: a name or address from your configuration, never a text of that party.
+    /// `whose` goes to the log: a name or address from your configuration, never a text of that
+    /// party.
     pub fn compare(&self, theirs: Timestamp, whose: &str) {
         let watch = match &self.0 {
             Source::System => &SYSTEM.1,
@@ -137,8 +141,8 @@ impl Clock {
         }
     }
 
-    /// [`Clock::compare`] with when an answer says it was made (`Date` and `Age`, RFC 9110 §6.6.1, RFC 9111 §5.1). Only of
-    /// parties that you trust with the time, and over TLS.
+    /// [`Clock::compare`] with when an answer says it was made (`Date` and `Age`, RFC 9110 §6.6.1,
+    /// RFC 9111 §5.1). Only of parties that you trust with the time, and over TLS.
     pub fn compare_with_answer(&self, answer: &HeaderMap, whose: &str) {
         if let Some(theirs) = skew::stamped(answer) {
             self.compare(theirs, whose);
@@ -198,7 +202,9 @@ fn tell(step: Step) {
             seconds = by.as_secs(),
             "the system's clock was set forward, or the system slept; it is followed, and tokens end by it"
         ),
-        Step::Mended => tracing::info!("the system's clock agrees again with the time that has passed"),
+        Step::Mended => {
+            tracing::info!("the system's clock agrees again with the time that has passed")
+        }
     }
 }
 
@@ -223,7 +229,9 @@ mod tests {
         sleeper.await;
     }
 
-    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    async fn futures_poll<F: Future>(
+        mut future: std::pin::Pin<&mut F>,
+    ) -> std::task::Poll<F::Output> {
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
     }
 

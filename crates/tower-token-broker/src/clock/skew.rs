@@ -27,13 +27,14 @@ impl Skew {
     /// How far the clocks are apart, if that is to be told now.
     pub(super) fn seen(&self, ours: Timestamp, theirs: Timestamp) -> Option<Duration> {
         let apart = ours.until(theirs).max(theirs.until(ours));
-        let tell = apart > TOLERATED && once_every(&self.0, Duration::from_secs(60), ours.unix_millis());
+        let tell =
+            apart > TOLERATED && once_every(&self.0, Duration::from_secs(60), ours.unix_millis());
         tell.then_some(apart)
     }
 }
 
-/// When an answer was made or last confirmed, by its own words: `Date`, and the `Age` that caches add (RFC 9110 §6.6.1,
-/// RFC 9111 §5.1).
+/// When an answer was made or last confirmed, by its own words: `Date`, and the `Age` that caches
+/// add (RFC 9110 §6.6.1, RFC 9111 §5.1).
 pub(super) fn stamped(answer: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(answer.get(header::DATE)?.to_str().ok()?).ok()?;
     let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -57,13 +58,25 @@ mod tests {
         let ours = Timestamp::from_unix_seconds(1_800_000_000);
         assert_eq!(skew.seen(ours, ours.plus(TOLERATED)), None);
         assert_eq!(skew.seen(ours, ours.minus(TOLERATED)), None);
-        assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), Some(Duration::from_secs(31)), "X23");
+        assert_eq!(
+            skew.seen(ours, ours.plus(Duration::from_secs(31))),
+            Some(Duration::from_secs(31)),
+            "X23"
+        );
         assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), None);
         let later = ours.plus(Duration::from_secs(60));
         assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: the other way");
         let slipped = later.plus(Duration::from_secs(3600));
-        assert_eq!(skew.seen(slipped, later), Some(Duration::from_secs(3600)), "X23: ours slipped ahead for a while");
-        assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: which silences nothing afterwards");
+        assert_eq!(
+            skew.seen(slipped, later),
+            Some(Duration::from_secs(3600)),
+            "X23: ours slipped ahead for a while"
+        );
+        assert_eq!(
+            skew.seen(later, ours),
+            Some(Duration::from_secs(60)),
+            "X23: which silences nothing afterwards"
+        );
     }
 
     #[test]

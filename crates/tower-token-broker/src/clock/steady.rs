@@ -9,12 +9,12 @@ use super::Timestamp;
 
 /// Sees steps of the wall clock by the time that has passed meanwhile (X23).
 ///
-/// Forward it is followed at once: tokens end too early, never too late. Backward it is not: time goes on as before, so that no
-/// token, verdict or grant lives longer by it.
+/// Forward it is followed at once: tokens end too early, never too late. Backward it is not: time
+/// goes on as before, so that no token, verdict or grant lives longer by it.
 #[derive(Debug)]
 pub(super) struct Steady {
-    /// The wall clock, without the time that has passed since the process began, in milliseconds. Moved by a step forward
-    /// that lasts.
+    /// The wall clock, without the time that has passed since the process began, in milliseconds.
+    /// Moved by a step forward that lasts.
     base: AtomicU64,
     /// Since when the wall clock is ahead, in the time that has passed; [`NEVER`] if it is not.
     ahead_since: AtomicU64,
@@ -34,7 +34,8 @@ pub(super) enum Step {
 }
 
 impl Steady {
-    /// Less is an adjustment, or a leap second, and followed both ways: it stays within the leeway of a token.
+    /// Less is an adjustment, or a leap second, and followed both ways: it stays within the leeway
+    /// of a token.
     pub(super) const TOLERANCE: Duration = Duration::from_secs(5);
     /// After this long, a step forward is believed: going back from there is a step back.
     pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(60);
@@ -49,8 +50,9 @@ impl Steady {
         }
     }
 
-    /// The time now, by what the wall clock says and what has passed since the process began. Where they agree, nothing is
-    /// written: cores do not meet here. Calls may cross each other: each decides by what it sees, and only alarms are counted.
+    /// The time now, by what the wall clock says and what has passed since the process began. Where
+    /// they agree, nothing is written: cores do not meet here. Calls may cross each other: each
+    /// decides by what it sees, and only alarms are counted.
     pub(super) fn now(&self, wall: Timestamp, passed: Duration) -> (Timestamp, Option<Step>) {
         let (passed, base) = (millis(passed), self.base.load(Ordering::Relaxed));
         let (seen, steady) = (wall.unix_millis(), base.saturating_add(passed));
@@ -133,8 +135,9 @@ mod tests {
 
         /// The time now less what it was at the start, and what is told.
         fn now(&self) -> (u64, Option<Step>) {
-            let (now, step) =
-                self.steady.now(Timestamp::from_unix_millis(self.wall), Duration::from_millis(self.passed));
+            let (now, step) = self
+                .steady
+                .now(Timestamp::from_unix_millis(self.wall), Duration::from_millis(self.passed));
             (now.unix_millis() - START, step)
         }
     }
@@ -150,7 +153,11 @@ mod tests {
             hands.pass(59_000);
             assert_eq!(hands.now(), (69_000, None), "time goes on");
             hands.pass(1000);
-            assert_eq!(hands.now(), (70_000, Some(Step::Back(Duration::from_millis(back)))), "X23: repeated");
+            assert_eq!(
+                hands.now(),
+                (70_000, Some(Step::Back(Duration::from_millis(back)))),
+                "X23: repeated"
+            );
             hands.wall += back;
             assert_eq!(hands.now(), (70_000, Some(Step::Mended)));
             hands.pass(5000);
@@ -166,13 +173,21 @@ mod tests {
         hands.pass(30_000);
         assert_eq!(hands.now(), (HOUR + 30_000, None));
         hands.wall -= HOUR;
-        assert_eq!(hands.now(), (30_000, Some(Step::Mended)), "a slip of half a minute costs nothing");
+        assert_eq!(
+            hands.now(),
+            (30_000, Some(Step::Mended)),
+            "a slip of half a minute costs nothing"
+        );
         hands.wall += HOUR;
         assert!(hands.now().1.is_some());
         hands.pass(60_000);
         assert_eq!(hands.now(), (HOUR + 90_000, None), "believed");
         hands.wall -= HOUR;
-        assert_eq!(hands.now(), (HOUR + 90_000, Some(Step::Back(Duration::from_millis(HOUR)))), "X23");
+        assert_eq!(
+            hands.now(),
+            (HOUR + 90_000, Some(Step::Back(Duration::from_millis(HOUR)))),
+            "X23"
+        );
     }
 
     #[test]
@@ -192,7 +207,11 @@ mod tests {
         assert_eq!(told(&hands), Some(Step::Back(Duration::from_millis(HOUR))), "X23");
         hands.pass(600_000);
         hands.wall += 2 * HOUR;
-        assert_eq!(told(&hands), Some(Step::Forward(Duration::from_millis(HOUR))), "X23: not believed by an older one");
+        assert_eq!(
+            told(&hands),
+            Some(Step::Forward(Duration::from_millis(HOUR))),
+            "X23: not believed by an older one"
+        );
         hands.pass(10_000);
         hands.wall -= HOUR;
         assert_eq!(hands.now(), (640_000, Some(Step::Mended)));
@@ -217,7 +236,8 @@ mod tests {
     }
 
     proptest! {
-        // X23: whatever is done to the clock, time never runs behind what has passed by more than is tolerated.
+        // X23: whatever is done to the clock, time never runs behind what has passed by more than
+        // is tolerated.
         #[test]
         fn time_is_never_late(steps in prop::collection::vec((0..100_000_u64, -4_000_000..4_000_000_i64), 1..50)) {
             let mut hands = Hands::new();

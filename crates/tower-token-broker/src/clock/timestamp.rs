@@ -10,7 +10,8 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From whole seconds since the Unix epoch, as `exp`, `nbf` and `iat` give them (RFC 7519 §2). Saturates.
+    /// From whole seconds since the Unix epoch, as `exp`, `nbf` and `iat` give them (RFC 7519 §2).
+    /// Saturates.
     #[must_use]
     pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
@@ -50,10 +51,12 @@ impl Timestamp {
     pub(crate) fn to_rfc_3339(self) -> [u8; 24] {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
-        // Civil date from days since the epoch, for the Gregorian calendar in 400-year eras that begin in March.
+        // Civil date from days since the epoch, for the Gregorian calendar in 400-year eras that
+        // begin in March.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -121,7 +124,10 @@ mod tests {
     #[test]
     fn x24_the_ends_of_time_saturate() {
         for seconds in [253_402_300_800, 1 << 53, u64::MAX] {
-            assert!(Timestamp::from_unix_seconds(seconds).to_string().starts_with("9999-"), "X24 {seconds}");
+            assert!(
+                Timestamp::from_unix_seconds(seconds).to_string().starts_with("9999-"),
+                "X24 {seconds}"
+            );
         }
         assert_eq!(Timestamp::from_unix_seconds(u64::MAX).plus(Duration::MAX), Timestamp(u64::MAX));
         assert_eq!(Timestamp(5).minus(Duration::from_secs(1)), Timestamp(0));

@@ -1,4 +1,5 @@
-//! Refusals in gRPC: HTTP 200 with the status in its header fields and nothing behind them ("Trailers-Only").
+//! Refusals in gRPC: HTTP 200 with the status in its header fields and nothing behind them
+//! ("Trailers-Only").
 
 use std::time::Duration;
 
@@ -19,11 +20,17 @@ use crate::{
 pub(super) fn wire<B>(request: &Request<B>) -> Option<Wire> {
     metadata::is_grpc(request.headers()).then(|| {
         let service = request.uri().path().split('/').nth(1);
-        Wire::Grpc { is_mcp: service.is_some_and(|service| service == FRAMED_MCP || service == TYPED_MCP) }
+        Wire::Grpc {
+            is_mcp: service.is_some_and(|service| service == FRAMED_MCP || service == TYPED_MCP),
+        }
     })
 }
 
-pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>, is_mcp: bool) -> Response<Bytes> {
+pub(super) fn say(
+    refusal: &Refusal,
+    request_id: Option<RequestId>,
+    is_mcp: bool,
+) -> Response<Bytes> {
     let (status, answer) = (status(refusal, request_id), refusal.reason().answer());
     let mut response = Response::new(Bytes::new());
     let fields = response.headers_mut();
@@ -48,7 +55,8 @@ pub(super) fn status_fields(said: &Response<Bytes>) -> HeaderMap {
     names.into_iter().filter_map(of).map(|(value, name)| (name, value)).collect()
 }
 
-/// No more than the outside may know: one reason and one text for all causes of one kind, as in plain HTTP.
+/// No more than the outside may know: one reason and one text for all causes of one kind, as in
+/// plain HTTP.
 fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     let answer = refusal.reason().answer();
     let (_, reason, text) = http::outside(refusal);
@@ -59,15 +67,19 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     if let Some(scopes) = refusal.scopes() {
         metadata.push(("scope", scopes.to_string()));
     }
-    let is_about_token =
-        matches!(answer, Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
+    let is_about_token = matches!(
+        answer,
+        Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope
+    );
     if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
-        // Where a client learns which authorization server to ask (RFC 9728 §5.1, whose header field gRPC does not have).
+        // Where a client learns which authorization server to ask (RFC 9728 §5.1, whose header
+        // field gRPC does not have).
         metadata.push(("resource_metadata", resource.metadata_url().to_owned()));
     }
     let link = refusal.connect_url().filter(|_| answer == Answer::Connect);
     let code = code(answer);
-    // What is too large is too large the next time, too: only what passes by itself says when to come again.
+    // What is too large is too large the next time, too: only what passes by itself says when to
+    // come again.
     let default = (code == Code::Unavailable).then_some(Duration::from_secs(1));
     let may_pass = matches!(code, Code::Unavailable | Code::ResourceExhausted);
     let wait = refusal.wait().or(default).filter(|_| may_pass);
@@ -93,9 +105,10 @@ const fn code(answer: Answer) -> Code {
         | Answer::Forbidden
         | Answer::Misdirected
         | Answer::OriginNotAllowed => Code::PermissionDenied,
-        Answer::NotFound | Answer::UnknownMethod | Answer::MethodNotAllowed | Answer::UnsupportedMedia => {
-            Code::Unimplemented
-        }
+        Answer::NotFound
+        | Answer::UnknownMethod
+        | Answer::MethodNotAllowed
+        | Answer::UnsupportedMedia => Code::Unimplemented,
         Answer::ParseError
         | Answer::InvalidMessage
         | Answer::HeaderMismatch

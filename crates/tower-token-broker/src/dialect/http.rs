@@ -14,7 +14,9 @@ use crate::{
 pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
     let (_, code, text) = outside(refusal);
     let mut body = format!(r#"{{"error":"{code}","error_description":"{text}""#);
-    if let Some(url) = refusal.connect_url().filter(|_| refusal.reason().answer() == Answer::Connect) {
+    if let Some(url) =
+        refusal.connect_url().filter(|_| refusal.reason().answer() == Answer::Connect)
+    {
         body.push_str(r#","connect_url":"#);
         push_json_string(&mut body, url);
     }
@@ -23,7 +25,9 @@ pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<
     }
     body.push('}');
     let mut response = Response::new(Bytes::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     set_status_and_headers(refusal, &mut response);
     response
 }
@@ -42,7 +46,8 @@ pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<
 
 pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
     // What is not available now always says when to come again.
-    let default = (refusal.reason().answer() == Answer::Unavailable).then_some(Duration::from_secs(1));
+    let default =
+        (refusal.reason().answer() == Answer::Unavailable).then_some(Duration::from_secs(1));
     if let Some(wait) = refusal.wait().or(default) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
@@ -51,60 +56,109 @@ pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
 /// What the outside may know: status, code, and one fixed text for all causes of that code.
 pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
     match refusal.reason().answer() {
-        Answer::NoToken => (StatusCode::UNAUTHORIZED, "unauthorized", "present a broker token as a Bearer token"),
-        Answer::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token", "the token is not valid for this resource"),
-        Answer::InvalidRequest => {
-            (StatusCode::BAD_REQUEST, "invalid_request", "send one Authorization field with one Bearer token")
+        Answer::NoToken => {
+            (StatusCode::UNAUTHORIZED, "unauthorized", "present a broker token as a Bearer token")
         }
-        Answer::InsufficientScope => {
-            (StatusCode::FORBIDDEN, "insufficient_scope", "the token lacks a scope that this operation needs")
+        Answer::InvalidToken => {
+            (StatusCode::UNAUTHORIZED, "invalid_token", "the token is not valid for this resource")
         }
-        Answer::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "this host is not served here"),
-        Answer::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "this origin is not allowed"),
-        Answer::HeadersTooLarge => {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "the header fields are too large")
+        Answer::InvalidRequest => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "send one Authorization field with one Bearer token",
+        ),
+        Answer::InsufficientScope => (
+            StatusCode::FORBIDDEN,
+            "insufficient_scope",
+            "the token lacks a scope that this operation needs",
+        ),
+        Answer::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "this host is not served here")
         }
-        Answer::ParseError => (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON"),
-        Answer::InvalidMessage => (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message"),
-        Answer::HeaderMismatch => (StatusCode::BAD_REQUEST, "header_mismatch", "header fields and body do not agree"),
-        Answer::InvalidParams => {
-            (StatusCode::BAD_REQUEST, "invalid_params", "the message does not say its protocol version")
+        Answer::OriginNotAllowed => {
+            (StatusCode::FORBIDDEN, "origin_not_allowed", "this origin is not allowed")
         }
-        Answer::UnsupportedVersion => {
-            (StatusCode::BAD_REQUEST, "unsupported_version", "this protocol version is not spoken here")
+        Answer::HeadersTooLarge => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "headers_too_large",
+            "the header fields are too large",
+        ),
+        Answer::ParseError => {
+            (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON")
         }
-        Answer::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large"),
-        Answer::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole"),
-        Answer::UnsupportedMedia => {
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json without a coding")
+        Answer::InvalidMessage => {
+            (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message")
         }
-        Answer::MethodNotAllowed => {
-            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this HTTP method is not allowed here")
+        Answer::HeaderMismatch => {
+            (StatusCode::BAD_REQUEST, "header_mismatch", "header fields and body do not agree")
         }
-        Answer::DeadlineExceeded => {
-            (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "the deadline of the request has passed")
+        Answer::InvalidParams => (
+            StatusCode::BAD_REQUEST,
+            "invalid_params",
+            "the message does not say its protocol version",
+        ),
+        Answer::UnsupportedVersion => (
+            StatusCode::BAD_REQUEST,
+            "unsupported_version",
+            "this protocol version is not spoken here",
+        ),
+        Answer::BodyTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large")
         }
-        Answer::UnknownSession => (StatusCode::NOT_FOUND, "unknown_session", "unknown session: begin a new one"),
-        Answer::InvalidState => {
-            (StatusCode::BAD_REQUEST, "invalid_request_state", "invalid requestState: send the request anew without it")
+        Answer::BodyIncomplete => {
+            (StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole")
         }
+        Answer::UnsupportedMedia => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "send application/json without a coding",
+        ),
+        Answer::MethodNotAllowed => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this HTTP method is not allowed here",
+        ),
+        Answer::DeadlineExceeded => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline_exceeded",
+            "the deadline of the request has passed",
+        ),
+        Answer::UnknownSession => {
+            (StatusCode::NOT_FOUND, "unknown_session", "unknown session: begin a new one")
+        }
+        Answer::InvalidState => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request_state",
+            "invalid requestState: send the request anew without it",
+        ),
         Answer::NotFound => (StatusCode::NOT_FOUND, "not_found", "nothing is served at this path"),
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
-        Answer::UnknownItem | Answer::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
-        Answer::Connect => {
-            (StatusCode::FORBIDDEN, "connect_required", "the user must connect an account for this server first")
+        Answer::UnknownItem | Answer::Forbidden => {
+            (StatusCode::FORBIDDEN, "forbidden", "this is not allowed")
         }
-        Answer::BadGateway => (StatusCode::BAD_GATEWAY, "upstream_failed", "the server behind the broker failed"),
-        Answer::Unavailable => {
-            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "not available now; try again later")
+        Answer::Connect => (
+            StatusCode::FORBIDDEN,
+            "connect_required",
+            "the user must connect an account for this server first",
+        ),
+        Answer::BadGateway => {
+            (StatusCode::BAD_GATEWAY, "upstream_failed", "the server behind the broker failed")
         }
-        Answer::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the broker failed"),
+        Answer::Unavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "temporarily_unavailable",
+            "not available now; try again later",
+        ),
+        Answer::Internal => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the broker failed")
+        }
     }
 }
 
 fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     let answer = refusal.reason().answer();
-    let has_error = matches!(answer, Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
+    let has_error =
+        matches!(answer, Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
     if !has_error && answer != Answer::NoToken {
         return None;
     }
@@ -133,6 +187,7 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     if let Some(resource) = refusal.resource() {
         push("resource_metadata", resource.metadata_url());
     }
-    // Scopes and resources hold no quote, backslash or control character: their own parsers saw to that.
+    // Scopes and resources hold no quote, backslash or control character: their own parsers saw to
+    // that.
     HeaderValue::from_str(&text).ok()
 }

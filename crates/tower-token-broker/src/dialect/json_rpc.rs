@@ -1,4 +1,5 @@
-//! Refusals in MCP over Streamable HTTP: by status where the transport says so, else as a JSON-RPC error.
+//! Refusals in MCP over Streamable HTTP: by status where the transport says so, else as a JSON-RPC
+//! error.
 
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -61,7 +62,9 @@ pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
         _ => error(code(answer), text(refusal), data(refusal), id),
     };
     let mut response = Response::new(Bytes::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     http::set_status_and_headers(refusal, &mut response);
     if let Some(status) = status(answer, client.revision, id.is_some()) {
         *response.status_mut() = status;
@@ -72,8 +75,10 @@ pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
 /// Where MCP answers with a JSON-RPC error under another status than plain HTTP has.
 fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
     let is_old_method = answer == Answer::UnknownMethod && revision == Revision::V2025_11_25;
-    let is_error = matches!(answer, Answer::UnknownItem | Answer::InvalidState | Answer::Forbidden | Answer::Connect)
-        || is_old_method;
+    let is_error = matches!(
+        answer,
+        Answer::UnknownItem | Answer::InvalidState | Answer::Forbidden | Answer::Connect
+    ) || is_old_method;
     // A notification has no answer to carry an error, so its refusal stays a status.
     match (is_error && is_request, is_old_method) {
         (true, _) => Some(StatusCode::OK),
@@ -122,8 +127,9 @@ fn text(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may choose from. As in the answer to
-/// `server/discover`, these are the versions that need no handshake; an older one is agreed upon by `initialize`.
+/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may
+/// choose from. As in the answer to `server/discover`, these are the versions that need no
+/// handshake; an older one is agreed upon by `initialize`.
 fn data(refusal: &Refusal) -> Option<String> {
     if refusal.reason().answer() != Answer::UnsupportedVersion {
         return None;
@@ -167,7 +173,9 @@ fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
             body.push_str("}}");
             body
         }
-        (Revision::V2025_11_25, true) => error(URL_ELICITATION_REQUIRED, message, Some(elicitations(url, message)), id),
+        (Revision::V2025_11_25, true) => {
+            error(URL_ELICITATION_REQUIRED, message, Some(elicitations(url, message)), id)
+        }
         (_, false) => error(CONNECT_REQUIRED, &connect_text(refusal, url), None, id),
     }
 }
@@ -187,7 +195,8 @@ fn elicitations(url: &str, message: &str) -> String {
 /// What a handler answers where its own call was refused, in the words of its client.
 pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> RefusedCall {
     let answer = refusal.reason().answer();
-    let can_elicit = client.is_some_and(|client| client.url_elicitation && client.revision == Revision::V2025_11_25);
+    let can_elicit = client
+        .is_some_and(|client| client.url_elicitation && client.revision == Revision::V2025_11_25);
     match (answer, refusal.connect_url()) {
         (Answer::Connect, Some(url)) if can_elicit => {
             let message = CONNECT;
@@ -204,7 +213,11 @@ pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> Refuse
             let message = connect_text(refusal, url);
             RefusedCall { code: CONNECT_REQUIRED, message, data: Some(data) }
         }
-        _ => RefusedCall { code: code(answer), message: text(refusal).to_owned(), data: data(refusal) },
+        _ => RefusedCall {
+            code: code(answer),
+            message: text(refusal).to_owned(),
+            data: data(refusal),
+        },
     }
 }
 
@@ -230,7 +243,8 @@ fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revis
 /// `{"jsonrpc":"2.0","id":…,`, with the id's own bytes, as they were read.
 fn envelope(id: Option<&Bytes>) -> String {
     let mut body = String::from(r#"{"jsonrpc":"2.0","#);
-    // Where no id could be read there is none: both revisions have it optional in an error (`JSONRPCErrorResponse`).
+    // Where no id could be read there is none: both revisions have it optional in an error
+    // (`JSONRPCErrorResponse`).
     if let Some(id) = id.and_then(|id| std::str::from_utf8(id).ok()) {
         body.push_str(r#""id":"#);
         body.push_str(id);

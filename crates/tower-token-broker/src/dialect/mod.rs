@@ -1,7 +1,8 @@
 //! How a refusal is said: in plain HTTP, in MCP over Streamable HTTP, or as a status of gRPC.
 //!
-//! The dialect is chosen from the request, before the request moves on, and never by the layer that refuses.
-//! All refusals carry `Cache-Control: no-store`, and give nothing but a code, a short text and the request's id.
+//! The dialect is chosen from the request, before the request moves on, and never by the layer that
+//! refuses. All refusals carry `Cache-Control: no-store`, and give nothing but a code, a short text
+//! and the request's id.
 
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -23,7 +24,8 @@ use crate::{
     sealing::RequestStates,
 };
 
-/// What the client of one request understands, with the JSON-RPC id to answer once the message has been read.
+/// What the client of one request understands, with the JSON-RPC id to answer once the message has
+/// been read.
 #[derive(Clone, Debug)]
 pub struct Dialect {
     wire: Wire,
@@ -41,8 +43,8 @@ enum Wire {
 }
 
 impl Dialect {
-    /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or method, or asks for an event
-    /// stream.
+    /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or
+    /// method, or asks for an event stream.
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
@@ -54,7 +56,8 @@ impl Dialect {
         let is_mcp = version.is_some()
             || headers.contains_key(&METHOD)
             || headers.contains_key(&SESSION_ID)
-            || (matches!(*request.method(), Method::POST | Method::GET) && accepts_event_stream(headers));
+            || (matches!(*request.method(), Method::POST | Method::GET)
+                && accepts_event_stream(headers));
         let wire = if is_mcp {
             let revision = match version.map(HeaderValue::as_bytes) {
                 Some(b"2026-07-28") => Revision::V2026_07_28,
@@ -67,7 +70,8 @@ impl Dialect {
         Self { wire, request_id: request.extensions().get::<RequestId>().copied() }
     }
 
-    /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and path.
+    /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and
+    /// path.
     #[must_use]
     pub fn plain_http(mut self) -> Self {
         self.wire = Wire::Http;
@@ -85,15 +89,23 @@ impl Dialect {
         self
     }
 
-    /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None` for a notification), and whether
-    /// the client can send its user to a URL (elicitation in URL mode).
+    /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None`
+    /// for a notification), and whether the client can send its user to a URL (elicitation in URL
+    /// mode).
     #[must_use]
-    pub(crate) fn mcp(mut self, revision: Revision, id: Option<Bytes>, url_elicitation: bool) -> Self {
-        self.wire = Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
+    pub(crate) fn mcp(
+        mut self,
+        revision: Revision,
+        id: Option<Bytes>,
+        url_elicitation: bool,
+    ) -> Self {
+        self.wire =
+            Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
         self
     }
 
-    /// The client can keep a state for us (MCP 2026-07-28): a refusal that asks for input gives it one.
+    /// The client can keep a state for us (MCP 2026-07-28): a refusal that asks for input gives it
+    /// one.
     pub(crate) fn keeping(mut self, states: RequestStates) -> Self {
         if let Wire::Mcp(client) = &mut self.wire {
             client.states = Some(states);
@@ -163,8 +175,8 @@ impl Dialect {
     }
 }
 
-/// The JSON-RPC error with which a handler answers its client where the broker refused the handler's
-/// own request. Made by
+/// The JSON-RPC error with which a handler answers its client where the broker refused the
+/// handler's own request. Made by
 /// [`CallerHandle::refused_call`](crate::exchange::CallerHandle::refused_call).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

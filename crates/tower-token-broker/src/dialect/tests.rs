@@ -1,4 +1,5 @@
-//! How each reason is said, in each dialect: what people and programs read, so that a change of it is seen.
+//! How each reason is said, in each dialect: what people and programs read, so that a change of it
+//! is seen.
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,8 @@ fn said(response: &Response<Bytes>) -> String {
 
 fn refusal(reason: Reason) -> Refusal {
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
-    let refusal = Refusal::new(reason).at(&resource).connect_at("https://broker.example.com/connect/1");
+    let refusal =
+        Refusal::new(reason).at(&resource).connect_at("https://broker.example.com/connect/1");
     if reason == Reason::InsufficientScope {
         refusal.needing(Scopes::parse("crm:read crm:write").unwrap())
     } else if reason == Reason::UnsupportedVersion {
@@ -58,7 +60,8 @@ fn each_reason_is_said_in_each_dialect() {
 
 #[test]
 fn a_user_is_sent_to_connect_as_the_client_can_do_it() {
-    let mcp = Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
+    let mcp =
+        Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
     let id = Some(Bytes::from_static(b"\"a\""));
     let say = |revision, id: Option<Bytes>, can| {
         said(&mcp.clone().mcp(revision, id, can).say(&refusal(Reason::ConnectRequired)))
@@ -83,7 +86,13 @@ fn what_stays_the_same_for_all_causes_tells_no_cause() {
         .iter()
         .filter(|reason| {
             reason.code().starts_with("jwt.")
-                || matches!(reason, Reason::Revoked | Reason::Blocked | Reason::UnknownToken | Reason::WrongResource)
+                || matches!(
+                    reason,
+                    Reason::Revoked
+                        | Reason::Blocked
+                        | Reason::UnknownToken
+                        | Reason::WrongResource
+                )
         })
         .map(|reason| said(&http.say(&refusal(*reason))))
         .collect();
@@ -98,7 +107,8 @@ mod in_grpc {
     use crate::refusal::Answer;
 
     fn dialect(service: &str) -> Dialect {
-        let request = Request::post(format!("/{service}/Call")).header("content-type", "application/grpc");
+        let request =
+            Request::post(format!("/{service}/Call")).header("content-type", "application/grpc");
         Dialect::of(&request.body(()).unwrap())
     }
 
@@ -113,7 +123,8 @@ mod in_grpc {
                 write!(text, "\n    {name}: {}", value.to_str().unwrap()).unwrap();
             }
         }
-        let details = STANDARD_NO_PAD.decode(&response.headers()["grpc-status-details-bin"]).unwrap();
+        let details =
+            STANDARD_NO_PAD.decode(&response.headers()["grpc-status-details-bin"]).unwrap();
         write!(text, "\n    details: {}", details.escape_ascii()).unwrap();
         text
     }
@@ -143,7 +154,8 @@ mod in_grpc {
         let mcp = dialect("model_context_protocol.Mcp");
         for kind in [Answer::InvalidToken, Answer::UnknownItem] {
             let of_kind = Reason::ALL.iter().filter(|reason| reason.answer() == kind);
-            let said: std::collections::BTreeSet<_> = of_kind.map(|reason| said(&mcp.say(&refusal(*reason)))).collect();
+            let said: std::collections::BTreeSet<_> =
+                of_kind.map(|reason| said(&mcp.say(&refusal(*reason)))).collect();
             assert_eq!(said.len(), 1, "{kind:?} {said:#?}");
         }
     }

@@ -20,7 +20,8 @@ use crate::{
     secret::Secret,
 };
 
-/// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing the port out.
+/// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing
+/// the port out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin(Arc<str>);
 
@@ -38,7 +39,9 @@ impl Origin {
 
     /// Whether this is [the origin](Origin::of) of a URI, found without making one.
     fn is_of(&self, uri: &Uri) -> bool {
-        let (Some(scheme), Some(authority), Some(host)) = (uri.scheme_str(), uri.authority(), uri.host()) else {
+        let (Some(scheme), Some(authority), Some(host)) =
+            (uri.scheme_str(), uri.authority(), uri.host())
+        else {
             return false;
         };
         let port = port_of(uri);
@@ -80,7 +83,8 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The real server behind one protected resource: where requests go, and the only place its credentials go.
+/// The real server behind one protected resource: where requests go, and the only place its
+/// credentials go.
 #[derive(Clone)]
 pub struct Upstream(Arc<UpstreamParts>);
 
@@ -94,9 +98,9 @@ struct UpstreamParts {
 }
 
 impl Upstream {
-    /// Reads the upstream's URL: absolute, `https` (`http` is judged by the guarded connector, which allows it for loopback
-    /// by name alone), without user information or fragment. A query is sent with each request,
-    /// octet by octet.
+    /// Reads the upstream's URL: absolute, `https` (`http` is judged by the guarded connector,
+    /// which allows it for loopback by name alone), without user information or fragment. A query
+    /// is sent with each request, octet by octet.
     ///
     /// # Errors
     /// What is wrong with it, and the URL without its query, which may hold a key.
@@ -114,7 +118,14 @@ impl Upstream {
             return Err(not_absolute());
         };
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| not_a_url())?;
-        Ok(Self(Arc::new(UpstreamParts { name: name.into(), uri: parsed, scheme, authority, host, origin })))
+        Ok(Self(Arc::new(UpstreamParts {
+            name: name.into(),
+            uri: parsed,
+            scheme,
+            authority,
+            host,
+            origin,
+        })))
     }
 
     /// The name by which operators know it.
@@ -163,7 +174,10 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.0.name).field("origin", &self.0.origin).finish_non_exhaustive()
+        f.debug_struct("Upstream")
+            .field("name", &self.0.name)
+            .field("origin", &self.0.origin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -244,8 +258,9 @@ enum Placement {
 }
 
 impl Credential {
-    /// Vouches that this secret is the caller's own for `origin`, sent as `Authorization: Bearer`. Whoever calls it has
-    /// got the secret from its store, its authorization server or its configuration.
+    /// Vouches that this secret is the caller's own for `origin`, sent as `Authorization: Bearer`.
+    /// Whoever calls it has got the secret from its store, its authorization server or its
+    /// configuration.
     #[must_use]
     pub fn vouch(secret: Secret, origin: Origin) -> Self {
         Self(Arc::new(Held {
@@ -260,8 +275,8 @@ impl Credential {
         }))
     }
 
-    /// Sent in this field instead, as it is (an API key, or a scheme, a space and the token): of a value with spaces the
-    /// leak guard looks for what stands behind the last one.
+    /// Sent in this field instead, as it is (an API key, or a scheme, a space and the token): of a
+    /// value with spaces the leak guard looks for what stands behind the last one.
     #[must_use]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
@@ -324,7 +339,8 @@ impl Credential {
         self.0.expires_at
     }
 
-    /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it must not be sent.
+    /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it
+    /// must not be sent.
     pub(crate) fn sought(&self) -> Option<Arc<Sought>> {
         self.0.sought.get_or_init(|| Sought::of(&self.0.secret).map(Arc::new)).clone()
     }
@@ -341,9 +357,13 @@ impl Credential {
         self.0.secret.matches(&other.0.secret)
     }
 
-    /// Puts it on a request: the one function that does. The receipt says that the intent is durable; the request's
-    /// URI must be of the credential's origin.
-    pub(crate) fn put_on<B>(&self, receipt: Receipt, request: &mut Request<B>) -> Result<(), Reason> {
+    /// Puts it on a request: the one function that does. The receipt says that the intent is
+    /// durable; the request's URI must be of the credential's origin.
+    pub(crate) fn put_on<B>(
+        &self,
+        receipt: Receipt,
+        request: &mut Request<B>,
+    ) -> Result<(), Reason> {
         if !self.0.origin.is_of(request.uri()) {
             return Err(Reason::WrongOrigin);
         }
@@ -353,12 +373,14 @@ impl Credential {
         };
         // L235: binary metadata of the same name would be read as it.
         #[cfg(feature = "grpc")]
-        if let (Placement::Header(name), true) = (&self.0.placement, crate::grpc::metadata::is_grpc(request.headers()))
+        if let (Placement::Header(name), true) =
+            (&self.0.placement, crate::grpc::metadata::is_grpc(request.headers()))
         {
             request.headers_mut().remove(format!("{name}-bin"));
         }
         let bytes = self.0.secret.to_wiped_bytes(prefix);
-        let mut value = HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
+        let mut value =
+            HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
         value.set_sensitive(true);
         // H170: whatever a client put there under the same name goes; then ours is set, once.
         request.headers_mut().insert(name, value);
@@ -396,10 +418,19 @@ mod tests {
                 "https://crm.example.com/ mcp?key=1",
                 UpstreamError::NotAUrl { value: value("https://crm.example.com/ mcp") },
             ),
-            ("https://crm.example.com/mcp#a", UpstreamError::Fragment { value: value("https://crm.example.com/mcp") }),
+            (
+                "https://crm.example.com/mcp#a",
+                UpstreamError::Fragment { value: value("https://crm.example.com/mcp") },
+            ),
             ("/mcp", UpstreamError::NotAbsolute { value: value("/mcp") }),
-            ("crm.example.com:443", UpstreamError::NotAbsolute { value: value("crm.example.com:443") }),
-            ("ftp://crm.example.com/", UpstreamError::NotAbsolute { value: value("ftp://crm.example.com/") }),
+            (
+                "crm.example.com:443",
+                UpstreamError::NotAbsolute { value: value("crm.example.com:443") },
+            ),
+            (
+                "ftp://crm.example.com/",
+                UpstreamError::NotAbsolute { value: value("ftp://crm.example.com/") },
+            ),
             (
                 "https://user:password@crm.example.com/mcp",
                 UpstreamError::NotAbsolute { value: value("https://crm.example.com/mcp") },

@@ -1,4 +1,5 @@
-//! What is gRPC's own about an upstream's answer: its status stands in the head or in the trailers, and not in HTTP's.
+//! What is gRPC's own about an upstream's answer: its status stands in the head or in the trailers,
+//! and not in HTTP's.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -23,14 +24,18 @@ pub(super) struct End {
 }
 
 impl End {
-    /// What of the upstream's status goes on. Its 16 is about its own door and never becomes ours; what a failing upstream says of
-    /// its inside (I186) stays inside; a status that can't be read is none.
+    /// What of the upstream's status goes on. Its 16 is about its own door and never becomes ours;
+    /// what a failing upstream says of its inside (I186) stays inside; a status that can't be read
+    /// is none.
     pub(super) fn rewrite(&self, trail: &Trail, fields: &mut HeaderMap) {
         let reason = match status_in(fields) {
             None | Some(Ok(0 | 1 | 3..=12)) => return,
             Some(Ok(2 | 13..=15)) => {
                 fields.remove(metadata::DETAILS);
-                fields.insert(metadata::MESSAGE, status::message("the server behind the broker failed"));
+                fields.insert(
+                    metadata::MESSAGE,
+                    status::message("the server behind the broker failed"),
+                );
                 return;
             }
             // As a 401 over HTTP: without a credential it is not about one (design, section 15.1).
@@ -50,7 +55,9 @@ impl End {
 fn status_in(fields: &HeaderMap) -> Option<Result<u32, ()>> {
     let mut all = fields.get_all(metadata::STATUS).iter().map(HeaderValue::as_bytes);
     let first = all.next()?;
-    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit) && all.next().is_none();
-    let number = std::str::from_utf8(first).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
+    let is_number =
+        !first.is_empty() && first.iter().all(u8::is_ascii_digit) && all.next().is_none();
+    let number =
+        std::str::from_utf8(first).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
     Some(number.ok_or(()))
 }

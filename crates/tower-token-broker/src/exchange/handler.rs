@@ -1,4 +1,5 @@
-//! For handlers instead of a proxy: the handler sends its own requests, and each is credentialed for its caller.
+//! For handlers instead of a proxy: the handler sends its own requests, and each is credentialed
+//! for its caller.
 
 use std::{
     mem,
@@ -28,11 +29,12 @@ use crate::{
     scope_filter::{Judged, JudgedBody},
 };
 
-/// Who a handler works for. Found in the request's extensions; made by [`CallerLayer`] alone. Cheap to clone.
+/// Who a handler works for. Found in the request's extensions; made by [`CallerLayer`] alone. Cheap
+/// to clone.
 ///
-/// A handler gives it to each of its own requests ([`CallerHandle::stamp`]) and sends them through a client that is wrapped in
-/// an [`ExchangeLayer`](super::ExchangeLayer): that puts the caller's credential on, with an intent for each use. The
-/// handler never sees the credential.
+/// A handler gives it to each of its own requests ([`CallerHandle::stamp`]) and sends them through
+/// a client that is wrapped in an [`ExchangeLayer`](super::ExchangeLayer): that puts the caller's
+/// credential on, with an intent for each use. The handler never sees the credential.
 #[derive(Clone, Debug)]
 pub struct CallerHandle(Arc<Parts>);
 
@@ -92,8 +94,9 @@ impl CallerHandle {
     }
 }
 
-/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers itself: puts a [`CallerHandle`]
-/// into the extensions, sends the judged bytes on, and guards the answer against an echo of whatever credential was used.
+/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers
+/// itself: puts a [`CallerHandle`] into the extensions, sends the judged bytes on, and guards the
+/// answer against an echo of whatever credential was used.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "a layer does nothing until it is put onto a service"]
 pub struct CallerLayer(());
@@ -148,12 +151,16 @@ where
             Ok(parts) => CallerHandle(Arc::new(parts)),
             Err(missing) => {
                 let missing: &str = missing;
-                tracing::error!(missing, "the caller layer found no proof of the {missing} layer outside it");
+                tracing::error!(
+                    missing,
+                    "the caller layer found no proof of the {missing} layer outside it"
+                );
                 let refusal = Some(dialect.say(&Refusal::new(Reason::MissingLayer)));
                 return CallerFuture { state: State::Refused { refusal } };
             }
         };
-        // J207: what was judged is what the handler gets, whatever a layer between made of the body.
+        // J207: what was judged is what the handler gets, whatever a layer between made of the
+        // body.
         let judged = caller.0.judged.body().clone();
         request.extensions_mut().insert(caller.clone());
         let request = request.map(|stream| match judged {
@@ -161,7 +168,9 @@ where
             JudgedBody::Nothing => RequestBody::bytes(Bytes::new()),
             JudgedBody::Http(..) => RequestBody::stream(stream),
             #[cfg(feature = "grpc")]
-            JudgedBody::Rpc(rpc) => rpc.message.map_or_else(|| RequestBody::stream(stream), RequestBody::bytes),
+            JudgedBody::Rpc(rpc) => {
+                rpc.message.map_or_else(|| RequestBody::stream(stream), RequestBody::bytes)
+            }
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
@@ -201,15 +210,16 @@ where
             }
             StateProjection::Inner { answer, caller } => {
                 let mut answer = ready!(answer.poll(cx))?;
-                // A handler that answers with the head of its own refused call answers all the same:
-                // what it says is filtered, and cut, like any answer.
+                // A handler that answers with the head of its own refused call answers all the
+                // same: what it says is filtered, and cut, like any answer.
                 answer.extensions_mut().remove::<Refused>();
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
                 let masked = watched.mask_fields(answer.headers_mut());
                 if masked > 0 {
                     trail.echo_masked(masked);
                 }
-                Poll::Ready(Ok(answer.map(|body| ResponseBody::inner(LeakGuardBody::new(body, watched, trail)))))
+                Poll::Ready(Ok(answer
+                    .map(|body| ResponseBody::inner(LeakGuardBody::new(body, watched, trail)))))
             }
         }
     }

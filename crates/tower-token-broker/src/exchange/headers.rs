@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// The fields that go on. Everything else stays here: whatever a client puts into a field of its own (`X-Forwarded-User`,
-/// `Cookie`, `Authorization`, `X-Api-Key`) reaches no upstream.
+/// The fields that go on. Everything else stays here: whatever a client puts into a field of its
+/// own (`X-Forwarded-User`, `Cookie`, `Authorization`, `X-Api-Key`) reaches no upstream.
 const FORWARDED: [&str; 16] = [
     "accept",
     "accept-language",
@@ -26,12 +26,13 @@ const FORWARDED: [&str; 16] = [
 /// Arguments that MCP 2026-07-28 mirrors into fields.
 const FORWARDED_PREFIX: &str = "mcp-param-";
 
-/// Beside those, in gRPC: the coding of messages that are streamed, and the routing metadata of Google's mapping, which was compared.
+/// Beside those, in gRPC: the coding of messages that are streamed, and the routing metadata of
+/// Google's mapping, which was compared.
 #[cfg(feature = "grpc")]
 const FORWARDED_IN_GRPC: [&str; 4] = ["grpc-encoding", "mcp_prompt", "mcp_resource", "mcp_tool"];
 
-/// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing, who a proxy says it is,
-/// and what asks for a part: two halves of an echo are none to the guard.
+/// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing,
+/// who a proxy says it is, and what asks for a part: two halves of an echo are none to the guard.
 const NEVER_FORWARDED: [&str; 21] = [
     "authorization",
     "connection",
@@ -89,7 +90,8 @@ const LONGEST_TRACE_STATE: usize = 512;
 /// `00-` trace id `-` parent id `-` flags (W3C Trace Context §3.2).
 const TRACE_PARENT: usize = 55;
 
-/// As many fields as most requests have when they go out; more are room that is cleared for nothing.
+/// As many fields as most requests have when they go out; more are room that is cleared for
+/// nothing.
 const ROOM: usize = 12;
 
 /// The fields that an operator lets through beside ours.
@@ -99,14 +101,16 @@ pub(crate) struct Forwarded(Vec<HeaderName>);
 impl Forwarded {
     /// Adds a field; says whether it may be forwarded at all.
     pub(crate) fn add(&mut self, name: HeaderName) -> bool {
-        let never = NEVER_FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-");
+        let never =
+            NEVER_FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-");
         if !never {
             self.0.push(name);
         }
         !never
     }
 
-    /// H167, H168, H170: what goes to the upstream is built anew, field by field, out of those that may.
+    /// H167, H168, H170: what goes to the upstream is built anew, field by field, out of those that
+    /// may.
     pub(crate) fn of_request(&self, from: &HeaderMap) -> HeaderMap {
         let mut to = HeaderMap::with_capacity(ROOM);
         for (name, value) in from {
@@ -120,8 +124,8 @@ impl Forwarded {
         to
     }
 
-    /// The same for gRPC, whose metadata are header fields. Binary metadata goes on untouched, but for what would be a credential,
-    /// framing or a proxy's word without its `-bin`.
+    /// The same for gRPC, whose metadata are header fields. Binary metadata goes on untouched, but
+    /// for what would be a credential, framing or a proxy's word without its `-bin`.
     #[cfg(feature = "grpc")]
     pub(crate) fn of_grpc_request(&self, from: &HeaderMap) -> HeaderMap {
         let mut to = HeaderMap::with_capacity(ROOM);
@@ -143,7 +147,9 @@ impl Forwarded {
             "traceparent" => value.len() == TRACE_PARENT,
             "tracestate" => value.len() <= LONGEST_TRACE_STATE,
             text => {
-                FORWARDED.binary_search(&text).is_ok() || text.starts_with(FORWARDED_PREFIX) || self.0.contains(name)
+                FORWARDED.binary_search(&text).is_ok()
+                    || text.starts_with(FORWARDED_PREFIX)
+                    || self.0.contains(name)
             }
         }
     }
@@ -172,7 +178,8 @@ fn is_named_by_connection(fields: &HeaderMap, name: &HeaderName) -> bool {
 /// I180: no cookie, challenge or hop-by-hop field of the upstream's reaches a client.
 pub(crate) fn remove_from_answer(fields: &mut HeaderMap) {
     let is_removed = |name: &HeaderName| {
-        REMOVED_FROM_ANSWER.binary_search(&name.as_str()).is_ok() || is_named_by_connection(fields, name)
+        REMOVED_FROM_ANSWER.binary_search(&name.as_str()).is_ok()
+            || is_named_by_connection(fields, name)
     };
     let removed: Vec<HeaderName> = fields.keys().filter(|name| is_removed(name)).cloned().collect();
     for name in removed {
@@ -186,7 +193,9 @@ mod tests {
 
     #[test]
     fn the_lists_are_in_order() {
-        assert!(FORWARDED.is_sorted() && NEVER_FORWARDED.is_sorted() && REMOVED_FROM_ANSWER.is_sorted());
+        assert!(
+            FORWARDED.is_sorted() && NEVER_FORWARDED.is_sorted() && REMOVED_FROM_ANSWER.is_sorted()
+        );
     }
 
     #[test]
@@ -235,7 +244,14 @@ mod tests {
         let to = Forwarded::default().of_grpc_request(&from);
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let expected = ["grpc-accept-encoding", "grpc-encoding", "mcp_tool", "te", "trace-context-bin", "user-agent"];
+        let expected = [
+            "grpc-accept-encoding",
+            "grpc-encoding",
+            "mcp_tool",
+            "te",
+            "trace-context-bin",
+            "user-agent",
+        ];
         assert_eq!(names, expected);
     }
 

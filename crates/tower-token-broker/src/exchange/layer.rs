@@ -34,8 +34,8 @@ pub(super) enum Requests {
     OfAHandler,
 }
 
-/// A header field that must never go to an upstream: a credential, a hop-by-hop field, one that says
-/// who somebody is, or `Range`.
+/// A header field that must never go to an upstream: a credential, a hop-by-hop field, one that
+/// says who somebody is, or `Range`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the header field {name} cannot be forwarded: it carries credentials, framing or a proxy's \

@@ -1,12 +1,13 @@
 //! Masks any echo of a credential in an answer, over the borders of its chunks.
 //!
-//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment, `+` and `/` also as
-//! JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped (also where just some of its characters
-//! are), and overwrites what it finds with as many `*`: lengths stay true, and JSON stays JSON. Of a stream it holds back
-//! only the longest suffix that may begin such a form.
+//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment,
+//! `+` and `/` also as JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped
+//! (also where just some of its characters are), and overwrites what it finds with as many `*`:
+//! lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that
+//! may begin such a form.
 //!
-//! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or a cipher of its own
-//! hide a token from any guard.
+//! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or
+//! a cipher of its own hide a token from any guard.
 
 use std::{
     fmt,
@@ -26,23 +27,27 @@ use zeroize::Zeroizing;
 
 use crate::{audit::Trail, body::BodyError, refusal::Reason, secret::Secret};
 
-/// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens, its tail in none.
+/// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens,
+/// its tail in none.
 const TAIL: usize = 64;
 /// A shorter secret is looked for too, but in forms that are not shorter than this.
 const SHORTEST_FORM: usize = 8;
 /// What an escape makes of one byte at most: `\u0074`.
 const LONGEST_ESCAPE: usize = 6;
-/// So many beginnings of forms are looked at together: an upstream that echoes without end in one run of characters makes work
-/// that grows with its answer, and not with the square of it.
+/// So many beginnings of forms are looked at together: an upstream that echoes without end in one
+/// run of characters makes work that grows with its answer, and not with the square of it.
 const WINDOW: usize = if cfg!(test) { 16 } else { 4096 };
 
-/// How the two characters of base64 that texts escape stand in JSON of several writers, and in a URL.
+/// How the two characters of base64 that texts escape stand in JSON of several writers, and in a
+/// URL.
 const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
 
-/// One secret whose echo is looked for, in whichever form. Small: one is kept for each credential in memory.
+/// One secret whose echo is looked for, in whichever form. Small: one is kept for each credential
+/// in memory.
 ///
-/// Every form is a run of characters of one small alphabet and as long as the tail at least, and most texts have no such run. So
-/// a text is probed once in that length, and the forms themselves are worked out only where a run is long enough to be one.
+/// Every form is a run of characters of one small alphabet and as long as the tail at least, and
+/// most texts have no such run. So a text is probed once in that length, and the forms themselves
+/// are worked out only where a run is long enough to be one.
 pub(crate) struct Sought {
     tail: Zeroizing<Box<[u8]>>,
     /// The alphabet of all forms, one bit a byte.
@@ -73,7 +78,8 @@ impl Sought {
                 *word |= 1_u64 << (byte & 63);
             }
         }
-        let mut sought = Self { tail: Zeroizing::new(tail.into()), alphabet, shortest: 0, longest: 0 };
+        let mut sought =
+            Self { tail: Zeroizing::new(tail.into()), alphabet, shortest: 0, longest: 0 };
         let literals = sought.literals();
         let lengths = || literals.iter().map(Vec::len);
         sought.shortest = lengths().chain([sought.tail.len()]).min()?;
@@ -89,7 +95,9 @@ impl Sought {
                 literals.push(standard.replace('+', plus).replace('/', slash).into_bytes());
             }
             literals.push(standard.into_bytes());
-            literals.push(base64_core(&self.tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes());
+            literals.push(
+                base64_core(&self.tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes(),
+            );
         }
         let hex: String = self.tail.iter().map(|byte| format!("{byte:02x}")).collect();
         literals.push(hex.to_ascii_uppercase().into_bytes());
@@ -104,8 +112,8 @@ impl Sought {
         self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
 
-    /// The next run of the alphabet at or after `from` that is long enough to be a form, or the beginning of it: a window, and as much
-    /// as a form has that begins in it.
+    /// The next run of the alphabet at or after `from` that is long enough to be a form, or the
+    /// beginning of it: a window, and as much as a form has that begins in it.
     fn run(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         loop {
             // A form that begins at or after `from` covers this place, or begins behind it.
@@ -114,7 +122,12 @@ impl Sought {
                 from = probe + 1;
                 continue;
             }
-            let before = text.get(from..probe)?.iter().rev().take_while(|byte| self.is_of_alphabet(**byte)).count();
+            let before = text
+                .get(from..probe)?
+                .iter()
+                .rev()
+                .take_while(|byte| self.is_of_alphabet(**byte))
+                .count();
             let most = WINDOW + self.longest - before;
             let rest = text.get(probe..)?.iter().take(most);
             let behind = rest.take_while(|byte| self.is_of_alphabet(**byte)).count();
@@ -125,7 +138,8 @@ impl Sought {
         }
     }
 
-    /// The first form at or after `from`, the longest of those that begin there: where it begins and ends.
+    /// The first form at or after `from`, the longest of those that begin there: where it begins
+    /// and ends.
     fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         let mut known = None;
         while let Some((begins, ends)) = self.run(text, from) {
@@ -133,13 +147,17 @@ impl Sought {
             let run = text.get(begins..ends)?;
             let literal = literals
                 .iter()
-                .filter_map(|form| memchr::memmem::find(run, form).map(|at| (begins + at, begins + at + form.len())))
+                .filter_map(|form| {
+                    memchr::memmem::find(run, form)
+                        .map(|at| (begins + at, begins + at + form.len()))
+                })
                 .min_by_key(|(at, end)| (*at, usize::MAX - end));
             let found = match (literal, self.find_escaped(text, begins, ends)) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            // Behind the window stands what a form in it needs to be whole; one that begins there is found with what follows.
+            // Behind the window stands what a form in it needs to be whole; one that begins there
+            // is found with what follows.
             let next = if ends - begins == WINDOW + self.longest { begins + WINDOW } else { ends };
             if let Some(found) = found.filter(|(at, _)| *at < next) {
                 return Some(found);
@@ -149,11 +167,12 @@ impl Sought {
         None
     }
 
-    /// The first place in this run where the tail stands with some of its bytes escaped. Whether the run's last `%` begins an
-    /// escape is seen by what comes behind the run.
+    /// The first place in this run where the tail stands with some of its bytes escaped. Whether
+    /// the run's last `%` begins an escape is seen by what comes behind the run.
     ///
-    /// It is found by the first of these escapes: what stands before it is the beginning of the tail as it is. So the work
-    /// grows with the escapes whose byte is one of the tail's, and a place that is found by a later escape begins later.
+    /// It is found by the first of these escapes: what stands before it is the beginning of the
+    /// tail as it is. So the work grows with the escapes whose byte is one of the tail's, and a
+    /// place that is found by a later escape begins later.
     fn find_escaped(&self, text: &[u8], from: usize, to: usize) -> Option<(usize, usize)> {
         memchr::memchr2_iter(b'%', b'\\', text.get(from..to)?).find_map(|offset| {
             let at = from + offset;
@@ -173,7 +192,12 @@ impl Sought {
 
     /// How many bytes at the end of `text` may be the beginning of a form.
     fn unfinished(&self, text: &[u8]) -> usize {
-        let run = text.iter().rev().take(self.longest).take_while(|byte| self.is_of_alphabet(**byte)).count();
+        let run = text
+            .iter()
+            .rev()
+            .take(self.longest)
+            .take_while(|byte| self.is_of_alphabet(**byte))
+            .count();
         if run == 0 {
             return 0;
         }
@@ -199,7 +223,8 @@ impl Sought {
     }
 }
 
-/// What of a whole field value is the secret itself: an echo may leave the scheme out (`token ghp_…`).
+/// What of a whole field value is the secret itself: an echo may leave the scheme out (`token
+/// ghp_…`).
 fn without_scheme(value: &[u8]) -> &[u8] {
     let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(value);
     if last.len() < SHORTEST_FORM { value } else { last }
@@ -222,18 +247,25 @@ enum Unescaped {
     Part,
 }
 
-/// The byte that begins here, as it is, as `%74`, as `\u0074` or as `\/`; or the beginning of such an escape.
+/// The byte that begins here, as it is, as `%74`, as `\u0074` or as `\/`; or the beginning of such
+/// an escape.
 fn unescape(text: &[u8]) -> Unescaped {
     let hex = |digits: &[u8]| {
-        digits.iter().try_fold(0_u32, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+        digits
+            .iter()
+            .try_fold(0_u32, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
     };
     match text {
         [] => Unescaped::Part,
-        [b'%', high, low, ..] => match hex(&[*high, *low]).and_then(|value| u8::try_from(value).ok()) {
-            Some(byte) => Unescaped::Byte(byte, 3),
-            None => Unescaped::Byte(b'%', 1),
-        },
-        [b'%', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit) && digits.len() < 2 => Unescaped::Part,
+        [b'%', high, low, ..] => {
+            match hex(&[*high, *low]).and_then(|value| u8::try_from(value).ok()) {
+                Some(byte) => Unescaped::Byte(byte, 3),
+                None => Unescaped::Byte(b'%', 1),
+            }
+        }
+        [b'%', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit) && digits.len() < 2 => {
+            Unescaped::Part
+        }
         [b'\\', b'u', digits @ ..] => match digits.get(..4) {
             Some(digits) => match hex(digits).and_then(|value| u8::try_from(value).ok()) {
                 Some(byte) => Unescaped::Byte(byte, LONGEST_ESCAPE),
@@ -248,8 +280,8 @@ fn unescape(text: &[u8]) -> Unescaped {
     }
 }
 
-/// The characters that `tail` gives in base64 wherever it stands in what is encoded, if `skip` bytes stand before it in
-/// its group of three: those that depend on its neighbours are left out.
+/// The characters that `tail` gives in base64 wherever it stands in what is encoded, if `skip`
+/// bytes stand before it in its group of three: those that depend on its neighbours are left out.
 fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> String {
     let mut padded = Zeroizing::new(vec![0; skip]);
     padded.extend_from_slice(tail);
@@ -259,7 +291,8 @@ fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpos
     encoded.get(first..whole).unwrap_or_default().to_owned()
 }
 
-/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones watch together.
+/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones
+/// watch together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched(Arc<Mutex<Few>>);
 
@@ -394,7 +427,9 @@ impl Guard {
     fn pass(&mut self, data: Bytes) -> Bytes {
         let few = self.watched.now();
         let all = few.as_slice();
-        let is_clean = |text: &[u8]| all.iter().all(|one| one.find(text, 0).is_none() && one.unfinished(text) == 0);
+        let is_clean = |text: &[u8]| {
+            all.iter().all(|one| one.find(text, 0).is_none() && one.unfinished(text) == 0)
+        };
         if self.held.is_empty() && is_clean(&data) {
             return data;
         }
@@ -423,7 +458,10 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
     type Data = Bytes;
     type Error = BodyError<R::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
         let Some(guard) = this.guard else {
             return this.inner.poll_frame(cx).map_err(BodyError::Inner);
@@ -478,7 +516,9 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
     fn is_end_stream(&self) -> bool {
         match &self.guard {
             Some(guard) => {
-                guard.held.is_empty() && guard.after_held.is_none() && (guard.ended || self.inner.is_end_stream())
+                guard.held.is_empty()
+                    && guard.after_held.is_none()
+                    && (guard.ended || self.inner.is_end_stream())
             }
             None => self.inner.is_end_stream(),
         }
@@ -567,7 +607,10 @@ mod tests {
         for value in [format!("token {TOKEN}"), format!("Key  {TOKEN}")] {
             let mut echo = format!("you are {TOKEN}").into_bytes();
             assert_eq!(mask(&forms(&value), &mut echo), 1);
-            assert!(echo.ends_with(b"***") && !echo.windows(8).any(|window| window == &TOKEN.as_bytes()[..8]));
+            assert!(
+                echo.ends_with(b"***")
+                    && !echo.windows(8).any(|window| window == &TOKEN.as_bytes()[..8])
+            );
         }
         // What stands behind the last space is no secret of its own.
         let mut echo = b"the 7 of us; open sesame 7".to_vec();
@@ -635,14 +678,18 @@ mod tests {
         }
     }
 
-    /// The definition that [`Sought::find`] and [`Sought::unfinished`] keep to, at every position and for every length.
+    /// The definition that [`Sought::find`] and [`Sought::unfinished`] keep to, at every position
+    /// and for every length.
     mod plainly {
         use super::*;
 
         pub(super) fn find(forms: &Sought, text: &[u8], from: usize) -> Option<(usize, usize)> {
             let literals = forms.literals();
             let literal = (from..text.len()).find_map(|at| {
-                let here = literals.iter().filter(|form| text[at..].starts_with(form)).map(|form| at + form.len());
+                let here = literals
+                    .iter()
+                    .filter(|form| text[at..].starts_with(form))
+                    .map(|form| at + form.len());
                 here.max().map(|end| (at, end))
             });
             let escaped = (from..text.len()).find_map(|at| match forms.escaped_at(text, at) {
@@ -657,9 +704,11 @@ mod tests {
 
         pub(super) fn unfinished(forms: &Sought, text: &[u8]) -> usize {
             let literals = forms.literals();
-            let prefixes = literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
+            let prefixes =
+                literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
             let literal = prefixes.filter(|prefix| text.ends_with(prefix)).map(<[u8]>::len).max();
-            let escaped = (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
+            let escaped =
+                (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
             literal.unwrap_or(0).max(escaped.map_or(0, |at| text.len() - at))
         }
     }
@@ -680,7 +729,8 @@ mod tests {
             let mut fields = http::HeaderMap::new();
             fields.insert("x-echo", TOKEN.parse().unwrap());
             let trailers = has_trailers.then_some(Ok(fields));
-            let inner = Full::<Bytes>::from(begun.clone()).with_trailers(std::future::ready(trailers));
+            let inner =
+                Full::<Bytes>::from(begun.clone()).with_trailers(std::future::ready(trailers));
             let mut body = LeakGuardBody::new(inner, watched, trail);
             let mut text = Vec::new();
             let mut after = None;
@@ -712,13 +762,18 @@ mod tests {
         let piece = (0..secret.len(), 0..=secret.len(), 0..6_usize, r#"[%\\u04125a/"+]{0,3}"#);
         let piece = piece.prop_map(move |(from, length, how, between)| {
             let piece = &secret[from..(from + length).min(secret.len())];
-            let escaped = |write: fn(u8) -> String| piece.iter().map(|byte| write(*byte)).collect::<String>();
+            let escaped =
+                |write: fn(u8) -> String| piece.iter().map(|byte| write(*byte)).collect::<String>();
             let text = match how {
                 0 => String::from_utf8(piece.to_vec()).unwrap(),
                 1 => escaped(|byte| format!("%{byte:02X}")),
                 2 => escaped(|byte| format!("\\u{byte:04x}")),
                 3 => escaped(|byte| {
-                    if b"/\\\"".contains(&byte) { format!("\\{}", char::from(byte)) } else { char::from(byte).into() }
+                    if b"/\\\"".contains(&byte) {
+                        format!("\\{}", char::from(byte))
+                    } else {
+                        char::from(byte).into()
+                    }
                 }),
                 4 => general_purpose::STANDARD.encode(piece),
                 _ => String::new(),

@@ -138,7 +138,9 @@ impl Drop for Withdraw {
 impl fmt::Debug for OutgoingCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let was_applied = self.was_applied();
-        f.debug_struct("OutgoingCredential").field("was_applied", &was_applied).finish_non_exhaustive()
+        f.debug_struct("OutgoingCredential")
+            .field("was_applied", &was_applied)
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,9 +160,9 @@ impl ApplyError {
 /// Applies the credential just before a client of your own sends the request: hyper's client, a
 /// tonic channel, a server in the same process.
 ///
-/// **Everything inside this layer sees the real credential.** Put it directly around the client, and let
-/// that client neither retry nor follow redirects: the credential would be sent again without a record,
-/// or to somebody else.
+/// **Everything inside this layer sees the real credential.** Put it directly around the client,
+/// and let that client neither retry nor follow redirects: the credential would be sent again
+/// without a record, or to somebody else.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -230,7 +232,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let reason = match request.extensions_mut().remove::<OutgoingCredential>() {
             Some(outgoing) => match outgoing.apply(&mut request) {
-                Ok(()) => return ApplyFuture { state: State::Inner { future: self.inner.call(request) } },
+                Ok(()) => {
+                    return ApplyFuture {
+                        state: State::Inner { future: self.inner.call(request) },
+                    };
+                }
                 Err(error) => error.reason(),
             },
             None => {

@@ -77,7 +77,12 @@ pub struct CredentialRequest<'a> {
 impl<'a> CredentialRequest<'a> {
     /// For this caller and these scopes; the account is the one that the broker token names.
     #[must_use]
-    pub fn new(caller: &'a Principal, scopes: &'a Scopes, operation: &'a Operation, trail: &'a Trail) -> Self {
+    pub fn new(
+        caller: &'a Principal,
+        scopes: &'a Scopes,
+        operation: &'a Operation,
+        trail: &'a Trail,
+    ) -> Self {
         Self { caller, account: caller.account(), scopes, operation, trail }
     }
 }
@@ -103,7 +108,11 @@ impl<'a> UpstreamRefusal<'a> {
 
     /// Sets what the response said.
     #[must_use]
-    pub const fn response(mut self, status: StatusCode, challenge: Option<&'a HeaderValue>) -> Self {
+    pub const fn response(
+        mut self,
+        status: StatusCode,
+        challenge: Option<&'a HeaderValue>,
+    ) -> Self {
         self.status = status;
         self.challenge = challenge;
         self
@@ -203,7 +212,10 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 trait ErasedProvideCredential: Send + Sync {
     fn upstream(&self) -> &Upstream;
     fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential>;
-    fn credential<'a>(&'a self, request: &'a CredentialRequest<'_>) -> Boxed<'a, Result<Credential, CredentialError>>;
+    fn credential<'a>(
+        &'a self,
+        request: &'a CredentialRequest<'_>,
+    ) -> Boxed<'a, Result<Credential, CredentialError>>;
     fn refused<'a>(&'a self, refusal: &'a UpstreamRefusal<'_>) -> Boxed<'a, ()>;
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>>;
 }
@@ -217,7 +229,10 @@ impl<P: ProvideCredential> ErasedProvideCredential for P {
         P::recall(self, request)
     }
 
-    fn credential<'a>(&'a self, request: &'a CredentialRequest<'_>) -> Boxed<'a, Result<Credential, CredentialError>> {
+    fn credential<'a>(
+        &'a self,
+        request: &'a CredentialRequest<'_>,
+    ) -> Boxed<'a, Result<Credential, CredentialError>> {
         Box::pin(P::credential(self, request))
     }
 
@@ -239,7 +254,10 @@ impl ProvideCredential for BoxProvideCredential {
         self.0.recall(request)
     }
 
-    async fn credential(&self, request: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+    async fn credential(
+        &self,
+        request: &CredentialRequest<'_>,
+    ) -> Result<Credential, CredentialError> {
         self.0.credential(request).await
     }
 

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request, response, uri,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    request, response, uri,
 };
 use http_body::Body;
 use tower_service::Service;
@@ -83,11 +84,15 @@ where
         let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
         let (mut parts, body) = request.into_parts();
-        // H169: what the layers outside have to vouch for is asked of them; without it nothing is sent.
+        // H169: what the layers outside have to vouch for is asked of them; without it nothing is
+        // sent.
         let asked = match Asked::take(&mut parts.extensions, shared.requests, &dialect) {
             Ok(asked) => asked,
             Err(missing) => {
-                tracing::error!(missing, "the exchange layer found no proof of the {missing} layer outside it");
+                tracing::error!(
+                    missing,
+                    "the exchange layer found no proof of the {missing} layer outside it"
+                );
                 let refused = refuse(&dialect, &Refusal::new(Reason::MissingLayer));
                 return Box::pin(future::ready(Ok(refused)));
             }
@@ -112,20 +117,28 @@ pub(crate) struct Asked {
     pub(crate) standing: Standing,
     pub(crate) judged: Judged,
     pub(crate) dialect: Dialect,
-    /// The credentials that the answer must not echo; shared with the handler's own answer where a handler sends.
+    /// The credentials that the answer must not echo; shared with the handler's own answer where a
+    /// handler sends.
     pub(crate) watched: Watched,
     /// A handler's own request: its fields and its path are the handler's, not a client's.
     pub(crate) by_handler: bool,
 }
 
 impl Asked {
-    /// Takes what is for the layers alone; who it is and what was asked for, a service further in may know.
-    fn take(extensions: &mut Extensions, requests: Requests, own: &Dialect) -> Result<Self, &'static str> {
+    /// Takes what is for the layers alone; who it is and what was asked for, a service further in
+    /// may know.
+    fn take(
+        extensions: &mut Extensions,
+        requests: Requests,
+        own: &Dialect,
+    ) -> Result<Self, &'static str> {
         let stamped = extensions.remove::<Stamped>();
         match (requests, stamped) {
             (Requests::OfAHandler, Some(Stamped(caller))) => return Ok(caller.asked(own)),
             // Without it the client's message would be sent in place of the handler's request.
-            (Requests::OfAHandler, None) => return Err("credential_for_handler (`CallerHandle::stamp`)"),
+            (Requests::OfAHandler, None) => {
+                return Err("credential_for_handler (`CallerHandle::stamp`)");
+            }
             (Requests::OfClients, _) => {}
         }
         let trail = extensions.get::<Trail>().ok_or("audit")?.clone();
@@ -136,7 +149,8 @@ impl Asked {
         Ok(Self { trail, principal, standing, judged, dialect, watched, by_handler: false })
     }
 
-    /// In the trail of the client's request; but of a handler's own one the handler knows what it means for the client's.
+    /// In the trail of the client's request; but of a handler's own one the handler knows what it
+    /// means for the client's.
     fn note(&self, reason: Reason) {
         if self.by_handler {
             tracing::info!(
@@ -202,8 +216,9 @@ where
     Box::pin(once_more(ready, &outgoing, &credential, answer.into_parts().0, replay)).await
 }
 
-/// I183: the upstream refused the credential before it acted. One refresh, one replay of the very bytes that were judged; what
-/// can't be sent again is refused, and never said to be the broker token's fault.
+/// I183: the upstream refused the credential before it acted. One refresh, one replay of the very
+/// bytes that were judged; what can't be sent again is refused, and never said to be the broker
+/// token's fault.
 async fn once_more<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
@@ -241,18 +256,24 @@ where
     Ok(Ok(guard(asked, answer, was_applied)?))
 }
 
-#[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP's status says it, whoever asked"))]
+#[cfg_attr(
+    not(feature = "grpc"),
+    expect(unused_variables, reason = "HTTP's status says it, whoever asked")
+)]
 fn refuses_the_credential<R>(asked: &Asked, answer: &Response<R>) -> bool {
     // Our own refusals, from further in, speak of no credential of the upstream's.
     #[cfg(feature = "grpc")]
-    if asked.dialect.is_grpc() && Refused::of(answer).is_none() && super::grpc::refuses_the_credential(answer.headers())
+    if asked.dialect.is_grpc()
+        && Refused::of(answer).is_none()
+        && super::grpc::refuses_the_credential(answer.headers())
     {
         return true;
     }
     answer.status() == StatusCode::UNAUTHORIZED
 }
 
-/// A message was refused as a whole; a plain HTTP request may be sent again only if it changes nothing.
+/// A message was refused as a whole; a plain HTTP request may be sent again only if it changes
+/// nothing.
 fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
     // Of a client's gRPC only judged messages are at hand.
     #[cfg(feature = "grpc")]
@@ -262,9 +283,13 @@ fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
     (asked.dialect.is_mcp() && !asked.by_handler) || method.is_safe()
 }
 
-async fn credential<P: ProvideCredential>(shared: &Shared<P>, asked: &Asked) -> Result<Credential, Refusal> {
+async fn credential<P: ProvideCredential>(
+    shared: &Shared<P>,
+    asked: &Asked,
+) -> Result<Credential, Refusal> {
     let Asked { principal, judged, trail, .. } = asked;
-    let request = CredentialRequest::new(principal, judged.upstream_scopes(), judged.operation(), trail);
+    let request =
+        CredentialRequest::new(principal, judged.upstream_scopes(), judged.operation(), trail);
     if let Some(known) = shared.provider.recall(&request) {
         return Ok(known);
     }
@@ -276,15 +301,23 @@ async fn credential<P: ProvideCredential>(shared: &Shared<P>, asked: &Asked) -> 
     }
 }
 
-/// A provider that does not come back holds no request: it may not have heard, and gives the same once more.
-async fn tell_refused<P: ProvideCredential>(shared: &Shared<P>, credential: &Credential, answer: &response::Parts) {
+/// A provider that does not come back holds no request: it may not have heard, and gives the same
+/// once more.
+async fn tell_refused<P: ProvideCredential>(
+    shared: &Shared<P>,
+    credential: &Credential,
+    answer: &response::Parts,
+) {
     let challenge = answer.headers.get(header::WWW_AUTHENTICATE);
     let refusal = UpstreamRefusal::new(credential).response(answer.status, challenge);
     let told = shared.provider.refused(&refusal);
     let told = tokio::time::timeout(shared.credential_timeout, told).await;
     if told.is_err() {
         let server = shared.provider.upstream().name();
-        tracing::warn!(server.name = server, "the provider was not told in time that its credential was refused");
+        tracing::warn!(
+            server.name = server,
+            "the provider was not told in time that its credential was refused"
+        );
     }
 }
 
@@ -308,12 +341,17 @@ where
     let upstream = shared.provider.upstream();
     // What the guard can't look for could come back unseen.
     let Some(sought) = credential.sought() else {
-        tracing::error!(server.name = upstream.name(), "a credential is empty or can't be guarded, and was not sent");
+        tracing::error!(
+            server.name = upstream.name(),
+            "a credential is empty or can't be guarded, and was not sent"
+        );
         return Err(Refusal::new(Reason::CredentialUnavailable));
     };
     let grant = credential.grant();
-    let intent = Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
-    let receipt = asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
+    let intent =
+        Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
+    let receipt =
+        asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
     let mut request = outgoing.request(body);
     if let Some(grant) = credential.grant_seen_first() {
         asked.standing.note_seen_grant(grant);
@@ -322,7 +360,8 @@ where
         let refusal = Refusal::new(reason);
         refusal.at(asked.principal.resource())
     })?;
-    let outgoing = OutgoingCredential::holding(credential, receipt, &asked.standing, sought, &asked.watched);
+    let outgoing =
+        OutgoingCredential::holding(credential, receipt, &asked.standing, sought, &asked.watched);
     request.extensions_mut().insert(outgoing.clone());
     // Also if this future is dropped, or the service inside panics.
     let outgoing = Withdraw(outgoing);
@@ -353,7 +392,11 @@ struct Outgoing<'a, P> {
 
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
     /// What of it can be refused, before a credential is asked for.
-    fn build(shared: &'a Shared<P>, asked: &'a Asked, parts: &'a request::Parts) -> Result<Self, Refusal> {
+    fn build(
+        shared: &'a Shared<P>,
+        asked: &'a Asked,
+        parts: &'a request::Parts,
+    ) -> Result<Self, Refusal> {
         let upstream = shared.provider.upstream();
         // J207: method and path are those that were judged, whatever a layer between made of them.
         let (method, uri) = match asked.judged.body() {
@@ -381,13 +424,15 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers();
-        // J213: framing is written anew from the body that is sent, never copied from what a client claimed.
+        // J213: framing is written anew from the body that is sent, never copied from what a client
+        // claimed.
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         request.headers_mut().remove(header::CONTENT_LENGTH);
         if let Some(length) = length.filter(|length| *length > 0 || *self.method == Method::POST) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // What we know of the caller goes along for a service inside (a handler, a trace); nothing of it is sent.
+        // What we know of the caller goes along for a service inside (a handler, a trace); nothing
+        // of it is sent.
         *request.extensions_mut() = self.parts.extensions.clone();
         request
     }
@@ -406,7 +451,9 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
                 }
                 headers
             }
-            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => forwarded.of_request(from),
+            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => {
+                forwarded.of_request(from)
+            }
         };
         headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
         // I191: the guard and the filter must be able to read the answer.
@@ -439,7 +486,10 @@ fn plain_path(upstream: &Upstream, mount_path: &str, uri: &Uri) -> Option<uri::P
 }
 
 /// What of the upstream's answer may go back.
-#[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP's 401 was handled before"))]
+#[cfg_attr(
+    not(feature = "grpc"),
+    expect(unused_variables, reason = "HTTP's 401 was handled before")
+)]
 fn guard<R: Body<Data = Bytes>>(
     asked: &Asked,
     answer: Response<R>,
@@ -455,14 +505,19 @@ fn guard<R: Body<Data = Bytes>>(
     }
     let status = answer.status();
     let is_mcp = asked.dialect.is_mcp() && !asked.by_handler;
-    // I186: a failing upstream says nothing of its inside. H172: a redirect is not followed, and MCP has none.
-    if status.is_server_error() || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED || status.is_informational() {
+    // I186: a failing upstream says nothing of its inside. H172: a redirect is not followed, and
+    // MCP has none.
+    if status.is_server_error()
+        || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        || status.is_informational()
+    {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
     if status.is_redirection() && is_mcp {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
-    // I181: a part may hold half an echo, and the next one the other half. A handler puts its parts together itself.
+    // I181: a part may hold half an echo, and the next one the other half. A handler puts its parts
+    // together itself.
     if status == StatusCode::PARTIAL_CONTENT && !asked.by_handler {
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
@@ -477,13 +532,15 @@ fn guard<R: Body<Data = Bytes>>(
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
     // I191: what is coded can be neither guarded nor filtered.
-    if answer.headers().get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+    if answer.headers().get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity")
+    {
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
     let (mut parts, body) = answer.into_parts();
     headers::remove_from_answer(&mut parts.headers);
     if !asked.by_handler {
-        // I181: a client of one's own may put there what the upstream said (hyper: the reason phrase).
+        // I181: a client of one's own may put there what the upstream said (hyper: the reason
+        // phrase).
         parts.extensions.clear();
         // I187: where the upstream would send a client is its own business, and may carry a token.
         for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
@@ -522,7 +579,11 @@ fn is_insufficient_scope(headers: &HeaderMap) -> bool {
 }
 
 /// Whoever must connect is told where, whichever way that was found out.
-fn with_connect_url<P: ProvideCredential>(refusal: Refusal, provider: &P, caller: &Principal) -> Refusal {
+fn with_connect_url<P: ProvideCredential>(
+    refusal: Refusal,
+    provider: &P,
+    caller: &Principal,
+) -> Refusal {
     if refusal.reason().answer() != Answer::Connect || refusal.connect_url().is_some() {
         return refusal;
     }

@@ -48,7 +48,8 @@ impl Head {
             1 => true,
             _ => return Some(Err(FrameError::Unreadable)),
         };
-        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| FrameError::Unreadable);
+        let length =
+            usize::try_from(u32::from_be_bytes(*length)).map_err(|_| FrameError::Unreadable);
         Some(length.map(|length| Self { compressed, length }))
     }
 }
@@ -87,7 +88,8 @@ impl Messages {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message. Its length is judged as soon as its head is there, before anything of it is waited for.
+    /// The next whole message. Its length is judged as soon as its head is there, before anything
+    /// of it is waited for.
     pub(crate) fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
         let Some(head) = Head::read(&self.buffer) else { return Ok(None) };
         let Head { compressed, length } = head?;
@@ -107,7 +109,8 @@ impl Messages {
     }
 }
 
-/// Lets messages pass as they come, and looks at each one's head before any of it passes: what it ends, it ends between two messages.
+/// Lets messages pass as they come, and looks at each one's head before any of it passes: what it
+/// ends, it ends between two messages.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     limits: Limits,
@@ -129,7 +132,8 @@ impl Scanner {
         Self { limits, count: 0, left: 0, held: BytesMut::new() }
     }
 
-    /// What of these bytes, and of the few held back before them, may pass now; and why nothing more may, if so.
+    /// What of these bytes, and of the few held back before them, may pass now; and why nothing
+    /// more may, if so.
     pub(crate) fn pass(&mut self, mut data: Bytes) -> (Bytes, Option<FrameError>) {
         if !self.held.is_empty() {
             self.held.extend_from_slice(&data);
@@ -226,7 +230,8 @@ impl Border {
 pub(crate) mod tests {
     use super::*;
 
-    /// All that one reading makes of the bytes, in pieces of `cut`: the messages, the error, whether something began.
+    /// All that one reading makes of the bytes, in pieces of `cut`: the messages, the error,
+    /// whether something began.
     pub(crate) fn all(bytes: &[u8], cut: usize) -> (Vec<Bytes>, Option<FrameError>, bool) {
         let mut messages = Messages::new(1 << 16);
         let mut found = Vec::new();
@@ -259,7 +264,8 @@ pub(crate) mod tests {
             let mut scanner = Scanner::new(limits());
             let (mut passed, mut rest, mut cuts) = (Vec::new(), bytes, cuts.iter().copied());
             while !rest.is_empty() {
-                let (piece, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+                let (piece, later) =
+                    rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
                 rest = later;
                 let (through, ended) = scanner.pass(Bytes::copy_from_slice(piece));
                 passed.extend_from_slice(&through);
@@ -281,7 +287,10 @@ pub(crate) mod tests {
                 assert_eq!(passed(bytes, &[]), (Vec::new(), Some(error), 0), "{what}");
             }
             let empty = [0_u8; 5];
-            assert_eq!(passed(&empty.repeat(4), &[]), (empty.repeat(3), Some(FrameError::TooMany), 3));
+            assert_eq!(
+                passed(&empty.repeat(4), &[]),
+                (empty.repeat(3), Some(FrameError::TooMany), 3)
+            );
             let mut messages = Messages::new(64);
             messages.push(&[0, 0, 0, 0, 65]);
             assert_eq!(messages.next_message(), Err(FrameError::TooLong));
@@ -307,11 +316,12 @@ pub(crate) mod tests {
         }
 
         fn frames() -> impl Strategy<Value = Vec<u8>> {
-            let frame = (0..3_u8, prop::collection::vec(any::<u8>(), 0..70)).prop_map(|(flag, message)| {
-                let mut frame = framed(&message).to_vec();
-                frame[0] = flag / 2 * 2 + flag % 2;
-                frame
-            });
+            let frame =
+                (0..3_u8, prop::collection::vec(any::<u8>(), 0..70)).prop_map(|(flag, message)| {
+                    let mut frame = framed(&message).to_vec();
+                    frame[0] = flag / 2 * 2 + flag % 2;
+                    frame
+                });
             (prop::collection::vec(frame, 0..6), prop::collection::vec(any::<u8>(), 0..8))
                 .prop_map(|(frames, rest)| [frames.concat(), rest].concat())
         }

@@ -48,7 +48,9 @@ mod tests {
         let bomb = coded(&vec![0; 1 << 24]);
         assert!(bomb.len() < 1 << 15);
         assert_eq!(decode(&bomb, 1 << 20), Err(GzipError::TooLong));
-        for unreadable in [&b""[..], b"hello", &coded(b"hello")[..10], &[coded(b"a"), coded(b"b")].concat()] {
+        for unreadable in
+            [&b""[..], b"hello", &coded(b"hello")[..10], &[coded(b"a"), coded(b"b")].concat()]
+        {
             assert_eq!(decode(unreadable, 100), Err(GzipError::Unreadable));
         }
     }

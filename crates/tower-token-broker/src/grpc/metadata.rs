@@ -66,10 +66,12 @@ pub(crate) fn timeout(fields: &HeaderMap) -> Result<Option<Duration>, Reason> {
     };
     let unreadable = Reason::HeaderMismatch;
     let Some((unit, digits)) = value.split_last() else { return Err(unreadable) };
-    if digits.is_empty() || digits.len() > TIMEOUT_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > TIMEOUT_DIGITS || !digits.iter().all(u8::is_ascii_digit)
+    {
         return Err(unreadable);
     }
-    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(unreadable)?;
+    let number =
+        std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or(unreadable)?;
     let seconds = |each: u64| Duration::from_secs(each.saturating_mul(number));
     Ok(Some(match unit {
         b'H' => seconds(3600),
@@ -97,12 +99,15 @@ pub(crate) fn timeout_value(left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
-/// L241: exactly `/package.Service/Method`, in the characters of protobuf's names; anything else would have another reading.
+/// L241: exactly `/package.Service/Method`, in the characters of protobuf's names; anything else
+/// would have another reading.
 pub(crate) fn service_and_method(uri: &Uri) -> Result<(&str, &str), Reason> {
-    let is_word =
-        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
     let path = uri.path();
-    let (service, method) = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).ok_or(Reason::RpcPath)?;
+    let (service, method) =
+        path.strip_prefix('/').and_then(|rest| rest.split_once('/')).ok_or(Reason::RpcPath)?;
     if uri.query().is_some() || !service.split('.').all(is_word) || !is_word(method) {
         return Err(Reason::RpcPath);
     }
@@ -178,8 +183,21 @@ mod tests {
             assert_eq!(timeout(&with(&TIMEOUT, &[text])), Ok(Some(read)), "{text}");
         }
         assert_eq!(timeout(&HeaderMap::new()), Ok(None));
-        for unreadable in [&[""][..], &["1"], &["S"], &["1s"], &["-1S"], &["100000000S"], &["1.5S"], &["1S", "1S"]] {
-            assert_eq!(timeout(&with(&TIMEOUT, unreadable)), Err(Reason::HeaderMismatch), "{unreadable:?}");
+        for unreadable in [
+            &[""][..],
+            &["1"],
+            &["S"],
+            &["1s"],
+            &["-1S"],
+            &["100000000S"],
+            &["1.5S"],
+            &["1S", "1S"],
+        ] {
+            assert_eq!(
+                timeout(&with(&TIMEOUT, unreadable)),
+                Err(Reason::HeaderMismatch),
+                "{unreadable:?}"
+            );
         }
         for (left, text) in [
             (Duration::from_millis(90), "90000000n"),

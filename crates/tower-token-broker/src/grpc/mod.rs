@@ -1,4 +1,5 @@
-//! gRPC as it is on the wire: frames, a strict reading of protobuf, the two services that carry MCP, and rich statuses.
+//! gRPC as it is on the wire: frames, a strict reading of protobuf, the two services that carry
+//! MCP, and rich statuses.
 //!
 //! # Example
 //! ```
@@ -52,8 +53,9 @@
 //! ```
 //!
 //! A whole stack speaks it after
-//! [`protocol(Protocol::Grpc(..))`](crate::stack::BrokerStack::protocol); mount it with tonic's `Server::builder().layer`, or on one
-//! service of several with its `named_layer`. What a path means, and what is judged of it:
+//! [`protocol(Protocol::Grpc(..))`](crate::stack::BrokerStack::protocol); mount it with tonic's
+//! `Server::builder().layer`, or on one service of several with its `named_layer`. What a path
+//! means, and what is judged of it:
 //!
 //! | path | judged by |
 //! |---|---|
@@ -63,34 +65,40 @@
 //! | anything else: a query, an escape, a slash too many | nobody; `UNIMPLEMENTED` |
 //!
 //! # MCP in frames
-//! `token_broker.mcp.v1.Frame` has one field, `bytes json = 1`: exactly one JSON-RPC message, never a batch, unchanged. `Call` and
-//! `Stream` take requests, `Notify` takes notifications and, in 2025-11-25, the client's answers. The metadata `mcp-method`,
-//! `mcp-protocol-version` and, where a tool, a prompt or a resource is named, `mcp-name` are required in both revisions, have the values
-//! of the header fields of MCP 2026-07-28, and are compared with the message: the message decides, a mismatch is `INVALID_ARGUMENT`
-//! with `mcp-error-code: -32020`. A JSON-RPC error *of the server* is a frame; a refusal *of ours* is a status. Cancelling the RPC
-//! cancels the request.
+//! `token_broker.mcp.v1.Frame` has one field, `bytes json = 1`: exactly one JSON-RPC message, never
+//! a batch, unchanged. `Call` and `Stream` take requests, `Notify` takes notifications and, in
+//! 2025-11-25, the client's answers. The metadata `mcp-method`, `mcp-protocol-version` and, where a
+//! tool, a prompt or a resource is named, `mcp-name` are required in both revisions, have the
+//! values of the header fields of MCP 2026-07-28, and are compared with the message: the message
+//! decides, a mismatch is `INVALID_ARGUMENT` with `mcp-error-code: -32020`. A JSON-RPC error *of
+//! the server* is a frame; a refusal *of ours* is a status. Cancelling the RPC cancels the request.
 //!
 //! # MCP in types
-//! Google's mapping is younger and weaker than the message it maps: it has no cursor, no stream, no notice and no session, and
-//! numbers in arguments are doubles. What it leaves open is refused here:
-//! a field that stands twice and may stand once, a field that is not known, a doubled name in a map, two members of a choice, a value of no
-//! kind, a number that is not finite. The arguments that a policy sees are JSON: integers within ±2^53 without a fraction,
-//! other numbers in their shortest form. What is sent on are the very bytes that were judged. Its routing metadata
-//! `mcp_tool`, `mcp_prompt`, `mcp_resource` is optional; where it stands, it stands once and says what the message says.
+//! Google's mapping is younger and weaker than the message it maps: it has no cursor, no stream, no
+//! notice and no session, and numbers in arguments are doubles. What it leaves open is refused
+//! here: a field that stands twice and may stand once, a field that is not known, a doubled name in
+//! a map, two members of a choice, a value of no kind, a number that is not finite. The arguments
+//! that a policy sees are JSON: integers within ±2^53 without a fraction, other numbers in their
+//! shortest form. What is sent on are the very bytes that were judged. Its routing metadata
+//! `mcp_tool`, `mcp_prompt`, `mcp_resource` is optional; where it stands, it stands once and says
+//! what the message says.
 //!
 //! # Any other service
-//! Streams both ways untouched, but frame by frame: a message over the limit, or more messages than the limit, end it. Where one call
-//! of a unary method is refused by the upstream for its credential, it is not replayed: only what was judged as a message is.
+//! Streams both ways untouched, but frame by frame: a message over the limit, or more messages than
+//! the limit, end it. Where one call of a unary method is refused by the upstream for its
+//! credential, it is not replayed: only what was judged as a message is.
 //!
 //! # Compression
-//! `gzip` and `identity`. A judged message is decoded within the limit and goes on uncompressed; of other services it goes on as it came.
-//! The upstream is asked for `identity`: what is compressed can be neither guarded nor filtered, so an answer that is compressed
-//! all the same is refused.
+//! `gzip` and `identity`. A judged message is decoded within the limit and goes on uncompressed; of
+//! other services it goes on as it came. The upstream is asked for `identity`: what is compressed
+//! can be neither guarded nor filtered, so an answer that is compressed all the same is refused.
 //!
 //! # Limits
-//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`Limits`](crate::limits::Limits)), by what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages each way ([`GrpcOptions`](crate::limits::GrpcOptions)).
-//! The client's deadline (`grpc-timeout`) bounds the wait for its message and for the head of the answer, and goes on to the upstream, less
-//! the time that has passed.
+//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`Limits`](crate::limits::Limits)), by
+//! what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages
+//! each way ([`GrpcOptions`](crate::limits::GrpcOptions)). The client's deadline (`grpc-timeout`)
+//! bounds the wait for its message and for the head of the answer, and goes on to the upstream,
+//! less the time that has passed.
 //!
 //! # Statuses
 //! | status | said for |
@@ -105,16 +113,19 @@
 //! | 14 `UNAVAILABLE` | the upstream failed, or sent what can't be read; no audit, no store, no keys |
 //! | 13 `INTERNAL` | our own fault |
 //!
-//! With `google.rpc` details: `ErrorInfo` (domain `token-broker`; as its reason the code that HTTP says, in upper case; `request_id`, `scope`,
-//! `resource_metadata`), `Help` with the page where an account is connected, `RetryInfo` for what passes by itself. The upstream's statuses
-//! are kept, without their text where it is of its inside (2, 13, 14, 15); its 16 is about its own door and becomes 9.
+//! With `google.rpc` details: `ErrorInfo` (domain `token-broker`; as its reason the code that HTTP
+//! says, in upper case; `request_id`, `scope`, `resource_metadata`), `Help` with the page where an
+//! account is connected, `RetryInfo` for what passes by itself. The upstream's statuses are kept,
+//! without their text where it is of its inside (2, 13, 14, 15); its 16 is about its own door and
+//! becomes 9.
 //!
 //! # gRPC-Web
-//! Is refused by name. To switch it on, put tonic-web's layer *outside* of the stack: it turns the browser's request into gRPC before
-//! the stack sees it.
+//! Is refused by name. To switch it on, put tonic-web's layer *outside* of the stack: it turns the
+//! browser's request into gRPC before the stack sees it.
 //!
 //! # Sources
-//! gRPC over HTTP/2; protobuf, "Encoding"; `google/rpc/status.proto`, `error_details.proto`; MCP 2026-07-28 "Custom Transports".
+//! gRPC over HTTP/2; protobuf, "Encoding"; `google/rpc/status.proto`, `error_details.proto`; MCP
+//! 2026-07-28 "Custom Transports".
 
 #[cfg(any(test, feature = "test-util"))]
 use std::hint::black_box;
@@ -136,9 +147,10 @@ pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
 /// The service of Google's typed mapping of MCP.
 pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
 
-/// Reads anything as frames, each as both messages of MCP and as what it may be in Google's mapping: for fuzzing, since the readers
-/// themselves are nobody's interface. However the bytes are cut, the reading is one; what was read is written as it was; and a list that
-/// was filtered is not changed by the same filter.
+/// Reads anything as frames, each as both messages of MCP and as what it may be in Google's
+/// mapping: for fuzzing, since the readers themselves are nobody's interface. However the bytes are
+/// cut, the reading is one; what was read is written as it was; and a list that was filtered is not
+/// changed by the same filter.
 ///
 /// # Panics
 /// If it is not so.
@@ -149,7 +161,11 @@ pub fn read_anything(bytes: &[u8], cut: usize) {
     assert_eq!(whole, pieces, "one reading, however the bytes are cut");
     let framed: Vec<Bytes> = whole.0.iter().map(|message| frame::framed(message)).collect();
     let written = framed.concat();
-    assert_eq!(frame::tests::all(&written, cut.max(1)), (whole.0.clone(), None, false), "what is written is read");
+    assert_eq!(
+        frame::tests::all(&written, cut.max(1)),
+        (whole.0.clone(), None, false),
+        "what is written is read"
+    );
     let limits = crate::json::Limits::default();
     let is_visible = |entry: crate::mcp::answer::Entry<'_>| entry.name.len().is_multiple_of(2);
     for message in whole.0 {
@@ -158,8 +174,9 @@ pub fn read_anything(bytes: &[u8], cut: usize) {
         }
         for method in typed_mcp::METHODS {
             black_box(&typed_mcp::read(method.name, &message, &limits));
-            let filter =
-                |message: &[u8], of| typed_mcp::filter(of, message, is_visible).map(std::borrow::Cow::into_owned);
+            let filter = |message: &[u8], of| {
+                typed_mcp::filter(of, message, is_visible).map(std::borrow::Cow::into_owned)
+            };
             if let Some(of) = method.lists
                 && let Ok(filtered) = filter(&message, of)
             {

@@ -1,7 +1,8 @@
 //! The strict reading of protobuf's wire format, and a writer for the few messages of ours.
 //!
-//! What is accepted here every reader reads alike: varints in their shortest form and within their bounds, known wire types, no groups, field
-//! numbers from 1 to 2^29 − 1, nothing behind the last field. Which fields may stand in a message, and how often, says who reads it.
+//! What is accepted here every reader reads alike: varints in their shortest form and within their
+//! bounds, known wire types, no groups, field numbers from 1 to 2^29 − 1, nothing behind the last
+//! field. Which fields may stand in a message, and how often, says who reads it.
 //!
 //! Source: protobuf, "Encoding".
 
@@ -246,8 +247,16 @@ mod tests {
             ("a varint with a byte of nothing", &[0x08, 0x80, 0x00][..], WireError::Varint),
             ("a tag with a byte of nothing", &[0x88, 0x00, 0x01], WireError::Varint),
             ("a length with a byte of nothing", &[0x0a, 0x80, 0x00], WireError::Varint),
-            ("eleven bytes", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], WireError::Varint),
-            ("ten bytes that go on", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81], WireError::Varint),
+            (
+                "eleven bytes",
+                &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+                WireError::Varint,
+            ),
+            (
+                "ten bytes that go on",
+                &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81],
+                WireError::Varint,
+            ),
             ("65 bits", &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2], WireError::Varint),
             ("a group", &[0x0b, 0x0c], WireError::WireType),
             ("wire type 6", &[0x0e], WireError::WireType),
@@ -257,7 +266,11 @@ mod tests {
             ("half a varint", &[0x08, 0x80], WireError::Truncated),
             ("half of its bytes", &[0x0a, 3, b'h', b'i'], WireError::Truncated),
             ("half a double", &[0x09, 0, 0], WireError::Truncated),
-            ("a length without end", &[0x0a, 255, 255, 255, 255, 255, 255, 255, 255, 127], WireError::Truncated),
+            (
+                "a length without end",
+                &[0x0a, 255, 255, 255, 255, 255, 255, 255, 255, 127],
+                WireError::Truncated,
+            ),
         ] {
             assert_eq!(fields(message), Err(error), "{what}");
         }

@@ -46,8 +46,9 @@ pub(crate) struct Status<'a> {
 impl Status<'_> {
     /// `google.rpc.Status`.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut info =
-            Writer::default().bytes(1, self.reason.to_ascii_uppercase().as_bytes()).bytes(2, b"token-broker");
+        let mut info = Writer::default()
+            .bytes(1, self.reason.to_ascii_uppercase().as_bytes())
+            .bytes(2, b"token-broker");
         for (name, value) in &self.metadata {
             let entry = Writer::default().bytes(1, name.as_bytes()).bytes(2, value.as_bytes());
             info = info.bytes(3, &entry.finish());
@@ -67,10 +68,12 @@ impl Status<'_> {
         status.finish()
     }
 
-    /// The value of `grpc-status-details-bin`: base64 without padding, as gRPC over HTTP/2 asks of a sender.
+    /// The value of `grpc-status-details-bin`: base64 without padding, as gRPC over HTTP/2 asks of
+    /// a sender.
     pub(crate) fn details(&self) -> HeaderValue {
         // Base64 is a valid field value.
-        HeaderValue::from_str(&STANDARD_NO_PAD.encode(self.encode())).unwrap_or(HeaderValue::from_static(""))
+        HeaderValue::from_str(&STANDARD_NO_PAD.encode(self.encode()))
+            .unwrap_or(HeaderValue::from_static(""))
     }
 }
 
@@ -80,7 +83,8 @@ fn any(name: &str, message: Writer) -> Vec<u8> {
     Writer::default().bytes(1, url.as_bytes()).bytes(2, &message.finish()).finish()
 }
 
-/// The value of `grpc-message`: percent-encoded but for printable ASCII (gRPC over HTTP/2, "Status-Message").
+/// The value of `grpc-message`: percent-encoded but for printable ASCII (gRPC over HTTP/2,
+/// "Status-Message").
 pub(crate) fn message(text: &str) -> HeaderValue {
     let mut coded = String::with_capacity(text.len());
     for byte in text.bytes() {

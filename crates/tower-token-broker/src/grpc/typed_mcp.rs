@@ -1,4 +1,5 @@
-//! Google's `model_context_protocol.Mcp`: its requests read strictly into what a policy judges, its lists filtered entry by entry.
+//! Google's `model_context_protocol.Mcp`: its requests read strictly into what a policy judges, its
+//! lists filtered entry by entry.
 //!
 //! Source: PyPI `mcp-grpc-transport-proto` 0.2.0 (its descriptors; the numbers below are theirs).
 
@@ -25,7 +26,11 @@ pub(crate) struct Method {
 pub(crate) const METHODS: [Method; 8] = [
     Method { name: "ListResources", mcp: "resources/list", lists: Some(Listed::Resources) },
     Method { name: "ReadResource", mcp: "resources/read", lists: None },
-    Method { name: "ListResourceTemplates", mcp: "resources/templates/list", lists: Some(Listed::ResourceTemplates) },
+    Method {
+        name: "ListResourceTemplates",
+        mcp: "resources/templates/list",
+        lists: Some(Listed::ResourceTemplates),
+    },
     Method { name: "ListPrompts", mcp: "prompts/list", lists: Some(Listed::Prompts) },
     Method { name: "GetPrompt", mcp: "prompts/get", lists: None },
     Method { name: "ListTools", mcp: "tools/list", lists: Some(Listed::Tools) },
@@ -63,7 +68,11 @@ pub(crate) enum Asked<'a> {
 }
 
 /// Reads the request of a method.
-pub(crate) fn read<'a>(method: &str, message: &'a [u8], limits: &Limits) -> Result<Asked<'a>, Reason> {
+pub(crate) fn read<'a>(
+    method: &str,
+    message: &'a [u8],
+    limits: &Limits,
+) -> Result<Asked<'a>, Reason> {
     let method = Method::of(method).ok_or(Reason::MethodDenied)?;
     let mut reader = Reader::new(message);
     let (mut common, mut second, mut third) = (None, None, None);
@@ -72,7 +81,9 @@ pub(crate) fn read<'a>(method: &str, message: &'a [u8], limits: &Limits) -> Resu
     while let Some(field) = reader.next_field()? {
         match (method.name, field.number) {
             (_, 1) => once(&mut common, field.value.bytes()?)?,
-            ("CallTool" | "ReadResource" | "GetPrompt" | "Complete", 2) => once(&mut second, field.value.bytes()?)?,
+            ("CallTool" | "ReadResource" | "GetPrompt" | "Complete", 2) => {
+                once(&mut second, field.value.bytes()?)?
+            }
             ("GetPrompt", 3) => entries.push(field.value.bytes()?),
             ("Complete", 3) => once(&mut third, field.value.bytes()?)?,
             ("Complete", 4) => once(&mut argument, field.value.bytes()?)?,
@@ -98,7 +109,8 @@ pub(crate) fn read<'a>(method: &str, message: &'a [u8], limits: &Limits) -> Resu
             }
             let mut json = String::new();
             structure(arguments.unwrap_or_default(), depth, &mut json)?;
-            // "Required on the initial request only", says the proto: without it nobody can say which tool is called.
+            // "Required on the initial request only", says the proto: without it nobody can say
+            // which tool is called.
             Ok(Asked::Tool { name: named(name)?, arguments: json })
         }
         "ReadResource" => Ok(Asked::Resource { uri: named(second.map(text).transpose()?)? }),
@@ -110,9 +122,12 @@ pub(crate) fn read<'a>(method: &str, message: &'a [u8], limits: &Limits) -> Resu
             only_texts(argument.unwrap_or_default(), 2)?;
             completion_context(context.unwrap_or_default())?;
             match (second, third) {
-                (Some(resource), None) => Ok(Asked::CompletionIn { uri: named(only_texts(resource, 1)?)? }),
+                (Some(resource), None) => {
+                    Ok(Asked::CompletionIn { uri: named(only_texts(resource, 1)?)? })
+                }
                 (None, Some(prompt)) => Ok(Asked::CompletionFor(named(only_texts(prompt, 2)?)?)),
-                // Two readings of one message: which of the two would be completed is anybody's guess.
+                // Two readings of one message: which of the two would be completed is anybody's
+                // guess.
                 (Some(_), Some(_)) => Err(WireError::Doubled.into()),
                 (None, None) => Err(Reason::NotAMessage),
             }
@@ -144,8 +159,9 @@ fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
     Ok(first)
 }
 
-/// `RequestFields`: metadata = 1, input_responses = 6; resume_data = 7 and request_state = 8 are what a client kept for its
-/// upstream, and can't be sealed in this mapping: they are refused like fields that are not known.
+/// `RequestFields`: metadata = 1, input_responses = 6; resume_data = 7 and request_state = 8 are
+/// what a client kept for its upstream, and can't be sealed in this mapping: they are refused like
+/// fields that are not known.
 fn request_fields(message: &[u8], depth: usize) -> Result<(), WireError> {
     let mut metadata = None;
     let (mut names, mut nothing) = (HashSet::new(), String::new());
@@ -169,7 +185,8 @@ fn request_fields(message: &[u8], depth: usize) -> Result<(), WireError> {
     Ok(())
 }
 
-/// `InputResponse`: one of sampling = 7, roots = 8, elicitation = 9, though the proto has no `oneof` for them.
+/// `InputResponse`: one of sampling = 7, roots = 8, elicitation = 9, though the proto has no
+/// `oneof` for them.
 fn input_response(message: &[u8]) -> Result<(), WireError> {
     let (mut reader, mut chosen) = (Reader::new(message), None);
     while let Some(field) = reader.next_field()? {
@@ -249,7 +266,8 @@ fn structure(message: &[u8], depth: usize, json: &mut String) -> Result<(), Wire
     Ok(())
 }
 
-/// `google.protobuf.Value`: exactly one of null = 1, number = 2, string = 3, bool = 4, struct = 5, list = 6.
+/// `google.protobuf.Value`: exactly one of null = 1, number = 2, string = 3, bool = 4, struct = 5,
+/// list = 6.
 fn value(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
     let mut reader = Reader::new(message);
     let Field { number, value: found, .. } = reader.next_field()?.ok_or(WireError::NoValue)?;
@@ -290,7 +308,8 @@ fn list(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError
     Ok(())
 }
 
-/// Doubles are all that a `Struct` has: an integer within ±2^53 looks like one, so that a rule may compare it; JSON has no others.
+/// Doubles are all that a `Struct` has: an integer within ±2^53 looks like one, so that a rule may
+/// compare it; JSON has no others.
 fn push_number(json: &mut String, number: f64) -> Result<(), WireError> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !number.is_finite() {
@@ -312,16 +331,22 @@ fn push_text(json: &mut String, text: &str) {
     crate::json::push_json_string(json, text);
 }
 
-/// Takes out of an answer what `is_visible` does not let through; every entry that stays keeps its bytes. What was filtered for one
-/// caller is cached for no other: `cache_scope` (4) becomes `CACHE_SCOPE_PRIVATE` (2).
-pub(crate) fn filter<F>(of: Listed, answer: &[u8], mut is_visible: F) -> Result<Cow<'_, [u8]>, WireError>
+/// Takes out of an answer what `is_visible` does not let through; every entry that stays keeps its
+/// bytes. What was filtered for one caller is cached for no other: `cache_scope` (4) becomes
+/// `CACHE_SCOPE_PRIVATE` (2).
+pub(crate) fn filter<F>(
+    of: Listed,
+    answer: &[u8],
+    mut is_visible: F,
+) -> Result<Cow<'_, [u8]>, WireError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
     let (mut reader, mut filtered) = (Reader::new(answer), Writer::default());
     while let Some(field) = reader.next_field()? {
         match field.number {
-            // The name of a tool or prompt, the URI of a resource, the template of a template: 1 in each.
+            // The name of a tool or prompt, the URI of a resource, the template of a template: 1 in
+            // each.
             2 => {
                 let name = name_of_entry(field.value.bytes()?)?;
                 if name.is_some_and(|name| is_visible(Entry { of, name })) {
@@ -375,8 +400,12 @@ mod tests {
 
     fn asked(method: &str, message: &[u8]) -> Result<(String, String), Reason> {
         read(method, message, &Limits::default()).map(|asked| match asked {
-            Asked::Tool { name, arguments } | Asked::Prompt { name, arguments } => (name.to_owned(), arguments),
-            Asked::Resource { uri } | Asked::CompletionIn { uri } => (uri.to_owned(), String::new()),
+            Asked::Tool { name, arguments } | Asked::Prompt { name, arguments } => {
+                (name.to_owned(), arguments)
+            }
+            Asked::Resource { uri } | Asked::CompletionIn { uri } => {
+                (uri.to_owned(), String::new())
+            }
             Asked::CompletionFor(name) => (name.to_owned(), String::new()),
             Asked::List(of) => (format!("{of:?}"), String::new()),
         })
@@ -390,20 +419,41 @@ mod tests {
             member("big", double(1e300)),
             member(
                 "all",
-                message(6, [number(4, 1), number(4, 0), number(1, 0)].map(|value| message(1, value)).concat()),
+                message(
+                    6,
+                    [number(4, 1), number(4, 0), number(1, 0)]
+                        .map(|value| message(1, value))
+                        .concat(),
+                ),
             ),
             member("of", message(5, member("é\"", message(3, "x\n")))),
         ]
         .concat();
-        let json = r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,false,null],"of":{"é\"":"x\u000a"}}"#;
+        let json =
+            r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,false,null],"of":{"é\"":"x\u000a"}}"#;
         assert_eq!(asked("CallTool", &call("get", arguments)), Ok(("get".into(), json.into())));
-        assert_eq!(asked("CallTool", &message(2, message(1, "get"))), Ok(("get".into(), "{}".into())));
-        assert_eq!(asked("ReadResource", &message(2, "db://a")), Ok(("db://a".into(), String::new())));
+        assert_eq!(
+            asked("CallTool", &message(2, message(1, "get"))),
+            Ok(("get".into(), "{}".into()))
+        );
+        assert_eq!(
+            asked("ReadResource", &message(2, "db://a")),
+            Ok(("db://a".into(), String::new()))
+        );
         let entry = |name: &str, value: &str| [message(1, name), message(2, value)].concat();
-        let prompt = [message(2, "hello"), message(3, entry("who", "Ada")), message(3, entry("by", ""))].concat();
-        assert_eq!(asked("GetPrompt", &prompt), Ok(("hello".into(), r#"{"who":"Ada","by":""}"#.into())));
-        assert_eq!(asked("Complete", &message(2, message(1, "db://{x}"))), Ok(("db://{x}".into(), String::new())));
-        let so_far = [message(4, entry("who", "A")), message(5, message(1, entry("of", "x")))].concat();
+        let prompt =
+            [message(2, "hello"), message(3, entry("who", "Ada")), message(3, entry("by", ""))]
+                .concat();
+        assert_eq!(
+            asked("GetPrompt", &prompt),
+            Ok(("hello".into(), r#"{"who":"Ada","by":""}"#.into()))
+        );
+        assert_eq!(
+            asked("Complete", &message(2, message(1, "db://{x}"))),
+            Ok(("db://{x}".into(), String::new()))
+        );
+        let so_far =
+            [message(4, entry("who", "A")), message(5, message(1, entry("of", "x")))].concat();
         let completed = [message(3, entry("hello", "its title")), so_far].concat();
         assert_eq!(asked("Complete", &completed), Ok(("hello".into(), String::new())));
         let answered = message(6, [message(1, "q"), message(2, message(9, []))].concat());
@@ -426,7 +476,12 @@ mod tests {
             ("no request", "CallTool", vec![], Reason::NotAMessage),
             ("no name", "CallTool", call("", []), Reason::NotAMessage),
             ("two requests", "CallTool", [call("a", []), call("b", [])].concat(), doubled),
-            ("two names", "CallTool", message(2, [message(1, "a"), message(1, "b")].concat()), doubled),
+            (
+                "two names",
+                "CallTool",
+                message(2, [message(1, "a"), message(1, "b")].concat()),
+                doubled,
+            ),
             (
                 "two arguments",
                 "CallTool",
@@ -439,12 +494,32 @@ mod tests {
                 call("a", [member("x", double(1.0)), member("x", double(2.0))].concat()),
                 doubled,
             ),
-            ("two kinds", "CallTool", call("a", member("x", [double(1.0), message(3, "b")].concat())), doubled),
+            (
+                "two kinds",
+                "CallTool",
+                call("a", member("x", [double(1.0), message(3, "b")].concat())),
+                doubled,
+            ),
             ("no kind", "CallTool", call("a", member("x", [])), Reason::NotProtobuf),
             ("no value", "CallTool", call("a", message(1, message(1, "x"))), Reason::NotProtobuf),
-            ("not a number", "CallTool", call("a", member("x", double(f64::NAN))), Reason::NotProtobuf),
-            ("endless", "CallTool", call("a", member("x", double(f64::INFINITY))), Reason::NotProtobuf),
-            ("a field more", "CallTool", [call("a", []), message(9, "b")].concat(), Reason::NotProtobuf),
+            (
+                "not a number",
+                "CallTool",
+                call("a", member("x", double(f64::NAN))),
+                Reason::NotProtobuf,
+            ),
+            (
+                "endless",
+                "CallTool",
+                call("a", member("x", double(f64::INFINITY))),
+                Reason::NotProtobuf,
+            ),
+            (
+                "a field more",
+                "CallTool",
+                [call("a", []), message(9, "b")].concat(),
+                Reason::NotProtobuf,
+            ),
             (
                 "a field more inside",
                 "CallTool",
@@ -453,15 +528,29 @@ mod tests {
             ),
             ("not UTF-8", "CallTool", message(2, message(1, [0xff])), Reason::NotProtobuf),
             ("two common", "ListTools", [message(1, []), message(1, [])].concat(), doubled),
-            ("a field more in common", "ListTools", message(1, message(5, "x")), Reason::NotProtobuf),
-            ("a state that is not sealed", "ListTools", message(1, message(8, "x")), Reason::NotProtobuf),
+            (
+                "a field more in common",
+                "ListTools",
+                message(1, message(5, "x")),
+                Reason::NotProtobuf,
+            ),
+            (
+                "a state that is not sealed",
+                "ListTools",
+                message(1, message(8, "x")),
+                Reason::NotProtobuf,
+            ),
             ("data to resume from", "ListTools", message(1, message(7, [])), Reason::NotProtobuf),
             (
                 "two answers to one question",
                 "ListTools",
                 message(
                     1,
-                    message(6, [message(1, "q"), message(2, [message(7, []), message(9, [])].concat())].concat()),
+                    message(
+                        6,
+                        [message(1, "q"), message(2, [message(7, []), message(9, [])].concat())]
+                            .concat(),
+                    ),
                 ),
                 doubled,
             ),
@@ -473,43 +562,103 @@ mod tests {
             ),
             ("no reference", "Complete", message(4, message(1, "a")), Reason::NotAMessage),
             ("a method more", "WatchTools", vec![], Reason::MethodDenied),
-            ("two metadata", "ListTools", message(1, [message(1, []), message(1, [])].concat()), doubled),
-            ("two answers by one name", "ListTools", message(1, [message(6, []), message(6, [])].concat()), doubled),
+            (
+                "two metadata",
+                "ListTools",
+                message(1, [message(1, []), message(1, [])].concat()),
+                doubled,
+            ),
+            (
+                "two answers by one name",
+                "ListTools",
+                message(1, [message(6, []), message(6, [])].concat()),
+                doubled,
+            ),
             (
                 "an answer of another kind",
                 "ListTools",
                 message(1, message(6, message(2, message(1, [])))),
                 Reason::NotProtobuf,
             ),
-            ("two arguments by one name", "GetPrompt", [message(3, []), message(3, [])].concat(), doubled),
-            ("a field more in an argument", "GetPrompt", message(3, message(3, "x")), Reason::NotProtobuf),
-            ("a field more in a reference", "Complete", message(2, message(2, "x")), Reason::NotProtobuf),
-            ("a field more in what is completed", "Complete", message(4, message(3, "x")), Reason::NotProtobuf),
+            (
+                "two arguments by one name",
+                "GetPrompt",
+                [message(3, []), message(3, [])].concat(),
+                doubled,
+            ),
+            (
+                "a field more in an argument",
+                "GetPrompt",
+                message(3, message(3, "x")),
+                Reason::NotProtobuf,
+            ),
+            (
+                "a field more in a reference",
+                "Complete",
+                message(2, message(2, "x")),
+                Reason::NotProtobuf,
+            ),
+            (
+                "a field more in what is completed",
+                "Complete",
+                message(4, message(3, "x")),
+                Reason::NotProtobuf,
+            ),
             (
                 "two values of what is completed",
                 "Complete",
                 message(4, [message(2, []), message(2, [])].concat()),
                 doubled,
             ),
-            ("a field more in the context", "Complete", message(5, message(2, "x")), Reason::NotProtobuf),
+            (
+                "a field more in the context",
+                "Complete",
+                message(5, message(2, "x")),
+                Reason::NotProtobuf,
+            ),
             (
                 "two of the context by one name",
                 "Complete",
                 message(5, [message(1, []), message(1, [])].concat()),
                 doubled,
             ),
-            ("a field more in a structure", "CallTool", call("a", message(2, "x")), Reason::NotProtobuf),
+            (
+                "a field more in a structure",
+                "CallTool",
+                call("a", message(2, "x")),
+                Reason::NotProtobuf,
+            ),
             (
                 "a field more in a list",
                 "CallTool",
                 call("a", member("x", message(6, message(2, [])))),
                 Reason::NotProtobuf,
             ),
-            ("a kind more", "CallTool", call("a", member("x", message(7, []))), Reason::NotProtobuf),
-            ("neither true nor false", "CallTool", call("a", member("x", number(4, 2))), Reason::NotProtobuf),
+            (
+                "a kind more",
+                "CallTool",
+                call("a", member("x", message(7, []))),
+                Reason::NotProtobuf,
+            ),
+            (
+                "neither true nor false",
+                "CallTool",
+                call("a", member("x", number(4, 2))),
+                Reason::NotProtobuf,
+            ),
             ("another null", "CallTool", call("a", member("x", number(1, 1))), Reason::NotProtobuf),
-            ("a number that is none", "CallTool", call("a", member("x", number(2, 1))), Reason::NotProtobuf),
-            ("a truth that is none", "CallTool", call("a", member("x", message(4, "1"))), Reason::NotProtobuf),
+            (
+                "a number that is none",
+                "CallTool",
+                call("a", member("x", number(2, 1))),
+                Reason::NotProtobuf,
+            ),
+            (
+                "a truth that is none",
+                "CallTool",
+                call("a", member("x", message(4, "1"))),
+                Reason::NotProtobuf,
+            ),
         ] {
             assert_eq!(asked(method, &request), Err(reason), "{what}");
         }
@@ -553,10 +702,16 @@ mod tests {
             ("ListTools", &[1, 6], 2),
             ("ListTools", &[1, 6, 2], 7),
         ] {
-            let request = within.iter().rev().fold(number(place, 1), |inner, outer| message(*outer, inner));
-            assert_eq!(asked(method, &request), Err(Reason::NotProtobuf), "{method} {within:?} {place}");
+            let request =
+                within.iter().rev().fold(number(place, 1), |inner, outer| message(*outer, inner));
+            assert_eq!(
+                asked(method, &request),
+                Err(Reason::NotProtobuf),
+                "{method} {within:?} {place}"
+            );
             // A message that ends in the middle of a field is none, either.
-            let half = within.iter().rev().fold(vec![0x0a, 9], |inner, outer| message(*outer, inner));
+            let half =
+                within.iter().rev().fold(vec![0x0a, 9], |inner, outer| message(*outer, inner));
             assert_eq!(asked(method, &half), Err(Reason::NotProtobuf), "{method} {within:?}");
         }
     }
@@ -575,8 +730,14 @@ mod tests {
         assert_eq!(*filtered, [&common[..], &get, &[0x20, 2]].concat());
         assert_eq!(*filter(Listed::Tools, &[], visible).unwrap(), [0x20, 2]);
         assert_eq!(filter(Listed::Tools, &[0x12, 9], visible), Err(WireError::Truncated));
-        assert_eq!(filter(Listed::Tools, &message(2, [0x0a, 9]), visible), Err(WireError::Truncated));
-        assert_eq!(filter(Listed::Tools, &message(2, number(1, 1)), visible), Err(WireError::UnknownField));
+        assert_eq!(
+            filter(Listed::Tools, &message(2, [0x0a, 9]), visible),
+            Err(WireError::Truncated)
+        );
+        assert_eq!(
+            filter(Listed::Tools, &message(2, number(1, 1)), visible),
+            Err(WireError::UnknownField)
+        );
         assert_eq!(filter(Listed::Tools, &number(2, 1), visible), Err(WireError::UnknownField));
         assert_eq!(filter(Listed::Tools, &message(4, "x"), visible), Err(WireError::UnknownField));
     }

@@ -1,7 +1,8 @@
 //! The one strict reading of foreign JSON: what is accepted here, every parser reads alike.
 //!
-//! UTF-8 without a byte order mark, the grammar of RFC 8259, no doubled member at any depth after unescaping, no lone
-//! surrogate, bounded depth, no trailing bytes. Numbers stay text. Nothing is built: a [`Value`] is a view into the text.
+//! UTF-8 without a byte order mark, the grammar of RFC 8259, no doubled member at any depth after
+//! unescaping, no lone surrogate, bounded depth, no trailing bytes. Numbers stay text. Nothing is
+//! built: a [`Value`] is a view into the text.
 
 use std::{borrow::Cow, cmp::Ordering, fmt};
 
@@ -104,7 +105,8 @@ impl<'a> Value<'a> {
         self.reader().string().ok()
     }
 
-    /// A number that is written as a non-negative integer and fits: no fraction, no exponent, no sign.
+    /// A number that is written as a non-negative integer and fits: no fraction, no exponent, no
+    /// sign.
     #[must_use]
     pub fn as_u64(self) -> Option<u64> {
         (self.kind() == Kind::Number && self.0.bytes().all(|byte| byte.is_ascii_digit()))
@@ -184,8 +186,8 @@ impl fmt::Debug for Value<'_> {
 
 /// Reads a text from front to back, once.
 ///
-/// A caller walks the members it cares for with [`Reader::object`] and takes or skips each value; everything that is
-/// passed over is checked as strictly as what is taken.
+/// A caller walks the members it cares for with [`Reader::object`] and takes or skips each value;
+/// everything that is passed over is checked as strictly as what is taken.
 #[derive(Debug)]
 pub struct Reader<'a> {
     text: &'a str,
@@ -320,7 +322,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads the value that begins at `at`; gives where it ends. Most of a text goes this way: the place is handed on, not kept.
+    /// Reads the value that begins at `at`; gives where it ends. Most of a text goes this way: the
+    /// place is handed on, not kept.
     fn pass(&mut self, at: usize) -> Result<usize, JsonError> {
         let text = self.text.as_bytes();
         match text.get(at) {
@@ -335,8 +338,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the object that begins at `at`; gives where it ends. `value` gets to know a name and where its value begins, and gives
-    /// where that ends.
+    /// Reads the object that begins at `at`; gives where it ends. `value` gets to know a name and
+    /// where its value begins, and gives where that ends.
     #[inline]
     fn members<E, F>(&mut self, at: usize, mut value: F) -> Result<usize, E>
     where
@@ -375,7 +378,8 @@ impl<'a> Reader<'a> {
         Ok(at + 1)
     }
 
-    /// Reads the array that begins at `at`; gives where it ends. `element` gets to know where one begins, and gives where it ends.
+    /// Reads the array that begins at `at`; gives where it ends. `element` gets to know where one
+    /// begins, and gives where it ends.
     #[inline]
     fn elements<E, F>(&mut self, at: usize, mut element: F) -> Result<usize, E>
     where
@@ -424,14 +428,21 @@ impl<'a> Reader<'a> {
         // With the quotation mark that ends it, and that stands in no name.
         let wanted = self.text.as_bytes().get(name.begins..=name.ends).unwrap_or_default();
         let known = self.names.get(names.first..).unwrap_or_default().iter();
-        known.filter_map(|begins| self.text.as_bytes().get(*begins as usize..)).any(|known| known.starts_with(wanted))
+        known
+            .filter_map(|begins| self.text.as_bytes().get(*begins as usize..))
+            .any(|known| known.starts_with(wanted))
     }
 
-    /// Whether a name stands twice: few were compared with each other, many are sorted first, and so are those with escapes.
+    /// Whether a name stands twice: few were compared with each other, many are sorted first, and
+    /// so are those with escapes.
     #[inline]
     fn has_twins(&mut self, names: &Names) -> bool {
         let count = self.names.len() - names.first;
-        if count <= FEW && !names.any_escaped { names.has_twins } else { self.has_twins_sorted(names) }
+        if count <= FEW && !names.any_escaped {
+            names.has_twins
+        } else {
+            self.has_twins_sorted(names)
+        }
     }
 
     #[cold]
@@ -440,7 +451,8 @@ impl<'a> Reader<'a> {
         let order = if names.any_escaped { order_unescaped } else { order_plain };
         let many = self.names.get_mut(names.first..).unwrap_or_default();
         many.sort_unstable_by(|one, other| order(text, *one, *other));
-        many.windows(2).any(|pair| matches!(pair, [one, other] if order(text, *one, *other).is_eq()))
+        many.windows(2)
+            .any(|pair| matches!(pair, [one, other] if order(text, *one, *other).is_eq()))
     }
 }
 
@@ -463,8 +475,8 @@ impl Name {
     }
 }
 
-/// What is known of the names of one object so far. Where they begin is kept by the reader: four bytes each, so that no text
-/// takes more than its own length.
+/// What is known of the names of one object so far. Where they begin is kept by the reader: four
+/// bytes each, so that no text takes more than its own length.
 struct Names {
     /// The place of the first one among all that the reader keeps.
     first: usize,
@@ -500,7 +512,8 @@ fn behind_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Behind the quotation mark that ends the string whose content begins at `at`; and whether any of it is escaped.
+/// Behind the quotation mark that ends the string whose content begins at `at`; and whether any of
+/// it is escaped.
 #[inline]
 fn end_of_string(text: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     let mut is_escaped = false;
@@ -545,7 +558,9 @@ fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
         Some(b'u') => {
             let first = four_digits(text, at + 2)?;
             if !(0xd800..=0xdbff).contains(&first) {
-                return char::from_u32(first).map(|character| (character, at + 6)).ok_or(JsonError::LoneSurrogate);
+                return char::from_u32(first)
+                    .map(|character| (character, at + 6))
+                    .ok_or(JsonError::LoneSurrogate);
             }
             if text.get(at + 6..at + 8) != Some(b"\\u") {
                 return Err(JsonError::LoneSurrogate);
@@ -563,7 +578,9 @@ fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
 
 fn four_digits(text: &[u8], at: usize) -> Result<u32, JsonError> {
     let digits = text.get(at..at + 4).ok_or(JsonError::Syntax)?;
-    digits.iter().try_fold(0, |value, digit| Ok(value * 16 + char::from(*digit).to_digit(16).ok_or(JsonError::Syntax)?))
+    digits.iter().try_fold(0, |value, digit| {
+        Ok(value * 16 + char::from(*digit).to_digit(16).ok_or(JsonError::Syntax)?)
+    })
 }
 
 fn end_of_word(text: &[u8], at: usize, word: &[u8]) -> Result<usize, JsonError> {
@@ -605,7 +622,11 @@ fn end_of_digits(text: &[u8], from: usize) -> Result<usize, JsonError> {
 /// How two names without escapes are ordered that begin there.
 fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
     let octets = |begins: u32| {
-        text.as_bytes().get(begins as usize..).unwrap_or_default().iter().take_while(|octet| **octet != b'"')
+        text.as_bytes()
+            .get(begins as usize..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|octet| **octet != b'"')
     };
     octets(one).cmp(octets(other))
 }
@@ -633,15 +654,17 @@ fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
 
 /// How many bytes stand before the first quotation mark, backslash or control character.
 ///
-/// Most strings are short: the first bytes are looked at eight at a time. Of a longer one the end is searched first, and then
-/// whether there is a control character before it, both in as many bytes at a time as the processor can.
+/// Most strings are short: the first bytes are looked at eight at a time. Of a longer one the end
+/// is searched first, and then whether there is a control character before it, both in as many
+/// bytes at a time as the processor can.
 #[inline]
 fn run_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
     const SHORT: usize = 48;
-    // The high bit of each byte that means something, and of none before the first of them: below 0x80, taking the least that
-    // means nothing (or one, from what is then zero) sets a byte's high bit exactly there, and borrows from no byte before.
+    // The high bit of each byte that means something, and of none before the first of them: below
+    // 0x80, taking the least that means nothing (or one, from what is then zero) sets a byte's high
+    // bit exactly there, and borrows from no byte before.
     let marks = |word: u64| {
         let of = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
         (word.wrapping_sub(ONES * 0x20) | of(b'"') | of(b'\\')) & !word & HIGH_BITS
@@ -658,7 +681,8 @@ fn run_length(bytes: &[u8]) -> usize {
     }
     let is_control = |byte: &u8| *byte < 0x20;
     let rest = if length == SHORT { bytes.get(SHORT..).unwrap_or_default() } else { rest };
-    let run = rest.get(..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or_default();
+    let run =
+        rest.get(..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())).unwrap_or_default();
     if run.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20 {
         return length + run.len();
     }
@@ -697,15 +721,22 @@ mod tests {
 
     #[test]
     fn names_are_kept_in_less_than_twice_the_text() {
-        let distinct = (0..120_000).map(|number| format!(r#""{number:x}":0"#)).collect::<Vec<_>>().join(",");
-        let escaped = (0..80_000).map(|number| format!(r#""\n{number:x}":0"#)).collect::<Vec<_>>().join(",");
+        let distinct =
+            (0..120_000).map(|number| format!(r#""{number:x}":0"#)).collect::<Vec<_>>().join(",");
+        let escaped =
+            (0..80_000).map(|number| format!(r#""\n{number:x}":0"#)).collect::<Vec<_>>().join(",");
         let twins = vec![r#""":0"#; 200_000].join(",");
         for members in [distinct, escaped, twins] {
             let text = format!("{{{members}}}");
             let mut reader = Reader::new(text.as_bytes(), &Limits::default()).unwrap();
             let is_read = reader.skip().is_ok();
             assert_eq!(is_read, !text.starts_with(r#"{"":0"#));
-            assert!(kept(&reader.names) <= 2 * text.len(), "{} of {}", kept(&reader.names), text.len());
+            assert!(
+                kept(&reader.names) <= 2 * text.len(),
+                "{} of {}",
+                kept(&reader.names),
+                text.len()
+            );
         }
     }
 
@@ -765,8 +796,14 @@ mod tests {
         assert_eq!(elements[0].as_u64(), Some(1));
         assert_eq!(elements[1].as_str().unwrap(), "xé😀");
         assert_eq!(elements[2].as_bool(), Some(true));
-        assert_eq!((read("false").unwrap().as_bool(), read("0").unwrap().as_bool()), (Some(false), None));
-        assert_eq!(read(r#""\b\f\n\r\t\/\\\"""#).unwrap().as_str().unwrap(), "\u{8}\u{c}\n\r\t/\\\"");
+        assert_eq!(
+            (read("false").unwrap().as_bool(), read("0").unwrap().as_bool()),
+            (Some(false), None)
+        );
+        assert_eq!(
+            read(r#""\b\f\n\r\t\/\\\"""#).unwrap().as_str().unwrap(),
+            "\u{8}\u{c}\n\r\t/\\\""
+        );
         assert_eq!(value.get("b").unwrap().raw(), "-1.5e3");
         assert_eq!(value.get("b").unwrap().as_u64(), None);
         assert_eq!(value.members().unwrap().count(), 2);

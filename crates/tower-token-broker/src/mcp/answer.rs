@@ -35,8 +35,8 @@ pub(crate) struct Entry<'a> {
 /// How a state that the client is to keep is sealed.
 pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
 
-/// Whether nothing in the result of a call is ours to change: what is, is not named, in whichever case, and nothing is escaped that
-/// may be anything.
+/// Whether nothing in the result of a call is ours to change: what is, is not named, in whichever
+/// case, and nothing is escaped that may be anything.
 pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
     let named = |name: &str, letter: u8, at: usize| {
         let found = memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text);
@@ -53,8 +53,8 @@ pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
     !is_escaped && !has_nul && !named(REQUEST_STATE, b'q', 2) && !named(CACHE_SCOPE, b'p', 8)
 }
 
-/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it answers, and seals a state that the
-/// client is to keep.
+/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it
+/// answers, and seals a state that the client is to keep.
 ///
 /// # Errors
 /// The text can't be read strictly, so it can't be judged.
@@ -87,9 +87,17 @@ where
                 Ok(())
             }
             // A reader that does not mind the case would find another message here.
-            (other, _) if ["result", "method", "params"].iter().any(|known| known.eq_ignore_ascii_case(other)) => {
+            (other, _)
+                if ["result", "method", "params"]
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(other)) =>
+            {
                 reader.skip()?;
-                if ["result", "method", "params"].contains(&other) { Ok(()) } else { Err(JsonError::DuplicateMember) }
+                if ["result", "method", "params"].contains(&other) {
+                    Ok(())
+                } else {
+                    Err(JsonError::DuplicateMember)
+                }
             }
             _ => reader.skip().map(drop),
         }
@@ -97,8 +105,10 @@ where
     reader.end()?;
     // K232: a notice about a hidden resource tells that it exists.
     if method.as_deref() == Some("notifications/resources/updated") {
-        let uri = params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
-        let visible = uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }));
+        let uri =
+            params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
+        let visible =
+            uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }));
         return Ok(if visible { Found::Nothing } else { Found::NotForThisCaller });
     }
     // K232: so does an acknowledgement that names it.
@@ -166,14 +176,16 @@ where
         }
         Ok::<(), JsonError>(())
     })?;
-    // I188: what was filtered for one caller, or read with one's credential, is cached for no other.
+    // I188: what was filtered for one caller, or read with one's credential, is cached for no
+    // other.
     if let Some(range) = cache_scope.filter(|_| holds_a_list || seal.is_some()) {
         changes.push((range, br#""private""#.into()));
     }
     Ok(())
 }
 
-/// The resources of `params.notifications` (MCP 2026-07-28, `SubscriptionsAcknowledgedNotification`); `params` begins at `from`.
+/// The resources of `params.notifications` (MCP 2026-07-28,
+/// `SubscriptionsAcknowledgedNotification`); `params` begins at `from`.
 fn filter_acknowledged<F>(
     params: &str,
     from: usize,
@@ -210,7 +222,8 @@ fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
     Ok(name == member)
 }
 
-/// Cuts out of an array the elements that are not kept: `keep` reads one each time. The reader's text begins at `offset`.
+/// Cuts out of an array the elements that are not kept: `keep` reads one each time. The reader's
+/// text begins at `offset`.
 fn filter_array<'a, K>(
     reader: &mut Reader<'a>,
     offset: usize,
@@ -243,7 +256,10 @@ where
 }
 
 /// Reads one entry of a list, and gives what it is called by; `None` if it can't be called.
-fn read_entry<'a>(reader: &mut Reader<'a>, called_by: &str) -> Result<Option<Cow<'a, str>>, JsonError> {
+fn read_entry<'a>(
+    reader: &mut Reader<'a>,
+    called_by: &str,
+) -> Result<Option<Cow<'a, str>>, JsonError> {
     if reader.kind()? != Kind::Object {
         reader.skip()?;
         return Ok(None);
@@ -292,8 +308,7 @@ mod tests {
     #[test]
     fn denied_entries_are_cut_and_the_rest_keeps_its_bytes() {
         let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}, {"name":"delete"}], "cacheScope":"public","x": 1}}"#;
-        let expected =
-            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
+        let expected = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
         assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
     }
 
@@ -306,7 +321,11 @@ mod tests {
 
     #[test]
     fn what_holds_no_list_is_untouched() {
-        for text in [r#"{"result":{"content":[{"name":"delete"}]}}"#, r#"{"id":1,"error":{"code":1}}"#, "{}"] {
+        for text in [
+            r#"{"result":{"content":[{"name":"delete"}]}}"#,
+            r#"{"id":1,"error":{"code":1}}"#,
+            "{}",
+        ] {
             assert_eq!(without_delete(text), Ok(Found::Nothing), "{text}");
         }
     }
@@ -327,7 +346,9 @@ mod tests {
     #[test]
     fn k232_a_notice_about_a_hidden_resource_is_not_for_this_caller() {
         let notice = |uri| {
-            format!(r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#)
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+            )
         };
         assert_eq!(without_delete(&notice("db://delete")), Ok(Found::NotForThisCaller));
         assert_eq!(without_delete(&notice("db://items")), Ok(Found::Nothing));

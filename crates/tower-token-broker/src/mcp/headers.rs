@@ -1,6 +1,7 @@
 //! The header fields that MCP puts beside a message, and what of them must agree with it.
 //!
-//! Sources: MCP 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28 "Streamable HTTP", "Request Metadata".
+//! Sources: MCP 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28 "Streamable
+//! HTTP", "Request Metadata".
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +18,8 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PARAM: &str = "mcp-param-";
 
-/// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for it.
+/// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for
+/// it.
 pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
         None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
@@ -26,16 +28,24 @@ pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     }
 }
 
-/// Compares what stands twice, in fields and body. The body alone decides; fields that say something else refuse it.
-pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
-    // J209: an older revision has no such rule; its fields, if there are any, decide nothing, and go no further.
+/// Compares what stands twice, in fields and body. The body alone decides; fields that say
+/// something else refuse it.
+pub(crate) fn agree(
+    fields: &HeaderMap,
+    revision: Revision,
+    message: &Message<'_>,
+) -> Result<(), Reason> {
+    // J209: an older revision has no such rule; its fields, if there are any, decide nothing, and
+    // go no further.
     match (revision, &message.params.version) {
         (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
             return Err(Reason::HeaderMismatch);
         }
         (Revision::V2025_11_25, _) => return Ok(()),
-        (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {}
-        // A notification carries no metadata by this revision's rules (its own note on notifications).
+        (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {
+        }
+        // A notification carries no metadata by this revision's rules (its own note on
+        // notifications).
         (Revision::V2026_07_28, Text::Absent) if message.id.is_none() => {}
         (Revision::V2026_07_28, Text::Is(_)) => return Err(Reason::HeaderMismatch),
         (Revision::V2026_07_28, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
@@ -51,12 +61,21 @@ pub(crate) fn agree(fields: &HeaderMap, revision: Revision, message: &Message<'_
 /// The revision, in gRPC: there the metadata always says it.
 #[cfg(feature = "grpc")]
 pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> {
-    if fields.contains_key(PROTOCOL_VERSION) { revision(fields) } else { Err(Reason::HeaderMismatch.into()) }
+    if fields.contains_key(PROTOCOL_VERSION) {
+        revision(fields)
+    } else {
+        Err(Reason::HeaderMismatch.into())
+    }
 }
 
-/// As [`agree`], in gRPC: method and name stand beside the message in both revisions, beside notifications, too.
+/// As [`agree`], in gRPC: method and name stand beside the message in both revisions, beside
+/// notifications, too.
 #[cfg(feature = "grpc")]
-pub(crate) fn agree_in_grpc(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Result<(), Reason> {
+pub(crate) fn agree_in_grpc(
+    fields: &HeaderMap,
+    revision: Revision,
+    message: &Message<'_>,
+) -> Result<(), Reason> {
     match &message.params.version {
         Text::Is(version) if version == revision.as_str() => {}
         Text::Absent if revision == Revision::V2025_11_25 || message.id.is_none() => {}
@@ -77,7 +96,8 @@ pub(crate) fn agree_in_grpc(fields: &HeaderMap, revision: Revision, message: &Me
     mirrors(fields, method, message)
 }
 
-/// In Google's mapping nothing need stand beside the message; what does, says what the message says.
+/// In Google's mapping nothing need stand beside the message; what does, says what the message
+/// says.
 #[cfg(feature = "grpc")]
 pub(crate) fn agree_in_types(
     fields: &HeaderMap,
@@ -90,7 +110,11 @@ pub(crate) fn agree_in_types(
     }
     let says_the_name = |value: &HeaderValue| {
         let said = decode(value)?;
-        if said.as_deref() == name.map(str::as_bytes) { Ok(()) } else { Err(Reason::HeaderMismatch) }
+        if said.as_deref() == name.map(str::as_bytes) {
+            Ok(())
+        } else {
+            Err(Reason::HeaderMismatch)
+        }
     };
     only(fields, &NAME)?.map_or(Ok(()), says_the_name)?;
     for field in ["mcp_tool", "mcp_prompt", "mcp_resource"] {
@@ -104,7 +128,11 @@ pub(crate) fn agree_in_types(
 }
 
 fn is(said: Option<&HeaderValue>, method: &str) -> Result<(), Reason> {
-    if said.is_some_and(|said| said.as_bytes() == method.as_bytes()) { Ok(()) } else { Err(Reason::HeaderMismatch) }
+    if said.is_some_and(|said| said.as_bytes() == method.as_bytes()) {
+        Ok(())
+    } else {
+        Err(Reason::HeaderMismatch)
+    }
 }
 
 /// What stands beside the method: the name, and parameters in a form that can be read.
@@ -115,7 +143,8 @@ fn mirrors(fields: &HeaderMap, method: &str, message: &Message<'_>) -> Result<()
         _ => None,
     };
     match (named, only(fields, &NAME)?) {
-        (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {}
+        (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {
+        }
         (Some(_), _) => return Err(Reason::HeaderMismatch),
         // A field that no rule asks for must not say something of its own.
         (None, Some(_)) => return Err(Reason::HeaderMismatch),
@@ -127,9 +156,11 @@ fn mirrors(fields: &HeaderMap, method: &str, message: &Message<'_>) -> Result<()
     Ok(())
 }
 
-/// J209: takes off what stands twice only in 2026-07-28. In any other request it was compared with nothing.
+/// J209: takes off what stands twice only in 2026-07-28. In any other request it was compared with
+/// nothing.
 pub(crate) fn drop_unjudged(fields: &mut HeaderMap) {
-    let is_unjudged = |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
+    let is_unjudged =
+        |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
     let unjudged: Vec<HeaderName> = fields.keys().filter(is_unjudged).cloned().collect();
     for name in unjudged {
         fields.remove(name);
@@ -142,7 +173,8 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Heade
     if all.next().is_some() { Err(Reason::HeaderMismatch) } else { Ok(first) }
 }
 
-/// The value's octets: as they are, or out of `=?base64?…?=`; refused where they can't be a value of MCP's.
+/// The value's octets: as they are, or out of `=?base64?…?=`; refused where they can't be a value
+/// of MCP's.
 fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
     let bytes = value.as_bytes();
     if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -173,7 +205,9 @@ mod tests {
     #[test]
     fn fields_and_body_agree_or_are_refused() {
         let call = |name: &str| {
-            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}",{META}}}}}"#)
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}",{META}}}}}"#
+            )
         };
         let version = ("mcp-protocol-version", "2026-07-28");
         let method = ("mcp-method", "tools/call");
@@ -187,16 +221,26 @@ mod tests {
             ("no method", &[version, ("mcp-name", "get_item")]),
             ("another method", &[version, ("mcp-method", "tools/list"), ("mcp-name", "get_item")]),
             ("no version", &[method, ("mcp-name", "get_item")]),
-            ("old version", &[("mcp-protocol-version", "2025-11-25"), method, ("mcp-name", "get_item")]),
-            ("broken parameter", &[version, method, ("mcp-name", "get_item"), ("mcp-param-a", "=?base64?!?=")]),
+            (
+                "old version",
+                &[("mcp-protocol-version", "2025-11-25"), method, ("mcp-name", "get_item")],
+            ),
+            (
+                "broken parameter",
+                &[version, method, ("mcp-name", "get_item"), ("mcp-param-a", "=?base64?!?=")],
+            ),
             ("two versions", &[version, version, method, ("mcp-name", "get_item")]),
             ("two methods", &[version, method, method, ("mcp-name", "get_item")]),
             ("a name that is coded wrongly", &[version, method, ("mcp-name", "=?base64?!?=")]),
-            ("octets that are no value of MCP's", &[version, method, ("mcp-name", "get_item\u{e9}")]),
+            (
+                "octets that are no value of MCP's",
+                &[version, method, ("mcp-name", "get_item\u{e9}")],
+            ),
         ] {
             assert_eq!(check(fields, &call("get_item")), Err(Reason::HeaderMismatch), "{what}");
         }
-        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#);
+        let list =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{{META}}}}}"#);
         let lists = ("mcp-method", "tools/list");
         assert_eq!(check(&[version, lists], &list), Ok(()));
         assert_eq!(check(&[version, lists, ("mcp-name", "x")], &list), Err(Reason::HeaderMismatch));
@@ -208,12 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_need_not_say_its_version_and_method_twice_and_a_clients_answer_is_no_message_of_2026_07_28() {
+    fn a_notification_need_not_say_its_version_and_method_twice_and_a_clients_answer_is_no_message_of_2026_07_28()
+     {
         let version = ("mcp-protocol-version", "2026-07-28");
         let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
         assert_eq!(check(&[version], cancelled), Ok(()));
         assert_eq!(check(&[version, ("mcp-method", "notifications/cancelled")], cancelled), Ok(()));
-        assert_eq!(check(&[version, ("mcp-method", "tools/list")], cancelled), Err(Reason::HeaderMismatch));
+        assert_eq!(
+            check(&[version, ("mcp-method", "tools/list")], cancelled),
+            Err(Reason::HeaderMismatch)
+        );
         let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
         assert_eq!(check(&[version], answer), Err(Reason::NoVersion));
     }
@@ -223,25 +271,64 @@ mod tests {
     fn metadata_and_a_framed_message_agree_or_are_refused() {
         let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
         let call = |meta: &str| {
-            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_item"{meta}}}}}"#)
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_item"{meta}}}}}"#
+            )
         };
-        let saying =
-            |version: &str| call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#));
+        let saying = |version: &str| {
+            call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#))
+        };
         let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned();
         let (method, name) = (("mcp-method", "tools/call"), ("mcp-name", "get_item"));
         for (what, fields, revision, body, agreed) in [
             ("a call", &[method, name][..], old, call(""), Ok(())),
-            ("a call that says its version", &[method, name], new, saying(r#""2026-07-28""#), Ok(())),
+            (
+                "a call that says its version",
+                &[method, name],
+                new,
+                saying(r#""2026-07-28""#),
+                Ok(()),
+            ),
             ("no version", &[method, name], new, call(""), Err(Reason::NoVersion)),
-            ("a version that is no text", &[method, name], new, saying("1"), Err(Reason::NoVersion)),
+            (
+                "a version that is no text",
+                &[method, name],
+                new,
+                saying("1"),
+                Err(Reason::NoVersion),
+            ),
             ("the same, where none is needed", &[method, name], old, saying("1"), Ok(())),
-            ("another version", &[method, name], new, saying(r#""2025-11-25""#), Err(Reason::HeaderMismatch)),
-            ("the other way round", &[method, name], old, saying(r#""2026-07-28""#), Err(Reason::HeaderMismatch)),
+            (
+                "another version",
+                &[method, name],
+                new,
+                saying(r#""2025-11-25""#),
+                Err(Reason::HeaderMismatch),
+            ),
+            (
+                "the other way round",
+                &[method, name],
+                old,
+                saying(r#""2026-07-28""#),
+                Err(Reason::HeaderMismatch),
+            ),
             ("two methods", &[method, method, name], old, call(""), Err(Reason::HeaderMismatch)),
             ("no method", &[name], old, call(""), Err(Reason::HeaderMismatch)),
             ("an answer", &[], old, answer.clone(), Ok(())),
-            ("an answer that names a method", &[method], old, answer.clone(), Err(Reason::HeaderMismatch)),
-            ("an answer that names a tool", &[name], old, answer.clone(), Err(Reason::HeaderMismatch)),
+            (
+                "an answer that names a method",
+                &[method],
+                old,
+                answer.clone(),
+                Err(Reason::HeaderMismatch),
+            ),
+            (
+                "an answer that names a tool",
+                &[name],
+                old,
+                answer.clone(),
+                Err(Reason::HeaderMismatch),
+            ),
             ("an answer without version", &[], new, answer, Err(Reason::NoVersion)),
         ] {
             let mut map = HeaderMap::new();
@@ -274,7 +361,11 @@ mod tests {
             for (name, value) in fields {
                 map.append(*name, value.parse().unwrap());
             }
-            assert_eq!(agree_in_types(&map, "tools/call", Some("get_item"), &["mcp_tool"]), agreed, "{what}");
+            assert_eq!(
+                agree_in_types(&map, "tools/call", Some("get_item"), &["mcp_tool"]),
+                agreed,
+                "{what}"
+            );
         }
     }
 }

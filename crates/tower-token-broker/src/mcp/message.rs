@@ -19,7 +19,8 @@ const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"
 const KNOWN_PARAMS: [&str; 8] =
     ["name", "uri", "arguments", "ref", "notifications", "_meta", REQUEST_STATE, "capabilities"];
 const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
-/// What an earlier answer gave the client to keep, and its own answers to what was asked for (MCP 2026-07-28, `RetryFields`).
+/// What an earlier answer gave the client to keep, and its own answers to what was asked for (MCP
+/// 2026-07-28, `RetryFields`).
 const REQUEST_STATE: &str = "requestState";
 const INPUT_RESPONSES: &str = "inputResponses";
 const RESOURCE_SUBSCRIPTIONS: &str = "resourceSubscriptions";
@@ -98,7 +99,8 @@ impl<'a> Message<'a> {
             Err(error) => return Err(error.into()),
         }
         let mut message = Self::default();
-        // The text is read to its end whatever is wrong inside: what is no JSON is said to be no JSON.
+        // The text is read to its end whatever is wrong inside: what is no JSON is said to be no
+        // JSON.
         let mut wrong = None;
         reader.object(|reader, name| {
             if let Err(reason) = message.member(reader, name)? {
@@ -113,7 +115,11 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn member(&mut self, reader: &mut Reader<'a>, name: &str) -> Result<Result<(), Reason>, Reason> {
+    fn member(
+        &mut self,
+        reader: &mut Reader<'a>,
+        name: &str,
+    ) -> Result<Result<(), Reason>, Reason> {
         let kind = reader.kind()?;
         match (name, kind) {
             ("jsonrpc", Kind::String) => {
@@ -125,7 +131,8 @@ impl<'a> Message<'a> {
                     return Ok(Err(Reason::MemberTooLarge));
                 }
                 // J204, J205: a string or an integer, echoed with its own bytes.
-                let is_integer = raw.strip_prefix('-').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit());
+                let is_integer =
+                    raw.strip_prefix('-').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit());
                 if kind == Kind::Number && !is_integer {
                     return Ok(Err(Reason::NotAMessage));
                 }
@@ -142,7 +149,8 @@ impl<'a> Message<'a> {
             }
             (known, _) => {
                 reader.skip()?;
-                // J199: a known member of another type is no message; J197: nor is one in another case.
+                // J199: a known member of another type is no message; J197: nor is one in another
+                // case.
                 if KNOWN.contains(&known) {
                     return Ok(Err(Reason::NotAMessage));
                 }
@@ -152,7 +160,8 @@ impl<'a> Message<'a> {
         Ok(Ok(()))
     }
 
-    /// Whether its answer may ask for input: of these three requests, and of no others (MCP 2026-07-28, "Multi Round-Trip Requests").
+    /// Whether its answer may ask for input: of these three requests, and of no others (MCP
+    /// 2026-07-28, "Multi Round-Trip Requests").
     pub(crate) fn may_need_input(&self) -> bool {
         matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
     }
@@ -165,7 +174,8 @@ impl<'a> Message<'a> {
         Some([text.get(..at.start)?, quoted.as_bytes(), text.get(at.end..)?].concat())
     }
 
-    /// This text as if the request were made for the first time: without the state, and without answers to what was asked for.
+    /// This text as if the request were made for the first time: without the state, and without
+    /// answers to what was asked for.
     pub(crate) fn as_first_asked(&self, text: &[u8]) -> Option<Vec<u8>> {
         let at = self.params.at.clone();
         let params = Value::known(std::str::from_utf8(text.get(at.clone())?).ok()?);
@@ -186,7 +196,8 @@ impl<'a> Message<'a> {
     }
 
     fn checked(self) -> Result<Self, Reason> {
-        let is_answer = self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
+        let is_answer =
+            self.method.is_none() && self.has_outcome && self.id.is_some() && !self.has_params;
         let is_call = self.method.is_some() && !self.has_outcome;
         if self.has_jsonrpc && (is_answer || is_call) { Ok(self) } else { Err(Reason::NotAMessage) }
     }
@@ -212,7 +223,9 @@ impl<'a> Params<'a> {
                     self.notifications = Some(notifications);
                 }
                 "_meta" => self.meta(Value::known(reader.skip()?)),
-                "capabilities" => self.declares_url_elicitation = elicits_urls(Some(Value::known(reader.skip()?))),
+                "capabilities" => {
+                    self.declares_url_elicitation = elicits_urls(Some(Value::known(reader.skip()?)))
+                }
                 REQUEST_STATE => {
                     let begins = reader.position();
                     let state = Text::read(reader)?;
@@ -244,7 +257,9 @@ impl<'a> Params<'a> {
     }
 
     /// The resources whose updates are listened to (MCP 2026-07-28, `SubscriptionFilter`).
-    pub(crate) fn subscriptions(&self) -> Result<impl Iterator<Item = Result<Cow<'a, str>, Reason>>, Reason> {
+    pub(crate) fn subscriptions(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<Cow<'a, str>, Reason>>, Reason> {
         let uris = match self.notifications {
             None => None,
             Some(filter) if filter.kind() == Kind::Object => filter.get(RESOURCE_SUBSCRIPTIONS),
@@ -264,7 +279,10 @@ impl<'a> Params<'a> {
 
 /// `elicitation.url` of a client's capabilities, in both revisions.
 fn elicits_urls(capabilities: Option<Value<'_>>) -> bool {
-    capabilities.and_then(|can| can.get("elicitation")).and_then(|elicitation| elicitation.get("url")).is_some()
+    capabilities
+        .and_then(|can| can.get("elicitation"))
+        .and_then(|elicitation| elicitation.get("url"))
+        .is_some()
 }
 
 impl<'a> Text<'a> {
@@ -298,12 +316,17 @@ impl<'a> Reference<'a> {
 
 /// J197: no member of this object is a known one in another case.
 fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
-    let mut others = object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));
+    let mut others =
+        object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));
     others.try_for_each(|(name, _)| other_case(&name, known))
 }
 
 fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
-    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) { Err(Reason::CaseVariant) } else { Ok(()) }
+    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        Err(Reason::CaseVariant)
+    } else {
+        Ok(())
+    }
 }
 
 impl From<JsonError> for Reason {
@@ -326,12 +349,19 @@ mod tests {
 
     #[test]
     fn requests_notifications_and_answers_are_told_apart() {
-        let call =
-            read(r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#);
+        let call = read(
+            r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#,
+        );
         let call = call.unwrap();
         assert_eq!((call.id, call.method.as_deref()), (Some("\"a\""), Some("tools/call")));
-        assert_eq!((call.params.name.required(), call.params.arguments()), (Ok("x"), Ok(r#"{"n":1e999}"#)));
-        assert_eq!(read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap().id, None);
+        assert_eq!(
+            (call.params.name.required(), call.params.arguments()),
+            (Ok("x"), Ok(r#"{"n":1e999}"#))
+        );
+        assert_eq!(
+            read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap().id,
+            None
+        );
         assert!(read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap().method.is_none());
         let id = read(r#"{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}"#).unwrap().id;
         assert_eq!(id, Some("9007199254740993"));
@@ -345,8 +375,16 @@ mod tests {
                 r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#,
                 Reason::DuplicateMember,
             ),
-            ("J197", r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#, Reason::DuplicateMember),
-            ("J197", r#"{"jsonrpc":"2.0","id":1,"Method":"ping","method":"ping"}"#, Reason::CaseVariant),
+            (
+                "J197",
+                r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#,
+                Reason::DuplicateMember,
+            ),
+            (
+                "J197",
+                r#"{"jsonrpc":"2.0","id":1,"Method":"ping","method":"ping"}"#,
+                Reason::CaseVariant,
+            ),
             (
                 "J197",
                 r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
@@ -362,7 +400,11 @@ mod tests {
                 r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"TYPE":"ref/resource","type":"ref/prompt","name":"a"}}}"#,
                 Reason::CaseVariant,
             ),
-            ("J199", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}"#, Reason::NotAMessage),
+            (
+                "J199",
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}"#,
+                Reason::NotAMessage,
+            ),
             ("J199", r#"{"jsonrpc":"2.0","id":1,"method":7}"#, Reason::NotAMessage),
             ("J200", "[]", Reason::Batch),
             ("J200", r#"[[{"jsonrpc":"2.0"}]]"#, Reason::Batch),
@@ -373,7 +415,11 @@ mod tests {
             ("J205", r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, Reason::NotAMessage),
             ("J205", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, Reason::NotAMessage),
             ("J199", r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, Reason::NotAMessage),
-            ("J199", r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#, Reason::NotAMessage),
+            (
+                "J199",
+                r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#,
+                Reason::NotAMessage,
+            ),
             ("J199", "7", Reason::NotAMessage),
         ] {
             assert_eq!(read(text).err(), Some(reason), "{case}: {text}");

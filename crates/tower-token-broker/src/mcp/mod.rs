@@ -1,4 +1,5 @@
-//! MCP as it is on the wire: one strict reading of a message, the header fields beside it, and event streams.
+//! MCP as it is on the wire: one strict reading of a message, the header fields beside it, and
+//! event streams.
 
 pub(crate) mod answer;
 pub(crate) mod headers;
@@ -23,7 +24,8 @@ pub enum Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Revision {
-    /// Sessions, `initialize`, GET stream, DELETE. Also what is assumed where a request names no revision.
+    /// Sessions, `initialize`, GET stream, DELETE. Also what is assumed where a request names no
+    /// revision.
     V2025_11_25,
     /// Stateless; `Mcp-Method` and `Mcp-Name` beside the body.
     V2026_07_28,

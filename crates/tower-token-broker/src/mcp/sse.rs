@@ -11,7 +11,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Cuts a stream into events as its bytes arrive.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// What came last, as long as every event that began before it has ended: nothing is copied then.
+    /// What came last, as long as every event that began before it has ended: nothing is copied
+    /// then.
     chunk: Bytes,
     /// Else all that came of the event that has not ended, and what came behind.
     buffer: BytesMut,
@@ -44,7 +45,11 @@ impl Events {
     }
 
     fn split_to(&mut self, at: usize) -> Bytes {
-        if self.buffer.is_empty() { self.chunk.split_to(at) } else { self.buffer.split_to(at).freeze() }
+        if self.buffer.is_empty() {
+            self.chunk.split_to(at)
+        } else {
+            self.buffer.split_to(at).freeze()
+        }
     }
 
     /// The next whole event, with the blank line that ends it.
@@ -56,7 +61,8 @@ impl Events {
             Some(end) => {
                 self.looked_at = 0;
                 let mut event = self.split_to(end);
-                // K230: a reader takes one off where its stream begins, and which event that is depends on what was left out before.
+                // K230: a reader takes one off where its stream begins, and which event that is
+                // depends on what was left out before.
                 while event.starts_with(BYTE_ORDER_MARK) {
                     event.advance(BYTE_ORDER_MARK.len());
                 }
@@ -64,8 +70,10 @@ impl Events {
             }
             None if text.len() > self.limit => Err(EventTooLong),
             None => {
-                // Behind the last content: line ends that came already are looked at again with those that follow.
-                self.looked_at = text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
+                // Behind the last content: line ends that came already are looked at again with
+                // those that follow.
+                self.looked_at =
+                    text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
                 self.keep();
                 Ok(None)
             }
@@ -77,14 +85,19 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Behind the first blank line at or after `from`, which is the end of a line's content, or the very beginning.
+/// Behind the first blank line at or after `from`, which is the end of a line's content, or the
+/// very beginning.
 fn event_end(text: &[u8], from: usize) -> Option<usize> {
     let mut line_start = from == 0;
     let mut at = from;
     while let Some(byte) = text.get(at) {
         match byte {
             b'\r' | b'\n' => {
-                let next = if *byte == b'\r' && text.get(at + 1) == Some(&b'\n') { at + 2 } else { at + 1 };
+                let next = if *byte == b'\r' && text.get(at + 1) == Some(&b'\n') {
+                    at + 2
+                } else {
+                    at + 1
+                };
                 if line_start {
                     return Some(next);
                 }
@@ -166,7 +179,8 @@ impl EventBorder {
         Self { line_is_empty: true, after_cr: false, inside_event: false }
     }
 
-    /// Reads on; gives how many of these bytes belong to events that are whole by now, if any event ended here.
+    /// Reads on; gives how many of these bytes belong to events that are whole by now, if any event
+    /// ended here.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let (mut whole, mut at) = (None, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -207,7 +221,8 @@ mod tests {
         let mut events = Events::new(1 << 20);
         let (mut found, mut rest, mut cuts) = (Vec::new(), text, cuts.iter().copied());
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            let (chunk, later) =
+                rest.split_at(cuts.next().unwrap_or(rest.len()).clamp(1, rest.len()));
             rest = later;
             events.push(Bytes::copy_from_slice(chunk));
             while let Some(event) = events.next_event().unwrap() {
@@ -221,15 +236,17 @@ mod tests {
     fn events_end_at_blank_lines_of_every_kind() {
         let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\nid: 1\ndata: d\ndata: e\n\nunfinished";
         let found = all(text, &[]);
-        let data: Vec<_> =
-            found.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
+        let data: Vec<_> = found
+            .iter()
+            .map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap()))
+            .collect();
         let expected = [Some("a"), Some("b"), Some("c"), None, Some("d\ne")];
         assert_eq!(data, expected.map(|text| text.map(str::to_owned)));
         assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);
     }
 
-    /// The client strips one at the beginning of its stream alone. What it gets is another stream: the one before it was taken off, or the
-    /// event that stood there was left out.
+    /// The client strips one at the beginning of its stream alone. What it gets is another stream:
+    /// the one before it was taken off, or the event that stood there was left out.
     #[test]
     fn k230_a_byte_order_mark_hides_no_data() {
         let mark = "\u{feff}";
@@ -240,7 +257,11 @@ mod tests {
             (format!("\n{mark}data: a\n\n"), &[1, 2, 1]),
         ] {
             let found = all(text.as_bytes(), cuts);
-            assert_eq!(found.iter().find_map(|event| data(event)).as_deref(), Some(&b"a"[..]), "{text:?}");
+            assert_eq!(
+                found.iter().find_map(|event| data(event)).as_deref(),
+                Some(&b"a"[..]),
+                "{text:?}"
+            );
             assert!(found.iter().all(|event| !event.starts_with(mark.as_bytes())), "{text:?}");
         }
         let event = format!("\n{mark}data: a\ndata: b\nid: 1\n\n");
@@ -249,7 +270,10 @@ mod tests {
 
     #[test]
     fn other_data_keeps_the_other_lines() {
-        assert_eq!(with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}".to_vec()), "id: 7\ndata: { }\n\n");
+        assert_eq!(
+            with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}".to_vec()),
+            "id: 7\ndata: { }\n\n"
+        );
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::{
 pub enum FeedEvent {
     /// A change, in the order of the changes.
     Changed(RevocationEntry),
-    /// A change, and its place in the sequence of a [`RevocationStore`](super::RevocationStore): what
-    /// loosens never undoes a block or a revoke of this process whose place is a later one.
+    /// A change, and its place in the sequence of a [`RevocationStore`](super::RevocationStore):
+    /// what loosens never undoes a block or a revoke of this process whose place is a later one.
     Stored {
         /// Its place.
         place: Sequence,
@@ -50,8 +50,8 @@ impl FeedError {
 
 /// Tells what was revoked elsewhere: a table that is polled, a channel, a message bus.
 ///
-/// A new feed first tells all that still counts, then [`FeedEvent::Current`]; from then on each revocation as it comes, and
-/// `Current` at least once a second.
+/// A new feed first tells all that still counts, then [`FeedEvent::Current`]; from then on each
+/// revocation as it comes, and `Current` at least once a second.
 pub trait RevocationFeed: Send + 'static {
     /// Waits for the next piece of news.
     ///
@@ -99,15 +99,16 @@ impl fmt::Debug for BoxRevocationFeed {
 }
 
 impl Revocations {
-    /// Follows a feed in an owned task, until the last clone of these revocations is gone. Until the feed has told
-    /// [`FeedEvent::Current`] for the first time, no request is let in.
+    /// Follows a feed in an owned task, until the last clone of these revocations is gone. Until
+    /// the feed has told [`FeedEvent::Current`] for the first time, no request is let in.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub(crate) fn follow<F: RevocationFeed>(&self, mut feed: F, tasks: &Tasks) -> Task<()> {
         let last_heard = Arc::new(AtomicU64::new(0));
         self.add_feed(&last_heard);
-        let (revocations, ending, mut changes) = (self.downgrade(), self.downgrade(), self.subscribe());
+        let (revocations, ending, mut changes) =
+            (self.downgrade(), self.downgrade(), self.subscribe());
         tasks.spawn("revocation feed", async move {
             let reading = async {
                 loop {
@@ -213,7 +214,11 @@ mod tests {
         let revoked = RevocationChange::Revoked(RevocationTarget::User(alice));
         tell.send(FeedEvent::Changed(RevocationEntry::new(revoked, clock.now()))).await.unwrap();
         asked.recv().await.unwrap();
-        assert_eq!(revocations.fresh(), Err(Reason::RevocationStale), "a revocation alone is no sign of being current");
+        assert_eq!(
+            revocations.fresh(),
+            Err(Reason::RevocationStale),
+            "a revocation alone is no sign of being current"
+        );
 
         tell.send(FeedEvent::Current).await.unwrap();
         asked.recv().await.unwrap();
@@ -234,7 +239,9 @@ mod tests {
     async fn each_change_takes_effect() {
         let revocations = Revocations::new(Clock::manual(Timestamp::from_unix_seconds(1_000)));
         let (alice, grant) = (User::new("https://broker.example.com", "alice"), GrantId::new("g"));
-        let apply = |change| revocations.apply(RevocationEntry::new(change, Timestamp::from_unix_seconds(900)));
+        let apply = |change| {
+            revocations.apply(RevocationEntry::new(change, Timestamp::from_unix_seconds(900)))
+        };
         apply(RevocationChange::Revoked(RevocationTarget::Grant(grant.clone())));
         assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
         apply(RevocationChange::GrantRestored(grant.clone()));

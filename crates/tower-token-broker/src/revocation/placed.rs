@@ -21,7 +21,9 @@ impl Subject {
         Some(match change {
             RevocationChange::Blocked(user) => (Self::User(user.clone()), false),
             RevocationChange::Unblocked(user) => (Self::User(user.clone()), true),
-            RevocationChange::Revoked(RevocationTarget::Grant(grant)) => (Self::Grant(grant.clone()), false),
+            RevocationChange::Revoked(RevocationTarget::Grant(grant)) => {
+                (Self::Grant(grant.clone()), false)
+            }
             RevocationChange::GrantRestored(grant) => (Self::Grant(grant.clone()), true),
             RevocationChange::Revoked(_) => return None,
         })

@@ -50,8 +50,8 @@ pub enum RevocationTarget {
         /// `client_id`
         id: Arc<str>,
     },
-    /// All tokens of one user that were issued until now. `iat` has whole seconds: one that is issued in the very second of the revoke
-    /// is refused, too.
+    /// All tokens of one user that were issued until now. `iat` has whole seconds: one that is
+    /// issued in the very second of the revoke is refused, too.
     User(User),
     /// One grant, until it is lifted.
     Grant(GrantId),
@@ -76,8 +76,8 @@ impl RevocationTarget {
     }
 }
 
-/// Everything that is revoked in one process. Owned by the [`Broker`](crate::Broker), which revokes:
-/// there is no way to revoke without a record. Cheap to clone.
+/// Everything that is revoked in one process. Owned by the [`Broker`](crate::Broker), which
+/// revokes: there is no way to revoke without a record. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Revocations(Arc<Shared>);
 
@@ -98,7 +98,8 @@ struct Shared {
     retention: Duration,
     capacity: usize,
     tables: RwLock<Tables>,
-    /// Written while the tables are locked, after them: whoever reads a number finds all that it counts.
+    /// Written while the tables are locked, after them: whoever reads a number finds all that it
+    /// counts.
     epoch: AtomicU64,
     changed: watch::Sender<Epoch>,
     /// When each feed was last heard from, in milliseconds.
@@ -110,7 +111,8 @@ struct Shared {
 }
 
 impl Revocations {
-    /// The longest life of a token that a verifier may accept, and so how long a revocation is remembered by default.
+    /// The longest life of a token that a verifier may accept, and so how long a revocation is
+    /// remembered by default.
     pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
     /// How many revocations are kept apart.
     pub const CAPACITY: usize = 1_000_000;
@@ -123,16 +125,19 @@ impl Revocations {
         Self::with_retention(clock, Self::RETENTION)
     }
 
-    /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life: `retention` must not be
-    /// shorter than the longest. It is never less than [`Revocations::RETENTION`].
+    /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life:
+    /// `retention` must not be shorter than the longest. It is never less than
+    /// [`Revocations::RETENTION`].
     #[must_use]
     pub(crate) fn with_retention(clock: Clock, retention: Duration) -> Self {
         Self::with_bounds(clock, retention, Self::CAPACITY)
     }
 
     fn with_bounds(clock: Clock, retention: Duration, capacity: usize) -> Self {
-        // `iat` may be a leeway ahead of our clock, and a token is accepted for a leeway past its end.
-        let retention = retention.max(Self::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY);
+        // `iat` may be a leeway ahead of our clock, and a token is accepted for a leeway past its
+        // end.
+        let retention =
+            retention.max(Self::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY);
         Self(Arc::new(Shared {
             clock,
             retention,
@@ -148,7 +153,8 @@ impl Revocations {
     }
 
     /// Revokes in this process. When it returns, no request that begins later is let in, and open
-    /// streams are being cut. It writes no record: that is [`Broker::revoke`](crate::Broker::revoke).
+    /// streams are being cut. It writes no record: that is
+    /// [`Broker::revoke`](crate::Broker::revoke).
     #[cfg(test)]
     pub(crate) fn revoke(&self, what: RevocationTarget) -> Epoch {
         self.revoke_at(what, self.0.clock.now())
@@ -258,8 +264,8 @@ impl Revocations {
         }
     }
 
-    /// Whether a new request may be let in: the process is not shutting down, and what is known here
-    /// is all there is to know.
+    /// Whether a new request may be let in: the process is not shutting down, and what is known
+    /// here is all there is to know.
     pub(crate) fn admits(&self) -> Result<(), Reason> {
         if self.phase() != Phase::Serving {
             return Err(Reason::ShuttingDown);
@@ -273,7 +279,8 @@ impl Revocations {
         if feeds.is_empty() {
             return Ok(());
         }
-        let oldest = feeds.iter().map(|heard| heard.load(Ordering::Acquire)).min().unwrap_or_default();
+        let oldest =
+            feeds.iter().map(|heard| heard.load(Ordering::Acquire)).min().unwrap_or_default();
         // N260: silence is no news, and no news is no request.
         if Timestamp::from_unix_millis(oldest).plus(Self::STALE_AFTER) < self.0.clock.now() {
             return Err(Reason::RevocationStale);
@@ -291,7 +298,11 @@ impl Revocations {
     }
 
     pub(super) fn grant_stands(&self, grant: &GrantId) -> Result<(), Reason> {
-        if self.0.tables.read().is_grant_revoked(grant) { Err(Reason::GrantRevoked) } else { Ok(()) }
+        if self.0.tables.read().is_grant_revoked(grant) {
+            Err(Reason::GrantRevoked)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -332,8 +343,10 @@ mod tests {
     fn a_revocation_is_remembered_for_the_longest_life_of_a_token() {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let revocations = Revocations::new(clock.clone());
-        let first = revocations
-            .revoke(RevocationTarget::Token { issuer: "https://broker.example.com".into(), id: "token-1".into() });
+        let first = revocations.revoke(RevocationTarget::Token {
+            issuer: "https://broker.example.com".into(),
+            id: "token-1".into(),
+        });
         assert_eq!(first, Epoch(1));
         clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY - Duration::from_millis(1));
         revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
@@ -361,16 +374,27 @@ mod tests {
         let revocations = Revocations::with_bounds(clock.clone(), Revocations::RETENTION, 3);
         let alice = User::new("https://broker.example.com", "alice");
         let first = revocations.block(alice.clone());
-        assert_eq!(revocations.stands(&principal(2_000_000)), Err(Reason::Blocked), "whenever it was issued");
+        assert_eq!(
+            revocations.stands(&principal(2_000_000)),
+            Err(Reason::Blocked),
+            "whenever it was issued"
+        );
         for number in 0..10_u32 {
-            revocations.revoke(RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() });
+            revocations.revoke(RevocationTarget::Token {
+                issuer: "i".into(),
+                id: number.to_string().into(),
+            });
         }
         assert_eq!(revocations.stands(&principal(2_000_000)), Err(Reason::Blocked), "no collapse");
         clock.advance(Revocations::RETENTION * 100);
         revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
         assert_eq!(revocations.stands(&principal(20_000_000)), Err(Reason::Blocked), "no expiry");
         assert_eq!(revocations.unblock(&User::new("https://other.example", "alice")), Epoch(13));
-        assert_eq!(revocations.stands(&principal(20_000_000)), Err(Reason::Blocked), "another issuer");
+        assert_eq!(
+            revocations.stands(&principal(20_000_000)),
+            Err(Reason::Blocked),
+            "another issuer"
+        );
         assert!(revocations.unblock(&alice) > first, "cached refusals are looked up again");
         assert_eq!(revocations.stands(&principal(20_000_000)), Ok(()));
     }

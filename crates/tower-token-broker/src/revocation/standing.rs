@@ -19,8 +19,8 @@ use crate::{
     refusal::Reason,
 };
 
-/// How one request stands: whether what it rests on has been revoked since. Found in the extensions, made by the
-/// authenticate layer alone.
+/// How one request stands: whether what it rests on has been revoked since. Found in the
+/// extensions, made by the authenticate layer alone.
 #[derive(Clone)]
 pub struct Standing(Arc<Watched>);
 
@@ -56,12 +56,12 @@ impl Standing {
         }))
     }
 
-    /// Asked once more just before the send: token, family, client, user, server, everything, and this grant.
-    /// From here on a revoke of the grant cuts the stream, too.
+    /// Asked once more just before the send: token, family, client, user, server, everything, and
+    /// this grant. From here on a revoke of the grant cuts the stream, too.
     ///
     /// # Errors
-    /// [`Reason::Revoked`], [`Reason::Blocked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`], or
-    /// [`Reason::RevocationStale`].
+    /// [`Reason::Revoked`], [`Reason::Blocked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`],
+    /// or [`Reason::RevocationStale`].
     pub(crate) fn ask_again(&self, grant: Option<&GrantId>) -> Result<(), Reason> {
         if let Some(grant) = grant {
             {
@@ -96,7 +96,8 @@ impl Standing {
         }
     }
 
-    /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends nothing that is under way.
+    /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends
+    /// nothing that is under way.
     pub(crate) fn still(&self) -> Result<(), Reason> {
         // N262: one instant for verification, cache and streams.
         if self.0.clock.now() >= self.0.ends_at {
@@ -104,8 +105,8 @@ impl Standing {
         }
         // Read before the tables, so that a revoke in between is looked at next time.
         let epoch = self.0.revocations.epoch();
-        // Before the stamp is looked at: a request that was verified while the process began to shut
-        // down is stamped with the epoch of the end.
+        // Before the stamp is looked at: a request that was verified while the process began to
+        // shut down is stamped with the epoch of the end.
         if self.ends_in(self.0.revocations.phase()) {
             return Err(Reason::ShuttingDown);
         }
@@ -121,7 +122,8 @@ impl Standing {
         Ok(())
     }
 
-    /// Ends when something was revoked since this call, or the token has ended: then ask [`Standing::still`].
+    /// Ends when something was revoked since this call, or the token has ended: then ask
+    /// [`Standing::still`].
     pub(crate) fn shaken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         let mut changes = self.0.revocations.subscribe();
         let (clock, ends_at) = (self.0.clock.clone(), self.0.ends_at);
@@ -152,7 +154,8 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000));
         let revocations = Revocations::new(clock.clone());
         let ends_at = clock.now().plus(Duration::from_secs(60));
-        let standing = Standing::new(&revocations, &clock, &principal(1_000), revocations.epoch(), ends_at);
+        let standing =
+            Standing::new(&revocations, &clock, &principal(1_000), revocations.epoch(), ends_at);
         (clock, revocations, standing)
     }
 
@@ -166,7 +169,11 @@ mod tests {
         revocations.revoke(RevocationTarget::Grant(asked.clone()));
         assert_eq!(standing.still(), Err(Reason::GrantRevoked));
         assert_eq!(standing.ask_again(Some(&asked)), Err(Reason::GrantRevoked));
-        assert_eq!(standing.ask_again(None), Err(Reason::GrantRevoked), "a request stays bound to what it used");
+        assert_eq!(
+            standing.ask_again(None),
+            Err(Reason::GrantRevoked),
+            "a request stays bound to what it used"
+        );
     }
 
     #[test]
@@ -179,10 +186,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn n260_a_feed_that_fell_silent_since_the_request_came_in_lets_nothing_out_and_ends_nothing() {
+    async fn n260_a_feed_that_fell_silent_since_the_request_came_in_lets_nothing_out_and_ends_nothing()
+     {
         struct Silent;
         impl crate::revocation::RevocationFeed for Silent {
-            async fn next(&mut self) -> Result<crate::revocation::FeedEvent, crate::revocation::FeedError> {
+            async fn next(
+                &mut self,
+            ) -> Result<crate::revocation::FeedEvent, crate::revocation::FeedError> {
                 std::future::pending().await
             }
         }
@@ -196,13 +206,25 @@ mod tests {
     #[test]
     fn a_shutdown_ends_idle_streams_first_and_calls_last() {
         let (_, revocations, call) = standing();
-        let stream = Standing::new(&revocations, &call.0.clock, &principal(1_000), revocations.epoch(), call.0.ends_at);
+        let stream = Standing::new(
+            &revocations,
+            &call.0.clock,
+            &principal(1_000),
+            revocations.epoch(),
+            call.0.ends_at,
+        );
         stream.mark_idle_stream();
         assert_eq!((call.still(), stream.still()), (Ok(()), Ok(())));
         revocations.enter(Phase::Draining);
         assert_eq!((call.still(), stream.still()), (Ok(()), Err(Reason::ShuttingDown)));
         assert_eq!(revocations.admits(), Err(Reason::ShuttingDown));
-        let late = Standing::new(&revocations, &call.0.clock, &principal(1_000), revocations.epoch(), call.0.ends_at);
+        let late = Standing::new(
+            &revocations,
+            &call.0.clock,
+            &principal(1_000),
+            revocations.epoch(),
+            call.0.ends_at,
+        );
         assert_eq!(late.still(), Ok(()));
         late.mark_idle_stream();
         assert_eq!(late.still(), Err(Reason::ShuttingDown));

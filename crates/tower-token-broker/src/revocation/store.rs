@@ -144,7 +144,10 @@ pub trait RevocationStore: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// The entry is appended or not. A retry may append it twice, which changes nothing.
-    fn append(&self, entry: &RevocationEntry) -> impl Future<Output = Result<Sequence, RevocationStoreError>> + Send;
+    fn append(
+        &self,
+        entry: &RevocationEntry,
+    ) -> impl Future<Output = Result<Sequence, RevocationStoreError>> + Send;
 
     /// Returns at most `limit` entries after the place `after`, in the order of their places. Fewer
     /// than `limit` are all that there are.
@@ -193,7 +196,11 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RevocationStoreErr
 /// [`RevocationStore`] with boxed futures, so that it can be a trait object.
 trait DynRevocationStore: Send + Sync {
     fn append<'a>(&'a self, entry: &'a RevocationEntry) -> BoxFuture<'a, Sequence>;
-    fn read_after(&self, after: Sequence, limit: usize) -> BoxFuture<'_, Vec<(Sequence, RevocationEntry)>>;
+    fn read_after(
+        &self,
+        after: Sequence,
+        limit: usize,
+    ) -> BoxFuture<'_, Vec<(Sequence, RevocationEntry)>>;
 }
 
 impl<S: RevocationStore> DynRevocationStore for S {
@@ -201,7 +208,11 @@ impl<S: RevocationStore> DynRevocationStore for S {
         Box::pin(RevocationStore::append(self, entry))
     }
 
-    fn read_after(&self, after: Sequence, limit: usize) -> BoxFuture<'_, Vec<(Sequence, RevocationEntry)>> {
+    fn read_after(
+        &self,
+        after: Sequence,
+        limit: usize,
+    ) -> BoxFuture<'_, Vec<(Sequence, RevocationEntry)>> {
         Box::pin(RevocationStore::read_after(self, after, limit))
     }
 }
@@ -241,7 +252,9 @@ mod tests {
             RevocationTarget::Client { issuer, id },
             RevocationTarget::User(user.clone()),
             RevocationTarget::Grant(grant.clone()),
-            RevocationTarget::Server(Resource::parse("https://broker.example.com/crm/mcp").unwrap()),
+            RevocationTarget::Server(
+                Resource::parse("https://broker.example.com/crm/mcp").unwrap(),
+            ),
             RevocationTarget::Everything,
         ]
         .map(RevocationChange::Revoked)

@@ -6,15 +6,15 @@ use std::{
 };
 
 use super::{
-    FeedError, FeedEvent, RevocationChange, RevocationEntry, RevocationFeed, RevocationStore, RevocationTarget,
-    Sequence,
+    FeedError, FeedEvent, RevocationChange, RevocationEntry, RevocationFeed, RevocationStore,
+    RevocationTarget, Sequence,
 };
 
 /// The [`RevocationFeed`] of a [`RevocationStore`]: reads new entries every 250 ms.
 ///
 /// It yields each entry as [`FeedEvent::Stored`], and [`FeedEvent::Current`] after each read that
-/// reached the end of the sequence. Each read begins with the last entry that was read: where that is
-/// gone (a store that was restored from a backup, or that dropped it), everything is read again.
+/// reached the end of the sequence. Each read begins with the last entry that was read: where that
+/// is gone (a store that was restored from a backup, or that dropped it), everything is read again.
 #[derive(Debug)]
 #[must_use = "a feed does nothing until a broker is built with it"]
 pub struct StoreFeed<S> {
@@ -37,7 +37,13 @@ enum Next {
 impl<S: RevocationStore> StoreFeed<S> {
     /// Creates a feed that starts with the first entry.
     pub const fn new(store: S) -> Self {
-        Self { store, poll_every: Duration::from_millis(250), last: None, unread: VecDeque::new(), next: Next::Read }
+        Self {
+            store,
+            poll_every: Duration::from_millis(250),
+            last: None,
+            unread: VecDeque::new(),
+            next: Next::Read,
+        }
     }
 
     /// Sets the pause between two reads.
@@ -62,7 +68,9 @@ impl<S: RevocationStore> StoreFeed<S> {
                     );
                     restarts += 1;
                     if restarts > MOST_RESTARTS {
-                        return Err(FeedError::new("the revocation store loses entries while it is read"));
+                        return Err(FeedError::new(
+                            "the revocation store loses entries while it is read",
+                        ));
                     }
                     last = None;
                     read.clear();
@@ -99,15 +107,19 @@ impl<S: RevocationStore> StoreFeed<S> {
     }
 }
 
-/// Leaves out what loosens and is tightened again by a later entry: between the two somebody would be
-/// let in.
-fn without_superseded(entries: Vec<(Sequence, RevocationEntry)>) -> Vec<(Sequence, RevocationEntry)> {
+/// Leaves out what loosens and is tightened again by a later entry: between the two somebody would
+/// be let in.
+fn without_superseded(
+    entries: Vec<(Sequence, RevocationEntry)>,
+) -> Vec<(Sequence, RevocationEntry)> {
     let mut tightened = HashSet::new();
     let mut kept: Vec<_> = entries
         .into_iter()
         .rev()
         .filter(|(_, entry)| match &entry.change {
-            RevocationChange::Unblocked(user) => !tightened.contains(&RevocationChange::Blocked(user.clone())),
+            RevocationChange::Unblocked(user) => {
+                !tightened.contains(&RevocationChange::Blocked(user.clone()))
+            }
             RevocationChange::GrantRestored(grant) => {
                 let revoked = RevocationTarget::Grant(grant.clone());
                 !tightened.contains(&RevocationChange::Revoked(revoked))
@@ -194,7 +206,11 @@ mod tests {
             Err(RevocationStoreError::Unreachable)
         }
 
-        async fn read_after(&self, after: Sequence, limit: usize) -> Result<Entries, RevocationStoreError> {
+        async fn read_after(
+            &self,
+            after: Sequence,
+            limit: usize,
+        ) -> Result<Entries, RevocationStoreError> {
             let (fails, hangs) = {
                 let mut script = self.0.lock();
                 script.reads += 1;
@@ -207,7 +223,13 @@ mod tests {
                 return Err(RevocationStoreError::Unreachable);
             }
             let script = self.0.lock();
-            Ok(script.entries.iter().filter(|(place, _)| *place > after).take(limit).cloned().collect())
+            Ok(script
+                .entries
+                .iter()
+                .filter(|(place, _)| *place > after)
+                .take(limit)
+                .cloned()
+                .collect())
         }
     }
 
@@ -261,7 +283,8 @@ mod tests {
         let mut feed = StoreFeed::new(store);
         for expected in [1, 3] {
             let event = feed.next().await.unwrap();
-            let is_it = matches!(event, FeedEvent::Stored { place, .. } if place.as_u64() == expected);
+            let is_it =
+                matches!(event, FeedEvent::Stored { place, .. } if place.as_u64() == expected);
             assert!(is_it, "{expected}: {event:?}");
         }
         assert_eq!(feed.next().await, Ok(FeedEvent::Current));

@@ -74,14 +74,19 @@ impl Tables {
             return;
         }
         if self.dying.len() >= capacity {
-            // N269: bounded without forgetting: what was revoked until now is a part of everything until now, or until a
-            // later instant where another's clock is ahead. `at` may be long ago.
+            // N269: bounded without forgetting: what was revoked until now is a part of everything
+            // until now, or until a later instant where another's clock is ahead. `at` may be long
+            // ago.
             let known = self.dying.iter().filter_map(|(_, what)| self.revoked_at(what));
             let until = known.fold(at.max(now), Timestamp::max);
-            let (grants, blocked) = (std::mem::take(&mut self.grants), std::mem::take(&mut self.blocked));
+            let (grants, blocked) =
+                (std::mem::take(&mut self.grants), std::mem::take(&mut self.blocked));
             *self = Self { everything: Some(until), grants, blocked, ..Self::default() };
             self.dying.push_back((until.plus(life), RevocationTarget::Everything));
-            tracing::error!(capacity, "too many revocations to keep apart: all tokens issued until now are revoked");
+            tracing::error!(
+                capacity,
+                "too many revocations to keep apart: all tokens issued until now are revoked"
+            );
             return;
         }
         let is_new = match &what {
@@ -141,7 +146,8 @@ impl Tables {
         let issuer = principal.issuer();
         // Whole seconds: a token of the revoke's own second counts as revoked.
         let issued = principal.issued_at().unix_seconds();
-        let until_now = |revoked: Option<Timestamp>| revoked.is_some_and(|at| issued <= at.unix_seconds());
+        let until_now =
+            |revoked: Option<Timestamp>| revoked.is_some_and(|at| issued <= at.unix_seconds());
         self.tokens.get(issuer, principal.token_id()).is_some()
             // N267: by the family's id, whatever the access token's own.
             || principal.family().is_some_and(|family| self.families.get(issuer, family).is_some())
@@ -261,7 +267,11 @@ pub(super) mod tests {
             tables.collect(again.plus(LIFE), LIFE);
             assert!(!tables.is_revoked(&principal(1_000)), "{what:?}");
             assert_eq!(tables.len(), 0, "{what:?}");
-            assert!(tables.tokens.0.is_empty() && tables.users.0.is_empty() && tables.servers.is_empty());
+            assert!(
+                tables.tokens.0.is_empty()
+                    && tables.users.0.is_empty()
+                    && tables.servers.is_empty()
+            );
         }
     }
 
@@ -273,10 +283,14 @@ pub(super) mod tests {
         tables.insert(victim, at, at, LIFE, 3);
         tables.insert(RevocationTarget::Grant(GrantId::new("g")), at, at, LIFE, 3);
         for number in 0..100_u32 {
-            let what = RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
+            let what =
+                RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
             tables.insert(what, at, at, LIFE, 3);
             assert!(tables.len() <= 3, "N269");
-            assert!(tables.is_revoked(&principal(1_000)), "N269: still revoked after {number} more");
+            assert!(
+                tables.is_revoked(&principal(1_000)),
+                "N269: still revoked after {number} more"
+            );
         }
         assert!(tables.is_grant_revoked(&GrantId::new("g")));
         assert!(!tables.is_revoked(&principal(1_001)));
@@ -289,9 +303,16 @@ pub(super) mod tests {
         let (victim, _) = each_kind().remove(3);
         tables.insert(victim, now, now, LIFE, 3);
         let ahead = Timestamp::from_unix_seconds(1_005);
-        tables.insert(RevocationTarget::User(User::new("https://other.example", "bob")), ahead, now, LIFE, 3);
+        tables.insert(
+            RevocationTarget::User(User::new("https://other.example", "bob")),
+            ahead,
+            now,
+            LIFE,
+            3,
+        );
         for number in 0..2_u32 {
-            let what = RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
+            let what =
+                RevocationTarget::Token { issuer: "i".into(), id: number.to_string().into() };
             tables.insert(what, Timestamp::from_unix_seconds(950), now, LIFE, 3);
         }
         assert_eq!(tables.len(), 1);

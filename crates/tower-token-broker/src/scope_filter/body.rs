@@ -129,7 +129,9 @@ impl<P: Policy> EventFilter<P> {
 
     fn filtered(&self, event: Bytes) -> Option<Bytes> {
         // Without data, or with empty data, it is a comment, a retry time, or an id to resume from.
-        let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else { return Some(event) };
+        let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else {
+            return Some(event);
+        };
         match self.shared.filtered(&self.principal, self.states.as_ref(), &data) {
             Ok(Found::Nothing) => Some(event),
             Ok(Found::Changed(changed)) => Some(sse::with_data(&event, changed)),
@@ -147,7 +149,10 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
     type Data = Bytes;
     type Error = BodyError<R::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
         let filter = match this.filter {
             None => return this.inner.poll_frame(cx).map_err(BodyError::Inner),
@@ -172,7 +177,8 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
                     filter.ended = true;
                     return Poll::Ready(Some(Err(BodyError::Inner(error))));
                 }
-                // An event that did not end is none: every reader discards it, and it was not judged.
+                // An event that did not end is none: every reader discards it, and it was not
+                // judged.
                 None => filter.ended = true,
             }
         }
@@ -182,7 +188,9 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
         match &self.filter {
             #[cfg(feature = "grpc")]
             Some(Filter::Grpc(filter)) => filter.is_end_stream(&self.inner),
-            Some(Filter::Events(filter)) => filter.ready.is_empty() && (filter.ended || self.inner.is_end_stream()),
+            Some(Filter::Events(filter)) => {
+                filter.ready.is_empty() && (filter.ended || self.inner.is_end_stream())
+            }
             None => self.inner.is_end_stream(),
         }
     }
@@ -195,6 +203,9 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
 impl<R: fmt::Debug, P> fmt::Debug for FilterBody<R, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_filtered = self.filter.is_some();
-        f.debug_struct("FilterBody").field("inner", &self.inner).field("filtered", &is_filtered).finish_non_exhaustive()
+        f.debug_struct("FilterBody")
+            .field("inner", &self.inner)
+            .field("filtered", &is_filtered)
+            .finish_non_exhaustive()
     }
 }

@@ -126,8 +126,11 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         // The messages that carry no name are nobody's exception.
         let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response);
-        let exception = |call: &Call<'_>| Some(self.1.decide(caller, call)).filter(|decision| !decision.is_denied());
-        let found = is_named.then(|| exception(call).or_else(|| with_or_without_slash(call, exception)));
+        let exception = |call: &Call<'_>| {
+            Some(self.1.decide(caller, call)).filter(|decision| !decision.is_denied())
+        };
+        let found =
+            is_named.then(|| exception(call).or_else(|| with_or_without_slash(call, exception)));
         if let Some(exception) = found.flatten() {
             return Decision::deny(call).or_rule_of(&exception);
         }
@@ -154,8 +157,12 @@ impl PolicySummary {
     }
 }
 
-/// L241: asked of the same path with or without the slash at its end, if it is a path: what is denied is denied both ways.
-fn with_or_without_slash(call: &Call<'_>, ask: impl Fn(&Call<'_>) -> Option<Decision>) -> Option<Decision> {
+/// L241: asked of the same path with or without the slash at its end, if it is a path: what is
+/// denied is denied both ways.
+fn with_or_without_slash(
+    call: &Call<'_>,
+    ask: impl Fn(&Call<'_>) -> Option<Decision>,
+) -> Option<Decision> {
     let Call::Http { method, path } = call else { return None };
     let other = match path.strip_suffix('/') {
         Some(without) => without.to_owned(),

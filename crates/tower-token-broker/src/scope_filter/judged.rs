@@ -46,10 +46,12 @@ pub(crate) enum JudgedBody {
     Bytes(Bytes),
     /// A GET or DELETE of MCP: judged by its method, sent without a body.
     Nothing,
-    /// gRPC: this path was judged, and the message if the method carries MCP; else messages are streamed as they come.
+    /// gRPC: this path was judged, and the message if the method carries MCP; else messages are
+    /// streamed as they come.
     #[cfg(feature = "grpc")]
     Rpc(Rpc),
-    /// Plain HTTP: this method and URI were judged, and these are sent; the body is streamed as it comes.
+    /// Plain HTTP: this method and URI were judged, and these are sent; the body is streamed as it
+    /// comes.
     Http(Method, Uri),
 }
 

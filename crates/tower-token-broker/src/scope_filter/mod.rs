@@ -1,4 +1,5 @@
-//! Judges each request by a policy before it goes on, and filters lists in answers by the same policy.
+//! Judges each request by a policy before it goes on, and filters lists in answers by the same
+//! policy.
 //!
 //! # Example
 //! ```
@@ -55,34 +56,42 @@
 //! Inside authenticate, outside exchange; [`BrokerStack`](crate::stack::BrokerStack) places it.
 //!
 //! # Reads, writes
-//! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`] into the extensions, with the very bytes
-//! that were judged, and hands those on. In answers it takes out what the policy would refuse: tools, prompts, resources and templates by the
-//! shape of the result, in event streams whichever request they answer, and in JSON but for the answers of `tools/call`,
-//! `prompts/get`, `resources/read` and `completion/complete`, which no client reads as a list and which are streamed; notices about hidden resources; and
-//! `cacheScope` becomes `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way out and opened on the way in:
-//! for the user and the resource, a state also for its method and name, with the sealing keys of the broker. A resource that speaks gRPC
-//! ([`Protocol`](crate::limits::Protocol)) is described in the module `grpc`. One that speaks plain HTTP is judged by method and
-//! by its whole path (axum's original one, if known), and streamed.
+//! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`]
+//! into the extensions, with the very bytes that were judged, and hands those on. In answers it
+//! takes out what the policy would refuse: tools, prompts, resources and templates by the shape of
+//! the result, in event streams whichever request they answer, and in JSON but for the answers of
+//! `tools/call`, `prompts/get`, `resources/read` and `completion/complete`, which no client reads
+//! as a list and which are streamed; notices about hidden resources; and `cacheScope` becomes
+//! `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way
+//! out and opened on the way in: for the user and the resource, a state also for its method and
+//! name, with the sealing keys of the broker. A resource that speaks gRPC
+//! ([`Protocol`](crate::limits::Protocol)) is described in the module `grpc`. One that speaks plain
+//! HTTP is judged by method and by its whole path (axum's original one, if known), and streamed.
 //!
 //! # Limits
-//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and single events ≤ 16 MiB. Two readings of one text are refused:
-//! doubled members, known members in another case, lone surrogates, batches, content codings.
+//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and
+//! single events ≤ 16 MiB. Two readings of one text are refused: doubled members, known members in
+//! another case, lone surrogates, batches, content codings.
 //!
 //! # Replacing the policy
 //! [`PolicyHandle`]: a call that is under way finishes under its decision; each later event, list entry and message is judged by
-//! the new policy; the GET stream and `subscriptions/listen` end before their next event if their own permission is gone.
+//! the new policy; the GET stream and `subscriptions/listen` end before their next event if their
+//! own permission is gone.
 //!
 //! # Cancellation
 //! Dropped at any await of the request's side, nothing was sent.
 //!
 //! # Refusals
-//! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant, TooDeep, Batch, MemberTooLarge, HeaderMismatch,
-//! NoVersion, UnsupportedVersion, BodyTooLarge, BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied, ResourceDenied,
-//! PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, GrpcWeb, NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages,
-//! DeadlineExceeded, RpcPath, RpcDenied, InsufficientScope, AnswerUnreadable, MissingLayer}`.
+//! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant,
+//! TooDeep, Batch, MemberTooLarge, HeaderMismatch, NoVersion, UnsupportedVersion, BodyTooLarge,
+//! BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied,
+//! ResourceDenied, PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, GrpcWeb,
+//! NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages, DeadlineExceeded, RpcPath, RpcDenied,
+//! InsufficientScope, AnswerUnreadable, MissingLayer}`.
 //!
 //! # Sources
-//! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
+//! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP
+//! 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
 
 mod body;
 mod compose;

@@ -30,7 +30,8 @@ impl Pattern {
         self.0.first().map_or("", AsRef::as_ref)
     }
 
-    /// In a time that grows with the name, whatever the pattern: between stars the first place that fits is as good as any.
+    /// In a time that grows with the name, whatever the pattern: between stars the first place that
+    /// fits is as good as any.
     pub(super) fn matches(&self, name: &str) -> bool {
         match &*self.0 {
             [] => false,
@@ -49,8 +50,8 @@ impl Pattern {
     }
 }
 
-/// A path in which `{name}` stands for one segment, and `{*name}` at the end for one or more. Escapes are compared by what they
-/// stand for.
+/// A path in which `{name}` stands for one segment, and `{*name}` at the end for one or more.
+/// Escapes are compared by what they stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathTemplate {
     segments: Box<[Segment]>,
@@ -65,7 +66,8 @@ enum Segment {
 }
 
 impl PathTemplate {
-    /// `None` for what reads like a template and would match something else than it seems to, or nothing.
+    /// `None` for what reads like a template and would match something else than it seems to, or
+    /// nothing.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if !is_plain_path(text) || text.contains(['?', '#']) {
             return None;
@@ -99,7 +101,8 @@ impl PathTemplate {
         path.strip_prefix('/').is_some_and(|path| self.fits(&self.segments, path.split('/')))
     }
 
-    /// As [`Self::matches`], whether or not a slash stands at the end of either: many servers see no difference.
+    /// As [`Self::matches`], whether or not a slash stands at the end of either: many servers see
+    /// no difference.
     pub(super) fn matches_but_for_a_slash(&self, path: &str) -> bool {
         let segments = match &*self.segments {
             [segments @ .., Segment::Is(last)] if last.is_empty() => segments,
@@ -116,7 +119,12 @@ impl PathTemplate {
             (_, None) => false,
         });
         let next = given.next();
-        all_match && if self.has_rest { next.is_some_and(|first| !first.is_empty()) } else { next.is_none() }
+        all_match
+            && if self.has_rest {
+                next.is_some_and(|first| !first.is_empty())
+            } else {
+                next.is_none()
+            }
     }
 }
 

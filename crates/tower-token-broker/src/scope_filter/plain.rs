@@ -7,21 +7,29 @@ pub(super) fn is_plain_path(path: &str) -> bool {
     // One slash at the end is a path of its own; an empty segment in the middle is none.
     let segments = path.strip_prefix('/').unwrap_or(path);
     let segments = segments.strip_suffix('/').unwrap_or(segments);
-    let segments_are_plain =
-        matches!(path, "/") || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    // What an escape hides must not be what a path is made of, nor what needs no escape (RFC 3986 §6.2.2.2).
-    let escapes_are_plain = escapes(path)
-        .all(|escape| escape.is_some_and(|octet| !matches!(octet, b'/' | b'\\' | b'%' | b';') && !hides(octet)));
+    let segments_are_plain = matches!(path, "/")
+        || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    // What an escape hides must not be what a path is made of, nor what needs no escape (RFC 3986
+    // §6.2.2.2).
+    let escapes_are_plain = escapes(path).all(|escape| {
+        escape.is_some_and(|octet| !matches!(octet, b'/' | b'\\' | b'%' | b';') && !hides(octet))
+    });
     path.starts_with('/') && segments_are_plain && escapes_are_plain && !path.contains(['\\', ';'])
 }
 
-/// J217: no step to another place (`.`, `..`) in any spelling that a reader may undo, and no escape that hides one. The server
-/// reads a URI as it likes, so its query is looked at like its path; slashes may be escaped, for a name may hold one.
+/// J217: no step to another place (`.`, `..`) in any spelling that a reader may undo, and no escape
+/// that hides one. The server reads a URI as it likes, so its query is looked at like its path;
+/// slashes may be escaped, for a name may hold one.
 pub(super) fn is_plain_uri(uri: &str) -> bool {
-    let escapes_are_plain = escapes(uri).all(|escape| escape.is_some_and(|octet| octet != b'%' && !hides(octet)));
+    let escapes_are_plain =
+        escapes(uri).all(|escape| escape.is_some_and(|octet| octet != b'%' && !hides(octet)));
     let decoded = decode(uri);
-    let has_step = decoded.split(|octet| b"/\\?#;".contains(octet)).any(|segment| matches!(segment, b"." | b".."));
-    escapes_are_plain && !has_step && !decoded.iter().any(|octet| *octet == b'\\' || octet.is_ascii_control())
+    let has_step = decoded
+        .split(|octet| b"/\\?#;".contains(octet))
+        .any(|segment| matches!(segment, b"." | b".."));
+    escapes_are_plain
+        && !has_step
+        && !decoded.iter().any(|octet| *octet == b'\\' || octet.is_ascii_control())
 }
 
 /// An escape that nobody writes who has nothing to hide.

@@ -11,7 +11,8 @@ use crate::{
     refusal::Reason,
 };
 
-/// One operation that a client asks for, as it was judged. Borrowed from the one reading of the message.
+/// One operation that a client asks for, as it was judged. Borrowed from the one reading of the
+/// message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Call<'a> {
@@ -22,8 +23,8 @@ pub enum Call<'a> {
         /// Its arguments, if they are known.
         arguments: Arguments<'a>,
     },
-    /// `resources/read`, `subscribe`, `unsubscribe`; each resource of a `subscriptions/listen`; a resource or a template in a list; a
-    /// completion for a template.
+    /// `resources/read`, `subscribe`, `unsubscribe`; each resource of a `subscriptions/listen`; a
+    /// resource or a template in a list; a completion for a template.
     Resource {
         /// The resource's URI, or the template.
         uri: &'a str,
@@ -35,13 +36,15 @@ pub enum Call<'a> {
         /// Its arguments, if they are known.
         arguments: Arguments<'a>,
     },
-    /// A list of tools, resources, templates or prompts. Its entries are judged one by one in the answer.
+    /// A list of tools, resources, templates or prompts. Its entries are judged one by one in the
+    /// answer.
     List {
         /// Of what.
         of: Listed,
     },
-    /// A message without which no client works, and which touches nothing: `initialize`, `ping`, `server/discover`,
-    /// `subscriptions/listen`, notifications that both revisions have, the GET stream, the DELETE of a session.
+    /// A message without which no client works, and which touches nothing: `initialize`, `ping`,
+    /// `server/discover`, `subscriptions/listen`, notifications that both revisions have, the GET
+    /// stream, the DELETE of a session.
     Protocol {
         /// The method, or `GET`, `DELETE`.
         method: &'a str,
@@ -99,7 +102,8 @@ impl<'a> Arguments<'a> {
         Self(Some(text))
     }
 
-    /// The JSON text of the object, as it will be forwarded, or `None` if the arguments are not known.
+    /// The JSON text of the object, as it will be forwarded, or `None` if the arguments are not
+    /// known.
     #[must_use]
     pub const fn as_json(&self) -> Option<&'a str> {
         self.0
@@ -160,8 +164,8 @@ impl Decision {
         Verdict::NeedsScope(scopes).into()
     }
 
-    /// The upstream credential needs these scopes too (`upstream_scopes` of a rule). Means something
-    /// only where the call is allowed.
+    /// The upstream credential needs these scopes too (`upstream_scopes` of a rule). Means
+    /// something only where the call is allowed.
     pub fn with_upstream_scopes(mut self, scopes: Scopes) -> Self {
         if let Verdict::Allow(permit) = &mut self.verdict {
             permit.upstream_scopes = scopes;
@@ -341,8 +345,8 @@ impl fmt::Debug for BoxPolicy {
 }
 
 /// A closure as a policy, with the types of its arguments given. A closure reports no changes: open
-/// streams do not notice when what it reads changes, so a [`PolicyHandle`](super::PolicyHandle) stands
-/// around it, not in it.
+/// streams do not notice when what it reads changes, so a [`PolicyHandle`](super::PolicyHandle)
+/// stands around it, not in it.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Call, Decision, policy_fn};

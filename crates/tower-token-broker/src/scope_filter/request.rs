@@ -24,7 +24,8 @@ use crate::{
     sealing::{Kept, RequestStates, Session, State},
 };
 
-/// Its resources stand in its parameters, any number of them (MCP 2026-07-28, `SubscriptionsListenRequest`).
+/// Its resources stand in its parameters, any number of them (MCP 2026-07-28,
+/// `SubscriptionsListenRequest`).
 pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
@@ -78,14 +79,20 @@ fn media_type(fields: &HeaderMap) -> Result<(), Reason> {
     let is_json = essence.eq_ignore_ascii_case("application/json");
     let is_utf8 = parts.all(|parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        !name.trim().eq_ignore_ascii_case("charset")
+            || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
     });
     if is_json && is_utf8 { Ok(()) } else { Err(Reason::MediaType) }
 }
 
 impl<P: Policy> Asking<'_, P> {
     /// Judges an MCP request, whose body was read.
-    pub(super) fn mcp<B>(&self, dialect: Dialect, parts: &mut Parts, read: Result<Option<Bytes>, Reason>) -> Asked<B> {
+    pub(super) fn mcp<B>(
+        &self,
+        dialect: Dialect,
+        parts: &mut Parts,
+        read: Result<Option<Bytes>, Reason>,
+    ) -> Asked<B> {
         let judged = match read {
             Ok(Some(bytes)) => self.message(dialect, &mut parts.headers, bytes),
             Ok(None) => self.without_message(dialect, &parts.method, &mut parts.headers),
@@ -106,15 +113,23 @@ impl<P: Policy> Asking<'_, P> {
         Ok((judged, RequestBody::bytes(body)))
     }
 
-    fn message(&self, dialect: Dialect, fields: &mut HeaderMap, bytes: Bytes) -> Result<Judged, RefusedRequest> {
+    fn message(
+        &self,
+        dialect: Dialect,
+        fields: &mut HeaderMap,
+        bytes: Bytes,
+    ) -> Result<Judged, RefusedRequest> {
         let read = Message::read(&bytes, &self.shared.json);
         let revision = headers::revision(fields);
-        let session = revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
+        let session =
+            revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
         // From here on a refusal answers this very message, in the words of its revision.
         let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
         let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
             let can_elicit = match said_in {
-                Revision::V2025_11_25 => session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls)),
+                Revision::V2025_11_25 => {
+                    session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls))
+                }
                 Revision::V2026_07_28 => message.params.url_elicitation && message.may_need_input(),
             };
             (message.id.map(|id| bytes.slice_ref(id.as_bytes())), can_elicit)
@@ -144,7 +159,11 @@ impl<P: Policy> Asking<'_, P> {
     }
 
     /// The session of a request, opened; 2026-07-28 has none.
-    pub(super) fn session(&self, revision: Revision, fields: &mut HeaderMap) -> Result<Option<Session>, Reason> {
+    pub(super) fn session(
+        &self,
+        revision: Revision,
+        fields: &mut HeaderMap,
+    ) -> Result<Option<Session>, Reason> {
         match revision {
             Revision::V2025_11_25 => Session::open(&self.shared.keys, self.principal, fields),
             Revision::V2026_07_28 => {
@@ -154,7 +173,8 @@ impl<P: Policy> Asking<'_, P> {
         }
     }
 
-    /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and over gRPC.
+    /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and
+    /// over gRPC.
     pub(super) fn ask(
         &self,
         revision: Revision,
@@ -169,28 +189,38 @@ impl<P: Policy> Asking<'_, P> {
         let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
         self.trail.judged(&operation);
         let mut decision = self.shared.policy.decide(self.principal, &call);
-        // J217: whoever listens to a resource learns of it, so each is judged like one that is read.
+        // J217: whoever listens to a resource learns of it, so each is judged like one that is
+        // read.
         if let Call::Protocol { method: LISTEN } = call {
             for uri in message.params.subscriptions()? {
-                decision = decision.and(self.shared.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
+                decision = decision
+                    .and(self.shared.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
             }
         }
         Ok((operation, self.permit(decision)?))
     }
 
     /// What the answer to a message may give its client to keep.
-    pub(super) fn kept(&self, revision: Revision, session: Option<Session>, message: &Message<'_>) -> Kept {
+    pub(super) fn kept(
+        &self,
+        revision: Revision,
+        session: Option<Session>,
+        message: &Message<'_>,
+    ) -> Kept {
         let params = &message.params;
         let name = match message.method.as_deref() {
             Some("initialize") if revision == Revision::V2025_11_25 => {
                 return Kept::Session(Session { elicits_urls: params.declares_url_elicitation });
             }
-            _ if revision == Revision::V2025_11_25 => return Kept::Session(session.unwrap_or_default()),
+            _ if revision == Revision::V2025_11_25 => {
+                return Kept::Session(session.unwrap_or_default());
+            }
             Some("tools/call" | "prompts/get") => &params.name,
             Some("resources/read") => &params.uri,
             _ => return Kept::Nothing,
         };
-        let (method, name) = (message.method.as_deref().unwrap_or_default(), name.required().unwrap_or_default());
+        let (method, name) =
+            (message.method.as_deref().unwrap_or_default(), name.required().unwrap_or_default());
         Kept::RequestState(RequestStates::new(&self.shared.keys, self.principal, method, name))
     }
 
@@ -209,8 +239,10 @@ impl<P: Policy> Asking<'_, P> {
         }
         let operation = Operation::new(method.as_str(), None);
         self.trail.judged(&operation);
-        let session = self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
-        let decision = self.shared.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
+        let session =
+            self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
+        let decision =
+            self.shared.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
         let permit = self.permit(decision).map_err(refuse)?;
         let kept = Kept::Session(session.unwrap_or_default());
         let (scopes, body) = (permit.upstream_scopes, JudgedBody::Nothing);
@@ -256,9 +288,9 @@ impl<P: Policy> Asking<'_, P> {
                 Some(wait) => Refusal::new(reason).retry_after(wait),
                 None => reason.into(),
             }),
-            Verdict::NeedsScope(scopes) => {
-                Err(Refusal::new(Reason::InsufficientScope).at(self.principal.resource()).needing(scopes))
-            }
+            Verdict::NeedsScope(scopes) => Err(Refusal::new(Reason::InsufficientScope)
+                .at(self.principal.resource())
+                .needing(scopes)),
         }
     }
 }
@@ -275,8 +307,13 @@ pub(super) fn listening(message: &Message<'_>) -> Result<Option<Listening>, Refu
     Ok(Some(Listening::Subscriptions(resources)))
 }
 
-/// The message as the upstream gets it: with its own state, or, where the state is ours, as if it were asked for the first time.
-pub(super) fn restored(kept: &Kept, message: &Message<'_>, text: &[u8]) -> Result<Option<Bytes>, Reason> {
+/// The message as the upstream gets it: with its own state, or, where the state is ours, as if it
+/// were asked for the first time.
+pub(super) fn restored(
+    kept: &Kept,
+    message: &Message<'_>,
+    text: &[u8],
+) -> Result<Option<Bytes>, Reason> {
     let Some(sealed) = message.params.request_state()? else { return Ok(None) };
     // Nobody was given one for a request that has none.
     let Kept::RequestState(states) = kept else { return Err(Reason::RequestState) };
@@ -287,16 +324,25 @@ pub(super) fn restored(kept: &Kept, message: &Message<'_>, text: &[u8]) -> Resul
     restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
 }
 
-/// The method, if the revision has it no more: no rule can allow it, and what it asks for is not judged.
+/// The method, if the revision has it no more: no rule can allow it, and what it asks for is not
+/// judged.
 fn gone<'a>(revision: Revision, message: &'a Message<'_>) -> Option<&'a str> {
-    let is_gone = |method: &&str| matches!(*method, "resources/subscribe" | "resources/unsubscribe");
+    let is_gone =
+        |method: &&str| matches!(*method, "resources/subscribe" | "resources/unsubscribe");
     message.method.as_deref().filter(|_| revision == Revision::V2026_07_28).filter(is_gone)
 }
 
 /// What a message asks for, and the name that stands in its record.
-fn call<'a>(message: &'a Message<'_>, session: Option<Session>) -> Result<(Call<'a>, Option<&'a str>), Reason> {
+fn call<'a>(
+    message: &'a Message<'_>,
+    session: Option<Session>,
+) -> Result<(Call<'a>, Option<&'a str>), Reason> {
     let Some(method) = message.method.as_deref() else {
-        return if session.is_some() { Ok((Call::Response, None)) } else { Err(Reason::AnswerWithoutSession) };
+        return if session.is_some() {
+            Ok((Call::Response, None))
+        } else {
+            Err(Reason::AnswerWithoutSession)
+        };
     };
     let params = &message.params;
     Ok(match method {
@@ -306,14 +352,19 @@ fn call<'a>(message: &'a Message<'_>, session: Option<Session>) -> Result<(Call<
         }
         "prompts/get" => {
             let name = params.name.required()?;
-            (Call::Prompt { name, arguments: Arguments::of_object(params.arguments()?) }, Some(name))
+            (
+                Call::Prompt { name, arguments: Arguments::of_object(params.arguments()?) },
+                Some(name),
+            )
         }
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
             let uri = params.uri.required()?;
             (Call::Resource { uri }, Some(uri))
         }
         "completion/complete" => match &params.reference {
-            Reference::Prompt(name) => (Call::Prompt { name, arguments: Arguments::unknown() }, Some(name)),
+            Reference::Prompt(name) => {
+                (Call::Prompt { name, arguments: Arguments::unknown() }, Some(name))
+            }
             Reference::Resource(uri) => (Call::Resource { uri }, Some(uri)),
             Reference::Absent | Reference::Unreadable => return Err(Reason::NotAMessage),
         },

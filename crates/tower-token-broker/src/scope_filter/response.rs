@@ -35,8 +35,12 @@ enum Shape {
     Unknown,
 }
 
-/// An answer that may pass, or that must be read before: boxed, for of most calls' answers nothing is read.
-#[expect(clippy::large_enum_variant, reason = "it is matched where it is returned, and kept by nobody")]
+/// An answer that may pass, or that must be read before: boxed, for of most calls' answers nothing
+/// is read.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is matched where it is returned, and kept by nobody"
+)]
 pub(super) enum Judging<'a, R, P> {
     Passes(Filtered<R, P>),
     Reads(Reading<'a, R, P>),
@@ -53,18 +57,22 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
 ) -> Result<Judging<'a, R, P>, Reason> {
     let (mut parts, body) = answer.into_parts();
     // K225: a part of a list can't be judged.
-    if parts.status == StatusCode::PARTIAL_CONTENT || parts.headers.contains_key(header::CONTENT_RANGE) {
+    if parts.status == StatusCode::PARTIAL_CONTENT
+        || parts.headers.contains_key(header::CONTENT_RANGE)
+    {
         return Err(Reason::AnswerUnreadable);
     }
     judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
     let states = judged.states().cloned();
     let holds_no_list = is_answered_without_lists(judged.operation().method());
-    let coded = parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+    let coded =
+        parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
         _ if coded => return Err(Reason::AnswerUnreadable),
-        // One message, and for its client the answer to this very request. Among events others may come.
+        // One message, and for its client the answer to this very request. Among events others may
+        // come.
         Shape::Json if holds_no_list && states.is_none() => {
             keep_private(&mut parts.headers);
             FilterBody::untouched(body)
@@ -81,8 +89,11 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
         }
         // An error page is no list for any client, and the guard has been over it.
         Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
-        // What was accepted without an answer (202, 204) is seen to be empty only at its end, where it comes in chunks.
-        Shape::Unknown if parts.status.is_success() => return Ok(Judging::Reads(Box::pin(nothing(parts, body)))),
+        // What was accepted without an answer (202, 204) is seen to be empty only at its end, where
+        // it comes in chunks.
+        Shape::Unknown if parts.status.is_success() => {
+            return Ok(Judging::Reads(Box::pin(nothing(parts, body))));
+        }
         Shape::Unknown => return Err(Reason::AnswerUnreadable),
     };
     Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
@@ -98,7 +109,11 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
 ) -> Result<Filtered<R, P>, Reason> {
     let text = read(body, shared.limits.max_response).await?;
     let is_passed = text.is_empty() || (holds_no_list && answer::stays_as_it_is(&text));
-    let filtered = if is_passed { Ok(Found::Nothing) } else { shared.filtered(principal, states.as_ref(), &text) };
+    let filtered = if is_passed {
+        Ok(Found::Nothing)
+    } else {
+        shared.filtered(principal, states.as_ref(), &text)
+    };
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,
         Found::Changed(changed) => {
@@ -113,7 +128,10 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
 }
 
-async fn nothing<R: Body<Data = Bytes>, P>(mut parts: Parts, body: R) -> Result<Filtered<R, P>, Reason> {
+async fn nothing<R: Body<Data = Bytes>, P>(
+    mut parts: Parts,
+    body: R,
+) -> Result<Filtered<R, P>, Reason> {
     let nothing = read(body, 0).await?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
@@ -129,7 +147,9 @@ impl<P: Policy> Shared<P> {
     ) -> Result<Found, JsonError> {
         let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
         match states {
-            Some(states) => answer::filter(text, &self.json, Some(&|state| states.seal(state)), is_visible),
+            Some(states) => {
+                answer::filter(text, &self.json, Some(&|state| states.seal(state)), is_visible)
+            }
             None => answer::filter(text, &self.json, None, is_visible),
         }
     }
@@ -160,7 +180,11 @@ impl OwnPermission {
     }
 
     /// The reason why the stream is no longer allowed, if so.
-    pub(super) fn check<P: Policy>(&mut self, shared: &Shared<P>, principal: &Principal) -> Result<(), Reason> {
+    pub(super) fn check<P: Policy>(
+        &mut self,
+        shared: &Shared<P>,
+        principal: &Principal,
+    ) -> Result<(), Reason> {
         // Read before the decision: what changes in between is looked at next time.
         let count = shared.policy.change_count();
         if self.allowed_at == Some(count) {
@@ -198,7 +222,8 @@ fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {
     }
     let mut types = fields.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else { return Shape::Unknown };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let essence =
+        value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {
         Shape::Json
     } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
@@ -217,7 +242,15 @@ async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Rea
 
 /// What was true of the upstream's bytes is not true of these.
 fn forget_validators(fields: &mut HeaderMap) {
-    for name in ["etag", "last-modified", "content-digest", "repr-digest", "digest", "content-md5", "accept-ranges"] {
+    for name in [
+        "etag",
+        "last-modified",
+        "content-digest",
+        "repr-digest",
+        "digest",
+        "content-md5",
+        "accept-ranges",
+    ] {
         fields.remove(name);
     }
 }

@@ -1,4 +1,5 @@
-//! Policies as rules in code: what may be called, with which scope, and what that asks of the upstream.
+//! Policies as rules in code: what may be called, with which scope, and what that asks of the
+//! upstream.
 
 use std::{fmt, sync::Arc};
 
@@ -19,7 +20,8 @@ use crate::{
     refusal::Reason,
 };
 
-/// A policy made of rules. What none of them allows is denied; what one of them denies is denied, whatever others allow.
+/// A policy made of rules. What none of them allows is denied; what one of them denies is denied,
+/// whatever others allow.
 ///
 /// | call | allowed if |
 /// |---|---|
@@ -28,12 +30,13 @@ use crate::{
 /// | `initialize`, `ping`, notifications, the GET stream, … | there is any `allow` rule for MCP |
 /// | the client's answer within a session | the same |
 ///
-/// Of several `allow` rules for one call, the first whose scopes the caller has decides; if the caller has none of them,
-/// the first names what is needed.
+/// Of several `allow` rules for one call, the first whose scopes the caller has decides; if the
+/// caller has none of them, the first names what is needed.
 ///
-/// What is allowed is allowed as it is written; what is denied is denied in every spelling. A `deny` of a path ignores one slash at its
-/// end. A URI with a step to another place in it (`.` or `..` between slashes, also escaped, or a backslash) or with an escape that
-/// needs none is allowed only by a rule that names it exactly, never by a pattern.
+/// What is allowed is allowed as it is written; what is denied is denied in every spelling. A
+/// `deny` of a path ignores one slash at its end. A URI with a step to another place in it (`.` or
+/// `..` between slashes, also escaped, or a backslash) or with an escape that needs none is allowed
+/// only by a rule that names it exactly, never by a pattern.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Rules, prompts, tools};
@@ -67,7 +70,11 @@ impl Rules {
     fn has_kind_for(&self, caller: &Principal, is_kind: impl Fn(Kind) -> bool) -> bool {
         self.allow.kinds().any(&is_kind)
             && (!self.allow.has_conditions()
-                || self.allow.rules().iter().any(|rule| is_kind(rule.kind) && rule.is_about(caller)))
+                || self
+                    .allow
+                    .rules()
+                    .iter()
+                    .any(|rule| is_kind(rule.kind) && rule.is_about(caller)))
     }
 
     /// Denies what this rule names, whatever others allow. Its scopes mean nothing.
@@ -96,7 +103,9 @@ impl Policy for Rules {
             Call::Http { .. } => Kind::Http,
         };
         let mut denying = self.deny.matching(kind, call, Reading::Wide);
-        if let Some(rule) = denying.find(|rule| rule.may_be_about(caller) && rule.when_holds(call) != Holds::No) {
+        if let Some(rule) =
+            denying.find(|rule| rule.may_be_about(caller) && rule.when_holds(call) != Holds::No)
+        {
             return rule.decided(Decision::deny(call));
         }
         let is_ambiguous = matches!(call, Call::Resource { uri } if !is_plain_uri(uri));
@@ -130,10 +139,11 @@ impl Policy for Rules {
         let all = || self.allow.rules().iter().chain(self.deny.rules());
         let without_names = all().filter(|rule| rule.is_without_names());
         let elsewhere = all().filter(|rule| !rule.kind.is_spoken_in(protocol));
-        without_effect.extend(without_names.map(|rule| format!("{} names nothing", rule.in_words())));
-        without_effect.extend(
-            elsewhere.map(|rule| format!("{} is about another protocol than that of the stack", rule.in_words())),
-        );
+        without_effect
+            .extend(without_names.map(|rule| format!("{} names nothing", rule.in_words())));
+        without_effect.extend(elsewhere.map(|rule| {
+            format!("{} is about another protocol than that of the stack", rule.in_words())
+        }));
         for rule in self.allow.rules() {
             if self.deny.rules().iter().any(|denying| denying.covers(rule)) {
                 without_effect.push(format!("{} is denied by another rule", rule.in_words()));
@@ -171,7 +181,9 @@ impl CallerCondition {
     fn holds(&self, caller: &Principal) -> bool {
         match self {
             Self::Group(group) => caller.groups().iter().any(|one| **one == **group),
-            Self::Claim(name, value) => caller.claim(name).is_some_and(|claim| says(claim, value) == Some(true)),
+            Self::Claim(name, value) => {
+                caller.claim(name).is_some_and(|claim| says(claim, value) == Some(true))
+            }
             Self::Matches(matches) => matches(caller),
         }
     }
@@ -179,7 +191,9 @@ impl CallerCondition {
     /// For a denial: a claim of another form than text is not known to be another one.
     fn may_hold(&self, caller: &Principal) -> bool {
         match self {
-            Self::Claim(name, value) => caller.claim(name).is_some_and(|claim| says(claim, value) != Some(false)),
+            Self::Claim(name, value) => {
+                caller.claim(name).is_some_and(|claim| says(claim, value) != Some(false))
+            }
             Self::Group(_) | Self::Matches(_) => self.holds(caller),
         }
     }
@@ -264,12 +278,14 @@ pub fn prompts<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Prompt, names)
 }
 
-/// Methods that are not otherwise known, such as `logging/setLevel`; `*` stands for any run of characters.
+/// Methods that are not otherwise known, such as `logging/setLevel`; `*` stands for any run of
+/// characters.
 pub fn methods<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Method, names)
 }
 
-/// HTTP requests by method and path template: `{name}` stands for one segment, `{*rest}` at the end for one or more.
+/// HTTP requests by method and path template: `{name}` stands for one segment, `{*rest}` at the end
+/// for one or more.
 ///
 /// ```
 /// # use http::Method;
@@ -292,14 +308,17 @@ pub fn http(method: Method, template: &str) -> Rule {
 /// not `item-{id}`), `{*rest}` stands at the end, and there is no `*` elsewhere, no query, and
 /// nothing that a path cannot hold.
 pub fn try_http(method: Method, template: &str) -> Result<Rule, RuleError> {
-    let path = PathTemplate::parse(template).ok_or_else(|| RuleError::Path { value: BadValue::new(template) })?;
+    let path = PathTemplate::parse(template)
+        .ok_or_else(|| RuleError::Path { value: BadValue::new(template) })?;
     Ok(Rule::named(Kind::Http, Names::Path(method, path)))
 }
 
-/// gRPC calls by service (with its package, exactly) and method; in the method's name `*` stands for any run of characters.
+/// gRPC calls by service (with its package, exactly) and method; in the method's name `*` stands
+/// for any run of characters.
 ///
-/// Services that carry MCP are judged by what they carry and by no rule of this kind. Reflection (`grpc.reflection.v1.ServerReflection`)
-/// and health (`grpc.health.v1.Health`) are services like any other: they pass if a rule names them.
+/// Services that carry MCP are judged by what they carry and by no rule of this kind. Reflection
+/// (`grpc.reflection.v1.ServerReflection`) and health (`grpc.health.v1.Health`) are services like
+/// any other: they pass if a rule names them.
 ///
 /// ```
 /// # use tower_token_broker::scope_filter::{Rules, grpc};
@@ -307,7 +326,10 @@ pub fn try_http(method: Method, template: &str) -> Result<Rule, RuleError> {
 /// ```
 #[cfg(feature = "grpc")]
 pub fn grpc<'a>(service: &str, methods: impl IntoIterator<Item = &'a str>) -> Rule {
-    Rule::named(Kind::Rpc, Names::Rpc(service.into(), methods.into_iter().map(Pattern::parse).collect()))
+    Rule::named(
+        Kind::Rpc,
+        Names::Rpc(service.into(), methods.into_iter().map(Pattern::parse).collect()),
+    )
 }
 
 impl Rule {
@@ -327,14 +349,15 @@ impl Rule {
         }
     }
 
-    /// The name by which operators know the rule: it stands in the audit record of each call that it
-    /// decides.
+    /// The name by which operators know the rule: it stands in the audit record of each call that
+    /// it decides.
     pub fn with_id(mut self, id: &str) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Only for callers whose broker token has all of these scopes; others are told which they need.
+    /// Only for callers whose broker token has all of these scopes; others are told which they
+    /// need.
     ///
     /// # Panics
     /// If the text is not a list of scopes; see [`Rule::try_with_scope`], which returns an error.
@@ -372,15 +395,15 @@ impl Rule {
         Ok(self)
     }
 
-    /// Only for callers of this group. For others the rule does not exist: they are denied, not asked
-    /// for a scope that nobody can grant. Of several conditions on the caller, all must hold.
+    /// Only for callers of this group. For others the rule does not exist: they are denied, not
+    /// asked for a scope that nobody can grant. Of several conditions on the caller, all must hold.
     pub fn for_group(self, group: &str) -> Self {
         self.for_callers(CallerCondition::Group(group.into()))
     }
 
     /// Only for callers whose token has this claim with this text, or a list of texts with it; the
-    /// verifier must be told to keep it. As [`Rule::for_group`] for everybody else. A rule that denies
-    /// counts also for a claim of any other form: nobody can say that it is another one.
+    /// verifier must be told to keep it. As [`Rule::for_group`] for everybody else. A rule that
+    /// denies counts also for a claim of any other form: nobody can say that it is another one.
     pub fn for_claim(self, name: &str, value: &str) -> Self {
         self.for_callers(CallerCondition::Claim(name.into(), value.into()))
     }
@@ -439,8 +462,8 @@ impl Rule {
         }
     }
 
-    /// Only with arguments (of a tool or prompt) for which this is true. In a list, where no arguments are known, the entry
-    /// stands.
+    /// Only with arguments (of a tool or prompt) for which this is true. In a list, where no
+    /// arguments are known, the entry stands.
     ///
     /// # Panics
     /// If the rule is about something that has no arguments: it would never hold.
@@ -449,7 +472,10 @@ impl Rule {
     where
         F: Fn(Value<'_>) -> bool + Send + Sync + 'static,
     {
-        assert!(matches!(self.kind, Kind::Tool | Kind::Prompt), "only tools and prompts have arguments to look at");
+        assert!(
+            matches!(self.kind, Kind::Tool | Kind::Prompt),
+            "only tools and prompts have arguments to look at"
+        );
         self.when = Some(Arc::new(arguments));
         self
     }
@@ -481,7 +507,9 @@ impl Rule {
 
     fn when_holds(&self, call: &Call<'_>) -> Holds {
         let Some(when) = &self.when else { return Holds::Yes };
-        let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else { return Holds::No };
+        let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else {
+            return Holds::No;
+        };
         match Arguments::as_json(arguments).map(Value::known) {
             Some(arguments) if when(arguments) => Holds::Yes,
             Some(_) => Holds::No,
@@ -520,7 +548,9 @@ impl Names {
             (Self::Patterns(here), Self::Patterns(there)) => !there.is_empty() && all(here, there),
             #[cfg(feature = "grpc")]
             (Self::Rpc(service, here), Self::Rpc(of, there)) => service == of && all(here, there),
-            (Self::Path(method, template), Self::Path(of, path)) => method == of && template == path,
+            (Self::Path(method, template), Self::Path(of, path)) => {
+                method == of && template == path
+            }
             _ => false,
         }
     }
@@ -561,8 +591,14 @@ mod tests {
         let rules = Rules::new().allow(tools(["get_*"])).deny(tools(["get_salary"]));
         let caller = caller("");
         assert_eq!(rules.decide(&caller, &tool("get_item", "{}")), Decision::allow());
-        assert_eq!(rules.decide(&caller, &tool("get_salary", "{}")), Decision::deny_for(Reason::ToolDenied));
-        assert_eq!(rules.decide(&caller, &tool("delete", "{}")), Decision::deny_for(Reason::ToolDenied));
+        assert_eq!(
+            rules.decide(&caller, &tool("get_salary", "{}")),
+            Decision::deny_for(Reason::ToolDenied)
+        );
+        assert_eq!(
+            rules.decide(&caller, &tool("delete", "{}")),
+            Decision::deny_for(Reason::ToolDenied)
+        );
         assert!(rules.decide(&caller, &Call::List { of: Listed::Prompts }).is_denied());
         assert!(!rules.decide(&caller, &Call::List { of: Listed::Tools }).is_denied());
         assert!(rules.decide(&caller, &Call::Method { method: "logging/setLevel" }).is_denied());
@@ -571,7 +607,8 @@ mod tests {
 
     #[test]
     fn scopes_of_a_rule_are_asked_for_at_once() {
-        let rules = Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
+        let rules =
+            Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
         let needs = Decision::needs_scope(Scopes::parse("a b").unwrap());
         assert_eq!(rules.decide(&caller("a"), &tool("create", "{}")), needs);
         let allowed = Decision::allow()
@@ -583,7 +620,10 @@ mod tests {
     #[test]
     fn arguments_are_judged_where_they_are_known() {
         let acme = |arguments: Value<'_>| {
-            arguments.get("repo").and_then(Value::as_str).is_some_and(|repo| repo.starts_with("acme/"))
+            arguments
+                .get("repo")
+                .and_then(Value::as_str)
+                .is_some_and(|repo| repo.starts_with("acme/"))
         };
         let rules = Rules::new().allow(tools(["push"]).when(acme));
         let caller = caller("");
@@ -598,7 +638,8 @@ mod tests {
     #[test]
     fn grpc_is_judged_by_service_and_method() {
         let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*"]).with_scope("orders"));
-        let decide = |scopes, service, method| rules.decide(&caller(scopes), &Call::Rpc { service, method });
+        let decide =
+            |scopes, service, method| rules.decide(&caller(scopes), &Call::Rpc { service, method });
         let orders = || Scopes::parse("orders").unwrap();
         let allowed = Decision::allow().resting_on(orders());
         assert_eq!(decide("orders", "shop.v1.Orders", "GetOrder"), allowed);
@@ -611,14 +652,22 @@ mod tests {
             ("grpc.health.v1.Health", "Check"),
             ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
         ] {
-            assert_eq!(decide("orders", service, method), Decision::deny_for(Reason::RpcDenied), "{service}/{method}");
+            assert_eq!(
+                decide("orders", service, method),
+                Decision::deny_for(Reason::RpcDenied),
+                "{service}/{method}"
+            );
         }
-        assert!(rules.decide(&caller("orders"), &Call::Protocol { method: "initialize" }).is_denied());
+        assert!(
+            rules.decide(&caller("orders"), &Call::Protocol { method: "initialize" }).is_denied()
+        );
     }
 
     #[test]
     fn http_is_judged_by_method_and_template() {
-        let rules = Rules::new().allow(http(Method::GET, "/v1/items/{id}")).allow(http(Method::GET, "/files/{*rest}"));
+        let rules = Rules::new()
+            .allow(http(Method::GET, "/v1/items/{id}"))
+            .allow(http(Method::GET, "/files/{*rest}"));
         let caller = caller("");
         for (method, path, allowed) in [
             (Method::GET, "/v1/items/7", true),

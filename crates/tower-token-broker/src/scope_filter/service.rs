@@ -78,7 +78,9 @@ where
         let principal = request.extensions().get::<Principal>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
         let (Some(trail), Some(principal)) = (trail, principal) else {
-            tracing::error!("the scope filter stands without the audit or the authenticate layer outside it");
+            tracing::error!(
+                "the scope filter stands without the audit or the authenticate layer outside it"
+            );
             let refused = say(&dialect, &Refusal::new(Reason::MissingLayer));
             return Box::pin(ready(Ok(refused)));
         };
@@ -96,7 +98,9 @@ where
             };
             let asking = Asking { shared: &shared, principal: &principal, trail: &trail };
             let judged = if shared.protocol == Protocol::Http {
-                asking.plain_http(dialect, &mut parts, target).map(|judged| (judged, RequestBody::stream(stream)))
+                asking
+                    .plain_http(dialect, &mut parts, target)
+                    .map(|judged| (judged, RequestBody::stream(stream)))
             } else {
                 let message = request::read(&shared.limits, &parts, stream).await;
                 asking.mcp(dialect, &mut parts, message)
@@ -134,6 +138,8 @@ impl<S: Clone, P> Clone for ScopeFilter<S, P> {
 
 impl<S, P> fmt::Debug for ScopeFilter<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopeFilter").field("protocol", &self.shared.protocol).finish_non_exhaustive()
+        f.debug_struct("ScopeFilter")
+            .field("protocol", &self.shared.protocol)
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! Rules found by what they name: the work grows with the name that is looked up, not with the number of rules.
+//! Rules found by what they name: the work grows with the name that is looked up, not with the
+//! number of rules.
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
@@ -132,7 +133,12 @@ impl Table {
     }
 
     /// The rules that name this call, in the order in which they were given.
-    pub(super) fn matching(&self, kind: Kind, call: &Call<'_>, reading: Reading) -> impl Iterator<Item = &Rule> {
+    pub(super) fn matching(
+        &self,
+        kind: Kind,
+        call: &Call<'_>,
+        reading: Reading,
+    ) -> impl Iterator<Item = &Rule> {
         let mut found = Found::InOne(&[]);
         if let Call::Http { path, .. } = call {
             self.by_path.find(path, &mut found);

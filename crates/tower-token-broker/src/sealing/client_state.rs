@@ -1,7 +1,9 @@
-//! What a client keeps for us between two requests: the session id of 2025-11-25, the request state of 2026-07-28.
+//! What a client keeps for us between two requests: the session id of 2025-11-25, the request state
+//! of 2026-07-28.
 //!
-//! Both are the upstream's own, sealed for the user and the server (module `sealing`). So a session has no entry in any map here,
-//! nobody goes on with another user's, and what a client gives back is what the upstream once gave.
+//! Both are the upstream's own, sealed for the user and the server (module `sealing`). So a session
+//! has no entry in any map here, nobody goes on with another user's, and what a client gives back
+//! is what the upstream once gave.
 
 use std::{fmt, sync::Arc};
 
@@ -52,8 +54,13 @@ impl Kept {
 }
 
 impl Session {
-    /// Opens the session id of a request, and puts the upstream's own in its place. A stream is taken up again within a session alone.
-    pub(crate) fn open(keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<Option<Self>, Reason> {
+    /// Opens the session id of a request, and puts the upstream's own in its place. A stream is
+    /// taken up again within a session alone.
+    pub(crate) fn open(
+        keys: &SealingKeys,
+        whose: &Principal,
+        fields: &mut HeaderMap,
+    ) -> Result<Option<Self>, Reason> {
         let mut ids = fields.get_all(SESSION_ID).iter();
         let sealed = match (ids.next(), ids.next()) {
             (None, _) if fields.contains_key(LAST_EVENT_ID) => return Err(Reason::UnknownSession),
@@ -62,7 +69,8 @@ impl Session {
             (Some(_), Some(_)) => return Err(Reason::UnknownSession),
         };
         let opened = keys.open(Purpose::Session, whose, sealed.as_bytes());
-        let (client, id) = opened.as_deref().and_then(<[u8]>::split_first).ok_or(Reason::UnknownSession)?;
+        let (client, id) =
+            opened.as_deref().and_then(<[u8]>::split_first).ok_or(Reason::UnknownSession)?;
         let session = Self { elicits_urls: *client == 1 };
         let id = HeaderValue::from_bytes(id).map_err(|_| Reason::UnknownSession)?;
         fields.insert(SESSION_ID, id);
@@ -70,7 +78,12 @@ impl Session {
     }
 
     /// Seals the session id of an answer.
-    fn seal(self, keys: &SealingKeys, whose: &Principal, fields: &mut HeaderMap) -> Result<(), Reason> {
+    fn seal(
+        self,
+        keys: &SealingKeys,
+        whose: &Principal,
+        fields: &mut HeaderMap,
+    ) -> Result<(), Reason> {
         let mut ids = fields.get_all(SESSION_ID).iter();
         let id = match (ids.next(), ids.next()) {
             (None, _) => return Ok(()),
@@ -99,7 +112,8 @@ pub(crate) enum State {
     Ours,
 }
 
-/// Seals and opens the states of one request: of this user, at this server, for this very method and thing.
+/// Seals and opens the states of one request: of this user, at this server, for this very method
+/// and thing.
 #[derive(Clone)]
 pub(crate) struct RequestStates {
     keys: SealingKeys,
@@ -114,7 +128,11 @@ const UPSTREAM: u8 = 1;
 impl RequestStates {
     pub(crate) fn new(keys: &SealingKeys, whose: &Principal, method: &str, name: &str) -> Self {
         // The methods that have a state have no line end in them.
-        Self { keys: keys.clone(), whose: whose.clone(), request: [method, "\n", name].concat().into() }
+        Self {
+            keys: keys.clone(),
+            whose: whose.clone(),
+            request: [method, "\n", name].concat().into(),
+        }
     }
 
     fn purpose(&self) -> Purpose<'_> {
@@ -132,12 +150,15 @@ impl RequestStates {
     }
 
     pub(crate) fn open(&self, sealed: &str) -> Result<State, Reason> {
-        let opened = self.keys.open(self.purpose(), &self.whose, sealed.as_bytes()).ok_or(Reason::RequestState)?;
+        let opened = self
+            .keys
+            .open(self.purpose(), &self.whose, sealed.as_bytes())
+            .ok_or(Reason::RequestState)?;
         match opened.split_first() {
             Some((&OURS, [])) => Ok(State::Ours),
-            Some((&UPSTREAM, state)) => {
-                String::from_utf8(state.to_vec()).map(State::Upstream).map_err(|_| Reason::RequestState)
-            }
+            Some((&UPSTREAM, state)) => String::from_utf8(state.to_vec())
+                .map(State::Upstream)
+                .map_err(|_| Reason::RequestState),
             _ => Err(Reason::RequestState),
         }
     }

@@ -19,8 +19,8 @@ const HEAD: usize = 1 + KEY_NAME + NONCE_LEN;
 
 /// The keys that seal what clients keep. Cheap to clone.
 ///
-/// All replicas that serve one resource need the same keys. A stack that was given none draws its own: then a restart ends all
-/// sessions, and their clients begin anew.
+/// All replicas that serve one resource need the same keys. A stack that was given none draws its
+/// own: then a restart ends all sessions, and their clients begin anew.
 #[derive(Clone)]
 pub struct SealingKeys {
     /// The first one seals; all of them open.
@@ -46,12 +46,13 @@ impl SealingKeys {
     #[must_use]
     pub fn generate() -> Self {
         let mut key = Zeroizing::new([0; 32]);
-        rand::fill(&mut *key).expect("the system's source of randomness does not fail once it is seeded");
+        rand::fill(&mut *key)
+            .expect("the system's source of randomness does not fail once it is seeded");
         Self::new(&key)
     }
 
-    /// Opens what this older key has sealed, too. To change keys without ending a session: give the new one to all replicas as one
-    /// that opens, then let it seal, then drop the old one.
+    /// Opens what this older key has sealed, too. To change keys without ending a session: give the
+    /// new one to all replicas as one that opens, then let it seal, then drop the old one.
     #[must_use]
     pub fn also_opening(self, older: &[u8; 32]) -> Self {
         let older = Arc::new(Key::of(older));
@@ -62,7 +63,8 @@ impl SealingKeys {
     pub(crate) fn seal(&self, purpose: Purpose<'_>, whose: &Principal, content: &[u8]) -> String {
         let mut sealed = Vec::with_capacity(HEAD + content.len() + AES_256_GCM_SIV.tag_len());
         let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).expect("the system's source of randomness does not fail once it is seeded");
+        rand::fill(&mut nonce)
+            .expect("the system's source of randomness does not fail once it is seeded");
         let key = self.keys.first().expect("there is a key that seals");
         let aad = Aad::from(purpose.bound_to(whose));
         let mut content = content.to_vec();
@@ -77,7 +79,12 @@ impl SealingKeys {
     }
 
     /// What was sealed for this very purpose, user and resource; `None` for anything else.
-    pub(crate) fn open(&self, purpose: Purpose<'_>, whose: &Principal, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn open(
+        &self,
+        purpose: Purpose<'_>,
+        whose: &Principal,
+        sealed: &[u8],
+    ) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (head, content) = sealed.split_at_checked(HEAD)?;
         let (form, head) = head.split_first()?;
@@ -88,7 +95,11 @@ impl SealingKeys {
         let key = self.keys.iter().find(|key| key.name == name)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut content = content.to_vec();
-        let length = key.key.open_in_place(nonce, Aad::from(purpose.bound_to(whose)), &mut content).ok()?.len();
+        let length = key
+            .key
+            .open_in_place(nonce, Aad::from(purpose.bound_to(whose)), &mut content)
+            .ok()?
+            .len();
         content.truncate(length);
         Some(content)
     }
@@ -96,7 +107,10 @@ impl SealingKeys {
 
 impl Key {
     fn of(key: &[u8; 32]) -> Self {
-        let named = digest::digest(&digest::SHA256, &[b"token-broker sealing key".as_slice(), key].concat());
+        let named = digest::digest(
+            &digest::SHA256,
+            &[b"token-broker sealing key".as_slice(), key].concat(),
+        );
         let mut name = [0; KEY_NAME];
         name.iter_mut().zip(named.as_ref()).for_each(|(to, from)| *to = *from);
         let key = UnboundKey::new(&AES_256_GCM_SIV, key).expect("a key of 32 bytes");
@@ -130,7 +144,9 @@ impl Purpose<'_> {
             bound.extend((text.len() as u64).to_be_bytes());
             bound.extend(text.as_bytes());
         };
-        [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()].into_iter().for_each(&mut part);
+        [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()]
+            .into_iter()
+            .for_each(&mut part);
         // What one agent keeps for a user is not another agent's.
         let mut actor = whose.actor();
         while let Some(one) = actor {
@@ -156,7 +172,8 @@ mod tests {
 
     fn principal(issuer: &str, subject: &str, resource: &str) -> Principal {
         let issued_at = Timestamp::from_unix_seconds(1_000);
-        let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
+        let times =
+            TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
         let resource = Resource::parse(resource).unwrap();
         Principal::of(&Verified::vouch(User::new(issuer, subject), "client", resource, times))
     }
@@ -170,29 +187,59 @@ mod tests {
         let keys = SealingKeys::new(&[7; 32]);
         let state = |request| Purpose::RequestState { request };
         let sealed = keys.seal(state("tools/call\na"), &alice(), b"secret");
-        assert_eq!(keys.open(state("tools/call\na"), &alice(), sealed.as_bytes()).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(
+            keys.open(state("tools/call\na"), &alice(), sealed.as_bytes()).as_deref(),
+            Some(&b"secret"[..])
+        );
         for (purpose, whose) in [
             (Purpose::Session, alice()),
             (state("tools/call\nb"), alice()),
             (state("tools/calla"), alice()),
-            (state("tools/call\na"), principal("https://i.example", "bob", "https://b.example/crm/mcp")),
-            (state("tools/call\na"), principal("https://i.example", "Alice", "https://b.example/crm/mcp")),
-            (state("tools/call\na"), principal("https://j.example", "alice", "https://b.example/crm/mcp")),
-            (state("tools/call\na"), principal("https://i.example", "alice", "https://b.example/hr/mcp")),
+            (
+                state("tools/call\na"),
+                principal("https://i.example", "bob", "https://b.example/crm/mcp"),
+            ),
+            (
+                state("tools/call\na"),
+                principal("https://i.example", "Alice", "https://b.example/crm/mcp"),
+            ),
+            (
+                state("tools/call\na"),
+                principal("https://j.example", "alice", "https://b.example/crm/mcp"),
+            ),
+            (
+                state("tools/call\na"),
+                principal("https://i.example", "alice", "https://b.example/hr/mcp"),
+            ),
         ] {
-            assert_eq!(keys.open(purpose, &whose, sealed.as_bytes()), None, "{purpose:?} {whose:?}");
+            assert_eq!(
+                keys.open(purpose, &whose, sealed.as_bytes()),
+                None,
+                "{purpose:?} {whose:?}"
+            );
         }
-        assert_ne!(sealed, keys.seal(state("tools/call\na"), &alice(), b"secret"), "nobody sees that two are alike");
+        assert_ne!(
+            sealed,
+            keys.seal(state("tools/call\na"), &alice(), b"secret"),
+            "nobody sees that two are alike"
+        );
     }
 
     #[test]
     fn what_one_agent_keeps_for_a_user_is_not_another_agents() {
         let acted = |agent: &str| {
             let issued_at = Timestamp::from_unix_seconds(1_000);
-            let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(Duration::from_secs(60)) };
+            let times = TokenTimes {
+                id: "1",
+                issued_at,
+                expires_at: issued_at.plus(Duration::from_secs(60)),
+            };
             let resource = Resource::parse("https://b.example/crm/mcp").unwrap();
-            let verified = Verified::vouch(User::new("https://i.example", "alice"), "client", resource, times);
-            Principal::of(&verified.with_actor(Actor::new(User::new("https://i.example", agent), None)))
+            let verified =
+                Verified::vouch(User::new("https://i.example", "alice"), "client", resource, times);
+            Principal::of(
+                &verified.with_actor(Actor::new(User::new("https://i.example", agent), None)),
+            )
         };
         let keys = SealingKeys::new(&[7; 32]);
         let sealed = keys.seal(Purpose::Session, &acted("a"), b"id");

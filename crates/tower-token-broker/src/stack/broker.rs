@@ -114,8 +114,8 @@ impl Broker {
         BrokerStack::begin(self, resource)
     }
 
-    /// The metadata (RFC 9728) of all resources whose stacks were built, also of those that will be.
-    /// It stands outside of authentication: clients ask it where to get a token.
+    /// The metadata (RFC 9728) of all resources whose stacks were built, also of those that will
+    /// be. It stands outside of authentication: clients ask it where to get a token.
     #[must_use]
     pub fn metadata(&self) -> Metadata {
         self.0.resources.metadata()
@@ -235,8 +235,8 @@ impl<S> BrokerBuilder<S> {
         self
     }
 
-    /// The owner of background work, if somebody else has one already. [`Broker::shutdown`] waits for
-    /// all that it owns: nothing may run there that ends only after the broker.
+    /// The owner of background work, if somebody else has one already. [`Broker::shutdown`] waits
+    /// for all that it owns: nothing may run there that ends only after the broker.
     pub fn tasks(mut self, tasks: Tasks) -> Self {
         self.tasks = tasks;
         self
@@ -278,7 +278,9 @@ impl<S> BrokerBuilder<S> {
 #[non_exhaustive]
 pub enum BrokerError {
     /// A revocation store or feed was given, and there is no tokio runtime in which to read it.
-    #[error("a revocation store or feed is read in the background: build the broker inside of a tokio runtime")]
+    #[error(
+        "a revocation store or feed is read in the background: build the broker inside of a tokio runtime"
+    )]
     NoRuntime,
 }
 

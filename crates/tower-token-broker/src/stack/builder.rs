@@ -1,4 +1,5 @@
-//! The stack of one protected resource, put together in the only right order: the compiler checks it.
+//! The stack of one protected resource, put together in the only right order: the compiler checks
+//! it.
 
 use http::HeaderName;
 
@@ -85,7 +86,10 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
     /// With which credential, towards which upstream. The service inside must send the request on
     /// and apply the credential: the proxy of `token-broker-outbound`, or
     /// [`ApplyCredentialLayer`](crate::exchange::ApplyCredentialLayer) around your own client.
-    pub fn exchange<C: ProvideCredential>(self, provider: C) -> BrokerStack<Complete<V, P, ByProxy<C>>> {
+    pub fn exchange<C: ProvideCredential>(
+        self,
+        provider: C,
+    ) -> BrokerStack<Complete<V, P, ByProxy<C>>> {
         self.with_state(|NeedsCredential { verifier, policy }| Complete {
             verifier,
             policy,
@@ -97,7 +101,11 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
     /// [`CallerHandle`](crate::exchange::CallerHandle) in the extensions, stamps them, and sends
     /// them through a client that is wrapped in an [`ExchangeLayer::for_handler`].
     pub fn credential_for_handler(self) -> BrokerStack<Complete<V, P, ByHandler>> {
-        self.with_state(|NeedsCredential { verifier, policy }| Complete { verifier, policy, credential: ByHandler(()) })
+        self.with_state(|NeedsCredential { verifier, policy }| Complete {
+            verifier,
+            policy,
+            credential: ByHandler(()),
+        })
     }
 }
 
@@ -146,8 +154,8 @@ impl<State> BrokerStack<State> {
         }
     }
 
-    /// Records the header field `x-request-id` of each request beside our own id. Only behind a proxy
-    /// that sets it: else a client chooses what stands in the records.
+    /// Records the header field `x-request-id` of each request beside our own id. Only behind a
+    /// proxy that sets it: else a client chooses what stands in the records.
     pub fn trust_request_id_header(self) -> Self {
         self.with(|config| config.trusts_request_id_header = true)
     }
@@ -160,7 +168,12 @@ impl<State> BrokerStack<State> {
     }
 
     fn with_state<Next>(self, next: impl FnOnce(State) -> Next) -> BrokerStack<Next> {
-        BrokerStack { broker: self.broker, config: self.config, metadata: self.metadata, state: next(self.state) }
+        BrokerStack {
+            broker: self.broker,
+            config: self.config,
+            metadata: self.metadata,
+            state: next(self.state),
+        }
     }
 }
 

@@ -20,14 +20,16 @@ use crate::{
     body::RequestBody,
     clock::Clock,
     exchange::{
-        ApplyCredentialLayer, CallerHandle, Credential, CredentialError, CredentialRequest, ExchangeLayer,
-        OutgoingCredential, ProvideCredential, Upstream, UpstreamRefusal,
+        ApplyCredentialLayer, CallerHandle, Credential, CredentialError, CredentialRequest,
+        ExchangeLayer, OutgoingCredential, ProvideCredential, Upstream, UpstreamRefusal,
     },
     inbound::PeerCertificate,
     limits::Protocol,
     principal::{TokenTimes, User, Verified},
     refusal::{Reason, Refused},
-    revocation::{RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence},
+    revocation::{
+        RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence,
+    },
     scope_filter::{Arguments, Call, Policy, PolicyExt, PolicyHandle, Rules, tools},
     tasks::Tasks,
 };
@@ -60,7 +62,8 @@ fn http_stack<V: VerifyToken>(
         .unwrap()
 }
 
-/// A verifier of tokens that are bound to a client certificate (RFC 8705), as `VerifyRequest` offers it.
+/// A verifier of tokens that are bound to a client certificate (RFC 8705), as `VerifyRequest`
+/// offers it.
 struct Bound;
 
 impl VerifyToken for Bound {
@@ -69,7 +72,8 @@ impl VerifyToken for Bound {
             return Err(VerifyError::because(Reason::UnknownToken));
         }
         let now = Clock::system().now();
-        let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(600)) };
+        let times =
+            TokenTimes { id: "1", issued_at: now, expires_at: now.plus(Duration::from_secs(600)) };
         Ok(Verified::vouch(alice(), "client", request.resource.clone(), times))
     }
 }
@@ -77,18 +81,24 @@ impl VerifyToken for Bound {
 #[tokio::test]
 async fn a_token_bound_to_a_certificate_is_no_good_without_it() {
     let (broker, _) = broker();
-    let service = http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let service =
+        http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let mut rightful = get("/crm/a", "tok");
     rightful.extensions_mut().insert(PeerCertificate::from_der(Bytes::from_static(b"alice's")));
     assert_eq!(service.clone().oneshot(rightful).await.unwrap().status(), StatusCode::OK);
     let stolen = service.clone().oneshot(get("/crm/a", "tok")).await.unwrap();
-    assert_eq!(stolen.status(), StatusCode::UNAUTHORIZED, "the verdict of the rightful client's request was used");
+    assert_eq!(
+        stolen.status(),
+        StatusCode::UNAUTHORIZED,
+        "the verdict of the rightful client's request was used"
+    );
 }
 
 #[tokio::test]
 async fn a_thief_without_the_certificate_does_not_lock_the_rightful_client_out() {
     let (broker, _) = broker();
-    let service = http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let service =
+        http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     drop(service.clone().oneshot(get("/crm/a", "tok")).await.unwrap());
     let mut rightful = get("/crm/a", "tok");
     rightful.extensions_mut().insert(PeerCertificate::from_der(Bytes::from_static(b"alice's")));
@@ -117,7 +127,12 @@ async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
     let records = records.records();
     let result = records.iter().find(|record| record.kind() == "result").unwrap();
     let uses = u64::from(applied.is_ok());
-    assert_eq!(result.uses(), Some(uses), "placed {uses} times, the result says otherwise: {:?}", request.headers());
+    assert_eq!(
+        result.uses(),
+        Some(uses),
+        "placed {uses} times, the result says otherwise: {:?}",
+        request.headers()
+    );
 }
 
 /// Verifies when it is told to.
@@ -137,7 +152,8 @@ async fn nothing_is_let_in_after_the_shutdown_has_begun() {
     let (broker, _) = broker();
     let (go, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = Slow(Arc::clone(&go), Arc::clone(&asked), tokens(CRM));
-    let service = http_stack(&broker, slow).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let service =
+        http_stack(&broker, slow).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let tasks = Tasks::new();
     let call = tasks.spawn("call", service.oneshot(get("/crm/a", "tok")));
     asked.notified().await;
@@ -187,7 +203,8 @@ async fn a_second_shutdown_waits_for_the_same_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_does_not_wait_for_those_that_are_refused() {
     let (broker, _) = broker();
-    let service = http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let service =
+        http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let tasks = Tasks::new();
     for _ in 0..16 {
@@ -243,7 +260,8 @@ async fn a_handler_s_stream_is_cut_whatever_its_response_was_made_of() {
 #[tokio::test]
 async fn a_reader_who_stands_still_leaves_a_closed_chain() {
     let (broker, records) = broker();
-    let service = http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
+    let service =
+        http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     // As hyper holds it whose socket is full: nobody polls it, nobody drops it.
     let stalled = service.oneshot(get("/crm/a", "tok")).await.unwrap();
     let ended = broker.shutdown(Duration::ZERO).await;
@@ -349,7 +367,11 @@ impl RevocationStore for Distant {
     ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
         let read: Vec<_> = {
             let entries = self.0.lock();
-            let places = entries.iter().cloned().zip(1_u64..).map(|(entry, place)| (Sequence::new(place), entry));
+            let places = entries
+                .iter()
+                .cloned()
+                .zip(1_u64..)
+                .map(|(entry, place)| (Sequence::new(place), entry));
             places.filter(|(place, _)| *place > after).collect()
         };
         if !read.is_empty() {
@@ -364,7 +386,8 @@ impl RevocationStore for Distant {
 async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_returned() {
     let store = Distant::default();
     let (reading, arrive) = (Arc::clone(&store.1), Arc::clone(&store.2));
-    let broker = Broker::builder().audit(InMemory::new()).revocation_store(store.clone()).build().unwrap();
+    let broker =
+        Broker::builder().audit(InMemory::new()).revocation_store(store.clone()).build().unwrap();
     broker.unblock(&alice(), &olga()).await.unwrap();
     // The feed has read the unblock, and its answer is on the way.
     reading.notified().await;
@@ -377,13 +400,15 @@ async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_retur
 
 #[test]
 fn the_rule_of_a_joined_decision_is_the_one_that_decided() {
-    let rule = |id: &str, scope: &str| Rules::new().allow(tools(["x"]).with_id(id).with_scope(scope));
+    let rule =
+        |id: &str, scope: &str| Rules::new().allow(tools(["x"]).with_id(id).with_scope(scope));
     let call = Call::Tool { name: "x", arguments: Arguments::unknown() };
     let caller = crate::test_util::caller("alice").scopes("a");
     let decision = rule("has-it", "a").and(rule("lacks-it", "b")).decide(&caller, &call);
     assert!(decision.needed_scopes().is_some());
     assert_eq!(decision.rule(), Some("lacks-it"));
-    let denied = Rules::new().allow(tools(["*"])).unless(Rules::new().allow(tools(["x"]).with_id("not-x")));
+    let denied =
+        Rules::new().allow(tools(["*"])).unless(Rules::new().allow(tools(["x"]).with_id("not-x")));
     assert_eq!(denied.decide(&caller, &call).rule(), Some("not-x"));
 }
 
@@ -419,7 +444,8 @@ async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
         .metadata(metadata())
         .build()
         .unwrap();
-    // The handler's own call is refused (it is not stamped), and it makes its response out of that one's head.
+    // The handler's own call is refused (it is not stamped), and it makes its response out of that
+    // one's head.
     let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com"));
     let client = client.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let handler = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
@@ -470,7 +496,9 @@ async fn a_handler_that_copies_extensions_sends_its_own_request_or_none() {
         let client = client.clone();
         async move {
             assert!(request.extensions().get::<CallerHandle>().is_some());
-            let mut own = Request::get("https://items.example.com/contacts").body(Full::<Bytes>::default()).unwrap();
+            let mut own = Request::get("https://items.example.com/contacts")
+                .body(Full::<Bytes>::default())
+                .unwrap();
             // Forgot to stamp, but passes on what it got, as many clients do.
             *own.extensions_mut() = request.extensions().clone();
             drop(client.oneshot(own).await.unwrap());
@@ -499,7 +527,11 @@ async fn a_401_between_exchange_and_sender_names_the_metadata() {
             }
         })
     };
-    let response = http_stack(&broker, tokens(CRM)).layer(waiting).oneshot(get("/crm/a", "tok")).await.unwrap();
+    let response = http_stack(&broker, tokens(CRM))
+        .layer(waiting)
+        .oneshot(get("/crm/a", "tok"))
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
     assert!(challenge.contains("resource_metadata="), "{challenge}");
@@ -527,7 +559,10 @@ async fn a_grant_that_is_recalled_is_known() {
             let grant = crate::principal::GrantId::new("g");
             Some(Credential::vouch(secret, self.0.origin().clone()).from_grant(grant, 1))
         }
-        async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+        async fn credential(
+            &self,
+            _: &CredentialRequest<'_>,
+        ) -> Result<Credential, CredentialError> {
             Err(CredentialError::ConnectRequired)
         }
         async fn refused(&self, _: &UpstreamRefusal<'_>) {}
@@ -545,15 +580,20 @@ async fn a_grant_that_is_recalled_is_known() {
     let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let response = service.oneshot(get("/crm/a", "tok")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    let revoked = broker.revoke(RevocationTarget::Grant(crate::principal::GrantId::new("g")), &olga()).await.unwrap();
+    let revoked = broker
+        .revoke(RevocationTarget::Grant(crate::principal::GrantId::new("g")), &olga())
+        .await
+        .unwrap();
     assert!(revoked.was_known(), "its credential was used a moment ago");
 }
 
 #[test]
 fn an_error_about_an_upstream_shows_no_password() {
-    for url in
-        ["user:hunter2@crm.example.com/mcp", "https://user:hunter2?x@crm.example.com/mcp", "https:user:hunter2@h/"]
-    {
+    for url in [
+        "user:hunter2@crm.example.com/mcp",
+        "https://user:hunter2?x@crm.example.com/mcp",
+        "https:user:hunter2@h/",
+    ] {
         let error = Upstream::parse("crm", url).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }

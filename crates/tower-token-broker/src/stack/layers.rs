@@ -38,7 +38,11 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
     ///
     /// # Errors
     /// A host or an origin of the configuration is none.
-    pub fn new(broker: &Broker, config: &StackConfig, verifier: V) -> Result<Self, HostAndOriginError> {
+    pub fn new(
+        broker: &Broker,
+        config: &StackConfig,
+        verifier: V,
+    ) -> Result<Self, HostAndOriginError> {
         Self::build(
             verifier,
             &authenticate::Config {
@@ -79,7 +83,11 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     ///
     /// # Errors
     /// A header field of the configuration must never go to an upstream.
-    pub fn new(_broker: &Broker, config: &StackConfig, provider: P) -> Result<Self, ForwardHeaderError> {
+    pub fn new(
+        _broker: &Broker,
+        config: &StackConfig,
+        provider: P,
+    ) -> Result<Self, ForwardHeaderError> {
         let timeout = config.limits.credential_timeout;
         Self::build(provider, &config.forward_headers, config.mount_path().prefix(), timeout)
     }

@@ -58,8 +58,8 @@ impl Resources {
     }
 }
 
-/// A service that answers `GET` for the metadata of the resources of a broker (RFC 9728 §3), and 404
-/// for every other path. Made by [`Broker::metadata`](super::Broker::metadata). Cheap to clone.
+/// A service that answers `GET` for the metadata of the resources of a broker (RFC 9728 §3), and
+/// 404 for every other path. Made by [`Broker::metadata`](super::Broker::metadata). Cheap to clone.
 ///
 /// What it says comes from the stacks alone. Where two resources of different hosts have the same
 /// path, the host of the request chooses between the two; nothing else of a request is looked at

@@ -18,7 +18,10 @@ mod shutdown;
 mod tests;
 
 pub use broker::{Broker, BrokerBuilder, BrokerError};
-pub use builder::{BrokerStack, BuildError, ByHandler, ByProxy, Complete, NeedsCredential, NeedsPolicy, NeedsVerifier};
+pub use builder::{
+    BrokerStack, BuildError, ByHandler, ByProxy, Complete, NeedsCredential, NeedsPolicy,
+    NeedsVerifier,
+};
 pub use config::StackConfig;
 pub use layer::{BrokerLayer, Flatten};
 pub use metadata::Metadata;

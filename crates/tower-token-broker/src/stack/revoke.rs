@@ -1,5 +1,5 @@
-//! Revoking, blocking and restoring. What tightens takes effect at once in this process; what loosens
-//! takes effect last.
+//! Revoking, blocking and restoring. What tightens takes effect at once in this process; what
+//! loosens takes effect last.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::{
     audit::AuditError,
     principal::{GrantId, Initiator, User},
     revocation::{
-        BoxRevocationStore, Epoch, RevocationChange, RevocationEntry, RevocationStore as _, RevocationStoreError,
-        RevocationTarget, Sequence,
+        BoxRevocationStore, Epoch, RevocationChange, RevocationEntry, RevocationStore as _,
+        RevocationStoreError, RevocationTarget, Sequence,
     },
     tasks::Tasks,
 };
@@ -32,10 +32,10 @@ impl Applied {
         self.epoch
     }
 
-    /// Whether this process knew the target. For a revoke and a block: it has seen it lately (a token,
-    /// family, client or user that was verified, a grant whose credential was provided), or serves it
-    /// (a resource). For an unblock and a restore: it was blocked, or revoked. If not, look for a typing
-    /// error: the change takes effect all the same.
+    /// Whether this process knew the target. For a revoke and a block: it has seen it lately (a
+    /// token, family, client or user that was verified, a grant whose credential was provided), or
+    /// serves it (a resource). For an unblock and a restore: it was blocked, or revoked. If not,
+    /// look for a typing error: the change takes effect all the same.
     #[must_use]
     pub const fn was_known(self) -> bool {
         self.was_known
@@ -46,19 +46,24 @@ impl Applied {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokeError {
-    /// It is not known to be in the store, so other replicas may go on, and a restart may forget it.
+    /// It is not known to be in the store, so other replicas may go on, and a restart may forget
+    /// it.
     #[non_exhaustive]
-    #[error("in effect in this process, but not stored, so other replicas may go on; try again: {error}")]
+    #[error(
+        "in effect in this process, but not stored, so other replicas may go on; try again: {error}"
+    )]
     NotStored {
         /// What took effect.
         applied: Applied,
         /// Why it was not stored.
         error: RevocationStoreError,
     },
-    /// It has no record yet. It is recorded as soon as the audit log can write again, if this process
-    /// lives so long.
+    /// It has no record yet. It is recorded as soon as the audit log can write again, if this
+    /// process lives so long.
     #[non_exhaustive]
-    #[error("in effect, but not recorded yet; look for its record when the audit log can write again")]
+    #[error(
+        "in effect, but not recorded yet; look for its record when the audit log can write again"
+    )]
     NotRecorded {
         /// What took effect.
         applied: Applied,
@@ -99,7 +104,9 @@ impl RevokeError {
 #[non_exhaustive]
 pub enum RestoreError {
     /// It could not be recorded: nothing was changed.
-    #[error("nothing was changed, because it could not be recorded; try again when the audit log can write")]
+    #[error(
+        "nothing was changed, because it could not be recorded; try again when the audit log can write"
+    )]
     NotRecorded,
     /// It is on the record, but not known to be in the store: nothing was changed in this process.
     #[error("recorded, but not stored, and not in effect in this process; try again: {0}")]
@@ -121,7 +128,11 @@ impl Broker {
     ///
     /// # Panics
     /// Outside of a tokio runtime, after it took effect in this process.
-    pub async fn revoke(&self, target: RevocationTarget, initiator: &Initiator) -> Result<Applied, RevokeError> {
+    pub async fn revoke(
+        &self,
+        target: RevocationTarget,
+        initiator: &Initiator,
+    ) -> Result<Applied, RevokeError> {
         let was_known = self.knows(&target);
         let at = self.0.clock.now();
         let entry = RevocationEntry::new(RevocationChange::Revoked(target.clone()), at);
@@ -130,8 +141,8 @@ impl Broker {
         self.settle(Applied { epoch, was_known }, "revoked", target, entry, initiator).await
     }
 
-    /// Refuses a user, whenever their tokens were issued, until [`Broker::unblock`]. Open streams are
-    /// cut.
+    /// Refuses a user, whenever their tokens were issued, until [`Broker::unblock`]. Open streams
+    /// are cut.
     ///
     /// # Errors
     /// As [`Broker::revoke`].
@@ -162,7 +173,11 @@ impl Broker {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub async fn unblock(&self, user: &User, initiator: &Initiator) -> Result<Applied, RestoreError> {
+    pub async fn unblock(
+        &self,
+        user: &User,
+        initiator: &Initiator,
+    ) -> Result<Applied, RestoreError> {
         let was_known = self.0.revocations.is_blocked(user);
         let target = RevocationTarget::User(user.clone());
         let change = RevocationChange::Unblocked(user.clone());
@@ -180,7 +195,11 @@ impl Broker {
     ///
     /// # Panics
     /// As [`Broker::unblock`].
-    pub async fn restore_grant(&self, grant: &GrantId, initiator: &Initiator) -> Result<Applied, RestoreError> {
+    pub async fn restore_grant(
+        &self,
+        grant: &GrantId,
+        initiator: &Initiator,
+    ) -> Result<Applied, RestoreError> {
         let was_known = self.0.revocations.is_grant_revoked(grant);
         let target = RevocationTarget::Grant(grant.clone());
         let change = RevocationChange::GrantRestored(grant.clone());
@@ -234,20 +253,27 @@ impl Broker {
     ) -> Result<Applied, RevokeError> {
         let (broker, initiator) = (self.clone(), initiator.clone());
         let settled = self.0.tasks.spawn("revocation", async move {
-            // An unblock or a restore that began before this is stored before it, and does not undo it.
+            // An unblock or a restore that began before this is stored before it, and does not undo
+            // it.
             let _no_loosening = broker.0.loosening.read().await;
             broker.tighten_again(&entry);
-            let (stored, recorded) =
-                tokio::join!(broker.store(&entry), broker.0.audit.note_revocation(kind, &target, &initiator));
+            let (stored, recorded) = tokio::join!(
+                broker.store(&entry),
+                broker.0.audit.note_revocation(kind, &target, &initiator)
+            );
             match (stored, recorded) {
                 (Ok(place), recorded) => {
                     if let Some(place) = place {
                         broker.0.revocations.stored(&entry.change, place);
                     }
-                    recorded.map(|()| applied).map_err(|AuditError| RevokeError::NotRecorded { applied })
+                    recorded
+                        .map(|()| applied)
+                        .map_err(|AuditError| RevokeError::NotRecorded { applied })
                 }
                 (Err(error), Ok(())) => Err(RevokeError::NotStored { applied, error }),
-                (Err(error), Err(AuditError)) => Err(RevokeError::NotStoredAndNotRecorded { applied, error }),
+                (Err(error), Err(AuditError)) => {
+                    Err(RevokeError::NotStoredAndNotRecorded { applied, error })
+                }
             }
         });
         settled.await.unwrap_or(Err(RevokeError::Interrupted { applied }))
@@ -284,7 +310,10 @@ impl Broker {
     }
 
     /// The place in the store; none without a store.
-    async fn store(&self, entry: &RevocationEntry) -> Result<Option<Sequence>, RevocationStoreError> {
+    async fn store(
+        &self,
+        entry: &RevocationEntry,
+    ) -> Result<Option<Sequence>, RevocationStoreError> {
         match &self.0.store {
             Some(store) => append(store, entry, &self.0.tasks).await.map(Some),
             None => Ok(None),
@@ -292,7 +321,8 @@ impl Broker {
     }
 }
 
-/// In a task of its own and within bounds: a store that panics or hangs is one that cannot be reached.
+/// In a task of its own and within bounds: a store that panics or hangs is one that cannot be
+/// reached.
 async fn append(
     store: &BoxRevocationStore,
     entry: &RevocationEntry,

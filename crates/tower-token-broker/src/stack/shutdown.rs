@@ -18,8 +18,8 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// A refresh or a write of a revocation was still under way. Its outcome is on no record of this
-    /// process; the next one records it as unknown.
+    /// A refresh or a write of a revocation was still under way. Its outcome is on no record of
+    /// this process; the next one records it as unknown.
     #[error("work in the background did not end in time")]
     TasksRunning,
     /// The last records are not durable.
@@ -33,8 +33,8 @@ impl Broker {
     /// `grace`, then they are cut. Refreshes are waited for, and the audit log is closed.
     ///
     /// Call it before the server stops, or beside its graceful shutdown: a server that waits for
-    /// open connections first waits for streams that only this ends. A second call waits for the end
-    /// that the first one has begun, with its grace, and returns the same.
+    /// open connections first waits for streams that only this ends. A second call waits for the
+    /// end that the first one has begun, with its grace, and returns the same.
     ///
     /// # Errors
     /// See [`ShutdownError`]. The broker has ended all the same.

@@ -11,18 +11,22 @@ use super::*;
 use crate::{
     Secret,
     audit::InMemory,
-    authenticate::{HostAndOrigin, HostAndOriginError, TestTokens, VerifyError, VerifyRequest, VerifyToken},
+    authenticate::{
+        HostAndOrigin, HostAndOriginError, TestTokens, VerifyError, VerifyRequest, VerifyToken,
+    },
     bad_value::BadValue,
     body::RequestBody,
     exchange::{
-        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, OutgoingCredential, ProvideCredential,
-        Upstream, UpstreamRefusal,
+        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, OutgoingCredential,
+        ProvideCredential, Upstream, UpstreamRefusal,
     },
     limits::{Limits, Protocol},
     principal::{GrantId, Initiator, Resource, Scopes, User, Verified},
     refusal::{Reason, Refused},
     resource_metadata::{MetadataError, ResourceMetadata},
-    revocation::{RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence},
+    revocation::{
+        RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget, Sequence,
+    },
     scope_filter::{Call, Decision, Policy, Rules, policy_fn, tools},
     sealing::SealingKeys,
 };
@@ -84,7 +88,9 @@ pub(super) fn get(path: &str, token: &str) -> Request<Empty<Bytes>> {
         .unwrap()
 }
 
-async fn text<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>>(response: Response<B>) -> String {
+async fn text<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>>(
+    response: Response<B>,
+) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -99,7 +105,8 @@ async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallibl
 
 #[test]
 fn the_limits_of_a_stack_are_those_of_its_layers() {
-    let broker = Broker::builder().audit(InMemory::new()).verdict_cache_capacity(15).build().unwrap();
+    let broker =
+        Broker::builder().audit(InMemory::new()).verdict_cache_capacity(15).build().unwrap();
     let limits = Limits::default()
         .max_body(11)
         .body_timeout(Duration::from_secs(12))
@@ -129,7 +136,8 @@ fn the_limits_of_a_stack_are_those_of_its_layers() {
 #[tokio::test]
 async fn what_a_stack_is_told_reaches_its_layers() {
     let stack = || {
-        let broker = Broker::builder().audit(InMemory::new()).sealing_keys(SealingKeys::new(&[7; 32]));
+        let broker =
+            Broker::builder().audit(InMemory::new()).sealing_keys(SealingKeys::new(&[7; 32]));
         broker
             .build()
             .unwrap()
@@ -140,7 +148,9 @@ async fn what_a_stack_is_told_reaches_its_layers() {
             .metadata(metadata())
             .protocol(Protocol::Http)
     };
-    let from = HostAndOrigin::new().allow_host("crm.internal.example").allow_origin("https://inspector.example.com");
+    let from = HostAndOrigin::new()
+        .allow_host("crm.internal.example")
+        .allow_origin("https://inspector.example.com");
     let layer = stack()
         .mounted_at("/v1")
         .host_and_origin(from)
@@ -161,7 +171,9 @@ async fn what_a_stack_is_told_reaches_its_layers() {
     let refused = service.clone().oneshot(get(host, origin, "Bearer other")).await.unwrap();
     let challenge = refused.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
     assert!(challenge.contains("scope=\"crm:read\""), "{challenge}");
-    for (host, origin, status) in [("other.example", origin, 421), (host, "https://evil.example", 403)] {
+    for (host, origin, status) in
+        [("other.example", origin, 421), (host, "https://evil.example", 403)]
+    {
         let refused = service.clone().oneshot(get(host, origin, "Bearer tok")).await.unwrap();
         assert_eq!(refused.status(), status);
     }
@@ -347,10 +359,12 @@ async fn what_is_revoked_between_exchange_and_sender_is_not_sent() {
     let sent = Arc::new(parking_lot::Mutex::new(false));
     let client = {
         let sent = Arc::clone(&sent);
-        ApplyCredentialLayer::new().layer(service_fn(move |_: Request<RequestBody<Empty<Bytes>>>| {
-            *sent.lock() = true;
-            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
-        }))
+        ApplyCredentialLayer::new().layer(service_fn(
+            move |_: Request<RequestBody<Empty<Bytes>>>| {
+                *sent.lock() = true;
+                async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+            },
+        ))
     };
     let waiting = {
         let broker = broker.clone();

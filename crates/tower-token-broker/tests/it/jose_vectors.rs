@@ -1,5 +1,6 @@
-//! Wycheproof's JWS and JWK files and the JOSE cookbook, through a verifier of all algorithms that exists for this test: it
-//! reads as ours does (canonical base64url, strict JSON, key rules), but knows more algorithms. And ours refuses all of it.
+//! Wycheproof's JWS and JWK files and the JOSE cookbook, through a verifier of all algorithms that
+//! exists for this test: it reads as ours does (canonical base64url, strict JSON, key rules), but
+//! knows more algorithms. And ours refuses all of it.
 
 use std::{fs, path::Path};
 
@@ -20,7 +21,8 @@ use tower_token_broker::{
 
 use crate::vectors;
 
-/// Where we decide otherwise than Wycheproof's result, one by one. Everything else must come out as it says.
+/// Where we decide otherwise than Wycheproof's result, one by one. Everything else must come out as
+/// it says.
 const OVERRIDDEN_JWS: [(u64, bool, &str); OVERRIDES] = [
     (346, false, "the key is for PS256, the token is PS384: B028"),
     (347, false, "the key's alg is ES521, which no header can name"),
@@ -32,9 +34,11 @@ const OVERRIDDEN_JWS: [(u64, bool, &str); OVERRIDES] = [
     (373, false, "a character that base64url does not have, in the payload: B036"),
 ];
 const OVERRIDES: usize = 8;
-/// Refused because the key is for another algorithm, or no algorithm of that name goes with keys of its type. All but 24, a key
-/// that was modified, are about the algorithm itself; of another fault such a refusal would show nothing.
-const BY_ALGORITHM_JWS: &[u64] = &[16, 31, 332, 334, 336, 338, 340, 341, 342, 343, 344, 346, 347, 350, 351];
+/// Refused because the key is for another algorithm, or no algorithm of that name goes with keys of
+/// its type. All but 24, a key that was modified, are about the algorithm itself; of another fault
+/// such a refusal would show nothing.
+const BY_ALGORITHM_JWS: &[u64] =
+    &[16, 31, 332, 334, 336, 338, 340, 341, 342, 343, 344, 346, 347, 350, 351];
 const BY_ALGORITHM_JWK: &[u64] = &[19, 20, 24, 25, 26];
 
 /// Why a vector is not accepted.
@@ -58,14 +62,17 @@ fn b057_wycheproof_jws_comes_out_as_pinned() {
             let verdict = verify(&key, &compact(&test["jws"]));
             let accepted = verdict.is_ok();
             let said = test["result"] == "valid";
-            let expected =
-                OVERRIDDEN_JWS.iter().find(|(overridden, ..)| *overridden == id).map_or(said, |(_, pinned, _)| {
+            let expected = OVERRIDDEN_JWS.iter().find(|(overridden, ..)| *overridden == id).map_or(
+                said,
+                |(_, pinned, _)| {
                     assert_ne!(*pinned, said, "{id}: nothing to override");
                     overridden += 1;
                     *pinned
-                });
+                },
+            );
             assert_eq!(accepted, expected, "B057 tcId {id} {}", test["comment"]);
-            // What is refused for its algorithm alone shows nothing of the fault that it was written for.
+            // What is refused for its algorithm alone shows nothing of the fault that it was
+            // written for.
             if verdict == Err(Refused::Algorithm) {
                 by_algorithm.push(id);
             } else {
@@ -86,7 +93,12 @@ fn b052_wycheproof_jwk_comes_out_as_it_says() {
         for test in array(&group["tests"]) {
             let id = test["tcId"].as_u64().unwrap();
             let verdict = verify_by_set(&key_of(group), &compact(&test["jws"]));
-            assert_eq!(verdict.is_ok(), test["result"] == "valid", "B052 tcId {id} {}", test["comment"]);
+            assert_eq!(
+                verdict.is_ok(),
+                test["result"] == "valid",
+                "B052 tcId {id} {}",
+                test["comment"]
+            );
             if verdict == Err(Refused::Algorithm) {
                 by_algorithm.push(id);
             } else {
@@ -114,13 +126,19 @@ fn the_cookbook_s_compact_signatures_verify() {
     ] {
         let example = read(&folder.join(name));
         let key = example["input"]["key"].to_string();
-        assert_eq!(verify(&key, &compact(&example["output"]["compact"])).is_ok(), verifies, "{name}");
+        assert_eq!(
+            verify(&key, &compact(&example["output"]["compact"])).is_ok(),
+            verifies,
+            "{name}"
+        );
     }
 }
 
 #[tokio::test]
 async fn our_verifier_refuses_all_of_it() {
-    let (Some(wycheproof), Some(cookbook)) = (vectors::folder("wycheproof"), vectors::folder("jose-cookbook")) else {
+    let (Some(wycheproof), Some(cookbook)) =
+        (vectors::folder("wycheproof"), vectors::folder("jose-cookbook"))
+    else {
         return;
     };
     let ours = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -143,8 +161,10 @@ async fn our_verifier_refuses_all_of_it() {
     tokens.push((example["input"]["key"].to_string(), compact(&example["output"]["compact"])));
     let mut reasons = std::collections::BTreeSet::new();
     for (key, token) in &tokens {
-        // With the vector's own key where ours would take it, so that no refusal is for want of a key.
-        let own = if key.contains("\"keys\"") { key.clone() } else { format!(r#"{{"keys":[{key}]}}"#) };
+        // With the vector's own key where ours would take it, so that no refusal is for want of a
+        // key.
+        let own =
+            if key.contains("\"keys\"") { key.clone() } else { format!(r#"{{"keys":[{key}]}}"#) };
         let keys = Keys::parse(own.as_bytes()).or_else(|_| Keys::parse(ours.as_bytes())).unwrap();
         let verifier = JwtVerifier::new("joe", keys);
         let presented = PresentedToken::new(Secret::from_text(token.clone()));
@@ -168,11 +188,11 @@ fn our_key_rules_hold_for_the_vectors_of_our_algorithms() {
     let Some(folder) = vectors::folder("wycheproof") else { return };
     let file = read(&folder.join("json_web_key_test.json"));
     let problems_of = |comment: &str| {
-        let group = array(&file["testGroups"]).iter().find(|group| group["comment"] == comment).unwrap();
+        let group =
+            array(&file["testGroups"]).iter().find(|group| group["comment"] == comment).unwrap();
         let mut set: Json = group["public"].clone();
         // A good key beside the vector's, so that the set is read to its end.
-        let good =
-            serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+        let good = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
         set["keys"].as_array_mut().unwrap().push(good);
         Keys::parse(set.to_string().as_bytes()).unwrap().problems()
     };
@@ -210,7 +230,9 @@ fn read_and_verify(key: &str, token: &str) -> Option<Result<Vec<u8>, Refused>> {
     let algorithm = text(header, "alg")?;
     let fits = key.get("use").is_none_or(|used| used.as_str().as_deref() == Some("sig"))
         && key.get("key_ops").is_none_or(|operations| {
-            operations.elements().is_some_and(|mut all| all.any(|one| one.as_str().as_deref() == Some("verify")))
+            operations
+                .elements()
+                .is_some_and(|mut all| all.any(|one| one.as_str().as_deref() == Some("verify")))
         });
     if !fits {
         return None;
@@ -232,16 +254,20 @@ fn read_and_verify(key: &str, token: &str) -> Option<Result<Vec<u8>, Refused>> {
             hmac::verify(&hmac::Key::new(hash, &secret), message, &given).is_ok()
         }
         ("ES256" | "ES384" | "ES512", "EC", Some(curve)) => {
-            let (expected, by): (_, &'static dyn signature::VerificationAlgorithm) = match algorithm.as_str() {
-                "ES256" => ("P-256", &signature::ECDSA_P256_SHA256_FIXED),
-                "ES384" => ("P-384", &signature::ECDSA_P384_SHA384_FIXED),
-                _ => ("P-521", &signature::ECDSA_P521_SHA512_FIXED),
-            };
+            let (expected, by): (_, &'static dyn signature::VerificationAlgorithm) =
+                match algorithm.as_str() {
+                    "ES256" => ("P-256", &signature::ECDSA_P256_SHA256_FIXED),
+                    "ES384" => ("P-384", &signature::ECDSA_P384_SHA384_FIXED),
+                    _ => ("P-521", &signature::ECDSA_P521_SHA512_FIXED),
+                };
             let point = [&[4][..], &bytes("x")?, &bytes("y")?].concat();
-            curve == expected && signature::UnparsedPublicKey::new(by, point).verify(message, &given).is_ok()
+            curve == expected
+                && signature::UnparsedPublicKey::new(by, point).verify(message, &given).is_ok()
         }
         ("EdDSA", "OKP", Some("Ed25519")) => {
-            signature::UnparsedPublicKey::new(&signature::ED25519, bytes("x")?).verify(message, &given).is_ok()
+            signature::UnparsedPublicKey::new(&signature::ED25519, bytes("x")?)
+                .verify(message, &given)
+                .is_ok()
         }
         ("RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512", "RSA", None) => {
             let by = match algorithm.as_str() {
@@ -253,7 +279,8 @@ fn read_and_verify(key: &str, token: &str) -> Option<Result<Vec<u8>, Refused>> {
                 _ => &signature::RSA_PSS_2048_8192_SHA512,
             };
             let (n, e) = (bytes("n")?, bytes("e")?);
-            !is_roca(&n) && signature::RsaPublicKeyComponents { n, e }.verify(by, message, &given).is_ok()
+            !is_roca(&n)
+                && signature::RsaPublicKeyComponents { n, e }.verify(by, message, &given).is_ok()
         }
         _ => return Some(Err(Refused::Algorithm)),
     };
@@ -274,8 +301,9 @@ fn key_in_set(set: &str, token: &str) -> Option<String> {
     }
     let (_, header, ..) = parts(token)?;
     let named = Value::parse(&header, &Limits::default()).ok()?.get("kid")?.as_str()?.into_owned();
-    let mut fitting =
-        keys.iter().filter(|key| key.get("kid").and_then(Value::as_str).as_deref() == Some(named.as_str()));
+    let mut fitting = keys
+        .iter()
+        .filter(|key| key.get("kid").and_then(Value::as_str).as_deref() == Some(named.as_str()));
     match (fitting.next(), fitting.next()) {
         (Some(key), None) => Some(key.raw().to_owned()),
         _ => None,
@@ -292,16 +320,19 @@ fn parts(token: &str) -> Option<Parts<'_>> {
     Some((signed, decode(header)?, decode(payload)?, decode(given)?))
 }
 
-/// The fingerprint of CVE-2017-15361: modulo each of these primes, the modulus lies in the group that 65537 generates.
+/// The fingerprint of CVE-2017-15361: modulo each of these primes, the modulus lies in the group
+/// that 65537 generates.
 fn is_roca(modulus: &[u8]) -> bool {
-    [11_u32, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157].iter().all(|prime| {
-        let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        (0..*prime).any(|_| {
-            power = power * 65537 % prime;
-            power == rest
-        })
-    })
+    [11_u32, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157].iter().all(
+        |prime| {
+            let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+            let mut power = 1;
+            (0..*prime).any(|_| {
+                power = power * 65537 % prime;
+                power == rest
+            })
+        },
+    )
 }
 
 fn compact(jws: &Json) -> String {
@@ -310,7 +341,11 @@ fn compact(jws: &Json) -> String {
 
 /// The public key, or the secret one.
 fn key_of(group: &Json) -> String {
-    if group["public"].is_null() { group["private"].to_string() } else { group["public"].to_string() }
+    if group["public"].is_null() {
+        group["private"].to_string()
+    } else {
+        group["public"].to_string()
+    }
 }
 
 fn array(value: &Json) -> &[Json] {

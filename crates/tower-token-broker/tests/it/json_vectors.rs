@@ -6,7 +6,8 @@ use tower_token_broker::json::{JsonError, Limits, Value};
 
 use crate::vectors;
 
-/// What the suite leaves to the reader. All that is not named here and begins with `i_` fails the test.
+/// What the suite leaves to the reader. All that is not named here and begins with `i_` fails the
+/// test.
 const DECIDED: [(&str, Option<JsonError>); 35] = [
     // Numbers stay text: none is too large or too small.
     ("i_number_double_huge_neg_exp.json", None),
@@ -84,7 +85,10 @@ fn json_test_suite_is_decided_in_full() {
 #[test]
 fn the_two_large_files_are_refused_by_depth() {
     for text in ["[".repeat(100_000), "[{\"\":".repeat(50_000)] {
-        assert_eq!(Value::parse(text.as_bytes(), &Limits::default()).err(), Some(JsonError::TooDeep));
+        assert_eq!(
+            Value::parse(text.as_bytes(), &Limits::default()).err(),
+            Some(JsonError::TooDeep)
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Group A as bytes on a connection: hyper's HTTP/1.1 and HTTP/2 in front of audit and authenticate.
+//! Group A as bytes on a connection: hyper's HTTP/1.1 and HTTP/2 in front of audit and
+//! authenticate.
 
 use std::{
     convert::Infallible,
@@ -64,7 +65,9 @@ async fn server() -> Server {
             drop(tasks.spawn("connection", async move {
                 // A client that goes away is no failure here.
                 drop(
-                    auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await,
+                    auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(connection), service)
+                        .await,
                 );
             }));
         }
@@ -75,7 +78,9 @@ async fn server() -> Server {
 impl Server {
     async fn raw(&self, target: &str, head: &str) -> String {
         let mut connection = TcpStream::connect(&self.authority).await.unwrap();
-        let request = format!("POST {target} HTTP/1.1\r\n{head}content-length: 0\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "POST {target} HTTP/1.1\r\n{head}content-length: 0\r\nconnection: close\r\n\r\n"
+        );
         connection.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
@@ -116,14 +121,44 @@ async fn hostile_heads_over_http_1_are_refused_before_the_inner_service() {
             400,
             "authn.duplicate_header",
         ),
-        ("A009", "/mcp", format!("{host}authorization: Bearer  tok\r\n"), 400, "authn.malformed_credentials"),
-        ("A009", "/mcp", format!("{host}authorization: Bearer\ttok\r\n"), 400, "authn.malformed_credentials"),
-        ("A010", "/mcp", format!("{host}authorization: Basic dG9r\r\n"), 401, "authn.unsupported_scheme"),
+        (
+            "A009",
+            "/mcp",
+            format!("{host}authorization: Bearer  tok\r\n"),
+            400,
+            "authn.malformed_credentials",
+        ),
+        (
+            "A009",
+            "/mcp",
+            format!("{host}authorization: Bearer\ttok\r\n"),
+            400,
+            "authn.malformed_credentials",
+        ),
+        (
+            "A010",
+            "/mcp",
+            format!("{host}authorization: Basic dG9r\r\n"),
+            401,
+            "authn.unsupported_scheme",
+        ),
         ("A011", "/mcp?access_token=tok", host.clone(), 401, "authn.query_token"),
         ("A014", "/mcp", format!("{host}cookie: access_token=tok\r\n"), 401, "authn.missing"),
-        ("A014", "/mcp", format!("{host}proxy-authorization: Bearer tok\r\n"), 401, "authn.missing"),
+        (
+            "A014",
+            "/mcp",
+            format!("{host}proxy-authorization: Bearer tok\r\n"),
+            401,
+            "authn.missing",
+        ),
         ("A015", "/mcp", format!("{host}{large}"), 400, "authn.too_large"),
-        ("A021", "/mcp", "host: evil.example\r\nauthorization: Bearer tok\r\n".into(), 421, "req.host_not_allowed"),
+        (
+            "A021",
+            "/mcp",
+            "host: evil.example\r\nauthorization: Bearer tok\r\n".into(),
+            421,
+            "req.host_not_allowed",
+        ),
         ("A021", "/mcp", "authorization: Bearer tok\r\n".into(), 421, "req.host_not_allowed"),
         (
             "A021",
@@ -139,7 +174,13 @@ async fn hostile_heads_over_http_1_are_refused_before_the_inner_service() {
             403,
             "req.origin_not_allowed",
         ),
-        ("A023", "/mcp", format!("{host}authorization: Bearer upstream-token\r\n"), 401, "authn.unknown"),
+        (
+            "A023",
+            "/mcp",
+            format!("{host}authorization: Bearer upstream-token\r\n"),
+            401,
+            "authn.unknown",
+        ),
     ] {
         let answer = server.raw(target, &head).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {answer}");
@@ -147,9 +188,14 @@ async fn hostile_heads_over_http_1_are_refused_before_the_inner_service() {
         assert!(!answer.contains("tok\r\n"), "{case}: nothing of the credential comes back");
     }
     assert_eq!(server.calls(), 0);
-    for (case, value) in [("A008", "bearer tok"), ("A008", "BEARER tok"), ("A009", "Bearer tok  \t")] {
+    for (case, value) in
+        [("A008", "bearer tok"), ("A008", "BEARER tok"), ("A009", "Bearer tok  \t")]
+    {
         let answer = server.raw("/mcp", &format!("{host}authorization: {value}\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("passed"), "{case}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("passed"),
+            "{case}: {answer}"
+        );
     }
     assert_eq!(server.calls(), 3);
 }
@@ -157,7 +203,9 @@ async fn hostile_heads_over_http_1_are_refused_before_the_inner_service() {
 #[tokio::test]
 async fn a006_a_folded_line_is_never_unfolded_into_a_token() {
     let server = server().await;
-    let answer = server.raw("/mcp", &format!("host: {}\r\nauthorization: Bearer\r\n  tok\r\n", server.authority)).await;
+    let answer = server
+        .raw("/mcp", &format!("host: {}\r\nauthorization: Bearer\r\n  tok\r\n", server.authority))
+        .await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "A006: {answer}");
     assert_eq!(server.calls(), 0);
 }
@@ -166,10 +214,13 @@ async fn a006_a_folded_line_is_never_unfolded_into_a_token() {
 async fn http_2_is_judged_alike() {
     let server = server().await;
     #[expect(clippy::disallowed_methods, reason = "a client of a test")]
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let client: Client<_, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let url = format!("http://{}/mcp", server.authority);
     let send = |values: &'static [&'static str], host: Option<&'static str>| {
-        let request = values.iter().fold(Request::post(&url), |request, value| request.header("authorization", *value));
+        let request = values
+            .iter()
+            .fold(Request::post(&url), |request, value| request.header("authorization", *value));
         let request = host.into_iter().fold(request, |request, host| request.header("host", host));
         let sent = client.request(request.body(Full::default()).unwrap());
         async {
@@ -183,7 +234,11 @@ async fn http_2_is_judged_alike() {
     assert_eq!(send(&["Bearer tok"], None).await, StatusCode::OK);
     assert_eq!(send(&["Bearer tok", "garbage"], None).await, StatusCode::BAD_REQUEST, "A003");
     assert_eq!(server.last_reason().await, "authn.duplicate_header");
-    assert_eq!(send(&["Bearer tok"], Some("evil.example")).await, StatusCode::MISDIRECTED_REQUEST, "A021");
+    assert_eq!(
+        send(&["Bearer tok"], Some("evil.example")).await,
+        StatusCode::MISDIRECTED_REQUEST,
+        "A021"
+    );
     assert_eq!(server.last_reason().await, "req.host_not_allowed");
     assert_eq!(server.calls(), 1);
 }

@@ -1,4 +1,5 @@
-//! Verifies an audit file offline: names the first wrong record and why, and tells what a crash left from what was cut.
+//! Verifies an audit file offline: names the first wrong record and why, and tells what a crash
+//! left from what was cut.
 //!
 //! # Example
 //! ```
@@ -28,14 +29,14 @@
 //! ```
 //!
 //! # What it shows
-//! Each record up to [`Report::head`] stands in the file as it was written, once, in its place. A process that ended without
-//! `close` has left a [`Gap`], which the `open` of the next one marks; a last line without its end is what such a process
-//! leaves while none has come.
+//! Each record up to [`Report::head`] stands in the file as it was written, once, in its place. A
+//! process that ended without `close` has left a [`Gap`], which the `open` of the next one marks; a
+//! last line without its end is what such a process leaves while none has come.
 //!
 //! # What it can't show
-//! The chain has no secret in it. Whoever may write the file can take records off its end, or write it anew from any record on, and the chain
-//! holds. A [`Head`] that was noted elsewhere shows both: [`Verification::expect`]. And a chain says nothing of requests that
-//! never came to the broker.
+//! The chain has no secret in it. Whoever may write the file can take records off its end, or write
+//! it anew from any record on, and the chain holds. A [`Head`] that was noted elsewhere shows both:
+//! [`Verification::expect`]. And a chain says nothing of requests that never came to the broker.
 //!
 //! # Limits
 //! A line at a time is held, of at most 1 MiB, and the first [`MAX_GAPS`] gaps.

@@ -64,7 +64,8 @@ pub enum End {
     Closed,
     /// Behind a record: it is in use, its process was killed, or its end was cut off there.
     Open,
-    /// In the middle of a record: the process was killed, or is writing it now, or the end was cut off there.
+    /// In the middle of a record: the process was killed, or is writing it now, or the end was cut
+    /// off there.
     Torn {
         /// Bytes of that line.
         bytes: u64,
@@ -96,9 +97,14 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed in order"),
-            Self::Open => f.write_str("behind a record, without `close`: in use, killed, or cut off there"),
+            Self::Open => {
+                f.write_str("behind a record, without `close`: in use, killed, or cut off there")
+            }
             Self::Torn { bytes } => {
-                write!(f, "torn, {bytes} bytes into a record: killed, being written now, or cut off there")
+                write!(
+                    f,
+                    "torn, {bytes} bytes into a record: killed, being written now, or cut off there"
+                )
             }
         }
     }

@@ -24,7 +24,11 @@ async fn call(log: &AuditLog, requests: usize) {
     let scopes = Scopes::parse("read").unwrap();
     for _ in 0..requests {
         let (trail, terminal) = Trail::for_test(log);
-        trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None)).await.unwrap().used();
+        trail
+            .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
+            .await
+            .unwrap()
+            .used();
         drop(terminal);
     }
 }
@@ -54,7 +58,8 @@ fn wrong(text: impl AsRef<[u8]>) -> (u64, Fault) {
     (wrong.sequence, wrong.fault)
 }
 
-/// What an insider can do who may write the file: the chain from its first record to its last, with hashes made anew.
+/// What an insider can do who may write the file: the chain from its first record to its last, with
+/// hashes made anew.
 fn chained_anew(lines: &[String]) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut previous = [0; 32];
@@ -104,13 +109,38 @@ async fn p291_the_first_wrong_record_is_named_with_what_was_done_to_it() {
         ("swapped", with(&|l| l.swap(3, 4)), 3, Fault::Reordered { line: 5 }),
         ("moved to the end", with(&|l| l[3..].rotate_left(1)), 3, Fault::Reordered { line: 8 }),
         ("doubled", with(&|l| l.insert(4, l[3].clone())), 4, Fault::Repeated { sequence: 3 }),
-        ("doubled further down", with(&|l| l.insert(6, l[2].clone())), 6, Fault::Repeated { sequence: 2 }),
+        (
+            "doubled further down",
+            with(&|l| l.insert(6, l[2].clone())),
+            6,
+            Fault::Repeated { sequence: 2 },
+        ),
         ("out of another chain", with(&|l| l[4] = others[4].clone()), 4, Fault::Foreign),
-        ("put in out of another chain", with(&|l| l.insert(4, others[4].clone())), 4, Fault::Foreign),
-        ("the rest of another file", [&lines[..4], &others[4..]].concat().concat(), 4, Fault::Foreign),
-        ("another file behind it", [&lines[..], &others[..]].concat().concat(), 8, Fault::Repeated { sequence: 0 }),
+        (
+            "put in out of another chain",
+            with(&|l| l.insert(4, others[4].clone())),
+            4,
+            Fault::Foreign,
+        ),
+        (
+            "the rest of another file",
+            [&lines[..4], &others[4..]].concat().concat(),
+            4,
+            Fault::Foreign,
+        ),
+        (
+            "another file behind it",
+            [&lines[..], &others[..]].concat().concat(),
+            8,
+            Fault::Repeated { sequence: 0 },
+        ),
         ("made up", with(&|l| l.insert(4, l[4].replace(":1", ":2"))), 4, Fault::Edited),
-        ("foreign JSON", with(&|l| l.insert(4, "{\"level\":\"info\"}\n".into())), 4, Fault::NotARecord),
+        (
+            "foreign JSON",
+            with(&|l| l.insert(4, "{\"level\":\"info\"}\n".into())),
+            4,
+            Fault::NotARecord,
+        ),
         ("an array", with(&|l| l.insert(4, "[]\n".into())), 4, Fault::NotARecord),
         ("emptied", String::new(), 0, Fault::Empty),
     ] {
@@ -126,7 +156,11 @@ async fn p291_what_is_no_strict_json_is_no_record() {
         ("half a record", half(&lines[4]).to_owned() + "\n", JsonError::Syntax),
         ("a log line", "listening on 127.0.0.1:80\n".to_owned(), JsonError::Syntax),
         ("an empty line", "\n".to_owned(), JsonError::Syntax),
-        ("a doubled member", lines[4].replacen("\"uses\":1", "\"uses\":1,\"uses\":1", 1), JsonError::DuplicateMember),
+        (
+            "a doubled member",
+            lines[4].replacen("\"uses\":1", "\"uses\":1,\"uses\":1", 1),
+            JsonError::DuplicateMember,
+        ),
         ("a byte order mark", format!("\u{feff}{}", lines[4]), JsonError::NotUtf8),
     ] {
         let text = [&lines[..4], &[line], &lines[5..]].concat().concat();
@@ -156,12 +190,18 @@ async fn p291_no_byte_can_be_changed_and_no_line_moved_without_being_named() {
             let mut lines = lines.clone();
             lines.swap(first, second);
             let (sequence, fault) = wrong(lines.concat());
-            assert_eq!((sequence, fault), (first as u64, Fault::Reordered { line: second as u64 + 1 }));
+            assert_eq!(
+                (sequence, fault),
+                (first as u64, Fault::Reordered { line: second as u64 + 1 })
+            );
         }
         for to in first + 1..=lines.len() {
             let mut lines = lines.clone();
             lines.insert(to, lines[first].clone());
-            assert_eq!(wrong(lines.concat()), (to as u64, Fault::Repeated { sequence: first as u64 }));
+            assert_eq!(
+                wrong(lines.concat()),
+                (to as u64, Fault::Repeated { sequence: first as u64 })
+            );
         }
         for to in first + 1..lines.len() {
             let mut lines = lines.clone();
@@ -179,7 +219,8 @@ async fn p291_a_cut_tail_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
     for length in 1..text.len() {
         let cut = &text.as_bytes()[..length];
         let kept = cut.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let torn = (length - cut.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)) as u64;
+        let torn =
+            (length - cut.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)) as u64;
         let alone = verified(cut);
         assert_eq!(alone.records, kept, "{length}");
         if kept == 0 {
@@ -188,17 +229,24 @@ async fn p291_a_cut_tail_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
             let end = if torn == 0 { End::Open } else { End::Torn { bytes: torn } };
             assert_eq!(alone.found, Ok(end), "{length}");
             let wrong = Verification::new().expect(noted).run(cut).unwrap().found.unwrap_err();
-            assert_eq!((wrong.sequence, wrong.fault), (kept, Fault::CutOff { noted: 7 }), "{length}");
+            assert_eq!(
+                (wrong.sequence, wrong.fault),
+                (kept, Fault::CutOff { noted: 7 }),
+                "{length}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_and_by_nothing_else() {
+async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
+{
     let lines = written().await;
-    let heads: Vec<_> = (1..=lines.len()).map(|end| verified(lines[..end].concat()).head.unwrap()).collect();
+    let heads: Vec<_> =
+        (1..=lines.len()).map(|end| verified(lines[..end].concat()).head.unwrap()).collect();
     let expecting = |heads: &[Head], text: &str| {
-        let verification = heads.iter().fold(Verification::new(), |verification, head| verification.expect(*head));
+        let verification =
+            heads.iter().fold(Verification::new(), |verification, head| verification.expect(*head));
         verification.run(text.as_bytes()).unwrap().found
     };
     // Each of them stands in it, in whichever order they were noted.
@@ -209,13 +257,19 @@ async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_a
     edited[4] = edited[4].replacen("\"uses\":1", "\"uses\":0", 1);
     let mut without = lines.clone();
     without.drain(3..5);
-    for (what, lines, first) in [("edited", edited, 4), ("cut out", without, 3), ("another file", written().await, 0)] {
+    for (what, lines, first) in
+        [("edited", edited, 4), ("cut out", without, 3), ("another file", written().await, 0)]
+    {
         let anew = chained_anew(&lines).concat();
         assert_eq!(verified(&anew).found, Ok(End::Closed), "{what}");
         for head in &heads {
             let found = expecting(&[*head], &anew);
             if head.sequence < first {
-                assert_eq!(found, Ok(End::Closed), "{what}, {head}: what stands before is the same");
+                assert_eq!(
+                    found,
+                    Ok(End::Closed),
+                    "{what}, {head}: what stands before is the same"
+                );
             } else {
                 let wrong = found.unwrap_err();
                 let is_shown = matches!(wrong.fault, Fault::Rewritten | Fault::CutOff { .. });
@@ -236,23 +290,41 @@ async fn p293_x18_a_crash_leaves_one_gap_that_is_marked() {
     call(&log, 1).await;
     let (trail, _open) = Trail::for_test(&log);
     let scopes = Scopes::none();
-    trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None)).await.unwrap().used();
+    trail
+        .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
+        .await
+        .unwrap()
+        .used();
     log.flush().await.unwrap();
     fs::copy(&path, &copy).unwrap();
     let before = verified(fs::read(&copy).unwrap());
-    assert_eq!((before.found, before.crashes), (Ok(End::Open), 0), "opened in order behind `close`");
+    assert_eq!(
+        (before.found, before.crashes),
+        (Ok(End::Open), 0),
+        "opened in order behind `close`"
+    );
     let begun = format!("{{\"seq\":{},\"ti", before.records);
     fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(begun.as_bytes()).unwrap();
     let torn = verified(fs::read(&copy).unwrap());
-    assert_eq!((torn.found, torn.records), (Ok(End::Torn { bytes: begun.len() as u64 }), before.records));
+    assert_eq!(
+        (torn.found, torn.records),
+        (Ok(End::Torn { bytes: begun.len() as u64 }), before.records)
+    );
 
     run(&copy, 1).await;
     let text = fs::read_to_string(&copy).unwrap();
     let after = verified(&text);
-    assert_eq!((after.found, after.crashes, after.dropped_bytes), (Ok(End::Closed), 1, begun.len() as u64));
-    let open: serde_json::Value = lines(&text)[usize::try_from(before.records).unwrap()].parse().unwrap();
+    assert_eq!(
+        (after.found, after.crashes, after.dropped_bytes),
+        (Ok(End::Closed), 1, begun.len() as u64)
+    );
+    let open: serde_json::Value =
+        lines(&text)[usize::try_from(before.records).unwrap()].parse().unwrap();
     assert_eq!(open["kind"], "open");
-    assert_eq!((after.gaps[0].sequence, Some(&*after.gaps[0].time)), (before.records, open["time"].as_str()));
+    assert_eq!(
+        (after.gaps[0].sequence, Some(&*after.gaps[0].time)),
+        (before.records, open["time"].as_str())
+    );
     assert_eq!((after.requests, after.unknown), (4, 1));
 }
 
@@ -272,7 +344,12 @@ async fn p293_a_process_that_begins_without_a_mark_is_a_gap_that_is_not_honest()
         ("a second `start`", [&whole[..7], &[starts(&whole[7])]].concat(), 7),
         ("a second `close`", [&whole[..8], &whole[7..]].concat(), 8),
     ] {
-        assert!(whole.iter().zip(kinds).all(|(line, kind)| line.contains(&format!("\"kind\":\"{kind}\""))));
+        assert!(
+            whole
+                .iter()
+                .zip(kinds)
+                .all(|(line, kind)| line.contains(&format!("\"kind\":\"{kind}\"")))
+        );
         assert_eq!(wrong(chained_anew(&lines).concat()), (sequence, Fault::Unmarked), "{what}");
     }
 }
@@ -305,10 +382,13 @@ async fn what_is_held_is_bounded_and_progress_is_told_once_a_mebibyte() {
     let mut told = Vec::new();
     let lines = written().await;
     let opens: Vec<_> = (0..8 * 1024)
-        .map(|number| if number == 0 { lines[0].clone() } else { lines[7].replace("close", "open") })
+        .map(
+            |number| if number == 0 { lines[0].clone() } else { lines[7].replace("close", "open") },
+        )
         .collect();
     let text = chained_anew(&opens).concat();
-    let report = Verification::new().on_progress(|bytes| told.push(bytes)).run(text.as_bytes()).unwrap();
+    let report =
+        Verification::new().on_progress(|bytes| told.push(bytes)).run(text.as_bytes()).unwrap();
     assert_eq!(report.found, Ok(End::Open));
     assert_eq!((report.crashes, report.gaps.len()), (8 * 1024 - 1, MAX_GAPS));
     assert!(!told.is_empty() && told.len() as u64 <= text.len() as u64 / (1024 * 1024), "{told:?}");

@@ -38,7 +38,8 @@ impl<'p> Verification<'p> {
         Self::default()
     }
 
-    /// This head was noted elsewhere: the file must have it, and may go on behind it. Of several, each.
+    /// This head was noted elsewhere: the file must have it, and may go on behind it. Of several,
+    /// each.
     pub fn expect(mut self, head: Head) -> Self {
         self.noted.push(head);
         self
@@ -56,7 +57,8 @@ impl<'p> Verification<'p> {
     /// It can't be read. That it is not whole is in the report.
     pub fn run(mut self, file: impl BufRead) -> io::Result<Report> {
         self.noted.sort_unstable();
-        let mut lines = Lines { file, line: Vec::new(), number: 0, bytes: 0, told: 0, progress: self.progress };
+        let mut lines =
+            Lines { file, line: Vec::new(), number: 0, bytes: 0, told: 0, progress: self.progress };
         let mut walk = Walk { report: Report::empty(), is_closed: false, noted: &self.noted };
         let found = loop {
             let fault = match lines.next()? {
@@ -78,7 +80,8 @@ impl<'p> Verification<'p> {
         };
         let Walk { mut report, .. } = walk;
         report.found = found;
-        // P291: what is not in its place may have been cut out or put elsewhere: the rest of the file says which.
+        // P291: what is not in its place may have been cut out or put elsewhere: the rest of the
+        // file says which.
         if let Err(Wrong { fault: fault @ Fault::Missing { .. }, .. }) = &mut report.found
             && let Some(line) = lines.find_behind(report.head)?
         {
@@ -110,7 +113,8 @@ struct Lines<'p, R> {
 impl<R: BufRead> Lines<'_, R> {
     fn next(&mut self) -> io::Result<Next> {
         self.line.clear();
-        let length = io::Read::take(&mut self.file, LONGEST_LINE).read_until(b'\n', &mut self.line)? as u64;
+        let length =
+            io::Read::take(&mut self.file, LONGEST_LINE).read_until(b'\n', &mut self.line)? as u64;
         self.bytes += length;
         if self.bytes - self.told >= PROGRESS {
             self.told = self.bytes;
@@ -134,7 +138,9 @@ impl<R: BufRead> Lines<'_, R> {
     fn find_behind(&mut self, last: Option<Head>) -> io::Result<Option<u64>> {
         let begins = format!("{{\"seq\":{},", next_behind(last));
         while !matches!(self.next()?, Next::End) {
-            if self.line.starts_with(begins.as_bytes()) && Link::read(&self.line).is_ok_and(|link| link.follows(last)) {
+            if self.line.starts_with(begins.as_bytes())
+                && Link::read(&self.line).is_ok_and(|link| link.follows(last))
+            {
                 return Ok(Some(self.number));
             }
         }
@@ -220,8 +226,8 @@ impl Walk<'_> {
         }
     }
 
-    /// X17: half a line is no record, and a crash leaves the beginning of the next one; or zeros, where the disk had not got the
-    /// bytes yet.
+    /// X17: half a line is no record, and a crash leaves the beginning of the next one; or zeros,
+    /// where the disk had not got the bytes yet.
     fn torn(&self, line: &[u8]) -> Result<End, Fault> {
         if self.report.head.is_none() {
             return Err(Fault::Empty);
@@ -229,7 +235,8 @@ impl Walk<'_> {
         let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let written = line.get(..end).unwrap_or_default();
         let begins = format!("{{\"seq\":{},\"time\":\"", next_behind(self.report.head));
-        let is_beginning = written.iter().zip(begins.as_bytes()).all(|(found, expected)| found == expected);
+        let is_beginning =
+            written.iter().zip(begins.as_bytes()).all(|(found, expected)| found == expected);
         if is_beginning && written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             Ok(End::Torn { bytes: line.len() as u64 })
         } else {

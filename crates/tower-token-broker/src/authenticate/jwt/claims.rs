@@ -35,7 +35,8 @@ pub(super) fn judge(
         check_audience(claims, resource)?;
         let (expires, issued) = (time(claims, "exp")?, time(claims, "iat")?);
         // RFC 9068 §2.2 wants all but this one.
-        let not_before = if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
+        let not_before =
+            if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
         let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
         let user = User::new(issuer, text(claims, "sub", 1024)?);
         let times = TokenTimes {
@@ -45,7 +46,10 @@ pub(super) fn judge(
         };
         let mut verified = Verified::vouch(user, &client, resource.clone(), times);
         if let Some(scope) = optional(claims, "scope") {
-            let scopes = scope.as_str().and_then(|scope| Scopes::parse(&scope).ok()).ok_or(Reason::JwtClaimType)?;
+            let scopes = scope
+                .as_str()
+                .and_then(|scope| Scopes::parse(&scope).ok())
+                .ok_or(Reason::JwtClaimType)?;
             verified = verified.with_scopes(scopes);
         }
         if optional(claims, "token_family").is_some() {
@@ -81,7 +85,11 @@ pub(super) fn judge(
 ///
 /// # Errors
 /// There is too much of it: a policy that denies by a claim or a group must see all of them.
-pub(super) fn keep(mut verified: Verified, claims: Value<'_>, kept: &[Box<str>]) -> Result<Verified, VerifyError> {
+pub(super) fn keep(
+    mut verified: Verified,
+    claims: Value<'_>,
+    kept: &[Box<str>],
+) -> Result<Verified, VerifyError> {
     let too_much = || VerifyError::because(Reason::JwtClaimType);
     // One walk over the claims: each lookup by name would walk all of them.
     for (name, value) in claims.members().into_iter().flatten() {
@@ -152,16 +160,24 @@ fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
             return Err(Reason::JwtClaimType);
         }
         let subject = text(actor, "sub", 1024)?;
-        let of_issuer = if optional(actor, "iss").is_some() { text(actor, "iss", 2048)? } else { issuer.into() };
+        let of_issuer = if optional(actor, "iss").is_some() {
+            text(actor, "iss", 2048)?
+        } else {
+            issuer.into()
+        };
         chain.push(User::new(of_issuer, subject));
         next = optional(actor, "act");
     }
     Ok(chain.into_iter().rev().fold(None, |before, user| Some(Actor::new(user, before))))
 }
 
-/// B039, B041: an integer, written as one; anything else is of the wrong type and never taken for absent.
+/// B039, B041: an integer, written as one; anything else is of the wrong type and never taken for
+/// absent.
 fn time(claims: Value<'_>, name: &str) -> Result<u64, Reason> {
-    required(claims, name)?.as_u64().filter(|seconds| *seconds <= MAX_TIME).ok_or(Reason::JwtClaimType)
+    required(claims, name)?
+        .as_u64()
+        .filter(|seconds| *seconds <= MAX_TIME)
+        .ok_or(Reason::JwtClaimType)
 }
 
 /// B040: a text with something in it.

@@ -51,10 +51,12 @@ impl Algorithm {
     }
 }
 
-/// Public keys that broker tokens are verified with. Clones share them, so that keys can be replaced while requests run.
+/// Public keys that broker tokens are verified with. Clones share them, so that keys can be
+/// replaced while requests run.
 ///
-/// A key that can't be used, or should not, is left out, and the others work (B052, B053); [`Keys::problems`] says what was
-/// left out. A private member in a public set raises the alarm `jwks.private_key`.
+/// A key that can't be used, or should not, is left out, and the others work (B052, B053);
+/// [`Keys::problems`] says what was left out. A private member in a public set raises the alarm
+/// `jwks.private_key`.
 #[derive(Clone)]
 pub struct Keys(Arc<ArcSwap<KeySet>>);
 
@@ -72,15 +74,15 @@ impl Keys {
         KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
-    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are retired from now on, and
-    /// what was retired stays so, even if these have it again.
+    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are
+    /// retired from now on, and what was retired stays so, even if these have it again.
     pub fn replace(&self, with: &Self, now: Timestamp) {
         let next = with.0.load();
         self.0.rcu(|old| old.followed_by(&next, now));
     }
 
-    /// Refuses what was signed by this key from that instant on: the end of the grace that its last tokens have. Verdicts
-    /// that are remembered then run out within a minute.
+    /// Refuses what was signed by this key from that instant on: the end of the grace that its last
+    /// tokens have. Verdicts that are remembered then run out within a minute.
     pub fn retire(&self, key_id: &str, from: Timestamp) {
         self.0.rcu(|old| {
             let mut set = KeySet::clone(old);
@@ -92,7 +94,12 @@ impl Keys {
     /// From which instant on what this key signed is refused, if it was retired.
     #[must_use]
     pub fn retires_at(&self, key_id: &str) -> Option<Timestamp> {
-        self.0.load().retired.iter().find(|(retired, _)| **retired == *key_id).map(|(_, from)| *from)
+        self.0
+            .load()
+            .retired
+            .iter()
+            .find(|(retired, _)| **retired == *key_id)
+            .map(|(_, from)| *from)
     }
 
     /// What was left out, and why: the position in the set, and the problem.
@@ -144,7 +151,9 @@ pub enum KeysError {
 #[non_exhaustive]
 pub enum KeyError {
     /// It has a private member: whoever reads the set can sign.
-    #[error("the key has a private member; take it out of use, everybody who read the set can sign with it")]
+    #[error(
+        "the key has a private member; take it out of use, everybody who read the set can sign with it"
+    )]
     Private,
     /// Neither EC P-256 nor OKP Ed25519.
     #[error("only EC P-256 and OKP Ed25519 keys are used")]
@@ -187,8 +196,8 @@ impl Key {
                 return false;
             }
         }
-        // The provider is named here: the process-wide one panics at its first use where another crate has switched a
-        // second backend on.
+        // The provider is named here: the process-wide one panics at its first use where another
+        // crate has switched a second backend on.
         (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.to_jsonwebtoken(), &self.public)
             .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
     }
@@ -201,8 +210,10 @@ impl Key {
             None => Ok(None),
             Some(value) => value.as_str().map(Some).ok_or(KeyError::Malformed),
         };
-        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and the whole of a symmetric key.
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some()) {
+        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and the whole of a
+        // symmetric key.
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some())
+        {
             return Err(KeyError::Private);
         }
         let id = text("kid")?;
@@ -227,7 +238,8 @@ impl Key {
             Algorithm::Es256 => {
                 let (x, y) = (coordinate("x")?, coordinate("y")?);
                 let point = [&[4][..], &x, &y].concat();
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(|_| KeyError::UnsoundPoint)?;
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
+                    .map_err(|_| KeyError::UnsoundPoint)?;
                 DecodingKey::from_ec_der(&point)
             }
             Algorithm::EdDsa => {
@@ -266,7 +278,8 @@ fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyError> {
     Ok(seen.iter().any(|operation| operation == "verify"))
 }
 
-/// B029: an id is a short text without control characters. It is looked up in memory and used for nothing else.
+/// B029: an id is a short text without control characters. It is looked up in memory and used for
+/// nothing else.
 pub(super) fn is_key_id(text: &str) -> bool {
     (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -297,7 +310,11 @@ impl KeySet {
                 Ok(key) => parsed.keys.push(Arc::new(key)),
                 Err(problem) => {
                     if problem == KeyError::Private {
-                        tracing::error!(alarm = "jwks.private_key", position, "a public key set shows a private key");
+                        tracing::error!(
+                            alarm = "jwks.private_key",
+                            position,
+                            "a public key set shows a private key"
+                        );
                     } else {
                         tracing::warn!(position, %problem, "a key of the set is left out");
                     }
@@ -305,19 +322,27 @@ impl KeySet {
                 }
             }
         }
-        // B053: of two keys with one id, whoever wrote the second may have meant to be taken for the first.
+        // B053: of two keys with one id, whoever wrote the second may have meant to be taken for
+        // the first.
         let mut holders: HashMap<Box<str>, usize> = HashMap::new();
         for (position, key) in elements()?.enumerate() {
-            if let Some(id) = key.get("kid").and_then(|id| id.as_str().map(|id| Box::from(id.as_ref()))) {
+            if let Some(id) =
+                key.get("kid").and_then(|id| id.as_str().map(|id| Box::from(id.as_ref())))
+            {
                 let others = holders.entry(id).or_insert(0);
                 *others = others.saturating_add(1);
                 if *others > 1 {
-                    tracing::warn!(position, "two keys of the set have the same kid; neither is used");
+                    tracing::warn!(
+                        position,
+                        "two keys of the set have the same kid; neither is used"
+                    );
                     parsed.problems.push((position, KeyError::DuplicateKeyId));
                 }
             }
         }
-        parsed.keys.retain(|key| key.id.as_ref().is_none_or(|id| holders.get(id).is_none_or(|holders| *holders == 1)));
+        parsed.keys.retain(|key| {
+            key.id.as_ref().is_none_or(|id| holders.get(id).is_none_or(|holders| *holders == 1))
+        });
         if parsed.keys.is_empty() {
             return Err(KeysError::NoneUsable);
         }
@@ -325,13 +350,14 @@ impl KeySet {
     }
 
     pub(super) fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, Reason> {
-        let is_retired = |id: &str| self.retired.iter().any(|(retired, from)| **retired == *id && *from <= now);
+        let is_retired =
+            |id: &str| self.retired.iter().any(|(retired, from)| **retired == *id && *from <= now);
         let Some(id) = &wanted.id else {
             // B030: without a name, only where no other can be meant.
-            let mut fitting = self
-                .keys
-                .iter()
-                .filter(|key| key.algorithm == wanted.algorithm && !key.id.as_ref().is_some_and(|id| is_retired(id)));
+            let mut fitting = self.keys.iter().filter(|key| {
+                key.algorithm == wanted.algorithm
+                    && !key.id.as_ref().is_some_and(|id| is_retired(id))
+            });
             return match (fitting.next(), fitting.next()) {
                 (Some(key), None) => Ok(Arc::clone(key)),
                 _ => Err(Reason::JwtKeyId),
@@ -341,9 +367,14 @@ impl KeySet {
         if is_retired(id) {
             return Err(Reason::JwtKeyRetired);
         }
-        let key = self.keys.iter().find(|key| key.id.as_ref() == Some(id)).ok_or(Reason::JwtKeyId)?;
+        let key =
+            self.keys.iter().find(|key| key.id.as_ref() == Some(id)).ok_or(Reason::JwtKeyId)?;
         // B028: a key is for one algorithm, whatever the token says.
-        if key.algorithm == wanted.algorithm { Ok(Arc::clone(key)) } else { Err(Reason::JwtAlgorithmKeyMismatch) }
+        if key.algorithm == wanted.algorithm {
+            Ok(Arc::clone(key))
+        } else {
+            Err(Reason::JwtAlgorithmKeyMismatch)
+        }
     }
 
     /// The next set, in which is retired what was so in this one, and what is gone.
@@ -360,7 +391,8 @@ impl KeySet {
         set
     }
 
-    /// As [`KeySet::followed_by`], where nothing is retired but by being gone: a key that is there again is in use again.
+    /// As [`KeySet::followed_by`], where nothing is retired but by being gone: a key that is there
+    /// again is in use again.
     pub(super) fn followed_by_remote(&self, next: &Self, now: Timestamp) -> Self {
         let mut set = self.followed_by(next, now);
         let keys = &set.keys;
@@ -376,7 +408,8 @@ impl KeySet {
         let earlier = self.retired.iter().position(|(retired, _)| **retired == *id);
         let from = earlier.map_or(from, |position| self.retired.remove(position).1.min(from));
         self.retired.insert(0, (id.into(), from));
-        // Of those that are not in the set, the oldest are forgotten: their tokens are refused as those of an unknown key.
+        // Of those that are not in the set, the oldest are forgotten: their tokens are refused as
+        // those of an unknown key.
         if self.retired.len() > Keys::MAX_KEYS
             && let Some(oldest) = self.retired.iter().rposition(|(id, _)| !self.has(id))
         {

@@ -1,4 +1,5 @@
-//! Verifies broker tokens that are signed JWTs: ES256 or EdDSA, with keys of the process or from a remote JWKS.
+//! Verifies broker tokens that are signed JWTs: ES256 or EdDSA, with keys of the process or from a
+//! remote JWKS.
 //!
 //! # Example
 //! ```no_run
@@ -15,23 +16,28 @@
 //! ```
 //!
 //! # The profile
-//! RFC 9068, narrowed: three parts of canonical base64url; header and claims read by the one strict reading of JSON;
-//! `alg` one of two; `typ` `at+jwt` or `application/at+jwt` in any case (RFC 9068 §4); no `crit`, `b64`, `zip`, and no key,
-//! or place to find one, in the header. `iss`, `aud`, `exp`, `iat`, `jti`, `client_id` and `sub` are required and typed;
-//! `scope`, `act` (RFC 8693 §4.1, at most eight deep) and `token_family` (ours: the id under which a whole authorization is
+//! RFC 9068, narrowed: three parts of canonical base64url; header and claims read by the one strict
+//! reading of JSON; `alg` one of two; `typ` `at+jwt` or `application/at+jwt` in any case (RFC 9068
+//! §4); no `crit`, `b64`, `zip`, and no key, or place to find one, in the header. `iss`, `aud`,
+//! `exp`, `iat`, `jti`, `client_id` and `sub` are required and typed; `scope`, `act` (RFC 8693
+//! §4.1, at most eight deep) and `token_family` (ours: the id under which a whole authorization is
 //! revoked) may be there. Where the standards leave a choice, this is ours:
 //!
-//! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token for neither.
+//! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token
+//!   for neither.
 //! - `nbf` may be absent (RFC 9068 §2.2 does not want it): then a token begins with its `iat`.
-//! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](crate::clock::LEEWAY); `iat` may not be later than that
-//!   either, and `exp` is at most [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, since a
+//! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](crate::clock::LEEWAY);
+//!   `iat` may not be later than that either, and `exp` is at most
+//!   [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, since a
 //!   revocation is remembered no longer.
-//! - without a `kid`, a token is tried with the one key of its algorithm; where there are several, it is refused.
-//! - Ed25519 keys and commitments of small order, or not in their one encoding, are refused (B055): the same result on
-//!   every replica.
+//! - without a `kid`, a token is tried with the one key of its algorithm; where there are several,
+//!   it is refused.
+//! - Ed25519 keys and commitments of small order, or not in their one encoding, are refused (B055):
+//!   the same result on every replica.
 //!
 //! # Limits
-//! Token ≤ 16 KiB; key set ≤ 64 KiB and 100 keys; `kid` and `jti` ≤ 256 bytes, `sub` ≤ 1 KiB, `client_id` ≤ 2 KiB.
+//! Token ≤ 16 KiB; key set ≤ 64 KiB and 100 keys; `kid` and `jti` ≤ 256 bytes, `sub` ≤ 1 KiB,
+//! `client_id` ≤ 2 KiB.
 //!
 //! # Sources
 //! RFC 7515, RFC 7517, RFC 7518 §3.4, RFC 7519, RFC 8037, RFC 8725, RFC 9068, RFC 8693 §4.1.

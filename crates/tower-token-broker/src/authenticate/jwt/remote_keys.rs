@@ -22,7 +22,11 @@ use crate::{
 pub struct KeySource(Arc<dyn FindKey>);
 
 impl KeySource {
-    pub(super) async fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, VerifyError> {
+    pub(super) async fn find(
+        &self,
+        wanted: &WantedKey,
+        now: Timestamp,
+    ) -> Result<Arc<Key>, VerifyError> {
         self.0.find(wanted, now).await
     }
 }
@@ -54,7 +58,10 @@ impl From<&Keys> for KeySource {
 
 impl<S> From<RemoteKeys<S>> for KeySource
 where
-    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display> + Clone + Send + 'static,
+    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display>
+        + Clone
+        + Send
+        + 'static,
 {
     fn from(keys: RemoteKeys<S>) -> Self {
         Self(Arc::new(keys))
@@ -67,10 +74,12 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// Keys that are fetched from one URL, through a client of yours (`token-broker-outbound` has the guarded one).
+/// Keys that are fetched from one URL, through a client of yours (`token-broker-outbound` has the
+/// guarded one).
 ///
-/// A fetch runs in an owned task, one at a time; all who wait for it share it. An unknown or vanished `kid` causes at most one per
-/// cool-down (without any keys, one a second). A set that can't be read, or has no usable key, never takes the place of a good one; the good one is used
+/// A fetch runs in an owned task, one at a time; all who wait for it share it. An unknown or
+/// vanished `kid` causes at most one per cool-down (without any keys, one a second). A set that
+/// can't be read, or has no usable key, never takes the place of a good one; the good one is used
 /// until it is 24 hours old. Without any, requests are refused with 503 (`authn.keys_unavailable`).
 #[derive(Clone)]
 pub struct RemoteKeys<S> {
@@ -102,7 +111,10 @@ struct Fetch {
 
 impl<S> RemoteKeys<S>
 where
-    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display> + Clone + Send + 'static,
+    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display>
+        + Clone
+        + Send
+        + 'static,
 {
     /// How old the last good set may become.
     pub const HARD_LIMIT: Duration = HARD_LIMIT;
@@ -130,8 +142,8 @@ where
         self.with(|remote| remote.cool_down = cool_down)
     }
 
-    /// How old a set is when it is fetched anew: 15 minutes by default. Requests wait for it only from twice that age on, and
-    /// only as long as one fetch may take.
+    /// How old a set is when it is fetched anew: 15 minutes by default. Requests wait for it only
+    /// from twice that age on, and only as long as one fetch may take.
     #[must_use]
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
@@ -157,7 +169,8 @@ where
         if let Some(good) = self.shared.usable(now) {
             let refresh_at = good.at.plus(self.shared.refresh_after);
             match good.set.find(wanted, now) {
-                // B061: nobody has asked for long, or the fetches fail: what is there now is waited for.
+                // B061: nobody has asked for long, or the fetches fail: what is there now is waited
+                // for.
                 Ok(_) if now >= refresh_at.plus(self.shared.refresh_after) => {}
                 Ok(key) => {
                     if now >= refresh_at {
@@ -187,9 +200,14 @@ where
         if let Some(running) = &fetch.running {
             return Some(running.clone());
         }
-        // B029: whatever kids a client makes up, one fetch per window; a short one where nobody gets in without.
+        // B029: whatever kids a client makes up, one fetch per window; a short one where nobody
+        // gets in without.
         let has_keys = self.shared.usable(now).is_some();
-        let pause = if has_keys { self.shared.cool_down } else { self.shared.cool_down.min(Duration::from_secs(1)) };
+        let pause = if has_keys {
+            self.shared.cool_down
+        } else {
+            self.shared.cool_down.min(Duration::from_secs(1))
+        };
         if fetch.last_begun.is_some_and(|begun| now < begun.plus(pause)) {
             return None;
         }
@@ -228,7 +246,10 @@ impl<S> Remote<S> {
 
 impl<S> Remote<S>
 where
-    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display> + Clone + Send + 'static,
+    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display>
+        + Clone
+        + Send
+        + 'static,
 {
     async fn fetch_once(&self) {
         let began = self.clock.now();
@@ -241,8 +262,11 @@ where
                 };
                 self.good.store(Some(Arc::new(Fetched { set, at: began })));
             }
-            // The last good set stays: an empty or broken answer must not lock everybody out, nor let anybody in.
-            Err(problem) => tracing::error!(alarm = "jwks.fetch_failed", %problem, "the key set was not refreshed"),
+            // The last good set stays: an empty or broken answer must not lock everybody out, nor
+            // let anybody in.
+            Err(problem) => {
+                tracing::error!(alarm = "jwks.fetch_failed", %problem, "the key set was not refreshed")
+            }
         }
     }
 
@@ -278,7 +302,10 @@ enum FetchProblem {
 
 impl<S> FindKey for RemoteKeys<S>
 where
-    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display> + Clone + Send + 'static,
+    S: Service<Request<Bytes>, Response = Response<Bytes>, Future: Send, Error: fmt::Display>
+        + Clone
+        + Send
+        + 'static,
 {
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a> {
         Box::pin(self.find_key(wanted, now))

@@ -1,4 +1,5 @@
-//! Wycheproof's ECDSA and Ed25519 files and the CCTV vectors, through the very function that verifies a token's signature.
+//! Wycheproof's ECDSA and Ed25519 files and the CCTV vectors, through the very function that
+//! verifies a token's signature.
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -21,7 +22,13 @@ fn wycheproof_ecdsa_comes_out_as_it_says() {
         let key = key(&jwk, Algorithm::Es256).unwrap();
         for test in group["tests"].as_array().unwrap() {
             let verified = key.verify(&hex(&test["msg"]), &hex(&test["sig"]));
-            assert_eq!(verified, test["result"] == "valid", "tcId {} {}", test["tcId"], test["comment"]);
+            assert_eq!(
+                verified,
+                test["result"] == "valid",
+                "tcId {} {}",
+                test["tcId"],
+                test["comment"]
+            );
             run += 1;
         }
     }
@@ -37,29 +44,38 @@ fn wycheproof_ed25519_comes_out_as_it_says() {
         let key = key(&jwk, Algorithm::EdDsa).unwrap();
         for test in group["tests"].as_array().unwrap() {
             let verified = key.verify(&hex(&test["msg"]), &hex(&test["sig"]));
-            assert_eq!(verified, test["result"] == "valid", "tcId {} {}", test["tcId"], test["comment"]);
+            assert_eq!(
+                verified,
+                test["result"] == "valid",
+                "tcId {} {}",
+                test["tcId"],
+                test["comment"]
+            );
             run += 1;
         }
     }
     assert_eq!(run, file["numberOfTests"].as_u64().unwrap());
 }
 
-/// Strict: a key or a commitment of small order, or in a second encoding, is refused, and so is what only holds when
-/// multiplied by the cofactor. What is left verifies.
+/// Strict: a key or a commitment of small order, or in a second encoding, is refused, and so is
+/// what only holds when multiplied by the cofactor. What is left verifies.
 #[test]
 fn b055_cctv_comes_out_strict() {
     let Some(vectors) = read("ed25519-cctv/ed25519vectors.json") else { return };
     let (mut run, mut accepted) = (0, 0);
     for vector in vectors.as_array().unwrap() {
-        let flags: Vec<_> = vector["flags"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let flags: Vec<_> =
+            vector["flags"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
         let has = |flag: &str| flags.contains(&flag);
         let weak_key = has("low_order_A") || has("non_canonical_A");
-        let weak = weak_key || has("low_order_R") || has("non_canonical_R") || has("low_order_residue");
+        let weak =
+            weak_key || has("low_order_R") || has("non_canonical_R") || has("low_order_residue");
         let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(hex(&vector["key"]))});
         let key = key(&jwk, Algorithm::EdDsa);
         assert_eq!(key.is_none(), weak_key, "B055 {} {flags:?}", vector["number"]);
-        let verified =
-            key.is_some_and(|key| key.verify(vector["msg"].as_str().unwrap().as_bytes(), &hex(&vector["sig"])));
+        let verified = key.is_some_and(|key| {
+            key.verify(vector["msg"].as_str().unwrap().as_bytes(), &hex(&vector["sig"]))
+        });
         assert_eq!(verified, !weak, "B055 {} {flags:?}", vector["number"]);
         run += 1;
         accepted += u32::from(verified);
@@ -75,20 +91,28 @@ fn key(jwk: &Json, algorithm: Algorithm) -> Option<std::sync::Arc<Key>> {
 
 fn hex(text: &Json) -> Vec<u8> {
     let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
-    text.as_str().unwrap().as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    text.as_str()
+        .unwrap()
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
 
 /// Beside the repository, or where `TOKEN_BROKER_VECTORS` says; a clone without them says so.
 #[expect(clippy::disallowed_methods, reason = "a test's own environment and files")]
 fn read(name: &str) -> Option<Json> {
-    let root = std::env::var("TOKEN_BROKER_VECTORS")
-        .map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors"), PathBuf::from);
+    let root = std::env::var("TOKEN_BROKER_VECTORS").map_or_else(
+        |_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors"),
+        PathBuf::from,
+    );
     match std::fs::read(root.join(name)) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
         Err(_) => {
             // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
             let root = root.display();
-            writeln!(std::io::stderr(), "NOT RUN: no {name} in {root}; set TOKEN_BROKER_VECTORS").unwrap();
+            writeln!(std::io::stderr(), "NOT RUN: no {name} in {root}; set TOKEN_BROKER_VECTORS")
+                .unwrap();
             None
         }
     }

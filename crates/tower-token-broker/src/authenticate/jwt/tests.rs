@@ -138,18 +138,27 @@ async fn a_token_of_the_profile_proves_what_it_says() {
         (without(header(), "kid"), with(claims(), "aud", json!([RESOURCE]))),
     ] {
         let verifier = Timed(JwtVerifier::new(ISSUER, signer.keys()), clock());
-        let claims =
-            with(claims, "act", json!({"sub": "agent", "act": {"iss": "https://other.example", "sub": "first"}}));
+        let claims = with(
+            claims,
+            "act",
+            json!({"sub": "agent", "act": {"iss": "https://other.example", "sub": "first"}}),
+        );
         let verified = verify_by(&verifier, &signer.sign(&header, &claims)).await.unwrap();
         let principal = crate::principal::Principal::of(&verified);
-        assert_eq!((principal.issuer(), principal.subject(), principal.client()), (ISSUER, "alice", "inspector"));
+        assert_eq!(
+            (principal.issuer(), principal.subject(), principal.client()),
+            (ISSUER, "alice", "inspector")
+        );
         assert_eq!((principal.token_id(), principal.family()), ("token-1", Some("family-1")));
         assert_eq!(principal.scopes().to_string(), "crm:read crm:write");
         assert_eq!(principal.expires_at(), Timestamp::from_unix_seconds(NOW + 600));
         let actor = principal.actor().unwrap();
         assert_eq!((actor.user().issuer(), actor.user().subject()), (ISSUER, "agent"));
         let before = actor.before().unwrap();
-        assert_eq!((before.user().issuer(), before.user().subject()), ("https://other.example", "first"));
+        assert_eq!(
+            (before.user().issuer(), before.user().subject()),
+            ("https://other.example", "first")
+        );
         assert!(before.before().is_none());
     }
 }
@@ -217,7 +226,11 @@ async fn hostile_headers_are_refused_by_what_is_wrong() {
         ("B026", without(header(), "alg"), Reason::JwtAlgorithm),
         ("B027", with(header(), "alg", json!("HS256")), Reason::JwtAlgorithm),
         ("B028", with(header(), "kid", json!("ed")), Reason::JwtAlgorithmKeyMismatch),
-        ("B028", json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "ec"}), Reason::JwtAlgorithmKeyMismatch),
+        (
+            "B028",
+            json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "ec"}),
+            Reason::JwtAlgorithmKeyMismatch,
+        ),
         ("B028", with(header(), "alg", json!("RS256")), Reason::JwtAlgorithm),
         ("B029", with(header(), "kid", json!("../../../dev/null")), Reason::JwtKeyId),
         ("B029", with(header(), "kid", json!("' OR 1=1--")), Reason::JwtKeyId),
@@ -245,7 +258,11 @@ async fn hostile_headers_are_refused_by_what_is_wrong() {
         ("typ", with(header(), "typ", json!("application/application/at+jwt")), Reason::JwtType),
         ("typ", with(header(), "typ", json!(1)), Reason::JwtType),
     ] {
-        assert_eq!(refused(&keys, &signer.sign(&header, &claims())).await, Some(reason), "{case} {header}");
+        assert_eq!(
+            refused(&keys, &signer.sign(&header, &claims())).await,
+            Some(reason),
+            "{case} {header}"
+        );
     }
 }
 
@@ -254,14 +271,22 @@ async fn b027_a_public_key_is_no_hmac_secret() {
     let signer = Signer::new();
     let point = signer.ec.public_key().as_ref().to_vec();
     let text = signer.ec_jwk().to_string().into_bytes();
-    for (secret, algorithm) in
-        [(point.clone(), "HS256"), (point[1..].to_vec(), "HS256"), (text, "HS256"), (point, "ES256")]
-    {
+    for (secret, algorithm) in [
+        (point.clone(), "HS256"),
+        (point[1..].to_vec(), "HS256"),
+        (text, "HS256"),
+        (point, "ES256"),
+    ] {
         let header = with(header(), "alg", json!(algorithm));
-        let message = format!("{}.{}", b64(header.to_string().as_bytes()), b64(claims().to_string().as_bytes()));
+        let message = format!(
+            "{}.{}",
+            b64(header.to_string().as_bytes()),
+            b64(claims().to_string().as_bytes())
+        );
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message.as_bytes());
         let token = format!("{message}.{}", b64(tag.as_ref()));
-        let expected = if algorithm == "HS256" { Reason::JwtAlgorithm } else { Reason::JwtSignature };
+        let expected =
+            if algorithm == "HS256" { Reason::JwtAlgorithm } else { Reason::JwtSignature };
         assert_eq!(refused(&signer.keys(), &token).await, Some(expected), "B027");
     }
 }
@@ -294,14 +319,24 @@ async fn b035_what_is_no_compact_jws_is_refused() {
         format!(".{body}.{signature}"),
         ".".repeat(10_000),
         format!(r#"{{"payload":"{body}","protected":"{head}","signature":"{signature}"}}"#),
-        format!(r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{signature}"}}]}}"#),
+        format!(
+            r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{signature}"}}]}}"#
+        ),
         format!(r#"{{"a.b.c":"{body}"}}"#),
     ] {
         assert_eq!(refused(&keys, &token).await, Some(Reason::JwtFormat), "B035 {token}");
     }
-    assert_eq!(refused(&keys, &"a".repeat(16 * 1024 + 1)).await, Some(Reason::TokenTooLarge), "A015");
+    assert_eq!(
+        refused(&keys, &"a".repeat(16 * 1024 + 1)).await,
+        Some(Reason::TokenTooLarge),
+        "A015"
+    );
     // The signature is looked at last, and an empty one is none.
-    assert_eq!(refused(&keys, &format!("{head}.{body}.")).await, Some(Reason::JwtSignature), "B026");
+    assert_eq!(
+        refused(&keys, &format!("{head}.{body}.")).await,
+        Some(Reason::JwtSignature),
+        "B026"
+    );
 }
 
 #[tokio::test]
@@ -338,18 +373,30 @@ async fn b037_doubled_members_and_broken_json_are_refused() {
     let keys = signer.keys();
     let good = claims().to_string();
     for (header, claims, reason) in [
-        (r#"{"alg":"none","alg":"EdDSA","typ":"at+jwt"}"#, good.as_str(), Reason::JwtDuplicateMember),
+        (
+            r#"{"alg":"none","alg":"EdDSA","typ":"at+jwt"}"#,
+            good.as_str(),
+            Reason::JwtDuplicateMember,
+        ),
         (r#"{"alg":"EdDSA","alg":"none","typ":"at+jwt"}"#, &good, Reason::JwtDuplicateMember),
         (r#"{"alg":"ES256","typ":"at+jwt","\u0061lg":"ES256"}"#, &good, Reason::JwtDuplicateMember),
         (r#"{"alg":"ES256","typ":"at+jwt","x":{"a":1,"a":2}}"#, &good, Reason::JwtDuplicateMember),
-        (r#"{"alg":"ES256","typ":"at+jwt"} "#, r#"{"sub":"alice","sub":"root"}"#, Reason::JwtDuplicateMember),
+        (
+            r#"{"alg":"ES256","typ":"at+jwt"} "#,
+            r#"{"sub":"alice","sub":"root"}"#,
+            Reason::JwtDuplicateMember,
+        ),
         (r#"{"alg":"ES256","typ":"at+jwt",}"#, &good, Reason::JwtJson),
         (r#"["ES256"]"#, &good, Reason::JwtJson),
         ("\u{feff}{\"alg\":\"ES256\",\"typ\":\"at+jwt\"}", &good, Reason::JwtJson),
         (r#"{"alg":"ES256","typ":"at+jwt"}"#, "[]", Reason::JwtJson),
         (r#"{"alg":"ES256","typ":"at+jwt"}"#, "alice", Reason::JwtJson),
     ] {
-        assert_eq!(refused(&keys, &signer.sign_text(header, claims)).await, Some(reason), "B037 {header} {claims}");
+        assert_eq!(
+            refused(&keys, &signer.sign_text(header, claims)).await,
+            Some(reason),
+            "B037 {header} {claims}"
+        );
     }
 }
 
@@ -357,8 +404,9 @@ async fn b037_doubled_members_and_broken_json_are_refused() {
 async fn hostile_claims_are_refused_by_what_is_wrong() {
     let signer = Signer::new();
     let keys = signer.keys();
-    let nested =
-        |depth: usize| (1..depth).fold(json!({"sub": "agent"}), |inner, _| json!({"sub": "agent", "act": inner}));
+    let nested = |depth: usize| {
+        (1..depth).fold(json!({"sub": "agent"}), |inner, _| json!({"sub": "agent", "act": inner}))
+    };
     for (case, claims, reason) in [
         ("B040", without(claims(), "exp"), Some(Reason::JwtMissingClaim)),
         ("RFC 9068 §2.2 does not want it", without(claims(), "nbf"), None),
@@ -379,8 +427,16 @@ async fn hostile_claims_are_refused_by_what_is_wrong() {
         ("B042", with(claims(), "nbf", json!(NOW + 30)), None),
         ("B042", with(claims(), "iat", json!(NOW + 31)), Some(Reason::JwtNotYetValid)),
         ("B042", with(claims(), "iat", json!(NOW + 30)), None),
-        ("B044", with(with(claims(), "iat", json!(NOW - 600)), "exp", json!(NOW - 31)), Some(Reason::JwtExpired)),
-        ("B044", with(with(claims(), "iat", json!(NOW - 600)), "exp", json!(NOW - 30)), Some(Reason::JwtExpired)),
+        (
+            "B044",
+            with(with(claims(), "iat", json!(NOW - 600)), "exp", json!(NOW - 31)),
+            Some(Reason::JwtExpired),
+        ),
+        (
+            "B044",
+            with(with(claims(), "iat", json!(NOW - 600)), "exp", json!(NOW - 30)),
+            Some(Reason::JwtExpired),
+        ),
         ("B044", with(with(claims(), "iat", json!(NOW - 600)), "exp", json!(NOW - 29)), None),
         ("life", with(claims(), "exp", json!(NOW + 24 * 3600)), None),
         ("life", with(claims(), "exp", json!(NOW + 24 * 3600 + 1)), Some(Reason::JwtLifetime)),
@@ -394,12 +450,36 @@ async fn hostile_claims_are_refused_by_what_is_wrong() {
         ("B047", with(claims(), "aud", json!([RESOURCE, "other"])), Some(Reason::JwtAudience)),
         ("B047", with(claims(), "aud", json!(["other", RESOURCE])), Some(Reason::JwtAudience)),
         ("B047", with(claims(), "aud", json!([[RESOURCE]])), Some(Reason::JwtAudience)),
-        ("A017", with(claims(), "aud", json!("https://broker.example.com/mail/mcp")), Some(Reason::WrongResource)),
-        ("A017", with(claims(), "aud", json!(["https://broker.example.com/crm/mcp/"])), Some(Reason::WrongResource)),
-        ("A017", with(claims(), "aud", json!("https://broker.example.com/CRM/mcp")), Some(Reason::WrongResource)),
-        ("B049", with(claims(), "iss", json!("https://broker.example.com/")), Some(Reason::JwtIssuer)),
-        ("B049", with(claims(), "iss", json!("https://Broker.example.com")), Some(Reason::JwtIssuer)),
-        ("B049", with(claims(), "iss", json!("https://xn--brker-jua.example.com")), Some(Reason::JwtIssuer)),
+        (
+            "A017",
+            with(claims(), "aud", json!("https://broker.example.com/mail/mcp")),
+            Some(Reason::WrongResource),
+        ),
+        (
+            "A017",
+            with(claims(), "aud", json!(["https://broker.example.com/crm/mcp/"])),
+            Some(Reason::WrongResource),
+        ),
+        (
+            "A017",
+            with(claims(), "aud", json!("https://broker.example.com/CRM/mcp")),
+            Some(Reason::WrongResource),
+        ),
+        (
+            "B049",
+            with(claims(), "iss", json!("https://broker.example.com/")),
+            Some(Reason::JwtIssuer),
+        ),
+        (
+            "B049",
+            with(claims(), "iss", json!("https://Broker.example.com")),
+            Some(Reason::JwtIssuer),
+        ),
+        (
+            "B049",
+            with(claims(), "iss", json!("https://xn--brker-jua.example.com")),
+            Some(Reason::JwtIssuer),
+        ),
         ("B049", with(claims(), "iss", json!([ISSUER])), Some(Reason::JwtClaimType)),
         ("scope", with(claims(), "scope", json!(["crm:read"])), Some(Reason::JwtClaimType)),
         ("scope", with(claims(), "scope", json!("crm:read\u{7}")), Some(Reason::JwtClaimType)),
@@ -409,11 +489,19 @@ async fn hostile_claims_are_refused_by_what_is_wrong() {
         ("family", with(claims(), "token_family", json!("")), Some(Reason::JwtMissingClaim)),
         ("act", with(claims(), "act", json!("agent")), Some(Reason::JwtClaimType)),
         ("act", with(claims(), "act", json!({})), Some(Reason::JwtMissingClaim)),
-        ("act", with(claims(), "act", json!({"sub": "a", "act": null})), Some(Reason::JwtClaimType)),
+        (
+            "act",
+            with(claims(), "act", json!({"sub": "a", "act": null})),
+            Some(Reason::JwtClaimType),
+        ),
         ("act", with(claims(), "act", nested(8)), None),
         ("act", with(claims(), "act", nested(9)), Some(Reason::JwtClaimType)),
     ] {
-        assert_eq!(refused(&keys, &signer.sign(&header(), &claims)).await, reason, "{case} {claims}");
+        assert_eq!(
+            refused(&keys, &signer.sign(&header(), &claims)).await,
+            reason,
+            "{case} {claims}"
+        );
     }
 }
 
@@ -441,7 +529,11 @@ async fn b039_a_time_is_an_integer_and_nothing_else() {
             let placeholder = with(claims(), name, json!("@"));
             let claims = placeholder.to_string().replace("\"@\"", value);
             let token = signer.sign_text(&header().to_string(), &claims);
-            assert_eq!(refused(&keys, &token).await, Some(Reason::JwtClaimType), "B039 {name} {value}");
+            assert_eq!(
+                refused(&keys, &token).await,
+                Some(Reason::JwtClaimType),
+                "B039 {name} {value}"
+            );
         }
     }
 }
@@ -450,18 +542,29 @@ async fn b039_a_time_is_an_integer_and_nothing_else() {
 async fn a_signature_of_another_key_or_another_message_is_refused() {
     let signer = Signer::new();
     let keys = signer.keys();
-    let (good, other) = (signer.sign(&header(), &claims()), Signer::new().sign(&header(), &claims()));
+    let (good, other) =
+        (signer.sign(&header(), &claims()), Signer::new().sign(&header(), &claims()));
     assert_eq!(refused(&keys, &other).await, Some(Reason::JwtSignature));
     let forged = with(claims(), "sub", json!("root"));
     let signature = good.rsplit('.').next().unwrap();
-    let token = format!("{}.{}.{signature}", b64(header().to_string().as_bytes()), b64(forged.to_string().as_bytes()));
+    let token = format!(
+        "{}.{}.{signature}",
+        b64(header().to_string().as_bytes()),
+        b64(forged.to_string().as_bytes())
+    );
     assert_eq!(refused(&keys, &token).await, Some(Reason::JwtSignature));
     // ECDSA of all zeros (CVE-2022-21449), and an Ed25519 commitment of small order.
     let message = good.rsplit_once('.').unwrap().0;
-    assert_eq!(refused(&keys, &format!("{message}.{}", b64(&[0; 64]))).await, Some(Reason::JwtSignature));
+    assert_eq!(
+        refused(&keys, &format!("{message}.{}", b64(&[0; 64]))).await,
+        Some(Reason::JwtSignature)
+    );
     let eddsa = signer.sign(&json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "ed"}), &claims());
     let message = eddsa.rsplit_once('.').unwrap().0;
-    assert_eq!(refused(&keys, &format!("{message}.{}", b64(&[0; 64]))).await, Some(Reason::JwtSignature));
+    assert_eq!(
+        refused(&keys, &format!("{message}.{}", b64(&[0; 64]))).await,
+        Some(Reason::JwtSignature)
+    );
 }
 
 #[test]
@@ -471,13 +574,25 @@ fn b052_b053_bad_keys_are_left_out_and_the_others_work() {
     let rsa = json!({"kty": "RSA", "kid": "rsa", "n": b64(&[0xff; 128]), "e": "AQAB"});
     for (case, key, problem) in [
         ("B052", rsa, KeyError::UnsupportedType),
-        ("B052", json!({"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}), KeyError::UnsupportedType),
-        ("B052", json!({"kty": "OKP", "crv": "X25519", "x": b64(&[9; 32])}), KeyError::UnsupportedType),
+        (
+            "B052",
+            json!({"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA"}),
+            KeyError::UnsupportedType,
+        ),
+        (
+            "B052",
+            json!({"kty": "OKP", "crv": "X25519", "x": b64(&[9; 32])}),
+            KeyError::UnsupportedType,
+        ),
         ("B052", with(other.clone(), "x", json!(b64(&[1; 32]))), KeyError::UnsoundPoint),
         ("B052", with(other.clone(), "x", json!(b64(&[1; 31]))), KeyError::Malformed),
         ("B052", with(other.clone(), "y", json!(7)), KeyError::Malformed),
         ("B052", without(other.clone(), "y"), KeyError::Malformed),
-        ("B055", json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&[0; 32])}), KeyError::UnsoundPoint),
+        (
+            "B055",
+            json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&[0; 32])}),
+            KeyError::UnsoundPoint,
+        ),
         ("B053", with(other.clone(), "d", json!(b64(&[1; 32]))), KeyError::Private),
         ("B053", json!({"kty": "oct", "k": "AAAA"}), KeyError::Private),
         ("B053", with(other.clone(), "use", json!("enc")), KeyError::OtherPurpose),
@@ -503,8 +618,13 @@ fn b052_b053_bad_keys_are_left_out_and_the_others_work() {
         let keys = set([signer.ec_jwk(), key.clone()]).unwrap();
         assert_eq!((keys.len(), keys.problems()), (1, vec![(1, problem)]), "{case} {key}");
     }
-    let doubled = set([signer.ec_jwk(), with(other.clone(), "kid", json!("ec")), signer.ed_jwk()]).unwrap();
-    assert_eq!((doubled.len(), doubled.problems()), (1, vec![(1, KeyError::DuplicateKeyId)]), "B053");
+    let doubled =
+        set([signer.ec_jwk(), with(other.clone(), "kid", json!("ec")), signer.ed_jwk()]).unwrap();
+    assert_eq!(
+        (doubled.len(), doubled.problems()),
+        (1, vec![(1, KeyError::DuplicateKeyId)]),
+        "B053"
+    );
     for key in [
         with(other.clone(), "use", json!("sig")),
         with(other.clone(), "key_ops", json!(["sign", "verify"])),
@@ -603,7 +723,8 @@ impl KeyServer {
 impl Service<Request<Bytes>> for KeyServer {
     type Response = Response<Bytes>;
     type Error = std::io::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Bytes>, std::io::Error>> + Send>>;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Response<Bytes>, std::io::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         Poll::Ready(Ok(()))
@@ -668,12 +789,17 @@ async fn b029_unknown_kids_cause_one_fetch_per_cool_down() {
     assert_eq!(server.asked(), 1);
     // After the cool-down, a key that is new there is found.
     let next = Signer::new();
-    *server.answer.lock() = (200, json!({"keys": [with(next.ec_jwk(), "kid", json!("next"))]}).to_string());
+    *server.answer.lock() =
+        (200, json!({"keys": [with(next.ec_jwk(), "kid", json!("next"))]}).to_string());
     clock.advance(Duration::from_secs(30));
     let token = next.sign(&with(header(), "kid", json!("next")), &claims());
     assert_eq!(outcome(&verifier, &token).await, None);
     assert_eq!(server.asked(), 2);
-    assert_eq!(outcome(&verifier, &signer.sign(&header(), &claims())).await, Some(Reason::JwtKeyRetired), "B061");
+    assert_eq!(
+        outcome(&verifier, &signer.sign(&header(), &claims())).await,
+        Some(Reason::JwtKeyRetired),
+        "B061"
+    );
 }
 
 #[tokio::test]
@@ -722,7 +848,12 @@ async fn a_bad_set_never_takes_the_place_of_a_good_one() {
     let token = signer.sign(&header(), &claims());
     let long = with(claims(), "exp", json!(NOW + 24 * 3600));
     let long = signer.sign(&header(), &long);
-    for bad in [(0, String::new()), (500, "{}".into()), (200, r#"{"keys":[]}"#.into()), (200, "<html>".into())] {
+    for bad in [
+        (0, String::new()),
+        (500, "{}".into()),
+        (200, r#"{"keys":[]}"#.into()),
+        (200, "<html>".into()),
+    ] {
         let (clock, tasks) = (clock(), Tasks::new());
         let server = KeyServer::new(&[signer.ec_jwk()]);
         let verifier = remote(&server, &clock, &tasks);

@@ -26,8 +26,8 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// Tokens must be of this very `iss`, and signed by one of these keys: [`Keys`](super::Keys) of the process, or
-    /// [`RemoteKeys`](super::RemoteKeys).
+    /// Tokens must be of this very `iss`, and signed by one of these keys: [`Keys`](super::Keys) of
+    /// the process, or [`RemoteKeys`](super::RemoteKeys).
     #[must_use]
     pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
         let kept_claims = Arc::from(Vec::new());
@@ -51,7 +51,10 @@ impl JwtVerifier {
 
 impl VerifyToken for JwtVerifier {
     async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
-        #[expect(clippy::disallowed_methods, reason = "read to be verified; nothing of it is kept but its claims")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "read to be verified; nothing of it is kept but its claims"
+        )]
         let jws = Jws::parse(request.token.secret().expose()).map_err(VerifyError::because)?;
         let key = self.keys.find(&jws.wanted, request.clock.now()).await?;
         if !key.verify(jws.signed, &jws.signature) {
@@ -88,18 +91,21 @@ impl<'a> Jws<'a> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
-        // B035: three parts; five are a JWE, a brace begins a JSON serialisation. No more than four are looked for.
+        // B035: three parts; five are a JWE, a brace begins a JSON serialisation. No more than four
+        // are looked for.
         let mut parts = token.split(|byte| *byte == b'.');
-        let (header, claims, signature) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(header), Some(claims), Some(signature), None)
-                if !header.is_empty() && !header.starts_with(b"{") && !claims.is_empty() =>
-            {
-                (header, claims, signature)
-            }
-            _ => return Err(Reason::JwtFormat),
-        };
-        let signed =
-            token.get(..header.len().saturating_add(1).saturating_add(claims.len())).ok_or(Reason::JwtFormat)?;
+        let (header, claims, signature) =
+            match (parts.next(), parts.next(), parts.next(), parts.next()) {
+                (Some(header), Some(claims), Some(signature), None)
+                    if !header.is_empty() && !header.starts_with(b"{") && !claims.is_empty() =>
+                {
+                    (header, claims, signature)
+                }
+                _ => return Err(Reason::JwtFormat),
+            };
+        let signed = token
+            .get(..header.len().saturating_add(1).saturating_add(claims.len()))
+            .ok_or(Reason::JwtFormat)?;
         // B036: no padding, no other alphabet, no bits left over.
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::JwtEncoding);
         let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
@@ -118,7 +124,8 @@ fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
     if has(&["jwk", "jku", "x5c", "x5u"]) {
         return Err(Reason::JwtHeaderKey);
     }
-    // B032: no extension is understood here, so none may be critical; the others change what the bytes mean.
+    // B032: no extension is understood here, so none may be critical; the others change what the
+    // bytes mean.
     if has(&["crit", "b64", "zip"]) {
         return Err(Reason::JwtCritical);
     }
@@ -126,7 +133,8 @@ fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
     let name = header.get("alg").and_then(Value::as_str).ok_or(Reason::JwtAlgorithm)?;
     let algorithm = Algorithm::parse(&name).ok_or(Reason::JwtAlgorithm)?;
     let media = header.get("typ").and_then(Value::as_str).ok_or(Reason::JwtType)?;
-    if !["at+jwt", "application/at+jwt"].iter().any(|expected| media.eq_ignore_ascii_case(expected)) {
+    if !["at+jwt", "application/at+jwt"].iter().any(|expected| media.eq_ignore_ascii_case(expected))
+    {
         return Err(Reason::JwtType);
     }
     let id = match header.get("kid") {
@@ -143,7 +151,9 @@ fn object(bytes: &[u8]) -> Result<Value<'_>, Reason> {
     // B037: doubled members have two readings.
     let value = Value::parse(bytes, &Limits::default()).map_err(|error| match error {
         JsonError::DuplicateMember => Reason::JwtDuplicateMember,
-        JsonError::NotUtf8 | JsonError::Syntax | JsonError::TooDeep | JsonError::LoneSurrogate => Reason::JwtJson,
+        JsonError::NotUtf8 | JsonError::Syntax | JsonError::TooDeep | JsonError::LoneSurrogate => {
+            Reason::JwtJson
+        }
     })?;
     if value.kind() == Kind::Object { Ok(value) } else { Err(Reason::JwtJson) }
 }

@@ -1,4 +1,5 @@
-//! The way back: messages of MCP one by one, any others as they come; and the status that ends them.
+//! The way back: messages of MCP one by one, any others as they come; and the status that ends
+//! them.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +25,8 @@ use crate::{
     principal::Principal,
     refusal::{Reason, Refusal},
     scope_filter::{
-        body::FilterBody, judged::Judged, layer::Shared, policy::Policy, response::OwnPermission, service::Filtered,
+        body::FilterBody, judged::Judged, layer::Shared, policy::Policy, response::OwnPermission,
+        service::Filtered,
     },
     sealing::{RequestStates, Session},
 };
@@ -48,7 +50,8 @@ impl<P: Policy> Calling<P> {
         parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
         judged.kept().seal_session(&self.shared.keys, &self.principal, &mut parts.headers)?;
         let count = self.shared.max_messages();
-        let limits = Limits { message: self.shared.limits.max_response, count, may_be_compressed: false };
+        let limits =
+            Limits { message: self.shared.limits.max_response, count, may_be_compressed: false };
         let reading = match answers {
             Answers::Untouched => Reading::Passing(Scanner::new(limits)),
             Answers::Frame | Answers::Frames | Answers::Empty | Answers::Typed(_) => {
@@ -142,7 +145,11 @@ impl<P: Policy> GrpcFilter<P> {
                             Session::forget(fields);
                         }
                         let whole = !self.is_inside();
-                        return Poll::Ready(Some(if whole { Ok(trailers) } else { Err(BodyError::Unreadable) }));
+                        return Poll::Ready(Some(if whole {
+                            Ok(trailers)
+                        } else {
+                            Err(BodyError::Unreadable)
+                        }));
                     }
                 },
                 Some(Err(error)) => {
@@ -205,7 +212,11 @@ impl<P: Policy> GrpcFilter<P> {
             self.passed = self.passed.saturating_add(1);
             if self.passed > most {
                 let is_stream = answers == Answers::Frames;
-                return Err(if is_stream { Reason::TooManyMessages } else { Reason::AnswerUnreadable });
+                return Err(if is_stream {
+                    Reason::TooManyMessages
+                } else {
+                    Reason::AnswerUnreadable
+                });
             }
             if let Some(filtered) = self.filtered(answers, &message)? {
                 self.counts.went_out(self.passed);
@@ -222,10 +233,15 @@ impl<P: Policy> GrpcFilter<P> {
         match answers {
             Answers::Frame | Answers::Frames => {
                 let json = framed_mcp::decode(&message.bytes).map_err(|_| unreadable)?;
-                match self.shared.filtered(&self.principal, self.states.as_ref(), json).map_err(|_| unreadable)? {
+                match self
+                    .shared
+                    .filtered(&self.principal, self.states.as_ref(), json)
+                    .map_err(|_| unreadable)?
+                {
                     Found::Nothing => Ok(Some(message.bytes.clone())),
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
-                    // K232: of a stream the notice is left out; as the one answer to a request it is none.
+                    // K232: of a stream the notice is left out; as the one answer to a request it
+                    // is none.
                     Found::NotForThisCaller if answers == Answers::Frames => Ok(None),
                     Found::NotForThisCaller => Err(unreadable),
                 }
@@ -234,7 +250,8 @@ impl<P: Policy> GrpcFilter<P> {
             Answers::Empty => Err(unreadable),
             Answers::Typed(Some(of)) => {
                 let is_visible = |entry: Entry<'_>| self.shared.is_visible(&self.principal, entry);
-                let filtered = typed_mcp::filter(of, &message.bytes, is_visible).map_err(|_| unreadable)?;
+                let filtered =
+                    typed_mcp::filter(of, &message.bytes, is_visible).map_err(|_| unreadable)?;
                 Ok(Some(Bytes::from(filtered.into_owned())))
             }
             Answers::Typed(None) | Answers::Untouched => Ok(Some(message.bytes.clone())),
@@ -245,6 +262,8 @@ impl<P: Policy> GrpcFilter<P> {
 const fn of_answer(error: FrameError) -> Reason {
     match error {
         FrameError::TooMany => Reason::TooManyMessages,
-        FrameError::Unreadable | FrameError::TooLong | FrameError::Compressed => Reason::AnswerUnreadable,
+        FrameError::Unreadable | FrameError::TooLong | FrameError::Compressed => {
+            Reason::AnswerUnreadable
+        }
     }
 }

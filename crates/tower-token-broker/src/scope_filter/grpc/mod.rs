@@ -41,16 +41,21 @@ pub(super) struct Calling<P> {
 }
 
 impl<P: Policy> Calling<P> {
-    pub(super) async fn serve<S, B, R>(self, mut ready: S, request: Request<B>) -> Result<Filtered<R, P>, S::Error>
+    pub(super) async fn serve<S, B, R>(
+        self,
+        mut ready: S,
+        request: Request<B>,
+    ) -> Result<Filtered<R, P>, S::Error>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
         B: Body<Data = Bytes>,
         R: Body<Data = Bytes>,
     {
-        let Admitted { request, judged, answers, tripped, counts, deadline } = match self.judge(request).await {
-            Ok(admitted) => admitted,
-            Err(refused) => return Ok(self.refuse(*refused)),
-        };
+        let Admitted { request, judged, answers, tripped, counts, deadline } =
+            match self.judge(request).await {
+                Ok(admitted) => admitted,
+                Err(refused) => return Ok(self.refuse(*refused)),
+            };
         let answered = within(deadline, ready.call(request)).await;
         if let Some(reason) = tripped.reason() {
             return Ok(self.refuse((self.dialect.clone(), reason.into())));

@@ -57,7 +57,8 @@ pub(super) enum Answers {
     Untouched,
 }
 
-/// A message that was judged: what its client may be given to keep, and its frame, if it is another for what the client gave back.
+/// A message that was judged: what its client may be given to keep, and its frame, if it is another
+/// for what the client gave back.
 struct Framed {
     operation: Operation,
     permit: Permit,
@@ -93,7 +94,8 @@ impl<P: Policy> Calling<P> {
         }
         let (service, method) = metadata::service_and_method(&parts.uri).map_err(wrong)?;
         let judgement = judgement(service, method).map_err(wrong)?;
-        if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+        if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity")
+        {
             return Err(wrong(Reason::ContentEncoding));
         }
         let coding = Coding::of(&parts.headers).map_err(wrong)?;
@@ -108,7 +110,9 @@ impl<P: Policy> Calling<P> {
             }
         };
         let judged = match (&judgement, &message) {
-            (Judgement::Framed(method), Ok(message)) => self.framed(&mut parts.headers, *method, message),
+            (Judgement::Framed(method), Ok(message)) => {
+                self.framed(&mut parts.headers, *method, message)
+            }
             (Judgement::Typed(method), Ok(message)) => {
                 Session::forget(&mut parts.headers);
                 self.typed(&parts.headers, method, message).map(Framed::of)
@@ -119,7 +123,8 @@ impl<P: Policy> Calling<P> {
             }
             (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
         };
-        let Framed { operation, permit, kept, restored, listening } = judged.map_err(|refusal| self.wrong(refusal))?;
+        let Framed { operation, permit, kept, restored, listening } =
+            judged.map_err(|refusal| self.wrong(refusal))?;
         let message = message.map(|message| restored.unwrap_or(message));
         let answers = match judgement {
             Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
@@ -136,7 +141,8 @@ impl<P: Policy> Calling<P> {
         let framed = message.as_ref().ok().map(|message| frame::framed(message));
         let rpc = Rpc { path, message: framed.clone(), deadline };
         let scopes = permit.upstream_scopes;
-        let judged = Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept);
+        let judged =
+            Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept);
         let judged = match listening {
             Some(listening) => judged.which_listens(listening),
             None => judged,
@@ -147,16 +153,31 @@ impl<P: Policy> Calling<P> {
         let body = match (message, framed) {
             (Err(stream), _) => {
                 let standing = parts.extensions.get::<Standing>().cloned();
-                let (tripped, counts, trail) = (tripped.clone(), Arc::clone(&counts), self.trail.clone());
+                let (tripped, counts, trail) =
+                    (tripped.clone(), Arc::clone(&counts), self.trail.clone());
                 let scanner = self.scanner_of_requests(coding);
                 RequestBody::watched(
                     stream,
-                    Box::new(RequestWatch { scanner, counts, tripped, trail, standing, shaken: None }),
+                    Box::new(RequestWatch {
+                        scanner,
+                        counts,
+                        tripped,
+                        trail,
+                        standing,
+                        shaken: None,
+                    }),
                 )
             }
             (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),
         };
-        Ok(Admitted { request: Request::from_parts(parts, body), judged, answers, tripped, counts, deadline })
+        Ok(Admitted {
+            request: Request::from_parts(parts, body),
+            judged,
+            answers,
+            tripped,
+            counts,
+            deadline,
+        })
     }
 
     /// When the client gives up, counted from when its request came in.
@@ -174,24 +195,38 @@ impl<P: Policy> Calling<P> {
         deadline: Option<Instant>,
         counts: &Counts,
     ) -> Result<Bytes, Reason> {
-        let (limit, ours) = (self.shared.limits.max_body, Instant::now().checked_add(self.shared.limits.body_timeout));
+        let (limit, ours) = (
+            self.shared.limits.max_body,
+            Instant::now().checked_add(self.shared.limits.body_timeout),
+        );
         let first = deadline.into_iter().chain(ours).min();
         let Some(read) = within(first, one_message(body, limit, counts)).await else {
-            return Err(if first == deadline { Reason::DeadlineExceeded } else { Reason::BodyIncomplete });
+            return Err(if first == deadline {
+                Reason::DeadlineExceeded
+            } else {
+                Reason::BodyIncomplete
+            });
         };
         let message = read?;
         match (message.compressed, coding) {
             (false, _) => Ok(message.bytes),
-            (true, Coding::Gzip) => gzip::decode(&message.bytes, limit).map_err(|error| match error {
-                gzip::GzipError::TooLong => Reason::BodyTooLarge,
-                gzip::GzipError::Unreadable => Reason::NotAFrame,
-            }),
+            (true, Coding::Gzip) => {
+                gzip::decode(&message.bytes, limit).map_err(|error| match error {
+                    gzip::GzipError::TooLong => Reason::BodyTooLarge,
+                    gzip::GzipError::Unreadable => Reason::NotAFrame,
+                })
+            }
             // gRPC over HTTP/2: a flag without a coding is an error.
             (true, Coding::Identity) => Err(Reason::NotAFrame),
         }
     }
 
-    fn framed(&self, fields: &mut HeaderMap, method: framed_mcp::Method, frame: &[u8]) -> Result<Framed, Refusal> {
+    fn framed(
+        &self,
+        fields: &mut HeaderMap,
+        method: framed_mcp::Method,
+        frame: &[u8],
+    ) -> Result<Framed, Refusal> {
         let json = framed_mcp::decode(frame).map_err(Reason::from)?;
         let message = Message::read(json, &self.shared.json)?;
         let revision = headers::revision_in_grpc(fields)?;
@@ -209,7 +244,8 @@ impl<P: Policy> Calling<P> {
         let (operation, permit) = asking.ask(revision, session, &message)?;
         let kept = asking.kept(revision, session, &message);
         let listening = listening(&message)?;
-        let restored = restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
+        let restored =
+            restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
         Ok(Framed { operation, permit, kept, restored, listening })
     }
 
@@ -222,14 +258,19 @@ impl<P: Policy> Calling<P> {
         let asked = typed_mcp::read(method.name, message, &self.shared.json)?;
         let (call, name, routing): (_, _, &[_]) = match &asked {
             Asked::List(of) => (Call::List { of: *of }, None, &[]),
-            Asked::Tool { name, arguments } => {
-                (Call::Tool { name, arguments: Arguments::of_object(arguments) }, Some(*name), &["mcp_tool"])
-            }
+            Asked::Tool { name, arguments } => (
+                Call::Tool { name, arguments: Arguments::of_object(arguments) },
+                Some(*name),
+                &["mcp_tool"],
+            ),
             Asked::Resource { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
-            Asked::Prompt { name, arguments } => {
-                (Call::Prompt { name, arguments: Arguments::of_object(arguments) }, Some(*name), &["mcp_prompt"])
-            }
-            // "The name of the resource or prompt being used for completion", says the proto of `mcp_resource`.
+            Asked::Prompt { name, arguments } => (
+                Call::Prompt { name, arguments: Arguments::of_object(arguments) },
+                Some(*name),
+                &["mcp_prompt"],
+            ),
+            // "The name of the resource or prompt being used for completion", says the proto of
+            // `mcp_resource`.
             Asked::CompletionFor(name) => {
                 let call = Call::Prompt { name, arguments: Arguments::unknown() };
                 (call, Some(*name), &["mcp_resource", "mcp_prompt"])
@@ -265,8 +306,12 @@ impl<P: Policy> Calling<P> {
 
 fn judgement<'a>(service: &'a str, method: &'a str) -> Result<Judgement<'a>, Reason> {
     match service {
-        FRAMED_MCP => framed_mcp::Method::of(method).map(Judgement::Framed).ok_or(Reason::MethodDenied),
-        TYPED_MCP => typed_mcp::Method::of(method).map(Judgement::Typed).ok_or(Reason::MethodDenied),
+        FRAMED_MCP => {
+            framed_mcp::Method::of(method).map(Judgement::Framed).ok_or(Reason::MethodDenied)
+        }
+        TYPED_MCP => {
+            typed_mcp::Method::of(method).map(Judgement::Typed).ok_or(Reason::MethodDenied)
+        }
         _ => Ok(Judgement::ByName(service, method)),
     }
 }

@@ -17,7 +17,9 @@ use crate::{
     json::Value,
     principal::Scopes,
     refusal::{Reason, Refused},
-    scope_filter::{Judged, Rules, ScopeFilterLayer, methods, prompts, resources, tests::caller, tools},
+    scope_filter::{
+        Judged, Rules, ScopeFilterLayer, methods, prompts, resources, tests::caller, tools,
+    },
 };
 
 /// A call in each of its forms.
@@ -49,7 +51,11 @@ impl Asked {
             "completion/complete" => format!(r#""ref":{{"type":"ref/prompt","name":{name}}}"#),
             _ => r#""x":1"#.to_owned(),
         };
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}","params":{{{params}{}}}}}"#, self.method, self.meta())
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{}","params":{{{params}{}}}}}"#,
+            self.method,
+            self.meta()
+        )
     }
 
     fn mirrored<B>(&self, mut request: Request<B>) -> Request<B> {
@@ -69,7 +75,8 @@ impl Asked {
     }
 
     fn in_frame(&self) -> Request<Bytes> {
-        let request = Request::post("/token_broker.mcp.v1.Mcp/Call").header("content-type", "application/grpc");
+        let request = Request::post("/token_broker.mcp.v1.Mcp/Call")
+            .header("content-type", "application/grpc");
         self.mirrored(request.body(framed(&framed_mcp::encode(self.message().as_bytes()))).unwrap())
     }
 
@@ -86,9 +93,10 @@ impl Asked {
             }
             "prompts/get" => ("GetPrompt", Writer::default().bytes(2, name).finish()),
             "resources/read" => ("ReadResource", Writer::default().bytes(2, name).finish()),
-            "completion/complete" => {
-                ("Complete", Writer::default().bytes(3, &Writer::default().bytes(1, name).finish()).finish())
-            }
+            "completion/complete" => (
+                "Complete",
+                Writer::default().bytes(3, &Writer::default().bytes(1, name).finish()).finish(),
+            ),
             "tools/list" => ("ListTools", vec![]),
             "prompts/list" => ("ListPrompts", vec![]),
             "resources/list" => ("ListResources", vec![]),
@@ -101,7 +109,8 @@ impl Asked {
     }
 }
 
-/// What came of a call: the reason of its refusal, or what was judged and with which scopes it goes on.
+/// What came of a call: the reason of its refusal, or what was judged and with which scopes it goes
+/// on.
 #[derive(Debug, PartialEq)]
 struct Came {
     refused: Option<Reason>,
@@ -119,10 +128,12 @@ async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<B
     let is_grpc = crate::grpc::metadata::is_grpc(request.headers());
     let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
         let judged = request.extensions().get::<Judged>().unwrap();
-        let (method, name) = (judged.operation().method().to_owned(), judged.operation().name().map(str::to_owned));
+        let (method, name) =
+            (judged.operation().method().to_owned(), judged.operation().name().map(str::to_owned));
         *seen.lock() = Some((method, name, judged.upstream_scopes().clone()));
         let content_type = if is_grpc { "application/grpc" } else { "application/json" };
-        let answer = Response::builder().header("content-type", content_type).header("grpc-status", "0");
+        let answer =
+            Response::builder().header("content-type", content_type).header("grpc-status", "0");
         async move { Ok::<_, Infallible>(answer.body(Full::new(Bytes::new())).unwrap()) }
     });
     let answer = layer.layer(inner).oneshot(request).await.unwrap();
@@ -138,7 +149,12 @@ async fn only_a_post_is_a_call() {
     for in_frame in [true, false] {
         let mut request = if in_frame { asked.in_frame() } else { asked.in_types().unwrap() };
         *request.method_mut() = http::Method::PUT;
-        let came = decide(ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(tools(["a"]))), "", request).await;
+        let came = decide(
+            ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(tools(["a"]))),
+            "",
+            request,
+        )
+        .await;
         assert_eq!((came.refused, came.passed), (Some(Reason::HttpMethod), None));
     }
 }
@@ -146,14 +162,24 @@ async fn only_a_post_is_a_call() {
 #[tokio::test]
 async fn a_completion_within_a_resource_is_judged_by_the_resource() {
     let complete = |uri: &str| {
-        let message = Writer::default().bytes(2, &Writer::default().bytes(1, uri.as_bytes()).finish()).finish();
-        let request = Request::post("/model_context_protocol.Mcp/Complete").header("content-type", "application/grpc");
+        let message = Writer::default()
+            .bytes(2, &Writer::default().bytes(1, uri.as_bytes()).finish())
+            .finish();
+        let request = Request::post("/model_context_protocol.Mcp/Complete")
+            .header("content-type", "application/grpc");
         request.body(framed(&message)).unwrap()
     };
-    let layer = || ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(resources(["crm://public/*"])));
+    let layer =
+        || ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(resources(["crm://public/*"])));
     let passed = decide(layer(), "", complete("crm://public/{id}")).await.passed.unwrap();
-    assert_eq!((passed.0.as_str(), passed.1.as_deref()), ("completion/complete", Some("crm://public/{id}")));
-    assert_eq!(decide(layer(), "", complete("crm://secret/{id}")).await.refused, Some(Reason::ResourceDenied));
+    assert_eq!(
+        (passed.0.as_str(), passed.1.as_deref()),
+        ("completion/complete", Some("crm://public/{id}"))
+    );
+    assert_eq!(
+        decide(layer(), "", complete("crm://secret/{id}")).await.refused,
+        Some(Reason::ResourceDenied)
+    );
 }
 
 fn policy() -> impl Strategy<Value = Rules> {
@@ -161,23 +187,26 @@ fn policy() -> impl Strategy<Value = Rules> {
     let scope = prop::sample::select(&["", "r", "r w"][..]);
     let rule = (0..5_usize, pattern, scope, any::<bool>(), any::<bool>());
     prop::collection::vec((rule, any::<bool>()), 0..6).prop_map(|rules| {
-        rules.into_iter().fold(Rules::new(), |all, ((kind, pattern, scope, only_even, upstream), allows)| {
-            let rule = match kind {
-                0 | 1 => tools([pattern]),
-                2 => prompts([pattern]),
-                3 => resources([pattern]),
-                _ => methods([pattern]),
-            };
-            let rule = if scope.is_empty() { rule } else { rule.with_scope(scope) };
-            let rule = if upstream { rule.with_upstream_scopes("u") } else { rule };
-            let even = |arguments: Value<'_>| {
-                arguments
-                    .get("n")
-                    .is_some_and(|n| n.raw().trim_start_matches('-').bytes().last().unwrap_or(b'1') % 2 == 0)
-            };
-            let rule = if only_even && kind < 2 { rule.when(even) } else { rule };
-            if allows { all.allow(rule) } else { all.deny(rule) }
-        })
+        rules.into_iter().fold(
+            Rules::new(),
+            |all, ((kind, pattern, scope, only_even, upstream), allows)| {
+                let rule = match kind {
+                    0 | 1 => tools([pattern]),
+                    2 => prompts([pattern]),
+                    3 => resources([pattern]),
+                    _ => methods([pattern]),
+                };
+                let rule = if scope.is_empty() { rule } else { rule.with_scope(scope) };
+                let rule = if upstream { rule.with_upstream_scopes("u") } else { rule };
+                let even = |arguments: Value<'_>| {
+                    arguments.get("n").is_some_and(|n| {
+                        n.raw().trim_start_matches('-').bytes().last().unwrap_or(b'1') % 2 == 0
+                    })
+                };
+                let rule = if only_even && kind < 2 { rule.when(even) } else { rule };
+                if allows { all.allow(rule) } else { all.deny(rule) }
+            },
+        )
     })
 }
 

@@ -32,7 +32,8 @@ impl Tripped {
     }
 }
 
-/// Counts messages, measures them by their heads, and ends the stream when its caller was revoked (L244).
+/// Counts messages, measures them by their heads, and ends the stream when its caller was revoked
+/// (L244).
 pub(super) struct RequestWatch {
     pub(super) scanner: Scanner,
     pub(super) counts: Arc<Counts>,
@@ -43,7 +44,8 @@ pub(super) struct RequestWatch {
 }
 
 impl RequestWatch {
-    /// Noted at once: what the upstream then makes of half a request is not why the call was refused.
+    /// Noted at once: what the upstream then makes of half a request is not why the call was
+    /// refused.
     fn trip(&self, reason: Reason) {
         self.tripped.trip(reason);
         self.trail.refused(reason);

@@ -1,4 +1,5 @@
-//! What a client keeps for us: nobody else can use it, and the upstream gets back what it once gave.
+//! What a client keeps for us: nobody else can use it, and the upstream gets back what it once
+//! gave.
 
 use super::*;
 use crate::{
@@ -28,7 +29,10 @@ fn user(subject: &str, resource: &str) -> Principal {
 }
 
 fn strangers() -> [Principal; 2] {
-    [user("mallory", "https://broker.example.com/crm/mcp"), user("alice", "https://broker.example.com/hr/mcp")]
+    [
+        user("mallory", "https://broker.example.com/crm/mcp"),
+        user("alice", "https://broker.example.com/hr/mcp"),
+    ]
 }
 
 fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a str> {
@@ -52,7 +56,12 @@ async fn session(capabilities: &str) -> String {
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
 
 fn with_method(method: &str) -> Request<&'static str> {
-    Request::builder().method(method).uri("/mcp").header("accept", "text/event-stream").body("").unwrap()
+    Request::builder()
+        .method(method)
+        .uri("/mcp")
+        .header("accept", "text/event-stream")
+        .body("")
+        .unwrap()
 }
 
 #[tokio::test]
@@ -68,14 +77,24 @@ async fn h171_a_session_goes_on_for_the_user_it_was_given_to_at_the_same_server_
         answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
         let answered = send(sealed_layer(), with_session(request(), &session), answer).await;
         assert_eq!(answered.received_fields["mcp-session-id"], "upstream-1");
-        assert!(!answered.headers["mcp-session-id"].to_str().unwrap().contains("upstream-1"), "nor in a later answer");
+        assert!(
+            !answered.headers["mcp-session-id"].to_str().unwrap().contains("upstream-1"),
+            "nor in a later answer"
+        );
         for stranger in strangers() {
             let request = with_session(request(), &session);
             let refused = send_as(&stranger, sealed_layer(), request, json(RESULT)).await;
             assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{stranger:?}");
         }
-        for hostile in ["upstream-1", "", session.get(1..).unwrap(), &format!("{session}A"), &session.to_lowercase()] {
-            let refused = send(sealed_layer(), with_session(request(), hostile), json(RESULT)).await;
+        for hostile in [
+            "upstream-1",
+            "",
+            session.get(1..).unwrap(),
+            &format!("{session}A"),
+            &session.to_lowercase(),
+        ] {
+            let refused =
+                send(sealed_layer(), with_session(request(), hostile), json(RESULT)).await;
             assert_eq!((refused.status.as_u16(), refused.received), (404, None), "{hostile}");
         }
         let twice = with_session(with_session(request(), &session), &session);
@@ -83,7 +102,11 @@ async fn h171_a_session_goes_on_for_the_user_it_was_given_to_at_the_same_server_
         assert_eq!((refused.status.as_u16(), refused.received), (404, None));
     }
     let refused = send(sealed_layer(), resumed(), json(RESULT)).await;
-    assert_eq!((refused.status.as_u16(), refused.received), (404, None), "a stream is resumed within a session alone");
+    assert_eq!(
+        (refused.status.as_u16(), refused.received),
+        (404, None),
+        "a stream is resumed within a session alone"
+    );
     let after_restart = send(layer(), with_session(post(CALL), &session), json(RESULT)).await;
     assert_eq!(after_restart.status, 404, "of a key that was drawn anew");
 }
@@ -107,17 +130,23 @@ async fn a_session_remembers_whether_its_client_can_send_its_user_to_a_url() {
         let session = session(capabilities).await;
         let refusing = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
             let judged = request.extensions().get::<Judged>().unwrap();
-            let refusal = Refusal::new(Reason::ConnectRequired).connect_at("https://broker.example.com/connect/1");
+            let refusal = Refusal::new(Reason::ConnectRequired)
+                .connect_at("https://broker.example.com/connect/1");
             Ok::<_, Infallible>(judged.dialect().say(&refusal).map(Full::from))
         });
         let (trail, _terminal) = Trail::for_test(&LOG);
-        let mut request = with_session(post(CALL), &session).map(|body| Full::from(body.to_owned()));
+        let mut request =
+            with_session(post(CALL), &session).map(|body| Full::from(body.to_owned()));
         request.extensions_mut().insert(trail);
         request.extensions_mut().insert(caller("crm:read"));
         let answer = sealed_layer().layer(refusing).oneshot(request).await.unwrap();
         let text = answer.into_body().collect().await.unwrap().to_bytes();
         let text = std::str::from_utf8(&text).unwrap();
-        assert_eq!((text.contains("-32042"), text.contains("-32001")), (can, !can), "{capabilities} {text}");
+        assert_eq!(
+            (text.contains("-32042"), text.contains("-32001")),
+            (can, !can),
+            "{capabilities} {text}"
+        );
     }
 }
 
@@ -139,7 +168,10 @@ async fn a_stateless_revision_has_no_sessions() {
     let answered = send(sealed_layer(), request, answer).await;
     assert!(answered.received.is_some());
     for name in ["mcp-session-id", "last-event-id"] {
-        assert!(!answered.received_fields.contains_key(name) && !answered.headers.contains_key(name), "{name}");
+        assert!(
+            !answered.received_fields.contains_key(name) && !answered.headers.contains_key(name),
+            "{name}"
+        );
     }
 }
 
@@ -166,24 +198,35 @@ async fn a_request_state_comes_back_from_the_user_it_was_given_to_for_the_same_r
     let escaped = INPUT_REQUIRED.replace("requestState", "r\\u0065questState");
     for answer in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
         let is_escaped = answer.body().contains("r\\u0065");
-        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), answer).await;
-        let body = String::from_utf8(answered.body.to_vec()).unwrap().replace("r\\u0065quest", "request");
+        let answered =
+            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), answer).await;
+        let body =
+            String::from_utf8(answered.body.to_vec()).unwrap().replace("r\\u0065quest", "request");
         assert!(!body.contains("upstream"), "{body}");
         assert!(
-            body.contains(r#""inputRequests":{"a":{}}, "requestState" : ""#) && body.contains(r#"","x":1}}"#),
+            body.contains(r#""inputRequests":{"a":{}}, "requestState" : ""#)
+                && body.contains(r#"","x":1}}"#),
             "{is_escaped}"
         );
         let state = state_in(body.as_bytes());
 
-        let retry =
-            |state: &str| format!(r#","inputResponses":{{"a":{{"action":"accept"}}}},"requestState":"{state}""#);
+        let retry = |state: &str| {
+            format!(r#","inputResponses":{{"a":{{"action":"accept"}}}},"requestState":"{state}""#)
+        };
         let again = call_2026("get_x", &retry(&state));
-        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &again), json(RESULT)).await;
+        let answered =
+            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &again), json(RESULT))
+                .await;
         let restored = call_2026("get_x", &retry(r#"upstream \"state\" é"#));
         assert_eq!(answered.received.as_deref(), Some(restored.as_bytes()));
 
         let other_tool = call_2026("list_x", &retry(&state));
-        let refused = send(sealed_layer(), post_2026("tools/call", Some("list_x"), &other_tool), json(RESULT)).await;
+        let refused = send(
+            sealed_layer(),
+            post_2026("tools/call", Some("list_x"), &other_tool),
+            json(RESULT),
+        )
+        .await;
         assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"));
         for stranger in strangers() {
             let request = post_2026("tools/call", Some("get_x"), &again);
@@ -192,38 +235,51 @@ async fn a_request_state_comes_back_from_the_user_it_was_given_to_for_the_same_r
         }
         for hostile in ["upstream", "", state.get(1..).unwrap(), &format!("{state}A")] {
             let body = call_2026("get_x", &retry(hostile));
-            let refused = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
-            assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"), "{hostile}");
+            let refused =
+                send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT))
+                    .await;
+            assert!(
+                refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"),
+                "{hostile}"
+            );
         }
     }
     for no_text in ["7", "null", "{}", r#"["a"]"#] {
         let body = call_2026("get_x", &format!(r#","requestState":{no_text}"#));
-        let refused = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
+        let refused =
+            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
         assert_eq!((refused.status.as_u16(), refused.received), (400, None), "{no_text}");
     }
 }
 
 #[tokio::test]
 async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request() {
-    let ours =
-        SealingKeys::new(&KEY).seal(Purpose::RequestState { request: "tools/call\nget_x" }, &caller("crm:read"), &[0]);
+    let ours = SealingKeys::new(&KEY).seal(
+        Purpose::RequestState { request: "tools/call\nget_x" },
+        &caller("crm:read"),
+        &[0],
+    );
     let body = call_2026(
         "get_x",
         &format!(
             r#", "inputResponses" : {{"connect":{{"action":"accept"}}}} , "requestState":"{ours}", "o\u0074her" : [1] "#
         ),
     );
-    let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
+    let answered =
+        send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
     let first = call_2026("get_x", r#","other":[1]"#);
     assert_eq!(answered.received.as_deref(), Some(first.as_bytes()));
 }
 
 #[tokio::test]
 async fn i188_what_was_read_for_one_user_is_cached_for_no_other() {
-    let read =
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#);
+    let read = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#
+    );
     for name in ["cacheScope", "cacheSc\\u006fpe"] {
-        let said = |scope: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#);
+        let said = |scope: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#)
+        };
         let request = post_2026("resources/read", Some("crm://public/a"), &read);
         let answered = send(sealed_layer(), request, json(&said("public"))).await;
         assert_eq!(answered.body, said("private"));
@@ -233,15 +289,21 @@ async fn i188_what_was_read_for_one_user_is_cached_for_no_other() {
 #[tokio::test]
 async fn a_state_is_bound_to_the_whole_uri_and_not_to_what_is_recorded_of_it() {
     let read = |uri: &str, retry: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"{uri}",{META}{retry}}}}}"#)
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"{uri}",{META}{retry}}}}}"#
+        )
     };
     let (one, other) = ("crm://public/a?id=1", "crm://public/a?id=2");
     let asked = read(one, "");
-    let answered = send(sealed_layer(), post_2026("resources/read", Some(one), &asked), json(INPUT_REQUIRED)).await;
+    let answered =
+        send(sealed_layer(), post_2026("resources/read", Some(one), &asked), json(INPUT_REQUIRED))
+            .await;
     let retry = format!(r#","requestState":"{}""#, state_in(&answered.body));
     for (uri, is_sent) in [(one, true), (other, false)] {
         let again = read(uri, &retry);
-        let answered = send(sealed_layer(), post_2026("resources/read", Some(uri), &again), json(RESULT)).await;
+        let answered =
+            send(sealed_layer(), post_2026("resources/read", Some(uri), &again), json(RESULT))
+                .await;
         assert_eq!(answered.received.is_some(), is_sent, "{uri}");
     }
 }
@@ -254,7 +316,9 @@ async fn a_state_where_none_can_have_been_given_is_refused() {
     let completion = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{{"ref":{{"type":"ref/prompt","name":"greet"}},{META},"requestState":"forged"}}}}"#
     );
-    let refused = send(sealed_layer(), post_2026("completion/complete", None, &completion), json(RESULT)).await;
+    let refused =
+        send(sealed_layer(), post_2026("completion/complete", None, &completion), json(RESULT))
+            .await;
     assert!(refused.received.is_none());
 }
 
@@ -266,14 +330,17 @@ async fn an_older_revision_has_no_request_states() {
 
 #[tokio::test]
 async fn what_is_no_state_for_any_reader_is_no_answer() {
-    let utf_16: String = r#"{"result":{}}"#.chars().flat_map(|character| [character, '\0']).collect();
+    let utf_16: String =
+        r#"{"result":{}}"#.chars().flat_map(|character| [character, '\0']).collect();
     for broken in [
         &utf_16,
         r#"{"result":{"RequestState":"b"}}"#,
         r#"{"result":{"requestState":7}}"#,
         r#"{"result":{"RequestState":"a","requestState":"b"}}"#,
     ] {
-        let answered = send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), json(broken)).await;
+        let answered =
+            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), json(broken))
+                .await;
         assert_eq!(answered.status, 502, "{broken}");
     }
 }
@@ -303,7 +370,12 @@ mod in_grpc {
         Some(Bytes::copy_from_slice(framed_mcp::decode(frame).unwrap()))
     }
 
-    async fn call(caller: &Principal, fields: &[(&'static str, &str)], json: &str, answer: &'static str) -> Called {
+    async fn call(
+        caller: &Principal,
+        fields: &[(&'static str, &str)],
+        json: &str,
+        answer: &'static str,
+    ) -> Called {
         let (trail, _terminal) = Trail::for_test(&LOG);
         let body = Full::new(framed(&framed_mcp::encode(json.as_bytes())));
         let mut request = Request::post("/token_broker.mcp.v1.Mcp/Call").body(body).unwrap();
@@ -322,7 +394,9 @@ mod in_grpc {
                 *seen.lock() = Some((fields, json_of(&body).unwrap()));
                 let answer = Full::new(framed(&framed_mcp::encode(answer.as_bytes())));
                 let head = Response::builder().header("content-type", "application/grpc");
-                Ok::<_, Infallible>(head.header("mcp-session-id", "upstream-1").body(answer).unwrap())
+                Ok::<_, Infallible>(
+                    head.header("mcp-session-id", "upstream-1").body(answer).unwrap(),
+                )
             }
         });
         let (parts, body) = sealed_for(Protocol::Grpc(crate::limits::GrpcOptions::default()))
@@ -338,22 +412,37 @@ mod in_grpc {
     #[tokio::test]
     async fn a_session_is_sealed_in_metadata() {
         let old = ("mcp-protocol-version", "2025-11-25");
-        let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
-        let begun = call(&caller("crm:read"), &[old, ("mcp-method", "initialize")], initialize, RESULT).await;
+        let initialize =
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}"#;
+        let begun =
+            call(&caller("crm:read"), &[old, ("mcp-method", "initialize")], initialize, RESULT)
+                .await;
         let session = begun.metadata["mcp-session-id"].to_str().unwrap().to_owned();
-        let fields = [old, ("mcp-method", "tools/call"), ("mcp-name", "get_x"), ("mcp-session-id", &session)];
+        let fields = [
+            old,
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "get_x"),
+            ("mcp-session-id", &session),
+        ];
         let called = call(&caller("crm:read"), &fields, CALL, RESULT).await;
         assert_eq!(called.received.unwrap().0["mcp-session-id"], "upstream-1");
         assert_ne!(called.metadata["mcp-session-id"], "upstream-1");
         for stranger in strangers() {
             let refused = call(&stranger, &fields, CALL, RESULT).await;
-            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"5".parse().unwrap(), None));
+            assert_eq!(
+                (&refused.metadata["grpc-status"], refused.received),
+                (&"5".parse().unwrap(), None)
+            );
         }
     }
 
     #[tokio::test]
     async fn a_request_state_is_sealed_in_frames() {
-        let fields = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "get_x")];
+        let fields = [
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "get_x"),
+        ];
         let asked = call(&caller("crm:read"), &fields, &CALL_2026, INPUT_REQUIRED).await;
         let state = state_in(&asked.message.unwrap());
         let again = call_2026("get_x", &format!(r#","requestState":"{state}""#));
@@ -362,7 +451,10 @@ mod in_grpc {
         assert_eq!(called.received.unwrap().1, restored);
         for stranger in strangers() {
             let refused = call(&stranger, &fields, &again, RESULT).await;
-            assert_eq!((&refused.metadata["grpc-status"], refused.received), (&"3".parse().unwrap(), None));
+            assert_eq!(
+                (&refused.metadata["grpc-status"], refused.received),
+                (&"3".parse().unwrap(), None)
+            );
         }
     }
 }

@@ -48,7 +48,11 @@ struct Answered {
 }
 
 /// Sends one request through the layer, to a service that answers with this.
-async fn send(layer: ScopeFilterLayer<impl Policy>, request: Request<&str>, answer: Response<&str>) -> Answered {
+async fn send(
+    layer: ScopeFilterLayer<impl Policy>,
+    request: Request<&str>,
+    answer: Response<&str>,
+) -> Answered {
     send_as(&caller("crm:read"), layer, request, answer).await
 }
 
@@ -120,10 +124,12 @@ async fn an_allowed_call_passes_with_the_bytes_that_were_judged() {
 
 #[tokio::test]
 async fn hostile_messages_are_refused_and_never_sent() {
-    let call =
-        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let call = |method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
+    };
     let unknown = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
-    let not_found = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}"#;
+    let not_found =
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}"#;
     for (case, body, status, code) in [
         ("J194", call("tools/call", r#"{"name":"delete_x"}"#), 200, unknown),
         ("J195", call("tools/call", r#"{"name":"no_such_tool"}"#), 200, unknown),
@@ -131,8 +137,18 @@ async fn hostile_messages_are_refused_and_never_sent() {
         ("J217", call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#), 200, unknown),
         ("J217", call("resources/subscribe", r#"{"uri":"http://169.254.169.254/"}"#), 200, unknown),
         ("J217", call("prompts/get", r#"{"name":"secret"}"#), 200, unknown),
-        ("J217", call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#), 200, unknown),
-        ("J217", call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///{p}"}}"#), 200, unknown),
+        (
+            "J217",
+            call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#),
+            200,
+            unknown,
+        ),
+        (
+            "J217",
+            call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///{p}"}}"#),
+            200,
+            unknown,
+        ),
         ("method", call("logging/setLevel", r#"{"level":"debug"}"#), 200, not_found),
         ("method", call("tools/Call", r#"{"name":"get_x"}"#), 200, not_found),
         ("J199", call("tools/call", "[]"), 400, "-32600"),
@@ -140,11 +156,26 @@ async fn hostile_messages_are_refused_and_never_sent() {
         ("J199", call("prompts/get", r#"{"name":"greet","arguments":[]}"#), 400, "-32600"),
         ("J199", call("resources/read", r#"{"uri":7}"#), 400, "-32600"),
         ("J199", call("completion/complete", "{}"), 400, "-32600"),
-        ("J199", call("completion/complete", r#"{"ref":{"type":"ref/tool","name":"get_x"}}"#), 400, "-32600"),
+        (
+            "J199",
+            call("completion/complete", r#"{"ref":{"type":"ref/tool","name":"get_x"}}"#),
+            400,
+            "-32600",
+        ),
         ("J199", call("tools/call", r#"{"name":["get_x"]}"#), 400, "-32600"),
         ("J199", call("tools/call", r#"{"name":"get_x","arguments":[]}"#), 400, "-32600"),
-        ("J196", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#.into(), 400, "-32600"),
-        ("J196", call("tools/call", r#"{"name":"get_x","arguments":{"a":{"b":1,"b":2}}}"#), 400, "-32600"),
+        (
+            "J196",
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#.into(),
+            400,
+            "-32600",
+        ),
+        (
+            "J196",
+            call("tools/call", r#"{"name":"get_x","arguments":{"a":{"b":1,"b":2}}}"#),
+            400,
+            "-32600",
+        ),
         ("J197", call("tools/call", r#"{"name":"get_x","Name":"delete_x"}"#), 400, "-32600"),
         ("J200", format!("[{}]", call("ping", "{}")), 400, "-32600"),
         ("J200", "[]".into(), 400, "-32600"),
@@ -154,7 +185,11 @@ async fn hostile_messages_are_refused_and_never_sent() {
             "J203",
             call(
                 "tools/call",
-                &format!(r#"{{"name":"get_x","arguments":{{"a":{}{}}}}}"#, "[".repeat(129), "]".repeat(129)),
+                &format!(
+                    r#"{{"name":"get_x","arguments":{{"a":{}{}}}}}"#,
+                    "[".repeat(129),
+                    "]".repeat(129)
+                ),
             ),
             400,
             "-32600",
@@ -162,7 +197,10 @@ async fn hostile_messages_are_refused_and_never_sent() {
         ("J205", r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#.into(), 400, "-32600"),
         (
             "J215",
-            call("tools/call", &format!(r#"{{"name":"get_x","arguments":{{"a":"{}"}}}}"#, "x".repeat(1 << 20))),
+            call(
+                "tools/call",
+                &format!(r#"{{"name":"get_x","arguments":{{"a":"{}"}}}}"#, "x".repeat(1 << 20)),
+            ),
             413,
             "-32600",
         ),
@@ -202,17 +240,32 @@ async fn j217_each_resource_that_is_listened_to_is_judged() {
         (r#"{"toolsListChanged":true}"#, 200, RESULT),
         (r#"{"resourceSubscriptions":[]}"#, 200, RESULT),
         (r#"{"resourceSubscriptions":["crm://public/a","crm://public/b"]}"#, 200, RESULT),
-        (r#"{"resourceSubscriptions":["crm://public/a","crm://secret/b"]}"#, 200, "unknown tool, resource or prompt"),
-        (r#"{"resourceSubscriptions":["crm://public/../secret/b"]}"#, 200, "unknown tool, resource or prompt"),
+        (
+            r#"{"resourceSubscriptions":["crm://public/a","crm://secret/b"]}"#,
+            200,
+            "unknown tool, resource or prompt",
+        ),
+        (
+            r#"{"resourceSubscriptions":["crm://public/../secret/b"]}"#,
+            200,
+            "unknown tool, resource or prompt",
+        ),
         (r#"{"resourceSubscriptions":["crm://paid/a"]}"#, 403, "-32000"),
         (r#"{"resourceSubscriptions":"crm://public/a"}"#, 400, "-32600"),
         (r#"{"resourceSubscriptions":["crm://public/a",7]}"#, 400, "-32600"),
-        (r#"{"resourceSubscriptions":[],"ResourceSubscriptions":["crm://secret/b"]}"#, 400, "-32600"),
+        (
+            r#"{"resourceSubscriptions":[],"ResourceSubscriptions":["crm://secret/b"]}"#,
+            400,
+            "-32600",
+        ),
         ("[]", 400, "-32600"),
     ] {
-        let layer = ScopeFilterLayer::for_test(rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")));
+        let layer = ScopeFilterLayer::for_test(
+            rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")),
+        );
         let body = listen(notifications);
-        let answered = send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
+        let answered =
+            send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
         let text = std::str::from_utf8(&answered.body).unwrap();
         assert_eq!(answered.status, status, "{notifications} {text}");
         assert!(text.contains(said), "{notifications} {text}");
@@ -222,14 +275,17 @@ async fn j217_each_resource_that_is_listened_to_is_judged() {
 
 #[tokio::test]
 async fn k232_an_acknowledgement_names_no_hidden_resource() {
-    let listen = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{META}}}}}"#);
+    let listen = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{META}}}}}"#
+    );
     let acknowledged = |uris: &str| {
         format!(
             "data: {{\"jsonrpc\":\"2.0\",\"params\":{{\"notifications\":{{\"toolsListChanged\":true,\"resourceSubscriptions\":[{uris}]}}}},\"method\":\"notifications/subscriptions/acknowledged\"}}\n\n"
         )
     };
     let body = acknowledged(r#""crm://public/a", "crm://secret/b","crm://public/c",7"#);
-    let answered = send(layer(), post_2026("subscriptions/listen", None, &listen), events(&body)).await;
+    let answered =
+        send(layer(), post_2026("subscriptions/listen", None, &listen), events(&body)).await;
     assert_eq!(answered.body, acknowledged(r#""crm://public/a","crm://public/c""#));
 }
 
@@ -238,7 +294,8 @@ async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
     let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
     let get = Request::get("/mcp").body("").unwrap();
-    let plain = ScopeFilterLayer::for_test_of_http(Rules::new().allow(http(http::Method::GET, "/mcp")));
+    let plain =
+        ScopeFilterLayer::for_test_of_http(Rules::new().allow(http(http::Method::GET, "/mcp")));
     for (layer, mut request) in [(layer(), post(call)), (layer(), get.clone()), (plain, get)] {
         for name in unjudged {
             request.headers_mut().insert(name, "delete_x".parse().unwrap());
@@ -247,7 +304,9 @@ async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
         assert!(answered.received.is_some());
         assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [false; 3]);
     }
-    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_x",{META}}}}}"#);
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_x",{META}}}}}"#
+    );
     let mut request = post_2026("tools/call", Some("get_x"), &call);
     request.headers_mut().insert("mcp-param-region", "eu".parse().unwrap());
     let answered = send(layer(), request, json(RESULT)).await;
@@ -258,16 +317,21 @@ async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
 async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let (long, cut) = ("9".repeat(300), "9".repeat(64));
-    for (version, requested) in
-        [("2099-01-01", "2099-01-01"), ("a\"b\\c", r#"a\"b\\c"#), (&long, &cut), ("caf\u{e9}", r"caf\\xc3\\xa9")]
-    {
+    for (version, requested) in [
+        ("2099-01-01", "2099-01-01"),
+        ("a\"b\\c", r#"a\"b\\c"#),
+        (&long, &cut),
+        ("caf\u{e9}", r"caf\\xc3\\xa9"),
+    ] {
         for mut request in [post(ping), Request::get("/mcp").body("").unwrap()] {
             let value = http::HeaderValue::from_bytes(version.as_bytes()).unwrap();
             request.headers_mut().insert("mcp-protocol-version", value);
             let answered = send(layer(), request, json(RESULT)).await;
             let text = std::str::from_utf8(&answered.body).unwrap();
-            // As `server/discover` names them: what is agreed upon by `initialize` is not among them.
-            let data = format!(r#""data":{{"supported":["2026-07-28"],"requested":"{requested}"}}"#);
+            // As `server/discover` names them: what is agreed upon by `initialize` is not among
+            // them.
+            let data =
+                format!(r#""data":{{"supported":["2026-07-28"],"requested":"{requested}"}}"#);
             assert_eq!(answered.status, 400);
             assert!(text.contains(&data), "{text}");
         }
@@ -295,8 +359,15 @@ async fn methods_that_2026_07_28_has_no_more_are_not_found_there_whatever_the_ru
     let all = || Rules::new().allow(resources(["*"])).allow(methods(["*"]));
     for method in ["resources/subscribe", "resources/unsubscribe"] {
         for uri in ["", r#""uri":"crm://public/a","#] {
-            let asked = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{uri}{META}}}}}"#);
-            let answered = send(ScopeFilterLayer::for_test(all()), post_2026(method, None, &asked), json(RESULT)).await;
+            let asked = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{uri}{META}}}}}"#
+            );
+            let answered = send(
+                ScopeFilterLayer::for_test(all()),
+                post_2026(method, None, &asked),
+                json(RESULT),
+            )
+            .await;
             assert_eq!((answered.status.as_u16(), answered.received), (404, None), "{asked}");
             let text = std::str::from_utf8(&answered.body).unwrap();
             assert!(text.contains(r#""id":1,"error":{"code":-32601,"#), "{text}");
@@ -314,12 +385,16 @@ async fn input_is_asked_for_only_where_the_revision_has_it() {
         ("server/discover", None, "", false),
         ("completion/complete", None, r#""ref":{"type":"ref/prompt","name":"greet"},"#, false),
     ] {
-        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{META}}}}}"#);
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{META}}}}}"#
+        );
         let connecting = service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
             let dialect = request.extensions().get::<Judged>().unwrap().dialect().clone();
             let refusal = crate::refusal::Refusal::new(crate::refusal::Reason::ConnectRequired);
             Ok::<_, Infallible>(
-                dialect.say(&refusal.connect_at("https://broker.example.com/connect/1")).map(Full::from),
+                dialect
+                    .say(&refusal.connect_at("https://broker.example.com/connect/1"))
+                    .map(Full::from),
             )
         });
         let (trail, _terminal) = Trail::for_test(&LOG);
@@ -352,7 +427,11 @@ async fn hostile_framing_is_refused_and_never_sent() {
         let answered = send(layer(), request, json(RESULT)).await;
         assert_eq!((answered.status.as_u16(), answered.received), (status, None), "{case} {value}");
     }
-    for content_type in ["application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json"] {
+    for content_type in [
+        "application/JSON; charset=UTF-8",
+        "application/json;charset=\"utf-8\"",
+        "application/json",
+    ] {
         let mut request = post(ping);
         request.headers_mut().insert("content-type", content_type.parse().unwrap());
         assert_eq!(send(layer(), request, json(RESULT)).await.status, 200, "J212 {content_type}");
@@ -360,24 +439,37 @@ async fn hostile_framing_is_refused_and_never_sent() {
     let mut request = post(ping);
     request.headers_mut().remove("content-type");
     assert_eq!(send(layer(), request, json(RESULT)).await.status, 415, "J212 missing");
-    for (method, status) in
-        [("PUT", 405), ("HEAD", 405), ("OPTIONS", 405), ("PATCH", 405), ("GET", 200), ("DELETE", 200)]
-    {
+    for (method, status) in [
+        ("PUT", 405),
+        ("HEAD", 405),
+        ("OPTIONS", 405),
+        ("PATCH", 405),
+        ("GET", 200),
+        ("DELETE", 200),
+    ] {
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
         assert_eq!(send(layer(), request, json(RESULT)).await.status, status, "J216 {method}");
     }
     for method in ["GET", "DELETE"] {
-        let nothing = ScopeFilterLayer::for_test(|_: &Principal, call: &Call<'_>| Decision::deny(call));
+        let nothing =
+            ScopeFilterLayer::for_test(|_: &Principal, call: &Call<'_>| Decision::deny(call));
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
         let answered = send(nothing, request, json(RESULT)).await;
-        assert!(answered.status.is_client_error() && answered.received.is_none(), "{method}: {}", answered.status);
+        assert!(
+            answered.status.is_client_error() && answered.received.is_none(),
+            "{method}: {}",
+            answered.status
+        );
     }
 }
 
 #[tokio::test]
 async fn l241_a_plain_http_request_is_judged_by_a_path_that_all_read_alike_or_refused() {
-    let layer =
-        || ScopeFilterLayer::for_test_of_http(Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}")));
+    let layer = || {
+        ScopeFilterLayer::for_test_of_http(
+            Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}")),
+        )
+    };
     for (method, path, status) in [
         ("GET", "/items/7", 200),
         ("POST", "/items/7", 403),
@@ -412,7 +504,10 @@ impl http_body::Body for Nothing {
 
 #[tokio::test]
 async fn j214_a_message_that_does_not_come_in_time_is_refused_over_http_and_over_grpc() {
-    for (path, media) in [("/mcp", "application/json"), ("/model_context_protocol.Mcp/ListTools", "application/grpc")] {
+    for (path, media) in [
+        ("/mcp", "application/json"),
+        ("/model_context_protocol.Mcp/ListTools", "application/grpc"),
+    ] {
         let (trail, _terminal) = Trail::for_test(&LOG);
         let mut request = Request::post(path).header("content-type", media).body(Nothing).unwrap();
         request.extensions_mut().insert(trail);
@@ -483,20 +578,22 @@ async fn j223_all_scopes_of_the_operation_are_named_at_once() {
     assert_eq!(answered.status, 403);
     let challenge = answered.headers["www-authenticate"].to_str().unwrap();
     assert!(
-        challenge.contains(r#"error="insufficient_scope""#) && challenge.contains(r#"scope="crm:read crm:write""#),
+        challenge.contains(r#"error="insufficient_scope""#)
+            && challenge.contains(r#"scope="crm:read crm:write""#),
         "{challenge}"
     );
     assert!(challenge.contains("resource_metadata="), "{challenge}");
 }
 
-const LIST: &str =
-    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"},{"name":"create_x"}]}}"#;
-const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"create_x"}]}}"#;
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"},{"name":"create_x"}]}}"#;
+const VISIBLE: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"create_x"}]}}"#;
 
 #[tokio::test]
 async fn k224_k225_lists_are_filtered_in_every_form_or_not_passed() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-    for content_type in ["application/json", "Application/JSON", "application/json ;charset=utf-8"] {
+    for content_type in ["application/json", "Application/JSON", "application/json ;charset=utf-8"]
+    {
         for status in [200, 201, 203, 299] {
             let mut answer = json(LIST);
             *answer.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -537,7 +634,9 @@ impl http_body::Body for Chunked {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let data = std::mem::take(&mut self.0);
-        std::task::Poll::Ready((!data.is_empty()).then(|| Ok(http_body::Frame::data(Bytes::from(data)))))
+        std::task::Poll::Ready(
+            (!data.is_empty()).then(|| Ok(http_body::Frame::data(Bytes::from(data)))),
+        )
     }
 }
 
@@ -574,8 +673,9 @@ async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
 
 #[tokio::test]
 async fn the_answer_of_a_call_is_streamed_and_that_of_any_other_request_is_read() {
-    let asked =
-        |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    let asked = |method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
+    };
     for (body, is_read) in [
         (asked("tools/call", r#"{"name":"get_x"}"#), false),
         (asked("prompts/get", r#"{"name":"greet"}"#), false),
@@ -602,7 +702,10 @@ fn events(body: &str) -> Response<&str> {
 async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
     let broken = "data: {\"result\":{\"tools\":[\n\n";
     let replay = Request::get("/mcp").header("accept", "text/event-stream").body("").unwrap();
-    for request in [post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#), replay] {
+    for request in [
+        post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#),
+        replay,
+    ] {
         let body = format!(": hello\n\n{broken}id: 4\ndata: {LIST}\n\n");
         let answered = send(layer(), request, events(&body)).await;
         assert_eq!(answered.body, format!(": hello\n\nid: 4\ndata: {VISIBLE}\n\n"));
@@ -622,9 +725,17 @@ async fn the_limit_of_a_body_is_that_of_its_layer() {
 async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let body = format!("data: {}", "x".repeat(4096));
-    let answered =
-        send(layer_with(Protocol::Mcp, Limits::default().max_response(1024)), post(ping), events(&body)).await;
-    assert!(answered.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""), "{:?}", answered.body);
+    let answered = send(
+        layer_with(Protocol::Mcp, Limits::default().max_response(1024)),
+        post(ping),
+        events(&body),
+    )
+    .await;
+    assert!(
+        answered.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""),
+        "{:?}",
+        answered.body
+    );
 }
 
 #[tokio::test]
@@ -672,7 +783,11 @@ async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_s
         assert!(*calls.lock() <= 1, "after {polls} polls");
         log.flush().await.unwrap();
         let terminal = records.lines().iter().filter(|line| line.contains(r#""count":1"#)).count();
-        assert_eq!(terminal, begun.get(), "each call has its one terminal record, after {polls} polls");
+        assert_eq!(
+            terminal,
+            begun.get(),
+            "each call has its one terminal record, after {polls} polls"
+        );
         assert_eq!(call().await, RESULT, "after {polls} polls");
         *calls.lock() = 0;
         if done {
@@ -682,7 +797,8 @@ async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_s
     }
 }
 
-const SLOW: [&str; 3] = [r#"{"jsonrpc":"2.0","id":1,"method":"tools"#, r#"/call","params":{"name":"#, r#""get_x"}}"#];
+const SLOW: [&str; 3] =
+    [r#"{"jsonrpc":"2.0","id":1,"method":"tools"#, r#"/call","params":{"name":"#, r#""get_x"}}"#];
 
 /// A body whose every piece is waited for.
 struct Slow(usize, bool);
@@ -701,7 +817,8 @@ impl http_body::Body for Slow {
             return std::task::Poll::Pending;
         }
         self.0 += 1;
-        let piece = SLOW.get(self.0 - 1).map(|piece| Ok(http_body::Frame::data(Bytes::from(*piece))));
+        let piece =
+            SLOW.get(self.0 - 1).map(|piece| Ok(http_body::Frame::data(Bytes::from(*piece))));
         std::task::Poll::Ready(piece)
     }
 }
@@ -711,7 +828,8 @@ async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
     let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let answer = layer().layer(inner).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
+    let answer =
+        layer().layer(inner).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
@@ -743,25 +861,29 @@ impl Policy for AnyPolicy {
 fn any_rules() -> impl Strategy<Value = AnyPolicy> {
     let rule = ("[ab*]{0,4}", 0..3_u8, prop::bool::ANY, prop::bool::ANY, 0..3_u8);
     let rules = prop::collection::vec(rule, 0..6).prop_map(|rules| {
-        let rules = rules.into_iter().fold(Rules::new(), |all, (pattern, kind, allow, scoped, condition)| {
-            let mut rule = match kind {
-                0 => tools([pattern.as_str()]),
-                1 => prompts([pattern.as_str()]),
-                _ => resources([pattern.as_str()]),
-            };
-            if scoped {
-                rule = rule.with_scope("crm:write");
-            }
-            rule = match condition {
-                // A resource has no arguments to look at.
-                _ if kind > 1 => rule,
-                0 => rule,
-                1 => rule.when(|_| false),
-                // Where the arguments decide, a list shows what some arguments would let through.
-                _ => rule.when(|arguments| arguments.get("n").is_some()),
-            };
-            if allow { all.allow(rule) } else { all.deny(rule) }
-        });
+        let rules = rules.into_iter().fold(
+            Rules::new(),
+            |all, (pattern, kind, allow, scoped, condition)| {
+                let mut rule = match kind {
+                    0 => tools([pattern.as_str()]),
+                    1 => prompts([pattern.as_str()]),
+                    _ => resources([pattern.as_str()]),
+                };
+                if scoped {
+                    rule = rule.with_scope("crm:write");
+                }
+                rule = match condition {
+                    // A resource has no arguments to look at.
+                    _ if kind > 1 => rule,
+                    0 => rule,
+                    1 => rule.when(|_| false),
+                    // Where the arguments decide, a list shows what some arguments would let
+                    // through.
+                    _ => rule.when(|arguments| arguments.get("n").is_some()),
+                };
+                if allow { all.allow(rule) } else { all.deny(rule) }
+            },
+        );
         AnyPolicy::Rules(Box::new(rules))
     });
     rules.prop_recursive(3, 8, 2, |inner| {
@@ -774,9 +896,14 @@ fn any_rules() -> impl Strategy<Value = AnyPolicy> {
     })
 }
 
-/// The lists of the protocol: their name in a result, what an entry is called by, and the call that an entry stands for.
-const LISTS: [(&str, &str); 4] =
-    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+/// The lists of the protocol: their name in a result, what an entry is called by, and the call that
+/// an entry stands for.
+const LISTS: [(&str, &str); 4] = [
+    ("tools", "name"),
+    ("prompts", "name"),
+    ("resources", "uri"),
+    ("resourceTemplates", "uriTemplate"),
+];
 
 fn call_of<'a>(list: &str, name: &'a str) -> Call<'a> {
     match list {
