@@ -23,7 +23,6 @@ pub const SCOPES: &str = "items:read items:write";
 ///
 /// # Panics
 /// Never: it is a resource.
-#[must_use]
 pub fn resource() -> Resource {
     Resource::parse(RESOURCE).expect("a resource")
 }
@@ -47,7 +46,6 @@ pub fn rules() -> Rules {
 }
 
 /// Whether [`rules`] leave this tool in a list.
-#[must_use]
 pub fn is_visible(tool: &str) -> bool {
     !tool.starts_with("delete_")
 }
@@ -72,7 +70,6 @@ impl Ask {
         [Self::Small, Self::Large, Self::List(20), Self::List(500), Self::Events];
 
     /// What stands near the beginning of the request's body and in no other's.
-    #[must_use]
     pub const fn mark(self) -> &'static str {
         match self {
             Self::Small => "\"get_item\"",
@@ -84,7 +81,6 @@ impl Ask {
     }
 
     /// The body of the request.
-    #[must_use]
     pub fn request(self) -> String {
         let mark = self.mark();
         match self {
@@ -101,7 +97,6 @@ impl Ask {
     }
 
     /// The body of the upstream's answer.
-    #[must_use]
     pub fn answer(self) -> String {
         match self {
             Self::Small => result(
@@ -126,7 +121,6 @@ impl Ask {
     }
 
     /// The media type of the answer.
-    #[must_use]
     pub const fn answer_type(self) -> &'static str {
         match self {
             Self::Events => "text/event-stream",
@@ -136,7 +130,6 @@ impl Ask {
 }
 
 /// A call whose arguments are a text of so many bytes.
-#[must_use]
 pub fn call(bytes: usize) -> String {
     let (mark, text) = (Ask::Large.mark(), prose(bytes));
     format!(
@@ -145,7 +138,6 @@ pub fn call(bytes: usize) -> String {
 }
 
 /// A list answer of so many tools, each described at the length that real servers have.
-#[must_use]
 pub fn list(count: usize) -> String {
     let mut text = String::from(r#"{"jsonrpc":"2.0","id":17,"result":{"tools":["#);
     for number in 0..count {

@@ -121,7 +121,6 @@ impl Piece {
     ///
     /// # Panics
     /// If something cannot be set up. The run panics on an answer other than the expected one.
-    #[must_use]
     pub fn prepare(&self, runs: usize) -> Run {
         let broker = Broker::builder().audit(Dropped::new()).build().expect("a broker");
         let config = StackConfig::new(RESOURCE).expect("a resource");

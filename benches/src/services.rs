@@ -51,7 +51,6 @@ pub struct Dropped;
 
 impl Dropped {
     /// Nothing is to be chosen.
-    #[must_use]
     pub const fn new() -> Self {
         Self
     }

@@ -11,7 +11,6 @@ use serde_json::Value;
 ///
 /// # Panics
 /// If it refuses what ours has let through.
-#[must_use]
 pub fn theirs(text: &[u8]) -> Value {
     let mut reader = serde_json::Deserializer::from_slice(text);
     reader.disable_recursion_limit();
@@ -22,7 +21,6 @@ pub fn theirs(text: &[u8]) -> Value {
 }
 
 /// The text of a member.
-#[must_use]
 pub fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }

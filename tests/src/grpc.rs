@@ -37,7 +37,6 @@ pub struct Reply {
 
 impl Reply {
     /// The last value of a field, in the trailers or in the head.
-    #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.trailers
             .get(name)
@@ -46,31 +45,26 @@ impl Reply {
     }
 
     /// The call's status.
-    #[must_use]
     pub fn status(&self) -> Option<u32> {
         self.field("grpc-status")?.parse().ok()
     }
 
     /// `ErrorInfo.reason` of its details.
-    #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.detail::<pb::ErrorInfo>("ErrorInfo").map(|info| info.reason)
     }
 
     /// `ErrorInfo.metadata` of its details.
-    #[must_use]
     pub fn info(&self, name: &str) -> Option<String> {
         self.detail::<pb::ErrorInfo>("ErrorInfo")?.metadata.remove(name)
     }
 
     /// The first link of `Help` in its details.
-    #[must_use]
     pub fn link(&self) -> Option<String> {
         self.detail::<pb::Help>("Help")?.links.pop().map(|link| link.url)
     }
 
     /// Whether its details say when to try again.
-    #[must_use]
     pub fn may_be_retried(&self) -> bool {
         self.detail::<pb::RetryInfo>("RetryInfo").is_some()
     }
@@ -79,7 +73,6 @@ impl Reply {
     ///
     /// # Panics
     /// If the frames are broken.
-    #[must_use]
     pub fn messages(&self) -> Vec<Vec<u8>> {
         let (mut rest, mut messages) = (&self.body[..], Vec::new());
         while !rest.is_empty() {
@@ -96,7 +89,6 @@ impl Reply {
     ///
     /// # Panics
     /// If there is another number of frames, or something else in it.
-    #[must_use]
     pub fn json(&self) -> String {
         let [message] = &self.messages()[..] else { panic!("one message: {self:?}") };
         json_of(message)
@@ -117,7 +109,6 @@ impl Reply {
     }
 
     /// All that came, with the details decoded.
-    #[must_use]
     pub fn everything(&self) -> Vec<u8> {
         [&self.body[..], &text_of(&self.head), &text_of(&self.trailers)].concat()
     }
@@ -211,14 +202,12 @@ fn text_of(fields: &HeaderMap) -> Vec<u8> {
 ///
 /// # Panics
 /// If it is none.
-#[must_use]
 pub fn json_of(message: &[u8]) -> String {
     let frame = token_broker_grpc::mcp::v1::Frame::decode(message).expect("a frame");
     String::from_utf8(frame.json.to_vec()).expect("text")
 }
 
 /// A message in its frame.
-#[must_use]
 pub fn frame(message: &[u8]) -> Vec<u8> {
     flagged(0, message)
 }
@@ -227,7 +216,6 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
 ///
 /// # Panics
 /// If it is longer than 4 GiB.
-#[must_use]
 pub fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
     [&[flag][..], &length, message].concat()
@@ -237,7 +225,6 @@ pub fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
 ///
 /// # Panics
 /// If they are longer.
-#[must_use]
 pub fn field(number: u8, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     let low = u8::try_from(bytes.len() & 0x7f).expect("seven bits");
@@ -247,7 +234,6 @@ pub fn field(number: u8, bytes: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// A JSON-RPC message in a frame of MCP, in a frame of gRPC.
-#[must_use]
 pub fn framed(json: &str) -> Vec<u8> {
     frame(&field(1, json))
 }
@@ -256,7 +242,6 @@ pub fn framed(json: &str) -> Vec<u8> {
 ///
 /// # Panics
 /// Never: its parts are valid.
-#[must_use]
 pub fn answer(
     frames: impl IntoIterator<Item = Vec<u8>>,
     trailers: &[(&'static str, &str)],
@@ -280,7 +265,6 @@ pub fn answer(
 ///
 /// # Panics
 /// Never: its parts are valid.
-#[must_use]
 pub fn status(fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
     let answer = Response::builder().header("content-type", "application/grpc");
     let answer = fields.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
@@ -291,7 +275,6 @@ pub fn status(fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
 pub type SentBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// A client that speaks HTTP/2 by prior knowledge.
-#[must_use]
 pub fn client() -> Client<HttpConnector, SentBody> {
     #[expect(clippy::disallowed_methods, reason = "the client of a test goes to loopback")]
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
@@ -423,13 +406,11 @@ impl Broker {
 }
 
 /// A call of a tool without arguments.
-#[must_use]
 pub fn call(tool: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
 }
 
 /// Google's `CallToolRequest` for a tool without arguments.
-#[must_use]
 pub fn typed_call(tool: &str) -> Vec<u8> {
     frame(&field(2, field(1, tool)))
 }

@@ -90,7 +90,6 @@ impl Open<'_> {
     }
 
     /// How many bytes have come.
-    #[must_use]
     pub fn seen(&self) -> usize {
         self.seen.len()
     }
@@ -175,31 +174,26 @@ impl Broker {
     }
 
     /// Where it listens.
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The value of `Host` for it.
-    #[must_use]
     pub fn host(&self) -> &str {
         self.resource.authority()
     }
 
     /// Its protected resource.
-    #[must_use]
     pub const fn resource(&self) -> &Resource {
         &self.resource
     }
 
     /// Who issues its tokens.
-    #[must_use]
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
     /// The handle from which its stack was built.
-    #[must_use]
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -233,7 +227,6 @@ impl Broker {
     }
 
     /// Its clock.
-    #[must_use]
     pub fn clock(&self) -> &Clock {
         self.handle.clock()
     }
@@ -242,7 +235,6 @@ impl Broker {
     ///
     /// # Panics
     /// If it can't be minted.
-    #[must_use]
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint =
@@ -256,7 +248,6 @@ impl Broker {
     ///
     /// # Panics
     /// If the key can't sign.
-    #[must_use]
     pub fn sign(&self, header: &str, claims: &str) -> String {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing_key)
@@ -363,13 +354,11 @@ impl Broker {
     }
 
     /// The books: for what a test sends and reads in its own way, and for its own secrets.
-    #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// Its audit log.
-    #[must_use]
     pub fn log(&self) -> &AuditLog {
         self.handle.audit_log()
     }
@@ -378,7 +367,6 @@ impl Broker {
     ///
     /// # Panics
     /// If the test brought its own.
-    #[must_use]
     pub fn sink(&self) -> &InMemory {
         match &self.sink {
             Sink::InMemory(records) => records,
@@ -664,7 +652,6 @@ pub type Stack<P, C = StaticSecret> = BrokerLayer<JwtVerifier, P, ExchangeLayer<
 ///
 /// # Panics
 /// If there is no TLS configuration to be had.
-#[must_use]
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
@@ -673,13 +660,11 @@ pub fn proxy() -> Proxy {
 ///
 /// # Panics
 /// If there is no TLS configuration to be had.
-#[must_use]
 pub fn grpc_proxy() -> Proxy {
     Proxy::grpc(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
 /// Base64url without padding.
-#[must_use]
 pub fn base64url(bytes: &[u8]) -> String {
     base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }

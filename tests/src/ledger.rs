@@ -37,7 +37,6 @@ pub(crate) enum Upstream {
 
 impl Ledger {
     /// Of a broker before this upstream.
-    #[must_use]
     pub fn new(upstream: &Scripted) -> Self {
         let logs_from = logs::capture().mark();
         tracing::trace!("{OPENED}");
@@ -89,13 +88,11 @@ impl Ledger {
     }
 
     /// How many requests were sent.
-    #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
 
     /// What was logged since the broker was made.
-    #[must_use]
     pub fn logs(&self) -> Vec<u8> {
         logs::capture().since(self.logs_from)
     }

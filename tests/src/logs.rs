@@ -33,13 +33,11 @@ pub fn capture() -> &'static Captured {
 
 impl Captured {
     /// Where the next line will stand.
-    #[must_use]
     pub fn mark(&self) -> usize {
         self.0.lock().len()
     }
 
     /// What was written from there on.
-    #[must_use]
     pub fn since(&self, mark: usize) -> Vec<u8> {
         self.0.lock()[mark..].to_vec()
     }

@@ -27,7 +27,6 @@ struct Secret {
 
 impl Scan {
     /// Nothing yet.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }

@@ -79,7 +79,6 @@ impl TokenEndpoint {
     }
 
     /// What it says when it gives the tokens of this number.
-    #[must_use]
     pub fn tokens(number: usize) -> String {
         let (access, refresh) = (Self::access_token(number), Self::refresh_token(number));
         format!(
@@ -88,19 +87,16 @@ impl TokenEndpoint {
     }
 
     /// The access token of this number; that of 0 may stand in the grant from the beginning.
-    #[must_use]
     pub fn access_token(number: usize) -> String {
         format!("tbm-at-{number}-Kd7Qw2XsLr9VnTz4HbYc6JpUfEg")
     }
 
     /// The refresh token of this number; 0 stands in the grant from the beginning.
-    #[must_use]
     pub fn refresh_token(number: usize) -> String {
         format!("tbm-rt-{number}-Mv3Pq8ZkWs5XdRt2LyNh7GcBjFu")
     }
 
     /// How often it was asked.
-    #[must_use]
     pub fn posts(&self) -> usize {
         self.scripted.received().len()
     }
@@ -141,7 +137,6 @@ impl TokenEndpoint {
     ///
     /// # Panics
     /// If what was sent is no text.
-    #[must_use]
     pub fn presented(&self, field: &str) -> Vec<String> {
         let of = |received: &Received| {
             let form = String::from_utf8(received.body.to_vec()).expect("a form");
@@ -205,7 +200,6 @@ impl TokenEndpoint {
 ///
 /// # Panics
 /// Never: its URL is one.
-#[must_use]
 pub fn target(upstream: &Scripted) -> exchange::Upstream {
     exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream")
 }
@@ -214,7 +208,6 @@ pub fn target(upstream: &Scripted) -> exchange::Upstream {
 ///
 /// # Panics
 /// If there is no TLS configuration to be had.
-#[must_use]
 pub fn guarded() -> GuardedClient {
     GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a client")
 }

@@ -37,7 +37,6 @@ pub struct Received {
 
 impl Received {
     /// All of it, to look for what was in play.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.target.clone().into_bytes();
         for (name, value) in &self.headers {
@@ -53,7 +52,6 @@ impl Received {
     ///
     /// # Panics
     /// If one is not text.
-    #[must_use]
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers
             .get_all(name)
@@ -141,25 +139,21 @@ impl Scripted {
     }
 
     /// The name of a server that a test runs itself; it writes nothing down.
-    #[must_use]
     pub fn elsewhere(address: SocketAddr) -> Self {
         Self { address, received: Arc::default() }
     }
 
     /// Where it listens.
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The URL of a path on it.
-    #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// What it was asked so far.
-    #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
     }
@@ -202,7 +196,6 @@ pub fn full(bytes: impl Into<Bytes>) -> ScriptedBody {
 ///
 /// # Panics
 /// Never: its parts are valid.
-#[must_use]
 pub fn json(body: &str) -> Response<ScriptedBody> {
     Response::builder()
         .header("content-type", "application/json")
@@ -214,7 +207,6 @@ pub fn json(body: &str) -> Response<ScriptedBody> {
 ///
 /// # Panics
 /// Never: its parts are valid.
-#[must_use]
 pub fn events(events: &[&str]) -> Response<ScriptedBody> {
     let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     let body = http_body_util::StreamBody::new(frames(events));
@@ -228,7 +220,6 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
 ///
 /// # Panics
 /// Never: its parts are valid.
-#[must_use]
 pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
     let body = http_body_util::StreamBody::new(Live(chunks));
     Response::builder()

@@ -24,7 +24,6 @@ pub struct Answer {
 
 impl Answer {
     /// An answer that was read by a client; its bytes as HTTP/1.1 would write them.
-    #[must_use]
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], trailers: &HeaderMap) -> Self {
         let fields = |fields: &HeaderMap| -> Vec<(String, String)> {
             let fields = fields.iter();
@@ -47,7 +46,6 @@ impl Answer {
     ///
     /// # Panics
     /// If it is there twice.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter().filter(|(field, _)| field == name);
         let value = all.next().map(|(_, value)| value.as_str());
@@ -59,7 +57,6 @@ impl Answer {
     ///
     /// # Panics
     /// If it is not UTF-8.
-    #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text body")
     }
@@ -68,7 +65,6 @@ impl Answer {
     ///
     /// # Panics
     /// If it is none.
-    #[must_use]
     pub fn json(&self) -> serde_json::Value {
         self.text().parse().unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
@@ -100,7 +96,6 @@ pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
 }
 
 /// A POST of a JSON-RPC message, as an MCP client sends it, with these fields beside the usual.
-#[must_use]
 pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     let has = |name: &str| fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -126,7 +121,6 @@ pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<
 ///
 /// # Panics
 /// If it is not HTTP/1.1.
-#[must_use]
 pub fn parse(raw: Vec<u8>) -> Answer {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");

@@ -161,7 +161,6 @@ where
 /// Returns the broker's refusal that ended a call, if one did: a response without a body, for
 /// [`Refused::of`] and for
 /// [`CallerHandle::refused_call`](tower_token_broker::exchange::CallerHandle::refused_call).
-#[must_use]
 pub fn refusal_of(status: &Status) -> Option<&Response<()>> {
     let refusal: &Refusal = status.source()?.downcast_ref()?;
     Some(&refusal.0)

@@ -68,7 +68,6 @@ pub enum Revision {
 
 impl Revision {
     /// Returns the value of `mcp-protocol-version`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2025_11_25 => "2025-11-25",
@@ -79,7 +78,6 @@ impl Revision {
 
 /// Creates a request with this message, and with metadata for its method and the name of its tool,
 /// prompt or resource.
-#[must_use]
 pub fn call(
     revision: Revision,
     method: &str,
@@ -100,7 +98,6 @@ pub fn call(
 
 /// Creates a request with a client's response to a request of the server (2025-11-25). It has no
 /// method.
-#[must_use]
 pub fn answer(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
     let mut request = Request::new(mcp::v1::Frame { json: message.into() });
     request

@@ -39,6 +39,7 @@ pub struct GuardedClient {
 /// Limits of one fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct FetchLimits {
     /// Time from the call to the last byte; 10 s by default.
     pub total: Duration,
@@ -54,14 +55,12 @@ impl Default for FetchLimits {
 
 impl FetchLimits {
     /// Sets the total time.
-    #[must_use]
     pub const fn total(mut self, bound: Duration) -> Self {
         self.total = bound;
         self
     }
 
     /// Sets the size of the response body, in bytes.
-    #[must_use]
     pub const fn body(mut self, bytes: usize) -> Self {
         self.body = bytes;
         self
@@ -100,7 +99,6 @@ impl GuardedClient {
     }
 
     /// Returns the guard.
-    #[must_use]
     pub const fn guard(&self) -> &Guard {
         &self.guard
     }

@@ -43,7 +43,6 @@ pub enum FetchError {
 
 impl FetchError {
     /// Returns the reason code, which is permanent.
-    #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Url => "fetch.url",
@@ -57,7 +56,6 @@ impl FetchError {
     }
 
     /// Returns whether the peer may have received the request.
-    #[must_use]
     pub const fn sent(&self) -> Sent {
         match self {
             Self::Url | Self::Scheme | Self::BlockedAddress => Sent::No,

@@ -16,6 +16,7 @@ use crate::{
 /// A name is compared with the host of the URL as the parser (WHATWG) writes it: lower case, IPv6
 /// in brackets, IPv4 as four decimal numbers. Cheap to clone.
 #[derive(Clone, Debug)]
+#[must_use = "does nothing unless it is used"]
 pub struct Guard(Arc<AddressRules>);
 
 #[derive(Clone)]
@@ -32,7 +33,6 @@ impl Guard {
     pub const MAX_URL: usize = 8 * 1024;
 
     /// Creates a guard that allows public hosts by `https`, and nothing else.
-    #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AddressRules {
             loopback: Vec::new(),
@@ -46,7 +46,6 @@ impl Guard {
     /// Allows this host on loopback, by `http` too: `127.0.0.1:8080`, `[::1]:8080`,
     /// `localhost:8080`, or without a port for any port. A name must resolve to loopback addresses
     /// only. An entry that names another address allows nothing.
-    #[must_use]
     pub fn allow_loopback(self, host: &str) -> Self {
         self.with(|rules| rules.loopback.push(host.to_ascii_lowercase().into()))
     }
@@ -54,25 +53,21 @@ impl Guard {
     /// Allows this host (`mcp.corp.example`, `10.1.2.3`; with or without a port) to have an address
     /// of a private network: RFC 1918, unique-local, shared. By `https` only; never loopback,
     /// link-local or metadata.
-    #[must_use]
     pub fn allow_private_host(self, host: &str) -> Self {
         self.with(|rules| rules.private.push(host.to_ascii_lowercase().into()))
     }
 
     /// Trusts this root certificate (DER) in addition to those of the platform.
-    #[must_use]
     pub fn trust_root(self, certificate: Vec<u8>) -> Self {
         self.with(|rules| rules.roots.push(certificate))
     }
 
     /// Sets the timeout for name resolution, connection and TLS together; 10 s by default.
-    #[must_use]
     pub fn connect_timeout(self, bound: Duration) -> Self {
         self.with(|rules| rules.connect_timeout = bound)
     }
 
     /// Replaces the resolver of the system. The addresses that it returns are checked as well.
-    #[must_use]
     pub fn with_resolver(self, resolver: impl Resolve) -> Self {
         self.with(|rules| rules.resolver = Arc::new(resolver))
     }

@@ -44,19 +44,16 @@ pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io:
 
 impl Verified {
     /// What was found.
-    #[must_use]
     pub const fn report(&self) -> &Report {
         &self.report
     }
 
     /// 0: all records stand as they were written; 1: one does not.
-    #[must_use]
     pub const fn exit_code(&self) -> u8 {
         if self.report.is_whole() { 0 } else { 1 }
     }
 
     /// As one object (`docs/audit.md`).
-    #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(&Object::of(self)).unwrap_or_default()
     }

@@ -12,7 +12,6 @@ pub struct BadValue(Box<str>);
 
 impl BadValue {
     /// Escapes and truncates a value.
-    #[must_use]
     pub fn new(value: &str) -> Self {
         let mut end = value.len().min(LONGEST);
         while !value.is_char_boundary(end) {

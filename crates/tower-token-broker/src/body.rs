@@ -88,7 +88,6 @@ impl<B> RequestBody<B> {
     }
 
     /// Bytes that were read.
-    #[must_use]
     pub fn bytes(bytes: Bytes) -> Self {
         Self { kind: Kind::bytes(bytes), watch: None }
     }
@@ -96,7 +95,6 @@ impl<B> RequestBody<B> {
 
 impl<B> RequestBody<RequestBody<B>> {
     /// One wrapper instead of two.
-    #[must_use]
     pub fn flatten(self) -> RequestBody<B> {
         match self.kind {
             // Only one layer watches; the outer of two would lose the inner's, so it stands in its
@@ -116,7 +114,6 @@ impl<B> ResponseBody<B> {
     }
 
     /// Our own few bytes.
-    #[must_use]
     pub fn bytes(bytes: Bytes) -> Self {
         Self { kind: Kind::bytes(bytes) }
     }

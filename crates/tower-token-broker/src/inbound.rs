@@ -19,7 +19,6 @@ pub struct PeerCertificate {
 
 impl PeerCertificate {
     /// Wraps a certificate in DER.
-    #[must_use]
     pub fn from_der(der: Bytes) -> Self {
         let mut digest = [0; 32];
         let hashed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
@@ -28,13 +27,11 @@ impl PeerCertificate {
     }
 
     /// The certificate in DER.
-    #[must_use]
     pub fn as_der(&self) -> &[u8] {
         &self.der
     }
 
     /// SHA-256 of its DER: the thumbprint `x5t#S256` of RFC 8705 §3.1.
-    #[must_use]
     pub const fn thumbprint(&self) -> &[u8; 32] {
         &self.digest
     }

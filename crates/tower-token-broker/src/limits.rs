@@ -20,6 +20,7 @@ pub enum Protocol {
 #[cfg(feature = "grpc")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct GrpcOptions {
     /// The most messages of one stream in each direction; a million by default.
     pub max_messages: u64,
@@ -35,7 +36,6 @@ impl Default for GrpcOptions {
 #[cfg(feature = "grpc")]
 impl GrpcOptions {
     /// Sets [`GrpcOptions::max_messages`].
-    #[must_use]
     pub const fn max_messages(mut self, messages: u64) -> Self {
         self.max_messages = messages;
         self
@@ -53,6 +53,7 @@ impl GrpcOptions {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct Limits {
     /// The longest message of a request, in bytes; 1 MiB by default.
     pub max_body: usize,
@@ -78,28 +79,24 @@ impl Default for Limits {
 
 impl Limits {
     /// Sets the longest message of a request, in bytes.
-    #[must_use]
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
     /// Sets how long a message may take to arrive.
-    #[must_use]
     pub const fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_timeout = timeout;
         self
     }
 
     /// Sets the longest JSON response, and the longest event of a stream, in bytes.
-    #[must_use]
     pub const fn max_response(mut self, bytes: usize) -> Self {
         self.max_response = bytes;
         self
     }
 
     /// Sets how long a request waits for its credential.
-    #[must_use]
     pub const fn credential_timeout(mut self, timeout: Duration) -> Self {
         self.credential_timeout = timeout;
         self

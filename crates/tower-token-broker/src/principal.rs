@@ -15,7 +15,6 @@ pub struct Scopes(Arc<[Box<str>]>);
 
 impl Scopes {
     /// No scope at all.
-    #[must_use]
     pub fn none() -> Self {
         static NONE: LazyLock<Scopes> = LazyLock::new(|| Scopes(Arc::new([])));
         NONE.clone()
@@ -47,19 +46,17 @@ impl Scopes {
     }
 
     /// Whether this very token is in the set.
-    #[must_use]
     pub fn contains(&self, token: &str) -> bool {
         self.0.binary_search_by(|held| held.as_ref().cmp(token)).is_ok()
     }
 
     /// Whether all of `needed` is in the set.
-    #[must_use]
     pub fn contains_all(&self, needed: &Self) -> bool {
         needed.iter().all(|token| self.contains(token))
     }
 
     /// Both together.
-    #[must_use]
+    #[must_use = "returns the new value"]
     pub fn union(&self, other: &Self) -> Self {
         if self.contains_all(other) {
             return self.clone();
@@ -73,7 +70,6 @@ impl Scopes {
     }
 
     /// Whether there is none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -170,13 +166,11 @@ impl Resource {
     }
 
     /// The URI, octet by octet as it was given.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0.uri
     }
 
     /// Whether a text, such as the `aud` of a token, names this resource.
-    #[must_use]
     pub fn is_named_by(&self, text: &str) -> bool {
         let has_no_path = matches!(self.path(), "" | "/");
         text == self.as_str()
@@ -184,25 +178,21 @@ impl Resource {
     }
 
     /// Scheme and authority, such as `https://broker.example.com`.
-    #[must_use]
     pub fn origin(&self) -> &str {
         self.0.uri.get(..self.0.origin_len).unwrap_or_default()
     }
 
     /// The authority, such as `broker.example.com` or `127.0.0.1:8080`.
-    #[must_use]
     pub fn authority(&self) -> &str {
         self.origin().split_once("://").map_or("", |(_, authority)| authority)
     }
 
     /// The path, such as `/crm/mcp`; empty if the URI has none.
-    #[must_use]
     pub fn path(&self) -> &str {
         self.0.uri.get(self.0.origin_len..).unwrap_or_default()
     }
 
     /// The URL of its metadata (RFC 9728 §3.1).
-    #[must_use]
     pub fn metadata_url(&self) -> &str {
         &self.0.metadata_url
     }
@@ -275,19 +265,16 @@ pub struct User {
 
 impl User {
     /// Issuer and subject, as the token has them.
-    #[must_use]
     pub fn new(issuer: impl Into<Arc<str>>, subject: impl Into<Arc<str>>) -> Self {
         Self { issuer: issuer.into(), subject: subject.into() }
     }
 
     /// Who says so.
-    #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// Who it is at that issuer.
-    #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -302,19 +289,16 @@ pub struct Actor {
 
 impl Actor {
     /// An actor, and the one who acted before it, if any.
-    #[must_use]
     pub fn new(user: User, before: Option<Self>) -> Self {
         Self { user, acts_for: before.map(Arc::new) }
     }
 
     /// Issuer and subject of the actor.
-    #[must_use]
     pub const fn user(&self) -> &User {
         &self.user
     }
 
     /// The actor before this one; for information alone (RFC 8693 §4.1).
-    #[must_use]
     pub fn before(&self) -> Option<&Self> {
         self.acts_for.as_deref()
     }
@@ -326,13 +310,11 @@ pub struct GrantId(Arc<str>);
 
 impl GrantId {
     /// As the store names it.
-    #[must_use]
     pub fn new(id: &str) -> Self {
         Self(id.into())
     }
 
     /// Its text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -354,13 +336,11 @@ enum InitiatorKind {
 
 impl Initiator {
     /// An operator, by the name under which they work.
-    #[must_use]
     pub fn operator(name: &str) -> Self {
         Self { kind: InitiatorKind::Operator, name: name.into() }
     }
 
     /// A user, on a page of the broker or of your own.
-    #[must_use]
     pub fn user(user: &User) -> Self {
         Self {
             kind: InitiatorKind::User,
@@ -369,13 +349,11 @@ impl Initiator {
     }
 
     /// A program, such as a webhook of the identity provider.
-    #[must_use]
     pub fn system(name: &str) -> Self {
         Self { kind: InitiatorKind::System, name: name.into() }
     }
 
     /// The kind, as the record has it: `operator`, `user` or `system`.
-    #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self.kind {
             InitiatorKind::Operator => "operator",
@@ -385,7 +363,6 @@ impl Initiator {
     }
 
     /// The name; of a user, issuer and subject with a space between them.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -534,13 +511,11 @@ impl Verified {
     }
 
     /// For which resource the token is good.
-    #[must_use]
     pub fn resource(&self) -> &Resource {
         &self.0.resource
     }
 
     /// Until when (`exp`, without leeway).
-    #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
@@ -596,92 +571,77 @@ impl Principal {
 
     /// For the tests of those who use the layers.
     #[cfg(feature = "test-util")]
-    #[must_use]
     pub fn for_test(verified: &Verified) -> Self {
         Self::of(verified)
     }
 
     /// Issuer and subject.
-    #[must_use]
     pub fn user(&self) -> &User {
         &self.0.user
     }
 
     /// Who it is at its issuer (`sub`).
-    #[must_use]
     pub fn subject(&self) -> &str {
         self.0.user.subject()
     }
 
     /// Who issued the token (`iss`).
-    #[must_use]
     pub fn issuer(&self) -> &str {
         self.0.user.issuer()
     }
 
     /// The OAuth client that holds the token (`client_id`).
-    #[must_use]
     pub fn client(&self) -> &str {
         &self.0.client
     }
 
     /// The token's own id (`jti`).
-    #[must_use]
     pub fn token_id(&self) -> &str {
         &self.0.token_id
     }
 
     /// The token family, if the issuer names one.
-    #[must_use]
     pub fn family(&self) -> Option<&str> {
         self.0.family.as_deref()
     }
 
     /// Who acts for the user (`act`), if somebody does.
-    #[must_use]
     pub fn actor(&self) -> Option<&Actor> {
         self.0.actor.as_ref()
     }
 
     /// What the token allows.
-    #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
     /// The protected resource that the token is good for.
-    #[must_use]
     pub fn resource(&self) -> &Resource {
         &self.0.resource
     }
 
     /// The groups or roles that the token names; empty if it names none.
-    #[must_use]
     pub fn groups(&self) -> &[Box<str>] {
         self.0.more.as_ref().map_or(&[], |more| &more.groups)
     }
 
     /// The authentication context class (`acr`), if the token has one.
-    #[must_use]
     pub fn acr(&self) -> Option<&str> {
         self.0.more.as_ref()?.acr.as_deref()
     }
 
     /// The account that the token is for, if it names one.
-    #[must_use]
     pub fn account(&self) -> Option<&str> {
         self.0.more.as_ref()?.account.as_deref()
     }
 
     /// The key to which the token is bound (`cnf`), if it is.
-    #[must_use]
     pub fn confirmation(&self) -> Option<&Confirmation> {
         self.0.more.as_ref()?.confirmation.as_ref()
     }
 
     /// A claim that the verifier was told to keep; `None` if the token has no such claim, or the
     /// verifier does not keep it.
-    #[must_use]
     pub fn claim(&self, name: &str) -> Option<Value<'_>> {
         self.0.more.as_ref()?.claims.get(name).map(|raw| Value::known(raw))
     }
@@ -693,13 +653,11 @@ impl Principal {
     }
 
     /// When the token was issued (`iat`).
-    #[must_use]
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
     /// When the token ends (`exp`, without leeway).
-    #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }

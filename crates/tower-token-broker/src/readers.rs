@@ -60,13 +60,11 @@ pub fn message(bytes: &[u8]) -> Result<Message, Reason> {
 }
 
 /// The message with another state; `None` if it has none, or is none.
-#[must_use]
 pub fn with_request_state(bytes: &[u8], state: &str) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.with_request_state(bytes, state)
 }
 
 /// The message as if it were sent for the first time; `None` if it has no parameters, or is none.
-#[must_use]
 pub fn as_first_asked(bytes: &[u8]) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.as_first_asked(bytes)
 }
@@ -88,7 +86,6 @@ pub fn answer(
 }
 
 /// The whole events of a stream that comes in these chunks; `None` if one is longer than `limit`.
-#[must_use]
 pub fn events<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Option<Vec<Bytes>> {
     let (mut events, mut whole) = (sse::Events::new(limit), Vec::new());
     for chunk in chunks {
@@ -101,20 +98,17 @@ pub fn events<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> O
 }
 
 /// The data of an event.
-#[must_use]
 pub fn event_data(event: &[u8]) -> Option<Vec<u8>> {
     sse::data(event).map(Cow::into_owned)
 }
 
 /// The same event with other data.
-#[must_use]
 pub fn event_with_data(event: &[u8], data: &[u8]) -> Bytes {
     sse::with_data(event, data.to_vec())
 }
 
 /// How many bytes of a stream that comes in these chunks belong to whole events, as the cut of a
 /// stream counts them.
-#[must_use]
 pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
     let (mut border, mut passed, mut whole) = (EventBorder::new(), 0, 0);
     for chunk in chunks {
@@ -139,7 +133,6 @@ pub fn credential(request: &mut Request<()>) -> Result<Vec<u8>, Reason> {
 }
 
 /// The body without any echo of the secret; `None` if there is nothing to look for.
-#[must_use]
 pub fn guarded<R>(inner: R, secret: &Secret, trail: Trail) -> Option<LeakGuardBody<R>> {
     let watched = Watched::default();
     watched.add(Arc::new(Sought::of(secret)?));
@@ -152,7 +145,6 @@ fn purpose(state_of: Option<&str>) -> Purpose<'_> {
 }
 
 /// Seals for this user, as a session or as the state of this request.
-#[must_use]
 pub fn seal(
     keys: &SealingKeys,
     state_of: Option<&str>,
@@ -163,7 +155,6 @@ pub fn seal(
 }
 
 /// Opens what a client gave back.
-#[must_use]
 pub fn open(
     keys: &SealingKeys,
     state_of: Option<&str>,

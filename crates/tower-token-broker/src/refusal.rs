@@ -24,13 +24,11 @@ macro_rules! reasons {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The code of the audit record and of `refusal.reason`: `area.what`.
-            #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }
 
             /// Whose fault it is: who can do something about it.
-            #[must_use]
             pub const fn fault(self) -> Fault {
                 match self { $(Self::$variant => Fault::$fault,)+ }
             }
@@ -234,7 +232,6 @@ reasons! {
 
 impl Reason {
     /// Whether the same request may succeed later, without any change to it.
-    #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self.answer() {
             Answer::Unavailable
@@ -380,7 +377,6 @@ impl Refusal {
     }
 
     /// Why.
-    #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -435,31 +431,26 @@ impl Refused {
     }
 
     /// The mark of a response, if it is a refusal.
-    #[must_use]
     pub fn of<B>(response: &http::Response<B>) -> Option<&Self> {
         response.extensions().get()
     }
 
     /// The reason.
-    #[must_use]
     pub const fn reason(&self) -> Reason {
         self.0.reason()
     }
 
     /// The page where the user connects an account, if that helps.
-    #[must_use]
     pub fn connect_url(&self) -> Option<&str> {
         self.0.connect_url()
     }
 
     /// The scopes of the broker token that the operation needs, if one was missing.
-    #[must_use]
     pub const fn scopes(&self) -> Option<&Scopes> {
         self.0.scopes()
     }
 
     /// When trying again may help.
-    #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.0.wait()
     }

@@ -11,7 +11,6 @@ pub struct RequestId([u8; 16]);
 
 impl RequestId {
     /// From 128 random bits.
-    #[must_use]
     pub const fn from_bits(bits: [u8; 16]) -> Self {
         Self(bits)
     }
@@ -55,7 +54,6 @@ impl OuterRequestId {
 
     /// Takes an id of 1 to [`OuterRequestId::MAX_BYTES`] visible ASCII characters; `None` for
     /// anything else.
-    #[must_use]
     pub fn new(id: &str) -> Option<Self> {
         let is_id = !id.is_empty()
             && id.len() <= Self::MAX_BYTES
@@ -71,7 +69,6 @@ impl OuterRequestId {
     }
 
     /// The id.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

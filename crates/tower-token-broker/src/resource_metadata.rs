@@ -23,6 +23,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct ResourceMetadata {
     /// The issuers of broker tokens (`authorization_servers`); those that the verifier names by
     /// default.
@@ -41,27 +42,23 @@ impl Default for ResourceMetadata {
 
 impl ResourceMetadata {
     /// The defaults.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Names an issuer, instead of those that the verifier names.
-    #[must_use]
     pub fn authorization_server(mut self, issuer: &str) -> Self {
         self.authorization_servers.push(issuer.into());
         self
     }
 
     /// Sets [`ResourceMetadata::scopes`].
-    #[must_use]
     pub fn scopes(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
         self
     }
 
     /// Sets [`ResourceMetadata::name`].
-    #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.into());
         self

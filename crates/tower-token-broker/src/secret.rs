@@ -15,31 +15,26 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Takes the bytes over; the caller's copy is the one that is wiped.
-    #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
     /// Takes a text over, without a copy.
-    #[must_use]
     pub fn from_text(text: String) -> Self {
         Self::new(text.into_bytes())
     }
 
     /// The bytes themselves. Each call stands on a reviewed line.
-    #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
     /// The secret as text, if it is UTF-8. Each call stands on a reviewed line.
-    #[must_use]
     pub fn expose_text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
     /// Whether both hold the same bytes, in a time that depends on their lengths alone.
-    #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_slice(), other.0.as_slice()).into()
     }
@@ -48,7 +43,6 @@ impl Secret {
     ///
     /// For a header value: `http::HeaderValue::from_maybe_shared` takes these without another copy.
     /// What hyper copies into its write buffer is out of reach.
-    #[must_use]
     pub fn to_wiped_bytes(&self, prefix: &str) -> Bytes {
         let mut joined = Zeroizing::new(Vec::with_capacity(prefix.len() + self.0.len()));
         joined.extend_from_slice(prefix.as_bytes());

@@ -28,7 +28,6 @@ struct Owned {
 
 impl Tasks {
     /// An owner without tasks.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -54,7 +53,6 @@ impl Tasks {
     }
 
     /// How many tasks are under way.
-    #[must_use]
     pub fn running(&self) -> usize {
         self.0.running.load(Ordering::Acquire)
     }

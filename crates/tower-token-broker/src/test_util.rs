@@ -100,7 +100,6 @@ impl TestCaller {
     }
 
     /// The principal.
-    #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -139,25 +138,21 @@ const META: &str = concat!(
 
 impl TestCall {
     /// `tools/call`, with arguments as JSON text: an object.
-    #[must_use]
     pub fn tool(name: &str, arguments: &str) -> Self {
         Self { kind: Kind::Tool, name: name.into(), arguments: arguments.into() }
     }
 
     /// `prompts/get`, with arguments as JSON text: an object.
-    #[must_use]
     pub fn prompt(name: &str, arguments: &str) -> Self {
         Self { kind: Kind::Prompt, name: name.into(), arguments: arguments.into() }
     }
 
     /// `resources/read`.
-    #[must_use]
     pub fn resource(uri: &str) -> Self {
         Self { kind: Kind::Resource, name: uri.into(), arguments: String::new() }
     }
 
     /// As a policy sees it.
-    #[must_use]
     pub fn call(&self) -> Call<'_> {
         let arguments = Arguments::of_object(&self.arguments);
         match self.kind {
@@ -168,7 +163,6 @@ impl TestCall {
     }
 
     /// As the audit names it.
-    #[must_use]
     pub fn operation(&self) -> Operation {
         Operation::new(self.method(), Some(&self.name))
     }
@@ -240,19 +234,16 @@ impl Record<'_> {
     }
 
     /// A member that is text.
-    #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         self.member(name)?.as_str().map(|text| text.into_owned())
     }
 
     /// A member that is a number.
-    #[must_use]
     pub fn number(&self, name: &str) -> Option<u64> {
         self.member(name)?.as_u64()
     }
 
     /// How the request ended (`result`).
-    #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         let word = self.text("outcome")?;
         let all = [
@@ -267,43 +258,36 @@ impl Record<'_> {
     }
 
     /// The code of the [`Reason`](crate::refusal::Reason).
-    #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.text("reason")
     }
 
     /// The status of the response.
-    #[must_use]
     pub fn status(&self) -> Option<u64> {
         self.number("status")
     }
 
     /// The subject of the user.
-    #[must_use]
     pub fn subject(&self) -> Option<String> {
         self.text("subject")
     }
 
     /// The method that was called, such as `tools/call`.
-    #[must_use]
     pub fn method(&self) -> Option<String> {
         self.text("method")
     }
 
     /// The tool, URI, prompt or path that was named.
-    #[must_use]
     pub fn name(&self) -> Option<String> {
         self.text("name")
     }
 
     /// The id of the rule that decided.
-    #[must_use]
     pub fn rule(&self) -> Option<String> {
         self.text("rule")
     }
 
     /// How often a credential was placed.
-    #[must_use]
     pub fn uses(&self) -> Option<u64> {
         self.number("uses")
     }

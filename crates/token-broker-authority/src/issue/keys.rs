@@ -83,19 +83,16 @@ impl SigningKey {
     }
 
     /// Returns the thumbprint (RFC 7638), which is the `kid`.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Returns the algorithm.
-    #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
     /// Returns the private key as a PKCS #8 document, for a store of secrets.
-    #[must_use]
     pub const fn pkcs8(&self) -> &Secret {
         &self.private
     }
@@ -213,20 +210,17 @@ impl SigningKeys {
     }
 
     /// Returns the active key.
-    #[must_use]
     pub const fn active(&self) -> &SigningKey {
         &self.active
     }
 
     /// Returns the public keys for verifiers in this process. Clones follow each rotation.
-    #[must_use]
     pub const fn keys(&self) -> &Keys {
         &self.published
     }
 
     /// Returns the public keys that are valid at this time as a JWK set (RFC 7517 §5), for
     /// verifiers in other processes.
-    #[must_use]
     pub fn jwks(&self, now: Timestamp) -> String {
         jwk_set(&self.active, &self.still_good(now))
     }

@@ -16,6 +16,7 @@ use super::{KeyError, SigningKey, SigningKeys};
 
 /// Issuer of broker tokens, with one name and one set of keys.
 #[derive(Debug)]
+#[must_use = "does nothing unless it is used"]
 pub struct Issuer {
     name: Box<str>,
     keys: SigningKeys,
@@ -27,33 +28,28 @@ impl Issuer {
     pub const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
     /// Creates an issuer. `name` is the `iss` of its tokens.
-    #[must_use]
     pub fn new(name: &str, keys: SigningKeys) -> Self {
         Self { name: name.into(), keys, clock: Clock::system() }
     }
 
     /// Replaces the clock of the system.
-    #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
     /// Returns the `iss` of the tokens.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns the public keys for verifiers in this process. Clones follow each rotation.
-    #[must_use]
     pub const fn keys(&self) -> &Keys {
         self.keys.keys()
     }
 
     /// Returns the public keys as a JWK set for verifiers in other processes. It has each formerly
     /// active key until its grace ends.
-    #[must_use]
     pub fn jwks(&self) -> String {
         self.keys.jwks(self.clock.now())
     }
@@ -201,32 +197,27 @@ pub struct BrokerToken {
 
 impl BrokerToken {
     /// Returns the token.
-    #[must_use]
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
     /// Returns the token for its client.
-    #[must_use]
     pub fn into_secret(self) -> Secret {
         self.secret
     }
 
     /// Returns the token as text for its client. This copy is not zeroized.
-    #[must_use]
     pub fn into_text(self) -> String {
         #[expect(clippy::disallowed_methods, reason = "a minted token is returned to its client")]
         self.secret.expose_text().unwrap_or_default().into()
     }
 
     /// Returns the `jti`, which revokes the token.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Returns when the token ends.
-    #[must_use]
     pub const fn expires_at(&self) -> Timestamp {
         self.expires_at
     }

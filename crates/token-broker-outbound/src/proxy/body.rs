@@ -44,7 +44,6 @@ enum Cause {
 
 impl ProxyBodyError {
     /// Returns whether no frame arrived in time. Otherwise the body broke off.
-    #[must_use]
     pub const fn is_silence(&self) -> bool {
         matches!(self.0, Cause::Silence)
     }

@@ -36,6 +36,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Forwards requests to their upstream and streams the responses. See the [module](super). Cheap to
 /// clone; clones share one connection pool.
 #[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
 pub struct Proxy {
     client: Client<GuardedConnector, UnsyncBoxBody<Bytes, BoxError>>,
     header_timeout: Duration,
@@ -86,21 +87,18 @@ impl Proxy {
 
     /// Forwards also requests without a credential of an exchange layer: any caller chooses the
     /// destination, as far as the guard allows. For a proxy without a broker.
-    #[must_use]
     pub const fn dangerous_without_exchange(mut self) -> Self {
         self.senders = Senders::Anyone;
         self
     }
 
     /// Sets the timeout for the headers of the response; 60 s by default.
-    #[must_use]
     pub const fn header_timeout(mut self, bound: Duration) -> Self {
         self.header_timeout = bound;
         self
     }
 
     /// Sets the longest time between two frames of the response body; 5 min by default.
-    #[must_use]
     pub const fn idle_timeout(mut self, bound: Duration) -> Self {
         self.idle_timeout = bound;
         self

@@ -39,13 +39,11 @@ impl Account {
     }
 
     /// Returns the account of a user that has chosen no name for it: `default`.
-    #[must_use]
     pub fn default_account() -> Self {
         Self(Self::DEFAULT.into())
     }
 
     /// Returns the name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

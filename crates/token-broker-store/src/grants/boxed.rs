@@ -15,7 +15,6 @@ pub struct BoxGrantStore(Arc<dyn DynGrantStore>);
 
 impl BoxGrantStore {
     /// Erases the type of a store.
-    #[must_use]
     pub fn new(store: impl GrantStore) -> Self {
         Self(Arc::new(store))
     }

@@ -22,7 +22,6 @@ pub struct GrantKey {
 
 impl GrantKey {
     /// Creates a key.
-    #[must_use]
     pub fn new(user: User, server: &str, account: Account) -> Self {
         Self { user, server: server.into(), account }
     }
@@ -57,7 +56,6 @@ pub struct Grant {
 
 impl Grant {
     /// Creates an active grant without scopes and tokens.
-    #[must_use]
     pub fn new(id: GrantId, key: GrantKey, authorization_server: &str) -> Self {
         Self {
             id,
@@ -74,21 +72,21 @@ impl Grant {
     }
 
     /// Sets the scopes that the user agreed to.
-    #[must_use]
+    #[must_use = "returns the changed grant"]
     pub fn granted(mut self, scopes: Scopes) -> Self {
         self.granted = scopes;
         self
     }
 
     /// Sets the refresh token.
-    #[must_use]
+    #[must_use = "returns the changed grant"]
     pub fn refresh_token(mut self, token: Secret) -> Self {
         self.refresh_token = Some(token);
         self
     }
 
     /// Adds an access token of the current version. It replaces one with the same requested scopes.
-    #[must_use]
+    #[must_use = "returns the changed grant"]
     pub fn access_token(mut self, token: AccessToken) -> Self {
         self.access.retain(|held| held.requested != token.requested);
         self.access.push(AccessToken { version: self.version, ..token });
@@ -96,7 +94,6 @@ impl Grant {
     }
 
     /// Returns the grant without its secrets.
-    #[must_use]
     pub fn to_summary(&self) -> GrantSummary {
         GrantSummary {
             id: self.id.clone(),
@@ -141,7 +138,6 @@ pub struct GrantSummary {
 
 impl GrantSummary {
     /// Creates the summary of an active grant without scopes and tokens. Only stores call this.
-    #[must_use]
     pub fn new(id: GrantId, key: GrantKey, authorization_server: &str) -> Self {
         Grant::new(id, key, authorization_server).to_summary()
     }
@@ -169,7 +165,6 @@ pub struct AccessToken {
 
 impl AccessToken {
     /// Creates a token that carries the requested scopes.
-    #[must_use]
     pub fn new(
         secret: Secret,
         scopes: Scopes,
@@ -195,7 +190,6 @@ pub enum GrantState {
 
 impl GrantState {
     /// Returns the name, as a store writes it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -205,7 +199,6 @@ impl GrantState {
     }
 
     /// Returns the state of this name.
-    #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Active, Self::EndedByServer, Self::Revoked]
             .into_iter()
@@ -216,6 +209,7 @@ impl GrantState {
 /// Failed refreshes in a row, and when the next may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct Backoff {
     /// Number of failures in a row.
     pub failures: u32,
@@ -225,13 +219,11 @@ pub struct Backoff {
 
 impl Backoff {
     /// Creates a backoff after this many failures.
-    #[must_use]
     pub const fn new(failures: u32, retry_at: Option<Timestamp>) -> Self {
         Self { failures, retry_at }
     }
 
     /// Returns the backoff after one more failure.
-    #[must_use]
     pub const fn after_failure(self, retry_at: Timestamp) -> Self {
         Self { failures: self.failures.saturating_add(1), retry_at: Some(retry_at) }
     }

@@ -7,6 +7,7 @@ use super::{Grant, GrantKey, GrantSummary};
 /// Selects grants, and one page of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
 pub struct GrantFilter {
     /// Only grants of this user.
     pub user: Option<User>,
@@ -25,47 +26,40 @@ impl GrantFilter {
     const DEFAULT_LIMIT: usize = 100;
 
     /// Selects all grants.
-    #[must_use]
     pub const fn all() -> Self {
         Self { user: None, server: None, after: None, limit: Self::DEFAULT_LIMIT }
     }
 
     /// Selects only grants of this user.
-    #[must_use]
     pub fn user(mut self, user: User) -> Self {
         self.user = Some(user);
         self
     }
 
     /// Selects only grants for this server.
-    #[must_use]
     pub fn server(mut self, server: &str) -> Self {
         self.server = Some(server.into());
         self
     }
 
     /// Continues after this cursor, from [`GrantPage::next`].
-    #[must_use]
     pub fn after(mut self, cursor: GrantId) -> Self {
         self.after = Some(cursor);
         self
     }
 
     /// Sets the largest number of grants in the page.
-    #[must_use]
     pub const fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
         self
     }
 
     /// Returns the limit, between 1 and [`GrantFilter::MAX_LIMIT`].
-    #[must_use]
     pub fn page_size(&self) -> usize {
         self.limit.clamp(1, Self::MAX_LIMIT)
     }
 
     /// Returns whether a grant with this ID and key is selected, apart from the limit.
-    #[must_use]
     pub fn selects(&self, id: &GrantId, key: &GrantKey) -> bool {
         self.user.as_ref().is_none_or(|user| *user == key.user)
             && self.server.as_ref().is_none_or(|server| *server == key.server)
@@ -96,7 +90,6 @@ pub struct GrantPage {
 
 impl GrantPage {
     /// Creates a page. Only stores call this.
-    #[must_use]
     pub const fn new(grants: Vec<GrantSummary>, next: Option<GrantId>) -> Self {
         Self { grants, next }
     }

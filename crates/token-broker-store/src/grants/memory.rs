@@ -46,7 +46,6 @@ struct Row {
 
 impl MemoryGrants {
     /// Creates a store without grants.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -60,7 +59,6 @@ impl MemoryGrants {
     }
 
     /// Returns the grant with this key, for callers that are not async.
-    #[must_use]
     pub fn get(&self, key: &GrantKey) -> Option<Grant> {
         let rows = self.rows.lock();
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).map(|row| row.grant.clone())

@@ -20,7 +20,6 @@ pub struct LeaseRequest {
 
 impl LeaseRequest {
     /// Requests the lease on this grant at its version, from `now` until `until`.
-    #[must_use]
     pub fn new(grant: &Grant, now: Timestamp, until: Timestamp) -> Self {
         Self { grant: grant.id.clone(), version: grant.version, now, until }
     }
@@ -40,7 +39,6 @@ pub struct Lease {
 
 impl Lease {
     /// Creates a lease. Only stores call this.
-    #[must_use]
     pub const fn new(grant: GrantId, version: u64, fence: u64) -> Self {
         Self { grant, version, fence }
     }
@@ -72,7 +70,6 @@ pub struct Renewal {
 
 impl Renewal {
     /// Creates a renewal without a backoff.
-    #[must_use]
     pub fn new(refresh_token: Option<Secret>, access: Option<AccessToken>) -> Self {
         Self { refresh_token, access, backoff: Backoff::default() }
     }
@@ -109,7 +106,6 @@ pub struct Attempt {
 
 impl Attempt {
     /// Creates the report of an attempt.
-    #[must_use]
     pub const fn new(outcome: AttemptOutcome, backoff: Backoff) -> Self {
         Self { outcome, backoff }
     }

@@ -185,13 +185,11 @@ pub enum StoreError {
 
 impl StoreError {
     /// Creates the error of a lease that was overtaken.
-    #[must_use]
     pub fn overtaken(lease: &Lease) -> Self {
         Self::Overtaken { grant: lease.grant.clone(), version: lease.version }
     }
 
     /// Returns whether the same call may succeed later.
-    #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable)
     }

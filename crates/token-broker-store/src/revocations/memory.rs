@@ -22,6 +22,7 @@ use tower_token_broker::{
 /// Entries that no longer count are dropped after the retention. The last change of each user's
 /// block and of each grant stays.
 #[derive(Clone, Debug)]
+#[must_use = "does nothing unless it is used"]
 pub struct MemoryRevocations {
     log: Arc<Mutex<Log>>,
     clock: Clock,
@@ -38,7 +39,6 @@ struct Log {
 
 impl MemoryRevocations {
     /// Creates a store without entries.
-    #[must_use]
     pub fn new() -> Self {
         let log = Log { entries: BTreeMap::new(), last: Sequence::START, compact_at: COMPACT_AT };
         Self {
@@ -49,7 +49,6 @@ impl MemoryRevocations {
     }
 
     /// Sets the clock.
-    #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -57,7 +56,6 @@ impl MemoryRevocations {
 
     /// Sets the longest lifetime of a token that verifiers accept, if it is longer than
     /// [`Revocations::RETENTION`].
-    #[must_use]
     pub fn retention(mut self, longest_lifetime: Duration) -> Self {
         self.retention = retention(longest_lifetime);
         self

@@ -12,6 +12,7 @@ use crate::signing::{Claims, SignError, SignJwt};
 /// Client ID of the broker at an authorization server, and how it authenticates there (RFC 6749
 /// §2.3.1, RFC 7523 §2.2, RFC 7591 §2).
 #[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
 pub struct ClientAuthentication {
     client_id: Box<str>,
     method: Method,
@@ -27,19 +28,16 @@ enum Method {
 
 impl ClientAuthentication {
     /// Creates a public client, which sends only `client_id` (`none`).
-    #[must_use]
     pub fn public(client_id: &str) -> Self {
         Self { client_id: client_id.into(), method: Method::None }
     }
 
     /// Authenticates by HTTP Basic (`client_secret_basic`).
-    #[must_use]
     pub fn basic(client_id: &str, secret: Secret) -> Self {
         Self { client_id: client_id.into(), method: Method::Basic(secret) }
     }
 
     /// Authenticates by a secret in the body (`client_secret_post`), for servers that require it.
-    #[must_use]
     pub fn post(client_id: &str, secret: Secret) -> Self {
         Self { client_id: client_id.into(), method: Method::Post(secret) }
     }
@@ -47,7 +45,6 @@ impl ClientAuthentication {
     /// Authenticates by a JWT that the client's own key signs, a new one for each request
     /// (`private_key_jwt`). No secret is shared. A JWT is valid for a minute, and only for this
     /// authorization server.
-    #[must_use]
     pub fn private_key_jwt(client_id: &str, signer: impl SignJwt) -> Self {
         let method = Method::PrivateKeyJwt { signer: Arc::new(signer), audience: None };
         Self { client_id: client_id.into(), method }
@@ -55,7 +52,6 @@ impl ClientAuthentication {
 
     /// Sets the audience of the JWTs of `private_key_jwt`, for servers that require their token
     /// endpoint there. The default is the server's issuer.
-    #[must_use]
     pub fn jwt_audience(mut self, text: &str) -> Self {
         if let Method::PrivateKeyJwt { audience, .. } = &mut self.method {
             *audience = Some(text.into());

@@ -22,7 +22,6 @@ pub struct SecurityToken {
 
 impl SecurityToken {
     /// Creates a token of this type.
-    #[must_use]
     pub const fn new(kind: TokenType, secret: Secret) -> Self {
         Self { kind, secret }
     }
@@ -44,7 +43,6 @@ pub enum TokenType {
 
 impl TokenType {
     /// Returns its URI.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AccessToken => "urn:ietf:params:oauth:token-type:access_token",

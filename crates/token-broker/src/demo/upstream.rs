@@ -123,43 +123,36 @@ impl Upstream {
     }
 
     /// Its name.
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
     /// Its MCP endpoint.
-    #[must_use]
     pub fn mcp_url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
     /// The plain API beside it.
-    #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}/api/contacts", self.address)
     }
 
     /// Its authorization server's issuer.
-    #[must_use]
     pub fn issuer(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Its authorization server's token endpoint.
-    #[must_use]
     pub fn token_endpoint(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
     /// Where it listens.
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A user connects their account, with these scopes.
-    #[must_use]
     pub fn connect(&self, granted: &str) -> Connected {
         let mut state = self.state.lock();
         let refresh_token = state.issue();
@@ -172,7 +165,6 @@ impl Upstream {
     }
 
     /// An access token handed out as clients get them without a broker.
-    #[must_use]
     pub fn raw_access_token(&self, scopes: &str) -> String {
         let mut state = self.state.lock();
         let token = state.issue();
@@ -191,13 +183,11 @@ impl Upstream {
     }
 
     /// What it was asked so far.
-    #[must_use]
     pub fn log(&self) -> Vec<Seen> {
         self.log.lock().clone()
     }
 
     /// Every secret it ever gave out.
-    #[must_use]
     pub fn secrets(&self) -> Vec<String> {
         self.state.lock().issued.iter().cloned().collect()
     }
@@ -226,7 +216,6 @@ impl Accounts {
 }
 
 /// The first 48 bits of the token's SHA-256: enough to tell two tokens apart in a log.
-#[must_use]
 pub fn fingerprint(token: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()

@@ -117,7 +117,6 @@ impl<S: AuditSink> From<S> for AuditLog {
 impl AuditLog {
     /// Starts the log with these options. If the system gives it no thread, it is never open: each
     /// request is refused.
-    #[must_use]
     pub fn start<S: AuditSink>(sink: S, options: AuditOptions) -> Self {
         let AuditOptions { clock, deadline, queue } = options;
         let core = Arc::new(Core::new(queue, deadline));
@@ -131,7 +130,6 @@ impl AuditLog {
     }
 
     /// Whether the last records could be written.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.core.is_open() && !self.0.core.queue.is_ending()
     }

@@ -33,7 +33,6 @@ enum Mode {
 
 impl InMemory {
     /// An empty one.
-    #[must_use]
     pub fn new() -> Self {
         let mode = watch::Sender::new(Mode::Works);
         Self(Arc::new(State {
@@ -45,7 +44,6 @@ impl InMemory {
     }
 
     /// The records so far.
-    #[must_use]
     pub fn records(&self) -> Records {
         self.0.records.lock().clone()
     }
@@ -54,7 +52,6 @@ impl InMemory {
     ///
     /// # Panics
     /// Never: records are UTF-8.
-    #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let records = self.0.records.lock();
         records
@@ -64,13 +61,11 @@ impl InMemory {
     }
 
     /// How many groups were written.
-    #[must_use]
     pub fn groups(&self) -> usize {
         *self.0.groups.lock()
     }
 
     /// How often a write was begun, also of a group that comes again.
-    #[must_use]
     pub fn calls(&self) -> usize {
         *self.0.calls.borrow()
     }
@@ -132,7 +127,6 @@ impl AuditSink for InMemory {
 
 impl AuditLog {
     /// A log that keeps its records in memory, for tests.
-    #[must_use]
     pub fn in_memory() -> (Self, InMemory) {
         let sink = InMemory::new();
         (Self::from(sink.clone()), sink)

@@ -32,7 +32,6 @@ impl MountedAt {
     }
 
     /// The path.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

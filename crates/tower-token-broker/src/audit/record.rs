@@ -45,26 +45,22 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Its number in the chain, from 0 on, without a gap.
-    #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.place.sequence
     }
 
     /// `start`, `open`, `close`, `intent`, `refresh_intent`, `refresh_result`,
     /// `result`, `revoked`, `blocked`, `unblocked` or `grant_restored`.
-    #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.place.kind
     }
 
     /// SHA-256 over the previous record's hash and this line up to its `hash` member.
-    #[must_use]
     pub const fn hash(&self) -> &'a [u8; 32] {
         &self.place.hash
     }
 
     /// One JSON object without line breaks.
-    #[must_use]
     pub const fn line(&self) -> &'a [u8] {
         self.line
     }
@@ -72,37 +68,31 @@ impl<'a> Record<'a> {
 
 impl Records {
     /// How many there are.
-    #[must_use]
     pub const fn len(&self) -> usize {
         self.places.len()
     }
 
     /// Whether there is none.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
     /// All their lines, each with its line break: what a file takes as it is.
-    #[must_use]
     pub fn as_json_lines(&self) -> &[u8] {
         &self.text
     }
 
     /// The number of the last one.
-    #[must_use]
     pub fn last_sequence(&self) -> Option<u64> {
         self.places.last().map(|place| place.sequence)
     }
 
     /// The number of the first one.
-    #[must_use]
     pub fn first_sequence(&self) -> Option<u64> {
         self.places.first().map(|place| place.sequence)
     }
 
     /// The hash of the record before the first one; zeros at the beginning of a chain.
-    #[must_use]
     pub const fn previous_hash(&self) -> &[u8; 32] {
         &self.previous
     }
@@ -218,20 +208,17 @@ impl Operation {
     /// A method, such as `tools/call`, or `GET` for plain HTTP; and the tool, URI, prompt or path
     /// it names. Of a URI, the user information and all behind `?` or `#` are left out; longer
     /// texts than [`MAX_TEXT`] are cut.
-    #[must_use]
     pub fn new(method: &str, name: Option<&str>) -> Self {
         let name = name.map(|name| cut(&without_secrets(name), MAX_TEXT).into());
         Self(Arc::new(OperationParts { method: cut(method, MAX_TEXT).into(), name }))
     }
 
     /// The method.
-    #[must_use]
     pub fn method(&self) -> &str {
         &self.0.method
     }
 
     /// The name of the thing.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
@@ -248,7 +235,6 @@ pub struct Intent<'a> {
 
 impl<'a> Intent<'a> {
     /// To send a credential with these scopes to `origin`, on behalf of the upstream of this name.
-    #[must_use]
     pub const fn new(
         upstream: &'a str,
         origin: &'a str,
@@ -314,7 +300,6 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word of the record.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",

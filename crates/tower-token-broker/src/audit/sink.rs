@@ -19,7 +19,6 @@ pub struct SinkError(Box<str>);
 
 impl SinkError {
     /// What failed, for the operator: never a record's content.
-    #[must_use]
     pub fn new(what: &str) -> Self {
         Self(what.into())
     }
@@ -44,7 +43,6 @@ pub struct Resumed {
 
 impl Resumed {
     /// For a sink that cannot read again what it wrote: each process begins a chain of its own.
-    #[must_use]
     pub const fn nothing_kept() -> Self {
         Self {
             is_kept: false,
@@ -57,7 +55,6 @@ impl Resumed {
 
     /// For a sink that keeps its records: `last` is the number and hash of its last one, `None`
     /// where nothing was written yet. Set the public fields for what was open.
-    #[must_use]
     pub fn after(last: Option<(u64, [u8; 32])>) -> Self {
         Self { is_kept: true, last, ..Self::nothing_kept() }
     }
@@ -144,7 +141,6 @@ pub struct Tracing;
 
 impl Tracing {
     /// Nothing is to be chosen.
-    #[must_use]
     pub const fn new() -> Self {
         Self
     }
@@ -171,7 +167,6 @@ pub struct BoxAuditSink(Arc<dyn ErasedAuditSink>);
 
 impl BoxAuditSink {
     /// Erases the type of this sink.
-    #[must_use]
     pub fn new(sink: impl AuditSink) -> Self {
         Self(Arc::new(sink))
     }

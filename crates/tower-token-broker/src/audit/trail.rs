@@ -103,7 +103,6 @@ impl Trail {
     }
 
     /// The request's id.
-    #[must_use]
     pub fn request_id(&self) -> RequestId {
         self.0.request
     }

@@ -23,7 +23,6 @@ struct Presented {
 
 impl PresentedToken {
     /// Takes the token's bytes and hashes them (SHA-256), once.
-    #[must_use]
     pub fn new(secret: Secret) -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -36,13 +35,11 @@ impl PresentedToken {
     }
 
     /// The token itself.
-    #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0.secret
     }
 
     /// SHA-256 of the whole token: the key under which anything about it may be remembered.
-    #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.0.digest
     }
@@ -65,25 +62,21 @@ pub struct VerifyError {
 impl VerifyError {
     /// Refused for this reason, because of these bytes (and the client certificate): the verdict
     /// may be cached for a few seconds.
-    #[must_use]
     pub const fn because(reason: Reason) -> Self {
         Self { reason, remember: true }
     }
 
     /// Refused for now (keys are unavailable, not valid yet): verified again next time.
-    #[must_use]
     pub const fn for_now(reason: Reason) -> Self {
         Self { reason, remember: false }
     }
 
     /// The reason.
-    #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
     /// Whether the same bytes will be refused again.
-    #[must_use]
     pub const fn may_be_remembered(&self) -> bool {
         self.remember
     }
@@ -109,14 +102,13 @@ pub struct VerifyRequest<'a> {
 
 impl<'a> VerifyRequest<'a> {
     /// A token for this resource, without a request around it: `GET /`, and no certificate.
-    #[must_use]
     pub fn new(token: &'a PresentedToken, resource: &'a Resource, clock: &'a Clock) -> Self {
         static ROOT: std::sync::LazyLock<Uri> = std::sync::LazyLock::new(|| Uri::from_static("/"));
         Self { token, resource, clock, method: &Method::GET, uri: &ROOT, peer_certificate: None }
     }
 
     /// Sets the method and URI of the request.
-    #[must_use]
+    #[must_use = "returns the changed request"]
     pub const fn request(mut self, method: &'a Method, uri: &'a Uri) -> Self {
         self.method = method;
         self.uri = uri;
@@ -124,7 +116,6 @@ impl<'a> VerifyRequest<'a> {
     }
 
     /// Takes what the server recorded about the connection.
-    #[must_use]
     pub(crate) fn connection(mut self, extensions: &'a Extensions) -> Self {
         self.peer_certificate = extensions.get();
         self
@@ -188,7 +179,6 @@ pub struct BoxVerifyToken(Arc<dyn Erased>);
 
 impl BoxVerifyToken {
     /// Erases the type of a verifier.
-    #[must_use]
     pub fn new(verifier: impl VerifyToken) -> Self {
         Self(Arc::new(verifier))
     }

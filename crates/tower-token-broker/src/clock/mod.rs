@@ -67,14 +67,12 @@ struct Hands {
 
 impl Clock {
     /// The system's clock.
-    #[must_use]
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it. Clones move together.
     #[cfg(any(test, feature = "test-util"))]
-    #[must_use]
     pub fn manual(start: Timestamp) -> Self {
         let hands = tokio::sync::watch::Sender::new(Hands { wall: start, passed: Duration::ZERO });
         Self(Source::Manual(Arc::new(Manual { hands, watch: Watch::new(start) })))
@@ -102,7 +100,6 @@ impl Clock {
     }
 
     /// The time now.
-    #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => {

@@ -12,37 +12,33 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// From whole seconds since the Unix epoch, as `exp`, `nbf` and `iat` give them (RFC 7519 §2).
     /// Saturates.
-    #[must_use]
     pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
     /// From milliseconds since the Unix epoch.
-    #[must_use]
     pub const fn from_unix_millis(millis: u64) -> Self {
         Self(millis)
     }
 
     /// Whole seconds since the Unix epoch, rounded down.
-    #[must_use]
     pub const fn unix_seconds(self) -> u64 {
         self.0 / 1000
     }
 
     /// Milliseconds since the Unix epoch.
-    #[must_use]
     pub const fn unix_millis(self) -> u64 {
         self.0
     }
 
     /// This instant moved into the future; saturates at the end of time.
-    #[must_use]
+    #[must_use = "returns the new value"]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// This instant moved into the past; saturates at the epoch.
-    #[must_use]
+    #[must_use = "returns the new value"]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
@@ -82,7 +78,6 @@ impl Timestamp {
     }
 
     /// How long it is from this instant until `later`; zero if that has passed.
-    #[must_use]
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }

@@ -45,7 +45,6 @@ enum Wire {
 impl Dialect {
     /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or
     /// method, or asks for an event stream.
-    #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         #[cfg(feature = "grpc")]
@@ -72,7 +71,7 @@ impl Dialect {
 
     /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and
     /// path.
-    #[must_use]
+    #[must_use = "returns the changed dialect"]
     pub fn plain_http(mut self) -> Self {
         self.wire = Wire::Http;
         self
@@ -92,7 +91,6 @@ impl Dialect {
     /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None`
     /// for a notification), and whether the client can send its user to a URL (elicitation in URL
     /// mode).
-    #[must_use]
     pub(crate) fn mcp(
         mut self,
         revision: Revision,
@@ -157,7 +155,6 @@ impl Dialect {
     }
 
     /// Says the refusal.
-    #[must_use]
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
         let mut response = match &self.wire {
             Wire::Http => self::http::say(refusal, self.request_id),

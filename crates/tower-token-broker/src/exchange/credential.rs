@@ -27,7 +27,6 @@ pub struct Origin(Arc<str>);
 
 impl Origin {
     /// The origin of an absolute `http` or `https` URI; `None` for any other.
-    #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let port = port_of(uri)?;
@@ -55,7 +54,6 @@ impl Origin {
     }
 
     /// Scheme, host and port.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -129,25 +127,21 @@ impl Upstream {
     }
 
     /// The name by which operators know it.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
     /// Its origin.
-    #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
     /// Its path: of the MCP endpoint, or what is put before the path of a plain HTTP request.
-    #[must_use]
     pub fn path(&self) -> &str {
         self.0.uri.path()
     }
 
     /// Its query, which is sent with each request.
-    #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.0.uri.query()
     }
@@ -261,7 +255,6 @@ impl Credential {
     /// Vouches that this secret is the caller's own for `origin`, sent as `Authorization: Bearer`.
     /// Whoever calls it has got the secret from its store, its authorization server or its
     /// configuration.
-    #[must_use]
     pub fn vouch(secret: Secret, origin: Origin) -> Self {
         Self(Arc::new(Held {
             secret,
@@ -277,25 +270,25 @@ impl Credential {
 
     /// Sent in this field instead, as it is (an API key, or a scheme, a space and the token): of a
     /// value with spaces the leak guard looks for what stands behind the last one.
-    #[must_use]
+    #[must_use = "returns the changed credential"]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
     }
 
     /// With these scopes, as its authorization server granted them.
-    #[must_use]
+    #[must_use = "returns the changed credential"]
     pub fn with_scopes(self, scopes: Scopes) -> Self {
         self.with(|held| held.scopes = scopes)
     }
 
     /// From this version of this grant: what `refused` ends, and what a revoke of the grant cuts.
-    #[must_use]
+    #[must_use = "returns the changed credential"]
     pub fn from_grant(self, grant: GrantId, version: u64) -> Self {
         self.with(|held| held.grant = Some((grant, version)))
     }
 
     /// Good until then.
-    #[must_use]
+    #[must_use = "returns the changed credential"]
     pub fn until(self, expires_at: Timestamp) -> Self {
         self.with(|held| held.expires_at = Some(expires_at))
     }
@@ -316,25 +309,21 @@ impl Credential {
     }
 
     /// Where it may go.
-    #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
     /// What it carries.
-    #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
     /// The grant it came from, and that grant's version.
-    #[must_use]
     pub fn grant(&self) -> Option<(&GrantId, u64)> {
         self.0.grant.as_ref().map(|(id, version)| (id, *version))
     }
 
     /// When it ends, if that is known.
-    #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }

@@ -68,14 +68,12 @@ impl CallerHandle {
     ///
     /// A client that can send its user to a URL (MCP 2025-11-25, URL elicitation) is given code
     /// −32042 and the connect page; any other gets −32001 and the page in `data`.
-    #[must_use]
     pub fn refused_call<B>(&self, response: &Response<B>) -> Option<RefusedCall> {
         let refused = Refused::of(response)?;
         Some(self.0.judged.dialect().refused_call(refused.refusal()))
     }
 
     /// Who it is.
-    #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.0.principal
     }

@@ -47,7 +47,6 @@ pub struct ForwardHeaderError {
 
 impl ForwardHeaderError {
     /// The field.
-    #[must_use]
     pub const fn name(&self) -> &HeaderName {
         &self.name
     }

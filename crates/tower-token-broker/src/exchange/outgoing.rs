@@ -151,7 +151,6 @@ pub struct ApplyError(Reason);
 
 impl ApplyError {
     /// The reason: of another origin, taken before, revoked since, or not a header value.
-    #[must_use]
     pub const fn reason(self) -> Reason {
         self.0
     }

@@ -76,7 +76,6 @@ pub struct CredentialRequest<'a> {
 
 impl<'a> CredentialRequest<'a> {
     /// For this caller and these scopes; the account is the one that the broker token names.
-    #[must_use]
     pub fn new(
         caller: &'a Principal,
         scopes: &'a Scopes,
@@ -101,13 +100,12 @@ pub struct UpstreamRefusal<'a> {
 
 impl<'a> UpstreamRefusal<'a> {
     /// This credential was refused with a 401.
-    #[must_use]
     pub const fn new(credential: &'a Credential) -> Self {
         Self { credential, status: StatusCode::UNAUTHORIZED, challenge: None }
     }
 
     /// Sets what the response said.
-    #[must_use]
+    #[must_use = "returns the changed request"]
     pub const fn response(
         mut self,
         status: StatusCode,
@@ -195,7 +193,6 @@ pub struct BoxProvideCredential(Arc<dyn ErasedProvideCredential>);
 
 impl BoxProvideCredential {
     /// Erases the type of this source.
-    #[must_use]
     pub fn new(source: impl ProvideCredential) -> Self {
         Self(Arc::new(source))
     }

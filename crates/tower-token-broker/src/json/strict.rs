@@ -81,13 +81,11 @@ impl<'a> Value<'a> {
     }
 
     /// The value's own text.
-    #[must_use]
     pub const fn raw(self) -> &'a str {
         self.0
     }
 
     /// What kind of value it is.
-    #[must_use]
     pub fn kind(self) -> Kind {
         match self.0.as_bytes().first() {
             Some(b'{') => Kind::Object,
@@ -100,14 +98,12 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a string, unescaped.
-    #[must_use]
     pub fn as_str(self) -> Option<Cow<'a, str>> {
         self.reader().string().ok()
     }
 
     /// A number that is written as a non-negative integer and fits: no fraction, no exponent, no
     /// sign.
-    #[must_use]
     pub fn as_u64(self) -> Option<u64> {
         (self.kind() == Kind::Number && self.0.bytes().all(|byte| byte.is_ascii_digit()))
             .then(|| self.0.parse().ok())
@@ -115,7 +111,6 @@ impl<'a> Value<'a> {
     }
 
     /// `true` or `false`.
-    #[must_use]
     pub fn as_bool(self) -> Option<bool> {
         match self.0 {
             "true" => Some(true),
@@ -125,13 +120,11 @@ impl<'a> Value<'a> {
     }
 
     /// The member of this name.
-    #[must_use]
     pub fn get(self, name: &str) -> Option<Self> {
         self.members()?.find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// The members of an object, in their order.
-    #[must_use]
     pub fn members(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Self)>> {
         let mut inside = self.inside(Kind::Object)?;
         Some(std::iter::from_fn(move || {
@@ -142,7 +135,6 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of an array, in their order.
-    #[must_use]
     pub fn elements(self) -> Option<impl Iterator<Item = Self>> {
         let mut inside = self.inside(Kind::Array)?;
         Some(std::iter::from_fn(move || Some(Self(inside.next_item(b']')?.skip().ok()?))))
@@ -234,7 +226,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the last value ended, in bytes.
-    #[must_use]
     pub const fn position_behind(&self) -> usize {
         self.at
     }

@@ -33,7 +33,6 @@ pub enum Revision {
 
 impl Revision {
     /// As `MCP-Protocol-Version` has it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2025_11_25 => "2025-11-25",

@@ -42,7 +42,6 @@ pub struct FeedError(Box<str>);
 
 impl FeedError {
     /// Says what failed; it is logged.
-    #[must_use]
     pub fn new(what: &str) -> Self {
         Self(what.into())
     }
@@ -68,7 +67,6 @@ pub struct BoxRevocationFeed(Box<dyn ErasedRevocationFeed>);
 
 impl BoxRevocationFeed {
     /// Erases the type of this feed.
-    #[must_use]
     pub fn new(feed: impl RevocationFeed) -> Self {
         Self(Box::new(feed))
     }

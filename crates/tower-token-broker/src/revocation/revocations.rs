@@ -120,7 +120,6 @@ impl Revocations {
     pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
     /// Nothing is revoked yet. Remembers for [`Revocations::RETENTION`].
-    #[must_use]
     pub(crate) fn new(clock: Clock) -> Self {
         Self::with_retention(clock, Self::RETENTION)
     }
@@ -128,7 +127,6 @@ impl Revocations {
     /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life:
     /// `retention` must not be shorter than the longest. It is never less than
     /// [`Revocations::RETENTION`].
-    #[must_use]
     pub(crate) fn with_retention(clock: Clock, retention: Duration) -> Self {
         Self::with_bounds(clock, retention, Self::CAPACITY)
     }
@@ -229,7 +227,6 @@ impl Revocations {
     }
 
     /// How often something was revoked.
-    #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.0.epoch.load(Ordering::Acquire))
     }

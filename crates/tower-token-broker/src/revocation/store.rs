@@ -17,25 +17,23 @@ impl Sequence {
     pub const START: Self = Self(0);
 
     /// Creates a place from its number.
-    #[must_use]
     pub const fn new(place: u64) -> Self {
         Self(place)
     }
 
     /// Returns the number.
-    #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
     /// Returns the place before this one.
-    #[must_use]
+    #[must_use = "returns the new value"]
     pub const fn before(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 
     /// Returns the place after this one.
-    #[must_use]
+    #[must_use = "returns the new value"]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -64,7 +62,6 @@ pub enum RevocationChange {
 impl RevocationChange {
     /// Returns kind, issuer and ID, for stores with columns. Parts that a kind does not have are
     /// empty.
-    #[must_use]
     pub fn to_columns(&self) -> (&'static str, &str, &str) {
         match self {
             Self::Revoked(target) => match target {
@@ -84,7 +81,6 @@ impl RevocationChange {
 
     /// Creates the change of which [`RevocationChange::to_columns`] returned these; `None` if none
     /// did.
-    #[must_use]
     pub fn from_columns(kind: &str, issuer: &str, id: &str) -> Option<Self> {
         let user = || User::new(issuer, id);
         let revoked = match kind {
@@ -116,7 +112,6 @@ pub struct RevocationEntry {
 
 impl RevocationEntry {
     /// Creates an entry.
-    #[must_use]
     pub const fn new(change: RevocationChange, at: Timestamp) -> Self {
         Self { change, at }
     }
@@ -185,7 +180,6 @@ pub struct BoxRevocationStore(Arc<dyn DynRevocationStore>);
 
 impl BoxRevocationStore {
     /// Erases the type of a store.
-    #[must_use]
     pub fn new(store: impl RevocationStore) -> Self {
         Self(Arc::new(store))
     }

@@ -35,7 +35,6 @@ const ROOM: u64 = 1 << 32;
 
 impl PolicyHandle {
     /// Begins with this policy.
-    #[must_use]
     pub fn new(policy: impl Policy) -> Self {
         let policy = BoxPolicy::new(policy);
         Self(Arc::new(ArcSwap::from_pointee(Current { policy, base: 0 })))

@@ -118,7 +118,6 @@ impl Judged {
     }
 
     /// What was asked for.
-    #[must_use]
     pub fn operation(&self) -> &Operation {
         &self.0.operation
     }

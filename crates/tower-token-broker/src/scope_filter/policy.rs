@@ -91,20 +91,17 @@ pub struct Arguments<'a>(Option<&'a str>);
 
 impl<'a> Arguments<'a> {
     /// Not known: an entry of a list is judged without them.
-    #[must_use]
     pub const fn unknown() -> Self {
         Self(None)
     }
 
     /// The JSON object's own text, from the one strict reading.
-    #[must_use]
     pub const fn of_object(text: &'a str) -> Self {
         Self(Some(text))
     }
 
     /// The JSON text of the object, as it will be forwarded, or `None` if the arguments are not
     /// known.
-    #[must_use]
     pub const fn as_json(&self) -> Option<&'a str> {
         self.0
     }
@@ -195,19 +192,16 @@ impl Decision {
     }
 
     /// Whether the call continues.
-    #[must_use]
     pub const fn is_allowed(&self) -> bool {
         matches!(self.verdict, Verdict::Allow(_))
     }
 
     /// Whether the call is refused, whatever scopes the caller gets.
-    #[must_use]
     pub const fn is_denied(&self) -> bool {
         matches!(self.verdict, Verdict::Deny(_))
     }
 
     /// The scopes that the caller lacks or that the permission needs, if more are needed.
-    #[must_use]
     pub const fn needed_scopes(&self) -> Option<&Scopes> {
         match &self.verdict {
             Verdict::NeedsScope(scopes) => Some(scopes),
@@ -216,7 +210,6 @@ impl Decision {
     }
 
     /// The id of the rule that decided, if it has one.
-    #[must_use]
     pub fn rule(&self) -> Option<&str> {
         self.rule.as_deref()
     }
@@ -318,7 +311,6 @@ pub struct BoxPolicy(Arc<dyn Policy>);
 
 impl BoxPolicy {
     /// Erases the type of this policy.
-    #[must_use]
     pub fn new(policy: impl Policy) -> Self {
         Self(Arc::new(policy))
     }

@@ -22,6 +22,7 @@ const HEAD: usize = 1 + KEY_NAME + NONCE_LEN;
 /// All replicas that serve one resource need the same keys. A stack that was given none draws its
 /// own: then a restart ends all sessions, and their clients begin anew.
 #[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
 pub struct SealingKeys {
     /// The first one seals; all of them open.
     keys: Arc<[Arc<Key>]>,
@@ -34,7 +35,6 @@ struct Key {
 
 impl SealingKeys {
     /// Seals with this key: 256 random bits, of which you wipe your own copy.
-    #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         Self { keys: Arc::new([Arc::new(Key::of(key))]) }
     }
@@ -43,7 +43,6 @@ impl SealingKeys {
     ///
     /// # Panics
     /// The system has no randomness.
-    #[must_use]
     pub fn generate() -> Self {
         let mut key = Zeroizing::new([0; 32]);
         rand::fill(&mut *key)
@@ -53,7 +52,6 @@ impl SealingKeys {
 
     /// Opens what this older key has sealed, too. To change keys without ending a session: give the
     /// new one to all replicas as one that opens, then let it seal, then drop the old one.
-    #[must_use]
     pub fn also_opening(self, older: &[u8; 32]) -> Self {
         let older = Arc::new(Key::of(older));
         Self { keys: self.keys.iter().cloned().chain([older]).collect() }

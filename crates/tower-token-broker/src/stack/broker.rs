@@ -116,7 +116,6 @@ impl Broker {
 
     /// The metadata (RFC 9728) of all resources whose stacks were built, also of those that will
     /// be. It stands outside of authentication: clients ask it where to get a token.
-    #[must_use]
     pub fn metadata(&self) -> Metadata {
         self.0.resources.metadata()
     }
@@ -133,25 +132,21 @@ impl Broker {
     }
 
     /// The audit log.
-    #[must_use]
     pub fn audit_log(&self) -> &AuditLog {
         &self.0.audit
     }
 
     /// What is revoked in this process.
-    #[must_use]
     pub fn revocations(&self) -> &Revocations {
         &self.0.revocations
     }
 
     /// The clock that decides about the lives of tokens and credentials.
-    #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
     /// The owner of background work: refreshes, key fetches. [`Broker::shutdown`] waits for it.
-    #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }

@@ -27,7 +27,6 @@ pub struct Applied {
 
 impl Applied {
     /// The number of the change in this process: every request that begins later sees it.
-    #[must_use]
     pub const fn epoch(self) -> Epoch {
         self.epoch
     }
@@ -36,7 +35,6 @@ impl Applied {
     /// token, family, client or user that was verified, a grant whose credential was provided), or
     /// serves it (a resource). For an unblock and a restore: it was blocked, or revoked. If not,
     /// look for a typing error: the change takes effect all the same.
-    #[must_use]
     pub const fn was_known(self) -> bool {
         self.was_known
     }
@@ -88,7 +86,6 @@ pub enum RevokeError {
 
 impl RevokeError {
     /// What took effect in this process nevertheless.
-    #[must_use]
     pub const fn applied(&self) -> Applied {
         match self {
             Self::NotStored { applied, .. }

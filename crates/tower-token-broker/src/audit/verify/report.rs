@@ -38,7 +38,6 @@ pub struct Report {
 
 impl Report {
     /// Whether all records stand as they were written.
-    #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.found.is_ok()
     }
@@ -74,7 +73,6 @@ pub enum End {
 
 impl End {
     /// Its code, kept for ever.
-    #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -84,7 +82,6 @@ impl End {
     }
 
     /// Bytes of a torn last line; 0 if there is none.
-    #[must_use]
     pub const fn torn_bytes(self) -> u64 {
         match self {
             Self::Closed | Self::Open => 0,
@@ -172,7 +169,6 @@ pub enum Fault {
 
 impl Fault {
     /// Its code, kept for ever.
-    #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
             Self::Empty => "empty",

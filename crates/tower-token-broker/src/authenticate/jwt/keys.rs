@@ -26,7 +26,6 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// As `alg` has it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -92,7 +91,6 @@ impl Keys {
     }
 
     /// From which instant on what this key signed is refused, if it was retired.
-    #[must_use]
     pub fn retires_at(&self, key_id: &str) -> Option<Timestamp> {
         self.0
             .load()
@@ -103,19 +101,16 @@ impl Keys {
     }
 
     /// What was left out, and why: the position in the set, and the problem.
-    #[must_use]
     pub fn problems(&self) -> Vec<(usize, KeyError)> {
         self.0.load().problems.clone()
     }
 
     /// How many keys can be used.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.0.load().keys.len()
     }
 
     /// Whether there is none; a set that was parsed has at least one.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -82,6 +82,7 @@ impl fmt::Debug for KeySource {
 /// can't be read, or has no usable key, never takes the place of a good one; the good one is used
 /// until it is 24 hours old. Without any, requests are refused with 503 (`authn.keys_unavailable`).
 #[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
 pub struct RemoteKeys<S> {
     shared: Arc<Remote<S>>,
 }
@@ -137,14 +138,12 @@ where
     }
 
     /// How long after a fetch an unknown `kid` causes no other: 30 seconds by default.
-    #[must_use]
     pub fn cool_down(self, cool_down: Duration) -> Self {
         self.with(|remote| remote.cool_down = cool_down)
     }
 
     /// How old a set is when it is fetched anew: 15 minutes by default. Requests wait for it only
     /// from twice that age on, and only as long as one fetch may take.
-    #[must_use]
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
     }

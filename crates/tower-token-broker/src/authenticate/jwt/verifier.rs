@@ -18,6 +18,7 @@ use crate::{
 
 /// Verifies broker tokens that are JWTs of one issuer; see the [module](super).
 #[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
 pub struct JwtVerifier {
     /// One issuer: a slice, as the metadata takes it.
     issuer: Arc<[Box<str>; 1]>,
@@ -28,7 +29,6 @@ pub struct JwtVerifier {
 impl JwtVerifier {
     /// Tokens must be of this very `iss`, and signed by one of these keys: [`Keys`](super::Keys) of
     /// the process, or [`RemoteKeys`](super::RemoteKeys).
-    #[must_use]
     pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
         let kept_claims = Arc::from(Vec::new());
         Self { issuer: Arc::new([issuer.into()]), keys: keys.into(), kept_claims }
@@ -37,7 +37,6 @@ impl JwtVerifier {
     /// Keeps these claims of a token for policies and credential sources
     /// ([`Principal::claim`](crate::principal::Principal::claim)). Each is at most 4 KiB of JSON; a
     /// longer one is not kept.
-    #[must_use]
     pub fn keep_claims<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         self.kept_claims = names.into_iter().map(Box::from).collect();
         self
