@@ -248,7 +248,7 @@ fn token_exchange_obtains_a_token_for_each_user() {
     assert!(requests[1].starts_with(r#"REQUEST for "mallory""#), "{requests:?}");
     // One request each: the token and the refusal are cached.
     let audit = example.stop();
-    assert_eq!(count(&audit, &[r#""kind":"refresh_intent""#]), 2, "{audit}");
+    assert_eq!(count(&audit, &[r#""kind":"token_request""#]), 2, "{audit}");
 }
 
 #[test]

@@ -32,7 +32,7 @@
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let sink = tower_token_broker::audit::Tracing::new();
+//! # let sink = tower_token_broker::audit::TracingSink::new();
 //! # let broker = Broker::builder().audit(sink).build()?;
 //! # let grants = NoGrants(Upstream::parse("items", "https://items.example.com")?);
 //! let channel = ExchangeLayer::for_handler(&broker, grants).layer(Proxy::grpc(&Guard::new())?);

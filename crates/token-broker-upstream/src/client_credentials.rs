@@ -5,6 +5,7 @@ use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
+    audit::GrantType,
     clock::Timestamp,
     exchange::{
         Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
@@ -70,7 +71,7 @@ impl ClientCredentials {
 }
 
 impl Ask for OfTheBroker {
-    const NAME: &'static str = "client_credentials";
+    const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
 
     /// The token is the same for every caller.
     fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {

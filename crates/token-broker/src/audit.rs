@@ -1,5 +1,5 @@
-//! `token-broker audit verify FILE`: what the layers' own verification finds in an audit file, as
-//! text or as one object. See `docs/audit.md`.
+//! The command `token-broker audit verify FILE`: verifies an audit file, and prints the result as
+//! text or as one JSON object. See `docs/audit.md`.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tower_token_broker::audit::verify::{End, Head, Report, Verification};
 
-/// What was found in a file, to be printed: by `Display` for people, by [`Verified::to_json`] for
+/// The result of verifying a file: `Display` prints it for people, [`Verified::to_json`] for
 /// programs.
 #[derive(Debug)]
 pub struct Verified {
@@ -20,19 +20,19 @@ pub struct Verified {
     report: Report,
 }
 
-/// Verifies a file. `progress` gets to know each percent, once: at most a hundred times.
+/// Verifies a file. Calls `progress` with each percent once, so at most a hundred times.
 ///
 /// # Errors
-/// The file can't be read.
+/// The file cannot be read.
 pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io::Result<Verified> {
     let lines = File::open(file)?;
-    // A pipe has no length, and no percents.
+    // A pipe has no length, so there is no progress.
     let length = lines.metadata()?.len();
-    let mut said = 0;
+    let mut reported = 0;
     let verification = Verification::new().on_progress(|bytes| {
         let percent = bytes.saturating_mul(100).checked_div(length).unwrap_or_default().min(100);
-        if percent > said {
-            said = percent;
+        if percent > reported {
+            reported = percent;
             progress(percent);
         }
     });
@@ -43,23 +43,23 @@ pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io:
 }
 
 impl Verified {
-    /// What was found.
+    /// Returns the report.
     pub const fn report(&self) -> &Report {
         &self.report
     }
 
-    /// 0: all records stand as they were written; 1: one does not.
+    /// Returns 0 if all records are as they were written, else 1.
     pub const fn exit_code(&self) -> u8 {
         if self.report.is_whole() { 0 } else { 1 }
     }
 
-    /// As one object (`docs/audit.md`).
+    /// Returns the result as one JSON object (`docs/audit.md`).
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(&Object::of(self)).unwrap_or_default()
     }
 }
 
-/// The object of `--json`, member by member.
+/// The object of `--json`.
 #[derive(Serialize)]
 struct Object<'a> {
     schema: u32,
@@ -69,11 +69,11 @@ struct Object<'a> {
     requests: u64,
     unknown: u64,
     head: Option<String>,
-    time: Option<&'a str>,
+    time: Option<String>,
     bytes: u64,
     crashes: u64,
     dropped_bytes: u64,
-    gaps: Vec<Gap<'a>>,
+    gaps: Vec<Gap>,
     end: Option<&'static str>,
     torn_bytes: u64,
     wrong: Option<Wrong>,
@@ -81,9 +81,9 @@ struct Object<'a> {
 }
 
 #[derive(Serialize)]
-struct Gap<'a> {
+struct Gap {
     sequence: u64,
-    time: &'a str,
+    time: String,
     dropped_bytes: u64,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Object<'a> {
             requests: report.requests,
             unknown: report.unknown,
             head: report.head.map(|head| head.to_string()),
-            time: report.time.as_deref(),
+            time: report.time.map(|time| time.to_string()),
             bytes: report.bytes,
             crashes: report.crashes,
             dropped_bytes: report.dropped_bytes,
@@ -116,7 +116,7 @@ impl<'a> Object<'a> {
                 .iter()
                 .map(|gap| Gap {
                     sequence: gap.sequence,
-                    time: &gap.time,
+                    time: gap.time.to_string(),
                     dropped_bytes: gap.dropped_bytes,
                 })
                 .collect(),
@@ -137,16 +137,10 @@ impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (file, report) = (self.file.display(), &self.report);
         match &report.found {
-            Ok(_) => {
-                writeln!(f, "{file}: whole. {} records follow from each other", report.records)?
-            }
+            Ok(_) => writeln!(f, "{file}: whole. {} records, unchanged", report.records)?,
             Err(wrong) => {
                 writeln!(f, "{file}: NOT WHOLE. {wrong}")?;
-                writeln!(
-                    f,
-                    "  {:<10}{} before it follow from each other",
-                    "records", report.records
-                )?;
+                writeln!(f, "  {:<10}{} unchanged before it", "records", report.records)?;
             }
         }
         if let Some(chain) = &report.chain {
@@ -154,7 +148,7 @@ impl fmt::Display for Verified {
         }
         writeln!(
             f,
-            "  {:<10}{} ended; {} whose end nobody saw",
+            "  {:<10}{} ended; {} with unknown outcome",
             "requests", report.requests, report.unknown
         )?;
         self.gaps(f)?;
@@ -177,7 +171,7 @@ impl Verified {
         }
         writeln!(
             f,
-            "  {:<10}{} after a crash, each marked; {} bytes of torn lines were taken off",
+            "  {:<10}{} after a crash, each marked; {} bytes of torn lines were removed",
             "gaps", report.crashes, report.dropped_bytes
         )?;
         for gap in report.gaps.iter().take(SHOWN) {
@@ -194,15 +188,19 @@ impl Verified {
     }
 
     fn what_it_does_not_show(&self) -> String {
-        const ALONE: &str = "Not shown by a chain alone: records that were cut off at the end, and a file that was written anew or put in its \
-                             place.\nNote the head where nobody can write who may write the file, and compare: --expect-head SEQ:HASH";
+        const WITHOUT_HEAD: &str = "The chain does not show: records removed from the end, and a file \
+                                    that was rewritten or replaced.\nNote the head in a place that \
+                                    writers of the file cannot change, and compare: --expect-head \
+                                    SEQ:HASH";
         if !self.report.is_whole() {
-            return "Nothing is said of what stands behind it. Keep the file as it is, and begin a new one.".to_owned();
+            return "Records after it were not checked. Keep the file as it is, and start a new one."
+                .to_owned();
         }
         match self.noted.iter().map(|head| head.sequence).max() {
-            None => ALONE.to_owned(),
+            None => WITHOUT_HEAD.to_owned(),
             Some(noted) => format!(
-                "Up to record {noted} it is the file that was noted. Not shown: records behind that one that were cut off or written anew."
+                "Up to record {noted} it is the file that was noted. Not shown: records after that \
+                 one that were removed or rewritten."
             ),
         }
     }

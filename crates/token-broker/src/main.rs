@@ -99,7 +99,7 @@ fn verify(file: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
             ExitCode::from(verified.exit_code())
         }
         Err(error) => {
-            complain(&format!("{} can't be read: {error}", file.display()));
+            complain(&format!("{} cannot be read: {error}", file.display()));
             ExitCode::FAILURE
         }
     }

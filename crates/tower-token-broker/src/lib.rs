@@ -99,6 +99,7 @@ pub mod tasks;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 
+mod hex;
 mod percent;
 mod secret;
 

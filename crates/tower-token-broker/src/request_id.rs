@@ -4,6 +4,8 @@ use std::{cell::RefCell, fmt};
 
 use ::http::{HeaderMap, HeaderValue};
 
+use crate::hex;
+
 /// The id of a request in the audit, in our log lines and in the header `x-request-id` of the
 /// answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,8 +24,7 @@ impl RequestId {
     pub(crate) fn header_value(self) -> HeaderValue {
         let mut digits = [0; 32];
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
-            let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
-            *pair = [digit(byte >> 4), digit(byte & 15)];
+            *pair = hex::digits(byte);
         }
         // Hexadecimal digits are a valid field value.
         HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
@@ -32,7 +33,7 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::Hex(&self.0).fmt(f)
     }
 }
 

@@ -5,6 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 
 use crate::{
     bad_value::BadValue,
+    json::push_json_string,
     principal::{Resource, Scopes},
 };
 
@@ -151,7 +152,7 @@ fn document(
     name: Option<&str>,
 ) -> String {
     let mut json = String::from(r#"{"resource":"#);
-    push_string(&mut json, resource.as_str());
+    push_json_string(&mut json, resource.as_str());
     json.push_str(r#","authorization_servers":"#);
     push_strings(&mut json, servers.iter().map(Resource::as_str));
     if !scopes.is_empty() {
@@ -161,7 +162,7 @@ fn document(
     json.push_str(r#","bearer_methods_supported":["header"]"#);
     if let Some(name) = name {
         json.push_str(r#","resource_name":"#);
-        push_string(&mut json, name);
+        push_json_string(&mut json, name);
     }
     json.push('}');
     json
@@ -173,21 +174,9 @@ fn push_strings<'a>(json: &mut String, texts: impl Iterator<Item = &'a str>) {
         if position > 0 {
             json.push(',');
         }
-        push_string(json, text);
+        push_json_string(json, text);
     }
     json.push(']');
-}
-
-fn push_string(json: &mut String, text: &str) {
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            '\0'..='\x1f' | '\x7f' => json.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => json.push(character),
-        }
-    }
-    json.push('"');
 }
 
 /// Metadata that cannot be published.

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
 use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{
-    audit::Tracing,
+    audit::TracingSink,
     body::RequestBody,
     prelude::*,
     scope_filter::{Arguments, Call, Decision, Policy, policy_fn},
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let resource = Resource::parse("https://broker.example.com/crm/mcp")?;
     let keys = SigningKeys::generate(Algorithm::Es256)?;
     let issuer = Issuer::new("https://broker.example.com", keys);
-    let broker = Broker::builder().audit(Tracing::new()).build()?;
+    let broker = Broker::builder().audit(TracingSink::new()).build()?;
     let layer = broker
         .protect(resource.as_str())
         .authenticate(JwtVerifier::new(issuer.name(), issuer.keys()))

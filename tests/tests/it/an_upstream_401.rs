@@ -64,7 +64,7 @@ async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
 
     let records = broker.records().await;
     assert_eq!(
-        (of_kind(&records, "intent"), of_kind(&records, "refresh_intent")),
+        (of_kind(&records, "intent"), of_kind(&records, "token_request")),
         (2, 1),
         "{records:#?}"
     );
@@ -94,7 +94,7 @@ async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own()
 
     let records = broker.records().await;
     assert_eq!(
-        (of_kind(&records, "intent"), of_kind(&records, "refresh_intent")),
+        (of_kind(&records, "intent"), of_kind(&records, "token_request")),
         (2, 1),
         "{records:#?}"
     );
@@ -171,7 +171,7 @@ async fn i183_many_401s_at_once_are_one_refresh() {
     }
     assert_eq!(endpoint.posts(), 1);
     let records = broker.records().await;
-    assert_eq!(of_kind(&records, "refresh_intent"), 1, "{records:#?}");
+    assert_eq!(of_kind(&records, "token_request"), 1, "{records:#?}");
     assert_eq!(of_kind(&records, "intent"), upstream.received().len());
     endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
     broker.done().await;

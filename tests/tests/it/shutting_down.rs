@@ -344,9 +344,9 @@ async fn a_running_refresh_is_waited_for() {
     let text = fs::read_to_string(&file.path).unwrap();
     let records: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
     let position = |kind: &str| records.iter().position(|record| record["kind"] == kind).unwrap();
-    let refreshed = &records[position("refresh_result")];
-    assert_eq!(refreshed["outcome"], "refreshed", "{refreshed}");
-    assert!(position("refresh_intent") < position("refresh_result"));
+    let refreshed = &records[position("token_result")];
+    assert_eq!(refreshed["outcome"], "issued", "{refreshed}");
+    assert!(position("token_request") < position("token_result"));
     assert_eq!(records.last().unwrap()["kind"], "close");
     // What was rotated is stored.
     let stored = store.get(&key).expect("the grant");

@@ -144,7 +144,7 @@ async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
     );
     let records = broker.records().await;
     let kinds: Vec<_> = records.iter().filter_map(|record| record["kind"].as_str()).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == "refresh_intent").count(), 2, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "token_request").count(), 2, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "intent").count(), 4, "{kinds:?}");
     done(&broker, &server, &upstream, &[&alice, &bob]).await;
 }

@@ -10,7 +10,7 @@ use std::{
 
 use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
-    audit::{Intent, RefreshOutcome, Trail},
+    audit::{Intent, TokenOutcome, Trail},
     clock::Timestamp,
     exchange::{Credential, CredentialError, Origin},
     principal::Principal,
@@ -64,7 +64,7 @@ pub(super) struct Attempt<'a, A> {
 struct Failed {
     no: CredentialError,
     cause: &'static str,
-    outcome: RefreshOutcome,
+    outcome: TokenOutcome,
     retry_after: Option<Duration>,
     whose: Whose,
 }
@@ -135,14 +135,14 @@ impl<'a, A: Ask> Attempt<'a, A> {
             &self.wanted.asked,
             Some((&grant, version)),
         );
-        let Ok(receipt) = self.trail.refresh_intent(intent).await else {
+        let Ok(receipt) = self.trail.token_request(A::GRANT_TYPE, intent).await else {
             return self.without_asking(&slot, unavailable());
         };
         let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
         let forced = slot.token.as_ref().is_some_and(|token| token.is_refused());
         match self.judge(answer) {
             Ok(tokens) => {
-                receipt.finish(RefreshOutcome::Refreshed);
+                receipt.finish(TokenOutcome::Issued);
                 *self.shared.pause.lock() = Pause::default();
                 let scopes = tokens.scopes.unwrap_or_else(|| self.wanted.asked.clone());
                 let now = self.now();
@@ -178,8 +178,8 @@ impl<'a, A: Ask> Attempt<'a, A> {
             }
             Err(error) => {
                 let (outcome, whose) = match error.sent() {
-                    Sent::No => (RefreshOutcome::Failed, Whose::Everyones),
-                    Sent::Maybe => (RefreshOutcome::Unknown, Whose::Callers),
+                    Sent::No => (TokenOutcome::Failed, Whose::Everyones),
+                    Sent::Maybe => (TokenOutcome::Unknown, Whose::Callers),
                 };
                 return Err(Failed { outcome, whose, ..Failed::because(error.code()) });
             }
@@ -208,7 +208,7 @@ impl<'a, A: Ask> Attempt<'a, A> {
         if tokens.refresh_token.is_some() {
             tracing::warn!(
                 server.name = server,
-                grant = A::NAME,
+                grant = A::GRANT_TYPE.as_str(),
                 "an unrequested refresh token was dropped"
             );
         }
@@ -230,7 +230,8 @@ impl<'a, A: Ask> Attempt<'a, A> {
         if failed.whose == Whose::Everyones {
             self.shared.pause.lock().extend(now, failed.retry_after);
         }
-        let (server, grant, cause) = (self.shared.upstream.name(), A::NAME, failed.cause);
+        let (server, grant, cause) =
+            (self.shared.upstream.name(), A::GRANT_TYPE.as_str(), failed.cause);
         // X10: one error per streak of failures.
         if count == 0 {
             tracing::error!(server.name = server, grant, cause, "no access token was obtained");
@@ -271,12 +272,6 @@ impl<'a, A: Ask> Attempt<'a, A> {
 impl Failed {
     const fn because(cause: &'static str) -> Self {
         let no = CredentialError::Unavailable { retry_after: None };
-        Self {
-            no,
-            cause,
-            outcome: RefreshOutcome::Failed,
-            retry_after: None,
-            whose: Whose::Callers,
-        }
+        Self { no, cause, outcome: TokenOutcome::Failed, retry_after: None, whose: Whose::Callers }
     }
 }

@@ -12,6 +12,7 @@ mod tests;
 use bytes::Bytes;
 use http::Request;
 use tower_token_broker::{
+    audit::GrantType,
     clock::Timestamp,
     exchange::CredentialError,
     principal::{Principal, Scopes},
@@ -27,7 +28,7 @@ pub(crate) use provider::Requested;
 /// The parts in which the two differ.
 pub(crate) trait Ask: Send + Sync + 'static {
     /// Name of the grant type, in keys and logs.
-    const NAME: &'static str;
+    const GRANT_TYPE: GrantType;
 
     /// Adds to the key what of the caller and its account determines the token.
     fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts;

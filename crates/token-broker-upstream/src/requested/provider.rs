@@ -159,8 +159,9 @@ impl<A: Ask> Shared<A> {
     fn wanted(&self, request: &CredentialRequest<'_>) -> Wanted {
         let CredentialRequest { caller, account, scopes: need, .. } = *request;
         let asked = self.server.operator_scopes().union(need);
-        let parts =
-            Parts::of(A::NAME).part(self.upstream.name()).part(self.upstream.origin().as_str());
+        let parts = Parts::of(A::GRANT_TYPE.as_str())
+            .part(self.upstream.name())
+            .part(self.upstream.origin().as_str());
         let parts = self.server.key(parts).list(asked.iter());
         Wanted { key: self.ask.key(caller, account, parts).key(), asked, need: need.clone() }
     }
@@ -176,7 +177,7 @@ impl<A: Ask> Shared<A> {
         caller: &Principal,
         trail: &Trail,
     ) -> Flight<(), Landed> {
-        self.flights.join(wanted.key, &(), &self.tasks, A::NAME, || {
+        self.flights.join(wanted.key, &(), &self.tasks, A::GRANT_TYPE.as_str(), || {
             let (shared, wanted, caller, trail) =
                 (Arc::clone(self), wanted.clone(), caller.clone(), trail.clone());
             async move { Attempt::new(&shared, &wanted, &caller, &trail).run().await }
@@ -217,7 +218,11 @@ mod tests {
     use bytes::Bytes;
     use http::Request;
     use token_broker_outbound::Guard;
-    use tower_token_broker::{audit::InMemory, clock::Timestamp, test_util};
+    use tower_token_broker::{
+        audit::{GrantType, InMemory},
+        clock::Timestamp,
+        test_util,
+    };
 
     use super::*;
     use crate::{
@@ -229,7 +234,7 @@ mod tests {
     struct Anything;
 
     impl Ask for Anything {
-        const NAME: &'static str = "anything";
+        const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
 
         fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {
             parts

@@ -11,7 +11,7 @@ use token_broker_store::{
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 use tower_token_broker::{
-    audit::{Intent, RefreshOutcome, RefreshReceipt, Trail},
+    audit::{GrantType, Intent, TokenOutcome, TokenReceipt, Trail},
     clock::Timestamp,
     exchange::{CredentialError, Origin},
     principal::Scopes,
@@ -207,13 +207,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             effective,
             Some((&grant.id, grant.version)),
         );
-        let Ok(receipt) = self.trail.refresh_intent(intent).await else {
+        let Ok(receipt) = self.trail.token_request(GrantType::RefreshToken, intent).await else {
             return self.not_begun(grant, lease, fallback).await;
         };
         match bounded(store.mark_attempt(lease)).await {
             Ok(()) => {}
             Err(error) => {
-                receipt.finish(RefreshOutcome::Failed);
+                receipt.finish(TokenOutcome::Failed);
                 let overtaken = matches!(error, StoreError::Overtaken { .. });
                 return if overtaken { Ok(Next::Again) } else { Err(error) };
             }
@@ -235,21 +235,19 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(Answer::Failed { what, retry_after }) => {
                 let retry_at = lifetime::retry_at(grant.backoff.failures, now, retry_after);
-                let outcome = (AttemptOutcome::Responded, RefreshOutcome::Failed);
+                let outcome = (AttemptOutcome::Responded, TokenOutcome::Failed);
                 self.failed(grant, lease, fallback, outcome, retry_at, what, receipt).await
             }
             Err(error) => {
                 let usual = lifetime::retry_at(grant.backoff.failures, now, None);
                 let (outcome, retry_at) = match (error, error.sent()) {
-                    (_, Sent::No) => ((AttemptOutcome::NotSent, RefreshOutcome::Failed), usual),
+                    (_, Sent::No) => ((AttemptOutcome::NotSent, TokenOutcome::Failed), usual),
                     (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => (
-                        (AttemptOutcome::Unknown, RefreshOutcome::Unknown),
+                        (AttemptOutcome::Unknown, TokenOutcome::Unknown),
                         Self::after_unknown(fallback, now),
                     ),
                     // X10: a redirect or an oversized body is a response, but not a usable one.
-                    (_, Sent::Maybe) => {
-                        ((AttemptOutcome::Responded, RefreshOutcome::Failed), usual)
-                    }
+                    (_, Sent::Maybe) => ((AttemptOutcome::Responded, TokenOutcome::Failed), usual),
                 };
                 self.failed(grant, lease, fallback, outcome, retry_at, error.code(), receipt).await
             }
@@ -278,7 +276,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         fallback: Option<&AccessToken>,
         forced: bool,
         tokens: Tokens,
-        receipt: RefreshReceipt,
+        receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         let now = self.shared.clock.now();
         let scopes = tokens.scopes.unwrap_or_else(|| effective.clone());
@@ -304,7 +302,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
         match self.store_durably(lease, &renewal).await {
             Ok(Some(stored)) => {
-                receipt.finish(RefreshOutcome::Refreshed);
+                receipt.finish(TokenOutcome::Issued);
                 let new = stored.access.iter().find(|token| token.version == stored.version);
                 Ok(Next::Done(match (new, fallback) {
                     (Some(token), _) | (None, Some(token)) => self.given(&stored, token),
@@ -314,7 +312,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             // Revoked or reconnected meanwhile: the current grant counts, and the tokens are
             // dropped.
             Ok(None) => {
-                receipt.finish(RefreshOutcome::Failed);
+                receipt.finish(TokenOutcome::Failed);
                 Ok(Next::Again)
             }
             Err(error) => {
@@ -323,7 +321,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                     grant.id = grant.id.as_str(),
                     "refreshed tokens could not be stored; the user may have to reconnect"
                 );
-                receipt.finish(RefreshOutcome::Unknown);
+                receipt.finish(TokenOutcome::Unknown);
                 Ok(Next::Done(unavailable(None)))
             }
         }
@@ -353,13 +351,13 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         &self,
         grant: &Grant,
         lease: &Lease,
-        receipt: RefreshReceipt,
+        receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         let current = self.load().await;
         if matches!(&current, Ok(Some(current)) if current.version == lease.version)
             && bounded(self.shared.store.end(&grant.id, lease.version)).await?
         {
-            receipt.finish(RefreshOutcome::GrantEnded);
+            receipt.finish(TokenOutcome::GrantEnded);
             tracing::warn!(
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
@@ -367,7 +365,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             );
             return Ok(Next::Done(Outcome::None(CredentialError::Revoked)));
         }
-        receipt.finish(RefreshOutcome::Failed);
+        receipt.finish(TokenOutcome::Failed);
         current.map(|_| Next::Again)
     }
 
@@ -377,10 +375,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         grant: &Grant,
         lease: &Lease,
         fallback: Option<&AccessToken>,
-        (tried, recorded): (AttemptOutcome, RefreshOutcome),
+        (tried, recorded): (AttemptOutcome, TokenOutcome),
         retry_at: Timestamp,
         cause: &'static str,
-        receipt: RefreshReceipt,
+        receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         receipt.finish(recorded);
         let (server, id) = (self.shared.upstream.name(), grant.id.as_str());

@@ -273,8 +273,8 @@ impl<S: GrantStore> Harness<S> {
         let of = |line: &String| {
             let value: serde_json::Value = line.parse().unwrap();
             match value["kind"].as_str().unwrap() {
-                "refresh_intent" => Some("intent".to_owned()),
-                "refresh_result" => Some(value["outcome"].as_str().unwrap().to_owned()),
+                "token_request" => Some("intent".to_owned()),
+                "token_result" => Some(value["outcome"].as_str().unwrap().to_owned()),
                 _ => None,
             }
         };
@@ -1323,7 +1323,7 @@ async fn without_a_durable_intent_nothing_is_sent() {
 #[tokio::test]
 async fn each_post_is_between_intent_and_outcome() {
     for (modes, outcomes) in [
-        (vec![], vec!["intent", "refreshed"]),
+        (vec![], vec!["intent", "issued"]),
         (vec![Mode::Says(500, "", "")], vec!["intent", "failed"]),
         (vec![Mode::RotatesAndDrops], vec!["intent", "unknown"]),
         (vec![Mode::Says(400, r#"{"error":"invalid_grant"}"#, "")], vec!["intent", "grant_ended"]),
@@ -1339,7 +1339,7 @@ async fn each_post_is_between_intent_and_outcome() {
                 .records
                 .records()
                 .iter()
-                .filter(|record| record.kind() == "refresh_intent")
+                .filter(|record| record.kind() == "token_request")
                 .count();
             assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
             broker.server.open();

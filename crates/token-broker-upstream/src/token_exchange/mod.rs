@@ -71,7 +71,7 @@
 //!
 //! # Reads, writes
 //! Stores nothing. Before a request to the token endpoint, its intent in the audit log is durable
-//! (`refresh_intent`). The `grant` of that record is a hash over all parts that determine the
+//! (`token_request`). The `grant` of that record is a hash over all parts that determine the
 //! token. It is the same in each process, and revokes what is provided under it.
 //!
 //! # Limits

@@ -5,6 +5,7 @@ use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
+    audit::GrantType,
     clock::Timestamp,
     exchange::{
         Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
@@ -72,7 +73,7 @@ impl TokenExchange {
 }
 
 impl Ask for Exchange {
-    const NAME: &'static str = "token_exchange";
+    const GRANT_TYPE: GrantType = GrantType::TokenExchange;
 
     fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts {
         let parts = self.subject.key(caller, parts.list(account.into_iter()));

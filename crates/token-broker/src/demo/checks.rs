@@ -290,7 +290,7 @@ impl Look<'_> {
             .count() as u64;
         let uses: u64 = self.results().filter_map(|r| r["uses"].as_u64()).sum();
         let intents = self.records.iter().filter(|r| r["kind"] == "intent").count() as u64;
-        let refreshes = self.records.iter().filter(|r| r["kind"] == "refresh_intent").count();
+        let refreshes = self.records.iter().filter(|r| r["kind"] == "token_request").count();
         let posts =
             self.after().chain(&self.evidence.tickets).filter(|seen| seen.door == "token").count();
         check(

@@ -75,10 +75,10 @@ async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
     let said = text(&run.stdout);
     for part in [
         ": whole. 4 records",
-        "2 ended; 0 whose end nobody saw",
+        "2 ended; 0 with unknown outcome",
         "closed in order",
         &head,
-        "Not shown by a chain alone",
+        "The chain does not show",
         "--expect-head",
     ] {
         assert!(said.contains(part), "{part:?} in {said}");
@@ -198,7 +198,7 @@ fn what_can_not_be_read_is_exit_code_1_and_wrong_use_is_2() {
     let nowhere = Path::new("/nowhere/audit.jsonl");
     let run = verify(nowhere, &[]);
     assert_eq!(run.status.code(), Some(1));
-    assert!(text(&run.stderr).contains("can't be read"), "{run:?}");
+    assert!(text(&run.stderr).contains("cannot be read"), "{run:?}");
     assert!(run.stdout.is_empty());
     for options in [&["--expect-head", "7"][..], &["--expect-head", "7:abc"], &["--hash"]] {
         assert_eq!(verify(nowhere, options).status.code(), Some(2), "{options:?}");

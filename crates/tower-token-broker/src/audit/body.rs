@@ -1,4 +1,4 @@
-//! The answer's body, whose end is the request's end.
+//! The response body. Its end is the end of the request.
 
 use std::{
     pin::Pin,
@@ -12,11 +12,11 @@ use pin_project_lite::pin_project;
 use super::{record::Outcome, trail::Terminal};
 
 pin_project! {
-    /// Passes the answer's body on as it is, counts its bytes, and settles the request's record at
-    /// its end.
+    /// Passes the response body on unchanged, counts its bytes, and writes the request's record
+    /// when it ends.
     ///
-    /// A body has ended on `None`, on an error, or when it says so after a frame; dropped before,
-    /// the request was dropped.
+    /// A body has ended on `None`, on an error, or when it reports its end after a frame. If it is
+    /// dropped before, the request was dropped.
     #[derive(Debug)]
     pub struct TrailBody<R> {
         #[pin]
@@ -33,13 +33,13 @@ impl<R: Body> TrailBody<R> {
         Self { inner, terminal: Some(terminal) }
     }
 
-    /// A body whose request is counted elsewhere.
-    pub(super) const fn untold(inner: R) -> Self {
+    /// Wraps a body whose request has no record of its own.
+    pub(super) const fn without_record(inner: R) -> Self {
         Self { inner, terminal: None }
     }
 }
 
-// What tower-http's timeout answers with belongs to no request of ours.
+// The default body of tower-http's timeout belongs to no recorded request.
 impl<R: Default> Default for TrailBody<R> {
     fn default() -> Self {
         Self { inner: R::default(), terminal: None }

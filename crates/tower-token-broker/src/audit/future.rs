@@ -1,4 +1,4 @@
-//! The states of a request under audit.
+//! The states of a request in the audit layer.
 
 use std::{
     pin::Pin,
@@ -28,25 +28,25 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<F> {
-        // Without a terminal record where the log is closed.
-        Refused { said: Option<Response<Bytes>>, terminal: Option<Terminal> },
+        // Without a terminal record if the log is closed.
+        Refused { response: Option<Response<Bytes>>, terminal: Option<Terminal> },
         Inner { #[pin] inner: F, request: RequestId, terminal: Option<Terminal> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn not_recorded(said: Response<Bytes>) -> Self {
-        Self { state: State::Refused { said: Some(said), terminal: None } }
+    pub(super) const fn not_recorded(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response), terminal: None } }
     }
 
     pub(super) fn refused(
-        mut said: Response<Bytes>,
+        mut response: Response<Bytes>,
         request: RequestId,
         mut terminal: Terminal,
     ) -> Self {
-        terminal.answered(said.status(), Refused::of(&said).map(Refused::reason));
-        said.headers_mut().insert(X_REQUEST_ID, request.header_value());
-        Self { state: State::Refused { said: Some(said), terminal: Some(terminal) } }
+        terminal.responded(response.status(), Refused::of(&response).map(Refused::reason));
+        response.headers_mut().insert(X_REQUEST_ID, request.header_value());
+        Self { state: State::Refused { response: Some(response), terminal: Some(terminal) } }
     }
 
     pub(super) const fn inner(inner: F, request: RequestId, terminal: Terminal) -> Self {
@@ -63,32 +63,33 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Refused { said, terminal } => {
-                let said = said.take().expect("polled after it was ready");
+            StateProjection::Refused { response, terminal } => {
+                let response = response.take().expect("polled after it was ready");
                 let terminal = terminal.take();
-                Poll::Ready(Ok(said.map(|bytes| {
+                Poll::Ready(Ok(response.map(|bytes| {
                     let body = ResponseBody::bytes(bytes);
                     match terminal {
                         Some(terminal) => TrailBody::new(body, terminal),
-                        None => TrailBody::untold(body),
+                        None => TrailBody::without_record(body),
                     }
                 })))
             }
             StateProjection::Inner { inner, request, terminal } => {
-                let answered = ready!(inner.poll(cx));
+                let polled = ready!(inner.poll(cx));
                 let mut terminal = terminal.take().expect("polled after it was ready");
-                match answered {
-                    Ok(mut answer) => {
-                        terminal
-                            .answered(answer.status(), Refused::of(&answer).map(Refused::reason));
+                match polled {
+                    Ok(mut response) => {
+                        terminal.responded(
+                            response.status(),
+                            Refused::of(&response).map(Refused::reason),
+                        );
                         #[cfg(feature = "grpc")]
-                        if crate::grpc::metadata::is_grpc(answer.headers()) {
-                            terminal.grpc_fields(answer.headers());
+                        if crate::grpc::metadata::is_grpc(response.headers()) {
+                            terminal.grpc_fields(response.headers());
                         }
-                        answer.headers_mut().insert(X_REQUEST_ID, request.header_value());
-                        Poll::Ready(Ok(
-                            answer.map(|body| TrailBody::new(ResponseBody::inner(body), terminal))
-                        ))
+                        response.headers_mut().insert(X_REQUEST_ID, request.header_value());
+                        Poll::Ready(Ok(response
+                            .map(|body| TrailBody::new(ResponseBody::inner(body), terminal))))
                     }
                     Err(error) => {
                         terminal.settle(Outcome::Failed);

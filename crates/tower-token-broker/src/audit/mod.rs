@@ -1,4 +1,4 @@
-//! Records every use of a credential, and lets no credential be used without a record.
+//! Records every request and every use of a credential. No credential is used without a record.
 //!
 //! # Example
 //! ```
@@ -18,13 +18,14 @@
 //! let records = InMemory::new();
 //! let broker = Broker::builder().audit(records.clone()).build()?;
 //! let config = StackConfig::new("https://broker.example.com/crm/mcp")?;
-//! // In the place of the service: what the exchange layer does.
-//! let service = AuditLayer::new(&broker, &config).layer(service_fn(async |request: Request<String>| {
-//!     let trail = request.extensions().get::<Trail>().ok_or("the audit layer puts it there")?;
+//! // An inner service that uses a credential, as the exchange layer does.
+//! let layer = AuditLayer::new(&broker, &config);
+//! let service = layer.layer(service_fn(async |request: Request<String>| {
+//!     let trail = request.extensions().get::<Trail>().ok_or("no audit layer")?;
 //!     let scopes = Scopes::none();
 //!     let intent = Intent::new("crm", "https://crm.example.com:443", &scopes, None);
 //!     let status = match trail.intent(intent).await {
-//!         Ok(_receipt) => 200, // the record is durable: now, and not before, the credential may be sent
+//!         Ok(_receipt) => 200, // the record is durable: now the credential may be sent
 //!         Err(_unavailable) => 503,
 //!     };
 //!     Response::builder().status(status).body(String::from("hello")).map_err(|_| "a response")
@@ -32,7 +33,7 @@
 //! let request = || Request::get("/crm/mcp").body(String::new());
 //! let recorded = service.clone().oneshot(request()?).await?;
 //! assert_eq!(recorded.status(), 200);
-//! drop(recorded); // the end of the answer is the end of the request
+//! drop(recorded); // the end of the response is the end of the request
 //!
 //! broker.audit_log().flush().await?;
 //! records.fail();
@@ -50,90 +51,88 @@
 //! ```
 //!
 //! # Order
-//! Outermost, so that refusals of all layers are seen; [`BrokerStack`](crate::stack::BrokerStack)
-//! places it. The layers further in refuse with 500 where they find no [`Trail`]. The one
-//! [`AuditLog`] of a process belongs to its [`Broker`](crate::Broker).
+//! Outermost, so that it records the refusals of all layers;
+//! [`BrokerStack`](crate::stack::BrokerStack) places it. The inner layers respond with 500 where
+//! they find no [`Trail`]. The [`AuditLog`] of a process belongs to its [`Broker`](crate::Broker).
 //!
 //! # Reads, writes
-//! Puts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and
-//! removes any that were there; reads the peer's address from them if it stands there as a
-//! [`SocketAddr`](std::net::SocketAddr) (whoever accepts the connection puts it there, as the
-//! example `hyper_proxy` does) or, with feature `axum`, as axum's `ConnectInfo`; and an
-//! [`OuterRequestId`](crate::request_id::OuterRequestId), or the field `x-request-id` where it is
-//! [trusted](crate::stack::BrokerStack::trust_request_id_header). A request for another path than
-//! the resource's is refused with 404 before anything else looks at it (`req.path_not_served`): MCP
-//! is served at exactly one path, HTTP below it by whole segments, gRPC anywhere; axum's original
-//! URI counts, if known. Adds `x-request-id` to the answer. Request and answer are otherwise
-//! untouched; the service's error is passed on as it is.
+//! Inserts a [`Trail`] and a [`RequestId`](crate::request_id::RequestId) into the extensions, and
+//! removes any that were there. Reads from the extensions: the address of the peer, as a
+//! [`SocketAddr`](std::net::SocketAddr) (inserted by the code that accepts the connection, as in
+//! the example `hyper_proxy`) or, with feature `axum`, as axum's `ConnectInfo`; and an
+//! [`OuterRequestId`](crate::request_id::OuterRequestId), or the header `x-request-id` if it is
+//! [trusted](crate::stack::BrokerStack::trust_request_id_header).
 //!
-//! Each request has one terminal record, written when the answer's body ends, fails or is dropped,
-//! or when the future is dropped before there is an answer. Its place in the queue is kept before
-//! the service is called, so nothing can prevent it. A clone of the trail that somebody keeps
-//! delays nothing. Each use of a credential has an intent before it, and whoever uses one waits
-//! until that is durable; all that wait at one time share one write. What the records hold:
-//! `docs/audit-schema.md`; how a file is verified: [`verify`].
+//! A request for another path than the resource's is refused with 404 before any other check
+//! (`req.path_not_served`). MCP is served at exactly one path, HTTP at the path and below it by
+//! whole segments, gRPC at any path. If axum's original URI is known, its path counts. Adds
+//! `x-request-id` to the response. Request and response are otherwise unchanged, and so is the
+//! service's error.
 //!
-//! A sink that fails, panics or does not answer in time closes the door: requests are refused at
-//! once, counted, and written as counts later. The group that failed is kept and comes again, after
-//! 100 ms at first and each second in the end, until it is written; a write that hangs is awaited,
-//! not repeated. Then the door opens by itself.
+//! Each request has one terminal record, written when the response body ends, fails or is dropped,
+//! or when the future is dropped before there is a response. Its place in the queue is reserved
+//! before the inner service is called, so nothing can prevent it. Each use of a credential has an
+//! intent before it, and the caller waits until the intent is durable. All callers that wait at one
+//! time share one write. `docs/audit-schema.md` lists the records and their members; [`reader`]
+//! reads them back, [`verify`] verifies a file. What happens outside of requests is recorded by
+//! [`AuditLog::note`] and [`AuditLog::job`].
+//!
+//! A sink that fails, panics or does not finish in time closes the log: requests are refused at
+//! once, counted, and recorded as counts later. A failed batch is retried, after 100 ms at first
+//! and at most every second, until it is written. A write that hangs is awaited, not repeated. Then
+//! the log opens again by itself.
 //!
 //! # Limits
-//! A wait for durability ≤ 1.5 s; records that wait or are owed ≤ 65 536, so that many requests may
-//! be open at most ([`AuditOptions`]). A group ≤ 4096 records, a text from outside ≤ [`MAX_TEXT`]
-//! bytes.
+//! A wait for durability ≤ 1.5 s. Records queued or reserved ≤ 65 536, so at most as many requests
+//! can be open ([`AuditOptions`]). A text from outside ≤ [`MAX_TEXT`] bytes; a longer one is
+//! truncated, with the SHA-256 of the whole next to it.
 //!
 //! # Cancellation
-//! Dropped at any await, the request has its terminal record (`dropped`), and an intent that was on
-//! its way may stand in the log.
+//! A request dropped at any await has its terminal record (`dropped`). An intent that was being
+//! written may be in the log.
 //!
 //! # Refusals
-//! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the door is
+//! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the log is
 //! closed or the queue is full.
 //!
 //! # Sources
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
 
 mod body;
-mod chain;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod json_lines;
 mod layer;
-mod line;
 mod log;
-#[cfg(any(test, feature = "test-util"))]
-mod memory;
 mod mount;
-mod open;
-mod queue;
+pub mod reader;
 mod record;
 mod service;
 mod sink;
 mod trail;
 pub mod verify;
-mod waiting;
-mod writer;
 
 pub use body::TrailBody;
 pub use future::ResponseFuture;
 #[cfg(feature = "grpc")]
 pub(crate) use grpc::Counts;
-pub use json_lines::{AuditFileError, JsonLines};
 pub use layer::AuditLayer;
-pub(crate) use layer::Config;
 pub use log::{AuditError, AuditLog, AuditOptions};
-#[cfg(any(test, feature = "test-util"))]
-pub use memory::InMemory;
 pub(crate) use mount::MountPath;
 pub use mount::{MountPathError, MountedAt};
 pub use record::{
-    Intent, MAX_TEXT, Operation, Outcome, Record, Records, RefreshOutcome, SCHEMA_VERSION,
+    Connection, Consent, GrantType, Intent, IssuedToken, MAX_TEXT, Member, Note, OpenWork,
+    Operation, Outcome, PolicyDigest, Record, RecordKind, Records, Reloaded, SCHEMA_VERSION,
+    TokenOutcome,
 };
 pub use service::Audit;
-pub use sink::{AuditSink, Both, BoxAuditSink, Resumed, SinkError, Tracing};
-pub use trail::{Receipt, RefreshReceipt, Terminal, Trail};
+pub(crate) use service::Config;
+#[cfg(any(test, feature = "test-util"))]
+pub use sink::InMemory;
+pub use sink::{
+    AuditFileError, AuditSink, BoxAuditSink, JsonLines, Resumed, SinkError, TeeSink, TracingSink,
+};
+pub use trail::{Job, Receipt, Terminal, TokenReceipt, Trail};
 
 #[cfg(test)]
 mod schema_tests;

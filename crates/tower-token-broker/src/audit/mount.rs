@@ -1,4 +1,4 @@
-//! The path at which a resource is served: a request for any other is not this resource's.
+//! The path at which a resource is served.
 
 use std::sync::{
     Arc,
@@ -14,8 +14,8 @@ use crate::{bad_value::BadValue, limits::Protocol, principal::Resource};
 pub struct MountedAt(Box<str>);
 
 impl MountedAt {
-    /// Reads a path: it begins with a slash and has neither query nor fragment, and nothing that a
-    /// path cannot hold.
+    /// Parses a path. It starts with a slash, has no query and no fragment, and contains only
+    /// characters that a path may contain.
     ///
     /// # Errors
     /// It is not such a path.
@@ -23,7 +23,7 @@ impl MountedAt {
         let parsed = path.parse::<PathAndQuery>();
         let is_path =
             parsed.is_ok_and(|parsed| parsed.as_str() == path && parsed.query().is_none());
-        // No request that passes further in has such a path.
+        // Inner layers refuse every request with such a path.
         let has_steps = path.split('/').any(|segment| matches!(segment, "." | ".."));
         if is_path && path.starts_with('/') && !path.contains("//") && !has_steps {
             return Ok(Self(path.into()));
@@ -31,7 +31,7 @@ impl MountedAt {
         Err(MountPathError { value: BadValue::new(path) })
     }
 
-    /// The path.
+    /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,14 +48,13 @@ pub struct MountPathError {
     pub value: BadValue,
 }
 
-/// Where a resource is served, and how much of a path that fixes (design, section 15.2). Cheap to
-/// clone.
+/// The path at which a resource is served, and the paths that it covers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct MountPath(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    /// As it was given; empty for the root.
+    /// The path; empty for the root.
     path: Box<str>,
     covers: Covers,
     was_reported: AtomicBool,
@@ -63,7 +62,7 @@ struct Parts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Covers {
-    /// MCP: this path.
+    /// MCP: only this path.
     ThisPath,
     /// HTTP: this path and all below it, by whole segments.
     AllBelow,
@@ -73,7 +72,7 @@ enum Covers {
 }
 
 impl MountPath {
-    /// At the path of the resource, or at another one.
+    /// Creates the path from the resource, or from another path if the stack names one.
     pub(crate) fn new(
         resource: &Resource,
         mounted_at: Option<&MountedAt>,
@@ -90,18 +89,19 @@ impl MountPath {
         Self(Arc::new(Parts { path, covers, was_reported: AtomicBool::new(false) }))
     }
 
-    /// What is taken off a path that is forwarded: without a slash at the end, empty for the root.
+    /// Returns the prefix to remove from a forwarded path: without a trailing slash, empty for the
+    /// root.
     pub(crate) fn prefix(&self) -> &str {
         self.0.path.trim_end_matches('/')
     }
 
-    /// Whether a request for this path is one for the resource.
+    /// Returns whether a request for this path is for the resource.
     pub(super) fn serves(&self, path: &str) -> bool {
         let own = &*self.0.path;
         match self.0.covers {
             #[cfg(feature = "grpc")]
             Covers::AnyPath => true,
-            // "" and "/" are one path at the root alone (RFC 3986 §6.2.3).
+            // Only at the root are "" and "/" the same path (RFC 3986 §6.2.3).
             Covers::ThisPath => path == own || (own.is_empty() && path == "/"),
             Covers::AllBelow => {
                 let rest = path.strip_prefix(self.prefix());
@@ -110,15 +110,15 @@ impl MountPath {
         }
     }
 
-    /// Says how the stack is mounted right, the first time that a request came for another path.
+    /// Logs, once, that a request for another path arrived, and how to mount the stack.
     pub(super) fn report(&self, resource: Option<&Resource>) {
         if !self.0.was_reported.swap(true, Ordering::Relaxed) {
             let resource = resource.map_or("", Resource::as_str);
             tracing::warn!(
                 resource,
                 served_at = if self.0.path.is_empty() { "/" } else { &*self.0.path },
-                "a request for another path reached the stack of this resource and was refused: put \
-                 the stack onto its route alone (`route_service`), or say where it is mounted \
+                "a request for another path reached the stack of this resource and was refused: \
+                 mount the stack only on its route (`route_service`), or name the path \
                  (`mounted_at`)"
             );
         }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_path_is_one_that_a_request_can_have() {
+    fn a_mount_path_is_a_path_of_requests() {
         for path in ["/", "/crm/mcp", "/crm/mcp/", "/a%20b"] {
             assert_eq!(
                 MountedAt::parse(path).map(|path| path.as_str().to_owned()),

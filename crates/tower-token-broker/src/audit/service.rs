@@ -1,4 +1,4 @@
-//! A request gets its trail, or is not let in.
+//! The `Service`: opens the trail of a request before it calls the inner service.
 
 use std::task::{Context, Poll};
 
@@ -8,17 +8,32 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::TrailBody, future::ResponseFuture, layer::Config, mount::MountPath, trail::Trail,
+    body::TrailBody,
+    future::ResponseFuture,
+    log::AuditLog,
+    mount::MountPath,
+    trail::{RequestFacts, Trail},
 };
 use crate::{
     body::ResponseBody,
     dialect::Dialect,
     inbound,
+    principal::Resource,
     refusal::{Reason, Refusal},
     request_id::{OuterRequestId, RequestId},
 };
 
-/// The service that [`super::AuditLayer`] makes.
+/// The configuration of the layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) log: AuditLog,
+    pub(crate) resource: Option<Resource>,
+    /// The path at which the resource is served; `None`: any path.
+    pub(crate) mount_path: Option<MountPath>,
+    pub(crate) trusts_request_id: bool,
+}
+
+/// The service of [`AuditLayer`](super::AuditLayer).
 #[derive(Clone, Debug)]
 pub struct Audit<S> {
     inner: S,
@@ -45,7 +60,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // What only this layer may put there was put there by somebody else: it goes.
+        // Remove any forged extension; only this layer may insert it.
         let extensions = request.extensions_mut();
         extensions.remove::<Trail>();
         extensions.remove::<RequestId>();
@@ -54,9 +69,10 @@ where
         let outer = request.extensions().get::<OuterRequestId>().cloned();
         let from_header = || OuterRequestId::from_header(request.headers());
         let outer = outer.or_else(|| trusts_request_id.then(from_header).flatten());
-        let Ok((trail, terminal)) = Trail::begin(log, resource.clone(), peer, outer) else {
-            // P288: no place for its record, so no request; counted, and written when the log is
-            // open again.
+        let facts = RequestFacts { resource: resource.clone(), peer, outer_request: outer };
+        let Ok((trail, terminal)) = Trail::begin(log, facts) else {
+            // P288: no place for its record, so the request is refused. Refusals are counted, and
+            // recorded when the log is open again.
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
             log.0.count(reason);
@@ -67,8 +83,7 @@ where
         let is_served =
             |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
         if let Some(mount_path) = mount_path.as_ref().filter(|mount_path| !is_served(mount_path)) {
-            // Before the token is looked at, and without a challenge: it would be that of another
-            // resource.
+            // Before the token is read, and without a challenge: that would name another resource.
             mount_path.report(resource.as_ref());
             trail.refused(Reason::PathNotServed);
             let response = Dialect::of(&request).say(&Refusal::new(Reason::PathNotServed));

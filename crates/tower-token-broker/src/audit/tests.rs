@@ -1,4 +1,4 @@
-//! The layer as a whole, over services that answer, hang and fail.
+//! The layer as a whole, over services that respond, hang and fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use crate::{
     principal::{Actor, Initiator, Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
     request_id::RequestId,
-    revocation::RevocationTarget,
+    revocation::{RevocationChange, RevocationTarget},
 };
 
 pub(super) fn intent() -> Intent<'static> {
@@ -35,18 +35,20 @@ pub(super) fn intent() -> Intent<'static> {
     Intent::new("crm", "https://crm.example.com:443", &READ, None)
 }
 
-fn request() -> Request<Empty<Bytes>> {
+type Plain = Request<Empty<Bytes>>;
+
+fn request() -> Plain {
     Request::new(Empty::new())
 }
 
-/// Waits until the door is open again; the bound turns a door that stays closed into a failure.
+/// Waits until the log is open again. The bound turns a log that stays closed into a failure.
 async fn opened(log: &AuditLog) {
     let open = async {
         while !log.is_open() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), open).await.expect("the door opens by itself");
+    tokio::time::timeout(Duration::from_secs(20), open).await.expect("the log opens by itself");
 }
 
 pub(super) fn parsed(lines: &[String]) -> Vec<Value> {
@@ -58,10 +60,10 @@ async fn results(log: &AuditLog, sink: &InMemory) -> Vec<Value> {
     parsed(&sink.lines()).into_iter().filter(|record| record["kind"] == "result").collect()
 }
 
-/// Uses one credential, then answers with this body.
+/// Uses one credential, then responds with this body.
 fn uses_a_credential<B>(
     body: impl Fn() -> B + Clone + Send + 'static,
-) -> impl Service<Request<Empty<Bytes>>, Response = Response<B>, Error = Infallible, Future: Send> + Clone
+) -> impl Clone + Service<Plain, Response = Response<B>, Error = Infallible, Future: Send>
 where
     B: Send + 'static,
 {
@@ -76,9 +78,9 @@ where
                 }
                 Err(AuditError) => {
                     trail.refused(Reason::AuditUnavailable);
-                    let mut answer = Response::new(body());
-                    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                    Ok(answer)
+                    let mut response = Response::new(body());
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    Ok(response)
                 }
             }
         }
@@ -87,16 +89,17 @@ where
 
 pub(super) async fn note_revoked(log: &AuditLog) -> Result<(), AuditError> {
     let initiator = Initiator::operator("olga");
-    log.note_revocation("revoked", &RevocationTarget::Everything, &initiator).await
+    let change = RevocationChange::Revoked(RevocationTarget::Everything);
+    log.note(&initiator, Note::revocation(&change)).await
 }
 
 #[tokio::test]
 async fn a_request_has_an_intent_and_one_result() {
     let (log, sink) = AuditLog::in_memory();
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
-    let answer = service.oneshot(request()).await.unwrap();
-    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+    let response = service.oneshot(request()).await.unwrap();
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
     log.flush().await.unwrap();
     let records = parsed(&sink.lines());
     let kinds: Vec<_> = records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
@@ -107,7 +110,7 @@ async fn a_request_has_an_intent_and_one_result() {
         (&result["outcome"], &result["status"], &result["uses"]),
         (&"completed".into(), &200.into(), &1.into())
     );
-    assert_eq!(result["answer_bytes"], 5);
+    assert_eq!(result["response_bytes"], 5);
 }
 
 #[tokio::test]
@@ -136,8 +139,8 @@ async fn each_end_of_a_body_is_recorded_once() {
     for (requests, (outcome, body)) in cases.into_iter().enumerate() {
         let body = Arc::new(parking_lot::Mutex::new(Some(frames(body))));
         let service = uses_a_credential(move || body.lock().take().unwrap());
-        let answer = AuditLayer::for_test(&log).layer(service).oneshot(request()).await.unwrap();
-        drop(answer.into_body().collect().await);
+        let response = AuditLayer::for_test(&log).layer(service).oneshot(request()).await.unwrap();
+        drop(response.into_body().collect().await);
         let results = results(&log, &sink).await;
         assert_eq!(results.len(), requests + 1);
         assert_eq!(results[requests]["outcome"], outcome);
@@ -145,7 +148,7 @@ async fn each_end_of_a_body_is_recorded_once() {
 }
 
 #[tokio::test]
-async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_no_use() {
+async fn a_request_dropped_during_its_intent_has_one_record() {
     let (log, sink) = AuditLog::in_memory();
     log.flush().await.unwrap();
     sink.hang();
@@ -164,11 +167,11 @@ async fn dropped_while_its_intent_is_being_written_a_request_has_one_record_and_
     );
     let records = sink.records();
     let kinds: Vec<_> = records.iter().map(|record| record.kind()).collect();
-    assert_eq!(kinds, ["start", "intent", "result"], "the intent stands before the result");
+    assert_eq!(kinds, ["start", "intent", "result"], "the intent is before the result");
 }
 
 #[tokio::test]
-async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
+async fn a_failing_sink_closes_the_log_until_it_recovers() {
     let (log, sink) = AuditLog::in_memory();
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     log.flush().await.unwrap();
@@ -178,7 +181,7 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
     drop(refused);
     for _ in 0..3 {
         let mut request = request();
-        // An id that somebody else made does not come back as ours.
+        // A forged ID is not returned as ours.
         request.extensions_mut().insert(RequestId::from_bits([7; 16]));
         let refused = service.clone().oneshot(request).await.unwrap();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -190,7 +193,7 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
     assert_eq!(service.oneshot(request()).await.unwrap().status(), StatusCode::OK);
     let results = results(&log, &sink).await;
     let counted: u64 = results.iter().map(|record| record["count"].as_u64().unwrap()).sum();
-    assert_eq!(counted, 5, "no refusal is lost while the door is closed: {results:#?}");
+    assert_eq!(counted, 5, "no refusal is lost while the log is closed: {results:#?}");
     assert!(
         results
             .iter()
@@ -199,9 +202,10 @@ async fn a_sink_that_fails_closes_the_door_and_opens_it_by_itself() {
 }
 
 #[tokio::test]
-async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
+async fn a_hanging_sink_refuses_in_time_and_repeats_nothing() {
     let sink = InMemory::new();
-    let log = AuditLog::start(sink.clone(), AuditOptions::new().timeout(Duration::from_millis(20)));
+    let log =
+        AuditLog::start(sink.clone(), AuditOptions::new().write_timeout(Duration::from_millis(20)));
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     sink.hang();
     assert_eq!(
@@ -220,9 +224,10 @@ async fn a_sink_that_hangs_refuses_within_the_deadline_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
+async fn a_hanging_sink_closes_the_log_without_waiters() {
     let sink = InMemory::new();
-    let log = AuditLog::start(sink.clone(), AuditOptions::new().timeout(Duration::from_millis(20)));
+    let log =
+        AuditLog::start(sink.clone(), AuditOptions::new().write_timeout(Duration::from_millis(20)));
     // The first random number of a process may take longer than that.
     while log.flush().await.is_err() {}
     sink.hang();
@@ -233,8 +238,8 @@ async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the door closes by itself");
-    // While the first write hangs, what is to be written before it is answered is refused at once.
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the log closes by itself");
+    // While the first write hangs, a caller that needs a durable record is refused at once.
     assert_eq!(note_revoked(&log).await, Err(AuditError));
     sink.work();
     opened(&log).await;
@@ -242,7 +247,7 @@ async fn a_sink_that_hangs_closes_the_door_though_nobody_waits_for_a_record() {
 }
 
 #[tokio::test]
-async fn all_that_wait_during_a_write_are_one_group() {
+async fn callers_waiting_during_a_write_share_the_next() {
     let (log, sink) = AuditLog::in_memory();
     log.flush().await.unwrap();
     let (trail, _terminal) = Trail::for_test(&log);
@@ -277,24 +282,28 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[tokio::test]
-async fn a_refresh_without_an_outcome_is_unknown() {
+async fn a_token_request_without_an_outcome_is_unknown() {
     let (log, sink) = AuditLog::in_memory();
     let (trail, terminal) = Trail::for_test(&log);
-    trail.refresh_intent(intent()).await.unwrap().finish(RefreshOutcome::Refreshed);
-    drop(trail.refresh_intent(intent()).await.unwrap());
+    trail
+        .token_request(GrantType::RefreshToken, intent())
+        .await
+        .unwrap()
+        .finish(TokenOutcome::Issued);
+    drop(trail.token_request(GrantType::RefreshToken, intent()).await.unwrap());
     drop(terminal);
     log.flush().await.unwrap();
     let records = parsed(&sink.lines());
     let outcomes: Vec<_> = records
         .iter()
-        .filter(|record| record["kind"] == "refresh_result")
+        .filter(|record| record["kind"] == "token_result")
         .map(|record| &record["outcome"])
         .collect();
-    assert_eq!(outcomes, ["refreshed", "unknown"]);
+    assert_eq!(outcomes, ["issued", "unknown"]);
 }
 
 #[tokio::test]
-async fn what_comes_from_outside_is_cut_and_escaped() {
+async fn text_from_outside_is_truncated_and_escaped() {
     let (log, sink) = AuditLog::in_memory();
     let (trail, terminal) = Trail::for_test(&log);
     let hostile = format!("\"}}\n{{\"kind\":\"result\"\u{1f600}\u{7f}{}", "x".repeat(1000));
@@ -309,7 +318,72 @@ async fn what_comes_from_outside_is_cut_and_escaped() {
     assert!(name.len() <= MAX_TEXT && hostile.starts_with(name));
 }
 
-/// An auditor's own reading of the chain, by the document and not by our code.
+#[tokio::test]
+async fn names_with_the_same_beginning_have_different_records() {
+    let (log, sink) = AuditLog::in_memory();
+    for end in ["secret", "public"] {
+        let (trail, terminal) = Trail::for_test(&log);
+        let name = format!("{}{end}", "/".repeat(MAX_TEXT));
+        trail.judged(&Operation::new("resources/read", Some(&name)));
+        drop(terminal);
+    }
+    let results = results(&log, &sink).await;
+    assert_eq!(results[0]["name"], results[1]["name"]);
+    let hashes = [0, 1].map(|number: usize| text(&results[number]["name_sha256"]));
+    assert_ne!(hashes[0], hashes[1]);
+    let whole = format!("{}secret", "/".repeat(MAX_TEXT));
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, whole.as_bytes());
+    assert_eq!(hashes[0], crate::hex::Hex(hash.as_ref()).to_string());
+}
+
+#[tokio::test]
+async fn a_job_has_one_result_with_its_uses() {
+    let (log, sink) = AuditLog::in_memory();
+    let job = log.job("grants.refresh_ahead").unwrap();
+    job.trail().intent(intent()).await.unwrap().used();
+    let receipt = job.trail().token_request(GrantType::RefreshToken, intent()).await.unwrap();
+    receipt.finish(TokenOutcome::Issued);
+    let id = job.trail().request_id().to_string();
+    job.complete();
+    log.job("grants.refresh_ahead").unwrap().fail();
+    drop(log.job("grants.refresh_ahead").unwrap());
+    let open = log.job("grants.refresh_ahead").unwrap();
+    log.settle_open(Reason::ShuttingDown);
+    drop(open);
+    log.flush().await.unwrap();
+    let records = parsed(&sink.lines());
+    let kinds: Vec<_> = sink.records().iter().map(|record| record.kind()).take(5).collect();
+    assert_eq!(kinds, ["start", "intent", "token_request", "token_result", "job_result"]);
+    for record in &records[1..5] {
+        assert_eq!((text(&record["job"]), record.get("request")), (id.clone(), None));
+        assert_eq!(record["job_name"], "grants.refresh_ahead");
+    }
+    assert_eq!((&records[4]["intents"], &records[4]["uses"]), (&1.into(), &1.into()));
+    let outcomes: Vec<_> = records[4..].iter().map(|record| text(&record["outcome"])).collect();
+    assert_eq!(outcomes, ["completed", "failed", "dropped", "cut"]);
+}
+
+#[tokio::test]
+async fn a_closed_log_refuses_jobs_and_notes_but_records_revocations() {
+    let (log, sink) = AuditLog::in_memory();
+    let user = User::new("https://i.example", "alice");
+    let note = || Note::signed_in(&user);
+    log.note(&Initiator::user(&user), note()).await.unwrap();
+    sink.fail();
+    assert_eq!(log.note(&Initiator::user(&user), note()).await, Err(AuditError));
+    assert!(!log.is_open());
+    assert_eq!(log.job("grants.refresh_ahead").unwrap_err(), AuditError);
+    assert_eq!(log.note(&Initiator::user(&user), note()).await, Err(AuditError));
+    let mut revoked = Box::pin(note_revoked(&log));
+    assert!(poll_once(&mut revoked).is_none(), "queued while the log is closed");
+    sink.work();
+    opened(&log).await;
+    log.flush().await.unwrap();
+    let kinds: Vec<_> = sink.records().iter().map(|record| record.kind()).collect();
+    assert_eq!(kinds, ["start", "sign_in", "sign_in", "revoked"]);
+}
+
+/// An independent check of the chain, written from the document.
 fn verify(text: &str) -> usize {
     use aws_lc_rs::digest::{SHA256, digest};
     let mut previous = vec![0; 32];
@@ -329,7 +403,7 @@ fn verify(text: &str) -> usize {
 
 #[cfg(unix)]
 #[test]
-fn what_keeps_nothing_is_no_audit_file() {
+fn a_device_is_not_an_audit_file() {
     let folder = tempfile::tempdir().unwrap();
     for path in
         [std::path::Path::new("/dev/null"), std::path::Path::new("/dev/full"), folder.path()]
@@ -343,14 +417,14 @@ fn what_keeps_nothing_is_no_audit_file() {
 }
 
 #[tokio::test]
-async fn a_file_goes_on_where_it_stopped_and_says_what_a_crash_left() {
+async fn a_file_is_continued_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     assert!(matches!(JsonLines::append(&path), Err(AuditFileError::InUse { .. })));
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     drop(service.clone().oneshot(request()).await.unwrap());
-    // A request whose end this process does not live to see: the file is copied while it is open.
+    // A request that is open when the process ends: the file is copied while it is open.
     let open = service.oneshot(request()).await.unwrap();
     let lost = open.headers()["x-request-id"].to_str().unwrap().to_owned();
     let after_crash = folder.path().join("after.jsonl");
@@ -380,7 +454,7 @@ async fn a_file_goes_on_where_it_stopped_and_says_what_a_crash_left() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_edited_is_not_gone_on_with() {
+async fn an_edited_file_is_not_continued() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
@@ -409,7 +483,7 @@ async fn a_file_that_was_edited_is_not_gone_on_with() {
 }
 
 #[tokio::test]
-async fn an_unready_service_is_never_called_and_its_error_is_passed_on() {
+async fn readiness_and_errors_of_the_service_are_forwarded() {
     #[derive(Clone)]
     struct Strict(bool);
     impl Service<Request<Empty<Bytes>>> for Strict {
@@ -436,12 +510,12 @@ async fn an_unready_service_is_never_called_and_its_error_is_passed_on() {
 }
 
 #[test]
-fn the_body_has_a_default_where_the_inner_one_has() {
+fn the_body_has_a_default_if_the_inner_one_has() {
     assert!(TrailBody::<Full<Bytes>>::default().is_end_stream());
 }
 
 #[tokio::test]
-async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
+async fn a_retry_for_the_second_sink_skips_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let second = InMemory::new();
@@ -453,7 +527,7 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
         service.clone().oneshot(request()).await.unwrap().status(),
         StatusCode::SERVICE_UNAVAILABLE
     );
-    // Begun again at least once before it may succeed.
+    // Retried at least once before it may succeed.
     second.called(second.calls() + 2).await;
     second.work();
     opened(&log).await;
@@ -465,7 +539,7 @@ async fn what_two_sinks_share_stands_once_in_the_first_when_the_second_fails() {
 }
 
 #[tokio::test]
-async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
+async fn p293_a_file_has_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (one, two) =
@@ -482,19 +556,19 @@ async fn p293_a_file_has_one_writer_and_each_replica_a_chain_of_its_own() {
 }
 
 #[tokio::test]
-async fn p293_two_files_go_on_together_or_not_at_all() {
+async fn p293_two_files_are_continued_together_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let both =
         || JsonLines::append(path("one")).unwrap().and(JsonLines::append(path("two")).unwrap());
-    // A sink that keeps nothing asks nothing: on whichever side it stands.
-    let tracing_first = Tracing::new().and(JsonLines::append(path("alone")).unwrap());
+    // A sink that keeps nothing has no condition, on either side.
+    let tracing_first = TracingSink::new().and(JsonLines::append(path("alone")).unwrap());
     assert!(tracing_first.resume().await.unwrap().is_kept);
     let ended = async |sink| {
         let log = AuditLog::from(sink);
         log.close(Duration::from_secs(20)).await.unwrap();
         drop(log);
-        // The lock of the files goes with the writer's thread.
+        // The writer's thread releases the lock of the files.
         while matches!(JsonLines::append(path("two")), Err(AuditFileError::InUse { .. })) {
             tokio::task::yield_now().await;
         }
@@ -504,17 +578,18 @@ async fn p293_two_files_go_on_together_or_not_at_all() {
     let text = fs::read_to_string(path("one")).unwrap();
     assert_eq!(verify(&text), 4);
     assert_eq!(text, fs::read_to_string(path("two")).unwrap());
-    // A crash between the two writes: the second has not got the last record.
+    // A crash between the two writes: the second file lacks the last record.
     let shorter = text.lines().take(3).map(|line| format!("{line}\n")).collect::<String>();
     fs::write(path("two"), shorter).unwrap();
     assert_eq!(
         both().resume().await.unwrap_err().to_string(),
-        "the audit sink failed: its two sinks stopped at different records; keep both, and begin two new ones"
+        "the audit sink failed: its two sinks stopped at different records; keep both, and start \
+         two new ones"
     );
 }
 
 #[tokio::test]
-async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_comes_back() {
+async fn p288_a_panicking_sink_refuses_until_it_recovers() {
     let (log, sink) = AuditLog::in_memory();
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     log.flush().await.unwrap();
@@ -536,14 +611,14 @@ async fn p288_a_sink_that_panics_before_it_is_durable_lets_nothing_be_used_and_c
 }
 
 #[tokio::test]
-async fn an_intent_behind_the_end_of_its_request_opens_it_no_second_time() {
+async fn a_late_intent_does_not_reopen_its_request() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     let (trail, terminal) = Trail::for_test(&log);
     drop(terminal);
-    // A handler that works on after its client has gone: its use is recorded, and the request keeps
-    // its one result.
+    // A handler that continues after its client has disconnected: its use is recorded, and the
+    // request keeps its one result.
     trail.intent(intent()).await.unwrap().used();
     let copy = folder.path().join("copy.jsonl");
     fs::copy(&path, &copy).unwrap();
@@ -555,7 +630,7 @@ async fn an_intent_behind_the_end_of_its_request_opens_it_no_second_time() {
     assert_eq!(kinds, ["start", "result", "intent", "open"]);
 }
 
-/// Pending once before each step, as a network is.
+/// Pending once before each step, like a network.
 struct Slow<B>(B, bool);
 
 impl<B: Body + Unpin> Body for Slow<B> {
@@ -597,7 +672,7 @@ fn frames() -> impl Body<Data = Bytes, Error = Infallible> + Unpin + Send {
 }
 
 #[tokio::test]
-async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_that_is_true() {
+async fn x25_dropped_at_any_poll_a_request_has_one_record() {
     let (log, sink) = AuditLog::in_memory();
     let service =
         AuditLayer::for_test(&log).layer(service_fn(|request: Request<Empty<Bytes>>| async move {
@@ -625,7 +700,7 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
         });
         let mut done = false;
         for _ in 0..polls {
-            // What the writer answers may come at any poll; each poll is driven on its own.
+            // The writer may finish at any poll, so each poll is driven separately.
             if poll_once(&mut whole).is_some() {
                 done = true;
                 break;
@@ -642,7 +717,7 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
             if done { "completed" } else { "dropped" },
             "after {polls} polls"
         );
-        assert_eq!(result["answer_bytes"], seen.load(Ordering::Relaxed));
+        assert_eq!(result["response_bytes"], seen.load(Ordering::Relaxed));
         let intents = parsed(&sink.lines())
             .into_iter()
             .filter(|record| record["kind"] == "intent" && record["request"] == result["request"])
@@ -651,14 +726,14 @@ async fn x25_polled_any_number_of_times_and_dropped_each_request_has_one_record_
         assert!(result["uses"].as_u64().unwrap() <= intents as u64);
         if done {
             assert!(polls >= 8, "every step was dropped in, not only {polls}");
-            assert_eq!((&result["uses"], &result["answer_bytes"]), (&1.into(), &9.into()));
+            assert_eq!((&result["uses"], &result["response_bytes"]), (&1.into(), &9.into()));
             break;
         }
     }
 }
 
 #[tokio::test]
-async fn a_trail_that_is_kept_delays_no_record() {
+async fn a_kept_trail_delays_no_record() {
     let (log, sink) = AuditLog::in_memory();
     let kept = Arc::new(parking_lot::Mutex::new(None));
     let service = AuditLayer::for_test(&log).layer(service_fn({
@@ -674,7 +749,7 @@ async fn a_trail_that_is_kept_delays_no_record() {
 }
 
 #[tokio::test]
-async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
+async fn forged_extensions_are_replaced() {
     let (log, sink) = AuditLog::in_memory();
     let (foreign, terminal) = Trail::for_test(&log);
     let foreign_id = foreign.request_id();
@@ -689,11 +764,11 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
     let mut request = request();
     request.extensions_mut().insert(foreign);
     request.extensions_mut().insert(foreign_id);
-    let answer = service.oneshot(request).await.unwrap();
+    let response = service.oneshot(request).await.unwrap();
     drop(terminal);
-    // A body that is at its end at once is a request that is at its end.
+    // A body that is at its end immediately ends its request.
     let results = results(&log, &sink).await;
-    assert_eq!(results[0]["request"], answer.headers()["x-request-id"].to_str().unwrap());
+    assert_eq!(results[0]["request"], response.headers()["x-request-id"].to_str().unwrap());
     assert_eq!(
         (&results[0]["outcome"], &results[1]["outcome"]),
         (&"completed".into(), &"dropped".into())
@@ -701,13 +776,13 @@ async fn a_trail_and_an_id_that_came_with_the_request_are_replaced() {
 }
 
 #[tokio::test]
-async fn closed_the_log_waits_for_the_open_requests_and_ends_with_close() {
+async fn closing_waits_for_open_requests() {
     let (log, sink) = AuditLog::in_memory();
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     let open = service.clone().oneshot(request()).await.unwrap();
     let mut close = Box::pin(log.close(Duration::from_secs(20)));
     assert!(poll_once(&mut close).is_none());
-    // The writer takes no more once it has heard of the end.
+    // The writer takes no more records once it has seen the end.
     while log.is_open() {
         tokio::task::yield_now().await;
     }
@@ -723,9 +798,9 @@ async fn closed_the_log_waits_for_the_open_requests_and_ends_with_close() {
 }
 
 #[tokio::test]
-async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
+async fn x16_a_blocking_sink_refuses_in_time() {
     struct Blocks(std::sync::mpsc::Receiver<()>, AtomicUsize);
-    // The log asks for `Sync`; the receiver has one owner.
+    // The log requires `Sync`; the receiver has one owner.
     struct Shared(parking_lot::Mutex<Blocks>);
     impl AuditSink for Shared {
         async fn resume(&self) -> Result<Resumed, SinkError> {
@@ -734,7 +809,7 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
 
         async fn write(&self, _: &Records) -> Result<(), SinkError> {
             let blocks = self.0.lock();
-            // The first group is the beginning of the chain.
+            // The first batch starts the chain.
             if blocks.1.fetch_add(1, Ordering::Relaxed) == 1 {
                 blocks.0.recv().map_err(|_| SinkError::new("the test is over"))?;
             }
@@ -743,7 +818,7 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
     }
     let (release, blocked) = std::sync::mpsc::channel();
     let sink = Shared(parking_lot::Mutex::new(Blocks(blocked, AtomicUsize::new(0))));
-    let log = AuditLog::start(sink, AuditOptions::new().timeout(Duration::from_millis(20)));
+    let log = AuditLog::start(sink, AuditOptions::new().write_timeout(Duration::from_millis(20)));
     let service = AuditLayer::for_test(&log).layer(uses_a_credential(|| Full::from("hello")));
     for _ in 0..2 {
         assert_eq!(
@@ -758,7 +833,7 @@ async fn x16_a_sink_that_blocks_its_thread_refuses_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_can() {
+async fn a_log_that_cannot_resume_refuses_until_it_can() {
     struct Unreadable(InMemory, AtomicUsize);
     impl AuditSink for Unreadable {
         async fn resume(&self) -> Result<Resumed, SinkError> {
@@ -789,8 +864,7 @@ async fn a_log_that_cannot_read_where_it_stopped_lets_nothing_be_used_until_it_c
 }
 
 #[tokio::test]
-async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_no_use_without_its_intent()
- {
+async fn x16_x17_a_failing_disk_leaves_each_record_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::flaky(&path));
@@ -804,7 +878,7 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
                 let status = match trail.intent(intent()).await {
                     Ok(receipt) => {
                         receipt.used();
-                        // What the disk holds at the moment of the use.
+                        // The content of the disk at the moment of the use.
                         let text = fs::read_to_string(path).unwrap();
                         let request =
                             format!("\"kind\":\"intent\",\"request\":\"{}\"", trail.request_id());
@@ -812,29 +886,29 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
                             text.contains(&request),
                             "the intent is on the disk before the use"
                         );
-                        // Whole, and with no rest of a failed write behind it: a crash here would
-                        // leave a chain.
+                        // Whole, without the rest of a failed write: a crash now would leave a
+                        // valid chain.
                         verify(&text);
                         used.lock().push(trail.request_id().to_string());
                         StatusCode::OK
                     }
                     Err(AuditError) => StatusCode::SERVICE_UNAVAILABLE,
                 };
-                let mut answer = Response::new(Full::<Bytes>::from("hello"));
-                *answer.status_mut() = status;
-                Ok::<_, Infallible>(answer)
+                let mut response = Response::new(Full::<Bytes>::from("hello"));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
             }
         }
     }));
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..40 {
-        let answer = service.clone().oneshot(request()).await.unwrap();
-        if answer.status() == StatusCode::OK {
+        let response = service.clone().oneshot(request()).await.unwrap();
+        if response.status() == StatusCode::OK {
             passed += 1
         } else {
             refused += 1
         }
-        drop(answer.into_body().collect().await);
+        drop(response.into_body().collect().await);
         opened(&log).await;
     }
     assert!(passed > 20 && refused > 0, "{passed} passed, {refused} refused");
@@ -853,18 +927,17 @@ async fn x16_x17_a_disk_that_fails_each_tenth_write_leaves_each_record_once_and_
 }
 
 #[tokio::test]
-async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_intent_has_one_result()
-{
+async fn x17_x18_a_file_cut_at_any_byte_is_continued() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     let (one, one_ends) = Trail::for_test(&log);
     let (two, two_ends) = Trail::for_test(&log);
     one.intent(intent()).await.unwrap().used();
-    let refreshing = two.refresh_intent(intent()).await.unwrap();
+    let refreshing = two.token_request(GrantType::RefreshToken, intent()).await.unwrap();
     two.intent(intent()).await.unwrap().used();
     drop(one_ends);
-    refreshing.finish(RefreshOutcome::Refreshed);
+    refreshing.finish(TokenOutcome::Issued);
     drop(two_ends);
     log.flush().await.unwrap();
     let whole = fs::read(&path).unwrap();
@@ -880,13 +953,13 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
         fs::write(&cut, before).unwrap();
         let resumed = JsonLines::append(&cut).unwrap().resume().await.unwrap();
         assert_eq!(
-            resumed.last.map(|(sequence, _)| sequence + 1),
+            resumed.last.map(|last| last.sequence + 1),
             (kept > 0).then_some(kept as u64),
             "{length}"
         );
         assert_eq!(resumed.dropped_bytes, torn as u64, "{length}");
         assert_eq!(fs::metadata(&cut).unwrap().len(), (length - torn) as u64, "{length}");
-        // Open is what an auditor would call open.
+        // Computed from the records, as an auditor would.
         let open = |begun: &str, ended: &str| {
             let requests = |kind: &str| -> BTreeSet<_> {
                 lines[..kept]
@@ -898,20 +971,23 @@ async fn x17_x18_killed_at_any_byte_the_file_goes_on_without_a_gap_and_each_inte
             };
             requests(begun).difference(&requests(ended)).cloned().collect::<Vec<_>>()
         };
-        let requests: Vec<_> = resumed.open_requests.iter().map(ToString::to_string).collect();
+        let id = |work: &OpenWork| match work {
+            OpenWork::Request(id) | OpenWork::Job(id) => id.to_string(),
+        };
+        let requests: Vec<_> = resumed.open.iter().map(id).collect();
         assert_eq!(requests, open("intent", "result"), "{length}");
         let refreshes: Vec<_> =
-            resumed.open_refreshes.iter().map(|(request, _)| request.to_string()).collect();
-        assert_eq!(refreshes, open("refresh_intent", "refresh_result"), "{length}");
-        // At the border of each line and in its middle, the whole log on it, twice: nothing is
-        // settled a second time.
+            resumed.open_token_requests.iter().map(|(request, _)| id(request)).collect();
+        assert_eq!(refreshes, open("token_request", "token_result"), "{length}");
+        // At each line break and in the middle of each line, run the whole log on it, twice:
+        // nothing is settled a second time.
         let line_length =
             whole[length - torn..].iter().position(|byte| *byte == b'\n').unwrap_or_default();
         if torn == 0 || torn == line_length / 2 {
             for _ in 0..2 {
                 let log = AuditLog::from(JsonLines::append(&cut).unwrap());
                 log.close(Duration::from_secs(20)).await.unwrap();
-                // The lock of the file goes with the writer's thread.
+                // The writer's thread releases the lock of the file.
                 drop(log);
                 while matches!(JsonLines::append(&cut), Err(AuditFileError::InUse { .. })) {
                     tokio::task::yield_now().await;
@@ -936,7 +1012,7 @@ pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Takes the events of one target, as a log shipper does.
+/// Collects the events of one target, as a log shipper does.
 #[derive(Clone, Default)]
 struct Shipper(Arc<parking_lot::Mutex<Vec<String>>>);
 
@@ -965,7 +1041,7 @@ impl tracing::Subscriber for Shipper {
 }
 
 #[tokio::test]
-async fn the_tracing_sink_gives_each_record_as_one_event() {
+async fn the_tracing_sink_emits_one_event_per_record() {
     let (log, sink) = AuditLog::in_memory();
     let (trail, terminal) = Trail::for_test(&log);
     trail.intent(intent()).await.unwrap().used();
@@ -974,14 +1050,14 @@ async fn the_tracing_sink_gives_each_record_as_one_event() {
     let shipper = Shipper::default();
     let write = tracing::subscriber::with_default(shipper.clone(), || {
         let records = sink.records();
-        poll_once(&mut Box::pin(async move { Tracing::new().write(&records).await }))
+        poll_once(&mut Box::pin(async move { TracingSink::new().write(&records).await }))
     });
     assert_eq!(write, Some(Ok(())));
     assert_eq!(*shipper.0.lock(), sink.lines());
 }
 
 #[tokio::test]
-async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
+async fn p294_secrets_in_uris_are_not_recorded() {
     let (log, sink) = AuditLog::in_memory();
     for (name, recorded) in [
         ("https://h.example/p?token=CANARY#f", "https://h.example/p?"),
@@ -999,7 +1075,7 @@ async fn p294_what_may_be_a_secret_in_a_uri_is_not_recorded() {
         drop(terminal);
         assert_eq!(results(&log, &sink).await.last().unwrap()["name"], recorded);
     }
-    // User information that is longer than what is kept.
+    // User information that is longer than the recorded text.
     let (trail, terminal) = Trail::for_test(&log);
     trail.judged(&Operation::new(
         "resources/read",
@@ -1028,7 +1104,7 @@ pub(super) fn principal(actor: Option<Actor>) -> Principal {
 }
 
 #[tokio::test]
-async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long_it_was() {
+async fn actor_chains_are_recorded_link_by_link() {
     let (log, sink) = AuditLog::in_memory();
     let chain = (0..40).fold(None, |before, link| {
         Some(Actor::new(
@@ -1047,7 +1123,7 @@ async fn each_link_of_an_actor_chain_stands_alone_and_a_long_chain_says_how_long
 }
 
 #[tokio::test]
-async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
+async fn scopes_are_recorded_whole() {
     let (log, sink) = AuditLog::in_memory();
     let scopes: Vec<_> =
         (0..100).map(|number| format!("https://www.example.com/auth/scope.{number}")).collect();
@@ -1063,12 +1139,12 @@ async fn the_scopes_that_the_operator_set_stand_in_the_record_whole() {
 }
 
 #[tokio::test]
-async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_can_be_written() {
+async fn p299_refusals_are_counted_exactly() {
     const HALF: u64 = 25_000;
     const PLACES: usize = 64;
     let sink = InMemory::new();
-    // Far fewer places than refusals: what has none is counted, too.
-    let log = AuditLog::start(sink.clone(), AuditOptions::new().queue(PLACES));
+    // Far fewer places than refusals: those without a place are counted, too.
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().queue_capacity(PLACES));
     let service =
         AuditLayer::for_test(&log).layer(service_fn(async |request: Request<Empty<Bytes>>| {
             request.extensions().get::<Trail>().unwrap().refused(Reason::Missing);
@@ -1084,7 +1160,7 @@ async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_ca
     refuse(HALF).await;
     log.flush().await.unwrap();
     sink.fail();
-    // Its record is the one that can't be written.
+    // This is the record that cannot be written.
     refuse(1).await;
     while log.is_open() {
         tokio::task::yield_now().await;
@@ -1097,7 +1173,7 @@ async fn p299_fifty_thousand_refusals_are_counted_exactly_whether_or_not_they_ca
     let results = results(&log, &sink).await;
     let counts = || results.iter().map(|record| record["count"].as_u64().unwrap());
     assert_eq!(counts().sum::<u64>(), 2 * HALF);
-    // One record for all who came to the closed door, beside those that had their places.
+    // One record for all refusals while the log was closed, in addition to those with a place.
     assert!(counts().any(|count| count >= HALF - 1));
     assert!(sink.records().len() - before <= PLACES + 2);
 }

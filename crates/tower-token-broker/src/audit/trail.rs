@@ -1,5 +1,4 @@
-//! The trail of one request: what is known of it so far, and the proofs that its intents are
-//! durable.
+//! The trail of one request or background job, and the proofs that its intents are durable.
 
 use std::{
     fmt,
@@ -14,10 +13,11 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
-    log::{AuditError, AuditLog, Shared},
-    open::Slot,
-    queue::Place,
-    record::{Event, Intent, Operation, Outcome, RefreshOutcome, RequestResult},
+    log::{AuditError, AuditLog, OpenRequest, Place, Shared, Slot},
+    record::{
+        Event, GrantType, Intent, Operation, Outcome, PolicyDigest, RequestResult, TokenOutcome,
+        Work,
+    },
 };
 use crate::{
     clock::Timestamp,
@@ -26,29 +26,28 @@ use crate::{
     request_id::{OuterRequestId, RequestId, random_bits},
 };
 
-/// What is known so far of one request. Found in the extensions; made by the audit layer alone.
-/// Cheap to clone: whoever keeps a clone keeps nothing waiting.
+/// The audit context of one request or background job. The audit layer inserts that of a request
+/// into its extensions; [`AuditLog::job`] creates that of a job. Cheap to clone. A clone that is
+/// kept delays no record.
 #[derive(Clone)]
 pub struct Trail(Arc<Inner>);
 
-/// A trail that keeps nothing alive.
-pub(super) type WeakTrail = Weak<Inner>;
-
-pub(super) struct Inner {
+struct Inner {
     log: Arc<Shared>,
-    request: RequestId,
+    work: Work,
     started: Timestamp,
     resource: Option<Resource>,
     peer: Option<SocketAddr>,
     outer_request: Option<OuterRequestId>,
-    /// Bytes of the response's body that were passed on.
-    answer_bytes: AtomicU64,
+    /// Bytes of the response body that were passed on.
+    response_bytes: AtomicU64,
     known: Mutex<Known>,
 }
 
+/// Facts that the layers report while the request runs.
 #[derive(Default)]
 struct Known {
-    /// Where the terminal record goes; none once it is written.
+    /// The place of the terminal record; `None` once it is written.
     place: Option<Place>,
     slot: Option<Slot>,
     status: Option<StatusCode>,
@@ -57,6 +56,7 @@ struct Known {
     principal: Option<Principal>,
     operation: Option<Operation>,
     rule: Option<Arc<str>>,
+    policy: Option<PolicyDigest>,
     refused: Option<Reason>,
     cut: Option<Reason>,
     intents: u32,
@@ -67,62 +67,85 @@ struct Known {
     grpc: Option<Arc<super::grpc::Counts>>,
 }
 
+/// Facts about a request that the audit layer knows before it calls the inner service.
+#[derive(Debug, Default)]
+pub(super) struct RequestFacts {
+    pub(super) resource: Option<Resource>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) outer_request: Option<OuterRequestId>,
+}
+
 impl Trail {
-    /// A new request, and the guard that writes its terminal record whatever becomes of it.
+    /// Opens the trail of a request. The guard writes the terminal record, whatever happens.
     pub(super) fn begin(
         log: &AuditLog,
-        resource: Option<Resource>,
-        peer: Option<SocketAddr>,
-        outer_request: Option<OuterRequestId>,
+        facts: RequestFacts,
+    ) -> Result<(Self, Terminal), AuditError> {
+        Self::open(log, Work::Request(RequestId::from_bits(random_bits())), facts)
+    }
+
+    /// Opens the trail of a background job. The guard writes the terminal record.
+    fn begin_job(log: &AuditLog, name: &'static str) -> Result<(Self, Terminal), AuditError> {
+        let work = Work::Job { id: RequestId::from_bits(random_bits()), name };
+        Self::open(log, work, RequestFacts::default())
+    }
+
+    fn open(
+        log: &AuditLog,
+        work: Work,
+        facts: RequestFacts,
     ) -> Result<(Self, Terminal), AuditError> {
         let place = log.0.place()?;
         let trail = Self(Arc::new(Inner {
             log: Arc::clone(&log.0),
-            request: RequestId::from_bits(random_bits()),
+            work,
             started: log.0.clock.now(),
-            resource,
-            peer,
-            outer_request,
-            answer_bytes: AtomicU64::new(0),
+            resource: facts.resource,
+            peer: facts.peer,
+            outer_request: facts.outer_request,
+            response_bytes: AtomicU64::new(0),
             known: Mutex::new(Known { place: Some(place), ..Known::default() }),
         }));
-        let slot = log.0.open_requests.enter(&trail.0);
+        let inner: Weak<Inner> = Arc::downgrade(&trail.0);
+        let slot = log.0.open_requests.enter(work.id(), inner);
         trail.0.known.lock().slot = Some(slot);
         let terminal = Terminal { trail: trail.clone() };
         Ok((trail, terminal))
     }
 
-    /// A trail for the tests of a provider; its terminal record is written when the second value is
-    /// dropped.
+    /// Opens a trail for the tests of a provider. The terminal record is written when the second
+    /// value is dropped.
     ///
     /// # Panics
     /// If the log is closed.
     #[cfg(any(test, feature = "test-util"))]
     pub fn for_test(log: &AuditLog) -> (Self, Terminal) {
-        Self::begin(log, None, None, None).expect("a log that is open")
+        Self::begin(log, RequestFacts::default()).expect("a log that is open")
     }
 
-    /// The request's id.
+    /// Returns the ID of the request or job.
     pub fn request_id(&self) -> RequestId {
-        self.0.request
+        self.0.work.id()
     }
 
-    /// Who it is.
+    /// Adds the verified caller.
     pub(crate) fn identified(&self, principal: &Principal) {
         self.0.known.lock().principal = Some(principal.clone());
     }
 
-    /// What was asked for.
+    /// Adds the requested operation.
     pub(crate) fn judged(&self, operation: &Operation) {
         self.0.known.lock().operation = Some(operation.clone());
     }
 
-    /// The rule that decided.
-    pub(crate) fn decided_by(&self, rule: &Arc<str>) {
-        self.0.known.lock().rule = Some(Arc::clone(rule));
+    /// Adds the decision: the rule, if it has an ID, and the digest of the policy, if it has one.
+    pub(crate) fn decided_by(&self, rule: Option<&Arc<str>>, policy: Option<PolicyDigest>) {
+        let mut known = self.0.known.lock();
+        known.rule = rule.cloned();
+        known.policy = policy;
     }
 
-    /// It was refused; the first reason stays.
+    /// Adds the reason of a refusal. The first one counts.
     pub(crate) fn refused(&self, reason: Reason) {
         let is_first = {
             let mut known = self.0.known.lock();
@@ -131,55 +154,52 @@ impl Trail {
             is_first
         };
         if is_first {
-            tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "refused");
+            let id = self.request_id();
+            tracing::info!(request.id = %id, refusal.reason = reason.code(), "refused");
         }
     }
 
-    /// Its stream was cut.
+    /// Adds the reason for which the stream was cut.
     pub(crate) fn cut(&self, reason: Reason) {
-        tracing::info!(request.id = %self.0.request, refusal.reason = reason.code(), "cut");
+        tracing::info!(request.id = %self.request_id(), refusal.reason = reason.code(), "cut");
         self.0.known.lock().cut.get_or_insert(reason);
     }
 
-    /// It is a gRPC call, whose messages are counted.
+    /// Returns the message counts of a gRPC call.
     #[cfg(feature = "grpc")]
     pub(crate) fn grpc(&self) -> Arc<super::grpc::Counts> {
         Arc::clone(self.0.known.lock().grpc.get_or_insert_default())
     }
 
+    /// Returns the time since the request came in, by the clock of the log.
     #[cfg(feature = "grpc")]
-    pub(super) fn now(&self) -> Timestamp {
-        self.0.log.clock.now()
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        let now = self.0.log.clock.now().unix_millis();
+        std::time::Duration::from_millis(now.saturating_sub(self.0.started.unix_millis()))
     }
 
-    #[cfg(feature = "grpc")]
-    pub(super) fn started(&self) -> Timestamp {
-        self.0.started
-    }
-
-    /// The upstream echoed the credential so many times; it was masked.
+    /// Counts echoes of the credential that were masked in the response.
     pub(crate) fn echo_masked(&self, times: u64) {
         let mut known = self.0.known.lock();
         known.echo_masked = known.echo_masked.saturating_add(times);
     }
 
-    /// Writes that a credential is about to be sent, and waits until that is durable. The record of
-    /// an intent whose request has ended (a handler that works on after its client has gone) says
-    /// so.
+    /// Records that a credential is about to be sent, and waits until the record is durable. If the
+    /// request has ended (a handler that continues after its client has disconnected), the record
+    /// has the member `late`.
     ///
     /// # Errors
     /// The record could not be made durable in time: nothing may be sent.
     ///
     /// # Cancellation
-    /// Dropped, the intent may stand in the log; the request's result says that nothing was used.
+    /// If dropped, the intent may be in the log. The request's result then reports no use.
     pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditError> {
         let written = {
-            // Under one lock with the end of the request: an intent stands before its result, or
-            // says that it is late.
+            // Under one lock with the end of the request: an intent is either before its result or
+            // marked as late.
             let mut known = self.0.known.lock();
             let (principal, is_late) = (known.principal.as_ref(), known.ended);
-            let event =
-                Event::Intent { request: self.0.request, is_late, principal, intent: &intent };
+            let event = Event::Intent { work: self.0.work, is_late, principal, intent: &intent };
             let written = self.0.log.enqueue(&event)?;
             known.intents += 1;
             written
@@ -188,25 +208,32 @@ impl Trail {
         Ok(Receipt(self.clone()))
     }
 
-    /// Writes that a refresh token is about to be sent, and waits until that is durable.
+    /// Records that a request is about to be sent to a token endpoint, and waits until the record
+    /// is durable.
     ///
     /// # Errors
-    /// As [`Trail::intent`].
+    /// As for [`Trail::intent`].
     ///
     /// # Cancellation
-    /// Dropped before it is durable, the intent may stand in the log; its result says that the
-    /// outcome is unknown.
-    pub async fn refresh_intent(&self, intent: Intent<'_>) -> Result<RefreshReceipt, AuditError> {
-        let refresh = self.0.log.next_refresh();
+    /// If dropped before the record is durable, the record may be in the log. Its result then
+    /// reports an unknown outcome.
+    pub async fn token_request(
+        &self,
+        grant_type: GrantType,
+        intent: Intent<'_>,
+    ) -> Result<TokenReceipt, AuditError> {
+        let number = self.0.log.next_token_request();
         let place = self.0.log.place()?;
-        // Made before the write: whatever becomes of this future, the intent has its result.
-        let receipt = RefreshReceipt { trail: self.clone(), refresh, place: Some(place) };
+        // Created before the write, so that the request has a result whatever happens to this
+        // future.
+        let receipt = TokenReceipt { trail: self.clone(), number, place: Some(place) };
         let written = {
             let known = self.0.known.lock();
             let principal = known.principal.as_ref();
-            self.0.log.enqueue(&Event::RefreshIntent {
-                request: self.0.request,
-                refresh,
+            self.0.log.enqueue(&Event::TokenRequest {
+                work: self.0.work,
+                number,
+                grant_type,
                 principal,
                 intent: &intent,
             })?
@@ -218,80 +245,113 @@ impl Trail {
 
 impl fmt::Debug for Trail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trail").field("request", &self.0.request).finish_non_exhaustive()
+        f.debug_struct("Trail").field("request", &self.request_id()).finish_non_exhaustive()
     }
 }
 
-/// Proof that the intent to send one credential is durable. The one function that sets a credential
+/// Proof that the intent to send one credential is durable. The function that sets the credential
 /// takes it by value.
 #[derive(Debug)]
-#[must_use = "a receipt that is not used says that nothing was sent"]
+#[must_use = "if it is dropped, the result reports that nothing was sent"]
 pub struct Receipt(Trail);
 
 impl Receipt {
-    /// The credential was put on the request.
+    /// Records that the credential was set on the request.
     pub(crate) fn used(self) {
         self.0.0.known.lock().uses += 1;
     }
 }
 
-/// Proof that the intent to refresh is durable. Dropped without an outcome, the record says that it
-/// is unknown.
-#[must_use = "dropped, the record says that the outcome is unknown"]
-pub struct RefreshReceipt {
+/// Proof that the intent to call a token endpoint is durable.
+#[must_use = "if it is dropped, the record reports an unknown outcome"]
+pub struct TokenReceipt {
     trail: Trail,
-    refresh: u64,
+    number: u64,
     place: Option<Place>,
 }
 
-impl RefreshReceipt {
-    /// How it came out.
-    pub fn finish(mut self, outcome: RefreshOutcome) {
+impl TokenReceipt {
+    /// Records the outcome.
+    pub fn finish(mut self, outcome: TokenOutcome) {
         self.settle(outcome);
     }
 
-    fn settle(&mut self, outcome: RefreshOutcome) {
+    fn settle(&mut self, outcome: TokenOutcome) {
         if let Some(place) = self.place.take() {
-            let request = self.trail.0.request;
-            self.trail
-                .0
-                .log
-                .settle(place, &Event::RefreshResult { request, refresh: self.refresh, outcome });
+            let inner = &self.trail.0;
+            let event = Event::TokenResult { work: inner.work, number: self.number, outcome };
+            inner.log.settle(place, &event);
         }
     }
 }
 
-impl Drop for RefreshReceipt {
+impl Drop for TokenReceipt {
     fn drop(&mut self) {
-        self.settle(RefreshOutcome::Unknown);
+        self.settle(TokenOutcome::Unknown);
     }
 }
 
-impl fmt::Debug for RefreshReceipt {
+impl fmt::Debug for TokenReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshReceipt").field("refresh", &self.refresh).finish_non_exhaustive()
+        f.debug_struct("TokenReceipt").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-/// Owes the log the terminal record of one request: written when the answer has ended, or when this
-/// is dropped.
-#[must_use = "dropped, the record says that the request was dropped"]
+/// A background job that uses credentials or obtains them, without a request. It has one terminal
+/// record, `job_result`; see [`AuditLog::job`].
+#[derive(Debug)]
+#[must_use = "if it is dropped, the record reports a dropped job"]
+pub struct Job {
+    trail: Trail,
+    terminal: Terminal,
+}
+
+impl Job {
+    /// Returns the trail, for the calls that need one.
+    pub const fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Records that the job did its work.
+    pub fn complete(mut self) {
+        self.terminal.settle(Outcome::Completed);
+    }
+
+    /// Records that the job failed.
+    pub fn fail(mut self) {
+        self.terminal.settle(Outcome::Failed);
+    }
+}
+
+impl AuditLog {
+    /// Starts a background job with this name, such as `grants.refresh_ahead`. The records of its
+    /// intents and token requests have the members `job` and `job_name` instead of `request`.
+    ///
+    /// # Errors
+    /// The log is closed or full: nothing may be used.
+    pub fn job(&self, name: &'static str) -> Result<Job, AuditError> {
+        let (trail, terminal) = Trail::begin_job(self, name)?;
+        Ok(Job { trail, terminal })
+    }
+}
+
+/// Guard for the terminal record of one request. The record is written when the response has ended,
+/// or when the guard is dropped.
+#[must_use = "if it is dropped, the record reports a dropped request"]
 pub struct Terminal {
     trail: Trail,
 }
 
 impl Terminal {
-    /// The answer's head is known; `refused` if it is a refusal, also one that nobody noted in the
-    /// trail.
-    pub(super) fn answered(&mut self, status: StatusCode, refused: Option<Reason>) {
+    /// Adds the response's status, and its reason if it is a refusal that no layer reported.
+    pub(super) fn responded(&mut self, status: StatusCode, refused: Option<Reason>) {
         self.trail.0.known.lock().status = Some(status);
         if let Some(reason) = refused {
             self.trail.refused(reason);
         }
     }
 
-    /// The fields of a gRPC answer's head, or its trailers: the last status that stands there is
-    /// the call's.
+    /// Adds the gRPC status in the headers or trailers of a response. The last one counts.
     #[cfg(feature = "grpc")]
     pub(super) fn grpc_fields(&mut self, fields: &http::HeaderMap) {
         if let Some(status) = super::grpc::status_in(fields) {
@@ -300,34 +360,20 @@ impl Terminal {
     }
 
     pub(super) fn passed(&mut self, bytes: usize) {
-        // Of one body alone, and read when it is over.
-        self.trail.0.answer_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        // Written by one body, and read when it has ended.
+        self.trail.0.response_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Writes the record, the first time it is called. What the layers inside found out counts more
-    /// than how the body ended.
+    /// Writes the record, when called for the first time. A refusal or cut that a layer reported
+    /// takes precedence over how the body ended.
     pub(super) fn settle(&mut self, ended: Outcome) {
-        self.trail.settle(ended);
+        self.trail.0.settle(ended);
     }
 }
 
-impl Trail {
-    pub(super) fn upgrade(weak: &WeakTrail) -> Option<Self> {
-        weak.upgrade().map(Self)
-    }
-
-    /// Writes the record of a request that is still open at the end of a shutdown.
-    pub(super) fn settle_as_cut(&self, reason: Reason) {
-        let is_open = self.0.known.lock().place.is_some();
-        if is_open {
-            self.cut(reason);
-            self.settle(Outcome::Cut);
-        }
-    }
-
+impl Inner {
     fn settle(&self, ended: Outcome) {
-        let inner = &self.0;
-        let mut known = inner.known.lock();
+        let mut known = self.known.lock();
         let Some(place) = known.place.take() else { return };
         known.ended = true;
         let slot = known.slot.take();
@@ -336,23 +382,49 @@ impl Trail {
             (None, Some(reason)) => (Outcome::Refused, Some(reason)),
             (None, None) => (ended, None),
         };
-        let result = RequestResult {
-            request: inner.request,
-            started: inner.started,
-            resource: inner.resource.as_ref(),
-            peer: inner.peer,
-            outer_request: inner.outer_request.as_ref().map(OuterRequestId::as_str),
+        match self.work {
+            Work::Request(request) => {
+                let result = self.result(request, &known, outcome, reason);
+                // Still under the lock: an intent after this record is late.
+                self.log.settle(place, &Event::Result(&result));
+            }
+            work @ Work::Job { .. } => {
+                let (started, intents, uses) = (self.started, known.intents, known.uses);
+                let result = Event::JobResult { work, started, outcome, intents, uses };
+                self.log.settle(place, &result);
+            }
+        }
+        drop(known);
+        if let Some(slot) = slot {
+            self.log.open_requests.leave(slot);
+        }
+    }
+
+    fn result<'a>(
+        &'a self,
+        request: RequestId,
+        known: &'a Known,
+        outcome: Outcome,
+        reason: Option<Reason>,
+    ) -> RequestResult<'a> {
+        RequestResult {
+            request,
+            started: self.started,
+            resource: self.resource.as_ref(),
+            peer: self.peer,
+            outer_request: self.outer_request.as_ref().map(OuterRequestId::as_str),
             principal: known.principal.as_ref(),
             operation: known.operation.as_ref(),
             rule: known.rule.as_deref(),
+            policy: known.policy,
             outcome,
             reason,
             status: known.status,
             intents: known.intents,
             uses: known.uses,
             echo_masked: known.echo_masked,
-            answer_bytes: inner.answer_bytes.load(Ordering::Relaxed),
-            // A call that was refused before its messages were looked at has a status, too.
+            response_bytes: self.response_bytes.load(Ordering::Relaxed),
+            // A call that was refused before its messages were read has a status, too.
             #[cfg(feature = "grpc")]
             grpc: known.grpc.as_deref().map(|counts| counts.result(known.grpc_status)).or_else(
                 || {
@@ -360,21 +432,20 @@ impl Trail {
                     Some(super::grpc::Counts::default().result(Some(status)))
                 },
             ),
-        };
-        // Under the lock still: an intent that comes behind this one is late.
-        inner.log.settle(place, &Event::Result(&result));
-        drop(known);
-        if let Some(slot) = slot {
-            inner.log.open_requests.leave(slot);
         }
     }
 }
 
-impl Inner {
-    /// A byte that differs from request to request.
-    pub(super) const fn id_byte(&self) -> u8 {
-        let [first, ..] = *self.request.as_bits();
-        first
+impl OpenRequest for Inner {
+    fn cut_at_shutdown(&self, reason: Reason) {
+        let mut known = self.known.lock();
+        if known.place.is_none() {
+            return;
+        }
+        known.cut.get_or_insert(reason);
+        drop(known);
+        tracing::info!(request.id = %self.work.id(), refusal.reason = reason.code(), "cut");
+        self.settle(Outcome::Cut);
     }
 }
 

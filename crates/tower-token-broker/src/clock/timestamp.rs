@@ -77,6 +77,32 @@ impl Timestamp {
         text
     }
 
+    /// Reads the form that [`Timestamp::to_rfc_3339`] writes, and no other.
+    pub(crate) fn from_rfc_3339(text: &str) -> Option<Self> {
+        let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let number = |from: usize, digits: usize| {
+            let digits = text.get(from..from + digits)?;
+            digits.iter().try_fold(0_u64, |number, digit| {
+                digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
+            })
+        };
+        let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+        let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+        // The inverse of the calculation in `to_rfc_3339`. Dates that do not exist are found by
+        // writing the result again.
+        let (year, month) = (
+            if month > 2 { year } else { year.checked_sub(1)? },
+            if month > 2 { month.checked_sub(3)? } else { month + 9 },
+        );
+        let (era, year_of_era) = (year / 400, year % 400);
+        let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+        let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+        let timestamp = Self(seconds * 1000 + number(20, 3)?);
+        (timestamp.to_rfc_3339() == *text).then_some(timestamp)
+    }
+
     /// How long it is from this instant until `later`; zero if that has passed.
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
@@ -112,8 +138,33 @@ mod tests {
             (1 << 32, "2106-02-07T06:28:16.000Z"),
             (253_402_300_799, "9999-12-31T23:59:59.000Z"),
         ] {
-            assert_eq!(Timestamp::from_unix_seconds(seconds).to_string(), text, "X24");
+            let timestamp = Timestamp::from_unix_seconds(seconds);
+            assert_eq!(timestamp.to_string(), text, "X24");
+            assert_eq!(Timestamp::from_rfc_3339(text), Some(timestamp), "{text}");
         }
+    }
+
+    #[test]
+    fn only_the_written_form_of_a_time_is_read() {
+        for other in [
+            "1969-12-31T23:59:59.999Z",
+            "2026-02-29T00:00:00.000Z",
+            "2026-00-01T00:00:00.000Z",
+            "2026-13-01T00:00:00.000Z",
+            "2026-01-00T00:00:00.000Z",
+            "2026-01-01T24:00:00.000Z",
+            "2026-01-01T00:00:60.000Z",
+            "2026-01-01 00:00:00.000Z",
+            "2026-01-01T00:00:00.000z",
+            "2026-01-01T00:00:00Z",
+            "+026-01-01T00:00:00.000Z",
+            "0000-01-01T00:00:00.000Z",
+            "",
+        ] {
+            assert_eq!(Timestamp::from_rfc_3339(other), None, "{other}");
+        }
+        let millis = Timestamp::from_unix_millis(1_795_500_000_007);
+        assert_eq!(Timestamp::from_rfc_3339(&millis.to_string()), Some(millis));
     }
 
     #[test]

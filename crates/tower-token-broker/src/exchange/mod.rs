@@ -41,7 +41,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let upstream = Upstream::parse("crm", "https://crm.example.com/mcp").unwrap();
-//! # let broker = Broker::builder().audit(tower_token_broker::audit::Tracing::new()).build().unwrap();
+//! # let broker = Broker::builder().audit(tower_token_broker::audit::TracingSink::new()).build().unwrap();
 //! let config = StackConfig::new("https://broker.example.com/crm/mcp").unwrap();
 //! let one_key = OneKey { upstream, key: "k-93b1".into() };
 //! let layer = ExchangeLayer::new(&broker, &config, one_key).unwrap();

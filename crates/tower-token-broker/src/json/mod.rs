@@ -4,4 +4,4 @@ mod strict;
 mod write;
 
 pub use strict::{JsonError, Kind, Limits, Reader, Value};
-pub(crate) use write::push_json_string;
+pub(crate) use write::{push_ascii_json_string, push_json_string};

@@ -62,16 +62,17 @@ pub enum RevocationTarget {
 }
 
 impl RevocationTarget {
-    /// What it is and which one, as the audit writes it.
-    pub(crate) fn in_words(&self) -> (&'static str, String) {
+    /// The kind of the target, as the audit record has it: `token`, `family`, `client`, `user`,
+    /// `grant`, `server` or `everything`.
+    pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Token { issuer, id } => ("token", format!("{issuer} {id}")),
-            Self::Family { issuer, id } => ("family", format!("{issuer} {id}")),
-            Self::Client { issuer, id } => ("client", format!("{issuer} {id}")),
-            Self::User(user) => ("user", format!("{} {}", user.issuer(), user.subject())),
-            Self::Grant(grant) => ("grant", grant.as_str().to_owned()),
-            Self::Server(resource) => ("server", resource.to_string()),
-            Self::Everything => ("everything", String::new()),
+            Self::Token { .. } => "token",
+            Self::Family { .. } => "family",
+            Self::Client { .. } => "client",
+            Self::User(_) => "user",
+            Self::Grant(_) => "grant",
+            Self::Server(_) => "server",
+            Self::Everything => "everything",
         }
     }
 }

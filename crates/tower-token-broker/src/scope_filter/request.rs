@@ -279,7 +279,7 @@ impl<P: Policy> Asking<'_, P> {
     /// What the policy decided, as the client hears it; the rule stands in the record.
     pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
         if let Some(rule) = decision.shared_rule() {
-            self.trail.decided_by(rule);
+            self.trail.decided_by(Some(rule), None);
         }
         let wait = decision.wait();
         match decision.verdict {

@@ -266,7 +266,7 @@ async fn a_reader_who_stands_still_leaves_a_closed_chain() {
     let stalled = service.oneshot(get("/crm/a", "tok")).await.unwrap();
     let ended = broker.shutdown(Duration::ZERO).await;
     let records = records.records();
-    assert_eq!((ended, records.iter().last().unwrap().kind()), (Ok(()), "close"));
+    assert_eq!((ended, records.iter().last().unwrap().kind().as_str()), (Ok(()), "close"));
     drop(stalled);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Broker;
 use crate::{
-    audit::AuditError,
+    audit::{AuditError, Note},
     principal::{GrantId, Initiator, User},
     revocation::{
         BoxRevocationStore, Epoch, RevocationChange, RevocationEntry, RevocationStore as _,
@@ -134,8 +134,8 @@ impl Broker {
         let at = self.0.clock.now();
         let entry = RevocationEntry::new(RevocationChange::Revoked(target.clone()), at);
         self.begin(&entry);
-        let epoch = self.0.revocations.revoke_at(target.clone(), at);
-        self.settle(Applied { epoch, was_known }, "revoked", target, entry, initiator).await
+        let epoch = self.0.revocations.revoke_at(target, at);
+        self.settle(Applied { epoch, was_known }, entry, initiator).await
     }
 
     /// Refuses a user, whenever their tokens were issued, until [`Broker::unblock`]. Open streams
@@ -156,7 +156,7 @@ impl Broker {
         let entry = RevocationEntry::new(change, self.0.clock.now());
         self.begin(&entry);
         let epoch = self.0.revocations.block(user.clone());
-        self.settle(Applied { epoch, was_known }, "blocked", target, entry, initiator).await
+        self.settle(Applied { epoch, was_known }, entry, initiator).await
     }
 
     /// Lets a blocked user in again: recorded first, then stored, then in effect. Tokens that were
@@ -176,9 +176,7 @@ impl Broker {
         initiator: &Initiator,
     ) -> Result<Applied, RestoreError> {
         let was_known = self.0.revocations.is_blocked(user);
-        let target = RevocationTarget::User(user.clone());
-        let change = RevocationChange::Unblocked(user.clone());
-        self.loosen(was_known, "unblocked", target, change, initiator).await
+        self.loosen(was_known, RevocationChange::Unblocked(user.clone()), initiator).await
     }
 
     /// Lets a revoked grant be used again: recorded first, then stored, then in effect. A user who
@@ -198,9 +196,7 @@ impl Broker {
         initiator: &Initiator,
     ) -> Result<Applied, RestoreError> {
         let was_known = self.0.revocations.is_grant_revoked(grant);
-        let target = RevocationTarget::Grant(grant.clone());
-        let change = RevocationChange::GrantRestored(grant.clone());
-        self.loosen(was_known, "grant_restored", target, change, initiator).await
+        self.loosen(was_known, RevocationChange::GrantRestored(grant.clone()), initiator).await
     }
 
     fn knows(&self, target: &RevocationTarget) -> bool {
@@ -243,8 +239,6 @@ impl Broker {
     async fn settle(
         &self,
         applied: Applied,
-        kind: &'static str,
-        target: RevocationTarget,
         entry: RevocationEntry,
         initiator: &Initiator,
     ) -> Result<Applied, RevokeError> {
@@ -256,7 +250,7 @@ impl Broker {
             broker.tighten_again(&entry);
             let (stored, recorded) = tokio::join!(
                 broker.store(&entry),
-                broker.0.audit.note_revocation(kind, &target, &initiator)
+                broker.0.audit.note(&initiator, Note::revocation(&entry.change))
             );
             match (stored, recorded) {
                 (Ok(place), recorded) => {
@@ -279,8 +273,6 @@ impl Broker {
     async fn loosen(
         &self,
         was_known: bool,
-        kind: &'static str,
-        target: RevocationTarget,
         change: RevocationChange,
         initiator: &Initiator,
     ) -> Result<Applied, RestoreError> {
@@ -291,7 +283,7 @@ impl Broker {
             if !broker.0.audit.is_open() {
                 return Err(RestoreError::NotRecorded);
             }
-            let recorded = broker.0.audit.note_revocation(kind, &target, &initiator).await;
+            let recorded = broker.0.audit.note(&initiator, Note::revocation(&entry.change)).await;
             recorded.map_err(|AuditError| RestoreError::NotRecorded)?;
             broker.store(&entry).await.map_err(RestoreError::NotStored)?;
             let revocations = &broker.0.revocations;

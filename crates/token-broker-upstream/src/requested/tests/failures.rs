@@ -227,7 +227,7 @@ async fn a_closed_port_is_tried_once_for_all() {
         assert_eq!(broker.get_for(&caller(user), "").await.unwrap_err(), unavailable(5));
     }
     let intents =
-        broker.records.records().iter().filter(|record| record.kind() == "refresh_intent").count();
+        broker.records.records().iter().filter(|record| record.kind() == "token_request").count();
     assert_eq!(intents, 1);
 }
 
@@ -291,7 +291,7 @@ async fn without_a_durable_intent_nobody_is_asked() {
 #[tokio::test]
 async fn each_post_is_between_intent_and_outcome() {
     for (reply, outcome) in [
-        (None, "refreshed"),
+        (None, "issued"),
         (Some(says(500, "")), "failed"),
         (Some(denies("invalid_grant")), "failed"),
         (Some(Reply::HangsUp), "unknown"),
@@ -305,7 +305,7 @@ async fn each_post_is_between_intent_and_outcome() {
                 .records
                 .records()
                 .iter()
-                .filter(|record| record.kind() == "refresh_intent")
+                .filter(|record| record.kind() == "token_request")
                 .count();
             assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
             broker.endpoint.open();
@@ -313,7 +313,7 @@ async fn each_post_is_between_intent_and_outcome() {
         let (_, ()) = tokio::join!(broker.get(), asked);
         let result = loop {
             let lines = broker.records.lines();
-            if let Some(line) = lines.iter().find(|line| line.contains("refresh_result")) {
+            if let Some(line) = lines.iter().find(|line| line.contains("token_result")) {
                 break line.clone();
             }
             tokio::task::yield_now().await;

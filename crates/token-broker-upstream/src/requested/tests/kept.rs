@@ -135,7 +135,7 @@ async fn g157_server_resource_audience_and_client_are_in_the_key() {
 async fn grant_of_the_intent(broker: &Harness<TokenExchange>) -> String {
     broker.get().await.unwrap_err();
     let line =
-        broker.records.lines().into_iter().find(|line| line.contains("refresh_intent")).unwrap();
+        broker.records.lines().into_iter().find(|line| line.contains("token_request")).unwrap();
     let record: Value = line.parse().unwrap();
     record["grant"].as_str().unwrap().to_owned()
 }

@@ -1,5 +1,5 @@
-//! Verifies an audit file offline: names the first wrong record and why, and tells what a crash
-//! left from what was cut.
+//! Verifies an audit file offline: names the first wrong record and the reason, and distinguishes
+//! the traces of a crash from a manipulation.
 //!
 //! # Example
 //! ```
@@ -29,24 +29,26 @@
 //! ```
 //!
 //! # What it shows
-//! Each record up to [`Report::head`] stands in the file as it was written, once, in its place. A
-//! process that ended without `close` has left a [`Gap`], which the `open` of the next one marks; a
-//! last line without its end is what such a process leaves while none has come.
+//! Each record up to [`Report::head`] is in the file once, in its place, as it was written. A
+//! process that ended without `close` leaves a [`Gap`], which the `open` of the next process marks,
+//! or a torn last line if there is no next process yet.
 //!
-//! # What it can't show
-//! The chain has no secret in it. Whoever may write the file can take records off its end, or write
-//! it anew from any record on, and the chain holds. A [`Head`] that was noted elsewhere shows both:
-//! [`Verification::expect`]. And a chain says nothing of requests that never came to the broker.
+//! # What it cannot show
+//! The chain contains no secret. A process that can write the file can remove records from its end,
+//! or rewrite it from any record on, and the chain still holds. A [`Head`] noted elsewhere shows
+//! both: [`Verification::expect`]. And a chain contains nothing about requests that never reached
+//! the broker.
 //!
 //! # Limits
-//! A line at a time is held, of at most 1 MiB, and the first [`MAX_GAPS`] gaps.
+//! One line is held at a time, of at most 1 MiB, and the first [`MAX_GAPS`] gaps.
 
 mod report;
 mod walk;
 
-pub use super::chain::{Head, NotAHead};
 pub use report::{End, Fault, Gap, MAX_GAPS, Report, Wrong};
 pub use walk::Verification;
+
+pub use super::record::{Head, HeadError};
 
 #[cfg(test)]
 mod tests;

@@ -1,70 +1,69 @@
-//! What a verification has found, as values; in words by `Display`.
+//! The result of a verification.
 
 use std::fmt;
 
-use super::Head;
-use crate::json::JsonError;
+use crate::{audit::record::Head, clock::Timestamp, json::JsonError};
 
-/// Gaps that a report lists; how many there are, it counts.
+/// The number of gaps that a report lists. It counts all of them.
 pub const MAX_GAPS: usize = 100;
 
-/// What was found in a file.
+/// The result of verifying a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The chain's random name, as its first record has it.
+    /// The random name of the chain, from its first record.
     pub chain: Option<Box<str>>,
-    /// Records that follow from each other, from the first on; none behind one that is wrong.
+    /// The number of records before the first wrong one.
     pub records: u64,
-    /// How many requests ended in those: the sum of their counts.
+    /// The number of requests that ended in those records: the sum of their counts.
     pub requests: u64,
-    /// How many of them ended with their process, so that nobody knows how.
+    /// The number of requests with unknown outcome, because their process ended.
     pub unknown: u64,
-    /// The last of those records: what an operator notes elsewhere.
+    /// The last of those records, for the operator to note elsewhere.
     pub head: Option<Head>,
-    /// When it was written.
-    pub time: Option<Box<str>>,
-    /// Bytes up to the end of that record.
+    /// The time of that record.
+    pub time: Option<Timestamp>,
+    /// The number of bytes up to the end of that record.
     pub bytes: u64,
-    /// How often a process ended without `close`, and the next one said so.
+    /// The number of processes that ended without `close`.
     pub crashes: u64,
-    /// Bytes of torn lines that were taken off then.
+    /// Bytes of torn lines that were removed after those.
     pub dropped_bytes: u64,
-    /// Where: the first [`MAX_GAPS`].
+    /// The first [`MAX_GAPS`] of those places.
     pub gaps: Vec<Gap>,
-    /// How the file ends; or the first record that is wrong, and why.
+    /// How the file ends, or the first wrong record.
     pub found: Result<End, Wrong>,
 }
 
 impl Report {
-    /// Whether all records stand as they were written.
+    /// Returns whether all records are as they were written.
     pub const fn is_whole(&self) -> bool {
         self.found.is_ok()
     }
 }
 
-/// What a crash left, and the next process marked.
+/// The place where a process ended without `close` and the next one started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
-    /// The number of the `open` that says so.
+    /// The sequence number of the `open` record.
     pub sequence: u64,
-    /// When it was written.
-    pub time: Box<str>,
-    /// Bytes of the torn line that was taken off.
+    /// The time of the `open` record.
+    pub time: Timestamp,
+    /// Bytes of the torn line that was removed.
     pub dropped_bytes: u64,
 }
 
-/// How a whole file ends.
+/// The end of a file without a wrong record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
     /// With `close`: no request was open.
     Closed,
-    /// Behind a record: it is in use, its process was killed, or its end was cut off there.
+    /// After a record: the file is in use, its process was killed, or its end was removed.
     Open,
-    /// In the middle of a record: the process was killed, or is writing it now, or the end was cut
-    /// off there.
+    /// In the middle of a record: the process was killed or is writing it now, or the end was
+    /// removed.
     Torn {
         /// Bytes of that line.
         bytes: u64,
@@ -72,7 +71,7 @@ pub enum End {
 }
 
 impl End {
-    /// Its code, kept for ever.
+    /// Returns the code. Codes are permanent.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -81,7 +80,7 @@ impl End {
         }
     }
 
-    /// Bytes of a torn last line; 0 if there is none.
+    /// Returns the bytes of a torn last line; 0 if there is none.
     pub const fn torn_bytes(self) -> u64 {
         match self {
             Self::Closed | Self::Open => 0,
@@ -94,28 +93,25 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed in order"),
-            Self::Open => {
-                f.write_str("behind a record, without `close`: in use, killed, or cut off there")
-            }
+            Self::Open => f.write_str(
+                "after a record, without `close`: in use, killed, or its end was removed",
+            ),
             Self::Torn { bytes } => {
-                write!(
-                    f,
-                    "torn, {bytes} bytes into a record: killed, being written now, or cut off there"
-                )
+                write!(f, "torn, {bytes} bytes into a record: killed, being written, or cut")
             }
         }
     }
 }
 
-/// The first wrong record. All before it stand as they were written.
+/// The first wrong record. All records before it are as they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Wrong {
-    /// The number of the record that should stand there.
+    /// The sequence number of the record that is expected there.
     pub sequence: u64,
-    /// The line, from 1 on.
+    /// The number of the line, from 1 on.
     pub line: u64,
-    /// What stands there instead.
+    /// What is wrong with the line.
     pub fault: Fault,
 }
 
@@ -125,50 +121,50 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Why a record is wrong.
+/// The reason why a record is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The file has none.
+    /// The file has no record.
     Empty,
-    /// Its line is no JSON.
+    /// Its line is not JSON.
     NotJson(JsonError),
-    /// Its line is JSON, or begins as such, and not a record of this log.
+    /// Its line does not have the form of a record.
     NotARecord,
     /// Its line is longer than any record.
     TooLong,
     /// Its hash is not that of its bytes.
     Edited,
-    /// It is whole, and does not follow from the record before it.
-    Foreign,
-    /// It is nowhere in the file, and a later one stands in its place.
+    /// It is unchanged, and does not follow from the record before it.
+    Unlinked,
+    /// It is not in the file. A later one is in its place.
     Missing {
-        /// The number of that one.
+        /// The sequence number of that one.
         until: u64,
     },
-    /// It stands further down.
+    /// It is further down.
     Reordered {
-        /// Where, from 1 on.
+        /// The number of its line, from 1 on.
         line: u64,
     },
-    /// An earlier record stands there a second time, or another one of its number.
+    /// An earlier record is there a second time, or another one with its sequence number.
     Repeated {
-        /// That number.
+        /// That sequence number.
         sequence: u64,
     },
-    /// A process begins or has ended there, and no `start` (first) or `open` (later) says so.
+    /// A process started there without the record `start` (in a new file) or `open`.
     Unmarked,
-    /// A head was noted, and the file ends before it.
+    /// The file ends before a noted head.
     CutOff {
-        /// The number of that head.
+        /// The sequence number of that head.
         noted: u64,
     },
-    /// A head of this number was noted with another hash.
+    /// A head with this sequence number was noted with another hash.
     Rewritten,
 }
 
 impl Fault {
-    /// Its code, kept for ever.
+    /// Returns the code. Codes are permanent.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -176,7 +172,7 @@ impl Fault {
             Self::NotARecord => "not_a_record",
             Self::TooLong => "too_long",
             Self::Edited => "edited",
-            Self::Foreign => "foreign",
+            Self::Unlinked => "unlinked",
             Self::Missing { .. } => "missing",
             Self::Reordered { .. } => "reordered",
             Self::Repeated { .. } => "repeated",
@@ -190,26 +186,36 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("is not there: the file was never begun, or was emptied"),
-            Self::NotJson(error) => write!(f, "is broken or foreign: {error}"),
-            Self::NotARecord => f.write_str("is foreign: its line has not the form of a record"),
-            Self::TooLong => f.write_str("is foreign: its line is longer than any record"),
-            Self::Edited => f.write_str("was edited or made up: its hash is not that of its bytes"),
-            Self::Foreign => f.write_str(
-                "does not follow from the one before it: it is of another chain, or what stands before was written anew",
+            Self::Empty => f.write_str("is missing: the file was never started, or was emptied"),
+            Self::NotJson(error) => write!(f, "is broken, or not a record of this log: {error}"),
+            Self::NotARecord => {
+                f.write_str("is not a record of this log: its line has another form")
+            }
+            Self::TooLong => f.write_str("is not a record of this log: its line is too long"),
+            Self::Edited => {
+                f.write_str("was edited or invented: its hash is not that of its bytes")
+            }
+            Self::Unlinked => f.write_str(
+                "does not follow from the one before it: it belongs to another chain, or the \
+                 records before it were replaced",
             ),
-            Self::Missing { until } => write!(f, "was cut out: record {until} stands in its place"),
-            Self::Reordered { line } => write!(f, "stands further down, in line {line}: the order was changed"),
+            Self::Missing { until } => write!(f, "was removed: record {until} is in its place"),
+            Self::Reordered { line } => {
+                write!(f, "is further down, in line {line}: the order was changed")
+            }
             Self::Repeated { sequence } => write!(
                 f,
-                "has a second record {sequence} in its place: it was doubled or put in, or is of another chain"
+                "has a second record {sequence} in its place: a duplicate, an insertion, or a \
+                 record of another chain"
             ),
-            Self::Unmarked => {
-                f.write_str("goes on without a mark: where a process begins, `start` (first) or `open` (later) says so")
+            Self::Unmarked => f.write_str(
+                "lacks a mark before it: a process starts with `start` (new file) or `open`",
+            ),
+            Self::CutOff { noted } => {
+                write!(f, "is missing, although record {noted} was noted: the end was removed")
             }
-            Self::CutOff { noted } => write!(f, "is not there, and record {noted} was noted: the end was cut off"),
             Self::Rewritten => {
-                f.write_str("is not the one that was noted: the file was written anew, or is another one")
+                f.write_str("is not the one that was noted: the file was replaced or rewritten")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Files that the real log wrote, and what may become of them.
+//! Files written by the real log, and manipulations of them.
 
 use std::{fs, io::Write as _, path::Path, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::{
     principal::Scopes,
 };
 
-/// Lets the log run on this file, with so many requests that use a credential, and closes it.
+/// Runs the log on this file, with this many requests that use a credential, and closes it.
 async fn run(path: &Path, requests: usize) {
     let log = AuditLog::from(JsonLines::append(path).unwrap());
     call(&log, requests).await;
     log.close(Duration::from_secs(20)).await.unwrap();
     drop(log);
-    // The lock of the file goes with the writer's thread.
+    // The writer's thread releases the lock of the file.
     while matches!(JsonLines::append(path), Err(AuditFileError::InUse { .. })) {
         tokio::task::yield_now().await;
     }
@@ -58,23 +58,22 @@ fn wrong(text: impl AsRef<[u8]>) -> (u64, Fault) {
     (wrong.sequence, wrong.fault)
 }
 
-/// What an insider can do who may write the file: the chain from its first record to its last, with
-/// hashes made anew.
-fn chained_anew(lines: &[String]) -> Vec<String> {
+/// A manipulation by an insider who can write the file: the whole chain with new hashes.
+fn rechained(lines: &[String]) -> Vec<String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut previous = [0; 32];
-    let anew = lines.iter().enumerate().map(|(number, line)| {
+    let rewritten = lines.iter().enumerate().map(|(number, line)| {
         let (own, _) = line.split_once(",\"prev\":\"").unwrap();
         let members = own.split_once(',').unwrap().1;
         let head = format!("{{\"seq\":{number},{members},\"prev\":\"{}\"", hex(&previous));
         previous = chain_hash(&previous, head.as_bytes());
         format!("{head},\"hash\":\"{}\"}}\n", hex(&previous))
     });
-    anew.collect()
+    rewritten.collect()
 }
 
 #[tokio::test]
-async fn what_the_log_wrote_is_whole_and_counted() {
+async fn a_written_file_is_whole_and_counted() {
     let lines = written().await;
     let report = verified(lines.concat());
     assert_eq!(report.found, Ok(End::Closed));
@@ -82,7 +81,7 @@ async fn what_the_log_wrote_is_whole_and_counted() {
     assert_eq!(report.bytes, lines.concat().len() as u64);
     let last: serde_json::Value = lines[7].parse().unwrap();
     assert_eq!(report.head.unwrap().to_string(), format!("7:{}", last["hash"].as_str().unwrap()));
-    assert_eq!(report.time.as_deref(), last["time"].as_str());
+    assert_eq!(report.time.unwrap().to_string(), last["time"].as_str().unwrap());
     let first: serde_json::Value = lines[0].parse().unwrap();
     assert_eq!(report.chain.as_deref(), first["chain"].as_str());
     // A log that is in use.
@@ -90,7 +89,7 @@ async fn what_the_log_wrote_is_whole_and_counted() {
 }
 
 #[tokio::test]
-async fn p291_the_first_wrong_record_is_named_with_what_was_done_to_it() {
+async fn p291_the_first_wrong_record_is_named() {
     let (lines, others) = (written().await, written().await);
     let with = |change: &dyn Fn(&mut Vec<String>)| {
         let mut lines = lines.clone();
@@ -115,21 +114,21 @@ async fn p291_the_first_wrong_record_is_named_with_what_was_done_to_it() {
             6,
             Fault::Repeated { sequence: 2 },
         ),
-        ("out of another chain", with(&|l| l[4] = others[4].clone()), 4, Fault::Foreign),
+        ("out of another chain", with(&|l| l[4] = others[4].clone()), 4, Fault::Unlinked),
         (
             "put in out of another chain",
             with(&|l| l.insert(4, others[4].clone())),
             4,
-            Fault::Foreign,
+            Fault::Unlinked,
         ),
         (
             "the rest of another file",
             [&lines[..4], &others[4..]].concat().concat(),
             4,
-            Fault::Foreign,
+            Fault::Unlinked,
         ),
         (
-            "another file behind it",
+            "another file after it",
             [&lines[..], &others[..]].concat().concat(),
             8,
             Fault::Repeated { sequence: 0 },
@@ -149,7 +148,7 @@ async fn p291_the_first_wrong_record_is_named_with_what_was_done_to_it() {
 }
 
 #[tokio::test]
-async fn p291_what_is_no_strict_json_is_no_record() {
+async fn p291_lax_json_is_not_a_record() {
     use crate::json::JsonError;
     let lines = written().await;
     for (what, line, error) in [
@@ -166,18 +165,18 @@ async fn p291_what_is_no_strict_json_is_no_record() {
         let text = [&lines[..4], &[line], &lines[5..]].concat().concat();
         assert_eq!(wrong(text), (4, Fault::NotJson(error)), "{what}");
     }
-    // What an editor on another system makes of the file.
+    // Line breaks as an editor on another system writes them.
     assert_eq!(wrong(lines.concat().replace('\n', "\r\n")), (0, Fault::NotARecord));
     let long = format!("{}{}\n", lines[0], " ".repeat(2 * 1024 * 1024));
     assert_eq!(wrong(long), (1, Fault::TooLong));
 }
 
 #[tokio::test]
-async fn p291_no_byte_can_be_changed_and_no_line_moved_without_being_named() {
+async fn p291_every_changed_byte_and_moved_line_is_found() {
     let lines = written().await;
     let text = lines.concat().into_bytes();
     let number = |place: usize| text[..place].iter().filter(|byte| **byte == b'\n').count() as u64;
-    // Without its last line break, a record is a torn one.
+    // Without its line break, the last record is torn.
     for place in 0..text.len() - 1 {
         for change in [1, 0x20, 0x80] {
             let mut text = text.clone();
@@ -212,7 +211,7 @@ async fn p291_no_byte_can_be_changed_and_no_line_moved_without_being_named() {
 }
 
 #[tokio::test]
-async fn p291_a_cut_tail_is_shown_by_a_head_that_was_noted_and_by_nothing_else() {
+async fn p291_only_a_noted_head_shows_a_removed_tail() {
     let lines = written().await;
     let text = lines.concat();
     let noted = verified(&text).head.unwrap();
@@ -221,13 +220,13 @@ async fn p291_a_cut_tail_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
         let kept = cut.iter().filter(|byte| **byte == b'\n').count() as u64;
         let torn =
             (length - cut.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)) as u64;
-        let alone = verified(cut);
-        assert_eq!(alone.records, kept, "{length}");
+        let unnoted = verified(cut);
+        assert_eq!(unnoted.records, kept, "{length}");
         if kept == 0 {
-            assert_eq!(alone.found.unwrap_err().fault, Fault::Empty, "{length}");
+            assert_eq!(unnoted.found.unwrap_err().fault, Fault::Empty, "{length}");
         } else {
             let end = if torn == 0 { End::Open } else { End::Torn { bytes: torn } };
-            assert_eq!(alone.found, Ok(end), "{length}");
+            assert_eq!(unnoted.found, Ok(end), "{length}");
             let wrong = Verification::new().expect(noted).run(cut).unwrap().found.unwrap_err();
             assert_eq!(
                 (wrong.sequence, wrong.fault),
@@ -239,8 +238,7 @@ async fn p291_a_cut_tail_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
 }
 
 #[tokio::test]
-async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_and_by_nothing_else()
-{
+async fn p291_only_a_noted_head_shows_a_rewritten_file() {
     let lines = written().await;
     let heads: Vec<_> =
         (1..=lines.len()).map(|end| verified(lines[..end].concat()).head.unwrap()).collect();
@@ -249,7 +247,7 @@ async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_a
             heads.iter().fold(Verification::new(), |verification, head| verification.expect(*head));
         verification.run(text.as_bytes()).unwrap().found
     };
-    // Each of them stands in it, in whichever order they were noted.
+    // The file contains each of them, in whichever order they were noted.
     let reversed: Vec<_> = heads.iter().rev().copied().collect();
     assert_eq!(expecting(&reversed, &lines.concat()), Ok(End::Closed));
 
@@ -260,15 +258,15 @@ async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_a
     for (what, lines, first) in
         [("edited", edited, 4), ("cut out", without, 3), ("another file", written().await, 0)]
     {
-        let anew = chained_anew(&lines).concat();
-        assert_eq!(verified(&anew).found, Ok(End::Closed), "{what}");
+        let rewritten = rechained(&lines).concat();
+        assert_eq!(verified(&rewritten).found, Ok(End::Closed), "{what}");
         for head in &heads {
-            let found = expecting(&[*head], &anew);
+            let found = expecting(&[*head], &rewritten);
             if head.sequence < first {
                 assert_eq!(
                     found,
                     Ok(End::Closed),
-                    "{what}, {head}: what stands before is the same"
+                    "{what}, {head}: the records before are the same"
                 );
             } else {
                 let wrong = found.unwrap_err();
@@ -280,11 +278,11 @@ async fn p291_a_file_written_anew_or_swapped_is_shown_by_a_head_that_was_noted_a
 }
 
 #[tokio::test]
-async fn p293_x18_a_crash_leaves_one_gap_that_is_marked() {
+async fn p293_x18_a_crash_leaves_one_marked_gap() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     run(&path, 1).await;
-    // A process that does not live to close: its file is copied while it is in use.
+    // A process that ends without `close`: its file is copied while it is in use.
     let copy = folder.path().join("copy.jsonl");
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     call(&log, 1).await;
@@ -298,11 +296,7 @@ async fn p293_x18_a_crash_leaves_one_gap_that_is_marked() {
     log.flush().await.unwrap();
     fs::copy(&path, &copy).unwrap();
     let before = verified(fs::read(&copy).unwrap());
-    assert_eq!(
-        (before.found, before.crashes),
-        (Ok(End::Open), 0),
-        "opened in order behind `close`"
-    );
+    assert_eq!((before.found, before.crashes), (Ok(End::Open), 0), "opened in order after `close`");
     let begun = format!("{{\"seq\":{},\"ti", before.records);
     fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(begun.as_bytes()).unwrap();
     let torn = verified(fs::read(&copy).unwrap());
@@ -322,14 +316,14 @@ async fn p293_x18_a_crash_leaves_one_gap_that_is_marked() {
         lines(&text)[usize::try_from(before.records).unwrap()].parse().unwrap();
     assert_eq!(open["kind"], "open");
     assert_eq!(
-        (after.gaps[0].sequence, Some(&*after.gaps[0].time)),
-        (before.records, open["time"].as_str())
+        (after.gaps[0].sequence, after.gaps[0].time.to_string().as_str()),
+        (before.records, open["time"].as_str().unwrap())
     );
     assert_eq!((after.requests, after.unknown), (4, 1));
 }
 
 #[tokio::test]
-async fn p293_a_process_that_begins_without_a_mark_is_a_gap_that_is_not_honest() {
+async fn p293_a_process_without_a_mark_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
     run(&path, 1).await;
@@ -340,7 +334,7 @@ async fn p293_a_process_that_begins_without_a_mark_is_a_gap_that_is_not_honest()
     for (what, lines, sequence) in [
         ("no `open`", [&whole[..4], &whole[5..]].concat(), 4),
         ("no `start`", whole[1..].to_vec(), 0),
-        ("`open` alone", whole[4..].to_vec(), 0),
+        ("only `open`", whole[4..].to_vec(), 0),
         ("a second `start`", [&whole[..7], &[starts(&whole[7])]].concat(), 7),
         ("a second `close`", [&whole[..8], &whole[7..]].concat(), 8),
     ] {
@@ -350,12 +344,12 @@ async fn p293_a_process_that_begins_without_a_mark_is_a_gap_that_is_not_honest()
                 .zip(kinds)
                 .all(|(line, kind)| line.contains(&format!("\"kind\":\"{kind}\"")))
         );
-        assert_eq!(wrong(chained_anew(&lines).concat()), (sequence, Fault::Unmarked), "{what}");
+        assert_eq!(wrong(rechained(&lines).concat()), (sequence, Fault::Unmarked), "{what}");
     }
 }
 
 #[tokio::test]
-async fn x17_a_torn_line_is_a_crash_only_where_it_begins_as_the_next_record() {
+async fn x17_only_a_started_record_counts_as_torn() {
     let lines = written().await;
     let next = lines[7].trim_end();
     for (what, tail, is_honest) in [
@@ -378,7 +372,7 @@ async fn x17_a_torn_line_is_a_crash_only_where_it_begins_as_the_next_record() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_bounded_and_progress_is_told_once_a_mebibyte() {
+async fn memory_is_bounded_and_progress_is_reported() {
     let mut told = Vec::new();
     let lines = written().await;
     let opens: Vec<_> = (0..8 * 1024)
@@ -386,7 +380,7 @@ async fn what_is_held_is_bounded_and_progress_is_told_once_a_mebibyte() {
             |number| if number == 0 { lines[0].clone() } else { lines[7].replace("close", "open") },
         )
         .collect();
-    let text = chained_anew(&opens).concat();
+    let text = rechained(&opens).concat();
     let report =
         Verification::new().on_progress(|bytes| told.push(bytes)).run(text.as_bytes()).unwrap();
     assert_eq!(report.found, Ok(End::Open));
@@ -396,7 +390,7 @@ async fn what_is_held_is_bounded_and_progress_is_told_once_a_mebibyte() {
 }
 
 #[test]
-fn each_fault_has_a_code_of_its_own() {
+fn each_fault_has_its_own_code() {
     use crate::json::JsonError;
     let faults = [
         Fault::Empty,
@@ -404,7 +398,7 @@ fn each_fault_has_a_code_of_its_own() {
         Fault::NotARecord,
         Fault::TooLong,
         Fault::Edited,
-        Fault::Foreign,
+        Fault::Unlinked,
         Fault::Missing { until: 1 },
         Fault::Reordered { line: 1 },
         Fault::Repeated { sequence: 1 },

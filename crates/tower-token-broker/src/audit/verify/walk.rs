@@ -1,19 +1,20 @@
-//! Walks a file from its first line to the first wrong one.
+//! Reads a file up to the first wrong record.
 
 use std::{
     fmt,
     io::{self, BufRead},
 };
 
-use super::{
-    super::chain::{LONGEST_LINE, Link, Unreadable, hash_before, next_behind},
-    End, Fault, Gap, Head, MAX_GAPS, Report, Wrong,
+use super::report::{End, Fault, Gap, MAX_GAPS, Report, Wrong};
+use crate::audit::{
+    reader::{Lines, Next, StoredRecord, Unreadable},
+    record::{Head, Member, RecordKind, hash_before, sequence_after},
 };
 
-/// Bytes between two words of progress.
+/// Bytes between two reports of progress.
 const PROGRESS: u64 = 1024 * 1024;
 
-/// A verification that is being described.
+/// A verification, before it is run.
 #[must_use = "nothing is verified until it is run"]
 pub struct Verification<'p> {
     noted: Vec<Head>,
@@ -33,57 +34,57 @@ impl fmt::Debug for Verification<'_> {
 }
 
 impl<'p> Verification<'p> {
-    /// Of the chain alone.
+    /// Creates a verification of the chain only.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This head was noted elsewhere: the file must have it, and may go on behind it. Of several,
-    /// each.
+    /// Adds a head that was noted elsewhere: the file must contain that record, and may continue
+    /// after it. If called several times, it must contain each.
     pub fn expect(mut self, head: Head) -> Self {
         self.noted.push(head);
         self
     }
 
-    /// Tells how many bytes were read, once a MiB.
-    pub fn on_progress(mut self, tell: impl FnMut(u64) + 'p) -> Self {
-        self.progress = Box::new(tell);
+    /// Sets a function that is called with the number of bytes read, once per MiB.
+    pub fn on_progress(mut self, report: impl FnMut(u64) + 'p) -> Self {
+        self.progress = Box::new(report);
         self
     }
 
-    /// Reads the file from its beginning, once.
+    /// Reads the file once, from its start.
     ///
     /// # Errors
-    /// It can't be read. That it is not whole is in the report.
+    /// The file cannot be read. A file with a wrong record is not an error: the report names it.
     pub fn run(mut self, file: impl BufRead) -> io::Result<Report> {
         self.noted.sort_unstable();
-        let mut lines =
-            Lines { file, line: Vec::new(), number: 0, bytes: 0, told: 0, progress: self.progress };
+        let mut watched =
+            WatchedLines { lines: Lines::new(file), reported: 0, progress: self.progress };
         let mut walk = Walk { report: Report::empty(), is_closed: false, noted: &self.noted };
         let found = loop {
-            let fault = match lines.next()? {
+            let fault = match watched.next()? {
                 Next::End => break walk.ends(),
-                Next::Torn => match walk.torn(&lines.line) {
+                Next::Torn => match walk.torn(&watched.lines.line) {
                     Ok(end) => break walk.cut_off().map_or(Ok(end), Err),
                     Err(fault) => fault,
                 },
                 Next::TooLong => Fault::TooLong,
-                Next::Line => match walk.line(&lines.line) {
+                Next::Line => match walk.line(&watched.lines.line) {
                     Ok(()) => {
-                        walk.report.bytes = lines.bytes;
+                        walk.report.bytes = watched.lines.bytes;
                         continue;
                     }
                     Err(fault) => fault,
                 },
             };
-            break Err(walk.wrong(lines.number, fault));
+            break Err(walk.wrong(watched.lines.number, fault));
         };
         let Walk { mut report, .. } = walk;
         report.found = found;
-        // P291: what is not in its place may have been cut out or put elsewhere: the rest of the
-        // file says which.
+        // P291: a record that is not in its place was removed or moved. The rest of the file shows
+        // which.
         if let Err(Wrong { fault: fault @ Fault::Missing { .. }, .. }) = &mut report.found
-            && let Some(line) = lines.find_behind(report.head)?
+            && let Some(line) = watched.find_after(report.head)?
         {
             *fault = Fault::Reordered { line };
         }
@@ -91,57 +92,32 @@ impl<'p> Verification<'p> {
     }
 }
 
-/// What comes next in the file.
-enum Next {
-    Line,
-    /// A last line without its end.
-    Torn,
-    TooLong,
-    End,
-}
-
-struct Lines<'p, R> {
-    file: R,
-    /// The last one, without its line break.
-    line: Vec<u8>,
-    number: u64,
-    bytes: u64,
-    told: u64,
+/// The lines of the file, with reports of progress.
+struct WatchedLines<'p, R> {
+    lines: Lines<R>,
+    reported: u64,
     progress: Box<dyn FnMut(u64) + 'p>,
 }
 
-impl<R: BufRead> Lines<'_, R> {
+impl<R: BufRead> WatchedLines<'_, R> {
     fn next(&mut self) -> io::Result<Next> {
-        self.line.clear();
-        let length =
-            io::Read::take(&mut self.file, LONGEST_LINE).read_until(b'\n', &mut self.line)? as u64;
-        self.bytes += length;
-        if self.bytes - self.told >= PROGRESS {
-            self.told = self.bytes;
-            (self.progress)(self.bytes);
+        let next = self.lines.next()?;
+        if self.lines.bytes - self.reported >= PROGRESS {
+            self.reported = self.lines.bytes;
+            (self.progress)(self.lines.bytes);
         }
-        if length == 0 {
-            return Ok(Next::End);
-        }
-        self.number += 1;
-        Ok(match self.line.last() {
-            Some(b'\n') => {
-                self.line.pop();
-                Next::Line
-            }
-            _ if length == LONGEST_LINE => Next::TooLong,
-            _ => Next::Torn,
-        })
+        Ok(next)
     }
 
-    /// The line further down in which the record behind `last` stands.
-    fn find_behind(&mut self, last: Option<Head>) -> io::Result<Option<u64>> {
-        let begins = format!("{{\"seq\":{},", next_behind(last));
+    /// Finds the line further down that has the record after `last`.
+    fn find_after(&mut self, last: Option<Head>) -> io::Result<Option<u64>> {
+        let start = format!("{{\"seq\":{},", sequence_after(last));
         while !matches!(self.next()?, Next::End) {
-            if self.line.starts_with(begins.as_bytes())
-                && Link::read(&self.line).is_ok_and(|link| link.follows(last))
+            let line = &self.lines.line;
+            if line.starts_with(start.as_bytes())
+                && StoredRecord::read(line).is_ok_and(|record| record.follows(last))
             {
-                return Ok(Some(self.number));
+                return Ok(Some(self.lines.number));
             }
         }
         Ok(None)
@@ -150,56 +126,57 @@ impl<R: BufRead> Lines<'_, R> {
 
 struct Walk<'n> {
     report: Report,
-    /// The last record is `close`.
+    /// Whether the last record is `close`.
     is_closed: bool,
-    /// What is still to be met, in the order of the chain.
+    /// The noted heads that have not been reached, in the order of the chain.
     noted: &'n [Head],
 }
 
 impl Walk<'_> {
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let link = Link::read(line).map_err(|error| match error {
+        let record = StoredRecord::read(line).map_err(|error| match error {
             Unreadable::NotJson(error) => Fault::NotJson(error),
             Unreadable::NotARecord => Fault::NotARecord,
         })?;
-        if !link.follows(self.report.head) {
-            return Err(self.why_not(&link));
+        if !record.follows(self.report.head) {
+            return Err(self.why_not(&record));
         }
-        self.meets(link.head())?;
-        self.marks(&link)?;
-        self.report.take(link);
+        self.meets(record.head())?;
+        self.marks(&record)?;
+        self.report.take(&record);
         Ok(())
     }
 
-    fn why_not(&self, link: &Link<'_>) -> Fault {
-        let expected = next_behind(self.report.head);
-        let is_whole = link.is_whole();
-        let says_so = link.previous == hash_before(self.report.head);
-        if link.sequence > expected && (is_whole || !says_so) {
-            Fault::Missing { until: link.sequence }
+    fn why_not(&self, record: &StoredRecord<'_>) -> Fault {
+        let (sequence, expected) = (record.sequence(), sequence_after(self.report.head));
+        let is_whole = record.is_whole();
+        let names_the_last = *record.previous_hash() == hash_before(self.report.head);
+        if sequence > expected && (is_whole || !names_the_last) {
+            Fault::Missing { until: sequence }
         } else if !is_whole {
             Fault::Edited
-        } else if link.sequence < expected {
-            Fault::Repeated { sequence: link.sequence }
+        } else if sequence < expected {
+            Fault::Repeated { sequence }
         } else {
-            Fault::Foreign
+            Fault::Unlinked
         }
     }
 
-    /// P293: a process that begins says so.
-    fn marks(&mut self, link: &Link<'_>) -> Result<(), Fault> {
-        let is_marked = match &*link.kind {
-            "start" => self.report.head.is_none(),
-            "open" => self.report.head.is_some(),
+    /// P293: a process that starts marks its start.
+    fn marks(&mut self, record: &StoredRecord<'_>) -> Result<(), Fault> {
+        let kind = record.kind();
+        let is_marked = match kind {
+            Some(RecordKind::Start) => self.report.head.is_none(),
+            Some(RecordKind::Open) => self.report.head.is_some(),
             _ => self.report.head.is_some() && !self.is_closed,
         };
         if !is_marked {
             return Err(Fault::Unmarked);
         }
-        if &*link.kind == "open" && !self.is_closed {
-            self.report.gap(link);
+        if kind == Some(RecordKind::Open) && !self.is_closed {
+            self.report.gap(record);
         }
-        self.is_closed = &*link.kind == "close";
+        self.is_closed = kind == Some(RecordKind::Close);
         Ok(())
     }
 
@@ -226,32 +203,32 @@ impl Walk<'_> {
         }
     }
 
-    /// X17: half a line is no record, and a crash leaves the beginning of the next one; or zeros,
-    /// where the disk had not got the bytes yet.
+    /// X17: a crash leaves the beginning of the next record, or zeros where the disk had not
+    /// received the bytes.
     fn torn(&self, line: &[u8]) -> Result<End, Fault> {
         if self.report.head.is_none() {
             return Err(Fault::Empty);
         }
         let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let written = line.get(..end).unwrap_or_default();
-        let begins = format!("{{\"seq\":{},\"time\":\"", next_behind(self.report.head));
-        let is_beginning =
-            written.iter().zip(begins.as_bytes()).all(|(found, expected)| found == expected);
-        if is_beginning && written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        let start = format!("{{\"seq\":{},\"time\":\"", sequence_after(self.report.head));
+        let is_start =
+            written.iter().zip(start.as_bytes()).all(|(found, expected)| found == expected);
+        if is_start && written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             Ok(End::Torn { bytes: line.len() as u64 })
         } else {
             Err(Fault::NotARecord)
         }
     }
 
-    /// The file has ended, and a head that was noted has not come.
+    /// Returns the fault of a file that ends before a noted head.
     fn cut_off(&self) -> Option<Wrong> {
         let noted = self.noted.first()?;
         Some(self.wrong(self.report.records + 1, Fault::CutOff { noted: noted.sequence }))
     }
 
     fn wrong(&self, line: u64, fault: Fault) -> Wrong {
-        Wrong { sequence: next_behind(self.report.head), line, fault }
+        Wrong { sequence: sequence_after(self.report.head), line, fault }
     }
 }
 
@@ -272,24 +249,26 @@ impl Report {
         }
     }
 
-    fn take(&mut self, link: Link<'_>) {
-        let ended = link.count.filter(|_| &*link.kind == "result").unwrap_or_default();
+    fn take(&mut self, record: &StoredRecord<'_>) {
+        let is_result = record.kind() == Some(RecordKind::Result);
+        let ended = record.number(Member::Count).filter(|_| is_result).unwrap_or_default();
         self.requests = self.requests.saturating_add(ended);
-        if link.outcome.as_deref() == Some("unknown") {
+        if record.text(Member::Outcome).as_deref() == Some("unknown") {
             self.unknown = self.unknown.saturating_add(ended);
         }
         self.records += 1;
-        self.head = Some(link.head());
-        self.chain = self.chain.take().or(link.chain);
-        self.time = Some(link.time);
+        self.head = Some(record.head());
+        self.chain = self.chain.take().or_else(|| record.text(Member::Chain).map(Box::from));
+        self.time = Some(record.time());
     }
 
-    fn gap(&mut self, open: &Link<'_>) {
-        let dropped_bytes = open.dropped_bytes.unwrap_or_default();
+    fn gap(&mut self, open: &StoredRecord<'_>) {
+        let dropped_bytes = open.number(Member::DroppedBytes).unwrap_or_default();
         self.crashes += 1;
         self.dropped_bytes = self.dropped_bytes.saturating_add(dropped_bytes);
         if self.gaps.len() < MAX_GAPS {
-            self.gaps.push(Gap { sequence: open.sequence, time: open.time.clone(), dropped_bytes });
+            let (sequence, time) = (open.sequence(), open.time());
+            self.gaps.push(Gap { sequence, time, dropped_bytes });
         }
     }
 }

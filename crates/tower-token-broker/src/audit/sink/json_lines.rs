@@ -1,34 +1,34 @@
-//! A file of JSON lines: one record a line, one write and one fdatasync a group.
+//! A file of JSON lines: one record per line, one write and one fdatasync per batch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufReader, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use parking_lot::Mutex;
 
-use super::{
-    chain::{Head, LONGEST_LINE, Link},
-    record::Records,
-    sink::{AuditSink, Resumed, SinkError},
+use super::audit_sink::{AuditSink, Resumed, SinkError};
+use crate::audit::{
+    reader::{Lines, Next, StoredRecord},
+    record::{Head, Member, OpenWork, RecordKind, Records},
 };
 
-/// The sink of one broker process: nobody else may write the file while it is open.
+/// A file, written by one broker process: the file is locked while it is open.
 #[derive(Debug)]
 pub struct JsonLines {
     state: Mutex<State>,
 }
 
-/// What is asked of the disk; a file, but for tests that watch or break it.
+/// The operations on the disk: a file, except in tests that observe or break it.
 trait Disk: fmt::Debug + Send {
-    /// Takes off what stands behind this length, and goes on there.
+    /// Truncates the file to this length, and continues there.
     fn cut(&mut self, length: u64) -> io::Result<()>;
-    /// Writes at the end.
+    /// Appends bytes.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Returns when all that was written is durable.
+    /// Returns when everything written is durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -50,12 +50,11 @@ impl Disk for File {
 #[derive(Debug)]
 struct State {
     disk: Box<dyn Disk>,
-    /// All before this is written and synced; what stands behind it is a group that failed.
+    /// The length that is written and synced. Bytes after it belong to a failed batch.
     durable: u64,
-    /// A group failed, so that something may stand behind.
+    /// Whether there may be bytes of a failed batch after `durable`.
     is_torn: bool,
-    /// The number and hash of the last record.
-    last: Option<(u64, [u8; 32])>,
+    last: Option<Head>,
     resumed: Resumed,
 }
 
@@ -63,7 +62,7 @@ struct State {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditFileError {
-    /// It cannot be opened, read or truncated.
+    /// The file cannot be opened, read or truncated.
     #[error(
         "the audit file {} cannot be opened: {source}; check the path and its permissions",
         path.display()
@@ -71,10 +70,10 @@ pub enum AuditFileError {
     Io {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A device, a pipe or a folder: what is written there is not kept, or cannot be read again.
+    /// A device, a pipe or a folder: records written there are not kept, or cannot be read again.
     #[error(
         "the audit file {} is not a regular file: nothing written there could be verified; name a \
          file",
@@ -84,7 +83,7 @@ pub enum AuditFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Another process writes it, or this one does already.
+    /// Another process has it open, or this one has already.
     #[error(
         "the audit file {} is being written already; give each broker a file of its own",
         path.display()
@@ -93,7 +92,7 @@ pub enum AuditFileError {
         /// The path.
         path: PathBuf,
     },
-    /// A record is not what it was, or one is missing.
+    /// A record was changed, or one is missing.
     #[error(
         "the audit file {} is damaged at line {line}; keep it for the investigation, and start a \
          new one",
@@ -107,7 +106,7 @@ pub enum AuditFileError {
     },
 }
 
-/// An error of a file whose path the caller knows.
+/// An [`AuditFileError`] before its path is added.
 enum Unreadable {
     Io(io::Error),
     Damaged { line: u64 },
@@ -130,8 +129,8 @@ impl Unreadable {
 }
 
 impl JsonLines {
-    /// Goes on with the file, or begins it (mode 0600 on Unix). The whole chain is verified; a torn
-    /// last line, which a crash leaves, is taken off and said so in the next record.
+    /// Continues the file, or creates it (mode 0600 on Unix). The whole chain is verified. A torn
+    /// last line, which a crash leaves, is removed, and the next record reports its length.
     ///
     /// # Errors
     /// See [`AuditFileError`].
@@ -141,7 +140,7 @@ impl JsonLines {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let path = path.as_ref();
-        // Looked at before it is opened: opening a pipe would wait for its other end.
+        // Checked before it is opened: opening a pipe would wait for its other end.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(AuditFileError::NotAFile { path: path.to_owned() });
         }
@@ -157,8 +156,7 @@ impl JsonLines {
         let (resumed, durable) = read(&file).map_err(|error| error.at(path))?;
         #[cfg(unix)]
         if resumed.last.is_none() {
-            // X17: the records of a new file are as durable as its name, and that stands in the
-            // folder.
+            // X17: the records of a new file are only as durable as its name in the folder.
             let folder = path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty())
@@ -176,9 +174,9 @@ impl AuditSink for JsonLines {
     }
 
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
-        // The log's own thread waits here, and nobody else: the lock has no second taker.
+        // Only the thread of the log waits here: the lock is never contended.
         let mut state = self.state.lock();
-        // Two writers, or a sink that was given to a second log: one of the chains would be cut.
+        // With two writers, or a sink used by two logs, one of the chains would be broken.
         if !records.follow(state.last) {
             return Err(SinkError::new("the records do not follow the last one of the file"));
         }
@@ -191,7 +189,8 @@ impl AuditSink for JsonLines {
 
 impl State {
     fn append(&mut self, group: &[u8]) -> io::Result<()> {
-        // X17: what a failed try left behind goes first: a group stands in the file once and whole.
+        // X17: remove the rest of a failed attempt first, so that a batch is in the file once and
+        // whole.
         if self.is_torn {
             self.disk.cut(self.durable)?;
         }
@@ -204,63 +203,60 @@ impl State {
     }
 }
 
-/// Walks the whole chain: where it stops, and what was open then.
+/// Reads the whole chain: its last record, and what was open then.
 fn read(file: &File) -> Result<(Resumed, u64), Unreadable> {
-    let mut lines = BufReader::new(file);
-    let (mut resumed, mut durable, mut number) = (Resumed::after(None), 0, 0);
-    let mut requests = BTreeSet::new();
-    let mut refreshes = BTreeMap::new();
-    let mut line = Vec::new();
+    let mut lines = Lines::new(BufReader::new(file));
+    let (mut resumed, mut durable) = (Resumed::after(None), 0);
+    let mut open = BTreeSet::new();
+    let mut token_requests = BTreeMap::new();
     loop {
-        line.clear();
-        let length = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
-        if length == 0 {
-            break;
-        }
-        number += 1;
-        if length == LONGEST_LINE {
-            return Err(Unreadable::Damaged { line: number });
-        }
-        if line.pop() != Some(b'\n') {
-            // X17, X18: a crash tears the last line alone; it was promised to nobody.
-            resumed.dropped_bytes = length;
-            file.set_len(durable)?;
-            break;
-        }
-        let last = resumed.last.map(|(sequence, hash)| Head { sequence, hash });
-        let link = Link::read(&line).ok().filter(|link| link.follows(last));
-        let link = link.ok_or(Unreadable::Damaged { line: number })?;
-        resumed.last = Some((link.sequence, link.hash));
-        durable += length;
-        match (link.kind.as_ref(), link.request, link.refresh) {
-            // A late one has its result already.
-            ("intent", Some(request), _) if !link.is_late => {
-                requests.insert(request);
+        match lines.next()? {
+            Next::Line => {}
+            Next::End => break,
+            Next::TooLong => return Err(Unreadable::Damaged { line: lines.number }),
+            Next::Torn => {
+                // X17, X18: a crash tears only the last line, for which no caller was promised
+                // anything.
+                resumed.dropped_bytes = lines.bytes - durable;
+                file.set_len(durable)?;
+                break;
             }
-            ("result", Some(request), _) => {
-                requests.remove(&request);
+        }
+        let record = StoredRecord::read(&lines.line).ok();
+        let record = record.filter(|record| record.follows(resumed.last));
+        let record = record.ok_or(Unreadable::Damaged { line: lines.number })?;
+        resumed.last = Some(record.head());
+        durable = lines.bytes;
+        let number = || record.number(Member::TokenRequest);
+        match (record.kind(), record.work()) {
+            // An intent after its request has ended has its result already.
+            (Some(RecordKind::Intent), Some(work)) if !record.flag(Member::Late) => {
+                open.insert(work);
             }
-            // A new process counts its refreshes anew; those of the one before were settled at its
-            // start.
-            ("refresh_intent", Some(request), Some(refresh)) => {
-                refreshes.insert(refresh, request);
+            (Some(RecordKind::Result | RecordKind::JobResult), Some(work)) => {
+                open.remove(&work);
             }
-            ("refresh_result", _, Some(refresh)) => {
-                refreshes.remove(&refresh);
+            // Each process numbers its token requests from 0. At its start, it settled those of the
+            // one before.
+            (Some(RecordKind::TokenRequest), Some(work)) => {
+                token_requests.extend(number().map(|number| (number, work)));
+            }
+            (Some(RecordKind::TokenResult), _) => {
+                number().map(|number| token_requests.remove(&number));
             }
             _ => {}
         }
     }
-    resumed.open_requests = requests.into_iter().collect();
-    resumed.open_refreshes =
-        refreshes.into_iter().map(|(refresh, request)| (request, refresh)).collect();
+    resumed.open = open.into_iter().collect::<Vec<OpenWork>>();
+    resumed.open_token_requests =
+        token_requests.into_iter().map(|(number, work)| (work, number)).collect();
     Ok((resumed, durable))
 }
 
 #[cfg(test)]
 impl JsonLines {
-    /// With a disk that fails each tenth append, with more than the group on it.
-    pub(super) fn flaky(path: &Path) -> Self {
+    /// With a disk that fails every tenth append after writing more than the batch.
+    pub(in crate::audit) fn flaky(path: &Path) -> Self {
         #[derive(Debug)]
         struct Flaky(File, u32);
         impl Disk for Flaky {
@@ -270,7 +266,7 @@ impl JsonLines {
             fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
                 self.1 += 1;
                 if self.1.is_multiple_of(10) {
-                    // What the next try writes must not stand before a rest of this one.
+                    // The next attempt must not leave a rest of this one after its bytes.
                     Disk::append(&mut self.0, &bytes.repeat(2)[..bytes.len() * 3 / 2])?;
                     return Err(io::ErrorKind::StorageFull.into());
                 }
@@ -294,7 +290,7 @@ mod tests {
     use super::*;
     use crate::audit::{AuditLog, Intent, Trail};
 
-    /// Writes down what it is asked, and keeps nothing.
+    /// Records the calls, and keeps nothing.
     #[derive(Debug, Default, Clone)]
     struct Watched(Arc<Mutex<Vec<&'static str>>>);
 
@@ -314,10 +310,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_that_does_not_follow_the_last_record_is_refused() {
+    async fn a_batch_that_does_not_follow_is_refused() {
         let group = |sequence: u64, previous: [u8; 32]| {
             let mut records = Records::default();
-            records.append("close", b",\"kind\":\"close\"", sequence, &previous);
+            records.append(RecordKind::Close, b",\"kind\":\"close\"", sequence, &previous);
             records
         };
         let folder = tempfile::tempdir().unwrap();
@@ -334,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_is_one_append_and_one_sync_and_known_to_be_durable_only_behind_it() {
+    async fn a_batch_is_one_append_and_one_sync() {
         let disk = Watched::default();
         let state = State {
             disk: Box::new(disk.clone()),
@@ -354,12 +350,12 @@ mod tests {
         assert_eq!(*disk.0.lock(), ["append", "sync"]);
         disk.0.lock().clear();
         drop(terminal);
-        // Many in one group: no more syncs than groups.
+        // Many in one batch: one sync per batch.
         let together: Vec<_> = (0..100).map(|_| Box::pin(intent())).collect();
         for one in together {
             one.await.unwrap().used();
         }
-        let asked = disk.0.lock().clone();
-        assert!(asked.chunks(2).all(|pair| pair == ["append", "sync"]), "{asked:?}");
+        let calls = disk.0.lock().clone();
+        assert!(calls.chunks(2).all(|pair| pair == ["append", "sync"]), "{calls:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! The way from the requests to the one writer: a buffer that callers write into.
+//! The queue between the requests and the writer.
 //!
-//! A request holds the buffer's lock for the copy of one record, and never while anything is
-//! formatted, hashed or written. A record that nobody waits for wakes nobody, unless the writer
-//! would else sleep on; those who wait wake it together (see `waiting`).
+//! A caller holds the lock while it copies one record, and never while it formats, hashes or
+//! writes. A record without waiters does not wake the writer, unless it sleeps until it is woken.
+//! Waiters wake it together (see [`durable`](super::durable)).
 
 use std::{
     cell::RefCell,
@@ -17,20 +17,23 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{log::AuditError, record::Event, waiting::Group};
-use crate::clock::Timestamp;
+use super::{error::AuditError, group_commit::Group};
+use crate::{
+    audit::record::{Event, RecordKind},
+    clock::Timestamp,
+};
 
-/// How long results wait for company before the writer writes them: nobody waits for them.
+/// Maximum delay before records without waiters are written.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Between the requests and the writer.
+/// The queue between the requests and the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
-    /// Places that are kept, and records that have come and that the writer has not taken.
+    /// Reserved places, and queued records that the writer has not taken.
     taken: AtomicUsize,
     limit: usize,
-    /// No new request is let in.
+    /// No new place is given.
     ending: AtomicBool,
 }
 
@@ -38,42 +41,41 @@ pub(super) struct Queue {
 struct State {
     pending: Batch,
     writer: Sleeps,
-    /// Who waits for the end of the log.
+    /// The callers that wait for the end of the log.
     closing: Vec<oneshot::Sender<()>>,
-    /// The writer is gone: nobody would take what comes now.
+    /// The writer has ended: no one would take another record.
     has_ended: bool,
 }
 
-/// What the writer does meanwhile.
+/// How the writer sleeps.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Sleeps {
-    /// It looks again by itself.
+    /// Not at all: it looks again by itself.
     #[default]
     No,
-    /// Until somebody waits, or a moment has passed.
+    /// Until a caller waits, or [`LINGER`] has passed.
     Lightly,
     /// Until it is woken.
     Deeply,
 }
 
-/// What came together.
+/// Records that are written together.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// The members of all records, one behind the other.
+    /// The members of all records, concatenated.
     members: Vec<u8>,
-    /// Of each: its kind, and where its members end.
-    ends: Vec<(&'static str, usize)>,
+    /// The kind of each record, and where its members end.
+    ends: Vec<(RecordKind, usize)>,
     waiting: Option<Arc<Group>>,
-    /// Who waits for all that came before, whatever it was.
+    /// The callers that wait for everything before.
     pub(super) flushed: Vec<oneshot::Sender<()>>,
     urgent: bool,
 }
 
-/// A place in the queue that was kept for a record that must be written. It is given back by
-/// writing.
+/// A place in the queue, reserved for a record that must be written. Writing releases it.
 #[derive(Debug)]
-#[must_use = "a place that is not written to is never free again"]
-pub(super) struct Place(());
+#[must_use = "a place that is not written to is never released"]
+pub(in crate::audit) struct Place(());
 
 impl Queue {
     pub(super) fn new(limit: usize) -> Self {
@@ -86,11 +88,11 @@ impl Queue {
         }
     }
 
-    /// Keeps a place; none if the queue is full or the log ends.
+    /// Reserves a place. Fails if the queue is full or the log ends.
     pub(super) fn place(&self) -> Result<Place, AuditError> {
         self.take_place()?;
-        // Looked at behind the place: either the writer sees this place before it ends, or its end
-        // is seen here.
+        // Read after the place is taken: either the writer sees this place before it ends, or its
+        // end is seen here.
         if self.ending.load(Ordering::SeqCst) {
             self.taken.fetch_sub(1, Ordering::SeqCst);
             return Err(AuditError);
@@ -98,7 +100,7 @@ impl Queue {
         Ok(Place(()))
     }
 
-    /// How many places are taken: records that wait, and those that are owed.
+    /// Returns the number of taken places: queued records and reserved places.
     pub(super) fn owed(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
@@ -111,7 +113,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Writes into a kept place; nobody waits.
+    /// Writes into a reserved place, without waiting.
     pub(super) fn settle(&self, Place(()): Place, at: Timestamp, event: &Event<'_>) {
         formatted(at, event, |members| {
             let mut state = self.state.lock();
@@ -120,7 +122,7 @@ impl Queue {
         });
     }
 
-    /// Writes; what is given back waits until it is durable, and wakes the writer.
+    /// Queues a record. The group is settled when it is durable.
     pub(super) fn enqueue(
         &self,
         at: Timestamp,
@@ -134,15 +136,15 @@ impl Queue {
             }
             state.pending.append(event.kind(), members);
             let group = state.pending.waiting.get_or_insert_default();
-            group.joined();
+            group.join();
             let group = Arc::clone(group);
-            // Should nobody who waits be run again, the writer looks by itself in a moment.
+            // If no waiter is polled again, the writer looks by itself after `LINGER`.
             self.wake_writer(&mut state, Sleeps::Deeply);
             Ok(group)
         })
     }
 
-    /// Has the writer write this group now, if it has not begun to.
+    /// Makes the writer write this group now, unless it has started.
     pub(super) fn commit(&self, group: &Arc<Group>) {
         let mut state = self.state.lock();
         if state.pending.waiting.as_ref().is_some_and(|pending| Arc::ptr_eq(pending, group)) {
@@ -151,7 +153,7 @@ impl Queue {
         }
     }
 
-    /// Tells when all that came before is durable. Dropped unsaid, it will never be.
+    /// Signals when everything before is durable. The sender is dropped if it never will be.
     pub(super) fn flush(&self, done: oneshot::Sender<()>) {
         let mut state = self.state.lock();
         if state.has_ended {
@@ -162,25 +164,25 @@ impl Queue {
         self.wake_writer(&mut state, Sleeps::Lightly);
     }
 
-    /// Has the writer look at what else there is to do.
+    /// Wakes the writer.
     pub(super) fn nudge(&self) {
         let mut state = self.state.lock();
         state.pending.urgent = true;
         self.wake_writer(&mut state, Sleeps::Lightly);
     }
 
-    /// Lets no new request in; the writer ends behind the last open one.
+    /// Refuses new requests. The writer ends after the last open one.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
         self.nudge();
     }
 
-    /// As [`Queue::end`], and tells when the last record is durable; dropped unsaid if the log was
-    /// ended before.
+    /// As [`Queue::end`], and signals when the last record is durable. The sender is dropped if the
+    /// log was ended before.
     pub(super) fn close(&self, done: oneshot::Sender<()>) {
         let mut state = self.state.lock();
-        // Under the lock, in which the writer looks for the end: when it sees it, it finds who
-        // waits for it, too.
+        // Under the lock under which the writer looks for the end: when it sees the end, it finds
+        // the caller that waits for it, too.
         if self.ending.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -193,8 +195,8 @@ impl Queue {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// The writer is gone: who waits is told that nothing will become durable any more; who waited
-    /// for the end is given back.
+    /// Marks the writer as ended, refuses the callers that wait for a record, and returns those
+    /// that wait for the end.
     pub(super) fn has_ended(&self) -> Vec<oneshot::Sender<()>> {
         self.ending.store(true, Ordering::SeqCst);
         let (unwritten, closing) = {
@@ -213,7 +215,7 @@ impl Queue {
         self.state.lock().pending.urgent
     }
 
-    /// Wakes the writer if it sleeps at least so deeply.
+    /// Wakes the writer if its sleep is at least as deep as `depth`.
     fn wake_writer(&self, state: &mut State, depth: Sleeps) {
         let sleeps = match state.writer {
             Sleeps::No => false,
@@ -226,8 +228,9 @@ impl Queue {
         }
     }
 
-    /// What has come, as soon as there is something to do; `spare` is filled next. The writer alone
-    /// calls it, and blocks. `None` when the log has ended and all places were written to.
+    /// Blocks until there is something to write, and returns it. `spare` becomes the next buffer.
+    /// Called only by the writer. Returns `None` when the log has ended and all places were written
+    /// to.
     pub(super) fn next(&self, spare: Batch) -> Option<Batch> {
         let mut state = self.state.lock();
         let mut lingered = false;
@@ -247,8 +250,8 @@ impl Queue {
                 state.writer = Sleeps::Deeply;
                 self.wake.wait(&mut state);
             } else {
-                // Results alone; or open requests that are waited for, one of which may give its
-                // place back unsaid.
+                // Only records without waiters; or the log ends, and an open request may release
+                // its place without waking the writer.
                 state.writer = Sleeps::Lightly;
                 lingered = self.wake.wait_for(&mut state, LINGER).timed_out();
             }
@@ -258,15 +261,14 @@ impl Queue {
 }
 
 thread_local! {
-    /// Where a record is formatted before it is copied into the queue.
+    /// The buffer in which a record is formatted before it is copied into the queue.
     static MEMBERS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Formats the event's members, on this thread and without the lock.
+/// Formats the members of an event on this thread, without the lock.
 fn formatted<T>(at: Timestamp, event: &Event<'_>, then: impl FnOnce(&[u8]) -> T) -> T {
     MEMBERS.with(|members| {
-        // Nothing that runs in between comes back here; if it did, it would have a buffer of its
-        // own.
+        // Formatting does not call this function again; if it did, it would get its own buffer.
         let mut own = Vec::new();
         let mut shared = members.try_borrow_mut();
         let members = shared.as_deref_mut().unwrap_or(&mut own);
@@ -277,7 +279,7 @@ fn formatted<T>(at: Timestamp, event: &Event<'_>, then: impl FnOnce(&[u8]) -> T)
 }
 
 impl Batch {
-    fn append(&mut self, kind: &'static str, members: &[u8]) {
+    fn append(&mut self, kind: RecordKind, members: &[u8]) {
         self.members.extend_from_slice(members);
         self.ends.push((kind, self.members.len()));
     }
@@ -287,8 +289,8 @@ impl Batch {
         self.ends.push((event.kind(), self.members.len()));
     }
 
-    /// Kind and members of each record.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+    /// Returns kind and members of each record.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RecordKind, &[u8])> {
         let mut from = 0;
         self.ends.iter().map(move |(kind, end)| {
             let members = self.members.get(from..*end).unwrap_or_default();
@@ -297,12 +299,12 @@ impl Batch {
         })
     }
 
-    /// Who waits for these records.
+    /// Returns the callers that wait for these records.
     pub(super) fn take_waiting(&mut self) -> Option<Arc<Group>> {
         self.waiting.take()
     }
 
-    /// Empty again, with its buffers, unless a rush has blown them up.
+    /// Returns the batch without records, with its buffers unless a burst made them too large.
     pub(super) fn emptied(mut self) -> Self {
         const LARGEST_KEPT: usize = 1 << 20;
         if self.members.capacity() > LARGEST_KEPT {
@@ -321,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_takes_so_many_and_no_more_until_the_writer_has_taken_them() {
+    fn a_full_queue_refuses_until_the_writer_takes_records() {
         let queue = Queue::new(3);
         let at = Timestamp::from_unix_seconds(0);
         let (one, _two) = (queue.place().unwrap(), queue.place().unwrap());
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_the_log_is_told_however_the_writer_is_busy_in_that_moment() {
+    fn closing_signals_the_end_however_busy_the_writer_is() {
         for round in 0..5000 {
             let queue = Queue::new(3);
             let (done, mut wait) = oneshot::channel();
@@ -345,7 +347,7 @@ mod tests {
                     while queue.next(Batch::default()).is_some() {}
                     queue.has_ended().into_iter().for_each(|done| done.send(()).unwrap());
                 });
-                // The writer is awake, and may see the end as soon as it is there.
+                // The writer is awake, and may see the end at once.
                 queue.nudge();
                 queue.close(done);
             });

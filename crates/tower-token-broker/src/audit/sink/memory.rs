@@ -1,17 +1,15 @@
-//! A sink for tests: keeps the records, and fails or hangs as it is told.
+//! A sink for tests: keeps the records in memory, and fails or hangs on demand.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{
-    log::AuditLog,
-    record::Records,
-    sink::{AuditSink, Resumed, SinkError},
-};
+use super::audit_sink::{AuditSink, Resumed, SinkError};
+use crate::audit::record::Records;
 
-/// What an [`AuditLog::in_memory`] wrote. Clones share it.
+/// A sink that keeps its records in memory. Clones share them. See
+/// [`AuditLog::in_memory`](crate::audit::AuditLog::in_memory).
 #[derive(Clone, Debug)]
 pub struct InMemory(Arc<State>);
 
@@ -32,7 +30,7 @@ enum Mode {
 }
 
 impl InMemory {
-    /// An empty one.
+    /// Creates an empty one.
     pub fn new() -> Self {
         let mode = watch::Sender::new(Mode::Works);
         Self(Arc::new(State {
@@ -43,12 +41,12 @@ impl InMemory {
         }))
     }
 
-    /// The records so far.
+    /// Returns the records so far.
     pub fn records(&self) -> Records {
         self.0.records.lock().clone()
     }
 
-    /// Their lines.
+    /// Returns the lines of the records so far.
     ///
     /// # Panics
     /// Never: records are UTF-8.
@@ -60,17 +58,17 @@ impl InMemory {
             .collect()
     }
 
-    /// How many groups were written.
+    /// Returns the number of batches that were written.
     pub fn groups(&self) -> usize {
         *self.0.groups.lock()
     }
 
-    /// How often a write was begun, also of a group that comes again.
+    /// Returns how many writes were started, retries included.
     pub fn calls(&self) -> usize {
         *self.0.calls.borrow()
     }
 
-    /// Waits until so many writes were begun.
+    /// Waits until this many writes were started.
     ///
     /// # Cancellation
     /// Nothing has happened.
@@ -79,22 +77,22 @@ impl InMemory {
         drop(self.0.calls.subscribe().wait_for(|calls| *calls >= times).await);
     }
 
-    /// From now on every write panics before anything is kept, until [`InMemory::work`].
+    /// Makes every write panic before anything is kept, until [`InMemory::work`].
     pub fn panic(&self) {
         self.0.mode.send_replace(Mode::Panics);
     }
 
-    /// From now on every write fails, until [`InMemory::work`].
+    /// Makes every write fail, until [`InMemory::work`].
     pub fn fail(&self) {
         self.0.mode.send_replace(Mode::Fails);
     }
 
-    /// From now on every write hangs, until [`InMemory::work`] or [`InMemory::fail`].
+    /// Makes every write hang, until [`InMemory::work`] or [`InMemory::fail`].
     pub fn hang(&self) {
         self.0.mode.send_replace(Mode::Hangs);
     }
 
-    /// Writes again, also what hangs.
+    /// Makes writes succeed again, including those that hang.
     pub fn work(&self) {
         self.0.mode.send_replace(Mode::Works);
     }
@@ -122,13 +120,5 @@ impl AuditSink for InMemory {
         *self.0.groups.lock() += 1;
         self.0.records.lock().extend(records);
         Ok(())
-    }
-}
-
-impl AuditLog {
-    /// A log that keeps its records in memory, for tests.
-    pub fn in_memory() -> (Self, InMemory) {
-        let sink = InMemory::new();
-        (Self::from(sink.clone()), sink)
     }
 }

@@ -1,72 +1,27 @@
-//! Those who wait for one write, and how they go the way from thread to thread together.
+//! The future that waits for a durable write.
 //!
-//! That way costs more than a record, so a group goes it once in each direction. The first of those
-//! who wait lets all others run that are ready to, and once more as long as that brings company;
-//! then it wakes the writer. Alone, it waits for nobody. When the records are durable the writer
-//! wakes one of them, and that one wakes the others.
+//! Waking another thread costs more than writing a record, so a group does it once in each
+//! direction. The first caller yields as long as other callers join, then wakes the writer. A
+//! single caller does not wait for others. When the records are durable, the writer wakes one
+//! caller, and that one wakes the others.
 
 use std::{
-    mem,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use super::log::{AuditError, Core};
+use super::{
+    core::Core,
+    error::AuditError,
+    group_commit::{Group, Left},
+};
 
-/// Those who wait for one write.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    waiters: Mutex<Waiters>,
-    /// How many have come.
-    members: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Waiters {
-    outcome: Option<Result<(), AuditError>>,
-    wakers: Vec<Option<Waker>>,
-    /// The one that acts for all.
-    first: Option<usize>,
-}
-
-impl Group {
-    pub(super) fn joined(&self) {
-        self.members.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Says how it came out, once, and wakes one of those who wait.
-    pub(super) fn settle(&self, outcome: Result<(), AuditError>) {
-        let one = {
-            let mut waiters = self.waiters.lock();
-            waiters.outcome.get_or_insert(outcome);
-            waiters.wakers.iter_mut().find_map(Option::take)
-        };
-        if let Some(waker) = one {
-            waker.wake();
-        }
-    }
-
-    /// How it came out, if that is known; whoever finds out wakes the others.
-    fn found(&self) -> Option<Result<(), AuditError>> {
-        let (outcome, others) = {
-            let mut waiters = self.waiters.lock();
-            (waiters.outcome?, mem::take(&mut waiters.wakers))
-        };
-        others.into_iter().flatten().for_each(Waker::wake);
-        Some(outcome)
-    }
-}
-
-/// Waits until one record is durable, but not longer than the log's deadline.
+/// Waits until one record is durable, at most for the timeout of the log.
 #[must_use = "nothing may be used before the record is durable"]
-pub(super) struct Durable<'c> {
+pub(in crate::audit) struct Durable<'c> {
     core: &'c Core,
     group: Arc<Group>,
     slot: Option<usize>,
@@ -75,10 +30,10 @@ pub(super) struct Durable<'c> {
 
 type Yielded = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What the first of those who wait does for all.
+/// State of the caller that acts for its group.
 struct Acting {
-    /// While it lets others run: how many there were before, and when they have run.
-    company: Option<(usize, Yielded)>,
+    /// While it lets other tasks run: the number of callers before, and the yield.
+    joining: Option<(usize, Yielded)>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -87,35 +42,19 @@ impl<'c> Durable<'c> {
         Self { core, group, slot: None, acting: None }
     }
 
-    /// Waits, and says whether this one acts for all.
-    fn register(&mut self, waker: &Waker) -> bool {
-        let mut waiters = self.group.waiters.lock();
-        let slot = *self.slot.get_or_insert_with(|| {
-            waiters.wakers.push(None);
-            waiters.wakers.len() - 1
-        });
-        if let Some(place) = waiters.wakers.get_mut(slot) {
-            match place {
-                Some(known) => known.clone_from(waker),
-                None => *place = Some(waker.clone()),
-            }
-        }
-        *waiters.first.get_or_insert(slot) == slot
-    }
-
-    /// Waits for company as long as any comes, then wakes the writer. Ready when the group's
-    /// patience has ended.
+    /// Waits as long as other callers join, then wakes the writer. Ready when the timeout of the
+    /// group has elapsed.
     fn act(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let acting = self.acting.get_or_insert_with(|| Acting {
-            company: Some((1, Box::pin(tokio::task::yield_now()))),
-            timer: Box::pin(tokio::time::sleep(self.core.deadline)),
+            joining: Some((1, Box::pin(tokio::task::yield_now()))),
+            timer: Box::pin(tokio::time::sleep(self.core.timeout)),
         });
-        while let Some((before, others_run)) = &mut acting.company {
-            if others_run.as_mut().poll(cx).is_pending() {
+        while let Some((before, yielded)) = &mut acting.joining {
+            if yielded.as_mut().poll(cx).is_pending() {
                 break;
             }
-            let members = self.group.members.load(Ordering::Relaxed);
-            acting.company = if members > *before {
+            let members = self.group.members();
+            acting.joining = if members > *before {
                 Some((members, Box::pin(tokio::task::yield_now())))
             } else {
                 self.core.queue.commit(&self.group);
@@ -125,9 +64,9 @@ impl<'c> Durable<'c> {
         acting.timer.as_mut().poll(cx)
     }
 
-    fn found(&mut self) -> Option<Result<(), AuditError>> {
-        let outcome = self.group.found()?;
-        // Its waker is gone with those of the others.
+    fn outcome(&mut self) -> Option<Result<(), AuditError>> {
+        let outcome = self.group.outcome()?;
+        // Its waker was removed with those of the others.
         self.slot = None;
         Some(outcome)
     }
@@ -138,17 +77,17 @@ impl Future for Durable<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(outcome) = this.found() {
+        if let Some(outcome) = this.outcome() {
             return Poll::Ready(outcome);
         }
-        if this.register(cx.waker()) && this.act(cx).is_ready() {
-            // P288: a writer that does not answer in time closes the door; it opens it when it is
-            // through.
-            this.core.close("the sink does not answer in time");
+        if this.group.register(&mut this.slot, cx.waker()) && this.act(cx).is_ready() {
+            // P288: a writer that does not finish in time closes the log, and opens it again when
+            // it has finished.
+            this.core.close("the sink did not finish in time");
             this.group.settle(Err(AuditError));
         }
-        // Settled in the meantime: nobody would wake this one again.
-        match this.found() {
+        // Settled in the meantime: nothing would wake this task again.
+        match this.outcome() {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,
         }
@@ -158,32 +97,26 @@ impl Future for Durable<'_> {
 impl Drop for Durable<'_> {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
-        // Woken for all and dropped instead: the others are told here.
-        if self.group.found().is_some() {
+        // Woken for all and dropped instead: `outcome` wakes the others.
+        if self.group.outcome().is_some() {
             return;
         }
-        let successor = {
-            let mut waiters = self.group.waiters.lock();
-            if let Some(place) = waiters.wakers.get_mut(slot) {
-                *place = None;
-            }
-            if waiters.first != Some(slot) {
-                return;
-            }
-            waiters.first = None;
-            waiters.wakers.iter().flatten().next().cloned()
-        };
-        match successor {
-            Some(waker) => waker.wake(),
-            // Nobody waits; what was asked for is written all the same.
-            None => self.core.queue.commit(&self.group),
+        match self.group.leave(slot) {
+            Left::Others => {}
+            Left::First(successor) => successor.wake(),
+            // No caller waits; the record is written all the same.
+            Left::Alone => self.core.queue.commit(&self.group),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{task::Wake, time::Duration};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Wake, Waker},
+        time::Duration,
+    };
 
     use super::*;
     use crate::{audit::record::Event, clock::Timestamp};
@@ -236,13 +169,13 @@ mod tests {
         (waiters[0].group(), waiters)
     }
 
-    /// Whether each was woken since it was asked last; what `yield_now` does counts for the first.
+    /// Wake-ups of the second and third waiter. `yield_now` wakes the first.
     fn others_woken(waiters: &[Waiter<'_>; 3]) -> [usize; 2] {
         [waiters[1].woken(), waiters[2].woken()]
     }
 
     #[tokio::test]
-    async fn one_is_woken_and_wakes_the_others() {
+    async fn one_waiter_is_woken_and_wakes_the_others() {
         let core = core();
         let (group, mut waiters) = three(&core);
         group.settle(Ok(()));
@@ -256,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_one_that_was_woken_may_be_dropped_instead() {
+    async fn a_woken_waiter_that_is_dropped_wakes_the_others() {
         let core = core();
         let (group, mut waiters) = three(&core);
         group.settle(Ok(()));
@@ -265,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_is_dropped_before_is_woken_no_more_and_who_acted_for_all_has_a_successor() {
+    async fn a_dropped_waiter_has_a_successor() {
         let core = core();
         let (group, mut waiters) = three(&core);
         assert_eq!(waiters.each_ref().map(Waiter::acts), [true, false, false]);
@@ -278,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_clock_ends_the_patience_of_all_and_closes_the_door() {
+    async fn one_timeout_ends_the_group_and_closes_the_log() {
         let core = core();
         let (_group, mut waiters) = three(&core);
         tokio::time::advance(Duration::from_secs(61)).await;
@@ -288,13 +221,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_wakes_the_writer_when_no_more_company_comes() {
+    async fn the_first_wakes_the_writer_when_no_one_joins() {
         let core = core();
         let mut first = Waiter::of(&core);
         let has_committed = || core.queue.is_urgent();
         assert!(first.poll().is_pending() && !has_committed());
         let others: Vec<_> = (0..3).map(|_| Waiter::of(&core)).collect();
-        // Company came while others ran, so they run once more.
+        // Others joined during the yield, so it yields again.
         assert!(first.poll().is_pending() && !has_committed());
         assert!(first.poll().is_pending() && has_committed());
         drop(others);

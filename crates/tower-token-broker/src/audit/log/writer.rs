@@ -1,4 +1,4 @@
-//! The one writer: chains what came together, and has the sink write it, as often as it takes.
+//! The writer: chains each batch and has the sink write it, retrying until it succeeds.
 
 use std::{
     mem,
@@ -12,18 +12,19 @@ use std::{
 
 use tokio::{runtime::Runtime, sync::oneshot};
 
-use super::{
-    log::{AuditError, Core},
-    queue::Batch,
-    record::{Event, Records},
-    sink::{AuditSink, Resumed, SinkError},
+use super::{core::Core, error::AuditError, queue::Batch};
+use crate::{
+    audit::{
+        record::{Event, Records},
+        sink::{AuditSink, Resumed, SinkError},
+    },
+    clock::Clock,
+    request_id::random_bits,
 };
-use crate::{clock::Clock, request_id::random_bits};
 
-/// The wait before a group that failed comes again for the first time; each further one is twice as
-/// long.
+/// Delay before a failed batch is retried for the first time. It doubles with each further retry.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
-/// The longest wait between two tries of a group.
+/// The longest delay between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 struct Writer<S> {
@@ -32,12 +33,11 @@ struct Writer<S> {
     clock: Clock,
     next: u64,
     last_hash: [u8; 32],
-    /// The group that is written, and then the buffer of the next one.
+    /// The batch being written; afterwards the buffer of the next one.
     records: Records,
 }
 
-/// Starts the writer on a thread of its own. Without a thread or a runtime nothing is ever let
-/// through.
+/// Starts the writer on its own thread. Without a thread or a runtime, every request is refused.
 pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
     let writer = Writer {
         sink,
@@ -50,21 +50,21 @@ pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
     let thread = thread::Builder::new().name("token-broker-audit".into()).spawn(move || {
         let core = Arc::clone(&writer.core);
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => tell(writer.run(&runtime)),
+            Ok(runtime) => signal(writer.run(&runtime)),
             Err(error) => {
-                tracing::error!(%error, "the audit log has no runtime; nothing is let through");
+                tracing::error!(%error, "the audit log has no runtime: every request is refused");
                 drop(core.queue.has_ended());
             }
         }
     });
     if let Err(error) = thread {
-        tracing::error!(%error, "the audit log has no thread; nothing is let through");
+        tracing::error!(%error, "the audit log has no thread: every request is refused");
         drop(core.queue.has_ended());
     }
 }
 
 impl<S: AuditSink> Writer<S> {
-    /// Gives those who wait for the end.
+    /// Writes until the log ends. Returns the callers that wait for the end.
     fn run(mut self, runtime: &Runtime) -> Vec<oneshot::Sender<()>> {
         runtime.block_on(self.resume());
         let mut spare = Batch::default();
@@ -72,15 +72,15 @@ impl<S: AuditSink> Writer<S> {
             let flushed = mem::take(&mut batch.flushed);
             runtime.block_on(async {
                 self.write(&mut batch).await;
-                // Nothing is under way: the door that a hanging write closed may open again, and
-                // what was refused is written.
+                // Everything is written: the log may open again if a hanging write had closed it,
+                // and the counted refusals are written.
                 self.write_counted().await;
             });
             self.core.open();
-            tell(flushed);
+            signal(flushed);
             spare = batch.emptied();
         }
-        // From here on who comes is refused, and nobody is counted behind the last record.
+        // From here on, callers are refused, and none is counted after the last record.
         let closing = self.core.queue.has_ended();
         runtime.block_on(async {
             self.write_counted().await;
@@ -95,25 +95,27 @@ impl<S: AuditSink> Writer<S> {
             match caught(async { self.sink.resume().await }).await {
                 Ok(resumed) => break resumed,
                 Err(error) => {
-                    self.core.close("what is written can't be read");
-                    tracing::error!(%error, "the audit log can't go on where it stopped; no request is let through");
+                    self.core.close("the written records cannot be read");
+                    tracing::error!(
+                        %error,
+                        "the audit log cannot be continued: every request is refused"
+                    );
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         };
         let first = match resumed.last {
-            Some((sequence, hash)) => {
-                (self.next, self.last_hash) = (sequence + 1, hash);
+            Some(last) => {
+                (self.next, self.last_hash) = (last.sequence + 1, last.hash);
                 Event::Open { dropped_bytes: resumed.dropped_bytes }
             }
             None => Event::Start { chain: random_bits() },
         };
-        // After a crash each open intent gets its terminal record.
-        let lost = resumed.open_requests.iter().map(|request| Event::Lost { request });
-        let unknown = resumed.open_refreshes.iter();
-        let unknown =
-            unknown.map(|(request, refresh)| Event::LostRefresh { request, refresh: *refresh });
+        // After a crash, each open request and each open token request gets its terminal record.
+        let lost = resumed.open.iter().map(Event::Lost);
+        let unknown = resumed.open_token_requests.iter();
+        let unknown = unknown.map(|(of, number)| Event::LostTokenRequest { of, number: *number });
         self.write_events([first].into_iter().chain(lost).chain(unknown)).await;
         self.core.open();
     }
@@ -136,7 +138,7 @@ impl<S: AuditSink> Writer<S> {
         self.write(&mut batch).await;
     }
 
-    /// Chains the records and has the sink write them, as often as it takes.
+    /// Chains the records and has the sink write them, retrying until it succeeds.
     async fn write(&mut self, batch: &mut Batch) {
         self.records.clear();
         for (kind, members) in batch.iter() {
@@ -149,10 +151,10 @@ impl<S: AuditSink> Writer<S> {
         let mut wait = TRY_AGAIN;
         loop {
             let mut write = pin!(caught(async { self.sink.write(&self.records).await }));
-            let written = match tokio::time::timeout(self.core.deadline, &mut write).await {
+            let written = match tokio::time::timeout(self.core.timeout, &mut write).await {
                 Ok(written) => written,
                 Err(_elapsed) => {
-                    // A write that hangs is awaited further, never repeated beside itself.
+                    // A write that hangs is awaited, never started again in parallel.
                     self.core.close("the sink hangs");
                     refuse(batch);
                     write.await
@@ -162,8 +164,12 @@ impl<S: AuditSink> Writer<S> {
                 Ok(()) => break,
                 Err(error) => {
                     self.core.close("the sink failed");
-                    tracing::error!(%error, records = self.records.len(), "the audit sink failed; the records are kept");
-                    // Who waits for these records is refused now, not at the deadline.
+                    tracing::error!(
+                        %error,
+                        records = self.records.len(),
+                        "the audit sink failed; the records are kept"
+                    );
+                    // Callers that wait for these records are refused now, not at their timeout.
                     refuse(batch);
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
@@ -183,14 +189,14 @@ fn refuse(batch: &mut Batch) {
     }
 }
 
-fn tell(waiters: Vec<oneshot::Sender<()>>) {
+fn signal(waiters: Vec<oneshot::Sender<()>>) {
     for waiter in waiters {
-        // Who no longer waits is not told.
+        // The receiver may be gone.
         waiter.send(()).unwrap_or_default();
     }
 }
 
-/// P288: a sink that panics is a sink that failed: its group comes again, and the log lives on.
+/// P288: a sink that panics has failed: its batch is retried, and the log continues.
 async fn caught<T>(call: impl Future<Output = Result<T, SinkError>>) -> Result<T, SinkError> {
     let mut call = pin!(call);
     std::future::poll_fn(move |cx| {

@@ -1,0 +1,80 @@
+//! Reads a file of records in order.
+
+use std::io::{self, BufRead};
+
+use super::{
+    lines::{Lines, Next},
+    stored_record::StoredRecord,
+};
+use crate::audit::record::Head;
+
+/// Reads the records of a file in order. Each must follow from the one before it.
+#[derive(Debug)]
+pub struct RecordReader<R> {
+    lines: Lines<R>,
+    last: Option<Head>,
+}
+
+/// The reason why the next record cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("the audit file cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The line is not the record that follows: it was changed, or one before it is missing.
+    /// [`Verification`](crate::audit::verify::Verification) explains what is wrong.
+    #[error("line {line} of the audit file is not the record that follows; verify the file")]
+    Damaged {
+        /// The number of the line, from 1 on.
+        line: u64,
+    },
+    /// The last line has no line break: it is being written, or its process was killed.
+    #[error("line {line} of the audit file is incomplete")]
+    Torn {
+        /// The number of the line, from 1 on.
+        line: u64,
+    },
+}
+
+impl<R: BufRead> RecordReader<R> {
+    /// Reads a chain from its first record.
+    pub const fn new(file: R) -> Self {
+        Self { lines: Lines::new(file), last: None }
+    }
+
+    /// Reads a chain from the record after `head`.
+    pub const fn after(head: Head, file: R) -> Self {
+        Self { lines: Lines::new(file), last: Some(head) }
+    }
+
+    /// Reads the next record; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. After an error, nothing more can be read.
+    pub fn read(&mut self) -> Result<Option<StoredRecord<'_>>, ReadError> {
+        let next = self.lines.next()?;
+        let line = self.lines.number;
+        match next {
+            Next::End => return Ok(None),
+            Next::Torn => return Err(ReadError::Torn { line }),
+            Next::TooLong => return Err(ReadError::Damaged { line }),
+            Next::Line => {}
+        }
+        let record = StoredRecord::read(&self.lines.line).ok();
+        let record = record.filter(|record| record.follows(self.last));
+        let record = record.ok_or(ReadError::Damaged { line })?;
+        self.last = Some(record.head());
+        Ok(Some(record))
+    }
+
+    /// Returns sequence number and hash of the last record that was read.
+    pub const fn head(&self) -> Option<Head> {
+        self.last
+    }
+
+    /// Returns the bytes read so far.
+    pub const fn bytes(&self) -> u64 {
+        self.lines.bytes
+    }
+}

@@ -1,0 +1,292 @@
+//! Notes: records of what happened outside of requests to a protected resource.
+
+use std::net::SocketAddr;
+
+use super::{Member, PolicyDigest, RecordKind, encode::Line};
+use crate::{
+    clock::Timestamp,
+    principal::{GrantId, Initiator, Resource, Scopes, User},
+    revocation::{RevocationChange, RevocationTarget},
+};
+
+/// A record of a sign-in, a consent, an issued token, a connection, a command or a reload; see
+/// [`AuditLog::note`](super::super::AuditLog::note).
+///
+/// What was revoked or blocked is recorded by the [`Broker`](crate::Broker) that does it.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a note is not recorded until `AuditLog::note` takes it"]
+pub struct Note<'a> {
+    subject: Subject<'a>,
+    peer: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Subject<'a> {
+    SignIn { user: Option<&'a User>, has_succeeded: bool },
+    Consent { consent: Consent<'a>, is_allowed: bool },
+    TokenIssued(IssuedToken<'a>),
+    Connected(Connection<'a>),
+    Disconnected(Connection<'a>),
+    Command { name: &'static str, target: Option<&'a str>, has_succeeded: bool },
+    Reloaded { what: Reloaded, policy: Option<PolicyDigest>, is_applied: bool },
+    Revocation(&'a RevocationChange),
+}
+
+/// The decision that a user is asked for on the consent page.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "each of these facts belongs on the record")]
+pub struct Consent<'a> {
+    /// The user who decides.
+    pub user: &'a User,
+    /// The client that wants to act for the user.
+    pub client: &'a str,
+    /// The protected resource.
+    pub resource: &'a Resource,
+    /// The scopes of the broker token.
+    pub scopes: &'a Scopes,
+}
+
+/// A broker token that is about to be issued.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "each of these facts belongs on the record")]
+pub struct IssuedToken<'a> {
+    /// The user for whom the token speaks.
+    pub user: &'a User,
+    /// The client that receives the token.
+    pub client: &'a str,
+    /// The protected resource.
+    pub resource: &'a Resource,
+    /// The scopes of the token.
+    pub scopes: &'a Scopes,
+    /// The ID of the token (`jti`), never the token.
+    pub token: &'a str,
+    /// The family of the token, if it has one.
+    pub family: Option<&'a str>,
+    /// The time at which the token expires.
+    pub expires: Timestamp,
+}
+
+/// A user's connection to an account at an upstream.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "each of these facts belongs on the record")]
+pub struct Connection<'a> {
+    /// The user.
+    pub user: &'a User,
+    /// The name of the upstream.
+    pub upstream: &'a str,
+    /// The name of the account there, if the user has several.
+    pub account: Option<&'a str>,
+    /// The ID of the grant.
+    pub grant: &'a GrantId,
+    /// The scopes of the grant.
+    pub scopes: &'a Scopes,
+}
+
+/// The part of the configuration that was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reloaded {
+    /// The rules of a policy.
+    Policy,
+    /// The list of servers.
+    Servers,
+    /// Keys: of the issuer, for sealing, or for encryption.
+    Keys,
+}
+
+impl Reloaded {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Policy, Self::Servers, Self::Keys];
+
+    /// Returns the word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Servers => "servers",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+impl<'a> Note<'a> {
+    /// A user signed in.
+    pub const fn signed_in(user: &'a User) -> Self {
+        Self::new(Subject::SignIn { user: Some(user), has_succeeded: true })
+    }
+
+    /// A sign-in failed; of which user, if the account exists. The name that a visitor typed is not
+    /// recorded otherwise: it may be a password in the wrong field.
+    pub const fn sign_in_failed(user: Option<&'a User>) -> Self {
+        Self::new(Subject::SignIn { user, has_succeeded: false })
+    }
+
+    /// A user allowed a client to act for them.
+    pub const fn consent_allowed(consent: Consent<'a>) -> Self {
+        Self::new(Subject::Consent { consent, is_allowed: true })
+    }
+
+    /// A user did not allow a client to act for them.
+    pub const fn consent_denied(consent: Consent<'a>) -> Self {
+        Self::new(Subject::Consent { consent, is_allowed: false })
+    }
+
+    /// A token is about to be issued. Record it before the token is sent.
+    pub const fn token_issued(token: IssuedToken<'a>) -> Self {
+        Self::new(Subject::TokenIssued(token))
+    }
+
+    /// A user connected an account.
+    pub const fn connected(connection: Connection<'a>) -> Self {
+        Self::new(Subject::Connected(connection))
+    }
+
+    /// A connection was removed.
+    pub const fn disconnected(connection: Connection<'a>) -> Self {
+        Self::new(Subject::Disconnected(connection))
+    }
+
+    /// A command ran, on `target` if it concerns one thing; for example `users block` on a user.
+    pub const fn command(name: &'static str, target: Option<&'a str>) -> Self {
+        Self::new(Subject::Command { name, target, has_succeeded: true })
+    }
+
+    /// A command failed.
+    pub const fn command_failed(name: &'static str, target: Option<&'a str>) -> Self {
+        Self::new(Subject::Command { name, target, has_succeeded: false })
+    }
+
+    /// A part of the configuration was replaced; of a policy, with the digest of its rules.
+    pub const fn reloaded(what: Reloaded, policy: Option<PolicyDigest>) -> Self {
+        Self::new(Subject::Reloaded { what, policy, is_applied: true })
+    }
+
+    /// A part of the configuration was invalid. The previous one stays in use.
+    pub const fn reload_refused(what: Reloaded) -> Self {
+        Self::new(Subject::Reloaded { what, policy: None, is_applied: false })
+    }
+
+    /// Adds the address from which the initiator connected.
+    pub const fn peer(mut self, peer: SocketAddr) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    pub(crate) const fn revocation(change: &'a RevocationChange) -> Self {
+        Self::new(Subject::Revocation(change))
+    }
+
+    const fn new(subject: Subject<'a>) -> Self {
+        Self { subject, peer: None }
+    }
+
+    pub(super) const fn kind(&self) -> RecordKind {
+        match self.subject {
+            Subject::SignIn { .. } => RecordKind::SignIn,
+            Subject::Consent { .. } => RecordKind::Consent,
+            Subject::TokenIssued(_) => RecordKind::TokenIssued,
+            Subject::Connected(_) => RecordKind::Connected,
+            Subject::Disconnected(_) => RecordKind::Disconnected,
+            Subject::Command { .. } => RecordKind::Command,
+            Subject::Reloaded { .. } => RecordKind::Reloaded,
+            Subject::Revocation(RevocationChange::Revoked(_)) => RecordKind::Revoked,
+            Subject::Revocation(RevocationChange::Blocked(_)) => RecordKind::Blocked,
+            Subject::Revocation(RevocationChange::Unblocked(_)) => RecordKind::Unblocked,
+            Subject::Revocation(RevocationChange::GrantRestored(_)) => RecordKind::GrantRestored,
+        }
+    }
+
+    /// Whether the record must be written even while nothing else may be: a revocation holds in
+    /// this process before it is recorded.
+    pub(in crate::audit) const fn must_be_written(&self) -> bool {
+        matches!(self.subject, Subject::Revocation(_))
+    }
+
+    pub(super) fn write(&self, initiator: &Initiator, line: &mut Line<'_>) {
+        line.word(Member::Initiator, initiator.kind());
+        if let Some(name) = initiator.name() {
+            line.text(Member::InitiatorName, name);
+        }
+        if let Some(user) = initiator.as_user() {
+            line.text(Member::InitiatorIssuer, user.issuer());
+            line.text(Member::InitiatorSubject, user.subject());
+        }
+        if let Some(peer) = self.peer {
+            line.text(Member::Peer, &peer.to_string());
+        }
+        match &self.subject {
+            Subject::SignIn { user, has_succeeded } => {
+                line.word(Member::Outcome, if *has_succeeded { "succeeded" } else { "failed" });
+                if let Some(user) = user {
+                    line.user(user);
+                }
+            }
+            Subject::Consent { consent, is_allowed } => {
+                line.word(Member::Outcome, if *is_allowed { "allowed" } else { "denied" });
+                line.user(consent.user);
+                line.text(Member::Client, consent.client);
+                line.setting(Member::Resource, consent.resource.as_str());
+                line.scopes(Member::Scopes, consent.scopes.iter());
+            }
+            Subject::TokenIssued(token) => {
+                line.user(token.user);
+                line.text(Member::Client, token.client);
+                line.text(Member::Token, token.token);
+                if let Some(family) = token.family {
+                    line.text(Member::Family, family);
+                }
+                line.setting(Member::Resource, token.resource.as_str());
+                line.scopes(Member::Scopes, token.scopes.iter());
+                line.time(Member::Expires, token.expires);
+            }
+            Subject::Connected(connection) | Subject::Disconnected(connection) => {
+                line.user(connection.user);
+                line.setting(Member::Upstream, connection.upstream);
+                if let Some(account) = connection.account {
+                    line.text(Member::Account, account);
+                }
+                line.text(Member::Grant, connection.grant.as_str());
+                line.scopes(Member::UpstreamScopes, connection.scopes.iter());
+            }
+            Subject::Command { name, target, has_succeeded } => {
+                line.word(Member::Command, name);
+                if let Some(target) = target {
+                    line.text(Member::Target, target);
+                }
+                line.word(Member::Outcome, if *has_succeeded { "succeeded" } else { "failed" });
+            }
+            Subject::Reloaded { what, policy, is_applied } => {
+                line.word(Member::What, what.as_str());
+                if let Some(policy) = policy {
+                    line.hex(Member::PolicyVersion, policy.as_bytes());
+                }
+                line.word(Member::Outcome, if *is_applied { "applied" } else { "refused" });
+            }
+            Subject::Revocation(RevocationChange::Revoked(target)) => {
+                line.word(Member::What, target.kind());
+                write_target(target, line);
+            }
+            Subject::Revocation(
+                RevocationChange::Blocked(user) | RevocationChange::Unblocked(user),
+            ) => line.user(user),
+            Subject::Revocation(RevocationChange::GrantRestored(grant)) => {
+                line.text(Member::Grant, grant.as_str());
+            }
+        }
+    }
+}
+
+fn write_target(target: &RevocationTarget, line: &mut Line<'_>) {
+    let mut of_issuer = |issuer: &str, member: Member, id: &str| {
+        line.text(Member::Issuer, issuer);
+        line.text(member, id);
+    };
+    match target {
+        RevocationTarget::Token { issuer, id } => of_issuer(issuer, Member::Token, id),
+        RevocationTarget::Family { issuer, id } => of_issuer(issuer, Member::Family, id),
+        RevocationTarget::Client { issuer, id } => of_issuer(issuer, Member::Client, id),
+        RevocationTarget::User(user) => line.user(user),
+        RevocationTarget::Grant(grant) => line.text(Member::Grant, grant.as_str()),
+        RevocationTarget::Server(resource) => line.setting(Member::Resource, resource.as_str()),
+        RevocationTarget::Everything => {}
+    }
+}

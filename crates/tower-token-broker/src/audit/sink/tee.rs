@@ -1,0 +1,49 @@
+//! Writes to two sinks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::audit_sink::{AuditSink, Resumed, SinkError};
+use crate::audit::record::Records;
+
+/// Two sinks; a record is durable when both have it. Created by [`AuditSink::and`].
+#[derive(Debug)]
+pub struct TeeSink<A, B> {
+    first: A,
+    second: B,
+    /// The sequence number after the last record that the first one has.
+    written: AtomicU64,
+}
+
+impl<A, B> TeeSink<A, B> {
+    pub(super) const fn new(first: A, second: B) -> Self {
+        Self { first, second, written: AtomicU64::new(0) }
+    }
+}
+
+impl<A: AuditSink, B: AuditSink> AuditSink for TeeSink<A, B> {
+    async fn resume(&self) -> Result<Resumed, SinkError> {
+        let (first, second) = (self.first.resume().await?, self.second.resume().await?);
+        match (first.is_kept, second.is_kept) {
+            // P293: a chain that continued in only one of them would have a gap in the other.
+            (true, true) if first.last != second.last => Err(SinkError::new(
+                "its two sinks stopped at different records; keep both, and start two new ones",
+            )),
+            (true, true) => {
+                let dropped_bytes = first.dropped_bytes.max(second.dropped_bytes);
+                Ok(Resumed { dropped_bytes, ..first })
+            }
+            (true, false) => Ok(first),
+            (false, _) => Ok(second),
+        }
+    }
+
+    async fn write(&self, records: &Records) -> Result<(), SinkError> {
+        let next = records.last_sequence().map_or(0, |last| last + 1);
+        // P291: a batch that is retried because the second one failed is already in the first one.
+        if self.written.load(Ordering::Relaxed) < next {
+            self.first.write(records).await?;
+            self.written.store(next, Ordering::Relaxed);
+        }
+        self.second.write(records).await
+    }
+}
