@@ -69,7 +69,7 @@ METADATA = ["description", "license", "repository", "keywords", "categories", "r
 # The modules of `tower-token-broker`, from the ground up: each imports only from floors below its own.
 LAYERS = "tower-token-broker"
 MODULE_FLOORS = [
-    {"bad_value", "body", "clock", "inbound", "json", "limits", "percent", "request_id", "secret", "tasks"},
+    {"alarm", "bad_value", "body", "clock", "hex", "inbound", "json", "limits", "percent", "request_id", "secret", "tasks"},
     {"principal"},
     {"refusal"},
     {"mcp", "revocation", "resource_metadata"},

@@ -67,6 +67,7 @@
 //! the routes of the metadata, the peer and URI that axum recorded, and a body map for its own
 //! middleware. `test-util`: what your tests need (module `test_util`).
 
+pub mod alarm;
 pub mod audit;
 pub mod authenticate;
 #[cfg(feature = "axum")]

@@ -7,7 +7,7 @@ use std::sync::{
 
 use http::uri::PathAndQuery;
 
-use crate::{bad_value::BadValue, limits::Protocol, principal::Resource};
+use crate::{alarm::Alarm, bad_value::BadValue, limits::Protocol, principal::Resource};
 
 /// A path at which a process serves a resource, such as `/mcp`; `/` for the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ impl MountPath {
         if !self.0.was_reported.swap(true, Ordering::Relaxed) {
             let resource = resource.map_or("", Resource::as_str);
             tracing::warn!(
+                alarm = Alarm::PathNotServed.code(),
                 resource,
                 served_at = if self.0.path.is_empty() { "/" } else { &*self.0.path },
                 "a request for another path reached the stack of this resource and was refused: \

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::queue::Queue;
-use crate::{clock::Timestamp, refusal::Reason};
+use crate::{alarm::Alarm, clock::Timestamp, refusal::Reason};
 
 /// State shared by the callers and the writer.
 pub(super) struct Core {
@@ -41,6 +41,7 @@ impl Core {
     pub(super) fn close(&self, cause: &'static str) {
         if self.open.swap(false, Ordering::AcqRel) {
             tracing::error!(
+                alarm = Alarm::AuditClosed.code(),
                 cause,
                 "the audit log is closed: no request passes until it can write again"
             );

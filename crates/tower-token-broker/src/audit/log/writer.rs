@@ -1,7 +1,7 @@
 //! The writer: chains each batch and has the sink write it, retrying until it succeeds.
 
 use std::{
-    mem,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -14,6 +14,7 @@ use tokio::{runtime::Runtime, sync::oneshot};
 
 use super::{core::Core, error::AuditError, queue::Batch};
 use crate::{
+    alarm::Alarm,
     audit::{
         record::{Event, Records},
         sink::{AuditSink, Resumed, SinkError},
@@ -52,13 +53,13 @@ pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => signal(writer.run(&runtime)),
             Err(error) => {
-                tracing::error!(%error, "the audit log has no runtime: every request is refused");
+                not_started(&error, "no runtime");
                 drop(core.queue.has_ended());
             }
         }
     });
     if let Err(error) = thread {
-        tracing::error!(%error, "the audit log has no thread: every request is refused");
+        not_started(&error, "no thread");
         drop(core.queue.has_ended());
     }
 }
@@ -97,6 +98,7 @@ impl<S: AuditSink> Writer<S> {
                 Err(error) => {
                     self.core.close("the written records cannot be read");
                     tracing::error!(
+                        alarm = Alarm::AuditNotResumed.code(),
                         %error,
                         "the audit log cannot be continued: every request is refused"
                     );
@@ -165,6 +167,7 @@ impl<S: AuditSink> Writer<S> {
                 Err(error) => {
                     self.core.close("the sink failed");
                     tracing::error!(
+                        alarm = Alarm::AuditSinkFailed.code(),
                         %error,
                         records = self.records.len(),
                         "the audit sink failed; the records are kept"
@@ -181,6 +184,15 @@ impl<S: AuditSink> Writer<S> {
         }
         self.records.shrink();
     }
+}
+
+fn not_started(error: &io::Error, cause: &'static str) {
+    tracing::error!(
+        alarm = Alarm::AuditNotStarted.code(),
+        %error,
+        cause,
+        "the audit log could not start: every request is refused"
+    );
 }
 
 fn refuse(batch: &mut Batch) {

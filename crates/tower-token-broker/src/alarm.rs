@@ -1,0 +1,113 @@
+//! Alarms: conditions that an operator must know of and that are not refusals.
+
+use std::fmt;
+
+macro_rules! alarms {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal;)+) => {
+        /// A condition that an operator must know of and that is not a refusal. Each error and
+        /// warning in the log has one, as the field `alarm`. `docs/operating.md` lists what to do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Alarm {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Alarm {
+            /// All alarms.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Returns the code, `area.what`. Codes are permanent.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+        }
+    };
+}
+
+alarms! {
+    // Audit
+    /// Records cannot be written: every request is refused until they can.
+    AuditClosed = "audit.closed";
+    /// The audit log could not start: every request is refused.
+    AuditNotStarted = "audit.not_started";
+    /// Earlier records cannot be continued: every request is refused.
+    AuditNotResumed = "audit.not_resumed";
+    /// The sink failed to write a batch. It is retried.
+    AuditSinkFailed = "audit.sink_failed";
+
+    // The stack
+    /// A layer is missing outside another one.
+    LayerMissing = "stack.layer_missing";
+    /// A request for another path reached the stack of a resource.
+    PathNotServed = "stack.path_not_served";
+    /// A setting of the stack has no effect.
+    SettingWithoutEffect = "stack.setting_without_effect";
+
+    // Clocks
+    /// The clock of this process and that of another party differ.
+    ClockSkewed = "clock.skewed";
+    /// The system clock was set back.
+    ClockSetBack = "clock.set_back";
+    /// The system clock was set forward.
+    ClockSetForward = "clock.set_forward";
+
+    // Key sets
+    /// A public key set contains a private key.
+    JwksPrivateKey = "jwks.private_key";
+    /// A key of a key set cannot be used.
+    JwksKeyUnusable = "jwks.key_unusable";
+    /// A key set could not be fetched.
+    JwksFetchFailed = "jwks.fetch_failed";
+
+    // Filter
+    /// An event or list entry of a response could not be judged, and was withheld.
+    ResponseWithheld = "filter.response_withheld";
+
+    // Exchange
+    /// The upstream returned the credential. It was masked.
+    UpstreamEcho = "exchange.upstream_echo";
+    /// The inner service responded without applying the credential.
+    CredentialUnused = "exchange.credential_unused";
+    /// A credential source returned a credential that cannot be sent safely.
+    CredentialUnusable = "exchange.credential_unusable";
+    /// A credential source did not handle the refusal of its credential in time.
+    SourceTimeout = "exchange.source_timeout";
+    /// The upstream did not respond.
+    UpstreamUnavailable = "exchange.upstream_unavailable";
+    /// The platform has no root certificates: no https peer is trusted.
+    NoRootCertificates = "outbound.no_root_certificates";
+
+    // Credential sources
+    /// A refresh or another request to a token endpoint failed.
+    TokenRequestFailed = "upstream.token_request_failed";
+    /// The broker could not authenticate at an authorization server, or sign its assertion.
+    ClientAuthenticationFailed = "upstream.client_authentication_failed";
+    /// An authorization server issued more scopes than requested.
+    WiderScopes = "upstream.wider_scopes";
+    /// An authorization server issued a refresh token that was not requested.
+    UnrequestedRefreshToken = "upstream.unrequested_refresh_token";
+    /// An authorization server ended a grant: the user must connect again.
+    GrantEnded = "upstream.grant_ended";
+    /// Refreshed tokens, or the state of a refresh, could not be stored.
+    TokensNotStored = "upstream.tokens_not_stored";
+    /// The grant store cannot be reached.
+    StoreUnavailable = "upstream.store_unavailable";
+    /// The upstream refuses a configured secret.
+    SecretRefused = "upstream.secret_refused";
+    /// A caller of another issuer than the assertion may name.
+    CallerNotVouchedFor = "upstream.caller_not_vouched_for";
+
+    // Revocation
+    /// The revocation feed failed. Requests are refused once it is stale.
+    RevocationFeedFailed = "revocation.feed_failed";
+    /// The revocation store lost entries.
+    RevocationEntriesLost = "revocation.entries_lost";
+    /// The table of revocations is full: older ones were widened.
+    RevocationTableFull = "revocation.table_full";
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
