@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The rules that dependencies obey: crypto, licences, floors of crates and modules, versions, metadata, outbound clients.
+"""Rules for dependencies: crypto, licences, floors of crates and modules, versions, metadata and
+outbound clients.
 
-For those without cargo-deny; deny.toml says the same where it can. `--self-test` tries the reading of licences, sources
-and imports.
+Works without cargo-deny; deny.toml has the same rules where it can express them. `--self-test`
+tries the readers of licences, sources and imports.
 """
 
 import json
@@ -18,11 +19,16 @@ ALLOWED = {
     "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib",
     "Unicode-3.0", "Unicode-DFS-2016", "MPL-2.0",
 }
-# CC0-1.0, 0BSD, Unlicense and their like are not on the list: they pass as one side of an OR whose other side is.
+# CC0-1.0, 0BSD, Unlicense and similar ones are not on the list: they pass only in an OR whose other
+# side is on it.
 
-# By crate: the very expression that is excepted, and why. Another licence of the same crate is asked for again.
+# By crate: the exact expression that is excepted, and why. Any other licence of the crate is
+# refused.
 LICENCE_EXCEPTIONS = {
-    "webpki-root-certs": ("CDLA-Permissive-2.0", "data, not code: the root certificates, where the platform has none"),
+    "webpki-root-certs": (
+        "CDLA-Permissive-2.0",
+        "data, not code: the root certificates for platforms that have none",
+    ),
 }
 PROVIDER = "aws-lc-rs"
 BANNED = {
@@ -38,7 +44,7 @@ BANNED = {
         "ed25519-dalek", "p256", "p384", "k256", "ecdsa",
     )
 }
-# Ours that are published, and which of ours each may stand on: no arrow runs back up.
+# The published crates, and those of this workspace that each may depend on: only lower floors.
 FLOORS = {
     "tower-token-broker": set(),
     "token-broker-outbound": {"tower-token-broker"},
@@ -47,10 +53,11 @@ FLOORS = {
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker": {
-        "tower-token-broker", "token-broker-outbound", "token-broker-store", "token-broker-authority", "token-broker-upstream",
+        "tower-token-broker", "token-broker-outbound", "token-broker-store",
+        "token-broker-authority", "token-broker-upstream",
     },
 }
-# Ours that nobody publishes: these may know all.
+# The unpublished crates: they may depend on all others.
 ROOF = {"token-broker-benches", "token-broker-examples", "token-broker-tests"}
 
 HTTP_CLIENTS = {
@@ -60,13 +67,14 @@ DATABASES = {
     "sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "diesel", "postgres", "tokio-postgres", "mysql_async", "redis",
     "fred", "mongodb", "sled", "rocksdb", "redb", "sea-orm",
 }
-# What the layers must not bring along in their default features.
+# Crates that the default features of the layers must not bring in.
 HEAVY = HTTP_CLIENTS | DATABASES | {
     "axum", "axum-core", "hyper", "hyper-util", "h2", "tonic", "tower-http", "rmcp", "rustls", "tokio-rustls",
 }
 METADATA = ["description", "license", "repository", "keywords", "categories", "rust_version", "edition"]
 
-# The modules of `tower-token-broker`, from the ground up: each imports only from floors below its own.
+# The modules of `tower-token-broker`, from the lowest floor up: each imports only from floors below
+# its own.
 LAYERS = "tower-token-broker"
 MODULE_FLOORS = [
     {"alarm", "bad_value", "body", "clock", "hex", "inbound", "json", "limits", "percent", "request_id", "secret", "tasks"},
@@ -79,15 +87,16 @@ MODULE_FLOORS = [
     {"authenticate", "scope_filter"},
     {"exchange"},
     {"stack"},
-    # Shells around the others: adapters for axum, the prelude, what tests need, and the
-    # parsers exposed for fuzzing.
+    # Shells around the others: adapters for axum, the prelude, test utilities, and the parsers
+    # exposed for fuzzing.
     {"axum_body", "axum_extract", "prelude", "readers", "test_util"},
 ]
-# Files of a module that hold nothing but tests.
+ADD_FLOOR = "add it to .ci/dependency-rules.py"
+# Files of a module that contain only tests.
 TEST_FILES = {"tests", "hostile_tests", "schema_tests", "signature_vectors"}
 
-# What opens a way out, as it stands in code. `token-broker-outbound` alone may.
-WAYS_OUT = [
+# Code that opens outbound connections. Only `token-broker-outbound` may contain it.
+OUTBOUND_CODE = [
     (name, re.compile(rf"\b{name.replace('-', '_')}\s*::")) for name in sorted(HTTP_CLIENTS)
 ] + [
     ("hyper's client", re.compile(r"\bhyper\s*::\s*client\b|\bhyper\s*::\s*\{[^}]*\bclient\b")),
@@ -97,7 +106,7 @@ WAYS_OUT = [
 
 
 def is_allowed(expression, allowed=frozenset(ALLOWED)):
-    """Whether an SPDX expression can be met by allowed licences alone. What can't be read is not allowed."""
+    """Whether allowed licences suffice for an SPDX expression. An invalid one is not allowed."""
     # The old form `MIT/Apache-2.0` is an OR.
     words = re.findall(r"\(|\)|/|[^\s()/]+", expression)
     words = ["OR" if word == "/" else word for word in words]
@@ -145,13 +154,13 @@ def is_allowed(expression, allowed=frozenset(ALLOWED)):
 
 
 def shipped_code(text):
-    """The code of a file without its comments, and without the unit tests at its foot."""
+    """The code of a file without its comments and without the unit tests at its end."""
     text = re.split(r"^#\[cfg\(test\)\]\s*\n(?:#\[.*\]\s*\n)*(?:pub(?:\([a-z]+\))? )?mod \w+ \{", text, maxsplit=1, flags=re.M)[0]
     return re.sub(r"(?m)(?<![:\"])//.*$", "", text)
 
 
 def use_trees(code):
-    """The paths of each `use` in the code, one by one: nested lists are written out."""
+    """The paths of each `use` in the code, with nested lists expanded."""
     for tree in re.findall(r"\buse\s+([^;]+);", code):
         yield from spread("", re.sub(r"\s+", "", tree))
 
@@ -174,9 +183,9 @@ def spread(before, tree):
 
 
 def imported_modules(text):
-    """The modules of the crate's root that the shipped code of a file imports, or names in full."""
+    """The top-level modules that the shipped code of a file imports or names by their full path."""
     code = shipped_code(text)
-    # What only tests or doc tests see decides nothing about the layering.
+    # Imports of tests and doc tests do not count.
     code = re.sub(r"#\[cfg\(test\)\]\s*use [^;]+;", "", code)
     paths = [path.removeprefix("::") for path in use_trees(code)]
     named = {path.split("::")[1] for path in paths if path.startswith("crate::")}
@@ -188,7 +197,7 @@ def imported_modules(text):
 def upward_imports(module, text, floors):
     floor_of = {name: number for number, floor in enumerate(floors, 1) for name in floor}
     if module not in floor_of:
-        yield f"module {module} has no floor: give it one in .ci/dependency-rules.py (design, section 3)"
+        yield f"module {module} has no floor: {ADD_FLOOR}"
         return
     for other in sorted(imported_modules(text) - {module}):
         if other not in floor_of:
@@ -197,9 +206,9 @@ def upward_imports(module, text, floors):
             yield f"{module} (floor {floor_of[module]}) imports crate::{other} (floor {floor_of[other]})"
 
 
-def ways_out(text):
+def outbound_code(text):
     code = shipped_code(text)
-    return [name for name, pattern in WAYS_OUT if pattern.search(code)]
+    return [name for name, pattern in OUTBOUND_CODE if pattern.search(code)]
 
 
 def self_test():
@@ -226,7 +235,7 @@ def self_test():
         ("Apache-2.0 WITH LLVM-exception OR GPL-2.0", True),
         ("GPL-2.0 WITH Classpath-exception-2.0", False),
         ("MIT WITH LLVM-exception", False),
-        # Allowed beside an allowed one, not alone.
+        # Allowed only in an OR with an allowed one.
         ("Unlicense OR MIT", True),
         ("CC0-1.0 OR MIT-0 OR Apache-2.0", True),
         ("0BSD OR MIT OR Apache-2.0", True),
@@ -234,11 +243,11 @@ def self_test():
         ("CC0-1.0", False),
         ("0BSD", False),
         ("MIT AND CC0-1.0", False),
-        # aws-lc-sys as it stands, and with one of its parts gone bad.
+        # The expression of aws-lc-sys, and the same with one part that is not allowed.
         ("ISC AND (Apache-2.0 OR ISC) AND Apache-2.0 AND MIT AND BSD-3-Clause AND (Apache-2.0 OR ISC OR MIT) "
          "AND (Apache-2.0 OR ISC OR MIT-0)", True),
         ("ISC AND (Apache-2.0 OR ISC) AND OpenSSL AND MIT", False),
-        # A later version is another licence; what can't be read is refused.
+        # A later version is a different licence; invalid expressions are refused.
         ("Apache-2.0+", False),
         ("mit", False),
         ("MIT or Apache-2.0", False),
@@ -265,13 +274,13 @@ def self_test():
         ('const AT: &str = "https://a.example"; use ureq::get;', ["ureq"]),
     ]
     for text, expected in sources:
-        assert ways_out(text) == expected, text
+        assert outbound_code(text) == expected, text
     floors = [{"json"}, {"principal"}, {"audit"}, {"authenticate", "scope_filter"}]
     modules = [
         ("audit", "use crate::{json::Value, principal::{Scopes, User}};", []),
         ("audit", "fn f() { crate::json::write(); }", []),
         ("json", "use crate::json::strict::Value;", []),
-        # Deliberate violations, in each way in which an import can be written.
+        # Deliberate violations, in each form of an import.
         ("json", "use crate::principal::User;", ["json (floor 1) imports crate::principal (floor 2)"]),
         ("audit", "use crate::{json, authenticate::{jwt::Keys, Verified}};",
          ["audit (floor 3) imports crate::authenticate (floor 4)"]),
@@ -279,7 +288,7 @@ def self_test():
          ["scope_filter (floor 4) imports crate::authenticate (floor 4)"]),
         ("principal", "fn f() { crate::audit::note(); }", ["principal (floor 2) imports crate::audit (floor 3)"]),
         ("audit", "use crate::stack::Broker;", ["audit imports crate::stack, which has no floor"]),
-        ("stack", "", ["module stack has no floor: give it one in .ci/dependency-rules.py (design, section 3)"]),
+        ("stack", "", [f"module stack has no floor: {ADD_FLOOR}"]),
         # Tests may import from above; comments import nothing.
         ("json", "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::audit::AuditLog;\n}", []),
         ("json", "/// As [`crate::audit::AuditLog`] does.\nfn f() {}", []),
@@ -287,7 +296,9 @@ def self_test():
     for module, text, expected in modules:
         assert list(upward_imports(module, text, floors)) == expected, (module, text)
     print(
-        f"self-test: {len(licences)} licences, {len(sources)} sources and {len(modules)} imports read as they should be")
+        f"self-test: {len(licences)} licences, {len(sources)} sources "
+        f"and {len(modules)} imports are read correctly"
+    )
     return 0
 
 
@@ -298,8 +309,12 @@ def cargo(*arguments):
 
 
 def tree(*arguments):
-    """Name and version of what is built. `cargo metadata` also lists what only a `weak?/feature` could switch on."""
-    lines = cargo("tree", "--locked", "--prefix", "none", "--format", "{p}", *arguments).splitlines()
+    """Names and versions of the packages that are built.
+
+    `cargo metadata` also lists packages that only a `weak?/feature` could enable.
+    """
+    command = ["tree", "--locked", "--prefix", "none", "--format", "{p}", *arguments]
+    lines = cargo(*command).splitlines()
     found = {(line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line.strip()}
     if not found:
         raise SystemExit(f"cargo tree {' '.join(arguments)} lists nothing")
@@ -310,50 +325,52 @@ def crypto_and_licences(resolved, features):
     for package in resolved:
         name, licence = package["name"], package["license"] or "none"
         if name in BANNED:
-            yield f"{name} {package['version']} is in the tree: {BANNED[name]} (cargo tree --workspace --all-features -i {name})"
+            find = f"cargo tree --workspace --all-features -i {name}"
+            yield f"{name} {package['version']} is in the tree: {BANNED[name]} ({find})"
         excepted = LICENCE_EXCEPTIONS.get(name, (None,))[0] == licence
         if package["source"] and not excepted and not is_allowed(licence):
             yield f"{name} {package['version']}: licence {licence!r} is not on the list"
     providers = [package for package in resolved if package["name"] == PROVIDER]
     if len(providers) != 1:
-        yield f"{PROVIDER} is in the tree {len(providers)} times: there is one provider, in one version"
-    # Design, section 14: with two backends switched on, jsonwebtoken would choose by chance, or panic.
+        yield f"{PROVIDER} is in the tree {len(providers)} times: it must be there once"
+    # With two backends enabled, jsonwebtoken would choose an arbitrary one, or panic.
     for package in resolved:
         if package["name"] == "jsonwebtoken" and "rust_crypto" in features[package["id"]]:
-            yield "jsonwebtoken has its second backend (rust_crypto) switched on"
+            yield "jsonwebtoken has its second backend (rust_crypto) enabled"
 
 
 def floors(members):
     for name in sorted(set(FLOORS) - set(members)):
-        yield f"{name} is named in the floors and not in the workspace"
+        yield f"{name} has a floor and is not in the workspace"
     for name, package in members.items():
         published = package["publish"] != []
         if name not in FLOORS and name not in ROOF:
-            yield f"{name} stands on no floor: give it a place in .ci/dependency-rules.py (design, section 3)"
+            yield f"{name} has no floor: {ADD_FLOOR}"
             continue
         if published != (name in FLOORS):
-            yield f"{name}: benches, examples and tests have `publish = false`, all others are published"
+            yield f"{name}: only benches, examples and tests have `publish = false`"
         may = FLOORS.get(name, set(members))
         for dependency in package["dependencies"]:
             other = dependency["name"]
             if other not in members or other == name:
                 continue
-            # What tests share stands in the roof: named by path alone, as a dev-dependency, publication leaves it out.
+            # Shared test code: `cargo publish` drops a dev-dependency that has only a path.
             if other in ROOF and dependency["kind"] == "dev" and dependency["req"] == "*":
                 continue
-            # Tests, too: a crate whose tests need an upper floor can't be published before that floor.
+            # Includes dev-dependencies: a crate whose tests need an upper floor cannot be published
+            # before that floor.
             if other not in may:
-                yield f"{name} stands on {other}: no arrow runs back up"
+                yield f"{name} depends on {other}, which is not on a lower floor"
             if name in FLOORS and other in ROOF:
-                yield f"{name} stands on {other}, which is not published"
+                yield f"{name} depends on {other}, which is not published"
             if name in FLOORS and dependency["kind"] != "dev" and dependency["req"] == "*":
-                yield f"{name} names {other} without a version: it can't be published"
+                yield f"{name} depends on {other} without a version: it cannot be published"
 
 
 def light_ground():
     for name, version in sorted(tree("-p", "tower-token-broker", "--edges", "normal")):
         if name in HEAVY:
-            yield f"tower-token-broker brings {name} {version} in its default features"
+            yield f"the default features of tower-token-broker bring in {name} {version}"
 
 
 def metadata_for_publication(members):
@@ -363,58 +380,64 @@ def metadata_for_publication(members):
             continue
         for field in METADATA:
             if not package.get(field):
-                yield f"{name} has no {field}: it can't be published"
+                yield f"{name} has no {field}: it cannot be published"
         for field, most in (("keywords", 5), ("categories", 5)):
             if len(package[field]) > most:
-                yield f"{name} has {len(package[field])} {field}: the registry takes {most}"
+                yield f"{name} has {len(package[field])} {field}: the registry accepts {most}"
         for keyword in package["keywords"]:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,19}", keyword):
-                yield f"{name}: keyword {keyword!r} is not one that the registry takes"
+                yield f"{name}: the registry does not accept the keyword {keyword!r}"
         readme = package["readme"]
         if readme and not (Path(package["manifest_path"]).parent / readme).is_file():
-            yield f"{name}: its readme {readme} is not there"
+            yield f"{name}: its readme {readme} does not exist"
     for licence in ("LICENSE-MIT", "LICENSE-APACHE"):
         if not (ROOT / licence).is_file():
-            yield f"{licence} is not there"
+            yield f"{licence} does not exist"
 
 
-def versions_stand_once(members):
+def versions_in_root(members):
     root = tomllib.loads((ROOT / "Cargo.toml").read_text())
     for name, value in root["workspace"]["dependencies"].items():
         version = value if isinstance(value, str) else value.get("version")
         if not version or "*" in version:
             yield f"Cargo.toml: {name} has no version"
         if isinstance(value, dict) and "git" in value:
-            yield f"Cargo.toml: {name} comes from git: it can't be published"
+            yield f"Cargo.toml: {name} comes from git: it cannot be published"
     for package in members.values():
         manifest = tomllib.loads(Path(package["manifest_path"]).read_text())
         tables = [manifest, *manifest.get("target", {}).values()]
         for table in tables:
             for kind in ("dependencies", "dev-dependencies", "build-dependencies"):
                 for name, value in table.get(kind, {}).items():
-                    # A crate whose own tests want its features names itself, by path and without a version; so does one whose tests
-                    # use what stands in the roof.
-                    itself = name == package["name"] and isinstance(value, dict) and value.get("path") == "." and "version" not in value
-                    roof = name in ROOF and kind == "dev-dependencies" and isinstance(value, dict) and set(value) == {"path"}
-                    if not itself and not roof and not (isinstance(value, dict) and value.get("workspace") is True):
-                        yield f"{package['name']}: {kind} names {name} itself: versions stand in the root's [workspace.dependencies]"
+                    fields = value if isinstance(value, dict) else {}
+                    # A crate that enables its own features for tests depends on itself, by path and
+                    # without a version; a dev-dependency on shared test code has only a path.
+                    itself = (
+                        name == package["name"]
+                        and fields.get("path") == "."
+                        and "version" not in fields
+                    )
+                    roof = name in ROOF and kind == "dev-dependencies" and set(fields) == {"path"}
+                    if not itself and not roof and fields.get("workspace") is not True:
+                        where = "versions belong into the root's [workspace.dependencies]"
+                        yield f"{package['name']}: {kind} has its own version of {name}: {where}"
 
 
-def the_way_out(members):
+def outbound_clients(members):
     for name, package in members.items():
         if name not in FLOORS or name == "token-broker-outbound":
             continue
         for dependency in package["dependencies"]:
             if dependency["kind"] is None and dependency["name"] in HTTP_CLIENTS:
-                yield f"{name} depends on {dependency['name']}: token-broker-outbound is the way out"
+                yield f"{name} depends on {dependency['name']}: use token-broker-outbound"
         sources = Path(package["manifest_path"]).parent / "src"
         for source in sorted(sources.rglob("*.rs")):
             inside = source.relative_to(sources)
-            # Tests have clients of their own; the demo plays the client and both upstreams.
+            # Tests have their own clients; the demo acts as the client and both upstreams.
             if "tests" in inside.with_suffix("").parts or inside.with_suffix("").parts[0] == "demo":
                 continue
-            for way in ways_out(source.read_text()):
-                yield f"{source.relative_to(ROOT)} names {way}: token-broker-outbound is the way out"
+            for client in outbound_code(source.read_text()):
+                yield f"{source.relative_to(ROOT)} names {client}: use token-broker-outbound"
 
 
 def module_floors(members):
@@ -427,7 +450,7 @@ def module_floors(members):
             yield f"{source.relative_to(ROOT)}: {wrong}"
     existing = {path.relative_to(sources).with_suffix("").parts[0] for path in sources.rglob("*.rs")}
     for name in sorted(set().union(*MODULE_FLOORS) - existing):
-        yield f"{name} has a floor and is no module of {LAYERS}"
+        yield f"{name} has a floor and is not a module of {LAYERS}"
 
 
 def main():
@@ -441,17 +464,20 @@ def main():
     resolved = [package for package in packages.values() if (package["name"], package["version"]) in built]
     missing = built - {(package["name"], package["version"]) for package in resolved}
 
-    wrong = [f"{name} {version} is built, and cargo metadata doesn't know it" for name, version in sorted(missing)]
+    wrong = [
+        f"{name} {version} is built, but cargo metadata does not list it"
+        for name, version in sorted(missing)
+    ]
     wrong += crypto_and_licences(resolved, features)
     wrong += floors(members)
     wrong += light_ground()
     wrong += metadata_for_publication(members)
-    wrong += versions_stand_once(members)
-    wrong += the_way_out(members)
+    wrong += versions_in_root(members)
+    wrong += outbound_clients(members)
     wrong += module_floors(members)
     for line in wrong:
         print(f"WRONG: {line}")
-    print(f"{len(resolved)} packages looked at, {len(wrong)} wrong")
+    print(f"{len(resolved)} packages checked, {len(wrong)} wrong")
     return 1 if wrong else 0
 
 
