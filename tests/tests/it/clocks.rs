@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tower_token_broker::clock::{Clock, Timestamp};
 
 use crate::{
+    hostile_case::{Row, run},
     hostile_tokens::Fetching,
-    rows::{Row, run},
 };
 
 const PROGRESS: &[u8] =

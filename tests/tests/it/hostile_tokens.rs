@@ -24,7 +24,7 @@ use tower_token_broker::{
     principal::Resource,
 };
 
-use crate::rows::{Row, run};
+use crate::hostile_case::{Row, run};
 
 /// A broker that fetches its issuer's keys, with a clock that stands still.
 pub(crate) struct Fetching {

@@ -62,7 +62,7 @@ fn opening() -> Vec<u8> {
 
 /// Sends it, and reads frames until one is the last that is waited for, or the end. They stand in
 /// the books as they came: a field's value may be Huffman-coded there; what stands in an answer's
-/// head is looked at where a library reads it (`grpc_rows`).
+/// head is looked at where a library reads it (`hostile_grpc_requests`).
 async fn until(broker: &Broker, bytes: &[u8], is_last: impl Fn(&H2Frame) -> bool) -> Vec<H2Frame> {
     let mut socket = TcpStream::connect(broker.address()).await.unwrap();
     // A server that has had enough closes before all was written.

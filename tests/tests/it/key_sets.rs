@@ -10,7 +10,7 @@ use token_broker_authority::issue::{Algorithm, SigningKey, SigningKeys};
 use token_broker_tests::harness::base64url;
 use tower_token_broker::clock::Timestamp;
 
-use crate::{hostile_tokens::Fetching, rows::Row};
+use crate::{hostile_case::Row, hostile_tokens::Fetching};
 
 /// The public half of a new key.
 fn another_key() -> Value {

@@ -3,46 +3,46 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
 
-mod an_upstream_401;
-mod answer_hygiene;
+mod audit_completeness;
 mod blocking_and_replicas;
 mod cancellation;
 mod clocks;
+mod credential_placement;
 #[cfg(unix)]
-mod descriptors;
+mod file_descriptors;
 mod grpc_mounts;
-mod grpc_rows;
 mod grpc_streams;
 mod handlers;
+mod hostile_case;
 mod hostile_cases_doc;
-mod hostile_rows;
+mod hostile_grpc_requests;
+mod hostile_requests;
 mod hostile_tokens;
 mod http_2_wire;
+mod immediate_revocation;
 mod key_sets;
 #[cfg(unix)]
 mod killed;
-mod known_tokens;
+mod ledger;
+mod manual_stack;
 mod many_streams;
 mod message_framing;
-mod mounting;
+mod mount_paths;
 mod mounts;
-mod no_blind_spots;
 mod operating_doc;
 mod panics;
-mod placing_the_credential;
 mod providers;
 mod records;
 mod refusal_marks;
 mod replaced_policies;
 mod request_hygiene;
-mod revocation_is_immediate;
-mod rows;
+mod response_hygiene;
 mod secrets_in_debug;
-mod shutting_down;
+mod shutdown;
 mod silent_upstreams;
 mod slow_clients;
-mod stacked_by_hand;
 mod streams;
-mod the_books;
 mod timing;
 mod token_exchange;
+mod upstream_401;
+mod verdict_cache;

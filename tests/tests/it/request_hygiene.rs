@@ -27,7 +27,7 @@ use tower_token_broker::{
     stack::StackConfig,
 };
 
-use crate::rows::{Row, run};
+use crate::hostile_case::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 

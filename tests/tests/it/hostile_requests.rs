@@ -19,7 +19,7 @@ use token_broker_tests::{
 };
 use tower_token_broker::scope_filter::{Rules, prompts, resources, tools};
 
-use crate::rows::{Row, run};
+use crate::hostile_case::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 /// What a client hears of a tool, resource or prompt that is not for it, whether there is one or

@@ -11,8 +11,8 @@ use token_broker_tests::{
 use tower_token_broker::revocation::RevocationTarget;
 
 use crate::{
+    hostile_case::{Row, run},
     hostile_tokens::Fetching,
-    rows::{Row, run},
 };
 
 /// Changes the last character of the signature that decides: of 64 bytes, the last but one carries

@@ -10,7 +10,7 @@ use token_broker_tests::{
     wire::{self, Answer},
 };
 
-use crate::rows::{Row, run};
+use crate::hostile_case::{Row, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
