@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_innocent_is_not_found() {
+    fn innocent_text_is_not_found() {
         for innocent in [
             b"tbm- and 7Qx/kP+2".as_slice(),
             b"%7",
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_proves_nothing_fails() {
+    fn a_scan_without_evidence_fails() {
         let mut never_in_play = Scan::new();
         never_in_play.secret("the token", SECRET).received(b"another").source("the answer", "x");
         assert_eq!(never_in_play.run(), Err(vec!["the token was never in play".to_owned()]));

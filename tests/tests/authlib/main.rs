@@ -86,7 +86,7 @@ fn sent_to(upstream: &Scripted) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn two_users_get_two_tokens_by_exchange_whoever_the_client_is() {
+async fn two_users_receive_two_tokens_with_each_authentication() {
     for method in METHODS {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
@@ -117,7 +117,7 @@ async fn two_users_get_two_tokens_by_exchange_whoever_the_client_is() {
 }
 
 #[tokio::test]
-async fn an_actor_token_says_that_the_broker_acts() {
+async fn an_actor_token_names_the_broker() {
     let Some(authlib) = Authlib::start() else { return };
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "private_key_jwt"));
@@ -134,7 +134,7 @@ async fn an_actor_token_says_that_the_broker_acts() {
 }
 
 #[tokio::test]
-async fn the_broker_gets_a_token_as_itself_whoever_the_client_is() {
+async fn client_credentials_work_with_each_authentication() {
     for method in METHODS {
         let Some(authlib) = Authlib::start() else { return };
         let upstream = Scripted::start(|_| says(RESULT)).await;
@@ -156,7 +156,7 @@ async fn the_broker_gets_a_token_as_itself_whoever_the_client_is() {
 }
 
 #[tokio::test]
-async fn what_authlib_refuses_is_refused_for_its_reason_and_not_asked_for_again() {
+async fn authlib_refusals_are_reported_and_not_retried() {
     type Change = fn(&Authlib, AuthorizationServer) -> AuthorizationServer;
     let policy = "exchange.authorization_server_policy";
     let cases: [(&str, &str, Change, &str); 5] = [
@@ -208,7 +208,7 @@ async fn what_authlib_refuses_is_refused_for_its_reason_and_not_asked_for_again(
 }
 
 #[tokio::test]
-async fn an_assertion_by_another_key_is_not_believed() {
+async fn an_assertion_by_another_key_is_refused() {
     let (Some(authlib), Some(other)) = (Authlib::start(), Authlib::start()) else { return };
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "client_secret_basic"));

@@ -56,7 +56,7 @@ fn stream(random: &mut Random) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn k230_what_is_sent_on_of_a_stream_is_read_by_others_as_it_was_judged() {
+async fn k230_forwarded_streams_are_unambiguous() {
     let mut random = Random::seeded(0x230);
     let (mut with_data, mut whole, mut ended) = (0, 0, 0);
     for _ in 0..bodies() {

@@ -19,7 +19,7 @@ const BATCH: usize = 1000;
 type Counts = BTreeMap<(&'static str, &'static str), usize>;
 
 #[test]
-fn j207_what_is_let_through_says_the_same_to_every_other_parser() {
+fn j207_forwarded_messages_are_unambiguous() {
     let (mut random, mut left) = (Random::seeded(0x207), bodies());
     let mut others = processes::all();
     let (mut let_through, mut refused): (usize, BTreeMap<&'static str, usize>) =

@@ -16,7 +16,7 @@ use tower_token_broker::audit::{InMemory, JsonLines};
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
 #[tokio::test]
-async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out() {
+async fn p288_a_failing_sink_stops_all_sends() {
     for breaks in [InMemory::fail, InMemory::panic] {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let broker = Broker::before(&upstream).start().await;
@@ -53,7 +53,7 @@ async fn p288_a_sink_that_fails_or_crashes_before_it_is_durable_lets_nothing_out
 }
 
 #[tokio::test]
-async fn p287_every_request_has_one_terminal_record_whatever_becomes_of_it() {
+async fn p287_every_request_has_one_terminal_record() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let host = broker.host().to_owned();
@@ -74,7 +74,7 @@ async fn p287_every_request_has_one_terminal_record_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_each_result() {
+async fn intents_are_on_disk_before_the_send() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     let lines = {
@@ -101,7 +101,7 @@ async fn a_file_of_json_lines_holds_the_intent_before_the_upstream_is_asked_and_
 }
 
 #[tokio::test]
-async fn x37_an_upstream_that_hangs_behind_its_head_is_cut_and_has_its_terminal_record() {
+async fn x37_a_hanging_response_is_cut_and_recorded() {
     const EVENT: &str =
         "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
     for first in [None, Some(EVENT)] {

@@ -28,7 +28,7 @@ fn request(broker: &Broker) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
+async fn x25_each_dropped_request_has_one_terminal_record() {
     for streamed in [false, true] {
         let upstream =
             Scripted::start(
@@ -66,7 +66,7 @@ async fn x25_each_request_has_one_terminal_record_wherever_it_is_dropped() {
 
 /// A grant whose access token must be got first, at a real token endpoint.
 #[tokio::test]
-async fn x25_a_refresh_is_one_post_wherever_its_caller_hangs_up() {
+async fn x25_a_cancelled_refresh_is_still_one_post() {
     let mut hung_up = 0;
     for polls in 1.. {
         let upstream = Scripted::start(|_| json(RESULT)).await;

@@ -221,7 +221,7 @@ async fn a_hyper_client_sends_with_the_credential() {
 }
 
 #[tokio::test]
-async fn a_client_outside_of_the_stack_sends_nothing() {
+async fn a_client_outside_the_stack_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let url = upstream.url("/mcp");
@@ -386,7 +386,7 @@ impl Between {
 }
 
 #[tokio::test]
-async fn n258_a_revoke_while_a_middleware_waits_sends_nothing() {
+async fn n258_a_revoke_during_middleware_sends_nothing() {
     for (between, in_a_task) in Between::ALL.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::start().await;
@@ -493,7 +493,7 @@ async fn x25_a_dropped_request_is_not_sent_later() {
 }
 
 #[tokio::test]
-async fn a_credential_for_another_origin_is_applied_to_nothing() {
+async fn a_credential_for_another_origin_is_not_applied() {
     let elsewhere = Scripted::start(|_| json(RESULT)).await;
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;

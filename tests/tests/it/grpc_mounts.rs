@@ -142,7 +142,7 @@ async fn nowhere() -> Scripted {
 }
 
 #[tokio::test]
-async fn server_builder_layer() {
+async fn a_server_builder_layer_serves() {
     let (listener, stack, broker) =
         Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
     let items = ApplyCredentialLayer::new().named_layer(McpServer::new(Items));
@@ -166,7 +166,7 @@ async fn one_service_of_several_keeps_its_name() {
 }
 
 #[tokio::test]
-async fn a_proxy_before_a_server_of_its_own() {
+async fn a_proxy_in_front_of_a_local_server_serves() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Scripted::elsewhere(listener.local_addr().unwrap());
     tokio::spawn(
@@ -179,7 +179,7 @@ async fn a_proxy_before_a_server_of_its_own() {
 }
 
 #[tokio::test]
-async fn tonics_own_router_and_a_proxy_inside() {
+async fn a_proxy_inside_tonics_router_serves() {
     let upstream = nowhere().await;
     let (listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
     let router = axum::Router::new().fallback_service(tower::Layer::layer(&stack, grpc_proxy()));
@@ -219,7 +219,7 @@ impl Mcp for Blind {
 }
 
 #[tokio::test]
-async fn a_service_that_applies_nothing_sees_no_credential() {
+async fn a_service_inside_sees_no_credential() {
     let upstream = nowhere().await;
     let (listener, stack, broker) =
         Broker::before(&upstream).grpc().policy(rules()).prepare().await;
@@ -259,7 +259,7 @@ impl Mcp for Handler {
 }
 
 #[tokio::test]
-async fn a_service_that_sends_requests_of_its_own_finds_its_caller() {
+async fn a_service_with_own_requests_finds_its_caller() {
     let builder = Broker::before(&nowhere().await).grpc().policy(rules());
     let (listener, stack, _credentials, broker) = builder.prepare_for_handler().await;
     // Compressed where the client would take it: the filter asks for what it can read.

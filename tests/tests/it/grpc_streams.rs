@@ -65,7 +65,7 @@ fn one(bytes: Vec<u8>) -> token_broker_tests::grpc::SentBody {
 }
 
 #[tokio::test]
-async fn l244_a_stream_is_cut_with_a_status_between_two_messages_and_breaks_off_inside_of_one() {
+async fn l244_a_revoked_stream_is_cut() {
     for (inside, path) in
         [(false, WATCH), (true, WATCH), (false, "/token_broker.mcp.v1.Mcp/Stream")]
     {
@@ -134,7 +134,7 @@ async fn l244_a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sending() {
+async fn a_revoked_caller_ends_an_unfinished_request() {
     let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
     let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
     let (told, mut heard) = mpsc::channel(8);
@@ -168,7 +168,7 @@ async fn the_request_ends_when_its_caller_falls_though_its_client_goes_on_sendin
 }
 
 #[tokio::test]
-async fn what_is_left_of_the_deadline_goes_along_and_ends_the_wait() {
+async fn the_remaining_deadline_is_forwarded_and_enforced() {
     let upstream = Scripted::start(|_| answer([frame(b"hi")], &[("grpc-status", "0")])).await;
     let broker = Broker::before(&upstream).grpc().start().await;
     let passed = broker.rpc(WATCH, &[("grpc-timeout", "30S")], frame(b"")).await;
@@ -255,7 +255,7 @@ impl ProvideCredential for Rotating {
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_again() {
+async fn a_refused_credential_is_refreshed_and_replayed_once() {
     let upstream = Scripted::start(|request| {
         if request.values("authorization") == [format!("Bearer {SECRET}-1")] {
             answer([frame(b"")], &[("grpc-status", "0")])
@@ -292,7 +292,7 @@ async fn a_refused_credential_is_refreshed_once_and_the_judged_message_sent_agai
 }
 
 #[tokio::test]
-async fn x25_each_call_has_one_terminal_record_wherever_it_is_dropped() {
+async fn x25_each_dropped_call_has_one_terminal_record() {
     for (path, body) in
         [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))]
     {

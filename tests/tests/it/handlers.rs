@@ -110,7 +110,7 @@ impl ServerHandler for Items {
 }
 
 #[tokio::test]
-async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
+async fn an_rmcp_service_calls_upstream_for_its_caller() {
     // The upstream echoes the secret: neither the handler nor the client may see it.
     let upstream = Scripted::start(|request| {
         json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))
@@ -147,7 +147,7 @@ async fn rmcps_service_inside_the_stack_calls_its_upstream_for_its_caller() {
 }
 
 #[tokio::test]
-async fn i181_a_handler_that_says_the_credential_in_a_field_of_its_own_is_masked() {
+async fn i181_a_handlers_echo_in_a_header_is_masked() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let api = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
@@ -192,7 +192,7 @@ fn is_progress_and_result(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn rmcps_answer_streams_through_the_stack() {
+async fn an_rmcp_response_streams_through_the_stack() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
@@ -212,7 +212,7 @@ async fn rmcps_answer_streams_through_the_stack() {
 }
 
 #[tokio::test]
-async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
+async fn rmcp_sessions_work_through_the_stack() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let rules = Rules::new().allow(tools(["get_*"]));
     let (listener, stack, secret, broker) =
@@ -273,7 +273,7 @@ async fn rmcps_sessions_begin_stream_and_end_through_the_stack() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_stamped_is_refused_and_never_sent() {
+async fn an_unstamped_request_is_refused_and_not_sent() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (_listener, _stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let client = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
@@ -283,7 +283,7 @@ async fn a_request_that_nobody_stamped_is_refused_and_never_sent() {
 }
 
 #[tokio::test]
-async fn a_credential_is_put_on_no_request_to_another_origin() {
+async fn a_credential_is_not_sent_to_another_origin() {
     let elsewhere = Scripted::start(|_| json("{}")).await;
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;

@@ -121,7 +121,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn a_row_that_names_a_test_is_in_that_test() {
+fn a_rows_test_contains_its_number() {
     let rows = rows();
     assert!(rows.len() > 200, "{}", rows.len());
     let mut tested = 0;
@@ -152,7 +152,7 @@ fn a_row_that_names_a_test_is_in_that_test() {
 }
 
 #[test]
-fn a_row_that_names_a_measure_names_a_file_that_is_there() {
+fn a_rows_measure_names_an_existing_file() {
     for (number, row) in rows() {
         let measure = row.trim_end_matches(" |").rsplit(" | ").nth(1).unwrap().to_owned();
         for path in measure.split('`').skip(1).step_by(2) {
@@ -162,7 +162,7 @@ fn a_row_that_names_a_measure_names_a_file_that_is_there() {
 }
 
 #[test]
-fn a_number_in_a_comment_or_in_a_helper_is_no_test() {
+fn numbers_in_comments_and_helpers_do_not_count() {
     let source = r##"
         //! A001
         /// A002
@@ -183,7 +183,7 @@ fn a_number_in_a_comment_or_in_a_helper_is_no_test() {
 }
 
 #[test]
-fn a_comment_that_begins_with_a_number_leads_to_a_row() {
+fn a_numbered_comment_has_a_row() {
     let rows = rows();
     let mut files = Vec::new();
     for folder in ["crates", "tests", "examples"] {

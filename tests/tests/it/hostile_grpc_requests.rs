@@ -72,7 +72,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn l235_the_credential_is_one_metadatum() {
+async fn l235_the_credential_is_one_metadata_entry() {
     let (upstream, broker) = broker().await;
     let token = broker.token("items:read");
     let bearer = format!("Bearer {token}");
@@ -102,7 +102,7 @@ async fn l235_the_credential_is_one_metadatum() {
 }
 
 #[tokio::test]
-async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
+async fn l236_a_bad_token_is_a_status_without_body() {
     let (upstream, broker) = broker().await;
     let mut said = Vec::new();
     let elsewhere = Broker::before(&upstream).grpc().start().await;
@@ -140,7 +140,7 @@ async fn l236_a_missing_or_bad_token_is_a_status_without_a_body() {
 }
 
 #[tokio::test]
-async fn l237_what_is_denied_is_said_like_what_does_not_exist() {
+async fn l237_denied_and_unknown_methods_look_alike() {
     let (upstream, broker) = broker().await;
     let mut said = Vec::new();
     for tool in ["delete_item", "no_such_tool"] {
@@ -258,7 +258,7 @@ async fn l239_a_judged_method_takes_exactly_one_message() {
 }
 
 #[tokio::test]
-async fn l240_what_is_compressed_is_decoded_within_the_limit_or_refused() {
+async fn l240_compressed_messages_are_decoded_within_the_limit() {
     let (upstream, broker) = broker().await;
     let path = format!("{TYPED}/CallTool");
     let gzipped = ("grpc-encoding", "gzip");
@@ -305,7 +305,7 @@ async fn l240_what_is_compressed_is_decoded_within_the_limit_or_refused() {
 }
 
 #[tokio::test]
-async fn l241_a_path_is_exactly_a_service_and_a_method() {
+async fn l241_a_path_is_one_service_and_method() {
     let (upstream, broker) = broker().await;
     let paths = [
         "/shop.v1.Orders/Get/",
@@ -337,7 +337,7 @@ async fn l241_a_path_is_exactly_a_service_and_a_method() {
 }
 
 #[tokio::test]
-async fn metadata_and_message_agree_or_are_refused() {
+async fn contradicting_metadata_and_message_are_refused() {
     let (upstream, broker) = broker().await;
     let path = format!("{FRAMED}/Call");
     let good = [
@@ -412,7 +412,7 @@ async fn metadata_and_message_agree_or_are_refused() {
 }
 
 #[tokio::test]
-async fn only_grpc_is_spoken_here_and_grpc_web_is_refused_by_name() {
+async fn grpc_web_and_other_protocols_are_refused() {
     let (upstream, broker) = broker().await;
     let path = format!("{FRAMED}/Call");
     for (content_type, http, status) in [
@@ -434,7 +434,7 @@ async fn only_grpc_is_spoken_here_and_grpc_web_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn lists_are_filtered_entry_by_entry_in_types_as_in_frames() {
+async fn typed_and_framed_lists_are_filtered() {
     let (upstream, broker) = broker().await;
     let listed = broker.rpc(&format!("{TYPED}/ListTools"), &[], frame(b"")).await;
     let kept = field(2, [field(1, "get_item"), field(2, "gets")].concat());
@@ -448,7 +448,7 @@ async fn lists_are_filtered_entry_by_entry_in_types_as_in_frames() {
 }
 
 #[tokio::test]
-async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
+async fn unreadable_responses_become_a_status() {
     let secret_tool =
         framed(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_item"}]}}"#);
     for (what, frames) in [
@@ -480,7 +480,7 @@ async fn an_answer_that_can_not_be_read_is_a_status_and_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
+async fn responses_to_other_methods_become_a_status() {
     let fields =
         [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "notifications/cancelled")];
     let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#);
@@ -518,7 +518,7 @@ async fn answers_that_are_no_answers_of_their_method_are_statuses_too() {
 }
 
 #[tokio::test]
-async fn l240_of_a_stream_that_names_no_coding_no_compressed_message_goes_on() {
+async fn l240_unannounced_compression_is_not_forwarded() {
     let (upstream, broker) = broker().await;
     let sent = [frame(b"first"), flagged(1, &gzip(b"second"))].concat();
     let refused = broker.rpc(&format!("{ORDERS}/WatchAll"), &[], sent).await;
@@ -531,7 +531,7 @@ async fn l240_of_a_stream_that_names_no_coding_no_compressed_message_goes_on() {
 }
 
 #[tokio::test]
-async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_counted() {
+async fn k232_hidden_notifications_are_removed_and_the_rest_counted() {
     let listen = framed(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#);
     let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
     let notice = |uri: &str| {
@@ -556,7 +556,7 @@ async fn k232_of_a_stream_in_frames_hidden_notices_are_left_out_and_the_rest_is_
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_for() {
+async fn a_message_after_the_clients_deadline_is_refused() {
     let (upstream, broker) = broker().await;
     let (frames, rest) = tokio::sync::mpsc::channel::<
         Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>,
@@ -572,7 +572,7 @@ async fn a_message_that_does_not_come_within_the_clients_own_time_is_not_waited_
 }
 
 #[tokio::test]
-async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not() {
+async fn upstream_statuses_pass_without_challenges_and_details() {
     for (what, fields, in_head, expected, message) in [
         (
             "its answer to us",
@@ -636,7 +636,7 @@ async fn the_status_of_an_upstream_is_kept_and_its_own_door_and_inside_are_not()
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
+async fn a_response_that_is_not_grpc_fails() {
     for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")]
     {
         let upstream = Scripted::start(move |_| {
@@ -662,7 +662,7 @@ async fn what_is_no_answer_of_grpc_is_the_upstreams_failure() {
 }
 
 #[tokio::test]
-async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
+async fn l235_binary_authorization_metadata_is_not_forwarded() {
     let upstream = Scripted::start(usual).await;
     let broker = Broker::before(&upstream)
         .grpc()
@@ -681,7 +681,7 @@ async fn l235_binary_metadata_by_the_name_of_the_credential_goes_no_further() {
 }
 
 #[tokio::test]
-async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
+async fn an_echo_is_masked_in_every_part() {
     let coded = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD_NO_PAD,
         format!("\x08\x05\x12{SECRET}"),
@@ -746,7 +746,7 @@ async fn an_echo_is_masked_in_messages_metadata_trailers_and_details() {
 }
 
 #[tokio::test]
-async fn binary_metadata_goes_through_and_what_would_be_a_credential_does_not() {
+async fn binary_metadata_passes_except_credentials() {
     let (upstream, broker) = broker().await;
     let fields = [
         ("trace-context-bin", "AAEC/w"),
@@ -771,7 +771,7 @@ async fn binary_metadata_goes_through_and_what_would_be_a_credential_does_not() 
 }
 
 #[tokio::test]
-async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
+async fn a_stream_has_limits_in_both_directions() {
     let (upstream, broker) = broker().await;
     let watch = format!("{ORDERS}/WatchAll");
     // The harness lets 16 through.
@@ -807,7 +807,7 @@ async fn a_stream_has_a_limit_of_messages_and_of_their_length_each_way() {
 }
 
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_anything_of_it_is_waited_for() {
+async fn an_excessive_length_is_refused_before_the_message() {
     let (upstream, broker) = broker().await;
     // Never ends: only the head comes.
     let (frames, rest) = tokio::sync::mpsc::channel(1);

@@ -136,7 +136,7 @@ async fn group_a_presenting_the_token() {
 }
 
 #[tokio::test]
-async fn a003_two_fields_are_refused_over_http_2_too() {
+async fn a003_two_fields_are_refused_over_http_2() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -165,7 +165,7 @@ async fn a003_two_fields_are_refused_over_http_2_too() {
 }
 
 #[tokio::test]
-async fn a019_the_metadata_names_the_configured_origin_whatever_a_proxy_says() {
+async fn a019_metadata_ignores_forwarding_headers() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let path = "/.well-known/oauth-protected-resource/mcp";
@@ -416,7 +416,7 @@ where
 }
 
 #[tokio::test]
-async fn k224_k225_a_list_is_filtered_in_every_form_or_not_passed() {
+async fn k224_k225_lists_are_filtered_or_refused() {
     for (case, status, content_type, passes) in [
         ("K224", 200, Some("application/json"), true),
         ("K224", 200, Some("Application/JSON"), true),
@@ -454,7 +454,7 @@ async fn k224_k225_a_list_is_filtered_in_every_form_or_not_passed() {
 const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
 
 #[tokio::test]
-async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not_read_for_ever() {
+async fn k228_excessive_events_end_the_stream() {
     let limit = 16 << 20;
     let longer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":"{}"}}}}"#, "x".repeat(limit));
     list_answered(
@@ -486,7 +486,7 @@ async fn k228_an_event_over_the_limit_ends_the_stream_and_one_without_end_is_not
 }
 
 #[tokio::test]
-async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered() {
+async fn k230_unreadable_events_are_removed() {
     for (case, broken) in [
         ("K230 no JSON", "{\"result\":{\"tools\":[{\"name\":\"delete_x\"}]"),
         (
@@ -524,7 +524,7 @@ async fn k230_an_event_that_can_not_be_read_is_left_out_and_the_next_is_filtered
 }
 
 #[tokio::test]
-async fn k232_only_notices_of_what_is_visible_come_through() {
+async fn k232_only_visible_notifications_pass() {
     let updated = |uri: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#

@@ -123,7 +123,7 @@ pub(crate) struct Parts {
 }
 
 #[tokio::test]
-async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
+async fn key_headers_are_checked_before_key_lookup() {
     let fetching = Fetching::start().await;
     let Fetching { broker, .. } = &fetching;
     let (header, claims) = (fetching.good().header, fetching.good().claims.to_string());
@@ -261,7 +261,7 @@ async fn what_a_token_says_of_its_key_is_judged_before_any_key_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
+async fn signature_and_claims_are_checked() {
     let fetching = Fetching::start().await;
     let Fetching { broker, now, .. } = &fetching;
     let valid = broker.token("items:read");
@@ -360,7 +360,7 @@ async fn a_token_that_names_a_key_is_judged_by_that_key_and_by_its_claims() {
 }
 
 #[tokio::test]
-async fn a015_a_token_over_the_limit_is_refused_before_any_key_is_looked_for() {
+async fn a015_an_overlong_token_causes_no_key_lookup() {
     let fetching = Fetching::start().await;
     // Good in all but its length: the padding is a claim that nobody knows.
     let of_length = |bytes: usize| {

@@ -152,7 +152,7 @@ fn call<'a>(broker: &'a Broker, path: &'a str, bearer: &'a str) -> Vec<(&'a str,
 }
 
 #[tokio::test]
-async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
+async fn l235_uppercase_metadata_is_refused_over_http_2() {
     let (upstream, broker, reached) = broker().await;
     let (path, bearer) =
         (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
@@ -188,7 +188,7 @@ async fn l235_a_key_in_upper_case_is_no_metadatum_of_http_2() {
 }
 
 #[tokio::test]
-async fn m247_rapid_resets_end_their_connection_and_no_other() {
+async fn m247_rapid_resets_end_only_their_connection() {
     let (upstream, broker, reached) = broker().await;
     let (path, bearer) =
         (format!("{TYPED}/CallTool"), format!("Bearer {}", broker.token("items:read")));
@@ -211,7 +211,7 @@ async fn m247_rapid_resets_end_their_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn m253_what_is_longer_than_its_limit_is_refused_over_http_2() {
+async fn m253_excessive_headers_are_refused_over_http_2() {
     let (upstream, broker, reached) = broker().await;
     let long = "a".repeat(63 * 1024);
     let many: Vec<_> = (0..1000).map(|number| (format!("x-{number}"), "v".repeat(32))).collect();

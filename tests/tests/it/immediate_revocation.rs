@@ -103,7 +103,7 @@ fn reason(kind: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn n258_a_revoke_between_intent_and_send_lets_nothing_out_with_every_cache_warm() {
+async fn n258_a_revoke_after_the_intent_sends_nothing() {
     for kind in KINDS {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let world = World::before(&upstream).await;
@@ -134,7 +134,7 @@ async fn n258_a_revoke_between_intent_and_send_lets_nothing_out_with_every_cache
 }
 
 #[tokio::test]
-async fn n258_no_request_that_begins_after_the_revoke_passes() {
+async fn n258_no_later_request_passes() {
     for kind in KINDS {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let world = World::before(&upstream).await;
@@ -153,7 +153,7 @@ async fn n258_no_request_that_begins_after_the_revoke_passes() {
 }
 
 #[tokio::test]
-async fn an_open_stream_is_cut_at_the_border_of_an_event_and_recorded() {
+async fn an_open_stream_is_cut_between_events() {
     for kind in KINDS {
         let (events, chunks) = mpsc::channel(8);
         let chunks = Mutex::new(Some(chunks));

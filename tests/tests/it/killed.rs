@@ -57,8 +57,7 @@ struct Trial {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x18_p293_killed_at_random_moments_under_load_no_gap_is_silent_and_no_use_lacks_its_intent()
-{
+async fn x18_p293_a_killed_broker_leaves_no_unmarked_gap() {
     let mut left = kills();
     while left > 0 {
         let mut trial = Trial::begin().await;

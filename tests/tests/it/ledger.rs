@@ -30,7 +30,7 @@ async fn p287_a_request_without_a_record_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "stands in an answer")]
-async fn a_secret_in_an_answer_fails() {
+async fn a_secret_in_a_response_fails() {
     let broker = called().await;
     broker.ledger().got_bytes("an answer", SECRET.as_bytes());
     broker.done().await;
@@ -38,7 +38,7 @@ async fn a_secret_in_an_answer_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "a secret of this test stands in the logs")]
-async fn a_secret_in_a_log_line_of_any_thread_fails() {
+async fn a_secret_in_any_threads_log_fails() {
     // Not the secret of all tests: those beside this one, in one process, look through the same
     // lines.
     let secret = "tbm-k3Xw9QpLr7Vd2mNz";
@@ -55,7 +55,7 @@ async fn a_secret_in_a_log_line_of_any_thread_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "a broker token stands in the logs")]
-async fn a_broker_token_that_was_sent_and_logged_fails() {
+async fn a_logged_broker_token_fails() {
     let broker = called().await;
     let token = broker.token("items:read");
     broker.ledger().sent(0, token.as_bytes());
@@ -75,7 +75,7 @@ async fn p294_a_secret_in_a_record_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "was never in play")]
-async fn a_secret_that_was_never_in_play_fails() {
+async fn a_secret_never_in_play_fails() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     assert_eq!(
@@ -87,6 +87,6 @@ async fn a_secret_that_was_never_in_play_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "the upstream was asked")]
-async fn a_call_that_should_not_have_been_sent_fails() {
+async fn an_unexpected_call_fails() {
     called().await.done_unsent().await;
 }

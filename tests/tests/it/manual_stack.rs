@@ -42,7 +42,7 @@ impl Layers {
 }
 
 #[tokio::test]
-async fn the_four_together_serve_a_pass_a_refusal_and_a_stream() {
+async fn manually_stacked_layers_serve() {
     let items = mounts::Items::start().await;
     let (listener, _, secret, broker) = Broker::before(&items.scripted).prepare_for_handler().await;
     let Layers { audit, authenticate, scope_filter, exchange } = Layers::of(&broker, secret);
@@ -84,7 +84,7 @@ async fn is_refused_loudly(
 }
 
 #[tokio::test]
-async fn h169_each_layer_that_is_missing_is_a_loud_500_before_the_exchange() {
+async fn h169_a_missing_layer_is_a_logged_500() {
     is_refused_loudly("no audit", 0, "the audit layer is missing", |layers| {
         let Layers { authenticate, scope_filter, exchange, .. } = layers;
         let stack = ServiceBuilder::new().layer(authenticate).layer(scope_filter).layer(exchange);
@@ -127,7 +127,7 @@ async fn h169_each_layer_that_is_missing_is_a_loud_500_before_the_exchange() {
 }
 
 #[tokio::test]
-async fn h169_each_layer_that_is_missing_is_a_loud_500_before_a_handler() {
+async fn h169_a_missing_layer_is_a_500_for_handlers() {
     is_refused_loudly("no scope filter", 1, "no proof of the scope filter layer", |layers| {
         let Layers { audit, authenticate, .. } = layers;
         let stack =
@@ -148,7 +148,7 @@ async fn h169_each_layer_that_is_missing_is_a_loud_500_before_a_handler() {
 }
 
 #[tokio::test]
-async fn h169_without_the_exchange_the_proxy_sends_nothing() {
+async fn h169_without_exchange_the_proxy_sends_nothing() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let Layers { audit, authenticate, scope_filter, .. } = Layers::of(&broker, secret);

@@ -13,7 +13,7 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
 
 #[tokio::test]
-async fn j207_what_was_judged_is_what_the_upstream_gets_byte_for_byte() {
+async fn j207_the_judged_bytes_are_sent() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -26,7 +26,7 @@ async fn j207_what_was_judged_is_what_the_upstream_gets_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_message_that_two_readers_would_end_elsewhere_is_not_sent() {
+async fn ambiguous_framing_is_not_forwarded() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -92,7 +92,7 @@ async fn a_message_that_two_readers_would_end_elsewhere_is_not_sent() {
 /// length; and hyper closes the connection, so that what a reader of the length would have taken
 /// for the next request is never one.
 #[tokio::test]
-async fn j213_length_and_chunks_together_are_read_as_chunks_and_the_connection_ends() {
+async fn j213_chunks_take_precedence_over_length() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -118,7 +118,7 @@ async fn j213_length_and_chunks_together_are_read_as_chunks_and_the_connection_e
 }
 
 #[tokio::test]
-async fn j218_a_schema_that_points_elsewhere_is_passed_on_and_never_fetched() {
+async fn j218_remote_schema_references_are_not_fetched() {
     let elsewhere = Scripted::start(|_| json("{}")).await;
     let list = format!(
         r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{{"name":"get_item","inputSchema":{{"$ref":"{}"}}}}]}}}}"#,
@@ -135,7 +135,7 @@ async fn j218_a_schema_that_points_elsewhere_is_passed_on_and_never_fetched() {
 }
 
 #[tokio::test]
-async fn k234_a_description_that_asks_for_the_token_gets_none_and_one_that_has_it_is_masked() {
+async fn k234_tool_descriptions_never_contain_the_token() {
     let upstream = Scripted::start(|request| {
         let token = request.values("authorization").concat();
         json(&format!(

@@ -365,7 +365,7 @@ async fn stripping_proxy(prefix: &'static str, to: std::net::SocketAddr) -> std:
 }
 
 #[tokio::test]
-async fn behind_a_stripping_proxy_the_mount_path_is_stated() {
+async fn a_mount_path_is_configured_for_stripping_proxies() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, _, secret, broker) = Broker::before(&upstream).prepare_stack().await;
     let front = stripping_proxy("/crm", broker.address()).await;
@@ -423,7 +423,7 @@ async fn behind_a_stripping_proxy_the_mount_path_is_stated() {
 }
 
 #[tokio::test]
-async fn a_stripped_prefix_is_not_stripped_again() {
+async fn a_prefix_is_stripped_only_once() {
     let upstream = Scripted::start(|_| json("{}")).await;
     let rules = Rules::new().allow(http_rule(Method::GET, "/contacts"));
     let (listener, stack, secret, broker) = Broker::before(&upstream)

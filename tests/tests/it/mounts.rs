@@ -115,7 +115,7 @@ async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scr
 }
 
 #[tokio::test]
-async fn router_layer() {
+async fn a_router_layer_serves() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(stack));
@@ -123,7 +123,7 @@ async fn router_layer() {
 }
 
 #[tokio::test]
-async fn router_route_layer() {
+async fn a_route_layer_serves() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).route_layer(stack));
@@ -131,7 +131,7 @@ async fn router_route_layer() {
 }
 
 #[tokio::test]
-async fn nested_routers() {
+async fn nested_routers_serve() {
     let items = Items::start().await;
     let (listener, stack, broker) =
         Broker::before(&items.scripted).at("/teams/crm/mcp").prepare().await;
@@ -141,7 +141,7 @@ async fn nested_routers() {
 }
 
 #[tokio::test]
-async fn service_builder() {
+async fn a_service_builder_serves() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     serve(
@@ -152,7 +152,7 @@ async fn service_builder() {
 }
 
 #[tokio::test]
-async fn box_clone_sync_service() {
+async fn a_boxed_service_serves() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let boxed = BoxCloneSyncService::new(stack.layer(proxy()));
@@ -161,7 +161,7 @@ async fn box_clone_sync_service() {
 }
 
 #[tokio::test]
-async fn layers_of_tower_http_around_it() {
+async fn tower_http_layers_outside_the_stack_work() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let router = Router::new().route("/mcp", any_service(proxy())).layer(
@@ -181,7 +181,7 @@ async fn layers_of_tower_http_around_it() {
 }
 
 #[tokio::test]
-async fn compression_around_it_compresses_what_was_guarded() {
+async fn outer_compression_runs_after_the_leak_guard() {
     // What the upstream echoes is masked before it is compressed: the books look inside.
     let upstream = Scripted::start(|request| {
         json(&format!(
@@ -203,7 +203,7 @@ async fn compression_around_it_compresses_what_was_guarded() {
 }
 
 #[tokio::test]
-async fn a_timeout_around_it_fires_and_the_request_has_its_record() {
+async fn an_outer_timeout_leaves_a_record() {
     let upstream = Items::start().await.scripted;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let never = tower::service_fn(|_: Request<RequestBody<axum::body::Body>>| {
@@ -224,7 +224,7 @@ async fn a_timeout_around_it_fires_and_the_request_has_its_record() {
 }
 
 #[tokio::test]
-async fn a_limit_around_it_refuses_what_is_too_large() {
+async fn an_outer_body_limit_refuses_large_requests() {
     let upstream = Items::start().await.scripted;
     let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let layers = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(1024)).layer(stack);
@@ -252,7 +252,7 @@ async fn a_limit_around_it_refuses_what_is_too_large() {
 }
 
 #[tokio::test]
-async fn hyper_http_1() {
+async fn hyper_serves_http_1() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
@@ -270,7 +270,7 @@ async fn hyper_http_1() {
 }
 
 #[tokio::test]
-async fn hyper_http_2() {
+async fn hyper_serves_http_2() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
@@ -308,7 +308,7 @@ async fn hyper_http_2() {
 }
 
 #[tokio::test]
-async fn a_plain_http_api_inside() {
+async fn a_plain_http_api_is_protected() {
     let upstream =
         Scripted::start(|request| json(&format!("{{\"target\":\"{}\"}}", request.target))).await;
     let broker = Broker::before(&upstream).plain_http().start().await;
@@ -341,7 +341,7 @@ const _: fn() = || {
 };
 
 #[tokio::test]
-async fn a_proxy_that_stands_outside_of_the_stack_is_no_way_out() {
+async fn a_proxy_outside_the_stack_sends_nothing() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
     // The mistake: in axum, a layer covers the routes that were added before it.

@@ -118,7 +118,7 @@ impl http_body::Body for Pieces {
 }
 
 #[tokio::test]
-async fn x26_r312_a_panic_of_others_loses_its_own_request_and_no_record() {
+async fn x26_r312_a_panic_loses_only_its_request() {
     for place in PLACES {
         let fuse = Fuse { place, blown: Arc::default() };
         let upstream =

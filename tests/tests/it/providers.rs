@@ -160,7 +160,7 @@ fn says(status: u16) -> Response<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
+async fn refusals_name_the_users_connect_page() {
     let lacks_scope = || {
         let mut answer = says(403);
         answer
@@ -198,7 +198,7 @@ async fn each_refusal_that_needs_the_user_names_the_users_own_page() {
 }
 
 #[tokio::test]
-async fn without_a_page_none_is_named_and_the_refusal_is_the_same() {
+async fn without_a_connect_page_none_is_named() {
     let errors = [
         CredentialError::ConnectRequired,
         CredentialError::Revoked,
@@ -215,25 +215,25 @@ async fn without_a_page_none_is_named_and_the_refusal_is_the_same() {
 }
 
 #[tokio::test]
-async fn where_connecting_does_not_help_no_page_is_named() {
+async fn other_refusals_name_no_connect_page() {
     let seen = ask(gives(Err(CredentialError::RefusedByPolicy)), || says(200)).await;
     assert!(!seen.text().contains("connect"), "{}", seen.text());
 }
 
 #[tokio::test]
-async fn what_the_guard_can_not_look_for_is_not_sent() {
+async fn an_unguardable_credential_is_not_sent() {
     let seen = ask(gives(Ok("")), || says(200)).await;
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_is_waited_for_until_the_deadline_and_nothing_is_sent() {
+async fn a_hanging_provider_times_out_without_a_send() {
     let seen = ask(Scripted { hangs: true, ..gives(Ok(SECRET)) }, || says(200)).await;
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
 }
 
 #[tokio::test]
-async fn a_path_outside_of_the_mount_path_is_not_sent() {
+async fn a_path_outside_the_mount_path_is_refused() {
     for (path, sent) in [
         ("/v1/items", Some("/api/items")),
         ("/v1", Some("/api")),
@@ -247,14 +247,14 @@ async fn a_path_outside_of_the_mount_path_is_not_sent() {
 }
 
 #[tokio::test]
-async fn the_answer_to_the_second_try_is_guarded_like_the_first() {
+async fn the_second_response_is_guarded_too() {
     let second = |number| Ok(says(if number == 1 { 401 } else { 500 }));
     let seen = ask_for("/items", "/", gives(Ok(SECRET)), second).await.unwrap();
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (502, 2));
 }
 
 #[tokio::test]
-async fn an_error_of_the_service_inside_is_passed_on_at_the_first_try_and_at_the_second() {
+async fn inner_service_errors_are_passed_on() {
     for failing in [1, 2] {
         let upstream = move |number| if number == failing { Err(Broken) } else { Ok(says(401)) };
         let ended = ask_for("/items", "/", gives(Ok(SECRET)), upstream).await;
@@ -263,21 +263,21 @@ async fn an_error_of_the_service_inside_is_passed_on_at_the_first_try_and_at_the
 }
 
 #[tokio::test]
-async fn a_provider_that_hangs_when_it_hears_of_a_refusal_holds_no_request() {
+async fn a_provider_hanging_on_refusal_delays_no_request() {
     let provider = Scripted { hangs_when_refused: true, ..gives(Ok(SECRET)) };
     let seen = ask(provider, || says(401)).await;
     assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (403, 2));
 }
 
 #[tokio::test]
-async fn i181_no_part_of_an_answer_is_asked_for_or_passed_on() {
+async fn i181_partial_responses_are_neither_requested_nor_forwarded() {
     let seen = ask(gives(Ok(SECRET)), || says(206)).await;
     assert_eq!(seen.sent[0].headers().get(header::RANGE), None);
     assert_eq!(seen.answer.status(), 502);
 }
 
 #[tokio::test]
-async fn i181_what_the_upstream_put_into_the_extensions_stays_here() {
+async fn i181_upstream_extensions_are_removed() {
     #[derive(Clone)]
     struct ReasonPhrase;
     let upstream = || {

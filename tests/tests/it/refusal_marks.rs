@@ -154,7 +154,7 @@ async fn an_outer_middleware_sees_the_reason() {
 }
 
 #[tokio::test]
-async fn a_mark_names_page_and_time_to_wait() {
+async fn a_mark_has_connect_page_and_retry_delay() {
     let wait = Some(Duration::from_secs(7));
     for (gives, status, reason, fault, connect_url, retry_after) in [
         (
@@ -230,7 +230,7 @@ async fn upstream_refusals_are_unmarked_and_failures_marked() {
 }
 
 #[tokio::test]
-async fn in_grpc_the_mark_is_the_same() {
+async fn grpc_refusals_have_the_same_mark() {
     let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
     let (listener, stack, broker) =
         Broker::before(&upstream).grpc().policy(rules()).prepare().await;

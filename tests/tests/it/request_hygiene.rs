@@ -87,7 +87,7 @@ fn is_sent_by_us(case: &str, received: &Received) {
 }
 
 #[tokio::test]
-async fn only_what_may_goes_on() {
+async fn only_allowed_headers_are_forwarded() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -139,7 +139,7 @@ async fn only_what_may_goes_on() {
 }
 
 #[tokio::test]
-async fn the_field_of_the_credential_is_ours_alone() {
+async fn clients_cannot_set_the_credential_header() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let broker = Broker::before(&upstream).credential_in("x-api-key").start().await;
     for (case, fields) in [
@@ -160,7 +160,7 @@ async fn the_field_of_the_credential_is_ours_alone() {
 }
 
 #[tokio::test]
-async fn h169_an_exchange_that_stands_too_far_outside_sends_nothing() {
+async fn h169_an_exchange_layer_too_far_outside_fails() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
     let (handle, config) = (broker.handle(), StackConfig::new(broker.resource().as_str()).unwrap());
@@ -204,7 +204,7 @@ impl ProvideCredential for Failing {
 }
 
 #[tokio::test]
-async fn h169_an_exchange_that_fails_sends_nothing() {
+async fn h169_a_failed_exchange_sends_nothing() {
     let upstream = Scripted::start(|_| json(RESULT)).await;
     for (why, status, reason) in [
         (CredentialError::Revoked, 200, "exchange.grant_revoked"),
@@ -221,7 +221,7 @@ async fn h169_an_exchange_that_fails_sends_nothing() {
 }
 
 #[tokio::test]
-async fn h172_a_redirect_is_neither_followed_nor_shown() {
+async fn h172_redirects_are_neither_followed_nor_forwarded() {
     let elsewhere = Scripted::start(|_| json(RESULT)).await;
     let port = elsewhere.address().port();
     for (status, target) in [
@@ -263,7 +263,7 @@ impl Resolve for Always {
 }
 
 #[tokio::test]
-async fn h178_an_upstream_whose_name_has_a_private_address_gets_no_connection() {
+async fn h178_private_addresses_are_not_connected() {
     for address in [
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)),

@@ -83,7 +83,7 @@ fn event_stream(chunks: Vec<String>) -> Response<ScriptedBody> {
 }
 
 #[tokio::test]
-async fn i180_the_upstreams_own_door_is_not_shown() {
+async fn i180_the_upstreams_challenge_is_not_forwarded() {
     let door = [
         ("set-cookie", "session=1"),
         ("www-authenticate", "Bearer resource_metadata=\"http://upstream.internal/\""),
@@ -153,7 +153,7 @@ async fn i181_an_echo_is_masked_in_every_form_and_place() {
 }
 
 #[tokio::test]
-async fn i181_an_echo_is_masked_where_something_went_wrong() {
+async fn i181_an_echo_is_masked_in_error_responses() {
     let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"?"}}"#;
     let masked_error = error.replace('?', &masked());
     let said = error.replace('?', SECRET);
@@ -193,7 +193,7 @@ async fn i181_an_echo_is_masked_where_something_went_wrong() {
 }
 
 #[tokio::test]
-async fn i181_an_echo_is_masked_over_the_borders_of_chunks_and_events() {
+async fn i181_an_echo_is_masked_across_chunks_and_events() {
     let event = |text: &str| {
         format!(
             "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"a\":\"{text}\"}}}}\n\n"
@@ -243,7 +243,7 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
 }
 
 #[tokio::test]
-async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
+async fn i183_an_upstream_401_is_never_forwarded() {
     let refuses = |_: &Received| {
         let challenge = "Bearer error=\"invalid_token\"";
         Response::builder()
@@ -260,7 +260,7 @@ async fn i183_a_401_of_the_upstream_is_never_the_brokers() {
 }
 
 #[tokio::test]
-async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
+async fn i186_upstream_error_details_are_not_forwarded() {
     let inside = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
     for status in [500, 502, 503, 504, 407] {
         let answer =
@@ -277,7 +277,7 @@ async fn i186_a_failing_upstream_says_nothing_of_its_inside() {
 }
 
 #[tokio::test]
-async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
+async fn i187_redirect_targets_are_not_forwarded() {
     let with_token = format!("/next?access_token={SECRET}");
     for (case, location) in [
         ("I187", "https://evil.example/"),
@@ -301,7 +301,7 @@ async fn i187_where_the_upstream_would_send_a_client_is_not_said() {
 }
 
 #[tokio::test]
-async fn i188_one_users_answer_is_no_others() {
+async fn i188_responses_are_not_shared_between_users() {
     for said in ["public, max-age=3600", "public", "s-maxage=60", "max-age=3600, immutable"] {
         let answer = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
         let (answer, _) =
@@ -328,7 +328,7 @@ async fn i188_one_users_answer_is_no_others() {
 }
 
 #[tokio::test]
-async fn i191_what_is_coded_is_not_passed_on_blind() {
+async fn i191_encoded_bodies_are_not_forwarded_unread() {
     for coding in ["gzip", "br", "zstd", "identity, br", "x-none"] {
         let answer = move |_: &Received| with_fields(json(RESULT), &[("content-encoding", coding)]);
         let row = |bytes| Row::fails("I191", bytes, 502, "filter.answer_unreadable");
@@ -338,7 +338,7 @@ async fn i191_what_is_coded_is_not_passed_on_blind() {
 }
 
 #[tokio::test]
-async fn a_streamed_answer_passes_event_by_event() {
+async fn a_streamed_response_passes_event_by_event() {
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
     let row = |bytes| {
         Row::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"))

@@ -37,7 +37,7 @@ fn shown(name: &str, value: &impl Debug, scan: &mut Scan) {
 }
 
 #[test]
-fn r310_nothing_that_is_printed_shows_a_secret() {
+fn r310_debug_output_contains_no_secret() {
     let mut scan = Scan::new();
     scan.secret("the secret", MARKER).received(MARKER.as_bytes());
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();

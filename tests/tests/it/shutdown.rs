@@ -92,7 +92,7 @@ fn verified(file: &Path) -> Report {
 }
 
 #[tokio::test]
-async fn idle_streams_end_and_calls_have_the_grace() {
+async fn idle_streams_end_and_calls_get_grace() {
     let file = AuditFile::new();
     let mut streams = Streams::start().await;
     let broker = file.under(Broker::before(&streams.scripted)).start().await;
@@ -237,7 +237,7 @@ async fn a_grpc_stream_is_cut_with_a_status() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_delays_no_shutdown() {
+async fn an_unread_response_does_not_delay_shutdown() {
     let file = AuditFile::new();
     // More than all buffers between the two take.
     let made = Arc::new(AtomicUsize::new(0));
@@ -298,7 +298,7 @@ async fn slow_authorization_server(answers: Arc<Semaphore>, asked: Arc<Notify>) 
 }
 
 #[tokio::test]
-async fn a_running_refresh_is_waited_for() {
+async fn shutdown_waits_for_a_running_refresh() {
     let file = AuditFile::new();
     let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
     let (answers, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
@@ -356,7 +356,7 @@ async fn a_running_refresh_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_server_stops_gracefully_beside_it() {
+async fn a_server_shuts_down_gracefully_with_it() {
     let file = AuditFile::new();
     let mut streams = Streams::start().await;
     let (listener, stack, broker) = file.under(Broker::before(&streams.scripted)).prepare().await;

@@ -35,7 +35,7 @@ fn call(broker: &Broker) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn x37_an_upstream_that_is_silent_behind_its_head_is_cut_at_the_idle_limit() {
+async fn x37_a_silent_response_is_cut_when_idle() {
     let (chunks, stream) = mpsc::channel(8);
     let stream = parking_lot::Mutex::new(Some(stream));
     let upstream = Scripted::start(move |_| live_events(stream.lock().take().unwrap())).await;
@@ -58,7 +58,7 @@ async fn x37_an_upstream_that_is_silent_behind_its_head_is_cut_at_the_idle_limit
 }
 
 #[tokio::test]
-async fn x37_an_upstream_that_sends_no_head_is_given_up() {
+async fn x37_a_response_without_headers_times_out() {
     // It takes the request and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", silent.local_addr().unwrap());

@@ -24,7 +24,7 @@ const SLOW: u64 = 10_000;
 type Sent = UnsyncBoxBody<Bytes, Infallible>;
 
 #[tokio::test]
-async fn m250_ten_thousand_half_messages_hold_up_nobody_and_are_refused_when_their_time_is_over() {
+async fn m250_ten_thousand_slow_clients_delay_no_other() {
     let upstream = Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
     let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
     let service = stack.layer(service_fn(|_: Request<RequestBody<Sent>>| {

@@ -112,7 +112,7 @@ async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_to
 }
 
 #[tokio::test]
-async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
+async fn two_users_receive_two_tokens() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
     let broker =
@@ -150,7 +150,7 @@ async fn two_users_get_two_tokens_each_with_its_sub_and_act() {
 }
 
 #[tokio::test]
-async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
+async fn exchanged_grants_are_revoked_by_their_audit_id() {
     let upstream = Scripted::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
     let broker =
@@ -174,7 +174,7 @@ async fn what_came_of_an_exchange_is_revoked_by_the_name_in_the_audit() {
 }
 
 #[tokio::test]
-async fn i183_an_upstream_that_refuses_an_exchanged_token_gets_another_one_once() {
+async fn i183_a_refused_exchanged_token_is_replaced_once() {
     let refused = Arc::new(parking_lot::Mutex::new(None::<String>));
     let first = Arc::clone(&refused);
     let upstream = Scripted::start(move |request: &Received| -> Response<ScriptedBody> {

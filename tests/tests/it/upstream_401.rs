@@ -47,7 +47,7 @@ fn bearer(number: usize) -> String {
 }
 
 #[tokio::test]
-async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
+async fn i183_one_401_is_refreshed_and_replayed_once() {
     let upstream = Scripted::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
     let broker = Broker::before(&upstream)
@@ -79,7 +79,7 @@ async fn i183_a_401_once_is_one_refresh_one_replay_and_the_answer() {
 }
 
 #[tokio::test]
-async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own() {
+async fn i183_repeated_401s_end_after_one_replay() {
     let upstream = Scripted::start(refuses(9)).await;
     let endpoint = TokenEndpoint::start().await;
     let broker = Broker::before(&upstream)
@@ -115,7 +115,7 @@ async fn i183_a_401_always_is_one_refresh_one_replay_and_never_the_brokers_own()
 }
 
 #[tokio::test]
-async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
+async fn i183_only_safe_plain_http_requests_are_replayed() {
     let (passes, refused) = ((200, None), (403, Some("exchange.credential_refused")));
     for (method, body, sent, (status, reason)) in [
         ("GET", "", vec![bearer(0), bearer(1)], passes),
@@ -151,7 +151,7 @@ async fn i183_a_plain_http_request_is_sent_again_only_if_it_changes_nothing() {
 }
 
 #[tokio::test]
-async fn i183_many_401s_at_once_are_one_refresh() {
+async fn i183_concurrent_401s_cause_one_refresh() {
     let upstream = Scripted::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
     let broker = Broker::before(&upstream)

@@ -26,7 +26,7 @@ fn with_another_signature(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn g158_two_tokens_that_begin_alike_are_two() {
+async fn g158_tokens_with_a_common_prefix_are_distinct() {
     let fetching = Fetching::start().await;
     // The claims are sorted by name: behind the padding alone, two tokens differ.
     let padded =
@@ -51,7 +51,7 @@ async fn g158_two_tokens_that_begin_alike_are_two() {
 }
 
 #[tokio::test]
-async fn g159_a_token_that_one_verifier_knows_is_verified_anew_by_another() {
+async fn g159_verifiers_do_not_share_verdicts() {
     let (first, second) = (
         Scripted::start(|_| json_answer("{}")).await,
         Scripted::start(|_| json_answer("{}")).await,
@@ -69,7 +69,7 @@ async fn g159_a_token_that_one_verifier_knows_is_verified_anew_by_another() {
 }
 
 #[tokio::test]
-async fn g161_a_token_that_was_refused_too_early_is_taken_when_its_time_has_come() {
+async fn g161_a_premature_token_is_accepted_later() {
     let fetching = Fetching::start().await;
     // 30 s of leeway: from 40 s before `nbf` on it is too early for 10 s.
     let early = fetching
@@ -81,7 +81,7 @@ async fn g161_a_token_that_was_refused_too_early_is_taken_when_its_time_has_come
 }
 
 #[tokio::test]
-async fn n268_what_a_policy_no_longer_allows_is_refused_with_the_next_call() {
+async fn n268_a_policy_change_applies_to_the_next_call() {
     use std::sync::atomic::{AtomicBool, Ordering};
     use tower_token_broker::{
         principal::Principal,
@@ -116,7 +116,7 @@ async fn n268_what_a_policy_no_longer_allows_is_refused_with_the_next_call() {
 }
 
 #[tokio::test]
-async fn s321_no_answer_tells_why_a_token_is_not_valid_or_whether_a_tool_exists() {
+async fn s321_responses_are_no_oracle() {
     let fetching = Fetching::start().await;
     let revoked = fetching.with_claims([("jti", json!("to be revoked"))]);
     fetching.run([Row::passes("S321", fetching.call(&revoked))]).await;

@@ -75,7 +75,7 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
 }
 
 #[tokio::test]
-async fn r311_no_secret_is_in_any_answer_log_or_record() {
+async fn r311_no_response_log_or_record_has_a_secret() {
     let number = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&number);
     let upstream =
@@ -159,7 +159,7 @@ fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn no_secret_of_a_refresh_is_in_any_answer_log_or_record() {
+async fn refreshes_leak_no_secret() {
     for kind in 0..10 {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let endpoint =
@@ -205,7 +205,7 @@ fn exchange_says(kind: usize, request: &Received) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn no_secret_of_an_exchange_is_in_any_answer_log_or_record() {
+async fn exchanges_leak_no_secret() {
     for kind in 0..8 {
         let upstream = Scripted::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::answering(move |request| exchange_says(kind, request)).await;
@@ -228,7 +228,7 @@ async fn no_secret_of_an_exchange_is_in_any_answer_log_or_record() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_echoes_each_token_of_a_grant_shows_none() {
+async fn echoed_grant_tokens_are_masked() {
     // It refuses the first token and echoes it; then it echoes the second one in every form.
     let number = AtomicUsize::new(0);
     let upstream = Scripted::start(move |request| {
