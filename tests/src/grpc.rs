@@ -1,5 +1,5 @@
-//! gRPC by hand: frames, protobuf and HTTP/2 as a client of any make sends them, and what comes
-//! back, byte for byte.
+//! A minimal gRPC client: frames, protobuf and HTTP/2 without a gRPC library, with responses kept
+//! byte for byte.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, header, response::Parts};
@@ -14,29 +14,29 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{harness::Broker, upstream::ScriptedBody};
 
-/// The service that carries MCP in frames.
+/// Path of the service that carries MCP messages in frames.
 pub const FRAMED: &str = "/token_broker.mcp.v1.Mcp";
-/// The service of Google's mapping.
+/// Path of the service of Google's typed mapping of MCP.
 pub const TYPED: &str = "/model_context_protocol.Mcp";
 
-/// One answer, to its end.
+/// A complete gRPC response.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Reply {
-    /// HTTP's status.
+    /// HTTP status.
     pub http: u16,
-    /// Its head.
+    /// Headers.
     pub head: HeaderMap,
-    /// Its messages as they came, frames and all.
+    /// Body as received, including the frame headers.
     pub body: Vec<u8>,
-    /// Its trailers.
+    /// Trailers.
     pub trailers: HeaderMap,
-    /// It did not end, but broke off.
+    /// Whether the body ended with an error.
     pub broken: bool,
 }
 
 impl Reply {
-    /// The last value of a field, in the trailers or in the head.
+    /// Returns the last value of a field, from the trailers or else the headers.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.trailers
             .get(name)
@@ -44,35 +44,35 @@ impl Reply {
             .and_then(|value| value.to_str().ok())
     }
 
-    /// The call's status.
+    /// Returns the gRPC status.
     pub fn status(&self) -> Option<u32> {
         self.field("grpc-status")?.parse().ok()
     }
 
-    /// `ErrorInfo.reason` of its details.
+    /// Returns `ErrorInfo.reason` from the details.
     pub fn reason(&self) -> Option<String> {
         self.detail::<pb::ErrorInfo>("ErrorInfo").map(|info| info.reason)
     }
 
-    /// `ErrorInfo.metadata` of its details.
+    /// Returns a value of `ErrorInfo.metadata` from the details.
     pub fn info(&self, name: &str) -> Option<String> {
         self.detail::<pb::ErrorInfo>("ErrorInfo")?.metadata.remove(name)
     }
 
-    /// The first link of `Help` in its details.
+    /// Returns the first link of `Help` from the details.
     pub fn link(&self) -> Option<String> {
         self.detail::<pb::Help>("Help")?.links.pop().map(|link| link.url)
     }
 
-    /// Whether its details say when to try again.
+    /// Returns whether the details contain a retry delay.
     pub fn may_be_retried(&self) -> bool {
         self.detail::<pb::RetryInfo>("RetryInfo").is_some()
     }
 
-    /// The messages.
+    /// Returns the messages.
     ///
     /// # Panics
-    /// If the frames are broken.
+    /// Panics if the frames are malformed.
     pub fn messages(&self) -> Vec<Vec<u8>> {
         let (mut rest, mut messages) = (&self.body[..], Vec::new());
         while !rest.is_empty() {
@@ -85,10 +85,10 @@ impl Reply {
         messages
     }
 
-    /// The JSON in its one frame of MCP.
+    /// Returns the JSON of the only MCP frame.
     ///
     /// # Panics
-    /// If there is another number of frames, or something else in it.
+    /// Panics if there is not exactly one frame, or if it does not contain JSON.
     pub fn json(&self) -> String {
         let [message] = &self.messages()[..] else { panic!("one message: {self:?}") };
         json_of(message)
@@ -108,14 +108,15 @@ impl Reply {
         any.map(|any| M::decode(&any.value[..]).expect("a detail"))
     }
 
-    /// All that came, with the details decoded.
+    /// Returns headers, body and trailers as bytes, with the details decoded.
     pub fn everything(&self) -> Vec<u8> {
         [&self.body[..], &text_of(&self.head), &text_of(&self.trailers)].concat()
     }
 }
 
-/// An answer that is read bit by bit. Whatever came of it stands in the [books](Broker::ledger),
-/// even where the test drops it.
+/// A response that is read piece by piece.
+///
+/// When it is dropped, everything received so far is reported to the [ledger](Broker::ledger).
 #[derive(Debug)]
 #[must_use = "an answer that nobody reads shows nothing"]
 pub struct OpenReply<'a, B> {
@@ -128,10 +129,10 @@ impl<B> OpenReply<'_, B>
 where
     B: http_body::Body<Data = Bytes>,
 {
-    /// Its next bytes.
+    /// Returns the next chunk.
     ///
     /// # Panics
-    /// If it ends or breaks off instead.
+    /// Panics if the body ends or fails first.
     pub async fn data(&mut self) -> Bytes
     where
         B: Unpin,
@@ -142,7 +143,7 @@ where
         data
     }
 
-    /// Reads to the end: what has not been read before.
+    /// Reads the rest of the response.
     pub async fn rest(self) -> Reply {
         let Self { head, body, mut seen } = self;
         let (mut bytes, mut trailers, mut broken) = (BytesMut::new(), HeaderMap::new(), false);
@@ -171,7 +172,7 @@ where
     }
 }
 
-/// What came of one answer; told to the books when it is dropped.
+/// The parts of a response received so far; reported to the ledger when dropped.
 #[derive(Debug)]
 struct Seen<'a> {
     broker: &'a Broker,
@@ -184,7 +185,7 @@ impl Drop for Seen<'_> {
     }
 }
 
-/// Fields, line by line; what is binary is there decoded, too.
+/// Formats fields one per line, followed by binary values in decoded form.
 fn text_of(fields: &HeaderMap) -> Vec<u8> {
     let mut text = Vec::new();
     for (name, value) in fields {
@@ -198,33 +199,33 @@ fn text_of(fields: &HeaderMap) -> Vec<u8> {
     text
 }
 
-/// The JSON in a frame's message.
+/// Returns the JSON of an MCP frame's message.
 ///
 /// # Panics
-/// If it is none.
+/// Panics if it does not contain JSON.
 pub fn json_of(message: &[u8]) -> String {
     let frame = token_broker_grpc::mcp::v1::Frame::decode(message).expect("a frame");
     String::from_utf8(frame.json.to_vec()).expect("text")
 }
 
-/// A message in its frame.
+/// Frames a message.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     flagged(0, message)
 }
 
-/// A message in its frame, with this flag.
+/// Frames a message with the given compression flag.
 ///
 /// # Panics
-/// If it is longer than 4 GiB.
+/// Panics if the message is longer than 4 GiB.
 pub fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("a short message").to_be_bytes();
     [&[flag][..], &length, message].concat()
 }
 
-/// A field of protobuf that holds bytes (shorter than 2^14).
+/// Encodes a length-delimited protobuf field of less than 2^14 bytes.
 ///
 /// # Panics
-/// If they are longer.
+/// Panics if the bytes are longer.
 pub fn field(number: u8, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     let low = u8::try_from(bytes.len() & 0x7f).expect("seven bits");
@@ -233,15 +234,16 @@ pub fn field(number: u8, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     [&[number << 3 | 2][..], &length, bytes].concat()
 }
 
-/// A JSON-RPC message in a frame of MCP, in a frame of gRPC.
+/// Encodes a JSON-RPC message as an MCP frame in a gRPC frame.
 pub fn framed(json: &str) -> Vec<u8> {
     frame(&field(1, json))
 }
 
-/// An answer of an upstream: these frames, one by one, and this status in its trailers.
+/// Creates an upstream response: the given frames, one chunk each, and the given status in the
+/// trailers.
 ///
 /// # Panics
-/// Never: its parts are valid.
+/// Never: all parts are valid.
 pub fn answer(
     frames: impl IntoIterator<Item = Vec<u8>>,
     trailers: &[(&'static str, &str)],
@@ -261,32 +263,33 @@ pub fn answer(
         .expect("valid parts")
 }
 
-/// An answer of an upstream that is nothing but a status, in its head.
+/// Creates a trailers-only upstream response: a status in the headers.
 ///
 /// # Panics
-/// Never: its parts are valid.
+/// Never: all parts are valid.
 pub fn status(fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
     let answer = Response::builder().header("content-type", "application/grpc");
     let answer = fields.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
     answer.body(http_body_util::Empty::new().boxed_unsync()).expect("valid parts")
 }
 
-/// What a client sends.
+/// Request body of the test client.
 pub type SentBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-/// A client that speaks HTTP/2 by prior knowledge.
+/// Creates an HTTP/2 client with prior knowledge.
 pub fn client() -> Client<HttpConnector, SentBody> {
     #[expect(clippy::disallowed_methods, reason = "the client of a test goes to loopback")]
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
 impl Broker {
-    /// A request to a path, with a good token unless these fields have one, and this body. It
-    /// stands in the [books](Broker::ledger) with its head; what of its body may not come out is
-    /// the test's to tell.
+    /// Creates a request; a valid token is added unless `fields` has one.
+    ///
+    /// The headers are reported to the [ledger](Broker::ledger). If the body contains a secret, the
+    /// test must register it.
     ///
     /// # Panics
-    /// If it can't be made.
+    /// Panics if the request is invalid.
     pub fn rpc_request(
         &self,
         path: &str,
@@ -297,11 +300,11 @@ impl Broker {
         self.rpc_request_before_the_layers(path, fields, body)
     }
 
-    /// The same, where the server itself refuses it and no layer is asked: a record of it would be
-    /// one too many for the books.
+    /// Creates a request that the server refuses before it reaches the layers, and which has no
+    /// audit record for that reason.
     ///
     /// # Panics
-    /// If it can't be made.
+    /// Panics if the request is invalid.
     pub fn rpc_request_before_the_layers(
         &self,
         path: &str,
@@ -332,7 +335,7 @@ impl Broker {
         self.ledger().sent(0, &text_of(request.headers()));
     }
 
-    /// An answer that the test reads bit by bit.
+    /// Wraps a response that the test reads piece by piece.
     pub fn open_reply<B>(&self, answer: Response<B>) -> OpenReply<'_, B> {
         let (head, body) = answer.into_parts();
         let mut bytes = text_of(&head.headers);
@@ -340,15 +343,15 @@ impl Broker {
         OpenReply { head, body, seen: Seen { broker: self, bytes } }
     }
 
-    /// Reads an answer to its end, for the [books](Broker::ledger), too.
+    /// Reads a whole response and reports it to the [ledger](Broker::ledger).
     pub async fn reply<B: http_body::Body<Data = Bytes>>(&self, answer: Response<B>) -> Reply {
         self.open_reply(answer).rest().await
     }
 
-    /// Sends it, and reads the answer to its end.
+    /// Sends a request and reads the whole response.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if there is no response.
     pub async fn rpc(&self, path: &str, fields: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         let body = body.into();
         self.ledger().sent(0, &body);
@@ -357,11 +360,13 @@ impl Broker {
             .await
     }
 
-    /// A channel to it whose requests and answers stand in the [books](Broker::ledger): for clients
-    /// of another make. It gives an answer on when it has ended.
+    /// Wraps a client so that its requests and responses are reported to the
+    /// [ledger](Broker::ledger).
+    ///
+    /// Each response is buffered until it has ended.
     ///
     /// # Panics
-    /// If an answer breaks off.
+    /// Panics if a response body fails.
     pub fn noting<S, A, B>(
         &self,
         channel: S,
@@ -389,7 +394,7 @@ impl Broker {
         })
     }
 
-    /// Calls a tool in a frame, in 2025-11-25.
+    /// Calls a tool in an MCP frame (MCP 2025-11-25).
     pub async fn call_in_frame(&self, fields: &[(&str, &str)], tool: &str) -> Reply {
         let message = call(tool);
         let mirrored = [
@@ -405,12 +410,12 @@ impl Broker {
     }
 }
 
-/// A call of a tool without arguments.
+/// Returns a `tools/call` message without arguments.
 pub fn call(tool: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
 }
 
-/// Google's `CallToolRequest` for a tool without arguments.
+/// Encodes Google's `CallToolRequest` without arguments.
 pub fn typed_call(tool: &str) -> Vec<u8> {
     frame(&field(2, field(1, tool)))
 }

@@ -1,5 +1,8 @@
-//! A whole broker on loopback in front of a scripted upstream: the real layers, the real proxy, a
-//! real socket.
+//! A complete broker on loopback in front of a scripted upstream, with the real layers, proxy and
+//! sockets.
+//!
+//! A test starts an upstream and a broker, sends requests, and ends with [`Broker::done`], which
+//! checks the audit records and searches all output for secrets. It fails if it forgets that call.
 
 use std::{
     fmt,
@@ -45,16 +48,18 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// The upstream's secret in every test: no client may ever see it.
+/// Upstream credential in every test; it must never reach a client.
 pub const SECRET: &str = "tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3";
 
-/// A call that the default policy allows.
+/// A call; the default policy allows it.
 pub const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7}}}"#;
 
-/// Who issues the broker tokens of the tests.
+/// Issuer of the broker tokens.
 pub const ISSUER: &str = "https://broker.example.com";
 
-/// A running broker. It ends with the test's runtime; the test ends with [`Broker::done`] or
+/// A running broker.
+///
+/// It stops with the test's runtime. Every test must end with [`Broker::done`] or
 /// [`Broker::done_unsent`].
 #[derive(Debug)]
 pub struct Broker {
@@ -68,7 +73,7 @@ pub struct Broker {
     is_shut_down: AtomicBool,
 }
 
-/// An answer that comes bit by bit.
+/// A response that is read piece by piece.
 #[derive(Debug)]
 #[must_use = "an answer that nobody reads shows nothing"]
 pub struct Open<'a> {
@@ -78,10 +83,10 @@ pub struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// Reads until this text has come.
+    /// Reads until the given text has been received.
     ///
     /// # Panics
-    /// If the answer ends before.
+    /// Panics if the response ends first.
     pub async fn until(&mut self, text: &str) {
         while !self.seen.windows(text.len()).any(|window| window == text.as_bytes()) {
             let read = self.socket.read_buf(&mut self.seen).await.expect("an open connection");
@@ -89,15 +94,15 @@ impl Open<'_> {
         }
     }
 
-    /// How many bytes have come.
+    /// Returns the number of bytes received so far.
     pub fn seen(&self) -> usize {
         self.seen.len()
     }
 
-    /// Reads to the end.
+    /// Reads the rest of the response.
     ///
     /// # Panics
-    /// If the connection breaks, or what came is no answer.
+    /// Panics if the connection fails or the response is not valid HTTP/1.1.
     pub async fn rest(mut self) -> Answer {
         self.socket.read_to_end(&mut self.seen).await.expect("an end");
         let answer = wire::parse(self.seen);
@@ -106,7 +111,7 @@ impl Open<'_> {
     }
 }
 
-/// What was written.
+/// The records written so far.
 enum Sink {
     InMemory(InMemory),
     OfTheTest(Arc<dyn Fn() -> Vec<String> + Send + Sync>),
@@ -127,10 +132,10 @@ impl fmt::Debug for Sink {
     }
 }
 
-/// Makes the keys of a broker, whose clock and tasks they may need.
+/// Creates the verification keys of a broker from its handle.
 type MakeKeys = Box<dyn FnOnce(&Handle) -> KeySource + Send>;
 
-/// A broker that is being described.
+/// Configuration of a [`Broker`].
 #[must_use = "a broker does nothing until it is started"]
 pub struct BrokerBuilder<P> {
     upstream: Scripted,
@@ -157,7 +162,8 @@ impl<P> fmt::Debug for BrokerBuilder<P> {
 }
 
 impl Broker {
-    /// In front of this upstream's `/mcp`, with a policy that allows everything.
+    /// Creates the configuration of a broker in front of the upstream's `/mcp`, with a policy that
+    /// allows everything.
     pub fn before(upstream: &Scripted) -> BrokerBuilder<impl Policy> {
         BrokerBuilder {
             upstream: upstream.clone(),
@@ -173,68 +179,68 @@ impl Broker {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that the broker listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The value of `Host` for it.
+    /// Returns the value of `Host` for requests to the broker.
     pub fn host(&self) -> &str {
         self.resource.authority()
     }
 
-    /// Its protected resource.
+    /// Returns the protected resource.
     pub const fn resource(&self) -> &Resource {
         &self.resource
     }
 
-    /// Who issues its tokens.
+    /// Returns the issuer of the broker tokens.
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
-    /// The handle from which its stack was built.
+    /// Returns the handle that built the stack.
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Revokes, as an operator of the test.
+    /// Revokes a target, with a test operator as the initiator.
     ///
     /// # Panics
-    /// If the revoke cannot be recorded.
+    /// Panics if the revocation cannot be recorded.
     pub async fn revoke(&self, target: RevocationTarget) -> Applied {
         let initiator = Initiator::operator("test");
         self.handle.revoke(target, &initiator).await.expect("a revoke that is recorded")
     }
 
-    /// Blocks alice, as an operator of the test.
+    /// Blocks alice, with a test operator as the initiator.
     ///
     /// # Panics
-    /// If the block cannot be recorded.
+    /// Panics if the block cannot be recorded.
     pub async fn block_alice(&self) -> Applied {
         let (alice, initiator) = (User::new(ISSUER, "alice"), Initiator::operator("test"));
         self.handle.block(&alice, &initiator).await.expect("a block that is recorded")
     }
 
-    /// Shuts it down: everything is written when this returns.
+    /// Shuts the broker down; all records are written when this returns.
     ///
     /// # Errors
-    /// As the handle's own.
+    /// Returns the error of the handle's `shutdown`.
     pub async fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
         let ended = self.handle.shutdown(grace).await;
         self.is_shut_down.store(true, Ordering::SeqCst);
         ended
     }
 
-    /// Its clock.
+    /// Returns the clock.
     pub fn clock(&self) -> &Clock {
         self.handle.clock()
     }
 
-    /// A broker token of alice, with these scopes.
+    /// Mints a broker token for alice.
     ///
     /// # Panics
-    /// If it can't be minted.
+    /// Panics if the token cannot be minted.
     pub fn token(&self, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint =
@@ -244,10 +250,10 @@ impl Broker {
         token
     }
 
-    /// A token of these very texts, signed (ES256) with the broker's own key.
+    /// Signs the given header and claims, as they are, with the broker's own key (ES256).
     ///
     /// # Panics
-    /// If the key can't sign.
+    /// Panics if the key cannot sign.
     pub fn sign(&self, header: &str, claims: &str) -> String {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.signing_key)
@@ -259,7 +265,7 @@ impl Broker {
         format!("{message}.{}", base64url(signature.as_ref()))
     }
 
-    /// Posts a message with a good token and these header fields beside it.
+    /// Posts a message with a valid token and additional header fields.
     pub async fn call_with(&self, fields: &[(&str, &str)], message: &str) -> Answer {
         let bearer = format!("Bearer {}", self.token("items:read"));
         let mut all = vec![("authorization", bearer.as_str())];
@@ -267,10 +273,10 @@ impl Broker {
         self.send(&wire::post(self.resource.path(), self.host(), &all, message)).await
     }
 
-    /// Posts a message with a good token over HTTP/2.
+    /// Posts a message with a valid token over HTTP/2.
     ///
     /// # Panics
-    /// If it is not answered.
+    /// Panics if there is no response.
     pub async fn call_http_2(&self, message: &'static str) -> Answer {
         let bearer = format!("Bearer {}", self.token("items:read"));
         self.send_http_2(Some(&bearer), message).await
@@ -279,16 +285,17 @@ impl Broker {
     /// Posts a message over HTTP/2.
     ///
     /// # Panics
-    /// If it is not answered.
+    /// Panics if there is no response.
     pub async fn send_http_2(&self, authorization: Option<&str>, message: &'static str) -> Answer {
         self.read(self.open_http_2(authorization, message).await).await
     }
 
-    /// Posts a message over HTTP/2; the body of the answer is the test's to read, and to tell the
-    /// [books](Broker::ledger).
+    /// Posts a message over HTTP/2 and returns the response unread.
+    ///
+    /// The test reads the body and reports it to the [ledger](Broker::ledger).
     ///
     /// # Panics
-    /// If it is not answered.
+    /// Panics if there is no response.
     pub async fn open_http_2(
         &self,
         authorization: Option<&str>,
@@ -308,7 +315,7 @@ impl Broker {
         client.request(request).await.expect("an answer")
     }
 
-    /// Gets a path with a good token.
+    /// Sends a GET request with a valid token.
     pub async fn get(&self, path: &str) -> Answer {
         let (host, token) = (self.host(), self.token("items:read"));
         let text = format!(
@@ -317,7 +324,7 @@ impl Broker {
         self.send(text.as_bytes()).await
     }
 
-    /// Sends the bytes of one request on a connection of their own.
+    /// Sends the bytes of one request on a new connection and reads the response.
     pub async fn send(&self, bytes: &[u8]) -> Answer {
         self.ledger.sent(1, bytes);
         let answer = wire::send(self.address, bytes).await;
@@ -325,10 +332,10 @@ impl Broker {
         answer
     }
 
-    /// Sends the bytes of one request, whose answer is read as it comes.
+    /// Sends the bytes of one request and returns the response unread.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// Panics if the broker does not accept connections.
     pub async fn open(&self, bytes: &[u8]) -> Open<'_> {
         self.ledger.sent(1, bytes);
         let mut socket = TcpStream::connect(self.address).await.expect("a listener");
@@ -336,11 +343,12 @@ impl Broker {
         Open { broker: self, socket, seen: Vec::new() }
     }
 
-    /// Reads an answer that came in another way than by [`Broker::send`] to its end, with its
-    /// trailers. Its request is noted by [`Ledger::sent`].
+    /// Reads a response to a request that was not sent by [`Broker::send`], with its trailers.
+    ///
+    /// The test must report that request with [`Ledger::sent`].
     ///
     /// # Panics
-    /// If it fails on the way.
+    /// Panics if the body fails.
     pub async fn read<B>(&self, answer: Response<B>) -> Answer
     where
         B: Body<Data = Bytes, Error: fmt::Debug>,
@@ -353,20 +361,23 @@ impl Broker {
         answer
     }
 
-    /// The books: for what a test sends and reads in its own way, and for its own secrets.
+    /// Returns the ledger.
+    ///
+    /// Tests report to it the requests and responses that they handle themselves, and their own
+    /// secrets.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Its audit log.
+    /// Returns the audit log.
     pub fn log(&self) -> &AuditLog {
         self.handle.audit_log()
     }
 
-    /// The sink of its audit, to break it.
+    /// Returns the audit sink, for tests that make it fail.
     ///
     /// # Panics
-    /// If the test brought its own.
+    /// Panics if the test configured its own sink.
     pub fn sink(&self) -> &InMemory {
         match &self.sink {
             Sink::InMemory(records) => records,
@@ -374,22 +385,21 @@ impl Broker {
         }
     }
 
-    /// Waits until all that happened is written.
+    /// Waits until all records are written.
     ///
     /// # Panics
-    /// If the sink fails.
+    /// Panics if the sink fails.
     pub async fn flush(&self) {
-        // The shutdown has flushed it, and a closed log takes no more.
+        // Shutdown has flushed the log, and a closed log returns an error.
         if !self.is_shut_down.load(Ordering::SeqCst) {
             self.log().flush().await.expect("a sink that works");
         }
     }
 
-    /// Waits until all that happened is written, and gives the records; as many terminal ones as
-    /// there were requests.
+    /// Waits until all records are written and returns them.
     ///
     /// # Panics
-    /// If there are more or fewer.
+    /// Panics unless there is one terminal record per request.
     pub async fn records(&self) -> Vec<Value> {
         self.flush().await;
         let records: Vec<Value> =
@@ -398,30 +408,35 @@ impl Broker {
         records
     }
 
-    /// [`Broker::records`] where the test has counted, too.
+    /// Returns the records like [`Broker::records`], for a number of requests that the test has
+    /// counted.
     ///
     /// # Panics
-    /// If there are more or fewer.
+    /// Panics unless there are as many terminal records.
     pub async fn expect_records(&self, requests: u64) -> Vec<Value> {
         assert_eq!(self.ledger.requests(), requests, "the requests that were sent");
         self.records().await
     }
 
-    /// The end of a test whose upstream was asked: as many terminal records as requests; and no
-    /// secret stands in any answer, trailer, record or log line, though the upstream's own log
-    /// shows that each was sent.
+    /// Ends a test that has called the upstream.
+    ///
+    /// Checks that each request has a terminal record, and that no response, trailer, record or log
+    /// line contains a secret. The check is valid only if each secret was in use, so the upstream's
+    /// log must contain it.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Panics if any of this does not hold.
     pub async fn done(&self) {
         self.flush().await;
         self.ledger.settle(&self.sink.lines(), Upstream::Called);
     }
 
-    /// The end of a test that lets nothing out: the same, and the upstream's own log is empty.
+    /// Ends a test that must not have called the upstream.
+    ///
+    /// Makes the same checks as [`Broker::done`], except that the upstream's log must be empty.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Panics if any of this does not hold.
     pub async fn done_unsent(&self) {
         self.flush().await;
         self.ledger.settle(&self.sink.lines(), Upstream::Untouched);
@@ -429,7 +444,7 @@ impl Broker {
 }
 
 impl<P: Policy> BrokerBuilder<P> {
-    /// With another policy.
+    /// Sets the policy.
     pub fn policy<Q: Policy>(self, policy: Q) -> BrokerBuilder<Q> {
         BrokerBuilder {
             upstream: self.upstream,
@@ -445,13 +460,13 @@ impl<P: Policy> BrokerBuilder<P> {
         }
     }
 
-    /// The credential is for this URL, and not for the scripted upstream's.
+    /// Sets the URL that the credential is for, instead of the scripted upstream's.
     pub fn upstream_at(mut self, url: &str) -> Self {
         url.clone_into(&mut self.url);
         self
     }
 
-    /// Verifies by these keys instead of its issuer's own.
+    /// Sets the verification keys, instead of the issuer's own.
     pub fn keys<K: Into<KeySource>>(
         mut self,
         keys: impl FnOnce(&Handle) -> K + Send + 'static,
@@ -460,32 +475,32 @@ impl<P: Policy> BrokerBuilder<P> {
         self
     }
 
-    /// The credential goes into this field instead of `Authorization`.
+    /// Sets the header field for the credential, instead of `Authorization`.
     pub const fn credential_in(mut self, field: &'static str) -> Self {
         self.credential_in = Some(field);
         self
     }
 
-    /// The route is plain HTTP, at the root unless [`at`](Self::at) another path.
+    /// Uses plain HTTP, at the root unless [`at`](Self::at) sets another path.
     pub const fn plain_http(mut self) -> Self {
         self.protocol = Protocol::Http;
         self
     }
 
-    /// The route speaks gRPC, and so does the upstream.
+    /// Uses gRPC, also towards the upstream.
     pub fn grpc(mut self) -> Self {
         self.protocol = Protocol::Grpc(GrpcOptions::default().max_messages(16));
         self.url = self.upstream.url("");
         self
     }
 
-    /// At another path than `/mcp`.
+    /// Sets the path, instead of `/mcp`.
     pub const fn at(mut self, path: &'static str) -> Self {
         self.path = Some(path);
         self
     }
 
-    /// With an audit sink of the test's own, and what it has written, line by line.
+    /// Sets the audit sink, and a function that returns the lines it has written.
     pub fn audit(
         mut self,
         sink: impl AuditSink,
@@ -495,22 +510,22 @@ impl<P: Policy> BrokerBuilder<P> {
         self
     }
 
-    /// With a clock that is set by hand.
+    /// Sets the clock.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// With a revocation store, which other brokers may share.
+    /// Sets the revocation store, which several brokers may share.
     pub fn revocation_store(mut self, store: impl RevocationStore) -> Self {
         self.revocation_store = Some(BoxRevocationStore::new(store));
         self
     }
 
-    /// Starts it: on axum, around the real proxy.
+    /// Starts the broker on axum, around the real proxy.
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn start(self) -> Broker {
         let protocol = self.protocol;
         let (listener, stack, broker) = self.prepare().await;
@@ -518,10 +533,12 @@ impl<P: Policy> BrokerBuilder<P> {
         broker
     }
 
-    /// The same with credentials of the test's own. Their secrets are told to [`Broker::ledger`].
+    /// Starts the broker with another credential source.
+    ///
+    /// The test must register its secrets with [`Broker::ledger`].
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn start_with<C: ProvideCredential>(
         self,
         provider: impl FnOnce(&Handle) -> C,
@@ -532,19 +549,19 @@ impl<P: Policy> BrokerBuilder<P> {
         broker
     }
 
-    /// The layer and where it shall listen, for a test that mounts it in its own way.
+    /// Returns listener, layer and broker, for a test that mounts the layer itself.
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn prepare(self) -> (TcpListener, Stack<P>, Broker) {
         let (listener, stack, secret, broker) = self.prepare_stack().await;
         (listener, stack.exchange(secret).build().expect("a stack"), broker)
     }
 
-    /// The same with credentials of the test's own.
+    /// Returns the same as [`prepare`](Self::prepare), with another credential source.
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn prepare_with<C: ProvideCredential>(
         self,
         provider: impl FnOnce(&Handle) -> C,
@@ -554,20 +571,21 @@ impl<P: Policy> BrokerBuilder<P> {
         (listener, stack.exchange(provider).build().expect("a stack"), broker)
     }
 
-    /// The layer for a service that answers itself, and the credentials for the requests that it
-    /// sends.
+    /// Returns the layer for a service that handles requests itself, and the credential source for
+    /// the requests that the service sends.
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn prepare_for_handler(self) -> (TcpListener, HandlerStack<P>, StaticSecret, Broker) {
         let (listener, stack, secret, broker) = self.prepare_stack().await;
         (listener, stack.credential_for_handler().build().expect("a stack"), secret, broker)
     }
 
-    /// The stack before its credential, for a test with settings of its own, and the credentials.
+    /// Returns the stack before its credential source is set, for a test with its own settings, and
+    /// the default source.
     ///
     /// # Panics
-    /// If loopback gives no port.
+    /// Panics if no loopback port is available.
     pub async fn prepare_stack(
         self,
     ) -> (TcpListener, BrokerStack<NeedsCredential<JwtVerifier, P>>, StaticSecret, Broker) {
@@ -628,7 +646,7 @@ impl<P: Policy> BrokerBuilder<P> {
     }
 }
 
-/// The stack around the real proxy: MCP at its path, everything else at all paths.
+/// Mounts the stack around the real proxy: MCP at its path, other protocols at all paths.
 fn mount<P: Policy, C: ProvideCredential>(
     protocol: Protocol,
     broker: &Broker,
@@ -642,29 +660,29 @@ fn mount<P: Policy, C: ProvideCredential>(
     Router::new().fallback_service(stack.layer(proxy))
 }
 
-/// The four layers around a service that answers itself.
+/// The four layers for a service that handles requests itself.
 pub type HandlerStack<P> = BrokerLayer<JwtVerifier, P, CallerLayer>;
 
-/// The four layers as the tests build them.
+/// The four layers as configured by most tests.
 pub type Stack<P, C = StaticSecret> = BrokerLayer<JwtVerifier, P, ExchangeLayer<C>>;
 
-/// The real proxy, which may go to loopback.
+/// Creates the real proxy, with loopback allowed.
 ///
 /// # Panics
-/// If there is no TLS configuration to be had.
+/// Panics if no TLS configuration is available.
 pub fn proxy() -> Proxy {
     Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
-/// The real proxy for gRPC, which may go to loopback.
+/// Creates the real proxy for gRPC, with loopback allowed.
 ///
 /// # Panics
-/// If there is no TLS configuration to be had.
+/// Panics if no TLS configuration is available.
 pub fn grpc_proxy() -> Proxy {
     Proxy::grpc(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy")
 }
 
-/// Base64url without padding.
+/// Encodes bytes as base64url without padding.
 pub fn base64url(bytes: &[u8]) -> String {
     base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }

@@ -1,4 +1,4 @@
-//! What one test sent, what it got, and what must be in none of it.
+//! Ledger of a test: requests sent, responses received, and the secrets that no output may contain.
 
 use std::{
     fmt,
@@ -10,33 +10,35 @@ use serde_json::Value;
 
 use crate::{logs, marker_scan::Scan, upstream::Scripted, wire::Answer};
 
-/// The books of one broker under test. Dropped before they were settled
-/// ([`Broker::done`](crate::harness::Broker::done)), they fail the test.
+/// The ledger of one broker under test.
+///
+/// The test fails if the ledger is dropped before [`Broker::done`](crate::harness::Broker::done)
+/// has settled it.
 pub struct Ledger {
     requests: AtomicU64,
     sent: Mutex<Vec<u8>>,
     answers: Mutex<Vec<(String, Vec<u8>)>>,
     upstream: Scripted,
-    /// What is for the upstream and its authorization server alone, and what they sent and got.
+    /// Secrets of the upstream and its authorization server.
     secrets: Mutex<Vec<(String, String)>>,
     in_play: Mutex<Vec<u8>>,
-    /// The client's secrets: in play where a client has sent them.
+    /// Secrets of the client; a scan looks for those that a client has sent.
     tokens: Mutex<Vec<String>>,
     logs_from: usize,
     is_settled: AtomicBool,
 }
 
-/// What the test says of the upstream.
+/// What the test expects of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
-    /// It was sent each secret at least once.
+    /// The upstream received each secret at least once.
     Called,
-    /// It was asked for nothing at all.
+    /// The upstream received no request.
     Untouched,
 }
 
 impl Ledger {
-    /// Of a broker before this upstream.
+    /// Opens the ledger of a broker in front of the upstream.
     pub fn new(upstream: &Scripted) -> Self {
         let logs_from = logs::capture().mark();
         tracing::trace!("{OPENED}");
@@ -53,54 +55,54 @@ impl Ledger {
         }
     }
 
-    /// So many requests reached the layers by these bytes: none, where the server refuses the bytes
-    /// before.
+    /// Reports the bytes of requests, and how many requests of them reach the layers: none if the
+    /// server refuses them first.
     pub fn sent(&self, requests: u64, bytes: &[u8]) {
         self.requests.fetch_add(requests, Ordering::SeqCst);
         self.sent.lock().extend_from_slice(bytes);
     }
 
-    /// An answer, as it came and with its chunks joined.
+    /// Reports a response, both as received and with its chunks joined.
     pub fn got(&self, answer: &Answer) {
         self.got_bytes("an answer", &answer.raw);
         self.got_bytes("the body of an answer", &answer.body);
     }
 
-    /// Bytes that came out.
+    /// Reports bytes that were received.
     pub fn got_bytes(&self, name: &str, bytes: &[u8]) {
         self.answers.lock().push((name.to_owned(), bytes.to_vec()));
     }
 
-    /// A secret of the upstream's: it must come out nowhere.
+    /// Registers a secret of the upstream, which no output may contain.
     pub fn secret(&self, name: &str, secret: &str) {
         self.secrets.lock().push((name.to_owned(), secret.to_owned()));
     }
 
-    /// What another one than the upstream got or gave: a token endpoint. Whichever secret stands
-    /// there was in play.
+    /// Reports bytes exchanged with a server other than the upstream, such as a token endpoint.
+    /// Secrets in them count as in use.
     pub fn in_play(&self, bytes: &[u8]) {
         self.in_play.lock().extend_from_slice(bytes);
     }
 
-    /// A broker token: once a client has sent it, it must come out nowhere.
+    /// Registers a broker token, which no output may contain once a client has sent it.
     pub fn token(&self, token: &str) {
         self.tokens.lock().push(token.to_owned());
     }
 
-    /// How many requests were sent.
+    /// Returns the number of requests that reached the layers.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// What was logged since the broker was made.
+    /// Returns the log lines since the ledger was opened.
     pub fn logs(&self) -> Vec<u8> {
         logs::capture().since(self.logs_from)
     }
 
-    /// Requests = sum of the terminal records' counts.
+    /// Checks that the counts of the terminal records add up to the number of requests.
     ///
     /// # Panics
-    /// If it is not so.
+    /// Panics if they do not.
     pub fn balances(&self, records: &[Value]) {
         let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
         assert_eq!(
@@ -110,14 +112,14 @@ impl Ledger {
         );
     }
 
-    /// The end of a test: the books balance, and no secret stands in any answer, record or log
-    /// line.
+    /// Settles the ledger: checks the counts, and that no response, record or log line contains a
+    /// secret.
     ///
     /// # Panics
-    /// If they don't, if one does, or if a secret was never in play, so that nothing would be
-    /// shown.
+    /// Panics if a check fails, or if a secret was never in use, because the check would then prove
+    /// nothing.
     pub(crate) fn settle(&self, lines: &[String], upstream: Upstream) {
-        // Whatever is found now is what fails the test.
+        // Set first: from here on, a failed check is what fails the test.
         self.is_settled.store(true, Ordering::SeqCst);
         let records: Vec<Value> =
             lines.iter().map(|line| line.parse().expect("a JSON record")).collect();
@@ -127,7 +129,7 @@ impl Ledger {
         for (name, secret) in self.secrets.lock().iter() {
             scan.secret(name, secret);
             if upstream == Upstream::Untouched {
-                // Nobody was sent it; the broker held it, and that is where it would come from.
+                // No one received the secret. The broker holds it, so the broker could leak it.
                 scan.received(secret.as_bytes());
             }
         }
@@ -165,7 +167,7 @@ impl Ledger {
     }
 }
 
-/// Logged at trace level when the books are opened: shows that whatever is logged is captured.
+/// Logged at trace level when a ledger is opened; its presence shows that logs are captured.
 const OPENED: &str = "the books are open";
 
 impl Drop for Ledger {

@@ -1,4 +1,5 @@
-//! What the end-to-end tests stand on: raw wire, scripted upstreams, a whole broker on loopback.
+//! Support for the end-to-end tests: raw HTTP, scripted upstreams, and a complete broker on
+//! loopback.
 
 #![expect(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! All that any crate of the process logs, at trace level, for whoever looks through it.
+//! Captures the log lines of all crates in the process, at trace level.
 
 use std::{
     io,
@@ -7,15 +7,16 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The lines so far. Tests that share a process share them; each looks at what was written since
-/// its own [`Captured::mark`].
+/// The captured lines.
+///
+/// Tests in one process share them; each reads those since its own [`Captured::mark`].
 #[derive(Clone, Debug, Default)]
 pub struct Captured(Arc<Mutex<Vec<u8>>>);
 
-/// Begins to capture, the first time it is called: from all threads, the audit's writer too.
+/// Starts capturing on the first call, from all threads including the audit writer's.
 ///
 /// # Panics
-/// If somebody else listens already.
+/// Panics if another subscriber is set.
 pub fn capture() -> &'static Captured {
     static CAPTURED: OnceLock<Captured> = OnceLock::new();
     CAPTURED.get_or_init(|| {
@@ -32,12 +33,12 @@ pub fn capture() -> &'static Captured {
 }
 
 impl Captured {
-    /// Where the next line will stand.
+    /// Returns the position of the next line.
     pub fn mark(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// What was written from there on.
+    /// Returns the lines from a position on.
     pub fn since(&self, mark: usize) -> Vec<u8> {
         self.0.lock()[mark..].to_vec()
     }

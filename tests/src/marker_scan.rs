@@ -1,9 +1,8 @@
-//! Looks for secrets in all that came out, in every form in which one may come out (hostile case
-//! L0).
+//! Searches output for secrets, in every form in which one may leak (hostile case L0).
 //!
-//! Plain, base64 and base64url at every alignment, hexadecimal, percent-encoded, JSON-escaped,
-//! UTF-16, and all of these inside gzip. A scan fails if a secret was never in play, and if there
-//! was nothing to look through: what proves nothing must not pass.
+//! Forms: plain, base64 and base64url at every alignment, hexadecimal, percent-encoded,
+//! JSON-escaped, UTF-16, and all of these inside gzip. A scan that proves nothing fails: each
+//! secret must have been in use, and there must be output to search.
 
 use std::io::Read as _;
 
@@ -11,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose};
 use flate2::read::MultiGzDecoder;
 use memchr::memmem;
 
-/// What came out, and what must not be in it.
+/// Output to search, and secrets that it must not contain.
 #[derive(Debug, Default)]
 pub struct Scan {
     secrets: Vec<Secret>,
@@ -26,12 +25,12 @@ struct Secret {
 }
 
 impl Scan {
-    /// Nothing yet.
+    /// Creates an empty scan.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// This secret must not be found.
+    /// Adds a secret.
     pub fn secret(&mut self, name: &str, secret: &str) -> &mut Self {
         self.secrets.push(Secret {
             name: name.to_owned(),
@@ -41,8 +40,8 @@ impl Scan {
         self
     }
 
-    /// What the one received for whom the secrets are: whichever stands here, in any form, was in
-    /// play.
+    /// Adds bytes received by the secrets' legitimate recipient. Secrets found in them, in any
+    /// form, count as in use.
     pub fn received(&mut self, bytes: &[u8]) -> &mut Self {
         let views = views(bytes, 0);
         for secret in &mut self.secrets {
@@ -51,16 +50,17 @@ impl Scan {
         self
     }
 
-    /// What came out, and where.
+    /// Adds output to search.
     pub fn source(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> &mut Self {
         self.sources.push((name.into(), bytes.into()));
         self
     }
 
-    /// What was found, one line each.
+    /// Runs the scan.
     ///
     /// # Errors
-    /// A secret stands in a source; one was never in play; there is no source with anything in it.
+    /// Returns one line for each secret found in a source, for each secret that was never in use,
+    /// and if there is no output.
     pub fn run(&self) -> Result<(), Vec<String>> {
         let mut found = Vec::new();
         if self.secrets.is_empty() || self.sources.iter().all(|(_, bytes)| bytes.is_empty()) {
@@ -97,7 +97,7 @@ fn form_in(
     None
 }
 
-/// The bytes as they are and as readers read them, and the same of what inflates out of them.
+/// Returns the bytes, their decoded forms, and the same of everything that inflates from them.
 fn views(bytes: &[u8], layers: usize) -> Vec<(&'static str, Vec<u8>)> {
     let mut views = vec![
         ("", bytes.to_vec()),
@@ -107,7 +107,7 @@ fn views(bytes: &[u8], layers: usize) -> Vec<(&'static str, Vec<u8>)> {
     if layers > 0 {
         for at in memmem::find_iter(bytes, &[0x1f, 0x8b, 0x08]).take(64) {
             let mut inflated = Vec::new();
-            // What inflates before an error is looked through, too.
+            // Data that inflates before an error is searched, too.
             let inflating =
                 MultiGzDecoder::new(&bytes[at..]).take(16 << 20).read_to_end(&mut inflated);
             if inflating.is_ok() || !inflated.is_empty() {
@@ -160,7 +160,7 @@ fn json_unescaped(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Puts the byte in the place of each `prefix` and its hexadecimal digits.
+/// Replaces each `prefix` and its hexadecimal digits by the byte.
 fn unescaped(bytes: &[u8], prefix: &[u8], digits: usize) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

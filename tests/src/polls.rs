@@ -1,4 +1,4 @@
-//! Cancellation at every await: a future is polled n times and dropped, for all n (X25).
+//! Drops a future after n polls, for all n, to test cancellation at every await (X25).
 
 use std::{
     any::Any,
@@ -8,8 +8,8 @@ use std::{
     task::Poll,
 };
 
-/// Polls `work` at most `polls` times, each time it asks to be woken; `None` if it was not done by
-/// then and was dropped.
+/// Polls `work` at most `polls` times, whenever it is woken. Returns `None` and drops it if it is
+/// not ready by then.
 pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     let mut left = polls;
@@ -20,7 +20,8 @@ pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
         left -= 1;
         match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            // Dropped as soon as the last poll is spent: nothing wakes a caller that hung up.
+            // Dropped right after the last poll: after a client has disconnected, nothing wakes the
+            // future.
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -28,7 +29,7 @@ pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
     .await
 }
 
-/// Polls `work` once; `None` if it waits for something. The caller keeps it, and may go on with it.
+/// Polls `work` once. Returns `None` if it is pending; the caller may poll it again.
 pub async fn once<F: Future>(mut work: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(move |cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -37,10 +38,10 @@ pub async fn once<F: Future>(mut work: Pin<&mut F>) -> Option<F::Output> {
     .await
 }
 
-/// What `work` gives, or what it panicked with, as a server's task ends by it (X26).
+/// Returns the output of `work`, or its panic, as for a server's task (X26).
 ///
 /// # Errors
-/// The panic.
+/// Returns the panic.
 pub async fn caught<F: Future>(work: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut work = Box::pin(work);
     poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {

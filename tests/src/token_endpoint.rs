@@ -1,5 +1,5 @@
-//! A real token endpoint on loopback that rotates refresh tokens, takes each once, and writes down
-//! what it got and gave.
+//! A token endpoint on loopback that rotates refresh tokens, accepts each once, and records what it
+//! received and sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,13 +24,13 @@ use crate::{
     upstream::{Received, Scripted, ScriptedBody, json},
 };
 
-/// The broker's own secret at the token endpoint.
+/// Client secret of the broker at the token endpoint.
 pub const CLIENT_SECRET: &str = "tbm-cs-Yw4nHd8sLq2ZtVb6RkXm9PcJ";
 
-/// The one grant, of alice.
+/// ID of the only grant, which is alice's.
 pub const GRANT: &str = "alices-grant";
 
-/// The endpoint. It ends with the test's runtime.
+/// The endpoint. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub struct TokenEndpoint {
     scripted: Scripted,
@@ -38,11 +38,11 @@ pub struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Gives [`TokenEndpoint::access_token`] 1, 2, … for [`TokenEndpoint::refresh_token`] 0, 1, …,
-    /// each once.
+    /// Starts an endpoint that returns [`TokenEndpoint::access_token`] 1, 2, … for
+    /// [`TokenEndpoint::refresh_token`] 0, 1, …, each once.
     ///
     /// # Panics
-    /// If no port of loopback can be had.
+    /// Panics if no loopback port is available.
     pub async fn start() -> Self {
         let issued = Mutex::new(0);
         Self::answering(move |request| {
@@ -57,10 +57,10 @@ impl TokenEndpoint {
         .await
     }
 
-    /// Answers with this status and this body.
+    /// Starts an endpoint that responds with the status and body that a function returns.
     ///
     /// # Panics
-    /// If no port of loopback can be had.
+    /// Panics if no loopback port is available.
     pub async fn answering<F>(answer: F) -> Self
     where
         F: Fn(&Received) -> (u16, String) + Send + Sync + 'static,
@@ -78,7 +78,7 @@ impl TokenEndpoint {
         Self { scripted, said }
     }
 
-    /// What it says when it gives the tokens of this number.
+    /// Returns the token response with the tokens of a number.
     pub fn tokens(number: usize) -> String {
         let (access, refresh) = (Self::access_token(number), Self::refresh_token(number));
         format!(
@@ -86,33 +86,35 @@ impl TokenEndpoint {
         )
     }
 
-    /// The access token of this number; that of 0 may stand in the grant from the beginning.
+    /// Returns the access token of a number. The grant may have number 0 from the start.
     pub fn access_token(number: usize) -> String {
         format!("tbm-at-{number}-Kd7Qw2XsLr9VnTz4HbYc6JpUfEg")
     }
 
-    /// The refresh token of this number; 0 stands in the grant from the beginning.
+    /// Returns the refresh token of a number. The grant has number 0 from the start.
     pub fn refresh_token(number: usize) -> String {
         format!("tbm-rt-{number}-Mv3Pq8ZkWs5XdRt2LyNh7GcBjFu")
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests received.
     pub fn posts(&self) -> usize {
         self.scripted.received().len()
     }
 
-    /// The grant of alice, without an access token: the first call gets one.
+    /// Creates a credential source with alice's grant but no access token, so that the first call
+    /// requests one.
     ///
     /// # Panics
-    /// If there is no TLS configuration to be had.
+    /// Panics if no TLS configuration is available.
     pub fn grants(&self, broker: &Broker, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
         self.provider(broker, upstream, false)
     }
 
-    /// The same with access token 0, which is good for an hour.
+    /// Creates a credential source with alice's grant and access token 0, which is valid for an
+    /// hour.
     ///
     /// # Panics
-    /// If there is no TLS configuration to be had.
+    /// Panics if no TLS configuration is available.
     pub fn grants_with_access_token(
         &self,
         broker: &Broker,
@@ -121,10 +123,11 @@ impl TokenEndpoint {
         self.provider(broker, upstream, true)
     }
 
-    /// Exchanges assertions of a key of its own for tokens of this endpoint.
+    /// Creates a credential source that exchanges assertions, signed with a new key, for tokens of
+    /// this endpoint.
     ///
     /// # Panics
-    /// If there is no TLS configuration or no key to be had.
+    /// Panics if no TLS configuration or key is available.
     pub fn exchange(&self, broker: &Broker, upstream: &Scripted) -> TokenExchange {
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
@@ -133,10 +136,10 @@ impl TokenEndpoint {
         TokenExchange::new(broker, subject, target, self.server(), guarded)
     }
 
-    /// What was sent in this field of the form, as it stands there.
+    /// Returns the values of a form field in all requests, without decoding them.
     ///
     /// # Panics
-    /// If what was sent is no text.
+    /// Panics if a request is not text.
     pub fn presented(&self, field: &str) -> Vec<String> {
         let of = |received: &Received| {
             let form = String::from_utf8(received.body.to_vec()).expect("a form");
@@ -148,7 +151,7 @@ impl TokenEndpoint {
         self.scripted.received().iter().filter_map(of).collect()
     }
 
-    /// As the broker knows it.
+    /// Returns the endpoint as the broker's configuration names it.
     fn server(&self) -> AuthorizationServer {
         let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
         let token_endpoint = self.scripted.url("/token").parse().expect("a URI");
@@ -179,8 +182,8 @@ impl TokenEndpoint {
         StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
     }
 
-    /// Tells the books what passed here: the client's secret, and these tokens of each kind, which
-    /// are all that were.
+    /// Reports to the ledger everything exchanged with this endpoint: the client secret, and the
+    /// tokens with the given numbers, which must be all of them.
     pub fn note_in(&self, ledger: &Ledger, access_tokens: &[usize], refresh_tokens: &[usize]) {
         for received in self.scripted.received() {
             ledger.in_play(&received.to_bytes());
@@ -196,18 +199,18 @@ impl TokenEndpoint {
     }
 }
 
-/// The upstream as the broker knows it.
+/// Returns the upstream as the broker's configuration names it.
 ///
 /// # Panics
-/// Never: its URL is one.
+/// Never: the URL is valid.
 pub fn target(upstream: &Scripted) -> exchange::Upstream {
     exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream")
 }
 
-/// The real client, which may go to loopback.
+/// Creates the real outbound client, with loopback allowed.
 ///
 /// # Panics
-/// If there is no TLS configuration to be had.
+/// Panics if no TLS configuration is available.
 pub fn guarded() -> GuardedClient {
     GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a client")
 }

@@ -1,5 +1,4 @@
-//! A real HTTP server on loopback that answers as a test tells it, and writes down what it was
-//! asked.
+//! An HTTP server on loopback with scripted responses, which records the requests it receives.
 
 use std::{
     convert::Infallible,
@@ -21,22 +20,22 @@ use tokio::{
     sync::mpsc,
 };
 
-/// One request as the upstream received it.
+/// A request as the upstream received it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Received {
-    /// Its method.
+    /// Method.
     pub method: Method,
     /// Path and query.
     pub target: String,
-    /// Its header fields.
+    /// Header fields.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
 impl Received {
-    /// All of it, to look for what was in play.
+    /// Returns target, headers and body as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.target.clone().into_bytes();
         for (name, value) in &self.headers {
@@ -48,10 +47,10 @@ impl Received {
         bytes
     }
 
-    /// All values of a field.
+    /// Returns all values of a header field.
     ///
     /// # Panics
-    /// If one is not text.
+    /// Panics if a value is not text.
     pub fn values(&self, name: &str) -> Vec<String> {
         self.headers
             .get_all(name)
@@ -61,10 +60,10 @@ impl Received {
     }
 }
 
-/// The body of a scripted answer.
+/// Body of a scripted response.
 pub type ScriptedBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The server. It ends with the test's runtime.
+/// The server. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub struct Scripted {
     address: SocketAddr,
@@ -72,10 +71,10 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// Starts one that answers with what `answer` makes of each request.
+    /// Starts a server that responds to each request with the result of `respond`.
     ///
     /// # Panics
-    /// If no port of loopback can be had.
+    /// Panics if no loopback port is available.
     pub async fn start<F>(answer: F) -> Self
     where
         F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
@@ -104,7 +103,7 @@ impl Scripted {
                 });
                 tokio::spawn(async move {
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    // A client that goes away ends its connection; that is no news.
+                    // Disconnected clients are expected.
                     drop(server.serve_connection(TokioIo::new(socket), service).await);
                 });
             }
@@ -112,11 +111,11 @@ impl Scripted {
         Self { address, received }
     }
 
-    /// Starts one that answers with these very bytes and closes: for what an HTTP library would not
-    /// write.
+    /// Starts a server that sends the bytes that `respond` returns and closes the connection, for
+    /// responses that an HTTP library would not write.
     ///
     /// # Panics
-    /// If no port of loopback can be had.
+    /// Panics if no loopback port is available.
     pub async fn raw<F>(answer: F) -> Self
     where
         F: Fn(&Received) -> String + Send + Sync + 'static,
@@ -131,35 +130,35 @@ impl Scripted {
                 let request = read_request(&mut socket).await;
                 let bytes = answer(&request);
                 log.lock().push(request);
-                // A client that goes away is no news.
+                // Disconnected clients are expected.
                 drop(socket.write_all(bytes.as_bytes()).await);
             }
         });
         Self { address, received }
     }
 
-    /// The name of a server that a test runs itself; it writes nothing down.
+    /// Wraps the address of a server that the test runs itself; no requests are recorded.
     pub fn elsewhere(address: SocketAddr) -> Self {
         Self { address, received: Arc::default() }
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a path on it.
+    /// Returns the URL of a path on the server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// What it was asked so far.
+    /// Returns the requests received so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
     }
 }
 
-/// Reads one request whose body has a length.
+/// Reads one request with `Content-Length`.
 async fn read_request(socket: &mut TcpStream) -> Received {
     let mut bytes = Vec::new();
     loop {
@@ -187,15 +186,15 @@ async fn read_request(socket: &mut TcpStream) -> Received {
     }
 }
 
-/// A body of known length.
+/// Creates a body of known length.
 pub fn full(bytes: impl Into<Bytes>) -> ScriptedBody {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A JSON answer with status 200.
+/// Creates a JSON response with status 200.
 ///
 /// # Panics
-/// Never: its parts are valid.
+/// Never: all parts are valid.
 pub fn json(body: &str) -> Response<ScriptedBody> {
     Response::builder()
         .header("content-type", "application/json")
@@ -203,10 +202,10 @@ pub fn json(body: &str) -> Response<ScriptedBody> {
         .expect("valid parts")
 }
 
-/// An event stream with status 200, whose events are sent as one chunk each.
+/// Creates an event stream with status 200 and one chunk per event.
 ///
 /// # Panics
-/// Never: its parts are valid.
+/// Never: all parts are valid.
 pub fn events(events: &[&str]) -> Response<ScriptedBody> {
     let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     let body = http_body_util::StreamBody::new(frames(events));
@@ -216,10 +215,10 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
         .expect("valid parts")
 }
 
-/// An event stream with status 200, whose chunks come when the test sends them.
+/// Creates an event stream with status 200, whose chunks the test sends.
 ///
 /// # Panics
-/// Never: its parts are valid.
+/// Never: all parts are valid.
 pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
     let body = http_body_util::StreamBody::new(Live(chunks));
     Response::builder()
@@ -238,7 +237,7 @@ impl futures_core::Stream for Live {
     }
 }
 
-/// A stream of these chunks, each made when it is asked for, for `http_body_util::StreamBody`.
+/// Creates a stream of chunks for `http_body_util::StreamBody`; the iterator is advanced on demand.
 pub fn frames<I>(
     chunks: I,
 ) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static
@@ -250,7 +249,7 @@ where
     ))
 }
 
-/// A stream of these.
+/// Creates a stream of the given items.
 pub fn iter<T: Send + Unpin + 'static>(
     items: Vec<T>,
 ) -> impl futures_core::Stream<Item = T> + Send + 'static {

@@ -1,4 +1,5 @@
-//! Raw HTTP/1.1 over a socket: what a hostile client sends, byte for byte, and what it gets.
+//! Raw HTTP/1.1 over a socket: requests that a hostile client may send, byte for byte, and the
+//! responses.
 
 use std::net::SocketAddr;
 
@@ -8,22 +9,23 @@ use tokio::{
     net::TcpStream,
 };
 
-/// One answer as it came off the wire.
+/// A response as received.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// The header fields in their order, names in lower case.
+    /// Header fields in order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body, its chunks joined.
+    /// Body, with chunks joined.
     pub body: Vec<u8>,
-    /// All bytes as they came.
+    /// All bytes as received.
     pub raw: Vec<u8>,
 }
 
 impl Answer {
-    /// An answer that was read by a client; its bytes as HTTP/1.1 would write them.
+    /// Creates the response from parts that an HTTP client has read; `raw` is what HTTP/1.1 would
+    /// send.
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], trailers: &HeaderMap) -> Self {
         let fields = |fields: &HeaderMap| -> Vec<(String, String)> {
             let fields = fields.iter();
@@ -42,10 +44,10 @@ impl Answer {
         Self { status: status.as_u16(), headers, body: body.to_vec(), raw }
     }
 
-    /// The only value of a field; `None` if it is not there.
+    /// Returns the value of a header field, or `None` if it is absent.
     ///
     /// # Panics
-    /// If it is there twice.
+    /// Panics if the field occurs more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter().filter(|(field, _)| field == name);
         let value = all.next().map(|(_, value)| value.as_str());
@@ -53,38 +55,39 @@ impl Answer {
         value
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Panics
-    /// If it is not UTF-8.
+    /// Panics if it is not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text body")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// Panics if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         self.text().parse().unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 }
 
-/// Sends bytes on a connection of their own and reads until the other side closes.
+/// Sends bytes on a new connection and reads until the server closes it.
 ///
 /// # Panics
-/// If there is no answer that can be read as HTTP/1.1.
+/// Panics if the response is missing or not valid HTTP/1.1.
 pub async fn send(to: SocketAddr, bytes: &[u8]) -> Answer {
     try_send(to, bytes).await.expect("an answer")
 }
 
-/// As [`send`], but `None` if the connection was closed without an answer.
+/// Like [`send`], but returns `None` if the connection is closed without a response.
 ///
 /// # Panics
-/// If what came is not HTTP/1.1.
+/// Panics if the response is not valid HTTP/1.1.
 pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut socket = TcpStream::connect(to).await.expect("a listener");
-    // A server that refuses early may close before all was written: what it said counts.
+    // A server that refuses early may close the connection before the request is written; its
+    // response counts.
     let written = socket.write_all(bytes).await;
     let mut raw = Vec::new();
     let read = socket.read_to_end(&mut raw).await;
@@ -95,7 +98,8 @@ pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     Some(parse(raw))
 }
 
-/// A POST of a JSON-RPC message, as an MCP client sends it, with these fields beside the usual.
+/// Returns the bytes of a POST with a JSON-RPC message, as an MCP client sends it, with additional
+/// header fields.
 pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     let has = |name: &str| fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -117,10 +121,10 @@ pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<
     text.into_bytes()
 }
 
-/// Reads an answer.
+/// Parses a response.
 ///
 /// # Panics
-/// If it is not HTTP/1.1.
+/// Panics if it is not valid HTTP/1.1.
 pub fn parse(raw: Vec<u8>) -> Answer {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");
@@ -138,7 +142,7 @@ pub fn parse(raw: Vec<u8>) -> Answer {
     Answer { status: status.expect("a status line"), headers, body, raw }
 }
 
-/// Joins the chunks; stops where they stop, as a cut stream does.
+/// Joins the chunks received so far; a cut stream has no final chunk.
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {

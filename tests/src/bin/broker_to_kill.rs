@@ -1,6 +1,7 @@
-//! A whole broker in a process of its own, for a test that kills it: goes on with an audit file,
-//! says where it listens and gives out tokens, one a line, and serves until it is ended from
-//! outside.
+//! A broker process for a test that kills it.
+//!
+//! Continues an existing audit file, prints its address and then broker tokens, one per line, and
+//! serves requests until it is killed.
 
 use std::{future, io::Write as _};
 
@@ -14,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (file, upstream, tokens) = (argument()?, argument()?.parse()?, argument()?.parse()?);
     let sink = JsonLines::append(file)?;
     let broker = Broker::before(&Scripted::elsewhere(upstream)).audit(sink, Vec::new).start().await;
-    // The process that kills reads this; it hears nothing else of us.
+    // The parent process reads this line; no other line is printed.
     let mut said = std::io::stdout().lock();
     writeln!(said, "{}", broker.address())?;
     for _ in 0..tokens {

@@ -1,13 +1,13 @@
-//! The stack and the proxy in front of an MCP server of others, for the clients of others in
-//! `tests/interop`.
+//! Gateway for the clients in `tests/interop`: the stack and the proxy in front of another
+//! project's MCP server.
 //!
 //! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway --
 //! http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
 //!
-//! The public origin is what its clients see where something stands in front of it; by default it
-//! is where it listens. It prints where it listens, where its audit log is, and where it is told
-//! what to do: `POST /token?user=P&scope=S` answers with a broker token, `POST /revoke?user=P`
-//! revokes all tokens of a user. Not shipped.
+//! The public origin is the one that clients see if there is a proxy in front; it defaults to the
+//! listening address. The gateway prints its URL, the path of its audit log, and the URL of its
+//! control server: `POST /token?user=U&scope=S` returns a broker token, `POST /revoke?user=U`
+//! revokes all tokens of a user. Not published.
 
 #![expect(clippy::expect_used, reason = "a test's server ends where it cannot go on")]
 
@@ -38,8 +38,8 @@ struct Told {
     scope: Option<String>,
 }
 
-/// `delete_*` is denied; `update_*` wants another scope than the rest. The other names are those of
-/// the conformance suite's server.
+/// Denies `delete_*`; `update_*` needs another scope than the rest. The other names belong to the
+/// conformance suite's server.
 fn policy() -> Rules {
     let tested = ["test_*", "json_schema_*"];
     Rules::new()
@@ -92,7 +92,7 @@ async fn main() {
     }
 }
 
-/// Where a test is the authorization server and the operator.
+/// Control server: lets a test act as authorization server and operator.
 fn control(issuer: Arc<Issuer>, resource: Resource, broker: Broker) -> Router {
     let name = issuer.name().to_owned();
     let token = post(async move |Query(told): Query<Told>| {

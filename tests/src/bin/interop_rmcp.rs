@@ -1,5 +1,6 @@
-//! rmcp as a client that holds nothing but broker tokens, in both revisions.
-//! `tests/interop/rmcp/run` starts it, and says by the environment where all is.
+//! rmcp as a client that has only broker tokens, in both revisions.
+//!
+//! `tests/interop/rmcp/run` starts it and passes addresses and paths in environment variables.
 
 #![expect(deprecated, reason = "sampling is 2025-11-25's, and that revision is tried here")]
 #![expect(
@@ -32,7 +33,7 @@ use serde_json::{Value, json};
 use token_broker_tests::wire;
 use tokio::time::timeout;
 
-/// The user and the model that the client stands for.
+/// The user and the model behind the client.
 #[derive(Clone, Debug, Default)]
 struct User {
     progress: Arc<Mutex<Vec<f64>>>,
@@ -147,7 +148,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     );
 
     let counted = call(&writer, "count_slowly", json!({"to": 3})).await;
-    // rmcp hands each notification to a task of its own: they come in any order, and after the
+    // rmcp handles each notification in its own task: they arrive in any order, possibly after the
     // result.
     let all = async { until(|| writer.service().progress.lock().len() >= 3).await };
     drop(timeout(Duration::from_secs(5), all).await);
@@ -189,7 +190,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
         matches!(watched, Ok(Err(_))),
         &watched,
     );
-    // The server says ten a second, so these are two seconds.
+    // The server sends ten per second, so these are two seconds.
     checks.check("before twenty more events", at_the_end <= 22, at_the_end);
     let after =
         timeout(Duration::from_secs(10), call(&reader, "get_item", json!({"number": 8}))).await;
@@ -228,7 +229,7 @@ async fn connect(token: &str, lifecycle: ClientLifecycleMode) -> Client {
     User::default().serve_with_lifecycle(transport, lifecycle).await.expect("a connection")
 }
 
-/// The text of the answer.
+/// Returns the text of the result.
 async fn call(
     client: &Client,
     tool: &'static str,
@@ -245,7 +246,7 @@ async fn call(
         .unwrap_or_default())
 }
 
-/// Asks the gateway for a token, or to revoke.
+/// Calls the control server of the gateway.
 async fn tell(what: &str, user: &str, scope: &str) -> String {
     let control = said("CONTROL");
     let host = control.trim_start_matches("http://");
@@ -262,7 +263,7 @@ async fn until(holds: impl Fn() -> bool) {
     }
 }
 
-/// What reached the server.
+/// Returns the log of the MCP server, one entry per request.
 #[expect(clippy::disallowed_methods, reason = "the log is our own server's")]
 fn seen() -> Vec<Value> {
     let text = fs::read_to_string(said("SEEN")).expect("the server's log");
