@@ -181,7 +181,7 @@ struct Seen<'a> {
 
 impl Drop for Seen<'_> {
     fn drop(&mut self) {
-        self.broker.ledger().got_bytes("a gRPC answer", &self.bytes);
+        self.broker.ledger().received_bytes("a gRPC answer", &self.bytes);
     }
 }
 
@@ -244,7 +244,7 @@ pub fn framed(json: &str) -> Vec<u8> {
 ///
 /// # Panics
 /// Never: all parts are valid.
-pub fn answer(
+pub fn response(
     frames: impl IntoIterator<Item = Vec<u8>>,
     trailers: &[(&'static str, &str)],
 ) -> Response<ScriptedBody> {
@@ -268,9 +268,10 @@ pub fn answer(
 /// # Panics
 /// Never: all parts are valid.
 pub fn status(fields: &[(&'static str, &str)]) -> Response<ScriptedBody> {
-    let answer = Response::builder().header("content-type", "application/grpc");
-    let answer = fields.iter().fold(answer, |answer, (name, value)| answer.header(*name, *value));
-    answer.body(http_body_util::Empty::new().boxed_unsync()).expect("valid parts")
+    let response = Response::builder().header("content-type", "application/grpc");
+    let response =
+        fields.iter().fold(response, |response, (name, value)| response.header(*name, *value));
+    response.body(http_body_util::Empty::new().boxed_unsync()).expect("valid parts")
 }
 
 /// Request body of the test client.
@@ -297,7 +298,7 @@ impl Broker {
         body: SentBody,
     ) -> Request<SentBody> {
         self.ledger().sent(1, b"");
-        self.rpc_request_before_the_layers(path, fields, body)
+        self.rpc_request_without_record(path, fields, body)
     }
 
     /// Creates a request that the server refuses before it reaches the layers, and which has no
@@ -305,7 +306,7 @@ impl Broker {
     ///
     /// # Panics
     /// Panics if the request is invalid.
-    pub fn rpc_request_before_the_layers(
+    pub fn rpc_request_without_record(
         &self,
         path: &str,
         fields: &[(&str, &str)],
@@ -336,16 +337,16 @@ impl Broker {
     }
 
     /// Wraps a response that the test reads piece by piece.
-    pub fn open_reply<B>(&self, answer: Response<B>) -> OpenReply<'_, B> {
-        let (head, body) = answer.into_parts();
+    pub fn open_reply<B>(&self, response: Response<B>) -> OpenReply<'_, B> {
+        let (head, body) = response.into_parts();
         let mut bytes = text_of(&head.headers);
         bytes.push(b'\n');
         OpenReply { head, body, seen: Seen { broker: self, bytes } }
     }
 
     /// Reads a whole response and reports it to the [ledger](Broker::ledger).
-    pub async fn reply<B: http_body::Body<Data = Bytes>>(&self, answer: Response<B>) -> Reply {
-        self.open_reply(answer).rest().await
+    pub async fn reply<B: http_body::Body<Data = Bytes>>(&self, response: Response<B>) -> Reply {
+        self.open_reply(response).rest().await
     }
 
     /// Sends a request and reads the whole response.
@@ -367,7 +368,7 @@ impl Broker {
     ///
     /// # Panics
     /// Panics if a response body fails.
-    pub fn noting<S, A, B>(
+    pub fn reporting_client<S, A, B>(
         &self,
         channel: S,
     ) -> impl Service<Request<A>, Response = Response<ScriptedBody>, Error = S::Error> + Clone
@@ -385,11 +386,11 @@ impl Broker {
                 let trailers = (!reply.trailers.is_empty())
                     .then(|| http_body::Frame::trailers(reply.trailers));
                 let frames = [Some(data), trailers].into_iter().flatten().map(Ok).collect();
-                let mut answer =
+                let mut response =
                     Response::new(StreamBody::new(crate::upstream::iter(frames)).boxed_unsync());
-                *answer.status_mut() = StatusCode::from_u16(reply.http).expect("a status");
-                *answer.headers_mut() = reply.head;
-                Ok(answer)
+                *response.status_mut() = StatusCode::from_u16(reply.http).expect("a status");
+                *response.headers_mut() = reply.head;
+                Ok(response)
             }
         })
     }

@@ -44,8 +44,8 @@ use tower_token_broker::{
 
 use crate::{
     ledger::{Ledger, Upstream},
-    upstream::Scripted,
-    wire::{self, Answer},
+    upstream::ScriptedServer,
+    wire::{self, RawResponse},
 };
 
 /// Upstream credential in every test; it must never reach a client.
@@ -76,13 +76,13 @@ pub struct Broker {
 /// A response that is read piece by piece.
 #[derive(Debug)]
 #[must_use = "an answer that nobody reads shows nothing"]
-pub struct Open<'a> {
+pub struct OpenResponse<'a> {
     broker: &'a Broker,
     socket: TcpStream,
     seen: Vec<u8>,
 }
 
-impl Open<'_> {
+impl OpenResponse<'_> {
     /// Reads until the given text has been received.
     ///
     /// # Panics
@@ -103,11 +103,11 @@ impl Open<'_> {
     ///
     /// # Panics
     /// Panics if the connection fails or the response is not valid HTTP/1.1.
-    pub async fn rest(mut self) -> Answer {
+    pub async fn rest(mut self) -> RawResponse {
         self.socket.read_to_end(&mut self.seen).await.expect("an end");
-        let answer = wire::parse(self.seen);
-        self.broker.ledger.got(&answer);
-        answer
+        let response = wire::parse(self.seen);
+        self.broker.ledger.received(&response);
+        response
     }
 }
 
@@ -138,7 +138,7 @@ type MakeKeys = Box<dyn FnOnce(&Handle) -> KeySource + Send>;
 /// Configuration of a [`Broker`].
 #[must_use = "a broker does nothing until it is started"]
 pub struct BrokerBuilder<P> {
-    upstream: Scripted,
+    upstream: ScriptedServer,
     credential_in: Option<&'static str>,
     protocol: Protocol,
     path: Option<&'static str>,
@@ -164,7 +164,7 @@ impl<P> fmt::Debug for BrokerBuilder<P> {
 impl Broker {
     /// Creates the configuration of a broker in front of the upstream's `/mcp`, with a policy that
     /// allows everything.
-    pub fn before(upstream: &Scripted) -> BrokerBuilder<impl Policy> {
+    pub fn in_front_of(upstream: &ScriptedServer) -> BrokerBuilder<impl Policy> {
         BrokerBuilder {
             upstream: upstream.clone(),
             credential_in: None,
@@ -266,7 +266,7 @@ impl Broker {
     }
 
     /// Posts a message with a valid token and additional header fields.
-    pub async fn call_with(&self, fields: &[(&str, &str)], message: &str) -> Answer {
+    pub async fn call_with(&self, fields: &[(&str, &str)], message: &str) -> RawResponse {
         let bearer = format!("Bearer {}", self.token("items:read"));
         let mut all = vec![("authorization", bearer.as_str())];
         all.extend_from_slice(fields);
@@ -277,7 +277,7 @@ impl Broker {
     ///
     /// # Panics
     /// Panics if there is no response.
-    pub async fn call_http_2(&self, message: &'static str) -> Answer {
+    pub async fn call_http_2(&self, message: &'static str) -> RawResponse {
         let bearer = format!("Bearer {}", self.token("items:read"));
         self.send_http_2(Some(&bearer), message).await
     }
@@ -286,7 +286,11 @@ impl Broker {
     ///
     /// # Panics
     /// Panics if there is no response.
-    pub async fn send_http_2(&self, authorization: Option<&str>, message: &'static str) -> Answer {
+    pub async fn send_http_2(
+        &self,
+        authorization: Option<&str>,
+        message: &'static str,
+    ) -> RawResponse {
         self.read(self.open_http_2(authorization, message).await).await
     }
 
@@ -316,7 +320,7 @@ impl Broker {
     }
 
     /// Sends a GET request with a valid token.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> RawResponse {
         let (host, token) = (self.host(), self.token("items:read"));
         let text = format!(
             "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
@@ -325,22 +329,22 @@ impl Broker {
     }
 
     /// Sends the bytes of one request on a new connection and reads the response.
-    pub async fn send(&self, bytes: &[u8]) -> Answer {
+    pub async fn send(&self, bytes: &[u8]) -> RawResponse {
         self.ledger.sent(1, bytes);
-        let answer = wire::send(self.address, bytes).await;
-        self.ledger.got(&answer);
-        answer
+        let response = wire::send(self.address, bytes).await;
+        self.ledger.received(&response);
+        response
     }
 
     /// Sends the bytes of one request and returns the response unread.
     ///
     /// # Panics
     /// Panics if the broker does not accept connections.
-    pub async fn open(&self, bytes: &[u8]) -> Open<'_> {
+    pub async fn open(&self, bytes: &[u8]) -> OpenResponse<'_> {
         self.ledger.sent(1, bytes);
         let mut socket = TcpStream::connect(self.address).await.expect("a listener");
         socket.write_all(bytes).await.expect("an open connection");
-        Open { broker: self, socket, seen: Vec::new() }
+        OpenResponse { broker: self, socket, seen: Vec::new() }
     }
 
     /// Reads a response to a request that was not sent by [`Broker::send`], with its trailers.
@@ -349,16 +353,16 @@ impl Broker {
     ///
     /// # Panics
     /// Panics if the body fails.
-    pub async fn read<B>(&self, answer: Response<B>) -> Answer
+    pub async fn read<B>(&self, response: Response<B>) -> RawResponse
     where
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
-        let (parts, body) = answer.into_parts();
+        let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a whole body");
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let answer = Answer::of(parts.status, &parts.headers, &body.to_bytes(), &trailers);
-        self.ledger.got(&answer);
-        answer
+        let response = RawResponse::of(parts.status, &parts.headers, &body.to_bytes(), &trailers);
+        self.ledger.received(&response);
+        response
     }
 
     /// Returns the ledger.
@@ -404,7 +408,7 @@ impl Broker {
         self.flush().await;
         let records: Vec<Value> =
             self.sink.lines().iter().map(|line| line.parse().expect("a JSON record")).collect();
-        self.ledger.balances(&records);
+        self.ledger.check_counts(&records);
         records
     }
 

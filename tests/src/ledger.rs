@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::{logs, marker_scan::Scan, upstream::Scripted, wire::Answer};
+use crate::{logs, marker_scan::Scan, upstream::ScriptedServer, wire::RawResponse};
 
 /// The ledger of one broker under test.
 ///
@@ -17,8 +17,8 @@ use crate::{logs, marker_scan::Scan, upstream::Scripted, wire::Answer};
 pub struct Ledger {
     requests: AtomicU64,
     sent: Mutex<Vec<u8>>,
-    answers: Mutex<Vec<(String, Vec<u8>)>>,
-    upstream: Scripted,
+    responses: Mutex<Vec<(String, Vec<u8>)>>,
+    upstream: ScriptedServer,
     /// Secrets of the upstream and its authorization server.
     secrets: Mutex<Vec<(String, String)>>,
     in_play: Mutex<Vec<u8>>,
@@ -39,13 +39,13 @@ pub(crate) enum Upstream {
 
 impl Ledger {
     /// Opens the ledger of a broker in front of the upstream.
-    pub fn new(upstream: &Scripted) -> Self {
+    pub fn new(upstream: &ScriptedServer) -> Self {
         let logs_from = logs::capture().mark();
         tracing::trace!("{OPENED}");
         Self {
             requests: AtomicU64::new(0),
             sent: Mutex::default(),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
             upstream: upstream.clone(),
             secrets: Mutex::default(),
             in_play: Mutex::default(),
@@ -63,14 +63,14 @@ impl Ledger {
     }
 
     /// Reports a response, both as received and with its chunks joined.
-    pub fn got(&self, answer: &Answer) {
-        self.got_bytes("an answer", &answer.raw);
-        self.got_bytes("the body of an answer", &answer.body);
+    pub fn received(&self, response: &RawResponse) {
+        self.received_bytes("an answer", &response.raw);
+        self.received_bytes("the body of an answer", &response.body);
     }
 
     /// Reports bytes that were received.
-    pub fn got_bytes(&self, name: &str, bytes: &[u8]) {
-        self.answers.lock().push((name.to_owned(), bytes.to_vec()));
+    pub fn received_bytes(&self, name: &str, bytes: &[u8]) {
+        self.responses.lock().push((name.to_owned(), bytes.to_vec()));
     }
 
     /// Registers a secret of the upstream, which no output may contain.
@@ -80,7 +80,7 @@ impl Ledger {
 
     /// Reports bytes exchanged with a server other than the upstream, such as a token endpoint.
     /// Secrets in them count as in use.
-    pub fn in_play(&self, bytes: &[u8]) {
+    pub fn in_use(&self, bytes: &[u8]) {
         self.in_play.lock().extend_from_slice(bytes);
     }
 
@@ -103,7 +103,7 @@ impl Ledger {
     ///
     /// # Panics
     /// Panics if they do not.
-    pub fn balances(&self, records: &[Value]) {
+    pub fn check_counts(&self, records: &[Value]) {
         let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
         assert_eq!(
             counted,
@@ -123,7 +123,7 @@ impl Ledger {
         self.is_settled.store(true, Ordering::SeqCst);
         let records: Vec<Value> =
             lines.iter().map(|line| line.parse().expect("a JSON record")).collect();
-        self.balances(&records);
+        self.check_counts(&records);
 
         let mut scan = Scan::new();
         for (name, secret) in self.secrets.lock().iter() {
@@ -151,7 +151,7 @@ impl Ledger {
                 scan.secret("a broker token", token).received(token.as_bytes());
             }
         }
-        for (name, bytes) in self.answers.lock().iter() {
+        for (name, bytes) in self.responses.lock().iter() {
             scan.source(name, bytes.as_slice());
         }
         scan.source("the audit", lines.join("\n"));

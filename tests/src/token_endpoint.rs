@@ -21,7 +21,7 @@ use tower_token_broker::{
 use crate::{
     harness::ISSUER,
     ledger::Ledger,
-    upstream::{Received, Scripted, ScriptedBody, json},
+    upstream::{Received, ScriptedBody, ScriptedServer, json},
 };
 
 /// Client secret of the broker at the token endpoint.
@@ -33,8 +33,8 @@ pub const GRANT: &str = "alices-grant";
 /// The endpoint. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub struct TokenEndpoint {
-    scripted: Scripted,
-    said: Arc<Mutex<Vec<u8>>>,
+    scripted: ScriptedServer,
+    sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl TokenEndpoint {
@@ -45,7 +45,7 @@ impl TokenEndpoint {
     /// Panics if no loopback port is available.
     pub async fn start() -> Self {
         let issued = Mutex::new(0);
-        Self::answering(move |request| {
+        Self::responding_with(move |request| {
             let form = String::from_utf8(request.body.to_vec()).expect("a form");
             let mut issued = issued.lock();
             if !form.contains(&format!("refresh_token={}&", Self::refresh_token(*issued))) {
@@ -61,21 +61,21 @@ impl TokenEndpoint {
     ///
     /// # Panics
     /// Panics if no loopback port is available.
-    pub async fn answering<F>(answer: F) -> Self
+    pub async fn responding_with<F>(response: F) -> Self
     where
         F: Fn(&Received) -> (u16, String) + Send + Sync + 'static,
     {
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&said);
-        let scripted = Scripted::start(move |request| -> Response<ScriptedBody> {
-            let (status, body) = answer(request);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&sent);
+        let scripted = ScriptedServer::start(move |request| -> Response<ScriptedBody> {
+            let (status, body) = response(request);
             log.lock().extend_from_slice(body.as_bytes());
-            let mut answer = json(&body);
-            *answer.status_mut() = status.try_into().expect("a status");
-            answer
+            let mut response = json(&body);
+            *response.status_mut() = status.try_into().expect("a status");
+            response
         })
         .await;
-        Self { scripted, said }
+        Self { scripted, sent }
     }
 
     /// Returns the token response with the tokens of a number.
@@ -106,7 +106,7 @@ impl TokenEndpoint {
     ///
     /// # Panics
     /// Panics if no TLS configuration is available.
-    pub fn grants(&self, broker: &Broker, upstream: &Scripted) -> StoredGrants<MemoryGrants> {
+    pub fn grants(&self, broker: &Broker, upstream: &ScriptedServer) -> StoredGrants<MemoryGrants> {
         self.provider(broker, upstream, false)
     }
 
@@ -118,7 +118,7 @@ impl TokenEndpoint {
     pub fn grants_with_access_token(
         &self,
         broker: &Broker,
-        upstream: &Scripted,
+        upstream: &ScriptedServer,
     ) -> StoredGrants<MemoryGrants> {
         self.provider(broker, upstream, true)
     }
@@ -128,7 +128,7 @@ impl TokenEndpoint {
     ///
     /// # Panics
     /// Panics if no TLS configuration or key is available.
-    pub fn exchange(&self, broker: &Broker, upstream: &Scripted) -> TokenExchange {
+    pub fn exchange(&self, broker: &Broker, upstream: &ScriptedServer) -> TokenExchange {
         let key = SigningKey::generate(Algorithm::Es256).expect("a key");
         let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
         let (target, guarded) = (target(upstream), guarded());
@@ -162,7 +162,7 @@ impl TokenEndpoint {
     fn provider(
         &self,
         broker: &Broker,
-        upstream: &Scripted,
+        upstream: &ScriptedServer,
         with_access_token: bool,
     ) -> StoredGrants<MemoryGrants> {
         let scopes = Scopes::parse("crm:read").expect("scopes");
@@ -184,11 +184,11 @@ impl TokenEndpoint {
 
     /// Reports to the ledger everything exchanged with this endpoint: the client secret, and the
     /// tokens with the given numbers, which must be all of them.
-    pub fn note_in(&self, ledger: &Ledger, access_tokens: &[usize], refresh_tokens: &[usize]) {
+    pub fn report_to(&self, ledger: &Ledger, access_tokens: &[usize], refresh_tokens: &[usize]) {
         for received in self.scripted.received() {
-            ledger.in_play(&received.to_bytes());
+            ledger.in_use(&received.to_bytes());
         }
-        ledger.in_play(&self.said.lock());
+        ledger.in_use(&self.sent.lock());
         ledger.secret("the broker's client secret", CLIENT_SECRET);
         for number in access_tokens {
             ledger.secret(&format!("access token {number}"), &Self::access_token(*number));
@@ -203,7 +203,7 @@ impl TokenEndpoint {
 ///
 /// # Panics
 /// Never: the URL is valid.
-pub fn target(upstream: &Scripted) -> exchange::Upstream {
+pub fn target(upstream: &ScriptedServer) -> exchange::Upstream {
     exchange::Upstream::parse("items", &upstream.url("/mcp")).expect("an upstream")
 }
 

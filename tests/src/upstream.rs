@@ -65,30 +65,30 @@ pub type ScriptedBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The server. It stops with the test's runtime.
 #[derive(Debug, Clone)]
-pub struct Scripted {
+pub struct ScriptedServer {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
-impl Scripted {
+impl ScriptedServer {
     /// Starts a server that responds to each request with the result of `respond`.
     ///
     /// # Panics
     /// Panics if no loopback port is available.
-    pub async fn start<F>(answer: F) -> Self
+    pub async fn start<F>(response: F) -> Self
     where
         F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
     {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
-        let (log, answer) = (Arc::clone(&received), Arc::new(answer));
+        let (log, response) = (Arc::clone(&received), Arc::new(response));
         #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                let (log, response) = (Arc::clone(&log), Arc::clone(&response));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                    let (log, response) = (Arc::clone(&log), Arc::clone(&response));
                     async move {
                         let (parts, body) = request.into_parts();
                         let body =
@@ -98,7 +98,7 @@ impl Scripted {
                         let received =
                             Received { method: parts.method, target, headers: parts.headers, body };
                         log.lock().push(received.clone());
-                        Ok::<_, Infallible>(answer(&received))
+                        Ok::<_, Infallible>(response(&received))
                     }
                 });
                 tokio::spawn(async move {
@@ -116,7 +116,7 @@ impl Scripted {
     ///
     /// # Panics
     /// Panics if no loopback port is available.
-    pub async fn raw<F>(answer: F) -> Self
+    pub async fn raw<F>(response: F) -> Self
     where
         F: Fn(&Received) -> String + Send + Sync + 'static,
     {
@@ -128,7 +128,7 @@ impl Scripted {
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let request = read_request(&mut socket).await;
-                let bytes = answer(&request);
+                let bytes = response(&request);
                 log.lock().push(request);
                 // Disconnected clients are expected.
                 drop(socket.write_all(bytes.as_bytes()).await);

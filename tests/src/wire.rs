@@ -12,7 +12,7 @@ use tokio::{
 /// A response as received.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Answer {
+pub struct RawResponse {
     /// Status code.
     pub status: u16,
     /// Header fields in order, names in lower case.
@@ -23,7 +23,7 @@ pub struct Answer {
     pub raw: Vec<u8>,
 }
 
-impl Answer {
+impl RawResponse {
     /// Creates the response from parts that an HTTP client has read; `raw` is what HTTP/1.1 would
     /// send.
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], trailers: &HeaderMap) -> Self {
@@ -76,7 +76,7 @@ impl Answer {
 ///
 /// # Panics
 /// Panics if the response is missing or not valid HTTP/1.1.
-pub async fn send(to: SocketAddr, bytes: &[u8]) -> Answer {
+pub async fn send(to: SocketAddr, bytes: &[u8]) -> RawResponse {
     try_send(to, bytes).await.expect("an answer")
 }
 
@@ -84,7 +84,7 @@ pub async fn send(to: SocketAddr, bytes: &[u8]) -> Answer {
 ///
 /// # Panics
 /// Panics if the response is not valid HTTP/1.1.
-pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+pub async fn try_send(to: SocketAddr, bytes: &[u8]) -> Option<RawResponse> {
     let mut socket = TcpStream::connect(to).await.expect("a listener");
     // A server that refuses early may close the connection before the request is written; its
     // response counts.
@@ -125,7 +125,7 @@ pub fn post(path: &str, host: &str, fields: &[(&str, &str)], body: &str) -> Vec<
 ///
 /// # Panics
 /// Panics if it is not valid HTTP/1.1.
-pub fn parse(raw: Vec<u8>) -> Answer {
+pub fn parse(raw: Vec<u8>) -> RawResponse {
     let end = raw.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).expect("a text head");
     let mut lines = head.split("\r\n");
@@ -139,7 +139,7 @@ pub fn parse(raw: Vec<u8>) -> Answer {
     let chunked =
         headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = if chunked { unchunk(rest) } else { rest.to_vec() };
-    Answer { status: status.expect("a status line"), headers, body, raw }
+    RawResponse { status: status.expect("a status line"), headers, body, raw }
 }
 
 /// Joins the chunks received so far; a cut stream has no final chunk.

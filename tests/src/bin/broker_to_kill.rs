@@ -5,7 +5,7 @@
 
 use std::{future, io::Write as _};
 
-use token_broker_tests::{harness::Broker, upstream::Scripted};
+use token_broker_tests::{harness::Broker, upstream::ScriptedServer};
 use tower_token_broker::audit::JsonLines;
 
 #[tokio::main]
@@ -14,13 +14,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut argument = move || arguments.next().ok_or("broker_to_kill FILE UPSTREAM TOKENS");
     let (file, upstream, tokens) = (argument()?, argument()?.parse()?, argument()?.parse()?);
     let sink = JsonLines::append(file)?;
-    let broker = Broker::before(&Scripted::elsewhere(upstream)).audit(sink, Vec::new).start().await;
+    let broker = Broker::in_front_of(&ScriptedServer::elsewhere(upstream))
+        .audit(sink, Vec::new)
+        .start()
+        .await;
     // The parent process reads this line; no other line is printed.
-    let mut said = std::io::stdout().lock();
-    writeln!(said, "{}", broker.address())?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{}", broker.address())?;
     for _ in 0..tokens {
-        writeln!(said, "{}", broker.token("items:read"))?;
+        writeln!(output, "{}", broker.token("items:read"))?;
     }
-    said.flush()?;
+    output.flush()?;
     future::pending().await
 }

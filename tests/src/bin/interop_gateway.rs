@@ -33,7 +33,7 @@ use tower_token_broker::{
 };
 
 #[derive(Deserialize)]
-struct Told {
+struct Parameters {
     user: String,
     scope: Option<String>,
 }
@@ -75,11 +75,11 @@ async fn main() {
     let service = layer.layer(proxy);
     let tasks = broker.tasks().clone();
 
-    let told = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    say(&format!("LISTENING {here}/mcp\nAUDIT {}", audit.display()));
-    say(&format!("CONTROL http://{}", told.local_addr().expect("an address")));
+    let control_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    print(&format!("LISTENING {here}/mcp\nAUDIT {}", audit.display()));
+    print(&format!("CONTROL http://{}", control_listener.local_addr().expect("an address")));
     let control = control(issuer, resource, broker);
-    drop(tasks.spawn("control", async move { axum::serve(told, control).await }));
+    drop(tasks.spawn("control", async move { axum::serve(control_listener, control).await }));
     loop {
         let (socket, peer) = listener.accept().await.expect("a connection");
         let from_peer = move |mut request: http::Request<_>| {
@@ -95,14 +95,15 @@ async fn main() {
 /// Control server: lets a test act as authorization server and operator.
 fn control(issuer: Arc<Issuer>, resource: Resource, broker: Broker) -> Router {
     let name = issuer.name().to_owned();
-    let token = post(async move |Query(told): Query<Told>| {
-        let scopes =
-            Scopes::parse(&told.scope.unwrap_or_default()).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let mint = Mint::for_user(&told.user).client("interop").resource(&resource).scopes(scopes);
+    let token = post(async move |Query(parameters): Query<Parameters>| {
+        let scopes = Scopes::parse(&parameters.scope.unwrap_or_default())
+            .map_err(|_| StatusCode::BAD_REQUEST)?;
+        let mint =
+            Mint::for_user(&parameters.user).client("interop").resource(&resource).scopes(scopes);
         issuer.mint(mint).map(|token| token.into_text()).map_err(|_| StatusCode::BAD_REQUEST)
     });
-    let revoke = post(async move |Query(told): Query<Told>| {
-        let user = RevocationTarget::User(User::new(name.as_str(), told.user));
+    let revoke = post(async move |Query(parameters): Query<Parameters>| {
+        let user = RevocationTarget::User(User::new(name.as_str(), parameters.user));
         let revoked = broker.revoke(user, &Initiator::operator("interop")).await;
         revoked.map(drop).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     });
@@ -118,6 +119,6 @@ fn secret() -> Secret {
 }
 
 #[expect(clippy::print_stdout, reason = "who started it reads where it is")]
-fn say(text: &str) {
+fn print(text: &str) {
     println!("{text}");
 }

@@ -51,9 +51,9 @@ impl ClientHandler for User {
         _: CreateMessageRequestParams,
         _: RequestContext<RoleClient>,
     ) -> Result<CreateMessageResult, ErrorData> {
-        let said =
+        let message =
             SamplingMessage::new(Role::Assistant, SamplingMessageContentBlock::text("this one"));
-        Ok(CreateMessageResult::new(said, "none".to_owned()))
+        Ok(CreateMessageResult::new(message, "none".to_owned()))
     }
 
     async fn create_elicitation(
@@ -80,9 +80,9 @@ impl Checks {
     fn check(&mut self, what: &str, holds: bool, found: impl std::fmt::Debug) {
         self.failures += u32::from(!holds);
         if holds {
-            say(&format!("  ok   {what}"))
+            print(&format!("  ok   {what}"))
         } else {
-            say(&format!("  FAIL {what} {found:?}"))
+            print(&format!("  FAIL {what} {found:?}"))
         }
     }
 }
@@ -94,14 +94,14 @@ async fn main() -> ExitCode {
         ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     trial(&mut checks, "2025-11-25", ClientLifecycleMode::Initialize).await;
     trial(&mut checks, "2026-07-28", discover).await;
-    say(&format!("{} failed", checks.failures));
+    print(&format!("{} failed", checks.failures));
     if checks.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMode) {
-    say(&format!("rmcp, {revision}"));
+    print(&format!("rmcp, {revision}"));
     let (before, who) = (seen().len(), format!("rmcp-{revision}"));
-    let reader = connect(&tell("token", &who, "items:read").await, lifecycle.clone()).await;
+    let reader = connect(&control("token", &who, "items:read").await, lifecycle.clone()).await;
     let names: Vec<_> = reader
         .list_all_tools()
         .await
@@ -133,13 +133,13 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
         (&denied, &unknown),
     );
     let needs = call(&reader, "update_item", json!({"number": 7})).await;
-    let told = format!("{needs:?}");
+    let error = format!("{needs:?}");
     checks.check(
         "a call that needs a scope is told which",
-        needs.is_err() && told.contains("items:write"),
-        &told,
+        needs.is_err() && error.contains("items:write"),
+        &error,
     );
-    let writer = connect(&tell("token", &who, "items:read items:write").await, lifecycle).await;
+    let writer = connect(&control("token", &who, "items:read items:write").await, lifecycle).await;
     let updated = call(&writer, "update_item", json!({"number": 7})).await;
     checks.check(
         "and passes with it",
@@ -179,7 +179,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     writer.service().progress.lock().clear();
     let revoked = async {
         until(|| writer.service().progress.lock().len() >= 2).await;
-        tell("revoke", &who, "").await;
+        control("revoke", &who, "").await;
     };
     let watching =
         async { timeout(Duration::from_secs(10), call(&writer, "watch_items", json!({}))).await };
@@ -224,7 +224,8 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
 }
 
 async fn connect(token: &str, lifecycle: ClientLifecycleMode) -> Client {
-    let config = StreamableHttpClientTransportConfig::with_uri(said("GATEWAY")).auth_header(token);
+    let config =
+        StreamableHttpClientTransportConfig::with_uri(variable("GATEWAY")).auth_header(token);
     let transport = StreamableHttpClientTransport::from_config(config);
     User::default().serve_with_lifecycle(transport, lifecycle).await.expect("a connection")
 }
@@ -247,14 +248,14 @@ async fn call(
 }
 
 /// Calls the control server of the gateway.
-async fn tell(what: &str, user: &str, scope: &str) -> String {
-    let control = said("CONTROL");
-    let host = control.trim_start_matches("http://");
+async fn control(what: &str, user: &str, scope: &str) -> String {
+    let gateway = variable("CONTROL");
+    let host = gateway.trim_start_matches("http://");
     let path = format!("/{what}?user={user}&scope={}", scope.replace(' ', "+"));
-    let answer =
+    let response =
         wire::send(host.parse().expect("an address"), &wire::post(&path, host, &[], "")).await;
-    assert_eq!(answer.status, 200, "{path}");
-    answer.text().to_owned()
+    assert_eq!(response.status, 200, "{path}");
+    response.text().to_owned()
 }
 
 async fn until(holds: impl Fn() -> bool) {
@@ -266,16 +267,16 @@ async fn until(holds: impl Fn() -> bool) {
 /// Returns the log of the MCP server, one entry per request.
 #[expect(clippy::disallowed_methods, reason = "the log is our own server's")]
 fn seen() -> Vec<Value> {
-    let text = fs::read_to_string(said("SEEN")).expect("the server's log");
+    let text = fs::read_to_string(variable("SEEN")).expect("the server's log");
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "who starts it says where all is")]
-fn said(name: &str) -> String {
+fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} in the environment"))
 }
 
 #[expect(clippy::print_stdout, reason = "who started it reads what holds")]
-fn say(text: &str) {
+fn print(text: &str) {
     println!("{text}");
 }

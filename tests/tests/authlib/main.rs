@@ -14,8 +14,8 @@ use token_broker_authority::issue::Mint;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
     token_endpoint::{CLIENT_SECRET, guarded, target},
-    upstream::{Scripted, json as says},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json as says},
+    wire::{self, RawResponse},
 };
 use token_broker_upstream::{
     Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, TokenExchange,
@@ -59,13 +59,13 @@ fn exchange(
     handle: &Handle,
     authlib: &Authlib,
     server: AuthorizationServer,
-    upstream: &Scripted,
+    upstream: &ScriptedServer,
 ) -> TokenExchange {
     let subject = Assertion::of_caller(ISSUER, authlib.broker_signer());
     TokenExchange::new(handle, subject, target(upstream), server, guarded())
 }
 
-async fn call(broker: &Broker, mint: Mint) -> Answer {
+async fn call(broker: &Broker, mint: Mint) -> RawResponse {
     let token = broker
         .issuer()
         .mint(mint.client("test-client").resource(broker.resource()))
@@ -77,7 +77,7 @@ async fn call(broker: &Broker, mint: Mint) -> Answer {
 }
 
 /// What the tokens say that the upstream was sent.
-fn sent_to(upstream: &Scripted) -> Vec<Value> {
+fn sent_to(upstream: &ScriptedServer) -> Vec<Value> {
     let values =
         upstream.received().into_iter().flat_map(|received| received.values("authorization"));
     let claims =
@@ -89,9 +89,9 @@ fn sent_to(upstream: &Scripted) -> Vec<Value> {
 async fn two_users_receive_two_tokens_with_each_authentication() {
     for method in METHODS {
         let Some(authlib) = Authlib::start() else { return };
-        let upstream = Scripted::start(|_| says(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| says(RESULT)).await;
         let server = at(&authlib, authentication(&authlib, method));
-        let broker = Broker::before(&upstream)
+        let broker = Broker::in_front_of(&upstream)
             .start_with(|handle| exchange(handle, &authlib, server, &upstream))
             .await;
         let alice = || Mint::for_user("alice").scopes(Scopes::parse("items:everything").unwrap());
@@ -111,7 +111,7 @@ async fn two_users_receive_two_tokens_with_each_authentication() {
         assert_eq!(whose(&sent[1]), [json!("bob"), agent, json!("crm:read"), json!(method)]);
         assert_eq!((&sent[0], &sent[1]), (&sent[2], &sent[3]), "{method}: each keeps its own");
         assert_eq!((authlib.asked(), authlib.gave()), (2, 2), "{method}");
-        authlib.note_in(broker.ledger());
+        authlib.report_to(broker.ledger());
         broker.done().await;
     }
 }
@@ -119,17 +119,17 @@ async fn two_users_receive_two_tokens_with_each_authentication() {
 #[tokio::test]
 async fn an_actor_token_names_the_broker() {
     let Some(authlib) = Authlib::start() else { return };
-    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "private_key_jwt"));
     let actor = Assertion::of_broker(ISSUER, authlib.broker_signer());
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| exchange(handle, &authlib, server, &upstream).actor(actor))
         .await;
     let agent = Actor::new(User::new(ISSUER, "agent"), None);
     assert_eq!(call(&broker, Mint::for_user("bob").actor(agent)).await.text(), RESULT);
     let act = json!({"iss": ISSUER, "sub": ISSUER, "act": {"iss": ISSUER, "sub": "agent"}});
     assert_eq!(sent_to(&upstream)[0]["act"], act);
-    authlib.note_in(broker.ledger());
+    authlib.report_to(broker.ledger());
     broker.done().await;
 }
 
@@ -137,9 +137,9 @@ async fn an_actor_token_names_the_broker() {
 async fn client_credentials_work_with_each_authentication() {
     for method in METHODS {
         let Some(authlib) = Authlib::start() else { return };
-        let upstream = Scripted::start(|_| says(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| says(RESULT)).await;
         let server = at(&authlib, authentication(&authlib, method));
-        let broker = Broker::before(&upstream)
+        let broker = Broker::in_front_of(&upstream)
             .start_with(|handle| {
                 ClientCredentials::new(handle, target(&upstream), server, guarded())
             })
@@ -150,7 +150,7 @@ async fn client_credentials_work_with_each_authentication() {
         let sent = sent_to(&upstream);
         assert_eq!((&sent[0]["sub"], &sent[0]["scope"]), (&json!(method), &json!("crm:read")));
         assert_eq!((&sent[0], authlib.asked()), (&sent[1], 1), "{method}: one for all");
-        authlib.note_in(broker.ledger());
+        authlib.report_to(broker.ledger());
         broker.done().await;
     }
 }
@@ -184,15 +184,15 @@ async fn authlib_refusals_are_reported_and_not_retried() {
     ];
     for (case, user, change, reason) in cases {
         let Some(authlib) = Authlib::start() else { return };
-        let upstream = Scripted::start(|_| says(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| says(RESULT)).await;
         let server =
             change(&authlib, at(&authlib, authentication(&authlib, "client_secret_basic")));
-        let broker = Broker::before(&upstream)
+        let broker = Broker::in_front_of(&upstream)
             .start_with(|handle| exchange(handle, &authlib, server, &upstream))
             .await;
         for _ in 0..2 {
-            let answer = call(&broker, Mint::for_user(user)).await;
-            assert_ne!(answer.text(), RESULT, "{case}");
+            let response = call(&broker, Mint::for_user(user)).await;
+            assert_ne!(response.text(), RESULT, "{case}");
         }
         let records = broker.records().await;
         let reasons: Vec<_> =
@@ -210,10 +210,10 @@ async fn authlib_refusals_are_reported_and_not_retried() {
 #[tokio::test]
 async fn an_assertion_by_another_key_is_refused() {
     let (Some(authlib), Some(other)) = (Authlib::start(), Authlib::start()) else { return };
-    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| says(RESULT)).await;
     let server = at(&authlib, authentication(&authlib, "client_secret_basic"));
     let forged = Assertion::of_caller(ISSUER, other.broker_signer());
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| {
             TokenExchange::new(handle, forged, target(&upstream), server, guarded())
         })

@@ -49,14 +49,14 @@ impl Authlib {
             .spawn()
             .unwrap();
         let jwks = |keys: &SigningKeys| keys.jwks(Clock::system().now()).parse::<Value>().unwrap();
-        let told = json!({
+        let configuration = json!({
             "issuer": harness::ISSUER, "client_secret": CLIENT_SECRET,
             "broker_jwks": jwks(&broker), "client_jwks": jwks(&client)
         });
-        writeln!(child.stdin.as_mut().unwrap(), "{told}").unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        let port = said.trim().parse().expect("the server's port: it did not start");
+        writeln!(child.stdin.as_mut().unwrap(), "{configuration}").unwrap();
+        let mut first_line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first_line).unwrap();
+        let port = first_line.trim().parse().expect("the server's port: it did not start");
         Some(Self { child, port, log, broker, client })
     }
 
@@ -90,9 +90,9 @@ impl Authlib {
     }
 
     /// Tells the books what passed here: all of it is secret.
-    pub(crate) fn note_in(&self, ledger: &Ledger) {
+    pub(crate) fn report_to(&self, ledger: &Ledger) {
         for line in self.log() {
-            ledger.in_play(line.to_string().as_bytes());
+            ledger.in_use(line.to_string().as_bytes());
             for name in ["subject_token", "actor_token", "client_assertion", "client_secret"] {
                 if let Some(secret) = line["form"][name][0].as_str() {
                     ledger.secret(name, secret);

@@ -8,7 +8,7 @@ use sse_stream::SseStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tower_token_broker::readers;
 
-use crate::{bodies, random::Random, say};
+use crate::{bodies, print_line, random::Random};
 
 const LINES: [&[u8]; 26] = [
     b"data: {\"jsonrpc\":\"2.0\"}",
@@ -94,7 +94,7 @@ async fn k230_forwarded_streams_are_unambiguous() {
         }
         with_data += usize::from(!judged.is_empty());
     }
-    say(&format!(
+    print_line(&format!(
         "events: {} streams, {with_data} with data, 0 differences; read to the end {whole} times, given up {ended}",
         bodies()
     ));

@@ -15,14 +15,14 @@ mod random;
 /// How many bodies: a few seconds' worth, if nothing else is said.
 #[expect(clippy::disallowed_methods, reason = "a test asks its environment how long it may run")]
 fn bodies() -> usize {
-    let said = std::env::var("TOKEN_BROKER_DIFFERENTIAL_BODIES").ok();
-    said.map_or(20_000, |said| {
-        said.replace('_', "").parse().expect("TOKEN_BROKER_DIFFERENTIAL_BODIES is a number")
+    let value = std::env::var("TOKEN_BROKER_DIFFERENTIAL_BODIES").ok();
+    value.map_or(20_000, |value| {
+        value.replace('_', "").parse().expect("TOKEN_BROKER_DIFFERENTIAL_BODIES is a number")
     })
 }
 
 /// What a run counted, where the test harness keeps nothing to itself.
-fn say(text: &str) {
+fn print_line(text: &str) {
     use std::io::Write as _;
 
     writeln!(std::io::stderr(), "{text}").unwrap();

@@ -6,10 +6,9 @@ use tower_token_broker::readers;
 
 use crate::{
     bodies, mutations,
-    parsers::{Id, PARSERS, Said},
-    processes,
+    parsers::{Id, PARSERS, Parsed},
+    print_line, processes,
     random::Random,
-    say,
 };
 
 /// So many bodies are given to another process at once.
@@ -29,7 +28,7 @@ fn j207_forwarded_messages_are_unambiguous() {
     while left > 0 {
         let batch: Vec<_> = (0..left.min(BATCH)).map(|_| mutations::body(&mut random)).collect();
         left -= batch.len();
-        let mut readings: Vec<(&'static str, Vec<Option<Said>>)> = PARSERS
+        let mut readings: Vec<(&'static str, Vec<Option<Parsed>>)> = PARSERS
             .iter()
             .map(|(name, read)| (*name, batch.iter().map(|body| read(body)).collect()))
             .collect();
@@ -42,7 +41,7 @@ fn j207_forwarded_messages_are_unambiguous() {
                 Ok(_) => let_through += 1,
                 Err(reason) => *refused.entry(*reason).or_default() += 1,
             }
-            let found: Vec<&Said> =
+            let found: Vec<&Parsed> =
                 readings.iter().filter_map(|(_, read)| read[at].as_ref()).collect();
             if let Err(reason) = ours
                 && found.windows(2).any(|pair| pair[0] != pair[1])
@@ -64,12 +63,12 @@ fn j207_forwarded_messages_are_unambiguous() {
         }
     }
     let all = bodies();
-    say(&format!(
+    print_line(&format!(
         "J207: {all} bodies, {let_through} let through, 0 differences; refused: {refused:?}"
     ));
-    say(&format!("refused here, read there: {}", table(&theirs_alone)));
-    say(&format!("of these, others read differently from each other: {disagreed:?}"));
-    say(&format!("read here, refused there: {}", table(&ours_alone)));
+    print_line(&format!("refused here, read there: {}", table(&theirs_alone)));
+    print_line(&format!("of these, others read differently from each other: {disagreed:?}"));
+    print_line(&format!("read here, refused there: {}", table(&ours_alone)));
     // Each reason was met, and enough of both: else nothing was compared.
     assert!((all / 5..all * 4 / 5).contains(&let_through), "{let_through} of {all}");
     for reason in [
@@ -85,7 +84,7 @@ fn j207_forwarded_messages_are_unambiguous() {
     assert!(ours_alone.values().all(|count| count * 20 < let_through), "{ours_alone:?}");
 }
 
-fn ours(body: &[u8]) -> Result<Said, &'static str> {
+fn ours(body: &[u8]) -> Result<Parsed, &'static str> {
     let message = readers::message(body).map_err(|reason| reason.code())?;
     let bytes = |text: Option<String>| text.map(String::into_bytes);
     let id = match message.id.as_deref() {
@@ -95,7 +94,7 @@ fn ours(body: &[u8]) -> Result<Said, &'static str> {
         Some(text) if text.starts_with('"') => Id::Text(unescaped(text)),
         Some(number) => Id::Number(number.to_owned()),
     };
-    Ok(Said {
+    Ok(Parsed {
         method: bytes(message.method),
         name: bytes(message.name),
         uri: bytes(message.uri),

@@ -6,7 +6,7 @@ use tinyjson::JsonValue as Tiny;
 
 /// What decides, as somebody reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Said {
+pub(crate) struct Parsed {
     pub(crate) method: Option<Vec<u8>>,
     pub(crate) name: Option<Vec<u8>>,
     pub(crate) uri: Option<Vec<u8>>,
@@ -41,7 +41,7 @@ impl PartialEq for Id {
 }
 
 /// Reads a body; `None` where it is refused.
-pub(crate) type Parser = fn(&[u8]) -> Option<Said>;
+pub(crate) type Parser = fn(&[u8]) -> Option<Parsed>;
 
 pub(crate) const PARSERS: [(&str, Parser); 5] = [
     ("serde_json", serde_json),
@@ -55,14 +55,14 @@ fn bytes(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-fn serde_json(body: &[u8]) -> Option<Said> {
+fn serde_json(body: &[u8]) -> Option<Parsed> {
     use serde_json::Value;
     // The ban is for foreign JSON on its way; this is the other reader that ours is compared with.
     #[expect(clippy::disallowed_methods, reason = "compared with our own reading")]
     let message: Value = serde_json::from_slice(body).ok()?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(bytes);
     let params = message.get("params");
-    Some(Said {
+    Some(Parsed {
         method: text(message.get("method")),
         name: text(params.and_then(|params| params.get("name"))),
         uri: text(params.and_then(|params| params.get("uri"))),
@@ -75,13 +75,13 @@ fn serde_json(body: &[u8]) -> Option<Said> {
     })
 }
 
-fn simd_json(body: &[u8]) -> Option<Said> {
+fn simd_json(body: &[u8]) -> Option<Parsed> {
     let mut body = body.to_vec();
     let message = simd_json::to_owned_value(&mut body).ok()?;
     let params = message.get("params");
     let text =
         |value: Option<&simd_json::OwnedValue>| value.and_then(|value| value.as_str()).map(bytes);
-    Some(Said {
+    Some(Parsed {
         method: text(message.get("method")),
         name: text(params.and_then(|params| params.get("name"))),
         uri: text(params.and_then(|params| params.get("uri"))),
@@ -99,7 +99,7 @@ fn simd_json(body: &[u8]) -> Option<Said> {
     })
 }
 
-fn jiter(body: &[u8]) -> Option<Said> {
+fn jiter(body: &[u8]) -> Option<Parsed> {
     let message = JsonValue::parse(body, false).ok()?;
     // It keeps doubled members; the last one counts, as with most.
     let get = |object: Option<&JsonValue<'_>>, wanted: &str| match object {
@@ -113,7 +113,7 @@ fn jiter(body: &[u8]) -> Option<Said> {
         _ => None,
     };
     let params = get(Some(&message), "params");
-    Some(Said {
+    Some(Parsed {
         method: text(get(Some(&message), "method")),
         name: text(get(params.as_ref(), "name")),
         uri: text(get(params.as_ref(), "uri")),
@@ -127,7 +127,7 @@ fn jiter(body: &[u8]) -> Option<Said> {
     })
 }
 
-fn json(body: &[u8]) -> Option<Said> {
+fn json(body: &[u8]) -> Option<Parsed> {
     use json::JsonValue;
     let message = json::parse(std::str::from_utf8(body).ok()?).ok()?;
     let get = |object: &JsonValue, wanted: &str| {
@@ -135,7 +135,7 @@ fn json(body: &[u8]) -> Option<Said> {
     };
     let text = |value: Option<JsonValue>| value.and_then(|value| value.as_str().map(bytes));
     let params = get(&message, "params").unwrap_or(JsonValue::Null);
-    Some(Said {
+    Some(Parsed {
         method: text(get(&message, "method")),
         name: text(get(&params, "name")),
         uri: text(get(&params, "uri")),
@@ -147,7 +147,7 @@ fn json(body: &[u8]) -> Option<Said> {
     })
 }
 
-fn tinyjson(body: &[u8]) -> Option<Said> {
+fn tinyjson(body: &[u8]) -> Option<Parsed> {
     let message: Tiny = std::str::from_utf8(body).ok()?.parse().ok()?;
     let get = |object: Option<&Tiny>, wanted: &str| match object {
         Some(Tiny::Object(object)) => object.get(wanted).cloned(),
@@ -158,7 +158,7 @@ fn tinyjson(body: &[u8]) -> Option<Said> {
         _ => None,
     };
     let params = get(Some(&message), "params");
-    Some(Said {
+    Some(Parsed {
         method: text(get(Some(&message), "method")),
         name: text(get(params.as_ref(), "name")),
         uri: text(get(params.as_ref(), "uri")),

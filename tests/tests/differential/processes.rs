@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    parsers::{Id, Said},
-    say,
+    parsers::{Id, Parsed},
+    print_line,
 };
 
 /// A line: `-` where it is refused; else method, name, URI and id, each `.` or `s` and its text in
@@ -107,7 +107,7 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else {
-            say(&format!("NOT RUN: {name}: no {program}"));
+            print_line(&format!("NOT RUN: {name}: no {program}"));
             return None;
         };
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
@@ -115,7 +115,7 @@ impl Process {
     }
 
     /// What it finds in each of these.
-    pub(crate) fn read(&mut self, bodies: &[Vec<u8>]) -> Vec<Option<Said>> {
+    pub(crate) fn read(&mut self, bodies: &[Vec<u8>]) -> Vec<Option<Parsed>> {
         let length = |length: usize| u32::try_from(length).unwrap().to_be_bytes();
         let mut all = length(bodies.len()).to_vec();
         for body in bodies {
@@ -125,7 +125,7 @@ impl Process {
         let input = self.input.as_mut().unwrap();
         input.write_all(&all).and_then(|()| input.flush()).unwrap();
         let lines = self.output.by_ref().lines().take(bodies.len());
-        lines.map(|line| said(&line.unwrap())).collect()
+        lines.map(|line| parsed(&line.unwrap())).collect()
     }
 }
 
@@ -136,7 +136,7 @@ impl Drop for Process {
     }
 }
 
-fn said(line: &str) -> Option<Said> {
+fn parsed(line: &str) -> Option<Parsed> {
     if line == "-" {
         return None;
     }
@@ -150,7 +150,7 @@ fn said(line: &str) -> Option<Said> {
         ("n", number) => Id::Number(number.to_owned()),
         _ => Id::Other,
     };
-    Some(Said { method, name, uri, id })
+    Some(Parsed { method, name, uri, id })
 }
 
 fn unhex(text: &str) -> Vec<u8> {

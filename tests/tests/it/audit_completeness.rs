@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, proxy, serve},
-    upstream::{Scripted, json, live_events},
+    upstream::{ScriptedServer, json, live_events},
 };
 use tokio::sync::mpsc;
 use tower_token_broker::audit::{InMemory, JsonLines};
@@ -18,17 +18,17 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 #[tokio::test]
 async fn p288_a_failing_sink_stops_all_sends() {
     for breaks in [InMemory::fail, InMemory::panic] {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
-        let broker = Broker::before(&upstream).start().await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+        let broker = Broker::in_front_of(&upstream).start().await;
         // The log's own first record is written: what fails is the first intent.
         broker.flush().await;
         breaks(broker.sink());
         let writes = broker.sink().calls();
         // The first one finds the door open; those behind it find it closed.
         for _ in 0..3 {
-            let answer = broker.call_with(&[], CALL).await;
-            assert_eq!(answer.status, 503);
-            assert!(answer.header("retry-after").is_some());
+            let response = broker.call_with(&[], CALL).await;
+            assert_eq!(response.status, 503);
+            assert!(response.header("retry-after").is_some());
         }
         assert!(broker.sink().calls() > writes, "an intent was on its way to the disk");
         assert!(
@@ -54,8 +54,8 @@ async fn p288_a_failing_sink_stops_all_sends() {
 
 #[tokio::test]
 async fn p287_every_request_has_one_terminal_record() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let host = broker.host().to_owned();
     let bearer = format!("Bearer {}", broker.token("items:read"));
     for (fields, body) in [
@@ -84,14 +84,14 @@ async fn intents_are_on_disk_before_the_send() {
         }
     };
     let at_the_upstream = lines.clone();
-    let upstream = Scripted::start(move |_| {
+    let upstream = ScriptedServer::start(move |_| {
         let intents =
             at_the_upstream().iter().filter(|line| line.contains(r#""kind":"intent""#)).count();
         json(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"intents":{intents}}}}}"#))
     })
     .await;
     let sink = JsonLines::append(&file).unwrap();
-    let broker = Broker::before(&upstream).audit(sink, lines).start().await;
+    let broker = Broker::in_front_of(&upstream).audit(sink, lines).start().await;
     for call in 1..=3 {
         assert_eq!(broker.call_with(&[], CALL).await.json()["result"]["intents"], call);
     }
@@ -106,27 +106,30 @@ async fn x37_a_hanging_response_is_cut_and_recorded() {
         "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
     for first in [None, Some(EVENT)] {
         let hanging = Arc::new(Mutex::new(Vec::new()));
-        let upstream = Scripted::start({
+        let upstream = ScriptedServer::start({
             let hanging = Arc::clone(&hanging);
             move |_| {
-                let (chunks, answer) = mpsc::channel(1);
+                let (chunks, response) = mpsc::channel(1);
                 if let Some(first) = first {
                     chunks.try_send(Bytes::from_static(first.as_bytes())).unwrap();
                 }
                 hanging.lock().push(chunks);
-                live_events(answer)
+                live_events(response)
             }
         })
         .await;
-        let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+        let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
         serve(
             listener,
             Router::new()
                 .fallback_service(stack.layer(proxy().idle_timeout(Duration::from_millis(20)))),
         );
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!((answer.status, answer.body.len()), (200, first.map_or(0, str::len)));
-        assert!(!answer.raw.ends_with(b"0\r\n\r\n"), "what was cut has no end that looks like one");
+        let response = broker.call_with(&[], CALL).await;
+        assert_eq!((response.status, response.body.len()), (200, first.map_or(0, str::len)));
+        assert!(
+            !response.raw.ends_with(b"0\r\n\r\n"),
+            "what was cut has no end that looks like one"
+        );
         let records = broker.records().await;
         let result = records.iter().find(|record| record["kind"] == "result").unwrap();
         assert_eq!((&result["outcome"], &result["status"]), (&"failed".into(), &200.into()));

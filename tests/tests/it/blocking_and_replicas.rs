@@ -8,8 +8,8 @@ use token_broker_store::MemoryRevocations;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
     token_endpoint::{GRANT, TokenEndpoint},
-    upstream::{Scripted, json},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json},
+    wire::{self, RawResponse},
 };
 use tokio::time::timeout;
 use tower_token_broker::{
@@ -35,7 +35,7 @@ fn olga() -> Initiator {
 }
 
 /// Calls with a new token of this user.
-async fn call_as(broker: &Broker, user: &str) -> Answer {
+async fn call_as(broker: &Broker, user: &str) -> RawResponse {
     let mint = Mint::for_user(user).client("test-client").resource(broker.resource());
     let token = broker.issuer().mint(mint).unwrap().into_text();
     broker.ledger().token(&token);
@@ -61,7 +61,7 @@ async fn changes(broker: &Broker) -> Vec<[String; 5]> {
 #[tokio::test]
 async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
     let mut streams = Streams::start().await;
-    let broker = Broker::before(&streams.scripted).start().await;
+    let broker = Broker::in_front_of(&streams.scripted).start().await;
     let handle = broker.handle();
     assert!(!handle.unblock(&alice(), &olga()).await.unwrap().was_known(), "nobody is blocked");
     let mut of_alice = Vec::new();
@@ -77,9 +77,9 @@ async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
     let blocked = handle.block(&alice(), &olga()).await.unwrap();
     assert!(blocked.was_known(), "she has open streams");
     for (stream, feed) in of_alice {
-        let answer = stream.rest().await;
-        assert_eq!((answer.status, answer.text()), (200, progress(1).as_str()));
-        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "it ends cleanly: {answer:?}");
+        let response = stream.rest().await;
+        assert_eq!((response.status, response.text()), (200, progress(1).as_str()));
+        assert!(response.raw.ends_with(b"0\r\n\r\n"), "it ends cleanly: {response:?}");
         feed.closed().await;
     }
     // A token that is issued after the block is refused like one from before.
@@ -112,9 +112,9 @@ async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
 
 #[tokio::test]
 async fn a_block_outlives_revocations_and_does_not_expire() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let clock = Clock::manual(Clock::system().now());
-    let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+    let broker = Broker::in_front_of(&upstream).with_clock(clock.clone()).start().await;
     assert!(!broker.block_alice().await.was_known(), "she was not seen yet");
     broker.revoke(RevocationTarget::Everything).await;
     // Longer than revocations are remembered.
@@ -129,8 +129,8 @@ async fn a_block_outlives_revocations_and_does_not_expire() {
 
 #[tokio::test]
 async fn n258_unblocking_keeps_revoked_tokens_revoked() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let call = post(&broker, CALL);
     assert_eq!(broker.send(&call).await.status, 200);
     assert!(broker.block_alice().await.was_known());
@@ -149,9 +149,9 @@ async fn n258_unblocking_keeps_revoked_tokens_revoked() {
 
 #[tokio::test]
 async fn a_restored_grant_is_used_again() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
     let grant = || GrantId::new(GRANT);
@@ -193,12 +193,12 @@ async fn until_status(broker: &Broker, user: &str, status: u16, before: &[u16]) 
     let mut calls = 0;
     let calling = async {
         loop {
-            let answer = call_as(broker, user).await;
+            let response = call_as(broker, user).await;
             calls += 1;
-            if answer.status == status {
+            if response.status == status {
                 return;
             }
-            assert!(before.contains(&answer.status), "{}: {}", answer.status, answer.text());
+            assert!(before.contains(&response.status), "{}: {}", response.status, response.text());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -210,9 +210,10 @@ async fn until_status(broker: &Broker, user: &str, status: u16, before: &[u16]) 
 async fn a_revoke_is_effective_at_another_replica() {
     let store = MemoryRevocations::new();
     let mut streams = Streams::start().await;
-    let other_upstream = Scripted::start(|_| json(RESULT)).await;
-    let one = Broker::before(&other_upstream).revocation_store(store.clone()).start().await;
-    let other = Broker::before(&streams.scripted).revocation_store(store.clone()).start().await;
+    let other_upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let one = Broker::in_front_of(&other_upstream).revocation_store(store.clone()).start().await;
+    let other =
+        Broker::in_front_of(&streams.scripted).revocation_store(store.clone()).start().await;
     // No request is let in before the store was read.
     let mut at_one = until_status(&one, "alice", 200, &[503]).await;
     let mut at_other = until_status(&other, "alice", 200, &[503]).await;
@@ -258,8 +259,8 @@ async fn a_revoke_is_effective_at_another_replica() {
 
     // A replica that starts later knows it all before it lets anybody in.
     assert!(one.block_alice().await.was_known());
-    let late_upstream = Scripted::start(|_| json(RESULT)).await;
-    let late = Broker::before(&late_upstream).revocation_store(store).start().await;
+    let late_upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let late = Broker::in_front_of(&late_upstream).revocation_store(store).start().await;
     until_status(&late, "alice", 401, &[503]).await;
     until_status(&late, "bob", 200, &[]).await;
     assert_eq!(late_upstream.received().len(), 1);
@@ -275,17 +276,19 @@ async fn a_revoke_is_effective_at_another_replica() {
 async fn the_last_change_of_two_replicas_holds() {
     // Restored at one replica and revoked again at the other: the store's order is what counts.
     let store = MemoryRevocations::new();
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let endpoint = TokenEndpoint::start().await;
     let grants = |handle: &_| endpoint.grants_with_access_token(handle, &upstream);
-    let one = Broker::before(&upstream).revocation_store(store.clone()).start_with(grants).await;
-    let other = Broker::before(&upstream).revocation_store(store.clone()).start_with(grants).await;
-    let code = |answer: &Answer| answer.json()["error"]["code"].as_i64();
+    let one =
+        Broker::in_front_of(&upstream).revocation_store(store.clone()).start_with(grants).await;
+    let other =
+        Broker::in_front_of(&upstream).revocation_store(store.clone()).start_with(grants).await;
+    let code = |response: &RawResponse| response.json()["error"]["code"].as_i64();
     let until = async |broker: &Broker, expected: Option<i64>| {
         let calling = async {
             loop {
-                let answer = call_as(broker, "alice").await;
-                if answer.status == 200 && code(&answer) == expected {
+                let response = call_as(broker, "alice").await;
+                if response.status == 200 && code(&response) == expected {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,7 +9,7 @@ use token_broker_tests::{
     harness::{Broker, CALL, proxy},
     polls,
     token_endpoint::TokenEndpoint,
-    upstream::{Scripted, events, json},
+    upstream::{ScriptedServer, events, json},
 };
 use tower::ServiceExt as _;
 
@@ -31,11 +31,11 @@ fn request(broker: &Broker) -> Request<Full<Bytes>> {
 async fn x25_each_dropped_request_has_one_terminal_record() {
     for streamed in [false, true] {
         let upstream =
-            Scripted::start(
+            ScriptedServer::start(
                 move |_| if streamed { events(&[RESULT, RESULT]) } else { json(RESULT) },
             )
             .await;
-        let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
+        let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
         let service = stack.layer(proxy());
         for polls in 0.. {
             // A future that was never polled has not called the service, so there was no request.
@@ -69,9 +69,9 @@ async fn x25_each_dropped_request_has_one_terminal_record() {
 async fn x25_a_cancelled_refresh_is_still_one_post() {
     let mut hung_up = 0;
     for polls in 1.. {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::start().await;
-        let (_listener, stack, broker) = Broker::before(&upstream)
+        let (_listener, stack, broker) = Broker::in_front_of(&upstream)
             .prepare_with(|handle| endpoint.grants(handle, &upstream))
             .await;
         let service = stack.layer(proxy());
@@ -83,10 +83,10 @@ async fn x25_a_cancelled_refresh_is_still_one_post() {
         // What was begun goes on without its caller, and ends.
         let refreshes = broker.handle().tasks();
         assert!(refreshes.shutdown(Duration::from_secs(10)).await, "after {polls} polls");
-        let answer = call().await;
-        assert_eq!((answer.status, answer.text()), (200, RESULT), "after {polls} polls");
+        let response = call().await;
+        assert_eq!((response.status, response.text()), (200, RESULT), "after {polls} polls");
         assert_eq!(endpoint.posts(), 1, "one POST, after {polls} polls");
-        endpoint.note_in(broker.ledger(), &[1], &[0, 1]);
+        endpoint.report_to(broker.ledger(), &[1], &[0, 1]);
         broker.done().await;
         if done.is_some() {
             break;

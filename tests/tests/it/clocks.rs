@@ -8,14 +8,14 @@ use serde_json::json;
 use token_broker_authority::issue::Issuer;
 use token_broker_tests::{
     harness::{Broker, CALL},
-    upstream::{Scripted, json as json_answer, live_events},
+    upstream::{ScriptedServer, json as json_response, live_events},
     wire,
 };
 use tokio::sync::mpsc;
 use tower_token_broker::clock::{Clock, Timestamp};
 
 use crate::{
-    hostile_case::{Row, run},
+    hostile_case::{Case, run},
     hostile_tokens::Fetching,
 };
 
@@ -34,9 +34,9 @@ async fn x23_setting_the_clock_back_extends_no_token() {
         let token = fetching.with_claims([("exp", json!(fetching.now + 60))]);
         let never_seen =
             fetching.with_claims([("exp", json!(fetching.now + 60)), ("jti", json!("never seen"))]);
-        fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+        fetching.run([Case::passes("X23", fetching.call(&token))]).await;
         fetching.clock.set_wall_clock(Timestamp::from_unix_seconds(fetching.now - minutes * 60));
-        fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+        fetching.run([Case::passes("X23", fetching.call(&token))]).await;
         assert!(
             logs(&fetching.broker).contains(r#"alarm="clock.set_back""#),
             "X23: told with the next request"
@@ -57,13 +57,13 @@ async fn x23_setting_the_clock_forward_ends_tokens_and_streams() {
     for minutes in [2, 60] {
         let (feed, chunks) = mpsc::channel(1);
         let chunks = parking_lot::Mutex::new(Some(chunks));
-        let upstream = Scripted::start(move |_| {
+        let upstream = ScriptedServer::start(move |_| {
             let first = chunks.lock().take();
-            first.map_or_else(|| json_answer("{}"), live_events)
+            first.map_or_else(|| json_response("{}"), live_events)
         })
         .await;
         let clock = Clock::manual(Clock::system().now());
-        let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+        let broker = Broker::in_front_of(&upstream).with_clock(clock.clone()).start().await;
         let bearer = format!("Bearer {}", broker.token("items:read"));
         let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
         let mut open = broker.open(&post).await;
@@ -71,11 +71,11 @@ async fn x23_setting_the_clock_forward_ends_tokens_and_streams() {
         open.until("notifications/progress").await;
         clock.advance(Issuer::LIFETIME - Duration::from_secs(60));
         clock.set_wall_clock(clock.now().plus(Duration::from_secs(minutes * 60)));
-        let answer = tokio::time::timeout(Duration::from_secs(2), open.rest())
+        let response = tokio::time::timeout(Duration::from_secs(2), open.rest())
             .await
             .expect("X23: the stream is cut");
-        assert_eq!(answer.status, 200);
-        run(&broker, &upstream, [Row::refused("X23", post, 401, "jwt.expired")]).await;
+        assert_eq!(response.status, 200);
+        run(&broker, &upstream, [Case::refused("X23", post, 401, "jwt.expired")]).await;
         assert!(logs(&broker).contains(r#"alarm="clock.set_forward""#), "X23");
         drop(feed);
         broker.done().await;
@@ -106,7 +106,7 @@ async fn x23_the_key_servers_clock_is_compared() {
     let fetching = Fetching::start().await;
     fetching.clock.set_wall_clock(Clock::system().now().plus(Duration::from_secs(120)));
     let token = fetching.with_claims([("exp", json!(fetching.now + 600))]);
-    fetching.run([Row::passes("X23", fetching.call(&token))]).await;
+    fetching.run([Case::passes("X23", fetching.call(&token))]).await;
     let logs = logs(&fetching.broker);
     assert!(
         logs.contains(r#"alarm="clock.skewed""#) && logs.contains("is ahead of that of another"),
@@ -117,17 +117,17 @@ async fn x23_the_key_servers_clock_is_compared() {
 
 #[tokio::test]
 async fn x24_late_years_are_accepted() {
-    let upstream = Scripted::start(|_| json_answer("{}")).await;
+    let upstream = ScriptedServer::start(|_| json_response("{}")).await;
     for seconds in
         [(1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 253_402_300_800, (1 << 53) - 24 * 3600]
     {
         let clock = Clock::manual(Timestamp::from_unix_seconds(seconds));
-        let broker = Broker::before(&upstream).with_clock(clock.clone()).start().await;
+        let broker = Broker::in_front_of(&upstream).with_clock(clock.clone()).start().await;
         let bearer = format!("Bearer {}", broker.token("items:read"));
         let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
-        run(&broker, &upstream, [Row::passes("X24", post.clone())]).await;
+        run(&broker, &upstream, [Case::passes("X24", post.clone())]).await;
         clock.advance(Duration::from_secs(24 * 3600));
-        run(&broker, &upstream, [Row::refused("X24", post, 401, "jwt.expired")]).await;
+        run(&broker, &upstream, [Case::refused("X24", post, 401, "jwt.expired")]).await;
         broker.done().await;
     }
 }

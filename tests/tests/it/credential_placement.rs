@@ -23,7 +23,7 @@ use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
     polls,
     token_endpoint::{GRANT, TokenEndpoint},
-    upstream::{Received, Scripted, ScriptedBody, full, json},
+    upstream::{Received, ScriptedBody, ScriptedServer, full, json},
     wire,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -65,8 +65,8 @@ fn shows_no_credential(text: &str) {
 
 #[tokio::test]
 async fn a_logging_middleware_sees_no_credential() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (notes, sender) = (Arc::clone(&seen), proxy());
     let logging = service_fn(move |request: Request<RequestBody<Body>>| {
@@ -129,9 +129,9 @@ fn application(seen: &Arc<Mutex<Vec<String>>>) -> Router {
 
 #[tokio::test]
 async fn handler_and_fallback_see_no_credential() {
-    let upstream = Scripted::start(|_| json("{}")).await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
     let endpoint = TokenEndpoint::start().await;
-    let (listener, stack, broker) = Broker::before(&upstream)
+    let (listener, stack, broker) = Broker::in_front_of(&upstream)
         .plain_http()
         .at("/api")
         .prepare_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
@@ -190,9 +190,9 @@ fn refuses_the_first_token(request: &Received) -> Response<ScriptedBody> {
 
 #[tokio::test]
 async fn a_hyper_client_sends_with_the_credential() {
-    let upstream = Scripted::start(refuses_the_first_token).await;
+    let upstream = ScriptedServer::start(refuses_the_first_token).await;
     let endpoint = TokenEndpoint::start().await;
-    let (listener, stack, broker) = Broker::before(&upstream)
+    let (listener, stack, broker) = Broker::in_front_of(&upstream)
         .prepare_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
     let client: Client<_, RequestBody<Incoming>> =
@@ -216,14 +216,14 @@ async fn a_hyper_client_sends_with_the_credential() {
     assert!(received.iter().all(|one| one.body == CALL && one.values("cookie").is_empty()));
     assert_eq!(endpoint.posts(), 1);
     assert_eq!(summary(&last_result(&broker, 1).await), ("completed", None, 2, 2));
-    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
     broker.done().await;
 }
 
 #[tokio::test]
 async fn a_client_outside_the_stack_sends_nothing() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let url = upstream.url("/mcp");
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
     let client = ApplyCredentialLayer::new().layer(client);
@@ -239,9 +239,9 @@ async fn a_client_outside_the_stack_sends_nothing() {
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let bytes = wire::post("/direct", broker.host(), &[("authorization", &bearer)], CALL);
     broker.ledger().sent(0, &bytes);
-    let answer = wire::send(broker.address(), &bytes).await;
-    broker.ledger().got(&answer);
-    assert_eq!(answer.status, 500, "{}", answer.text());
+    let response = wire::send(broker.address(), &bytes).await;
+    broker.ledger().received(&response);
+    assert_eq!(response.status, 500, "{}", response.text());
     assert!(String::from_utf8(broker.ledger().logs()).unwrap().contains("around the exchange"));
     broker.done_unsent().await;
 }
@@ -262,9 +262,9 @@ fn twice(request: Request<RequestBody<Body>>) -> [Request<Body>; 2] {
 #[tokio::test]
 async fn a_cloned_request_is_sent_once() {
     // A mirror that answers with what became of its first or of its second copy.
-    for answers_with in [0, 1] {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
-        let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    for returned in [0, 1] {
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+        let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
         let sender = proxy();
         let mirror = service_fn(move |request: Request<RequestBody<Body>>| {
             let sender = sender.clone();
@@ -276,28 +276,28 @@ async fn a_cloned_request_is_sent_once() {
                 let reasons: Vec<_> =
                     responses.iter().map(|one| Refused::of(one).map(Refused::reason)).collect();
                 assert_eq!(reasons, [None, Some(Reason::CredentialTaken)]);
-                Ok::<_, Infallible>(responses.swap_remove(answers_with))
+                Ok::<_, Infallible>(responses.swap_remove(returned))
             }
         });
         serve(listener, Router::new().route_service("/mcp", stack.layer(mirror)));
-        let answer = broker.call_with(&[], CALL).await;
-        let expected = [200, 500][answers_with];
-        assert_eq!(answer.status, expected, "{}", answer.text());
+        let response = broker.call_with(&[], CALL).await;
+        let expected = [200, 500][returned];
+        assert_eq!(response.status, expected, "{}", response.text());
         let received = upstream.received();
         assert_eq!(received.len(), 1, "the second copy was not sent");
         assert_eq!(received[0].values("authorization"), [format!("Bearer {SECRET}")]);
         let result = last_result(&broker, 1).await;
         let found =
             [("completed", None, 1, 1), ("refused", Some("exchange.credential_taken"), 1, 1)];
-        assert_eq!(summary(&result), found[answers_with], "{result}");
+        assert_eq!(summary(&result), found[returned], "{result}");
         broker.done().await;
     }
 }
 
 #[tokio::test]
 async fn racing_clones_of_a_request_are_sent_once() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let sender = proxy();
     let hedge = service_fn(move |request: Request<RequestBody<Body>>| {
         let [one, other] = twice(request).map(|copy| {
@@ -324,8 +324,8 @@ async fn racing_clones_of_a_request_are_sent_once() {
 
 #[tokio::test]
 async fn a_clone_cannot_be_sent_after_the_response() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keeps = Arc::clone(&kept);
     // It answers by itself, and keeps the request for later.
@@ -388,10 +388,10 @@ impl Between {
 #[tokio::test]
 async fn n258_a_revoke_during_middleware_sends_nothing() {
     for (between, in_a_task) in Between::ALL.into_iter().flat_map(|it| [(it, false), (it, true)]) {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let endpoint = TokenEndpoint::start().await;
         let clock = Clock::manual(Clock::system().now());
-        let (listener, stack, broker) = Broker::before(&upstream)
+        let (listener, stack, broker) = Broker::in_front_of(&upstream)
             .with_clock(clock.clone())
             .prepare_with(|handle| endpoint.grants(handle, &upstream))
             .await;
@@ -427,12 +427,12 @@ async fn n258_a_revoke_during_middleware_sends_nothing() {
             between.happens(&broker, &clock).await;
             goes_on.add_permits(1);
         };
-        let (answer, ()) = tokio::join!(call, between_the_two);
+        let (response, ()) = tokio::join!(call, between_the_two);
         if between == Between::RevokeGrant {
-            assert_eq!(answer.status, 403, "{}", answer.text());
-            assert_eq!(answer.json()["error"]["code"], -32001, "{}", answer.text());
+            assert_eq!(response.status, 403, "{}", response.text());
+            assert_eq!(response.json()["error"]["code"], -32001, "{}", response.text());
         } else {
-            assert_eq!(answer.status, 401, "{between:?}: {}", answer.text());
+            assert_eq!(response.status, 401, "{between:?}: {}", response.text());
         }
         if in_a_task {
             // The request was over by then, and its credential was taken back.
@@ -443,15 +443,15 @@ async fn n258_a_revoke_during_middleware_sends_nothing() {
         let result = last_result(&broker, 1).await;
         let expected = ("refused", Some(between.reason().code()), 1, 0);
         assert_eq!(summary(&result), expected, "{between:?} {result}");
-        endpoint.note_in(broker.ledger(), &[1], &[0, 1]);
+        endpoint.report_to(broker.ledger(), &[1], &[0, 1]);
         broker.done_unsent().await;
     }
 }
 
 #[tokio::test]
 async fn x25_a_dropped_request_is_not_sent_later() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let goes_on = Arc::new(Semaphore::new(0));
     let (became, mut reasons) = mpsc::channel(1);
     let (sender, waits) = (proxy(), Arc::clone(&goes_on));
@@ -494,9 +494,9 @@ async fn x25_a_dropped_request_is_not_sent_later() {
 
 #[tokio::test]
 async fn a_credential_for_another_origin_is_not_applied() {
-    let elsewhere = Scripted::start(|_| json(RESULT)).await;
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let elsewhere = ScriptedServer::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let other = elsewhere.url("/mcp");
     // A middleware that sends the request to another server.
     let rewriting = ServiceBuilder::new()
@@ -506,8 +506,8 @@ async fn a_credential_for_another_origin_is_not_applied() {
         })
         .service(proxy());
     serve(listener, Router::new().route_service("/mcp", stack.layer(rewriting)));
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 500, "{}", answer.text());
+    let response = broker.call_with(&[], CALL).await;
+    assert_eq!(response.status, 500, "{}", response.text());
     assert!(elsewhere.received().is_empty());
     let result = last_result(&broker, 1).await;
     assert_eq!(summary(&result), ("refused", Some("exchange.origin"), 1, 0), "{result}");
@@ -518,11 +518,11 @@ async fn a_credential_for_another_origin_is_not_applied() {
 #[tokio::test]
 async fn a_retry_inside_the_stack_sends_once() {
     // tower's retry clones requests before they are called; a credential is not cloned with them.
-    let upstream = Scripted::start(|_| {
+    let upstream = ScriptedServer::start(|_| {
         Response::builder().status(404).header("content-type", "text/plain").body(full("")).unwrap()
     })
     .await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let sender = proxy();
     let retrying = service_fn(move |request: Request<RequestBody<Body>>| {
         let sender = sender.clone();

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use token_broker_tests::{
     harness::CALL,
-    upstream::{Scripted, json},
+    upstream::{ScriptedServer, json},
     wire,
 };
 use tokio::{
@@ -24,7 +24,8 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     let upstream =
-        Scripted::start(|_| json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#)).await;
+        ScriptedServer::start(|_| json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#))
+            .await;
     let mut broker = Command::new("sh")
         .args([
             "-c",
@@ -37,9 +38,9 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(broker.stdout.take().unwrap()).lines();
-    let address: SocketAddr = said.next_line().await.unwrap().unwrap().parse().unwrap();
-    let token = said.next_line().await.unwrap().unwrap();
+    let mut output = BufReader::new(broker.stdout.take().unwrap()).lines();
+    let address: SocketAddr = output.next_line().await.unwrap().unwrap().parse().unwrap();
+    let token = output.next_line().await.unwrap().unwrap();
 
     // More than it may have: all are connected by the system, and as many taken as it has
     // descriptors.
@@ -59,7 +60,7 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     let again = TcpStream::connect(address).await.unwrap();
     let answered = timeout(Duration::from_secs(10), call(again, address, &token)).await.unwrap();
     assert_eq!(answered, "200", "X36: after {:?}", since.elapsed());
-    say(since.elapsed());
+    print(since.elapsed());
     broker.start_kill().unwrap();
     broker.wait().await.unwrap();
     let verified = token_broker::audit::verify(&file, &[], |_| {}).unwrap();
@@ -67,7 +68,7 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
 }
 
 #[expect(clippy::print_stderr, reason = "the figure, for whoever runs it with --nocapture")]
-fn say(recovered: Duration) {
+fn print(recovered: Duration) {
     eprintln!("served again {recovered:?} after descriptors were free");
 }
 
@@ -76,7 +77,7 @@ async fn call(mut socket: TcpStream, address: SocketAddr, token: &str) -> String
     let bearer = format!("Bearer {token}");
     let request = wire::post("/mcp", &address.to_string(), &[("authorization", &bearer)], CALL);
     socket.write_all(&request).await.unwrap();
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).await.unwrap();
-    std::str::from_utf8(&answer).unwrap().split(' ').nth(1).unwrap().to_owned()
+    let mut response = Vec::new();
+    socket.read_to_end(&mut response).await.unwrap();
+    std::str::from_utf8(&response).unwrap().split(' ').nth(1).unwrap().to_owned()
 }

@@ -13,9 +13,9 @@ use token_broker_grpc::{
     },
 };
 use token_broker_tests::{
-    grpc::{answer, call as call_of, framed, json_of},
+    grpc::{call as call_of, framed, json_of, response},
     harness::{Broker, SECRET, grpc_proxy},
-    upstream::Scripted,
+    upstream::ScriptedServer,
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{
@@ -87,7 +87,7 @@ fn get_item() -> Request<Frame> {
 
 async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     let endpoint = tonic::transport::Endpoint::new(format!("http://{}", broker.address())).unwrap();
-    let mut client = McpClient::new(broker.noting(endpoint.connect().await.unwrap()));
+    let mut client = McpClient::new(broker.reporting_client(endpoint.connect().await.unwrap()));
     let token = broker.token("items:read");
     let passed = client.call(with_token(get_item(), &token)).await.unwrap();
     assert_eq!(passed.into_inner().json, RESULT);
@@ -119,7 +119,7 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     client.notify(with_token(notice, &token)).await.unwrap();
 
     // What the server behind the door has seen.
-    broker.ledger().in_play(SECRET.as_bytes());
+    broker.ledger().in_use(SECRET.as_bytes());
     let records = broker.expect_records(6).await;
     let statuses: Vec<_> = records
         .iter()
@@ -137,14 +137,14 @@ fn rules() -> Rules {
 }
 
 /// Something to be in front of: the credential goes to the server in the same process.
-async fn nowhere() -> Scripted {
-    Scripted::start(|_| answer([framed(RESULT)], &[("grpc-status", "0")])).await
+async fn nowhere() -> ScriptedServer {
+    ScriptedServer::start(|_| response([framed(RESULT)], &[("grpc-status", "0")])).await
 }
 
 #[tokio::test]
 async fn a_server_builder_layer_serves() {
     let (listener, stack, broker) =
-        Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+        Broker::in_front_of(&nowhere().await).grpc().policy(rules()).prepare().await;
     let items = ApplyCredentialLayer::new().named_layer(McpServer::new(Items));
     let server = Server::builder().layer(stack).add_service(items);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -154,7 +154,7 @@ async fn a_server_builder_layer_serves() {
 #[tokio::test]
 async fn one_service_of_several_keeps_its_name() {
     let (listener, stack, broker) =
-        Broker::before(&nowhere().await).grpc().policy(rules()).prepare().await;
+        Broker::in_front_of(&nowhere().await).grpc().policy(rules()).prepare().await;
     let named = stack.named_layer(ApplyCredentialLayer::new().named_layer(McpServer::new(Items)));
     fn name_of<S: tonic::server::NamedService>(_: &S) -> &'static str {
         S::NAME
@@ -168,20 +168,20 @@ async fn one_service_of_several_keeps_its_name() {
 #[tokio::test]
 async fn a_proxy_in_front_of_a_local_server_serves() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = Scripted::elsewhere(listener.local_addr().unwrap());
+    let upstream = ScriptedServer::elsewhere(listener.local_addr().unwrap());
     tokio::spawn(
         Server::builder()
             .add_service(McpServer::new(Items))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
-    let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+    let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
     serves_a_pass_a_refusal_and_a_stream(&broker).await;
 }
 
 #[tokio::test]
 async fn a_proxy_inside_tonics_router_serves() {
     let upstream = nowhere().await;
-    let (listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
     let router = axum::Router::new().fallback_service(tower::Layer::layer(&stack, grpc_proxy()));
     let server = Server::builder().add_routes(tonic::service::Routes::from(router));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -222,7 +222,7 @@ impl Mcp for Blind {
 async fn a_service_inside_sees_no_credential() {
     let upstream = nowhere().await;
     let (listener, stack, broker) =
-        Broker::before(&upstream).grpc().policy(rules()).prepare().await;
+        Broker::in_front_of(&upstream).grpc().policy(rules()).prepare().await;
     let server = Server::builder().layer(stack).add_service(McpServer::new(Blind));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let reply = broker.call_in_frame(&[], "get_item").await;
@@ -260,7 +260,7 @@ impl Mcp for Handler {
 
 #[tokio::test]
 async fn a_service_with_own_requests_finds_its_caller() {
-    let builder = Broker::before(&nowhere().await).grpc().policy(rules());
+    let builder = Broker::in_front_of(&nowhere().await).grpc().policy(rules());
     let (listener, stack, _credentials, broker) = builder.prepare_for_handler().await;
     // Compressed where the client would take it: the filter asks for what it can read.
     let service = McpServer::new(Handler).send_compressed(tonic::codec::CompressionEncoding::Gzip);

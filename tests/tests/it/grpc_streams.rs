@@ -14,10 +14,10 @@ use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use serde_json::Value;
 use token_broker_tests::{
-    grpc::{TYPED, answer, client, frame, framed, status, typed_call},
+    grpc::{TYPED, client, frame, framed, response, status, typed_call},
     harness::{Broker, ISSUER, SECRET, grpc_proxy},
     polls,
-    upstream::{Scripted, ScriptedBody},
+    upstream::{ScriptedBody, ScriptedServer},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,10 +38,10 @@ type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
 const WATCH: &str = "/shop.v1.Orders/Watch";
 
 /// An upstream that streams what the test tells it to; the first sender is for the first request.
-async fn streaming() -> (Frames, Scripted) {
+async fn streaming() -> (Frames, ScriptedServer) {
     let (sender, frames) = mpsc::channel(8);
     let frames = Mutex::new(Some(frames));
-    let upstream = Scripted::start(move |_| {
+    let upstream = ScriptedServer::start(move |_| {
         let frames = frames.lock().take().expect("one stream");
         let body: ScriptedBody = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
         Response::builder().header("content-type", "application/grpc").body(body).unwrap()
@@ -50,7 +50,7 @@ async fn streaming() -> (Frames, Scripted) {
     (sender, upstream)
 }
 
-async fn say(frames: &Frames, bytes: Vec<u8>) {
+async fn send_chunk(frames: &Frames, bytes: Vec<u8>) {
     frames.send(Ok(Frame::data(bytes.into()))).await.unwrap();
 }
 
@@ -70,21 +70,21 @@ async fn l244_a_revoked_stream_is_cut() {
         [(false, WATCH), (true, WATCH), (false, "/token_broker.mcp.v1.Mcp/Stream")]
     {
         let (frames, upstream) = streaming().await;
-        let broker = Broker::before(&upstream).grpc().start().await;
+        let broker = Broker::in_front_of(&upstream).grpc().start().await;
         let listen = r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#;
         let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
         let request = broker.rpc_request(path, &fields, one(framed(listen)));
         let notice = framed(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#);
-        say(&frames, notice.clone()).await;
-        let mut answer = broker.open_reply(client().request(request).await.unwrap());
-        assert_eq!(answer.data().await, notice);
+        send_chunk(&frames, notice.clone()).await;
+        let mut response = broker.open_reply(client().request(request).await.unwrap());
+        assert_eq!(response.data().await, notice);
         if inside {
-            say(&frames, notice[..20].to_vec()).await;
-            assert_eq!(answer.data().await, notice[..20]);
+            send_chunk(&frames, notice[..20].to_vec()).await;
+            assert_eq!(response.data().await, notice[..20]);
         }
         let client = RevocationTarget::Client { issuer: ISSUER.into(), id: "test-client".into() };
         assert!(broker.revoke(client).await.was_known());
-        let rest = answer.rest().await;
+        let rest = response.rest().await;
         assert_eq!((rest.broken, rest.body.len()), (inside, 0), "{rest:?}");
         if !inside {
             assert_eq!(
@@ -117,13 +117,13 @@ async fn l244_a_stream_ends_with_its_token() {
     // The harness mints by the system's clock; from here on the broker's stands still.
     let clock = Clock::manual(Clock::system().now());
     let (frames, upstream) = streaming().await;
-    let broker = Broker::before(&upstream).grpc().with_clock(clock.clone()).start().await;
-    say(&frames, frame(b"one")).await;
+    let broker = Broker::in_front_of(&upstream).grpc().with_clock(clock.clone()).start().await;
+    send_chunk(&frames, frame(b"one")).await;
     let request = broker.rpc_request(WATCH, &[], one(frame(b"")));
-    let mut answer = broker.open_reply(client().request(request).await.unwrap());
-    assert_eq!(answer.data().await, frame(b"one"));
+    let mut response = broker.open_reply(client().request(request).await.unwrap());
+    assert_eq!(response.data().await, frame(b"one"));
     clock.advance(Duration::from_secs(24 * 3600));
-    let rest = answer.rest().await;
+    let rest = response.rest().await;
     assert_eq!(
         (rest.status(), rest.reason().as_deref()),
         (Some(16), Some("INVALID_TOKEN")),
@@ -135,33 +135,34 @@ async fn l244_a_stream_ends_with_its_token() {
 
 #[tokio::test]
 async fn a_revoked_caller_ends_an_unfinished_request() {
-    let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
-    let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
-    let (told, mut heard) = mpsc::channel(8);
+    let upstream = ScriptedServer::start(|_| response([], &[("grpc-status", "0")])).await;
+    let (_listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
+    let (reports, mut reported) = mpsc::channel(8);
     let service = service_fn(move |request: Request<RequestBody<_>>| {
-        let told = told.clone();
+        let reports = reports.clone();
         async move {
             let mut body = std::pin::pin!(request.into_body());
             while let Some(frame) = body.as_mut().frame().await {
-                told.send(frame.map(|frame| frame.into_data().unwrap()).map_err(
-                    |error: tower_token_broker::body::BodyError<Infallible>| error.to_string(),
-                ))
-                .await
-                .unwrap();
+                reports
+                    .send(frame.map(|frame| frame.into_data().unwrap()).map_err(
+                        |error: tower_token_broker::body::BodyError<Infallible>| error.to_string(),
+                    ))
+                    .await
+                    .unwrap();
             }
-            Ok::<_, Infallible>(answer([], &[("grpc-status", "0")]))
+            Ok::<_, Infallible>(response([], &[("grpc-status", "0")]))
         }
     });
     let (sender, frames) = mpsc::channel(8);
     let body = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
     let request = broker.rpc_request(WATCH, &[], body);
     let calling = tokio::spawn(stack.layer(service).oneshot(request));
-    say(&sender, frame(b"one")).await;
-    assert_eq!(heard.recv().await.unwrap().unwrap(), frame(b"one"));
+    send_chunk(&sender, frame(b"one")).await;
+    assert_eq!(reported.recv().await.unwrap().unwrap(), frame(b"one"));
     broker.revoke(RevocationTarget::Everything).await;
     let refused = broker.reply(calling.await.unwrap().unwrap()).await;
     assert_eq!(refused.status(), Some(16), "{refused:?}");
-    assert!(heard.recv().await.is_none_or(|last| last.is_err()));
+    assert!(reported.recv().await.is_none_or(|last| last.is_err()));
     assert_eq!(terminal(&broker, 1).await["reason"], "authn.revoked");
     // The service that was called is in this process.
     broker.done_unsent().await;
@@ -169,8 +170,9 @@ async fn a_revoked_caller_ends_an_unfinished_request() {
 
 #[tokio::test]
 async fn the_remaining_deadline_is_forwarded_and_enforced() {
-    let upstream = Scripted::start(|_| answer([frame(b"hi")], &[("grpc-status", "0")])).await;
-    let broker = Broker::before(&upstream).grpc().start().await;
+    let upstream =
+        ScriptedServer::start(|_| response([frame(b"hi")], &[("grpc-status", "0")])).await;
+    let broker = Broker::in_front_of(&upstream).grpc().start().await;
     let passed = broker.rpc(WATCH, &[("grpc-timeout", "30S")], frame(b"")).await;
     assert_eq!(passed.status(), Some(0));
     let left = upstream.received()[0].values("grpc-timeout").concat();
@@ -185,8 +187,8 @@ async fn the_remaining_deadline_is_forwarded_and_enforced() {
     broker.done().await;
 
     // An upstream that never answers, and a message that never ends.
-    let upstream = Scripted::start(|_| answer([], &[("grpc-status", "0")])).await;
-    let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+    let upstream = ScriptedServer::start(|_| response([], &[("grpc-status", "0")])).await;
+    let (_listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
     let service = stack.layer(service_fn(|_: Request<RequestBody<_>>| {
         std::future::pending::<Result<Response<ScriptedBody>, Infallible>>()
     }));
@@ -214,12 +216,12 @@ async fn the_remaining_deadline_is_forwarded_and_enforced() {
 #[tokio::test]
 async fn a_client_that_cancels_cancels_the_upstream() {
     let (frames, upstream) = streaming().await;
-    let broker = Broker::before(&upstream).grpc().start().await;
-    say(&frames, frame(b"one")).await;
+    let broker = Broker::in_front_of(&upstream).grpc().start().await;
+    send_chunk(&frames, frame(b"one")).await;
     let request = broker.rpc_request(WATCH, &[], one(frame(b"")));
-    let mut answer = broker.open_reply(client().request(request).await.unwrap());
-    assert_eq!(answer.data().await, frame(b"one"));
-    drop(answer);
+    let mut response = broker.open_reply(client().request(request).await.unwrap());
+    assert_eq!(response.data().await, frame(b"one"));
+    drop(response);
     frames.closed().await;
     let record = loop {
         let records = broker.records().await;
@@ -256,9 +258,9 @@ impl ProvideCredential for Rotating {
 
 #[tokio::test]
 async fn a_refused_credential_is_refreshed_and_replayed_once() {
-    let upstream = Scripted::start(|request| {
+    let upstream = ScriptedServer::start(|request| {
         if request.values("authorization") == [format!("Bearer {SECRET}-1")] {
-            answer([frame(b"")], &[("grpc-status", "0")])
+            response([frame(b"")], &[("grpc-status", "0")])
         } else {
             status(&[("grpc-status", "16"), ("grpc-message", "expired")])
         }
@@ -268,7 +270,7 @@ async fn a_refused_credential_is_refreshed_and_replayed_once() {
         upstream: Upstream::parse("items", &upstream.url("/")).unwrap(),
         generation: AtomicU64::new(0),
     };
-    let broker = Broker::before(&upstream).grpc().start_with(|_| provider).await;
+    let broker = Broker::in_front_of(&upstream).grpc().start_with(|_| provider).await;
     broker.ledger().secret("the refused credential", &format!("{SECRET}-0"));
     broker.ledger().secret("the refreshed credential", &format!("{SECRET}-1"));
     let reply = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call("get_item")).await;
@@ -284,7 +286,7 @@ async fn a_refused_credential_is_refreshed_and_replayed_once() {
         upstream: Upstream::parse("items", &upstream.url("/")).unwrap(),
         generation: AtomicU64::new(5),
     };
-    let broker = Broker::before(&upstream).grpc().start_with(|_| provider).await;
+    let broker = Broker::in_front_of(&upstream).grpc().start_with(|_| provider).await;
     broker.ledger().secret("the credential", &format!("{SECRET}-5"));
     let reply = broker.rpc(WATCH, &[], frame(b"")).await;
     assert_eq!((reply.status(), upstream.received().len()), (Some(9), 3));
@@ -298,10 +300,11 @@ async fn x25_each_dropped_call_has_one_terminal_record() {
     {
         // One answer to a unary method; two would be refused.
         let frames = if path == WATCH { 2 } else { 1 };
-        let upstream =
-            Scripted::start(move |_| answer(vec![frame(b""); frames], &[("grpc-status", "0")]))
-                .await;
-        let (_listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+        let upstream = ScriptedServer::start(move |_| {
+            response(vec![frame(b""); frames], &[("grpc-status", "0")])
+        })
+        .await;
+        let (_listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
         let service = stack.layer(grpc_proxy());
         let mut requests = 0;
         for polls in 0.. {

@@ -23,8 +23,8 @@ use serde_json::Value;
 use token_broker_outbound::Proxy;
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET, proxy, serve},
-    upstream::{Scripted, json},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json},
+    wire::{self, RawResponse},
 };
 use token_broker_upstream::StaticSecret;
 use tokio::sync::Semaphore;
@@ -95,8 +95,8 @@ impl ServerHandler for Items {
         let mut request = Request::get(&self.url).body(Empty::<Bytes>::new()).unwrap();
         assert!(request.headers().is_empty(), "the handler sees no credential");
         caller.expect("a caller").stamp(&mut request);
-        let answer = self.api.clone().oneshot(request).await.unwrap();
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = self.api.clone().oneshot(request).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
         if let Some(token) = context.meta.get_progress_token() {
             let progress = ProgressNotificationParam::new(token, 1.0).with_message(FIRST_WORD);
             context.peer.notify_progress(progress).await.unwrap();
@@ -112,11 +112,12 @@ impl ServerHandler for Items {
 #[tokio::test]
 async fn an_rmcp_service_calls_upstream_for_its_caller() {
     // The upstream echoes the secret: neither the handler nor the client may see it.
-    let upstream = Scripted::start(|request| {
+    let upstream = ScriptedServer::start(|request| {
         json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))
     })
     .await;
-    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let (listener, stack, secret, broker) =
+        Broker::in_front_of(&upstream).prepare_for_handler().await;
     let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
 
@@ -148,8 +149,9 @@ async fn an_rmcp_service_calls_upstream_for_its_caller() {
 
 #[tokio::test]
 async fn i181_a_handlers_echo_in_a_header_is_masked() {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, stack, secret, broker) =
+        Broker::in_front_of(&upstream).prepare_for_handler().await;
     let api = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
     let url = upstream.url("/v1/items/7");
     let handler = service_fn(move |request: Request<RequestBody<axum::body::Body>>| {
@@ -159,33 +161,33 @@ async fn i181_a_handlers_echo_in_a_header_is_masked() {
         async move {
             caller.stamp(&mut request);
             assert_eq!(api.oneshot(request).await.unwrap().status(), 200);
-            let mut answer = axum::Json(Value::Null).into_response();
-            answer.headers_mut().insert("x-echo", format!("Bearer {SECRET}").parse().unwrap());
-            Ok::<_, Infallible>(answer)
+            let mut response = axum::Json(Value::Null).into_response();
+            response.headers_mut().insert("x-echo", format!("Bearer {SECRET}").parse().unwrap());
+            Ok::<_, Infallible>(response)
         }
     });
     serve(listener, Router::new().route_service("/mcp", stack.layer(handler)));
-    let answer = broker.call_with(&[], CALL).await;
+    let response = broker.call_with(&[], CALL).await;
     let masked = format!("Bearer {}", "*".repeat(SECRET.len()));
-    assert_eq!((answer.status, answer.header("x-echo")), (200, Some(masked.as_str())));
+    assert_eq!((response.status, response.header("x-echo")), (200, Some(masked.as_str())));
     assert_eq!(broker.expect_records(1).await.last().unwrap()["echo_masked"], 1);
     broker.done().await;
 }
 
 /// The events of a stream that say something.
-fn messages(answer: &Answer) -> Vec<Value> {
+fn messages(response: &RawResponse) -> Vec<Value> {
     assert_eq!(
-        (answer.status, answer.header("content-type")),
+        (response.status, response.header("content-type")),
         (200, Some("text/event-stream")),
         "{}",
-        answer.text()
+        response.text()
     );
-    let data = answer.text().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
+    let data = response.text().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
     data.filter(|data| !data.is_empty()).map(|data| data.parse().unwrap()).collect()
 }
 
-fn is_progress_and_result(answer: &Answer) {
-    let messages = messages(answer);
+fn is_progress_and_result(response: &RawResponse) {
+    let messages = messages(response);
     assert_eq!(messages.len(), 2, "{messages:#?}");
     assert_eq!(messages[0]["params"]["message"], FIRST_WORD, "{messages:#?}");
     assert_eq!(messages[1]["result"]["content"][0]["text"], "{}", "{messages:#?}");
@@ -193,18 +195,19 @@ fn is_progress_and_result(answer: &Answer) {
 
 #[tokio::test]
 async fn an_rmcp_response_streams_through_the_stack() {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, stack, secret, broker) =
+        Broker::in_front_of(&upstream).prepare_for_handler().await;
     let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
     let bearer = format!("Bearer {}", broker.token("items:read"));
-    let mut answer = broker
+    let mut response = broker
         .open(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], SLOW_CALL))
         .await;
     // The tool goes on when the client has heard its first word: whoever buffers waits for ever.
-    answer.until(FIRST_WORD).await;
+    response.until(FIRST_WORD).await;
     items.go_on.add_permits(1);
-    is_progress_and_result(&answer.rest().await);
+    is_progress_and_result(&response.rest().await);
     let records = broker.records().await;
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!((&result["outcome"], &result["uses"]), (&"completed".into(), &1.into()), "{result}");
@@ -213,10 +216,10 @@ async fn an_rmcp_response_streams_through_the_stack() {
 
 #[tokio::test]
 async fn rmcp_sessions_work_through_the_stack() {
-    let upstream = Scripted::start(|_| json("{}")).await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
     let rules = Rules::new().allow(tools(["get_*"]));
     let (listener, stack, secret, broker) =
-        Broker::before(&upstream).policy(rules).prepare_for_handler().await;
+        Broker::in_front_of(&upstream).policy(rules).prepare_for_handler().await;
     let items = Items::new(broker.handle(), secret, upstream.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(true))));
 
@@ -241,10 +244,10 @@ async fn rmcp_sessions_work_through_the_stack() {
 
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let fields = [&[("authorization", bearer.as_str())], &in_session[..]].concat();
-    let mut answer = broker.open(&wire::post("/mcp", broker.host(), &fields, SLOW_CALL)).await;
-    answer.until(FIRST_WORD).await;
+    let mut response = broker.open(&wire::post("/mcp", broker.host(), &fields, SLOW_CALL)).await;
+    response.until(FIRST_WORD).await;
     items.go_on.add_permits(1);
-    is_progress_and_result(&answer.rest().await);
+    is_progress_and_result(&response.rest().await);
 
     let request = |method: &str| {
         let fields: String =
@@ -274,8 +277,9 @@ async fn rmcp_sessions_work_through_the_stack() {
 
 #[tokio::test]
 async fn an_unstamped_request_is_refused_and_not_sent() {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (_listener, _stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (_listener, _stack, secret, broker) =
+        Broker::in_front_of(&upstream).prepare_for_handler().await;
     let client = ExchangeLayer::for_handler(broker.handle(), secret).layer(proxy());
     let request = Request::get(upstream.url("/v1/items/7")).body(Empty::<Bytes>::new()).unwrap();
     assert_eq!(client.oneshot(request).await.unwrap().status(), 500);
@@ -284,9 +288,10 @@ async fn an_unstamped_request_is_refused_and_not_sent() {
 
 #[tokio::test]
 async fn a_credential_is_not_sent_to_another_origin() {
-    let elsewhere = Scripted::start(|_| json("{}")).await;
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, stack, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let elsewhere = ScriptedServer::start(|_| json("{}")).await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, stack, secret, broker) =
+        Broker::in_front_of(&upstream).prepare_for_handler().await;
     let items = Items::new(broker.handle(), secret, elsewhere.url("/v1/items/7"));
     serve(listener, Router::new().route_service("/mcp", stack.layer(items.service(false))));
     broker

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use token_broker_tests::{
     harness::Broker,
-    upstream::Scripted,
-    wire::{self, Answer},
+    upstream::ScriptedServer,
+    wire::{self, RawResponse},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +16,7 @@ use tokio::{
 /// A row of a table.
 #[derive(Debug)]
 #[must_use = "a row that is not run shows nothing"]
-pub(crate) struct Row {
+pub(crate) struct Case {
     case: &'static str,
     bytes: Vec<u8>,
     status: u16,
@@ -31,7 +31,7 @@ pub(crate) struct Row {
     sent_on: Option<Vec<u8>>,
 }
 
-impl Row {
+impl Case {
     /// One upstream call, and its answer.
     pub(crate) fn passes(case: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -72,7 +72,11 @@ impl Row {
 
     /// No request at all for hyper, so that no layer of ours ever meets it: answered by hyper, and
     /// without a record.
-    pub(crate) fn no_request(case: &'static str, bytes: impl Into<Vec<u8>>, status: u16) -> Self {
+    pub(crate) fn refused_by_server(
+        case: &'static str,
+        bytes: impl Into<Vec<u8>>,
+        status: u16,
+    ) -> Self {
         Self { status, calls: 0, intents: 0, recorded: false, ..Self::passes(case, bytes) }
     }
 
@@ -123,22 +127,22 @@ impl Row {
 /// answers.
 pub(crate) fn run(
     broker: &Broker,
-    upstream: &Scripted,
-    rows: impl Into<Vec<Row>>,
-) -> impl Future<Output = Vec<Answer>> {
+    upstream: &ScriptedServer,
+    rows: impl Into<Vec<Case>>,
+) -> impl Future<Output = Vec<RawResponse>> {
     // A table is long; the future that runs it holds it by its address.
     run_all(broker, upstream, rows.into())
 }
 
-async fn run_all(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) -> Vec<Answer> {
-    let mut answers = Vec::new();
+async fn run_all(broker: &Broker, upstream: &ScriptedServer, rows: Vec<Case>) -> Vec<RawResponse> {
+    let mut responses = Vec::new();
     let mut calls = upstream.received().len();
     let mut seen = broker.records().await.len();
     for row in rows {
         let case = row.case;
-        let answer = answer(broker, &row).await;
-        let said = String::from_utf8(answer.body.clone()).unwrap();
-        assert_eq!(answer.status, row.status, "{case}: {said}");
+        let response = response(broker, &row).await;
+        let text = String::from_utf8(response.body.clone()).unwrap();
+        assert_eq!(response.status, row.status, "{case}: {text}");
 
         calls += row.calls;
         let received = upstream.received();
@@ -170,36 +174,36 @@ async fn run_all(broker: &Broker, upstream: &Scripted, rows: Vec<Row>) -> Vec<An
             }
             // C0
             if row.reason.is_some() && row.status != 200 {
-                assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+                assert_eq!(response.header("cache-control"), Some("no-store"), "{case}");
             }
         }
         if let Some(challenge) = row.challenge {
-            assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()), "{case}");
+            assert_eq!(response.header("www-authenticate"), Some(challenge.as_str()), "{case}");
         }
         if let Some(body) = row.body {
-            assert_eq!(said, body, "{case}");
+            assert_eq!(text, body, "{case}");
         }
-        answers.push(answer);
+        responses.push(response);
     }
-    answers
+    responses
 }
 
-async fn answer(broker: &Broker, row: &Row) -> Answer {
+async fn response(broker: &Broker, row: &Case) -> RawResponse {
     if row.recorded && !row.hangs_up {
         return broker.send(&row.bytes).await;
     }
     broker.ledger().sent(u64::from(row.recorded), &row.bytes);
-    let answer = if row.hangs_up {
+    let response = if row.hangs_up {
         half(broker.address(), &row.bytes).await
     } else {
         wire::send(broker.address(), &row.bytes).await
     };
-    broker.ledger().got(&answer);
-    answer
+    broker.ledger().received(&response);
+    response
 }
 
 /// Sends bytes and then no more, though the message may want more.
-async fn half(to: SocketAddr, bytes: &[u8]) -> Answer {
+async fn half(to: SocketAddr, bytes: &[u8]) -> RawResponse {
     let mut socket = TcpStream::connect(to).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     socket.shutdown().await.unwrap();

@@ -9,12 +9,12 @@ use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::Value;
 use token_broker_tests::{
     grpc::{
-        FRAMED, Reply, TYPED, answer, call, client, field, flagged, frame, framed, json_of, status,
-        typed_call,
+        FRAMED, Reply, TYPED, call, client, field, flagged, frame, framed, json_of, response,
+        status, typed_call,
     },
     harness::{Broker, SECRET, base64url},
     marker_scan::Scan,
-    upstream::{Received, Scripted, ScriptedBody},
+    upstream::{Received, ScriptedBody, ScriptedServer},
 };
 use tower_token_broker::scope_filter::{Rules, grpc, resources, tools};
 
@@ -35,16 +35,16 @@ fn usual(request: &Received) -> Response<ScriptedBody> {
     let hidden = field(2, field(1, "delete_item"));
     match request.target.as_str() {
         "/model_context_protocol.Mcp/ListTools" => {
-            answer([frame(&[list, hidden, vec![0x20, 1]].concat())], &[OK])
+            response([frame(&[list, hidden, vec![0x20, 1]].concat())], &[OK])
         }
-        target if target.starts_with(FRAMED) => answer([framed(RESULT)], &[OK]),
-        _ => answer([frame(b"\x0a\x02hi")], &[OK]),
+        target if target.starts_with(FRAMED) => response([framed(RESULT)], &[OK]),
+        _ => response([frame(b"\x0a\x02hi")], &[OK]),
     }
 }
 
-async fn broker() -> (Scripted, Broker) {
-    let upstream = Scripted::start(usual).await;
-    let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+async fn broker() -> (ScriptedServer, Broker) {
+    let upstream = ScriptedServer::start(usual).await;
+    let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
     (upstream, broker)
 }
 
@@ -104,8 +104,8 @@ async fn l235_the_credential_is_one_metadata_entry() {
 #[tokio::test]
 async fn l236_a_bad_token_is_a_status_without_body() {
     let (upstream, broker) = broker().await;
-    let mut said = Vec::new();
-    let elsewhere = Broker::before(&upstream).grpc().start().await;
+    let mut text = Vec::new();
+    let elsewhere = Broker::in_front_of(&upstream).grpc().start().await;
     let other = elsewhere.token("items:read");
     broker.ledger().token(&other);
     for authorization in
@@ -124,10 +124,10 @@ async fn l236_a_bad_token_is_a_status_without_body() {
             Some(broker.resource().metadata_url())
         );
         assert!(refused.trailers.is_empty(), "all of it stands in the head");
-        said.push(without_ids(&refused));
+        text.push(without_ids(&refused));
     }
-    assert_eq!(said[0], said[1], "no token");
-    assert!(said[2] == said[3] && said[3] == said[4], "one answer for all bad tokens: {said:#?}");
+    assert_eq!(text[0], text[1], "no token");
+    assert!(text[2] == text[3] && text[3] == text[4], "one answer for all bad tokens: {text:#?}");
     assert_eq!(upstream.received().len(), 0);
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[0], "authn.missing");
@@ -142,7 +142,7 @@ async fn l236_a_bad_token_is_a_status_without_body() {
 #[tokio::test]
 async fn l237_denied_and_unknown_methods_look_alike() {
     let (upstream, broker) = broker().await;
-    let mut said = Vec::new();
+    let mut text = Vec::new();
     for tool in ["delete_item", "no_such_tool"] {
         let in_frame = broker.call_in_frame(&[], tool).await;
         let typed = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call(tool)).await;
@@ -152,10 +152,10 @@ async fn l237_denied_and_unknown_methods_look_alike() {
                 (Some(7), Some("-32602"))
             );
             assert!(!String::from_utf8_lossy(&refused.everything()).contains(tool));
-            said.push(without_ids(&refused));
+            text.push(without_ids(&refused));
         }
     }
-    assert!(said.iter().all(|one| *one == said[0]), "{said:#?}");
+    assert!(text.iter().all(|one| *one == text[0]), "{text:#?}");
 
     let needs = broker.call_in_frame(&[], "create_item").await;
     assert_eq!((needs.status(), needs.reason().as_deref()), (Some(7), Some("INSUFFICIENT_SCOPE")));
@@ -384,9 +384,9 @@ async fn contradicting_metadata_and_message_are_refused() {
         Some(3),
         "a call is no notice"
     );
-    let client_answer = framed(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+    let client_response = framed(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
     assert_eq!(
-        broker.rpc(&notify, &good[..1], client_answer).await.status(),
+        broker.rpc(&notify, &good[..1], client_response).await.status(),
         Some(3),
         "outside of a session"
     );
@@ -465,8 +465,8 @@ async fn unreadable_responses_become_a_status() {
             )],
         ),
     ] {
-        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
-        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let upstream = ScriptedServer::start(move |_| response(frames.clone(), &[OK])).await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
         let refused = broker.call_in_frame(&[], "get_item").await;
         assert_eq!(refused.status(), Some(14), "{what} {refused:?}");
         assert!(!refused.everything().windows(11).any(|bytes| bytes == b"delete_item"), "{what}");
@@ -500,8 +500,8 @@ async fn responses_to_other_methods_become_a_status() {
             vec![frame(&[0x12, 9])],
         ),
     ] {
-        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
-        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let upstream = ScriptedServer::start(move |_| response(frames.clone(), &[OK])).await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
         let refused = broker.rpc(&method, fields, sent).await;
         assert_eq!(
             (refused.status(), refused.messages().len()),
@@ -544,9 +544,9 @@ async fn k232_hidden_notifications_are_removed_and_the_rest_counted() {
     for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())]
     {
         let frames = [vec![hidden.clone(), visible.clone()], vec![visible.clone(); more]].concat();
-        let upstream = Scripted::start(move |_| answer(frames.clone(), &[OK])).await;
+        let upstream = ScriptedServer::start(move |_| response(frames.clone(), &[OK])).await;
         let policy = Rules::new().allow(resources(["crm://public/*"]));
-        let broker = Broker::before(&upstream).grpc().policy(policy).start().await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(policy).start().await;
         let reply = broker.rpc(&format!("{FRAMED}/Stream"), &fields, listen.clone()).await;
         assert_eq!((reply.status(), reply.messages().len()), (Some(status), 15), "{reply:?}");
         assert!(!reply.everything().windows(6).any(|bytes| bytes == b"secret"));
@@ -616,15 +616,17 @@ async fn upstream_statuses_pass_without_challenges_and_details() {
         ("two statuses", &[("grpc-status", "0"), ("grpc-status", "5")], false, 14, None),
     ] {
         let upstream =
-            Scripted::start(move |_| if in_head { status(fields) } else { answer([], fields) })
-                .await;
-        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+            ScriptedServer::start(
+                move |_| if in_head { status(fields) } else { response([], fields) },
+            )
+            .await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
         for path in [format!("{ORDERS}/Get"), format!("{TYPED}/CallTool")] {
             let reply = broker.rpc(&path, &[], typed_call("get_item")).await;
             assert_eq!(reply.status(), Some(expected), "{what} {reply:?}");
-            let said = reply.field("grpc-message").unwrap_or_default().to_owned();
-            assert!(!said.contains("db-7") && !said.contains("bad token"), "{what} {said}");
-            message.inspect(|message| assert_eq!(said, *message, "{what}"));
+            let text = reply.field("grpc-message").unwrap_or_default().to_owned();
+            assert!(!text.contains("db-7") && !text.contains("bad token"), "{what} {text}");
+            message.inspect(|message| assert_eq!(text, *message, "{what}"));
             if expected == 9 {
                 assert_eq!(reply.reason().as_deref(), Some("CONNECT_REQUIRED"), "{what}");
                 let record = broker.records().await.last().unwrap().clone();
@@ -639,14 +641,14 @@ async fn upstream_statuses_pass_without_challenges_and_details() {
 async fn a_response_that_is_not_grpc_fails() {
     for (http, media) in [(404, "application/grpc"), (200, "application/json"), (200, "text/html")]
     {
-        let upstream = Scripted::start(move |_| {
-            let mut reply = answer([frame(b"x")], &[OK]);
+        let upstream = ScriptedServer::start(move |_| {
+            let mut reply = response([frame(b"x")], &[OK]);
             *reply.status_mut() = http::StatusCode::from_u16(http).unwrap();
             reply.headers_mut().insert("content-type", media.parse().unwrap());
             reply
         })
         .await;
-        let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
         let reply = broker.rpc(&format!("{ORDERS}/Get"), &[], frame(b"")).await;
         assert_eq!(
             (reply.status(), reply.messages().len()),
@@ -663,8 +665,8 @@ async fn a_response_that_is_not_grpc_fails() {
 
 #[tokio::test]
 async fn l235_binary_authorization_metadata_is_not_forwarded() {
-    let upstream = Scripted::start(usual).await;
-    let broker = Broker::before(&upstream)
+    let upstream = ScriptedServer::start(usual).await;
+    let broker = Broker::in_front_of(&upstream)
         .grpc()
         .policy(rules())
         .credential_in("trace-context")
@@ -696,14 +698,14 @@ async fn an_echo_is_masked_in_every_part() {
             ("grpc-status-details-bin", &coded),
             ("x-echo", SECRET),
         ];
-        let mut answer = answer([frame(&message)], &trailers);
+        let mut response = response([frame(&message)], &trailers);
         for (name, value) in [("x-echo", SECRET), ("x-echo-bin", &coded)] {
-            answer.headers_mut().insert(name, value.parse().unwrap());
+            response.headers_mut().insert(name, value.parse().unwrap());
         }
-        answer
+        response
     };
-    let upstream = Scripted::start(echoing).await;
-    let broker = Broker::before(&upstream).grpc().start().await;
+    let upstream = ScriptedServer::start(echoing).await;
+    let broker = Broker::in_front_of(&upstream).grpc().start().await;
     let mut scan = Scan::new();
     scan.secret("the upstream's token", SECRET);
     for path in [format!("{FRAMED}/Call"), format!("{TYPED}/CallTool"), format!("{ORDERS}/Get")] {
@@ -791,8 +793,8 @@ async fn a_stream_has_limits_in_both_directions() {
     );
     broker.done().await;
 
-    let upstream = Scripted::start(|_| answer(vec![frame(b"x"); 17], &[OK])).await;
-    let broker = Broker::before(&upstream).grpc().policy(rules()).start().await;
+    let upstream = ScriptedServer::start(|_| response(vec![frame(b"x"); 17], &[OK])).await;
+    let broker = Broker::in_front_of(&upstream).grpc().policy(rules()).start().await;
     let ended = broker.rpc(&watch, &[], frame(b"")).await;
     assert_eq!((ended.status(), ended.messages().len(), ended.broken), (Some(8), 16, false));
     let record = broker.expect_records(1).await.last().unwrap().clone();

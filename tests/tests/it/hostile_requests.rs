@@ -14,12 +14,12 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, proxy, serve},
-    upstream::{Received, Scripted, ScriptedBody, events, frames, json},
+    upstream::{Received, ScriptedBody, ScriptedServer, events, frames, json},
     wire,
 };
 use tower_token_broker::scope_filter::{Rules, prompts, resources, tools};
 
-use crate::hostile_case::{Row, run};
+use crate::hostile_case::{Case, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 /// What a client hears of a tool, resource or prompt that is not for it, whether there is one or
@@ -28,8 +28,8 @@ const UNKNOWN: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message
 
 #[tokio::test]
 async fn group_a_presenting_the_token() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let token = broker.token("items:read");
     let bearer = format!("Bearer {token}");
     let host = broker.host().to_owned();
@@ -47,9 +47,9 @@ async fn group_a_presenting_the_token() {
         broker.resource().metadata_url()
     );
     let knock =
-        |case, bytes, reason| Row::refused(case, bytes, 401, reason).challenge(door.as_str());
+        |case, bytes, reason| Case::refused(case, bytes, 401, reason).challenge(door.as_str());
     let wrong =
-        |case, bytes, reason| Row::refused(case, bytes, 400, reason).challenge(malformed.as_str());
+        |case, bytes, reason| Case::refused(case, bytes, 400, reason).challenge(malformed.as_str());
 
     let rows = [
         knock("A001", at("/mcp", &host, &[]), "authn.missing"),
@@ -71,16 +71,24 @@ async fn group_a_presenting_the_token() {
             at("/mcp", &host, &[("authorization", &bearer), ("authorization", &bearer)]),
             "authn.duplicate_header",
         ),
-        Row::no_request("A006", alone("authorization", &format!("Bearer\r\n  {token}")), 400),
-        Row::no_request("A006", alone("authorization", &format!("Bearer\r\n\t{token}")), 400),
-        Row::passes("A008", with(&format!("bearer {token}"))),
-        Row::passes("A008", with(&format!("BEARER {token}"))),
-        Row::passes("A008", with(&format!("BeArEr {token}"))),
+        Case::refused_by_server(
+            "A006",
+            alone("authorization", &format!("Bearer\r\n  {token}")),
+            400,
+        ),
+        Case::refused_by_server(
+            "A006",
+            alone("authorization", &format!("Bearer\r\n\t{token}")),
+            400,
+        ),
+        Case::passes("A008", with(&format!("bearer {token}"))),
+        Case::passes("A008", with(&format!("BEARER {token}"))),
+        Case::passes("A008", with(&format!("BeArEr {token}"))),
         wrong("A009", with(&format!("Bearer  {token}")), "authn.malformed_credentials"),
         wrong("A009", with(&format!("Bearer\t{token}")), "authn.malformed_credentials"),
         wrong("A009", with(&format!("Bearer {token} x")), "authn.malformed_credentials"),
-        Row::passes("A009", with(&format!("Bearer {token} "))),
-        Row::passes("A009", with(&format!("Bearer {token} \t "))),
+        Case::passes("A009", with(&format!("Bearer {token} "))),
+        Case::passes("A009", with(&format!("Bearer {token} \t "))),
         knock("A010", with(&basic), "authn.unsupported_scheme"),
         knock("A010", with(&format!("Digest username=\"{token}\"")), "authn.unsupported_scheme"),
         knock("A010", with(&format!("DPoP {token}")), "authn.unsupported_scheme"),
@@ -93,37 +101,37 @@ async fn group_a_presenting_the_token() {
         ),
         knock("A014", alone("cookie", &format!("access_token={token}")), "authn.missing"),
         knock("A014", alone("proxy-authorization", &bearer), "authn.missing"),
-        Row::passes("A014 beside a good one", beside("cookie", &format!("access_token={token}"))),
-        Row::passes("A014 beside a good one", beside("proxy-authorization", &bearer)),
+        Case::passes("A014 beside a good one", beside("cookie", &format!("access_token={token}"))),
+        Case::passes("A014 beside a good one", beside("proxy-authorization", &bearer)),
         // A019: whoever stands between says nothing of who we are.
         knock("A019", alone("x-forwarded-host", "evil.example"), "authn.missing"),
         knock("A019", alone("forwarded", "host=evil.example;proto=http"), "authn.missing"),
-        Row::passes("A019", beside("x-forwarded-host", "evil.example")),
-        Row::refused(
+        Case::passes("A019", beside("x-forwarded-host", "evil.example")),
+        Case::refused(
             "A019",
             at("/mcp", "evil.example", &[("authorization", &bearer), ("x-forwarded-host", &host)]),
             421,
             "req.host_not_allowed",
         ),
-        Row::refused(
+        Case::refused(
             "A021",
             at("/mcp", "evil.example", &[("authorization", &bearer)]),
             421,
             "req.host_not_allowed",
         ),
-        Row::refused(
+        Case::refused(
             "A021",
             at("http://evil.example/mcp", &host, &[("authorization", &bearer)]),
             421,
             "req.host_not_allowed",
         ),
-        Row::refused(
+        Case::refused(
             "A022",
             beside("origin", "https://evil.example"),
             403,
             "req.origin_not_allowed",
         ),
-        Row::refused("A022", beside("origin", "null"), 403, "req.origin_not_allowed"),
+        Case::refused("A022", beside("origin", "null"), 403, "req.origin_not_allowed"),
     ];
     run(&broker, &upstream, rows).await;
     // A014, A019: nothing of it went on.
@@ -137,8 +145,8 @@ async fn group_a_presenting_the_token() {
 
 #[tokio::test]
 async fn a003_two_fields_are_refused_over_http_2() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let client: Client<_, Full<Bytes>> =
         Client::builder(TokioExecutor::new()).http2_only(true).build_http();
@@ -153,10 +161,10 @@ async fn a003_two_fields_are_refused_over_http_2() {
             .body(Full::from(CALL))
             .unwrap();
         broker.ledger().sent(1, values.concat().as_bytes());
-        let answer = client.request(request).await.unwrap();
-        assert_eq!(answer.version(), http::Version::HTTP_2);
-        let answer = broker.read(answer).await;
-        assert_eq!(answer.status, 400, "A003");
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.version(), http::Version::HTTP_2);
+        let response = broker.read(response).await;
+        assert_eq!(response.status, 400, "A003");
         let records = broker.expect_records(requests).await;
         assert_eq!(records.last().unwrap()["reason"], "authn.duplicate_header", "A003");
         assert!(upstream.received().is_empty(), "A003");
@@ -166,8 +174,8 @@ async fn a003_two_fields_are_refused_over_http_2() {
 
 #[tokio::test]
 async fn a019_metadata_ignores_forwarding_headers() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let path = "/.well-known/oauth-protected-resource/mcp";
     let router = Router::new().route_service("/mcp", stack.layer(proxy()));
     serve(listener, router.merge(broker.handle().metadata_router()));
@@ -179,19 +187,19 @@ async fn a019_metadata_ignores_forwarding_headers() {
     assert_eq!(plain.status, 200, "A019");
     assert_eq!(plain.json()["resource"], broker.resource().as_str(), "A019");
     assert_eq!(plain.json()["authorization_servers"], serde_json::json!([ISSUER]), "A019");
-    for said in
+    for shown in
         ["x-forwarded-host: evil.example\r\n", "forwarded: host=evil.example;proto=http\r\n"]
     {
-        let answer = wire::send(broker.address(), ask(said).as_bytes()).await;
-        assert_eq!((answer.status, answer.text()), (200, plain.text()), "A019");
+        let response = wire::send(broker.address(), ask(shown).as_bytes()).await;
+        assert_eq!((response.status, response.text()), (200, plain.text()), "A019");
     }
     broker.done_unsent().await;
 }
 
 #[tokio::test]
 async fn group_j_messages() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).policy(rules()).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).policy(rules()).start().await;
     let sender = Sender::of(&broker);
     let with = |fields: &[(&str, &str)], body: &str| sender.with(fields, body);
     let post = |body: &str| sender.with(&[], body);
@@ -221,103 +229,103 @@ async fn group_j_messages() {
     };
 
     let rows = [
-        Row::refused("J194", post(&call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Row::refused("J194 there is none", post(&call("tools/call", r#"{"name":"no_such"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Row::refused("J195", post(&call("tools/call", r#"{"name":"hidden"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Row::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"tools/list"}"#), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{},"params":{"a":1}}"#), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(&call("tools/call", r#"{"name":"get_x","name":"delete_x"}"#)), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(&call("tools/call", r#"{"name":"get_x","arguments":{},"arguments":{"a":1}}"#)), 400, "filter.duplicate_member"),
-        Row::refused("J196", post(&get(r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#)), 400, "filter.duplicate_member"),
-        Row::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#), 400, "filter.duplicate_member"),
-        Row::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"METHOD":"tools/call","method":"ping"}"#), 400, "filter.case_variant"),
-        Row::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#), 400, "filter.case_variant"),
-        Row::refused("J199", post(&call("tools/call", "[]")), 400, "filter.not_a_message"),
-        Row::refused("J199", post(&call("tools/call", r#"{"name":null}"#)), 400, "filter.not_a_message"),
-        Row::refused("J199", post(&call("tools/call", r#"{"name":["get_x"]}"#)), 400, "filter.not_a_message"),
-        Row::refused("J199", post(&call("tools/call", r#"{"name":{"a":"get_x"}}"#)), 400, "filter.not_a_message"),
-        Row::refused("J199", post(&call("tools/call", r#"{"name":7}"#)), 400, "filter.not_a_message"),
-        Row::refused("J199", post(&call("tools/call", r#"{"name":"get_x","arguments":[]}"#)), 400, "filter.not_a_message"),
-        Row::refused("J200", post(&format!("[{ping}]")), 400, "filter.batch"),
-        Row::refused("J200", post(&format!("[{},{}]", get("{}"), call("tools/call", r#"{"name":"delete_x"}"#))), 400, "filter.batch"),
-        Row::refused("J200", post(&format!("[[{ping}]]")), 400, "filter.batch"),
-        Row::refused("J200", post("[]"), 400, "filter.batch"),
-        Row::refused("J200", post(&format!("[{ping}{}]", format!(",{ping}").repeat(10_000))), 400, "filter.batch"),
-        Row::refused("J201 a byte order mark", post(&format!("\u{feff}{ping}")), 400, "filter.not_json"),
-        Row::refused("J201 UTF-16LE", sender.bytes(&utf_16(true)), 400, "filter.not_json"),
-        Row::refused("J201 UTF-16BE", sender.bytes(&[b"\xfe\xff".as_slice(), &utf_16(false)].concat()), 400, "filter.not_json"),
-        Row::refused("J201", with(&[("content-type", "application/json; charset=utf-7")], &ping), 415, "filter.media_type"),
-        Row::refused("J201 no UTF-8", sender.bytes(&get("{\"a\":\"?\"}").into_bytes().iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect::<Vec<_>>()), 400, "filter.not_json"),
-        Row::refused("J201 a leading NUL", post(&format!("\0{ping}")), 400, "filter.not_json"),
-        Row::refused("J201", post(&format!("{ping}{ping}")), 400, "filter.not_json"),
-        Row::refused("J201", post("{\"jsonrpc\":\"2.0\",}"), 400, "filter.not_json"),
-        Row::refused("J201", post("{\"jsonrpc\":NaN}"), 400, "filter.not_json"),
-        Row::refused("J201 a comment", post(&format!("{ping}// {{}}")), 400, "filter.not_json"),
-        Row::refused("J201 a comment", post(&ping.replacen('{', "{/* */", 1)), 400, "filter.not_json"),
-        Row::refused("J201 single quotes", post(&ping.replace('"', "'")), 400, "filter.not_json"),
-        Row::passes("J203", post(&deep(128))).sent_on(deep(128)),
-        Row::refused("J203", post(&deep(129)), 400, "filter.too_deep"),
-        Row::refused("J203", post(&"[".repeat(100_000)), 400, "filter.too_deep"),
-        Row::passes("J204", post(&exact)).sent_on(exact.clone()),
-        Row::passes("J204", post(&with_id("9007199254740993"))).sent_on(with_id("9007199254740993")),
-        Row::passes("J204", post(&with_id("-0"))).sent_on(with_id("-0")),
-        Row::refused("J204", post(&with_id("1e999")), 400, "filter.not_a_message"),
-        Row::refused("J204 echoed", post(&denied_with("9007199254740993")), 200, "filter.tool_denied")
+        Case::refused("J194", post(&call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
+        Case::refused("J194 there is none", post(&call("tools/call", r#"{"name":"no_such"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
+        Case::refused("J195", post(&call("tools/call", r#"{"name":"hidden"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
+        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"tools/list"}"#), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{},"params":{"a":1}}"#), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(&call("tools/call", r#"{"name":"get_x","name":"delete_x"}"#)), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(&call("tools/call", r#"{"name":"get_x","arguments":{},"arguments":{"a":1}}"#)), 400, "filter.duplicate_member"),
+        Case::refused("J196", post(&get(r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#)), 400, "filter.duplicate_member"),
+        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#), 400, "filter.duplicate_member"),
+        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"METHOD":"tools/call","method":"ping"}"#), 400, "filter.case_variant"),
+        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#), 400, "filter.case_variant"),
+        Case::refused("J199", post(&call("tools/call", "[]")), 400, "filter.not_a_message"),
+        Case::refused("J199", post(&call("tools/call", r#"{"name":null}"#)), 400, "filter.not_a_message"),
+        Case::refused("J199", post(&call("tools/call", r#"{"name":["get_x"]}"#)), 400, "filter.not_a_message"),
+        Case::refused("J199", post(&call("tools/call", r#"{"name":{"a":"get_x"}}"#)), 400, "filter.not_a_message"),
+        Case::refused("J199", post(&call("tools/call", r#"{"name":7}"#)), 400, "filter.not_a_message"),
+        Case::refused("J199", post(&call("tools/call", r#"{"name":"get_x","arguments":[]}"#)), 400, "filter.not_a_message"),
+        Case::refused("J200", post(&format!("[{ping}]")), 400, "filter.batch"),
+        Case::refused("J200", post(&format!("[{},{}]", get("{}"), call("tools/call", r#"{"name":"delete_x"}"#))), 400, "filter.batch"),
+        Case::refused("J200", post(&format!("[[{ping}]]")), 400, "filter.batch"),
+        Case::refused("J200", post("[]"), 400, "filter.batch"),
+        Case::refused("J200", post(&format!("[{ping}{}]", format!(",{ping}").repeat(10_000))), 400, "filter.batch"),
+        Case::refused("J201 a byte order mark", post(&format!("\u{feff}{ping}")), 400, "filter.not_json"),
+        Case::refused("J201 UTF-16LE", sender.bytes(&utf_16(true)), 400, "filter.not_json"),
+        Case::refused("J201 UTF-16BE", sender.bytes(&[b"\xfe\xff".as_slice(), &utf_16(false)].concat()), 400, "filter.not_json"),
+        Case::refused("J201", with(&[("content-type", "application/json; charset=utf-7")], &ping), 415, "filter.media_type"),
+        Case::refused("J201 no UTF-8", sender.bytes(&get("{\"a\":\"?\"}").into_bytes().iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect::<Vec<_>>()), 400, "filter.not_json"),
+        Case::refused("J201 a leading NUL", post(&format!("\0{ping}")), 400, "filter.not_json"),
+        Case::refused("J201", post(&format!("{ping}{ping}")), 400, "filter.not_json"),
+        Case::refused("J201", post("{\"jsonrpc\":\"2.0\",}"), 400, "filter.not_json"),
+        Case::refused("J201", post("{\"jsonrpc\":NaN}"), 400, "filter.not_json"),
+        Case::refused("J201 a comment", post(&format!("{ping}// {{}}")), 400, "filter.not_json"),
+        Case::refused("J201 a comment", post(&ping.replacen('{', "{/* */", 1)), 400, "filter.not_json"),
+        Case::refused("J201 single quotes", post(&ping.replace('"', "'")), 400, "filter.not_json"),
+        Case::passes("J203", post(&deep(128))).sent_on(deep(128)),
+        Case::refused("J203", post(&deep(129)), 400, "filter.too_deep"),
+        Case::refused("J203", post(&"[".repeat(100_000)), 400, "filter.too_deep"),
+        Case::passes("J204", post(&exact)).sent_on(exact.clone()),
+        Case::passes("J204", post(&with_id("9007199254740993"))).sent_on(with_id("9007199254740993")),
+        Case::passes("J204", post(&with_id("-0"))).sent_on(with_id("-0")),
+        Case::refused("J204", post(&with_id("1e999")), 400, "filter.not_a_message"),
+        Case::refused("J204 echoed", post(&denied_with("9007199254740993")), 200, "filter.tool_denied")
             .body(UNKNOWN.replace("\"id\":1", "\"id\":9007199254740993")),
-        Row::refused("J204 echoed", post(&denied_with(r#""\u0061/\/""#)), 200, "filter.tool_denied")
+        Case::refused("J204 echoed", post(&denied_with(r#""\u0061/\/""#)), 200, "filter.tool_denied")
             .body(UNKNOWN.replace("\"id\":1", r#""id":"\u0061/\/""#)),
-        Row::refused("J205", post(&with_id("{}")), 400, "filter.not_a_message"),
-        Row::refused("J205", post(&with_id("null")), 400, "filter.not_a_message"),
-        Row::refused("J205", post(&with_id("1.5")), 400, "filter.not_a_message"),
-        Row::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(5000)))), 400, "filter.member_too_large"),
-        Row::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(1 << 20)))), 413, "filter.body_too_large"),
+        Case::refused("J205", post(&with_id("{}")), 400, "filter.not_a_message"),
+        Case::refused("J205", post(&with_id("null")), 400, "filter.not_a_message"),
+        Case::refused("J205", post(&with_id("1.5")), 400, "filter.not_a_message"),
+        Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(5000)))), 400, "filter.member_too_large"),
+        Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(1 << 20)))), 413, "filter.body_too_large"),
         // A notification has no answer that could carry an error.
-        Row::passes("J205 missing", post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)),
-        Row::refused("J205 missing", post(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_x"}}"#), 403, "filter.tool_denied"),
-        Row::refused("J209", with(&[("mcp-name", "get_x")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Row::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/list"), ("mcp-protocol-version", "2025-11-25")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Row::refused("J209", with(&[("mcp-protocol-version", "2024-11-05")], &ping), 400, "filter.unsupported_version"),
-        Row::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"delete_x","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#)), 400, "filter.header_mismatch"),
-        Row::refused("J209 no version", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"get_x"}"#)), 400, "filter.no_version"),
-        Row::refused("J211", with(&[("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
-        Row::refused("J211", with(&[("content-encoding", "deflate")], &ping), 415, "filter.content_encoding"),
-        Row::refused("J211", with(&[("content-encoding", "gzip, gzip")], &ping), 415, "filter.content_encoding"),
-        Row::refused("J211", with(&[("content-encoding", "identity"), ("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
-        Row::refused("J211", with(&[("content-encoding", "x-none")], &ping), 415, "filter.content_encoding"),
-        Row::refused("J212", with(&[("content-type", "text/plain")], &ping), 415, "filter.media_type"),
-        Row::refused("J212", with(&[("content-type", "application/json-seq")], &ping), 415, "filter.media_type"),
-        Row::refused("J212", with(&[("content-type", "multipart/form-data; boundary=a")], &ping), 415, "filter.media_type"),
-        Row::refused("J212", with(&[("content-type", "application/json"), ("content-type", "text/plain")], &ping), 415, "filter.media_type"),
-        Row::refused("J212 missing", sender.without_type(&ping), 415, "filter.media_type"),
-        Row::passes("J212", with(&[("content-type", "application/JSON; charset=UTF-8")], &ping)),
-        Row::passes("J215", post(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
-        Row::refused("J215", post(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
-        Row::passes("J215", sender.chunked(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
-        Row::refused("J215", sender.chunked(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
-        Row::refused("J216", sender.by("PUT", &[], &ping), 405, "filter.http_method"),
-        Row::refused("J216", sender.by("HEAD", &[], ""), 405, "filter.http_method"),
-        Row::refused("J216", sender.by("OPTIONS", &[], ""), 405, "filter.http_method"),
-        Row::refused("J216", sender.by("PATCH", &[], &ping), 405, "filter.http_method"),
-        Row::refused("J216", sender.by("PUT", &[("x-http-method-override", "POST")], &ping), 405, "filter.http_method"),
-        Row::passes("J216", sender.by("GET", &[("x-http-method-override", "DELETE")], "")),
-        Row::passes("J216", sender.by("DELETE", &[], "")),
-        Row::refused("J216", sender.by("GET", &[("mcp-protocol-version", "2026-07-28")], ""), 405, "filter.http_method"),
-        Row::passes("J216", with(&[("x-http-method-override", "DELETE")], &ping)).sent_on(ping.clone()),
-        Row::refused("J217", post(&call("resources/read", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("resources/read", r#"{"uri":"http://169.254.169.254/latest"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("resources/subscribe", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("prompts/get", r#"{"name":"secret"}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
-        Row::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///etc/passwd"}}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Row::refused("J223", post(&call("tools/call", r#"{"name":"create_x"}"#)), 403, "filter.insufficient_scope").challenge(format!(
+        Case::passes("J205 missing", post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)),
+        Case::refused("J205 missing", post(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_x"}}"#), 403, "filter.tool_denied"),
+        Case::refused("J209", with(&[("mcp-name", "get_x")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
+        Case::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/list"), ("mcp-protocol-version", "2025-11-25")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
+        Case::refused("J209", with(&[("mcp-protocol-version", "2024-11-05")], &ping), 400, "filter.unsupported_version"),
+        Case::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"delete_x","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#)), 400, "filter.header_mismatch"),
+        Case::refused("J209 no version", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"get_x"}"#)), 400, "filter.no_version"),
+        Case::refused("J211", with(&[("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
+        Case::refused("J211", with(&[("content-encoding", "deflate")], &ping), 415, "filter.content_encoding"),
+        Case::refused("J211", with(&[("content-encoding", "gzip, gzip")], &ping), 415, "filter.content_encoding"),
+        Case::refused("J211", with(&[("content-encoding", "identity"), ("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
+        Case::refused("J211", with(&[("content-encoding", "x-none")], &ping), 415, "filter.content_encoding"),
+        Case::refused("J212", with(&[("content-type", "text/plain")], &ping), 415, "filter.media_type"),
+        Case::refused("J212", with(&[("content-type", "application/json-seq")], &ping), 415, "filter.media_type"),
+        Case::refused("J212", with(&[("content-type", "multipart/form-data; boundary=a")], &ping), 415, "filter.media_type"),
+        Case::refused("J212", with(&[("content-type", "application/json"), ("content-type", "text/plain")], &ping), 415, "filter.media_type"),
+        Case::refused("J212 missing", sender.without_type(&ping), 415, "filter.media_type"),
+        Case::passes("J212", with(&[("content-type", "application/JSON; charset=UTF-8")], &ping)),
+        Case::passes("J215", post(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
+        Case::refused("J215", post(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
+        Case::passes("J215", sender.chunked(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
+        Case::refused("J215", sender.chunked(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
+        Case::refused("J216", sender.by("PUT", &[], &ping), 405, "filter.http_method"),
+        Case::refused("J216", sender.by("HEAD", &[], ""), 405, "filter.http_method"),
+        Case::refused("J216", sender.by("OPTIONS", &[], ""), 405, "filter.http_method"),
+        Case::refused("J216", sender.by("PATCH", &[], &ping), 405, "filter.http_method"),
+        Case::refused("J216", sender.by("PUT", &[("x-http-method-override", "POST")], &ping), 405, "filter.http_method"),
+        Case::passes("J216", sender.by("GET", &[("x-http-method-override", "DELETE")], "")),
+        Case::passes("J216", sender.by("DELETE", &[], "")),
+        Case::refused("J216", sender.by("GET", &[("mcp-protocol-version", "2026-07-28")], ""), 405, "filter.http_method"),
+        Case::passes("J216", with(&[("x-http-method-override", "DELETE")], &ping)).sent_on(ping.clone()),
+        Case::refused("J217", post(&call("resources/read", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("resources/read", r#"{"uri":"http://169.254.169.254/latest"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("resources/subscribe", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("prompts/get", r#"{"name":"secret"}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
+        Case::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///etc/passwd"}}"#)), 200, "filter.resource_denied").body(UNKNOWN),
+        Case::refused("J223", post(&call("tools/call", r#"{"name":"create_x"}"#)), 403, "filter.insufficient_scope").challenge(format!(
             "Bearer error=\"insufficient_scope\", error_description=\"the token lacks a scope that this operation needs\", \
              scope=\"items:read items:write\", resource_metadata=\"{}\"",
             broker.resource().metadata_url()
         )),
-        Row::refused("method", post(&call("logging/setLevel", "{}")), 200, "filter.method_denied"),
+        Case::refused("method", post(&call("logging/setLevel", "{}")), 200, "filter.method_denied"),
     ];
     run(&broker, &upstream, rows).await;
     // J216: what was sent on has the method of its own request line.
@@ -404,15 +412,15 @@ const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get
 
 /// Sends `tools/list` to a broker before an upstream that answers like this, and runs the row that
 /// it makes.
-async fn list_answered<F>(answer: F, row: impl FnOnce(Vec<u8>) -> Row) -> wire::Answer
+async fn filter_list<F>(response: F, row: impl FnOnce(Vec<u8>) -> Case) -> wire::RawResponse
 where
     F: Fn(&Received) -> http::Response<ScriptedBody> + Send + Sync + 'static,
 {
-    let upstream = Scripted::start(answer).await;
-    let broker = Broker::before(&upstream).policy(rules()).start().await;
-    let mut answers = run(&broker, &upstream, [row(Sender::of(&broker).with(&[], LIST))]).await;
+    let upstream = ScriptedServer::start(response).await;
+    let broker = Broker::in_front_of(&upstream).policy(rules()).start().await;
+    let mut responses = run(&broker, &upstream, [row(Sender::of(&broker).with(&[], LIST))]).await;
     broker.done().await;
-    answers.remove(0)
+    responses.remove(0)
 }
 
 #[tokio::test]
@@ -429,24 +437,24 @@ async fn k224_k225_lists_are_filtered_or_refused() {
         ("K225", 299, Some("application/json"), true),
         ("K225", 206, Some("application/json"), false),
     ] {
-        let answer = move |_: &Received| {
-            let mut answer = json(ALL);
-            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-            answer.headers_mut().remove("content-type");
+        let response = move |_: &Received| {
+            let mut response = json(ALL);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.headers_mut().remove("content-type");
             if let Some(content_type) = content_type {
-                answer.headers_mut().insert("content-type", content_type.parse().unwrap());
+                response.headers_mut().insert("content-type", content_type.parse().unwrap());
             }
-            answer
+            response
         };
-        let answer = list_answered(answer, |bytes| {
+        let response = filter_list(response, |bytes| {
             if passes {
-                Row::passes(case, bytes).status(status).body(VISIBLE)
+                Case::passes(case, bytes).status(status).body(VISIBLE)
             } else {
-                Row::fails(case, bytes, 502, "filter.answer_unreadable")
+                Case::fails(case, bytes, 502, "filter.answer_unreadable")
             }
         })
         .await;
-        assert!(!answer.text().contains("delete_x"), "{case} {status} {content_type:?}");
+        assert!(!response.text().contains("delete_x"), "{case} {status} {content_type:?}");
     }
 }
 
@@ -457,10 +465,10 @@ const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"
 async fn k228_excessive_events_end_the_stream() {
     let limit = 16 << 20;
     let longer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":"{}"}}}}"#, "x".repeat(limit));
-    list_answered(
+    filter_list(
         move |_| events(&[ALL, &longer, ALL]),
         |bytes| {
-            Row::fails("K228", bytes, 200, "filter.answer_unreadable")
+            Case::fails("K228", bytes, 200, "filter.answer_unreadable")
                 .body(format!("data: {VISIBLE}\n\n{TOO_LONG}"))
         },
     )
@@ -477,8 +485,8 @@ async fn k228_excessive_events_end_the_stream() {
             .boxed_unsync();
         http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     };
-    list_answered(endless, |bytes| {
-        Row::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG)
+    filter_list(endless, |bytes| {
+        Case::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG)
     })
     .await;
     // What was on its way when the limit was reached is lost in buffers of the sockets: a few MiB.
@@ -495,9 +503,9 @@ async fn k230_unreadable_events_are_removed() {
         ),
         ("K230 another case", "{\"Result\":{\"tools\":[{\"name\":\"delete_x\"}]}}"),
     ] {
-        list_answered(
+        filter_list(
             move |_| events(&[broken, ALL]),
-            |bytes| Row::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
+            |bytes| Case::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
         )
         .await;
     }
@@ -508,7 +516,7 @@ async fn k230_unreadable_events_are_removed() {
         ("K230 two marks", b"\xef\xbb\xbf\xef\xbb\xbf"),
         ("K230 a mark behind an event that is left out", b"data: {\n\n\xef\xbb\xbf"),
     ] {
-        list_answered(
+        filter_list(
             move |_| {
                 let bytes = [before, b"data: ", ALL.as_bytes(), b"\n\n"].concat();
                 let body = Full::new(Bytes::from(bytes)).boxed_unsync();
@@ -517,7 +525,7 @@ async fn k230_unreadable_events_are_removed() {
                     .body(body)
                     .unwrap()
             },
-            |bytes| Row::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
+            |bytes| Case::passes(case, bytes).body(format!("data: {VISIBLE}\n\n")),
         )
         .await;
     }
@@ -534,11 +542,11 @@ async fn k232_only_visible_notifications_pass() {
     // It names nothing, so it tells nothing.
     let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
     let expected = format!("data: {visible}\n\ndata: {changed}\n\ndata: {VISIBLE}\n\n");
-    let said = visible.clone();
-    let answer = list_answered(
-        move |_| events(&[&hidden, &said, changed, ALL]),
-        |bytes| Row::passes("K232", bytes).body(expected),
+    let shown = visible.clone();
+    let response = filter_list(
+        move |_| events(&[&hidden, &shown, changed, ALL]),
+        |bytes| Case::passes("K232", bytes).body(expected),
     )
     .await;
-    assert!(!answer.text().contains("passwd"), "K232");
+    assert!(!response.text().contains("passwd"), "K232");
 }

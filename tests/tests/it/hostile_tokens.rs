@@ -15,8 +15,8 @@ use token_broker_authority::issue::Mint;
 use token_broker_outbound::{Guard, GuardedClient};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, base64url},
-    upstream::{Scripted, json as json_answer},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json as json_response},
+    wire::{self, RawResponse},
 };
 use tower_token_broker::{
     authenticate::jwt::RemoteKeys,
@@ -24,13 +24,13 @@ use tower_token_broker::{
     principal::Resource,
 };
 
-use crate::hostile_case::{Row, run};
+use crate::hostile_case::{Case, run};
 
 /// A broker that fetches its issuer's keys, with a clock that stands still.
 pub(crate) struct Fetching {
     pub(crate) broker: Broker,
-    pub(crate) upstream: Scripted,
-    pub(crate) key_set: Scripted,
+    pub(crate) upstream: ScriptedServer,
+    pub(crate) key_set: ScriptedServer,
     pub(crate) keys: Arc<Mutex<String>>,
     pub(crate) clock: Clock,
     /// What it says now, in seconds.
@@ -43,11 +43,11 @@ impl Fetching {
         let clock = Clock::manual(Timestamp::from_unix_seconds(now));
         let keys = Arc::new(Mutex::new(String::new()));
         let served = Arc::clone(&keys);
-        let key_set = Scripted::start(move |_| json_answer(&served.lock())).await;
+        let key_set = ScriptedServer::start(move |_| json_response(&served.lock())).await;
         let client = GuardedClient::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
         let url = key_set.url("/jwks").parse().unwrap();
-        let upstream = Scripted::start(|_| json_answer("{}")).await;
-        let broker = Broker::before(&upstream)
+        let upstream = ScriptedServer::start(|_| json_response("{}")).await;
+        let broker = Broker::in_front_of(&upstream)
             .with_clock(clock.clone())
             .keys(move |handle| RemoteKeys::new(handle, client, url))
             .start()
@@ -74,11 +74,11 @@ impl Fetching {
         )
     }
 
-    pub(crate) fn refused(&self, case: &'static str, token: &str, reason: &'static str) -> Row {
-        Row::refused(case, self.call(token), 401, reason).challenge(self.challenge())
+    pub(crate) fn refused(&self, case: &'static str, token: &str, reason: &'static str) -> Case {
+        Case::refused(case, self.call(token), 401, reason).challenge(self.challenge())
     }
 
-    pub(crate) fn run(&self, rows: impl Into<Vec<Row>>) -> impl Future<Output = Vec<Answer>> {
+    pub(crate) fn run(&self, rows: impl Into<Vec<Case>>) -> impl Future<Output = Vec<RawResponse>> {
         run(&self.broker, &self.upstream, rows)
     }
 
@@ -226,13 +226,13 @@ async fn key_headers_are_checked_before_key_lookup() {
                 "jwt.encoding",
             ),
             refused("B036", &unused_bits, "jwt.encoding"),
-            Row::refused(
+            Case::refused(
                 "B036 a space",
                 fetching.call(&format!("{head}. {signature}")),
                 400,
                 "authn.malformed_credentials",
             ),
-            Row::no_request(
+            Case::refused_by_server(
                 "B036 a line end",
                 fetching.call(&format!("{head}.\n{signature}")),
                 400,
@@ -324,10 +324,10 @@ async fn signature_and_claims_are_checked() {
             ),
             // The leeway is 30 s: a token begins 30 s before its time, and ends 30 s after it.
             refused("B042", &begins(now + 31), "jwt.not_yet_valid"),
-            Row::passes("B042", fetching.call(&begins(now + 30))),
+            Case::passes("B042", fetching.call(&begins(now + 30))),
             refused("B044", &ends(now - 31), "jwt.expired"),
             refused("B044", &ends(now - 30), "jwt.expired"),
-            Row::passes("B044", fetching.call(&ends(now - 29))),
+            Case::passes("B044", fetching.call(&ends(now - 29))),
             refused("B047", &audience(json!([])), "jwt.aud"),
             refused("B047", &audience("".into()), "jwt.aud"),
             refused("B047", &audience(json!([null])), "jwt.aud"),
@@ -342,7 +342,7 @@ async fn signature_and_claims_are_checked() {
                 "jwt.iss",
             ),
             refused("A017", &for_other.into_text(), "authn.resource"),
-            Row::passes("a good one", fetching.call(&valid)),
+            Case::passes("a good one", fetching.call(&valid)),
         ])
         .await;
     assert_eq!(
@@ -376,7 +376,7 @@ async fn a015_an_overlong_token_causes_no_key_lookup() {
         [of_length(16 * 1024), of_length(16 * 1024 + 1)].iter().map(String::len).collect();
     assert_eq!(lengths, BTreeSet::from([16 * 1024, 16 * 1024 + 1]));
     fetching
-        .run([Row::refused(
+        .run([Case::refused(
             "A015",
             fetching.call(&of_length(16 * 1024 + 1)),
             400,
@@ -387,7 +387,7 @@ async fn a015_an_overlong_token_causes_no_key_lookup() {
         fetching.key_set.received().is_empty(),
         "A015: no key was looked for, so no signature was computed"
     );
-    fetching.run([Row::passes("A015", fetching.call(&of_length(16 * 1024)))]).await;
+    fetching.run([Case::passes("A015", fetching.call(&of_length(16 * 1024)))]).await;
     assert_eq!(fetching.key_set.received().len(), 1);
     fetching.broker.done().await;
 }

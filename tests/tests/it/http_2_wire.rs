@@ -8,9 +8,9 @@ use std::sync::{
 use axum::Router;
 use http_body_util::BodyExt as _;
 use token_broker_tests::{
-    grpc::{TYPED, answer, client, frame, typed_call},
+    grpc::{TYPED, client, frame, response, typed_call},
     harness::{Broker, SECRET, grpc_proxy, serve},
-    upstream::Scripted,
+    upstream::ScriptedServer,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -75,7 +75,7 @@ async fn until(broker: &Broker, bytes: &[u8], is_last: impl Fn(&H2Frame) -> bool
             break;
         }
     }
-    broker.ledger().got_bytes("what came on a connection", &seen);
+    broker.ledger().received_bytes("what came on a connection", &seen);
     frames
 }
 
@@ -112,9 +112,9 @@ impl H2Frame {
 }
 
 /// A broker, and how many requests the server has let through to its layers.
-async fn broker() -> (Scripted, Broker, Arc<AtomicU64>) {
-    let upstream = Scripted::start(|_| answer([frame(b"")], &[("grpc-status", "0")])).await;
-    let (listener, stack, broker) = Broker::before(&upstream).grpc().prepare().await;
+async fn broker() -> (ScriptedServer, Broker, Arc<AtomicU64>) {
+    let upstream = ScriptedServer::start(|_| response([frame(b"")], &[("grpc-status", "0")])).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
     let reached = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&reached);
     let layers = ServiceBuilder::new().map_request(move |request| {
@@ -222,9 +222,9 @@ async fn m253_excessive_headers_are_refused_over_http_2() {
         ("many fields", format!("{TYPED}/CallTool"), many),
     ] {
         let body = http_body_util::Full::new(typed_call("get_item").into()).boxed_unsync();
-        let request = broker.rpc_request_before_the_layers(&path, &fields, body);
+        let request = broker.rpc_request_without_record(&path, &fields, body);
         let status = match client().request(request).await {
-            Ok(answer) => Ok(broker.reply(answer).await.http),
+            Ok(response) => Ok(broker.reply(response).await.http),
             Err(error) => Err(error),
         };
         // Beyond its bound on CONTINUATION frames the server ends the connection instead.

@@ -10,8 +10,8 @@ use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
     polls,
     token_endpoint::{GRANT, TokenEndpoint},
-    upstream::{Scripted, json, live_events},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json, live_events},
+    wire::{self, RawResponse},
 };
 use tokio::sync::mpsc;
 use tower_token_broker::{
@@ -32,10 +32,11 @@ struct World {
 }
 
 impl World {
-    async fn before(upstream: &Scripted) -> Self {
+    async fn before(upstream: &ScriptedServer) -> Self {
         let endpoint = TokenEndpoint::start().await;
-        let broker =
-            Broker::before(upstream).start_with(|handle| endpoint.grants(handle, upstream)).await;
+        let broker = Broker::in_front_of(upstream)
+            .start_with(|handle| endpoint.grants(handle, upstream))
+            .await;
         let mint = Mint::for_user("alice")
             .client("test-client")
             .resource(broker.resource())
@@ -77,24 +78,24 @@ impl World {
 
     async fn done(&self) {
         assert_eq!(self.endpoint.posts(), 1);
-        self.endpoint.note_in(self.broker.ledger(), &[1], &[0, 1]);
+        self.endpoint.report_to(self.broker.ledger(), &[1], &[0, 1]);
         self.broker.done().await;
     }
 }
 
 /// Without the grant the token is still good: the user must connect. Everything else ends the
 /// token.
-fn is_refused(kind: &str, answer: &Answer) {
+fn is_refused(kind: &str, response: &RawResponse) {
     if kind == "grant" {
         assert_eq!(
-            (answer.status, &answer.json()["error"]["code"]),
+            (response.status, &response.json()["error"]["code"]),
             (200, &(-32001).into()),
-            "{kind}: {answer:?}"
+            "{kind}: {response:?}"
         );
-        assert_eq!(answer.header("www-authenticate"), None, "{kind}");
+        assert_eq!(response.header("www-authenticate"), None, "{kind}");
     } else {
-        assert_eq!(answer.status, 401, "{kind}: {}", answer.text());
-        assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"), "{kind}");
+        assert_eq!(response.status, 401, "{kind}: {}", response.text());
+        assert!(response.header("www-authenticate").unwrap().contains("invalid_token"), "{kind}");
     }
 }
 
@@ -105,7 +106,7 @@ fn reason(kind: &str) -> &'static str {
 #[tokio::test]
 async fn n258_a_revoke_after_the_intent_sends_nothing() {
     for kind in KINDS {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let world = World::before(&upstream).await;
         let World { broker, call, .. } = &world;
         assert_eq!(broker.send(call).await.status, 200, "{kind}");
@@ -136,7 +137,7 @@ async fn n258_a_revoke_after_the_intent_sends_nothing() {
 #[tokio::test]
 async fn n258_no_later_request_passes() {
     for kind in KINDS {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let world = World::before(&upstream).await;
         let World { broker, call, .. } = &world;
         assert_eq!(broker.send(call).await.status, 200, "{kind}");
@@ -158,7 +159,8 @@ async fn an_open_stream_is_cut_between_events() {
         let (events, chunks) = mpsc::channel(8);
         let chunks = Mutex::new(Some(chunks));
         let upstream =
-            Scripted::start(move |_| live_events(chunks.lock().take().expect("one stream"))).await;
+            ScriptedServer::start(move |_| live_events(chunks.lock().take().expect("one stream")))
+                .await;
         let world = World::before(&upstream).await;
 
         let mut stream = world.broker.open(&world.call).await;
@@ -170,11 +172,11 @@ async fn an_open_stream_is_cut_between_events() {
         world.revoke(kind).await;
         // The upstream goes on sending; the client hears nothing of it, and its stream ends.
         drop(events.try_send(Bytes::from(event)));
-        let answer = stream.rest().await;
-        assert_eq!(answer.text(), event, "{kind}");
+        let response = stream.rest().await;
+        assert_eq!(response.text(), event, "{kind}");
         assert!(
-            answer.raw.ends_with(b"0\r\n\r\n"),
-            "{kind}: an event stream ends cleanly: {answer:?}"
+            response.raw.ends_with(b"0\r\n\r\n"),
+            "{kind}: an event stream ends cleanly: {response:?}"
         );
         let records = world.broker.records().await;
         let last = records.iter().find(|record| record["count"].is_u64()).unwrap();

@@ -10,7 +10,7 @@ use token_broker_authority::issue::{Algorithm, SigningKey, SigningKeys};
 use token_broker_tests::harness::base64url;
 use tower_token_broker::clock::Timestamp;
 
-use crate::{hostile_case::Row, hostile_tokens::Fetching};
+use crate::{hostile_case::Case, hostile_tokens::Fetching};
 
 /// The public half of a new key.
 fn another_key() -> Value {
@@ -65,7 +65,7 @@ async fn b030_a_missing_key_id_must_be_unambiguous() {
     two_fit.broker.done_unsent().await;
     let other = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
     let one_fits = Fetching::with_keys(|own| vec![own.clone(), edwards(), other]).await;
-    one_fits.run([Row::passes("B030", one_fits.call(&one_fits.naming(None)))]).await;
+    one_fits.run([Case::passes("B030", one_fits.call(&one_fits.naming(None)))]).await;
     one_fits.broker.done().await;
 }
 
@@ -101,7 +101,7 @@ async fn b052_a_weak_key_is_ignored() {
             .run([
                 fetching.refused(case, &fetching.naming(Some("weak")), "jwt.kid"),
                 fetching.refused(case, &by_rsa, "jwt.alg"),
-                Row::passes(case, fetching.call(&fetching.broker.token("items:read"))),
+                Case::passes(case, fetching.call(&fetching.broker.token("items:read"))),
             ])
             .await;
         assert_eq!(fetching.key_set.received().len(), 1, "{case}");
@@ -130,7 +130,7 @@ async fn b053_a_key_for_another_use_is_ignored() {
         fetching
             .run([
                 fetching.refused(case, &fetching.naming(Some("spoilt")), "jwt.kid"),
-                Row::passes(case, fetching.call(&fetching.broker.token("items:read"))),
+                Case::passes(case, fetching.call(&fetching.broker.token("items:read"))),
             ])
             .await;
         // Everybody who read the set can sign with it: that is an alarm, not a line among others.
@@ -147,7 +147,7 @@ async fn b053_a_key_for_another_use_is_ignored() {
     twice
         .run([
             twice.refused("B053 one id, two keys", &valid, "jwt.kid"),
-            Row::passes("B053 the third", twice.call(&twice.naming(Some("third")))),
+            Case::passes("B053 the third", twice.call(&twice.naming(Some("third")))),
         ])
         .await;
     twice.broker.done().await;
@@ -191,7 +191,7 @@ async fn b055_small_order_points_are_refused() {
             fetching.refused("B055", &by("sound", &of_all), "jwt.signature"),
             fetching.refused("B055", &by("sound", &first), "jwt.signature"),
             fetching.refused("B055", &by("sound", &second), "jwt.signature"),
-            Row::passes("B055", fetching.call(&by("sound", &sound))),
+            Case::passes("B055", fetching.call(&by("sound", &sound))),
         ])
         .await;
     fetching.broker.done().await;
@@ -210,7 +210,7 @@ async fn b061_a_key_that_left_the_set_is_retired() {
         .clone();
     let expires = fetching.now + 7200;
     let lasting = fetching.with_claims([("exp", expires.into())]);
-    fetching.run([Row::passes("B061", fetching.call(&lasting))]).await;
+    fetching.run([Case::passes("B061", fetching.call(&lasting))]).await;
     // The set has the next key alone; it is read when a token names that, and the window of the
     // last fetch is over.
     *fetching.keys.lock() = json!({"keys": [next]}).to_string();
@@ -236,7 +236,7 @@ async fn b061_a_key_that_left_the_set_is_retired() {
                 &fetching.naming(Some("unknown")),
                 "jwt.kid",
             ),
-            Row::passes("B061", fetching.call(&lasting)),
+            Case::passes("B061", fetching.call(&lasting)),
         ])
         .await;
     fetching.broker.done().await;

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use token_broker_tests::{
     harness::SECRET,
-    upstream::{Scripted, json},
+    upstream::{ScriptedServer, json},
     wire,
 };
 use tokio::{
@@ -48,7 +48,7 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 /// What one file has gone through.
 struct Trial {
     folder: tempfile::TempDir,
-    upstream: Scripted,
+    upstream: ScriptedServer,
     /// The id (`jti`) of the token with which the call of this number was sent.
     sent: Arc<Mutex<BTreeMap<u64, String>>>,
     kills: usize,
@@ -79,7 +79,7 @@ impl Trial {
     async fn begin() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            upstream: Scripted::start(|_| json(RESULT)).await,
+            upstream: ScriptedServer::start(|_| json(RESULT)).await,
             sent: Arc::default(),
             kills: 0,
             under_load: 0,
@@ -99,11 +99,11 @@ impl Trial {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
         if random(WHILE_IT_STARTS) == 0 {
             self.kill(&mut child).await;
         } else {
-            let calls = self.load(said).await;
+            let calls = self.load(output).await;
             self.kill(&mut child).await;
             let answered: usize = calls.join_all().await.into_iter().sum();
             self.under_load += usize::from(answered > 0);
@@ -111,12 +111,12 @@ impl Trial {
     }
 
     /// Calls until there is no token left, or nobody who answers.
-    async fn load(&self, mut said: Lines<BufReader<ChildStdout>>) -> JoinSet<usize> {
+    async fn load(&self, mut output: Lines<BufReader<ChildStdout>>) -> JoinSet<usize> {
         let address: SocketAddr =
-            said.next_line().await.unwrap().expect("a broker that starts").parse().unwrap();
+            output.next_line().await.unwrap().expect("a broker that starts").parse().unwrap();
         let mut tokens = Vec::new();
         while tokens.len() < CALLS {
-            tokens.push(said.next_line().await.unwrap().expect("a token"));
+            tokens.push(output.next_line().await.unwrap().expect("a token"));
         }
         let tokens = Arc::new(Mutex::new(tokens));
         let mut calls = JoinSet::new();
@@ -158,7 +158,7 @@ impl Trial {
     }
 
     #[expect(clippy::print_stderr, reason = "the figures, for whoever runs it with --nocapture")]
-    fn say(&self, report: &Report) {
+    fn print(&self, report: &Report) {
         eprintln!(
             "{} kills, {} of them under load: {} gaps, each marked; {} requests cut short; {} came to the upstream, each with its intent",
             self.kills,
@@ -198,7 +198,7 @@ impl Trial {
         let less: Vec<_> =
             records.iter().filter(|record| record["token"] != used[0]).cloned().collect();
         assert_eq!(without_intent(&used, &less), BTreeSet::from([used[0].to_owned()]));
-        self.say(&report);
+        self.print(&report);
     }
 }
 
@@ -246,9 +246,9 @@ async fn call(address: SocketAddr, token: &str, number: u64) -> Option<String> {
     let request = wire::post("/mcp", &address.to_string(), &[("authorization", &bearer)], &body);
     let mut socket = TcpStream::connect(address).await.ok()?;
     socket.write_all(&request).await.ok()?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).await.ok()?;
-    let head = std::str::from_utf8(&answer).ok()?;
+    let mut response = Vec::new();
+    socket.read_to_end(&mut response).await.ok()?;
+    let head = std::str::from_utf8(&response).ok()?;
     head.split(' ').nth(1).map(str::to_owned)
 }
 

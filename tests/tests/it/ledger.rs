@@ -2,14 +2,14 @@
 
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},
-    upstream::{Scripted, json},
+    upstream::{ScriptedServer, json},
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
 async fn called() -> Broker {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     assert_eq!(broker.call_with(&[], CALL).await.status, 200);
     broker
 }
@@ -32,7 +32,7 @@ async fn p287_a_request_without_a_record_fails() {
 #[should_panic(expected = "stands in an answer")]
 async fn a_secret_in_a_response_fails() {
     let broker = called().await;
-    broker.ledger().got_bytes("an answer", SECRET.as_bytes());
+    broker.ledger().received_bytes("an answer", SECRET.as_bytes());
     broker.done().await;
 }
 
@@ -42,8 +42,8 @@ async fn a_secret_in_any_threads_log_fails() {
     // Not the secret of all tests: those beside this one, in one process, look through the same
     // lines.
     let secret = "tbm-k3Xw9QpLr7Vd2mNz";
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     broker.ledger().secret("a secret of this test", secret);
     assert_eq!(
         broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status,
@@ -66,8 +66,8 @@ async fn a_logged_broker_token_fails() {
 #[tokio::test]
 #[should_panic(expected = "stands in the audit")]
 async fn p294_a_secret_in_a_record_fails() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let called = CALL.replace("get_item", SECRET);
     assert_eq!(broker.call_with(&[], &called).await.status, 200);
     broker.done().await;
@@ -76,8 +76,8 @@ async fn p294_a_secret_in_a_record_fails() {
 #[tokio::test]
 #[should_panic(expected = "was never in play")]
 async fn a_secret_never_in_play_fails() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     assert_eq!(
         broker.send(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.status,
         421

@@ -4,7 +4,7 @@
 use axum::Router;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, proxy, serve},
-    upstream::{Scripted, json},
+    upstream::{ScriptedServer, json},
     wire,
 };
 use token_broker_upstream::StaticSecret;
@@ -44,7 +44,8 @@ impl Layers {
 #[tokio::test]
 async fn manually_stacked_layers_serve() {
     let items = mounts::Items::start().await;
-    let (listener, _, secret, broker) = Broker::before(&items.scripted).prepare_for_handler().await;
+    let (listener, _, secret, broker) =
+        Broker::in_front_of(&items.scripted).prepare_for_handler().await;
     let Layers { audit, authenticate, scope_filter, exchange } = Layers::of(&broker, secret);
     let stacked =
         ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter).layer(exchange);
@@ -60,16 +61,16 @@ async fn is_refused_loudly(
     said: &str,
     stack: impl FnOnce(Layers) -> Router,
 ) {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, _, secret, broker) = Broker::in_front_of(&upstream).prepare_for_handler().await;
     serve(listener, stack(Layers::of(&broker, secret)));
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let call = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
     broker.ledger().sent(requests, &call);
-    let answer = wire::send(broker.address(), &call).await;
-    broker.ledger().got(&answer);
-    assert_eq!(answer.status, 500, "{case}: {}", answer.text());
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{case}");
+    let response = wire::send(broker.address(), &call).await;
+    broker.ledger().received(&response);
+    assert_eq!(response.status, 500, "{case}: {}", response.text());
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{case}");
     let records = broker.records().await;
     for result in records.iter().filter(|record| record["count"].is_u64()) {
         assert_eq!(
@@ -149,13 +150,13 @@ async fn h169_a_missing_layer_is_a_500_for_handlers() {
 
 #[tokio::test]
 async fn h169_without_exchange_the_proxy_sends_nothing() {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, _, secret, broker) = Broker::in_front_of(&upstream).prepare_for_handler().await;
     let Layers { audit, authenticate, scope_filter, .. } = Layers::of(&broker, secret);
     let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter);
     serve(listener, Router::new().fallback_service(stack.service(proxy())));
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 500, "{}", answer.text());
+    let response = broker.call_with(&[], CALL).await;
+    assert_eq!(response.status, 500, "{}", response.text());
     let records = broker.records().await;
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!(

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL},
-    upstream::Scripted,
+    upstream::ScriptedServer,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,20 +39,21 @@ fn resident() -> u64 {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn x27_m250_ten_thousand_streams_use_little_memory() {
-    let upstream = Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
-    let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream =
+        ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
+    let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     // The upstream's ends: they stay open until their streams are cut.
-    let (told, mut senders) = mpsc::unbounded_channel();
+    let (opened, mut senders) = mpsc::unbounded_channel();
     let credentials = Arc::new(Mutex::new(Vec::new()));
     let got = Arc::clone(&credentials);
     let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
         *got.lock() = request.headers()[header::AUTHORIZATION].as_bytes().to_vec();
         let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         sender.try_send(Ok(Frame::data(Bytes::from_static(EVENT.as_bytes())))).unwrap();
-        told.send(sender).unwrap();
-        let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+        opened.send(sender).unwrap();
+        let response = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
         std::future::ready(Ok::<_, Infallible>(
-            answer.body(StreamBody::new(ReceiverStream::new(frames))).unwrap(),
+            response.body(StreamBody::new(ReceiverStream::new(frames))).unwrap(),
         ))
     });
     let service = stack.layer(ApplyCredentialLayer::new().layer(inner));
@@ -71,10 +72,10 @@ async fn x27_m250_ten_thousand_streams_use_little_memory() {
     let before = resident();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
-        let mut answer = service.clone().oneshot(request()).await.unwrap().into_body();
-        let first = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        let mut response = service.clone().oneshot(request()).await.unwrap().into_body();
+        let first = response.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first, EVENT);
-        streams.push(answer);
+        streams.push(response);
     }
     // Measured: 6 400.
     let each = (resident() - before) / STREAMS;
@@ -92,6 +93,6 @@ async fn x27_m250_ten_thousand_streams_use_little_memory() {
         .iter()
         .filter(|record| record["outcome"] == "cut" && record["reason"] == "authn.revoked");
     assert_eq!(cut.count() as u64, STREAMS);
-    broker.ledger().in_play(&credentials.lock());
+    broker.ledger().in_use(&credentials.lock());
     broker.done().await;
 }

@@ -16,8 +16,8 @@ use token_broker_outbound::{Guard, Proxy};
 use token_broker_tests::{
     grpc::frame,
     harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
-    upstream::{Scripted, json},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json},
+    wire::{self, RawResponse},
 };
 use token_broker_upstream::StaticSecret;
 use tokio::net::TcpListener;
@@ -95,26 +95,26 @@ fn get_path(path: &str, host: &str, token: &str) -> Vec<u8> {
 }
 
 /// Sends a request that no stack receives: it has no record.
-async fn send_outside(broker: &Broker, bytes: &[u8]) -> Answer {
+async fn send_outside(broker: &Broker, bytes: &[u8]) -> RawResponse {
     broker.ledger().sent(0, bytes);
-    let answer = wire::send(broker.address(), bytes).await;
-    broker.ledger().got(&answer);
-    answer
+    let response = wire::send(broker.address(), bytes).await;
+    broker.ledger().received(&response);
+    response
 }
 
 /// 404 of the broker's own, which names no resource and asks for no token.
-fn is_not_served(answer: &Answer, path: &str) {
-    assert_eq!(answer.status, 404, "{path}: {}", answer.text());
-    assert_eq!(answer.header("www-authenticate"), None, "{path}");
-    assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
-    assert!(answer.header("x-request-id").is_some(), "{path}");
+fn is_not_served(response: &RawResponse, path: &str) {
+    assert_eq!(response.status, 404, "{path}: {}", response.text());
+    assert_eq!(response.header("www-authenticate"), None, "{path}");
+    assert_eq!(response.header("cache-control"), Some("no-store"), "{path}");
+    assert!(response.header("x-request-id").is_some(), "{path}");
 }
 
 #[tokio::test]
 async fn nested_and_merged_stacks_serve_their_own_resource() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let (listener, crm, broker) =
-        Broker::before(&upstream).at("/teams/sales/crm/mcp").prepare().await;
+        Broker::in_front_of(&upstream).at("/teams/sales/crm/mcp").prepare().await;
     let host = broker.host().to_owned();
     let resource = format!("http://{host}/hr/mcp");
     let hr = broker
@@ -147,9 +147,9 @@ async fn nested_and_merged_stacks_serve_their_own_resource() {
 
     // The application answers for all other paths, and the metadata needs no token.
     for path in ["/", "/crm/mcp", "/teams/sales/crm/mcp/", "/hr/mcp/x", "/sales/crm/mcp"] {
-        let answer = send_outside(&broker, &post(path, &host, &of_crm, CALL)).await;
-        assert_eq!((answer.status, answer.text()), (404, "no such page"), "{path}");
-        assert_eq!(answer.header("x-request-id"), None, "{path}: no stack has seen it");
+        let response = send_outside(&broker, &post(path, &host, &of_crm, CALL)).await;
+        assert_eq!((response.status, response.text()), (404, "no such page"), "{path}");
+        assert_eq!(response.header("x-request-id"), None, "{path}: no stack has seen it");
     }
     for (path, resource) in [(crm_path, broker.resource().as_str()), ("/hr/mcp", &resource)] {
         let path = format!("/.well-known/oauth-protected-resource{path}");
@@ -165,10 +165,10 @@ async fn nested_and_merged_stacks_serve_their_own_resource() {
 
 #[tokio::test]
 async fn router_layer_refuses_unknown_paths() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let calls = Arc::new(AtomicUsize::new(0));
     let provider = Counting { secret: secret_for(&upstream.url("/mcp")), calls: calls.clone() };
-    let (listener, stack, broker) = Broker::before(&upstream).prepare_with(|_| provider).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare_with(|_| provider).await;
     broker.ledger().secret("the upstream's token", SECRET);
     // `merge` makes the layered fallback the one of the whole application.
     let layered = Router::new().route("/mcp", any_service(proxy())).layer(stack);
@@ -228,8 +228,8 @@ async fn router_layer_refuses_unknown_paths() {
 #[tokio::test]
 async fn an_unserved_path_is_refused_for_every_method() {
     // Refused before any protocol was looked at: GET, a stream, and a message alike.
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(proxy())));
     let (host, token) = (broker.host().to_owned(), broker.token("items:read"));
     for method in ["GET", "DELETE", "PUT", "OPTIONS", "HEAD", "POST"] {
@@ -279,8 +279,8 @@ fn plain_rules() -> Rules {
 }
 
 async fn serves_plain_paths(mount: impl FnOnce(Layered) -> Router) {
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, stack, broker) = Broker::before(&upstream)
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream)
         .plain_http()
         .at("/api")
         .upstream_at(&upstream.url("/v2"))
@@ -294,8 +294,8 @@ async fn serves_plain_paths(mount: impl FnOnce(Layered) -> Router) {
     let (host, token) = (broker.host().to_owned(), broker.token("items:read"));
     let mut sent = Vec::new();
     for (path, status, target) in PLAIN_PATHS {
-        let answer = broker.send(&get_path(path, &host, &token)).await;
-        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        let response = broker.send(&get_path(path, &host, &token)).await;
+        assert_eq!(response.status, status, "{path}: {}", response.text());
         sent.extend(target);
         let received = upstream.received();
         let targets: Vec<_> = received.iter().map(|one| one.target.as_str()).collect();
@@ -333,9 +333,9 @@ async fn plain_http_forwards_the_same_path_nested() {
 
 #[tokio::test]
 async fn grpc_is_served_at_the_paths_of_its_services() {
-    let ok = || token_broker_tests::grpc::answer([frame(b"hi")], &[("grpc-status", "0")]);
-    let upstream = Scripted::start(move |_| ok()).await;
-    let broker = Broker::before(&upstream).grpc().at("/shop").start().await;
+    let ok = || token_broker_tests::grpc::response([frame(b"hi")], &[("grpc-status", "0")]);
+    let upstream = ScriptedServer::start(move |_| ok()).await;
+    let broker = Broker::in_front_of(&upstream).grpc().at("/shop").start().await;
     for path in ["/shop.v1.Orders/Get", "/token_broker.v1.Other/Get"] {
         let reply = broker.rpc(path, &[], frame(b"")).await;
         assert_eq!(reply.status(), Some(0), "{path}: {reply:?}");
@@ -366,8 +366,8 @@ async fn stripping_proxy(prefix: &'static str, to: std::net::SocketAddr) -> std:
 
 #[tokio::test]
 async fn a_mount_path_is_configured_for_stripping_proxies() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_stack().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, _, secret, broker) = Broker::in_front_of(&upstream).prepare_stack().await;
     let front = stripping_proxy("/crm", broker.address()).await;
     let resource = format!("http://{front}/crm/mcp");
     let stack = |mounted_at: Option<&str>| {
@@ -396,9 +396,9 @@ async fn a_mount_path_is_configured_for_stripping_proxies() {
     let send = async |path: &str, authorization: &[(&str, &str)]| {
         let bytes = wire::post(path, &host, authorization, CALL);
         broker.ledger().sent(1, &bytes);
-        let answer = wire::send(front, &bytes).await;
-        broker.ledger().got(&answer);
-        answer
+        let response = wire::send(front, &bytes).await;
+        broker.ledger().received(&response);
+        response
     };
     let bearer = format!("Bearer {token}");
     let passed = send("/crm/mcp", &[("authorization", &bearer)]).await;
@@ -424,9 +424,9 @@ async fn a_mount_path_is_configured_for_stripping_proxies() {
 
 #[tokio::test]
 async fn a_prefix_is_stripped_only_once() {
-    let upstream = Scripted::start(|_| json("{}")).await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
     let rules = Rules::new().allow(http_rule(Method::GET, "/contacts"));
-    let (listener, stack, secret, broker) = Broker::before(&upstream)
+    let (listener, stack, secret, broker) = Broker::in_front_of(&upstream)
         .plain_http()
         .at("/api")
         .upstream_at(&upstream.url("/v2"))
@@ -435,8 +435,8 @@ async fn a_prefix_is_stripped_only_once() {
         .await;
     let layer = stack.mounted_at("/").exchange(secret).build().unwrap();
     serve(listener, Router::new().fallback_service(layer.layer(proxy())));
-    let answer = broker.get("/contacts").await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    let response = broker.get("/contacts").await;
+    assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(upstream.received()[0].target, "/v2/contacts");
     assert_eq!(broker.get("/api/contacts").await.status, 403, "the rules name what arrives");
     broker.done().await;
@@ -444,8 +444,8 @@ async fn a_prefix_is_stripped_only_once() {
 
 #[tokio::test]
 async fn two_protocols_are_served_side_by_side() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, mcp, broker) = Broker::before(&upstream).prepare().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, mcp, broker) = Broker::in_front_of(&upstream).prepare().await;
     let host = broker.host().to_owned();
     let rest = broker
         .handle()
@@ -462,8 +462,8 @@ async fn two_protocols_are_served_side_by_side() {
     serve(listener, app);
     assert_eq!(broker.call_with(&[], CALL).await.status, 200);
     let token = token_for(&broker, &format!("http://{host}/rest"));
-    let answer = broker.send(&get_path("/rest/items/7", &host, &token)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    let response = broker.send(&get_path("/rest/items/7", &host, &token)).await;
+    assert_eq!(response.status, 200, "{}", response.text());
     let targets: Vec<_> = upstream.received().into_iter().map(|one| one.target).collect();
     assert_eq!(targets, ["/mcp", "/v1/items/7"]);
     broker.done().await;

@@ -14,8 +14,8 @@ use hyper_util::{
 use parking_lot::Mutex;
 use token_broker_tests::{
     harness::{Broker, CALL, proxy, serve},
-    upstream::{Scripted, json, live_events},
-    wire::{self, Answer},
+    upstream::{ScriptedServer, json, live_events},
+    wire::{self, RawResponse},
 };
 use tokio::sync::mpsc;
 use tower::{ServiceBuilder, util::BoxCloneSyncService};
@@ -35,7 +35,7 @@ const FIRST: &str =
 /// Answers calls at once, but for one, whose answer begins with an event and goes on when the test
 /// says so.
 pub(super) struct Items {
-    pub(super) scripted: Scripted,
+    pub(super) scripted: ScriptedServer,
     streams: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
 }
 
@@ -43,7 +43,7 @@ impl Items {
     pub(super) async fn start() -> Self {
         let streams = Arc::new(Mutex::new(Vec::new()));
         let opened = Arc::clone(&streams);
-        let scripted = Scripted::start(move |request| {
+        let scripted = ScriptedServer::start(move |request| {
             if request.body != STREAMED {
                 return json(RESULT);
             }
@@ -86,18 +86,21 @@ pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items:
     the_books_show_two_passes_and_a_refusal(broker, &items.scripted).await;
 }
 
-fn is_a_challenge(answer: &Answer, broker: &Broker) {
-    assert_eq!(answer.status, 401);
+fn is_a_challenge(response: &RawResponse, broker: &Broker) {
+    assert_eq!(response.status, 401);
     let challenge = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
-    assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()));
+    assert_eq!(response.header("www-authenticate"), Some(challenge.as_str()));
 }
 
-fn is_the_stream(answer: &Answer) {
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
-    assert_eq!(answer.text(), format!("{FIRST}data: {RESULT}\n\n"));
+fn is_the_stream(response: &RawResponse) {
+    assert_eq!(
+        (response.status, response.header("content-type")),
+        (200, Some("text/event-stream"))
+    );
+    assert_eq!(response.text(), format!("{FIRST}data: {RESULT}\n\n"));
 }
 
-async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scripted) {
+async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &ScriptedServer) {
     assert_eq!(upstream.received().len(), 2);
     let records = broker.expect_records(3).await;
     let outcomes: Vec<_> = records
@@ -117,7 +120,7 @@ async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &Scr
 #[tokio::test]
 async fn a_router_layer_serves() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(stack));
     serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
@@ -125,7 +128,7 @@ async fn a_router_layer_serves() {
 #[tokio::test]
 async fn a_route_layer_serves() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     serve(listener, Router::new().route("/mcp", any_service(proxy())).route_layer(stack));
     serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
@@ -134,7 +137,7 @@ async fn a_route_layer_serves() {
 async fn nested_routers_serve() {
     let items = Items::start().await;
     let (listener, stack, broker) =
-        Broker::before(&items.scripted).at("/teams/crm/mcp").prepare().await;
+        Broker::in_front_of(&items.scripted).at("/teams/crm/mcp").prepare().await;
     let inner = Router::new().route("/mcp", any_service(proxy())).layer(stack);
     serve(listener, Router::new().nest("/teams", Router::new().nest("/crm", inner)));
     serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
@@ -143,7 +146,7 @@ async fn nested_routers_serve() {
 #[tokio::test]
 async fn a_service_builder_serves() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     serve(
         listener,
         Router::new().route_service("/mcp", ServiceBuilder::new().layer(stack).service(proxy())),
@@ -154,7 +157,7 @@ async fn a_service_builder_serves() {
 #[tokio::test]
 async fn a_boxed_service_serves() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     let boxed = BoxCloneSyncService::new(stack.layer(proxy()));
     serve(listener, Router::new().route_service("/mcp", boxed));
     serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
@@ -163,7 +166,7 @@ async fn a_boxed_service_serves() {
 #[tokio::test]
 async fn tower_http_layers_outside_the_stack_work() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     let router = Router::new().route("/mcp", any_service(proxy())).layer(
         // Top to bottom: compression stands outside of ours.
         ServiceBuilder::new()
@@ -183,20 +186,20 @@ async fn tower_http_layers_outside_the_stack_work() {
 #[tokio::test]
 async fn outer_compression_runs_after_the_leak_guard() {
     // What the upstream echoes is masked before it is compressed: the books look inside.
-    let upstream = Scripted::start(|request| {
+    let upstream = ScriptedServer::start(|request| {
         json(&format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"echo\":\"{}\"}}}}",
             request.values("authorization").concat()
         ))
     })
     .await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let layers = ServiceBuilder::new().layer(CompressionLayer::new()).layer(stack);
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
-    let answer = broker.call_with(&[("accept-encoding", "gzip")], CALL).await;
-    assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
+    let response = broker.call_with(&[("accept-encoding", "gzip")], CALL).await;
+    assert_eq!((response.status, response.header("content-encoding")), (200, Some("gzip")));
     let mut text = String::new();
-    GzDecoder::new(answer.body.as_slice()).read_to_string(&mut text).unwrap();
+    GzDecoder::new(response.body.as_slice()).read_to_string(&mut text).unwrap();
     assert!(text.starts_with(r#"{"jsonrpc":"2.0","id":1,"result":{"echo":"Bearer ****"#), "{text}");
     assert_eq!(upstream.received()[0].values("accept-encoding"), ["identity"]);
     broker.done().await;
@@ -205,7 +208,7 @@ async fn outer_compression_runs_after_the_leak_guard() {
 #[tokio::test]
 async fn an_outer_timeout_leaves_a_record() {
     let upstream = Items::start().await.scripted;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let never = tower::service_fn(|_: Request<RequestBody<axum::body::Body>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     });
@@ -226,7 +229,7 @@ async fn an_outer_timeout_leaves_a_record() {
 #[tokio::test]
 async fn an_outer_body_limit_refuses_large_requests() {
     let upstream = Items::start().await.scripted;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let layers = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(1024)).layer(stack);
     serve(listener, Router::new().route("/mcp", any_service(proxy())).layer(layers));
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -235,16 +238,16 @@ async fn an_outer_body_limit_refuses_large_requests() {
     // By its length alone: it never comes to our layers, so it has no record.
     let by_length = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &large);
     broker.ledger().sent(0, &by_length);
-    let answer = wire::send(broker.address(), &by_length).await;
-    broker.ledger().got(&answer);
-    assert_eq!(answer.status, 413);
+    let response = wire::send(broker.address(), &by_length).await;
+    broker.ledger().received(&response);
+    assert_eq!(response.status, 413);
     broker.records().await;
 
     // By what has come: our layer was reading it, and says so.
     let chunked = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     let fields = [("authorization", bearer.as_str()), ("transfer-encoding", "chunked")];
-    let answer = broker.send(&wire::post("/mcp", broker.host(), &fields, &chunked)).await;
-    assert_eq!(answer.status, 400, "{}", answer.text());
+    let response = broker.send(&wire::post("/mcp", broker.host(), &fields, &chunked)).await;
+    assert_eq!(response.status, 400, "{}", response.text());
     let records = broker.records().await;
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!(result["reason"], "filter.body_incomplete", "{result}");
@@ -254,7 +257,7 @@ async fn an_outer_body_limit_refuses_large_requests() {
 #[tokio::test]
 async fn hyper_serves_http_1() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -272,7 +275,7 @@ async fn hyper_serves_http_1() {
 #[tokio::test]
 async fn hyper_serves_http_2() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     let service = TowerToHyperService::new(stack.layer(proxy()));
     tokio::spawn(async move {
         loop {
@@ -301,7 +304,7 @@ async fn hyper_serves_http_2() {
     assert_eq!(seen, FIRST.as_bytes());
     items.go_on().await;
     let rest = broker.read(Response::from_parts(parts, body)).await;
-    broker.ledger().got_bytes("the first event", &seen);
+    broker.ledger().received_bytes("the first event", &seen);
     assert_eq!((rest.status, rest.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(rest.text(), format!("data: {RESULT}\n\n"));
     the_books_show_two_passes_and_a_refusal(&broker, &items.scripted).await;
@@ -310,11 +313,12 @@ async fn hyper_serves_http_2() {
 #[tokio::test]
 async fn a_plain_http_api_is_protected() {
     let upstream =
-        Scripted::start(|request| json(&format!("{{\"target\":\"{}\"}}", request.target))).await;
-    let broker = Broker::before(&upstream).plain_http().start().await;
-    let answer = broker.get("/v1/items/7?fields=name").await;
+        ScriptedServer::start(|request| json(&format!("{{\"target\":\"{}\"}}", request.target)))
+            .await;
+    let broker = Broker::in_front_of(&upstream).plain_http().start().await;
+    let response = broker.get("/v1/items/7?fields=name").await;
     assert_eq!(
-        (answer.status, answer.text()),
+        (response.status, response.text()),
         (200, r#"{"target":"/mcp/v1/items/7?fields=name"}"#)
     );
     let refused =
@@ -343,13 +347,13 @@ const _: fn() = || {
 #[tokio::test]
 async fn a_proxy_outside_the_stack_sends_nothing() {
     let items = Items::start().await;
-    let (listener, stack, broker) = Broker::before(&items.scripted).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     // The mistake: in axum, a layer covers the routes that were added before it.
     serve(listener, Router::new().layer(stack).route("/mcp", any_service(proxy())));
     let to_upstream = wire::post(&items.scripted.url("/mcp"), broker.host(), &[], CALL);
     for request in [to_upstream, wire::post("/mcp", broker.host(), &[], CALL)] {
-        let answer = wire::send(broker.address(), &request).await;
-        assert_eq!(answer.status, 500, "{answer:?}");
+        let response = wire::send(broker.address(), &request).await;
+        assert_eq!(response.status, 500, "{response:?}");
     }
     assert_eq!(items.scripted.received().len(), 0);
     assert!(

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, Full};
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},
     polls,
-    upstream::Scripted,
+    upstream::ScriptedServer,
 };
 use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{
@@ -39,7 +39,7 @@ enum Place {
     Recall,
     Credential,
     Call,
-    Answer,
+    Response,
     Body,
     BodyBehindData,
 }
@@ -49,7 +49,7 @@ const PLACES: [Place; 7] = [
     Place::Recall,
     Place::Credential,
     Place::Call,
-    Place::Answer,
+    Place::Response,
     Place::Body,
     Place::BodyBehindData,
 ];
@@ -122,7 +122,7 @@ async fn x26_r312_a_panic_loses_only_its_request() {
     for place in PLACES {
         let fuse = Fuse { place, blown: Arc::default() };
         let upstream =
-            Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
+            ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
         let at = Upstream::parse("items", &upstream.url("/mcp")).unwrap();
         let in_policy = fuse.clone();
         let policy = move |_: &Principal, _: &Call<'_>| {
@@ -131,7 +131,7 @@ async fn x26_r312_a_panic_loses_only_its_request() {
         };
         let provider = Provider { upstream: at, fuse: fuse.clone() };
         let (_listener, stack, broker) =
-            Broker::before(&upstream).policy(policy).prepare_with(|_| provider).await;
+            Broker::in_front_of(&upstream).policy(policy).prepare_with(|_| provider).await;
         let inside = fuse.clone();
         let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
             assert!(
@@ -141,10 +141,11 @@ async fn x26_r312_a_panic_loses_only_its_request() {
             let fuse = inside.clone();
             async move {
                 tokio::task::yield_now().await;
-                fuse.pass(Place::Answer);
+                fuse.pass(Place::Response);
                 drop(request);
-                let answer = Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
-                Ok::<_, Infallible>(answer.body(Pieces { fuse, left: 2 }).unwrap())
+                let response =
+                    Response::builder().header(header::CONTENT_TYPE, "text/event-stream");
+                Ok::<_, Infallible>(response.body(Pieces { fuse, left: 2 }).unwrap())
             }
         });
         let service = stack.layer(ApplyCredentialLayer::new().layer(inner));
@@ -163,9 +164,9 @@ async fn x26_r312_a_panic_loses_only_its_request() {
             service.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap()
         };
         let lost = polls::caught(whole(request())).await.unwrap_err();
-        let said = lost.downcast_ref::<String>().unwrap();
+        let text = lost.downcast_ref::<String>().unwrap();
         assert_eq!(
-            *said,
+            *text,
             format!("the fuse at {place:?}"),
             "it is the user's own panic, untouched"
         );
@@ -182,7 +183,7 @@ async fn x26_r312_a_panic_loses_only_its_request() {
         assert_eq!(outcomes, ["dropped", "completed"], "{place:?}");
         assert!(records.iter().all(|record| !record.to_string().contains(SECRET)));
         broker.ledger().secret("the upstream's token", SECRET);
-        broker.ledger().in_play(format!("Bearer {SECRET}").as_bytes());
+        broker.ledger().in_use(format!("Bearer {SECRET}").as_bytes());
         broker.done().await;
     }
 }

@@ -31,7 +31,7 @@ use tower_token_broker::{
 };
 
 /// Gives what it was told to, once; then another secret.
-struct Scripted {
+struct ScriptedServer {
     upstream: Upstream,
     gives: Result<&'static str, CredentialError>,
     asked: AtomicUsize,
@@ -43,9 +43,9 @@ struct Scripted {
     has_page: bool,
 }
 
-fn gives(gives: Result<&'static str, CredentialError>) -> Scripted {
+fn gives(gives: Result<&'static str, CredentialError>) -> ScriptedServer {
     let upstream = Upstream::parse("items", "https://items.example.com/api").unwrap();
-    Scripted {
+    ScriptedServer {
         upstream,
         gives,
         asked: AtomicUsize::new(0),
@@ -56,7 +56,7 @@ fn gives(gives: Result<&'static str, CredentialError>) -> Scripted {
     }
 }
 
-impl ProvideCredential for Scripted {
+impl ProvideCredential for ScriptedServer {
     fn upstream(&self) -> &Upstream {
         &self.upstream
     }
@@ -86,14 +86,14 @@ impl ProvideCredential for Scripted {
 }
 
 struct Seen {
-    answer: Response<Bytes>,
+    response: Response<Bytes>,
     /// What the upstream was sent.
     sent: Vec<Request<()>>,
 }
 
 impl Seen {
     fn text(&self) -> &str {
-        std::str::from_utf8(self.answer.body()).unwrap()
+        std::str::from_utf8(self.response.body()).unwrap()
     }
 }
 
@@ -102,7 +102,7 @@ impl Seen {
 struct Broken;
 
 /// Alice asks for `/items`; the upstream answers so.
-async fn ask(provider: Scripted, upstream: fn() -> Response<Full<Bytes>>) -> Seen {
+async fn ask(provider: ScriptedServer, upstream: fn() -> Response<Full<Bytes>>) -> Seen {
     ask_for("/items", "/", provider, move |_| Ok(upstream())).await.expect("no error")
 }
 
@@ -111,7 +111,7 @@ async fn ask(provider: Scripted, upstream: fn() -> Response<Full<Bytes>>) -> See
 async fn ask_for(
     path: &str,
     mounted_at: &str,
-    provider: Scripted,
+    provider: ScriptedServer,
     upstream: impl Fn(usize) -> Result<Response<Full<Bytes>>, Broken> + Clone + Send + 'static,
 ) -> Result<Seen, Broken> {
     let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
@@ -127,8 +127,8 @@ async fn ask_for(
     let inner = service_fn(move |request: Request<_>| {
         let mut log = log.lock();
         log.push(request.map(|_| ()));
-        let answer = upstream(log.len());
-        async move { answer }
+        let response = upstream(log.len());
+        async move { response }
     });
     let inner = ApplyCredentialLayer::new().layer(inner);
     let exchange = ExchangeLayer::new(&broker, &of_exchange, provider).unwrap();
@@ -150,9 +150,10 @@ async fn ask_for(
         let (parts, body) = service.oneshot(request).await?.into_parts();
         Ok(Response::from_parts(parts, body.collect().await.unwrap().to_bytes()))
     };
-    let answer = tokio::time::timeout(Duration::from_secs(20), whole).await.expect("an answer")?;
+    let response =
+        tokio::time::timeout(Duration::from_secs(20), whole).await.expect("an answer")?;
     let sent = std::mem::take(&mut *sent.lock());
-    Ok(Seen { answer, sent })
+    Ok(Seen { response, sent })
 }
 
 fn says(status: u16) -> Response<Full<Bytes>> {
@@ -162,11 +163,11 @@ fn says(status: u16) -> Response<Full<Bytes>> {
 #[tokio::test]
 async fn refusals_name_the_users_connect_page() {
     let lacks_scope = || {
-        let mut answer = says(403);
-        answer
+        let mut response = says(403);
+        response
             .headers_mut()
             .insert("www-authenticate", "Bearer error=\"insufficient_scope\"".parse().unwrap());
-        answer
+        response
     };
     for (case, provider, upstream) in [
         (
@@ -183,17 +184,17 @@ async fn refusals_name_the_users_connect_page() {
         ("refused twice", gives(Ok(SECRET)), || says(401)),
         (
             "refused, and revoked meanwhile",
-            Scripted { only_one: true, ..gives(Ok(SECRET)) },
+            ScriptedServer { only_one: true, ..gives(Ok(SECRET)) },
             || says(401),
         ),
         ("more scope", gives(Ok(SECRET)), lacks_scope),
     ] {
         let seen = ask(provider, upstream).await;
-        assert_eq!(seen.answer.status(), 403, "{case}");
+        assert_eq!(seen.response.status(), 403, "{case}");
         let page = "https://broker.example.com/connect?for=alice";
         let named = format!(r#""connect_url":"{page}""#);
         assert!(seen.text().contains(&named), "{case}: {}", seen.text());
-        assert_eq!(Refused::of(&seen.answer).unwrap().connect_url(), Some(page), "{case}");
+        assert_eq!(Refused::of(&seen.response).unwrap().connect_url(), Some(page), "{case}");
     }
 }
 
@@ -206,10 +207,11 @@ async fn without_a_connect_page_none_is_named() {
     ];
     for error in errors {
         let seen =
-            ask(Scripted { has_page: false, ..gives(Err(error.clone())) }, || says(200)).await;
-        let marker = Refused::of(&seen.answer).unwrap();
+            ask(ScriptedServer { has_page: false, ..gives(Err(error.clone())) }, || says(200))
+                .await;
+        let marker = Refused::of(&seen.response).unwrap();
         assert_eq!(marker.reason(), error.to_refusal().reason());
-        assert_eq!((seen.answer.status().as_u16(), marker.connect_url()), (403, None), "{error}");
+        assert_eq!((seen.response.status().as_u16(), marker.connect_url()), (403, None), "{error}");
         assert!(!seen.text().contains("connect_url"), "{error}: {}", seen.text());
     }
 }
@@ -223,13 +225,13 @@ async fn other_refusals_name_no_connect_page() {
 #[tokio::test]
 async fn an_unguardable_credential_is_not_sent() {
     let seen = ask(gives(Ok("")), || says(200)).await;
-    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
+    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (503, 0));
 }
 
 #[tokio::test]
 async fn a_hanging_provider_times_out_without_a_send() {
-    let seen = ask(Scripted { hangs: true, ..gives(Ok(SECRET)) }, || says(200)).await;
-    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (503, 0));
+    let seen = ask(ScriptedServer { hangs: true, ..gives(Ok(SECRET)) }, || says(200)).await;
+    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (503, 0));
 }
 
 #[tokio::test]
@@ -242,7 +244,7 @@ async fn a_path_outside_the_mount_path_is_refused() {
     ] {
         let seen = ask_for(path, "/v1", gives(Ok(SECRET)), |_| Ok(says(200))).await.unwrap();
         assert_eq!(seen.sent.first().map(|request| request.uri().path()), sent, "{path}");
-        assert_eq!(seen.answer.status(), if sent.is_some() { 200 } else { 403 }, "{path}");
+        assert_eq!(seen.response.status(), if sent.is_some() { 200 } else { 403 }, "{path}");
     }
 }
 
@@ -250,7 +252,7 @@ async fn a_path_outside_the_mount_path_is_refused() {
 async fn the_second_response_is_guarded_too() {
     let second = |number| Ok(says(if number == 1 { 401 } else { 500 }));
     let seen = ask_for("/items", "/", gives(Ok(SECRET)), second).await.unwrap();
-    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (502, 2));
+    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (502, 2));
 }
 
 #[tokio::test]
@@ -264,16 +266,16 @@ async fn inner_service_errors_are_passed_on() {
 
 #[tokio::test]
 async fn a_provider_hanging_on_refusal_delays_no_request() {
-    let provider = Scripted { hangs_when_refused: true, ..gives(Ok(SECRET)) };
+    let provider = ScriptedServer { hangs_when_refused: true, ..gives(Ok(SECRET)) };
     let seen = ask(provider, || says(401)).await;
-    assert_eq!((seen.answer.status().as_u16(), seen.sent.len()), (403, 2));
+    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (403, 2));
 }
 
 #[tokio::test]
 async fn i181_partial_responses_are_neither_requested_nor_forwarded() {
     let seen = ask(gives(Ok(SECRET)), || says(206)).await;
     assert_eq!(seen.sent[0].headers().get(header::RANGE), None);
-    assert_eq!(seen.answer.status(), 502);
+    assert_eq!(seen.response.status(), 502);
 }
 
 #[tokio::test]
@@ -281,11 +283,11 @@ async fn i181_upstream_extensions_are_removed() {
     #[derive(Clone)]
     struct ReasonPhrase;
     let upstream = || {
-        let mut answer = says(200);
-        answer.extensions_mut().insert(ReasonPhrase);
-        answer
+        let mut response = says(200);
+        response.extensions_mut().insert(ReasonPhrase);
+        response
     };
     let seen = ask(gives(Ok(SECRET)), upstream).await;
-    assert_eq!(seen.answer.status(), 200);
-    assert!(seen.answer.extensions().get::<ReasonPhrase>().is_none());
+    assert_eq!(seen.response.status(), 200);
+    assert!(seen.response.extensions().get::<ReasonPhrase>().is_none());
 }

@@ -13,7 +13,7 @@ use token_broker_outbound::Proxy;
 use token_broker_tests::{
     grpc::{TYPED, typed_call},
     harness::{Broker, CALL, SECRET, grpc_proxy, proxy, serve},
-    upstream::{Scripted, full, json as json_answer},
+    upstream::{ScriptedServer, full, json as json_response},
     wire,
 };
 use tower::{ServiceExt as _, service_fn};
@@ -113,8 +113,8 @@ fn call(tool: &str) -> String {
 
 #[tokio::test]
 async fn an_outer_middleware_sees_the_reason() {
-    let upstream = Scripted::start(|_| json_answer(RESULT)).await;
-    let (listener, stack, broker) = Broker::before(&upstream).policy(rules()).prepare().await;
+    let upstream = ScriptedServer::start(|_| json_response(RESULT)).await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).policy(rules()).prepare().await;
     let seen = Seen::default();
     serve(listener, seen.around(Router::new().fallback_service(stack.layer(proxy()))));
     let (host, bearer) = (broker.host(), format!("Bearer {}", broker.token("items:read")));
@@ -142,12 +142,12 @@ async fn an_outer_middleware_sees_the_reason() {
     ];
     let requests = cases.len();
     for (bytes, status, expected) in cases {
-        let answer = broker.send(&bytes).await;
-        assert_eq!(answer.status, status, "{expected}: {}", answer.text());
+        let response = broker.send(&bytes).await;
+        assert_eq!(response.status, status, "{expected}: {}", response.text());
         assert_eq!(seen.take(), expected);
         // The mark stays in the process: what the client is told is less.
         let reason = expected["reason"].as_str().unwrap_or("none");
-        assert!(!String::from_utf8(answer.raw).unwrap().contains(reason), "{reason}");
+        assert!(!String::from_utf8(response.raw).unwrap().contains(reason), "{reason}");
     }
     assert_eq!(results(&broker, requests as u64).await.len(), requests);
     broker.done().await;
@@ -183,20 +183,21 @@ async fn a_mark_has_connect_page_and_retry_delay() {
             None,
         ),
     ] {
-        let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
+        let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
         let provider = Outcome::at(&upstream.url("/mcp"), gives);
-        let (listener, stack, broker) = Broker::before(&upstream).prepare_with(|_| provider).await;
+        let (listener, stack, broker) =
+            Broker::in_front_of(&upstream).prepare_with(|_| provider).await;
         let seen = Seen::default();
         let app = Router::new().route_service("/mcp", stack.layer(proxy()));
         serve(listener, seen.around(app));
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!(answer.status, status, "{reason}: {}", answer.text());
+        let response = broker.call_with(&[], CALL).await;
+        assert_eq!(response.status, status, "{reason}: {}", response.text());
         let expected = json!({
             "reason": reason, "fault": fault,
             "connect_url": connect_url, "scopes": null, "retry_after": retry_after,
         });
         assert_eq!(seen.take(), expected);
-        assert_eq!(answer.header("retry-after").is_some(), status == 503, "{reason}");
+        assert_eq!(response.header("retry-after").is_some(), status == 503, "{reason}");
         broker.done_unsent().await;
     }
 }
@@ -209,7 +210,7 @@ async fn upstream_refusals_are_unmarked_and_failures_marked() {
         (500, 502, Some("exchange.upstream_failed")),
         (401, 200, Some("exchange.credential_refused")),
     ] {
-        let upstream = Scripted::start(move |_| {
+        let upstream = ScriptedServer::start(move |_| {
             Response::builder()
                 .status(sent)
                 .header("content-type", "text/plain")
@@ -217,12 +218,12 @@ async fn upstream_refusals_are_unmarked_and_failures_marked() {
                 .unwrap()
         })
         .await;
-        let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+        let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
         let seen = Seen::default();
         let app = Router::new().route_service("/mcp", stack.layer(proxy()));
         serve(listener, seen.around(app));
-        let answer = broker.call_with(&[], CALL).await;
-        assert_eq!(answer.status, status, "{sent}: {}", answer.text());
+        let response = broker.call_with(&[], CALL).await;
+        assert_eq!(response.status, status, "{sent}: {}", response.text());
         let mark = seen.take();
         assert_eq!(mark["reason"].as_str(), reason, "{sent}: {mark}");
         broker.done().await;
@@ -231,9 +232,9 @@ async fn upstream_refusals_are_unmarked_and_failures_marked() {
 
 #[tokio::test]
 async fn grpc_refusals_have_the_same_mark() {
-    let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
+    let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
     let (listener, stack, broker) =
-        Broker::before(&upstream).grpc().policy(rules()).prepare().await;
+        Broker::in_front_of(&upstream).grpc().policy(rules()).prepare().await;
     let seen = Seen::default();
     let app = Router::new().fallback_service(stack.layer(grpc_proxy()));
     serve(listener, seen.around(app));
@@ -256,7 +257,7 @@ async fn respond(api: Api, url: String, request: Request<RequestBody<Body>>) -> 
     let caller = request.extensions().get::<CallerHandle>().unwrap().clone();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let message: Value = std::str::from_utf8(&body).unwrap().parse().unwrap();
-    let answer = if message["method"] == "initialize" {
+    let reply = if message["method"] == "initialize" {
         json!({"jsonrpc": "2.0", "id": message["id"], "result": {
             "protocolVersion": "2025-11-25", "capabilities": {},
             "serverInfo": {"name": "items", "version": "1"},
@@ -277,7 +278,7 @@ async fn respond(api: Api, url: String, request: Request<RequestBody<Body>>) -> 
             }}),
         }
     };
-    let mut response = Response::new(Body::from(answer.to_string()));
+    let mut response = Response::new(Body::from(reply.to_string()));
     let media = "application/json".parse().unwrap();
     response.headers_mut().insert(header::CONTENT_TYPE, media);
     if message["method"] == "initialize" {
@@ -287,8 +288,11 @@ async fn respond(api: Api, url: String, request: Request<RequestBody<Body>>) -> 
 }
 
 /// A broker around that handler, whose client has these credentials.
-async fn handler(upstream: &Scripted, gives: Result<&'static str, CredentialError>) -> Broker {
-    let (listener, stack, _, broker) = Broker::before(upstream).prepare_for_handler().await;
+async fn handler(
+    upstream: &ScriptedServer,
+    gives: Result<&'static str, CredentialError>,
+) -> Broker {
+    let (listener, stack, _, broker) = Broker::in_front_of(upstream).prepare_for_handler().await;
     let url = upstream.url("/v1/items/7");
     let provider = Outcome::at(&url, gives);
     let api = ExchangeLayer::for_handler(broker.handle(), Arc::new(provider)).layer(proxy());
@@ -313,15 +317,15 @@ async fn call_in_session(broker: &Broker, capabilities: Value) -> Value {
     let began = broker.call_with(&[], &initialize(&capabilities)).await;
     let session = began.header("mcp-session-id").expect("a session").to_owned();
     let fields = [("mcp-session-id", session.as_str()), ("mcp-protocol-version", "2025-11-25")];
-    let answer = broker.call_with(&fields, CALL).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.json()["id"], 1);
-    answer.json()
+    let response = broker.call_with(&fields, CALL).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.json()["id"], 1);
+    response.json()
 }
 
 #[tokio::test]
 async fn a_handler_tells_its_client_where_to_connect() {
-    let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
+    let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
     let broker = handler(&upstream, Err(CredentialError::ConnectRequired)).await;
     // A client that can send its user to a URL is given an elicitation.
     let told = call_in_session(&broker, json!({"elicitation": {"url": {}}})).await;
@@ -352,20 +356,21 @@ async fn a_handler_reports_other_refusals() {
         (Ok(SECRET), 404, json!({"status": 404})),
         (Ok(SECRET), 200, json!({"status": 200})),
     ] {
-        let upstream =
-            Scripted::start(move |_| Response::builder().status(sent).body(full("{}")).unwrap())
-                .await;
+        let upstream = ScriptedServer::start(move |_| {
+            Response::builder().status(sent).body(full("{}")).unwrap()
+        })
+        .await;
         let is_sent = gives.is_ok();
         let broker = handler(&upstream, gives).await;
-        let answer = broker.call_with(&[], CALL).await.json();
-        let found = match answer.get("error") {
+        let response = broker.call_with(&[], CALL).await.json();
+        let found = match response.get("error") {
             Some(error) => {
-                assert!(!error["message"].as_str().unwrap().is_empty(), "{answer}");
+                assert!(!error["message"].as_str().unwrap().is_empty(), "{response}");
                 json!({"code": error["code"], "data": error["data"]})
             }
-            None => answer["result"].clone(),
+            None => response["result"].clone(),
         };
-        assert_eq!(found, expected, "{answer}");
+        assert_eq!(found, expected, "{response}");
         let uses = u64::from(is_sent);
         let results = results(&broker, 1).await;
         assert_eq!(summary(&results[0]), ("completed", None, uses, uses));

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use token_broker_tests::{
     grpc::{FRAMED, client, frame, framed},
     harness::{Broker, CALL},
-    upstream::{Scripted, ScriptedBody},
+    upstream::{ScriptedBody, ScriptedServer},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -52,7 +52,7 @@ async fn an_open_get_stream_ends_before_its_next_event() {
     ] {
         let mut streams = Streams::start().await;
         let policy = everything();
-        let broker = Broker::before(&streams.scripted).policy(policy.clone()).start().await;
+        let broker = Broker::in_front_of(&streams.scripted).policy(policy.clone()).start().await;
         let mut stream = broker.open(&get_stream(&broker)).await;
         let feed = streams.opened().await;
         feed.send(&progress(1)).await;
@@ -72,9 +72,9 @@ async fn an_open_get_stream_ends_before_its_next_event() {
                 progress(1) + &progress(2)
             }
         };
-        let answer = stream.rest().await;
-        assert_eq!((answer.status, answer.text()), (200, expected.as_str()), "{reason:?}");
-        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "{reason:?}: it ends cleanly: {answer:?}");
+        let response = stream.rest().await;
+        assert_eq!((response.status, response.text()), (200, expected.as_str()), "{reason:?}");
+        assert!(response.raw.ends_with(b"0\r\n\r\n"), "{reason:?}: it ends cleanly: {response:?}");
         let result = last_result(&broker, 1).await;
         let outcome = if reason.is_some() { "cut" } else { "completed" };
         assert_eq!(summary(&result), (outcome, reason, 1, 1), "{result}");
@@ -86,7 +86,7 @@ async fn an_open_get_stream_ends_before_its_next_event() {
 async fn a_stream_allowed_again_before_its_next_event_continues() {
     let mut streams = Streams::start().await;
     let policy = everything();
-    let broker = Broker::before(&streams.scripted).policy(policy.clone()).start().await;
+    let broker = Broker::in_front_of(&streams.scripted).policy(policy.clone()).start().await;
     let mut stream = broker.open(&get_stream(&broker)).await;
     let feed = streams.opened().await;
     feed.send(&progress(1)).await;
@@ -113,7 +113,7 @@ async fn subscriptions_end_when_a_resource_is_denied() {
     ] {
         let mut streams = Streams::start().await;
         let policy = everything();
-        let broker = Broker::before(&streams.scripted).policy(policy.clone()).start().await;
+        let broker = Broker::in_front_of(&streams.scripted).policy(policy.clone()).start().await;
         let uris = ["crm://public/1", "crm://private/1"];
         let mut stream = broker.open(&listen(&broker, &uris)).await;
         let feed = streams.opened().await;
@@ -129,10 +129,10 @@ async fn subscriptions_end_when_a_resource_is_denied() {
             feed.closed().await;
         }
         drop(feed);
-        let answer = stream.rest().await;
-        assert_eq!(answer.status, 200, "{reason:?}");
-        assert_eq!(answer.text().contains("public"), reason.is_none(), "{reason:?}");
-        assert!(answer.raw.ends_with(b"0\r\n\r\n"), "{reason:?}: it ends cleanly: {answer:?}");
+        let response = stream.rest().await;
+        assert_eq!(response.status, 200, "{reason:?}");
+        assert_eq!(response.text().contains("public"), reason.is_none(), "{reason:?}");
+        assert!(response.raw.ends_with(b"0\r\n\r\n"), "{reason:?}: it ends cleanly: {response:?}");
         let result = last_result(&broker, 1).await;
         let outcome = if reason.is_some() { "cut" } else { "completed" };
         assert_eq!(summary(&result), (outcome, reason, 1, 1), "{result}");
@@ -155,7 +155,7 @@ async fn n268_a_pending_list_is_judged_by_the_new_policy() {
     for media in ["application/json", "text/event-stream"] {
         let mut streams = Streams::of(media).await;
         let policy = everything();
-        let broker = Broker::before(&streams.scripted).policy(policy.clone()).start().await;
+        let broker = Broker::in_front_of(&streams.scripted).policy(policy.clone()).start().await;
         let mut open = broker.open(&post(&broker, LIST)).await;
         let feed = streams.opened().await;
         let list = tool_list(&["get_item", "delete_item"]);
@@ -170,10 +170,10 @@ async fn n268_a_pending_list_is_judged_by_the_new_policy() {
         policy.replace(Rules::new().allow(tools(["get_*"])));
         feed.send(rest).await;
         drop(feed);
-        let answer = open.rest().await;
+        let response = open.rest().await;
         let visible = tool_list(&["get_item"]);
         let expected = if is_json { visible } else { progress(1) + &event(&visible) };
-        assert_eq!((answer.status, answer.text()), (200, expected.as_str()), "{media}");
+        assert_eq!((response.status, response.text()), (200, expected.as_str()), "{media}");
         let result = last_result(&broker, 1).await;
         assert_eq!(summary(&result), ("completed", None, 1, 1), "{media} {result}");
         broker.done().await;
@@ -185,7 +185,7 @@ async fn a_running_call_finishes_under_its_decision() {
     let mut streams = Streams::start().await;
     let policy =
         PolicyHandle::new(Rules::new().allow(tools(["*"])).allow(resources(["crm://secret/*"])));
-    let broker = Broker::before(&streams.scripted).policy(policy.clone()).start().await;
+    let broker = Broker::in_front_of(&streams.scripted).policy(policy.clone()).start().await;
     let mut call = broker.open(&post(&broker, STREAMED_CALL)).await;
     let feed = streams.opened().await;
     feed.send(&(progress(1) + &updated("crm://secret/1"))).await;
@@ -198,10 +198,10 @@ async fn a_running_call_finishes_under_its_decision() {
     call.until(&progress(2)).await;
     feed.send(&event(RESULT)).await;
     drop(feed);
-    let answer = call.rest().await;
+    let response = call.rest().await;
     let expected = progress(1) + &updated("crm://secret/1") + &progress(2) + &event(RESULT);
-    assert_eq!((answer.status, answer.text()), (200, expected.as_str()));
-    assert!(!answer.text().contains("secret/2"));
+    assert_eq!((response.status, response.text()), (200, expected.as_str()));
+    assert!(!response.text().contains("secret/2"));
 
     // The next call is judged anew, and asks nobody.
     let denied = broker.call_with(&[], CALL).await;
@@ -218,7 +218,7 @@ async fn a_composed_policy_is_checked_again() {
     let mut streams = Streams::start().await;
     let (ours, theirs) = (everything(), everything());
     let policy = ours.clone().and(theirs.clone());
-    let broker = Broker::before(&streams.scripted).policy(policy).start().await;
+    let broker = Broker::in_front_of(&streams.scripted).policy(policy).start().await;
     let mut stream = broker.open(&get_stream(&broker)).await;
     let feed = streams.opened().await;
     feed.send(&progress(1)).await;
@@ -248,22 +248,22 @@ async fn grpc_subscriptions_end_with_a_status_and_calls_continue() {
     {
         let (feed, frames) = mpsc::channel::<Result<Frame<bytes::Bytes>, _>>(8);
         let frames = Mutex::new(Some(frames));
-        let upstream = Scripted::start(move |_| {
+        let upstream = ScriptedServer::start(move |_| {
             let frames = frames.lock().take().expect("one stream");
             let body: ScriptedBody = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
             Response::builder().header("content-type", "application/grpc").body(body).unwrap()
         })
         .await;
         let policy = everything();
-        let broker = Broker::before(&upstream).grpc().policy(policy.clone()).start().await;
+        let broker = Broker::in_front_of(&upstream).grpc().policy(policy.clone()).start().await;
         let request = broker.rpc_request(&path, fields, Full::from(sent).boxed_unsync());
-        let say = async |bytes: Vec<u8>| drop(feed.send(Ok(Frame::data(bytes.into()))).await);
-        say(notice(1)).await;
+        let send = async |bytes: Vec<u8>| drop(feed.send(Ok(Frame::data(bytes.into()))).await);
+        send(notice(1)).await;
         let mut open = broker.open_reply(client().request(request).await.unwrap());
         assert_eq!(open.data().await, notice(1), "{path}");
 
         policy.replace(Rules::new().allow(grpc("shop.v1.Other", ["Get"])));
-        say(notice(2)).await;
+        send(notice(2)).await;
         if is_cut {
             feed.closed().await;
         } else {

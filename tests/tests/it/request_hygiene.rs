@@ -10,7 +10,7 @@ use axum::Router;
 use token_broker_outbound::{Guard, Proxy, Resolve};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
-    upstream::{Received, Scripted, full, json},
+    upstream::{Received, ScriptedServer, full, json},
     wire,
 };
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ use tower_token_broker::{
     stack::StackConfig,
 };
 
-use crate::hostile_case::{Row, run};
+use crate::hostile_case::{Case, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -43,11 +43,11 @@ type Fields<'a> = Vec<(&'a str, &'a str)>;
 /// Each row's fields, and what of them the upstream must get.
 async fn passes_on(
     broker: &Broker,
-    upstream: &Scripted,
+    upstream: &ScriptedServer,
     rows: Vec<(&'static str, Fields<'_>, Fields<'_>)>,
 ) {
     for (case, fields, expected) in rows {
-        run(broker, upstream, [Row::passes(case, with(broker, &fields))]).await;
+        run(broker, upstream, [Case::passes(case, with(broker, &fields))]).await;
         let received = upstream.received().pop().unwrap();
         for (name, _) in &fields {
             // What every request has by itself is ours.
@@ -88,8 +88,8 @@ fn is_sent_by_us(case: &str, received: &Received) {
 
 #[tokio::test]
 async fn only_allowed_headers_are_forwarded() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let long = "a=".repeat(4096);
     let said = [
@@ -140,8 +140,8 @@ async fn only_allowed_headers_are_forwarded() {
 
 #[tokio::test]
 async fn clients_cannot_set_the_credential_header() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let broker = Broker::before(&upstream).credential_in("x-api-key").start().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).credential_in("x-api-key").start().await;
     for (case, fields) in [
         ("H168", vec![]),
         ("H170", vec![("x-api-key", "attacker")]),
@@ -150,7 +150,7 @@ async fn clients_cannot_set_the_credential_header() {
             vec![("x-api-key", "attacker"), ("X-Api-Key", "attacker"), ("x_api_key", "attacker")],
         ),
     ] {
-        run(&broker, &upstream, [Row::passes(case, with(&broker, &fields))]).await;
+        run(&broker, &upstream, [Case::passes(case, with(&broker, &fields))]).await;
         let received = upstream.received().pop().unwrap();
         assert!(received.headers.get("authorization").is_none(), "{case}");
         assert_eq!(received.values("x-api-key"), [SECRET], "{case}");
@@ -161,8 +161,8 @@ async fn clients_cannot_set_the_credential_header() {
 
 #[tokio::test]
 async fn h169_an_exchange_layer_too_far_outside_fails() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
-    let (listener, _, secret, broker) = Broker::before(&upstream).prepare_for_handler().await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let (listener, _, secret, broker) = Broker::in_front_of(&upstream).prepare_for_handler().await;
     let (handle, config) = (broker.handle(), StackConfig::new(broker.resource().as_str()).unwrap());
     let verifier = JwtVerifier::new(ISSUER, broker.issuer().keys());
     let policy = |_: &Principal, _: &Call<'_>| Decision::allow();
@@ -173,8 +173,8 @@ async fn h169_an_exchange_layer_too_far_outside_fails() {
         .layer(ScopeFilterLayer::new(handle, &config, policy))
         .service(proxy());
     serve(listener, Router::new().route_service("/mcp", misordered));
-    let answer = broker.send(&with(&broker, &[])).await;
-    assert_eq!(answer.status, 500, "H169");
+    let response = broker.send(&with(&broker, &[])).await;
+    assert_eq!(response.status, 500, "H169");
     assert!(upstream.received().is_empty(), "H169");
     let records = broker.expect_records(1).await;
     let results: Vec<_> = records.iter().filter(|record| record["count"] == 1).collect();
@@ -205,7 +205,7 @@ impl ProvideCredential for Failing {
 
 #[tokio::test]
 async fn h169_a_failed_exchange_sends_nothing() {
-    let upstream = Scripted::start(|_| json(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     for (why, status, reason) in [
         (CredentialError::Revoked, 200, "exchange.grant_revoked"),
         (CredentialError::ConnectRequired, 200, "exchange.connect_required"),
@@ -214,15 +214,15 @@ async fn h169_a_failed_exchange_sends_nothing() {
     ] {
         let failing =
             Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
-        let broker = Broker::before(&upstream).start_with(|_| failing).await;
-        run(&broker, &upstream, [Row::refused("H169", with(&broker, &[]), status, reason)]).await;
+        let broker = Broker::in_front_of(&upstream).start_with(|_| failing).await;
+        run(&broker, &upstream, [Case::refused("H169", with(&broker, &[]), status, reason)]).await;
         broker.done_unsent().await;
     }
 }
 
 #[tokio::test]
 async fn h172_redirects_are_neither_followed_nor_forwarded() {
-    let elsewhere = Scripted::start(|_| json(RESULT)).await;
+    let elsewhere = ScriptedServer::start(|_| json(RESULT)).await;
     let port = elsewhere.address().port();
     for (status, target) in [
         (307, elsewhere.url("/stolen")),
@@ -232,7 +232,7 @@ async fn h172_redirects_are_neither_followed_nor_forwarded() {
         (307, format!("//127.0.0.1:{port}/stolen")),
         (307, "/another/path".to_owned()),
     ] {
-        let upstream = Scripted::start(move |_| {
+        let upstream = ScriptedServer::start(move |_| {
             http::Response::builder()
                 .status(status)
                 .header("location", &target)
@@ -240,10 +240,10 @@ async fn h172_redirects_are_neither_followed_nor_forwarded() {
                 .unwrap()
         })
         .await;
-        let broker = Broker::before(&upstream).start().await;
-        let row = Row::fails("H172", with(&broker, &[]), 502, "exchange.upstream_failed");
-        let answers = run(&broker, &upstream, [row]).await;
-        assert_eq!(answers[0].header("location"), None, "H172");
+        let broker = Broker::in_front_of(&upstream).start().await;
+        let row = Case::fails("H172", with(&broker, &[]), 502, "exchange.upstream_failed");
+        let responses = run(&broker, &upstream, [row]).await;
+        assert_eq!(responses[0].header("location"), None, "H172");
         assert!(elsewhere.received().is_empty(), "H172");
         broker.done().await;
     }
@@ -275,11 +275,12 @@ async fn h178_private_addresses_are_not_connected() {
         let listening = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url =
             format!("https://items.corp.example:{}/mcp", listening.local_addr().unwrap().port());
-        let upstream = Scripted::start(|_| json(RESULT)).await;
-        let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+        let (listener, stack, broker) =
+            Broker::in_front_of(&upstream).upstream_at(&url).prepare().await;
         let proxy = Proxy::new(&Guard::new().with_resolver(Always(address))).unwrap();
         serve(listener, Router::new().route_service("/mcp", stack.layer(proxy)));
-        let row = Row::fails("H178", with(&broker, &[]), 502, "exchange.upstream_failed").unsent();
+        let row = Case::fails("H178", with(&broker, &[]), 502, "exchange.upstream_failed").unsent();
         run(&broker, &upstream, [row]).await;
         let logs = String::from_utf8(broker.ledger().logs()).unwrap();
         assert!(logs.contains("fetch.blocked_address"), "H178 {address}");

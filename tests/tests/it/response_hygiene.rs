@@ -6,11 +6,11 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET, proxy, serve},
-    upstream::{Received, Scripted, ScriptedBody, events, frames, full, json},
-    wire::{self, Answer},
+    upstream::{Received, ScriptedBody, ScriptedServer, events, frames, full, json},
+    wire::{self, RawResponse},
 };
 
-use crate::hostile_case::{Row, run};
+use crate::hostile_case::{Case, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -20,61 +20,61 @@ fn masked() -> String {
 
 /// Sends a call with these fields to a broker before an upstream that answers like this, and runs
 /// the row that it makes.
-async fn answered<F>(
-    answer: F,
+async fn run_call<F>(
+    response: F,
     fields: &[(&str, &str)],
-    row: impl FnOnce(Vec<u8>) -> Row,
-) -> (Answer, Received)
+    row: impl FnOnce(Vec<u8>) -> Case,
+) -> (RawResponse, Received)
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
 {
-    answered_to(CALL, answer, fields, row).await
+    run_message(CALL, response, fields, row).await
 }
 
 /// The same for another message.
-async fn answered_to<F>(
+async fn run_message<F>(
     message: &str,
-    answer: F,
+    response: F,
     fields: &[(&str, &str)],
-    row: impl FnOnce(Vec<u8>) -> Row,
-) -> (Answer, Received)
+    row: impl FnOnce(Vec<u8>) -> Case,
+) -> (RawResponse, Received)
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
 {
-    let upstream = Scripted::start(answer).await;
-    let broker = Broker::before(&upstream).start().await;
+    let upstream = ScriptedServer::start(response).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let all = [&[("authorization", bearer.as_str())], fields].concat();
-    let mut answers =
+    let mut responses =
         run(&broker, &upstream, [row(wire::post("/mcp", broker.host(), &all, message))]).await;
     broker.done().await;
-    (answers.remove(0), upstream.received().remove(0))
+    (responses.remove(0), upstream.received().remove(0))
 }
 
 /// The same for a plain HTTP route.
-async fn answered_plain<F>(answer: F, row: impl FnOnce(Vec<u8>) -> Row) -> Answer
+async fn run_plain_http<F>(response: F, row: impl FnOnce(Vec<u8>) -> Case) -> RawResponse
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
 {
-    let upstream = Scripted::start(answer).await;
-    let broker = Broker::before(&upstream).plain_http().start().await;
+    let upstream = ScriptedServer::start(response).await;
+    let broker = Broker::in_front_of(&upstream).plain_http().start().await;
     let (host, token) = (broker.host(), broker.token("items:read"));
     let get = format!(
         "GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
     );
-    let mut answers = run(&broker, &upstream, [row(get.into_bytes())]).await;
+    let mut responses = run(&broker, &upstream, [row(get.into_bytes())]).await;
     broker.done().await;
-    answers.remove(0)
+    responses.remove(0)
 }
 
 fn with_fields(
-    mut answer: Response<ScriptedBody>,
+    mut response: Response<ScriptedBody>,
     fields: &[(&'static str, &str)],
 ) -> Response<ScriptedBody> {
     for (name, value) in fields {
-        answer.headers_mut().append(*name, value.parse().unwrap());
+        response.headers_mut().append(*name, value.parse().unwrap());
     }
-    answer
+    response
 }
 
 fn event_stream(chunks: Vec<String>) -> Response<ScriptedBody> {
@@ -95,16 +95,16 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
         ("x-internal", "host-17"),
     ];
     for (status, said) in [(200, RESULT), (404, RESULT)] {
-        let answer = move |_: &Received| {
-            let mut answer = with_fields(json(said), &door);
-            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-            answer
+        let response = move |_: &Received| {
+            let mut response = with_fields(json(said), &door);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
         };
-        let (answer, _) =
-            answered(answer, &[], |bytes| Row::passes("I180", bytes).status(status).body(said))
+        let (response, _) =
+            run_call(response, &[], |bytes| Case::passes("I180", bytes).status(status).body(said))
                 .await;
         for (gone, _) in door.iter().filter(|(name, _)| *name != "connection") {
-            assert_eq!(answer.header(gone), None, "I180 {gone}");
+            assert_eq!(response.header(gone), None, "I180 {gone}");
         }
     }
     // A challenge of scope is for us: what the client hears is ours.
@@ -116,12 +116,12 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
             .body(full(""))
             .unwrap()
     };
-    let (answer, _) = answered(wants_more, &[], |bytes| {
-        Row::fails("I180", bytes, 200, "exchange.scope_required")
+    let (response, _) = run_call(wants_more, &[], |bytes| {
+        Case::fails("I180", bytes, 200, "exchange.scope_required")
     })
     .await;
     assert!(
-        answer.header("www-authenticate").is_none() && !answer.text().contains("internal"),
+        response.header("www-authenticate").is_none() && !response.text().contains("internal"),
         "I180"
     );
 }
@@ -139,16 +139,16 @@ async fn i181_an_echo_is_masked_in_every_form_and_place() {
             r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#
         );
         let length = body.len();
-        let answer = move |_: &Received| {
+        let response = move |_: &Received| {
             with_fields(json(&body), &[("x-echo", SECRET), ("etag", &format!("\"{SECRET}\""))])
         };
         // Twice in the fields, once in the body.
-        let row = |bytes| Row::passes("I181", bytes).record_holds(r#""echo_masked":3"#);
-        let (answer, _) = answered(answer, &[], row).await;
-        assert_eq!(answer.body.len(), length, "I181 {form}");
-        assert!(!answer.text().contains(echo), "I181 {form}: {}", answer.text());
-        assert!(answer.text().contains("****************"), "I181 {form}: {}", answer.text());
-        assert_eq!(answer.header("x-echo"), Some(masked().as_str()), "I181 {form}");
+        let row = |bytes| Case::passes("I181", bytes).record_holds(r#""echo_masked":3"#);
+        let (response, _) = run_call(response, &[], row).await;
+        assert_eq!(response.body.len(), length, "I181 {form}");
+        assert!(!response.text().contains(echo), "I181 {form}: {}", response.text());
+        assert!(response.text().contains("****************"), "I181 {form}: {}", response.text());
+        assert_eq!(response.header("x-echo"), Some(masked().as_str()), "I181 {form}");
     }
 }
 
@@ -161,24 +161,24 @@ async fn i181_an_echo_is_masked_in_error_responses() {
         [("I181 an error message", 200), ("I181 an error body", 400), ("I181 an error body", 404)]
     {
         let said = said.clone();
-        let answer = move |_: &Received| {
-            let mut answer = json(&said);
-            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-            answer
+        let response = move |_: &Received| {
+            let mut response = json(&said);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
         };
         let row = |bytes| {
-            Row::passes(case, bytes)
+            Case::passes(case, bytes)
                 .status(status)
                 .body(masked_error.as_str())
                 .record_holds(r#""echo_masked":1"#)
         };
-        answered(answer, &[], row).await;
+        run_call(response, &[], row).await;
     }
     let page = |_: &Received| {
         Response::builder().status(400).body(full(format!("<p>bad token {SECRET}</p>"))).unwrap()
     };
-    answered(page, &[], |bytes| {
-        Row::passes("I181 an error page", bytes)
+    run_call(page, &[], |bytes| {
+        Case::passes("I181 an error page", bytes)
             .status(400)
             .body(format!("<p>bad token {}</p>", masked()))
             .record_holds(r#""echo_masked":1"#)
@@ -186,8 +186,8 @@ async fn i181_an_echo_is_masked_in_error_responses() {
     .await;
     // What a failing upstream says, echo and all, is not said again.
     let failing = |_: &Received| Response::builder().status(500).body(full(SECRET)).unwrap();
-    answered(failing, &[], |bytes| {
-        Row::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")
+    run_call(failing, &[], |bytes| {
+        Case::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")
     })
     .await;
 }
@@ -206,17 +206,17 @@ async fn i181_an_echo_is_masked_across_chunks_and_events() {
             .map(|(a, b)| (format!("{a}{head}"), format!("{tail}{b}")))
             .unwrap();
         let row = |bytes| {
-            Row::passes("I181 two chunks", bytes)
+            Case::passes("I181 two chunks", bytes)
                 .body(event(&masked()))
                 .record_holds(r#""echo_masked":1"#)
         };
-        answered(move |_| event_stream(vec![first.clone(), second.clone()]), &[], row).await;
+        run_call(move |_| event_stream(vec![first.clone(), second.clone()]), &[], row).await;
     }
 }
 
 #[tokio::test]
 async fn i181_an_echo_in_a_trailer_is_masked() {
-    let upstream = Scripted::raw(|request| {
+    let upstream = ScriptedServer::raw(|request| {
         let sent = request.values("authorization").concat();
         let event = format!("data: {RESULT}\n\n");
         let length = event.len();
@@ -226,12 +226,12 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
         )
     })
     .await;
-    let (listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(proxy())));
     // HTTP/1.1 needs both sides to agree on trailers, HTTP/2 just sends them.
-    let answer = broker.call_http_2(CALL).await;
-    assert_eq!((answer.status, answer.text()), (200, format!("data: {RESULT}\n\n").as_str()));
-    let came = std::str::from_utf8(&answer.raw).unwrap();
+    let response = broker.call_http_2(CALL).await;
+    assert_eq!((response.status, response.text()), (200, format!("data: {RESULT}\n\n").as_str()));
+    let came = std::str::from_utf8(&response.raw).unwrap();
     assert!(
         came.contains("x-after: 7") && came.contains(&format!("x-echo: Bearer {}", masked())),
         "{came}"
@@ -253,25 +253,25 @@ async fn i183_an_upstream_401_is_never_forwarded() {
             .unwrap()
     };
     // A static secret can't be refreshed, so trying the same one again would be no other try.
-    let row = |bytes| Row::fails("I183", bytes, 200, "exchange.credential_refused");
-    let (answer, _) = answered(refuses, &[], row).await;
-    assert_eq!(answer.header("www-authenticate"), None, "I183");
-    assert_eq!(answer.json()["error"]["code"], -32001, "I183");
+    let row = |bytes| Case::fails("I183", bytes, 200, "exchange.credential_refused");
+    let (response, _) = run_call(refuses, &[], row).await;
+    assert_eq!(response.header("www-authenticate"), None, "I183");
+    assert_eq!(response.json()["error"]["code"], -32001, "I183");
 }
 
 #[tokio::test]
 async fn i186_upstream_error_details_are_not_forwarded() {
     let inside = "thread panicked at /srv/app.rs https://admin:hunter2@db.internal";
     for status in [500, 502, 503, 504, 407] {
-        let answer =
+        let response =
             move |_: &Received| Response::builder().status(status).body(full(inside)).unwrap();
         let row = |bytes| {
-            Row::fails("I186", bytes, 502, "exchange.upstream_failed").body(
+            Case::fails("I186", bytes, 502, "exchange.upstream_failed").body(
                 r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"the server behind the broker failed"}}"#,
             )
         };
-        let (answer, _) = answered(answer, &[], row).await;
-        let came = String::from_utf8(answer.raw).unwrap();
+        let (response, _) = run_call(response, &[], row).await;
+        let came = String::from_utf8(response.raw).unwrap();
         assert!(!came.contains("internal") && !came.contains("panicked"), "I186 {status}: {came}");
     }
 }
@@ -287,15 +287,15 @@ async fn i187_redirect_targets_are_not_forwarded() {
     ] {
         for name in ["location", "content-location", "link"] {
             let location = location.to_owned();
-            let answer = move |_: &Received| {
-                let mut answer = with_fields(json("{}"), &[(name, &location)]);
-                *answer.status_mut() = StatusCode::CREATED;
-                answer
+            let response = move |_: &Received| {
+                let mut response = with_fields(json("{}"), &[(name, &location)]);
+                *response.status_mut() = StatusCode::CREATED;
+                response
             };
-            let answer =
-                answered_plain(answer, |bytes| Row::passes(case, bytes).status(201).body("{}"))
+            let response =
+                run_plain_http(response, |bytes| Case::passes(case, bytes).status(201).body("{}"))
                     .await;
-            assert_eq!(answer.header(name), None, "{case} {name}");
+            assert_eq!(response.header(name), None, "{case} {name}");
         }
     }
 }
@@ -303,10 +303,10 @@ async fn i187_redirect_targets_are_not_forwarded() {
 #[tokio::test]
 async fn i188_responses_are_not_shared_between_users() {
     for said in ["public, max-age=3600", "public", "s-maxage=60", "max-age=3600, immutable"] {
-        let answer = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
-        let (answer, _) =
-            answered(answer, &[], |bytes| Row::passes("I188", bytes).body(RESULT)).await;
-        assert_eq!(answer.header("cache-control"), Some("private, no-store"), "I188 {said}");
+        let response = move |_: &Received| with_fields(json(RESULT), &[("cache-control", said)]);
+        let (response, _) =
+            run_call(response, &[], |bytes| Case::passes("I188", bytes).body(RESULT)).await;
+        assert_eq!(response.header("cache-control"), Some("private, no-store"), "I188 {said}");
     }
     // A list that was filtered for one caller says so itself; "private" stays.
     let list = |scope: &str| {
@@ -317,11 +317,11 @@ async fn i188_responses_are_not_shared_between_users() {
     for scope in ["public", "private", "user"] {
         let said = list(scope);
         let asked = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-        answered_to(
+        run_message(
             asked,
             move |_| json(&said),
             &[],
-            |bytes| Row::passes("I188", bytes).body(list("private")),
+            |bytes| Case::passes("I188", bytes).body(list("private")),
         )
         .await;
     }
@@ -330,9 +330,10 @@ async fn i188_responses_are_not_shared_between_users() {
 #[tokio::test]
 async fn i191_encoded_bodies_are_not_forwarded_unread() {
     for coding in ["gzip", "br", "zstd", "identity, br", "x-none"] {
-        let answer = move |_: &Received| with_fields(json(RESULT), &[("content-encoding", coding)]);
-        let row = |bytes| Row::fails("I191", bytes, 502, "filter.answer_unreadable");
-        let (_, received) = answered(answer, &[("accept-encoding", "gzip, br, zstd")], row).await;
+        let response =
+            move |_: &Received| with_fields(json(RESULT), &[("content-encoding", coding)]);
+        let row = |bytes| Case::fails("I191", bytes, 502, "filter.answer_unreadable");
+        let (_, received) = run_call(response, &[("accept-encoding", "gzip, br, zstd")], row).await;
         assert_eq!(received.values("accept-encoding"), ["identity"], "I191 {coding}");
     }
 }
@@ -341,7 +342,7 @@ async fn i191_encoded_bodies_are_not_forwarded_unread() {
 async fn a_streamed_response_passes_event_by_event() {
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
     let row = |bytes| {
-        Row::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"))
+        Case::passes("a stream", bytes).body(format!("data: {progress}\n\ndata: {RESULT}\n\n"))
     };
-    answered(move |_| events(&[progress, RESULT]), &[], row).await;
+    run_call(move |_| events(&[progress, RESULT]), &[], row).await;
 }

@@ -23,7 +23,7 @@ use token_broker_tests::{
     grpc::{client, frame},
     harness::{Broker, BrokerBuilder, CALL, ISSUER, proxy, serve},
     token_endpoint::{CLIENT_SECRET, GRANT, TokenEndpoint, guarded, target},
-    upstream::{Scripted, ScriptedBody},
+    upstream::{ScriptedBody, ScriptedServer},
     wire,
 };
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
@@ -95,7 +95,7 @@ fn verified(file: &Path) -> Report {
 async fn idle_streams_end_and_calls_get_grace() {
     let file = AuditFile::new();
     let mut streams = Streams::start().await;
-    let broker = file.under(Broker::before(&streams.scripted)).start().await;
+    let broker = file.under(Broker::in_front_of(&streams.scripted)).start().await;
     let mut idle = broker.open(&get_stream(&broker)).await;
     let of_idle = streams.opened().await;
     of_idle.send(&progress(1)).await;
@@ -132,8 +132,8 @@ async fn idle_streams_end_and_calls_get_grace() {
         assert!(broker.log().is_open(), "the broker waits for it");
         of_call.send(&event(RESULT)).await;
         drop(of_call);
-        let answer = call.rest().await;
-        assert_eq!(answer.text(), progress(1) + &progress(2) + &event(RESULT));
+        let response = call.rest().await;
+        assert_eq!(response.text(), progress(1) + &progress(2) + &event(RESULT));
     };
     let (ended, ()) = timeout(LONG, async { tokio::join!(broker.shutdown(LONG), scenario) })
         .await
@@ -161,23 +161,24 @@ async fn calls_are_cut_when_the_grace_is_over() {
     ] {
         let file = AuditFile::new();
         let mut streams = Streams::of(media).await;
-        let broker = file.under(Broker::before(&streams.scripted)).start().await;
+        let broker = file.under(Broker::in_front_of(&streams.scripted)).start().await;
         let mut call = broker.open(&post(&broker, message)).await;
         let feed = streams.opened().await;
         feed.send(&sent).await;
         if is_clean {
             call.until(&progress(1)).await;
         }
-        let (ended, answer) = tokio::join!(broker.shutdown(Duration::from_millis(50)), call.rest());
+        let (ended, response) =
+            tokio::join!(broker.shutdown(Duration::from_millis(50)), call.rest());
         assert_eq!(ended, Ok(()), "{media}");
         feed.closed().await;
         let result = last_result(&broker, 1).await;
         if is_clean {
-            assert_eq!((answer.status, answer.text()), (200, expected.as_str()));
-            assert!(answer.raw.ends_with(b"0\r\n\r\n"), "{answer:?}");
+            assert_eq!((response.status, response.text()), (200, expected.as_str()));
+            assert!(response.raw.ends_with(b"0\r\n\r\n"), "{response:?}");
             assert_eq!(summary(&result), ("cut", Some(SHUTTING_DOWN), 1, 1), "{result}");
         } else {
-            assert_eq!(answer.status, 503, "{}", answer.text());
+            assert_eq!(response.status, 503, "{}", response.text());
             assert_eq!(summary(&result), ("refused", Some(SHUTTING_DOWN), 1, 1), "{result}");
         }
         file.is_closed(1);
@@ -188,8 +189,8 @@ async fn calls_are_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn a_call_without_response_is_refused_after_the_grace() {
     let file = AuditFile::new();
-    let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
-    let (listener, stack, broker) = file.under(Broker::before(&upstream)).prepare().await;
+    let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
+    let (listener, stack, broker) = file.under(Broker::in_front_of(&upstream)).prepare().await;
     let arrived = Arc::new(Notify::new());
     let arrives = Arc::clone(&arrived);
     let silent = service_fn(move |_: Request<RequestBody<Body>>| {
@@ -201,8 +202,8 @@ async fn a_call_without_response_is_refused_after_the_grace() {
         arrived.notified().await;
         broker.shutdown(Duration::from_millis(50)).await
     };
-    let (answer, ended) = tokio::join!(broker.call_with(&[], CALL), shutdown);
-    assert_eq!((answer.status, ended), (503, Ok(())), "{}", answer.text());
+    let (response, ended) = tokio::join!(broker.call_with(&[], CALL), shutdown);
+    assert_eq!((response.status, ended), (503, Ok(())), "{}", response.text());
     let result = last_result(&broker, 1).await;
     assert_eq!(summary(&result), ("refused", Some(SHUTTING_DOWN), 1, 0), "{result}");
     file.is_closed(1);
@@ -214,13 +215,13 @@ async fn a_grpc_stream_is_cut_with_a_status() {
     let file = AuditFile::new();
     let (feed, frames) = mpsc::channel::<Result<Frame<bytes::Bytes>, _>>(8);
     let frames = Mutex::new(Some(frames));
-    let upstream = Scripted::start(move |_| {
+    let upstream = ScriptedServer::start(move |_| {
         let frames = frames.lock().take().expect("one stream");
         let body: ScriptedBody = StreamBody::new(ReceiverStream::new(frames)).boxed_unsync();
         Response::builder().header("content-type", "application/grpc").body(body).unwrap()
     })
     .await;
-    let broker = file.under(Broker::before(&upstream)).grpc().start().await;
+    let broker = file.under(Broker::in_front_of(&upstream)).grpc().start().await;
     feed.send(Ok(Frame::data(frame(b"one").into()))).await.unwrap();
     let body = Full::from(frame(b"")).boxed_unsync();
     let request = broker.rpc_request("/shop.v1.Orders/Watch", &[], body);
@@ -242,7 +243,7 @@ async fn an_unread_response_does_not_delay_shutdown() {
     // More than all buffers between the two take.
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
-    let upstream = Scripted::start(move |_| {
+    let upstream = ScriptedServer::start(move |_| {
         let counted = Arc::clone(&counted);
         let chunks = std::iter::repeat_with(move || {
             counted.fetch_add(1, Ordering::SeqCst);
@@ -253,7 +254,7 @@ async fn an_unread_response_does_not_delay_shutdown() {
         Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     })
     .await;
-    let broker = file.under(Broker::before(&upstream)).start().await;
+    let broker = file.under(Broker::in_front_of(&upstream)).start().await;
     let mut call = broker.open(&post(&broker, STREAMED_CALL)).await;
     call.until(&progress(1)).await;
     stands_still(&made).await;
@@ -285,10 +286,10 @@ async fn stands_still(made: &AtomicUsize) {
 }
 
 /// An authorization server that answers when the test lets it.
-async fn slow_authorization_server(answers: Arc<Semaphore>, asked: Arc<Notify>) -> String {
+async fn slow_authorization_server(responses: Arc<Semaphore>, asked: Arc<Notify>) -> String {
     let token = post_to(async move || {
         asked.notify_one();
-        answers.acquire().await.unwrap().forget();
+        responses.acquire().await.unwrap().forget();
         ([(header::CONTENT_TYPE, "application/json")], TokenEndpoint::tokens(1))
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -300,9 +301,9 @@ async fn slow_authorization_server(answers: Arc<Semaphore>, asked: Arc<Notify>) 
 #[tokio::test]
 async fn shutdown_waits_for_a_running_refresh() {
     let file = AuditFile::new();
-    let upstream = Scripted::start(|_| unreachable!("nothing is sent")).await;
-    let (answers, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
-    let url = slow_authorization_server(Arc::clone(&answers), Arc::clone(&asked)).await;
+    let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
+    let (responses, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let url = slow_authorization_server(Arc::clone(&responses), Arc::clone(&asked)).await;
     let store = MemoryGrants::new();
     let key = GrantKey::new(User::new(ISSUER, "alice"), "items", Account::default_account());
     let scopes = || Scopes::parse("crm:read").unwrap();
@@ -315,7 +316,7 @@ async fn shutdown_waits_for_a_running_refresh() {
     let server = AuthorizationServer::new(&url, endpoint, client).scopes(scopes());
     let of_broker = store.clone();
     let broker = file
-        .under(Broker::before(&upstream))
+        .under(Broker::in_front_of(&upstream))
         .start_with(|handle| {
             StoredGrants::new(handle, of_broker, target(&upstream), server, guarded())
         })
@@ -329,18 +330,18 @@ async fn shutdown_waits_for_a_running_refresh() {
     let scenario = async {
         asked.notified().await;
         let refused = async {
-            let answer = broker.call_with(&[], CALL).await;
-            assert_eq!(answer.status, 503, "{}", answer.text());
+            let response = broker.call_with(&[], CALL).await;
+            assert_eq!(response.status, 503, "{}", response.text());
         };
         tokio::join!(broker.shutdown(Duration::ZERO), async {
             refused.await;
             // The call that asked for it is over; the refresh has its time.
-            answers.add_permits(1);
+            responses.add_permits(1);
         })
         .0
     };
-    let (answer, ended) = tokio::join!(broker.call_with(&[], CALL), scenario);
-    assert_eq!((answer.status, ended), (503, Ok(())), "{}", answer.text());
+    let (response, ended) = tokio::join!(broker.call_with(&[], CALL), scenario);
+    assert_eq!((response.status, ended), (503, Ok(())), "{}", response.text());
     let text = fs::read_to_string(&file.path).unwrap();
     let records: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
     let position = |kind: &str| records.iter().position(|record| record["kind"] == kind).unwrap();
@@ -359,7 +360,8 @@ async fn shutdown_waits_for_a_running_refresh() {
 async fn a_server_shuts_down_gracefully_with_it() {
     let file = AuditFile::new();
     let mut streams = Streams::start().await;
-    let (listener, stack, broker) = file.under(Broker::before(&streams.scripted)).prepare().await;
+    let (listener, stack, broker) =
+        file.under(Broker::in_front_of(&streams.scripted)).prepare().await;
     let app = Router::new().route_service("/mcp", stack.layer(proxy()));
     let stops = Arc::new(Notify::new());
     let (stop, handle) = (Arc::clone(&stops), broker.handle().clone());
@@ -387,7 +389,7 @@ async fn a_server_shuts_down_gracefully_with_it() {
 async fn two_shutdowns_wait_for_the_same_end() {
     let file = AuditFile::new();
     let mut streams = Streams::start().await;
-    let broker = file.under(Broker::before(&streams.scripted)).start().await;
+    let broker = file.under(Broker::in_front_of(&streams.scripted)).start().await;
     let mut call = broker.open(&post(&broker, STREAMED_CALL)).await;
     let feed = streams.opened().await;
     feed.send(&progress(1)).await;
@@ -398,9 +400,9 @@ async fn two_shutdowns_wait_for_the_same_end() {
         call.rest().await
     };
     let both = async { tokio::join!(broker.shutdown(LONG), broker.shutdown(LONG), ends) };
-    let (first, second, answer) = timeout(LONG, both).await.expect("the grace was not needed");
+    let (first, second, response) = timeout(LONG, both).await.expect("the grace was not needed");
     assert_eq!((first, second), (Ok(()), Ok(())));
-    assert_eq!(answer.text(), progress(1) + &event(RESULT));
+    assert_eq!(response.text(), progress(1) + &event(RESULT));
     assert_eq!(broker.shutdown(LONG).await, Ok(()));
     file.is_closed(1);
     broker.done().await;
@@ -410,7 +412,7 @@ async fn two_shutdowns_wait_for_the_same_end() {
 async fn an_open_connection_is_refused_after_the_end() {
     let file = AuditFile::new();
     let upstream = Streams::start().await;
-    let broker = file.under(Broker::before(&upstream.scripted)).start().await;
+    let broker = file.under(Broker::in_front_of(&upstream.scripted)).start().await;
     let mut socket = TcpStream::connect(broker.address()).await.unwrap();
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let fields = [("authorization", bearer.as_str())];
@@ -430,10 +432,10 @@ async fn an_open_connection_is_refused_after_the_end() {
     socket.write_all(&call).await.unwrap();
     let mut raw = Vec::new();
     socket.read_to_end(&mut raw).await.unwrap();
-    let answer = wire::parse(raw);
-    broker.ledger().got(&answer);
-    broker.ledger().got_bytes("the first answer", &seen);
-    assert_eq!(answer.status, 503, "{}", answer.text());
+    let response = wire::parse(raw);
+    broker.ledger().received(&response);
+    broker.ledger().received_bytes("the first answer", &seen);
+    assert_eq!(response.status, 503, "{}", response.text());
     assert_eq!(upstream.scripted.received().len(), 1);
     assert_eq!(fs::read(&file.path).unwrap(), before);
     file.is_closed(1);

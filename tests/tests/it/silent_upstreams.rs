@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use token_broker_outbound::{Guard, Proxy};
 use token_broker_tests::{
     harness::{Broker, CALL, serve},
-    upstream::{Scripted, ScriptedBody, json, live_events},
+    upstream::{ScriptedBody, ScriptedServer, json, live_events},
     wire,
 };
 use tokio::{net::TcpListener, sync::mpsc};
@@ -23,8 +23,8 @@ fn impatient_proxy() -> Proxy {
     Proxy::new(&guard).unwrap().header_timeout(SHORT).idle_timeout(SHORT)
 }
 
-async fn behind_impatient_proxy(upstream: &Scripted) -> Broker {
-    let (listener, stack, broker) = Broker::before(upstream).prepare().await;
+async fn behind_impatient_proxy(upstream: &ScriptedServer) -> Broker {
+    let (listener, stack, broker) = Broker::in_front_of(upstream).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(impatient_proxy())));
     broker
 }
@@ -38,7 +38,7 @@ fn call(broker: &Broker) -> Vec<u8> {
 async fn x37_a_silent_response_is_cut_when_idle() {
     let (chunks, stream) = mpsc::channel(8);
     let stream = parking_lot::Mutex::new(Some(stream));
-    let upstream = Scripted::start(move |_| live_events(stream.lock().take().unwrap())).await;
+    let upstream = ScriptedServer::start(move |_| live_events(stream.lock().take().unwrap())).await;
     let broker = behind_impatient_proxy(&upstream).await;
     let mut open = broker.open(&call(&broker)).await;
     // Little by little is not silent, however long it takes.
@@ -49,8 +49,8 @@ async fn x37_a_silent_response_is_cut_when_idle() {
     open.until("data: {}\n\n\r\nA\r\ndata: {}\n\n").await;
     // From here on there is nothing: the client's side ends all the same, without the chunk that
     // would make it whole.
-    let answer = open.rest().await;
-    assert!(!answer.body.ends_with(b"0\r\n\r\n"), "{:?}", answer.text());
+    let response = open.rest().await;
+    assert!(!response.body.ends_with(b"0\r\n\r\n"), "{:?}", response.text());
     let records = broker.expect_records(1).await;
     let end = records.iter().find(|record| record["count"] == 1).unwrap();
     assert_eq!((&end["outcome"], &end["uses"]), (&"failed".into(), &1.into()), "{end}");
@@ -72,11 +72,12 @@ async fn x37_a_response_without_headers_times_out() {
             .serve_connection(TokioIo::new(socket), never)
             .await
     }));
-    let upstream = Scripted::start(|_| json("{}")).await;
-    let (listener, stack, broker) = Broker::before(&upstream).upstream_at(&url).prepare().await;
+    let upstream = ScriptedServer::start(|_| json("{}")).await;
+    let (listener, stack, broker) =
+        Broker::in_front_of(&upstream).upstream_at(&url).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(impatient_proxy())));
-    let answer = broker.send(&call(&broker)).await;
-    assert_eq!(answer.status, 502);
+    let response = broker.send(&call(&broker)).await;
+    assert_eq!(response.status, 502);
     let records = broker.expect_records(1).await;
     let end = records.iter().find(|record| record["count"] == 1).unwrap();
     assert_eq!(

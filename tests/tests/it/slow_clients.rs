@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use token_broker_tests::{
     harness::{Broker, CALL},
-    upstream::Scripted,
+    upstream::ScriptedServer,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,11 +25,12 @@ type Sent = UnsyncBoxBody<Bytes, Infallible>;
 
 #[tokio::test]
 async fn m250_ten_thousand_slow_clients_delay_no_other() {
-    let upstream = Scripted::start(|_| unreachable!("the service inside answers by itself")).await;
-    let (_listener, stack, broker) = Broker::before(&upstream).prepare().await;
+    let upstream =
+        ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
+    let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let service = stack.layer(service_fn(|_: Request<RequestBody<Sent>>| {
-        let answer = Response::builder().header(header::CONTENT_TYPE, "application/json");
-        std::future::ready(Ok::<_, Infallible>(answer.body(Full::from("{}")).unwrap()))
+        let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
+        std::future::ready(Ok::<_, Infallible>(response.body(Full::from("{}")).unwrap()))
     }));
     let bearer = format!("Bearer {}", broker.token("items:read"));
     broker.ledger().sent(SLOW + 1, bearer.as_bytes());
@@ -43,12 +44,12 @@ async fn m250_ten_thousand_slow_clients_delay_no_other() {
             .unwrap()
     };
 
-    let (mut answers, mut clients) = (tokio::task::JoinSet::new(), Vec::new());
+    let (mut responses, mut clients) = (tokio::task::JoinSet::new(), Vec::new());
     for _ in 0..SLOW {
         let (sends, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         sends.try_send(Ok(Frame::data(Bytes::from_static(&CALL.as_bytes()[..20])))).unwrap();
         clients.push(sends);
-        answers.spawn(
+        responses.spawn(
             service
                 .clone()
                 .oneshot(request(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())),
@@ -61,13 +62,16 @@ async fn m250_ten_thousand_slow_clients_delay_no_other() {
     let other = service.oneshot(request(Full::from(CALL).boxed_unsync())).await.unwrap();
     assert_eq!(other.status(), StatusCode::OK, "M250: somebody else is served meanwhile");
     drop(other);
-    assert!(answers.try_join_next().is_none(), "M250: nobody was refused before the time was over");
+    assert!(
+        responses.try_join_next().is_none(),
+        "M250: nobody was refused before the time was over"
+    );
 
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
-    while let Some(answer) = answers.join_next().await {
-        assert_eq!(answer.unwrap().unwrap().status(), StatusCode::BAD_REQUEST, "M250");
+    while let Some(response) = responses.join_next().await {
+        assert_eq!(response.unwrap().unwrap().status(), StatusCode::BAD_REQUEST, "M250");
     }
     assert!(clients.iter().all(mpsc::Sender::is_closed), "M250: nothing of them is held");
     let records = broker.expect_records(SLOW + 1).await;

@@ -5,7 +5,7 @@ use http::header;
 use http_body_util::BodyExt as _;
 use token_broker_tests::{
     harness::{Broker, CALL},
-    upstream::{Received, Scripted, json, live_events},
+    upstream::{Received, ScriptedServer, json, live_events},
     wire,
 };
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ pub(crate) const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"
 
 /// An upstream that answers [`CALL`] at once, and opens a stream for every other request.
 pub(crate) struct Streams {
-    pub(crate) scripted: Scripted,
+    pub(crate) scripted: ScriptedServer,
     opened: mpsc::Receiver<Feed>,
 }
 
@@ -34,7 +34,7 @@ impl Streams {
     /// Streams are of this media type.
     pub(crate) async fn of(media: &'static str) -> Self {
         let (opens, opened) = mpsc::channel(8);
-        let scripted = Scripted::start(move |request: &Received| {
+        let scripted = ScriptedServer::start(move |request: &Received| {
             if request.body == CALL {
                 return json(RESULT);
             }

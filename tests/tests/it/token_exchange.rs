@@ -10,8 +10,8 @@ use token_broker_authority::issue::{Algorithm, Mint, SigningKey};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, base64url},
     token_endpoint::{CLIENT_SECRET, guarded, target},
-    upstream::{Received, Scripted, ScriptedBody, full, json as says},
-    wire::{self, Answer},
+    upstream::{Received, ScriptedBody, ScriptedServer, full, json as says},
+    wire::{self, RawResponse},
 };
 use token_broker_upstream::{
     Assertion, AuthorizationServer, ClientAuthentication, SignError, TokenExchange,
@@ -31,12 +31,12 @@ fn claims(jwt: &str) -> Value {
 }
 
 /// An authorization server that gives a token with the `sub` and `act` of the subject token.
-async fn authorization_server() -> Scripted {
-    Scripted::start(|request| {
+async fn authorization_server() -> ScriptedServer {
+    ScriptedServer::start(|request| {
         let form = std::str::from_utf8(&request.body).unwrap();
         let subject =
             form.split('&').find_map(|field| field.strip_prefix("subject_token=")).unwrap();
-        says(&answer(&token(&claims(subject))))
+        says(&response(&token(&claims(subject))))
     })
     .await
 }
@@ -51,15 +51,15 @@ fn token(subject: &Value) -> String {
     )
 }
 
-fn answer(token: &str) -> String {
-    let answer = json!({
+fn response(token: &str) -> String {
+    let response = json!({
         "access_token": token, "token_type": "Bearer", "expires_in": 3600, "scope": "crm:read",
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"
     });
-    answer.to_string()
+    response.to_string()
 }
 
-fn exchange(handle: &Handle, server: &Scripted, upstream: &Scripted) -> TokenExchange {
+fn exchange(handle: &Handle, server: &ScriptedServer, upstream: &ScriptedServer) -> TokenExchange {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let sign = move |claims: &str| key.sign_jwt(claims).map_err(|_| SignError);
     let client = ClientAuthentication::basic("broker", Secret::from_text(CLIENT_SECRET.into()));
@@ -77,13 +77,13 @@ fn token_of(broker: &Broker, mint: Mint) -> String {
     token
 }
 
-async fn call(broker: &Broker, token: &str) -> Answer {
+async fn call(broker: &Broker, token: &str) -> RawResponse {
     let bearer = format!("Bearer {token}");
     broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await
 }
 
 /// The tokens that the upstream was sent.
-fn sent_to(upstream: &Scripted) -> Vec<String> {
+fn sent_to(upstream: &ScriptedServer) -> Vec<String> {
     let values =
         upstream.received().into_iter().flat_map(|received| received.values("authorization"));
     values.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned()).collect()
@@ -91,7 +91,12 @@ fn sent_to(upstream: &Scripted) -> Vec<String> {
 
 /// The end of the books: what passed at the authorization server were secrets, and no broker token
 /// was among it.
-async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_tokens: &[&str]) {
+async fn done(
+    broker: &Broker,
+    server: &ScriptedServer,
+    upstream: &ScriptedServer,
+    broker_tokens: &[&str],
+) {
     broker.ledger().secret("the broker's client secret", CLIENT_SECRET);
     for token in sent_to(upstream) {
         broker.ledger().secret("an upstream token", &token);
@@ -106,17 +111,18 @@ async fn done(broker: &Broker, server: &Scripted, upstream: &Scripted, broker_to
             broker_tokens.iter().all(|token| !bytes.contains(token)),
             "a broker token went to another server"
         );
-        broker.ledger().in_play(bytes.as_bytes());
+        broker.ledger().in_use(bytes.as_bytes());
     }
     broker.done().await;
 }
 
 #[tokio::test]
 async fn two_users_receive_two_tokens() {
-    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
-    let broker =
-        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|handle| exchange(handle, &server, &upstream))
+        .await;
     let agent = Actor::new(User::new(ISSUER, "agent"), None);
     let alice = token_of(
         &broker,
@@ -151,10 +157,11 @@ async fn two_users_receive_two_tokens() {
 
 #[tokio::test]
 async fn exchanged_grants_are_revoked_by_their_audit_id() {
-    let upstream = Scripted::start(|_| says(RESULT)).await;
+    let upstream = ScriptedServer::start(|_| says(RESULT)).await;
     let server = authorization_server().await;
-    let broker =
-        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|handle| exchange(handle, &server, &upstream))
+        .await;
     let (alice, bob) =
         (token_of(&broker, Mint::for_user("alice")), token_of(&broker, Mint::for_user("bob")));
     for token in [&alice, &bob] {
@@ -177,7 +184,7 @@ async fn exchanged_grants_are_revoked_by_their_audit_id() {
 async fn i183_a_refused_exchanged_token_is_replaced_once() {
     let refused = Arc::new(parking_lot::Mutex::new(None::<String>));
     let first = Arc::clone(&refused);
-    let upstream = Scripted::start(move |request: &Received| -> Response<ScriptedBody> {
+    let upstream = ScriptedServer::start(move |request: &Received| -> Response<ScriptedBody> {
         let sent = request.values("authorization").concat();
         if *first.lock().get_or_insert_with(|| sent.clone()) == sent {
             return Response::builder().status(401).body(full("")).unwrap();
@@ -186,8 +193,9 @@ async fn i183_a_refused_exchanged_token_is_replaced_once() {
     })
     .await;
     let server = authorization_server().await;
-    let broker =
-        Broker::before(&upstream).start_with(|handle| exchange(handle, &server, &upstream)).await;
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|handle| exchange(handle, &server, &upstream))
+        .await;
     let alice = token_of(&broker, Mint::for_user("alice"));
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");
     assert_eq!(call(&broker, &alice).await.text(), RESULT, "I183");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use token_broker_tests::{
     harness::{Broker, CALL},
     token_endpoint::TokenEndpoint,
-    upstream::{Received, Scripted, ScriptedBody, full, json},
+    upstream::{Received, ScriptedBody, ScriptedServer, full, json},
     wire,
 };
 use tokio::task::JoinSet;
@@ -38,7 +38,7 @@ fn of_kind(records: &[Value], kind: &str) -> usize {
     records.iter().filter(|record| record["kind"] == kind).count()
 }
 
-fn tokens(upstream: &Scripted) -> Vec<String> {
+fn tokens(upstream: &ScriptedServer) -> Vec<String> {
     upstream.received().iter().flat_map(|received| received.values("authorization")).collect()
 }
 
@@ -48,13 +48,13 @@ fn bearer(number: usize) -> String {
 
 #[tokio::test]
 async fn i183_one_401_is_refreshed_and_replayed_once() {
-    let upstream = Scripted::start(refuses(1)).await;
+    let upstream = ScriptedServer::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!((answer.status, answer.text()), (200, RESULT));
+    let response = broker.call_with(&[], CALL).await;
+    assert_eq!((response.status, response.text()), (200, RESULT));
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1)]);
     assert!(
         upstream.received().iter().all(|received| received.body == CALL),
@@ -74,21 +74,21 @@ async fn i183_one_401_is_refreshed_and_replayed_once() {
     // The next call knows the new one.
     assert_eq!(broker.call_with(&[], CALL).await.status, 200);
     assert_eq!((tokens(&upstream).len(), endpoint.posts()), (3, 1));
-    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
     broker.done().await;
 }
 
 #[tokio::test]
 async fn i183_repeated_401s_end_after_one_replay() {
-    let upstream = Scripted::start(refuses(9)).await;
+    let upstream = ScriptedServer::start(refuses(9)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
-    let answer = broker.call_with(&[], CALL).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["error"]["code"], -32001, "{}", answer.text());
-    assert_eq!(answer.header("www-authenticate"), None);
+    let response = broker.call_with(&[], CALL).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.json()["error"]["code"], -32001, "{}", response.text());
+    assert_eq!(response.header("www-authenticate"), None);
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1)]);
     assert_eq!(endpoint.posts(), 1);
 
@@ -110,7 +110,7 @@ async fn i183_repeated_401s_end_after_one_replay() {
     assert_eq!(broker.call_with(&[], CALL).await.json()["error"]["code"], -32001);
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1), bearer(1)]);
     assert_eq!(endpoint.posts(), 1);
-    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
     broker.done().await;
 }
 
@@ -125,17 +125,17 @@ async fn i183_only_safe_plain_http_requests_are_replayed() {
         ("POST", "", vec![bearer(0)], refused),
         ("DELETE", "", vec![bearer(0)], refused),
     ] {
-        let upstream = Scripted::start(refuses(1)).await;
+        let upstream = ScriptedServer::start(refuses(1)).await;
         let endpoint = TokenEndpoint::start().await;
-        let broker = Broker::before(&upstream)
+        let broker = Broker::in_front_of(&upstream)
             .plain_http()
             .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
             .await;
         let token = format!("Bearer {}", broker.token("items:read"));
         let request = wire::post("/v1/items", broker.host(), &[("authorization", &token)], body);
         let request = [method.as_bytes(), request.strip_prefix(b"POST").unwrap()].concat();
-        let answer = broker.send(&request).await;
-        assert_eq!(answer.status, status, "{method}: {}", answer.text());
+        let response = broker.send(&request).await;
+        assert_eq!(response.status, status, "{method}: {}", response.text());
         assert_eq!(tokens(&upstream), sent, "{method}");
         let records = broker.records().await;
         let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
@@ -145,16 +145,16 @@ async fn i183_only_safe_plain_http_requests_are_replayed() {
         assert_eq!(broker.send(&request).await.status, 200, "{method}");
         assert_eq!(tokens(&upstream).last(), Some(&bearer(1)), "{method}");
         assert_eq!(endpoint.posts(), 1, "{method}");
-        endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+        endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
         broker.done().await;
     }
 }
 
 #[tokio::test]
 async fn i183_concurrent_401s_cause_one_refresh() {
-    let upstream = Scripted::start(refuses(1)).await;
+    let upstream = ScriptedServer::start(refuses(1)).await;
     let endpoint = TokenEndpoint::start().await;
-    let broker = Broker::before(&upstream)
+    let broker = Broker::in_front_of(&upstream)
         .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
@@ -166,13 +166,13 @@ async fn i183_concurrent_401s_cause_one_refresh() {
         let (broker, call) = (Arc::clone(&broker), Arc::clone(&call));
         calls.spawn(async move { broker.send(&call).await });
     }
-    for answer in calls.join_all().await {
-        assert_eq!((answer.status, answer.text()), (200, RESULT));
+    for response in calls.join_all().await {
+        assert_eq!((response.status, response.text()), (200, RESULT));
     }
     assert_eq!(endpoint.posts(), 1);
     let records = broker.records().await;
     assert_eq!(of_kind(&records, "token_request"), 1, "{records:#?}");
     assert_eq!(of_kind(&records, "intent"), upstream.received().len());
-    endpoint.note_in(broker.ledger(), &[0, 1], &[0, 1]);
+    endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
     broker.done().await;
 }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER},
-    upstream::{Scripted, json as json_answer},
+    upstream::{ScriptedServer, json as json_response},
     wire,
 };
 use tower_token_broker::revocation::RevocationTarget;
 
 use crate::{
-    hostile_case::{Row, run},
+    hostile_case::{Case, run},
     hostile_tokens::Fetching,
 };
 
@@ -40,11 +40,11 @@ async fn g158_tokens_with_a_common_prefix_are_distinct() {
             > one.len() - 4
     );
     let rows = [
-        Row::passes("G158", fetching.call(&one)),
+        Case::passes("G158", fetching.call(&one)),
         fetching.refused("G158", &forged, "jwt.signature"),
-        Row::passes("G158", fetching.call(&other)),
+        Case::passes("G158", fetching.call(&other)),
         fetching.refused("G158", &with_another_signature(&other), "jwt.signature"),
-        Row::passes("G158", fetching.call(&one)),
+        Case::passes("G158", fetching.call(&one)),
     ];
     fetching.run(rows).await;
     fetching.broker.done().await;
@@ -53,17 +53,17 @@ async fn g158_tokens_with_a_common_prefix_are_distinct() {
 #[tokio::test]
 async fn g159_verifiers_do_not_share_verdicts() {
     let (first, second) = (
-        Scripted::start(|_| json_answer("{}")).await,
-        Scripted::start(|_| json_answer("{}")).await,
+        ScriptedServer::start(|_| json_response("{}")).await,
+        ScriptedServer::start(|_| json_response("{}")).await,
     );
     let (one, other) =
-        (Broker::before(&first).start().await, Broker::before(&second).start().await);
+        (Broker::in_front_of(&first).start().await, Broker::in_front_of(&second).start().await);
     let call = |broker: &Broker, token: &str| {
         wire::post("/mcp", broker.host(), &[("authorization", &format!("Bearer {token}"))], CALL)
     };
     let token = one.token("items:read");
-    run(&one, &first, [Row::passes("G159", call(&one, &token))]).await;
-    run(&other, &second, [Row::refused("G159", call(&other, &token), 401, "jwt.kid")]).await;
+    run(&one, &first, [Case::passes("G159", call(&one, &token))]).await;
+    run(&other, &second, [Case::refused("G159", call(&other, &token), 401, "jwt.kid")]).await;
     one.done().await;
     other.done_unsent().await;
 }
@@ -76,7 +76,7 @@ async fn g161_a_premature_token_is_accepted_later() {
         .with_claims([("nbf", json!(fetching.now + 40)), ("exp", json!(fetching.now + 300))]);
     fetching.run([fetching.refused("G161", &early, "jwt.not_yet_valid")]).await;
     fetching.clock.advance(Duration::from_secs(15));
-    fetching.run([Row::passes("G161", fetching.call(&early))]).await;
+    fetching.run([Case::passes("G161", fetching.call(&early))]).await;
     fetching.broker.done().await;
 }
 
@@ -90,7 +90,7 @@ async fn n268_a_policy_change_applies_to_the_next_call() {
 
     let list =
         r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item"},{"name":"other"}]}}"#;
-    let upstream = Scripted::start(move |_| json_answer(list)).await;
+    let upstream = ScriptedServer::start(move |_| json_response(list)).await;
     let removed = Arc::new(AtomicBool::new(false));
     let decides = Arc::clone(&removed);
     let policy = move |_: &Principal, call: &Call<'_>| {
@@ -98,17 +98,17 @@ async fn n268_a_policy_change_applies_to_the_next_call() {
             matches!(call, Call::Tool { name: "get_item", .. }) && decides.load(Ordering::SeqCst);
         if is_removed { Decision::deny(call) } else { Decision::allow() }
     };
-    let broker = Broker::before(&upstream).policy(policy).start().await;
+    let broker = Broker::in_front_of(&upstream).policy(policy).start().await;
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let post =
         |message: &str| wire::post("/mcp", broker.host(), &[("authorization", &bearer)], message);
     let listed = post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
-    let rows = [Row::passes("N268", post(CALL)), Row::passes("N268", listed.clone()).body(list)];
+    let rows = [Case::passes("N268", post(CALL)), Case::passes("N268", listed.clone()).body(list)];
     run(&broker, &upstream, rows).await;
     removed.store(true, Ordering::SeqCst);
     let rows = [
-        Row::refused("N268", post(CALL), 200, "filter.tool_denied"),
-        Row::passes("N268", listed)
+        Case::refused("N268", post(CALL), 200, "filter.tool_denied"),
+        Case::passes("N268", listed)
             .body(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"other"}]}}"#),
     ];
     run(&broker, &upstream, rows).await;
@@ -119,7 +119,7 @@ async fn n268_a_policy_change_applies_to_the_next_call() {
 async fn s321_responses_are_no_oracle() {
     let fetching = Fetching::start().await;
     let revoked = fetching.with_claims([("jti", json!("to be revoked"))]);
-    fetching.run([Row::passes("S321", fetching.call(&revoked))]).await;
+    fetching.run([Case::passes("S321", fetching.call(&revoked))]).await;
     let revoked_id = RevocationTarget::Token { issuer: ISSUER.into(), id: "to be revoked".into() };
     assert!(fetching.broker.revoke(revoked_id).await.was_known());
     let rows = [
@@ -144,12 +144,16 @@ async fn s321_responses_are_no_oracle() {
         fetching.refused("S321", &revoked, "authn.revoked"),
         fetching.refused("S321", "no.such.token", "jwt.encoding"),
     ];
-    let answers = fetching.run(rows).await;
-    let alike = |answer: &wire::Answer| {
-        (answer.status, answer.body.clone(), answer.header("www-authenticate").map(str::to_owned))
+    let responses = fetching.run(rows).await;
+    let alike = |response: &wire::RawResponse| {
+        (
+            response.status,
+            response.body.clone(),
+            response.header("www-authenticate").map(str::to_owned),
+        )
     };
-    for answer in &answers {
-        assert_eq!(alike(answer), alike(&answers[0]));
+    for response in &responses {
+        assert_eq!(alike(response), alike(&responses[0]));
     }
     fetching.broker.done().await;
 }

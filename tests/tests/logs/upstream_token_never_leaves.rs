@@ -12,7 +12,7 @@ use token_broker_tests::{
     harness::{Broker, CALL},
     marker_scan::Scan,
     token_endpoint::{CLIENT_SECRET, TokenEndpoint},
-    upstream::{Received, Scripted, ScriptedBody, events, full, json},
+    upstream::{Received, ScriptedBody, ScriptedServer, events, full, json},
     wire,
 };
 
@@ -25,24 +25,24 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
     let percent: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let escaped: String = token.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
     let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let say = |text: &str| {
+    let result_with = |text: &str| {
         json(&format!(
             r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
         ))
     };
     match number {
         0 => json(RESULT),
-        1 => say(&token),
-        2 => say(&percent),
-        3 => say(&escaped),
-        4 => say(&hex),
-        5 => say(&STANDARD.encode(format!("a{sent}"))),
+        1 => result_with(&token),
+        2 => result_with(&percent),
+        3 => result_with(&escaped),
+        4 => result_with(&hex),
+        5 => result_with(&STANDARD.encode(format!("a{sent}"))),
         6 => {
-            let mut answer = json(RESULT);
+            let mut response = json(RESULT);
             for name in ["x-echo", "etag", "set-cookie", "location", "www-authenticate", "server"] {
-                answer.headers_mut().insert(name, sent.parse().unwrap());
+                response.headers_mut().insert(name, sent.parse().unwrap());
             }
-            answer
+            response
         }
         7 => events(&[
             &format!(
@@ -79,8 +79,9 @@ async fn r311_no_response_log_or_record_has_a_secret() {
     let number = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&number);
     let upstream =
-        Scripted::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request)).await;
-    let broker = Broker::before(&upstream).start().await;
+        ScriptedServer::start(move |request| echo(counter.fetch_add(1, Ordering::SeqCst), request))
+            .await;
+    let broker = Broker::in_front_of(&upstream).start().await;
     let token = broker.token("items:read");
     let bearer = format!("Bearer {token}");
 
@@ -161,11 +162,12 @@ fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
 #[tokio::test]
 async fn refreshes_leak_no_secret() {
     for kind in 0..10 {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let endpoint =
-            TokenEndpoint::answering(move |request| token_endpoint_says(kind, request)).await;
-        let broker =
-            Broker::before(&upstream).start_with(|handle| endpoint.grants(handle, &upstream)).await;
+            TokenEndpoint::responding_with(move |request| token_endpoint_says(kind, request)).await;
+        let broker = Broker::in_front_of(&upstream)
+            .start_with(|handle| endpoint.grants(handle, &upstream))
+            .await;
         // The second call meets what the first one left behind: tokens, or a wait.
         for _ in 0..2 {
             broker.call_with(&[], CALL).await;
@@ -175,7 +177,7 @@ async fn refreshes_leak_no_secret() {
         assert_eq!(upstream.received().len(), if passes { 2 } else { 0 }, "{kind}");
         let gives_tokens = [0, 5, 6, 7, 8].contains(&kind);
         let given: &[usize] = if gives_tokens { &[1] } else { &[] };
-        endpoint.note_in(broker.ledger(), given, if gives_tokens { &[0, 1] } else { &[0] });
+        endpoint.report_to(broker.ledger(), given, if gives_tokens { &[0, 1] } else { &[0] });
         let logs = String::from_utf8(broker.ledger().logs()).unwrap();
         assert!(
             logs.contains("reqwest") || logs.contains("hyper"),
@@ -207,9 +209,10 @@ fn exchange_says(kind: usize, request: &Received) -> (u16, String) {
 #[tokio::test]
 async fn exchanges_leak_no_secret() {
     for kind in 0..8 {
-        let upstream = Scripted::start(|_| json(RESULT)).await;
-        let endpoint = TokenEndpoint::answering(move |request| exchange_says(kind, request)).await;
-        let broker = Broker::before(&upstream)
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+        let endpoint =
+            TokenEndpoint::responding_with(move |request| exchange_says(kind, request)).await;
+        let broker = Broker::in_front_of(&upstream)
             .start_with(|handle| endpoint.exchange(handle, &upstream))
             .await;
         for _ in 0..2 {
@@ -222,7 +225,7 @@ async fn exchanges_leak_no_secret() {
         }
         // The refresh token that nobody asked for is one of them, where the endpoint gave it.
         let given: &[usize] = if kind == 0 { &[1] } else { &[] };
-        endpoint.note_in(broker.ledger(), given, given);
+        endpoint.report_to(broker.ledger(), given, given);
         broker.done().await;
     }
 }
@@ -231,7 +234,7 @@ async fn exchanges_leak_no_secret() {
 async fn echoed_grant_tokens_are_masked() {
     // It refuses the first token and echoes it; then it echoes the second one in every form.
     let number = AtomicUsize::new(0);
-    let upstream = Scripted::start(move |request| {
+    let upstream = ScriptedServer::start(move |request| {
         let sent = request.values("authorization").concat();
         if sent.ends_with(&TokenEndpoint::access_token(1)) {
             let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{sent}\"");
@@ -245,8 +248,9 @@ async fn echoed_grant_tokens_are_masked() {
     })
     .await;
     let endpoint = TokenEndpoint::start().await;
-    let broker =
-        Broker::before(&upstream).start_with(|handle| endpoint.grants(handle, &upstream)).await;
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|handle| endpoint.grants(handle, &upstream))
+        .await;
     for _ in 0..14 {
         broker.call_with(&[], CALL).await;
     }
@@ -255,6 +259,6 @@ async fn echoed_grant_tokens_are_masked() {
         "every kind of echo was in play: {}",
         upstream.received().len()
     );
-    endpoint.note_in(broker.ledger(), &[1, 2], &[0, 1, 2]);
+    endpoint.report_to(broker.ledger(), &[1, 2], &[0, 1, 2]);
     broker.done().await;
 }
