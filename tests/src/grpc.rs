@@ -118,7 +118,7 @@ impl Reply {
 ///
 /// When it is dropped, everything received so far is reported to the [ledger](Broker::ledger).
 #[derive(Debug)]
-#[must_use = "an answer that nobody reads shows nothing"]
+#[must_use = "an unread response proves nothing"]
 pub struct OpenReply<'a, B> {
     head: Parts,
     body: B,
@@ -138,7 +138,7 @@ where
         B: Unpin,
     {
         let frame = self.body.frame().await.and_then(Result::ok);
-        let data = frame.and_then(|frame| frame.into_data().ok()).expect("more of the answer");
+        let data = frame.and_then(|frame| frame.into_data().ok()).expect("another chunk");
         self.seen.bytes.extend_from_slice(&data);
         data
     }
@@ -181,7 +181,7 @@ struct Seen<'a> {
 
 impl Drop for Seen<'_> {
     fn drop(&mut self) {
-        self.broker.ledger().received_bytes("a gRPC answer", &self.bytes);
+        self.broker.ledger().received_bytes("a gRPC response", &self.bytes);
     }
 }
 
@@ -279,7 +279,7 @@ pub type SentBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Creates an HTTP/2 client with prior knowledge.
 pub fn client() -> Client<HttpConnector, SentBody> {
-    #[expect(clippy::disallowed_methods, reason = "the client of a test goes to loopback")]
+    #[expect(clippy::disallowed_methods, reason = "the client connects to loopback")]
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
@@ -357,8 +357,10 @@ impl Broker {
         let body = body.into();
         self.ledger().sent(0, &body);
         let body = Full::new(body).boxed_unsync();
-        self.reply(client().request(self.rpc_request(path, fields, body)).await.expect("an answer"))
-            .await
+        self.reply(
+            client().request(self.rpc_request(path, fields, body)).await.expect("a response"),
+        )
+        .await
     }
 
     /// Wraps a client so that its requests and responses are reported to the
@@ -381,7 +383,7 @@ impl Broker {
             async move {
                 self.note(1, &request);
                 let reply = self.reply(channel.oneshot(request).await?).await;
-                assert!(!reply.broken, "a whole answer: {reply:?}");
+                assert!(!reply.broken, "a complete response: {reply:?}");
                 let data = http_body::Frame::data(Bytes::from(reply.body));
                 let trailers = (!reply.trailers.is_empty())
                     .then(|| http_body::Frame::trailers(reply.trailers));

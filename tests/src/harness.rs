@@ -75,7 +75,7 @@ pub struct Broker {
 
 /// A response that is read piece by piece.
 #[derive(Debug)]
-#[must_use = "an answer that nobody reads shows nothing"]
+#[must_use = "an unread response proves nothing"]
 pub struct OpenResponse<'a> {
     broker: &'a Broker,
     socket: TcpStream,
@@ -90,7 +90,7 @@ impl OpenResponse<'_> {
     pub async fn until(&mut self, text: &str) {
         while !self.seen.windows(text.len()).any(|window| window == text.as_bytes()) {
             let read = self.socket.read_buf(&mut self.seen).await.expect("an open connection");
-            assert_ne!(read, 0, "the answer ended before {text:?}: {:?}", self.seen);
+            assert_ne!(read, 0, "the response ended before {text:?}: {:?}", self.seen);
         }
     }
 
@@ -316,7 +316,7 @@ impl Broker {
         }
         self.ledger.sent(1, authorization.unwrap_or_default().as_bytes());
         let request = request.body(Full::from(message)).expect("valid parts");
-        client.request(request).await.expect("an answer")
+        client.request(request).await.expect("a response")
     }
 
     /// Sends a GET request with a valid token.
@@ -692,7 +692,7 @@ pub fn base64url(bytes: &[u8]) -> String {
 }
 
 /// Serves a router until the test ends.
-#[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+#[expect(clippy::disallowed_methods, reason = "the server stops with the test")]
 pub fn serve(listener: TcpListener, router: Router) {
     drop(tokio::spawn(async move { axum::serve(listener, router).await }));
 }

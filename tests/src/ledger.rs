@@ -28,7 +28,7 @@ pub struct Ledger {
     is_settled: AtomicBool,
 }
 
-/// What the test expects of the upstream.
+/// The expected use of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
     /// The upstream received each secret at least once.
@@ -64,8 +64,8 @@ impl Ledger {
 
     /// Reports a response, both as received and with its chunks joined.
     pub fn received(&self, response: &RawResponse) {
-        self.received_bytes("an answer", &response.raw);
-        self.received_bytes("the body of an answer", &response.body);
+        self.received_bytes("a response", &response.raw);
+        self.received_bytes("the body of a response", &response.body);
     }
 
     /// Reports bytes that were received.
@@ -136,7 +136,7 @@ impl Ledger {
         let received = self.upstream.received();
         match upstream {
             Upstream::Untouched => {
-                assert!(received.is_empty(), "the upstream was asked: {received:#?}")
+                assert!(received.is_empty(), "the upstream was called: {received:#?}")
             }
             Upstream::Called => {
                 for request in &received {
@@ -168,7 +168,7 @@ impl Ledger {
 }
 
 /// Logged at trace level when a ledger is opened; its presence shows that logs are captured.
-const OPENED: &str = "the books are open";
+const OPENED: &str = "the ledger is open";
 
 impl Drop for Ledger {
     fn drop(&mut self) {

@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "this is test code in all but its folder"
+    reason = "test code outside of a tests folder"
 )]
 
 pub mod grpc;

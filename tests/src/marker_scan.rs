@@ -75,7 +75,7 @@ impl Scan {
             let views = views(bytes, 2);
             for (name, needles) in &needles {
                 if let Some(form) = form_in(&views, needles) {
-                    found.push(format!("{name} stands in {source}, {form}"));
+                    found.push(format!("{name} is in {source}, {form}"));
                 }
             }
         }
@@ -201,7 +201,7 @@ mod tests {
         let mut scan = Scan::new();
         scan.secret("the token", SECRET)
             .received(format!("Bearer {SECRET}").as_bytes())
-            .source("the answer", source);
+            .source("the response", source);
         scan.run()
     }
 
@@ -268,13 +268,13 @@ mod tests {
     #[test]
     fn a_scan_without_evidence_fails() {
         let mut never_in_play = Scan::new();
-        never_in_play.secret("the token", SECRET).received(b"another").source("the answer", "x");
+        never_in_play.secret("the token", SECRET).received(b"another").source("the response", "x");
         assert_eq!(never_in_play.run(), Err(vec!["the token was never in play".to_owned()]));
         let mut nothing_to_look_through = Scan::new();
         nothing_to_look_through
             .secret("the token", SECRET)
             .received(SECRET.as_bytes())
-            .source("the answer", "");
+            .source("the response", "");
         assert!(nothing_to_look_through.run().is_err());
     }
 }

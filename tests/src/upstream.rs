@@ -83,7 +83,7 @@ impl ScriptedServer {
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
         let (log, response) = (Arc::clone(&received), Arc::new(response));
-        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+        #[expect(clippy::disallowed_methods, reason = "the server stops with the test")]
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (log, response) = (Arc::clone(&log), Arc::clone(&response));
@@ -124,7 +124,7 @@ impl ScriptedServer {
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&received);
-        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+        #[expect(clippy::disallowed_methods, reason = "the server stops with the test")]
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let request = read_request(&mut socket).await;

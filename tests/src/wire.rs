@@ -77,7 +77,7 @@ impl RawResponse {
 /// # Panics
 /// Panics if the response is missing or not valid HTTP/1.1.
 pub async fn send(to: SocketAddr, bytes: &[u8]) -> RawResponse {
-    try_send(to, bytes).await.expect("an answer")
+    try_send(to, bytes).await.expect("a response")
 }
 
 /// Like [`send`], but returns `None` if the connection is closed without a response.

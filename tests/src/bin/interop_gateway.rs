@@ -9,7 +9,7 @@
 //! control server: `POST /token?user=U&scope=S` returns a broker token, `POST /revoke?user=U`
 //! revokes all tokens of a user. Not published.
 
-#![expect(clippy::expect_used, reason = "a test's server ends where it cannot go on")]
+#![expect(clippy::expect_used, reason = "a test server may panic on failure")]
 
 use std::{env, sync::Arc};
 
@@ -112,13 +112,13 @@ fn control(issuer: Arc<Issuer>, resource: Resource, broker: Broker) -> Router {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the secret's one way in, so that it stands on no command line"
+    reason = "the secret is passed in the environment, not on the command line"
 )]
 fn secret() -> Secret {
     Secret::from_text(env::var("UPSTREAM_TOKEN").expect("the upstream's token in UPSTREAM_TOKEN"))
 }
 
-#[expect(clippy::print_stdout, reason = "who started it reads where it is")]
+#[expect(clippy::print_stdout, reason = "the parent process reads the addresses")]
 fn print(text: &str) {
     println!("{text}");
 }

@@ -2,12 +2,12 @@
 //!
 //! `tests/interop/rmcp/run` starts it and passes addresses and paths in environment variables.
 
-#![expect(deprecated, reason = "sampling is 2025-11-25's, and that revision is tried here")]
+#![expect(deprecated, reason = "sampling belongs to 2025-11-25, which is tested here")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test's client ends where it cannot go on"
+    reason = "a test client may panic on failure"
 )]
 
 use std::{env, fs, process::ExitCode, sync::Arc, time::Duration};
@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use token_broker_tests::wire;
 use tokio::time::timeout;
 
-/// The user and the model behind the client.
+/// User and model of the client.
 #[derive(Clone, Debug, Default)]
 struct User {
     progress: Arc<Mutex<Vec<f64>>>,
@@ -114,7 +114,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     checks.check("the list hides what is denied", !lists("delete_item"), &names);
     let called = call(&reader, "get_item", json!({"number": 7})).await;
     checks.check(
-        "a call is answered",
+        "a call returns its result",
         called.as_deref().is_ok_and(|text| text == "item 7"),
         &called,
     );
@@ -135,7 +135,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     let needs = call(&reader, "update_item", json!({"number": 7})).await;
     let error = format!("{needs:?}");
     checks.check(
-        "a call that needs a scope is told which",
+        "a call that lacks a scope is refused with its name",
         needs.is_err() && error.contains("items:write"),
         &error,
     );
@@ -156,21 +156,17 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     progress.sort_by(f64::total_cmp);
     let came =
         counted.as_deref().is_ok_and(|text| text == "counted to 3") && progress == [1.0, 2.0, 3.0];
-    checks.check(
-        "a streamed answer comes to its end, with its progress",
-        came,
-        (&counted, &progress),
-    );
+    checks.check("a streamed response completes, with its progress", came, (&counted, &progress));
     let asked = call(&writer, "ask_user", json!({})).await;
     checks.check(
-        "the user is asked",
+        "an elicitation reaches the user",
         asked.as_deref().is_ok_and(|text| text == "the user says tea"),
         &asked,
     );
     if revision == "2025-11-25" {
         let sampled = call(&writer, "ask_model", json!({})).await;
         checks.check(
-            "and the model",
+            "and sampling the model",
             sampled.as_deref().is_ok_and(|text| text == "the model says this one"),
             &sampled,
         );
@@ -186,15 +182,15 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     let (watched, ()) = tokio::join!(watching, revoked);
     let at_the_end = writer.service().progress.lock().len();
     checks.check(
-        "who is revoked in mid-stream hears the end of it",
+        "a stream of a revoked user ends with an error",
         matches!(watched, Ok(Err(_))),
         &watched,
     );
     // The server sends ten per second, so these are two seconds.
-    checks.check("before twenty more events", at_the_end <= 22, at_the_end);
+    checks.check("after fewer than twenty further events", at_the_end <= 22, at_the_end);
     let after =
         timeout(Duration::from_secs(10), call(&reader, "get_item", json!({"number": 8}))).await;
-    checks.check("and is refused from then on", !matches!(after, Ok(Ok(_))), &after);
+    checks.check("and later calls are refused", !matches!(after, Ok(Ok(_))), &after);
 
     let seen = seen().split_off(before);
     let versions: Vec<_> =
@@ -211,7 +207,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
     );
     let refused = ["delete_item", "unknown_item"].map(count);
     checks.check(
-        "and no other: once before the revoke",
+        "and no others: one before the revocation",
         refused == [0, 0] && count("get_item") == 1,
         &seen,
     );
@@ -219,7 +215,7 @@ async fn trial(checks: &mut Checks, revision: &str, lifecycle: ClientLifecycleMo
         let asked: Vec<_> = seen.iter().filter(|entry| entry["name"] == "ask_user").collect();
         let is_state =
             asked.len() == 2 && asked[0]["state"].is_null() && asked[1]["state"].is_string();
-        checks.check("the user was asked by an answer that wants input", is_state, &asked);
+        checks.check("a result that requires input reached the user", is_state, &asked);
     }
 }
 
@@ -265,18 +261,18 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 /// Returns the log of the MCP server, one entry per request.
-#[expect(clippy::disallowed_methods, reason = "the log is our own server's")]
+#[expect(clippy::disallowed_methods, reason = "the log is written by our own server")]
 fn seen() -> Vec<Value> {
     let text = fs::read_to_string(variable("SEEN")).expect("the server's log");
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "who starts it says where all is")]
+#[expect(clippy::disallowed_methods, reason = "addresses and paths are passed in the environment")]
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} in the environment"))
 }
 
-#[expect(clippy::print_stdout, reason = "who started it reads what holds")]
+#[expect(clippy::print_stdout, reason = "the parent process reads the results")]
 fn print(text: &str) {
     println!("{text}");
 }

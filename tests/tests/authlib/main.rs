@@ -1,8 +1,8 @@
-//! Authlib, a server that is not ours, gives the tokens: by exchange and to the broker itself, to a
-//! client of each authentication.
+//! Interoperability with Authlib as the authorization server: token exchange and client
+//! credentials, with each client authentication method.
 //!
-//! Run by `tests/interop/authlib/run`, which installs it. Without `TOKEN_BROKER_AUTHLIB` nothing is
-//! run, and said so.
+//! `tests/interop/authlib/run` installs Authlib and runs these tests. Without
+//! `TOKEN_BROKER_AUTHLIB` they are skipped with a message.
 
 #![cfg(test)]
 
@@ -31,7 +31,7 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const RESOURCE: &str = "https://mcp.crm.example/mcp";
 const METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
-/// Authlib's clients are named after the one way in which they may show who they are.
+/// Each of Authlib's clients is named after its only authentication method.
 fn authentication(authlib: &Authlib, method: &str) -> ClientAuthentication {
     let secret = Secret::from_text(CLIENT_SECRET.into());
     match method {
@@ -76,7 +76,7 @@ async fn call(broker: &Broker, mint: Mint) -> RawResponse {
     broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await
 }
 
-/// What the tokens say that the upstream was sent.
+/// Returns the claims of the tokens that the upstream received.
 fn sent_to(upstream: &ScriptedServer) -> Vec<Value> {
     let values =
         upstream.received().into_iter().flat_map(|received| received.values("authorization"));
@@ -168,7 +168,7 @@ async fn authlib_refusals_are_reported_and_not_retried() {
             |_, server| server.scopes(Scopes::parse("crm:nothing").unwrap()),
             policy,
         ),
-        // Another secret; and a client by another way than its own.
+        // A wrong secret, and a client with another authentication method than its own.
         (
             "invalid_client",
             "alice",

@@ -1,4 +1,4 @@
-//! The process, the keys that it knows the broker by, and its log.
+//! The Authlib process, the keys it knows the broker by, and its log.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use token_broker_tests::{harness, ledger::Ledger, token_endpoint::CLIENT_SECRET}
 use token_broker_upstream::{SignError, SignJwt};
 use tower_token_broker::clock::Clock;
 
-/// As `server.py` names itself.
+/// The issuer in `server.py`.
 pub(crate) const ISSUER: &str = "https://login.crm.example";
 
-/// A running server; it ends with the test.
+/// A running server. It stops with the test.
 pub(crate) struct Authlib {
     child: Child,
     port: u16,
@@ -28,11 +28,12 @@ pub(crate) struct Authlib {
 }
 
 impl Authlib {
-    /// Starts one; `None`, said aloud, where Authlib was not installed for the tests.
-    #[expect(clippy::disallowed_methods, reason = "a test asks its environment where Authlib is")]
+    /// Starts a server. Prints a message and returns `None` if Authlib is not installed for the
+    /// tests.
+    #[expect(clippy::disallowed_methods, reason = "the environment contains the path of Authlib")]
     pub(crate) fn start() -> Option<Self> {
         let Ok(python) = std::env::var("TOKEN_BROKER_AUTHLIB") else {
-            // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
+            // Not `eprintln!`: the test harness captures its output when a test passes.
             writeln!(std::io::stderr(), "NOT RUN: no Authlib; run tests/interop/authlib/run")
                 .unwrap();
             return None;
@@ -64,32 +65,32 @@ impl Authlib {
         format!("http://127.0.0.1:{}/token", self.port).parse().unwrap()
     }
 
-    /// Signs what the broker says of users.
+    /// Signs the broker's assertions about users.
     pub(crate) fn broker_signer(&self) -> impl SignJwt {
         signer(&self.broker)
     }
 
-    /// Signs what the broker says of itself, as the client of `private_key_jwt`.
+    /// Signs the broker's client assertions (`private_key_jwt`).
     pub(crate) fn client_signer(&self) -> impl SignJwt {
         signer(&self.client)
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests received.
     pub(crate) fn asked(&self) -> usize {
         self.log().iter().filter(|line| line.get("form").is_some()).count()
     }
 
-    /// How many tokens it gave.
+    /// Returns the number of tokens issued.
     pub(crate) fn gave(&self) -> usize {
         self.given().len()
     }
 
-    /// Which errors it answered with.
+    /// Returns the error codes sent.
     pub(crate) fn refused(&self) -> Vec<String> {
         self.log().iter().filter_map(|line| line["refused"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Tells the books what passed here: all of it is secret.
+    /// Reports everything exchanged with the server to the ledger as secrets.
     pub(crate) fn report_to(&self, ledger: &Ledger) {
         for line in self.log() {
             ledger.in_use(line.to_string().as_bytes());

@@ -1,4 +1,4 @@
-//! What we send on of an event stream, others read as we judged it.
+//! Compares event streams that the broker forwards with other parsers' results.
 
 use std::{convert::Infallible, pin::pin};
 
@@ -41,7 +41,7 @@ const LINES: [&[u8]; 26] = [
 const ENDS: [&str; 8] = ["\n", "\n", "\n", "\r\n", "\r\n", "\r", "\n\n", "\r\n\r\n"];
 
 fn stream(random: &mut Random) -> Vec<u8> {
-    // Of one stream in eight the lines are any, else such as servers send.
+    // In one of eight streams the lines are arbitrary; in the others they resemble a server's.
     let lines = if random.one_in(8) { &LINES[..] } else { &LINES[..17] };
     let mut stream = if random.one_in(8) { b"\xef\xbb\xbf".to_vec() } else { Vec::new() };
     for _ in 0..random.below(12) {
@@ -86,7 +86,7 @@ async fn k230_forwarded_streams_are_unambiguous() {
         for (name, (theirs, is_whole)) in
             ["sse-stream", "eventsource-stream"].into_iter().zip(theirs)
         {
-            // A reader that gives up says nothing else before it does.
+            // A parser that stops must not have read anything different before.
             let expected =
                 if is_whole { &judged[..] } else { &judged[..theirs.len().min(judged.len())] };
             assert_eq!(theirs, expected, "{name}: {}", stream.escape_ascii());
@@ -101,7 +101,7 @@ async fn k230_forwarded_streams_are_unambiguous() {
     assert!(with_data * 2 > bodies() && whole > ended);
 }
 
-/// The data that is not empty, up to the first error; and whether there was none.
+/// Returns the data of non-empty events up to the first error, and whether there was no error.
 async fn data<E>(events: impl Stream<Item = Result<Option<String>, E>>) -> (Vec<Vec<u8>>, bool) {
     let (mut events, mut data) = (pin!(events), Vec::new());
     while let Some(event) = events.next().await {

@@ -1,7 +1,7 @@
-//! Our readings beside the readings of others, over bodies that were made of real ones by a
-//! generator with a seed.
+//! Compares our parsers with others, over inputs that a seeded generator derives from real
+//! messages.
 //!
-//! `TOKEN_BROKER_DIFFERENTIAL_BODIES` says how many bodies; a failure prints the one it was.
+//! `TOKEN_BROKER_DIFFERENTIAL_BODIES` sets the number of inputs. A failure prints the input.
 
 #![cfg(test)]
 
@@ -12,8 +12,8 @@ mod parsers;
 mod processes;
 mod random;
 
-/// How many bodies: a few seconds' worth, if nothing else is said.
-#[expect(clippy::disallowed_methods, reason = "a test asks its environment how long it may run")]
+/// Returns the number of inputs; the default takes a few seconds.
+#[expect(clippy::disallowed_methods, reason = "the environment sets the duration of the test")]
 fn bodies() -> usize {
     let value = std::env::var("TOKEN_BROKER_DIFFERENTIAL_BODIES").ok();
     value.map_or(20_000, |value| {
@@ -21,7 +21,7 @@ fn bodies() -> usize {
     })
 }
 
-/// What a run counted, where the test harness keeps nothing to itself.
+/// Prints the counts of a run to stderr, which the test harness does not capture.
 fn print_line(text: &str) {
     use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! J207: what we let through, every other parser reads as we judged it.
+//! J207: every other parser reads the messages that the broker forwards as the broker does.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::{
     random::Random,
 };
 
-/// So many bodies are given to another process at once.
+/// Number of inputs per batch for parsers in other processes.
 const BATCH: usize = 1000;
 
-/// By reason, and by reader.
+/// Counts by refusal reason and by parser.
 type Counts = BTreeMap<(&'static str, &'static str), usize>;
 
 #[test]
@@ -69,7 +69,7 @@ fn j207_forwarded_messages_are_unambiguous() {
     print_line(&format!("refused here, read there: {}", table(&theirs_alone)));
     print_line(&format!("of these, others read differently from each other: {disagreed:?}"));
     print_line(&format!("read here, refused there: {}", table(&ours_alone)));
-    // Each reason was met, and enough of both: else nothing was compared.
+    // Each reason must occur, and both kinds often enough; otherwise nothing was compared.
     assert!((all / 5..all * 4 / 5).contains(&let_through), "{let_through} of {all}");
     for reason in [
         "filter.not_json",
@@ -79,8 +79,8 @@ fn j207_forwarded_messages_are_unambiguous() {
     ] {
         assert!(refused.contains_key(reason), "{reason} in {refused:?}");
     }
-    // RFC 8259 §6 sets no limit on numbers; those who make doubles of them do, and some bound the
-    // depth below 128.
+    // RFC 8259 §6 does not limit numbers, but parsers that use doubles do, and some limit the depth
+    // to less than 128.
     assert!(ours_alone.values().all(|count| count * 20 < let_through), "{ours_alone:?}");
 }
 
@@ -89,8 +89,8 @@ fn ours(body: &[u8]) -> Result<Parsed, &'static str> {
     let bytes = |text: Option<String>| text.map(String::into_bytes);
     let id = match message.id.as_deref() {
         None => Id::None,
-        // Its own text, in which the reader has left every escape: what the text says is another's
-        // business.
+        // The parser's own text, with all escapes left as they are: the meaning of the text is not
+        // compared.
         Some(text) if text.starts_with('"') => Id::Text(unescaped(text)),
         Some(number) => Id::Number(number.to_owned()),
     };

@@ -1,5 +1,6 @@
-//! Real messages, and what an attacker or a broken client makes of them: piece by piece, so that
-//! most stay nearly JSON.
+//! Real messages and mutations of them, as an attacker or a broken client might send.
+//!
+//! Mutations work piece by piece, so that most results are almost valid JSON.
 
 use std::mem;
 
@@ -120,7 +121,7 @@ const BETWEEN: [&str; 4] = ["/**/", "//\n", "#\n", "/*"];
 const BEHIND: [&str; 9] = [" ", "\n", "{}", ",", "\0", "x", "]", "//", "null"];
 const DEPTHS: [usize; 8] = [1, 5, 60, 120, 125, 126, 127, 200];
 
-/// A message with up to four changes. Near three of ten stay messages.
+/// Returns a message with up to four mutations. About three of ten remain valid messages.
 pub(crate) fn body(random: &mut Random) -> Vec<u8> {
     let mut tokens = tokens(random.pick(&MESSAGES).as_bytes());
     for _ in 0..random.pick(&[0, 1, 1, 1, 2, 2, 3, 4]) {
@@ -183,8 +184,8 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
             let (value, depth) = (random.pick(&values), random.pick(&DEPTHS));
             let (open, close) = random.pick(&[("[", "]"), ("{\"a\":", "}")]);
             let inside = mem::take(&mut tokens[value]);
-            // The brackets of an object's own value stay outside, so it is no value any more: one
-            // kind of damage more.
+            // The brackets of an object stay outside, so the result is not a value: damage of another
+            // kind.
             tokens[value] =
                 [open.repeat(depth).into_bytes(), inside, close.repeat(depth).into_bytes()]
                     .concat();
@@ -206,7 +207,7 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
     }
 }
 
-/// One character of a text as an escape, which says the same.
+/// Writes one character of a string as an escape with the same meaning.
 fn escape_one(text: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(text.len());
     let byte = text[at];
@@ -217,7 +218,7 @@ fn escape_one(text: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// The member once more, before or behind, as it is or a little different.
+/// Repeats a member before or after the original, either identical or slightly changed.
 fn double(tokens: &mut Vec<Vec<u8>>, name: usize, random: &mut Random) {
     let mut again = tokens[name].clone();
     match random.below(6) {
@@ -255,7 +256,7 @@ fn value_of(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Texts, words and numbers, punctuation, and the space between.
+/// Splits JSON into strings, literals, numbers, punctuation and whitespace.
 fn tokens(text: &[u8]) -> Vec<Vec<u8>> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(first) = rest.first() {

@@ -1,10 +1,10 @@
-//! What others find in a message, each by its own means.
+//! Other JSON parsers: the parts of a message that each of them finds.
 
 use jiter::JsonValue;
 use simd_json::prelude::{ValueAsObject as _, ValueAsScalar as _, ValueObjectAccess as _};
 use tinyjson::JsonValue as Tiny;
 
-/// What decides, as somebody reads it.
+/// The parts of a message that policy decisions depend on, as one parser reads them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Parsed {
     pub(crate) method: Option<Vec<u8>>,
@@ -13,18 +13,18 @@ pub(crate) struct Parsed {
     pub(crate) id: Id,
 }
 
-/// An id, as far as its reader can tell ids from each other.
+/// An id, as precisely as the parser distinguishes ids.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Id {
     #[default]
     None,
     Text(Vec<u8>),
-    /// As it is written, or as its reader writes it.
+    /// As in the source, or as the parser writes it.
     Number(String),
     Other,
 }
 
-/// Numbers are compared as far as doubles tell them from each other: not every reader keeps more.
+/// Numbers are compared as doubles: not every parser keeps more.
 impl PartialEq for Id {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -40,7 +40,7 @@ impl PartialEq for Id {
     }
 }
 
-/// Reads a body; `None` where it is refused.
+/// Parses a body; returns `None` if the parser refuses it.
 pub(crate) type Parser = fn(&[u8]) -> Option<Parsed>;
 
 pub(crate) const PARSERS: [(&str, Parser); 5] = [
@@ -57,8 +57,8 @@ fn bytes(text: &str) -> Vec<u8> {
 
 fn serde_json(body: &[u8]) -> Option<Parsed> {
     use serde_json::Value;
-    // The ban is for foreign JSON on its way; this is the other reader that ours is compared with.
-    #[expect(clippy::disallowed_methods, reason = "compared with our own reading")]
+    // The lint concerns untrusted JSON in requests; this is a parser to compare ours with.
+    #[expect(clippy::disallowed_methods, reason = "compared with our own parser")]
     let message: Value = serde_json::from_slice(body).ok()?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(bytes);
     let params = message.get("params");
@@ -101,7 +101,7 @@ fn simd_json(body: &[u8]) -> Option<Parsed> {
 
 fn jiter(body: &[u8]) -> Option<Parsed> {
     let message = JsonValue::parse(body, false).ok()?;
-    // It keeps doubled members; the last one counts, as with most.
+    // It keeps duplicate members; the last one counts, as in most parsers.
     let get = |object: Option<&JsonValue<'_>>, wanted: &str| match object {
         Some(JsonValue::Object(object)) => {
             object.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.to_static())

@@ -1,5 +1,5 @@
-//! Parsers that are not in Rust: each a process that is given bodies by the thousand, and answers a
-//! line for each.
+//! Parsers in other languages: each is a process that receives inputs by the thousand and returns
+//! one line for each.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -11,8 +11,8 @@ use crate::{
     print_line,
 };
 
-/// A line: `-` where it is refused; else method, name, URI and id, each `.` or `s` and its text in
-/// hexadecimal; of an id also `n` and a number, or `?`.
+/// Format of a line: `-` if refused, otherwise method, name, URI and id. Each is `.` if absent, or
+/// `s` and the text in hexadecimal; an id can also be `n` and a number, or `?`.
 const PYTHON: &str = r#"
 import json, sys
 def text(value):
@@ -80,7 +80,7 @@ for (let head; (head = read(4)); ) {
 }
 "#;
 
-/// A parser in a process of its own, which ends with its input.
+/// A parser process, which ends when its input is closed.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) name: &'static str,
@@ -89,7 +89,7 @@ pub(crate) struct Process {
     output: BufReader<ChildStdout>,
 }
 
-/// Those that this machine has; what it has not is said aloud.
+/// Starts the parsers that are installed, and prints the names of those that are not.
 pub(crate) fn all() -> Vec<Process> {
     let known =
         [("Python's json", "python3", "-c", PYTHON), ("JavaScript's JSON", "node", "-e", NODE)];
@@ -114,14 +114,14 @@ impl Process {
         Some(Self { name, child, input, output })
     }
 
-    /// What it finds in each of these.
+    /// Returns what the parser finds in each input.
     pub(crate) fn read(&mut self, bodies: &[Vec<u8>]) -> Vec<Option<Parsed>> {
         let length = |length: usize| u32::try_from(length).unwrap().to_be_bytes();
         let mut all = length(bodies.len()).to_vec();
         for body in bodies {
             all.extend([&length(body.len())[..], body].concat());
         }
-        // It reads all of them before it answers the first.
+        // The process reads the whole batch before it responds.
         let input = self.input.as_mut().unwrap();
         input.write_all(&all).and_then(|()| input.flush()).unwrap();
         let lines = self.output.by_ref().lines().take(bodies.len());

@@ -1,4 +1,4 @@
-//! Numbers that look random, and are the same in each run.
+//! A seeded pseudorandom number generator.
 
 /// SplitMix64.
 #[derive(Debug)]

@@ -20,11 +20,11 @@ async fn p288_a_failing_sink_stops_all_sends() {
     for breaks in [InMemory::fail, InMemory::panic] {
         let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let broker = Broker::in_front_of(&upstream).start().await;
-        // The log's own first record is written: what fails is the first intent.
+        // The log's first record is written; the first intent fails.
         broker.flush().await;
         breaks(broker.sink());
         let writes = broker.sink().calls();
-        // The first one finds the door open; those behind it find it closed.
+        // The first request is accepted and fails on the write; later ones are refused at once.
         for _ in 0..3 {
             let response = broker.call_with(&[], CALL).await;
             assert_eq!(response.status, 503);
@@ -35,8 +35,8 @@ async fn p288_a_failing_sink_stops_all_sends() {
             broker.sink().lines().iter().all(|line| !line.contains(r#""intent""#)),
             "no intent is durable"
         );
-        // What waited is written when the sink works again: each request with its reason, and no
-        // use.
+        // Waiting records are written once the sink works again: each request with its reason and
+        // no use.
         broker.sink().work();
         let records = broker.records().await;
         assert_eq!(

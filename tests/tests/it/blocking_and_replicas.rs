@@ -1,4 +1,4 @@
-//! Blocks, restored grants, and a revocation store that two brokers share.
+//! Blocked users, restored grants, and two brokers that share a revocation store.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
     streams::{RESULT, STREAMED_CALL, Streams, get_stream, post, progress},
 };
 
-/// More than any of these tests takes.
+/// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(30);
 
 fn alice() -> User {
@@ -34,7 +34,7 @@ fn olga() -> Initiator {
     Initiator::operator("olga")
 }
 
-/// Calls with a new token of this user.
+/// Calls with a new token of a user.
 async fn call_as(broker: &Broker, user: &str) -> RawResponse {
     let mint = Mint::for_user(user).client("test-client").resource(broker.resource());
     let token = broker.issuer().mint(mint).unwrap().into_text();
@@ -44,7 +44,8 @@ async fn call_as(broker: &Broker, user: &str) -> RawResponse {
     broker.send(&wire::post(path, broker.host(), &[("authorization", &bearer)], CALL)).await
 }
 
-/// The records of what was revoked, blocked, unblocked or restored: kind, target and initiator.
+/// Returns the records of revocations, blocks, unblocks and restorations: kind, target and
+/// initiator.
 async fn changes(broker: &Broker) -> Vec<[String; 5]> {
     let records = broker.records().await;
     let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
@@ -63,7 +64,7 @@ async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
     let mut streams = Streams::start().await;
     let broker = Broker::in_front_of(&streams.scripted).start().await;
     let handle = broker.handle();
-    assert!(!handle.unblock(&alice(), &olga()).await.unwrap().was_known(), "nobody is blocked");
+    assert!(!handle.unblock(&alice(), &olga()).await.unwrap().was_known(), "no one is blocked");
     let mut of_alice = Vec::new();
     for request in [get_stream(&broker), post(&broker, STREAMED_CALL)] {
         let mut stream = broker.open(&request).await;
@@ -82,15 +83,15 @@ async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
         assert!(response.raw.ends_with(b"0\r\n\r\n"), "it ends cleanly: {response:?}");
         feed.closed().await;
     }
-    // A token that is issued after the block is refused like one from before.
+    // A token issued after the block is refused, too.
     for _ in 0..3 {
         let refused = call_as(&broker, "alice").await;
         assert_eq!(refused.status, 401, "{}", refused.text());
         let challenge = refused.header("www-authenticate").unwrap();
         assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
-        assert!(!refused.text().contains("block"), "nobody is told: {}", refused.text());
+        assert!(!refused.text().contains("block"), "no reason is revealed: {}", refused.text());
     }
-    assert_eq!(call_as(&broker, "bob").await.status, 200, "she alone is blocked");
+    assert_eq!(call_as(&broker, "bob").await.status, 200, "only she is blocked");
 
     assert!(handle.unblock(&alice(), &olga()).await.unwrap().was_known());
     assert_eq!(call_as(&broker, "alice").await.status, 200);
@@ -100,7 +101,7 @@ async fn n258_a_block_ends_streams_and_refuses_all_tokens() {
     assert_eq!(found.iter().filter(|one| **one == cut).count(), 2, "{found:?}");
     let refused = ("refused", Some("authn.blocked"), 0, 0);
     assert_eq!(found.iter().filter(|one| **one == refused).count(), 3, "{found:?}");
-    // Who it was stands in the record.
+    // The record names the initiator.
     let of_refusal = results.iter().find(|result| result["uses"] == 0).unwrap();
     assert_eq!(of_refusal["subject"], "alice", "{of_refusal}");
 
@@ -117,7 +118,7 @@ async fn a_block_outlives_revocations_and_does_not_expire() {
     let broker = Broker::in_front_of(&upstream).with_clock(clock.clone()).start().await;
     assert!(!broker.block_alice().await.was_known(), "she was not seen yet");
     broker.revoke(RevocationTarget::Everything).await;
-    // Longer than revocations are remembered.
+    // Longer than revocations are kept.
     clock.advance(Duration::from_secs(30 * 24 * 3600));
     broker.revoke(RevocationTarget::Everything).await;
     clock.advance(Duration::from_secs(60));
@@ -136,7 +137,7 @@ async fn n258_unblocking_keeps_revoked_tokens_revoked() {
     assert!(broker.block_alice().await.was_known());
     assert_eq!(broker.send(&call).await.status, 401);
     broker.handle().unblock(&alice(), &olga()).await.unwrap();
-    assert_eq!(broker.send(&call).await.status, 200, "the block alone kept it out");
+    assert_eq!(broker.send(&call).await.status, 200, "only the block refused it");
     assert!(broker.block_alice().await.was_known());
     assert!(broker.revoke(RevocationTarget::User(alice())).await.was_known());
     broker.handle().unblock(&alice(), &olga()).await.unwrap();
@@ -188,7 +189,8 @@ async fn a_restored_grant_is_used_again() {
     broker.done().await;
 }
 
-/// Calls until the answer is as expected; the calls before it must have one of these statuses.
+/// Calls until the response has the expected status; earlier responses must have one of the given
+/// statuses.
 async fn until_status(broker: &Broker, user: &str, status: u16, before: &[u16]) -> u64 {
     let mut calls = 0;
     let calling = async {
@@ -214,7 +216,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     let one = Broker::in_front_of(&other_upstream).revocation_store(store.clone()).start().await;
     let other =
         Broker::in_front_of(&streams.scripted).revocation_store(store.clone()).start().await;
-    // No request is let in before the store was read.
+    // Requests are refused until the store has been read.
     let mut at_one = until_status(&one, "alice", 200, &[503]).await;
     let mut at_other = until_status(&other, "alice", 200, &[503]).await;
     let mut stream = other.open(&get_stream(&other)).await;
@@ -223,7 +225,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     feed.send(&progress(1)).await;
     stream.until(&progress(1)).await;
 
-    // The user whom one replica revokes loses their streams and tokens at the other.
+    // A user revoked at one replica loses streams and tokens at the other.
     let issued_before = post(&other, CALL);
     let revoked = one.revoke(RevocationTarget::User(alice())).await;
     assert!(revoked.was_known());
@@ -235,7 +237,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     assert_eq!(refused.status, 401, "{}", refused.text());
     assert_eq!(last_result(&other, at_other).await["reason"], "authn.revoked");
 
-    // A block travels, and its end travels back.
+    // Blocks and unblocks reach the other replica.
     let bob = User::new(ISSUER, "bob");
     assert!(!one.handle().block(&bob, &olga()).await.unwrap().was_known(), "not seen there");
     at_other += until_status(&other, "bob", 401, &[200]).await;
@@ -246,7 +248,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     at_other += 1;
     at_one += until_status(&one, "bob", 200, &[401]).await;
 
-    // Only who changed something has a record of it.
+    // Only the replica that made a change records it.
     let at = async |broker: &Broker| -> Vec<String> {
         changes(broker).await.into_iter().map(|[kind, ..]| kind).collect()
     };
@@ -257,7 +259,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     one.expect_records(at_one).await;
     other.expect_records(at_other).await;
 
-    // A replica that starts later knows it all before it lets anybody in.
+    // A replica that starts later reads all changes before it accepts requests.
     assert!(one.block_alice().await.was_known());
     let late_upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let late = Broker::in_front_of(&late_upstream).revocation_store(store).start().await;
@@ -265,7 +267,7 @@ async fn a_revoke_is_effective_at_another_replica() {
     until_status(&late, "bob", 200, &[]).await;
     assert_eq!(late_upstream.received().len(), 1);
 
-    // All of them end, with the store still being read.
+    // All revocations take effect while the store is being followed.
     for broker in [&one, &other, &late] {
         assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()));
         broker.done().await;
@@ -274,7 +276,7 @@ async fn a_revoke_is_effective_at_another_replica() {
 
 #[tokio::test]
 async fn the_last_change_of_two_replicas_holds() {
-    // Restored at one replica and revoked again at the other: the store's order is what counts.
+    // Restored at one replica and revoked again at the other: the store's order decides.
     let store = MemoryRevocations::new();
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let endpoint = TokenEndpoint::start().await;

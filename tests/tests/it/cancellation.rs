@@ -1,4 +1,4 @@
-//! X25: the client hangs up at every await, and nothing is lost.
+//! X25: a client disconnects at every await, and no record or refresh is lost.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn x25_each_dropped_request_has_one_terminal_record() {
             };
             let done = polls::at_most(polls, whole).await;
             broker.records().await;
-            // The next call succeeds: nothing is held.
+            // The next call succeeds, so nothing is still held.
             broker.ledger().sent(1, b"");
             let next = service.clone().oneshot(request(&broker)).await.unwrap();
             assert_eq!(broker.read(next).await.status, 200, "after {polls} polls");
@@ -55,8 +55,8 @@ async fn x25_each_dropped_request_has_one_terminal_record() {
                 break;
             }
         }
-        // No use without a record: the upstream saw at most as many requests as intents were
-        // written.
+        // No use without an intent: the upstream received at most as many requests as there are
+        // intents.
         let intents =
             broker.records().await.iter().filter(|record| record["kind"] == "intent").count();
         assert!(upstream.received().len() <= intents);
@@ -64,7 +64,7 @@ async fn x25_each_dropped_request_has_one_terminal_record() {
     }
 }
 
-/// A grant whose access token must be got first, at a real token endpoint.
+/// A grant without access token: the call must first request one from a real token endpoint.
 #[tokio::test]
 async fn x25_a_cancelled_refresh_is_still_one_post() {
     let mut hung_up = 0;
@@ -80,7 +80,7 @@ async fn x25_a_cancelled_refresh_is_still_one_post() {
             broker.read(service.clone().oneshot(request(&broker)).await.unwrap()).await
         };
         let done = polls::at_most(polls, call()).await;
-        // What was begun goes on without its caller, and ends.
+        // The refresh continues without its caller and completes.
         let refreshes = broker.handle().tasks();
         assert!(refreshes.shutdown(Duration::from_secs(10)).await, "after {polls} polls");
         let response = call().await;

@@ -1,5 +1,4 @@
-//! Clocks that are wrong, and clocks that are late in history: X23 and X24, through the mounted
-//! stack.
+//! X23 and X24: wrong clocks and late dates, through the mounted stack.
 
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::{
 const PROGRESS: &[u8] =
     b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
 
-/// What the log says, in one text.
+/// Returns the log as one string.
 fn logs(broker: &Broker) -> String {
     String::from_utf8(broker.ledger().logs()).unwrap()
 }
@@ -39,9 +38,9 @@ async fn x23_setting_the_clock_back_extends_no_token() {
         fetching.run([Case::passes("X23", fetching.call(&token))]).await;
         assert!(
             logs(&fetching.broker).contains(r#"alarm="clock.set_back""#),
-            "X23: told with the next request"
+            "X23: alarm with the next request"
         );
-        // Its end and the leeway; the row allows a minute.
+        // Expiry and leeway; the case allows a minute.
         fetching.clock.advance(Duration::from_secs(90));
         let rows = [
             fetching.refused("X23", &token, "jwt.expired"),
@@ -101,8 +100,7 @@ async fn x23_an_issuer_clock_ahead_raises_an_alarm() {
 
 #[tokio::test]
 async fn x23_the_key_servers_clock_is_compared() {
-    // The key set's server runs by the system's clock, and this broker by one that is two minutes
-    // behind it.
+    // The key server uses the system clock; this broker's clock is two minutes ahead.
     let fetching = Fetching::start().await;
     fetching.clock.set_wall_clock(Clock::system().now().plus(Duration::from_secs(120)));
     let token = fetching.with_claims([("exp", json!(fetching.now + 600))]);

@@ -1,4 +1,4 @@
-//! The credential is placed once, by the sender of the request, and seen by nothing before it.
+//! The credential is placed once, by the sender of the request, and nothing before it can see it.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ use crate::records::{count, last_result, results, summary};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// Everything that a service inside the exchange layer can print of a request.
+/// Returns everything that a service inside the exchange layer can print of a request.
 fn printed<B>(request: &Request<B>) -> String {
     let extensions = request.extensions();
     format!(
@@ -73,14 +73,14 @@ async fn a_logging_middleware_sees_no_credential() {
         notes.lock().push(printed(&request));
         let (notes, sender) = (Arc::clone(&notes), sender.clone());
         async move {
-            // Kept beyond the send, as middleware keeps extensions for its log.
+            // Kept after the send, as logging middleware keeps extensions.
             let kept = request.extensions().get::<OutgoingCredential>().unwrap().clone();
             let response = sender.oneshot(request).await?;
             notes.lock().push(format!("{kept:?}"));
             Ok::<_, Infallible>(response)
         }
     });
-    // With all header fields, as a careless operator might configure it.
+    // With all header fields, as an operator might misconfigure it.
     let spans = DefaultMakeSpan::new().include_headers(true).level(tracing::Level::TRACE);
     let traced = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http().make_span_with(spans))
@@ -101,7 +101,7 @@ async fn a_logging_middleware_sees_no_credential() {
     broker.done().await;
 }
 
-/// An axum application where a proxy belongs: middleware, a handler, and a fallback.
+/// An axum application in place of a proxy: middleware, a handler, and a fallback.
 fn application(seen: &Arc<Mutex<Vec<String>>>) -> Router {
     let notes = Arc::clone(seen);
     let logging = move |request: AxumRequest, next: Next| {
@@ -112,7 +112,7 @@ fn application(seen: &Arc<Mutex<Vec<String>>>) -> Router {
         .route(
             "/api/whoami",
             get(async |principal: Principal, request: AxumRequest| {
-                // The response says all that the handler knows.
+                // The response contains everything that the handler knows.
                 format!("{} {}", principal.subject(), printed(&request))
             }),
         )
@@ -137,7 +137,7 @@ async fn handler_and_fallback_see_no_credential() {
         .prepare_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
         .await;
     let seen = Arc::new(Mutex::new(Vec::new()));
-    // The upstream's path is `/mcp`; the application finds its own paths.
+    // The upstream's path is `/mcp`; the application has its own paths.
     let inside = ServiceBuilder::new()
         .map_request(|mut request: Request<RequestBody<Body>>| {
             let path = request.uri().path().replacen("/mcp", "/api", 1);
@@ -151,7 +151,7 @@ async fn handler_and_fallback_see_no_credential() {
     for (path, status, starts) in [
         ("/api/whoami", 200, "alice "),
         ("/api/nothing", 404, "/api/nothing"),
-        // A 401 of the application is not about a credential that it never had.
+        // A 401 of the application is not about a credential, which it never had.
         ("/api/login", 401, "sign in at the application"),
         ("/api/login", 401, "sign in at the application"),
     ] {
@@ -174,12 +174,12 @@ async fn handler_and_fallback_see_no_credential() {
         assert_eq!(result["echo_masked"], 0, "{result}");
     }
     let logs = String::from_utf8(broker.ledger().logs()).unwrap();
-    assert!(logs.contains(r#"alarm="exchange.credential_unused""#), "somebody should know");
+    assert!(logs.contains(r#"alarm="exchange.credential_unused""#), "an alarm is logged");
     broker.ledger().secret("access token 0", &secret);
     broker.done_unsent().await;
 }
 
-/// Refuses the first token of a grant, and echoes what it was sent.
+/// An upstream that refuses the first token of a grant and echoes it.
 fn refuses_the_first_token(request: &Received) -> Response<ScriptedBody> {
     let sent = request.values("authorization").concat();
     if sent.ends_with(&TokenEndpoint::access_token(0)) {
@@ -232,7 +232,7 @@ async fn a_client_outside_the_stack_sends_nothing() {
         let client = client.clone();
         async move { Ok::<_, Infallible>(client.oneshot(request).await.unwrap()) }
     });
-    // The mistake: the client has a route of its own.
+    // The mistake: the client has its own route.
     let app =
         Router::new().route_service("/mcp", stack.layer(proxy())).route_service("/direct", direct);
     serve(listener, app);
@@ -246,7 +246,7 @@ async fn a_client_outside_the_stack_sends_nothing() {
     broker.done_unsent().await;
 }
 
-/// Two requests with the extensions of one.
+/// Returns two requests with the extensions of one.
 fn twice(request: Request<RequestBody<Body>>) -> [Request<Body>; 2] {
     let (parts, _) = request.into_parts();
     [(); 2].map(|()| {
@@ -261,7 +261,7 @@ fn twice(request: Request<RequestBody<Body>>) -> [Request<Body>; 2] {
 
 #[tokio::test]
 async fn a_cloned_request_is_sent_once() {
-    // A mirror that answers with what became of its first or of its second copy.
+    // A mirror that returns the response to its first or to its second copy.
     for returned in [0, 1] {
         let upstream = ScriptedServer::start(|_| json(RESULT)).await;
         let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
@@ -328,7 +328,7 @@ async fn a_clone_cannot_be_sent_after_the_response() {
     let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keeps = Arc::clone(&kept);
-    // It answers by itself, and keeps the request for later.
+    // It responds itself and keeps the request.
     let hoarder = service_fn(move |request: Request<RequestBody<Body>>| {
         keeps.lock().extend(twice(request));
         std::future::ready(Ok::<_, Infallible>(json(RESULT)))
@@ -345,7 +345,7 @@ async fn a_clone_cannot_be_sent_after_the_response() {
     broker.done_unsent().await;
 }
 
-/// What happens between the exchange layer and the sender.
+/// An event between the exchange layer and the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Between {
     RevokeUser,
@@ -410,7 +410,7 @@ async fn n258_a_revoke_during_middleware_sends_nothing() {
                 response
             };
             async move {
-                // A task of its own goes on when the request is over, as a buffer does.
+                // A separate task continues after the request is over, as a buffer does.
                 let response = match in_a_task {
                     true => tokio::spawn(sending).await.unwrap(),
                     false => sending.await,
@@ -435,7 +435,7 @@ async fn n258_a_revoke_during_middleware_sends_nothing() {
             assert_eq!(response.status, 401, "{between:?}: {}", response.text());
         }
         if in_a_task {
-            // The request was over by then, and its credential was taken back.
+            // The request was over by then, and its credential had been withdrawn.
             let taken = Some(Some(Reason::CredentialTaken));
             assert_eq!(reasons.recv().await, taken, "{between:?}");
         }
@@ -483,7 +483,7 @@ async fn x25_a_dropped_request_is_not_sent_later() {
             _ = arrived.recv() => {}
         }
     }
-    // The client is gone, and its record says that nothing was used.
+    // The client has disconnected, and the record states that no credential was used.
     let result = last_result(&broker, 1).await;
     assert_eq!(summary(&result), ("dropped", None, 1, 0), "{result}");
     goes_on.add_permits(1);
@@ -498,7 +498,7 @@ async fn a_credential_for_another_origin_is_not_applied() {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let other = elsewhere.url("/mcp");
-    // A middleware that sends the request to another server.
+    // Middleware that sends the request to another server.
     let rewriting = ServiceBuilder::new()
         .map_request(move |mut request: Request<RequestBody<Body>>| {
             *request.uri_mut() = other.parse().unwrap();

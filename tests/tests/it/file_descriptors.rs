@@ -1,5 +1,5 @@
-//! X36: a broker that has used up its descriptors refuses, goes on, and is itself again as soon as
-//! some are free.
+//! X36: a broker without free file descriptors refuses requests, keeps running, and recovers as
+//! soon as some are free.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower_token_broker::audit::verify::End;
 
-/// What the broker may have open.
+/// Limit of file descriptors for the broker.
 const DESCRIPTORS: usize = 64;
 
 #[tokio::test]
@@ -42,14 +42,14 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     let address: SocketAddr = output.next_line().await.unwrap().unwrap().parse().unwrap();
     let token = output.next_line().await.unwrap().unwrap();
 
-    // More than it may have: all are connected by the system, and as many taken as it has
-    // descriptors.
+    // More connections than the limit: the kernel connects all, and the broker accepts as many as
+    // it has descriptors.
     let mut held = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         held.push(TcpStream::connect(address).await.unwrap());
     }
-    // One that was taken has no descriptor left for its way to the upstream: an answer, and nothing
-    // that hangs.
+    // For an accepted connection there is no descriptor left to reach the upstream: it must receive
+    // a response and not hang.
     let refused =
         timeout(Duration::from_secs(10), call(held.swap_remove(0), address, &token)).await.unwrap();
     assert_eq!(refused, "502", "X36");
@@ -67,12 +67,12 @@ async fn x36_a_broker_without_descriptors_refuses_and_recovers() {
     assert!(verified.report().is_whole() && verified.report().found != Ok(End::Closed), "X36");
 }
 
-#[expect(clippy::print_stderr, reason = "the figure, for whoever runs it with --nocapture")]
+#[expect(clippy::print_stderr, reason = "shown with --nocapture")]
 fn print(recovered: Duration) {
     eprintln!("served again {recovered:?} after descriptors were free");
 }
 
-/// The status of the answer.
+/// Returns the status of the response.
 async fn call(mut socket: TcpStream, address: SocketAddr, token: &str) -> String {
     let bearer = format!("Bearer {token}");
     let request = wire::post("/mcp", &address.to_string(), &[("authorization", &bearer)], CALL);

@@ -1,5 +1,5 @@
-//! Every mount on tonic serves a pass, a refusal and a streamed answer, by a client of tonic's own
-//! making.
+//! Every way to mount the stack on tonic serves a pass, a refusal and a streamed response to
+//! tonic's own client.
 
 use std::pin::Pin;
 
@@ -35,7 +35,7 @@ const LIST: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item"},{"name":"delete_item"}]}}"#;
 const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
 
-/// An MCP server that takes the upstream's secret and no other token.
+/// An MCP server that accepts only the upstream credential.
 #[derive(Clone, Copy)]
 struct Items;
 
@@ -118,7 +118,7 @@ async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker) {
     let notice = call(Revision::V2025_11_25, "notifications/initialized", None, notice);
     client.notify(with_token(notice, &token)).await.unwrap();
 
-    // What the server behind the door has seen.
+    // What the server inside the stack has received.
     broker.ledger().in_use(SECRET.as_bytes());
     let records = broker.expect_records(6).await;
     let statuses: Vec<_> = records
@@ -136,7 +136,7 @@ fn rules() -> Rules {
     Rules::new().allow(tools(["get_*"]))
 }
 
-/// Something to be in front of: the credential goes to the server in the same process.
+/// A placeholder upstream: the credential is for the server in the same process.
 async fn nowhere() -> ScriptedServer {
     ScriptedServer::start(|_| response([framed(RESULT)], &[("grpc-status", "0")])).await
 }
@@ -192,7 +192,7 @@ async fn a_proxy_inside_tonics_router_serves() {
     broker.done().await;
 }
 
-/// A service where a proxy belongs: it applies nothing.
+/// A service in place of a proxy; it applies no credential.
 #[derive(Clone, Copy)]
 struct Blind;
 
@@ -205,7 +205,7 @@ impl Mcp for Blind {
             request.extensions().get::<OutgoingCredential>().expect("the credential's cell");
         let seen = format!("{:?} {outgoing:?} {:?}", request.metadata(), request.extensions());
         assert!(!seen.contains(SECRET) && !seen.contains("authorization"), "{seen}");
-        // As an application says it that has sessions of its own.
+        // As an application with its own sessions would name it.
         Err(Status::unauthenticated("not signed in here"))
     }
 
@@ -214,7 +214,7 @@ impl Mcp for Blind {
     }
 
     async fn notify(&self, _: Request<Frame>) -> Result<Response<Empty>, Status> {
-        Err(Status::internal("not asked for"))
+        Err(Status::internal("not requested"))
     }
 }
 
@@ -234,7 +234,7 @@ async fn a_service_inside_sees_no_credential() {
     broker.done_unsent().await;
 }
 
-/// A service that finds its caller, and nothing of a credential.
+/// A service that finds its caller but no credential.
 #[derive(Clone, Copy)]
 struct Handler;
 
@@ -254,7 +254,7 @@ impl Mcp for Handler {
     }
 
     async fn notify(&self, _: Request<Frame>) -> Result<Response<Empty>, Status> {
-        Err(Status::internal("not asked for"))
+        Err(Status::internal("not requested"))
     }
 }
 
@@ -262,7 +262,7 @@ impl Mcp for Handler {
 async fn a_service_with_own_requests_finds_its_caller() {
     let builder = Broker::in_front_of(&nowhere().await).grpc().policy(rules());
     let (listener, stack, _credentials, broker) = builder.prepare_for_handler().await;
-    // Compressed where the client would take it: the filter asks for what it can read.
+    // The client accepts compression, but the filter requests an encoding that it can read.
     let service = McpServer::new(Handler).send_compressed(tonic::codec::CompressionEncoding::Gzip);
     tokio::spawn(
         Server::builder()

@@ -1,5 +1,5 @@
-//! Streams of gRPC while they are under way: cut on revoke and at the token's end, deadlines,
-//! cancellation, the refresh of a refused credential.
+//! Open gRPC streams: cut on revocation and expiry, deadlines, cancellation, and refresh of a
+//! refused credential.
 
 use std::{
     convert::Infallible,
@@ -37,7 +37,7 @@ type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
 
 const WATCH: &str = "/shop.v1.Orders/Watch";
 
-/// An upstream that streams what the test tells it to; the first sender is for the first request.
+/// An upstream that streams what the test sends; the first sender belongs to the first request.
 async fn streaming() -> (Frames, ScriptedServer) {
     let (sender, frames) = mpsc::channel(8);
     let frames = Mutex::new(Some(frames));
@@ -54,7 +54,8 @@ async fn send_chunk(frames: &Frames, bytes: Vec<u8>) {
     frames.send(Ok(Frame::data(bytes.into()))).await.unwrap();
 }
 
-/// The terminal record of the last request; a revoke has one of its own, which may come later.
+/// Returns the terminal record of the last request. A revocation has its own record, which may come
+/// later.
 async fn terminal(broker: &Broker, requests: u64) -> Value {
     let records = broker.expect_records(requests).await;
     records.into_iter().rfind(|record| record["count"].is_u64()).unwrap()
@@ -96,7 +97,7 @@ async fn l244_a_revoked_stream_is_cut() {
                 Some(broker.resource().metadata_url())
             );
         }
-        // What feeds it ends with it.
+        // The upstream's stream ends, too.
         frames.closed().await;
         let record = terminal(&broker, 1).await;
         assert_eq!(
@@ -114,7 +115,7 @@ async fn l244_a_revoked_stream_is_cut() {
 
 #[tokio::test]
 async fn l244_a_stream_ends_with_its_token() {
-    // The harness mints by the system's clock; from here on the broker's stands still.
+    // The harness mints with the system clock; from here on the broker's clock is fixed.
     let clock = Clock::manual(Clock::system().now());
     let (frames, upstream) = streaming().await;
     let broker = Broker::in_front_of(&upstream).grpc().with_clock(clock.clone()).start().await;
@@ -164,7 +165,7 @@ async fn a_revoked_caller_ends_an_unfinished_request() {
     assert_eq!(refused.status(), Some(16), "{refused:?}");
     assert!(reported.recv().await.is_none_or(|last| last.is_err()));
     assert_eq!(terminal(&broker, 1).await["reason"], "authn.revoked");
-    // The service that was called is in this process.
+    // The inner service is in this process.
     broker.done_unsent().await;
 }
 
@@ -186,7 +187,7 @@ async fn the_remaining_deadline_is_forwarded_and_enforced() {
     assert_eq!(upstream.received().len(), 1);
     broker.done().await;
 
-    // An upstream that never answers, and a message that never ends.
+    // An upstream that never responds, and a message that never ends.
     let upstream = ScriptedServer::start(|_| response([], &[("grpc-status", "0")])).await;
     let (_listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
     let service = stack.layer(service_fn(|_: Request<RequestBody<_>>| {
@@ -235,7 +236,7 @@ async fn a_client_that_cancels_cancels_the_upstream() {
     broker.done().await;
 }
 
-/// Gives another secret each time one was refused.
+/// Returns a new secret after each refusal.
 struct Rotating {
     upstream: Upstream,
     generation: AtomicU64,
@@ -281,7 +282,7 @@ async fn a_refused_credential_is_refreshed_and_replayed_once() {
     assert_eq!((&record["intents"], &record["uses"]), (&2.into(), &2.into()));
     broker.done().await;
 
-    // What was not judged as a message is at hand for no second time.
+    // A request that was not judged as a message is not kept for a second attempt.
     let provider = Rotating {
         upstream: Upstream::parse("items", &upstream.url("/")).unwrap(),
         generation: AtomicU64::new(5),
@@ -298,7 +299,7 @@ async fn x25_each_dropped_call_has_one_terminal_record() {
     for (path, body) in
         [(format!("{TYPED}/CallTool"), typed_call("get_item")), (WATCH.to_owned(), frame(b""))]
     {
-        // One answer to a unary method; two would be refused.
+        // One message for a unary method; two would be refused.
         let frames = if path == WATCH { 2 } else { 1 };
         let upstream = ScriptedServer::start(move |_| {
             response(vec![frame(b""); frames], &[("grpc-status", "0")])
@@ -314,7 +315,7 @@ async fn x25_each_dropped_call_has_one_terminal_record() {
             let done = polls::at_most(polls, whole).await;
             requests += u64::from(polls > 0);
             broker.expect_records(requests).await;
-            // The next call succeeds: nothing is held.
+            // The next call succeeds, so nothing is still held.
             let next = broker.reply(service.clone().oneshot(request()).await.unwrap()).await;
             assert_eq!(next.status(), Some(0), "after {polls} polls");
             requests += 1;

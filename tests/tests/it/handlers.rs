@@ -1,5 +1,5 @@
-//! A handler instead of a proxy: rmcp's own service inside the stack, whose tool calls an upstream
-//! API for its caller.
+//! A handler instead of a proxy: rmcp's service inside the stack, with a tool that calls an
+//! upstream API for its caller.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -42,10 +42,10 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","param
 
 #[derive(Clone)]
 struct Items {
-    /// The handler's client: credentialed for whoever the request is stamped for.
+    /// The handler's client; it uses the credential of the caller that a request is stamped for.
     api: Exchange<Proxy, StaticSecret>,
     url: String,
-    /// Whether the tool may go on after its first word.
+    /// Whether the tool may continue after its first notification.
     go_on: Arc<Semaphore>,
 }
 
@@ -111,7 +111,7 @@ impl ServerHandler for Items {
 
 #[tokio::test]
 async fn an_rmcp_service_calls_upstream_for_its_caller() {
-    // The upstream echoes the secret: neither the handler nor the client may see it.
+    // The upstream echoes the secret; neither the handler nor the client may see it.
     let upstream = ScriptedServer::start(|request| {
         json(&format!("{{\"you_sent\":\"{}\"}}", request.values("authorization")[0]))
     })
@@ -174,7 +174,7 @@ async fn i181_a_handlers_echo_in_a_header_is_masked() {
     broker.done().await;
 }
 
-/// The events of a stream that say something.
+/// Returns the events of a stream that have data.
 fn messages(response: &RawResponse) -> Vec<Value> {
     assert_eq!(
         (response.status, response.header("content-type")),
@@ -204,7 +204,8 @@ async fn an_rmcp_response_streams_through_the_stack() {
     let mut response = broker
         .open(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], SLOW_CALL))
         .await;
-    // The tool goes on when the client has heard its first word: whoever buffers waits for ever.
+    // The tool continues once the client has received the first notification: with buffering it
+    // would wait forever.
     response.until(FIRST_WORD).await;
     items.go_on.add_permits(1);
     is_progress_and_result(&response.rest().await);
@@ -302,7 +303,7 @@ async fn a_credential_is_not_sent_to_another_origin() {
         .await;
     assert!(elsewhere.received().is_empty());
     let records = broker.expect_records(1).await;
-    // The handler answered, so the client was not refused; nothing was used.
+    // The handler responded, so the client's request was not refused; no credential was used.
     let result = records.iter().find(|record| record["kind"] == "result").expect("a result");
     assert_eq!(
         (&result["outcome"], &result["status"], &result["uses"]),

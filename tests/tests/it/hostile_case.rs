@@ -1,5 +1,5 @@
-//! What one hostile row sends, and what must come of it: status, reason, upstream calls and
-//! records, each asserted.
+//! One hostile case: the bytes it sends, and the expected status, reason, upstream calls and
+//! records.
 
 use std::net::SocketAddr;
 
@@ -13,9 +13,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A row of a table.
+/// A row of a table of hostile cases.
 #[derive(Debug)]
-#[must_use = "a row that is not run shows nothing"]
+#[must_use = "a case that is not run proves nothing"]
 pub(crate) struct Case {
     case: &'static str,
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// One upstream call, and its answer.
+    /// The request passes: one upstream call, and its response.
     pub(crate) fn passes(case: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             case,
@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    /// Refused before anything was sent.
+    /// The request is refused before anything is sent.
     pub(crate) fn refused(
         case: &'static str,
         bytes: impl Into<Vec<u8>>,
@@ -60,7 +60,7 @@ impl Case {
         Self { status, reason: Some(reason), calls: 0, intents: 0, ..Self::passes(case, bytes) }
     }
 
-    /// Sent, but what came of it is for this reason not what the client gets.
+    /// The request is sent, but the response is replaced for the given reason.
     pub(crate) fn fails(
         case: &'static str,
         bytes: impl Into<Vec<u8>>,
@@ -70,8 +70,7 @@ impl Case {
         Self { calls: 1, intents: 1, ..Self::refused(case, bytes, status, reason) }
     }
 
-    /// No request at all for hyper, so that no layer of ours ever meets it: answered by hyper, and
-    /// without a record.
+    /// hyper refuses the bytes, so no layer sees them and there is no record.
     pub(crate) fn refused_by_server(
         case: &'static str,
         bytes: impl Into<Vec<u8>>,
@@ -80,57 +79,57 @@ impl Case {
         Self { status, calls: 0, intents: 0, recorded: false, ..Self::passes(case, bytes) }
     }
 
-    /// The status is another one.
+    /// Sets another status.
     pub(crate) const fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    /// The credential was given, but what it was put on did not reach the upstream.
+    /// A credential was provided, but its request did not reach the upstream.
     pub(crate) const fn unsent(mut self) -> Self {
         self.calls = 0;
         self
     }
 
-    /// The client sends no more after these bytes.
+    /// The client closes its side after these bytes.
     pub(crate) const fn hangs_up(mut self) -> Self {
         self.hangs_up = true;
         self
     }
 
-    /// The `WWW-Authenticate` of the answer.
+    /// Sets the expected `WWW-Authenticate`.
     pub(crate) fn challenge(mut self, challenge: impl Into<String>) -> Self {
         self.challenge = Some(challenge.into());
         self
     }
 
-    /// The whole body of the answer.
+    /// Sets the expected body.
     pub(crate) fn body(mut self, body: impl Into<String>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// What its record says beside the rest, as a JSON member.
+    /// Sets a JSON member that the record must contain.
     pub(crate) const fn record_holds(mut self, member: &'static str) -> Self {
         self.holds = Some(member);
         self
     }
 
-    /// The body that the upstream got.
+    /// Sets the body that the upstream must receive.
     pub(crate) fn sent_on(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.sent_on = Some(body.into());
         self
     }
 }
 
-/// Runs the rows one after the other, so that each record and each call is its own; gives the
-/// answers.
+/// Runs the cases one after another, so that each has its own records and calls, and returns the
+/// responses.
 pub(crate) fn run(
     broker: &Broker,
     upstream: &ScriptedServer,
     rows: impl Into<Vec<Case>>,
 ) -> impl Future<Output = Vec<RawResponse>> {
-    // A table is long; the future that runs it holds it by its address.
+    // Tables are long: `rows` is moved into a `Vec` to keep the future small.
     run_all(broker, upstream, rows.into())
 }
 
@@ -156,7 +155,7 @@ async fn run_all(broker: &Broker, upstream: &ScriptedServer, rows: Vec<Case>) ->
         seen = records.len();
         let terminal: Vec<_> = new.iter().filter(|record| record["count"].is_u64()).collect();
         assert_eq!(terminal.len(), usize::from(row.recorded), "{case}: records {new:#?}");
-        // One intent for each time that a credential was given, and none where nothing was sent.
+        // One intent for each credential provided, and none if nothing was sent.
         assert_eq!(new.len() - terminal.len(), row.intents, "{case}: records {new:#?}");
         if let Some(record) = terminal.first() {
             assert_eq!(
@@ -167,7 +166,7 @@ async fn run_all(broker: &Broker, upstream: &ScriptedServer, rows: Vec<Case>) ->
             if let Some(member) = row.holds {
                 assert!(record.to_string().contains(member), "{case}: {record}");
             }
-            // I181: whatever was masked has raised its alarm.
+            // I181: each masked echo raises an alarm.
             if record["echo_masked"].as_u64() > Some(0) {
                 let logs = String::from_utf8(broker.ledger().logs()).unwrap();
                 assert!(logs.contains(r#"alarm="leak.upstream_echo""#), "{case}: no alarm");
@@ -202,7 +201,7 @@ async fn response(broker: &Broker, row: &Case) -> RawResponse {
     response
 }
 
-/// Sends bytes and then no more, though the message may want more.
+/// Sends bytes and closes the sending side, even if the message is incomplete.
 async fn half(to: SocketAddr, bytes: &[u8]) -> RawResponse {
     let mut socket = TcpStream::connect(to).await.unwrap();
     socket.write_all(bytes).await.unwrap();

@@ -1,5 +1,5 @@
-//! `docs/hostile-cases.md` and the code hold each other: a number in the code stands there, and a
-//! test that is named there has the number.
+//! Checks `docs/hostile-cases.md` against the code: each number in the code has a row, and each
+//! test file of a row contains its number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Number to the text of its row.
+/// Maps numbers to the text of their rows.
 fn rows() -> BTreeMap<String, String> {
     let text = fs::read_to_string(root().join("docs/hostile-cases.md")).unwrap();
     let rows = text.lines().filter_map(|line| {
@@ -23,7 +23,7 @@ fn rows() -> BTreeMap<String, String> {
     rows.collect()
 }
 
-/// `A001` to `X38`.
+/// Matches `A001` to `X38`.
 fn is_number(word: &str) -> bool {
     let (group, digits) = word.split_at(word.len().min(1));
     let length = if group == "X" { 2 } else { 3 };
@@ -33,21 +33,21 @@ fn is_number(word: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The numbers in a text.
+/// Returns the numbers in a text.
 fn numbers(text: &str) -> impl Iterator<Item = String> {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric());
     words.map(str::to_ascii_uppercase).filter(|word| is_number(word))
 }
 
-/// The numbers that a source's tests have in their names and in the texts of their bodies. A
-/// comment shows nothing, nor does a helper that no test may call.
+/// Returns the numbers in the names and string literals of a file's tests. Comments do not count,
+/// nor do helpers, which a test may not call.
 fn tested_numbers(source: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     tests_in(source.parse().unwrap(), &mut found);
     found
 }
 
-/// The numbers that stand in the lines of a source's doc tests.
+/// Returns the numbers in a file's doc tests.
 fn documented_numbers(source: &str) -> BTreeSet<String> {
     let mut in_code = false;
     let mut found = BTreeSet::new();
@@ -68,7 +68,7 @@ fn tests_in(tokens: TokenStream, found: &mut BTreeSet<String>) {
     let mut is_test = false;
     while let Some(token) = tokens.next() {
         match token {
-            // `#[test]`, `#[tokio::test]`, `#[tokio::test(…)]`: the last word of its path.
+            // `#[test]`, `#[tokio::test]`, `#[tokio::test(…)]`: the last segment of the path.
             TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
                 let words = group
                     .stream()
@@ -99,7 +99,7 @@ fn texts_in(tokens: TokenStream, found: &mut BTreeSet<String>) {
     for token in tokens {
         match token {
             TokenTree::Group(group) => texts_in(group.stream(), found),
-            // Bytes are no text: `b"\x30"` names no row.
+            // Byte strings do not count: `b"\x30"` names no row.
             TokenTree::Literal(literal) => {
                 let text = literal.to_string();
                 found.extend(numbers(&text).filter(|_| !text.starts_with('b')));
@@ -128,7 +128,7 @@ fn a_rows_test_contains_its_number() {
     for (number, row) in &rows {
         let columns: Vec<_> = row.trim_end_matches(" |").rsplit(" | ").collect();
         let shown = columns[0];
-        // Tests, and what they do not show; or why there are none.
+        // Tests and their limits, or the reason why there are none.
         if shown.starts_with("later: step ") || shown.starts_with("open: ") {
             continue;
         }
@@ -139,7 +139,7 @@ fn a_rows_test_contains_its_number() {
             let path = file.strip_prefix('`').and_then(|file| file.strip_suffix('`'));
             let path =
                 path.unwrap_or_else(|| panic!("{number}: {file} is neither a test nor a step"));
-            // It has all numbers, and shows nothing of any of them.
+            // This file contains all numbers and tests none of them.
             assert!(!path.ends_with("hostile_cases_doc.rs"), "{number}");
             let source = fs::read_to_string(root().join(path))
                 .unwrap_or_else(|error| panic!("{number}: {path}: {error}"));

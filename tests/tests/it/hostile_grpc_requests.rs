@@ -1,5 +1,5 @@
-//! Group L of the hostile cases, row by row: real HTTP/2 through a mounted stack; status, reason,
-//! upstream calls, records.
+//! Group L of the hostile cases: HTTP/2 requests through a mounted stack. Each case asserts status,
+//! reason, upstream calls and records.
 
 use std::io::Write as _;
 
@@ -48,14 +48,14 @@ async fn broker() -> (ScriptedServer, Broker) {
     (upstream, broker)
 }
 
-/// The reasons of the results, in their order.
+/// Returns the reasons of the terminal records, in order.
 async fn reasons(broker: &Broker, requests: u64) -> Vec<Value> {
     let records = broker.expect_records(requests).await;
     let results = records.iter().filter(|record| record["count"].is_u64());
     results.map(|record| record["reason"].clone()).collect()
 }
 
-/// What a client may compare: all but what tells one request from another.
+/// Returns everything that a client can compare, without the parts that identify the request.
 fn without_ids(reply: &Reply) -> String {
     let id = reply.field("x-request-id").expect("an id").to_owned();
     assert_eq!(reply.info("request_id"), Some(id.clone()));
@@ -81,7 +81,7 @@ async fn l235_the_credential_is_one_metadata_entry() {
     assert_eq!((refused.http, refused.status()), (200, Some(16)));
     assert_eq!(upstream.received().len(), 0);
 
-    // Beside a good one, what is like it is taken off; alone, it is none.
+    // Similar metadata next to a valid token is removed; without a valid token it does not count.
     let binary = base64url(bearer.as_bytes());
     let others =
         [("authorization-bin", binary.as_str()), ("grpc-metadata-authorization", bearer.as_str())];
@@ -123,11 +123,14 @@ async fn l236_a_bad_token_is_a_status_without_body() {
             refused.info("resource_metadata").as_deref(),
             Some(broker.resource().metadata_url())
         );
-        assert!(refused.trailers.is_empty(), "all of it stands in the head");
+        assert!(refused.trailers.is_empty(), "a trailers-only response");
         text.push(without_ids(&refused));
     }
     assert_eq!(text[0], text[1], "no token");
-    assert!(text[2] == text[3] && text[3] == text[4], "one answer for all bad tokens: {text:#?}");
+    assert!(
+        text[2] == text[3] && text[3] == text[4],
+        "the same response to all invalid tokens: {text:#?}"
+    );
     assert_eq!(upstream.received().len(), 0);
     let reasons = reasons(&broker, 5).await;
     assert_eq!(reasons[0], "authn.missing");
@@ -248,7 +251,8 @@ async fn l239_a_judged_method_takes_exactly_one_message() {
     }
     assert_eq!(upstream.received().len(), 0);
 
-    // Of a method that is judged by its name, nobody knows how many it takes: byte for byte.
+    // For a method that is judged by name, the number of messages is unknown: they pass byte for
+    // byte.
     for body in [vec![], [frame(b"\x08\x01"), frame(b"")].concat()] {
         let passed = broker.rpc(&format!("{ORDERS}/GetAll"), &[], body.clone()).await;
         assert_eq!((passed.status(), passed.messages()), (Some(0), vec![b"\x0a\x02hi".to_vec()]));
@@ -325,7 +329,7 @@ async fn l241_a_path_is_one_service_and_method() {
         let refused = broker.rpc(path, &[], frame(b"")).await;
         assert_eq!((refused.status(), refused.body.len()), (Some(12), 0), "{path}");
     }
-    // In another case it is another service, and no rule names it.
+    // In different case it is a different service, and no rule names it.
     for path in ["/shop.v1.orders/Get", "/shop.v1.Orders/get", "/Token_broker.mcp.v1.Mcp/Call"] {
         assert_eq!(broker.rpc(path, &[], frame(b"")).await.status(), Some(7), "{path}");
     }
@@ -362,7 +366,7 @@ async fn contradicting_metadata_and_message_are_refused() {
             "{what}"
         );
     }
-    // A message of 2026-07-28 says its version itself: one of 2025-11-25, as here, does not.
+    // A message of 2026-07-28 contains its version; one of 2025-11-25, as here, does not.
     let another = broker
         .rpc(&path, &with("mcp-protocol-version", "2026-07-28"), framed(&call("get_item")))
         .await;
@@ -438,7 +442,8 @@ async fn typed_and_framed_lists_are_filtered() {
     let (upstream, broker) = broker().await;
     let listed = broker.rpc(&format!("{TYPED}/ListTools"), &[], frame(b"")).await;
     let kept = field(2, [field(1, "get_item"), field(2, "gets")].concat());
-    // What is left keeps its bytes, and is cached for no other: cache_scope = PRIVATE.
+    // The remaining entries keep their bytes and must not be cached for others: cache_scope =
+    // PRIVATE.
     assert_eq!(
         (listed.status(), listed.messages()),
         (Some(0), vec![[kept, vec![0x20, 2]].concat()])
@@ -453,7 +458,7 @@ async fn unreadable_responses_become_a_status() {
         framed(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_item"}]}}"#);
     for (what, frames) in [
         ("compressed", vec![flagged(1, &gzip(&secret_tool[5..]))]),
-        ("two answers", vec![framed(RESULT), secret_tool.clone()]),
+        ("two responses", vec![framed(RESULT), secret_tool.clone()]),
         ("no frame of MCP", vec![frame(&field(2, RESULT))]),
         ("no JSON", vec![framed("{")]),
         ("doubled members", vec![framed(r#"{"result":{"tools":[]},"result":{"tools":[]}}"#)]),
@@ -540,7 +545,7 @@ async fn k232_hidden_notifications_are_removed_and_the_rest_counted() {
         ))
     };
     let (hidden, visible) = (notice("crm://secret/1"), notice("crm://public/1"));
-    // The harness lets 16 through, those that are left out included.
+    // The harness allows 16 messages, including those that are removed.
     for (more, status, reason) in [(14, 0, Value::Null), (15, 8, "filter.too_many_messages".into())]
     {
         let frames = [vec![hidden.clone(), visible.clone()], vec![visible.clone(); more]].concat();
@@ -575,7 +580,7 @@ async fn a_message_after_the_clients_deadline_is_refused() {
 async fn upstream_statuses_pass_without_challenges_and_details() {
     for (what, fields, in_head, expected, message) in [
         (
-            "its answer to us",
+            "its response to the broker",
             &[("grpc-status", "16"), ("grpc-message", "bad token")][..],
             true,
             9,
@@ -723,7 +728,7 @@ async fn an_echo_is_masked_in_every_part() {
         assert_eq!((reply.status(), reply.messages().len()), (Some(5), 1), "{path}");
         let masked = "*".repeat(SECRET.len());
         assert!(json_of(&reply.messages()[0]).contains(&masked), "{path}: masked at equal length");
-        // What is binary stays base64, so that a client reads the rest of it.
+        // Binary values stay base64, so that a client can read the others.
         let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
         for name in ["x-echo-bin", "grpc-status-details-bin"] {
             base64::Engine::decode(&engine, reply.field(name).unwrap()).unwrap();
@@ -776,7 +781,7 @@ async fn binary_metadata_passes_except_credentials() {
 async fn a_stream_has_limits_in_both_directions() {
     let (upstream, broker) = broker().await;
     let watch = format!("{ORDERS}/WatchAll");
-    // The harness lets 16 through.
+    // The harness allows 16 messages.
     let passed = broker.rpc(&watch, &[], frame(b"").repeat(16)).await;
     assert_eq!(passed.status(), Some(0));
     let refused = broker.rpc(&watch, &[], frame(b"").repeat(17)).await;
@@ -789,7 +794,7 @@ async fn a_stream_has_limits_in_both_directions() {
     );
     assert!(
         upstream.received()[1..].iter().all(|received| received.body.len() < 85),
-        "nothing behind the limit"
+        "nothing after the limit"
     );
     broker.done().await;
 
@@ -811,7 +816,7 @@ async fn a_stream_has_limits_in_both_directions() {
 #[tokio::test]
 async fn an_excessive_length_is_refused_before_the_message() {
     let (upstream, broker) = broker().await;
-    // Never ends: only the head comes.
+    // Never ends: only the headers are sent.
     let (frames, rest) = tokio::sync::mpsc::channel(1);
     let head = http_body::Frame::data(bytes::Bytes::from_static(&[0, 0x7f, 0xff, 0xff, 0xff]));
     frames.send(Ok(head)).await.unwrap();

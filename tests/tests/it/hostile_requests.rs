@@ -1,5 +1,5 @@
-//! Groups A, J and K, row by row: raw bytes through the whole stack; status, reason, upstream calls
-//! and records, each asserted.
+//! Groups A, J and K of the hostile cases: raw bytes through the whole stack. Each case asserts
+//! status, reason, upstream calls and records.
 
 use std::sync::{
     Arc,
@@ -22,7 +22,7 @@ use tower_token_broker::scope_filter::{Rules, prompts, resources, tools};
 use crate::hostile_case::{Case, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-/// What a client hears of a tool, resource or prompt that is not for it, whether there is one or
+/// The response for a tool, resource or prompt that the client may not use, whether it exists or
 /// not.
 const UNKNOWN: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
 
@@ -39,7 +39,7 @@ async fn group_a_presenting_the_token() {
         |name: &str, value: &str| at("/mcp", &host, &[("authorization", &bearer), (name, value)]);
     let alone = |name: &str, value: &str| at("/mcp", &host, &[(name, value)]);
     let basic = format!("Basic {}", STANDARD.encode(format!("user:{token}")));
-    // RFC 6750 §3.1: where no usable credentials came, no error is said.
+    // RFC 6750 §3.1: without usable credentials the challenge has no error.
     let door = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
     let malformed = format!(
         "Bearer error=\"invalid_request\", error_description=\"send one Authorization field with one Bearer token\", \
@@ -95,15 +95,18 @@ async fn group_a_presenting_the_token() {
         knock("A010", with(&token), "authn.unsupported_scheme"),
         knock("A011", at(&format!("/mcp?access_token={token}"), &host, &[]), "authn.query_token"),
         knock(
-            "A011 beside a good one",
+            "A011 next to a valid one",
             at(&format!("/mcp?a=b&access_token={token}"), &host, &[("authorization", &bearer)]),
             "authn.query_token",
         ),
         knock("A014", alone("cookie", &format!("access_token={token}")), "authn.missing"),
         knock("A014", alone("proxy-authorization", &bearer), "authn.missing"),
-        Case::passes("A014 beside a good one", beside("cookie", &format!("access_token={token}"))),
-        Case::passes("A014 beside a good one", beside("proxy-authorization", &bearer)),
-        // A019: whoever stands between says nothing of who we are.
+        Case::passes(
+            "A014 next to a valid one",
+            beside("cookie", &format!("access_token={token}")),
+        ),
+        Case::passes("A014 next to a valid one", beside("proxy-authorization", &bearer)),
+        // A019: headers of intermediaries do not determine the broker's origin.
         knock("A019", alone("x-forwarded-host", "evil.example"), "authn.missing"),
         knock("A019", alone("forwarded", "host=evil.example;proto=http"), "authn.missing"),
         Case::passes("A019", beside("x-forwarded-host", "evil.example")),
@@ -134,7 +137,7 @@ async fn group_a_presenting_the_token() {
         Case::refused("A022", beside("origin", "null"), 403, "req.origin_not_allowed"),
     ];
     run(&broker, &upstream, rows).await;
-    // A014, A019: nothing of it went on.
+    // A014, A019: none of these headers were forwarded.
     for request in upstream.received() {
         for gone in ["cookie", "proxy-authorization", "x-forwarded-host", "forwarded"] {
             assert!(request.headers.get(gone).is_none(), "{gone}");
@@ -281,7 +284,7 @@ async fn group_j_messages() {
         Case::refused("J205", post(&with_id("1.5")), 400, "filter.not_a_message"),
         Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(5000)))), 400, "filter.member_too_large"),
         Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(1 << 20)))), 413, "filter.body_too_large"),
-        // A notification has no answer that could carry an error.
+        // A notification has no response that could carry an error.
         Case::passes("J205 missing", post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)),
         Case::refused("J205 missing", post(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_x"}}"#), 403, "filter.tool_denied"),
         Case::refused("J209", with(&[("mcp-name", "get_x")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
@@ -328,7 +331,7 @@ async fn group_j_messages() {
         Case::refused("method", post(&call("logging/setLevel", "{}")), 200, "filter.method_denied"),
     ];
     run(&broker, &upstream, rows).await;
-    // J216: what was sent on has the method of its own request line.
+    // J216: the forwarded request has the method of its own request line.
     for request in upstream.received() {
         assert!(request.headers.get("x-http-method-override").is_none());
         assert_eq!(request.method == http::Method::POST, !request.body.is_empty(), "{request:?}");
@@ -348,13 +351,13 @@ fn rules() -> Rules {
         .allow(prompts(["greet"]))
 }
 
-/// A call of this many bytes in all.
+/// Returns a call with a total number of bytes.
 fn of_length(bytes: usize) -> String {
     let around = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x","arguments":{"a":""}}}"#;
     around.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - around.len())))
 }
 
-/// Writes requests with a good token, byte for byte.
+/// Builds requests with a valid token, byte for byte.
 struct Sender {
     host: String,
     bearer: String,
@@ -368,20 +371,20 @@ impl Sender {
         }
     }
 
-    /// A POST with these fields beside the usual.
+    /// Returns a POST with additional fields.
     fn with(&self, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
         let all = [&[("authorization", self.bearer.as_str())], fields].concat();
         wire::post("/mcp", &self.host, &all, body)
     }
 
-    /// A POST whose body is no text.
+    /// Returns a POST with a binary body.
     fn bytes(&self, body: &[u8]) -> Vec<u8> {
         let mut request = self.with(&[("content-length", &body.len().to_string())], "");
         request.extend_from_slice(body);
         request
     }
 
-    /// A POST whose body has no length, in chunks of 64 KiB.
+    /// Returns a POST without `Content-Length`, in chunks of 64 KiB.
     fn chunked(&self, body: &str) -> Vec<u8> {
         let mut request = self.with(&[("transfer-encoding", "chunked")], "");
         for chunk in body.as_bytes().chunks(1 << 16) {
@@ -398,7 +401,7 @@ impl Sender {
         request.replace("content-type: application/json\r\n", "").into_bytes()
     }
 
-    /// By another method.
+    /// Returns a request with another method.
     fn by(&self, method: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
         let request = String::from_utf8(self.with(fields, body)).unwrap();
         request.replacen("POST", method, 1).into_bytes()
@@ -410,8 +413,7 @@ const ALL: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"}]}}"#;
 const VISIBLE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"}]}}"#;
 
-/// Sends `tools/list` to a broker before an upstream that answers like this, and runs the row that
-/// it makes.
+/// Sends `tools/list` to a broker whose upstream responds with `response`, and runs the case.
 async fn filter_list<F>(response: F, row: impl FnOnce(Vec<u8>) -> Case) -> wire::RawResponse
 where
     F: Fn(&Received) -> http::Response<ScriptedBody> + Send + Sync + 'static,
@@ -458,7 +460,7 @@ async fn k224_k225_lists_are_filtered_or_refused() {
     }
 }
 
-/// What a client gets in the place of an event that is over the limit.
+/// The error that replaces an event over the limit.
 const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
 
 #[tokio::test]
@@ -489,7 +491,7 @@ async fn k228_excessive_events_end_the_stream() {
         Case::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG)
     })
     .await;
-    // What was on its way when the limit was reached is lost in buffers of the sockets: a few MiB.
+    // Data in flight when the limit is reached is lost in socket buffers: a few MiB.
     assert!(made.load(Ordering::SeqCst) < 2 * limit, "K228: {}", made.load(Ordering::SeqCst));
 }
 
@@ -509,12 +511,12 @@ async fn k230_unreadable_events_are_removed() {
         )
         .await;
     }
-    // In front of the list: bytes that are no UTF-8; marks, of which a client takes one off, where
-    // its stream begins.
+    // Before the list: bytes that are not UTF-8, and byte order marks, one of which a client
+    // removes at the start of a stream.
     for (case, before) in [
         ("K230 no UTF-8", b"data: {\"a\":\"\xff\xfe\"}\n\n".as_slice()),
         ("K230 two marks", b"\xef\xbb\xbf\xef\xbb\xbf"),
-        ("K230 a mark behind an event that is left out", b"data: {\n\n\xef\xbb\xbf"),
+        ("K230 a mark after a removed event", b"data: {\n\n\xef\xbb\xbf"),
     ] {
         filter_list(
             move |_| {
@@ -539,7 +541,7 @@ async fn k232_only_visible_notifications_pass() {
         )
     };
     let (hidden, visible) = (updated("file:///etc/passwd"), updated("items://7"));
-    // It names nothing, so it tells nothing.
+    // It names no resource, so it reveals nothing.
     let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
     let expected = format!("data: {visible}\n\ndata: {changed}\n\ndata: {VISIBLE}\n\n");
     let shown = visible.clone();

@@ -1,6 +1,8 @@
-//! Group B, and A015, A017, A023: hostile tokens through the mounted stack, whose keys come from a
-//! key set on loopback through the guarded client. Each is refused for its own reason, with one
-//! terminal record, and no request reaches the upstream.
+//! Group B, and A015, A017, A023: hostile tokens through a mounted stack, with keys from a key set
+//! on loopback.
+//!
+//! Each token is refused for its own reason with one terminal record, and no request reaches the
+//! upstream.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -26,14 +28,14 @@ use tower_token_broker::{
 
 use crate::hostile_case::{Case, run};
 
-/// A broker that fetches its issuer's keys, with a clock that stands still.
+/// A broker that fetches its issuer's keys and has a fixed clock.
 pub(crate) struct Fetching {
     pub(crate) broker: Broker,
     pub(crate) upstream: ScriptedServer,
     pub(crate) key_set: ScriptedServer,
     pub(crate) keys: Arc<Mutex<String>>,
     pub(crate) clock: Clock,
-    /// What it says now, in seconds.
+    /// Returns the time of its clock, in seconds.
     pub(crate) now: u64,
 }
 
@@ -56,7 +58,7 @@ impl Fetching {
         Self { broker, upstream, key_set, keys, clock, now }
     }
 
-    /// A call that shows this token.
+    /// Returns a call with a token.
     pub(crate) fn call(&self, token: &str) -> Vec<u8> {
         wire::post(
             "/mcp",
@@ -66,7 +68,7 @@ impl Fetching {
         )
     }
 
-    /// The challenge of every token that is not valid here, whatever its fault.
+    /// The challenge for every invalid token, whatever its defect.
     fn challenge(&self) -> String {
         format!(
             "Bearer error=\"invalid_token\", error_description=\"the token is not valid for this resource\", resource_metadata=\"{}\"",
@@ -82,7 +84,7 @@ impl Fetching {
         run(&self.broker, &self.upstream, rows)
     }
 
-    /// Header and claims of a good token.
+    /// Header and claims of a valid token.
     pub(crate) fn good(&self) -> Parts {
         let token = self.broker.token("items:read");
         let part = |at: usize| {
@@ -133,7 +135,7 @@ async fn key_headers_are_checked_before_key_lookup() {
         let header = json!({"alg": alg, "typ": "at+jwt"}).to_string();
         format!("{}.{}.", base64url(header.as_bytes()), base64url(claims.as_bytes()))
     };
-    // The public key, in each form in which a library may have taken it for a secret.
+    // The public key, in each form that a library may take for a shared secret.
     let jwk = broker.issuer().jwks().parse::<Value>().unwrap()["keys"][0].clone();
     let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
     let point = [&[4][..], &coordinate("x"), &coordinate("y")].concat();
@@ -159,7 +161,7 @@ async fn key_headers_are_checked_before_key_lookup() {
     let unused_bits = {
         let mut bits = signature.to_owned();
         let last = bits.pop().unwrap();
-        // 64 bytes end in 2 bits of the last character; the 4 others are set.
+        // 64 bytes end in 2 bits of the last character; the 4 other bits are set.
         bits.push(match last {
             'A' => 'P',
             'Q' => 'f',
@@ -252,11 +254,8 @@ async fn key_headers_are_checked_before_key_lookup() {
             refused("A023", SECRET, "jwt.format"),
         ])
         .await;
-    assert!(
-        fetching.key_set.received().is_empty(),
-        "no key was looked for, and nobody else was asked for one"
-    );
-    // A023, too: neither an answer nor a record nor a log line has it, at trace level.
+    assert!(fetching.key_set.received().is_empty(), "no key lookup and no other request");
+    // A023, too: no response, record or trace-level log line contains the token.
     broker.done_unsent().await;
 }
 
@@ -322,7 +321,7 @@ async fn signature_and_claims_are_checked() {
                 &fetching.with_claims([("nbf", "9999999999".into())]),
                 "jwt.claim_type",
             ),
-            // The leeway is 30 s: a token begins 30 s before its time, and ends 30 s after it.
+            // The leeway is 30 s: a token is valid from 30 s before `nbf` until 30 s after `exp`.
             refused("B042", &begins(now + 31), "jwt.not_yet_valid"),
             Case::passes("B042", fetching.call(&begins(now + 30))),
             refused("B044", &ends(now - 31), "jwt.expired"),
@@ -350,7 +349,7 @@ async fn signature_and_claims_are_checked() {
         1,
         "B029: one fetch in a window, whatever kids were made up"
     );
-    // In the next window one more, whoever asks how often.
+    // In the next window there is one more fetch, however many requests need it.
     fetching.clock.advance(Duration::from_secs(31));
     for _ in 0..3 {
         fetching.run([refused("B029", &fetching.with_header("kid", "another"), "jwt.kid")]).await;
@@ -362,7 +361,7 @@ async fn signature_and_claims_are_checked() {
 #[tokio::test]
 async fn a015_an_overlong_token_causes_no_key_lookup() {
     let fetching = Fetching::start().await;
-    // Good in all but its length: the padding is a claim that nobody knows.
+    // Valid except for its length: the padding is a claim that is ignored.
     let of_length = |bytes: usize| {
         (0..)
             .map(|padding| {

@@ -1,4 +1,4 @@
-//! HTTP/2 as no client library would send it: frames by hand, before a broker that speaks gRPC.
+//! HTTP/2 frames that no client library would send, to a broker with gRPC.
 
 use std::sync::{
     Arc,
@@ -37,7 +37,7 @@ fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// RFC 7541 §6.2.2: literals without indexing, names and values as they are.
 fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
-        // A prefix of seven bits, and what goes beyond it.
+        // A prefix of seven bits, and the remainder.
         let mut coded = match u8::try_from(text.len()) {
             Ok(length @ 0..127) => vec![length],
             _ => {
@@ -60,12 +60,13 @@ fn opening() -> Vec<u8> {
     [PREFACE, &h2_frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// Sends it, and reads frames until one is the last that is waited for, or the end. They stand in
-/// the books as they came: a field's value may be Huffman-coded there; what stands in an answer's
-/// head is looked at where a library reads it (`hostile_grpc_requests`).
+/// Sends bytes and reads frames until one matches, or to the end.
+///
+/// The frames are reported to the ledger as received. Field values may be Huffman-coded in them;
+/// `hostile_grpc_requests` checks decoded headers.
 async fn until(broker: &Broker, bytes: &[u8], is_last: impl Fn(&H2Frame) -> bool) -> Vec<H2Frame> {
     let mut socket = TcpStream::connect(broker.address()).await.unwrap();
-    // A server that has had enough closes before all was written.
+    // A server may close the connection before everything is written.
     drop(socket.write_all(bytes).await);
     let (mut seen, mut frames) = (Vec::new(), Vec::new());
     while let Some(frame) = next_frame(&mut socket).await {
@@ -96,7 +97,7 @@ struct H2Frame {
 }
 
 impl H2Frame {
-    /// The kind and the code of a frame that ends a stream or the connection in anger.
+    /// Returns type and code of a frame that ends a stream or connection with an error.
     fn error(&self) -> Option<(u8, u32)> {
         let code = match self.kind {
             GOAWAY => self.payload.get(4..8)?,
@@ -111,7 +112,7 @@ impl H2Frame {
     }
 }
 
-/// A broker, and how many requests the server has let through to its layers.
+/// A broker, and the number of requests that its server has passed to the layers.
 async fn broker() -> (ScriptedServer, Broker, Arc<AtomicU64>) {
     let upstream = ScriptedServer::start(|_| response([frame(b"")], &[("grpc-status", "0")])).await;
     let (listener, stack, broker) = Broker::in_front_of(&upstream).grpc().prepare().await;
@@ -125,8 +126,7 @@ async fn broker() -> (ScriptedServer, Broker, Arc<AtomicU64>) {
     (upstream, broker, reached)
 }
 
-/// The count when no task is left that might add to it: each round, those that are ready have their
-/// turn.
+/// Returns the count once no task can increase it: in each round, all ready tasks run.
 async fn at_rest(count: &AtomicU64) -> u64 {
     loop {
         let before = count.load(Ordering::SeqCst);
@@ -173,7 +173,7 @@ async fn l235_uppercase_metadata_is_refused_over_http_2() {
     let mut beside = good;
     beside.push(("AUTHORIZATION", "Bearer other"));
     for malformed in [upper, beside] {
-        // The server itself refuses it: no layer is asked.
+        // The server refuses it before the layers.
         broker.ledger().sent(0, &send(&malformed));
         let ended =
             until(&broker, &send(&malformed), |frame| frame.kind == HEADERS || is_over(frame))
@@ -200,7 +200,7 @@ async fn m247_rapid_resets_end_only_their_connection() {
     }
     let ended = until(&broker, &bytes, |frame| frame.kind == GOAWAY).await;
     assert_eq!(ended.last().and_then(H2Frame::error), Some((GOAWAY, ENHANCE_YOUR_CALM)));
-    // Nothing was sent for streams that were gone, and each that was let in has its one record.
+    // Nothing was sent for reset streams, and each request that reached the layers has one record.
     assert_eq!(upstream.received().len(), 0);
     broker.ledger().sent(at_rest(&reached).await, &bytes);
     let records = broker.records().await;
@@ -227,12 +227,12 @@ async fn m253_excessive_headers_are_refused_over_http_2() {
             Ok(response) => Ok(broker.reply(response).await.http),
             Err(error) => Err(error),
         };
-        // Beyond its bound on CONTINUATION frames the server ends the connection instead.
+        // Above its limit of CONTINUATION frames the server ends the connection instead.
         let ended = what == "many fields" && status.is_err();
         assert!(matches!(status, Ok(414 | 431)) || ended, "{what} {status:?}");
     }
     assert_eq!((upstream.received().len(), at_rest(&reached).await), (0, 0));
-    // What is short enough goes through the same server.
+    // A shorter header passes through the same server.
     let short = broker.rpc(&format!("{TYPED}/CallTool"), &[], typed_call("get_item")).await;
     assert_eq!((short.status(), upstream.received().len()), (Some(0), 1));
     broker.expect_records(1).await;

@@ -1,5 +1,6 @@
-//! Promise 3: after a revoke returns, nothing passes, and what is open is cut. Every cache is warm:
-//! verdict, policy, access token.
+//! Promise 3: after a revocation returns, no request passes, and open streams are cut.
+//!
+//! All caches are warm: verdict, policy, access token.
 
 use std::pin::pin;
 
@@ -23,7 +24,7 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const FAMILY: &str = "a-family";
 const KINDS: [&str; 7] = ["token", "family", "client", "user", "grant", "server", "everything"];
 
-/// A broker whose caller, alice, has a grant and a token of a family.
+/// A broker whose caller alice has a grant and a token of a family.
 struct World {
     broker: Broker,
     endpoint: TokenEndpoint,
@@ -54,7 +55,7 @@ impl World {
         Self { broker, endpoint, token_id, call }
     }
 
-    /// Revokes what ends this call, of each kind.
+    /// Targets of each kind that end the call.
     async fn revoke(&self, kind: &str) {
         let revoked = self.broker.revoke(self.target(kind)).await;
         assert!(revoked.was_known(), "{kind}: it was seen in this process");
@@ -83,7 +84,7 @@ impl World {
     }
 }
 
-/// Without the grant the token is still good: the user must connect. Everything else ends the
+/// Without the grant the token remains valid and the user must connect. Every other target ends the
 /// token.
 fn is_refused(kind: &str, response: &RawResponse) {
     if kind == "grant" {
@@ -112,12 +113,12 @@ async fn n258_a_revoke_after_the_intent_sends_nothing() {
         assert_eq!(broker.send(call).await.status, 200, "{kind}");
         broker.records().await;
 
-        // The intent is on its way to the disk; its caller has not heard of it.
+        // The intent is being written; its caller has not been notified.
         broker.sink().hang();
         let writes = broker.sink().calls();
         let revoke = async {
             broker.sink().called(writes + 1).await;
-            // It takes effect when it is first polled; its own record waits for the sink.
+            // It takes effect when first polled; its own record waits for the sink.
             let mut revoke = pin!(world.revoke(kind));
             assert!(polls::once(revoke.as_mut()).await.is_none(), "{kind}");
             broker.sink().work();
@@ -170,7 +171,7 @@ async fn an_open_stream_is_cut_between_events() {
         stream.until(event.trim_end()).await;
 
         world.revoke(kind).await;
-        // The upstream goes on sending; the client hears nothing of it, and its stream ends.
+        // The upstream continues to send; the client receives none of it, and its stream ends.
         drop(events.try_send(Bytes::from(event)));
         let response = stream.rest().await;
         assert_eq!(response.text(), event, "{kind}");

@@ -1,6 +1,6 @@
-//! Group B where the key set itself is hostile: fetched from loopback through the guarded client,
-//! in front of the whole stack. What can't be used is left out, what is left out verifies nothing,
-//! and the other keys work.
+//! Group B: hostile key sets, fetched from loopback, with the whole stack.
+//!
+//! Unusable keys are ignored and verify nothing; the other keys work.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower_token_broker::clock::Timestamp;
 
 use crate::{hostile_case::Case, hostile_tokens::Fetching};
 
-/// The public half of a new key.
+/// Returns the public half of a new key.
 fn another_key() -> Value {
     let key = SigningKeys::new(SigningKey::generate(Algorithm::Es256).unwrap()).unwrap();
     key.jwks(Timestamp::from_unix_seconds(0)).parse::<Value>().unwrap()["keys"][0].clone()
@@ -29,7 +29,7 @@ fn without(mut object: Value, name: &str) -> Value {
 }
 
 impl Fetching {
-    /// A broker whose issuer's key set has these keys.
+    /// Returns a broker whose issuer publishes the given keys.
     async fn with_keys(keys: impl FnOnce(&Value) -> Vec<Value>) -> Self {
         let fetching = Self::start().await;
         let own = fetching.own_key();
@@ -37,12 +37,12 @@ impl Fetching {
         fetching
     }
 
-    /// The issuer's own key.
+    /// Returns the issuer's own key.
     fn own_key(&self) -> Value {
         self.broker.issuer().jwks().parse::<Value>().unwrap()["keys"][0].clone()
     }
 
-    /// What was logged since it was started.
+    /// Returns the log since the broker was started.
     fn logs(&self) -> String {
         String::from_utf8(self.broker.ledger().logs()).unwrap()
     }
@@ -112,7 +112,7 @@ async fn b052_a_weak_key_is_ignored() {
 
 #[tokio::test]
 async fn b053_a_key_for_another_use_is_ignored() {
-    // Each time the issuer's own key, which would verify, under another name.
+    // Each time the issuer's own key, which would verify, with another name.
     for (case, spoil) in [
         ("B053 a private member", [("d", json!("AQAB"))]),
         ("B053 for encryption", [("use", json!("enc"))]),
@@ -133,7 +133,8 @@ async fn b053_a_key_for_another_use_is_ignored() {
                 Case::passes(case, fetching.call(&fetching.broker.token("items:read"))),
             ])
             .await;
-        // Everybody who read the set can sign with it: that is an alarm, not a line among others.
+        // Every reader of the set can sign with it, so this is an alarm and not an ordinary log
+        // line.
         let alarm = fetching.logs().contains("jwks.private_key");
         assert_eq!(alarm, ["B053 a private member", "B053 symmetric"].contains(&case), "{case}");
         fetching.broker.done().await;
@@ -160,8 +161,8 @@ async fn b055_small_order_points_are_refused() {
     )
     .unwrap();
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "sound", "x": base64url(pair.public_key().as_ref())});
-    // The neutral point, which makes one signature good for every message, and the same point in a
-    // second encoding.
+    // The neutral point, which makes one signature valid for every message, and a second encoding
+    // of it.
     let neutral = [&[1][..], &[0; 31]].concat();
     let non_canonical = [&[0xee][..], &[0xff; 30], &[0x7f]].concat();
     let weak = |kid: &str, point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(point)});
@@ -180,7 +181,7 @@ async fn b055_small_order_points_are_refused() {
         format!("{message}.{}", base64url(&signature(message.as_bytes())))
     };
     let sound = |message: &[u8]| pair.sign(message).as_ref().to_vec();
-    // Verifies under the neutral point without the check: S = 0, R = neutral.
+    // Valid for the neutral point without the check: S = 0, R = neutral.
     let of_all = |_: &[u8]| [&neutral[..], &[0; 32]].concat();
     let first = |message: &[u8]| [&neutral[..], &sound(message)[32..]].concat();
     let second = |message: &[u8]| [&non_canonical[..], &sound(message)[32..]].concat();
@@ -211,8 +212,8 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     let expires = fetching.now + 7200;
     let lasting = fetching.with_claims([("exp", expires.into())]);
     fetching.run([Case::passes("B061", fetching.call(&lasting))]).await;
-    // The set has the next key alone; it is read when a token names that, and the window of the
-    // last fetch is over.
+    // The set contains only the next key. It is fetched when a token names that key, and the last
+    // fetch's window is over.
     *fetching.keys.lock() = json!({"keys": [next]}).to_string();
     fetching.clock.advance(Duration::from_secs(61));
     fetching
@@ -226,7 +227,7 @@ async fn b061_a_key_that_left_the_set_is_retired() {
         ])
         .await;
     assert_eq!(fetching.key_set.received().len(), 2);
-    // There again, it is in use again.
+    // Once it is published again, it is used again.
     *fetching.keys.lock() = json!({"keys": [old, next]}).to_string();
     fetching.clock.advance(Duration::from_secs(61));
     fetching

@@ -1,5 +1,5 @@
-//! X18, P293: a broker that is killed (kill −9) at any moment under load leaves no gap that is not
-//! marked, and no use without its intent.
+//! X18, P293: a broker killed with `kill -9` at any moment under load leaves no unmarked gap and no
+//! use without an intent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,27 +32,27 @@ use tower_token_broker::audit::{
     verify::{End, Report},
 };
 
-/// Kills of one run; `TOKEN_BROKER_KILLS` asks for more.
+/// Number of kills per run; `TOKEN_BROKER_KILLS` overrides it.
 const KILLS: usize = 6;
-/// A file is read at each start: a new one after so many keeps many kills linear.
+/// A file is read at each start; a new file after this many kills keeps the total time linear.
 const KILLS_A_FILE: usize = 50;
-/// Clients that call at a time.
+/// Concurrent clients.
 const CLIENTS: usize = 8;
-/// Calls of one process at most: each has a token of its own, which its intent names.
+/// Maximum number of calls per process: each has its own token, which its intent names.
 const CALLS: usize = 200;
-/// One kill of so many comes while the process starts.
+/// One in this many kills happens while the process starts.
 const WHILE_IT_STARTS: u64 = 8;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// What one file has gone through.
+/// The history of one file.
 struct Trial {
     folder: tempfile::TempDir,
     upstream: ScriptedServer,
-    /// The id (`jti`) of the token with which the call of this number was sent.
+    /// The `jti` of the token of each call, by number.
     sent: Arc<Mutex<BTreeMap<u64, String>>>,
     kills: usize,
-    /// Kills of a broker that had answered.
+    /// Kills of a broker that had responded.
     under_load: usize,
 }
 
@@ -69,7 +69,7 @@ async fn x18_p293_a_killed_broker_leaves_no_unmarked_gap() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "whoever has the time asks for more kills")]
+#[expect(clippy::disallowed_methods, reason = "longer runs set a larger number")]
 fn kills() -> usize {
     std::env::var("TOKEN_BROKER_KILLS")
         .map_or(KILLS, |kills| kills.parse().expect("a number of kills"))
@@ -90,7 +90,7 @@ impl Trial {
         self.folder.path().join("audit.jsonl")
     }
 
-    /// One process on the file, from its start to its kill.
+    /// Runs one process on the file, from its start to its kill.
     async fn start_and_kill(&mut self) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_broker_to_kill"))
             .arg(self.file())
@@ -110,7 +110,7 @@ impl Trial {
         }
     }
 
-    /// Calls until there is no token left, or nobody who answers.
+    /// Calls until all tokens are used or the broker is gone.
     async fn load(&self, mut output: Lines<BufReader<ChildStdout>>) -> JoinSet<usize> {
         let address: SocketAddr =
             output.next_line().await.unwrap().expect("a broker that starts").parse().unwrap();
@@ -145,19 +145,19 @@ impl Trial {
     }
 
     async fn kill(&mut self, child: &mut Child) {
-        // Not a wait for something: the moment itself is what is drawn.
+        // Not a wait for a condition: the moment of the kill is random.
         tokio::time::sleep(Duration::from_micros(random(60_000))).await;
         child.start_kill().unwrap();
         let status = child.wait().await.unwrap();
         assert_eq!(status.signal(), Some(9), "it ended before by itself: {status}");
         self.kills += 1;
-        // As it lies there, before anybody has gone on with it.
+        // The file before the next process continues it.
         if fs::metadata(self.file()).is_ok_and(|file| file.len() > 1000) {
             assert!(verified(&self.file()).is_whole(), "kill {}", self.kills);
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "the figures, for whoever runs it with --nocapture")]
+    #[expect(clippy::print_stderr, reason = "shown with --nocapture")]
     fn print(&self, report: &Report) {
         eprintln!(
             "{} kills, {} of them under load: {} gaps, each marked; {} requests cut short; {} came to the upstream, each with its intent",
@@ -175,7 +175,7 @@ impl Trial {
         let report = verified(&self.file());
         assert_eq!(report.found, Ok(End::Closed));
         let crashes = usize::try_from(report.crashes).unwrap();
-        // Killed before its first record, a process leaves no gap.
+        // A process that is killed before its first record leaves no gap.
         assert!(
             (self.under_load..=self.kills).contains(&crashes),
             "{crashes} gaps of {} kills",
@@ -194,7 +194,7 @@ impl Trial {
             received.iter().map(|call| sent[&number_of(&call.body)].as_str()).collect();
         assert!(used.len() >= self.under_load);
         assert_eq!(without_intent(&used, &records), BTreeSet::new());
-        // The check itself was seen false: with an intent less.
+        // The check itself fails if an intent is missing.
         let less: Vec<_> =
             records.iter().filter(|record| record["token"] != used[0]).cloned().collect();
         assert_eq!(without_intent(&used, &less), BTreeSet::from([used[0].to_owned()]));
@@ -202,7 +202,7 @@ impl Trial {
     }
 }
 
-/// Requests with an intent and without a terminal record of their own, or with several.
+/// Counts requests with an intent that do not have exactly one terminal record.
 fn unsettled(records: &[Value]) -> BTreeSet<String> {
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for record in records.iter().filter(|record| record["kind"] == "result") {
@@ -213,7 +213,7 @@ fn unsettled(records: &[Value]) -> BTreeSet<String> {
     requests.filter(|request| ends.get(request) != Some(&1)).map(str::to_owned).collect()
 }
 
-/// Tokens with which the upstream was asked more often than there are intents.
+/// Counts tokens with which the upstream received more requests than there are intents.
 fn without_intent(used: &[&str], records: &[Value]) -> BTreeSet<String> {
     let intents = records.iter().filter(|record| record["kind"] == "intent");
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
@@ -237,7 +237,7 @@ fn verified(file: &Path) -> Report {
     report
 }
 
-/// The status of the answer; `None` where the broker was killed before it came.
+/// Returns the status of the response, or `None` if the broker was killed first.
 async fn call(address: SocketAddr, token: &str, number: u64) -> Option<String> {
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"get_item"}}}}"#

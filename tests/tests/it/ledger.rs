@@ -1,4 +1,4 @@
-//! The harness itself: what shows nothing fails.
+//! Tests of the harness: a test that proves nothing fails.
 
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},
@@ -29,18 +29,17 @@ async fn p287_a_request_without_a_record_fails() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "stands in an answer")]
+#[should_panic(expected = "is in a response")]
 async fn a_secret_in_a_response_fails() {
     let broker = called().await;
-    broker.ledger().received_bytes("an answer", SECRET.as_bytes());
+    broker.ledger().received_bytes("a response", SECRET.as_bytes());
     broker.done().await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "a secret of this test stands in the logs")]
+#[should_panic(expected = "a secret of this test is in the logs")]
 async fn a_secret_in_any_threads_log_fails() {
-    // Not the secret of all tests: those beside this one, in one process, look through the same
-    // lines.
+    // Not the common secret: other tests in the process search the same log lines.
     let secret = "tbm-k3Xw9QpLr7Vd2mNz";
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let broker = Broker::in_front_of(&upstream).start().await;
@@ -54,7 +53,7 @@ async fn a_secret_in_any_threads_log_fails() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "a broker token stands in the logs")]
+#[should_panic(expected = "a broker token is in the logs")]
 async fn a_logged_broker_token_fails() {
     let broker = called().await;
     let token = broker.token("items:read");
@@ -64,7 +63,7 @@ async fn a_logged_broker_token_fails() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "stands in the audit")]
+#[should_panic(expected = "is in the audit")]
 async fn p294_a_secret_in_a_record_fails() {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let broker = Broker::in_front_of(&upstream).start().await;

@@ -1,7 +1,7 @@
-//! End to end: real bytes through a mounted stack.
+//! End-to-end tests: real bytes through a mounted stack.
 
 #![cfg(test)]
-#![expect(clippy::disallowed_methods, reason = "servers and clients of a test end with the test")]
+#![expect(clippy::disallowed_methods, reason = "servers and clients stop with the test")]
 
 mod audit_completeness;
 mod blocking_and_replicas;

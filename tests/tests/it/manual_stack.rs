@@ -1,5 +1,5 @@
-//! The four layers, stacked without `BrokerStack`: together they serve, and where one is missing
-//! nothing is let through.
+//! The four layers stacked without `BrokerStack`: together they work, and if one is missing, every
+//! request is refused.
 
 use axum::Router;
 use token_broker_tests::{
@@ -53,8 +53,10 @@ async fn manually_stacked_layers_serve() {
     mounts::serves_a_pass_a_refusal_and_a_stream(&broker, &items).await;
 }
 
-/// A good call through what `stack` makes: 500, nothing is sent, and an error in the log says which
-/// layer is missing. Where the audit is there, so is the record.
+/// Sends a valid call through an incomplete stack: 500, nothing is sent, and the error log names
+/// the missing layer.
+///
+/// If the audit layer is present, there is a record.
 async fn is_refused_loudly(
     case: &str,
     requests: u64,
@@ -104,13 +106,13 @@ async fn h169_a_missing_layer_is_a_logged_500() {
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
-    is_refused_loudly("audit alone", 1, "no proof of the authenticate layer", |layers| {
+    is_refused_loudly("only audit", 1, "no proof of the authenticate layer", |layers| {
         let Layers { audit, exchange, .. } = layers;
         Router::new()
             .fallback_service(ServiceBuilder::new().layer(audit).layer(exchange).service(proxy()))
     })
     .await;
-    is_refused_loudly("exchange alone", 0, "no proof of the audit layer", |layers| {
+    is_refused_loudly("only exchange", 0, "no proof of the audit layer", |layers| {
         Router::new()
             .fallback_service(ServiceBuilder::new().layer(layers.exchange).service(proxy()))
     })
@@ -136,12 +138,12 @@ async fn h169_a_missing_layer_is_a_500_for_handlers() {
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
-    is_refused_loudly("audit alone", 1, "no proof of the authenticate layer", |layers| {
+    is_refused_loudly("only audit", 1, "no proof of the authenticate layer", |layers| {
         let stack = ServiceBuilder::new().layer(layers.audit).layer(CallerLayer::new());
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
-    is_refused_loudly("caller alone", 0, "no proof of the audit layer", |_| {
+    is_refused_loudly("only caller", 0, "no proof of the audit layer", |_| {
         Router::new()
             .fallback_service(ServiceBuilder::new().layer(CallerLayer::new()).service(proxy()))
     })

@@ -1,9 +1,8 @@
-//! Ten thousand open streams, each of which said something and then nothing: what the layers hold
-//! for one.
+//! Memory of the layers for ten thousand open, idle streams.
 //!
-//! In memory: ten thousand sockets a side are more than a process may have on many machines, and
-//! what they hold is the kernel's and the server's. Held here is all that stands between the two:
-//! four layers, their bodies, the trail, the watch on revocations.
+//! The streams are in memory: many systems do not allow ten thousand sockets per side, and their
+//! memory belongs to kernel and server. Measured is what the broker adds: four layers, their
+//! bodies, the trail and the watch on revocations.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,12 +23,12 @@ use tower_token_broker::{
 };
 
 const STREAMS: u64 = 10_000;
-/// What one may hold.
+/// Limit per stream.
 const MOST_BYTES: u64 = 64 * 1024;
 const EVENT: &str =
     "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
 
-/// What of the process is in memory.
+/// Returns the resident memory of the process.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -40,9 +39,9 @@ fn resident() -> u64 {
 #[tokio::test]
 async fn x27_m250_ten_thousand_streams_use_little_memory() {
     let upstream =
-        ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
+        ScriptedServer::start(|_| unreachable!("the inner service responds itself")).await;
     let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
-    // The upstream's ends: they stay open until their streams are cut.
+    // The upstream's ends of the streams; they stay open until the streams are cut.
     let (opened, mut senders) = mpsc::unbounded_channel();
     let credentials = Arc::new(Mutex::new(Vec::new()));
     let got = Arc::clone(&credentials);

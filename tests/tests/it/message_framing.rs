@@ -1,5 +1,4 @@
-//! Groups J and K where the wire itself is hostile: framing, half a message, and what a list may
-//! carry.
+//! Groups J and K: hostile framing, incomplete messages, and the contents of lists.
 
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},
@@ -87,10 +86,11 @@ async fn ambiguous_framing_is_not_forwarded() {
     broker.done_unsent().await;
 }
 
-/// A deviation from the row, which wants 400: hyper has taken the length off before any layer sees
-/// the request. RFC 9112 §6.3 lets the chunks decide; what is sent on is framed anew, by one
-/// length; and hyper closes the connection, so that what a reader of the length would have taken
-/// for the next request is never one.
+/// Deviates from the row, which expects 400: hyper removes the length before a layer sees the
+/// request.
+///
+/// RFC 9112 §6.3 gives precedence to the chunks. The forwarded request has one length, and hyper
+/// closes the connection, so the bytes after the length never become a second request.
 #[tokio::test]
 async fn j213_chunks_take_precedence_over_length() {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
@@ -111,7 +111,7 @@ async fn j213_chunks_take_precedence_over_length() {
     let responses =
         run(&broker, &upstream, [Case::passes("J213", both + &next).sent_on(CALL)]).await;
     assert_eq!(responses[0].header("connection"), Some("close"), "J213");
-    assert_eq!(responses[0].body, RESULT.as_bytes(), "J213: one answer, and nothing behind it");
+    assert_eq!(responses[0].body, RESULT.as_bytes(), "J213: one response, and nothing after it");
     let received = upstream.received();
     assert!(received[0].headers.get("transfer-encoding").is_none(), "J213");
     assert_eq!(received[0].values("content-length"), [length.to_string()], "J213");

@@ -1,4 +1,4 @@
-//! Where a stack is mounted, and what becomes of requests for other paths.
+//! Mount paths of stacks, and requests for other paths.
 
 use std::sync::{
     Arc,
@@ -38,7 +38,7 @@ use crate::records::{results, summary};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// A source of one secret that counts how often it is called.
+/// A credential source with one secret that counts its calls.
 struct Counting {
     secret: StaticSecret,
     calls: Arc<AtomicUsize>,
@@ -72,7 +72,7 @@ fn secret_for(url: &str) -> StaticSecret {
     StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream)
 }
 
-/// A token of alice for another resource of the same broker.
+/// Mints a token of alice for another resource of the same broker.
 fn token_for(broker: &Broker, resource: &str) -> String {
     let resource = Resource::parse(resource).unwrap();
     let mint = Mint::for_user("alice").client("test-client").resource(&resource);
@@ -81,7 +81,7 @@ fn token_for(broker: &Broker, resource: &str) -> String {
     token
 }
 
-/// Posts a message to a path with this token.
+/// Posts a message to a path with a token.
 fn post(path: &str, host: &str, token: &str, message: &str) -> Vec<u8> {
     wire::post(path, host, &[("authorization", &format!("Bearer {token}"))], message)
 }
@@ -94,7 +94,7 @@ fn get_path(path: &str, host: &str, token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends a request that no stack receives: it has no record.
+/// Sends a request that reaches no stack and therefore has no record.
 async fn send_outside(broker: &Broker, bytes: &[u8]) -> RawResponse {
     broker.ledger().sent(0, bytes);
     let response = wire::send(broker.address(), bytes).await;
@@ -102,7 +102,7 @@ async fn send_outside(broker: &Broker, bytes: &[u8]) -> RawResponse {
     response
 }
 
-/// 404 of the broker's own, which names no resource and asks for no token.
+/// Checks for the broker's own 404, which names no resource and requests no token.
 fn is_not_served(response: &RawResponse, path: &str) {
     assert_eq!(response.status, 404, "{path}: {}", response.text());
     assert_eq!(response.header("www-authenticate"), None, "{path}");
@@ -145,7 +145,7 @@ async fn nested_and_merged_stacks_serve_their_own_resource() {
     }
     assert_eq!(upstream.received().len(), 2);
 
-    // The application answers for all other paths, and the metadata needs no token.
+    // The application handles all other paths, and the metadata needs no token.
     for path in ["/", "/crm/mcp", "/teams/sales/crm/mcp/", "/hr/mcp/x", "/sales/crm/mcp"] {
         let response = send_outside(&broker, &post(path, &host, &of_crm, CALL)).await;
         assert_eq!((response.status, response.text()), (404, "no such page"), "{path}");
@@ -170,7 +170,7 @@ async fn router_layer_refuses_unknown_paths() {
     let provider = Counting { secret: secret_for(&upstream.url("/mcp")), calls: calls.clone() };
     let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare_with(|_| provider).await;
     broker.ledger().secret("the upstream's token", SECRET);
-    // `merge` makes the layered fallback the one of the whole application.
+    // With `merge`, the layered fallback becomes the fallback of the whole application.
     let layered = Router::new().route("/mcp", any_service(proxy())).layer(stack);
     serve(listener, Router::new().route("/health", get(async || "well")).merge(layered));
     let (host, token) = (broker.host().to_owned(), broker.token("items:read"));
@@ -208,14 +208,14 @@ async fn router_layer_refuses_unknown_paths() {
         let expected = ("refused", Some("req.path_not_served"), 0, 0);
         assert_eq!(summary(&result), expected, "{result}");
         assert_eq!(result["status"], 404, "{result}");
-        // Nobody was authenticated, and nothing was read.
+        // No request was authenticated or read.
         assert!(result["subject"].is_null() && result["method"].is_null(), "{result}");
     }
     let logs = String::from_utf8(broker.ledger().logs()).unwrap();
     let hint = logs.lines().filter(|line| line.contains("served_at=\"/mcp\""));
-    assert_eq!(hint.count(), 1, "the log says once how it is mounted right");
+    assert_eq!(hint.count(), 1, "the log explains once how to mount it");
 
-    // Its own path, and what is not layered, are as ever.
+    // Its own path and routes without the layer work as before.
     let passed = broker.send(&post("/mcp", &host, &token, CALL)).await;
     assert_eq!((passed.status, passed.text()), (200, RESULT));
     let health = send_outside(&broker, &get_path("/health", &host, "none")).await;
@@ -227,7 +227,7 @@ async fn router_layer_refuses_unknown_paths() {
 
 #[tokio::test]
 async fn an_unserved_path_is_refused_for_every_method() {
-    // Refused before any protocol was looked at: GET, a stream, and a message alike.
+    // Refused before the protocol matters: GET, stream and message alike.
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(proxy())));
@@ -249,18 +249,18 @@ async fn an_unserved_path_is_refused_for_every_method() {
     broker.done().await;
 }
 
-/// Path, status, and where the upstream was called.
+/// Path, status, and path of the upstream call.
 const PLAIN_PATHS: [(&str, u16, Option<&str>); 14] = [
     ("/api/contacts", 200, Some("/v2/contacts")),
     ("/api/contacts?page=2&sort=a%2Fb", 200, Some("/v2/contacts?page=2&sort=a%2Fb")),
     ("/api/contacts/a%20b", 200, Some("/v2/contacts/a%20b")),
     ("/api", 200, Some("/v2")),
     ("/api/", 200, Some("/v2/")),
-    // Rules name the full path.
+    // Rules contain the full path.
     ("/api/salaries", 403, None),
     ("/api/contacts/../salaries", 403, None),
     ("/api/%2e%2e/contacts", 403, None),
-    // Whole segments: these are not below `/api`.
+    // Segments match as a whole: these are not below `/api`.
     ("/apis/contacts", 404, None),
     ("/api2", 404, None),
     ("/API/contacts", 404, None),
@@ -312,7 +312,7 @@ async fn serves_plain_paths(mount: impl FnOnce(Layered) -> Router) {
     broker.done().await;
 }
 
-/// A stack around a proxy.
+/// Returns a stack around a proxy.
 type Layered =
     tower::util::BoxCloneSyncService<Request<Body>, http::Response<Body>, std::convert::Infallible>;
 
@@ -323,7 +323,7 @@ async fn plain_http_is_served_below_whole_segments() {
 
 #[tokio::test]
 async fn plain_http_forwards_the_same_path_nested() {
-    // axum takes the prefix off; what it was counts.
+    // axum removes the prefix; the original path counts.
     serves_plain_paths(|layered| {
         let outside = layered.clone();
         Router::new().nest_service("/api", layered).fallback_service(outside)
@@ -344,7 +344,7 @@ async fn grpc_is_served_at_the_paths_of_its_services() {
     broker.done().await;
 }
 
-/// A reverse proxy that strips a prefix, as they stand in front of many deployments.
+/// A reverse proxy that strips a prefix, as in many deployments.
 async fn stripping_proxy(prefix: &'static str, to: std::net::SocketAddr) -> std::net::SocketAddr {
     let forward = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).unwrap();
     let forward = forward.dangerous_without_exchange();
@@ -371,7 +371,7 @@ async fn a_mount_path_is_configured_for_stripping_proxies() {
     let front = stripping_proxy("/crm", broker.address()).await;
     let resource = format!("http://{front}/crm/mcp");
     let stack = |mounted_at: Option<&str>| {
-        // This proxy writes the address that it calls into `Host`.
+        // This proxy sets `Host` to the address that it calls.
         let hosts = HostAndOrigin::new().allow_host(broker.host()).without_own_host();
         let stack = broker.handle().protect(&resource).host_and_origin(hosts);
         let stack = match mounted_at {
@@ -403,15 +403,15 @@ async fn a_mount_path_is_configured_for_stripping_proxies() {
     let bearer = format!("Bearer {token}");
     let passed = send("/crm/mcp", &[("authorization", &bearer)]).await;
     assert_eq!((passed.status, passed.text()), (200, RESULT));
-    // The challenge names the public address.
+    // The challenge contains the public address.
     let refused = send("/crm/mcp", &[]).await;
     let metadata = format!("http://{front}/.well-known/oauth-protected-resource/crm/mcp");
     let challenge = format!("Bearer resource_metadata=\"{metadata}\"");
     assert_eq!(refused.header("www-authenticate"), Some(challenge.as_str()));
-    // The public path is not the one at which this process serves it.
+    // The public path differs from the path in this process.
     let direct = broker.send(&post("/crm/mcp", &host, &token, CALL)).await;
     is_not_served(&direct, "/crm/mcp");
-    // And a stack that was not told refuses what comes through the proxy.
+    // A stack without this setting refuses requests through the proxy.
     let unstated = send("/crm/unstated/mcp", &[("authorization", &bearer)]).await;
     is_not_served(&unstated, "/unstated/mcp");
     assert_eq!(upstream.received().len(), 1);

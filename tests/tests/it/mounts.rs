@@ -1,4 +1,4 @@
-//! Every HTTP mount of the design serves a pass, a refusal and a streamed answer.
+//! Every way to mount the stack over HTTP serves a pass, a refusal and a streamed response.
 
 use std::{convert::Infallible, io::Read as _, sync::Arc, time::Duration};
 
@@ -32,8 +32,8 @@ const STREAMED: &str =
 const FIRST: &str =
     "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\n";
 
-/// Answers calls at once, but for one, whose answer begins with an event and goes on when the test
-/// says so.
+/// An upstream that responds to calls at once, except for one: its response starts with an event
+/// and continues when the test allows it.
 pub(super) struct Items {
     pub(super) scripted: ScriptedServer,
     streams: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
@@ -56,7 +56,7 @@ impl Items {
         Self { scripted, streams }
     }
 
-    /// The rest of the one open stream.
+    /// Returns the rest of the open stream.
     async fn go_on(&self) {
         let stream = self.streams.lock().pop().expect("an open stream");
         stream.send(Bytes::from(format!("data: {RESULT}\n\n"))).await.unwrap();
@@ -78,8 +78,8 @@ pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items:
         STREAMED,
     );
     let mut streamed = broker.open(&call).await;
-    // The upstream sends the second event when the client has seen the first: whoever buffers waits
-    // for ever.
+    // The upstream sends the second event once the client has received the first: with buffering it
+    // would wait forever.
     streamed.until(FIRST).await;
     items.go_on().await;
     is_the_stream(&streamed.rest().await);
@@ -168,7 +168,7 @@ async fn tower_http_layers_outside_the_stack_work() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
     let router = Router::new().route("/mcp", any_service(proxy())).layer(
-        // Top to bottom: compression stands outside of ours.
+        // Top to bottom: compression is outside the stack.
         ServiceBuilder::new()
             .layer(TraceLayer::new_for_http())
             .layer(CompressionLayer::new())
@@ -185,7 +185,7 @@ async fn tower_http_layers_outside_the_stack_work() {
 
 #[tokio::test]
 async fn outer_compression_runs_after_the_leak_guard() {
-    // What the upstream echoes is masked before it is compressed: the books look inside.
+    // Echoes are masked before compression; the ledger also searches inside gzip.
     let upstream = ScriptedServer::start(|request| {
         json(&format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"echo\":\"{}\"}}}}",
@@ -235,7 +235,7 @@ async fn an_outer_body_limit_refuses_large_requests() {
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let large = CALL.replace("7", &"7".repeat(2000));
 
-    // By its length alone: it never comes to our layers, so it has no record.
+    // Refused by its length: it does not reach the stack, so it has no record.
     let by_length = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], &large);
     broker.ledger().sent(0, &by_length);
     let response = wire::send(broker.address(), &by_length).await;
@@ -243,7 +243,7 @@ async fn an_outer_body_limit_refuses_large_requests() {
     assert_eq!(response.status, 413);
     broker.records().await;
 
-    // By what has come: our layer was reading it, and says so.
+    // Refused while the layer was reading it, which the record states.
     let chunked = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     let fields = [("authorization", bearer.as_str()), ("transfer-encoding", "chunked")];
     let response = broker.send(&wire::post("/mcp", broker.host(), &fields, &chunked)).await;
@@ -327,8 +327,8 @@ async fn a_plain_http_api_is_protected() {
     broker.done().await;
 }
 
-// An error of the inner service is passed on as it is: this compiles only while ours adds none of
-// its own.
+// Errors of the inner service are passed on unchanged: this compiles only while the stack adds none
+// of its own.
 const _: fn() = || {
     fn error_of<S: tower::Service<Request<Full<Bytes>>, Error = Infallible>>(_: &S) {}
     fn check(
@@ -348,7 +348,7 @@ const _: fn() = || {
 async fn a_proxy_outside_the_stack_sends_nothing() {
     let items = Items::start().await;
     let (listener, stack, broker) = Broker::in_front_of(&items.scripted).prepare().await;
-    // The mistake: in axum, a layer covers the routes that were added before it.
+    // The mistake: in axum, a layer covers only routes that were added before it.
     serve(listener, Router::new().layer(stack).route("/mcp", any_service(proxy())));
     let to_upstream = wire::post(&items.scripted.url("/mcp"), broker.host(), &[], CALL);
     for request in [to_upstream, wire::post("/mcp", broker.host(), &[], CALL)] {

@@ -1,5 +1,4 @@
-//! X26, R312: code of others panics, in each place where it stands in a request, and the request
-//! alone is lost.
+//! X26, R312: user code panics at each place in a request, and only that request is lost.
 
 use std::{
     convert::Infallible,
@@ -32,7 +31,7 @@ use tower_token_broker::{
     scope_filter::{Call, Decision},
 };
 
-/// Where it panics, once.
+/// The place of the panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Policy,
@@ -54,7 +53,7 @@ const PLACES: [Place; 7] = [
     Place::BodyBehindData,
 ];
 
-/// Panics at its place the first time that it is passed, with what it was given in hand.
+/// Panics once at its place, with its arguments in scope.
 #[derive(Clone)]
 struct Fuse {
     place: Place,
@@ -96,7 +95,7 @@ impl ProvideCredential for Provider {
     async fn refused(&self, _: &UpstreamRefusal<'_>) {}
 }
 
-/// Two pieces of an answer.
+/// A response body of two chunks.
 struct Pieces {
     fuse: Fuse,
     left: usize,
@@ -122,7 +121,7 @@ async fn x26_r312_a_panic_loses_only_its_request() {
     for place in PLACES {
         let fuse = Fuse { place, blown: Arc::default() };
         let upstream =
-            ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
+            ScriptedServer::start(|_| unreachable!("the inner service responds itself")).await;
         let at = Upstream::parse("items", &upstream.url("/mcp")).unwrap();
         let in_policy = fuse.clone();
         let policy = move |_: &Principal, _: &Call<'_>| {
@@ -170,7 +169,7 @@ async fn x26_r312_a_panic_loses_only_its_request() {
             format!("the fuse at {place:?}"),
             "it is the user's own panic, untouched"
         );
-        // One terminal record for it, and the next request is as good as any.
+        // One terminal record for it, and the next request succeeds.
         broker.expect_records(1).await;
         assert_eq!(whole(request()).await.to_bytes(), "data: {}\n\ndata: {}\n\n", "{place:?}");
         let records = broker.expect_records(2).await;

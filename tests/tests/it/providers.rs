@@ -1,5 +1,5 @@
-//! The exchange around a credential source of one's own: what clients are told, and what is neither
-//! sent nor passed on.
+//! The exchange layer with user-defined credential sources: refusals, and requests and responses
+//! that do not pass.
 
 use std::{
     sync::{
@@ -30,16 +30,16 @@ use tower_token_broker::{
     stack::StackConfig,
 };
 
-/// Gives what it was told to, once; then another secret.
+/// A source that returns its configured result once, then another secret.
 struct ScriptedServer {
     upstream: Upstream,
     gives: Result<&'static str, CredentialError>,
     asked: AtomicUsize,
     hangs: bool,
     hangs_when_refused: bool,
-    /// After the first one there is no other.
+    /// There is no second secret.
     only_one: bool,
-    /// There is a page where a user connects an account.
+    /// There is a connect page.
     has_page: bool,
 }
 
@@ -87,7 +87,7 @@ impl ProvideCredential for ScriptedServer {
 
 struct Seen {
     response: Response<Bytes>,
-    /// What the upstream was sent.
+    /// The credential that the upstream received.
     sent: Vec<Request<()>>,
 }
 
@@ -97,17 +97,17 @@ impl Seen {
     }
 }
 
-/// An error of the service inside.
+/// An error of the inner service.
 #[derive(Debug, PartialEq)]
 struct Broken;
 
-/// Alice asks for `/items`; the upstream answers so.
+/// Alice requests `/items` from an upstream with the given response.
 async fn ask(provider: ScriptedServer, upstream: fn() -> Response<Full<Bytes>>) -> Seen {
     ask_for("/items", "/", provider, move |_| Ok(upstream())).await.expect("no error")
 }
 
-/// Alice asks for a path; the exchange layer is mounted at another one, and the upstream answers
-/// each time so.
+/// Alice requests a path; the exchange layer is mounted at another one, and the upstream always
+/// responds alike.
 async fn ask_for(
     path: &str,
     mounted_at: &str,
@@ -151,7 +151,7 @@ async fn ask_for(
         Ok(Response::from_parts(parts, body.collect().await.unwrap().to_bytes()))
     };
     let response =
-        tokio::time::timeout(Duration::from_secs(20), whole).await.expect("an answer")?;
+        tokio::time::timeout(Duration::from_secs(20), whole).await.expect("a response")?;
     let sent = std::mem::take(&mut *sent.lock());
     Ok(Seen { response, sent })
 }

@@ -1,5 +1,5 @@
-//! The mark of a refusal, for middleware outside of the stack; and for a handler whose own request
-//! was refused.
+//! The mark of a refusal, for middleware outside the stack and for handlers whose own request was
+//! refused.
 
 use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ use crate::records::{results, summary};
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 const PAGE: &str = "https://broker.example.com/connect/alice";
 
-/// Credentials of one outcome, and a page where users connect.
+/// A credential source with a fixed outcome and a connect page.
 struct Outcome {
     upstream: Upstream,
     gives: Result<&'static str, CredentialError>,
@@ -63,7 +63,7 @@ impl ProvideCredential for Outcome {
     }
 }
 
-/// What a middleware outside of the stack has seen of each response.
+/// The refusals that middleware outside the stack has seen.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<Value>>>);
 
@@ -135,7 +135,7 @@ async fn an_outer_middleware_sees_the_reason() {
         (post("/mcp", token, CALL), 200, Value::Null),
         (post("/mcp", None, CALL), 401, mark("authn.missing", "caller")),
         (post("/other", token, CALL), 404, mark("req.path_not_served", "caller")),
-        // What a client hears in a 200 is a refusal all the same.
+        // An error in a 200 response is a refusal, too.
         (post("/mcp", token, &call("delete_item")), 200, mark("filter.tool_denied", "caller")),
         (post("/mcp", token, "{"), 400, mark("filter.not_json", "caller")),
         (post("/mcp", token, &call("create_item")), 403, needs_scope),
@@ -145,7 +145,7 @@ async fn an_outer_middleware_sees_the_reason() {
         let response = broker.send(&bytes).await;
         assert_eq!(response.status, status, "{expected}: {}", response.text());
         assert_eq!(seen.take(), expected);
-        // The mark stays in the process: what the client is told is less.
+        // The mark stays in the process; the client receives less.
         let reason = expected["reason"].as_str().unwrap_or("none");
         assert!(!String::from_utf8(response.raw).unwrap().contains(reason), "{reason}");
     }
@@ -248,11 +248,11 @@ async fn grpc_refusals_have_the_same_mark() {
     broker.done_unsent().await;
 }
 
-/// The handler's client.
+/// The client of the handler.
 type Api = Exchange<Proxy, Arc<Outcome>>;
 
-/// An MCP server in the process that calls its API for the caller, and answers with what
-/// `refused_call` makes of a refusal.
+/// An MCP server in the process that calls its API for the caller, and returns what `refused_call`
+/// makes of a refusal.
 async fn respond(api: Api, url: String, request: Request<RequestBody<Body>>) -> Response<Body> {
     let caller = request.extensions().get::<CallerHandle>().unwrap().clone();
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -287,7 +287,7 @@ async fn respond(api: Api, url: String, request: Request<RequestBody<Body>>) -> 
     response
 }
 
-/// A broker around that handler, whose client has these credentials.
+/// Starts a broker around that handler, whose client uses the given credentials.
 async fn handler(
     upstream: &ScriptedServer,
     gives: Result<&'static str, CredentialError>,
@@ -312,7 +312,7 @@ fn initialize(capabilities: &Value) -> String {
     .to_string()
 }
 
-/// Begins a session of a client with these capabilities, and calls the tool in it.
+/// Starts a session of a client with the given capabilities and calls the tool.
 async fn call_in_session(broker: &Broker, capabilities: Value) -> Value {
     let began = broker.call_with(&[], &initialize(&capabilities)).await;
     let session = began.header("mcp-session-id").expect("a session").to_owned();
@@ -327,17 +327,17 @@ async fn call_in_session(broker: &Broker, capabilities: Value) -> Value {
 async fn a_handler_tells_its_client_where_to_connect() {
     let upstream = ScriptedServer::start(|_| unreachable!("nothing is sent")).await;
     let broker = handler(&upstream, Err(CredentialError::ConnectRequired)).await;
-    // A client that can send its user to a URL is given an elicitation.
-    let told = call_in_session(&broker, json!({"elicitation": {"url": {}}})).await;
-    assert_eq!(told["error"]["code"], -32042, "{told}");
-    let elicitation = &told["error"]["data"]["elicitations"][0];
+    // A client that can open URLs for its user receives an elicitation.
+    let reply = call_in_session(&broker, json!({"elicitation": {"url": {}}})).await;
+    assert_eq!(reply["error"]["code"], -32042, "{reply}");
+    let elicitation = &reply["error"]["data"]["elicitations"][0];
     assert_eq!((&elicitation["mode"], &elicitation["url"]), (&"url".into(), &PAGE.into()));
-    // Any other is given the page in the text, and in the data.
-    let told = call_in_session(&broker, json!({"elicitation": {}})).await;
-    assert_eq!(told["error"]["code"], -32001, "{told}");
-    assert_eq!(told["error"]["data"]["connectUrl"], PAGE);
-    assert!(told["error"]["message"].as_str().unwrap().contains(PAGE), "{told}");
-    // The handler answered, so the client's requests completed; nothing was used.
+    // Any other client receives the page in text and data.
+    let reply = call_in_session(&broker, json!({"elicitation": {}})).await;
+    assert_eq!(reply["error"]["code"], -32001, "{reply}");
+    assert_eq!(reply["error"]["data"]["connectUrl"], PAGE);
+    assert!(reply["error"]["message"].as_str().unwrap().contains(PAGE), "{reply}");
+    // The handler responded, so the client's requests completed; no credential was used.
     for result in results(&broker, 4).await {
         assert_eq!(summary(&result), ("completed", None, 0, 0), "{result}");
     }
@@ -351,7 +351,7 @@ async fn a_handler_reports_other_refusals() {
     for (gives, sent, expected) in [
         (Err(policy), 0, json!({"code": -32000, "data": null})),
         (Err(wait), 0, json!({"code": -32000, "data": null})),
-        // A failure of the API is a refusal of the exchange layer; its 404 is the API's own word.
+        // A failure of the API is a refusal of the exchange layer; its 404 is its own response.
         (Ok(SECRET), 500, json!({"code": -32000, "data": null})),
         (Ok(SECRET), 404, json!({"status": 404})),
         (Ok(SECRET), 200, json!({"status": 200})),

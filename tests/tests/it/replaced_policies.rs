@@ -1,5 +1,4 @@
-//! A policy that is replaced while requests are under way: calls finish, everything else is judged
-//! again.
+//! A policy is replaced during requests: calls finish, everything else is judged again.
 
 use http::Response;
 use http_body::Frame;
@@ -32,7 +31,7 @@ fn everything() -> PolicyHandle {
     PolicyHandle::new(policy_fn(|_, _: &Call<'_>| Decision::allow()))
 }
 
-/// Everything is allowed, but the GET stream needs a scope.
+/// Allows everything, but the GET stream needs a scope.
 fn with_scope_for_streams() -> BoxPolicy {
     BoxPolicy::new(policy_fn(|_, call| {
         if matches!(call, Call::Protocol { method: "GET" }) {
@@ -47,7 +46,7 @@ async fn an_open_get_stream_ends_before_its_next_event() {
     for (replacement, reason) in [
         (BoxPolicy::new(Rules::new()), Some("filter.method_denied")),
         (with_scope_for_streams(), Some("filter.insufficient_scope")),
-        // It still allows the stream.
+        // The policy still allows the stream.
         (BoxPolicy::new(Rules::new().allow(tools(["other"]))), None),
     ] {
         let mut streams = Streams::start().await;
@@ -62,7 +61,7 @@ async fn an_open_get_stream_ends_before_its_next_event() {
         feed.send(&progress(2)).await;
         let expected = match reason {
             Some(_) => {
-                // What feeds it ends with it.
+                // The upstream's stream ends, too.
                 feed.closed().await;
                 progress(1)
             }
@@ -121,7 +120,7 @@ async fn subscriptions_end_when_a_resource_is_denied() {
         stream.until(&updated(uris[1])).await;
 
         policy.replace(replacement);
-        // Also an update of a resource that is still allowed is withheld: the stream is over.
+        // Updates of resources that are still allowed are withheld, too: the stream has ended.
         feed.send(&updated(uris[0])).await;
         if reason.is_none() {
             stream.until(&updated(uris[0])).await;
@@ -136,7 +135,7 @@ async fn subscriptions_end_when_a_resource_is_denied() {
         let result = last_result(&broker, 1).await;
         let outcome = if reason.is_some() { "cut" } else { "completed" };
         assert_eq!(summary(&result), (outcome, reason, 1, 1), "{result}");
-        // It would not be opened again.
+        // It cannot be opened again.
         if let Some(reason) = reason {
             let refused = broker.send(&listen(&broker, &uris)).await;
             assert_eq!(last_result(&broker, 2).await["reason"], reason, "{}", refused.text());
@@ -161,7 +160,7 @@ async fn n268_a_pending_list_is_judged_by_the_new_policy() {
         let list = tool_list(&["get_item", "delete_item"]);
         let is_json = media == "application/json";
         let text = if is_json { list } else { progress(1) + &event(&list) };
-        // All but the end of the list has come.
+        // All but the end of the list has arrived.
         let (first, rest) = text.split_at(text.len() - 10);
         feed.send(first).await;
         if !is_json {
@@ -192,7 +191,7 @@ async fn a_running_call_finishes_under_its_decision() {
     call.until(&updated("crm://secret/1")).await;
 
     policy.replace(Rules::new());
-    // Its own events pass; what else is in them is judged by the new policy.
+    // Its own events pass; the others are judged by the new policy.
     feed.send(&updated("crm://secret/2")).await;
     feed.send(&progress(2)).await;
     call.until(&progress(2)).await;
@@ -203,7 +202,7 @@ async fn a_running_call_finishes_under_its_decision() {
     assert_eq!((response.status, response.text()), (200, expected.as_str()));
     assert!(!response.text().contains("secret/2"));
 
-    // The next call is judged anew, and asks nobody.
+    // The next call is judged again, and causes no token request.
     let denied = broker.call_with(&[], CALL).await;
     assert_eq!(denied.json()["error"]["code"], -32602, "{}", denied.text());
     assert_eq!(streams.scripted.received().len(), 1);

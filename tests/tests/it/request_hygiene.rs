@@ -1,4 +1,5 @@
-//! Group H, and A018: what of a client's request reaches the upstream, and what never does.
+//! Group H, and A018: the parts of a client's request that reach the upstream, and those that never
+//! do.
 
 use std::{
     future::Future,
@@ -31,7 +32,7 @@ use crate::hostile_case::{Case, run};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// A call with a good token and these fields.
+/// Returns a call with a valid token and additional fields.
 fn with(broker: &Broker, fields: &[(&str, &str)]) -> Vec<u8> {
     let bearer = format!("Bearer {}", broker.token("items:read"));
     let all = [&[("authorization", bearer.as_str())], fields].concat();
@@ -40,7 +41,7 @@ fn with(broker: &Broker, fields: &[(&str, &str)]) -> Vec<u8> {
 
 type Fields<'a> = Vec<(&'a str, &'a str)>;
 
-/// Each row's fields, and what of them the upstream must get.
+/// The fields of each case, and those that the upstream must receive.
 async fn passes_on(
     broker: &Broker,
     upstream: &ScriptedServer,
@@ -50,7 +51,7 @@ async fn passes_on(
         run(broker, upstream, [Case::passes(case, with(broker, &fields))]).await;
         let received = upstream.received().pop().unwrap();
         for (name, _) in &fields {
-            // What every request has by itself is ours.
+            // The fields that every request has are the broker's own.
             if !["authorization", "connection", "accept"]
                 .contains(&name.to_ascii_lowercase().as_str())
             {
@@ -67,7 +68,7 @@ async fn passes_on(
     }
 }
 
-/// The credential, once; and nothing of the connection between client and broker.
+/// The credential, once; and no field of the client's connection.
 fn is_sent_by_us(case: &str, received: &Received) {
     let credential: Vec<_> =
         ["authorization", "x-api-key"].into_iter().flat_map(|name| received.values(name)).collect();
@@ -184,7 +185,7 @@ async fn h169_an_exchange_layer_too_far_outside_fails() {
     broker.done_unsent().await;
 }
 
-/// Credentials that are not to be had, for one reason or another.
+/// A credential source that fails for a given reason.
 #[derive(Debug)]
 struct Failing {
     upstream: Upstream,
@@ -249,7 +250,7 @@ async fn h172_redirects_are_neither_followed_nor_forwarded() {
     }
 }
 
-/// Every name has this address.
+/// A resolver that returns one address for every name.
 struct Always(IpAddr);
 
 impl Resolve for Always {
@@ -271,7 +272,7 @@ async fn h178_private_addresses_are_not_connected() {
         "::ffff:127.0.0.1".parse().unwrap(),
         "fd00::7".parse().unwrap(),
     ] {
-        // Where it would connect to, if it did.
+        // The address that it would connect to.
         let listening = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url =
             format!("https://items.corp.example:{}/mcp", listening.local_addr().unwrap().port());
@@ -284,7 +285,7 @@ async fn h178_private_addresses_are_not_connected() {
         run(&broker, &upstream, [row]).await;
         let logs = String::from_utf8(broker.ledger().logs()).unwrap();
         assert!(logs.contains("fetch.blocked_address"), "H178 {address}");
-        // Nobody knocked: a connection that had come would be there to be taken.
+        // No connection was made: it would be waiting in the backlog.
         let knocked = tokio::select! {
             biased;
             knocked = listening.accept() => Some(knocked),

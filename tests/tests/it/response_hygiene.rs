@@ -1,4 +1,4 @@
-//! Group I: what of an upstream's answer reaches the client, and what never does.
+//! Group I: the parts of an upstream's response that reach the client, and those that never do.
 
 use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -18,8 +18,8 @@ fn masked() -> String {
     "*".repeat(SECRET.len())
 }
 
-/// Sends a call with these fields to a broker before an upstream that answers like this, and runs
-/// the row that it makes.
+/// Sends a call with additional fields to a broker whose upstream responds with `response`, and
+/// runs the case.
 async fn run_call<F>(
     response: F,
     fields: &[(&str, &str)],
@@ -31,7 +31,7 @@ where
     run_message(CALL, response, fields, row).await
 }
 
-/// The same for another message.
+/// Like [`run_call`], with another message.
 async fn run_message<F>(
     message: &str,
     response: F,
@@ -51,7 +51,7 @@ where
     (responses.remove(0), upstream.received().remove(0))
 }
 
-/// The same for a plain HTTP route.
+/// Like [`run_call`], on a plain HTTP route.
 async fn run_plain_http<F>(response: F, row: impl FnOnce(Vec<u8>) -> Case) -> RawResponse
 where
     F: Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static,
@@ -107,7 +107,7 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
             assert_eq!(response.header(gone), None, "I180 {gone}");
         }
     }
-    // A challenge of scope is for us: what the client hears is ours.
+    // A scope challenge is for the broker: the client receives the broker's own.
     let wants_more = |_: &Received| {
         let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"http://upstream.internal/\"";
         Response::builder()
@@ -142,7 +142,7 @@ async fn i181_an_echo_is_masked_in_every_form_and_place() {
         let response = move |_: &Received| {
             with_fields(json(&body), &[("x-echo", SECRET), ("etag", &format!("\"{SECRET}\""))])
         };
-        // Twice in the fields, once in the body.
+        // Twice in the header fields, once in the body.
         let row = |bytes| Case::passes("I181", bytes).record_holds(r#""echo_masked":3"#);
         let (response, _) = run_call(response, &[], row).await;
         assert_eq!(response.body.len(), length, "I181 {form}");
@@ -184,7 +184,7 @@ async fn i181_an_echo_is_masked_in_error_responses() {
             .record_holds(r#""echo_masked":1"#)
     })
     .await;
-    // What a failing upstream says, echo and all, is not said again.
+    // The error text of a failing upstream is not forwarded, including the echo in it.
     let failing = |_: &Received| Response::builder().status(500).body(full(SECRET)).unwrap();
     run_call(failing, &[], |bytes| {
         Case::fails("I181 a failure", bytes, 502, "exchange.upstream_failed")
@@ -228,7 +228,7 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
     .await;
     let (listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     serve(listener, Router::new().fallback_service(stack.layer(proxy())));
-    // HTTP/1.1 needs both sides to agree on trailers, HTTP/2 just sends them.
+    // In HTTP/1.1 both sides must agree on trailers; HTTP/2 sends them without asking.
     let response = broker.call_http_2(CALL).await;
     assert_eq!((response.status, response.text()), (200, format!("data: {RESULT}\n\n").as_str()));
     let came = std::str::from_utf8(&response.raw).unwrap();
@@ -252,7 +252,7 @@ async fn i183_an_upstream_401_is_never_forwarded() {
             .body(full(""))
             .unwrap()
     };
-    // A static secret can't be refreshed, so trying the same one again would be no other try.
+    // A static secret cannot be refreshed, so there is no second attempt.
     let row = |bytes| Case::fails("I183", bytes, 200, "exchange.credential_refused");
     let (response, _) = run_call(refuses, &[], row).await;
     assert_eq!(response.header("www-authenticate"), None, "I183");
@@ -308,7 +308,7 @@ async fn i188_responses_are_not_shared_between_users() {
             run_call(response, &[], |bytes| Case::passes("I188", bytes).body(RESULT)).await;
         assert_eq!(response.header("cache-control"), Some("private, no-store"), "I188 {said}");
     }
-    // A list that was filtered for one caller says so itself; "private" stays.
+    // A list filtered for one caller is marked "private"; this stays.
     let list = |scope: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"ttlMs":1,"cacheScope":"{scope}"}}}}"#

@@ -1,4 +1,4 @@
-//! R310: whatever holds a secret, and is printed by somebody who looks for a mistake, shows none.
+//! R310: `Debug` output of types that contain secrets shows none.
 
 use std::fmt::Debug;
 
@@ -98,7 +98,7 @@ fn r310_debug_output_contains_no_secret() {
     shown("SecurityToken", &SecurityToken::new(TokenType::AccessToken, secret()), &mut scan);
     shown("SealingKeys", &SealingKeys::new(MARKER.as_bytes().first_chunk().unwrap()), &mut scan);
 
-    // What is signed and what signs: markers of their own.
+    // Signed texts and signing keys have their own markers.
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let (private, key_shown) = (hexadecimal(&key), format!("{key:?} {key:#?}"));
     assert!(!key_shown.contains(&private));
@@ -110,7 +110,7 @@ fn r310_debug_output_contains_no_secret() {
         !shown_token.contains(&text) && !shown_token.contains(text.rsplit('.').next().unwrap())
     );
 
-    // On a request it is marked as sensitive, so that no middleware's log shows it.
+    // On a request it is marked sensitive, so that logging middleware hides it.
     let mut value = HeaderValue::from_str(&format!("Bearer {MARKER}")).unwrap();
     value.set_sensitive(true);
     let request = Request::get("/").header(header::AUTHORIZATION, value).body(()).unwrap();
@@ -118,7 +118,7 @@ fn r310_debug_output_contains_no_secret() {
     scan.run().unwrap();
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test must know what it looks for")]
+#[expect(clippy::disallowed_methods, reason = "the test must know the value that it searches for")]
 fn hexadecimal(key: &SigningKey) -> String {
     key.pkcs8().expose().iter().map(|byte| format!("{byte:02x}")).collect()
 }

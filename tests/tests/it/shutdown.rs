@@ -1,5 +1,5 @@
-//! `Broker::shutdown`: idle streams end at once, calls have the grace, and the chain of records is
-//! closed.
+//! `Broker::shutdown`: idle streams end at once, calls get the grace period, and the chain of
+//! records is closed.
 
 use std::{
     fs,
@@ -53,11 +53,11 @@ use crate::{
     },
 };
 
-/// More than any of these tests takes.
+/// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(30);
 const SHUTTING_DOWN: &str = "stack.shutting_down";
 
-/// A file of records, which is verified at the end.
+/// A file of records, verified at the end.
 struct AuditFile {
     _folder: TempDir,
     path: PathBuf,
@@ -76,7 +76,7 @@ impl AuditFile {
         broker.audit(JsonLines::append(&self.path).unwrap(), lines)
     }
 
-    /// The chain holds, ends with `close`, and has no gap.
+    /// Checks that the chain is valid, ends with `close` and has no gap.
     fn is_closed(&self, requests: u64) {
         let report = verified(&self.path);
         assert_eq!(report.found, Ok(End::Closed), "{report:?}");
@@ -108,25 +108,25 @@ async fn idle_streams_end_and_calls_get_grace() {
     let of_call = streams.opened().await;
     of_call.send(&progress(1)).await;
     call.until(&progress(1)).await;
-    // Half of an event is on its way.
+    // Half of an event has been sent.
     of_idle.send(progress(2).get(..20).unwrap()).await;
 
     let scenario = async {
-        // Nothing comes from the upstream any more, and both end between two events.
+        // The upstream sends nothing more, and both streams end between two events.
         let (idle, listening) = tokio::join!(idle.rest(), listening.rest());
         for (ended, text) in [(idle, progress(1)), (listening, updated("crm://1"))] {
             assert_eq!((ended.status, ended.text()), (200, text.as_str()));
             assert!(ended.raw.ends_with(b"0\r\n\r\n"), "it ends cleanly: {ended:?}");
         }
         tokio::join!(of_idle.closed(), of_listening.closed());
-        // No request is let in.
+        // New requests are refused.
         let refused = broker.call_with(&[], CALL).await;
         assert_eq!(refused.status, 503, "{}", refused.text());
         assert!(refused.header("retry-after").is_some(), "{refused:?}");
         assert_eq!(refused.header("www-authenticate"), None, "{refused:?}");
         let refused = broker.send(&get_stream(&broker)).await;
         assert_eq!(refused.status, 503, "{}", refused.text());
-        // The call goes on to its end.
+        // The call completes.
         of_call.send(&progress(2)).await;
         call.until(&progress(2)).await;
         assert!(broker.log().is_open(), "the broker waits for it");
@@ -156,7 +156,7 @@ async fn calls_are_cut_when_the_grace_is_over() {
     for (message, media, sent, expected, is_clean) in [
         // A stream is cut between two events.
         (STREAMED_CALL, "text/event-stream", progress(1) + "data: {", progress(1), true),
-        // A list that was not read to its end is refused as a whole.
+        // A list that is incomplete is refused as a whole.
         (LIST, "application/json", r#"{"jsonrpc":"2.0","#.to_owned(), String::new(), false),
     ] {
         let file = AuditFile::new();
@@ -240,7 +240,7 @@ async fn a_grpc_stream_is_cut_with_a_status() {
 #[tokio::test]
 async fn an_unread_response_does_not_delay_shutdown() {
     let file = AuditFile::new();
-    // More than all buffers between the two take.
+    // More than all buffers between both sides can hold.
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
     let upstream = ScriptedServer::start(move |_| {
@@ -263,13 +263,13 @@ async fn an_unread_response_does_not_delay_shutdown() {
     let result = last_result(&broker, 1).await;
     assert_eq!(summary(&result), ("cut", Some(SHUTTING_DOWN), 1, 1), "{result}");
     file.is_closed(1);
-    // The reader finds the end, at the border of an event or broken off.
+    // The reader finds the end, either between two events or within one.
     call.rest().await;
-    assert!(made.load(Ordering::SeqCst) < CHUNKS, "nobody read on in between");
+    assert!(made.load(Ordering::SeqCst) < CHUNKS, "no further data was read");
     broker.done().await;
 }
 
-/// So many chunks are 80 MB.
+/// These chunks are 80 MB.
 const CHUNKS: usize = 1000;
 
 /// Waits until all buffers are full.
@@ -285,7 +285,7 @@ async fn stands_still(made: &AtomicUsize) {
     }
 }
 
-/// An authorization server that answers when the test lets it.
+/// An authorization server that responds when the test allows it.
 async fn slow_authorization_server(responses: Arc<Semaphore>, asked: Arc<Notify>) -> String {
     let token = post_to(async move || {
         asked.notify_one();
@@ -335,7 +335,7 @@ async fn shutdown_waits_for_a_running_refresh() {
         };
         tokio::join!(broker.shutdown(Duration::ZERO), async {
             refused.await;
-            // The call that asked for it is over; the refresh has its time.
+            // The call that needed it is over; the refresh may finish.
             responses.add_permits(1);
         })
         .0
@@ -349,7 +349,7 @@ async fn shutdown_waits_for_a_running_refresh() {
     assert_eq!(refreshed["outcome"], "issued", "{refreshed}");
     assert!(position("token_request") < position("token_result"));
     assert_eq!(records.last().unwrap()["kind"], "close");
-    // What was rotated is stored.
+    // The rotated refresh token is stored.
     let stored = store.get(&key).expect("the grant");
     assert!(stored.version > 0, "{stored:?}");
     file.is_closed(2);
@@ -377,7 +377,7 @@ async fn a_server_shuts_down_gracefully_with_it() {
     feed.send(&progress(1)).await;
     idle.until(&progress(1)).await;
     stops.notify_one();
-    // Without the broker's end the server would wait for this stream.
+    // Without the broker's shutdown, the server would wait for this stream.
     assert_eq!(idle.rest().await.text(), progress(1));
     timeout(LONG, server).await.expect("the server stops").unwrap().unwrap();
     assert_eq!(broker.shutdown(LONG).await, Ok(()), "it has ended already");
@@ -434,7 +434,7 @@ async fn an_open_connection_is_refused_after_the_end() {
     socket.read_to_end(&mut raw).await.unwrap();
     let response = wire::parse(raw);
     broker.ledger().received(&response);
-    broker.ledger().received_bytes("the first answer", &seen);
+    broker.ledger().received_bytes("the first response", &seen);
     assert_eq!(response.status, 503, "{}", response.text());
     assert_eq!(upstream.scripted.received().len(), 1);
     assert_eq!(fs::read(&file.path).unwrap(), before);

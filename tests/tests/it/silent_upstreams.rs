@@ -1,5 +1,5 @@
-//! X37: an upstream that stops talking holds a request for so long and no longer, and the record of
-//! it is written.
+//! X37: an upstream that stops sending delays a request only up to a limit, and the request has its
+//! record.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -41,14 +41,14 @@ async fn x37_a_silent_response_is_cut_when_idle() {
     let upstream = ScriptedServer::start(move |_| live_events(stream.lock().take().unwrap())).await;
     let broker = behind_impatient_proxy(&upstream).await;
     let mut open = broker.open(&call(&broker)).await;
-    // Little by little is not silent, however long it takes.
+    // A slow response is not a silent one, however long it takes.
     for part in ["data: {}", "\n", "\n", "data: {}", "\n\n"] {
         tokio::time::sleep(SHORT / 2).await;
         chunks.send(Bytes::from_static(part.as_bytes())).await.unwrap();
     }
     open.until("data: {}\n\n\r\nA\r\ndata: {}\n\n").await;
-    // From here on there is nothing: the client's side ends all the same, without the chunk that
-    // would make it whole.
+    // Nothing is sent from here on; the client's side still ends, without the final chunk that
+    // would make it complete.
     let response = open.rest().await;
     assert!(!response.body.ends_with(b"0\r\n\r\n"), "{:?}", response.text());
     let records = broker.expect_records(1).await;
@@ -59,10 +59,10 @@ async fn x37_a_silent_response_is_cut_when_idle() {
 
 #[tokio::test]
 async fn x37_a_response_without_headers_times_out() {
-    // It takes the request and says nothing.
+    // It accepts the request and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", silent.local_addr().unwrap());
-    #[expect(clippy::disallowed_methods, reason = "the server of a test ends with the test")]
+    #[expect(clippy::disallowed_methods, reason = "the server stops with the test")]
     drop(tokio::spawn(async move {
         let (socket, _) = silent.accept().await.unwrap();
         let never = service_fn(|_: Request<Incoming>| {

@@ -1,8 +1,8 @@
 //! M250: ten thousand clients that send half a message and then nothing.
 //!
-//! In memory: so many sockets a side are more than a process may have on many machines. The time a
-//! header may take, and how long a client may not read, are the server's around the layers; a
-//! reader of events that reads nothing is in `many_streams.rs`.
+//! The clients are in memory, because many systems do not allow as many sockets per side. Timeouts
+//! for headers and for clients that do not read belong to the server around the layers;
+//! `many_streams.rs` has clients that do not read events.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -26,7 +26,7 @@ type Sent = UnsyncBoxBody<Bytes, Infallible>;
 #[tokio::test]
 async fn m250_ten_thousand_slow_clients_delay_no_other() {
     let upstream =
-        ScriptedServer::start(|_| unreachable!("the service inside answers by itself")).await;
+        ScriptedServer::start(|_| unreachable!("the inner service responds itself")).await;
     let (_listener, stack, broker) = Broker::in_front_of(&upstream).prepare().await;
     let service = stack.layer(service_fn(|_: Request<RequestBody<Sent>>| {
         let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
@@ -55,17 +55,14 @@ async fn m250_ten_thousand_slow_clients_delay_no_other() {
                 .oneshot(request(StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())),
         );
     }
-    // All of them are where they wait: the half that they sent was taken.
+    // All of them wait: the half that they sent was read.
     while clients.iter().any(|sends| sends.capacity() == 0) {
         tokio::task::yield_now().await;
     }
     let other = service.oneshot(request(Full::from(CALL).boxed_unsync())).await.unwrap();
-    assert_eq!(other.status(), StatusCode::OK, "M250: somebody else is served meanwhile");
+    assert_eq!(other.status(), StatusCode::OK, "M250: other clients are served meanwhile");
     drop(other);
-    assert!(
-        responses.try_join_next().is_none(),
-        "M250: nobody was refused before the time was over"
-    );
+    assert!(responses.try_join_next().is_none(), "M250: no one was refused before the timeout");
 
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;

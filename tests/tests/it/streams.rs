@@ -1,4 +1,4 @@
-//! An upstream whose streams a test feeds, and the requests that open them.
+//! An upstream whose streams the test controls, and the requests that open them.
 
 use bytes::Bytes;
 use http::header;
@@ -11,12 +11,12 @@ use token_broker_tests::{
 use tokio::sync::mpsc;
 
 pub(crate) const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-/// A call that is answered by a stream.
+/// A call whose response is a stream.
 pub(crate) const STREAMED_CALL: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"stream_items"}}"#;
 pub(crate) const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
 
-/// An upstream that answers [`CALL`] at once, and opens a stream for every other request.
+/// An upstream that responds to [`CALL`] at once and opens a stream for every other request.
 pub(crate) struct Streams {
     pub(crate) scripted: ScriptedServer,
     opened: mpsc::Receiver<Feed>,
@@ -55,30 +55,30 @@ impl Streams {
 }
 
 impl Feed {
-    /// Sends bytes. Where nobody receives them any more, nothing happens.
+    /// Sends bytes. If the receiver is gone, this has no effect.
     pub(crate) async fn send(&self, text: &str) {
         drop(self.0.send(Bytes::copy_from_slice(text.as_bytes())).await);
     }
 
-    /// Waits until nobody receives the stream any more.
+    /// Waits until the receiver of the stream is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
     }
 }
 
-/// An event with this message.
+/// Returns an event with a message.
 pub(crate) fn event(message: &str) -> String {
     format!("data: {message}\n\n")
 }
 
-/// An event that reports progress.
+/// Returns an event that reports progress.
 pub(crate) fn progress(number: u32) -> String {
     event(&format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":{number}}}}}"#
     ))
 }
 
-/// An event that reports an update of a resource.
+/// Returns an event that reports an update of a resource.
 pub(crate) fn updated(uri: &str) -> String {
     let params = format!(r#"{{"uri":"{uri}"}}"#);
     let method = "notifications/resources/updated";
@@ -89,13 +89,13 @@ fn bearer(broker: &Broker) -> String {
     format!("Bearer {}", broker.token("items:read"))
 }
 
-/// A POST of a message by a client of MCP 2025-11-25.
+/// Returns a POST of a message by a client of MCP 2025-11-25.
 pub(crate) fn post(broker: &Broker, message: &str) -> Vec<u8> {
     let path = broker.resource().path();
     wire::post(path, broker.host(), &[("authorization", &bearer(broker))], message)
 }
 
-/// A request for the GET stream (MCP 2025-11-25).
+/// Returns a request for the GET stream (MCP 2025-11-25).
 pub(crate) fn get_stream(broker: &Broker) -> Vec<u8> {
     let (path, host, bearer) = (broker.resource().path(), broker.host(), bearer(broker));
     format!(
@@ -105,7 +105,7 @@ pub(crate) fn get_stream(broker: &Broker) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The message of `subscriptions/listen` for these resources (MCP 2026-07-28).
+/// Returns the `subscriptions/listen` message for resources (MCP 2026-07-28).
 pub(crate) fn listen_message(uris: &[&str]) -> String {
     let uris = serde_json::to_string(uris).unwrap();
     format!(
@@ -116,7 +116,7 @@ pub(crate) fn listen_message(uris: &[&str]) -> String {
     )
 }
 
-/// A request of `subscriptions/listen` for these resources (MCP 2026-07-28).
+/// Returns a `subscriptions/listen` request for resources (MCP 2026-07-28).
 pub(crate) fn listen(broker: &Broker, uris: &[&str]) -> Vec<u8> {
     let fields = [
         ("authorization", bearer(broker)),

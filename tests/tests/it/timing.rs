@@ -1,17 +1,19 @@
-//! S320: what a comparison of secrets tells by its time. Measured, so it has a control: the same
-//! measurement must find a comparison that stops at the first difference.
+//! S320: timing of secret comparisons.
+//!
+//! The measurement has a control: it must detect a comparison that stops at the first difference.
 
 use std::{hint::black_box, time::Instant};
 
 use tower_token_broker::Secret;
 
 const GUESSES: usize = 100_000;
-/// Beyond this, a difference of means is no chance (dudect).
+/// Threshold above which a difference of means is significant (dudect).
 const SIGNIFICANT: f64 = 4.5;
 
-/// Welch's t between the times of guesses that begin unlike the secret and of guesses that are
-/// unlike in their last byte. Both are asked in turn, and what the scheduler did to the slowest
-/// tenth is left out.
+/// Returns Welch's t between the times of guesses that differ from the secret in the first byte and
+/// of guesses that differ in the last byte.
+///
+/// Both are measured alternately, without the slowest tenth, which reflects the scheduler.
 fn welch_t(mut compare: impl FnMut(&Secret) -> bool, guesses: &[Secret; 2]) -> f64 {
     let mut times = [Vec::with_capacity(GUESSES), Vec::with_capacity(GUESSES)];
     for at in 0..2 * GUESSES {
@@ -36,11 +38,11 @@ fn welch_t(mut compare: impl FnMut(&Secret) -> bool, guesses: &[Secret; 2]) -> f
 #[test]
 fn s320_comparison_time_reveals_no_prefix() {
     let secret = Secret::new(vec![7; 32]);
-    // 0 and 31 bytes are equal: what lies between, lies between.
+    // 0 and 31 equal bytes are the extremes.
     let guess =
         |right: usize| Secret::new((0..32).map(|at| if at < right { 7 } else { 8 }).collect());
     let guesses = [guess(0), guess(31)];
-    #[expect(clippy::disallowed_methods, reason = "the control compares as nobody should")]
+    #[expect(clippy::disallowed_methods, reason = "the control compares insecurely on purpose")]
     let stops_early = |guess: &Secret| {
         secret.expose().iter().zip(guess.expose()).all(|(one, other)| one == other)
     };
@@ -49,7 +51,7 @@ fn s320_comparison_time_reveals_no_prefix() {
         control > SIGNIFICANT,
         "S320: the measurement would not find a comparison that stops early: {control}"
     );
-    // What else runs on the machine can tip one measurement, and what leaks tips every one.
+    // Other load can affect one measurement; a real leak affects all of them.
     let found =
         std::iter::repeat_with(|| welch_t(|guess| secret.matches(guess), &guesses).abs()).take(5);
     let found: Vec<_> = found.take_while(|t| *t >= SIGNIFICANT).collect();

@@ -1,5 +1,5 @@
-//! The stack with token exchange: each user has a token of its own upstream, which says whose it
-//! is, and who acts.
+//! The stack with token exchange: each user has their own upstream token, which names the user and
+//! the acting broker.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use tower_token_broker::{
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// What a JWT says.
+/// Returns the claims of a JWT.
 fn claims(jwt: &str) -> Value {
     let claims = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).expect("claims")).unwrap();
     std::str::from_utf8(&claims).unwrap().parse().unwrap()
 }
 
-/// An authorization server that gives a token with the `sub` and `act` of the subject token.
+/// An authorization server that issues tokens with the `sub` and `act` of the subject token.
 async fn authorization_server() -> ScriptedServer {
     ScriptedServer::start(|request| {
         let form = std::str::from_utf8(&request.body).unwrap();
@@ -82,15 +82,15 @@ async fn call(broker: &Broker, token: &str) -> RawResponse {
     broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await
 }
 
-/// The tokens that the upstream was sent.
+/// Returns the tokens that the upstream received.
 fn sent_to(upstream: &ScriptedServer) -> Vec<String> {
     let values =
         upstream.received().into_iter().flat_map(|received| received.values("authorization"));
     values.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned()).collect()
 }
 
-/// The end of the books: what passed at the authorization server were secrets, and no broker token
-/// was among it.
+/// Settles the ledger: everything sent to or by the authorization server is secret, and contains no
+/// broker token.
 async fn done(
     broker: &Broker,
     server: &ScriptedServer,
@@ -175,7 +175,7 @@ async fn exchanged_grants_are_revoked_by_their_audit_id() {
     let grant = GrantId::new(of_alice["grant"].as_str().unwrap());
     assert!(broker.revoke(RevocationTarget::Grant(grant)).await.was_known());
     assert_ne!(call(&broker, &alice).await.text(), RESULT);
-    assert_eq!(call(&broker, &bob).await.text(), RESULT, "bob's stands");
+    assert_eq!(call(&broker, &bob).await.text(), RESULT, "bob's remains valid");
     assert_eq!(sent_to(&upstream).len(), 3);
     done(&broker, &server, &upstream, &[&alice, &bob]).await;
 }

@@ -1,5 +1,5 @@
-//! I183: the upstream refuses a stored grant's access token. One refresh, one replay of what was
-//! judged, and never a 401.
+//! I183: an upstream's 401 for a stored grant causes one refresh and one replay of the judged
+//! request, and is never forwarded.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// Refuses the first so many access tokens.
+/// Refuses the first `n` access tokens.
 fn refuses(tokens: usize) -> impl Fn(&Received) -> Response<ScriptedBody> + Send + Sync + 'static {
     move |request| {
         let sent = request.values("authorization").concat();
@@ -71,7 +71,7 @@ async fn i183_one_401_is_refreshed_and_replayed_once() {
     let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
     assert_eq!((&result["outcome"], &result["uses"]), (&"completed".into(), &2.into()), "{result}");
 
-    // The next call knows the new one.
+    // The next call uses the new token at once.
     assert_eq!(broker.call_with(&[], CALL).await.status, 200);
     assert_eq!((tokens(&upstream).len(), endpoint.posts()), (3, 1));
     endpoint.report_to(broker.ledger(), &[0, 1], &[0, 1]);
@@ -105,8 +105,8 @@ async fn i183_repeated_401s_end_after_one_replay() {
         "{result}"
     );
 
-    // An upstream that refuses everything does not make the broker ask for one token after the
-    // other.
+    // An upstream that refuses every token must not make the broker request one token after
+    // another.
     assert_eq!(broker.call_with(&[], CALL).await.json()["error"]["code"], -32001);
     assert_eq!(tokens(&upstream), [bearer(0), bearer(1), bearer(1)]);
     assert_eq!(endpoint.posts(), 1);
@@ -119,8 +119,8 @@ async fn i183_only_safe_plain_http_requests_are_replayed() {
     let (passes, refused) = ((200, None), (403, Some("exchange.credential_refused")));
     for (method, body, sent, (status, reason)) in [
         ("GET", "", vec![bearer(0), bearer(1)], passes),
-        // Its body is gone; and where there is none, it could have changed something before it was
-        // refused.
+        // A body is consumed and cannot be replayed; without one, the request may still have
+        // changed something.
         ("POST", "name=value", vec![bearer(0)], refused),
         ("POST", "", vec![bearer(0)], refused),
         ("DELETE", "", vec![bearer(0)], refused),
@@ -141,7 +141,7 @@ async fn i183_only_safe_plain_http_requests_are_replayed() {
         let result = records.iter().find(|record| record["count"].is_u64()).unwrap();
         assert_eq!(result["reason"].as_str(), reason, "{method}: {result}");
         assert_eq!(of_kind(&records, "intent"), sent.len(), "{method}");
-        // The one who comes next has a new token, whoever had it fetched.
+        // The next request has the new token, whichever request fetched it.
         assert_eq!(broker.send(&request).await.status, 200, "{method}");
         assert_eq!(tokens(&upstream).last(), Some(&bearer(1)), "{method}");
         assert_eq!(endpoint.posts(), 1, "{method}");

@@ -1,4 +1,4 @@
-//! Group G, the verdicts that are kept: whose they are, how long they hold, and what they cost.
+//! Group G: cached verdicts, with their owners, lifetime and cost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::{
     hostile_tokens::Fetching,
 };
 
-/// Changes the last character of the signature that decides: of 64 bytes, the last but one carries
-/// no unused bits.
+/// Changes the last significant character of the signature: for 64 bytes, the last but one has no
+/// unused bits.
 fn with_another_signature(token: &str) -> String {
     let at = token.len() - 3;
     let other = if token.as_bytes()[at] == b'A' { 'B' } else { 'A' };
@@ -28,7 +28,7 @@ fn with_another_signature(token: &str) -> String {
 #[tokio::test]
 async fn g158_tokens_with_a_common_prefix_are_distinct() {
     let fetching = Fetching::start().await;
-    // The claims are sorted by name: behind the padding alone, two tokens differ.
+    // Claims are sorted by name, so two tokens differ only after the padding.
     let padded =
         |id: &str| fetching.with_claims([("a", json!("x".repeat(600))), ("jti", json!(id))]);
     let (one, other) = (padded("one"), padded("two"));
@@ -71,7 +71,7 @@ async fn g159_verifiers_do_not_share_verdicts() {
 #[tokio::test]
 async fn g161_a_premature_token_is_accepted_later() {
     let fetching = Fetching::start().await;
-    // 30 s of leeway: from 40 s before `nbf` on it is too early for 10 s.
+    // The leeway is 30 s: 40 s before `nbf`, the token is premature for 10 s.
     let early = fetching
         .with_claims([("nbf", json!(fetching.now + 40)), ("exp", json!(fetching.now + 300))]);
     fetching.run([fetching.refused("G161", &early, "jwt.not_yet_valid")]).await;

@@ -1,5 +1,5 @@
-//! A process of its own for the test that listens to every log line: tests beside it would share
-//! its subscribers.
+//! A separate process for the test that captures every log line: other tests would share its
+//! subscribers.
 
 #![cfg(test)]
 

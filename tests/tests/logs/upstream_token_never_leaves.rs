@@ -1,5 +1,5 @@
-//! Promise 1: with hostile upstreams and hostile clients, and the logs of all crates at trace
-//! level, no secret comes out.
+//! Promise 1: no secret leaks, with hostile upstreams, hostile clients, and logs of all crates at
+//! trace level.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use token_broker_tests::{
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
-/// One upstream that does all that a bad one may do with the token it was sent.
+/// An upstream that misuses the token it receives in every way.
 fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
     let sent = request.values("authorization").pop().unwrap_or_default();
     let token = sent.trim_start_matches("Bearer ").to_owned();
@@ -88,7 +88,7 @@ async fn r311_no_response_log_or_record_has_a_secret() {
     for _ in 0..14 {
         broker.send(&wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL)).await;
     }
-    // What a client may do wrong with its own token must not end in a log, either.
+    // Mistakes of clients with their own token must not appear in a log, either.
     let query = format!("/mcp?access_token={token}");
     for bytes in [
         wire::post(
@@ -112,7 +112,7 @@ async fn r311_no_response_log_or_record_has_a_secret() {
     }
 
     for received in upstream.received() {
-        // What reaches the upstream is its own token, and never the client's.
+        // The upstream receives its own token, and never the client's.
         let mut towards = Scan::new();
         let sent = received.to_bytes();
         towards
@@ -134,7 +134,7 @@ async fn r311_no_response_log_or_record_has_a_secret() {
     broker.done().await;
 }
 
-/// What a bad token endpoint does with what it was sent.
+/// A token endpoint that misuses what it receives.
 fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
     let form = String::from_utf8(request.body.to_vec()).unwrap();
     let client = request.values("authorization").concat();
@@ -168,7 +168,8 @@ async fn refreshes_leak_no_secret() {
         let broker = Broker::in_front_of(&upstream)
             .start_with(|handle| endpoint.grants(handle, &upstream))
             .await;
-        // The second call meets what the first one left behind: tokens, or a wait.
+        // The second call finds what the first one left: tokens, or a delay before the next
+        // attempt.
         for _ in 0..2 {
             broker.call_with(&[], CALL).await;
         }
@@ -187,7 +188,7 @@ async fn refreshes_leak_no_secret() {
     }
 }
 
-/// What a bad token endpoint does with an assertion and a client secret.
+/// A token endpoint that misuses an assertion and a client secret.
 fn exchange_says(kind: usize, request: &Received) -> (u16, String) {
     let form = String::from_utf8(request.body.to_vec()).unwrap();
     let secrets = format!("{form} {CLIENT_SECRET} {}", TokenEndpoint::access_token(1));
@@ -223,7 +224,7 @@ async fn exchanges_leak_no_secret() {
         for assertion in endpoint.presented("subject_token") {
             broker.ledger().secret("an assertion", &assertion);
         }
-        // The refresh token that nobody asked for is one of them, where the endpoint gave it.
+        // An unrequested refresh token is one of the secrets, if the endpoint sent one.
         let given: &[usize] = if kind == 0 { &[1] } else { &[] };
         endpoint.report_to(broker.ledger(), given, given);
         broker.done().await;
