@@ -52,7 +52,10 @@ use crate::{
 pub const SECRET: &str = "tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3";
 
 /// A call; the default policy allows it.
-pub const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7}}}"#;
+pub const CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+    r#""params":{"name":"get_item","arguments":{"id":7}}}"#
+);
 
 /// Issuer of the broker tokens.
 pub const ISSUER: &str = "https://broker.example.com";
@@ -323,7 +326,8 @@ impl Broker {
     pub async fn get(&self, path: &str) -> RawResponse {
         let (host, token) = (self.host(), self.token("items:read"));
         let text = format!(
-            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
         );
         self.send(text.as_bytes()).await
     }

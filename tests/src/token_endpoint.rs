@@ -82,7 +82,9 @@ impl TokenEndpoint {
     pub fn tokens(number: usize) -> String {
         let (access, refresh) = (Self::access_token(number), Self::refresh_token(number));
         format!(
-            r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh}","scope":"crm:read"}}"#
+            "{{\"access_token\":\"{access}\",\"token_type\":\"Bearer\",\
+             \"expires_in\":3600,\"refresh_token\":\"{refresh}\",\
+             \"scope\":\"crm:read\"}}"
         )
     }
 

@@ -95,7 +95,8 @@ async fn k230_forwarded_streams_are_unambiguous() {
         with_data += usize::from(!judged.is_empty());
     }
     print_line(&format!(
-        "events: {} streams, {with_data} with data, 0 differences; read to the end {whole} times, given up {ended}",
+        "events: {} streams, {with_data} with data, 0 differences; read to \
+         the end {whole} times, given up {ended}",
         bodies()
     ));
     assert!(with_data * 2 > bodies() && whole > ended);

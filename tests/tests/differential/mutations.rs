@@ -7,18 +7,49 @@ use std::mem;
 use crate::random::Random;
 
 const MESSAGES: [&str; 12] = [
-    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item","arguments":{"id":7,"deep":{"a":[1,2,{"b":null}]}}}}"#,
-    r#"{"jsonrpc":"2.0","id":"a-1","method":"tools/call","params":{"name":"delete_item","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":0.5}}}"#,
-    r#"{"params":{"arguments":{"text":"caf\u00e9 \ud83d\ude00 \"quoted\"","n":-1.5e3},"name":"add_note"},"method":"tools/call","id":3,"jsonrpc":"2.0"}"#,
-    r#"{"jsonrpc":"2.0","id":4,"method":"prompts/get","params":{"name":"summary","arguments":{"name":"x","uri":"y"}}}"#,
+    concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+        r#""params":{"name":"get_item","arguments":{"id":7,"deep":{"a":[1,2,"#,
+        r#"{"b":null}]}}}}"#
+    ),
+    concat!(
+        r#"{"jsonrpc":"2.0","id":"a-1","method":"tools/call","#,
+        r#""params":{"name":"delete_item","arguments":{},"#,
+        r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+        r#""progressToken":0.5}}}"#
+    ),
+    concat!(
+        r#"{"params":{"arguments":{"text":"caf\u00e9 \ud83d\ude00 "#,
+        r#"\"quoted\"","n":-1.5e3},"name":"add_note"},"method":"tools/call","#,
+        r#""id":3,"jsonrpc":"2.0"}"#
+    ),
+    concat!(
+        r#"{"jsonrpc":"2.0","id":4,"method":"prompts/get","#,
+        r#""params":{"name":"summary","arguments":{"name":"x","uri":"y"}}}"#
+    ),
     r#"{"jsonrpc":"2.0","id":5,"method":"resources/read","params":{"uri":"db://items/1"}}"#,
-    r#"{"jsonrpc":"2.0","id":6,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"summary"},"argument":{"name":"a","value":"b"}}}"#,
-    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}"#,
-    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":4,"reason":"no"}}"#,
+    concat!(
+        r#"{"jsonrpc":"2.0","id":6,"method":"completion/complete","#,
+        r#""params":{"ref":{"type":"ref/prompt","name":"summary"},"#,
+        r#""argument":{"name":"a","value":"b"}}}"#
+    ),
+    concat!(
+        r#"{"jsonrpc":"2.0","id":0,"method":"initialize","#,
+        r#""params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
+        r#""clientInfo":{"name":"c","version":"1"}}}"#
+    ),
+    concat!(
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","#,
+        r#""params":{"requestId":4,"reason":"no"}}"#
+    ),
     r#"{ "jsonrpc" : "2.0", "id" : 9007199254740993, "method" : "tools/list" }"#,
     r#"{"jsonrpc":"2.0","id":"ü😀","result":{"content":[{"type":"text","text":"hé"}]}}"#,
     r#"{"jsonrpc":"2.0","id":-7,"error":{"code":-32000,"message":"failed"}}"#,
-    r#"{"jsonrpc":"2.0","id":8,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["db://a","db://b"]}}}"#,
+    concat!(
+        r#"{"jsonrpc":"2.0","id":8,"method":"subscriptions/listen","#,
+        r#""params":{"notifications":{"resourceSubscriptions":["db://a","#,
+        r#""db://b"]}}}"#
+    ),
 ];
 
 const NAMES: [&str; 9] =
@@ -184,8 +215,8 @@ fn change(tokens: &mut Vec<Vec<u8>>, random: &mut Random) {
             let (value, depth) = (random.pick(&values), random.pick(&DEPTHS));
             let (open, close) = random.pick(&[("[", "]"), ("{\"a\":", "}")]);
             let inside = mem::take(&mut tokens[value]);
-            // The brackets of an object stay outside, so the result is not a value: damage of another
-            // kind.
+            // The brackets of an object stay outside, so the result is not a value: another kind of
+            // damage.
             tokens[value] =
                 [open.repeat(depth).into_bytes(), inside, close.repeat(depth).into_bytes()]
                     .concat();

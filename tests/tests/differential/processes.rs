@@ -34,7 +34,8 @@ def line(body):
     else:
         number = "?"
     params = member(message, "params")
-    return " ".join([text(member(message, "method")), text(member(params, "name")), text(member(params, "uri")), number])
+    found = [member(message, "method"), member(params, "name"), member(params, "uri")]
+    return " ".join([*map(text, found), number])
 read = sys.stdin.buffer.read
 while head := read(4):
     bodies = [read(int.from_bytes(read(4), "big")) for _ in range(int.from_bytes(head, "big"))]
@@ -58,24 +59,37 @@ const read = (length) => {
     }
     return bytes;
 };
-const text = (value) => (typeof value === "string" ? "s" + Buffer.from(value).toString("hex") : ".");
+const text = (value) =>
+    typeof value === "string" ? "s" + Buffer.from(value).toString("hex") : ".";
 const member = (value, name) =>
-    value !== null && typeof value === "object" && !Array.isArray(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+    value !== null &&
+    typeof value === "object" &&
+    !Array.isArray(value) &&
+    Object.hasOwn(value, name)
+        ? value[name]
+        : undefined;
 const line = (body) => {
     let message;
     try {
-        message = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body));
+        const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+        message = JSON.parse(decoder.decode(body));
     } catch {
         return "-";
     }
     const id = member(message, "id");
-    const said = id === undefined ? "." : typeof id === "string" ? text(id) : typeof id === "number" ? "n" + id : "?";
+    let number = "?";
+    if (id === undefined) number = ".";
+    else if (typeof id === "string") number = text(id);
+    else if (typeof id === "number") number = "n" + id;
     const params = member(message, "params");
-    return [text(member(message, "method")), text(member(params, "name")), text(member(params, "uri")), said].join(" ");
+    const found = [member(message, "method"), member(params, "name"), member(params, "uri")];
+    return [...found.map(text), number].join(" ");
 };
 for (let head; (head = read(4)); ) {
     const lines = [];
-    for (let count = head.readUInt32BE(); count > 0; count--) lines.push(line(read(read(4).readUInt32BE())));
+    for (let count = head.readUInt32BE(); count > 0; count--) {
+        lines.push(line(read(read(4).readUInt32BE())));
+    }
     fs.writeSync(1, lines.join("\n") + "\n");
 }
 "#;

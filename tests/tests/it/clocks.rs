@@ -18,8 +18,8 @@ use crate::{
     hostile_tokens::Fetching,
 };
 
-const PROGRESS: &[u8] =
-    b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
+const PROGRESS: &[u8] = b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
+                          \"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
 
 /// Returns the log as one string.
 fn logs(broker: &Broker) -> String {

@@ -37,8 +37,15 @@ use tower_token_broker::{
 };
 
 const FIRST_WORD: &str = "halfway there";
-const SLOW_CALL: &str = r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"get_item","_meta":{"progressToken":"p1"}}}"#;
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
+const SLOW_CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","#,
+    r#""params":{"name":"get_item","_meta":{"progressToken":"p1"}}}"#
+);
+const INITIALIZE: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"initialize","#,
+    r#""params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
+    r#""clientInfo":{"name":"test","version":"1"}}}"#
+);
 
 #[derive(Clone)]
 struct Items {
@@ -255,7 +262,11 @@ async fn rmcp_sessions_work_through_the_stack() {
             fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let host = broker.host();
         let accept = "accept: application/json, text/event-stream";
-        format!("{method} /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{accept}\r\n{fields}\r\n").into_bytes()
+        format!(
+            "{method} /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+             {accept}\r\n{fields}\r\n"
+        )
+        .into_bytes()
     };
     let mut stream = broker.open(&request("GET")).await;
     stream.until("\r\n\r\n").await;

@@ -465,9 +465,10 @@ async fn unreadable_responses_become_a_status() {
         ("a flag of 2", vec![flagged(2, b"")]),
         (
             "a notice of what is hidden",
-            vec![framed(
-                r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"crm://delete_item"}}"#,
-            )],
+            vec![framed(concat!(
+                r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","#,
+                r#""params":{"uri":"crm://delete_item"}}"#
+            ))],
         ),
     ] {
         let upstream = ScriptedServer::start(move |_| response(frames.clone(), &[OK])).await;
@@ -541,7 +542,8 @@ async fn k232_hidden_notifications_are_removed_and_the_rest_counted() {
     let fields = [("mcp-protocol-version", "2025-11-25"), ("mcp-method", "resources/list")];
     let notice = |uri: &str| {
         framed(&format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\
+             \"params\":{{\"uri\":\"{uri}\"}}}}"
         ))
     };
     let (hidden, visible) = (notice("crm://secret/1"), notice("crm://public/1"));

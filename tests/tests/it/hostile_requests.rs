@@ -24,7 +24,10 @@ use crate::hostile_case::{Case, run};
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 /// The response for a tool, resource or prompt that the client may not use, whether it exists or
 /// not.
-const UNKNOWN: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
+const UNKNOWN: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"#,
+    r#""message":"unknown tool, resource or prompt"}}"#
+);
 
 #[tokio::test]
 async fn group_a_presenting_the_token() {
@@ -42,7 +45,8 @@ async fn group_a_presenting_the_token() {
     // RFC 6750 §3.1: without usable credentials the challenge has no error.
     let door = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
     let malformed = format!(
-        "Bearer error=\"invalid_request\", error_description=\"send one Authorization field with one Bearer token\", \
+        "Bearer error=\"invalid_request\", \
+         error_description=\"send one Authorization field with one Bearer token\", \
          resource_metadata=\"{}\"",
         broker.resource().metadata_url()
     );
@@ -232,99 +236,441 @@ async fn group_j_messages() {
     };
 
     let rows = [
-        Case::refused("J194", post(&call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Case::refused("J194 there is none", post(&call("tools/call", r#"{"name":"no_such"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Case::refused("J195", post(&call("tools/call", r#"{"name":"hidden"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"tools/list"}"#), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}"#), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{},"params":{"a":1}}"#), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(&call("tools/call", r#"{"name":"get_x","name":"delete_x"}"#)), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(&call("tools/call", r#"{"name":"get_x","arguments":{},"arguments":{"a":1}}"#)), 400, "filter.duplicate_member"),
-        Case::refused("J196", post(&get(r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#)), 400, "filter.duplicate_member"),
-        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#), 400, "filter.duplicate_member"),
-        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"METHOD":"tools/call","method":"ping"}"#), 400, "filter.case_variant"),
-        Case::refused("J197", post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#), 400, "filter.case_variant"),
+        Case::refused(
+            "J194",
+            post(&call("tools/call", r#"{"name":"delete_x"}"#)),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J194 there is none",
+            post(&call("tools/call", r#"{"name":"no_such"}"#)),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J195",
+            post(&call("tools/call", r#"{"name":"hidden"}"#)),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J196",
+            post(concat!(
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+                r#""method":"tools/list"}"#
+            )),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(concat!(
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","#,
+                r#""method":"tools/call"}"#
+            )),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(concat!(
+                r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{},"#,
+                r#""params":{"a":1}}"#
+            )),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(&call("tools/call", r#"{"name":"get_x","name":"delete_x"}"#)),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(&call("tools/call", r#"{"name":"get_x","arguments":{},"arguments":{"a":1}}"#)),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J196",
+            post(&get(r#"{"a":[{"b":{"c":1,"\u0063":2}}]}"#)),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J197",
+            post(r#"{"jsonrpc":"2.0","id":1,"\u006dethod":"ping","method":"ping"}"#),
+            400,
+            "filter.duplicate_member",
+        ),
+        Case::refused(
+            "J197",
+            post(r#"{"jsonrpc":"2.0","id":1,"METHOD":"tools/call","method":"ping"}"#),
+            400,
+            "filter.case_variant",
+        ),
+        Case::refused(
+            "J197",
+            post(r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#),
+            400,
+            "filter.case_variant",
+        ),
         Case::refused("J199", post(&call("tools/call", "[]")), 400, "filter.not_a_message"),
-        Case::refused("J199", post(&call("tools/call", r#"{"name":null}"#)), 400, "filter.not_a_message"),
-        Case::refused("J199", post(&call("tools/call", r#"{"name":["get_x"]}"#)), 400, "filter.not_a_message"),
-        Case::refused("J199", post(&call("tools/call", r#"{"name":{"a":"get_x"}}"#)), 400, "filter.not_a_message"),
-        Case::refused("J199", post(&call("tools/call", r#"{"name":7}"#)), 400, "filter.not_a_message"),
-        Case::refused("J199", post(&call("tools/call", r#"{"name":"get_x","arguments":[]}"#)), 400, "filter.not_a_message"),
+        Case::refused(
+            "J199",
+            post(&call("tools/call", r#"{"name":null}"#)),
+            400,
+            "filter.not_a_message",
+        ),
+        Case::refused(
+            "J199",
+            post(&call("tools/call", r#"{"name":["get_x"]}"#)),
+            400,
+            "filter.not_a_message",
+        ),
+        Case::refused(
+            "J199",
+            post(&call("tools/call", r#"{"name":{"a":"get_x"}}"#)),
+            400,
+            "filter.not_a_message",
+        ),
+        Case::refused(
+            "J199",
+            post(&call("tools/call", r#"{"name":7}"#)),
+            400,
+            "filter.not_a_message",
+        ),
+        Case::refused(
+            "J199",
+            post(&call("tools/call", r#"{"name":"get_x","arguments":[]}"#)),
+            400,
+            "filter.not_a_message",
+        ),
         Case::refused("J200", post(&format!("[{ping}]")), 400, "filter.batch"),
-        Case::refused("J200", post(&format!("[{},{}]", get("{}"), call("tools/call", r#"{"name":"delete_x"}"#))), 400, "filter.batch"),
+        Case::refused(
+            "J200",
+            post(&format!("[{},{}]", get("{}"), call("tools/call", r#"{"name":"delete_x"}"#))),
+            400,
+            "filter.batch",
+        ),
         Case::refused("J200", post(&format!("[[{ping}]]")), 400, "filter.batch"),
         Case::refused("J200", post("[]"), 400, "filter.batch"),
-        Case::refused("J200", post(&format!("[{ping}{}]", format!(",{ping}").repeat(10_000))), 400, "filter.batch"),
-        Case::refused("J201 a byte order mark", post(&format!("\u{feff}{ping}")), 400, "filter.not_json"),
+        Case::refused(
+            "J200",
+            post(&format!("[{ping}{}]", format!(",{ping}").repeat(10_000))),
+            400,
+            "filter.batch",
+        ),
+        Case::refused(
+            "J201 a byte order mark",
+            post(&format!("\u{feff}{ping}")),
+            400,
+            "filter.not_json",
+        ),
         Case::refused("J201 UTF-16LE", sender.bytes(&utf_16(true)), 400, "filter.not_json"),
-        Case::refused("J201 UTF-16BE", sender.bytes(&[b"\xfe\xff".as_slice(), &utf_16(false)].concat()), 400, "filter.not_json"),
-        Case::refused("J201", with(&[("content-type", "application/json; charset=utf-7")], &ping), 415, "filter.media_type"),
-        Case::refused("J201 no UTF-8", sender.bytes(&get("{\"a\":\"?\"}").into_bytes().iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect::<Vec<_>>()), 400, "filter.not_json"),
+        Case::refused(
+            "J201 UTF-16BE",
+            sender.bytes(&[b"\xfe\xff".as_slice(), &utf_16(false)].concat()),
+            400,
+            "filter.not_json",
+        ),
+        Case::refused(
+            "J201",
+            with(&[("content-type", "application/json; charset=utf-7")], &ping),
+            415,
+            "filter.media_type",
+        ),
+        Case::refused(
+            "J201 no UTF-8",
+            sender.bytes(
+                &get("{\"a\":\"?\"}")
+                    .into_bytes()
+                    .iter()
+                    .map(|byte| if *byte == b'?' { 0xff } else { *byte })
+                    .collect::<Vec<_>>(),
+            ),
+            400,
+            "filter.not_json",
+        ),
         Case::refused("J201 a leading NUL", post(&format!("\0{ping}")), 400, "filter.not_json"),
         Case::refused("J201", post(&format!("{ping}{ping}")), 400, "filter.not_json"),
         Case::refused("J201", post("{\"jsonrpc\":\"2.0\",}"), 400, "filter.not_json"),
         Case::refused("J201", post("{\"jsonrpc\":NaN}"), 400, "filter.not_json"),
         Case::refused("J201 a comment", post(&format!("{ping}// {{}}")), 400, "filter.not_json"),
-        Case::refused("J201 a comment", post(&ping.replacen('{', "{/* */", 1)), 400, "filter.not_json"),
+        Case::refused(
+            "J201 a comment",
+            post(&ping.replacen('{', "{/* */", 1)),
+            400,
+            "filter.not_json",
+        ),
         Case::refused("J201 single quotes", post(&ping.replace('"', "'")), 400, "filter.not_json"),
         Case::passes("J203", post(&deep(128))).sent_on(deep(128)),
         Case::refused("J203", post(&deep(129)), 400, "filter.too_deep"),
         Case::refused("J203", post(&"[".repeat(100_000)), 400, "filter.too_deep"),
         Case::passes("J204", post(&exact)).sent_on(exact.clone()),
-        Case::passes("J204", post(&with_id("9007199254740993"))).sent_on(with_id("9007199254740993")),
+        Case::passes("J204", post(&with_id("9007199254740993")))
+            .sent_on(with_id("9007199254740993")),
         Case::passes("J204", post(&with_id("-0"))).sent_on(with_id("-0")),
         Case::refused("J204", post(&with_id("1e999")), 400, "filter.not_a_message"),
-        Case::refused("J204 echoed", post(&denied_with("9007199254740993")), 200, "filter.tool_denied")
-            .body(UNKNOWN.replace("\"id\":1", "\"id\":9007199254740993")),
-        Case::refused("J204 echoed", post(&denied_with(r#""\u0061/\/""#)), 200, "filter.tool_denied")
-            .body(UNKNOWN.replace("\"id\":1", r#""id":"\u0061/\/""#)),
+        Case::refused(
+            "J204 echoed",
+            post(&denied_with("9007199254740993")),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN.replace("\"id\":1", "\"id\":9007199254740993")),
+        Case::refused(
+            "J204 echoed",
+            post(&denied_with(r#""\u0061/\/""#)),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN.replace("\"id\":1", r#""id":"\u0061/\/""#)),
         Case::refused("J205", post(&with_id("{}")), 400, "filter.not_a_message"),
         Case::refused("J205", post(&with_id("null")), 400, "filter.not_a_message"),
         Case::refused("J205", post(&with_id("1.5")), 400, "filter.not_a_message"),
-        Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(5000)))), 400, "filter.member_too_large"),
-        Case::refused("J205", post(&with_id(&format!("\"{}\"", "x".repeat(1 << 20)))), 413, "filter.body_too_large"),
+        Case::refused(
+            "J205",
+            post(&with_id(&format!("\"{}\"", "x".repeat(5000)))),
+            400,
+            "filter.member_too_large",
+        ),
+        Case::refused(
+            "J205",
+            post(&with_id(&format!("\"{}\"", "x".repeat(1 << 20)))),
+            413,
+            "filter.body_too_large",
+        ),
         // A notification has no response that could carry an error.
-        Case::passes("J205 missing", post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)),
-        Case::refused("J205 missing", post(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"delete_x"}}"#), 403, "filter.tool_denied"),
-        Case::refused("J209", with(&[("mcp-name", "get_x")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Case::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/list"), ("mcp-protocol-version", "2025-11-25")], &call("tools/call", r#"{"name":"delete_x"}"#)), 200, "filter.tool_denied").body(UNKNOWN),
-        Case::refused("J209", with(&[("mcp-protocol-version", "2024-11-05")], &ping), 400, "filter.unsupported_version"),
-        Case::refused("J209", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"delete_x","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#)), 400, "filter.header_mismatch"),
-        Case::refused("J209 no version", with(&[("mcp-name", "get_x"), ("mcp-method", "tools/call"), ("mcp-protocol-version", "2026-07-28")], &call("tools/call", r#"{"name":"get_x"}"#)), 400, "filter.no_version"),
-        Case::refused("J211", with(&[("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
-        Case::refused("J211", with(&[("content-encoding", "deflate")], &ping), 415, "filter.content_encoding"),
-        Case::refused("J211", with(&[("content-encoding", "gzip, gzip")], &ping), 415, "filter.content_encoding"),
-        Case::refused("J211", with(&[("content-encoding", "identity"), ("content-encoding", "gzip")], &ping), 415, "filter.content_encoding"),
-        Case::refused("J211", with(&[("content-encoding", "x-none")], &ping), 415, "filter.content_encoding"),
-        Case::refused("J212", with(&[("content-type", "text/plain")], &ping), 415, "filter.media_type"),
-        Case::refused("J212", with(&[("content-type", "application/json-seq")], &ping), 415, "filter.media_type"),
-        Case::refused("J212", with(&[("content-type", "multipart/form-data; boundary=a")], &ping), 415, "filter.media_type"),
-        Case::refused("J212", with(&[("content-type", "application/json"), ("content-type", "text/plain")], &ping), 415, "filter.media_type"),
+        Case::passes(
+            "J205 missing",
+            post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+        ),
+        Case::refused(
+            "J205 missing",
+            post(concat!(
+                r#"{"jsonrpc":"2.0","method":"tools/call","#,
+                r#""params":{"name":"delete_x"}}"#
+            )),
+            403,
+            "filter.tool_denied",
+        ),
+        Case::refused(
+            "J209",
+            with(&[("mcp-name", "get_x")], &call("tools/call", r#"{"name":"delete_x"}"#)),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J209",
+            with(
+                &[
+                    ("mcp-name", "get_x"),
+                    ("mcp-method", "tools/list"),
+                    ("mcp-protocol-version", "2025-11-25"),
+                ],
+                &call("tools/call", r#"{"name":"delete_x"}"#),
+            ),
+            200,
+            "filter.tool_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J209",
+            with(&[("mcp-protocol-version", "2024-11-05")], &ping),
+            400,
+            "filter.unsupported_version",
+        ),
+        Case::refused(
+            "J209",
+            with(
+                &[
+                    ("mcp-name", "get_x"),
+                    ("mcp-method", "tools/call"),
+                    ("mcp-protocol-version", "2026-07-28"),
+                ],
+                &call(
+                    "tools/call",
+                    concat!(
+                        r#"{"name":"delete_x","#,
+                        r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#
+                    ),
+                ),
+            ),
+            400,
+            "filter.header_mismatch",
+        ),
+        Case::refused(
+            "J209 no version",
+            with(
+                &[
+                    ("mcp-name", "get_x"),
+                    ("mcp-method", "tools/call"),
+                    ("mcp-protocol-version", "2026-07-28"),
+                ],
+                &call("tools/call", r#"{"name":"get_x"}"#),
+            ),
+            400,
+            "filter.no_version",
+        ),
+        Case::refused(
+            "J211",
+            with(&[("content-encoding", "gzip")], &ping),
+            415,
+            "filter.content_encoding",
+        ),
+        Case::refused(
+            "J211",
+            with(&[("content-encoding", "deflate")], &ping),
+            415,
+            "filter.content_encoding",
+        ),
+        Case::refused(
+            "J211",
+            with(&[("content-encoding", "gzip, gzip")], &ping),
+            415,
+            "filter.content_encoding",
+        ),
+        Case::refused(
+            "J211",
+            with(&[("content-encoding", "identity"), ("content-encoding", "gzip")], &ping),
+            415,
+            "filter.content_encoding",
+        ),
+        Case::refused(
+            "J211",
+            with(&[("content-encoding", "x-none")], &ping),
+            415,
+            "filter.content_encoding",
+        ),
+        Case::refused(
+            "J212",
+            with(&[("content-type", "text/plain")], &ping),
+            415,
+            "filter.media_type",
+        ),
+        Case::refused(
+            "J212",
+            with(&[("content-type", "application/json-seq")], &ping),
+            415,
+            "filter.media_type",
+        ),
+        Case::refused(
+            "J212",
+            with(&[("content-type", "multipart/form-data; boundary=a")], &ping),
+            415,
+            "filter.media_type",
+        ),
+        Case::refused(
+            "J212",
+            with(&[("content-type", "application/json"), ("content-type", "text/plain")], &ping),
+            415,
+            "filter.media_type",
+        ),
         Case::refused("J212 missing", sender.without_type(&ping), 415, "filter.media_type"),
         Case::passes("J212", with(&[("content-type", "application/JSON; charset=UTF-8")], &ping)),
         Case::passes("J215", post(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
         Case::refused("J215", post(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
         Case::passes("J215", sender.chunked(&of_length(1 << 20))).sent_on(of_length(1 << 20)),
-        Case::refused("J215", sender.chunked(&of_length((1 << 20) + 1)), 413, "filter.body_too_large"),
+        Case::refused(
+            "J215",
+            sender.chunked(&of_length((1 << 20) + 1)),
+            413,
+            "filter.body_too_large",
+        ),
         Case::refused("J216", sender.by("PUT", &[], &ping), 405, "filter.http_method"),
         Case::refused("J216", sender.by("HEAD", &[], ""), 405, "filter.http_method"),
         Case::refused("J216", sender.by("OPTIONS", &[], ""), 405, "filter.http_method"),
         Case::refused("J216", sender.by("PATCH", &[], &ping), 405, "filter.http_method"),
-        Case::refused("J216", sender.by("PUT", &[("x-http-method-override", "POST")], &ping), 405, "filter.http_method"),
+        Case::refused(
+            "J216",
+            sender.by("PUT", &[("x-http-method-override", "POST")], &ping),
+            405,
+            "filter.http_method",
+        ),
         Case::passes("J216", sender.by("GET", &[("x-http-method-override", "DELETE")], "")),
         Case::passes("J216", sender.by("DELETE", &[], "")),
-        Case::refused("J216", sender.by("GET", &[("mcp-protocol-version", "2026-07-28")], ""), 405, "filter.http_method"),
-        Case::passes("J216", with(&[("x-http-method-override", "DELETE")], &ping)).sent_on(ping.clone()),
-        Case::refused("J217", post(&call("resources/read", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("resources/read", r#"{"uri":"http://169.254.169.254/latest"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("resources/subscribe", r#"{"uri":"file:///etc/passwd"}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("prompts/get", r#"{"name":"secret"}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#)), 200, "filter.prompt_denied").body(UNKNOWN),
-        Case::refused("J217", post(&call("completion/complete", r#"{"ref":{"type":"ref/resource","uri":"file:///etc/passwd"}}"#)), 200, "filter.resource_denied").body(UNKNOWN),
-        Case::refused("J223", post(&call("tools/call", r#"{"name":"create_x"}"#)), 403, "filter.insufficient_scope").challenge(format!(
-            "Bearer error=\"insufficient_scope\", error_description=\"the token lacks a scope that this operation needs\", \
+        Case::refused(
+            "J216",
+            sender.by("GET", &[("mcp-protocol-version", "2026-07-28")], ""),
+            405,
+            "filter.http_method",
+        ),
+        Case::passes("J216", with(&[("x-http-method-override", "DELETE")], &ping))
+            .sent_on(ping.clone()),
+        Case::refused(
+            "J217",
+            post(&call("resources/read", r#"{"uri":"file:///etc/passwd"}"#)),
+            200,
+            "filter.resource_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call("resources/read", r#"{"uri":"FILE:///etc/passwd"}"#)),
+            200,
+            "filter.resource_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call("resources/read", r#"{"uri":"http://169.254.169.254/latest"}"#)),
+            200,
+            "filter.resource_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call("resources/subscribe", r#"{"uri":"file:///etc/passwd"}"#)),
+            200,
+            "filter.resource_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call("prompts/get", r#"{"name":"secret"}"#)),
+            200,
+            "filter.prompt_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"secret"}}"#)),
+            200,
+            "filter.prompt_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J217",
+            post(&call(
+                "completion/complete",
+                r#"{"ref":{"type":"ref/resource","uri":"file:///etc/passwd"}}"#,
+            )),
+            200,
+            "filter.resource_denied",
+        )
+        .body(UNKNOWN),
+        Case::refused(
+            "J223",
+            post(&call("tools/call", r#"{"name":"create_x"}"#)),
+            403,
+            "filter.insufficient_scope",
+        )
+        .challenge(format!(
+            "Bearer error=\"insufficient_scope\", \
+             error_description=\"the token lacks a scope that this operation needs\", \
              scope=\"items:read items:write\", resource_metadata=\"{}\"",
             broker.resource().metadata_url()
         )),
@@ -353,7 +699,10 @@ fn rules() -> Rules {
 
 /// Returns a call with a total number of bytes.
 fn of_length(bytes: usize) -> String {
-    let around = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x","arguments":{"a":""}}}"#;
+    let around = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+        r#""params":{"name":"get_x","arguments":{"a":""}}}"#
+    );
     around.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - around.len())))
 }
 
@@ -461,7 +810,8 @@ async fn k224_k225_lists_are_filtered_or_refused() {
 }
 
 /// The error that replaces an event over the limit.
-const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
+const TOO_LONG: &str = "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\
+                        \"message\":\"an event of the server was too long\"}}\n\n";
 
 #[tokio::test]
 async fn k228_excessive_events_end_the_stream() {
@@ -537,7 +887,8 @@ async fn k230_unreadable_events_are_removed() {
 async fn k232_only_visible_notifications_pass() {
     let updated = |uri: &str| {
         format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\
+             \"params\":{{\"uri\":\"{uri}\"}}}}"
         )
     };
     let (hidden, visible) = (updated("file:///etc/passwd"), updated("items://7"));

@@ -71,7 +71,9 @@ impl Fetching {
     /// The challenge for every invalid token, whatever its defect.
     fn challenge(&self) -> String {
         format!(
-            "Bearer error=\"invalid_token\", error_description=\"the token is not valid for this resource\", resource_metadata=\"{}\"",
+            "Bearer error=\"invalid_token\", \
+             error_description=\"the token is not valid for this resource\", \
+             resource_metadata=\"{}\"",
             self.broker.resource().metadata_url()
         )
     }
@@ -139,8 +141,8 @@ async fn key_headers_are_checked_before_key_lookup() {
     let jwk = broker.issuer().jwks().parse::<Value>().unwrap()["keys"][0].clone();
     let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
     let point = [&[4][..], &coordinate("x"), &coordinate("y")].concat();
-    let algorithm =
-        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let algorithm = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\
+                      \x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
     let der = [&algorithm[..], &point].concat();
     let pem = format!(
         "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",

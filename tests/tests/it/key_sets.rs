@@ -12,6 +12,9 @@ use tower_token_broker::clock::Timestamp;
 
 use crate::{hostile_case::Case, hostile_tokens::Fetching};
 
+/// The public key of RFC 8037, appendix A.2.
+const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
 /// Returns the public half of a new key.
 fn another_key() -> Value {
     let key = SigningKeys::new(SigningKey::generate(Algorithm::Es256).unwrap()).unwrap();
@@ -59,11 +62,11 @@ impl Fetching {
 
 #[tokio::test]
 async fn b030_a_missing_key_id_must_be_unambiguous() {
-    let edwards = || json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let edwards = || json!({"kty": "OKP", "crv": "Ed25519", "x": ED25519});
     let two_fit = Fetching::with_keys(|own| vec![own.clone(), another_key(), edwards()]).await;
     two_fit.run([two_fit.refused("B030", &two_fit.naming(None), "jwt.kid")]).await;
     two_fit.broker.done_unsent().await;
-    let other = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let other = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": ED25519});
     let one_fits = Fetching::with_keys(|own| vec![own.clone(), edwards(), other]).await;
     one_fits.run([Case::passes("B030", one_fits.call(&one_fits.naming(None)))]).await;
     one_fits.broker.done().await;
@@ -76,7 +79,11 @@ async fn b052_a_weak_key_is_ignored() {
         *bytes.last_mut().unwrap() = last;
         base64url(&bytes)
     };
-    let rsa = |modulus: String, exponent: &str| json!({"kty": "RSA", "kid": "weak", "alg": "RS256", "n": modulus, "e": exponent});
+    let rsa = |modulus: String, exponent: &str| {
+        let (kid, alg) = ("weak", "RS256");
+        json!({"kty": "RSA", "kid": kid, "alg": alg, "n": modulus, "e": exponent})
+    };
+    let zeros = base64url(&[0; 32]);
     for (case, weak) in [
         ("B052 RSA of 1024 bits", rsa(modulus(1024, 1), "AQAB")),
         ("B052 e = 1", rsa(modulus(2048, 1), "AQ")),
@@ -88,7 +95,7 @@ async fn b052_a_weak_key_is_ignored() {
         ),
         (
             "B052 the point at infinity",
-            json!({"kty": "EC", "crv": "P-256", "kid": "weak", "x": base64url(&[0; 32]), "y": base64url(&[0; 32])}),
+            json!({"kty": "EC", "crv": "P-256", "kid": "weak", "x": zeros, "y": zeros}),
         ),
     ] {
         let fetching = Fetching::with_keys(|own| vec![weak, own.clone()]).await;
@@ -160,12 +167,16 @@ async fn b055_small_order_points_are_refused() {
         Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap().as_ref(),
     )
     .unwrap();
-    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "sound", "x": base64url(pair.public_key().as_ref())});
+    let public_key = base64url(pair.public_key().as_ref());
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "sound", "x": public_key});
     // The neutral point, which makes one signature valid for every message, and a second encoding
     // of it.
     let neutral = [&[1][..], &[0; 31]].concat();
     let non_canonical = [&[0xee][..], &[0xff; 30], &[0x7f]].concat();
-    let weak = |kid: &str, point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(point)});
+    let weak = |kid: &str, point: &[u8]| {
+        let x = base64url(point);
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x})
+    };
     let fetching = Fetching::with_keys(|_| {
         vec![jwk, weak("neutral", &neutral), weak("second", &non_canonical)]
     })

@@ -160,7 +160,8 @@ impl Trial {
     #[expect(clippy::print_stderr, reason = "shown with --nocapture")]
     fn print(&self, report: &Report) {
         eprintln!(
-            "{} kills, {} of them under load: {} gaps, each marked; {} requests cut short; {} came to the upstream, each with its intent",
+            "{} kills, {} of them under load: {} gaps, each marked; {} \
+             requests cut short; {} came to the upstream, each with its intent",
             self.kills,
             self.under_load,
             report.crashes,

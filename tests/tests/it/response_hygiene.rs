@@ -60,7 +60,8 @@ where
     let broker = Broker::in_front_of(&upstream).plain_http().start().await;
     let (host, token) = (broker.host(), broker.token("items:read"));
     let get = format!(
-        "GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+        "GET /v1/items HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+         authorization: Bearer {token}\r\n\r\n"
     );
     let mut responses = run(&broker, &upstream, [row(get.into_bytes())]).await;
     broker.done().await;
@@ -109,7 +110,8 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
     }
     // A scope challenge is for the broker: the client receives the broker's own.
     let wants_more = |_: &Received| {
-        let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\", resource_metadata=\"http://upstream.internal/\"";
+        let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\", \
+                         resource_metadata=\"http://upstream.internal/\"";
         Response::builder()
             .status(403)
             .header("www-authenticate", challenge)
@@ -136,7 +138,9 @@ async fn i181_an_echo_is_masked_in_every_form_and_place() {
         [("plain", SECRET), ("percent", &percent), ("JSON", &escaped), ("base64", &coded)]
     {
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{echo}"}}]}}}}"#
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\
+             \"result\":{{\"content\":[{{\"type\":\"text\",\
+             \"text\":\"{echo}\"}}]}}}}"
         );
         let length = body.len();
         let response = move |_: &Received| {
@@ -196,7 +200,8 @@ async fn i181_an_echo_is_masked_in_error_responses() {
 async fn i181_an_echo_is_masked_across_chunks_and_events() {
     let event = |text: &str| {
         format!(
-            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"a\":\"{text}\"}}}}\n\n"
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\
+             \"params\":{{\"a\":\"{text}\"}}}}\n\n"
         )
     };
     for at in 1..SECRET.len() {
@@ -221,8 +226,10 @@ async fn i181_an_echo_in_a_trailer_is_masked() {
         let event = format!("data: {RESULT}\n\n");
         let length = event.len();
         format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\ntrailer: x-echo, x-after\r\n\r\n\
-             {length:x}\r\n{event}\r\n0\r\nx-echo: {sent}\r\nx-after: 7\r\nset-cookie: a={sent}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+             transfer-encoding: chunked\r\ntrailer: x-echo, x-after\r\n\r\n\
+             {length:x}\r\n{event}\r\n0\r\nx-echo: {sent}\r\nx-after: 7\r\n\
+             set-cookie: a={sent}\r\n\r\n"
         )
     })
     .await;
@@ -266,9 +273,10 @@ async fn i186_upstream_error_details_are_not_forwarded() {
         let response =
             move |_: &Received| Response::builder().status(status).body(full(inside)).unwrap();
         let row = |bytes| {
-            Case::fails("I186", bytes, 502, "exchange.upstream_failed").body(
-                r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"the server behind the broker failed"}}"#,
-            )
+            Case::fails("I186", bytes, 502, "exchange.upstream_failed").body(concat!(
+                r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"#,
+                r#""message":"the server behind the broker failed"}}"#
+            ))
         };
         let (response, _) = run_call(response, &[], row).await;
         let came = String::from_utf8(response.raw).unwrap();

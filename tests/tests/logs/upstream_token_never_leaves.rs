@@ -27,7 +27,9 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
     let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
     let result_with = |text: &str| {
         json(&format!(
-            r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\
+             \"result\":{{\"content\":[{{\"type\":\"text\",\
+             \"text\":\"{text}\"}}]}}}}"
         ))
     };
     match number {
@@ -46,7 +48,8 @@ fn echo(number: usize, request: &Received) -> Response<ScriptedBody> {
         }
         7 => events(&[
             &format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"{token}"}}}}"#
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\
+                 \"params\":{{\"data\":\"{token}\"}}}}"
             ),
             RESULT,
         ]),
