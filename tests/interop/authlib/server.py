@@ -1,7 +1,7 @@
-"""An authorization server of Authlib's: token exchange (RFC 8693) and client credentials, each client by its own authentication.
+"""An authorization server built with Authlib: token exchange (RFC 8693) and client credentials.
 
-It is told on stdin, as one JSON object, who the broker is and by which keys it signs; prints its port; and writes each request and each
-token that it gives to the log, a JSON object a line. It ends with its stdin.
+Each client has its own authentication method. Reads the broker's name and keys from stdin as one JSON object, prints its port, and logs each
+request and each token that it issues as one line of JSON. Ends when stdin is closed.
 """
 
 import json
@@ -39,7 +39,7 @@ def log(**what):
 
 
 class Client(ClientMixin):
-    """Named after the one way in which it may show who it is."""
+    """A client, named after its only authentication method."""
 
     def __init__(self, client_id):
         self.client_id = client_id
@@ -84,7 +84,7 @@ def once(jti):
 
 
 def verified(token, kind):
-    """What a token of the broker's says, if it is one: for this server, good once and for a short time."""
+    """Returns the claims of a broker assertion: for this server, short-lived, and valid once."""
     if kind != JWT:
         raise InvalidRequestError("not a JWT")
     try:

@@ -1,4 +1,4 @@
-"""An MCP server by the official Python SDK: it takes one token, and writes down what each request has in headers and body."""
+"""An MCP server of the official Python SDK that accepts one token and logs each request."""
 
 import asyncio
 import hashlib
@@ -79,12 +79,12 @@ def word() -> Elicit[Word]:
 
 @server.tool()
 async def ask_user(answer: Annotated[ElicitationResult[Word], Resolve(word)]) -> str:
-    """Ask the user: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
+    """Ask the user: by a request to the client (2025-11-25), or by a result that requires input (2026-07-28)"""
     return f"the user says {answer.data.word}" if answer.action == "accept" else "the user says nothing"
 
 
 async def read(receive):
-    """The whole body, and a way to receive it again: 2025-11-25 names neither method nor tool in a header."""
+    """Returns the body and a `receive` that repeats it: 2025-11-25 has no headers for method and tool."""
     messages = []
     while True:
         messages.append(await receive())
@@ -99,7 +99,7 @@ async def read(receive):
 
 
 def said(body):
-    """Method and name of a message."""
+    """Returns method and name of a message."""
     try:
         message = json.loads(body)
     except ValueError:
@@ -109,7 +109,7 @@ def said(body):
 
 
 class Door:
-    """Takes requests with the one token; writes each down."""
+    """Accepts requests with the token, and logs each."""
 
     def __init__(self, app):
         self.app = app

@@ -1,4 +1,5 @@
-# What the runs beside this folder share. Sourced, not run; it ends what it started, and leaves environments in the user's cache alone.
+# Shared functions of the `run` scripts; they source this file. Stops what it has started on exit, and
+# keeps installed environments in the user's cache.
 common="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 here="$(cd "$(dirname "$0")" && pwd)"
 repository="$(cd "$common/../../.." && pwd)"
@@ -7,7 +8,7 @@ mkdir -p "$cache"
 work="$(mktemp -d)"
 children=()
 
-# Each is asked to end, and after five seconds is ended.
+# Sends SIGTERM to each child, and SIGKILL after five seconds.
 end_children() {
     local child
     for child in "${children[@]}"; do
@@ -27,7 +28,7 @@ finish() {
     end_children
     if [ "$code" -ne 0 ]; then
         for log in "$work"/*.log; do
-            [ -s "$log" ] && echo "--- the end of ${log##*/}" && tail -n 20 "$log"
+            [ -s "$log" ] && echo "--- last lines of ${log##*/}" && tail -n 20 "$log"
         done
     fi
     rm -rf "$work"
@@ -43,7 +44,7 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# python_environment NAME REQUIREMENTS: a virtual environment with these, installed on first use; sets `python`.
+# python_environment NAME REQUIREMENTS: installs a virtual environment on first use; sets `python`.
 python_environment() {
     local venv="$cache/interop-$1"
     if ! cmp -s "$2" "$venv/installed.txt"; then
@@ -56,12 +57,13 @@ python_environment() {
     python="$venv/bin/python"
 }
 
-# node_environment NAME PACKAGE_JSON: its packages, installed on first use; sets `modules`. npm brings the Node that they want.
+# node_environment NAME PACKAGE_JSON: installs packages on first use; sets `modules`. npm installs the
+# Node version that they need.
 node_environment() {
     local folder="$cache/interop-$1-node"
     if ! cmp -s "$2" "$folder/installed.json"; then
         command -v npm >/dev/null || missing "npm: apt-get install npm, or Node by https://nodejs.org"
-        echo "installing what ${2#"$repository/"} names"
+        echo "installing the packages of ${2#"$repository/"}"
         rm -rf "$folder"
         mkdir -p "$folder"
         cp "$2" "$folder/package.json"
@@ -71,7 +73,7 @@ node_environment() {
     modules="$folder/node_modules"
 }
 
-# start NAME COMMAND...: in the background, its output in a log that is shown if the run fails.
+# start NAME COMMAND...: runs a command in the background; its log is shown if the run fails.
 start() {
     local name=$1
     shift
@@ -80,7 +82,7 @@ start() {
     children+=($!)
 }
 
-# wait_for WHAT COMMAND...: until the command succeeds, for 30 seconds.
+# wait_for NAME COMMAND...: repeats a command until it succeeds, for up to 30 seconds.
 wait_for() {
     local what=$1
     shift
@@ -96,7 +98,8 @@ listens() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1")
 }
 
-# start_gateway UPSTREAM [PUBLIC_ORIGIN]: INTEROP_GATEWAY, or the gateway as it is now; sets `gateway` (its MCP endpoint), `audit` (its log) and `control`.
+# start_gateway UPSTREAM [PUBLIC_ORIGIN]: starts INTEROP_GATEWAY, or builds and starts the gateway;
+# sets `gateway` (MCP endpoint), `audit` (log file) and `control` (control server).
 start_gateway() {
     local binary="${INTEROP_GATEWAY:-}"
     if [ -z "$binary" ]; then
@@ -110,7 +113,7 @@ start_gateway() {
     control="$(sed -n 's/^CONTROL //p' "$work/gateway.log")"
 }
 
-# broker_token PERSON SCOPES
+# broker_token USER SCOPES: prints a new broker token.
 broker_token() {
     python3 - "$control" "$@" <<'PYTHON'
 import sys, urllib.parse, urllib.request
@@ -123,7 +126,8 @@ PYTHON
 UPSTREAM_TOKEN="tbm-$(python3 -c 'import secrets; print(secrets.token_hex(24))')"
 export UPSTREAM_TOKEN
 
-# start_server FILE: an MCP server in Python, by `$python`, behind the gateway; sets `seen` (what reached it) beside what start_gateway sets.
+# start_server FILE: starts an MCP server with `$python` and a gateway in front of it; sets `seen` (the
+# server's log of requests) and the variables of start_gateway.
 start_server() {
     local port
     port="$(free_port)"
@@ -134,7 +138,7 @@ start_server() {
     start_gateway "http://127.0.0.1:$port/mcp"
 }
 
-# start_items: that of the official Python SDK, `items.py`.
+# start_items: starts `items.py`, an MCP server of the official Python SDK.
 start_items() {
     python_environment items "$common/items.txt"
     start_server "$common/items.py"

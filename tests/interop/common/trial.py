@@ -1,4 +1,4 @@
-"""What each Python client is tried with: judged by what the client saw, byte for byte, and by what the server saw."""
+"""The checks for each Python client, on the bytes that the client and the server received."""
 
 import asyncio
 import hashlib
@@ -31,13 +31,13 @@ def lines(file):
 
 
 def tell(what, **query):
-    """The gateway is told to give a token, or to revoke."""
+    """Calls the gateway's control server, to mint a token or to revoke."""
     url = f"{CONTROL}/{what}?{urllib.parse.urlencode(query)}"
     return urllib.request.urlopen(url, data=b"", timeout=10).read().decode()
 
 
 class Tap(httpx2.AsyncBaseTransport):
-    """Adds the token, and keeps every byte that comes back: one entry a request."""
+    """Adds the token and keeps every received byte, with one entry per request."""
 
     def __init__(self, token):
         self.inner = httpx2.AsyncHTTPTransport()
@@ -72,7 +72,7 @@ class Tap(httpx2.AsyncBaseTransport):
         await self.inner.aclose()
 
     def to(self, tool):
-        """The answers to the calls of a tool."""
+        """Returns the responses to the calls of a tool."""
         return [one for one in self.answers if b'"tools/call"' in one["asked"] and f'"{tool}"'.encode() in one["asked"]]
 
 
@@ -84,7 +84,11 @@ async def error_of(call):
 
 
 async def trial(what, revision, connect):
-    """`connect(tap)` is a context with a client: `names()` and `call(tool, arguments, progress=None)`, which gives the text."""
+    """Runs all checks.
+
+    `connect(tap)` is a context manager for a client that has `names()` and
+    `call(tool, arguments, progress=None)`, which returns the text.
+    """
     print(f"{what}, {revision}", flush=True)
     who = what.replace(" ", "-")
     tap = Tap(tell("token", user=who, scope="items:read"))
@@ -93,8 +97,8 @@ async def trial(what, revision, connect):
         async with connect(tap) as client:
             await calls(client, tap, who, revision, before)
     except Exception as error:
-        # A session that ends with a revoked token may end with an error; what came before was checked.
-        check("the trial came to its end", bool(tap.to("get_item")) and tap.to("get_item")[-1]["status"] == 401, repr(error))
+        # Closing a session with a revoked token may fail; the checks before it have run.
+        check("all checks ran", bool(tap.to("get_item")) and tap.to("get_item")[-1]["status"] == 401, repr(error))
     seen = lines(SEEN)[before:]
     versions = {entry["mcp-protocol-version"] for entry in seen} - {None}
     check(f"the server saw {revision} on the wire", versions == {revision}, versions)
@@ -115,13 +119,13 @@ async def calls(client, tap, who, revision, before):
     names = await client.names()
     check("the list has what is allowed", {"get_item", "update_item", "watch_items"} <= set(names), names)
     check("the list hides what is denied", "delete_item" not in names, names)
-    check("a call is answered", await client.call("get_item", {"number": 7}) == "item 7")
+    check("a call returns its result", await client.call("get_item", {"number": 7}) == "item 7")
 
     denied, _ = await error_of(client.call("delete_item", {"number": 7}))
     unknown, _ = await error_of(client.call("unknown_item", {"number": 7}))
     check("a denied call is refused", denied is not None and unknown is not None, (denied, unknown))
     said, same = (re.sub(rb'"id":\d+', b'"id":0', bytes(tap.to(tool)[0]["body"])) for tool in ("delete_item", "unknown_item"))
-    check("in the very bytes of an unknown tool", b"-32602" in said and said == same, (said, same))
+    check("with the same bytes as an unknown tool", b"-32602" in said and said == same, (said, same))
 
     step_up, _ = await error_of(client.call("update_item", {"number": 7}))
     answer = tap.to("update_item")[0]
@@ -138,16 +142,16 @@ async def calls(client, tap, who, revision, before):
         seen.append(at)
 
     counted = await client.call("count_slowly", {"to": 3}, progress)
-    check("a streamed answer comes to its end, with its progress", counted == "counted to 3" and seen == [1, 2, 3], (counted, seen))
+    check("a streamed response completes, with its progress", counted == "counted to 3" and seen == [1, 2, 3], (counted, seen))
     check("as a stream", "text/event-stream" in tap.to("count_slowly")[0]["headers"]["content-type"])
 
-    check("the user is asked", await client.call("ask_user", {}) == "the user says tea")
+    check("an elicitation reaches the user", await client.call("ask_user", {}) == "the user says tea")
     questions = b"".join(bytes(one["body"]) for one in tap.to("ask_user")).decode()
     if revision == "2025-11-25":
         check("by a request to the client", '"elicitation/create"' in questions and "input_required" not in questions, questions)
-        check("and the model, too", await client.call("ask_model", {}) == "the model says this one")
+        check("and sampling the model", await client.call("ask_model", {}) == "the model says this one")
     else:
-        check("by an answer that wants input", '"input_required"' in questions and len(tap.to("ask_user")) == 2, questions)
+        check("by a result that requires input", '"input_required"' in questions and len(tap.to("ask_user")) == 2, questions)
         kept = re.search('"requestState":"([^"]+)"', questions)
         states = [entry["state"] for entry in lines(SEEN)[before:] if entry["name"] == "ask_user" and entry["state"]]
         check("whose state the client kept sealed", kept and states and kept[1] != states[0], (kept, states))
@@ -156,24 +160,24 @@ async def calls(client, tap, who, revision, before):
 
     async def until_revoked(at, *_):
         if at == 2:
-            # First the time: the stream may end before the answer to this is here.
+            # The time first: the stream may end before the response to this request arrives.
             revoked.append(time.monotonic())
             await asyncio.to_thread(tell, "revoke", user=who)
 
     watched, _ = await error_of(client.call("watch_items", {}, until_revoked))
     cut = tap.to("watch_items")[0]
-    check("who is revoked in mid-stream hears the end of it", revoked and watched is not None, watched)
+    check("a stream of a revoked user ends with an error", revoked and watched is not None, watched)
     check("within two seconds", revoked and cut["ended"] and cut["ended"] - revoked[0] < 2, cut)
     after, _ = await error_of(client.call("get_item", {"number": 8}))
-    check("and is refused from then on", after is not None and tap.to("get_item")[-1]["status"] == 401, after)
+    check("and later calls are refused", after is not None and tap.to("get_item")[-1]["status"] == 401, after)
 
 
 def done():
     print("in all")
-    check("the clients got something", len(everything) > 5000)
-    check("and the upstream's token is nowhere in it", UPSTREAM_TOKEN.encode() not in everything)
+    check("the clients received data", len(everything) > 5000)
+    check("which does not contain the upstream token", UPSTREAM_TOKEN.encode() not in everything)
     named = {"filter.tool_denied", "filter.insufficient_scope", "authn.revoked"}
-    # A result may stand in the log a moment behind its answer.
+    # A result may be written to the log shortly after its response.
     for _ in range(100):
         reasons = {record.get("reason") for record in lines(AUDIT)}
         if named <= reasons:

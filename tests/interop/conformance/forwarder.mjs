@@ -1,4 +1,5 @@
-// Adds the broker token, which the suite cannot send; all else it passes on as it is, `Host` too, and streams both ways.
+// Adds the broker token, which the suite cannot send. Forwards everything else unchanged, including
+// `Host`, and streams in both directions.
 import http from 'node:http';
 
 const [port, gateway] = process.argv.slice(2);

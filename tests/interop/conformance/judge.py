@@ -1,4 +1,4 @@
-"""Judges a run of the suite by its results: every scenario counts, scored or not, but for the exceptions; and the stack was in between."""
+"""Checks the results of a suite run: all scenarios except the exceptions must pass, through the stack."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The FastMCP client as one that holds nothing but broker tokens, in both revisions."""
+"""The FastMCP client with only broker tokens, in both revisions."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""An MCP server by FastMCP, with the tools of `items.py`, behind the same door."""
+"""An MCP server of FastMCP, with the tools and the token check of `items.py`."""
 
 import asyncio
 import sys
@@ -64,7 +64,7 @@ async def ask_model(ctx: Context) -> str:
 
 @server.tool
 async def ask_user(ctx: Context) -> str | InputRequiredResult:
-    """Ask the user: by a request to the client (2025-11-25), or by an answer that wants input (2026-07-28)"""
+    """Ask the user: by a request to the client (2025-11-25), or by a result that requires input (2026-07-28)"""
     if ctx.request_context.protocol_version == "2025-11-25":
         return f"the user says {(await ctx.elicit('say a word', Word)).data.word}"
     if ctx.input_responses and ctx.request_state == "asked":

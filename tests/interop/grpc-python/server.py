@@ -1,4 +1,4 @@
-"""Google's published service in Python: it takes one token, and echoes it where a careless server would."""
+"""Google's service in Python. Accepts one token and echoes it where a careless server might."""
 
 import os
 import sys

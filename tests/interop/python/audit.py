@@ -1,4 +1,4 @@
-"""Each record of an audit file against its published schema, by a validator that is not ours."""
+"""Checks each record of an audit file against the published schema, with an independent validator."""
 
 import json
 import sys
@@ -11,12 +11,12 @@ with open(sys.argv[1], encoding="utf-8") as file:
 Draft202012Validator.check_schema(schema)
 validator = Draft202012Validator(schema)
 
-# The file is in use: behind the last line break a record may be on its way.
+# The file is in use: a record after the last line break may be incomplete.
 with open(sys.argv[2], encoding="ascii") as file:
     records = [json.loads(line) for line in file if line.endswith("\n")]
 for record in records:
     validator.validate(record)
-    # Seen false: a member that the schema does not know.
+    # The check itself must fail: a member that is not in the schema.
     if validator.is_valid(record | {"arguments": {}}):
         sys.exit(f"the schema is open: {record}")
 kinds = Counter(record["kind"] for record in records)

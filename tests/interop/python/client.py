@@ -1,4 +1,4 @@
-"""The official Python SDK as a client that holds nothing but broker tokens, in both revisions."""
+"""The official Python SDK as a client with only broker tokens, in both revisions."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-// The official TypeScript SDK as a client that holds nothing but broker tokens: version 1, and version 2 in both revisions.
+// The official TypeScript SDK as a client with only broker tokens: version 1, and version 2 in both
+// revisions.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as v2 from '@modelcontextprotocol/client';
@@ -23,7 +24,7 @@ async function tell(what, query) {
   return answer.text();
 }
 
-// Keeps what comes back, byte for byte: `answers` has one entry a request.
+// Keeps received bytes: `answers` has one entry per request.
 function tap(token, answers) {
   return async (url, init) => {
     const headers = new Headers(init?.headers);
@@ -81,13 +82,13 @@ async function run(what, revision, make) {
   check('the list has what is allowed', ['get_item', 'update_item', 'watch_items'].every((name) => names.includes(name)), names);
   check('the list hides what is denied', !names.includes('delete_item'), names);
   const called = await call('get_item', { number: 7 });
-  check('a call is answered', called.content[0].text === 'item 7', called);
+  check('a call returns its result', called.content[0].text === 'item 7', called);
 
   const denied = await settled(call('delete_item', { number: 7 }));
   const unknown = await settled(call('unknown_item', { number: 7 }));
   check('a denied call is refused with -32602', denied.error?.code === -32602 && unknown.error?.code === -32602, denied);
   const [said, same] = ['delete_item', 'unknown_item'].map((name) => answersTo(name)[0]?.body.replace(/"id":\d+/, '"id":0'));
-  check('in the very bytes of an unknown tool', said?.includes('-32602') && said === same, [said, same]);
+  check('with the same bytes as an unknown tool', said?.includes('-32602') && said === same, [said, same]);
 
   const stepUp = await settled(call('update_item', { number: 7 }));
   const challenge = answersTo('update_item')[0];
@@ -99,21 +100,21 @@ async function run(what, revision, make) {
 
   const progress = [];
   const counted = await call('count_slowly', { to: 3 }, { onprogress: (at) => progress.push(at.progress) });
-  check('a streamed answer comes to its end, with its progress', counted.content[0].text === 'counted to 3' && progress.join() === '1,2,3', progress);
+  check('a streamed response completes, with its progress', counted.content[0].text === 'counted to 3' && progress.join() === '1,2,3', progress);
   check('as a stream', answersTo('count_slowly')[0]?.headers.includes('text/event-stream'), answersTo('count_slowly'));
 
   const asked = await call('ask_user', {});
-  check('the user is asked', asked.content[0].text === 'the user says tea', asked);
+  check('an elicitation reaches the user', asked.content[0].text === 'the user says tea', asked);
   const questions = answersTo('ask_user').map((answer) => answer.body).join('');
   if (revision === '2025-11-25') {
     check('by a request to the client', questions.includes('"elicitation/create"') && !questions.includes('input_required'), questions);
     const sampled = await call('ask_model', {});
-    check('and the model, too', sampled.content[0].text === 'the model says this one', sampled);
+    check('and sampling the model', sampled.content[0].text === 'the model says this one', sampled);
   } else {
-    check('by an answer that wants input', questions.includes('"input_required"') && answersTo('ask_user').length === 2, questions);
+    check('by a result that requires input', questions.includes('"input_required"') && answersTo('ask_user').length === 2, questions);
     const kept = /"requestState":"([^"]+)"/.exec(questions)?.[1];
     const state = lines(SEEN).slice(before).find((entry) => entry.name === 'ask_user' && entry.state)?.state;
-    check('whose state the client kept sealed, and the server got back as its own', kept && state && kept !== state, [kept, state]);
+    check('whose state the client kept sealed, and the server received as its own', kept && state && kept !== state, [kept, state]);
   }
 
   let revoked;
@@ -124,11 +125,11 @@ async function run(what, revision, make) {
     },
   }));
   const cut = answersTo('watch_items')[0];
-  // This SDK waits for its own timeout where a stream ends without a result.
-  check('who is revoked in mid-stream gets no result', revoked !== undefined && watched.error !== undefined, watched);
+  // This SDK waits for its own timeout if a stream ends without a result.
+  check('a stream of a revoked user has no result', revoked !== undefined && watched.error !== undefined, watched);
   check('the stream ends within two seconds', cut?.body.includes('"progress":2') && cut.ended !== null && cut.ended - (await revoked) < 2000, cut);
   const after = await settled(call('get_item', { number: 8 }));
-  check('and is refused from then on', after.error !== undefined && answersTo('get_item').at(-1).status === 401, after);
+  check('and later calls are refused', after.error !== undefined && answersTo('get_item').at(-1).status === 401, after);
   await settled(client.close());
 
   const seen = lines(SEEN).slice(before);
@@ -153,9 +154,9 @@ await run('typescript 2 legacy', '2025-11-25', version2('legacy'));
 await run('typescript 2 auto', '2026-07-28', version2('auto'));
 await run('typescript 2 pinned', '2026-07-28', version2({ pin: '2026-07-28' }));
 console.log('in all');
-check('the clients got something', everything.length > 10000);
-check("and the upstream's token is nowhere in it", !everything.includes(UPSTREAM_TOKEN));
-// A result may stand in the log a moment behind its answer.
+check('the clients received data', everything.length > 10000);
+check('which does not contain the upstream token', !everything.includes(UPSTREAM_TOKEN));
+// A result may be written to the log shortly after its response.
 let missing = [];
 for (let turn = 0; turn < 100; turn += 1) {
   const reasons = new Set(lines(AUDIT).map((record) => record.reason));

@@ -85,7 +85,7 @@ async fn a_secret_never_in_play_fails() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "the upstream was asked")]
+#[should_panic(expected = "the upstream was called")]
 async fn an_unexpected_call_fails() {
     called().await.done_unsent().await;
 }
