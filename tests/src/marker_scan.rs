@@ -1,4 +1,4 @@
-//! Searches output for secrets, in every form in which one may leak (hostile case L0).
+//! Searches output for secrets, in every form in which one may leak.
 //!
 //! Forms: plain, base64 and base64url at every alignment, hexadecimal, percent-encoded,
 //! JSON-escaped, UTF-16, and all of these inside gzip. A scan that proves nothing fails: each
@@ -62,6 +62,7 @@ impl Scan {
     /// Returns one line for each secret found in a source, for each secret that was never in use,
     /// and if there is no output.
     pub fn run(&self) -> Result<(), Vec<String>> {
+        // L0: no secret in any output, in any form.
         let mut found = Vec::new();
         if self.secrets.is_empty() || self.sources.iter().all(|(_, bytes)| bytes.is_empty()) {
             found.push("there is nothing to look for, or nothing to look through".to_owned());

@@ -1,4 +1,4 @@
-//! Drops a future after n polls, for all n, to test cancellation at every await (X25).
+//! Drops a future after n polls, for all n, to test cancellation at every await.
 
 use std::{
     any::Any,
@@ -20,8 +20,8 @@ pub async fn at_most<F: Future>(polls: usize, work: F) -> Option<F::Output> {
         left -= 1;
         match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            // Dropped right after the last poll: after a client has disconnected, nothing wakes the
-            // future.
+            // X25: dropped right after the last poll: once a client has disconnected, nothing wakes
+            // the future.
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -38,11 +38,12 @@ pub async fn once<F: Future>(mut work: Pin<&mut F>) -> Option<F::Output> {
     .await
 }
 
-/// Returns the output of `work`, or its panic, as for a server's task (X26).
+/// Returns the output of `work`, or its panic, as for a server's task.
 ///
 /// # Errors
 /// Returns the panic.
 pub async fn caught<F: Future>(work: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    // X26: a server's task ends the same way.
     let mut work = Box::pin(work);
     poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),

@@ -1,4 +1,4 @@
-//! J207: every other parser reads the messages that the broker forwards as the broker does.
+//! Checks that every other parser reads the messages that the broker forwards as the broker does.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Promise 4: no credential is used without a durable record before it, and each request has one
-//! terminal record.
+//! Completeness of the audit: no credential is used without a durable record before it, and each
+//! request has one terminal record.
 
 use std::{sync::Arc, time::Duration};
 

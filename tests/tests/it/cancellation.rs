@@ -1,4 +1,4 @@
-//! X25: a client disconnects at every await, and no record or refresh is lost.
+//! Clients that disconnect at every await: no record or refresh is lost.
 
 use std::time::Duration;
 

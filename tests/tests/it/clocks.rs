@@ -1,4 +1,4 @@
-//! X23 and X24: wrong clocks and late dates, through the mounted stack.
+//! Wrong clocks and late dates, through the mounted stack.
 
 use std::time::Duration;
 

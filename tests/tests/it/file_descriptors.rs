@@ -1,5 +1,5 @@
-//! X36: a broker without free file descriptors refuses requests, keeps running, and recovers as
-//! soon as some are free.
+//! A broker without free file descriptors: it refuses requests, keeps running, and recovers as soon
+//! as some are free.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 

@@ -40,7 +40,7 @@ const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","pa
 struct Items;
 
 impl Items {
-    fn door(request: &Request<Frame>) -> Result<(), Status> {
+    fn check_token(request: &Request<Frame>) -> Result<(), Status> {
         let expected = format!("Bearer {SECRET}");
         match request.metadata().get("authorization") {
             Some(value) if value.as_bytes() == expected.as_bytes() => Ok(()),
@@ -54,7 +54,7 @@ impl Mcp for Items {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
     async fn call(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        Self::door(&request)?;
+        Self::check_token(&request)?;
         let is_list =
             request.metadata().get("mcp-method").is_some_and(|method| method == "tools/list");
         Ok(Response::new(Frame { json: if is_list { LIST } else { RESULT }.into() }))
@@ -64,13 +64,13 @@ impl Mcp for Items {
         &self,
         request: Request<Frame>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        Self::door(&request)?;
+        Self::check_token(&request)?;
         let frames = [PROGRESS, RESULT].map(|json| Ok(Frame { json: json.into() }));
         Ok(Response::new(Box::pin(tokio_stream::iter(frames))))
     }
 
     async fn notify(&self, request: Request<Frame>) -> Result<Response<Empty>, Status> {
-        Self::door(&request)?;
+        Self::check_token(&request)?;
         Ok(Response::new(Empty {}))
     }
 }
@@ -166,7 +166,7 @@ async fn one_service_of_several_keeps_its_name() {
 }
 
 #[tokio::test]
-async fn a_proxy_in_front_of_a_local_server_serves() {
+async fn a_proxy_to_a_local_server_serves() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = ScriptedServer::elsewhere(listener.local_addr().unwrap());
     tokio::spawn(

@@ -1,5 +1,5 @@
-//! Group L of the hostile cases: HTTP/2 requests through a mounted stack. Each case asserts status,
-//! reason, upstream calls and records.
+//! Hostile gRPC requests: HTTP/2 through a mounted stack. Each case asserts status, reason,
+//! upstream calls and records.
 
 use std::io::Write as _;
 

@@ -1,5 +1,5 @@
-//! Groups A, J and K of the hostile cases: raw bytes through the whole stack. Each case asserts
-//! status, reason, upstream calls and records.
+//! Hostile HTTP requests: raw bytes through the whole stack. Each case asserts status, reason,
+//! upstream calls and records.
 
 use std::sync::{
     Arc,
@@ -43,15 +43,17 @@ async fn group_a_presenting_the_token() {
     let alone = |name: &str, value: &str| at("/mcp", &host, &[(name, value)]);
     let basic = format!("Basic {}", STANDARD.encode(format!("user:{token}")));
     // RFC 6750 §3.1: without usable credentials the challenge has no error.
-    let door = format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
+    let metadata_challenge =
+        format!("Bearer resource_metadata=\"{}\"", broker.resource().metadata_url());
     let malformed = format!(
         "Bearer error=\"invalid_request\", \
          error_description=\"send one Authorization field with one Bearer token\", \
          resource_metadata=\"{}\"",
         broker.resource().metadata_url()
     );
-    let knock =
-        |case, bytes, reason| Case::refused(case, bytes, 401, reason).challenge(door.as_str());
+    let knock = |case, bytes, reason| {
+        Case::refused(case, bytes, 401, reason).challenge(metadata_challenge.as_str())
+    };
     let wrong =
         |case, bytes, reason| Case::refused(case, bytes, 400, reason).challenge(malformed.as_str());
 

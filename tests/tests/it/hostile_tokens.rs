@@ -1,5 +1,4 @@
-//! Group B, and A015, A017, A023: hostile tokens through a mounted stack, with keys from a key set
-//! on loopback.
+//! Hostile tokens through a mounted stack, with keys from a key set on loopback.
 //!
 //! Each token is refused for its own reason with one terminal record, and no request reaches the
 //! upstream.

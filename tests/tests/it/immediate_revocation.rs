@@ -1,4 +1,4 @@
-//! Promise 3: after a revocation returns, no request passes, and open streams are cut.
+//! Immediate revocation: after a revocation returns, no request passes, and open streams are cut.
 //!
 //! All caches are warm: verdict, policy, access token.
 

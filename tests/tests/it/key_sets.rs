@@ -1,4 +1,4 @@
-//! Group B: hostile key sets, fetched from loopback, with the whole stack.
+//! Hostile key sets, fetched from loopback, with the whole stack.
 //!
 //! Unusable keys are ignored and verify nothing; the other keys work.
 

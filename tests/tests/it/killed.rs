@@ -1,5 +1,5 @@
-//! X18, P293: a broker killed with `kill -9` at any moment under load leaves no unmarked gap and no
-//! use without an intent.
+//! A broker killed with `kill -9` at any moment under load: it leaves no unmarked gap and no use
+//! without an intent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Groups J and K: hostile framing, incomplete messages, and the contents of lists.
+//! Hostile framing, incomplete messages, and the contents of lists.
 
 use token_broker_tests::{
     harness::{Broker, CALL, SECRET},

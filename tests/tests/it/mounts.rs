@@ -83,7 +83,7 @@ pub(super) async fn serves_a_pass_a_refusal_and_a_stream(broker: &Broker, items:
     streamed.until(FIRST).await;
     items.go_on().await;
     is_the_stream(&streamed.rest().await);
-    the_books_show_two_passes_and_a_refusal(broker, &items.scripted).await;
+    two_passes_and_a_refusal_are_recorded(broker, &items.scripted).await;
 }
 
 fn is_a_challenge(response: &RawResponse, broker: &Broker) {
@@ -100,7 +100,7 @@ fn is_the_stream(response: &RawResponse) {
     assert_eq!(response.text(), format!("{FIRST}data: {RESULT}\n\n"));
 }
 
-async fn the_books_show_two_passes_and_a_refusal(broker: &Broker, upstream: &ScriptedServer) {
+async fn two_passes_and_a_refusal_are_recorded(broker: &Broker, upstream: &ScriptedServer) {
     assert_eq!(upstream.received().len(), 2);
     let records = broker.expect_records(3).await;
     let outcomes: Vec<_> = records
@@ -307,7 +307,7 @@ async fn hyper_serves_http_2() {
     broker.ledger().received_bytes("the first event", &seen);
     assert_eq!((rest.status, rest.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(rest.text(), format!("data: {RESULT}\n\n"));
-    the_books_show_two_passes_and_a_refusal(&broker, &items.scripted).await;
+    two_passes_and_a_refusal_are_recorded(&broker, &items.scripted).await;
 }
 
 #[tokio::test]

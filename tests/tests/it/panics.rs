@@ -1,4 +1,4 @@
-//! X26, R312: user code panics at each place in a request, and only that request is lost.
+//! Panics of user code at each place in a request: only that request is lost.
 
 use std::{
     convert::Infallible,

@@ -1,5 +1,4 @@
-//! Group H, and A018: the parts of a client's request that reach the upstream, and those that never
-//! do.
+//! The parts of a client's request that reach the upstream, and those that never do.
 
 use std::{
     future::Future,

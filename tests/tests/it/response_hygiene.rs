@@ -1,4 +1,4 @@
-//! Group I: the parts of an upstream's response that reach the client, and those that never do.
+//! The parts of an upstream's response that reach the client, and those that never do.
 
 use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -85,7 +85,7 @@ fn event_stream(chunks: Vec<String>) -> Response<ScriptedBody> {
 
 #[tokio::test]
 async fn i180_the_upstreams_challenge_is_not_forwarded() {
-    let door = [
+    let upstream_fields = [
         ("set-cookie", "session=1"),
         ("www-authenticate", "Bearer resource_metadata=\"http://upstream.internal/\""),
         ("www-authenticate", "Basic"),
@@ -97,14 +97,14 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
     ];
     for (status, said) in [(200, RESULT), (404, RESULT)] {
         let response = move |_: &Received| {
-            let mut response = with_fields(json(said), &door);
+            let mut response = with_fields(json(said), &upstream_fields);
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             response
         };
         let (response, _) =
             run_call(response, &[], |bytes| Case::passes("I180", bytes).status(status).body(said))
                 .await;
-        for (gone, _) in door.iter().filter(|(name, _)| *name != "connection") {
+        for (gone, _) in upstream_fields.iter().filter(|(name, _)| *name != "connection") {
             assert_eq!(response.header(gone), None, "I180 {gone}");
         }
     }
@@ -129,7 +129,7 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
 }
 
 #[tokio::test]
-async fn i181_an_echo_is_masked_in_every_form_and_place() {
+async fn i181_an_echo_is_masked_in_every_form() {
     let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let escaped: String =
         SECRET.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();

@@ -1,4 +1,4 @@
-//! R310: `Debug` output of types that contain secrets shows none.
+//! `Debug` output of types that contain secrets: it shows none.
 
 use std::fmt::Debug;
 

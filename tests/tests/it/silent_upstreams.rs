@@ -1,4 +1,4 @@
-//! X37: an upstream that stops sending delays a request only up to a limit, and the request has its
+//! Upstreams that stop sending: they delay a request only up to a limit, and the request has its
 //! record.
 
 use std::{convert::Infallible, time::Duration};

@@ -1,4 +1,4 @@
-//! M250: ten thousand clients that send half a message and then nothing.
+//! Ten thousand clients that send half a message and then nothing.
 //!
 //! The clients are in memory, because many systems do not allow as many sockets per side. Timeouts
 //! for headers and for clients that do not read belong to the server around the layers;

@@ -1,4 +1,4 @@
-//! S320: timing of secret comparisons.
+//! Timing of secret comparisons.
 //!
 //! The measurement has a control: it must detect a comparison that stops at the first difference.
 

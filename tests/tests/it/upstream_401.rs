@@ -1,4 +1,4 @@
-//! I183: an upstream's 401 for a stored grant causes one refresh and one replay of the judged
+//! An upstream's 401 for a stored grant: it causes one refresh and one replay of the judged
 //! request, and is never forwarded.
 
 use std::sync::Arc;

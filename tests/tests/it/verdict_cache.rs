@@ -1,4 +1,4 @@
-//! Group G: cached verdicts, with their owners, lifetime and cost.
+//! Cached verdicts: their owners, lifetime and cost.
 
 use std::{sync::Arc, time::Duration};
 

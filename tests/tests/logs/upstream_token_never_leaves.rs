@@ -1,5 +1,4 @@
-//! Promise 1: no secret leaks, with hostile upstreams, hostile clients, and logs of all crates at
-//! trace level.
+//! Leaks of secrets: hostile upstreams, hostile clients, and the logs of all crates at trace level.
 
 use std::sync::{
     Arc,
