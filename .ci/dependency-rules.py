@@ -77,7 +77,11 @@ METADATA = ["description", "license", "repository", "keywords", "categories", "r
 # its own.
 LAYERS = "tower-token-broker"
 MODULE_FLOORS = [
-    {"alarm", "bad_value", "body", "clock", "hex", "inbound", "json", "limits", "percent", "request_id", "secret", "tasks"},
+    {"alarm", "hex"},
+    {
+        "bad_value", "body", "clock", "inbound", "json", "limits", "percent", "request_id", "secret",
+        "tasks",
+    },
     {"principal"},
     {"refusal"},
     {"mcp", "revocation", "resource_metadata"},

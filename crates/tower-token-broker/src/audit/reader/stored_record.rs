@@ -135,7 +135,7 @@ impl<'a> StoredRecord<'a> {
         if reader.kind()? == Kind::Object {
             reader.object::<JsonError, _>(|reader, name| {
                 let value = Value::known(reader.skip()?);
-                if let Some(member) = Member::from_name(&name) {
+                if let Some(member) = Member::from_name(name) {
                     members.push((member, value));
                 } else if let Some(of) = name.strip_suffix(SHA256_SUFFIX)
                     && let Some(of) = Member::from_name(of)

@@ -21,6 +21,7 @@ impl PolicyDigest {
     }
 
     /// Combines the digests of two policies that decide together. The order counts.
+    #[must_use = "returns the combined digest"]
     pub fn and(self, other: Self) -> Self {
         Self::of([self.0, other.0].as_flattened())
     }
