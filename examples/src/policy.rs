@@ -2,12 +2,12 @@
 
 use tower_token_broker::scope_filter::{Rules, tools};
 
-/// Tools that read, with the scope for it.
-pub(crate) fn reader() -> Rules {
+/// Returns rules that allow the tools that read, with the scope `crm:read`.
+pub fn reader() -> Rules {
     Rules::new().allow(tools(["list_*", "get_*", "watch_*"]).with_scope("crm:read"))
 }
 
-/// Tools that write, too, with the scopes for both.
-pub(crate) fn writer() -> Rules {
+/// Returns rules that also allow the tools that write, with the scopes for both.
+pub fn writer() -> Rules {
     reader().allow(tools(["create_*"]).with_scope("crm:read crm:write"))
 }

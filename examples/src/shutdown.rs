@@ -1,5 +1,4 @@
-//! Ends a server on Ctrl-C and SIGTERM: the broker shuts down beside the server's own graceful
-//! shutdown. All server examples use it.
+//! Ends a server on Ctrl-C and SIGTERM: the broker shuts down while the server drains.
 
 use std::{io, time::Duration};
 
@@ -16,7 +15,10 @@ const GRACE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Serves until a signal arrives. The server must begin to drain at [`signal`].
-pub(crate) async fn serve(
+///
+/// # Errors
+/// The server failed, or the audit log could not be closed.
+pub async fn serve(
     broker: &Broker,
     server: impl IntoFuture<Output = io::Result<()>>,
 ) -> io::Result<()> {
@@ -28,8 +30,8 @@ pub(crate) async fn serve(
             () = async { over.notified().await; sleep(IDLE).await } => Ok(()),
         }
     };
-    // Beside the server, not after it: a server that waits for its connections waits for streams
-    // that only the broker ends.
+    // While the server drains, not after it: a server that waits for its connections waits for
+    // streams that only the broker ends.
     let ended = async {
         signal().await;
         let ended = broker.shutdown(GRACE).await.map_err(io::Error::other);
@@ -40,7 +42,7 @@ pub(crate) async fn serve(
 }
 
 /// Completes when the process is asked to end.
-pub(crate) async fn signal() {
+pub async fn signal() {
     let Ok(mut terminate) = unix::signal(SignalKind::terminate()) else { return };
     tokio::select! {
         // Either may be dropped: both only wait.

@@ -16,49 +16,43 @@
 //! the scope. `nobody` may call nothing. The API is judged by method and path: GET /api/contacts
 //! passes, every other request is refused with 403. Ctrl-C and SIGTERM end it.
 
-use std::{env, error::Error, net::SocketAddr, sync::LazyLock};
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
+use std::{env, error::Error, net::SocketAddr};
 
 use axum::{Router, routing::get};
 use http::Method;
-use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_examples::{policy, shutdown, upstream::Contacts};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower_token_broker::{
     prelude::*,
     scope_filter::{Policy, http},
-    tasks::Tasks,
 };
-
-#[path = "../policy.rs"]
-mod policy;
-#[path = "../shutdown.rs"]
-mod shutdown;
 
 const WRITE: &str = "crm:read crm:write";
 
-static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let crm = upstream::Upstream::start("crm", &TASKS).await?;
+    let crm = Contacts::start().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let audit = env::temp_dir().join(format!("axum_router-{}.jsonl", std::process::id()));
     let keys = SigningKeys::generate(Algorithm::Es256)?;
     let routes = Routes {
         origin: format!("http://{}", listener.local_addr()?),
-        secret: crm.raw_access_token("contacts:read contacts:write"),
+        secret: crm.issue_token(),
         broker: Broker::builder().audit(JsonLines::append(&audit)?).build()?,
         issuer: Issuer::new("https://authority.example.com", keys),
         proxy: Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?,
     };
-    print(&format!("LISTENING {}\nAUDIT {}", routes.origin, audit.display()));
+    println!("LISTENING {}\nAUDIT {}", routes.origin, audit.display());
     // Each stack is on routes of its own. `Router::layer` would also take the fallback along.
     let router = Router::new()
         .merge(routes.mcp("/reader/mcp", &crm.mcp_url(), policy::reader())?)
         .merge(routes.mcp("/writer/mcp", &crm.mcp_url(), policy::writer())?)
         .merge(routes.mcp("/nobody/mcp", &crm.mcp_url(), Rules::new())?)
-        .merge(routes.api(&format!("http://{}/api", crm.address()))?)
+        .merge(routes.api(&crm.api_url())?)
         .merge(routes.broker.metadata_router())
         .route("/", get(async || "a page for everyone"));
     // The audit log records the address of the peer.
@@ -113,13 +107,8 @@ impl Routes {
         let mint = Mint::for_user("alice").client("example").resource(&resource);
         for (kind, scopes) in [("TOKEN", "crm:read"), ("WRITES", WRITE)] {
             let token = self.issuer.mint(mint.clone().scopes(Scopes::parse(scopes)?))?;
-            print(&format!("{kind} {path} {}", token.into_text()));
+            println!("{kind} {path} {}", token.into_text());
         }
         Ok(resource.as_str().to_owned())
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

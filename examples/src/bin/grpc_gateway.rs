@@ -16,25 +16,18 @@
 //! `create_*` needs `crm:write`. Without a token: 16. bob: 9, with the page where he connects.
 //! Ctrl-C and SIGTERM end it.
 
-use std::{env, error::Error, sync::LazyLock, time::Duration};
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
+use std::{env, error::Error};
 
 use axum::Router;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_store::{AccessToken, Account, Grant, GrantKey};
+use token_broker_examples::{grants, policy, shutdown};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Status, transport::Server};
-use tower_token_broker::{
-    limits::GrpcOptions, prelude::*, principal::GrantId, scope_filter::grpc, tasks::Tasks,
-};
-
-#[path = "../policy.rs"]
-mod policy;
-#[path = "../shutdown.rs"]
-mod shutdown;
-
-static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
+use tower_token_broker::{limits::GrpcOptions, prelude::*, scope_filter::grpc, tasks::Tasks};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -51,23 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let audit = env::temp_dir().join(format!("grpc_gateway-{}.jsonl", std::process::id()));
     let broker = Broker::builder().audit(JsonLines::append(&audit)?).build()?;
 
-    // alice allowed the broker to act for her. Her token is valid for an hour, then refreshed.
-    let (now, scopes) = (broker.clock().now(), Scopes::parse("health")?);
-    let expires_at = now.plus(Duration::from_secs(3600));
-    let held = AccessToken::new(Secret::from_text(token), scopes.clone(), now, expires_at);
-    let (login, alice) = ("https://login.upstream.example", User::new(issuer.name(), "alice"));
-    let key = GrantKey::new(alice, "upstream", Account::default_account());
-    let grant = Grant::new(GrantId::new("alice-1"), key, login).granted(scopes.clone());
-    let grants = MemoryGrants::new();
-    grants.insert(grant.access_token(held))?;
-    let client = ClientAuthentication::basic("broker", Secret::from_text("from a file".into()));
-    let endpoint = format!("{login}/token").parse()?;
-    let server = AuthorizationServer::new(login, endpoint, client).scopes(scopes);
     let upstream = Upstream::parse("upstream", &url)?;
-    let client = GuardedClient::new(&guard)?;
-    let credentials = StoredGrants::new(&broker, grants, upstream, server, client)
-        .connect_url(|_| "https://broker.example.com/connect/upstream".into());
-
+    let credentials = grants::of_alice(&broker, issuer.name(), token, upstream, &guard)?;
     let layer = broker
         .protect(resource.as_str())
         .protocol(Protocol::Grpc(GrpcOptions::default()))
@@ -79,14 +57,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .exchange(credentials)
         .build()?;
-    print(&format!("LISTENING {origin}\nAUDIT {}", audit.display()));
+    println!("LISTENING {origin}\nAUDIT {}", audit.display());
     for (line, user, scopes) in [
         ("TOKEN alice", "alice", "crm:read"),
         ("TOKEN bob", "bob", "crm:read"),
         ("WATCHES", "alice", "crm:read health:watch"),
     ] {
         let mint = Mint::for_user(user).client("example").resource(&resource);
-        print(&format!("{line} {}", issuer.mint(mint.scopes(Scopes::parse(scopes)?))?.into_text()));
+        println!("{line} {}", issuer.mint(mint.scopes(Scopes::parse(scopes)?))?.into_text());
     }
     // A method is a path. axum's server speaks HTTP/2 by prior knowledge; tonic's would do as well.
     let router = Router::new().route_service("/{*method}", layer.layer(Proxy::grpc(&guard)?));
@@ -108,16 +86,11 @@ async fn own_server(token: &'static str) -> Result<(String, String), Box<dyn Err
         .layer(tonic::service::InterceptorLayer::new(check))
         .add_service(health)
         .serve_with_incoming(TcpListenerStream::new(listener));
-    drop(TASKS.spawn("server", server));
+    drop(Tasks::new().spawn("server", server));
     Ok((url, token.to_owned()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "secrets do not belong on the command line")]
 fn environment(name: &str) -> Result<String, String> {
     env::var(name).map_err(|_| format!("set {name} to alice's token for the upstream"))
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

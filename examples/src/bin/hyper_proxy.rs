@@ -15,21 +15,18 @@
 //! neither listed nor called (-32602); any request without the token (401); another path (404).
 //! Ctrl-C and SIGTERM end it.
 
-use std::{env, error::Error, sync::LazyLock};
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
+use std::{env, error::Error};
 
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
-use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_examples::{shutdown, upstream::Contacts};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 use tower_token_broker::{prelude::*, tasks::Tasks};
-
-#[path = "../shutdown.rs"]
-mod shutdown;
-
-static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -39,8 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (url, secret) = match option("--upstream") {
         Some(url) => (url, environment("UPSTREAM_TOKEN")?),
         None => {
-            let own = upstream::Upstream::start("contacts", &TASKS).await?;
-            (own.mcp_url(), own.raw_access_token("contacts:read"))
+            let own = Contacts::start().await?;
+            (own.mcp_url(), own.issue_token())
         }
     };
 
@@ -67,8 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     let service = items.layer(Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?);
 
-    print(&format!("LISTENING {resource}\nTOKEN {}\nAUDIT {}", token.into_text(), audit.display()));
-    let connections = GracefulShutdown::new();
+    println!("LISTENING {resource}\nTOKEN {}\nAUDIT {}", token.into_text(), audit.display());
+    let (connections, tasks) = (GracefulShutdown::new(), Tasks::new());
     let server = async {
         loop {
             let (socket, peer) = tokio::select! {
@@ -83,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             };
             let service = TowerToHyperService::new(service.clone().map_request(from_peer));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-            drop(TASKS.spawn("connection", connections.watch(connection)));
+            drop(tasks.spawn("connection", connections.watch(connection)));
         }
         connections.shutdown().await;
         Ok(())
@@ -94,9 +91,4 @@ async fn main() -> Result<(), Box<dyn Error>> {
 #[expect(clippy::disallowed_methods, reason = "secrets do not belong on the command line")]
 fn environment(name: &str) -> Result<String, String> {
     env::var(name).map_err(|_| format!("set {name} to the token that the upstream accepts"))
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

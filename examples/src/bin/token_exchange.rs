@@ -14,26 +14,23 @@
 //! server knows no such user. Its stand-in here trusts every assertion; a real server verifies them
 //! by the broker's JWKS. Ctrl-C and SIGTERM end it.
 
-use std::{collections::BTreeMap, env, error::Error, sync::Arc, sync::LazyLock};
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
+use std::{collections::BTreeMap, env, error::Error, sync::Arc};
 
 use axum::{Form, Json, Router, routing::post};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::{Value, json};
-use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_examples::{shutdown, upstream::Contacts};
 use token_broker_upstream::{Assertion, SignError, prelude::*};
 use tokio::net::TcpListener;
 use tower_token_broker::{prelude::*, tasks::Tasks};
 
-#[path = "../shutdown.rs"]
-mod shutdown;
-
-static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let crm = upstream::Upstream::start("crm", &TASKS).await?;
+    let crm = Contacts::start().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let origin = format!("http://{}", listener.local_addr()?);
     let resource = Resource::parse(&format!("{origin}/mcp"))?;
@@ -63,10 +60,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .exchange(exchange)
         .build()?;
 
-    print(&format!("LISTENING {resource}\nAUDIT {}", audit.display()));
+    println!("LISTENING {resource}\nAUDIT {}", audit.display());
     for user in ["alice", "mallory"] {
         let mint = Mint::for_user(user).client("example").resource(&resource);
-        print(&format!("TOKEN {user} {}", issuer.mint(mint)?.into_text()));
+        println!("TOKEN {user} {}", issuer.mint(mint)?.into_text());
     }
     let router = Router::new().route_service("/mcp", layer.layer(Proxy::new(&guard)?));
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
@@ -74,7 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Starts the stand-in for the authorization server, and returns the URL of its token endpoint.
-async fn token_endpoint(crm: &upstream::Upstream) -> Result<String, Box<dyn Error>> {
+async fn token_endpoint(crm: &Contacts) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/token", listener.local_addr()?);
     let crm = crm.clone();
@@ -85,23 +82,18 @@ async fn token_endpoint(crm: &upstream::Upstream) -> Result<String, Box<dyn Erro
         let claims = String::from_utf8(claims.unwrap_or_default()).unwrap_or_default();
         let claims = claims.parse::<Value>().unwrap_or_default();
         let user = claims.get("sub").cloned().unwrap_or_default();
-        print(&format!("REQUEST for {user}, scope {scope}, resource {}", of("resource")));
+        println!("REQUEST for {user}, scope {scope}, resource {}", of("resource"));
         if user != "alice" {
             return (StatusCode::BAD_REQUEST, Json(json!({"error": "access_denied"})));
         }
         let response = json!({
-            "access_token": crm.raw_access_token(&scope), "token_type": "Bearer",
+            "access_token": crm.issue_token(), "token_type": "Bearer",
             "expires_in": 600,
             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"
         });
         (StatusCode::OK, Json(response))
     };
     let serving = axum::serve(listener, Router::new().route("/token", post(token)));
-    drop(TASKS.spawn("token endpoint", async move { serving.await }));
+    drop(Tasks::new().spawn("token endpoint", async move { serving.await }));
     Ok(url)
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

@@ -13,12 +13,14 @@
 //! alice's first key is stale: the upstream refuses it once, the vault rotates it, and the same
 //! call passes. bob is refused: he must connect an account first. Ctrl-C and SIGTERM end it.
 
-use std::{collections::BTreeMap, env, error::Error, sync::LazyLock};
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
+use std::{collections::BTreeMap, env, error::Error};
 
 use axum::Router;
 use parking_lot::Mutex;
-use token_broker::demo::upstream;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_examples::{shutdown, upstream::Contacts};
 use token_broker_outbound::{Guard, Proxy};
 use tokio::net::TcpListener;
 use tower_token_broker::{
@@ -27,19 +29,13 @@ use tower_token_broker::{
     },
     prelude::*,
     principal::GrantId,
-    tasks::Tasks,
 };
-
-#[path = "../shutdown.rs"]
-mod shutdown;
-
-static TASKS: LazyLock<Tasks> = LazyLock::new(Tasks::new);
 
 /// One key for each user, with its version. A refusal concerns that version, and no later one.
 struct Vault {
     upstream: Upstream,
     /// Issues new keys.
-    issuer: upstream::Upstream,
+    issuer: Contacts,
     keys: Mutex<BTreeMap<String, (u64, String)>>,
 }
 
@@ -73,7 +69,7 @@ impl ProvideCredential for Vault {
         // A hundred refusals of one version cause one rotation.
         let mut keys = self.keys.lock();
         if let Some(held) = keys.get_mut(user.as_str()).filter(|held| held.0 == version) {
-            *held = (version + 1, self.issuer.raw_access_token("contacts:read"));
+            *held = (version + 1, self.issuer.issue_token());
         }
     }
 
@@ -84,7 +80,7 @@ impl ProvideCredential for Vault {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let crm = upstream::Upstream::start("crm", &TASKS).await?;
+    let crm = Contacts::start().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let origin = format!("http://{}", listener.local_addr()?);
     let resource = Resource::parse(&format!("{origin}/mcp"))?;
@@ -106,17 +102,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     let proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?;
 
-    print(&format!("LISTENING {resource}\nAUDIT {}", audit.display()));
+    println!("LISTENING {resource}\nAUDIT {}", audit.display());
     for user in ["alice", "bob"] {
         let mint = Mint::for_user(user).client("example").resource(&resource);
-        print(&format!("TOKEN {user} {}", issuer.mint(mint)?.into_text()));
+        println!("TOKEN {user} {}", issuer.mint(mint)?.into_text());
     }
     let router = Router::new().route_service("/mcp", layer.layer(proxy));
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
     Ok(shutdown::serve(&broker, server).await?)
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

@@ -8,6 +8,8 @@
 //! the exception names, whatever the others allow; with `and`, a call that one of the two denies.
 //! Try: add a client to the office, or a rule, and run it again.
 
+#![expect(clippy::print_stdout, reason = "the output of the example")]
+
 use std::{convert::Infallible, error::Error};
 
 use bytes::Bytes;
@@ -105,12 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             (200, _) if !is_error => "allowed".to_owned(),
             _ => "denied".to_owned(),
         };
-        print(&format!("{client} calls {tool} {arguments}: {decision}"));
+        println!("{client} calls {tool} {arguments}: {decision}");
     }
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the output of the example")]
-fn print(text: &str) {
-    println!("{text}");
 }

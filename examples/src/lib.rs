@@ -1,0 +1,6 @@
+//! What the examples share: an upstream to call, grants, a policy, and the shutdown of a server.
+
+pub mod grants;
+pub mod policy;
+pub mod shutdown;
+pub mod upstream;
