@@ -52,9 +52,14 @@ FLOORS = {
     "token-broker-store": {"tower-token-broker"},
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
+    "token-broker-demo": {
+        "tower-token-broker", "token-broker-outbound", "token-broker-store",
+        "token-broker-authority", "token-broker-upstream",
+    },
     "token-broker": {
         "tower-token-broker", "token-broker-outbound", "token-broker-store",
         "token-broker-authority", "token-broker-upstream",
+        "token-broker-demo",
     },
 }
 # The unpublished crates: they may depend on all others.
@@ -429,7 +434,8 @@ def versions_in_root(members):
 
 def outbound_clients(members):
     for name, package in members.items():
-        if name not in FLOORS or name == "token-broker-outbound":
+        # The demo acts as the client and both upstreams.
+        if name not in FLOORS or name in ("token-broker-outbound", "token-broker-demo"):
             continue
         for dependency in package["dependencies"]:
             if dependency["kind"] is None and dependency["name"] in HTTP_CLIENTS:
@@ -437,8 +443,8 @@ def outbound_clients(members):
         sources = Path(package["manifest_path"]).parent / "src"
         for source in sorted(sources.rglob("*.rs")):
             inside = source.relative_to(sources)
-            # Tests have their own clients; the demo acts as the client and both upstreams.
-            if "tests" in inside.with_suffix("").parts or inside.with_suffix("").parts[0] == "demo":
+            # Tests have their own clients.
+            if "tests" in inside.with_suffix("").parts:
                 continue
             for client in outbound_code(source.read_text()):
                 yield f"{source.relative_to(ROOT)} names {client}: use token-broker-outbound"

@@ -29,6 +29,5 @@
 //! ```
 
 pub mod audit;
-pub mod demo;
 #[cfg(doctest)]
 mod guides;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use token_broker::{audit, demo};
+use token_broker::audit;
+use token_broker_demo as demo;
 use tower_token_broker::audit::verify::Head;
 
 /// What is kept for a user lies between blocks that live for one request: glibc's allocator left

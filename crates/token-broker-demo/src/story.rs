@@ -12,7 +12,7 @@ use rmcp::{
 };
 use tower_token_broker::principal::Initiator;
 
-use super::{
+use crate::{
     DemoError, Sabotage,
     raw::{self, Request},
     upstream::Upstream,

@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{
+use crate::{
     story::Marks,
     upstream::{Seen, fingerprint},
     world::OPERATORS_SCOPES,

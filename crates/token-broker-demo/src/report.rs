@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
+use crate::{
     checks::{Check, Evidence},
     story::Step,
     upstream::Seen,
@@ -37,7 +37,7 @@ pub struct Report {
 const WIDTH: usize = 100;
 
 impl Report {
-    pub(super) fn of(steps: Vec<Step>, evidence: &Evidence, checks: Vec<Check>) -> Self {
+    pub(crate) fn of(steps: Vec<Step>, evidence: &Evidence, checks: Vec<Check>) -> Self {
         Self {
             schema: 1,
             pass: checks.iter().all(|check| check.pass),

@@ -20,7 +20,7 @@ use tower_token_broker::{
     tasks::Tasks,
 };
 
-use super::{
+use crate::{
     DemoError, Sabotage,
     upstream::{CLIENT_ID, Connected, Upstream},
     wiretap::Wiretap,

@@ -10,7 +10,7 @@ mod checks;
 mod raw;
 mod report;
 mod story;
-pub mod upstream;
+mod upstream;
 mod wiretap;
 mod world;
 
@@ -19,6 +19,7 @@ use std::fmt::Display;
 pub use checks::Check;
 pub use report::Report;
 pub use story::Step;
+pub use upstream::{MARKER, Seen};
 
 /// Breaks the stack in one place, so that a test sees the check of that place turn false.
 #[doc(hidden)]

@@ -43,7 +43,7 @@ use tower_token_broker::tasks::Tasks;
 pub const MARKER: &str = "tbm-demo-secret-";
 
 /// The client that the upstream's authorization server knows: the broker.
-pub const CLIENT_ID: &str = "token-broker";
+pub(crate) const CLIENT_ID: &str = "token-broker";
 
 /// One request as the upstream saw it.
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +65,7 @@ pub struct Seen {
 
 /// A running upstream. It ends with its runtime.
 #[derive(Clone, Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     name: &'static str,
     address: SocketAddr,
     state: Arc<Mutex<Accounts>>,
@@ -87,13 +87,13 @@ struct Accounts {
 /// What the authorization server gave the broker when the user connected their account.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Connected {
+pub(crate) struct Connected {
     /// The first refresh token.
-    pub refresh_token: String,
+    pub(crate) refresh_token: String,
     /// All that the user allowed; a refresh may ask for less.
-    pub granted: String,
+    pub(crate) granted: String,
     /// The secret of [`CLIENT_ID`] at the token endpoint.
-    pub client_secret: String,
+    pub(crate) client_secret: String,
 }
 
 impl Upstream {
@@ -101,7 +101,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Loopback gives no port.
-    pub async fn start(name: &'static str, tasks: &Tasks) -> std::io::Result<Self> {
+    pub(crate) async fn start(name: &'static str, tasks: &Tasks) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let state =
@@ -123,37 +123,32 @@ impl Upstream {
     }
 
     /// Its name.
-    pub const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         self.name
     }
 
     /// Its MCP endpoint.
-    pub fn mcp_url(&self) -> String {
+    pub(crate) fn mcp_url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
-    /// The plain API beside it.
-    pub fn api_url(&self) -> String {
-        format!("http://{}/api/contacts", self.address)
-    }
-
     /// Its authorization server's issuer.
-    pub fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Its authorization server's token endpoint.
-    pub fn token_endpoint(&self) -> String {
+    pub(crate) fn token_endpoint(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
     /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A user connects their account, with these scopes.
-    pub fn connect(&self, granted: &str) -> Connected {
+    pub(crate) fn connect(&self, granted: &str) -> Connected {
         let mut state = self.state.lock();
         let refresh_token = state.issue();
         state.refresh = Some((refresh_token.clone(), granted.to_owned()));
@@ -165,7 +160,7 @@ impl Upstream {
     }
 
     /// An access token handed out as clients get them without a broker.
-    pub fn raw_access_token(&self, scopes: &str) -> String {
+    pub(crate) fn raw_access_token(&self, scopes: &str) -> String {
         let mut state = self.state.lock();
         let token = state.issue();
         state.access.insert(token.clone(), scopes.to_owned());
@@ -173,22 +168,22 @@ impl Upstream {
     }
 
     /// Ends every access token, as time would.
-    pub fn expire_access_tokens(&self) {
+    pub(crate) fn expire_access_tokens(&self) {
         self.state.lock().access.clear();
     }
 
     /// Shuts the plain API.
-    pub fn close_the_api(&self) {
+    pub(crate) fn close_the_api(&self) {
         self.state.lock().api_closed = true;
     }
 
     /// What it was asked so far.
-    pub fn log(&self) -> Vec<Seen> {
+    pub(crate) fn log(&self) -> Vec<Seen> {
         self.log.lock().clone()
     }
 
     /// Every secret it ever gave out.
-    pub fn secrets(&self) -> Vec<String> {
+    pub(crate) fn secrets(&self) -> Vec<String> {
         self.state.lock().issued.iter().cloned().collect()
     }
 
@@ -216,7 +211,7 @@ impl Accounts {
 }
 
 /// The first 48 bits of the token's SHA-256: enough to tell two tokens apart in a log.
-pub fn fingerprint(token: &str) -> String {
+pub(crate) fn fingerprint(token: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

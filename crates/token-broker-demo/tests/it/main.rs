@@ -1,0 +1,48 @@
+//! Every check of the demo holds, and each turns false where its place is broken.
+
+#![cfg(test)]
+
+use token_broker_demo::{self as demo, Sabotage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_holds() {
+    let report = demo::run().await.unwrap();
+    assert!(report.pass, "{report}");
+    assert_eq!(report.exit_code(), 0);
+    assert_eq!(report.checks.len(), 14);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_check_turns_false_where_its_place_is_broken() {
+    for (sabotage, check) in [
+        (Sabotage::CloseTheBackDoor, "raw_token_works_behind_the_servers_back"),
+        (Sabotage::ShowEveryTool, "hidden_tool_is_not_listed"),
+        (Sabotage::RefuseEveryCall, "allowed_call_reaches_the_upstream"),
+        (Sabotage::AllowEveryTool, "denied_call_never_reaches_the_upstream"),
+        (Sabotage::AskForNoScope, "missing_scope_is_asked_for_and_then_enough"),
+        (Sabotage::ForwardEveryScope, "upstream_sees_the_operators_scopes"),
+        (Sabotage::RefreshFromElsewhere, "hundred_calls_are_one_refresh"),
+        (Sabotage::OneAudienceForAll, "broker_token_is_good_for_one_server_alone"),
+        (Sabotage::RevokeNobody, "revoke_ends_the_open_stream"),
+        (Sabotage::RevokeAtOneServer, "revoke_shuts_both_servers"),
+        (Sabotage::LeaveARouteUnwatched, "requests_equal_terminal_records"),
+        (Sabotage::EditTheAudit, "audit_chain_holds"),
+        (Sabotage::UseTheTokenUnseen, "every_use_had_an_intent"),
+        (Sabotage::LeakTheToken, "no_upstream_token_came_back"),
+    ] {
+        let report = demo::run_with(Some(sabotage)).await.unwrap();
+        let broken = report.checks.iter().find(|found| found.name == check).unwrap();
+        assert!(!broken.pass, "{sabotage:?} and {check}: {}", broken.found);
+        assert!(!report.pass);
+        assert_eq!(report.exit_code(), 1);
+        // Of the two checks of one revoke, the other one holds here.
+        if sabotage == Sabotage::RevokeAtOneServer {
+            let stream = report
+                .checks
+                .iter()
+                .find(|found| found.name == "revoke_ends_the_open_stream")
+                .unwrap();
+            assert!(stream.pass, "{}", stream.found);
+        }
+    }
+}
