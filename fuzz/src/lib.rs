@@ -1,4 +1,7 @@
-//! What several targets need: another reading of JSON, and work that never waits.
+//! What several targets need: another JSON parser, futures that are ready at once, and a law that
+//! the tests share.
+
+pub mod grpc_frames;
 
 use std::{
     pin::pin,
@@ -7,31 +10,31 @@ use std::{
 
 use serde_json::Value;
 
-/// By serde_json, without a limit of depth: for texts that our own reading has bounded.
+/// Parses JSON by serde_json, without a limit of depth: for texts that our parser has accepted.
 ///
 /// # Panics
-/// If it refuses what ours has let through.
+/// If serde_json refuses the text.
 pub fn theirs(text: &[u8]) -> Value {
     let mut reader = serde_json::Deserializer::from_slice(text);
     reader.disable_recursion_limit();
-    let value = serde::Deserialize::deserialize(&mut reader)
-        .expect("what the strict reading lets through is JSON");
-    reader.end().expect("and nothing behind it");
+    let value =
+        serde::Deserialize::deserialize(&mut reader).expect("the strict parser accepts only JSON");
+    reader.end().expect("the strict parser accepts nothing after it");
     value
 }
 
-/// The text of a member.
+/// Returns the text of a member.
 pub fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
-/// What is ready at once.
+/// Returns the output of a future that is ready at once.
 ///
 /// # Panics
-/// If it is not.
+/// If the future is pending.
 pub fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }

@@ -87,7 +87,8 @@ pub mod limits;
 pub mod mcp;
 pub mod prelude;
 pub mod principal;
-#[cfg(feature = "test-util")]
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod readers;
 pub mod refusal;
 pub mod request_id;

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod events;
+mod grpc_frames;
 mod messages;
 mod mutations;
 mod parsers;

@@ -226,13 +226,13 @@ impl Border {
     }
 }
 
-#[cfg(any(test, feature = "test-util"))]
-pub(crate) mod tests {
+#[cfg(test)]
+mod tests {
     use super::*;
 
     /// All that one reading makes of the bytes, in pieces of `cut`: the messages, the error,
     /// whether something began.
-    pub(crate) fn all(bytes: &[u8], cut: usize) -> (Vec<Bytes>, Option<FrameError>, bool) {
+    fn all(bytes: &[u8], cut: usize) -> (Vec<Bytes>, Option<FrameError>, bool) {
         let mut messages = Messages::new(1 << 16);
         let mut found = Vec::new();
         for piece in bytes.chunks(cut) {
@@ -250,7 +250,6 @@ pub(crate) mod tests {
         (found, None, inside)
     }
 
-    #[cfg(test)]
     mod properties {
         use proptest::prelude::*;
 

@@ -127,12 +127,6 @@
 //! gRPC over HTTP/2; protobuf, "Encoding"; `google/rpc/status.proto`, `error_details.proto`; MCP
 //! 2026-07-28 "Custom Transports".
 
-#[cfg(any(test, feature = "test-util"))]
-use std::hint::black_box;
-
-#[cfg(any(test, feature = "test-util"))]
-use bytes::Bytes;
-
 pub(crate) mod frame;
 pub(crate) mod framed_mcp;
 pub(crate) mod gzip;
@@ -146,58 +140,3 @@ pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
 
 /// The service of Google's typed mapping of MCP.
 pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
-
-/// Reads anything as frames, each as both messages of MCP and as what it may be in Google's
-/// mapping: for fuzzing, since the readers themselves are nobody's interface. However the bytes are
-/// cut, the reading is one; what was read is written as it was; and a list that was filtered is not
-/// changed by the same filter.
-///
-/// # Panics
-/// If it is not so.
-#[cfg(any(test, feature = "test-util"))]
-pub fn read_anything(bytes: &[u8], cut: usize) {
-    let whole = frame::tests::all(bytes, bytes.len().max(1));
-    let pieces = frame::tests::all(bytes, cut.max(1));
-    assert_eq!(whole, pieces, "one reading, however the bytes are cut");
-    let framed: Vec<Bytes> = whole.0.iter().map(|message| frame::framed(message)).collect();
-    let written = framed.concat();
-    assert_eq!(
-        frame::tests::all(&written, cut.max(1)),
-        (whole.0.clone(), None, false),
-        "what is written is read"
-    );
-    let limits = crate::json::Limits::default();
-    let is_visible = |entry: crate::mcp::answer::Entry<'_>| entry.name.len().is_multiple_of(2);
-    for message in whole.0 {
-        if let Ok(json) = framed_mcp::decode(&message) {
-            assert_eq!(framed_mcp::encode(json), *message, "there is one way to write it");
-        }
-        for method in typed_mcp::METHODS {
-            black_box(&typed_mcp::read(method.name, &message, &limits));
-            let filter = |message: &[u8], of| {
-                typed_mcp::filter(of, message, is_visible).map(std::borrow::Cow::into_owned)
-            };
-            if let Some(of) = method.lists
-                && let Ok(filtered) = filter(&message, of)
-            {
-                assert_eq!(filter(&filtered, of), Ok(filtered), "filtered once is filtered");
-            }
-        }
-        black_box(&gzip::decode(&message, 1 << 16));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn anything_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 1..20_usize) {
-            super::read_anything(&bytes, cut);
-            // As a message, and as a message in a message.
-            let inside = [vec![0x0a, u8::try_from(bytes.len() / 2).unwrap()], bytes].concat();
-            super::read_anything(&super::frame::framed(&inside), cut);
-        }
-    }
-}

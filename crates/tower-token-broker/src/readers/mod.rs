@@ -1,12 +1,12 @@
-//! The readers of foreign bytes, laid open for fuzzing and for comparison with the readers of
-//! others.
-//!
-//! No interface: the readers are nobody's but ours, and this changes with them.
+//! Parsers of untrusted input, exposed for fuzzing. Not a stable API.
 
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::Request;
+
+#[cfg(feature = "grpc")]
+pub mod grpc;
 
 use crate::{
     Secret,
@@ -27,11 +27,11 @@ use crate::{
     sealing::{Purpose, SealingKeys},
 };
 
-/// What decides in a message of a client.
+/// The parts of a client's message that decide what becomes of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// The id's own text.
+    /// The ID, as it is written.
     pub id: Option<String>,
     /// The method.
     pub method: Option<String>,
@@ -46,7 +46,7 @@ pub struct Message {
 /// Reads a message of a client.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason why it is refused.
 pub fn message(bytes: &[u8]) -> Result<Message, Reason> {
     let read = message::Message::read(bytes, &Limits::default())?;
     let text = |text: &Text<'_>| text.required().ok().map(str::to_owned);
@@ -59,21 +59,22 @@ pub fn message(bytes: &[u8]) -> Result<Message, Reason> {
     })
 }
 
-/// The message with another state; `None` if it has none, or is none.
+/// Replaces `params.requestState`; `None` if the message has none, or cannot be read.
 pub fn with_request_state(bytes: &[u8], state: &str) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.with_request_state(bytes, state)
 }
 
-/// The message as if it were sent for the first time; `None` if it has no parameters, or is none.
+/// Removes the members that only a repeated request has; `None` if the message has no parameters,
+/// or cannot be read.
 pub fn as_first_asked(bytes: &[u8]) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.as_first_asked(bytes)
 }
 
-/// A message of a server without the entries of its lists that are not visible; `None` if nothing
-/// of it is for this caller.
+/// Removes the entries that are not visible from the lists of a server's message; `None` if the
+/// whole message is withheld.
 ///
 /// # Errors
-/// Why it can't be judged.
+/// The reason why it cannot be read.
 pub fn answer(
     bytes: &[u8],
     mut is_visible: impl FnMut(&str) -> bool,
@@ -85,7 +86,8 @@ pub fn answer(
     })
 }
 
-/// The whole events of a stream that comes in these chunks; `None` if one is longer than `limit`.
+/// Returns the complete events of a stream that arrives in these chunks; `None` if one is longer
+/// than `limit`.
 pub fn events<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Option<Vec<Bytes>> {
     let (mut events, mut whole) = (sse::Events::new(limit), Vec::new());
     for chunk in chunks {
@@ -97,18 +99,18 @@ pub fn events<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> O
     Some(whole)
 }
 
-/// The data of an event.
+/// Returns the data of an event.
 pub fn event_data(event: &[u8]) -> Option<Vec<u8>> {
     sse::data(event).map(Cow::into_owned)
 }
 
-/// The same event with other data.
+/// Replaces the data of an event.
 pub fn event_with_data(event: &[u8], data: &[u8]) -> Bytes {
     sse::with_data(event, data.to_vec())
 }
 
-/// How many bytes of a stream that comes in these chunks belong to whole events, as the cut of a
-/// stream counts them.
+/// Returns the number of bytes that belong to complete events, in a stream that arrives in these
+/// chunks: where the stream may be cut.
 pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
     let (mut border, mut passed, mut whole) = (EventBorder::new(), 0, 0);
     for chunk in chunks {
@@ -120,31 +122,30 @@ pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
     whole
 }
 
-/// Takes the token off a request, and all that may be a copy of it.
+/// Removes the token from a request, with every field that may contain a copy, and returns it.
 ///
 /// # Errors
-/// Why the request is refused.
+/// The reason why the request is refused.
 #[expect(
     clippy::disallowed_methods,
-    reason = "what was taken off is compared with what was put on"
+    reason = "the fuzz target compares it with the token that was sent"
 )]
 pub fn credential(request: &mut Request<()>) -> Result<Vec<u8>, Reason> {
     PresentedToken::take_off(request).map(|token| token.secret().expose().to_vec())
 }
 
-/// The body without any echo of the secret; `None` if there is nothing to look for.
+/// Wraps a body so that echoes of the secret are masked; `None` if the secret is empty.
 pub fn guarded<R>(inner: R, secret: &Secret, trail: Trail) -> Option<LeakGuardBody<R>> {
     let watched = Watched::default();
     watched.add(Arc::new(Sought::of(secret)?));
     Some(LeakGuardBody::new(inner, watched, trail))
 }
 
-/// What a sealed text is for: a session, or the state of this request.
 fn purpose(state_of: Option<&str>) -> Purpose<'_> {
     state_of.map_or(Purpose::Session, |request| Purpose::RequestState { request })
 }
 
-/// Seals for this user, as a session or as the state of this request.
+/// Seals content for a caller: as a session, or as the state of a request.
 pub fn seal(
     keys: &SealingKeys,
     state_of: Option<&str>,
@@ -154,7 +155,7 @@ pub fn seal(
     keys.seal(purpose(state_of), whose, content)
 }
 
-/// Opens what a client gave back.
+/// Opens a sealed text; `None` if it was sealed for another caller or purpose, or changed.
 pub fn open(
     keys: &SealingKeys,
     state_of: Option<&str>,
