@@ -1,6 +1,8 @@
 //! What the examples share: an upstream to call, grants, a policy, and the shutdown of a server.
 
 pub mod grants;
+#[cfg(doctest)]
+mod guides;
 pub mod policy;
 pub mod shutdown;
 pub mod upstream;

@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -122,8 +124,8 @@ impl Example {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0), "{status}");
 
-        let audit = std::fs::read_to_string(self.printed("AUDIT")).unwrap();
-        std::fs::remove_file(self.printed("AUDIT")).unwrap();
+        let audit = fs::read_to_string(self.printed("AUDIT")).unwrap();
+        fs::remove_file(self.printed("AUDIT")).unwrap();
         let report = Verification::new().run(audit.as_bytes()).unwrap();
         assert_eq!(report.found, Ok(End::Closed), "{audit}");
         assert!(report.gaps.is_empty() && report.unknown == 0, "{report:?}");
@@ -147,6 +149,18 @@ fn call(tool: &str) -> String {
 /// Counts the lines that have all these members.
 fn count(audit: &str, members: &[&str]) -> usize {
     audit.lines().filter(|line| members.iter().all(|member| line.contains(member))).count()
+}
+
+#[test]
+fn every_guide_with_rust_is_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let guides = include_str!("../src/guides.rs");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    for guide in docs.chain([root.join("README.md")]).filter(|path| path.is_file()) {
+        let name = guide.file_name().unwrap().to_str().unwrap();
+        let has_rust = fs::read_to_string(&guide).unwrap().contains("```rust");
+        assert_eq!(has_rust, guides.contains(&format!("/{name}\"")), "{name}");
+    }
 }
 
 #[test]

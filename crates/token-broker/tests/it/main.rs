@@ -58,39 +58,3 @@ fn wrong_use_is_said_with_exit_code_2() {
     let run = Command::new(env!("CARGO_BIN_EXE_token-broker")).arg("dmeo").output().unwrap();
     assert_eq!(run.status.code(), Some(2));
 }
-
-/// Doc tests compile what the guides show. They have hidden lines beside, which a guide could not
-/// hide.
-#[test]
-fn the_guides_show_what_doc_tests_compile() {
-    let sources = [include_str!("../../src/lib.rs"), include_str!("../../src/guides.rs")];
-    let compiled: Vec<String> =
-        sources.iter().flat_map(|source| blocks(source, "```no_run\n")).collect();
-    let guides = [
-        include_str!("../../../../README.md"),
-        include_str!("../../../../docs/audit.md"),
-        include_str!("../../../../docs/credentials.md"),
-        include_str!("../../../../docs/embedding.md"),
-        include_str!("../../../../docs/operating.md"),
-    ];
-    let mut shown = 0;
-    for block in guides.iter().flat_map(|guide| blocks(guide, "```rust\n")) {
-        assert!(compiled.contains(&block), "no doc test compiles this:\n{block}");
-        shown += 1;
-    }
-    assert_eq!(shown, compiled.len(), "a doc test compiles what no guide shows");
-}
-
-fn blocks(text: &str, opening: &str) -> Vec<String> {
-    let visible = |block: &str| {
-        let lines = block.split("```").next().unwrap_or_default().lines();
-        let lines = lines.map(|line| {
-            line.strip_prefix("//!").map_or(line, |line| line.strip_prefix(' ').unwrap_or(line))
-        });
-        lines
-            .filter(|line| !line.starts_with("# ") && !line.is_empty())
-            .map(|line| format!("{line}\n"))
-            .collect()
-    };
-    text.split(opening).skip(1).map(visible).collect()
-}

@@ -1,0 +1,13 @@
+//! The guides of the repository as doc tests: every Rust block of theirs is compiled.
+
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
+#[doc = include_str!("../../docs/credentials.md")]
+mod credentials {}
+
+#[doc = include_str!("../../docs/embedding.md")]
+mod embedding {}
+
+#[doc = include_str!("../../docs/operating.md")]
+mod operating {}
