@@ -44,6 +44,6 @@ pub use proxy::{Proxy, ProxyBody, ProxyBodyError};
 pub use resolve::Resolve;
 
 #[cfg(test)]
-mod tests;
+mod test_servers;
 #[cfg(test)]
-mod wire;
+mod tests;

@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use crate::{
     FetchError, FetchLimits, Guard, GuardedClient, OutboundError, Resolve, Sent,
     resolve::Fixed,
-    wire::{self, Authority, Wire},
+    test_servers::{self, Authority, Wire},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -188,7 +188,7 @@ async fn an_untrusted_server_receives_no_byte() {
     let client = GuardedClient::new(&guard).unwrap();
     for (case, tls, passes) in [
         ("a good one", authority.server("good.example", 2999), true),
-        ("C083 self-signed", wire::self_signed("good.example"), false),
+        ("C083 self-signed", test_servers::self_signed("good.example"), false),
         ("C083 expired", authority.server("good.example", 2020), false),
         ("C083 for another name", authority.server("evil.example", 2999), false),
         ("C083 of another authority", Authority::new().server("good.example", 2999), false),

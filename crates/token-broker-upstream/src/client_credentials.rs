@@ -16,8 +16,8 @@ use tower_token_broker::{
 
 use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
-    key::Parts,
-    requested::{Ask, Requested},
+    cache_key::Parts,
+    on_demand::{Ask, Requested},
 };
 
 /// Provides one access token for all callers, which the broker requests as itself: as a client of

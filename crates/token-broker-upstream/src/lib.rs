@@ -43,19 +43,19 @@
 //! [`StaticSecret`] are the same for all accounts.
 
 mod authorization_server;
+mod cache_key;
 mod client_credentials;
-mod connect;
-#[cfg(test)]
-mod endpoint;
-mod key;
+mod connect_url;
 mod lifetime;
+mod on_demand;
 pub mod prelude;
-mod requested;
 mod scopes;
 mod signing;
 mod single_flight;
 mod static_secret;
 mod stored;
+#[cfg(test)]
+mod test_endpoint;
 pub mod token_exchange;
 
 pub use authorization_server::{AuthorizationServer, ClientAuthentication};

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_token_broker::tasks::Tasks;
 
-use crate::key::Key;
+use crate::cache_key::Key;
 
 /// Work in progress by key. Exact: it has an entry for each flight, and for nothing else.
 pub(crate) struct SingleFlight<L, O>(Arc<Mutex<Flights<L, O>>>);

@@ -25,7 +25,7 @@ use tower_token_broker::{
 };
 
 use super::*;
-use crate::{Guard, wire::Wire};
+use crate::{Guard, test_servers::Wire};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 36\r\n\r\n\
                   {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}";

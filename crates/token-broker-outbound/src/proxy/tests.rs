@@ -22,7 +22,7 @@ use super::*;
 use crate::{
     Guard,
     resolve::Fixed,
-    wire::{self, Authority, Wire},
+    test_servers::{self, Authority, Wire},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -263,7 +263,7 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
 
 #[tokio::test]
 async fn an_untrusted_server_receives_no_byte() {
-    let server = Wire::over_tls(OK, wire::self_signed("good.example")).await;
+    let server = Wire::over_tls(OK, test_servers::self_signed("good.example")).await;
     let guard = Guard::new()
         .allow_loopback("good.example")
         .with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));

@@ -1,8 +1,8 @@
 //! Configuration of an upstream's authorization server, and requests to its token endpoint.
 
-mod answer;
-mod client;
+mod client_authentication;
 mod form;
+mod token_response;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
@@ -10,13 +10,13 @@ use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
 
 use self::form::Form;
 use crate::{
-    key::Parts,
+    cache_key::Parts,
     signing::SignError,
     token_exchange::{SecurityToken, TokenType},
 };
 
-pub(crate) use self::answer::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens};
-pub use self::client::ClientAuthentication;
+pub use self::client_authentication::ClientAuthentication;
+pub(crate) use self::token_response::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens};
 
 /// Authorization server of an upstream: issuer, token endpoint, client authentication of the
 /// broker, and the scopes that it requests.

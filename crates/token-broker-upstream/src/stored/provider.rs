@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     authorization_server::AuthorizationServer,
-    connect::ConnectUrl,
-    key::{Key, Parts},
+    cache_key::{Key, Parts},
+    connect_url::ConnectUrl,
     lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
     scopes,
     single_flight::{Flight, SingleFlight},

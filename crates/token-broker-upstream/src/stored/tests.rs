@@ -32,8 +32,8 @@ use tower_token_broker::{
 use super::StoredGrants;
 use crate::{
     AuthorizationServer, ClientAuthentication,
-    endpoint::{Endpoint, Reply},
-    key::Parts,
+    cache_key::Parts,
+    test_endpoint::{Endpoint, Reply},
 };
 
 const ISSUER: &str = "https://login.crm.example";

@@ -17,9 +17,9 @@ use tower_token_broker::{
 use super::{TokenSource, TokenType};
 use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
-    connect::ConnectUrl,
-    key::Parts,
-    requested::{Ask, Requested},
+    cache_key::Parts,
+    connect_url::ConnectUrl,
+    on_demand::{Ask, Requested},
 };
 
 /// Provides each caller's own access token, in exchange for a token that identifies the caller. See

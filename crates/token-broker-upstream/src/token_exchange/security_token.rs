@@ -10,7 +10,7 @@ use tower_token_broker::{
 };
 
 use super::Assertion;
-use crate::key::Parts;
+use crate::cache_key::Parts;
 
 /// Token that identifies a user, or who acts for the user, at an authorization server (RFC 8693
 /// §2.1).

@@ -23,11 +23,11 @@ use tower_token_broker::{
 use super::{
     Ask,
     attempt::{Attempt, Pause},
-    slot::{AtHand, Slot, Token},
+    cache_entry::{AtHand, Slot, Token},
 };
 use crate::{
     authorization_server::AuthorizationServer,
-    key::{Key, Parts},
+    cache_key::{Key, Parts},
     lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
     scopes,
     single_flight::{Flight, SingleFlight},
@@ -228,7 +228,7 @@ mod tests {
     use crate::{
         ClientAuthentication,
         authorization_server::{Denial, Tokens},
-        endpoint::{Endpoint, Reply},
+        test_endpoint::{Endpoint, Reply},
     };
 
     struct Anything;

@@ -1,9 +1,9 @@
 //! Tests of token exchange and client credentials, with a token endpoint on loopback that
 //! misbehaves on demand.
 
-mod asked;
+mod cache;
 mod failures;
-mod kept;
+mod requests;
 
 use std::{
     collections::VecDeque,
@@ -33,7 +33,7 @@ use tower_token_broker::{
 use crate::{
     Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
     TokenExchange, TokenSource,
-    endpoint::{Endpoint, Reply},
+    test_endpoint::{Endpoint, Reply},
 };
 
 const BROKER: &str = "https://broker.example.com";

@@ -18,8 +18,8 @@ use tower_token_broker::{
 
 use super::{
     Ask,
+    cache_entry::{AtHand, Failure, Slot, Token},
     provider::{Landed, Shared, Wanted, grant_of},
-    slot::{AtHand, Failure, Slot, Token},
 };
 use crate::{
     authorization_server::{Answer, Denial, Tokens, Wider},

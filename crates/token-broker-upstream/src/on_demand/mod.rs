@@ -3,8 +3,8 @@
 //! again.
 
 mod attempt;
+mod cache_entry;
 mod provider;
-mod slot;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ use tower_token_broker::{
 
 use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
-    key::Parts,
+    cache_key::Parts,
 };
 
 pub(crate) use provider::Requested;
