@@ -1,14 +1,14 @@
 //! What the story proves, read from the upstreams' own logs, the audit file and the client's wire:
-//! never from the story.
+//! never from the scenario.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use crate::{
-    story::Marks,
+    scenario::Marks,
+    setup::OPERATORS_SCOPES,
     upstream::{Seen, fingerprint},
-    world::OPERATORS_SCOPES,
 };
 
 /// One thing that must hold.
@@ -118,12 +118,12 @@ impl Look<'_> {
             .results()
             .filter(|r| r["reason"] == "filter.tool_denied" && r["name"] == "delete_contact")
             .count();
-        let told = self.got.contains("-32602");
+        let refused = self.got.contains("-32602");
         check(
             "denied_call_never_reaches_the_upstream",
-            calls == 0 && records > 0 && told,
+            calls == 0 && records > 0 && refused,
             format!(
-                "at the upstream {calls}; refusals in the audit {records}; the client was told so: {told}"
+                "at the upstream {calls}; refusals in the audit {records}; the client was told so: {refused}"
             ),
         )
     }

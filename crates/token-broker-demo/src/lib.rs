@@ -7,18 +7,18 @@
 //! wire. See `docs/demo.md` for the object of `--json`.
 
 mod checks;
-mod raw;
+mod raw_http;
 mod report;
-mod story;
+mod scenario;
+mod setup;
 mod upstream;
 mod wiretap;
-mod world;
 
 use std::fmt::Display;
 
 pub use checks::Check;
 pub use report::Report;
-pub use story::Step;
+pub use scenario::Step;
 pub use upstream::{MARKER, Seen};
 
 /// Breaks the stack in one place, so that a test sees the check of that place turn false.
@@ -85,7 +85,7 @@ impl From<tower_token_broker::audit::AuditError> for DemoError {
     }
 }
 
-/// Tells the story.
+/// Tells the scenario.
 ///
 /// # Errors
 /// It could not be told to its end.
@@ -102,23 +102,23 @@ pub async fn run() -> Result<Report, DemoError> {
 /// As [`run`].
 #[doc(hidden)]
 pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
-    let world = world::World::start(sabotage).await?;
-    let told = story::tell(&world, sabotage).await?;
-    let mut audit = std::fs::read_to_string(world.audit_file())?;
+    let setup = setup::Setup::start(sabotage).await?;
+    let outcome = scenario::run(&setup, sabotage).await?;
+    let mut audit = std::fs::read_to_string(setup.audit_file())?;
     if sabotage == Some(Sabotage::EditTheAudit) {
         audit = audit.replacen("\"status\":403", "\"status\":200", 1);
     }
     let evidence = checks::Evidence {
-        marks: told.marks,
-        before: told.before,
-        crm: world.crm.log(),
-        tickets: world.tickets.log(),
+        marks: outcome.marks,
+        before: outcome.before,
+        crm: setup.crm.log(),
+        tickets: setup.tickets.log(),
         audit,
-        sent: world.wire.sent(),
-        got: world.wire.got(),
-        secrets: [world.crm.secrets(), world.tickets.secrets()].concat(),
-        broker_tokens: told.broker_tokens,
+        sent: setup.wire.sent(),
+        got: setup.wire.got(),
+        secrets: [setup.crm.secrets(), setup.tickets.secrets()].concat(),
+        broker_tokens: outcome.broker_tokens,
     };
     let checks = checks::run(&evidence);
-    Ok(Report::of(told.steps, &evidence, checks))
+    Ok(Report::of(outcome.steps, &evidence, checks))
 }

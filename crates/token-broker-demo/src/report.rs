@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::{
     checks::{Check, Evidence},
-    story::Step,
+    scenario::Step,
+    setup::OPERATORS_SCOPES,
     upstream::Seen,
-    world::OPERATORS_SCOPES,
 };
 
 /// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the

@@ -1,4 +1,4 @@
-//! An upstream as they are in the world: an MCP server, a plain API beside it, and an authorization
+//! An upstream as they are in the setup: an MCP server, a plain API beside it, and an authorization
 //! server of its own.
 //!
 //! It keeps a log of what it was asked, in which a token stands as a fingerprint and by its scopes,

@@ -14,9 +14,9 @@ use tower_token_broker::principal::Initiator;
 
 use crate::{
     DemoError, Sabotage,
-    raw::{self, Request},
+    raw_http::{self, Request},
+    setup::{EVERY_SCOPE, Setup},
     upstream::Upstream,
-    world::{EVERY_SCOPE, World},
 };
 
 /// One thing that happened, in plain words.
@@ -42,7 +42,7 @@ pub(crate) struct Marks {
     pub(crate) tickets_revoked: usize,
 }
 
-pub(crate) struct Told {
+pub(crate) struct Outcome {
     pub(crate) steps: Vec<Step>,
     pub(crate) marks: Marks,
     /// What the client without a broker got, byte for byte.
@@ -61,21 +61,21 @@ const CROWD: usize = 100;
 /// How long calls that are still open may take at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<Told, DemoError> {
-    let mut story = Story { steps: Vec::new(), part: "before" };
+pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Outcome, DemoError> {
+    let mut scenario = Steps { steps: Vec::new(), part: "before" };
     let mut marks = Marks::default();
-    let crm = &world.crm;
+    let crm = &setup.crm;
 
     // Before: the client holds the upstream's own token.
     let raw = crm.raw_access_token("contacts:read contacts:write export");
     let direct = |path, message| Request { to: crm.address(), path, token: &raw, message };
     let list = direct("/mcp", Some(LIST)).answer().await?;
-    story.step(
+    scenario.step(
         "asks the MCP server for its tools, with the upstream's own token",
         format!("{}, all six tools", list.status),
     );
     let behind = direct("/api/contacts", None).answer().await?;
-    story.step(
+    scenario.step(
         "takes the same token to the API behind the MCP server's back",
         match behind.status {
             200 => "200, the data: no tool call, no policy, no record".to_owned(),
@@ -83,41 +83,41 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
         },
     );
     let before = format!("{}\n{}", list.text, behind.text);
-    world.broker.audit_log().flush().await?;
-    marks.audit_before = std::fs::read_to_string(world.audit_file())?.lines().count();
+    setup.broker.audit_log().flush().await?;
+    marks.audit_before = std::fs::read_to_string(setup.audit_file())?.lines().count();
     marks.crm_before = crm.log().len();
 
     // After: the client holds a broker token.
-    story.part = "after";
-    let reader = world.token(crm, "crm:read")?;
-    let client = connect(&world.url(crm), &reader).await?;
+    scenario.part = "after";
+    let reader = setup.token(crm, "crm:read")?;
+    let client = connect(&setup.url(crm), &reader).await?;
     let tools = client.list_tools(None::<PaginatedRequestParams>).await.map_err(DemoError::new)?;
     let names: Vec<_> = tools.tools.iter().map(|tool| tool.name.to_string()).collect();
-    story.step("lists the tools, with a broker token", names.join(", "));
+    scenario.step("lists the tools, with a broker token", names.join(", "));
     let called = call(&client, "get_contact").await;
-    story.step("calls get_contact", called);
+    scenario.step("calls get_contact", called);
     let denied = call(&client, "delete_contact").await;
-    story.step("calls delete_contact, which is not in its list", denied);
+    scenario.step("calls delete_contact, which is not in its list", denied);
     let asked = call(&client, "create_contact").await;
-    story.step("calls create_contact", asked);
+    scenario.step("calls create_contact", asked);
     drop(client.cancel().await);
 
-    let writer = world.token(crm, "crm:read crm:write")?;
-    let client = connect(&world.url(crm), &writer).await?;
+    let writer = setup.token(crm, "crm:read crm:write")?;
+    let client = connect(&setup.url(crm), &writer).await?;
     let created = call(&client, "create_contact").await;
-    story.step("comes back with the scope it was told, and calls create_contact", created);
+    scenario.step("comes back with the scope it was told, and calls create_contact", created);
     drop(client.cancel().await);
 
-    let greedy = world.token(crm, EVERY_SCOPE)?;
-    let client = connect(&world.url(crm), &greedy).await?;
+    let greedy = setup.token(crm, EVERY_SCOPE)?;
+    let client = connect(&setup.url(crm), &greedy).await?;
     let called = call(&client, "get_contact").await;
-    story.step("asks for every scope there is, and calls get_contact", called);
+    scenario.step("asks for every scope there is, and calls get_contact", called);
 
     crm.expire_access_tokens();
     marks.crm_expired = crm.log().len();
-    let good = crowd(world, &client, crm, sabotage).await;
+    let good = crowd(setup, &client, crm, sabotage).await;
     marks.crm_refreshed = crm.log().len();
-    story.step(
+    scenario.step(
         "makes 100 calls at once, just when the upstream's token has expired",
         format!("{good} of {CROWD} succeed"),
     );
@@ -127,7 +127,7 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
         .answer()
         .await?;
     let elsewhere = Request {
-        to: world.wire.address(),
+        to: setup.wire.address(),
         path: "/tickets/mcp",
         token: &reader,
         message: Some(GET),
@@ -135,17 +135,17 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
     let elsewhere = elsewhere.answer().await?;
     let heard =
         format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
-    story.step("tries its broker token at the upstream itself, and at the other server", heard);
+    scenario.step("tries its broker token at the upstream itself, and at the other server", heard);
 
-    let ticketed = world.token(&world.tickets, "crm:read")?;
+    let ticketed = setup.token(&setup.tickets, "crm:read")?;
     let tickets = Request {
-        to: world.wire.address(),
+        to: setup.wire.address(),
         path: "/tickets/mcp",
         token: &ticketed,
         message: Some(GET),
     };
     let first = tickets.answer().await?;
-    story.step("calls the other server with a token for it", format!("{}", first.status));
+    scenario.step("calls the other server with a token for it", format!("{}", first.status));
 
     if sabotage == Some(Sabotage::UseTheTokenUnseen) {
         let token = crm.raw_access_token("contacts:read");
@@ -154,60 +154,60 @@ pub(crate) async fn tell(world: &World, sabotage: Option<Sabotage>) -> Result<To
             .await?;
     }
     if sabotage == Some(Sabotage::LeaveARouteUnwatched) {
-        Request { to: world.wire.address(), path: "/unwatched", token: "", message: None }
+        Request { to: setup.wire.address(), path: "/unwatched", token: "", message: None }
             .answer()
             .await?;
     }
 
     // The user is revoked while a stream is open.
     let watch = Request {
-        to: world.wire.address(),
+        to: setup.wire.address(),
         path: "/crm/mcp",
         token: &greedy,
         message: Some(WATCH),
     };
     let target = match sabotage {
         Some(Sabotage::RevokeNobody) => None,
-        Some(Sabotage::RevokeAtOneServer) => Some(world.server(crm)?),
-        _ => Some(world.alice()),
+        Some(Sabotage::RevokeAtOneServer) => Some(setup.server(crm)?),
+        _ => Some(setup.alice()),
     };
     let revoke = async {
         if let Some(target) = target {
             // The revoke holds whether or not its own record is durable already.
-            drop(world.broker.revoke(target, &Initiator::operator("demo")).await);
+            drop(setup.broker.revoke(target, &Initiator::operator("demo")).await);
         }
     };
     let (watched, ended) = watch.stream(revoke).await?;
     let events = watched.text.matches("data:").count();
     let how = if ended { "then the stream ends" } else { "and the stream goes on" };
-    story.step(
+    scenario.step(
         "watches for news; meanwhile alice is revoked",
         format!("{} and {events} events, {how}", watched.status),
     );
-    (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), world.tickets.log().len());
+    (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), setup.tickets.log().len());
     let again =
-        Request { to: world.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
+        Request { to: setup.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
     let (again, other) = (again.answer().await?, tickets.answer().await?);
-    story.step(
+    scenario.step(
         "makes the same calls again, at both servers",
         format!("{} and {}", again.status, other.status),
     );
 
-    world.broker.shutdown(GRACE).await.map_err(DemoError::new)?;
-    Ok(Told {
-        steps: story.steps,
+    setup.broker.shutdown(GRACE).await.map_err(DemoError::new)?;
+    Ok(Outcome {
+        steps: scenario.steps,
         marks,
         before,
         broker_tokens: vec![reader, writer, greedy, ticketed],
     })
 }
 
-struct Story {
+struct Steps {
     steps: Vec<Step>,
     part: &'static str,
 }
 
-impl Story {
+impl Steps {
     fn step(&mut self, did: &str, heard: String) {
         self.steps.push(Step { part: self.part, did: did.to_owned(), heard });
     }
@@ -241,19 +241,19 @@ async fn call(client: &Peer<RoleClient>, tool: &'static str) -> String {
 
 /// Many calls at once; says how many came back well.
 async fn crowd(
-    world: &World,
+    setup: &Setup,
     client: &Client,
     crm: &Upstream,
     sabotage: Option<Sabotage>,
 ) -> usize {
     if sabotage == Some(Sabotage::RefreshFromElsewhere) {
         let form = "grant_type=refresh_token&refresh_token=another";
-        drop(raw::post_form(crm.address(), "/token", form).await);
+        drop(raw_http::post_form(crm.address(), "/token", form).await);
     }
     let calls: Vec<_> = (0..CROWD)
         .map(|_| {
             let client = client.peer().clone();
-            world.tasks.spawn("demo-call", async move {
+            setup.tasks.spawn("demo-call", async move {
                 call(&client, "get_contact").await.ends_with("done")
             })
         })

@@ -1,4 +1,4 @@
-//! The demo's world: two upstreams, the broker in front of them, and a tap on the client's wire.
+//! The demo's setup: two upstreams, the broker in front of them, and a tap on the client's wire.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub(crate) const OPERATORS_SCOPES: &str = "contacts:read contacts:write";
 /// Every scope that the broker has for clients.
 pub(crate) const EVERY_SCOPE: &str = "crm:admin crm:read crm:write";
 
-pub(crate) struct World {
+pub(crate) struct Setup {
     pub(crate) crm: Upstream,
     pub(crate) tickets: Upstream,
     pub(crate) wire: Wiretap,
@@ -44,7 +44,7 @@ pub(crate) struct World {
     folder: TempDir,
 }
 
-impl World {
+impl Setup {
     pub(crate) async fn start(sabotage: Option<Sabotage>) -> Result<Self, DemoError> {
         let tasks = Tasks::new();
         let crm = Upstream::start("crm", &tasks).await?;
