@@ -1,5 +1,5 @@
-//! What the story proves, read from the upstreams' own logs, the audit file and the client's wire:
-//! never from the scenario.
+//! Checks of the upstreams' own logs, the audit file and the bytes on the client's connections.
+//! None of them reads what the scenario reports.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,64 +11,64 @@ use crate::{
     upstream::{Seen, fingerprint},
 };
 
-/// One thing that must hold.
+/// A statement that must hold.
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// Its name, kept for ever.
+    /// Name, which never changes.
     pub name: &'static str,
-    /// Whether it holds.
+    /// Whether the statement holds.
     pub pass: bool,
-    /// What was found, and where.
+    /// Findings, and where they are from.
     pub found: String,
 }
 
-/// All that the checks may look at.
+/// Everything that the checks may read.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     pub(crate) marks: Marks,
     pub(crate) before: String,
     pub(crate) crm: Vec<Seen>,
     pub(crate) tickets: Vec<Seen>,
-    /// The audit file, read from the disk.
+    /// Contents of the audit file.
     pub(crate) audit: String,
-    /// The client's wire: what it sent and got.
+    /// Bytes that the client sent and received, by connection.
     pub(crate) sent: Vec<Vec<u8>>,
-    pub(crate) got: Vec<Vec<u8>>,
-    /// Every secret the upstreams gave out.
+    pub(crate) received: Vec<Vec<u8>>,
+    /// Every secret that the upstreams issued.
     pub(crate) secrets: Vec<String>,
     pub(crate) broker_tokens: Vec<String>,
 }
 
 pub(crate) fn run(evidence: &Evidence) -> Vec<Check> {
     let records: Vec<Value> = evidence.audit.lines().filter_map(|line| line.parse().ok()).collect();
-    let look = Look { evidence, records: &records, got: joined(&evidence.got) };
+    let logs = Logs { evidence, records: &records, received: joined(&evidence.received) };
     vec![
-        look.the_raw_token_works_behind_the_servers_back(),
-        look.the_hidden_tool_is_not_listed(),
-        look.an_allowed_call_reaches_the_upstream(),
-        look.a_denied_call_never_does(),
-        look.a_missing_scope_is_asked_for(),
-        look.the_upstream_sees_the_operators_scopes(),
-        look.a_hundred_calls_are_one_refresh(),
-        look.the_broker_token_is_good_for_one_server(),
-        look.a_revoke_ends_the_open_stream(),
-        look.a_revoke_shuts_both_servers(),
-        look.requests_equal_terminal_records(),
-        look.the_audit_chain_holds(),
-        look.every_use_had_an_intent(),
-        look.no_upstream_token_came_back(),
+        logs.the_raw_token_works_without_the_broker(),
+        logs.the_hidden_tool_is_not_listed(),
+        logs.an_allowed_call_reaches_the_upstream(),
+        logs.a_denied_call_never_reaches_the_upstream(),
+        logs.a_missing_scope_is_named(),
+        logs.the_upstream_sees_the_operators_scopes(),
+        logs.a_hundred_calls_are_one_refresh(),
+        logs.the_broker_token_is_good_for_one_server(),
+        logs.a_revoke_ends_the_open_stream(),
+        logs.a_revoke_ends_access_at_both_servers(),
+        logs.requests_equal_terminal_records(),
+        logs.the_audit_chain_holds(),
+        logs.every_use_had_an_intent(),
+        logs.no_upstream_token_came_back(),
     ]
 }
 
-struct Look<'a> {
+struct Logs<'a> {
     evidence: &'a Evidence,
     records: &'a [Value],
-    got: String,
+    received: String,
 }
 
-impl Look<'_> {
-    fn the_raw_token_works_behind_the_servers_back(&self) -> Check {
+impl Logs<'_> {
+    fn the_raw_token_works_without_the_broker(&self) -> Check {
         let before = self.evidence.crm.get(..self.evidence.marks.crm_before).unwrap_or_default();
         let through = before.iter().any(|seen| seen.door == "api" && seen.status == 200);
         let known = self
@@ -81,15 +81,16 @@ impl Look<'_> {
             "raw_token_works_behind_the_servers_back",
             through && known == 0,
             format!(
-                "the upstream's log has the API call: {through}; the audit had {known} records of it"
+                "the upstream's log has the API call: {through}; the audit had {known} records of \
+                 it"
             ),
         )
     }
 
     fn the_hidden_tool_is_not_listed(&self) -> Check {
         let existed = self.evidence.before.contains("\"delete_contact\"");
-        let listed = self.got.contains("\"list_contacts\"");
-        let hidden = !self.got.contains("\"delete_contact\"");
+        let listed = self.received.contains("\"list_contacts\"");
+        let hidden = !self.received.contains("\"delete_contact\"");
         check(
             "hidden_tool_is_not_listed",
             existed && listed && hidden,
@@ -112,25 +113,26 @@ impl Look<'_> {
         )
     }
 
-    fn a_denied_call_never_does(&self) -> Check {
+    fn a_denied_call_never_reaches_the_upstream(&self) -> Check {
         let calls = self.after().filter(|seen| seen.what.contains("delete_contact")).count();
         let records = self
             .results()
             .filter(|r| r["reason"] == "filter.tool_denied" && r["name"] == "delete_contact")
             .count();
-        let refused = self.got.contains("-32602");
+        let refused = self.received.contains("-32602");
         check(
             "denied_call_never_reaches_the_upstream",
             calls == 0 && records > 0 && refused,
             format!(
-                "at the upstream {calls}; refusals in the audit {records}; the client was told so: {refused}"
+                "at the upstream {calls}; refusals in the audit {records}; the client received an \
+                 error: {refused}"
             ),
         )
     }
 
-    fn a_missing_scope_is_asked_for(&self) -> Check {
-        let challenge = self.got.contains("error=\"insufficient_scope\"")
-            && self.got.contains("scope=\"crm:read crm:write\"");
+    fn a_missing_scope_is_named(&self) -> Check {
+        let challenge = self.received.contains("error=\"insufficient_scope\"")
+            && self.received.contains("scope=\"crm:read crm:write\"");
         let refused = self.results().filter(|r| r["reason"] == "filter.insufficient_scope").count();
         let created = self
             .after()
@@ -140,7 +142,8 @@ impl Look<'_> {
             "missing_scope_is_asked_for_and_then_enough",
             challenge && refused == 1 && created == 1,
             format!(
-                "challenge on the wire: {challenge}; refused {refused} time; then created {created} time"
+                "challenge on the wire: {challenge}; refused {refused} time; \
+                 then created {created} time"
             ),
         )
     }
@@ -176,7 +179,8 @@ impl Look<'_> {
             "hundred_calls_are_one_refresh",
             refreshes == 1 && calls >= 100,
             format!(
-                "at the token endpoint {refreshes} request; at the MCP server {calls} calls that succeeded"
+                "at the token endpoint {refreshes} request; at the MCP server {calls} calls that \
+                 succeeded"
             ),
         )
     }
@@ -201,7 +205,7 @@ impl Look<'_> {
             .results()
             .filter(|r| r["outcome"] == "cut" && r["reason"] == "authn.revoked")
             .count();
-        let ended = self.evidence.got.iter().any(|bytes| {
+        let ended = self.evidence.received.iter().any(|bytes| {
             let text = text(bytes);
             text.contains("notifications/progress")
                 && text.ends_with("0\r\n\r\n")
@@ -214,7 +218,7 @@ impl Look<'_> {
         )
     }
 
-    fn a_revoke_shuts_both_servers(&self) -> Check {
+    fn a_revoke_ends_access_at_both_servers(&self) -> Check {
         let Marks { crm_revoked, tickets_revoked, .. } = self.evidence.marks;
         let later = self.evidence.crm.iter().skip(crm_revoked).count()
             + self.evidence.tickets.iter().skip(tickets_revoked).count();
@@ -264,8 +268,8 @@ impl Look<'_> {
                 digest(&SHA256, &[previous.as_slice(), head.as_bytes()].concat()).as_ref().to_vec();
             let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
             let record: Value = line.parse().unwrap_or_default();
-            let said = |name: &str| record.get(name).cloned().unwrap_or_default();
-            if said("hash") != hex.as_str() || said("seq").as_u64() != Some(links) {
+            let member = |name: &str| record.get(name).cloned().unwrap_or_default();
+            if member("hash") != hex.as_str() || member("seq").as_u64() != Some(links) {
                 break;
             }
             previous = hash;
@@ -297,7 +301,8 @@ impl Look<'_> {
             "every_use_had_an_intent",
             at_mcp > 0 && at_mcp == uses && intents >= uses && posts == refreshes,
             format!(
-                "at the upstreams {at_mcp} uses, in the audit {uses}, intents {intents}; refreshes {posts}, intents {refreshes}"
+                "at the upstreams {at_mcp} uses, in the audit {uses}, intents {intents}; refreshes \
+                 {posts}, intents {refreshes}"
             ),
         )
     }
@@ -308,7 +313,7 @@ impl Look<'_> {
             self.after().chain(&self.evidence.tickets).any(|seen| seen.token == print)
         });
         let in_play = in_play.count();
-        let haystacks = [self.got.as_str(), self.evidence.audit.as_str()];
+        let haystacks = [self.received.as_str(), self.evidence.audit.as_str()];
         let found = self.evidence.secrets.iter().filter(|secret| {
             forms(secret)
                 .iter()
@@ -324,7 +329,7 @@ impl Look<'_> {
         )
     }
 
-    /// What the CRM saw since the broker stands before it.
+    /// Returns what the CRM saw since the broker is in front of it.
     fn after(&self) -> impl Iterator<Item = &Seen> {
         self.evidence.crm.iter().skip(self.evidence.marks.crm_before)
     }
@@ -346,7 +351,7 @@ fn joined(all: &[Vec<u8>]) -> String {
     all.iter().map(|bytes| text(bytes)).collect::<Vec<_>>().join("\n")
 }
 
-/// A secret as it is, in hexadecimal, percent-encoded, and in base64 at every alignment.
+/// Returns a secret as it is, in hexadecimal, percent-encoded, and in base64 at every alignment.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![
         secret.to_owned(),

@@ -1,10 +1,10 @@
-//! `token-broker demo`: the whole story on loopback, in one process, with nothing to install and
-//! nothing to set.
+//! The demo of token-broker, which `token-broker demo` runs on loopback, in one process and without
+//! configuration.
 //!
-//! Two upstreams, each with an authorization server of its own; the broker in front of them, with
-//! the real layers throughout; a client that first holds the upstream's own token, and then a
-//! broker token. What it proves is read from the upstreams' logs, the audit file and the client's
-//! wire. See `docs/demo.md` for the object of `--json`.
+//! It starts two upstreams, each with an authorization server of its own, and the broker in front
+//! of them, with the real layers. The client first holds the upstream's own token, then a broker
+//! token. The checks read the upstreams' logs, the audit file and the bytes on the client's
+//! connections. `docs/demo.md` describes the object that `--json` prints.
 
 mod checks;
 mod raw_http;
@@ -21,42 +21,42 @@ pub use report::Report;
 pub use scenario::Step;
 pub use upstream::{MARKER, Seen};
 
-/// Breaks the stack in one place, so that a test sees the check of that place turn false.
+/// A fault in one place, with which a test sees the check of that place fail.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sabotage {
-    /// The API behind the MCP server is shut.
+    /// The API next to the MCP server is closed.
     CloseTheBackDoor,
-    /// The policy lets through what it should hide.
+    /// The policy shows a tool that it should hide.
     ShowEveryTool,
-    /// The policy lets no call through.
+    /// The policy denies every call.
     RefuseEveryCall,
-    /// The policy lets every call through.
+    /// The policy allows every call.
     AllowEveryTool,
-    /// No scope is asked for.
+    /// No rule requires a scope.
     AskForNoScope,
-    /// The upstream gives all that the user allowed.
+    /// The broker requests every scope that the user allowed.
     ForwardEveryScope,
-    /// Somebody else asks for a refresh, too.
+    /// Another client requests a refresh, too.
     RefreshFromElsewhere,
-    /// Both servers take tokens for one of them.
+    /// Both servers accept tokens for one of them.
     OneAudienceForAll,
-    /// Nobody is revoked.
+    /// No one is revoked.
     RevokeNobody,
-    /// The tokens for one server are revoked, and not the user.
+    /// The tokens for one server are revoked, not the user.
     RevokeAtOneServer,
-    /// A route without the layers.
+    /// One route has no layers.
     LeaveARouteUnwatched,
-    /// Somebody edits the audit file.
+    /// The audit file is edited.
     EditTheAudit,
-    /// Somebody uses a token outside of the broker.
+    /// A token is used outside of the broker.
     UseTheTokenUnseen,
-    /// Something outside of the stack shows the token.
+    /// A middleware outside of the stack reveals a token.
     LeakTheToken,
 }
 
-/// Why the demo could not be told to its end: loopback, a temporary folder, or a fault of ours.
+/// The reason why the demo stopped early: loopback, the temporary folder, or an internal error.
 #[derive(Debug, thiserror::Error)]
 #[error("the demo stopped: {0}")]
 pub struct DemoError(String);
@@ -85,21 +85,21 @@ impl From<tower_token_broker::audit::AuditError> for DemoError {
     }
 }
 
-/// Tells the scenario.
+/// Runs the demo.
 ///
 /// # Errors
-/// It could not be told to its end.
+/// The demo could not be completed.
 ///
 /// # Cancellation
-/// Dropped, its servers run on until the runtime ends; nothing is left on the disk.
+/// The servers run until the runtime ends. No file is left on the disk.
 pub async fn run() -> Result<Report, DemoError> {
     run_with(None).await
 }
 
-/// As [`run`], with one thing broken.
+/// Runs the demo with one fault.
 ///
 /// # Errors
-/// As [`run`].
+/// The demo could not be completed.
 #[doc(hidden)]
 pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
     let setup = setup::Setup::start(sabotage).await?;
@@ -115,7 +115,7 @@ pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
         tickets: setup.tickets.log(),
         audit,
         sent: setup.wire.sent(),
-        got: setup.wire.got(),
+        received: setup.wire.received(),
         secrets: [setup.crm.secrets(), setup.tickets.secrets()].concat(),
         broker_tokens: outcome.broker_tokens,
     };

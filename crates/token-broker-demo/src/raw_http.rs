@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, where the story needs to see each byte.
+//! HTTP/1.1 written by hand, where the scenario needs every byte.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -7,22 +7,22 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Longest time the story waits for an answer's end.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest time until a response is complete.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// An answer as it came.
+/// A response, as it was received.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) text: String,
 }
 
-/// A request on a connection of its own, which ends with the answer.
+/// A request on a connection of its own, which ends with the response.
 pub(crate) struct Request<'a> {
     pub(crate) to: SocketAddr,
     pub(crate) path: &'a str,
     pub(crate) token: &'a str,
-    /// A JSON-RPC message; a GET without one.
+    /// JSON-RPC message. Without one, the request is a GET.
     pub(crate) message: Option<&'a str>,
 }
 
@@ -31,9 +31,9 @@ impl Request<'_> {
         let Self { to, path, token, message } = self;
         let (method, body) = message.map_or(("GET", ""), |message| ("POST", message));
         let text = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
-             content-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut socket = TcpStream::connect(to).await?;
@@ -41,22 +41,22 @@ impl Request<'_> {
         Ok(socket)
     }
 
-    /// Sends it and reads the answer to its end.
-    pub(crate) async fn answer(&self) -> io::Result<Answer> {
+    /// Sends the request and reads the whole response.
+    pub(crate) async fn response(&self) -> io::Result<Response> {
         let mut socket = self.send().await?;
         let mut bytes = Vec::new();
-        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes))
+        tokio::time::timeout(TIMEOUT, socket.read_to_end(&mut bytes))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(read(bytes))
     }
 
-    /// Sends it, waits for the first event, lets `then` happen, and reads what still comes, until
-    /// the end or until patience ends.
+    /// Sends the request, runs `then` after the first event, and reads the rest of the stream for
+    /// at most 5 s. Returns also whether the stream ended.
     pub(crate) async fn stream(
         &self,
         then: impl Future<Output = ()>,
-    ) -> io::Result<(Answer, bool)> {
+    ) -> io::Result<(Response, bool)> {
         let mut socket = self.send().await?;
         let mut bytes = Vec::new();
         let mut then = Some(then);
@@ -80,7 +80,7 @@ impl Request<'_> {
     }
 }
 
-/// Posts a form, without credentials.
+/// Posts a form without credentials.
 pub(crate) async fn post_form(to: SocketAddr, path: &str, form: &str) -> io::Result<()> {
     let text = format!(
         "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
@@ -92,8 +92,8 @@ pub(crate) async fn post_form(to: SocketAddr, path: &str, form: &str) -> io::Res
     socket.read_to_end(&mut Vec::new()).await.map(drop)
 }
 
-fn read(bytes: Vec<u8>) -> Answer {
+fn read(bytes: Vec<u8>) -> Response {
     let text = String::from_utf8(bytes).unwrap_or_default();
     let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
-    Answer { status, text }
+    Response { status, text }
 }

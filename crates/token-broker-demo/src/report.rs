@@ -1,4 +1,4 @@
-//! The story as a user reads it, and as a program does.
+//! The report, as text and as JSON.
 
 use std::fmt;
 
@@ -12,28 +12,28 @@ use crate::{
     upstream::Seen,
 };
 
-/// What was told, seen and proven. `Display` is the story in plain words; serialised, it is the
-/// object of `--json` (`docs/demo.md`).
+/// Steps, logs and checks of one run. `Display` renders them as text; serialized, the report is the
+/// object that `--json` prints (`docs/demo.md`).
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The version of this object.
+    /// Version of this object.
     pub schema: u32,
     /// Whether every check holds.
     pub pass: bool,
-    /// What happened.
+    /// Steps of the client.
     pub steps: Vec<Step>,
-    /// What must hold.
+    /// Checks of the logs.
     pub checks: Vec<Check>,
-    /// What the CRM's own log says.
+    /// Log of the CRM.
     pub crm: Vec<Seen>,
-    /// What the ticket server's own log says.
+    /// Log of the ticket server.
     pub tickets: Vec<Seen>,
-    /// The records of the audit file.
+    /// Records of the audit file.
     pub audit: Vec<Value>,
 }
 
-/// Columns of the terminal that the story is set for.
+/// Width of the text, in columns.
 const WIDTH: usize = 100;
 
 impl Report {
@@ -49,7 +49,7 @@ impl Report {
         }
     }
 
-    /// What the command ends with: 0 if every check holds, 1 if one does not.
+    /// Returns the exit code of the command: 0 if every check holds, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.checks.iter().all(|check| check.pass))
     }
@@ -62,7 +62,7 @@ impl Report {
         writeln!(f)
     }
 
-    /// The last things that each of the three saw, in three columns.
+    /// Renders what the client, the upstreams and the audit saw, in three columns.
     fn side_by_side(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heard: Vec<_> = self
             .steps
@@ -84,8 +84,11 @@ impl Report {
                 format!("{} {what} {why}", text("outcome")).trim_end().to_owned()
             }));
         let width = (WIDTH - 6) / 3;
-        let columns =
-            [("the client heard", heard), ("the upstreams saw", saw), ("the audit says", recorded)];
+        let columns = [
+            ("the client received", heard),
+            ("the upstreams saw", saw),
+            ("the audit recorded", recorded),
+        ];
         let wrapped = columns.map(|(title, lines)| {
             let mut all = vec![title.to_owned(), "-".repeat(width)];
             all.extend(lines.iter().flat_map(|line| wrap(line, width)));
@@ -99,7 +102,8 @@ impl Report {
         }
         writeln!(
             f,
-            "\n  Where the upstreams saw no other scopes, the token carried the operator's: {OPERATORS_SCOPES}.\n"
+            "\n  Where the upstreams saw no other scopes, the token had the operator's: \
+             {OPERATORS_SCOPES}.\n"
         )
     }
 }
@@ -123,7 +127,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Equal lines in a row become one, with their number.
+/// Joins equal lines in a row to one, with their number.
 fn folded(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut folded: Vec<(String, usize)> = Vec::new();
     for line in lines {
@@ -138,7 +142,7 @@ fn folded(lines: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// Breaks a line at spaces; what goes on is indented.
+/// Wraps a line at spaces, and indents its continuation.
 fn wrap(line: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut current = String::new();

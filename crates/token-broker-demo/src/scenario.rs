@@ -1,4 +1,4 @@
-//! What happens, step by step, and what the client hears of it.
+//! The steps of the client, and what it receives.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::{
     upstream::Upstream,
 };
 
-/// One thing that happened, in plain words.
+/// A step of the client, in plain words.
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Step {
     /// `before` or `after` the broker.
     pub part: &'static str,
-    /// What the client did.
+    /// Action of the client.
     pub did: String,
-    /// What it heard.
+    /// Result that the client received.
     pub heard: String,
 }
 
-/// Where the logs stood when the story turned.
+/// Lengths of the logs at the turning points of the scenario.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) crm_before: usize,
@@ -45,20 +45,26 @@ pub(crate) struct Marks {
 pub(crate) struct Outcome {
     pub(crate) steps: Vec<Step>,
     pub(crate) marks: Marks,
-    /// What the client without a broker got, byte for byte.
+    /// Bytes that the client received without a broker.
     pub(crate) before: String,
-    /// Broker tokens that were in play.
+    /// Broker tokens that were used.
     pub(crate) broker_tokens: Vec<String>,
 }
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-const GET: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"get_contact","arguments":{}}}"#;
-const WATCH: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"watch_contacts","arguments":{},"_meta":{"progressToken":"p"}}}"#;
+const GET: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","#,
+    r#""params":{"name":"get_contact","arguments":{}}}"#
+);
+const WATCH: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","#,
+    r#""params":{"name":"watch_contacts","arguments":{},"_meta":{"progressToken":"p"}}}"#
+);
 
-/// How many calls come at once when the upstream token has expired.
+/// Number of concurrent calls when the upstream token has expired.
 const CROWD: usize = 100;
 
-/// How long calls that are still open may take at the end.
+/// Time that open calls have at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Outcome, DemoError> {
@@ -69,20 +75,20 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
     // Before: the client holds the upstream's own token.
     let raw = crm.raw_access_token("contacts:read contacts:write export");
     let direct = |path, message| Request { to: crm.address(), path, token: &raw, message };
-    let list = direct("/mcp", Some(LIST)).answer().await?;
+    let list = direct("/mcp", Some(LIST)).response().await?;
     scenario.step(
-        "asks the MCP server for its tools, with the upstream's own token",
+        "lists the tools of the MCP server, with the upstream's own token",
         format!("{}, all six tools", list.status),
     );
-    let behind = direct("/api/contacts", None).answer().await?;
+    let api = direct("/api/contacts", None).response().await?;
     scenario.step(
-        "takes the same token to the API behind the MCP server's back",
-        match behind.status {
+        "uses the same token at the API, past the MCP server",
+        match api.status {
             200 => "200, the data: no tool call, no policy, no record".to_owned(),
             status => format!("{status}"),
         },
     );
-    let before = format!("{}\n{}", list.text, behind.text);
+    let before = format!("{}\n{}", list.text, api.text);
     setup.broker.audit_log().flush().await?;
     marks.audit_before = std::fs::read_to_string(setup.audit_file())?.lines().count();
     marks.crm_before = crm.log().len();
@@ -98,33 +104,33 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
     scenario.step("calls get_contact", called);
     let denied = call(&client, "delete_contact").await;
     scenario.step("calls delete_contact, which is not in its list", denied);
-    let asked = call(&client, "create_contact").await;
-    scenario.step("calls create_contact", asked);
+    let refused = call(&client, "create_contact").await;
+    scenario.step("calls create_contact", refused);
     drop(client.cancel().await);
 
     let writer = setup.token(crm, "crm:read crm:write")?;
     let client = connect(&setup.url(crm), &writer).await?;
     let created = call(&client, "create_contact").await;
-    scenario.step("comes back with the scope it was told, and calls create_contact", created);
+    scenario.step("obtains a token with that scope, and calls create_contact", created);
     drop(client.cancel().await);
 
     let greedy = setup.token(crm, EVERY_SCOPE)?;
     let client = connect(&setup.url(crm), &greedy).await?;
     let called = call(&client, "get_contact").await;
-    scenario.step("asks for every scope there is, and calls get_contact", called);
+    scenario.step("obtains a token with every scope, and calls get_contact", called);
 
     crm.expire_access_tokens();
     marks.crm_expired = crm.log().len();
     let good = crowd(setup, &client, crm, sabotage).await;
     marks.crm_refreshed = crm.log().len();
     scenario.step(
-        "makes 100 calls at once, just when the upstream's token has expired",
+        "makes 100 calls at once, after the upstream's token has expired",
         format!("{good} of {CROWD} succeed"),
     );
     drop(client.cancel().await);
 
     let stolen = Request { to: crm.address(), path: "/mcp", token: &reader, message: Some(GET) }
-        .answer()
+        .response()
         .await?;
     let elsewhere = Request {
         to: setup.wire.address(),
@@ -132,10 +138,10 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
         token: &reader,
         message: Some(GET),
     };
-    let elsewhere = elsewhere.answer().await?;
-    let heard =
+    let elsewhere = elsewhere.response().await?;
+    let result =
         format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
-    scenario.step("tries its broker token at the upstream itself, and at the other server", heard);
+    scenario.step("uses its broker token at the upstream itself, and at the other server", result);
 
     let ticketed = setup.token(&setup.tickets, "crm:read")?;
     let tickets = Request {
@@ -144,18 +150,18 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
         token: &ticketed,
         message: Some(GET),
     };
-    let first = tickets.answer().await?;
+    let first = tickets.response().await?;
     scenario.step("calls the other server with a token for it", format!("{}", first.status));
 
     if sabotage == Some(Sabotage::UseTheTokenUnseen) {
         let token = crm.raw_access_token("contacts:read");
         Request { to: crm.address(), path: "/mcp", token: &token, message: Some(GET) }
-            .answer()
+            .response()
             .await?;
     }
     if sabotage == Some(Sabotage::LeaveARouteUnwatched) {
         Request { to: setup.wire.address(), path: "/unwatched", token: "", message: None }
-            .answer()
+            .response()
             .await?;
     }
 
@@ -173,21 +179,21 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
     };
     let revoke = async {
         if let Some(target) = target {
-            // The revoke holds whether or not its own record is durable already.
+            // The revoke takes effect even if its record is not durable yet.
             drop(setup.broker.revoke(target, &Initiator::operator("demo")).await);
         }
     };
     let (watched, ended) = watch.stream(revoke).await?;
     let events = watched.text.matches("data:").count();
-    let how = if ended { "then the stream ends" } else { "and the stream goes on" };
+    let how = if ended { "then the stream ends" } else { "and the stream continues" };
     scenario.step(
-        "watches for news; meanwhile alice is revoked",
+        "watches for changes; meanwhile alice is revoked",
         format!("{} and {events} events, {how}", watched.status),
     );
     (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), setup.tickets.log().len());
     let again =
         Request { to: setup.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
-    let (again, other) = (again.answer().await?, tickets.answer().await?);
+    let (again, other) = (again.response().await?, tickets.response().await?);
     scenario.step(
         "makes the same calls again, at both servers",
         format!("{} and {}", again.status, other.status),
@@ -228,18 +234,18 @@ async fn call(client: &Peer<RoleClient>, tool: &'static str) -> String {
             .first()
             .and_then(|block| block.as_text())
             .map_or_else(String::new, |text| text.text.clone()),
-        // What went wrong, without the transport's own words around it.
+        // The error itself, without the text of the transport.
         Err(rmcp::ServiceError::McpError(error)) => {
             format!("error {}: {}", error.code.0, error.message)
         }
         Err(rmcp::ServiceError::TransportSend(_)) => {
             "403: the call needs a scope that the token lacks".to_owned()
         }
-        Err(_) => "no answer".to_owned(),
+        Err(_) => "no response".to_owned(),
     }
 }
 
-/// Many calls at once; says how many came back well.
+/// Makes many calls at once, and returns how many succeeded.
 async fn crowd(
     setup: &Setup,
     client: &Client,

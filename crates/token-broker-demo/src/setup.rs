@@ -1,4 +1,4 @@
-//! The demo's setup: two upstreams, the broker in front of them, and a tap on the client's wire.
+//! Starts two upstreams, the broker in front of them, and a relay that records what clients send.
 
 use std::path::{Path, PathBuf};
 
@@ -26,11 +26,11 @@ use crate::{
     wiretap::Wiretap,
 };
 
-/// What alice allowed the broker to hold: more than any server needs.
+/// Scopes that alice allowed: more than any server needs.
 const GRANTED: &str = "admin contacts:read contacts:write export";
-/// What the operator gives the servers of it.
+/// Scopes that the operator configured for the upstreams.
 pub(crate) const OPERATORS_SCOPES: &str = "contacts:read contacts:write";
-/// Every scope that the broker has for clients.
+/// Every scope of the broker.
 pub(crate) const EVERY_SCOPE: &str = "crm:admin crm:read crm:write";
 
 pub(crate) struct Setup {
@@ -38,7 +38,7 @@ pub(crate) struct Setup {
     pub(crate) tickets: Upstream,
     pub(crate) wire: Wiretap,
     pub(crate) broker: Broker,
-    /// The servers around the broker, which end with the runtime.
+    /// Servers next to the broker, which end with the runtime.
     pub(crate) tasks: Tasks,
     issuer: Issuer,
     folder: TempDir,
@@ -56,7 +56,7 @@ impl Setup {
         let sink = JsonLines::append(folder.path().join("audit.jsonl"))?;
         let broker = Broker::builder().audit(sink).build().map_err(DemoError::new)?;
 
-        // Clients know the address of the tap; the broker listens behind it.
+        // Clients connect to the relay, which connects to the broker.
         let public = TcpListener::bind(("127.0.0.1", 0)).await?;
         let inside = TcpListener::bind(("127.0.0.1", 0)).await?;
         let origin = format!("http://{}", public.local_addr()?);
@@ -84,23 +84,23 @@ impl Setup {
             router = router.route_service(&path, layer.layer(proxy));
         }
         router = router.merge(broker.metadata_router());
-        router = router.route("/unwatched", axum::routing::get(async || "nobody counts this"));
+        router = router.route("/unwatched", axum::routing::get(async || "no layer counts this"));
         if sabotage == Some(Sabotage::LeakTheToken) {
             let leaky = crm.clone();
-            router = router.layer(map_response(move |mut answer: Response| {
+            router = router.layer(map_response(move |mut response: Response| {
                 let secret =
                     leaky.secrets().pop().and_then(|secret| HeaderValue::from_str(&secret).ok());
                 if let Some(secret) = secret {
-                    answer.headers_mut().insert("x-debug", secret);
+                    response.headers_mut().insert("x-debug", secret);
                 }
-                async move { answer }
+                async move { response }
             }));
         }
         drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
         Ok(Self { crm, tickets, wire, broker, tasks, issuer, folder })
     }
 
-    /// A broker token of alice's for one server.
+    /// Issues a broker token for alice at one server.
     pub(crate) fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
         let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
         let scopes = Scopes::parse(scopes).map_err(DemoError::new)?;
@@ -108,7 +108,7 @@ impl Setup {
         Ok(self.issuer.mint(mint).map_err(DemoError::new)?.into_text())
     }
 
-    /// Where clients find a server.
+    /// Returns the URL of a server for clients.
     pub(crate) fn url(&self, server: &Upstream) -> String {
         format!("http://{}/{}/mcp", self.wire.address(), server.name())
     }
@@ -117,11 +117,12 @@ impl Setup {
         Path::join(self.folder.path(), "audit.jsonl")
     }
 
+    /// Returns alice as a revocation target.
     pub(crate) fn alice(&self) -> RevocationTarget {
         RevocationTarget::User(User::new(self.issuer.name(), "alice"))
     }
 
-    /// All tokens for one server, and for no other.
+    /// Returns all tokens for one server as a revocation target.
     pub(crate) fn server(&self, server: &Upstream) -> Result<RevocationTarget, DemoError> {
         let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
         Ok(RevocationTarget::Server(resource))

@@ -1,8 +1,6 @@
-//! An upstream as they are in the setup: an MCP server, a plain API beside it, and an authorization
-//! server of its own.
+//! An upstream: an MCP server, a plain API next to it, and an authorization server of its own.
 //!
-//! It keeps a log of what it was asked, in which a token stands as a fingerprint and by its scopes,
-//! never as itself.
+//! It logs its requests. The log has the fingerprint and the scopes of a token, never the token.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,31 +37,31 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_token_broker::tasks::Tasks;
 
-/// What every secret of the demo begins with, so that a scan can find it.
+/// Prefix of every secret of the demo, so that a scan can find it.
 pub const MARKER: &str = "tbm-demo-secret-";
 
-/// The client that the upstream's authorization server knows: the broker.
+/// Client ID of the broker at the upstream's authorization server.
 pub(crate) const CLIENT_ID: &str = "token-broker";
 
-/// One request as the upstream saw it.
+/// A request, as the upstream saw it.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Seen {
-    /// Its place in the log.
+    /// Position in the log.
     pub number: usize,
-    /// `mcp`, `api` or `token`.
+    /// Endpoint: `mcp`, `api` or `token`.
     pub door: &'static str,
-    /// What was asked: the JSON-RPC method and tool, the path, or the grant type.
+    /// Operation: the JSON-RPC method and tool, the path, or the grant type.
     pub what: String,
-    /// The token's fingerprint; empty without one.
+    /// Fingerprint of the token. Empty without a token.
     pub token: String,
-    /// The token's scopes; for the token endpoint, the scopes that were asked for.
+    /// Scopes of the token. At the token endpoint, the requested scopes.
     pub scopes: String,
-    /// The status of the answer.
+    /// Status of the response.
     pub status: u16,
 }
 
-/// A running upstream. It ends with its runtime.
+/// A running upstream. It ends with the runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {
     name: &'static str,
@@ -75,32 +73,31 @@ pub(crate) struct Upstream {
 #[derive(Debug, Default)]
 struct Accounts {
     client_secret: String,
-    /// Access tokens that are good, with their scopes.
+    /// Valid access tokens, with their scopes.
     access: BTreeMap<String, String>,
-    /// The one refresh token that is good, and the scopes of its grant; using another ends the
-    /// grant.
+    /// The one valid refresh token, and the scopes of its grant. Using another one ends the grant.
     refresh: Option<(String, String)>,
     issued: BTreeSet<String>,
     api_closed: bool,
 }
 
-/// What the authorization server gave the broker when the user connected their account.
+/// What the authorization server issued to the broker when the user connected an account.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub(crate) struct Connected {
-    /// The first refresh token.
+    /// First refresh token.
     pub(crate) refresh_token: String,
-    /// All that the user allowed; a refresh may ask for less.
+    /// Scopes that the user allowed. A refresh may request fewer.
     pub(crate) granted: String,
-    /// The secret of [`CLIENT_ID`] at the token endpoint.
+    /// Secret of [`CLIENT_ID`] at the token endpoint.
     pub(crate) client_secret: String,
 }
 
 impl Upstream {
-    /// Starts one on loopback.
+    /// Starts an upstream on loopback.
     ///
     /// # Errors
-    /// Loopback gives no port.
+    /// No port is free.
     pub(crate) async fn start(name: &'static str, tasks: &Tasks) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -115,39 +112,39 @@ impl Upstream {
         let router = Router::new()
             .route("/mcp", any_service(mcp))
             .route("/api/contacts", get(async || Json(json!({ "contacts": ["Ada", "Grace"] }))))
-            .layer(from_fn_with_state(upstream.clone(), takes_its_own_tokens))
+            .layer(from_fn_with_state(upstream.clone(), check_token))
             .route("/token", post(token))
             .with_state(upstream.clone());
         drop(tasks.spawn("demo-upstream", async move { axum::serve(listener, router).await }));
         Ok(upstream)
     }
 
-    /// Its name.
+    /// Returns the name.
     pub(crate) const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its MCP endpoint.
+    /// Returns the URL of the MCP server.
     pub(crate) fn mcp_url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
 
-    /// Its authorization server's issuer.
+    /// Returns the issuer of the authorization server.
     pub(crate) fn issuer(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its authorization server's token endpoint.
+    /// Returns the URL of the token endpoint.
     pub(crate) fn token_endpoint(&self) -> String {
         format!("http://{}/token", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A user connects their account, with these scopes.
+    /// Connects the account of a user, with these scopes.
     pub(crate) fn connect(&self, granted: &str) -> Connected {
         let mut state = self.state.lock();
         let refresh_token = state.issue();
@@ -159,7 +156,7 @@ impl Upstream {
         }
     }
 
-    /// An access token handed out as clients get them without a broker.
+    /// Issues an access token as to a client without a broker.
     pub(crate) fn raw_access_token(&self, scopes: &str) -> String {
         let mut state = self.state.lock();
         let token = state.issue();
@@ -167,22 +164,22 @@ impl Upstream {
         token
     }
 
-    /// Ends every access token, as time would.
+    /// Expires every access token.
     pub(crate) fn expire_access_tokens(&self) {
         self.state.lock().access.clear();
     }
 
-    /// Shuts the plain API.
+    /// Closes the plain API.
     pub(crate) fn close_the_api(&self) {
         self.state.lock().api_closed = true;
     }
 
-    /// What it was asked so far.
+    /// Returns the requests so far.
     pub(crate) fn log(&self) -> Vec<Seen> {
         self.log.lock().clone()
     }
 
-    /// Every secret it ever gave out.
+    /// Returns every secret that was issued.
     pub(crate) fn secrets(&self) -> Vec<String> {
         self.state.lock().issued.iter().cloned().collect()
     }
@@ -210,7 +207,7 @@ impl Accounts {
     }
 }
 
-/// The first 48 bits of the token's SHA-256: enough to tell two tokens apart in a log.
+/// Returns the first 48 bits of the token's SHA-256: enough to distinguish two tokens in a log.
 pub(crate) fn fingerprint(token: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
@@ -224,13 +221,8 @@ fn secret() -> String {
     format!("{MARKER}{hex}")
 }
 
-/// The door of MCP server and API: a token of its own authorization server, and every request
-/// noted.
-async fn takes_its_own_tokens(
-    State(upstream): State<Upstream>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Accepts tokens of the upstream's own authorization server only, and logs every request.
+async fn check_token(State(upstream): State<Upstream>, request: Request, next: Next) -> Response {
     let token = bearer(request.headers()).unwrap_or_default().to_owned();
     let door = if request.uri().path() == "/mcp" { "mcp" } else { "api" };
     let (parts, body) = request.into_parts();
@@ -276,8 +268,8 @@ async fn token(
     Form(form): Form<BTreeMap<String, String>>,
 ) -> Response {
     let field = |name: &str| form.get(name).cloned().unwrap_or_default();
-    let (presented, asked) = (field("refresh_token"), field("scope"));
-    let answer = {
+    let (presented, requested) = (field("refresh_token"), field("scope"));
+    let response = {
         let mut state = upstream.state.lock();
         let credentials = format!("{CLIENT_ID}:{}", state.client_secret);
         let basic = format!(
@@ -296,32 +288,32 @@ async fn token(
                 if good == presented && field("grant_type") == "refresh_token" =>
             {
                 let within: BTreeSet<_> = granted.split(' ').collect();
-                if asked.split(' ').all(|scope| within.contains(scope)) {
+                if requested.split(' ').all(|scope| within.contains(scope)) {
                     let (access, next) = (state.issue(), state.issue());
-                    state.access.insert(access.clone(), asked.clone());
+                    state.access.insert(access.clone(), requested.clone());
                     state.refresh = Some((next.clone(), granted));
                     Ok(json!({
                         "access_token": access, "token_type": "Bearer", "expires_in": 300,
-                        "refresh_token": next, "scope": asked,
+                        "refresh_token": next, "scope": requested,
                     }))
                 } else {
                     state.refresh = Some((good, granted));
                     Err((StatusCode::BAD_REQUEST, "invalid_scope"))
                 }
             }
-            // A token that was used before ends the grant: it is not put back.
+            // A token that was used before ends the grant.
             _ => Err((StatusCode::BAD_REQUEST, "invalid_grant")),
         }
     };
-    let status = answer.as_ref().err().map_or(StatusCode::OK, |(status, _)| *status);
-    upstream.note("token", field("grant_type"), &presented, asked, status);
-    match answer {
+    let status = response.as_ref().err().map_or(StatusCode::OK, |(status, _)| *status);
+    upstream.note("token", field("grant_type"), &presented, requested, status);
+    match response {
         Ok(tokens) => ([(header::CACHE_CONTROL, "no-store")], Json(tokens)).into_response(),
         Err((status, error)) => (status, Json(json!({ "error": error }))).into_response(),
     }
 }
 
-/// The MCP server: contacts, in six tools.
+/// The MCP server: contacts, with six tools.
 #[derive(Clone, Debug)]
 struct Contacts(&'static str);
 
@@ -331,7 +323,7 @@ const TOOLS: [(&str, &str); 6] = [
     ("create_contact", "Create a contact"),
     ("delete_contact", "Delete a contact"),
     ("export_everything", "Export all data"),
-    ("watch_contacts", "Report changes as they come"),
+    ("watch_contacts", "Report changes"),
 ];
 
 impl ServerHandler for Contacts {
@@ -360,10 +352,10 @@ impl ServerHandler for Contacts {
             return Err(ErrorData::invalid_params("unknown tool", None));
         }
         if request.name == "watch_contacts" {
-            // Twenty seconds of news: whoever ends the stream before does so from outside.
-            for news in 0..400_u32 {
+            // 20 seconds of changes: if the stream ends earlier, it was cut.
+            for change in 0..400_u32 {
                 if let Some(token) = context.meta.get_progress_token() {
-                    let progress = ProgressNotificationParam::new(token, f64::from(news));
+                    let progress = ProgressNotificationParam::new(token, f64::from(change));
                     if context.peer.notify_progress(progress).await.is_err() {
                         break;
                     }

@@ -1,4 +1,4 @@
-//! A wire with a tap on it: what a client sent and what it got, byte for byte.
+//! A TCP relay that records what a client sends and receives, byte for byte.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,51 +9,55 @@ use tokio::{
 };
 use tower_token_broker::tasks::Tasks;
 
-/// Passes every byte on, both ways, and keeps a copy.
+/// Forwards every byte in both directions, and keeps a copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Wiretap {
     address: SocketAddr,
     sent: Arc<Mutex<Vec<Vec<u8>>>>,
-    got: Arc<Mutex<Vec<Vec<u8>>>>,
+    received: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 type Copies = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Wiretap {
-    /// In front of the server at `target`.
+    /// Starts a relay in front of the server at `target`.
     pub(crate) fn start(
         listener: TcpListener,
         target: SocketAddr,
         tasks: &Tasks,
     ) -> std::io::Result<Self> {
-        let tap =
-            Self { address: listener.local_addr()?, sent: Arc::default(), got: Arc::default() };
-        let (sent, got, owned) = (Arc::clone(&tap.sent), Arc::clone(&tap.got), tasks.clone());
+        let tap = Self {
+            address: listener.local_addr()?,
+            sent: Arc::default(),
+            received: Arc::default(),
+        };
+        let (sent, received, owned) =
+            (Arc::clone(&tap.sent), Arc::clone(&tap.received), tasks.clone());
         drop(tasks.spawn("demo-wiretap", async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(target).await else { continue };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
                 drop(owned.spawn("demo-wire", pass(from_client, to_server, Arc::clone(&sent))));
-                drop(owned.spawn("demo-wire", pass(from_server, to_client, Arc::clone(&got))));
+                drop(owned.spawn("demo-wire", pass(from_server, to_client, Arc::clone(&received))));
             }
         }));
         Ok(tap)
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What clients sent, by connection.
+    /// Returns what clients sent, by connection.
     pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
         self.sent.lock().clone()
     }
 
-    /// What clients got, by connection.
-    pub(crate) fn got(&self) -> Vec<Vec<u8>> {
-        self.got.lock().clone()
+    /// Returns what clients received, by connection.
+    pub(crate) fn received(&self) -> Vec<Vec<u8>> {
+        self.received.lock().clone()
     }
 }
 
@@ -77,6 +81,6 @@ async fn pass(
             break;
         }
     }
-    // One side has ended: so does the other, and the end is passed on.
+    // The end is forwarded.
     drop(to.shutdown().await);
 }

@@ -1,6 +1,6 @@
-//! The token-broker gateway. So far: its demo, and the verification of audit files.
+//! The token-broker gateway. So far: the demo, and the verification of audit files.
 //!
-//! The layers are in `tower-token-broker`; this crate puts them together. The gateway with its
+//! The layers are in `tower-token-broker`, the demo is in `token-broker-demo`. The gateway with its
 //! configuration, its authorization server and its store comes with later releases.
 
 pub mod audit;

@@ -11,8 +11,8 @@ use token_broker::audit;
 use token_broker_demo as demo;
 use tower_token_broker::audit::verify::Head;
 
-/// What is kept for a user lies between blocks that live for one request: glibc's allocator left
-/// three times as much memory behind.
+/// mimalloc, because long-lived blocks lie between blocks of one request: with glibc's allocator the
+/// process kept three times as much memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,9 +26,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tell the whole story on loopback, in one process, with nothing to install and nothing to set
+    /// Run two upstreams, the broker and a client on loopback, and check what they logged
     Demo {
-        /// Print one JSON object (docs/demo.md) instead of the story
+        /// Print one JSON object (docs/demo.md) instead of text
         #[arg(long)]
         json: bool,
     },
@@ -106,14 +106,14 @@ fn verify(file: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
     }
 }
 
-/// How far it is, on stderr.
+/// Progress in percent, on stderr.
 struct Percents {
     shown: bool,
-    /// On a terminal, one over the other, and nothing is left of them.
+    /// On a terminal, each line overwrites the last, and none is left.
     over: bool,
 }
 
-#[expect(clippy::print_stderr, reason = "the command line speaks here and nowhere else")]
+#[expect(clippy::print_stderr, reason = "all output of the command line is printed here")]
 impl Percents {
     fn say(&self, percent: u64) {
         match (self.shown, self.over) {
@@ -130,12 +130,12 @@ impl Percents {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command line speaks here and nowhere else")]
+#[expect(clippy::print_stdout, reason = "all output of the command line is printed here")]
 fn print(text: &str) {
     println!("{text}");
 }
 
-#[expect(clippy::print_stderr, reason = "the command line speaks here and nowhere else")]
+#[expect(clippy::print_stderr, reason = "all output of the command line is printed here")]
 fn complain(text: &str) {
     eprintln!("token-broker: {text}");
 }

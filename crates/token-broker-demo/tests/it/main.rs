@@ -1,4 +1,4 @@
-//! Every check of the demo holds, and each turns false where its place is broken.
+//! Every check of the demo holds, and each fails if its place is broken.
 
 #![cfg(test)]
 
@@ -13,7 +13,7 @@ async fn every_check_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_check_turns_false_where_its_place_is_broken() {
+async fn each_check_fails_if_its_place_is_broken() {
     for (sabotage, check) in [
         (Sabotage::CloseTheBackDoor, "raw_token_works_behind_the_servers_back"),
         (Sabotage::ShowEveryTool, "hidden_tool_is_not_listed"),
@@ -35,7 +35,7 @@ async fn each_check_turns_false_where_its_place_is_broken() {
         assert!(!broken.pass, "{sabotage:?} and {check}: {}", broken.found);
         assert!(!report.pass);
         assert_eq!(report.exit_code(), 1);
-        // Of the two checks of one revoke, the other one holds here.
+        // The other check of the revoke still holds.
         if sabotage == Sabotage::RevokeAtOneServer {
             let stream = report
                 .checks

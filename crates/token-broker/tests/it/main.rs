@@ -8,10 +8,9 @@ use std::process::Command;
 
 use token_broker_tests::marker_scan::Scan;
 
-/// What the command prints has no form of any secret, in plain words or as an object, not even
-/// where everybody logs all they know.
+/// The output has no form of any secret, as text or as JSON, even with every log event.
 #[test]
-fn nothing_that_the_command_prints_holds_a_secret() {
+fn the_output_of_the_demo_has_no_secret() {
     for arguments in [&["demo"][..], &["demo", "--json"]] {
         for log in ["off", "trace"] {
             let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
@@ -24,8 +23,7 @@ fn nothing_that_the_command_prints_holds_a_secret() {
             );
             assert_eq!(run.stderr.is_empty(), log == "off", "{arguments:?} {log}");
             let mut scan = Scan::new();
-            // Each secret has the marker, and that secrets were in play is what the command itself
-            // has just said.
+            // Each secret has the marker. The output above states that secrets were used.
             scan.secret("a secret of the demo", token_broker_demo::MARKER)
                 .received(token_broker_demo::MARKER.as_bytes());
             scan.source(format!("stdout of {arguments:?}"), run.stdout)
@@ -36,14 +34,14 @@ fn nothing_that_the_command_prints_holds_a_secret() {
 }
 
 #[test]
-fn the_command_prints_one_object_and_says_by_its_exit_code_whether_all_holds() {
+fn the_demo_prints_one_object_as_documented() {
     let run =
         Command::new(env!("CARGO_BIN_EXE_token-broker")).args(["demo", "--json"]).output().unwrap();
     assert!(run.status.success());
     let text = std::str::from_utf8(&run.stdout).unwrap();
     let report: serde_json::Value = text.parse().unwrap();
     assert_eq!(report["pass"], true);
-    // Each member that is documented is there, and each that is there is documented.
+    // Each member and each check is documented.
     let document = include_str!("../../../../docs/demo.md");
     for member in report.as_object().unwrap().keys() {
         assert!(document.contains(&format!("`{member}`")), "{member}");
@@ -54,7 +52,7 @@ fn the_command_prints_one_object_and_says_by_its_exit_code_whether_all_holds() {
 }
 
 #[test]
-fn wrong_use_is_said_with_exit_code_2() {
+fn wrong_use_has_exit_code_2() {
     let run = Command::new(env!("CARGO_BIN_EXE_token-broker")).arg("dmeo").output().unwrap();
     assert_eq!(run.status.code(), Some(2));
 }
