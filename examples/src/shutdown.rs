@@ -41,7 +41,7 @@ pub async fn serve(
     tokio::try_join!(drained, ended).map(drop)
 }
 
-/// Completes when the process is asked to end.
+/// Completes when a signal arrives.
 pub async fn signal() {
     let Ok(mut terminate) = unix::signal(SignalKind::terminate()) else { return };
     tokio::select! {

@@ -395,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_blocked_address_blocks_the_name() {
-        for (answer, passes) in [
+        for (addresses_text, passes) in [
             ("93.184.216.34", true),
             ("93.184.216.34 127.0.0.1", false),
             ("127.0.0.1", false),
@@ -406,11 +406,11 @@ mod tests {
             ("", false),
         ] {
             let addresses: Vec<IpAddr> =
-                answer.split_whitespace().map(|text| text.parse().unwrap()).collect();
+                addresses_text.split_whitespace().map(|text| text.parse().unwrap()).collect();
             let guard = Guard::new().with_resolver(crate::resolve::Fixed(addresses.clone()));
-            let got = guard.resolve("name.example").await;
-            assert_eq!(got.is_ok(), passes, "H178 {answer}");
-            assert_eq!(got.unwrap_or(addresses.clone()), addresses);
+            let outcome = guard.resolve("name.example").await;
+            assert_eq!(outcome.is_ok(), passes, "H178 {addresses_text}");
+            assert_eq!(outcome.unwrap_or(addresses.clone()), addresses);
         }
     }
 
@@ -429,8 +429,8 @@ mod tests {
             ("LocalHost", "127.0.0.1", true),
             ("localhost", "93.184.216.34", false),
         ] {
-            let got = guard.clone().with_resolver(to(address)).resolve(name).await;
-            assert_eq!(got.is_ok(), passes, "{name} {address}");
+            let outcome = guard.clone().with_resolver(to(address)).resolve(name).await;
+            assert_eq!(outcome.is_ok(), passes, "{name} {address}");
         }
     }
 }

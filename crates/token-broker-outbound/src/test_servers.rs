@@ -73,10 +73,10 @@ impl Wire {
                 let (noted, reply, tls) = (Arc::clone(&noted), Arc::clone(&reply), tls.clone());
                 drop(tasks.spawn("connection", async move {
                     match tls {
-                        None => answer(stream, &noted, &reply, silent).await,
+                        None => respond(stream, &noted, &reply, silent).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                answer(stream, &noted, &reply, silent).await;
+                                respond(stream, &noted, &reply, silent).await;
                             }
                         }
                     }
@@ -87,7 +87,7 @@ impl Wire {
     }
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     seen: &Seen,
     reply: &str,
@@ -96,10 +96,10 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     let mut read = Vec::new();
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = std::str::from_utf8(&read[..end]).unwrap().to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let headers = std::str::from_utf8(&read[..end]).unwrap().to_ascii_lowercase();
+            let length = headers.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.map_or(0, |digits| digits.parse().unwrap());
-            let chunked = head.contains("transfer-encoding: chunked");
+            let chunked = headers.contains("transfer-encoding: chunked");
             if (chunked && read.ends_with(b"0\r\n\r\n"))
                 || (!chunked && read.len() >= end + 4 + length)
             {

@@ -27,12 +27,12 @@ fn post(url: &str) -> Request<Bytes> {
 #[tokio::test]
 async fn a_document_is_fetched_as_it_was_asked_for() {
     let server = Wire::answering(OK).await;
-    let answer = GuardedClient::new(&loopback())
+    let response = GuardedClient::new(&loopback())
         .unwrap()
         .fetch(post(&server.url("/token?a=b")))
         .await
         .unwrap();
-    assert_eq!((answer.status(), answer.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
+    assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, b"{}".as_slice()));
     let requests = server.seen.requests();
     assert_eq!(requests.len(), 1);
     assert!(requests[0].starts_with("POST /token?a=b HTTP/1.1\r\n"), "{}", requests[0]);
@@ -60,8 +60,8 @@ async fn a_loopback_address_is_blocked_by_default() {
         ("C063", "127.1", FetchError::BlockedAddress),
         ("C063", "127.0.0.1.", FetchError::BlockedAddress),
     ] {
-        let got = client.fetch(post(&format!("https://{host}:{port}/"))).await;
-        assert_eq!(got.unwrap_err(), error, "{case} {host}");
+        let outcome = client.fetch(post(&format!("https://{host}:{port}/"))).await;
+        assert_eq!(outcome.unwrap_err(), error, "{case} {host}");
     }
     assert_eq!(server.seen.connections(), 0);
 }
@@ -72,8 +72,8 @@ async fn a_name_that_leads_inside_is_never_connected_to() {
     for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
         let guard = Guard::new().with_resolver(Fixed(vec![address.parse().unwrap()]));
         let url = format!("https://public.example:{}/", server.address.port());
-        let got = GuardedClient::new(&guard).unwrap().fetch(post(&url)).await;
-        assert_eq!(got.unwrap_err(), FetchError::BlockedAddress, "H178 {address}");
+        let outcome = GuardedClient::new(&guard).unwrap().fetch(post(&url)).await;
+        assert_eq!(outcome.unwrap_err(), FetchError::BlockedAddress, "H178 {address}");
     }
     assert_eq!(server.seen.connections(), 0);
 }
@@ -95,8 +95,8 @@ impl Resolve for Arc<Rebinding> {
 async fn a_name_that_is_rebound_is_checked_each_time() {
     let server = Wire::answering(OK).await;
     // Returned from last to first. The first address is allowed for this name, the second is not.
-    let answers = vec!["169.254.169.254".parse().unwrap(), "127.0.0.1".parse().unwrap()];
-    let resolver = Arc::new(Rebinding(parking_lot::Mutex::new(answers)));
+    let addresses = vec!["169.254.169.254".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+    let resolver = Arc::new(Rebinding(parking_lot::Mutex::new(addresses)));
     let guard = Guard::new().allow_loopback("rebound.example").with_resolver(Arc::clone(&resolver));
     let client = GuardedClient::new(&guard).unwrap();
     let url = format!("http://rebound.example:{}/", server.address.port());
@@ -105,7 +105,7 @@ async fn a_name_that_is_rebound_is_checked_each_time() {
     assert_eq!(server.seen.connections(), 1);
     assert!(
         resolver.0.lock().is_empty(),
-        "each connection asks once, and goes to what was checked"
+        "each connection resolves once, and goes to the checked address"
     );
 }
 
@@ -119,8 +119,9 @@ async fn a_redirect_is_not_followed() {
             let reply =
                 format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
             let server = Wire::answering(&reply).await;
-            let got = GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/"))).await;
-            assert_eq!(got.unwrap_err(), FetchError::Redirect, "C067 {status} {location}");
+            let outcome =
+                GuardedClient::new(&loopback()).unwrap().fetch(post(&server.url("/"))).await;
+            assert_eq!(outcome.unwrap_err(), FetchError::Redirect, "C067 {status} {location}");
             assert_eq!(server.seen.requests().len(), 1, "C067 {status} {location}");
         }
     }
@@ -142,11 +143,11 @@ async fn a_body_over_the_limit_is_refused() {
         ("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\n", false),
     ] {
         let server = Wire::answering(reply).await;
-        let got = GuardedClient::with_limits(&loopback(), limits)
+        let outcome = GuardedClient::with_limits(&loopback(), limits)
             .unwrap()
             .fetch(post(&server.url("/")))
             .await;
-        assert_eq!(got.is_ok(), passes, "{reply}");
+        assert_eq!(outcome.is_ok(), passes, "{reply}");
     }
 }
 
@@ -154,11 +155,11 @@ async fn a_body_over_the_limit_is_refused() {
 async fn silence_is_a_timeout_and_half_a_response_fails() {
     let silent = Wire::falling_silent_after("").await;
     let limits = FetchLimits::default().total(Duration::from_millis(50));
-    let got = GuardedClient::with_limits(&loopback(), limits)
+    let outcome = GuardedClient::with_limits(&loopback(), limits)
         .unwrap()
         .fetch(post(&silent.url("/")))
         .await;
-    assert_eq!(got.unwrap_err(), FetchError::Timeout(Sent::Maybe));
+    assert_eq!(outcome.unwrap_err(), FetchError::Timeout(Sent::Maybe));
     let half = Wire::answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").await;
     let client = GuardedClient::new(&loopback()).unwrap();
     assert_eq!(
@@ -173,8 +174,8 @@ async fn a_closed_port_means_that_nothing_was_sent() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let got = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await;
-    assert_eq!(got.unwrap_err(), FetchError::Failed(Sent::No));
+    let outcome = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await;
+    assert_eq!(outcome.unwrap_err(), FetchError::Failed(Sent::No));
 }
 
 #[tokio::test]
@@ -194,11 +195,13 @@ async fn an_untrusted_server_receives_no_byte() {
         ("C083 of another authority", Authority::new().server("good.example", 2999), false),
     ] {
         let server = Wire::over_tls(OK, tls).await;
-        let got =
+        let outcome =
             client.fetch(post(&format!("https://good.example:{}/", server.address.port()))).await;
         match passes {
-            true => assert_eq!(got.map(|answer| answer.status()), Ok(StatusCode::OK), "{case}"),
-            false => assert_eq!(got.unwrap_err(), FetchError::Failed(Sent::No), "{case}"),
+            true => {
+                assert_eq!(outcome.map(|response| response.status()), Ok(StatusCode::OK), "{case}")
+            }
+            false => assert_eq!(outcome.unwrap_err(), FetchError::Failed(Sent::No), "{case}"),
         }
         assert_eq!(server.seen.connections(), 1, "{case}: it was the certificate that was refused");
         assert_eq!(server.seen.requests().len(), usize::from(passes), "{case}");
@@ -216,22 +219,22 @@ fn an_invalid_root_certificate_is_an_error() {
 #[ignore = "run as a child by no_proxy_of_the_environment_is_asked"]
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test's own environment, and a client that does ask it"
+    reason = "a test's own environment, and a client that reads it"
 )]
 async fn child_with_a_proxy_in_its_environment() {
     let url = std::env::var("TOKEN_BROKER_TEST_URL").unwrap();
     // A usual client uses the proxy, so the environment does name one.
     let config = crate::tls::client_config(&loopback()).unwrap();
     let other = reqwest::Client::builder().tls_backend_preconfigured(config).build().unwrap();
-    let asked = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
-    assert_eq!(other.execute(asked).await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+    let request = reqwest::Request::new(http::Method::GET, url.parse().unwrap());
+    assert_eq!(other.execute(request).await.unwrap().status(), StatusCode::IM_A_TEAPOT);
 
-    let answer = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
+    let response = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
     let mut proxy = crate::Proxy::new(&loopback()).unwrap().dangerous_without_exchange();
     let request = Request::get(&url).body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    let answer = tower_service::Service::call(&mut proxy, request).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
+    let response = tower_service::Service::call(&mut proxy, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]

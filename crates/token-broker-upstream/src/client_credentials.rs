@@ -17,7 +17,7 @@ use tower_token_broker::{
 use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
     cache_key::Parts,
-    on_demand::{Ask, Requested},
+    on_demand::{OnDemand, RequestToken},
 };
 
 /// Provides one access token for all callers, which the broker requests as itself: as a client of
@@ -52,7 +52,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 #[must_use = "a provider does nothing until an exchange layer has it"]
-pub struct ClientCredentials(Requested<OfTheBroker>);
+pub struct ClientCredentials(OnDemand<OfTheBroker>);
 
 #[derive(Debug)]
 struct OfTheBroker;
@@ -66,11 +66,11 @@ impl ClientCredentials {
         server: AuthorizationServer,
         client: GuardedClient,
     ) -> Self {
-        Self(Requested::new(broker, OfTheBroker, upstream, server, client))
+        Self(OnDemand::new(broker, OfTheBroker, upstream, server, client))
     }
 }
 
-impl Ask for OfTheBroker {
+impl RequestToken for OfTheBroker {
     const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
 
     /// The token is the same for every caller.
@@ -82,10 +82,10 @@ impl Ask for OfTheBroker {
         &self,
         server: &AuthorizationServer,
         _: &Principal,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, CredentialError> {
-        server.client_credentials_request(asked, now).map_err(|error| {
+        server.client_credentials_request(requested, now).map_err(|error| {
             tracing::error!(error = %error, "the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })

@@ -11,7 +11,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(25);
 pub(crate) const MOST_REFUSED: usize = 4;
 /// Shortest time between two tokens that are requested because the upstream refused the last one.
 pub(crate) const BETWEEN_FORCED: Duration = Duration::from_secs(30);
-/// X03: concurrent requests at one token endpoint.
+/// Number of concurrent requests at one token endpoint.
+// X03: many grants expire at once.
 pub(crate) const MOST_AT_ONCE: usize = 64;
 /// Number of credentials that one provider keeps in memory.
 pub(crate) const MOST_ENTRIES: u64 = 100_000;

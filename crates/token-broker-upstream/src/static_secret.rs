@@ -50,7 +50,7 @@ impl StaticSecret {
         self
     }
 
-    /// Sets the scopes that the issuer of the secret gave it. A rule that needs more is refused,
+    /// Sets the scopes that the issuer of the secret granted. A rule that needs more is refused,
     /// and the audit names the scopes. Without this setting the scopes are unknown, and what a rule
     /// needs is not compared with them.
     pub fn scopes(mut self, scopes: Scopes) -> Self {
@@ -130,14 +130,14 @@ mod tests {
     async fn the_secret_has_one_origin_and_is_not_printed() {
         let (key, call) = (key(), Call::needing(""));
         let recalled = key.recall(&call.request()).unwrap();
-        let given = key.credential(&call.request()).await.unwrap();
-        for credential in [&recalled, &given] {
+        let credential = key.credential(&call.request()).await.unwrap();
+        for credential in [&recalled, &credential] {
             assert_eq!(credential.origin(), key.upstream().origin());
             assert!(credential.grant().is_none());
         }
-        key.refused(&UpstreamRefusal::new(&given)).await;
+        key.refused(&UpstreamRefusal::new(&credential)).await;
         assert!(key.recall(&call.request()).is_some(), "there is no other secret");
-        assert!(!format!("{key:?} {given:?}").contains("marker"));
+        assert!(!format!("{key:?} {credential:?}").contains("marker"));
     }
 
     #[tokio::test]

@@ -29,18 +29,18 @@ pub(crate) struct Endpoint {
 }
 
 struct Shared {
-    answer: Box<dyn Fn(&str) -> Reply + Send + Sync>,
+    respond: Box<dyn Fn(&str) -> Reply + Send + Sync>,
     posts: Mutex<Vec<String>>,
     gate: Semaphore,
 }
 
 impl Endpoint {
-    /// Starts an endpoint that responds to each request with what `answer` returns for its text.
-    pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    /// Starts an endpoint that responds to each request with what `respond` returns for its text.
+    pub(crate) async fn start(respond: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
         let gate = Semaphore::new(Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared { answer: Box::new(answer), posts: Mutex::default(), gate });
+        let shared = Arc::new(Shared { respond: Box::new(respond), posts: Mutex::default(), gate });
         let (serving, tasks) = (Arc::clone(&shared), Tasks::new());
         drop(tasks.clone().spawn("accept", async move {
             loop {
@@ -67,13 +67,13 @@ impl Endpoint {
 
     /// Waits until so many requests have arrived.
     pub(crate) async fn until_asked(&self, times: usize) {
-        let asked = async {
+        let received = async {
             while self.posts().len() < times {
                 tokio::task::yield_now().await;
             }
         };
-        let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
-        assert!(asked.is_ok(), "{} requests instead of {times}", self.posts().len());
+        let received = tokio::time::timeout(Duration::from_secs(20), received).await;
+        assert!(received.is_ok(), "{} requests instead of {times}", self.posts().len());
     }
 }
 
@@ -96,7 +96,7 @@ impl Shared {
             }
         };
         self.posts.lock().push(request.clone());
-        let reply = (self.answer)(&request);
+        let reply = (self.respond)(&request);
         drop(self.gate.acquire().await.unwrap());
         let (status, headers, length, body) = match reply {
             Reply::Says(status, headers, body) => (status, headers, body.len(), body),

@@ -11,8 +11,8 @@ use token_broker::audit;
 use token_broker_demo as demo;
 use tower_token_broker::audit::verify::Head;
 
-/// mimalloc, because long-lived blocks lie between blocks of one request: with glibc's allocator the
-/// process kept three times as much memory.
+/// Long-lived blocks lie between blocks of one request: with glibc's allocator the process kept
+/// three times as much memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -93,8 +93,8 @@ impl Stack {
             .unwrap();
         let proxies = Proxies { proxy: self.proxy.clone(), refused: Arc::clone(&self.refused) };
         let service = service_fn(move |request: Inward| {
-            let answered = inside(proxies.clone(), request);
-            async move { Ok::<_, Infallible>(answered.await) }
+            let response = inside(proxies.clone(), request);
+            async move { Ok::<_, Infallible>(response.await) }
         });
         let request = TestCall::tool("get_item", "{}").requests(RESOURCE, "t1").next().unwrap();
         let response = layer.layer(service).oneshot(request.map(Full::new)).await.unwrap();

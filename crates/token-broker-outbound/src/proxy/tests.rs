@@ -94,11 +94,11 @@ async fn a_blocked_address_is_a_502_without_detail() {
             (response.status(), reason(&response)),
             (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamFailed))
         );
-        let said = response.collect().await.unwrap().to_bytes();
-        let said = std::str::from_utf8(&said).unwrap();
+        let text = response.collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&text).unwrap();
         assert!(
-            !said.contains("127") && !said.contains("fetch") && !said.contains(&port.to_string()),
-            "{case} {said}"
+            !text.contains("127") && !text.contains("fetch") && !text.contains(&port.to_string()),
+            "{case} {text}"
         );
     }
     assert_eq!(server.seen.connections(), 0);
@@ -242,22 +242,22 @@ async fn both_ways_are_streamed_in_http_1_and_2() {
         let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
         let response = proxy.call(Request::post(url).body(body).unwrap()).await.unwrap();
         assert_eq!(response.headers()["x-version"], version);
-        let mut answer = response.into_body();
+        let mut response = response.into_body();
         // Each frame is sent only after the one before has returned: nothing is collected.
         for frame in ["one", "two", "three"] {
             sender.send_data(Bytes::from(frame)).await.unwrap();
             assert_eq!(
-                answer.frame().await.unwrap().unwrap().into_data().unwrap(),
+                response.frame().await.unwrap().unwrap().into_data().unwrap(),
                 frame,
                 "{version}"
             );
         }
         drop(sender);
         if version == "HTTP/2.0" {
-            let trailers = answer.frame().await.unwrap().unwrap().into_trailers().unwrap();
+            let trailers = response.frame().await.unwrap().unwrap().into_trailers().unwrap();
             assert_eq!(trailers["x-trailer"], "last");
         }
-        assert!(answer.frame().await.is_none(), "{version}");
+        assert!(response.frame().await.is_none(), "{version}");
     }
 }
 

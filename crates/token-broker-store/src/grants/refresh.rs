@@ -94,11 +94,11 @@ impl Renewal {
     }
 }
 
-/// An attempt to refresh that gave no new tokens.
+/// An attempt to refresh that returned no new tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// What is known about it.
+    /// Result of the attempt, as far as it is known.
     pub outcome: AttemptOutcome,
     /// [`Grant::backoff`] from now on.
     pub backoff: Backoff,
@@ -121,7 +121,7 @@ impl Attempt {
     }
 }
 
-/// What is known about an attempt that gave no new tokens.
+/// Known result of an attempt that returned no new tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "stores must handle each")]
 pub enum AttemptOutcome {

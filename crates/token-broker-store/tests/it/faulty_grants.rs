@@ -245,7 +245,7 @@ impl GrantStore for Faulty {
         let mut stored = self.grants.put(grant).await?;
         self.note(&stored, self.fence(&stored.id));
         if self.has(Fault::PutKeepsLease) && self.fence(&stored.id) > 0 {
-            // The old lease is still counted: the same fence is given again.
+            // The old lease is still counted: the same fence is issued again.
             self.grants.delete(&stored.id).await?;
             stored = self.grants.put(stored).await?;
         }

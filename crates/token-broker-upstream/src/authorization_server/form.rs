@@ -58,8 +58,8 @@ impl Form {
         Bytes::from_owner(Wiped(self.0))
     }
 
-    /// Makes room. A vector that grows by itself leaves copies behind; here the old one is
-    /// zeroized.
+    /// Reserves space. A vector that grows by itself leaves copies in freed memory; here the old
+    /// one is zeroized.
     fn reserve(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
         if needed > self.0.capacity() {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use self::client_authentication::ClientAuthentication;
-pub(crate) use self::token_response::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens};
+pub(crate) use self::token_response::{Denial, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Tokens};
 
 /// Authorization server of an upstream: issuer, token endpoint, client authentication of the
 /// broker, and the scopes that it requests.
@@ -111,25 +111,25 @@ impl AuthorizationServer {
     pub(crate) fn refresh_request(
         &self,
         refresh_token: &Secret,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
         form.push("grant_type", b"refresh_token");
         form.push("refresh_token", refresh_token.expose());
-        self.request(form, asked, now)
+        self.request(form, requested, now)
     }
 
     /// Returns a request for a token of the broker itself (RFC 6749 §4.4.2).
     pub(crate) fn client_credentials_request(
         &self,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
         form.push("grant_type", b"client_credentials");
         self.push_audience(&mut form);
-        self.request(form, asked, now)
+        self.request(form, requested, now)
     }
 
     /// Returns a request for a token in exchange for another (RFC 8693 §2.1).
@@ -141,7 +141,7 @@ impl AuthorizationServer {
         &self,
         subject: &SecurityToken,
         actor: Option<&SecurityToken>,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, SignError> {
         let mut form = Form::new();
@@ -154,7 +154,7 @@ impl AuthorizationServer {
         }
         form.push("requested_token_type", TokenType::AccessToken.as_str().as_bytes());
         self.push_audience(&mut form);
-        self.request(form, asked, now)
+        self.request(form, requested, now)
     }
 
     fn push_audience(&self, form: &mut Form) {
@@ -168,11 +168,11 @@ impl AuthorizationServer {
     fn request(
         &self,
         mut form: Form,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, SignError> {
-        if !asked.is_empty() {
-            form.push("scope", asked.to_string().as_bytes());
+        if !requested.is_empty() {
+            form.push("scope", requested.to_string().as_bytes());
         }
         if let Some(resource) = &self.resource {
             form.push("resource", resource.as_bytes());
@@ -238,9 +238,9 @@ mod tests {
                 server(client).refresh_request(&secret("rt +&=/"), &Scopes::none(), now()).unwrap();
             let expected = format!("grant_type=refresh_token&refresh_token=rt+%2B%26%3D%2F{body}");
             assert_eq!(request.body(), expected.as_bytes());
-            let said = request.headers().get(header::AUTHORIZATION);
-            assert_eq!(said.map(|value| value.to_str().unwrap()), authorization.as_deref());
-            assert!(said.is_none_or(HeaderValue::is_sensitive));
+            let sent = request.headers().get(header::AUTHORIZATION);
+            assert_eq!(sent.map(|value| value.to_str().unwrap()), authorization.as_deref());
+            assert!(sent.is_none_or(HeaderValue::is_sensitive));
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Response of a token endpoint.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum TokenResponse {
     Tokens(Tokens),
     /// An error of RFC 6749 §5.2 or of one of its extensions: the server refuses.
     Denied {
@@ -94,7 +94,7 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
 const LONGEST_LIFETIME: u64 = 366 * 24 * 3600;
 const LONGEST_TOKEN: usize = 16 * 1024;
 
-impl Answer {
+impl TokenResponse {
     /// Sends the request once, with a timeout.
     // X08: never a second time by itself.
     pub(crate) async fn to(
@@ -102,11 +102,11 @@ impl Answer {
         client: &GuardedClient,
         clock: &Clock,
     ) -> Result<Self, FetchError> {
-        let asked = request.uri().clone();
-        let answered = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
-        let response = answered.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
+        let uri = request.uri().clone();
+        let response = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
+        let response = response.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
-        clock.compare_with_answer(response.headers(), asked.host().unwrap_or_default());
+        clock.compare_with_answer(response.headers(), uri.host().unwrap_or_default());
         Ok(Self::of(&response))
     }
 
@@ -133,7 +133,7 @@ impl Answer {
             }
             429 => failed("too many requests"),
             500..=599 => failed("the authorization server failed"),
-            _ => failed("an answer with another status"),
+            _ => failed("an unexpected status"),
         }
     }
 }

@@ -17,12 +17,12 @@ use tower_token_broker::{
 };
 
 use super::{
-    Ask,
-    cache_entry::{AtHand, Failure, Slot, Token},
+    RequestToken,
+    cache_entry::{CacheEntry, Failure, Lookup, Token},
     provider::{Landed, Shared, Wanted, grant_of},
 };
 use crate::{
-    authorization_server::{Answer, Denial, Tokens, Wider},
+    authorization_server::{Denial, TokenResponse, Tokens, Wider},
     lifetime,
 };
 
@@ -79,7 +79,7 @@ enum Whose {
     Everyones,
 }
 
-impl<'a, A: Ask> Attempt<'a, A> {
+impl<'a, A: RequestToken> Attempt<'a, A> {
     /// Timeout for a place at the token endpoint, and for a token of the operator's source.
     const STEP: Duration = Duration::from_secs(5);
 
@@ -93,38 +93,38 @@ impl<'a, A: Ask> Attempt<'a, A> {
     }
 
     pub(super) async fn run(&self) -> Landed {
-        let slot = self
+        let entry = self
             .shared
-            .slots
+            .entries
             .get(&self.wanted.key)
-            .map_or_else(Slot::default, |slot| Slot::clone(&slot));
+            .map_or_else(CacheEntry::default, |entry| CacheEntry::clone(&entry));
         // Another flight may have ended after the caller looked at the cache.
-        match slot.at_hand(self.now()) {
-            AtHand::Token { token, is_due: false } => return Ok(token),
-            AtHand::No(no) => return Err(no),
-            AtHand::Token { .. } | AtHand::Nothing => {}
+        match entry.lookup(self.now()) {
+            Lookup::Token { token, is_due: false } => return Ok(token),
+            Lookup::Failed(no) => return Err(no),
+            Lookup::Token { .. } | Lookup::Absent => {}
         }
         if let Some(until) = self.paused() {
-            return self.without_asking(
-                &slot,
+            return self.without_request(
+                &entry,
                 CredentialError::Unavailable { retry_after: Some(self.now().until(until)) },
             );
         }
         let unavailable = || CredentialError::Unavailable { retry_after: None };
         let Ok(Ok(_place)) = tokio::time::timeout(Self::STEP, self.shared.places.acquire()).await
         else {
-            return self.without_asking(&slot, unavailable());
+            return self.without_request(&entry, unavailable());
         };
-        let request = self.shared.ask.request(
+        let request = self.shared.requester.request(
             &self.shared.server,
             self.caller,
-            &self.wanted.asked,
+            &self.wanted.requested,
             self.now(),
         );
         let request = match tokio::time::timeout(Self::STEP, request).await {
             Ok(Ok(request)) => request,
-            Ok(Err(no)) => return self.without_asking(&slot, no),
-            Err(_) => return self.without_asking(&slot, unavailable()),
+            Ok(Err(no)) => return self.without_request(&entry, no),
+            Err(_) => return self.without_request(&entry, unavailable()),
         };
         let version = self.shared.versions.fetch_add(1, Ordering::Relaxed) + 1;
         let grant = grant_of(&self.wanted.key);
@@ -132,19 +132,19 @@ impl<'a, A: Ask> Attempt<'a, A> {
         let intent = Intent::new(
             self.shared.upstream.name(),
             origin.as_ref().map_or("", Origin::as_str),
-            &self.wanted.asked,
+            &self.wanted.requested,
             Some((&grant, version)),
         );
         let Ok(receipt) = self.trail.token_request(A::GRANT_TYPE, intent).await else {
-            return self.without_asking(&slot, unavailable());
+            return self.without_request(&entry, unavailable());
         };
-        let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
-        let forced = slot.token.as_ref().is_some_and(|token| token.is_refused());
-        match self.judge(answer) {
+        let response = TokenResponse::to(request, &self.shared.client, &self.shared.clock).await;
+        let forced = entry.token.as_ref().is_some_and(|token| token.is_refused());
+        match self.judge(response) {
             Ok(tokens) => {
                 receipt.finish(TokenOutcome::Issued);
                 *self.shared.pause.lock() = Pause::default();
-                let scopes = tokens.scopes.unwrap_or_else(|| self.wanted.asked.clone());
+                let scopes = tokens.scopes.unwrap_or_else(|| self.wanted.requested.clone());
                 let now = self.now();
                 let credential =
                     Credential::vouch(tokens.access_token, self.shared.upstream.origin().clone())
@@ -152,26 +152,26 @@ impl<'a, A: Ask> Attempt<'a, A> {
                         .from_grant(grant, version)
                         .until(now.plus(tokens.lifetime));
                 let token = Arc::new(Token::new(credential, now, tokens.lifetime, forced));
-                self.keep(Slot { token: Some(Arc::clone(&token)), failure: None });
+                self.keep(CacheEntry { token: Some(Arc::clone(&token)), failure: None });
                 Ok(token)
             }
             Err(failed) => {
                 receipt.finish(failed.outcome);
-                self.remember(slot, failed)
+                self.remember(entry, failed)
             }
         }
     }
 
     /// Returns the tokens of a response that can be used.
-    fn judge(&self, answer: Result<Answer, FetchError>) -> Result<Tokens, Failed> {
-        let tokens = match answer {
-            Ok(Answer::Tokens(tokens)) => tokens,
-            Ok(Answer::Denied { denial, retry_after }) => {
+    fn judge(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
+        let tokens = match response {
+            Ok(TokenResponse::Tokens(tokens)) => tokens,
+            Ok(TokenResponse::Denied { denial, retry_after }) => {
                 let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
-                let no = self.shared.ask.denied(denial, &self.wanted.need);
+                let no = self.shared.requester.denied(denial, &self.wanted.need);
                 return Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) });
             }
-            Ok(Answer::Failed { what, retry_after }) => {
+            Ok(TokenResponse::Failed { what, retry_after }) => {
                 // A `Retry-After` is meant for the broker, not for one user.
                 let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
                 return Err(Failed { retry_after, whose, ..Failed::because(what) });
@@ -184,13 +184,13 @@ impl<'a, A: Ask> Attempt<'a, A> {
                 return Err(Failed { outcome, whose, ..Failed::because(error.code()) });
             }
         };
-        if !self.shared.ask.accepts(&tokens) {
+        if !self.shared.requester.accepts(&tokens) {
             return Err(Failed::because("a token of another type than requested"));
         }
-        let (asked, server) = (&self.wanted.asked, self.shared.upstream.name());
+        let (requested, server) = (&self.wanted.requested, self.shared.upstream.name());
         // A request without scopes accepts the server's choice.
-        let wider = !asked.is_empty()
-            && tokens.scopes.as_ref().is_some_and(|scopes| !asked.contains_all(scopes));
+        let wider = !requested.is_empty()
+            && tokens.scopes.as_ref().is_some_and(|scopes| !requested.contains_all(scopes));
         if wider && self.shared.server.wider() == Wider::Refused {
             // Least scope: such a token is not used.
             let no = CredentialError::RefusedByPolicy;
@@ -216,16 +216,17 @@ impl<'a, A: Ask> Attempt<'a, A> {
     }
 
     /// Ends the attempt without a request. Nothing is remembered: the next call starts over.
-    fn without_asking(&self, slot: &Slot, no: CredentialError) -> Landed {
-        match &slot.token {
+    fn without_request(&self, entry: &CacheEntry, no: CredentialError) -> Landed {
+        match &entry.token {
             Some(token) if token.is_good(self.now()) => Ok(Arc::clone(token)),
             _ => Err(no),
         }
     }
 
-    /// G155: no retry before the time that the server named, or our own.
-    fn remember(&self, slot: Slot, failed: Failed) -> Landed {
-        let (now, count) = (self.now(), slot.failures());
+    /// Records the failure. The next attempt waits until the time that the server named, or ours.
+    // G155: no retry storm against a failing server.
+    fn remember(&self, entry: CacheEntry, failed: Failed) -> Landed {
+        let (now, count) = (self.now(), entry.failures());
         let retry_at = lifetime::retry_at(count, now, failed.retry_after);
         if failed.whose == Whose::Everyones {
             self.shared.pause.lock().extend(now, failed.retry_after);
@@ -244,19 +245,19 @@ impl<'a, A: Ask> Attempt<'a, A> {
             );
         }
         let failure = Failure { no: failed.no, count: count.saturating_add(1), retry_at };
-        let said = failure.said(now);
-        let token = slot.token.filter(|_| failed.whose != Whose::Denied);
-        let slot = Slot { token, failure: Some(failure) };
-        let at_hand = slot.at_hand(now);
-        self.keep(slot);
-        match at_hand {
-            AtHand::Token { token, .. } => Ok(token),
-            AtHand::No(_) | AtHand::Nothing => Err(said),
+        let error = failure.error_at(now);
+        let token = entry.token.filter(|_| failed.whose != Whose::Denied);
+        let entry = CacheEntry { token, failure: Some(failure) };
+        let lookup = entry.lookup(now);
+        self.keep(entry);
+        match lookup {
+            Lookup::Token { token, .. } => Ok(token),
+            Lookup::Failed(_) | Lookup::Absent => Err(error),
         }
     }
 
-    fn keep(&self, slot: Slot) {
-        self.shared.slots.insert(self.wanted.key, Arc::new(slot));
+    fn keep(&self, entry: CacheEntry) {
+        self.shared.entries.insert(self.wanted.key, Arc::new(entry));
     }
 
     fn paused(&self) -> Option<Timestamp> {

@@ -17,7 +17,7 @@ use crate::lifetime::{self, BETWEEN_FORCED};
 
 /// Entry of one key, replaced as a whole when an attempt has ended.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct CacheEntry {
     pub(super) token: Option<Arc<Token>>,
     pub(super) failure: Option<Failure>,
 }
@@ -44,29 +44,29 @@ pub(super) struct Failure {
 
 /// What the entry provides without a request.
 #[derive(Debug)]
-pub(super) enum AtHand {
+pub(super) enum Lookup {
     Token {
         token: Arc<Token>,
         /// Whether a new one should be requested in the background.
         is_due: bool,
     },
-    No(CredentialError),
-    Nothing,
+    Failed(CredentialError),
+    Absent,
 }
 
-impl Slot {
-    pub(super) fn at_hand(&self, now: Timestamp) -> AtHand {
+impl CacheEntry {
+    pub(super) fn lookup(&self, now: Timestamp) -> Lookup {
         let failure = self.failure.as_ref().filter(|failure| now < failure.retry_at);
         match self.token.as_ref().filter(|token| token.is_good(now)) {
             // After a failure the next attempt waits, and the token is used to its end.
             Some(token) if failure.is_some() => {
-                AtHand::Token { token: Arc::clone(token), is_due: false }
+                Lookup::Token { token: Arc::clone(token), is_due: false }
             }
-            Some(token) if token.is_usable(now) => AtHand::Token {
+            Some(token) if token.is_usable(now) => Lookup::Token {
                 token: Arc::clone(token),
                 is_due: now >= token.refresh_at && !token.is_refused(),
             },
-            _ => failure.map_or(AtHand::Nothing, |failure| AtHand::No(failure.said(now))),
+            _ => failure.map_or(Lookup::Absent, |failure| Lookup::Failed(failure.error_at(now))),
         }
     }
 
@@ -121,7 +121,7 @@ impl Token {
 
 impl Failure {
     /// Returns the error for a caller at this time.
-    pub(super) fn said(&self, now: Timestamp) -> CredentialError {
+    pub(super) fn error_at(&self, now: Timestamp) -> CredentialError {
         if matches!(self.no, CredentialError::Unavailable { .. }) {
             return CredentialError::Unavailable { retry_after: Some(now.until(self.retry_at)) };
         }

@@ -23,10 +23,10 @@ use crate::{
     cache_key::Parts,
 };
 
-pub(crate) use provider::Requested;
+pub(crate) use provider::OnDemand;
 
-/// The parts in which the two differ.
-pub(crate) trait Ask: Send + Sync + 'static {
+/// The parts in which token exchange and client credentials differ.
+pub(crate) trait RequestToken: Send + Sync + 'static {
     /// Name of the grant type, in keys and logs.
     const GRANT_TYPE: GrantType;
 
@@ -38,7 +38,7 @@ pub(crate) trait Ask: Send + Sync + 'static {
         &self,
         server: &AuthorizationServer,
         caller: &Principal,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> impl Future<Output = Result<Request<Bytes>, CredentialError>> + Send;
 

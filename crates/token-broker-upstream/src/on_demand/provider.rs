@@ -21,9 +21,9 @@ use tower_token_broker::{
 };
 
 use super::{
-    Ask,
+    RequestToken,
     attempt::{Attempt, Pause},
-    cache_entry::{AtHand, Slot, Token},
+    cache_entry::{CacheEntry, Lookup, Token},
 };
 use crate::{
     authorization_server::AuthorizationServer,
@@ -33,21 +33,21 @@ use crate::{
     single_flight::{Flight, SingleFlight},
 };
 
-pub(crate) struct Requested<A>(Arc<Shared<A>>);
+pub(crate) struct OnDemand<A>(Arc<Shared<A>>);
 
 /// Entries that were not used for this time are removed; most of their tokens have ended.
 const IDLE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Shared<A> {
-    pub(crate) ask: A,
+    pub(crate) requester: A,
     pub(super) upstream: Upstream,
     pub(super) server: AuthorizationServer,
     pub(super) client: GuardedClient,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
-    pub(super) slots: Cache<Key, Arc<Slot>>,
+    pub(super) entries: Cache<Key, Arc<CacheEntry>>,
     flights: SingleFlight<(), Landed>,
-    /// X03: bounds concurrent requests at the token endpoint.
+    // X03: bounds concurrent requests at the token endpoint.
     pub(super) places: Semaphore,
     pub(super) pause: Mutex<Pause>,
     /// Version of the last token. Each token has its own.
@@ -62,27 +62,27 @@ pub(super) type Landed = Result<Arc<Token>, CredentialError>;
 pub(super) struct Wanted {
     pub(super) key: Key,
     /// Scopes to request: the operator's and those of the rule, never the client's.
-    pub(super) asked: Scopes,
+    pub(super) requested: Scopes,
     /// Scopes of the rule.
     pub(super) need: Scopes,
 }
 
-impl<A: Ask> Requested<A> {
+impl<A: RequestToken> OnDemand<A> {
     pub(crate) fn new(
         broker: &Broker,
-        ask: A,
+        requester: A,
         upstream: Upstream,
         server: AuthorizationServer,
         client: GuardedClient,
     ) -> Self {
         Self(Arc::new(Shared {
-            ask,
+            requester,
             upstream,
             server,
             client,
             clock: broker.clock().clone(),
             tasks: broker.tasks().clone(),
-            slots: Cache::builder().max_capacity(MOST_ENTRIES).time_to_idle(IDLE).build(),
+            entries: Cache::builder().max_capacity(MOST_ENTRIES).time_to_idle(IDLE).build(),
             flights: SingleFlight::new(),
             places: Semaphore::new(MOST_AT_ONCE),
             pause: Mutex::default(),
@@ -103,9 +103,9 @@ impl<A: Ask> Requested<A> {
     }
 
     pub(crate) fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
-        match self.0.at_hand(&self.0.wanted(request).key) {
-            AtHand::Token { token, is_due: false } => covering(&token, request.scopes).ok(),
-            AtHand::Token { .. } | AtHand::No(_) | AtHand::Nothing => None,
+        match self.0.lookup(&self.0.wanted(request).key) {
+            Lookup::Token { token, is_due: false } => covering(&token, request.scopes).ok(),
+            Lookup::Token { .. } | Lookup::Failed(_) | Lookup::Absent => None,
         }
     }
 
@@ -119,16 +119,16 @@ impl<A: Ask> Requested<A> {
         let unavailable = || CredentialError::Unavailable { retry_after: None };
         let landed = async {
             for _ in 0..MOST_REFUSED {
-                match shared.at_hand(&wanted.key) {
-                    AtHand::Token { token, is_due } => {
+                match shared.lookup(&wanted.key) {
+                    Lookup::Token { token, is_due } => {
                         if is_due {
                             // In the background. Callers use the current token meanwhile.
                             drop(shared.join(&wanted, caller, trail));
                         }
                         return covering(&token, need);
                     }
-                    AtHand::No(no) => return Err(no),
-                    AtHand::Nothing => match shared.join(&wanted, caller, trail).landed().await {
+                    Lookup::Failed(no) => return Err(no),
+                    Lookup::Absent => match shared.join(&wanted, caller, trail).landed().await {
                         // Refused by the upstream meanwhile: look again.
                         Some(Ok(token)) if token.is_refused() => {}
                         Some(Ok(token)) => return covering(&token, need),
@@ -146,28 +146,32 @@ impl<A: Ask> Requested<A> {
     /// one request.
     pub(crate) fn refused(&self, credential: &Credential) {
         let Some((grant, version)) = credential.grant() else { return };
-        let Some(slot) = key_of(grant).and_then(|key| self.0.slots.get(&key)) else { return };
+        let Some(entry) = key_of(grant).and_then(|key| self.0.entries.get(&key)) else { return };
         let is_it =
             |token: &&Arc<Token>| token.credential.grant().is_some_and(|(_, held)| held == version);
-        if let Some(token) = slot.token.as_ref().filter(is_it) {
+        if let Some(token) = entry.token.as_ref().filter(is_it) {
             token.refuse();
         }
     }
 }
 
-impl<A: Ask> Shared<A> {
+impl<A: RequestToken> Shared<A> {
     fn wanted(&self, request: &CredentialRequest<'_>) -> Wanted {
         let CredentialRequest { caller, account, scopes: need, .. } = *request;
-        let asked = self.server.operator_scopes().union(need);
+        let requested = self.server.operator_scopes().union(need);
         let parts = Parts::of(A::GRANT_TYPE.as_str())
             .part(self.upstream.name())
             .part(self.upstream.origin().as_str());
-        let parts = self.server.key(parts).list(asked.iter());
-        Wanted { key: self.ask.key(caller, account, parts).key(), asked, need: need.clone() }
+        let parts = self.server.key(parts).list(requested.iter());
+        Wanted {
+            key: self.requester.key(caller, account, parts).key(),
+            requested,
+            need: need.clone(),
+        }
     }
 
-    fn at_hand(&self, key: &Key) -> AtHand {
-        self.slots.get(key).map_or(AtHand::Nothing, |slot| slot.at_hand(self.clock.now()))
+    fn lookup(&self, key: &Key) -> Lookup {
+        self.entries.get(key).map_or(Lookup::Absent, |entry| entry.lookup(self.clock.now()))
     }
 
     /// Joins the attempt for a key that is in progress, or begins one in an owned task.
@@ -203,10 +207,10 @@ fn covering(token: &Token, need: &Scopes) -> Result<Credential, CredentialError>
     Err(CredentialError::ScopeRequired { missing })
 }
 
-impl<A: fmt::Debug> fmt::Debug for Requested<A> {
+impl<A: fmt::Debug> fmt::Debug for OnDemand<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requested")
-            .field("ask", &self.0.ask)
+        f.debug_struct("OnDemand")
+            .field("requester", &self.0.requester)
             .field("upstream", &self.0.upstream)
             .field("server", &self.0.server)
             .finish_non_exhaustive()
@@ -233,7 +237,7 @@ mod tests {
 
     struct Anything;
 
-    impl Ask for Anything {
+    impl RequestToken for Anything {
         const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
 
         fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {
@@ -244,10 +248,10 @@ mod tests {
             &self,
             server: &AuthorizationServer,
             _: &Principal,
-            asked: &Scopes,
+            requested: &Scopes,
             now: Timestamp,
         ) -> Result<Request<Bytes>, CredentialError> {
-            Ok(server.client_credentials_request(asked, now).unwrap())
+            Ok(server.client_credentials_request(requested, now).unwrap())
         }
 
         fn accepts(&self, _: &Tokens) -> bool {
@@ -277,7 +281,7 @@ mod tests {
             );
             let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
             let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
-            let requested = Requested::new(&broker, Anything, upstream, server, client);
+            let requested = OnDemand::new(&broker, Anything, upstream, server, client);
             let (caller, none) = (test_util::caller("ana"), Scopes::none());
             let operation = test_util::TestCall::tool("get_item", "{}").operation();
             let (trail, _) = Trail::for_test(broker.audit_log());

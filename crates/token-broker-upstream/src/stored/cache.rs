@@ -49,8 +49,8 @@ impl Entry {
             .with_scopes(token.scopes.clone())
             .from_grant(grant.id.clone(), token.version)
             .until(token.expires_at);
-        // After a failure the next refresh is due when the store says so, and the token is used to
-        // its end.
+        // After a failure the next refresh is due when the store allows it, and the token is used
+        // to its end.
         let (usable_until, refresh_at) =
             match grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
                 // Without a refresh token there is no other token.

@@ -54,7 +54,7 @@ pub(super) struct Shared<S> {
     refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
     /// Refreshes in progress, by grant; each has the scopes that it requests.
     flights: SingleFlight<Scopes, Outcome>,
-    /// X03: bounds concurrent refreshes at the authorization server.
+    // X03: bounds concurrent refreshes at the authorization server.
     pub(super) places: Semaphore,
 }
 
@@ -101,7 +101,7 @@ impl<S: GrantStore> StoredGrants<S> {
 
 impl<S: GrantStore> Shared<S> {
     /// Returns the scopes to request: the operator's and those of the rule, never the client's.
-    fn asked(&self, need: &Scopes) -> Scopes {
+    fn requested_scopes(&self, need: &Scopes) -> Scopes {
         self.server.operator_scopes().union(need)
     }
 
@@ -115,8 +115,8 @@ impl<S: GrantStore> Shared<S> {
         Some(GrantKey::new(request.caller.user().clone(), self.upstream.name(), account))
     }
 
-    pub(super) fn entry_key(&self, grant_key: &GrantKey, asked: &Scopes) -> Key {
-        self.parts("entry", grant_key).list(asked.iter()).key()
+    pub(super) fn entry_key(&self, grant_key: &GrantKey, requested: &Scopes) -> Key {
+        self.parts("entry", grant_key).list(requested.iter()).key()
     }
 
     fn parts(&self, purpose: &str, grant_key: &GrantKey) -> Parts {
@@ -135,11 +135,11 @@ impl<S: GrantStore> Shared<S> {
         self: &Arc<Self>,
         entry: &Entry,
         grant_key: &GrantKey,
-        asked: &Scopes,
+        requested: &Scopes,
         trail: &Trail,
     ) {
         if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
-            drop(self.join(grant_key, asked, trail, Purpose::Renew));
+            drop(self.join(grant_key, requested, trail, Purpose::Renew));
         }
     }
 
@@ -147,18 +147,18 @@ impl<S: GrantStore> Shared<S> {
     fn join(
         self: &Arc<Self>,
         grant_key: &GrantKey,
-        asked: &Scopes,
+        requested: &Scopes,
         trail: &Trail,
         purpose: Purpose,
     ) -> Flight<Scopes, Outcome> {
         let key = self.parts("flight", grant_key).key();
-        self.flights.join(key, asked, &self.tasks, "refresh", || {
+        self.flights.join(key, requested, &self.tasks, "refresh", || {
             let (shared, trail) = (Arc::clone(self), trail.clone());
-            let (grant_key, asked) = (grant_key.clone(), asked.clone());
+            let (grant_key, requested) = (grant_key.clone(), requested.clone());
             async move {
                 let outcome =
-                    Refresh::new(&shared, &grant_key, &asked, &trail, purpose).run().await;
-                let entry_key = shared.entry_key(&grant_key, &asked);
+                    Refresh::new(&shared, &grant_key, &requested, &trail, purpose).run().await;
+                let entry_key = shared.entry_key(&grant_key, &requested);
                 match &outcome {
                     Outcome::Given(entry) => shared.entries.insert(entry_key, Arc::clone(entry)),
                     Outcome::StillRefused(_) => shared.entries.invalidate(&entry_key),
@@ -182,7 +182,8 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
     fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
         let need = request.scopes;
         let grant_key = self.0.grant_key(request)?;
-        let entry = self.0.entries.get(&self.0.entry_key(&grant_key, &self.0.asked(need)))?;
+        let entry =
+            self.0.entries.get(&self.0.entry_key(&grant_key, &self.0.requested_scopes(need)))?;
         let now = self.0.clock.now();
         let good = entry.is_usable(now)
             && !entry.is_due(now)
@@ -197,11 +198,11 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let shared = &self.0;
         let CredentialRequest { scopes: need, trail, .. } = *request;
         let grant_key = shared.grant_key(request).ok_or(CredentialError::ConnectRequired)?;
-        let asked = shared.asked(need);
-        if let Some(entry) = shared.entries.get(&shared.entry_key(&grant_key, &asked)) {
+        let requested = shared.requested_scopes(need);
+        if let Some(entry) = shared.entries.get(&shared.entry_key(&grant_key, &requested)) {
             let now = shared.clock.now();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
-                shared.renew_if_due(&entry, &grant_key, &asked, trail);
+                shared.renew_if_due(&entry, &grant_key, &requested, trail);
                 return Ok(entry.credential.clone());
             }
         }
@@ -210,12 +211,12 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
             let mut refused = 0;
             // Each turn waits for one flight. Flights for other scopes are bounded by the timeout.
             while refused < MOST_REFUSED {
-                let mut flight = shared.join(&grant_key, &asked, trail, Purpose::Use);
+                let mut flight = shared.join(&grant_key, &requested, trail, Purpose::Use);
                 match flight.landed().await {
-                    Some(_) if flight.label != asked => {}
+                    Some(_) if flight.label != requested => {}
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
-                        shared.renew_if_due(&entry, &grant_key, &asked, trail);
+                        shared.renew_if_due(&entry, &grant_key, &requested, trail);
                         return covering(&entry, need);
                     }
                     Some(Outcome::StillRefused(entry)) => return covering(&entry, need),

@@ -22,7 +22,7 @@ use super::{
     provider::Shared,
 };
 use crate::{
-    authorization_server::{Answer, Denial, TOKEN_ENDPOINT_TIMEOUT, Tokens, Wider},
+    authorization_server::{Denial, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Tokens, Wider},
     lifetime::{self, BETWEEN_FORCED},
     scopes,
 };
@@ -48,7 +48,7 @@ pub(super) enum Purpose {
 pub(super) struct Refresh<'a, S> {
     shared: &'a Shared<S>,
     grant_key: &'a GrantKey,
-    asked: &'a Scopes,
+    requested: &'a Scopes,
     trail: &'a Trail,
     purpose: Purpose,
 }
@@ -80,11 +80,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     pub(super) const fn new(
         shared: &'a Shared<S>,
         grant_key: &'a GrantKey,
-        asked: &'a Scopes,
+        requested: &'a Scopes,
         trail: &'a Trail,
         purpose: Purpose,
     ) -> Self {
-        Self { shared, grant_key, asked, trail, purpose }
+        Self { shared, grant_key, requested, trail, purpose }
     }
 
     pub(super) async fn run(&self) -> Outcome {
@@ -105,7 +105,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     async fn step(&self) -> Result<Next, StoreError> {
         let Some(grant) = self.load().await? else { return Ok(Next::Done(connect_required())) };
         let now = self.shared.clock.now();
-        let effective = scopes::common(self.asked, &grant.granted);
+        let effective = scopes::common(self.requested, &grant.granted);
         let (fallback, forced) = match self.judge(&grant, &effective, now) {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
             Judged::Refresh { fallback, forced } => (fallback, forced),
@@ -121,7 +121,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             LeaseOutcome::Stale => Ok(Next::Again),
             LeaseOutcome::Held(_) => {
                 if let Some(token) = fallback {
-                    return Ok(Next::Done(self.given(&grant, token)));
+                    return Ok(Next::Done(self.outcome_of(&grant, token)));
                 }
                 drop(place);
                 tokio::time::sleep(Self::LOOK_AGAIN).await;
@@ -141,8 +141,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if *grant.authorization_server != *self.shared.server.issuer() {
             return Judged::Done(connect_required());
         }
-        if effective.is_empty() && !self.asked.is_empty() {
-            let missing = self.asked.clone();
+        if effective.is_empty() && !self.requested.is_empty() {
+            let missing = self.requested.clone();
             return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing }));
         }
         let token = grant
@@ -155,7 +155,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             && now < cache::usable_until(token)
             && (self.purpose == Purpose::Use || now < cache::refresh_at(grant, token))
         {
-            return Judged::Done(self.given(grant, token));
+            return Judged::Done(self.outcome_of(grant, token));
         }
         if let Some(token) = token.filter(|token| refused && token.forced)
             && now < token.obtained_at.plus(BETWEEN_FORCED)
@@ -163,7 +163,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));
         }
         let else_fallback = |otherwise: Outcome| match fallback {
-            Some(token) => Judged::Done(self.given(grant, token)),
+            Some(token) => Judged::Done(self.outcome_of(grant, token)),
             None => Judged::Done(otherwise),
         };
         if grant.refresh_token.is_none() {
@@ -218,22 +218,22 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 return if overtaken { Ok(Next::Again) } else { Err(error) };
             }
         }
-        let answer = Answer::to(request, &self.shared.client, &self.shared.clock).await;
+        let response = TokenResponse::to(request, &self.shared.client, &self.shared.clock).await;
         let now = self.shared.clock.now();
-        let failed = |what, retry_after| Ok(Answer::Failed { what, retry_after });
-        let answer = match answer {
+        let failed = |what, retry_after| Ok(TokenResponse::Failed { what, retry_after });
+        let response = match response {
             // Any other refusal does not concern the grant.
-            Ok(Answer::Denied { denial, retry_after }) if denial != Denial::Grant => {
+            Ok(TokenResponse::Denied { denial, retry_after }) if denial != Denial::Grant => {
                 failed(denial.what(), retry_after)
             }
-            answer => answer,
+            response => response,
         };
-        match answer {
-            Ok(Answer::Tokens(tokens)) => {
+        match response {
+            Ok(TokenResponse::Tokens(tokens)) => {
                 self.keep(grant, lease, effective, fallback, forced, tokens, receipt).await
             }
-            Ok(Answer::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
-            Ok(Answer::Failed { what, retry_after }) => {
+            Ok(TokenResponse::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
+            Ok(TokenResponse::Failed { what, retry_after }) => {
                 let retry_at = lifetime::retry_at(grant.backoff.failures, now, retry_after);
                 let outcome = (AttemptOutcome::Responded, TokenOutcome::Failed);
                 self.failed(grant, lease, fallback, outcome, retry_at, what, receipt).await
@@ -305,7 +305,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 receipt.finish(TokenOutcome::Issued);
                 let new = stored.access.iter().find(|token| token.version == stored.version);
                 Ok(Next::Done(match (new, fallback) {
-                    (Some(token), _) | (None, Some(token)) => self.given(&stored, token),
+                    (Some(token), _) | (None, Some(token)) => self.outcome_of(&stored, token),
                     (None, None) => Outcome::None(CredentialError::RefusedByPolicy),
                 }))
             }
@@ -327,9 +327,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
     }
 
-    /// Stores new tokens, and retries for a minute: a failing store must not lose a rotated token
-    /// (X06). Callers stop waiting earlier. While this task runs, this process does not send the
-    /// old refresh token again.
+    /// Stores new tokens, and retries for a minute. Callers stop waiting earlier. While this task
+    /// runs, this process does not send the old refresh token again.
+    // X06: a failing store must not lose a rotated token.
     async fn store_durably(
         &self,
         lease: &Lease,
@@ -346,7 +346,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         bounded(self.shared.store.complete(lease, renewal)).await
     }
 
-    /// Ends the grant, but only if the version that was sent is still the current one (X11).
+    /// Ends the grant, but only if the version that was sent is still the current one.
+    // X11: another replica may have stored newer tokens.
     async fn invalid_grant(
         &self,
         grant: &Grant,
@@ -421,7 +422,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         Arc::new(Entry::new(grant, token, origin, now, refused))
     }
 
-    fn given(&self, grant: &Grant, token: &AccessToken) -> Outcome {
+    fn outcome_of(&self, grant: &Grant, token: &AccessToken) -> Outcome {
         Outcome::Given(self.given_entry(grant, token))
     }
 
@@ -432,7 +433,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         wait: Option<Duration>,
     ) -> Outcome {
         match fallback.filter(|token| self.shared.clock.now() < token.expires_at) {
-            Some(token) => self.given(grant, token),
+            Some(token) => self.outcome_of(grant, token),
             None => unavailable(wait),
         }
     }

@@ -316,8 +316,8 @@ fn revoked() -> CredentialError {
     CredentialError::Revoked
 }
 
-fn is_unavailable<T>(got: &Result<T, CredentialError>) -> bool {
-    matches!(got, Err(CredentialError::Unavailable { .. }))
+fn is_unavailable<T>(outcome: &Result<T, CredentialError>) -> bool {
+    matches!(outcome, Err(CredentialError::Unavailable { .. }))
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn x01_ten_thousand_first_uses_are_one_post() {
                 let first =
                     std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending()))
                         .await;
-                assert!(first, "X01: nobody can have the token yet");
+                assert!(first, "X01: no one can have the token yet");
                 began.send_modify(|began| *began += 1);
                 work.await.map(|credential| number(&credential))
             })
@@ -497,8 +497,8 @@ async fn concurrent_rules_each_receive_their_own_scopes() {
     };
     let calls: Vec<_> = needs.iter().map(call).collect();
     for (call, need) in calls.into_iter().zip(&needs) {
-        let given = call.await.unwrap().map(|credential| credential.scopes().clone());
-        assert_eq!(given, Ok(scopes(&format!("crm:read {need}"))));
+        let credential = call.await.unwrap().map(|credential| credential.scopes().clone());
+        assert_eq!(credential, Ok(scopes(&format!("crm:read {need}"))));
     }
     assert_eq!(broker.server.posts().len(), needs.len());
 }
@@ -515,7 +515,7 @@ async fn a_token_with_more_scopes_is_not_used() {
     assert_eq!(
         broker.get().await.map(|credential| number(&credential)),
         Ok(2),
-        "the next one is as asked for"
+        "the next one has the requested scopes"
     );
     assert!(broker.server.posts()[1].contains("refresh_token=rt-1&"));
 }
@@ -546,7 +546,7 @@ async fn a_token_is_renewed_in_the_background() {
     broker.clock.advance(HOUR / 100 * 6);
     broker.server.close();
     for _ in 0..100 {
-        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(0), "nobody waits");
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(0), "no one waits");
     }
     broker.server.until_asked(1).await;
     broker.server.open();
@@ -585,13 +585,13 @@ async fn a_hundred_refusals_of_one_version_are_one_refresh() {
 async fn an_upstream_that_refuses_every_token_causes_no_storm() {
     let broker = Harness::with(grant(Duration::ZERO)).await;
     for _ in 0..50 {
-        let given = broker.get().await.unwrap();
-        broker.refuse(&given).await;
+        let credential = broker.get().await.unwrap();
+        broker.refuse(&credential).await;
     }
     assert_eq!(
         broker.server.posts().len(),
         1,
-        "the refreshed one is given again, and the caller sees that it is the same"
+        "the refreshed one is returned again, and the caller sees that it is the same"
     );
     broker.clock.advance(Duration::from_secs(30));
     assert_eq!(
@@ -607,7 +607,7 @@ async fn invalid_grant_for_the_current_version_ends_the_grant() {
     assert_eq!(broker.get().await.unwrap_err(), revoked());
     assert_eq!(broker.grant().state, GrantState::EndedByServer);
     assert_eq!(broker.get().await.unwrap_err(), revoked());
-    assert_eq!(broker.server.posts().len(), 1, "what has ended is not asked for again");
+    assert_eq!(broker.server.posts().len(), 1, "what has ended is not requested again");
 }
 
 #[tokio::test]
@@ -625,8 +625,8 @@ async fn x11_invalid_grant_does_not_end_a_newer_version() {
         assert!(broker.grants.complete(&lease, &renewal).await.unwrap().is_some());
         broker.server.open();
     };
-    let (got, ()) = tokio::join!(call, meanwhile);
-    assert_eq!(got.map(|credential| number(&credential)), Ok(1), "X11");
+    let (outcome, ()) = tokio::join!(call, meanwhile);
+    assert_eq!(outcome.map(|credential| number(&credential)), Ok(1), "X11");
     assert_eq!((broker.grant().state, broker.grant().version), (GrantState::Active, 2), "X11");
     assert_eq!(broker.server.posts().len(), 1, "X11");
 }
@@ -657,13 +657,17 @@ async fn x09_an_outage_costs_twelve_tries_and_no_grant() {
         broker.server.next(Mode::Says(500, "{}", ""));
     }
     for second in 0..600 {
-        let got = broker.get().await;
+        let outcome = broker.get().await;
         broker.all_landed().await;
         // The old token is valid for six more minutes, and is used to its end.
         if second < 360 {
-            assert_eq!(got.map(|credential| number(&credential)), Ok(0), "X09 G155 at {second} s");
+            assert_eq!(
+                outcome.map(|credential| number(&credential)),
+                Ok(0),
+                "X09 G155 at {second} s"
+            );
         } else {
-            assert!(is_unavailable(&got), "X09 G155 at {second} s");
+            assert!(is_unavailable(&outcome), "X09 G155 at {second} s");
         }
         broker.clock.advance(Duration::from_secs(1));
     }
@@ -786,9 +790,9 @@ async fn e119_an_impossible_lifetime_is_five_minutes() {
             format!(r#"{{"access_token":"a","token_type":"bearer","expires_in":{expires_in}}}"#);
         let broker = Harness::with(grant(HOUR * 2)).await;
         broker.server.next(Mode::Says(200, Box::leak(body.into_boxed_str()), ""));
-        let given = broker.get().await.unwrap();
+        let credential = broker.get().await.unwrap();
         assert_eq!(
-            given.expires_at(),
+            credential.expires_at(),
             Some(now().plus(Duration::from_secs(seconds))),
             "E119 {expires_in}"
         );
@@ -813,7 +817,7 @@ async fn x08_a_lost_response_costs_one_more_try() {
         assert_eq!(
             broker.get().await.unwrap_err(),
             revoked(),
-            "X08: the server has rotated, and says so"
+            "X08: the server has rotated, and reports it"
         );
         for _ in 0..20 {
             broker.clock.advance(HOUR);
@@ -863,7 +867,7 @@ async fn x05_a_token_without_two_responses_is_not_resent() {
     assert_eq!(
         broker.grant().state,
         GrantState::Active,
-        "nobody has ended it: an operator may lift the mark"
+        "no one ended it: an operator may remove the mark"
     );
 }
 
@@ -944,15 +948,15 @@ async fn the_connect_page_is_the_callers_own() {
 
 #[tokio::test]
 async fn a_user_without_a_matching_grant_must_connect() {
-    let mut foreign = grant(Duration::ZERO);
-    foreign.authorization_server = "https://evil.example".into();
+    let mut other_server_grant = grant(Duration::ZERO);
+    other_server_grant.authorization_server = "https://evil.example".into();
     let mut other_server = grant(Duration::ZERO);
     other_server.key.server = "mail".into();
     let mut other_user = grant(Duration::ZERO);
     other_user.key.user = User::new("https://broker.example.com/", "ana");
     let mut other_account = grant(Duration::ZERO);
     other_account.key.account = Account::parse("work").unwrap();
-    for grant in [foreign, other_server, other_user, other_account] {
+    for grant in [other_server_grant, other_server, other_user, other_account] {
         let broker = Harness::with(grant).await;
         assert_eq!(broker.get().await.unwrap_err(), connect_required());
         assert_eq!(broker.server.posts().len(), 0);
@@ -1090,12 +1094,12 @@ async fn two_accounts_are_refreshed_at_the_same_time() {
         broker.server.until_asked(2).await;
         broker.server.open();
     };
-    let (given, ()) = tokio::join!(calls, opened);
-    let (first, second, at_work, again_at_work) = given;
-    for (given, grant) in
+    let (credentials, ()) = tokio::join!(calls, opened);
+    let (first, second, at_work, again_at_work) = credentials;
+    for (credential, grant) in
         [(first, "g1"), (second, "g1"), (at_work, "g-work"), (again_at_work, "g-work")]
     {
-        assert_eq!(id(&given.unwrap()), grant);
+        assert_eq!(id(&credential.unwrap()), grant);
     }
     let posts = broker.server.posts();
     assert_eq!(posts.len(), 2, "one refresh for each account");
@@ -1229,13 +1233,13 @@ async fn x06_a_crash_before_storing_costs_one_more_try() {
     assert_eq!(
         (broker.grant().version, broker.grant().open_attempts),
         (1, 1),
-        "X06: what it leaves behind"
+        "X06: the state that it leaves"
     );
     broker.clock.advance(Duration::from_secs(21));
     // The lease has expired. The server recognizes the rotated token, and the user must reconnect.
     let restarted = broker.restarted();
-    let got = credential_of(&restarted, caller(), "", &broker.trail).await;
-    assert_eq!(got.unwrap_err(), revoked(), "X06");
+    let outcome = credential_of(&restarted, caller(), "", &broker.trail).await;
+    assert_eq!(outcome.unwrap_err(), revoked(), "X06");
     for _ in 0..20 {
         broker.clock.advance(HOUR);
         assert!(credential_of(&restarted, caller(), "", &broker.trail).await.is_err());
@@ -1254,9 +1258,9 @@ async fn x07_a_crash_after_storing_costs_nothing() {
         }
     }
     // No caller received the token.
-    let got = credential_of(&broker.restarted(), caller(), "", &broker.trail).await;
-    assert_eq!(got.map(|credential| number(&credential)), Ok(1), "X07: nothing is lost");
-    assert_eq!(broker.server.posts().len(), 1, "X07: and nothing is asked for twice");
+    let outcome = credential_of(&broker.restarted(), caller(), "", &broker.trail).await;
+    assert_eq!(outcome.map(|credential| number(&credential)), Ok(1), "X07: nothing is lost");
+    assert_eq!(broker.server.posts().len(), 1, "X07: and nothing is requested twice");
     assert!(broker.grant().refresh_token.unwrap().matches(&secret("rt-1")), "X07");
 }
 
@@ -1333,7 +1337,7 @@ async fn each_post_is_between_intent_and_outcome() {
             broker.server.next(mode);
         }
         broker.server.close();
-        let asked = async {
+        let requested = async {
             broker.server.until_asked(1).await;
             let intents = broker
                 .records
@@ -1344,7 +1348,7 @@ async fn each_post_is_between_intent_and_outcome() {
             assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
             broker.server.open();
         };
-        let (_, ()) = tokio::join!(broker.get(), asked);
+        let (_, ()) = tokio::join!(broker.get(), requested);
         assert_eq!(broker.refreshes().await, outcomes);
         assert_eq!(broker.server.posts().len(), 1);
         let lines = broker.records.lines().concat();
@@ -1394,12 +1398,12 @@ fn g157_no_two_lists_of_parts_have_one_key() {
         for subject in parts {
             let user = User::new(issuer, subject);
             for upstream in parts {
-                for asked in parts {
+                for requested in parts {
                     keys.insert(
                         Parts::of("entry")
                             .user(&user)
                             .part(upstream)
-                            .list(std::iter::once(asked))
+                            .list(std::iter::once(requested))
                             .key(),
                     );
                     tried += 1;
@@ -1414,12 +1418,12 @@ fn g157_no_two_lists_of_parts_have_one_key() {
 #[tokio::test]
 async fn nothing_that_can_be_printed_shows_a_secret() {
     let broker = Harness::with(grant(HOUR * 2)).await;
-    let given = broker.get().await.unwrap();
+    let credential = broker.get().await.unwrap();
     for post in ["rt-0", "Basic"] {
         assert!(broker.server.posts().concat().contains(post), "the secrets were in play");
     }
     let printed =
-        format!("{:?} {:?} {:?} {given:?}", broker.provider, broker.grant(), broker.grants);
+        format!("{:?} {:?} {:?} {credential:?}", broker.provider, broker.grant(), broker.grants);
     for marker in ["rt-", "at-0", "at-1", "client-marker", "Y2xpZW50LW1hcmtlcg"] {
         assert!(!printed.contains(marker), "{marker} in {printed}");
     }

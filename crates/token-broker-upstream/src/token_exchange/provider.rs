@@ -19,7 +19,7 @@ use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
     cache_key::Parts,
     connect_url::ConnectUrl,
-    on_demand::{Ask, Requested},
+    on_demand::{OnDemand, RequestToken},
 };
 
 /// Provides each caller's own access token, in exchange for a token that identifies the caller. See
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a provider does nothing until an exchange layer has it"]
 pub struct TokenExchange {
-    requested: Requested<Exchange>,
+    requested: OnDemand<Exchange>,
     connect_url: ConnectUrl,
 }
 
@@ -50,14 +50,14 @@ impl TokenExchange {
     ) -> Self {
         let exchange = Exchange { subject: subject.into(), actor: None };
         Self {
-            requested: Requested::new(broker, exchange, upstream, server, client),
+            requested: OnDemand::new(broker, exchange, upstream, server, client),
             connect_url: ConnectUrl::default(),
         }
     }
 
     /// Sends also a token of this source, which identifies who acts for the caller (`actor_token`).
     pub fn actor(self, source: impl Into<TokenSource>) -> Self {
-        let requested = self.requested.with(|shared| shared.ask.actor = Some(source.into()));
+        let requested = self.requested.with(|shared| shared.requester.actor = Some(source.into()));
         Self { requested, ..self }
     }
 
@@ -72,7 +72,7 @@ impl TokenExchange {
     }
 }
 
-impl Ask for Exchange {
+impl RequestToken for Exchange {
     const GRANT_TYPE: GrantType = GrantType::TokenExchange;
 
     fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts {
@@ -87,7 +87,7 @@ impl Ask for Exchange {
         &self,
         server: &AuthorizationServer,
         caller: &Principal,
-        asked: &Scopes,
+        requested: &Scopes,
         now: Timestamp,
     ) -> Result<Request<Bytes>, CredentialError> {
         let subject = self.subject.token(caller, server.issuer(), now).await?;
@@ -95,7 +95,7 @@ impl Ask for Exchange {
             Some(actor) => Some(actor.token(caller, server.issuer(), now).await?),
             None => None,
         };
-        server.exchange_request(&subject, actor.as_ref(), asked, now).map_err(|error| {
+        server.exchange_request(&subject, actor.as_ref(), requested, now).map_err(|error| {
             tracing::error!(error = %error, "the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })

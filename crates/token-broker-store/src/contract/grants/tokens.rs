@@ -146,7 +146,8 @@ pub async fn concurrent_completes_store_one<S: GrantStore>(store: S) -> Law {
     Ok(())
 }
 
-/// X11: tokens that were issued revive a grant that `invalid_grant` ended at the same version.
+/// Tokens that were issued revive a grant that `invalid_grant` ended at the same version.
+// X11: one replica is told `invalid_grant` while another receives new tokens.
 ///
 /// # Errors
 /// [`ContractError`]

@@ -61,8 +61,11 @@ async fn g157_all_parts_of_a_token_are_in_its_key() {
     let mut grants = HashSet::new();
     for verified in &callers {
         for need in ["", "crm:write", "crm:write x"] {
-            let given = broker.get_for(&Principal::for_test(verified), need).await.unwrap();
-            assert!(grants.insert(given.grant().unwrap().0.clone()), "G157 {verified:?} {need}");
+            let credential = broker.get_for(&Principal::for_test(verified), need).await.unwrap();
+            assert!(
+                grants.insert(credential.grant().unwrap().0.clone()),
+                "G157 {verified:?} {need}"
+            );
         }
     }
     assert_eq!(broker.posts().len(), callers.len() * 3, "G157");
@@ -90,12 +93,12 @@ async fn g157_an_assertion_depends_on_user_actors_and_account() {
         verified("ana").with_account("work"),
     ];
     for (place, verified) in callers.iter().enumerate() {
-        let given = broker.get_for(&Principal::for_test(verified), "").await;
-        assert_eq!(numbers(given), Ok(place as u64 + 1), "G157 {verified:?}");
+        let credential = broker.get_for(&Principal::for_test(verified), "").await;
+        assert_eq!(numbers(credential), Ok(place as u64 + 1), "G157 {verified:?}");
         let alike = verified.clone().with_scopes(scopes("x")).with_family("x").with_groups(["x"]);
-        let given = broker.get_for(&Principal::for_test(&alike), "").await;
+        let credential = broker.get_for(&Principal::for_test(&alike), "").await;
         assert_eq!(
-            numbers(given),
+            numbers(credential),
             Ok(place as u64 + 1),
             "{alike:?}: what the client holds is not sent"
         );
@@ -155,7 +158,7 @@ async fn g149_ten_thousand_first_uses_are_one_exchange() {
                 let first =
                     std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending()))
                         .await;
-                assert!(first, "G149: nobody can have the token yet");
+                assert!(first, "G149: no one can have the token yet");
                 began.send_modify(|began| *began += 1);
                 numbers(work.await)
             })
@@ -231,7 +234,7 @@ async fn a_token_is_renewed_in_the_background() {
     broker.clock.advance(HOUR / 100 * 6);
     broker.endpoint.close();
     for _ in 0..100 {
-        assert_eq!(numbers(broker.get().await), Ok(1), "nobody waits");
+        assert_eq!(numbers(broker.get().await), Ok(1), "no one waits");
     }
     broker.endpoint.until_asked(2).await;
     broker.endpoint.open();
@@ -274,7 +277,7 @@ async fn a_hundred_refusals_of_one_version_are_one_exchange() {
     assert_eq!(
         numbers(broker.get_for(&caller("bob"), "").await),
         Ok(number(&bobs)),
-        "and nobody else's"
+        "and no one else's"
     );
     assert_eq!(broker.posts().len(), 3);
 }
@@ -283,13 +286,13 @@ async fn a_hundred_refusals_of_one_version_are_one_exchange() {
 async fn an_upstream_that_refuses_every_token_causes_no_storm() {
     let broker = Harness::exchange().await;
     for _ in 0..50 {
-        let given = broker.get().await.unwrap();
-        broker.refuse(&given).await;
+        let credential = broker.get().await.unwrap();
+        broker.refuse(&credential).await;
     }
     assert_eq!(
         broker.posts().len(),
         2,
-        "the second one is given again, and the caller sees that it is the same"
+        "the second one is returned again, and the caller sees that it is the same"
     );
     broker.clock.advance(Duration::from_secs(30));
     assert_eq!(numbers(broker.get().await), Ok(3), "after a while, another try");
@@ -298,9 +301,9 @@ async fn an_upstream_that_refuses_every_token_causes_no_storm() {
 #[tokio::test]
 async fn a_refusal_of_a_credential_from_elsewhere_ends_nothing() {
     let broker = Harness::exchange().await;
-    let given = broker.get().await.unwrap();
-    let elsewhere = Credential::vouch(secret("x"), given.origin().clone());
-    let version = number(&given);
+    let credential = broker.get().await.unwrap();
+    let elsewhere = Credential::vouch(secret("x"), credential.origin().clone());
+    let version = number(&credential);
     for grant in ["g1", "", &"A".repeat(43)] {
         let grant = GrantId::new(grant);
         broker.refuse(&elsewhere.clone().from_grant(grant, version)).await;

@@ -50,7 +50,7 @@ async fn x10_e119_a_response_without_the_requested_token_fails() {
             "C067 a redirect",
             Reply::Says(307, "location: http://169.254.169.254/\r\n", String::new()),
         ),
-        ("X08 half an answer", Reply::BreaksOff(tokens(1, ""))),
+        ("X08 half a response", Reply::BreaksOff(tokens(1, ""))),
         ("X08 a hang-up", Reply::HangsUp),
     ] {
         let broker = Harness::exchange().await;
@@ -73,9 +73,9 @@ async fn e119_an_impossible_expiry_is_five_minutes() {
             200,
             &format!(r#"{{"access_token":"a","token_type":"bearer"{expires_in}}}"#),
         ));
-        let given = broker.get().await.unwrap();
+        let credential = broker.get().await.unwrap();
         assert_eq!(
-            given.expires_at(),
+            credential.expires_at(),
             Some(now().plus(Duration::from_secs(300))),
             "E119 {expires_in}"
         );
@@ -176,13 +176,13 @@ async fn x09_an_outage_leaves_the_current_token_in_use() {
         broker.next(says(500, "{}"));
     }
     for second in 0..600 {
-        let got = broker.get().await;
+        let outcome = broker.get().await;
         broker.all_landed().await;
         if second < 360 {
-            assert_eq!(numbers(got), Ok(1), "X09 G155 at {second} s");
+            assert_eq!(numbers(outcome), Ok(1), "X09 G155 at {second} s");
         } else {
             assert!(
-                matches!(got, Err(CredentialError::Unavailable { .. })),
+                matches!(outcome, Err(CredentialError::Unavailable { .. })),
                 "X09 G155 at {second} s"
             );
         }
@@ -205,7 +205,7 @@ async fn a_refused_user_loses_the_current_token() {
     broker.get().await.unwrap();
     broker.clock.advance(HOUR / 100 * 90);
     broker.next(denies("access_denied"));
-    assert_eq!(numbers(broker.get().await), Ok(1), "the next one is got behind this call");
+    assert_eq!(numbers(broker.get().await), Ok(1), "the next one is requested in the background");
     broker.all_landed().await;
     assert_eq!(broker.get().await.unwrap_err(), CredentialError::RefusedByPolicy);
     assert_eq!(broker.posts().len(), 2);
@@ -276,7 +276,7 @@ async fn a_refresh_token_that_nobody_asked_for_is_dropped() {
     assert_eq!(
         field(&posts[1], "grant_type"),
         field(&posts[0], "grant_type"),
-        "it asks as it did before"
+        "the next request has the same parameters"
     );
 }
 
@@ -299,7 +299,7 @@ async fn each_post_is_between_intent_and_outcome() {
         let broker = Harness::exchange().await;
         broker.next.lock().extend(reply);
         broker.endpoint.close();
-        let asked = async {
+        let requested = async {
             broker.endpoint.until_asked(1).await;
             let intents = broker
                 .records
@@ -310,7 +310,7 @@ async fn each_post_is_between_intent_and_outcome() {
             assert_eq!(intents, 1, "the intent is durable when the token endpoint is asked");
             broker.endpoint.open();
         };
-        let (_, ()) = tokio::join!(broker.get(), asked);
+        let (_, ()) = tokio::join!(broker.get(), requested);
         let result = loop {
             let lines = broker.records.lines();
             if let Some(line) = lines.iter().find(|line| line.contains("token_result")) {
@@ -327,9 +327,9 @@ async fn each_post_is_between_intent_and_outcome() {
 #[tokio::test]
 async fn nothing_that_can_be_printed_shows_a_secret() {
     let broker = Harness::exchange().await;
-    let given = broker.get().await.unwrap();
+    let credential = broker.get().await.unwrap();
     assert!(broker.posts().concat().contains("signature-marker"), "the secrets were in play");
-    let printed = format!("{:?} {:#?} {given:?}", broker.provider, broker.provider);
+    let printed = format!("{:?} {:#?} {credential:?}", broker.provider, broker.provider);
     for marker in ["at-1", "client-marker", "Y2xpZW50LW1hcmtlcg", "signature-marker"] {
         assert!(!printed.contains(marker), "{marker} in {printed}");
     }

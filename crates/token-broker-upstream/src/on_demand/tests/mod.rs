@@ -157,12 +157,11 @@ impl<P: ProvideCredential> Harness<P> {
         configure: impl FnOnce(AuthorizationServer) -> AuthorizationServer,
         make: impl FnOnce(Made) -> P,
     ) -> Self {
-        let (next, given) = (Arc::new(Mutex::new(VecDeque::new())), AtomicUsize::new(0));
+        let (next, sent) = (Arc::new(Mutex::new(VecDeque::new())), AtomicUsize::new(0));
         let replies = Arc::clone(&next);
         let endpoint = Endpoint::start(move |_| {
             let reply = replies.lock().pop_front();
-            reply
-                .unwrap_or_else(|| says(200, &tokens(given.fetch_add(1, Ordering::SeqCst) + 1, "")))
+            reply.unwrap_or_else(|| says(200, &tokens(sent.fetch_add(1, Ordering::SeqCst) + 1, "")))
         })
         .await;
         let (clock, tasks) = (Clock::manual(now()), Tasks::new());
@@ -247,8 +246,8 @@ fn number(credential: &Credential) -> u64 {
     credential.grant().unwrap().1
 }
 
-fn numbers(got: Result<Credential, CredentialError>) -> Result<u64, CredentialError> {
-    got.map(|credential| number(&credential))
+fn numbers(outcome: Result<Credential, CredentialError>) -> Result<u64, CredentialError> {
+    outcome.map(|credential| number(&credential))
 }
 
 fn unavailable(seconds: u64) -> CredentialError {

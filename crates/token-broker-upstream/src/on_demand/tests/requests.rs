@@ -16,12 +16,12 @@ async fn an_exchange_sends_the_members_of_rfc_8693() {
     let broker = Harness::exchange_of(subject, configure).await;
     let wide =
         Principal::for_test(&verified("ana").with_scopes(scopes("crm:admin crm:everything")));
-    let given = broker.get_for(&wide, "crm:write").await.unwrap();
+    let credential = broker.get_for(&wide, "crm:write").await.unwrap();
     assert_eq!(
-        (given.scopes(), given.expires_at()),
+        (credential.scopes(), credential.expires_at()),
         (&scopes("crm:read crm:write"), Some(now().plus(HOUR)))
     );
-    assert_eq!(given.origin().as_str(), "https://mcp.crm.example:443");
+    assert_eq!(credential.origin().as_str(), "https://mcp.crm.example:443");
     let post = &broker.posts()[0];
     let sent: Vec<_> = form(post).into_iter().filter(|(name, _)| name != "subject_token").collect();
     let expected = [
@@ -36,7 +36,7 @@ async fn an_exchange_sends_the_members_of_rfc_8693() {
     assert!(post.contains("authorization: Basic YnJva2VyOmNsaWVudC1tYXJrZXI="), "{post}");
     assert!(
         !claims(post, "subject_token").to_string().contains("crm:"),
-        "what the client may do here, says nothing there"
+        "the client's scopes here mean nothing at the upstream"
     );
 }
 
@@ -48,8 +48,8 @@ async fn an_assertion_identifies_the_user_for_a_minute() {
     broker.get_for(&Principal::for_test(&agent), "").await.unwrap();
     broker.get_for(&caller("bob"), "").await.unwrap();
     let posts = broker.posts();
-    let mut said = claims(&posts[0], "subject_token");
-    let id = said["jti"].take();
+    let mut assertion = claims(&posts[0], "subject_token");
+    let id = assertion["jti"].take();
     let seconds = now().unix_seconds();
     let first = serde_json::json!({"iss": "https://other.example", "sub": "first"});
     let expected = serde_json::json!({
@@ -57,7 +57,7 @@ async fn an_assertion_identifies_the_user_for_a_minute() {
         "iat": seconds, "exp": seconds + 60,
         "act": {"iss": BROKER, "sub": "agent", "act": first}
     });
-    assert_eq!(said, expected);
+    assert_eq!(assertion, expected);
     let bobs = claims(&posts[1], "subject_token");
     assert_eq!((&bobs["sub"], bobs.get("act")), (&"bob".into(), None));
     assert!(id.as_str().is_some_and(|id| id.len() == 22) && id != bobs["jti"], "{id}");
@@ -68,9 +68,9 @@ async fn a_user_of_another_issuer_is_refused() {
     let broker = Harness::exchange().await;
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let times = TokenTimes { id: "t", issued_at: now(), expires_at: now().plus(HOUR) };
-    let foreign =
+    let other_issuer =
         Verified::vouch(User::new("https://other.example", "ana"), "client", resource, times);
-    let refused = broker.get_for(&Principal::for_test(&foreign), "").await.unwrap_err();
+    let refused = broker.get_for(&Principal::for_test(&other_issuer), "").await.unwrap_err();
     assert_eq!((refused, broker.posts().len()), (CredentialError::RefusedByPolicy, 0));
 }
 
@@ -88,8 +88,8 @@ async fn a_configured_actor_token_is_sent() {
     .await;
     broker.get().await.unwrap();
     let post = &broker.posts()[0];
-    let said = claims(post, "actor_token");
-    assert_eq!((&said["sub"], &said["aud"]), (&BROKER.into(), &TOKEN_ENDPOINT.into()));
+    let assertion = claims(post, "actor_token");
+    assert_eq!((&assertion["sub"], &assertion["aud"]), (&BROKER.into(), &TOKEN_ENDPOINT.into()));
     assert_eq!(
         field(post, "actor_token_type").as_deref(),
         Some("urn:ietf:params:oauth:token-type:jwt")
@@ -127,9 +127,9 @@ async fn a_supplied_token_is_sent_with_its_type() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_left() {
     let broker = Harness::exchange_of(IdTokens, |server| server).await;
-    let got = broker.get_for(&caller("slow"), "").await.unwrap_err();
+    let outcome = broker.get_for(&caller("slow"), "").await.unwrap_err();
     assert_eq!(
-        (got, broker.posts().len()),
+        (outcome, broker.posts().len()),
         (CredentialError::Unavailable { retry_after: None }, 0)
     );
 }
@@ -172,15 +172,15 @@ async fn private_key_jwt_is_signed_for_each_request() {
             clock.advance(HOUR);
         }
         let posts = endpoint.posts();
-        let mut said = claims(&posts[0], "client_assertion");
-        let id = said["jti"].take();
+        let mut assertion = claims(&posts[0], "client_assertion");
+        let id = assertion["jti"].take();
         assert_ne!(id, claims(&posts[1], "client_assertion")["jti"]);
         let seconds = now().unix_seconds();
         let expected = serde_json::json!({
             "iss": "broker", "sub": "broker", "aud": audience, "jti": null,
             "iat": seconds, "exp": seconds + 60
         });
-        assert_eq!(said, expected);
+        assert_eq!(assertion, expected);
         let kind = field(&posts[0], "client_assertion_type");
         assert_eq!(kind.as_deref(), Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
         assert_eq!(field(&posts[0], "client_id").as_deref(), Some("broker"));
