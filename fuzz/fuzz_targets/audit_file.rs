@@ -1,5 +1,5 @@
-//! Anything as an audit file, and any members in a chain that is whole: what is gone on with is a
-//! chain of records to its last byte, and what is verified to be whole can be gone on with.
+//! Any bytes as an audit file, and any members in a complete chain: a file that is continued is a
+//! chain of records to its last byte, and a file that is verified as complete can be continued.
 
 #![no_main]
 
@@ -47,7 +47,7 @@ fuzz_target!(|input: (bool, &[u8])| {
     }
 });
 
-/// Each line as what stands between a record's number and its place in the chain.
+/// Writes each line between the number of a record and its place in the chain.
 fn chained(lines: &[u8]) -> Vec<u8> {
     let (mut file, mut previous) = (Vec::new(), vec![0; 32]);
     for (number, members) in lines.split(|byte| *byte == b'\n').enumerate() {
@@ -64,15 +64,15 @@ fn chained(lines: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Members without which no record is, and none beside them.
+/// Whether a record has the required members, each once.
 fn is_sound(lines: &[u8]) -> bool {
     lines
         .split(|byte| *byte == b'\n')
         .all(|line| line == br#","time":"2026-11-25T00:00:00.000Z","kind":"intent""#)
 }
 
-/// The last number and hash, where every line is JSON, counts on, and has the hash of what stands
-/// before it.
+/// Returns the last number and hash, if every line is JSON with the next number and the hash of
+/// the lines before it.
 fn last_of_a_chain(file: &[u8]) -> Option<(u64, [u8; 32])> {
     let mut last: Option<(u64, [u8; 32])> = None;
     for line in file.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {

@@ -1,4 +1,4 @@
-//! Anything as header fields (a line each, behind a line with the query): one token or a refusal,
+//! Any bytes as header fields (one per line, after a line with the query): one token or a refusal,
 //! and no credential is left.
 
 #![no_main]
@@ -37,28 +37,28 @@ fuzz_target!(|text: &[u8]| {
     let taken = readers::credential(&mut request);
 
     let fields = request.headers();
-    assert!(CREDENTIALS.iter().all(|name| !fields.contains_key(*name)), "none is left");
-    let given = plainly(&before);
+    assert!(CREDENTIALS.iter().all(|name| !fields.contains_key(*name)), "a credential is left");
+    let expected = reference(&before);
     match &taken {
         Ok(token) => {
-            assert_eq!(Some(token), given.as_ref());
+            assert_eq!(Some(token), expected.as_ref());
             let holds_it = |text: &[u8]| {
                 token.len() >= 16 && text.windows(token.len()).any(|part| part == token)
             };
-            assert!(fields.values().all(|value| !holds_it(value.as_bytes())), "nor a copy");
+            assert!(fields.values().all(|value| !holds_it(value.as_bytes())), "a copy is left");
         }
-        Err(_) => assert_eq!(given, None),
+        Err(_) => assert_eq!(expected, None),
     }
     for (name, value) in fields {
         assert!(
             before.headers().get_all(name).iter().any(|was| was == value),
-            "what is left is what came"
+            "a field was changed"
         );
     }
 });
 
-/// The token of a request that has exactly one, in its place.
-fn plainly(request: &Request<()>) -> Option<Vec<u8>> {
+/// Returns the token of a request that has exactly one, in `Authorization`.
+fn reference(request: &Request<()>) -> Option<Vec<u8>> {
     let mut values = request.headers().get_all("authorization").iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let value = value.as_bytes();

@@ -1,5 +1,5 @@
-//! Anything as an event stream, cut anywhere: the events are the stream, their data is what the
-//! standard says, and other data stays data.
+//! Any bytes as an event stream, in chunks of any size: the events are the stream, their data is as
+//! in the standard, and replaced data stays data.
 
 #![no_main]
 
@@ -13,25 +13,24 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (cut, text) = (usize::from(input.0).max(1), input.1);
     let whole = readers::events([text], usize::MAX).expect("there is no limit");
     let pieces = readers::events(text.chunks(cut), usize::MAX).expect("there is no limit");
-    assert_eq!(data(&pieces), data(&whole), "however it is cut");
+    assert_eq!(data(&pieces), data(&whole), "the chunks change the events");
     if !holds_mark(text.strip_prefix(MARK).unwrap_or(text)) {
-        assert_eq!(data(&whole), plainly(text));
+        assert_eq!(data(&whole), reference(text));
     }
-    // The client gets the events from any of them on, where those before it were left out: it reads
-    // what we have read.
+    // A client that receives the events from any one on reads the same data.
     for first in 0..whole.len().min(20) {
-        assert_eq!(plainly(&whole[first..].concat()), data(&whole[first..]), "from {first} on");
+        assert_eq!(reference(&whole[first..].concat()), data(&whole[first..]), "from {first} on");
     }
     for events in [&whole, &pieces] {
         assert!(
             without_marks(text).starts_with(&without_marks(&events.concat())),
-            "what passes has its own bytes"
+            "bytes of an event were changed"
         );
     }
     if !holds_mark(text) {
         let ends = whole.concat().len();
         assert_eq!(readers::event_border([text]), ends);
-        assert_eq!(readers::event_border(text.chunks(cut)), ends, "however it is cut");
+        assert_eq!(readers::event_border(text.chunks(cut)), ends, "the chunks change the events");
     }
     for event in &whole {
         let other = b"{\r\n\"a\":\n1}\r";
@@ -41,8 +40,8 @@ fuzz_target!(|input: (u8, &[u8])| {
             Some(vec![changed.clone()]),
             "it is one event"
         );
-        assert_eq!(plainly(&changed), [b"{  \"a\": 1} "], "with this data");
-        assert_eq!(fields(&changed), fields(event), "the other lines stay");
+        assert_eq!(reference(&changed), [b"{  \"a\": 1} "], "with this data");
+        assert_eq!(fields(&changed), fields(event), "another line was changed");
     }
 });
 
@@ -52,12 +51,12 @@ fn holds_mark(text: &[u8]) -> bool {
 
 fn without_marks(text: &[u8]) -> Vec<u8> {
     let (mut rest, mut left) = (text, Vec::new());
-    while let Some((first, behind)) = rest.split_first() {
+    while let Some((first, after)) = rest.split_first() {
         match rest.strip_prefix(MARK) {
-            Some(behind) => rest = behind,
+            Some(after) => rest = after,
             None => {
                 left.push(*first);
-                rest = behind;
+                rest = after;
             }
         }
     }
@@ -68,13 +67,13 @@ fn data(events: &[Bytes]) -> Vec<Vec<u8>> {
     events.iter().filter_map(|event| readers::event_data(event)).collect()
 }
 
-/// WHATWG HTML, 9.2.6, as it is written there: line by line.
-fn plainly(stream: &[u8]) -> Vec<Vec<u8>> {
+/// Parses a stream as in WHATWG HTML §9.2.6, line by line.
+fn reference(stream: &[u8]) -> Vec<Vec<u8>> {
     let (mut found, mut buffer): (_, Option<Vec<u8>>) = (Vec::new(), None);
     let lines = lines(stream.strip_prefix(MARK).unwrap_or(stream));
     for line in lines {
         if line.is_empty() {
-            // Empty data is an event here: what has none is told from it by whoever asks.
+            // Empty data is an event here. The callers distinguish it from no data.
             found.extend(buffer.take());
             continue;
         }
@@ -93,7 +92,7 @@ fn plainly(stream: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// The lines that have ended.
+/// Returns the complete lines.
 fn lines(stream: &[u8]) -> Vec<&[u8]> {
     let (mut lines, mut rest) = (Vec::new(), stream);
     while let Some(ends) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -104,7 +103,7 @@ fn lines(stream: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// The lines that are no data, and that no reader may take for any.
+/// Returns the lines that are not data, and that no parser may take for data.
 fn fields(event: &[u8]) -> Vec<&[u8]> {
     let is_field = |line: &&[u8]| {
         !line.is_empty()

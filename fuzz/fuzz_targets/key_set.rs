@@ -1,5 +1,5 @@
-//! Anything as a JWK set: no more keys are used than look like keys of the profile, and those that
-//! are beyond doubt are used.
+//! Any bytes as a JWK set: only entries that look like keys of the profile are used, and every
+//! unambiguous key is used.
 
 #![no_main]
 
@@ -48,7 +48,7 @@ fn is_plausible(key: &Value) -> bool {
     is_curve && is_public && is_for("use", "sig") && verifies && id
 }
 
-/// It has these members and no others.
+/// Whether the entry has exactly these members.
 fn is_beyond_doubt(key: &Value) -> bool {
     let is = |name, value| text(key, name) == Some(value);
     let is_simple = key.as_object().is_some_and(|key| {

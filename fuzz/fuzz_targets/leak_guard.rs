@@ -1,5 +1,5 @@
-//! Any secret and any answer, cut anywhere: lengths stay, only `*` is new, no form that was looked
-//! for is left.
+//! Any secret and any response, in chunks of any size: the length stays, only `*` is new, and no
+//! form of the secret is left.
 
 #![no_main]
 
@@ -28,18 +28,18 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         return;
     }
     let masked = masked(secret, text.chunks(cut));
-    assert_eq!(masked.len(), text.len(), "lengths stay true");
+    assert_eq!(masked.len(), text.len(), "the length changed");
     assert!(
         masked.iter().zip(text).all(|(now, was)| now == was || *now == b'*'),
-        "only `*` is new"
+        "a byte other than `*` is new"
     );
     for form in [secret.to_vec(), hex(secret), STANDARD_NO_PAD.encode(secret).into_bytes()] {
-        // Shorter forms than these stand in a text by chance, but for the secret as it is.
+        // Shorter forms occur by chance, except the secret itself.
         if form.len() >= 8 || form == secret {
             assert!(!holds(&masked, &form), "{:?} is left", String::from_utf8_lossy(&form));
         }
     }
-    assert_eq!(self::masked(secret, [&*masked].into_iter()), masked, "nothing more is found");
+    assert_eq!(self::masked(secret, [&*masked].into_iter()), masked, "a second pass masks more");
 });
 
 fn holds(text: &[u8], form: &[u8]) -> bool {
@@ -56,13 +56,16 @@ fn masked<'a>(secret: &[u8], chunks: impl Iterator<Item = &'a [u8]>) -> Vec<u8> 
     let chunks = Chunks(chunks.map(Bytes::copy_from_slice).collect());
     let secret = Secret::new(secret.to_vec());
     let Some(mut body) = readers::guarded(chunks, &secret, trail.clone()) else {
-        panic!("a secret that can't be looked for is not empty")
+        panic!("a secret that is not empty can be masked")
     };
     let mut passed = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
     while let Poll::Ready(Some(frame)) = Pin::new(&mut body).poll_frame(&mut context) {
         passed.extend(
-            frame.ok().and_then(|frame| frame.into_data().ok()).expect("there is nothing else"),
+            frame
+                .ok()
+                .and_then(|frame| frame.into_data().ok())
+                .expect("the body has only data frames"),
         );
     }
     passed

@@ -1,5 +1,5 @@
-//! Anything as a message of a client: what is let through says the same to serde_json, and so does
-//! what is sent on in its place.
+//! Any bytes as a message of a client: serde_json reads an accepted message in the same way, and so
+//! it reads the message that is forwarded in its place.
 
 #![no_main]
 
@@ -11,9 +11,9 @@ use tower_token_broker::readers::{self, Message};
 fuzz_target!(|bytes: &[u8]| {
     let Ok(ours) = readers::message(bytes) else { return };
     let whole = theirs(bytes);
-    assert_eq!(ours, said(&whole, &ours));
+    assert_eq!(ours, reference(&whole, &ours));
 
-    if let Some(first) = readers::as_first_asked(bytes) {
+    if let Some(first) = readers::first_request(bytes) {
         let mut expected = whole.clone();
         if let Some(params) = expected.get_mut("params").and_then(Value::as_object_mut) {
             params.remove("requestState");
@@ -21,11 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         assert_eq!(theirs(&first), expected);
         assert_eq!(readers::message(&first), Ok(with_state(&ours, None)));
-        assert_eq!(
-            readers::as_first_asked(&first),
-            Some(first),
-            "the first time is the first time"
-        );
+        assert_eq!(readers::first_request(&first), Some(first), "the second pass changes it");
     }
     let state = "\"\\ \u{1}\u{e9}\u{2028}\u{1f600}";
     if let Some(other) = readers::with_request_state(bytes, state) {
@@ -42,17 +38,17 @@ fn with_state(message: &Message, state: Option<&str>) -> Message {
     other
 }
 
-/// What serde_json finds. Two texts may say one id: then ours stands for it.
-fn said(whole: &Value, ours: &Message) -> Message {
+/// Returns what serde_json reads. Two texts can be the same ID: then it has ours.
+fn reference(whole: &Value, ours: &Message) -> Message {
     let params = whole.get("params").unwrap_or(&Value::Null);
     let of_params = |name| text(params, name).map(str::to_owned);
-    let mut said = Message::default();
-    said.id = whole.get("id").map(Value::to_string);
+    let mut read = Message::default();
+    read.id = whole.get("id").map(Value::to_string);
     if ours.id.as_deref().map(|id| theirs(id.as_bytes())).as_ref() == whole.get("id") {
-        said.id.clone_from(&ours.id);
+        read.id.clone_from(&ours.id);
     }
-    said.method = text(whole, "method").map(str::to_owned);
-    (said.name, said.uri, said.request_state) =
+    read.method = text(whole, "method").map(str::to_owned);
+    (read.name, read.uri, read.request_state) =
         (of_params("name"), of_params("uri"), of_params("requestState"));
-    said
+    read
 }

@@ -1,5 +1,5 @@
-//! A name, and rules (a line each: `+` or `-`, patterns between commas): the tables decide as a
-//! walk over all rules with a naive matcher.
+//! A name, and rules (one per line: `+` or `-`, patterns between commas): the tables decide as a
+//! naive matcher over all rules.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
     let mut lines = text.split('\n');
     let name = lines.next().unwrap_or_default();
     let (mut rules, mut walked) = (Rules::new(), Vec::new());
-    // A hundred of each are enough to meet every table, and to stay quick.
+    // 100 of each are enough to reach every table.
     for line in lines.take(100) {
         let (is_allow, list) = match line.split_at_checked(1) {
             Some(("+", list)) => (true, list),
@@ -43,7 +43,7 @@ fuzz_target!(|text: &str| {
     let arguments = Arguments::unknown();
     assert_eq!(is_allowed(Call::Tool { name, arguments }), expected);
     assert_eq!(is_allowed(Call::Prompt { name, arguments }), expected);
-    // What its reader may resolve to something else is allowed by its very name alone.
+    // A name that an upstream may resolve to another one is allowed only by its exact text.
     let by_name =
         any(true, &|pattern| pattern == name && !pattern.contains('*')) && !any(false, &fits);
     let uri = is_allowed(Call::Resource { uri: name });
@@ -62,7 +62,7 @@ fuzz_target!(|text: &str| {
     assert!(!is_allowed(Call::Http { method: &Method::POST, path: name }), "no rule names it");
 });
 
-/// A star is nothing, or one character and a star.
+/// Matches a pattern: a star is nothing, or one character and a star.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     // One row of the table of all prefixes of the name against all prefixes of the pattern.
     let mut row = vec![false; name.len() + 1];
@@ -87,7 +87,7 @@ fn is_simple(path: &str) -> bool {
         && path.bytes().all(|byte| byte == b'/' || byte.is_ascii_alphanumeric())
 }
 
-/// A template that is one beyond doubt.
+/// Whether a template is unambiguous.
 fn is_template(text: &str) -> bool {
     let Some(segments) = text.strip_prefix('/') else { return false };
     let count = segments.split('/').count();
@@ -99,7 +99,7 @@ fn is_template(text: &str) -> bool {
     })
 }
 
-/// By segments; widely, a slash more or less at the end makes no difference.
+/// Matches by segments. If `widely`, a slash at the end makes no difference.
 fn path_matches(template: &str, path: &str, is_wide: bool) -> bool {
     let trimmed = |text: &str| text.trim_matches('/').to_owned();
     let (template, path) = if is_wide {
@@ -114,20 +114,19 @@ fn path_matches(template: &str, path: &str, is_wide: bool) -> bool {
             text.split('/').map(str::to_owned).collect()
         }
     };
-    let (mut template, given) = (segments(&template), segments(&path));
+    let (mut template, actual) = (segments(&template), segments(&path));
     let has_rest = template.last().is_some_and(|last| last == "{*r}");
     if has_rest {
         template.pop();
-        if given.get(template.len()).is_none_or(String::is_empty) {
+        if actual.get(template.len()).is_none_or(String::is_empty) {
             return false;
         }
-    } else if template.len() != given.len() {
+    } else if template.len() != actual.len() {
         return false;
     }
-    template
-        .iter()
-        .zip(&given)
-        .all(|(segment, given)| if segment == "{x}" { !given.is_empty() } else { segment == given })
+    template.iter().zip(&actual).all(|(segment, actual)| {
+        if segment == "{x}" { !actual.is_empty() } else { segment == actual }
+    })
 }
 
 fn caller() -> Principal {

@@ -1,8 +1,7 @@
-//! What was sealed opens to what it was, for its own user and purpose; anything else, and anything
-//! that was made of it, opens to nothing.
+//! A sealed text opens to its content for its own user and purpose. Any other text, and any changed
+//! one, does not open.
 //!
-//! Two bytes say what is made of a sealed text: from where on, and how many characters are replaced
-//! by the rest.
+//! Two bytes define the change: the position, and the number of characters that the rest replaces.
 
 #![no_main]
 
@@ -27,13 +26,13 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     {
         assert_eq!(open(&keys, purpose, whose, sealed.as_bytes()), None);
     }
-    // An old key's text is opened, too.
+    // A text of an old key opens, too.
     let sealed =
         seal(&SealingKeys::new(&[8; 32]), None, &alice, b"a session of the upstream").into_bytes();
     assert!(open(&keys, None, &alice, &sealed).is_some());
     let at = at % (sealed.len() + 1);
-    let behind = (at + length).min(sealed.len());
-    let changed = [&sealed[..at], bytes, &sealed[behind..]].concat();
+    let end = (at + length).min(sealed.len());
+    let changed = [&sealed[..at], bytes, &sealed[end..]].concat();
     assert!(changed == sealed || open(&keys, None, &alice, &changed).is_none(), "{changed:?}");
 });
 

@@ -1,5 +1,5 @@
-//! Any header and any claims (behind a NUL), signed by our key: whoever gets in is whom serde_json
-//! reads, by a token of the profile. The same bytes as a token of their own never get in.
+//! Any header and any claims (after a NUL), signed with our key: an accepted token is one of the
+//! profile, for the user that serde_json reads. The same bytes as a token are never accepted.
 
 #![no_main]
 
@@ -55,13 +55,13 @@ fuzz_target!(|bytes: &[u8]| {
             .all(|name| header.get(name).is_none())
     );
     let claims = theirs(claims);
-    let said = |name| text(&claims, name);
-    assert_eq!((said("iss"), said("sub")), (Some(ISSUER), Some(principal.subject())));
+    let claim = |name| text(&claims, name);
+    assert_eq!((claim("iss"), claim("sub")), (Some(ISSUER), Some(principal.subject())));
     assert_eq!(
-        (said("client_id"), said("jti")),
+        (claim("client_id"), claim("jti")),
         (Some(principal.client()), Some(principal.token_id()))
     );
-    assert_eq!(said("token_family"), principal.family());
+    assert_eq!(claim("token_family"), principal.family());
     let audience = claims.get("aud").map(|aud| aud.as_array().map_or(aud, |all| &all[0]));
     assert_eq!(audience.and_then(Value::as_str), Some(RESOURCE));
     let scopes = |text: &str| {
@@ -69,7 +69,7 @@ fuzz_target!(|bytes: &[u8]| {
             .filter(|token| !token.is_empty())
             .all(|token| principal.scopes().contains(token))
     };
-    assert!(said("scope").is_none_or(scopes));
+    assert!(claim("scope").is_none_or(scopes));
     let time = |name: &str| claims[name].as_u64().expect("an integer");
     assert_eq!(principal.expires_at().unix_seconds(), time("exp"));
     assert!(time("exp") + 30 > NOW && time("iat") <= NOW + 30);

@@ -66,7 +66,7 @@ pub fn with_request_state(bytes: &[u8], state: &str) -> Option<Vec<u8>> {
 
 /// Removes the members that only a repeated request has; `None` if the message has no parameters,
 /// or cannot be read.
-pub fn as_first_asked(bytes: &[u8]) -> Option<Vec<u8>> {
+pub fn first_request(bytes: &[u8]) -> Option<Vec<u8>> {
     message::Message::read(bytes, &Limits::default()).ok()?.as_first_asked(bytes)
 }
 
@@ -75,7 +75,7 @@ pub fn as_first_asked(bytes: &[u8]) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// The reason why it cannot be read.
-pub fn answer(
+pub fn server_message(
     bytes: &[u8],
     mut is_visible: impl FnMut(&str) -> bool,
 ) -> Result<Option<Vec<u8>>, JsonError> {

@@ -1,5 +1,5 @@
-//! Anything as a message of a server: what is left is what a walk over serde_json's tree leaves,
-//! and filtering it again changes nothing.
+//! Any bytes as a message of a server: the filtered message is what a filter over serde_json's tree
+//! leaves, and filtering it again changes nothing.
 
 #![no_main]
 
@@ -9,11 +9,11 @@ use token_broker_fuzz::{text, theirs};
 use tower_token_broker::readers;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(left) = readers::answer(bytes, is_visible) else { return };
-    let expected = plainly(theirs(bytes));
+    let Ok(left) = readers::server_message(bytes, is_visible) else { return };
+    let expected = reference(theirs(bytes));
     assert_eq!(left.as_deref().map(theirs), expected);
     if let Some(left) = left {
-        assert_eq!(readers::answer(&left, is_visible), Ok(Some(left)));
+        assert_eq!(readers::server_message(&left, is_visible), Ok(Some(left)));
     }
 });
 
@@ -28,7 +28,7 @@ const LISTS: [(&str, &str); 4] = [
     ("resourceTemplates", "uriTemplate"),
 ];
 
-fn plainly(mut message: Value) -> Option<Value> {
+fn reference(mut message: Value) -> Option<Value> {
     let method = text(&message, "method").unwrap_or_default().to_owned();
     if let Some(result) = message.get_mut("result").and_then(Value::as_object_mut) {
         let mut holds_a_list = false;
@@ -47,7 +47,7 @@ fn plainly(mut message: Value) -> Option<Value> {
     let params = message.get_mut("params").filter(|params| params.is_object());
     match (method.as_str(), params) {
         ("notifications/resources/updated", params) => {
-            // Nothing else of such a notice is changed.
+            // Nothing else of this notification is changed.
             params.and_then(|params| text(params, "uri")).is_some_and(is_visible).then_some(message)
         }
         ("notifications/subscriptions/acknowledged", Some(params)) => {
