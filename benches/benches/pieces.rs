@@ -1,4 +1,4 @@
-//! Times the pieces of a request's way. Run: cargo bench -p token-broker-benches
+//! Times the pieces of a request's path. Run: cargo bench -p token-broker-benches
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ fn pieces(criterion: &mut Criterion) {
         criterion.bench_function(piece.name, |bencher| {
             bencher.iter_custom(|times| {
                 let times = usize::try_from(times).unwrap_or(usize::MAX);
-                // Tokens that were never seen are made before: as many as there are runs.
+                // Tokens that are used once are created before, one for each run.
                 let mut run = piece.prepare(times);
                 let started = now();
                 (0..times).for_each(&mut run);

@@ -1,5 +1,4 @@
-//! One MCP server as all benches know it: its tools, what a client asks of it, what it answers, and
-//! who may.
+//! The MCP server of all benches: its tools, the calls of a client, the responses and the policy.
 
 use std::fmt::Write as _;
 
@@ -14,12 +13,12 @@ pub const RESOURCE: &str = "https://broker.example.com/items/mcp";
 pub const HOST: &str = "broker.example.com";
 /// The path of [`RESOURCE`].
 pub const PATH: &str = "/items/mcp";
-/// Who issues the broker tokens.
+/// The issuer of the broker tokens.
 pub const ISSUER: &str = "https://broker.example.com";
-/// What the broker tokens allow.
+/// The scopes of the broker tokens.
 pub const SCOPES: &str = "items:read items:write";
 
-/// [`RESOURCE`], parsed.
+/// Returns [`RESOURCE`], parsed.
 ///
 /// # Panics
 /// Never: it is a resource.
@@ -27,8 +26,8 @@ pub fn resource() -> Resource {
     Resource::parse(RESOURCE).expect("a resource")
 }
 
-/// The policy: a dozen rules, as an operator might write them. Of the tools in a list it hides one
-/// in ten.
+/// Returns the policy: a dozen rules, as an operator might write them. It hides one in ten tools of
+/// a list.
 pub fn rules() -> Rules {
     Rules::new()
         .allow(tools(["list_*"]).with_scope("items:read"))
@@ -50,26 +49,26 @@ pub fn is_visible(tool: &str) -> bool {
     !tool.starts_with("delete_")
 }
 
-/// What a client can ask.
+/// A call of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the benches answer each")]
-pub enum Ask {
-    /// A call of about 300 bytes; the answer has as many.
+#[expect(clippy::exhaustive_enums, reason = "the benches handle each")]
+pub enum Call {
+    /// A call of about 300 bytes, with a response of the same size.
     Small,
-    /// A call with 64 KiB of arguments; the answer has as many.
+    /// A call with 64 KiB of arguments, and a response of the same size.
     Large,
-    /// `tools/list`, answered with so many tools.
+    /// `tools/list`, with a response of so many tools.
     List(usize),
-    /// A call that is answered with a stream of ten events.
+    /// A call with a response of ten events.
     Events,
 }
 
-impl Ask {
-    /// All that the upstream must tell apart.
+impl Call {
+    /// All calls that the upstream distinguishes.
     pub const ALL: [Self; 5] =
         [Self::Small, Self::Large, Self::List(20), Self::List(500), Self::Events];
 
-    /// What stands near the beginning of the request's body and in no other's.
+    /// Returns text that occurs near the beginning of this request's body, and in no other's.
     pub const fn mark(self) -> &'static str {
         match self {
             Self::Small => "\"get_item\"",
@@ -80,28 +79,40 @@ impl Ask {
         }
     }
 
-    /// The body of the request.
+    /// Returns the body of the request.
     pub fn request(self) -> String {
         let mark = self.mark();
         match self {
             Self::Small | Self::Events => format!(
-                r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"arguments":{{"collection":"contacts","id":"8f14e45f-ceea-467f-a0e6-bb4b5b1f0d1c","fields":["name","email","phone","city"],"limit":25,"filter":{{"city":"Potsdam","active":true}}}},"_meta":{{"progressToken":17}}}}}}"#
+                concat!(
+                    r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"#,
+                    r#""arguments":{{"collection":"contacts","#,
+                    r#""id":"8f14e45f-ceea-467f-a0e6-bb4b5b1f0d1c","fields":["name","email","#,
+                    r#""phone","city"],"limit":25,"filter":{{"city":"Potsdam","active":true}}}},"#,
+                    r#""_meta":{{"progressToken":17}}}}}}"#,
+                ),
+                mark = mark
             ),
             Self::Large => call(64 * 1024),
             Self::List(_) => {
                 format!(
-                    r#"{{"jsonrpc":"2.0","id":17,"method":"tools/list","params":{{"cursor":{mark}}}}}"#
+                    concat!(
+                        r#"{{"jsonrpc":"2.0","id":17,"method":"tools/list","#,
+                        r#""params":{{"cursor":{mark}}}}}"#,
+                    ),
+                    mark = mark
                 )
             }
         }
     }
 
-    /// The body of the upstream's answer.
-    pub fn answer(self) -> String {
+    /// Returns the body of the upstream's response.
+    pub fn response(self) -> String {
         match self {
-            Self::Small => result(
-                r#"{\"name\":\"Ada\",\"email\":\"ada@example.com\",\"phone\":\"+49 331 0000\",\"city\":\"Potsdam\"}"#,
-            ),
+            Self::Small => result(concat!(
+                r#"{\"name\":\"Ada\",\"email\":\"ada@example.com\",\"phone\":\"+49 331 "#,
+                r#"0000\",\"city\":\"Potsdam\"}"#,
+            )),
             Self::Large => result(&prose(64 * 1024)),
             Self::List(count) => list(count),
             Self::Events => {
@@ -110,7 +121,12 @@ impl Ask {
                     event(
                         &mut events,
                         &format!(
-                            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":17,"progress":{step},"total":10,"message":"looked at shelf {step} of ten"}}}}"#
+                            concat!(
+                                r#"{{"jsonrpc":"2.0","method":"notifications/progress","#,
+                                r#""params":{{"progressToken":17,"progress":{step},"total":10,"#,
+                                r#""message":"looked at shelf {step} of ten"}}}}"#,
+                            ),
+                            step = step
                         ),
                     );
                 }
@@ -120,8 +136,8 @@ impl Ask {
         }
     }
 
-    /// The media type of the answer.
-    pub const fn answer_type(self) -> &'static str {
+    /// Returns the media type of the response.
+    pub const fn response_type(self) -> &'static str {
         match self {
             Self::Events => "text/event-stream",
             Self::Small | Self::Large | Self::List(_) => "application/json",
@@ -129,24 +145,39 @@ impl Ask {
     }
 }
 
-/// A call whose arguments are a text of so many bytes.
+/// Returns a call whose arguments are a text of so many bytes.
 pub fn call(bytes: usize) -> String {
-    let (mark, text) = (Ask::Large.mark(), prose(bytes));
+    let (mark, text) = (Call::Large.mark(), prose(bytes));
     format!(
-        r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"arguments":{{"id":"8f14e45f","text":"{text}"}}}}}}"#
+        concat!(
+            r#"{{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{{"name":{mark},"#,
+            r#""arguments":{{"id":"8f14e45f","text":"{text}"}}}}}}"#,
+        ),
+        mark = mark,
+        text = text
     )
 }
 
-/// A list answer of so many tools, each described at the length that real servers have.
+/// Returns a list of so many tools, with descriptions as long as those of real servers.
 pub fn list(count: usize) -> String {
     let mut text = String::from(r#"{"jsonrpc":"2.0","id":17,"result":{"tools":["#);
     for number in 0..count {
         let comma = if number == 0 { "" } else { "," };
         let verb = if number % 10 == 9 { "delete" } else { "get" };
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         write!(
             text,
-            r#"{comma}{{"name":"{verb}_item_{number}","title":"Item {number}","description":"Works on item {number} of the collection. Takes the id of the item and the fields that are wanted; answers with one object.","inputSchema":{{"type":"object","properties":{{"id":{{"type":"string"}},"fields":{{"type":"array","items":{{"type":"string"}}}}}},"required":["id"]}},"annotations":{{"readOnlyHint":true}}}}"#
+            concat!(
+                r#"{comma}{{"name":"{verb}_item_{number}","title":"Item {number}","#,
+                r#""description":"Works on item {number} of the collection. Takes the id of the "#,
+                r#"item and the fields that are wanted; answers with one object.","#,
+                r#""inputSchema":{{"type":"object","properties":{{"id":{{"type":"string"}},"#,
+                r#""fields":{{"type":"array","items":{{"type":"string"}}}}}},"required":["id"]}},"#,
+                r#""annotations":{{"readOnlyHint":true}}}}"#,
+            ),
+            comma = comma,
+            verb = verb,
+            number = number
         )
         .unwrap_or_default();
     }
@@ -156,19 +187,25 @@ pub fn list(count: usize) -> String {
 
 fn result(text: &str) -> String {
     format!(
-        r#"{{"jsonrpc":"2.0","id":17,"result":{{"content":[{{"type":"text","text":"{text}"}}],"isError":false}}}}"#
+        concat!(
+            r#"{{"jsonrpc":"2.0","id":17,"result":{{"content":[{{"type":"text","#,
+            r#""text":"{text}"}}],"isError":false}}}}"#,
+        ),
+        text = text
     )
 }
 
 fn event(events: &mut String, data: &str) {
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     write!(events, "event: message\ndata: {data}\n\n").unwrap_or_default();
 }
 
-/// Text as it stands in documents: words, a line break and a quoted word now and then, escaped as
-/// JSON wants it.
+/// Returns text as in documents: words, line breaks and quoted words, escaped for JSON.
 fn prose(bytes: usize) -> String {
-    let sentence = r#"The quick brown fox jumps over the \"lazy\" dog, and nobody is surprised by it any more.\n"#;
+    let sentence = concat!(
+        r#"The quick brown fox jumps over the \"lazy\" dog, and nobody is surprised by it any "#,
+        r#"more.\n"#,
+    );
     let mut text = sentence.repeat(bytes / sentence.len());
     text.push_str(&"x".repeat(bytes - text.len()));
     text

@@ -1,5 +1,4 @@
-//! What the benches share: the messages that are sent, the policy that judges them, and the pieces
-//! that are counted.
+//! What the benches share: messages, the policy that judges them, and the pieces that are counted.
 
 pub mod fixtures;
 pub mod pieces;

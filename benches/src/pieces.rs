@@ -1,8 +1,8 @@
-//! The pieces of a request's way, each around a service that answers at once: what criterion times
-//! and callgrind counts.
+//! The pieces of a request's path, each around a service that responds at once. criterion times
+//! them, callgrind counts their instructions.
 //!
-//! A layer finds what the layers outside of it left, so a piece runs within these. What it costs
-//! alone is the difference to the piece that it names as [`Piece::within`].
+//! A layer needs what the layers outside of it insert, so a piece runs inside these. Its own cost
+//! is the difference to the piece that [`Piece::within`] names.
 
 use std::{convert::Infallible, future::poll_fn};
 
@@ -24,19 +24,19 @@ use tower_token_broker::{
 };
 
 use crate::{
-    fixtures::{self, Ask, HOST, ISSUER, PATH, RESOURCE, SCOPES},
+    fixtures::{self, Call, HOST, ISSUER, PATH, RESOURCE, SCOPES},
     services::{Dropped, Instant},
 };
 
-/// One thing to count.
+/// A piece to measure.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Piece {
-    /// How it is called.
+    /// Name of the piece.
     pub name: &'static str,
-    /// What else is counted with it, by the name of that piece.
+    /// Name of the piece whose cost is included.
     pub within: Option<&'static str>,
-    /// How often it has to run to be counted well.
+    /// Number of runs that give a stable count.
     pub times: usize,
     what: What,
 }
@@ -45,14 +45,14 @@ pub struct Piece {
 enum What {
     Audit,
     Authenticate(Algorithm, Tokens),
-    Stack(Message, Answer),
+    Stack(Message, Reply),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Small,
     /// A call with arguments of so many bytes.
-    Call(usize),
+    Arguments(usize),
     List,
 }
 
@@ -64,22 +64,22 @@ enum Tokens {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Answer {
+enum Reply {
     Small,
     Large,
     Json(usize),
     Events(usize),
 }
 
-/// All of them.
+/// All pieces.
 pub const PIECES: [Piece; 12] = {
     use Algorithm::{EdDsa, Es256};
     use Tokens::{NeverSeen, One};
     const fn piece(name: &'static str, within: &'static str, times: usize, what: What) -> Piece {
         Piece { name, within: Some(within), times, what }
     }
-    const fn stack(name: &'static str, times: usize, message: Message, answer: Answer) -> Piece {
-        piece(name, "stack-300-bytes", times, What::Stack(message, answer))
+    const fn stack(name: &'static str, times: usize, message: Message, reply: Reply) -> Piece {
+        piece(name, "stack-300-bytes", times, What::Stack(message, reply))
     }
     [
         Piece { name: "audit-append", within: None, times: 1000, what: What::Audit },
@@ -100,47 +100,47 @@ pub const PIECES: [Piece; 12] = {
             "stack-300-bytes",
             "authenticate-cached",
             1000,
-            What::Stack(Message::Small, Answer::Small),
+            What::Stack(Message::Small, Reply::Small),
         ),
-        stack("message-1-kib", 1000, Message::Call(1024), Answer::Small),
-        stack("message-64-kib", 200, Message::Call(64 * 1024), Answer::Small),
-        stack("list-filter-20-json", 200, Message::List, Answer::Json(20)),
-        stack("list-filter-500-json", 40, Message::List, Answer::Json(500)),
-        stack("list-filter-20-sse", 200, Message::List, Answer::Events(20)),
-        stack("list-filter-500-sse", 40, Message::List, Answer::Events(500)),
-        stack("leak-guard-64-kib", 200, Message::Small, Answer::Large),
+        stack("message-1-kib", 1000, Message::Arguments(1024), Reply::Small),
+        stack("message-64-kib", 200, Message::Arguments(64 * 1024), Reply::Small),
+        stack("list-filter-20-json", 200, Message::List, Reply::Json(20)),
+        stack("list-filter-500-json", 40, Message::List, Reply::Json(500)),
+        stack("list-filter-20-sse", 200, Message::List, Reply::Events(20)),
+        stack("list-filter-500-sse", 40, Message::List, Reply::Events(500)),
+        stack("leak-guard-64-kib", 200, Message::Small, Reply::Large),
     ]
 };
 
-/// Runs a piece once; told how often it ran before.
+/// Runs a piece once. The argument is the number of earlier runs.
 pub type Run = Box<dyn FnMut(usize)>;
 
 impl Piece {
-    /// Makes all that is not counted: keys, tokens for so many runs, the layers, a runtime with one
-    /// thread.
+    /// Creates everything that is not measured: keys, tokens for so many runs, the layers, and a
+    /// runtime with one thread.
     ///
     /// # Panics
-    /// If something cannot be set up. The run panics on an answer other than the expected one.
+    /// If something cannot be set up. The run panics on an unexpected response.
     pub fn prepare(&self, runs: usize) -> Run {
         let broker = Broker::builder().audit(Dropped::new()).build().expect("a broker");
         let config = StackConfig::new(RESOURCE).expect("a resource");
         let audit = AuditLayer::new(&broker, &config);
-        let small = Instant::new("application/json", Ask::Small.answer());
+        let small = Instant::new("application/json", Call::Small.response());
         match self.what {
             What::Audit => {
-                let requests = vec![request("none", Ask::Small.request())];
+                let requests = vec![request("none", Call::Small.request())];
                 repeat(audit.layer(small), broker, requests)
             }
             What::Authenticate(algorithm, tokens) => {
                 let issuer = issuer(algorithm);
                 let tokens = if tokens == Tokens::One { 1 } else { runs };
-                let requests = requests(&issuer, tokens, &Ask::Small.request());
+                let requests = requests(&issuer, tokens, &Call::Small.request());
                 let verifier = JwtVerifier::new(ISSUER, issuer.keys());
                 let authenticate =
                     AuthenticateLayer::new(&broker, &config, verifier).expect("a layer");
                 repeat(audit.layer(authenticate.layer(small)), broker, requests)
             }
-            What::Stack(message, answer) => {
+            What::Stack(message, reply) => {
                 let issuer = issuer(Algorithm::Es256);
                 let upstream =
                     Upstream::parse("items", "http://127.0.0.1:1/mcp").expect("an upstream");
@@ -152,7 +152,7 @@ impl Piece {
                     .exchange(StaticSecret::new(secret, upstream))
                     .build()
                     .expect("a stack");
-                let client = ApplyCredentialLayer::new().layer(answer.service());
+                let client = ApplyCredentialLayer::new().layer(reply.service());
                 repeat(stack.layer(client), broker, requests(&issuer, 1, &message.body()))
             }
         }
@@ -162,18 +162,18 @@ impl Piece {
 impl Message {
     fn body(self) -> String {
         match self {
-            Self::Small => Ask::Small.request(),
-            Self::Call(bytes) => fixtures::call(bytes),
-            Self::List => Ask::List(20).request(),
+            Self::Small => Call::Small.request(),
+            Self::Arguments(bytes) => fixtures::call(bytes),
+            Self::List => Call::List(20).request(),
         }
     }
 }
 
-impl Answer {
+impl Reply {
     fn service(self) -> Instant {
         match self {
-            Self::Small => Instant::new("application/json", Ask::Small.answer()),
-            Self::Large => Instant::new("application/json", Ask::Large.answer()),
+            Self::Small => Instant::new("application/json", Call::Small.response()),
+            Self::Large => Instant::new("application/json", Call::Large.response()),
             Self::Json(tools) => Instant::new("application/json", fixtures::list(tools)),
             Self::Events(tools) => Instant::new(
                 "text/event-stream",
@@ -208,8 +208,8 @@ fn request(token: &str, body: String) -> Request<Full<Bytes>> {
     request
 }
 
-/// One request after the other: answered, read to its end, and written, so that the next one finds
-/// the log at rest and each run does the same.
+/// Sends one request after another. Each response is read to its end and its records are written,
+/// so that each run does the same work.
 fn repeat<S, R>(mut service: S, broker: Broker, requests: Vec<Request<Full<Bytes>>>) -> Run
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + 'static,
@@ -222,9 +222,9 @@ where
         runtime.block_on(async {
             poll_fn(|cx| service.poll_ready(cx)).await.unwrap_or_else(|error| match error {});
             let response = service.call(request).await.unwrap_or_else(|error| match error {});
-            assert_eq!(response.status(), http::StatusCode::OK, "an answer other than 200");
+            assert_eq!(response.status(), http::StatusCode::OK, "a status other than 200");
             let body = response.into_body().collect().await.expect("a body to its end");
-            assert!(!body.to_bytes().is_empty(), "an empty answer");
+            assert!(!body.to_bytes().is_empty(), "an empty response");
             broker.audit_log().flush().await.expect("a log that takes records");
         });
     })

@@ -1,4 +1,4 @@
-//! The two ends of a bench: a service that answers at once, and a sink that keeps nothing.
+//! The two ends of a bench: a service that responds at once, and a sink that discards records.
 
 use std::{
     convert::Infallible,
@@ -12,16 +12,16 @@ use http_body_util::Full;
 use tower_service::Service;
 use tower_token_broker::audit::{AuditSink, Records, Resumed, SinkError};
 
-/// Answers at once, whatever it is asked.
+/// A service that responds to every request at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Instant {
     media_type: &'static str,
-    answer: Bytes,
+    response: Bytes,
 }
 
 impl Instant {
-    pub(crate) fn new(media_type: &'static str, answer: String) -> Self {
-        Self { media_type, answer: answer.into() }
+    pub(crate) fn new(media_type: &'static str, response: String) -> Self {
+        Self { media_type, response: response.into() }
     }
 }
 
@@ -35,7 +35,7 @@ impl<B> Service<Request<B>> for Instant {
     }
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
-        let mut response = Response::new(Full::new(self.answer.clone()));
+        let mut response = Response::new(Full::new(self.response.clone()));
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
@@ -43,14 +43,14 @@ impl<B> Service<Request<B>> for Instant {
     }
 }
 
-/// A sink that keeps nothing: what the disk costs is the difference. There is none outside of the
+/// A sink that discards records: the difference is the cost of the disk. It exists only in the
 /// benches.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Dropped;
 
 impl Dropped {
-    /// Nothing is to be chosen.
+    /// Creates the sink.
     pub const fn new() -> Self {
         Self
     }

@@ -22,12 +22,12 @@ use token_broker_benches::pieces::{PIECES, Piece};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// A piece may take so many percent more than what is expected.
+/// Percentage by which a piece may exceed the expected count.
 const TOLERANCE: f64 = 5.0;
-/// Two threads meet a little differently each time, and caches tidy up by the clock: such a thing
-/// only adds. What is over the limit is counted again, and the least counts.
+/// Threads interleave differently each time, and caches evict by the clock, which only adds
+/// instructions. A piece over the limit is counted again, and the lowest count is used.
 const MOST_TRIES: usize = 3;
-/// Before the runs that count: what is made at the first use is made then.
+/// Runs before those that are counted, for what is created at the first use.
 const RUNS_BEFORE: usize = 20;
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         ["--bless"] => most().and_then(|counted| bless(&counted)),
         ["--only", name] => count(Some(name)).map(drop),
         [] => count(None).and_then(|counted| compare(&counted)),
-        _ => Err("what is asked? nothing, --bless, or --only PIECE".into()),
+        _ => Err("unknown arguments: use none, --bless, or --only PIECE".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// In the process that is counted.
+/// Runs in the process that is counted.
 fn run(name: &str, times: &str, most: &str) -> Result<(), Failure> {
     let piece = PIECES.iter().find(|piece| piece.name == name).ok_or("there is no such piece")?;
     let (times, most): (usize, usize) = (times.parse()?, most.parse()?);
@@ -69,14 +69,14 @@ fn count(only: Option<&str>) -> Result<Vec<Counted>, Failure> {
     {
         let instructions = one_run(piece)?;
         let within = counted.iter().find(|other| Some(other.name) == piece.within);
-        let alone = within.map_or(String::new(), |within| {
+        let own = within.map_or(String::new(), |within| {
             format!(
-                ", {} beside {}",
+                ", {} without {}",
                 i128::from(instructions) - i128::from(within.instructions),
                 within.name
             )
         });
-        say(&format!("{:30} {instructions:>10} instructions{alone}", piece.name));
+        say(&format!("{:30} {instructions:>10} instructions{own}", piece.name));
         counted.push(Counted { name: piece.name, instructions });
     }
     Ok(counted)
@@ -97,13 +97,15 @@ fn callgrind(piece: &Piece, times: usize) -> Result<u64, Failure> {
         .map_err(|error| {
             format!("valgrind can't be started ({error}): apt-get install valgrind")
         })?;
-    let said = String::from_utf8(output.stderr)?;
+    let printed = String::from_utf8(output.stderr)?;
     if !output.status.success() {
-        return Err(
-            format!("{} ended with {} under valgrind: {said}", piece.name, output.status).into()
-        );
+        return Err(format!(
+            "{} ended with {} under valgrind: {printed}",
+            piece.name, output.status
+        )
+        .into());
     }
-    let collected = said
+    let collected = printed
         .lines()
         .find_map(|line| line.split_once("Collected :"))
         .ok_or("callgrind counted nothing")?;
@@ -114,9 +116,9 @@ fn expected_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.txt")
 }
 
-/// What the counts rest on: the compiler, and the processor, by which libc and the cryptography
-/// choose their code.
-fn ground() -> Result<String, Failure> {
+/// Returns what the counts depend on: the compiler, and the processor, by which libc and the
+/// cryptography choose their code.
+fn environment() -> Result<String, Failure> {
     let output =
         Command::new("rustc").arg("-V").current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
     let rustc = String::from_utf8(output.stdout)?;
@@ -126,8 +128,8 @@ fn ground() -> Result<String, Failure> {
     Ok(format!("{}; {model}", rustc.trim()))
 }
 
-/// The most of several counts of each piece: what is compared with it later is the least of
-/// several, so that what the threads add by chance is no regression.
+/// Returns the highest of several counts of each piece. It is compared with the lowest of several
+/// counts, so that variation between runs is not a regression.
 fn most() -> Result<Vec<Counted>, Failure> {
     let mut most = count(None)?;
     for _ in 1..MOST_TRIES {
@@ -141,7 +143,7 @@ fn most() -> Result<Vec<Counted>, Failure> {
 fn bless(counted: &[Counted]) -> Result<(), Failure> {
     let mut text = format!(
         "# Instructions a run, by callgrind. Written by `instructions --bless`.\n{}\n",
-        ground()?
+        environment()?
     );
     for Counted { name, instructions } in counted {
         text.push_str(&format!("{name} {instructions}\n"));
@@ -154,10 +156,11 @@ fn bless(counted: &[Counted]) -> Result<(), Failure> {
 fn compare(counted: &[Counted]) -> Result<(), Failure> {
     let text = fs::read_to_string(expected_file())?;
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-    let (blessed_with, ours) = (lines.next().unwrap_or_default(), ground()?);
+    let (blessed_with, ours) = (lines.next().unwrap_or_default(), environment()?);
     if blessed_with != ours {
         say(&format!(
-            "!!! NOT COMPARED: counted with {ours}, expected with {blessed_with}; another compiler makes another code, another processor chooses another.\n\
+            "!!! NOT COMPARED: counted with {ours}, expected with {blessed_with}; counts depend on \
+             both.\n\
              !!! Check the figures above, then: cargo run --release --bin instructions -- --bless"
         ));
         return Ok(());

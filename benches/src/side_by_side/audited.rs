@@ -1,4 +1,4 @@
-//! The count that must agree: requests sent, and requests in the audit file.
+//! Number of requests in the audit file, which must be the number of requests sent.
 
 use std::{
     fs::File,
@@ -8,12 +8,12 @@ use std::{
 
 use super::Outcome;
 
-/// The sum of `count` over all `result` records (docs/audit-schema.md).
+/// Returns the sum of `count` over all `result` records (docs/audit-schema.md).
 pub(crate) fn requests(audit: &Path) -> Outcome<u64> {
     let mut sum = 0;
     for line in BufReader::new(File::open(audit)?).lines() {
         let line = line?;
-        // The file is this run's own, and its members stand in a fixed order.
+        // The file is from this run, and its members have a fixed order.
         if line.contains(r#","kind":"result","#) {
             let count = line.split_once(r#","count":"#).and_then(|(_, rest)| rest.split_once(','));
             let (count, _) = count.ok_or("a result without a count")?;

@@ -1,26 +1,26 @@
-//! What is measured, by name.
+//! The cases that are measured.
 
-use token_broker_benches::fixtures::Ask;
+use token_broker_benches::fixtures::Call;
 
 use super::{haproxy, options::Options, variants::Variant};
 
-/// A load that all its variants get. Ratios are to the first of them.
+/// A load for all its variants. Ratios are to the first of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) ask: Ask,
+    pub(crate) call: Call,
     pub(crate) connections: usize,
     pub(crate) tokens: TokenUse,
-    /// Of each variant in each turn.
+    /// Requests for each variant in each turn.
     pub(crate) requests: usize,
     pub(crate) variants: Vec<Variant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenUse {
-    /// So many, over and over, all seen before.
+    /// So many tokens in turn, all seen before.
     Seen(usize),
-    /// Each once.
+    /// Each token once.
     NeverSeen,
 }
 
@@ -33,39 +33,40 @@ impl TokenUse {
     }
 }
 
-/// Our stack beside a proxy without it.
+/// Returns the cases that compare the stack with a proxy without it.
 pub(crate) fn side_by_side() -> Vec<Case> {
     let (one, many) = (TokenUse::Seen(1), TokenUse::Seen(10_000));
     vec![
-        case("small-1", Ask::Small, 1, one, 4_000),
-        case("small-32", Ask::Small, 32, one, 24_000),
-        case("small-128", Ask::Small, 128, one, 24_000),
-        case("small-32-tokens-10000", Ask::Small, 32, many, 24_000),
-        case("small-32-never-seen", Ask::Small, 32, TokenUse::NeverSeen, 8_000),
-        case("large-32", Ask::Large, 32, one, 4_000),
-        case("list-20-32", Ask::List(20), 32, one, 12_000),
-        case("list-500-32", Ask::List(500), 32, one, 2_000),
-        case("events-32", Ask::Events, 32, one, 8_000),
+        case("small-1", Call::Small, 1, one, 4_000),
+        case("small-32", Call::Small, 32, one, 24_000),
+        case("small-128", Call::Small, 128, one, 24_000),
+        case("small-32-tokens-10000", Call::Small, 32, many, 24_000),
+        case("small-32-never-seen", Call::Small, 32, TokenUse::NeverSeen, 8_000),
+        case("large-32", Call::Large, 32, one, 4_000),
+        case("list-20-32", Call::List(20), 32, one, 12_000),
+        case("list-500-32", Call::List(500), 32, one, 2_000),
+        case("events-32", Call::Events, 32, one, 8_000),
     ]
 }
 
 fn case(
     name: &'static str,
-    ask: Ask,
+    call: Call,
     connections: usize,
     tokens: TokenUse,
     requests: usize,
 ) -> Case {
     let mut variants =
         vec![Variant::bare(), Variant::noop(), Variant::dropped(), Variant::durable()];
-    // A peer for the call itself: it neither reads messages nor filters lists.
-    if ask == Ask::Small && haproxy::program().is_some() {
+    // A comparison for the call itself: HAProxy neither reads messages nor filters lists.
+    if call == Call::Small && haproxy::program().is_some() {
         variants.push(Variant::haproxy());
     }
-    Case { name, ask, connections, tokens, requests, variants }
+    Case { name, call, connections, tokens, requests, variants }
 }
 
-/// Our stack beside itself with more of something. The sink drops: the disk has no part in it.
+/// Returns the cases that compare the stack with itself, with more users, rules or revocations. The
+/// sink discards records, so that the disk has no influence.
 pub(crate) fn growth(options: &Options) -> Vec<Case> {
     let grown = |name, setting, few: usize, many: usize| {
         let variant =
@@ -73,7 +74,7 @@ pub(crate) fn growth(options: &Options) -> Vec<Case> {
         let variants = vec![variant(few), variant(many)];
         Case {
             name,
-            ask: Ask::Small,
+            call: Call::Small,
             connections: 32,
             tokens: TokenUse::Seen(10),
             requests: 24_000,
@@ -82,11 +83,11 @@ pub(crate) fn growth(options: &Options) -> Vec<Case> {
     };
     let (few, many) = (10, 100_000);
     let mut users = grown("growth-users", "users", few, many);
-    // All of them have called before, so that verdicts and credentials are full, too; in a quick
-    // run there is no time for it.
-    let asked = if options.quick { [few, few] } else { [few, many] };
-    for (variant, asked) in users.variants.iter_mut().zip(asked) {
-        *variant = variant.clone().asked_before(asked);
+    // All users have called before, so that verdicts and credentials are cached, too. A quick run
+    // has no time for it.
+    let seen = if options.quick { [few, few] } else { [few, many] };
+    for (variant, seen) in users.variants.iter_mut().zip(seen) {
+        *variant = variant.clone().seen_before(seen);
     }
     vec![
         users,

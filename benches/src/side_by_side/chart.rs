@@ -1,12 +1,11 @@
-//! The picture of docs/performance.md: CPU a request as a ratio to the bare proxy, one group of
-//! bars a case.
+//! The chart of docs/performance.md: CPU time per request as a ratio to the bare proxy, one group
+//! of bars per case.
 
 use std::fmt::Write as _;
 
 use super::report::Report;
 
-/// Drawn in this order; each with a colour that can be told from its neighbours on white and on
-/// black.
+/// Variants in drawing order, with colours that differ from their neighbours on white and on black.
 const VARIANTS: [(&str, &str); 4] = [
     ("four-noop-layers", "#8a8f98"),
     ("stack-sink-drops", "#2f8fd0"),
@@ -38,12 +37,18 @@ pub(crate) fn svg(report: &Report) -> String {
             };
             let (ratio, middle) = (&variant.cpu_ratio, y + BAR / 2.0);
             let (length, end) = (ratio.median * scale, LEFT + ratio.median * scale + 6.0);
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             write!(
                 bars,
-                "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" fill=\"{colour}\"><title>{} {name}: {:.2} ({:.2}..{:.2})</title></rect>\n\
+                "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
+                 fill=\"{colour}\"><title>{} {name}: {:.2} ({:.2}..{:.2})</title></rect>\n\
                  <text x=\"{end:.1}\" y=\"{:.1}\" class=\"small\">{:.2}</text>\n",
-                case.name, ratio.median, ratio.least, ratio.most, middle + 4.0, ratio.median
+                case.name,
+                ratio.median,
+                ratio.least,
+                ratio.most,
+                middle + 4.0,
+                ratio.median
             )
             .unwrap_or_default();
             y += BAR + 2.0;
@@ -65,18 +70,23 @@ pub(crate) fn svg(report: &Report) -> String {
         let text = x + 17.0;
         writeln!(
             legend,
-            "<rect x=\"{x}\" y=\"40\" width=\"12\" height=\"12\" fill=\"{colour}\"/><text x=\"{text}\" y=\"50\" class=\"small\">{name}</text>"
+            "<rect x=\"{x}\" y=\"40\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
+             <text x=\"{text}\" y=\"50\" class=\"small\">{name}</text>"
         )
         .unwrap_or_default();
     }
-    // No ground of its own, and text in a grey that stands out from white and from black.
+    // No background, and text in a grey that is readable on white and on black.
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\">\n\
-         <title>CPU time a request, as a ratio to the bare proxy</title>\n\
-         <style>text {{ font: 13px sans-serif; fill: #6b7280 }} .small {{ font-size: 11px }} .head {{ font-weight: bold }}\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
+         role=\"img\">\n\
+         <title>CPU time per request, as a ratio to the bare proxy</title>\n\
+         <style>text {{ font: 13px sans-serif; fill: #6b7280 }} .small {{ font-size: 11px }} \
+         .head {{ font-weight: bold }}\n\
          @media (prefers-color-scheme: dark) {{ text {{ fill: #b6bcc6 }} }}</style>\n\
-         <text x=\"{LEFT}\" y=\"22\" class=\"head\">CPU time a request, as a ratio to the bare proxy (line: 1)</text>\n\
-         {legend}{bars}<line x1=\"{one:.1}\" x2=\"{one:.1}\" y1=\"{:.0}\" y2=\"{:.0}\" stroke=\"#6b7280\" stroke-dasharray=\"4 3\"/>\n</svg>\n",
+         <text x=\"{LEFT}\" y=\"22\" class=\"head\">CPU time per request, as a ratio to the bare \
+         proxy (line: 1)</text>\n\
+         {legend}{bars}<line x1=\"{one:.1}\" x2=\"{one:.1}\" y1=\"{:.0}\" y2=\"{:.0}\" \
+         stroke=\"#6b7280\" stroke-dasharray=\"4 3\"/>\n</svg>\n",
         TOP - 8.0,
         y - GAP + 6.0,
     )

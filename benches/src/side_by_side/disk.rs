@@ -1,14 +1,14 @@
-//! What one fdatasync of the disk under the audit file takes.
+//! Time of one fdatasync of the disk with the audit file.
 
 use std::{fs::File, io::Write as _, path::Path, time::Duration};
 
 use super::{Outcome, load::now};
 
-/// About as long as a record.
+/// Approximate length of a record.
 const RECORD: usize = 600;
 const TIMES: usize = 40;
 
-/// Appends a record and syncs it, again and again: the median.
+/// Appends and syncs a record several times, and returns the median time.
 pub(crate) fn fdatasync(dir: &Path) -> Outcome<Duration> {
     let path = dir.join("fdatasync");
     let mut file = File::create(&path)?;

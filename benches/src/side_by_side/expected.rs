@@ -1,13 +1,13 @@
-//! What an answer must be: the upstream's bytes, or, of a list, what the policy leaves of it.
+//! Expected responses: the upstream's bytes, or a list filtered by the policy.
 
 use std::collections::BTreeSet;
 
-use token_broker_benches::fixtures::{self, Ask};
+use token_broker_benches::fixtures::{self, Call};
 
 use super::{Outcome, wire::Message};
 
-/// The answer that one proxy must give to one request. The first one is judged by its meaning, each
-/// further one must have the very same bytes.
+/// The expected response of one proxy to one request. The first response is compared by its
+/// meaning, each further one by its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     meaning: Meaning,
@@ -22,7 +22,7 @@ enum Meaning {
     Tools(BTreeSet<String>),
 }
 
-/// Whether the proxy takes out of lists what the policy hides.
+/// Whether the proxy removes from lists what the policy hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lists {
     Whole,
@@ -30,48 +30,45 @@ pub(crate) enum Lists {
 }
 
 impl Expected {
-    pub(crate) fn of(ask: Ask, lists: Lists) -> Outcome<Self> {
-        let answer = ask.answer();
-        let meaning = match ask {
-            Ask::List(_) => {
-                let mut tools = tools(answer.as_bytes())?;
+    pub(crate) fn of(call: Call, lists: Lists) -> Outcome<Self> {
+        let response = call.response();
+        let meaning = match call {
+            Call::List(_) => {
+                let mut tools = tools(response.as_bytes())?;
                 tools.retain(|tool| lists == Lists::Whole || fixtures::is_visible(tool));
                 Meaning::Tools(tools)
             }
-            Ask::Small | Ask::Large | Ask::Events => Meaning::Bytes(answer),
+            Call::Small | Call::Large | Call::Events => Meaning::Bytes(response),
         };
         Ok(Self { meaning, bytes: None })
     }
 
-    pub(crate) fn check(&mut self, answer: &Message<'_>) -> Outcome<()> {
-        if !answer.is_200() {
-            let said = String::from_utf8(answer.head.to_vec()).unwrap_or_default();
-            let body = String::from_utf8(answer.body.to_vec()).unwrap_or_default();
-            return Err(format!("an answer other than 200: {said}{body}").into());
+    pub(crate) fn check(&mut self, response: &Message<'_>) -> Outcome<()> {
+        if !response.is_200() {
+            let headers = String::from_utf8(response.head.to_vec()).unwrap_or_default();
+            let body = String::from_utf8(response.body.to_vec()).unwrap_or_default();
+            return Err(format!("a status other than 200: {headers}{body}").into());
         }
         let is_right = match (&self.bytes, &self.meaning) {
-            (Some(bytes), _) => bytes == answer.body,
-            (None, Meaning::Bytes(bytes)) => bytes.as_bytes() == answer.body,
-            (None, Meaning::Tools(expected)) => tools(answer.body)? == *expected,
+            (Some(bytes), _) => bytes == response.body,
+            (None, Meaning::Bytes(bytes)) => bytes.as_bytes() == response.body,
+            (None, Meaning::Tools(expected)) => tools(response.body)? == *expected,
             (None, Meaning::Nothing) => false,
         };
         if !is_right {
-            let start = answer.body.get(..answer.body.len().min(400)).unwrap_or_default();
-            return Err(format!("an unexpected answer: {}", start.escape_ascii()).into());
+            let start = response.body.get(..response.body.len().min(400)).unwrap_or_default();
+            return Err(format!("an unexpected response: {}", start.escape_ascii()).into());
         }
         if self.bytes.is_none() {
-            self.bytes = Some(answer.body.to_vec());
+            self.bytes = Some(response.body.to_vec());
         }
         Ok(())
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "our own text, which has to be read by another reader than the stack's"
-)]
-fn tools(answer: &[u8]) -> Outcome<BTreeSet<String>> {
-    let value: serde_json::Value = serde_json::from_slice(answer)?;
+#[expect(clippy::disallowed_methods, reason = "a parser other than the one of the stack")]
+fn tools(response: &[u8]) -> Outcome<BTreeSet<String>> {
+    let value: serde_json::Value = serde_json::from_slice(response)?;
     let tools = value
         .pointer("/result/tools")
         .and_then(serde_json::Value::as_array)

@@ -1,9 +1,8 @@
-//! What a process holds and how soon it answers: memory by cached pair, idle memory, start time,
-//! size on disk.
+//! Footprint of a process: memory per cached pair, idle memory, time to start, and size on disk.
 
 use std::{fs, rc::Rc, time::Duration};
 
-use token_broker_benches::fixtures::Ask;
+use token_broker_benches::fixtures::Call;
 
 use super::{
     Outcome,
@@ -37,7 +36,8 @@ pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<FootprintReport>> {
     }))
 }
 
-/// Milliseconds from the start of the process to its first answer, and the memory it holds then.
+/// Returns the milliseconds from the start of the process to its first response, and its memory
+/// then.
 fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
     let load = load(bench.tokens.mint(1)?, 1);
     let (mut took, mut resident) = (Vec::new(), Vec::new());
@@ -45,7 +45,7 @@ fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
         let started = now();
         let mut proxy = Running::start(bench, &case(variant), variant)?;
         proxy.show(&load)?;
-        // The generator waits a little behind the last answer; that is not the proxy's.
+        // The generator waits a little after the last response, which is not the proxy's time.
         took.push(started.elapsed().saturating_sub(super::load::SETTLE).as_secs_f64() * 1e3);
         resident.push(proxy.process().resident_bytes()? as f64);
         proxy.end()?;
@@ -53,46 +53,46 @@ fn starts(bench: &Bench<'_>, variant: &Variant) -> Outcome<(Spread, Spread)> {
     Ok((Spread::of(took), Spread::of(resident)))
 }
 
-/// How much memory comes on top when so many users, whose grants are in the store already, have
-/// called once.
+/// Measures the memory that is added when so many users, whose grants are in the store, have called
+/// once.
 fn cached(bench: &Bench<'_>, users: usize) -> Outcome<CachedReport> {
     let variant = Variant::dropped().with("users", users);
     let mut proxy = Running::start(bench, &case(&variant), &variant)?;
     let tokens = bench.tokens.mint(users)?;
-    // The first one waits until the store is filled; connections and pools are there behind it.
+    // The first request waits until the store is filled, and opens connections.
     let few: Rc<[String]> = tokens.iter().take(64).cloned().collect();
     proxy.show(&load(few, 32))?;
     let before = proxy.process().resident_bytes()?;
     proxy.show(&load(tokens, 32))?;
-    let behind = proxy.process().resident_bytes()?;
+    let after = proxy.process().resident_bytes()?;
     proxy.end()?;
-    let each = behind.saturating_sub(before) as f64 / users as f64;
+    let each = after.saturating_sub(before) as f64 / users as f64;
     Ok(CachedReport {
         users,
         resident_before_bytes: before,
-        resident_bytes: behind,
+        resident_bytes: after,
         bytes_a_pair: each,
         bytes_a_pair_without_token: each - UPSTREAM_TOKEN_BYTES as f64,
     })
 }
 
-/// What stands beside this program: built by `cargo build --release --bins`.
+/// Returns the sizes of the programs next to this one, built by `cargo build --release --bins`.
 fn binaries() -> Outcome<Vec<SizeReport>> {
     let own = std::env::current_exe()?;
-    let beside = own.parent().ok_or("the program stands nowhere")?;
+    let folder = own.parent().ok_or("the program has no folder")?;
     let size = |name: &str| {
-        let bytes = fs::metadata(beside.join(name)).ok()?.len();
+        let bytes = fs::metadata(folder.join(name)).ok()?.len();
         Some(SizeReport { name: name.to_owned(), bytes })
     };
     Ok(["token-broker", "hyper_proxy"].iter().filter_map(|name| size(name)).collect())
 }
 
 fn case(variant: &Variant) -> Case {
-    let (ask, tokens, variants) = (Ask::Small, TokenUse::Seen(1), vec![variant.clone()]);
-    Case { name: NAME, ask, connections: 1, tokens, requests: 1, variants }
+    let (call, tokens, variants) = (Call::Small, TokenUse::Seen(1), vec![variant.clone()]);
+    Case { name: NAME, call, connections: 1, tokens, requests: 1, variants }
 }
 
 fn load(tokens: Rc<[String]>, connections: usize) -> Load {
-    let (template, longest) = (Template::of(Ask::Small).into(), Duration::from_secs(60));
+    let (template, longest) = (Template::of(Call::Small).into(), Duration::from_secs(60));
     Load { template, requests: tokens.len(), tokens, connections, longest, warm_up: WarmUp::None }
 }

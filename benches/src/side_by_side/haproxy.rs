@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{Outcome, proxies::UPSTREAM_SECRET, role::Setting};
 
-/// Where it is installed, if it is.
+/// Returns the path of the program, if it is installed.
 pub(crate) fn program() -> Option<&'static Path> {
     ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"]
         .map(Path::new)
@@ -31,10 +31,10 @@ pub(crate) fn program() -> Option<&'static Path> {
         .find(|p| p.exists())
 }
 
-/// Runs it in front of the upstream until `closed`.
+/// Runs HAProxy in front of the upstream until `closed` is ready.
 pub(crate) async fn run(setting: &Setting, closed: impl Future) -> Outcome<()> {
     let program = program().ok_or("HAProxy is not installed")?;
-    // It can't say which port it was given: one that was free a moment ago.
+    // HAProxy does not report its port, so it takes one that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let configuration = configure(setting, address)?;
     let mut haproxy = Command::new(program)
@@ -103,8 +103,8 @@ backend upstream
     Ok(configuration)
 }
 
-/// The one key of the set as PEM (RFC 5480): HAProxy reads no JWK.
-#[expect(clippy::disallowed_methods, reason = "our own text, written a moment ago")]
+/// Returns the one key of the set as PEM (RFC 5480): HAProxy reads no JWK.
+#[expect(clippy::disallowed_methods, reason = "a file that this program wrote")]
 fn public_key(jwks: &[u8]) -> Outcome<String> {
     const P256_SPKI: [u8; 27] = [
         0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,

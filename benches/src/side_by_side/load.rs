@@ -1,5 +1,4 @@
-//! The load generator: raw sockets, requests that were written before, and each answer compared
-//! with what it must be.
+//! The load generator: raw sockets, prepared requests, and a check of each response.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use token_broker_benches::fixtures::{Ask, HOST, PATH};
+use token_broker_benches::fixtures::{Call, HOST, PATH};
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
@@ -22,45 +21,46 @@ use super::{
     wire::{Message, Reader},
 };
 
-/// How long a proxy is left alone behind its last answer.
+/// Pause after the last response of a proxy.
 pub(crate) const SETTLE: Duration = Duration::from_millis(5);
 
-/// A request but for its token.
+/// A request without its token.
 #[derive(Debug)]
 pub(crate) struct Template {
     before: Vec<u8>,
-    behind: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Template {
-    pub(crate) fn of(ask: Ask) -> Self {
-        let body = ask.request();
+    pub(crate) fn of(call: Call) -> Self {
+        let body = call.request();
         let before = format!("POST {PATH} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer ");
-        let behind = format!(
-            "\r\nuser-agent: bench/1\r\naccept: application/json, text/event-stream\r\ncontent-type: application/json\r\n\
-             mcp-protocol-version: 2025-11-25\r\ncontent-length: {}\r\n\r\n{body}",
+        let after = format!(
+            "\r\nuser-agent: bench/1\r\naccept: application/json, text/event-stream\r\n\
+             content-type: application/json\r\nmcp-protocol-version: 2025-11-25\r\n\
+             content-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Self { before: before.into_bytes(), behind: behind.into_bytes() }
+        Self { before: before.into_bytes(), after: after.into_bytes() }
     }
 
     fn write(&self, token: &str, into: &mut Vec<u8>) {
         into.clear();
         into.extend_from_slice(&self.before);
         into.extend_from_slice(token.as_bytes());
-        into.extend_from_slice(&self.behind);
+        into.extend_from_slice(&self.after);
     }
 }
 
-/// What is sent, over how many connections, and when it is enough.
+/// The requests to send, the number of connections, and the limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) template: Rc<Template>,
-    /// Taken in turn.
+    /// Used in turn.
     pub(crate) tokens: Rc<[String]>,
     pub(crate) connections: usize,
     pub(crate) requests: usize,
-    /// Whatever is left of the requests then is not sent.
+    /// Longest time. Requests that are left are not sent.
     pub(crate) longest: Duration,
     pub(crate) warm_up: WarmUp,
 }
@@ -69,24 +69,24 @@ pub(crate) struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WarmUp {
     OneEach,
-    /// For tokens that must not have been seen.
+    /// For tokens that must be new to the proxy.
     None,
 }
 
-/// What came of it.
+/// Results of a load.
 #[derive(Debug)]
 pub(crate) struct Driven {
-    /// Those that were measured.
+    /// Measured requests.
     pub(crate) requests: usize,
     pub(crate) elapsed: Duration,
-    /// Of the measured process, during the measured requests.
+    /// CPU time of the measured process during these requests.
     pub(crate) cpu: Duration,
     /// In nanoseconds, sorted.
     pub(crate) latencies: Vec<u64>,
 }
 
-/// Sends the load in a closed loop: each connection sends its next request when it has the answer
-/// to the one before.
+/// Sends the load in a closed loop: each connection sends its next request when it has received the
+/// response to the last one.
 pub(crate) fn drive(
     load: &Load,
     on: &Process,
@@ -105,12 +105,12 @@ pub(crate) fn drive(
             clients.push(Client::connect(on.address()).await?);
         }
         if load.warm_up == WarmUp::OneEach {
-            // At once, so that the proxy has as many connections to the upstream, too.
+            // Concurrently, so that the proxy has as many connections to the upstream, too.
             let mut warm = JoinSet::new();
             for mut client in clients.drain(..) {
                 let shared = Rc::clone(&shared);
                 warm.spawn_local(async move {
-                    client.ask(&shared, 0).await?;
+                    client.call(&shared, 0).await?;
                     Ok::<_, Failure>(client)
                 });
             }
@@ -128,7 +128,7 @@ pub(crate) fn drive(
             ended??;
         }
         let elapsed = started.elapsed();
-        // What the proxy still does for the last answers is its work, too.
+        // The work of the proxy after the last responses counts, too.
         tokio::time::sleep(SETTLE).await;
         let cpu = on.cpu()?.saturating_sub(before);
         let mut latencies = shared.latencies.take();
@@ -137,7 +137,7 @@ pub(crate) fn drive(
     }))
 }
 
-/// What the connections share. They run on one thread: cells will do.
+/// State of all connections. They run on one thread, so cells are enough.
 struct Shared {
     load: Load,
     next: Cell<usize>,
@@ -166,18 +166,18 @@ impl Client {
                 return Ok(());
             }
             shared.next.set(number + 1);
-            let took = self.ask(&shared, number).await?;
+            let took = self.call(&shared, number).await?;
             shared.latencies.borrow_mut().push(u64::try_from(took.as_nanos())?);
         }
     }
 
-    async fn ask(&mut self, shared: &Shared, number: usize) -> Outcome<Duration> {
+    async fn call(&mut self, shared: &Shared, number: usize) -> Outcome<Duration> {
         let (load, tokens) = (&shared.load, &shared.load.tokens);
         let token = tokens.get(number % tokens.len().max(1)).ok_or("no token")?;
-        let asked = now();
-        let answer = self.exchange(&load.template, token).await?;
-        let took = asked.elapsed();
-        shared.expected.borrow_mut().check(&answer)?;
+        let sent = now();
+        let response = self.exchange(&load.template, token).await?;
+        let took = sent.elapsed();
+        shared.expected.borrow_mut().check(&response)?;
         Ok(took)
     }
 
@@ -188,8 +188,8 @@ impl Client {
     ) -> Outcome<Message<'_>> {
         template.write(token, &mut self.request);
         self.socket.write_all(&self.request).await?;
-        let answer = self.reader.next(&mut self.socket).await?;
-        Ok(answer.ok_or("the proxy closed the connection in place of an answer")?)
+        let response = self.reader.next(&mut self.socket).await?;
+        Ok(response.ok_or("the proxy closed the connection without a response")?)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Measures what the layers cost, as ratios to a bare proxy: each in a process of its own on
-//! loopback, driven in turns.
+//! Measures the cost of the layers as ratios to a bare proxy. Each variant is a process of its own
+//! on loopback; they are driven in turns.
 //!
 //! Run: cargo run --release --bin side-by-side -- --quick
 
@@ -36,7 +36,7 @@ use std::{
     process::ExitCode,
 };
 
-/// That of the binary `token-broker`. All variants of ours have it, the bare proxy too.
+/// The allocator of the binary `token-broker`. All variants have it, the bare proxy too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -48,7 +48,7 @@ use self::{
     turns::Bench,
 };
 
-/// Nobody acts on the kind: a run that failed says why, and ends.
+/// No one matches on the kind: a failed run reports the error and ends.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Failure>;
 
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         [word, name, settings @ ..] if word == role::WORD => {
             role::play(name, &role::Setting::of(settings))
         }
-        [help] if help == "--help" => say(options::USAGE),
+        [help] if help == "--help" => print(options::USAGE),
         _ => Options::read(&arguments).and_then(|options| run(&options)),
     };
     match done {
@@ -76,7 +76,7 @@ fn run(options: &Options) -> Outcome<()> {
     let upstream = Process::start("upstream", &[])?;
     let bench = Bench { options, dir: &scratch.0, tokens: &tokens, upstream };
     if haproxy::program().is_none() {
-        note("HAProxy is not installed: no peer is measured (apt-get install haproxy)\n");
+        note("HAProxy is not installed: it is not compared (apt-get install haproxy)\n");
     }
     let mut report = Report {
         schema: 1,
@@ -102,27 +102,27 @@ fn run(options: &Options) -> Outcome<()> {
         report.footprint = Some(footprint);
     }
     if report.cases.is_empty() && report.steady.is_none() && report.footprint.is_none() {
-        return Err("no case has such a name".into());
+        return Err("no case has this name".into());
     }
     if let Some(file) = &options.svg {
         fs::write(file, chart::svg(&report))?;
     }
     if options.markdown {
-        say(&markdown::tables(&report))?;
+        print(&markdown::tables(&report))?;
     }
     if options.json {
-        say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     }
     Ok(())
 }
 
-/// The folder of this run: gone with it.
+/// The folder of this run. It is removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(within: Option<&Path>) -> Outcome<Self> {
-        let beside = env::current_exe()?;
-        let within = within.or(beside.parent()).ok_or("the program stands nowhere")?;
+        let program = env::current_exe()?;
+        let within = within.or(program.parent()).ok_or("the program has no folder")?;
         let dir = within.join(format!("side-by-side-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         Ok(Self(dir))
@@ -131,16 +131,16 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing can be done about a folder that stays.
+        // A folder that cannot be removed is left.
         drop(fs::remove_dir_all(&self.0));
     }
 }
 
-fn say(text: &str) -> Outcome<()> {
+fn print(text: &str) -> Outcome<()> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
-/// For who watches: standard output belongs to the report.
+/// Prints progress: standard output has only the report.
 fn note(text: &str) {
     drop(io::stderr().write_all(text.as_bytes()));
 }

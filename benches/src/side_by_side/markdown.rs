@@ -10,18 +10,18 @@ use super::{
 pub(crate) fn tables(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "Measured on {}, {} processors, Linux {}; {} thread a proxy{}.\n\n",
+        "Measured on {}, {} processors, Linux {}; {} thread per proxy{}.\n\n",
         machine.processor,
         machine.processors,
         machine.kernel,
         report.threads_a_proxy,
         if report.quick { "; a run with `--quick`" } else { "" }
     );
-    let (growth, beside): (Vec<_>, Vec<_>) =
+    let (growth, others): (Vec<_>, Vec<_>) =
         report.cases.iter().partition(|case| case.name.starts_with("growth"));
-    if !beside.is_empty() {
+    if !others.is_empty() {
         text.push_str("### Side by side\n\n");
-        cases(&mut text, &beside);
+        cases(&mut text, &others);
     }
     if let Some(steady) = &report.steady {
         text.push_str(&steady_text(steady));
@@ -38,12 +38,13 @@ pub(crate) fn tables(report: &Report) -> String {
 
 fn cases(text: &mut String, cases: &[&CaseReport]) {
     text.push_str(
-        "| case | variant | CPU a request | CPU ratio | requests/s ratio | p50 ratio | p99 ratio | p50 added, in fdatasyncs |\n\
+        "| case | variant | CPU per request | CPU ratio | requests/s ratio | p50 ratio | p99 \
+         ratio | p50 added, in fdatasyncs |\n\
          |---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for case in cases {
         for variant in &case.variants {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             writeln!(
                 text,
                 "| {} | {} | {:.1} µs | {} | {} | {} | {} | {} |",
@@ -73,8 +74,8 @@ fn cases(text: &mut String, cases: &[&CaseReport]) {
 
 fn steady_text(steady: &SteadyReport) -> String {
     format!(
-        "### At a steady rate\n\n{:.0} requests/s, half of what the durable stack does over as many connections; one fdatasync \
-         {:.0} µs.\n\n\
+        "### At a steady rate\n\n{:.0} requests/s, half of the capacity of the durable stack \
+         over as many connections; one fdatasync {:.0} µs.\n\n\
          | | bare | durable stack | added, in fdatasyncs |\n|---|--:|--:|--:|\n\
          | p50 | {:.0} µs | {:.0} µs | {} |\n| p99 | {:.0} µs | {:.0} µs | {} |\n\n",
         steady.rate_per_second,
@@ -92,15 +93,17 @@ fn footprint_text(footprint: &FootprintReport) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let mut text = format!(
         "### Memory, start and size\n\n| | bare | durable stack |\n|---|--:|--:|\n\
-         | idle, behind the first answer | {:.1} MiB | {:.1} MiB |\n| from start to first answer | {:.0} ms | {:.0} ms |\n\n\
-         | users cached | resident before | resident | bytes a pair beside the token |\n|--:|--:|--:|--:|\n",
+         | idle, after the first response | {:.1} MiB | {:.1} MiB |\n\
+         | from start to first response | {:.0} ms | {:.0} ms |\n\n\
+         | users cached | resident before | resident | bytes per pair without the token |\n\
+         |--:|--:|--:|--:|\n",
         footprint.bare_idle_bytes.median / MIB,
         footprint.idle_bytes.median / MIB,
         footprint.bare_start_ms.median,
         footprint.start_ms.median,
     );
     for cached in &footprint.cached {
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         writeln!(
             text,
             "| {} | {:.1} MiB | {:.1} MiB | {:.0} |",

@@ -1,4 +1,4 @@
-//! A layer that wraps service, future and body, and does nothing: what it costs to be there at all.
+//! A layer that wraps service, future and body, and does nothing: the cost of a layer as such.
 
 use std::{
     pin::Pin,

@@ -1,22 +1,22 @@
-//! What the program is asked to do.
+//! Options of the command line.
 
 use std::path::PathBuf;
 
 use super::Outcome;
 
 pub(crate) const USAGE: &str = "\
-side-by-side: what the layers cost, as ratios to a bare proxy on this machine
+side-by-side: the cost of the layers, as ratios to a bare proxy on this machine
 
   cargo run --release --bin side-by-side -- [OPTIONS]
 
   --quick         about a minute on an idle machine: fewer turns and requests
-  --only CASE     only cases whose name begins so (small, small-32, large, list, events,
+  --only CASE     only cases whose name begins like this (small, small-32, large, list, events,
                   growth, steady, memory)
-  --turns N       so many turns of each case
-  --threads N     so many threads a proxy (default 1)
-  --dir DIR       where the audit files are written (default: beside the program); a real disk, not tmpfs
+  --turns N       turns of each case
+  --threads N     threads per proxy (default 1)
+  --dir DIR       folder of the audit files (default: that of the program); a real disk, not tmpfs
   --markdown      the tables of docs/performance.md on standard output
-  --svg FILE      the picture of docs/performance.md, written there
+  --svg FILE      write the chart of docs/performance.md to this file
   --json          one JSON object on standard output
 ";
 
@@ -57,7 +57,7 @@ impl Options {
                 "--turns" => options.turns = value()?.parse()?,
                 "--threads" => options.threads = value()?.parse()?,
                 "--dir" => options.dir = Some(value()?.into()),
-                _ => return Err(format!("what is {argument}?\n\n{USAGE}").into()),
+                _ => return Err(format!("unknown option {argument}\n\n{USAGE}").into()),
             }
         }
         if options.turns == 0 {

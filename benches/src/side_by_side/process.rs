@@ -1,5 +1,4 @@
-//! The processes that are measured: started, asked of the operating system what they used, and
-//! ended.
+//! Measured processes: starts them, reads their usage from the operating system, and ends them.
 
 use std::{
     fs,
@@ -12,19 +11,19 @@ use std::{
 
 use super::{Outcome, role};
 
-/// A child that plays a role. Its standard input is the string it hangs on: it ends when this value
-/// is dropped.
+/// A child process with a role. It ends when its standard input is closed, which happens when this
+/// value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     input: Option<ChildStdin>,
     address: SocketAddr,
-    /// The process that does the work, where the child only started it.
+    /// The process that does the work: the child, or one that the child started.
     worker: u32,
 }
 
 impl Process {
-    /// Starts this very program in another role, and waits until it listens.
+    /// Starts this program in another role, and waits until it listens.
     pub(crate) fn start(name: &str, settings: &[(&str, String)]) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(role::WORD).arg(name);
@@ -38,7 +37,7 @@ impl Process {
         let (Some("LISTENING"), Some(address), Some(worker)) =
             (words.next(), words.next(), words.next())
         else {
-            return Err(format!("{name} did not start: it said {line:?}").into());
+            return Err(format!("{name} did not start: it printed {line:?}").into());
         };
         Ok(Self { address: address.parse()?, worker: worker.parse()?, input, child })
     }
@@ -47,12 +46,12 @@ impl Process {
         self.address
     }
 
-    /// The time that all its threads ran so far, in user space and in the kernel.
+    /// Returns the CPU time of all threads so far, in user space and in the kernel.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         cpu_of(&Path::new("/proc").join(self.worker.to_string()))
     }
 
-    /// The bytes of its memory that are in RAM.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.worker))?;
         let line = status
@@ -63,7 +62,7 @@ impl Process {
         Ok(kibibytes * 1024)
     }
 
-    /// Ends it, and says whether it ended well.
+    /// Ends the process, and returns an error if it failed.
     pub(crate) fn end(mut self) -> Outcome<()> {
         drop(self.input.take());
         let status = self.child.wait()?;
@@ -74,30 +73,30 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.input.take());
-        // It ends by itself; this only collects it.
+        // It ends by itself.
         drop(self.child.wait());
     }
 }
 
-/// Lets our sleeps end on time: by default Linux makes each of them up to 50 us longer. Threads
-/// inherit it.
+/// Makes sleeps end on time: by default Linux makes each of them up to 50 us longer. Threads
+/// inherit the setting.
 pub(crate) fn sleep_exactly() -> io::Result<()> {
     fs::write("/proc/self/timerslack_ns", "1")
 }
 
-/// The time that our own threads ran so far.
+/// Returns the CPU time of this process so far.
 pub(crate) fn own_cpu() -> io::Result<Duration> {
     cpu_of(Path::new("/proc/self"))
 }
 
-/// The time that all processors were busy so far, with whatever it was.
+/// Returns the busy time of all processors so far.
 pub(crate) fn busy_cpu() -> Outcome<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<u64> =
         line.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; a tick is 10 ms on all Linux that we
-    // know.
+    // user, nice, system, idle, iowait, irq, softirq, steal; a tick is 10 ms on all known Linux
+    // systems.
     let busy = ticks
         .iter()
         .take(8)
@@ -107,7 +106,7 @@ pub(crate) fn busy_cpu() -> Outcome<Duration> {
     Ok(Duration::from_millis(busy.sum::<u64>() * 10))
 }
 
-/// The first number in a thread's `schedstat` is the time it ran, in nanoseconds.
+/// Sums the first number of each thread's `schedstat`: its CPU time in nanoseconds.
 fn cpu_of(process: &Path) -> io::Result<Duration> {
     let mut sum = 0;
     for thread in fs::read_dir(process.join("task"))? {

@@ -1,4 +1,4 @@
-//! The proxies that are compared: the same server, the same client, and what stands between.
+//! The proxies that are compared, with the same server and the same client.
 
 use std::{
     convert::Infallible,
@@ -38,24 +38,24 @@ use tower_token_broker::{
 
 use super::{Outcome, noop::NoopLayer, role::Setting, tokens};
 
-/// What the upstream knows the broker by.
+/// The credential of the broker at the upstream.
 pub(crate) const UPSTREAM_SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
-/// The length of each user's own token at the upstream.
+/// Length of each user's token at the upstream.
 pub(crate) const UPSTREAM_TOKEN_BYTES: usize = 64;
 
-/// The proxy alone: what all figures are a ratio to.
+/// Serves the proxy without layers: all ratios are to this one.
 pub(crate) async fn bare(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
     serve(listener, to_upstream(setting)?, tasks).await
 }
 
-/// The proxy within four layers that do nothing.
+/// Serves the proxy inside four layers that do nothing.
 pub(crate) async fn noop(listener: TcpListener, setting: &Setting, tasks: &Tasks) -> Outcome<()> {
     let four =
         NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(NoopLayer.layer(to_upstream(setting)?))));
     serve(listener, four, tasks).await
 }
 
-/// The proxy within our layers. Shuts the broker down when `closed` is ready.
+/// Serves the proxy inside the stack. Shuts the broker down when `closed` is ready.
 pub(crate) async fn stack(
     listener: TcpListener,
     setting: &Setting,
@@ -112,7 +112,7 @@ async fn serve_with<C: ProvideCredential>(
     serve(listener, stack.layer(Proxy::new(&guard())?), tasks).await
 }
 
-/// The dozen rules, or so many that the one that allows the call is lost among them.
+/// Returns the dozen rules, or many rules of which one allows the call.
 fn rules(setting: &Setting) -> Outcome<Rules> {
     let (exact, patterns) = (setting.number("rules")?, setting.number("patterns")?);
     if exact + patterns == 0 {
@@ -139,7 +139,7 @@ async fn revoke(broker: &Broker, count: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// So many users have connected an account.
+/// Returns a credential source with the grants of so many users.
 fn stored_grants(
     broker: &Broker,
     users: usize,
@@ -203,8 +203,7 @@ fn to_upstream(setting: &Setting) -> Outcome<ToUpstream> {
     })
 }
 
-/// What the exchange layer does for the stack and a bare proxy must do too: the request's URI
-/// becomes the upstream's.
+/// Sets the request's URI to the upstream's, as the exchange layer does in the stack.
 #[derive(Clone, Debug)]
 struct ToUpstream {
     inner: Proxy,

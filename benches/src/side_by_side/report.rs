@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! Results, as text and as JSON.
 
 use std::{fmt::Write as _, fs};
 
@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{Outcome, statistics::Spread};
 
-/// The one object of `--json`. Spreads are over turns; ratios are to the first variant of the case
-/// in the same turn.
+/// The object that `--json` prints. Spreads are over turns; ratios are to the first variant of the
+/// case in the same turn.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Of this form of the object.
+    /// Version of this object.
     pub(crate) schema: u32,
     pub(crate) quick: bool,
     pub(crate) machine: Machine,
@@ -40,10 +40,10 @@ impl Machine {
     }
 }
 
-/// Latency in an open loop, each request counted from when it was due.
+/// Latency in an open loop, measured from the time when a request was due.
 #[derive(Debug, Serialize)]
 pub(crate) struct SteadyReport {
-    /// Of the durable stack in a closed loop over as many connections.
+    /// Capacity of the durable stack in a closed loop over as many connections.
     pub(crate) capacity_per_second: f64,
     pub(crate) rate_per_second: f64,
     pub(crate) turns: usize,
@@ -60,7 +60,7 @@ pub(crate) struct SteadyReport {
 pub(crate) struct FootprintReport {
     pub(crate) bare_start_ms: Spread,
     pub(crate) bare_idle_bytes: Spread,
-    /// Of the durable stack: from the start of the process to its first answer.
+    /// Time from the start of the durable stack to its first response.
     pub(crate) start_ms: Spread,
     pub(crate) idle_bytes: Spread,
     pub(crate) cached: Vec<CachedReport>,
@@ -70,7 +70,7 @@ pub(crate) struct FootprintReport {
 #[derive(Debug, Serialize)]
 pub(crate) struct CachedReport {
     pub(crate) users: usize,
-    /// With all grants in the store and nobody's in the caches.
+    /// Memory with all grants in the store and none in the caches.
     pub(crate) resident_before_bytes: u64,
     pub(crate) resident_bytes: u64,
     pub(crate) bytes_a_pair: f64,
@@ -103,7 +103,7 @@ pub(crate) struct VariantReport {
     pub(crate) per_second_ratio: Spread,
     pub(crate) p50_us: Spread,
     pub(crate) p50_ratio: Spread,
-    /// Of the durable stack: what the median request waits longer than at the bare proxy.
+    /// Additional wait of the median request at the durable stack, compared with the bare proxy.
     pub(crate) p50_added_in_fdatasyncs: Option<Spread>,
     pub(crate) p99_us: Spread,
     pub(crate) p99_ratio: Spread,
@@ -113,7 +113,8 @@ pub(crate) struct VariantReport {
 impl CaseReport {
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!(
-            "{}: {} connections, {} turns of {} requests; one fdatasync {:.0} us; others had {:.0} % of the busy time\n",
+            "{}: {} connections, {} turns of {} requests; one fdatasync {:.0} us; others had \
+             {:.0} % of the busy time\n",
             self.name,
             self.connections,
             self.turns,
@@ -121,12 +122,16 @@ impl CaseReport {
             self.fdatasync_us.median,
             self.others_busy * 100.0
         );
-        text.push_str("                     CPU/request (us)   ratio               requests/s   ratio    p50 (us)  ratio   p99 (us)  ratio\n");
+        text.push_str(concat!(
+            "                     CPU/request (us)   ratio               requests/s   ratio",
+            "    p50 (us)  ratio   p99 (us)  ratio\n"
+        ));
         for variant in &self.variants {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             writeln!(
                 text,
-                "  {:18} {:8.1}            {:5.2} ({:.2}..{:.2})   {:8.0}     {:5.2}    {:8.0}  {:5.2}   {:8.0}  {:5.2}",
+                "  {:18} {:8.1}            {:5.2} ({:.2}..{:.2})   {:8.0}     {:5.2}    \
+                 {:8.0}  {:5.2}   {:8.0}  {:5.2}",
                 variant.name,
                 variant.cpu_us.median,
                 variant.cpu_ratio.median,
@@ -148,7 +153,8 @@ impl CaseReport {
 impl SteadyReport {
     pub(crate) fn to_text(&self) -> String {
         format!(
-            "steady: {:.0} requests/s, half of the durable stack's {:.0}; {} turns; one fdatasync {:.0} us\n\
+            "steady: {:.0} requests/s, half of the durable stack's {:.0}; {} turns; one fdatasync \
+             {:.0} us\n\
              \x20 p50 {:.0} us (bare {:.0}), {:.2} fdatasyncs more ({:.2}..{:.2})\n\
              \x20 p99 {:.0} us (bare {:.0}), {:.2} fdatasyncs more ({:.2}..{:.2})\n",
             self.rate_per_second,
@@ -173,17 +179,18 @@ impl FootprintReport {
     pub(crate) fn to_text(&self) -> String {
         const MIB: f64 = 1024.0 * 1024.0;
         let mut text = format!(
-            "memory: idle {:.1} MiB (bare {:.1}); first answer {:.0} ms behind the start (bare {:.0})\n",
+            "memory: idle {:.1} MiB (bare {:.1}); first response {:.0} ms after the start (bare \
+             {:.0})\n",
             self.idle_bytes.median / MIB,
             self.bare_idle_bytes.median / MIB,
             self.start_ms.median,
             self.bare_start_ms.median
         );
         for cached in &self.cached {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             writeln!(
                 text,
-                "  {} users cached: {:.1} MiB, {:.0} bytes a pair beside the token",
+                "  {} users cached: {:.1} MiB, {:.0} bytes per pair without the token",
                 cached.users,
                 cached.resident_bytes as f64 / MIB,
                 cached.bytes_a_pair_without_token

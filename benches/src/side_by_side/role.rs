@@ -1,5 +1,5 @@
-//! What a child process is told to be, and its life: it says where it listens, and ends when its
-//! standard input does.
+//! Roles of child processes. A child prints its address, and ends when its standard input is
+//! closed.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,7 +12,7 @@ use tower_token_broker::tasks::Tasks;
 
 use super::{Outcome, haproxy, proxies, upstream};
 
-/// The word by which the program knows that it is a child.
+/// First argument of a child process.
 pub(crate) const WORD: &str = "role";
 
 /// `name=value` pairs from the command line.
@@ -38,11 +38,10 @@ impl Setting {
     }
 }
 
-/// Plays the role until the parent closes our standard input, or dies.
+/// Runs a role until the parent closes the standard input, or dies.
 pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
-    // One thread: on two cores the load generator and the upstream need the other one, and nothing
-    // is moved between threads by chance. Figures with more threads are a question of their own:
-    // `--threads`.
+    // One thread: on two cores the load generator and the upstream need the other one, and no task
+    // moves between threads. `--threads` measures with more.
     let runtime = match setting.number("threads")? {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         threads => tokio::runtime::Builder::new_multi_thread()
@@ -66,7 +65,7 @@ pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
                 "upstream" => Ok(upstream::serve(listener, &tasks).await?),
                 "bare" => proxies::bare(listener, setting, &tasks).await,
                 "noop" => proxies::noop(listener, setting, &tasks).await,
-                other => Err(format!("there is no role {other}").into()),
+                other => Err(format!("unknown role {other}").into()),
             }
         };
         tokio::select! {
@@ -77,7 +76,7 @@ pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
     })
 }
 
-/// Tells the parent where this role listens, and which process does the work if it is not this one.
+/// Prints the address of this role for the parent, and the process that does the work.
 pub(crate) fn announce(address: &SocketAddr, worker: Option<u32>) -> io::Result<()> {
     let worker = worker.unwrap_or_else(std::process::id);
     let mut out = io::stdout();
@@ -88,7 +87,7 @@ pub(crate) fn announce(address: &SocketAddr, worker: Option<u32>) -> io::Result<
 fn standard_input_closes() -> oneshot::Receiver<()> {
     let (closed, wait) = oneshot::channel();
     thread::spawn(move || {
-        // Nothing is ever written there: it ends, or the parent has died.
+        // No one writes to it: the read returns when it is closed, or when the parent dies.
         drop(io::stdin().read(&mut [0]));
         closed.send(()).unwrap_or_default();
     });

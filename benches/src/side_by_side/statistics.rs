@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The middle of what the turns gave, and how far they lie apart.
+/// Median, least and most of the values of all turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -25,7 +25,7 @@ impl Spread {
     }
 }
 
-/// Of sorted values, the one below or at which so many of a thousand lie (nearest rank).
+/// Returns a percentile of sorted values, in thousandths (nearest rank).
 pub(crate) fn percentile(sorted: &[u64], of_a_thousand: usize) -> f64 {
     let rank = (sorted.len() * of_a_thousand).div_ceil(1000);
     sorted.get(rank.saturating_sub(1)).map_or(f64::NAN, |value| *value as f64)

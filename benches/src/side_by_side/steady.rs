@@ -1,5 +1,5 @@
-//! Latency at a steady rate: requests are sent when they are due, whether the ones before them were
-//! answered or not.
+//! Latency at a steady rate: requests are sent when they are due, whether or not the earlier ones
+//! have responses.
 
 use std::{
     net::SocketAddr,
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use token_broker_benches::fixtures::Ask;
+use token_broker_benches::fixtures::Call;
 
 use super::{
     Failure, Outcome,
@@ -21,11 +21,11 @@ use super::{
     variants::Variant,
 };
 
-/// So many requests can be under way; one more waits, and its wait counts.
+/// Number of concurrent requests. One more waits, and its wait counts.
 const CONNECTIONS: usize = 64;
 const NAME: &str = "steady";
 
-/// The durable stack at half of its own capacity, and the bare proxy at the same rate.
+/// Measures the durable stack at half of its capacity, and the bare proxy at the same rate.
 pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<SteadyReport>> {
     if !bench.options.wants(NAME) {
         return Ok(None);
@@ -33,7 +33,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<SteadyReport>> {
     process::sleep_exactly()?;
     let case = Case {
         name: NAME,
-        ask: Ask::Small,
+        call: Call::Small,
         connections: CONNECTIONS,
         tokens: TokenUse::Seen(1),
         requests: 0,
@@ -42,7 +42,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<SteadyReport>> {
     let mut bare = Running::start(bench, &case, &Variant::bare())?;
     let mut durable = Running::start(bench, &case, &Variant::durable())?;
     let load = Load {
-        template: Template::of(Ask::Small).into(),
+        template: Template::of(Call::Small).into(),
         tokens: bench.tokens.mint(1)?,
         connections: CONNECTIONS,
         requests: 100_000,
@@ -78,7 +78,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Outcome<Option<SteadyReport>> {
     }))
 }
 
-/// Times in nanoseconds, latencies sorted.
+/// Times in nanoseconds, with sorted latencies.
 struct Turn {
     sync: f64,
     bare: Vec<u64>,
@@ -92,7 +92,7 @@ impl Turn {
     }
 }
 
-/// The latencies, each counted from the instant at which its request was due. Sorted.
+/// Returns the sorted latencies, each from the time when its request was due.
 fn open_loop(proxy: &mut Running, load: &Load, rate: f64) -> Outcome<Vec<u64>> {
     let to = proxy.process().address();
     let token = load.tokens.first().ok_or("no token")?;
@@ -107,7 +107,7 @@ fn open_loop(proxy: &mut Running, load: &Load, rate: f64) -> Outcome<Vec<u64>> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
             .map(|first| {
-                scope.spawn(move || plan(first).keep(to, &Template::of(Ask::Small), token))
+                scope.spawn(move || plan(first).keep(to, &Template::of(Call::Small), token))
             })
             .collect();
         for thread in threads {
@@ -120,7 +120,7 @@ fn open_loop(proxy: &mut Running, load: &Load, rate: f64) -> Outcome<Vec<u64>> {
     Ok(all)
 }
 
-/// When one connection sends.
+/// Times at which one connection sends.
 struct Plan {
     begin: Instant,
     every: Duration,
@@ -128,19 +128,20 @@ struct Plan {
 }
 
 impl Plan {
-    /// On a thread of its own: tokio's timer counts in milliseconds, the kernel's in less.
+    /// Runs on a thread of its own: tokio's timer has a resolution of milliseconds, which is too
+    /// coarse.
     fn keep(&self, to: SocketAddr, template: &Template, token: &str) -> Outcome<Vec<u64>> {
-        let answer = Ask::Small.answer();
+        let expected = Call::Small.response();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
             let mut client = Client::connect(to).await?;
             let (mut due, mut latencies) = (self.begin, Vec::new());
             while due < self.end {
                 sleep_until(due);
-                let answered = client.exchange(template, token).await?;
+                let response = client.exchange(template, token).await?;
                 latencies.push(u64::try_from(due.elapsed().as_nanos())?);
-                if !answered.is_200() || answered.body != answer.as_bytes() {
-                    return Err("an unexpected answer at the steady rate".into());
+                if !response.is_200() || response.body != expected.as_bytes() {
+                    return Err("an unexpected response at the steady rate".into());
                 }
                 due += self.every;
             }

@@ -1,4 +1,4 @@
-//! The broker tokens of the run, and the keys that the proxies verify them with.
+//! Broker tokens of the run, and the keys with which the proxies verify them.
 
 use std::{fs, path::Path, rc::Rc, time::Duration};
 
@@ -14,14 +14,14 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// New keys; the public ones are written into this folder.
+    /// Generates keys, and writes the public ones into this folder.
     pub(crate) fn new(dir: &Path) -> Outcome<Self> {
         let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256)?);
         fs::write(dir.join("jwks.json"), issuer.jwks())?;
         Ok(Self { issuer })
     }
 
-    /// So many tokens that nobody has seen yet, each of another user.
+    /// Mints so many new tokens, each for another user.
     pub(crate) fn mint(&self, count: usize) -> Outcome<Rc<[String]>> {
         let (resource, scopes) = (resource(), Scopes::parse(SCOPES)?);
         let tokens = (0..count).map(|number| {
@@ -35,7 +35,7 @@ impl Tokens {
     }
 }
 
-/// The subject of the token of this number.
+/// Returns the subject of the token with this number.
 pub(crate) fn user(number: usize) -> String {
     format!("user-{number:06}")
 }

@@ -1,4 +1,4 @@
-//! The variants of a proxy, driven in turns with the same load.
+//! Drives the variants of a proxy in turns with the same load.
 
 use std::{cell::RefCell, path::Path, rc::Rc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
 /// The longest time of one variant in one turn.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// What all cases of a run stand on.
+/// Common parts of all cases of a run.
 #[derive(Debug)]
 pub(crate) struct Bench<'a> {
     pub(crate) options: &'a Options,
@@ -29,16 +29,16 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Starts the variants anew, drives them in turns, ends them, and counts.
+    /// Starts the variants, drives them in turns, ends them, and returns the results.
     pub(crate) fn run(&self, case: &Case) -> Outcome<CaseReport> {
         let mut running = Vec::new();
         for variant in &case.variants {
             running.push(Running::start(self, case, variant)?);
         }
-        let asked_before =
-            case.variants.iter().map(|variant| variant.asked_before).max().unwrap_or_default();
-        let all = self.tokens.mint(asked_before.max(case.tokens.seen()))?;
-        let template = Rc::new(Template::of(case.ask));
+        let seen_before =
+            case.variants.iter().map(|variant| variant.seen_before).max().unwrap_or_default();
+        let all = self.tokens.mint(seen_before.max(case.tokens.seen()))?;
+        let template = Rc::new(Template::of(case.call));
         let load = Load {
             template,
             tokens: all.iter().take(case.tokens.seen()).cloned().collect(),
@@ -52,7 +52,7 @@ impl Bench<'_> {
             },
         };
         for proxy in &mut running {
-            let tokens = all.iter().take(proxy.variant.asked_before).cloned().collect();
+            let tokens = all.iter().take(proxy.variant.seen_before).cloned().collect();
             proxy.show(&Load { tokens, ..load.clone() })?;
         }
         let (mut syncs, others) = (Vec::new(), Others::from_now(&running, &self.upstream)?);
@@ -65,7 +65,7 @@ impl Bench<'_> {
             };
             let sync = disk::fdatasync(self.dir)?.as_nanos() as f64;
             syncs.push(sync);
-            // Another one begins each turn.
+            // Each turn begins with another variant.
             let count = running.len();
             running.rotate_left(turn % count);
             for proxy in &mut running {
@@ -90,7 +90,7 @@ impl Bench<'_> {
     }
 }
 
-/// A variant that runs, and what it did so far.
+/// A running variant, with its results so far.
 pub(crate) struct Running {
     variant: Variant,
     process: Process,
@@ -116,7 +116,7 @@ impl Running {
             variant: variant.clone(),
             process: variant.start(bench)?,
             audit_file: variant.audit_file(bench.dir),
-            expected: Rc::new(RefCell::new(Expected::of(case.ask, variant.lists)?)),
+            expected: Rc::new(RefCell::new(Expected::of(case.call, variant.lists)?)),
             sent: 0,
             turns: Vec::new(),
         })
@@ -148,7 +148,7 @@ impl Running {
 
     fn take_turn(&mut self, load: &Load, sync: f64) -> Outcome<()> {
         if load.warm_up == WarmUp::OneEach && load.tokens.len() > 1 {
-            // A verdict is kept for a minute: each turn begins with all of them known.
+            // A verdict is cached for a minute, so each turn begins with all of them cached.
             self.show(load)?;
         }
         let driven = self.drive(load)?;
@@ -170,12 +170,12 @@ impl Running {
         Ok(driven)
     }
 
-    /// Takes note of requests that were sent in another way.
+    /// Counts requests that were sent in another way.
     pub(crate) const fn note_sent(&mut self, requests: u64) {
         self.sent += requests;
     }
 
-    /// Ends the process; what was sent must be what its audit file has.
+    /// Ends the process. Its audit file must have as many requests as were sent.
     pub(crate) fn end(self) -> Outcome<()> {
         self.process.end()?;
         if self.variant.audit == Audit::Durable {
@@ -193,7 +193,7 @@ impl Running {
     }
 }
 
-/// Ratios are to the first variant, in the same turn.
+/// Returns the results. Ratios are to the first variant, in the same turn.
 fn report(running: &[Running]) -> Vec<VariantReport> {
     let base = running.first().map_or(&[][..], |base| &base.turns);
     let reports = running.iter().map(|proxy| {
@@ -223,7 +223,7 @@ fn report(running: &[Running]) -> Vec<VariantReport> {
     reports.collect()
 }
 
-/// The work of the machine that is not ours: it spoils figures.
+/// Work of other processes on the machine, which distorts figures.
 struct Others {
     busy: Duration,
     ours: Duration,
@@ -238,7 +238,7 @@ impl Others {
         Ok(Self { busy: busy_cpu()?, ours })
     }
 
-    /// Of the time that processors were busy since then, the share that others had.
+    /// Returns the share of the busy time since then that other processes had.
     fn share(&self, running: &[Running], upstream: &Process) -> Outcome<f64> {
         let now = Self::from_now(running, upstream)?;
         let (busy, ours) = (now.busy.saturating_sub(self.busy), now.ours.saturating_sub(self.ours));

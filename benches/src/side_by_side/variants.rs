@@ -1,4 +1,4 @@
-//! A proxy as it is measured: which role the child plays, and with which settings.
+//! Variants of a proxy: the role of the child process, and its settings.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) lists: Lists,
     pub(crate) audit: Audit,
-    /// How many tokens it has seen before the first turn.
-    pub(crate) asked_before: usize,
+    /// Number of tokens that it has seen before the first turn.
+    pub(crate) seen_before: usize,
     role: &'static str,
     settings: Vec<(&'static str, String)>,
 }
@@ -18,9 +18,9 @@ pub(crate) struct Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audit {
     None,
-    /// The sink keeps nothing.
+    /// The sink discards records.
     Dropped,
-    /// A file on the disk, synced.
+    /// A file on the disk that is synced.
     Durable,
 }
 
@@ -47,7 +47,7 @@ impl Variant {
 
     fn of(name: &str, role: &'static str, audit: Audit) -> Self {
         let lists = if audit == Audit::None { Lists::Whole } else { Lists::Filtered };
-        Self { name: name.to_owned(), lists, audit, role, asked_before: 0, settings: Vec::new() }
+        Self { name: name.to_owned(), lists, audit, role, seen_before: 0, settings: Vec::new() }
     }
 
     pub(crate) fn named(mut self, name: String) -> Self {
@@ -60,8 +60,8 @@ impl Variant {
         self
     }
 
-    pub(crate) const fn asked_before(mut self, tokens: usize) -> Self {
-        self.asked_before = tokens;
+    pub(crate) const fn seen_before(mut self, tokens: usize) -> Self {
+        self.seen_before = tokens;
         self
     }
 

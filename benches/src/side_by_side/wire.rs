@@ -1,5 +1,5 @@
-//! As much of HTTP/1.1 as the load generator and the upstream need, so that they cost little beside
-//! what is measured.
+//! The part of HTTP/1.1 that the load generator and the upstream need, so that they cost little
+//! compared with what is measured.
 
 use std::io;
 
@@ -13,12 +13,12 @@ pub(crate) struct Reader {
     decoded: Vec<u8>,
 }
 
-/// One message as it was received.
+/// A message, as it was received.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
-    /// From the first line to the empty one.
+    /// First line and headers, with the empty line.
     pub(crate) head: &'a [u8],
-    /// Without its transfer coding.
+    /// Body without transfer coding.
     pub(crate) body: &'a [u8],
 }
 
@@ -29,7 +29,7 @@ impl Message<'_> {
 }
 
 impl Reader {
-    /// The next message; `None` if the peer has closed the connection before it.
+    /// Returns the next message; `None` if the peer has closed the connection before it.
     pub(crate) async fn next<'a>(
         &'a mut self,
         socket: &mut TcpStream,
