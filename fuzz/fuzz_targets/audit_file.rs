@@ -12,7 +12,10 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use libfuzzer_sys::fuzz_target;
 use token_broker_fuzz::{ready, text, theirs};
-use tower_token_broker::audit::{AuditFileError, AuditSink as _, JsonLines, verify::Verification};
+use tower_token_broker::audit::{
+    AuditFileError, AuditSink as _, JsonLines,
+    verify::{Head, Verification},
+};
 
 fuzz_target!(|input: (bool, &[u8])| {
     let (is_chained, bytes) = input;
@@ -23,10 +26,7 @@ fuzz_target!(|input: (bool, &[u8])| {
     let opened = JsonLines::append(path);
     let left = fs::read(path).expect("the same");
     let is_whole = report.found.is_ok();
-    assert_eq!(
-        report.head.map(|head| (head.sequence, head.hash)),
-        last_of_a_chain(&file[..report.bytes as usize])
-    );
+    assert_eq!(report.head, head_of_a_chain(&file[..report.bytes as usize]));
     assert_eq!(report.records, report.head.map_or(0, |head| head.sequence + 1));
     match opened {
         Ok(sink) => {
@@ -34,7 +34,7 @@ fuzz_target!(|input: (bool, &[u8])| {
             let whole = file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             assert_eq!(left, file[..whole], "a torn line goes, all before it stays");
             assert_eq!(resumed.dropped_bytes, (file.len() - whole) as u64);
-            assert_eq!(resumed.last, last_of_a_chain(&left));
+            assert_eq!(resumed.last, head_of_a_chain(&left));
             assert!(!is_whole || report.bytes == whole as u64);
         }
         Err(AuditFileError::Damaged { line, .. }) => {
@@ -73,21 +73,21 @@ fn is_sound(lines: &[u8]) -> bool {
 
 /// Returns the last number and hash, if every line is JSON with the next number and the hash of
 /// the lines before it.
-fn last_of_a_chain(file: &[u8]) -> Option<(u64, [u8; 32])> {
-    let mut last: Option<(u64, [u8; 32])> = None;
+fn head_of_a_chain(file: &[u8]) -> Option<Head> {
+    let mut last: Option<Head> = None;
     for line in file.strip_suffix(b"\n")?.split(|byte| *byte == b'\n') {
-        let (number, previous) = last.map_or((0, [0; 32]), |(number, hash)| (number + 1, hash));
+        let (sequence, previous) = last.map_or((0, [0; 32]), |head| (head.sequence + 1, head.hash));
         let head = &line[..line.len() - r#","hash":""}"#.len() - 64];
         let hash: [u8; 32] =
             digest(&SHA256, &[&previous, head].concat()).as_ref().try_into().expect("32 bytes");
         let record = theirs(line);
-        assert_eq!(record["seq"].as_u64(), Some(number));
+        assert_eq!(record["seq"].as_u64(), Some(sequence));
         assert_eq!(
             (text(&record, "prev"), text(&record, "hash")),
             (Some(&*hex(&previous)), Some(&*hex(&hash)))
         );
         assert!(text(&record, "kind").is_some());
-        last = Some((number, hash));
+        last = Some(Head { sequence, hash });
     }
     last
 }
