@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 use super::protobuf::{Field, Reader, Value, WireError, Writer, once};
 use crate::{
     json::Limits,
-    mcp::{Listed, answer::Entry},
+    mcp::{Listed, response::Entry},
     refusal::Reason,
 };
 

@@ -18,8 +18,8 @@ use crate::{
     },
     json::{JsonError, Limits},
     mcp::{
-        answer::{self, Found},
         message::{self, Text},
+        response::{self, Found},
         sse::{self, EventBorder},
     },
     principal::Principal,
@@ -79,7 +79,7 @@ pub fn server_message(
     bytes: &[u8],
     mut is_visible: impl FnMut(&str) -> bool,
 ) -> Result<Option<Vec<u8>>, JsonError> {
-    Ok(match answer::filter(bytes, &Limits::default(), None, |entry| is_visible(entry.name))? {
+    Ok(match response::filter(bytes, &Limits::default(), None, |entry| is_visible(entry.name))? {
         Found::Nothing => Some(bytes.to_vec()),
         Found::Changed(changed) => Some(changed),
         Found::NotForThisCaller => None,

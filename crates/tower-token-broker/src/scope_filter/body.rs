@@ -17,7 +17,7 @@ use crate::{
     audit::Trail,
     body::BodyError,
     mcp::{
-        answer::Found,
+        response::Found,
         sse::{self, EventTooLong, Events},
     },
     principal::Principal,

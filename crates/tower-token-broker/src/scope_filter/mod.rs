@@ -94,30 +94,24 @@
 //! 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
 
 mod body;
-mod compose;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod handle;
 mod judged;
 mod layer;
-mod pattern;
-mod plain;
 mod policy;
 mod request;
 mod response;
-mod rules;
 mod service;
-mod table;
 
 pub use body::FilterBody;
-pub use compose::{And, Or, PolicyExt, Unless};
-pub use handle::PolicyHandle;
 pub use judged::Judged;
 pub use layer::ScopeFilterLayer;
-pub use policy::{Arguments, BoxPolicy, Call, Decision, Policy, PolicySummary, policy_fn};
 #[cfg(feature = "grpc")]
-pub use rules::grpc;
-pub use rules::{Rule, RuleError, Rules, http, methods, prompts, resources, tools, try_http};
+pub use policy::grpc;
+pub use policy::{
+    And, Arguments, BoxPolicy, Call, Decision, Or, Policy, PolicyExt, PolicyHandle, PolicySummary,
+    Rule, RuleError, Rules, Unless, http, methods, policy_fn, prompts, resources, tools, try_http,
+};
 pub use service::{Filtered, ResponseFuture, ScopeFilter};
 
 pub use crate::mcp::Listed;

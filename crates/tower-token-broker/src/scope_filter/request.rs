@@ -7,8 +7,7 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody, Listening},
     layer::Shared,
-    plain::is_plain_path,
-    policy::{Arguments, Call, Decision, Permit, Policy, Verdict},
+    policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_plain_path},
 };
 use crate::{
     audit::{Operation, Trail},

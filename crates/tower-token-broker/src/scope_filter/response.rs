@@ -20,7 +20,7 @@ use crate::{
     json::JsonError,
     mcp::{
         Listed,
-        answer::{self, Entry, Found},
+        response::{self, Entry, Found},
     },
     principal::Principal,
     refusal::Reason,
@@ -108,7 +108,7 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     body: R,
 ) -> Result<Filtered<R, P>, Reason> {
     let text = read(body, shared.limits.max_response).await?;
-    let is_passed = text.is_empty() || (holds_no_list && answer::stays_as_it_is(&text));
+    let is_passed = text.is_empty() || (holds_no_list && response::stays_as_it_is(&text));
     let filtered = if is_passed {
         Ok(Found::Nothing)
     } else {
@@ -148,9 +148,9 @@ impl<P: Policy> Shared<P> {
         let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
         match states {
             Some(states) => {
-                answer::filter(text, &self.json, Some(&|state| states.seal(state)), is_visible)
+                response::filter(text, &self.json, Some(&|state| states.seal(state)), is_visible)
             }
-            None => answer::filter(text, &self.json, None, is_visible),
+            None => response::filter(text, &self.json, None, is_visible),
         }
     }
 

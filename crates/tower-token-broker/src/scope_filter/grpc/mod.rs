@@ -1,7 +1,7 @@
 //! gRPC: what of a call is judged, by the very policy that judges HTTP.
 
-mod answer;
 mod request;
+mod response;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -14,8 +14,8 @@ use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-pub(super) use self::answer::GrpcFilter;
 use self::request::Admitted;
+pub(super) use self::response::GrpcFilter;
 use super::{
     body::FilterBody,
     layer::Shared,

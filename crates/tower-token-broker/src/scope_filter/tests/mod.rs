@@ -1,6 +1,6 @@
 //! The layer as a whole, over a real inner service.
 
-mod kept;
+mod client_state;
 
 use std::{
     convert::Infallible,

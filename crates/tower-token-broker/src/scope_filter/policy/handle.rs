@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::policy::{BoxPolicy, Call, Decision, Policy, PolicySummary};
+use super::decision::{BoxPolicy, Call, Decision, Policy, PolicySummary};
 use crate::{limits::Protocol, principal::Principal};
 
 /// A policy that can be replaced while the process runs: give a clone to the stack and keep one.

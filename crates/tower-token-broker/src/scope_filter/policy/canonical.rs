@@ -3,7 +3,7 @@
 use crate::percent::{decode, escapes, is_unreserved};
 
 /// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
-pub(super) fn is_plain_path(path: &str) -> bool {
+pub(in crate::scope_filter) fn is_plain_path(path: &str) -> bool {
     // One slash at the end is a path of its own; an empty segment in the middle is none.
     let segments = path.strip_prefix('/').unwrap_or(path);
     let segments = segments.strip_suffix('/').unwrap_or(segments);

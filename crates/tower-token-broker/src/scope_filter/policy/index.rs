@@ -6,8 +6,8 @@ use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 use foldhash::fast::RandomState;
 
 use super::{
+    decision::Call,
     pattern::Pattern,
-    policy::Call,
     rules::{Kind, Names, Reading, Rule},
 };
 use crate::percent::decode;

@@ -1,6 +1,6 @@
 //! Policies out of policies.
 
-use super::policy::{Call, Decision, Permit, Policy, PolicySummary, Verdict};
+use super::decision::{Call, Decision, Permit, Policy, PolicySummary, Verdict};
 use crate::{limits::Protocol, principal::Principal};
 
 /// Puts policies together. Any [`Policy`] has these.
@@ -73,7 +73,7 @@ impl<A: Policy, B: Policy> Policy for And<A, B> {
 
 impl Decision {
     /// Both, as [`PolicyExt::and`] has it; the rule is that of the one that decided.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(in crate::scope_filter) fn and(self, other: Self) -> Self {
         match (&self.verdict, &other.verdict) {
             (Verdict::Deny(_), _) => self,
             (_, Verdict::Deny(_)) => other,

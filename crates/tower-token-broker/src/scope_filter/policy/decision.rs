@@ -74,7 +74,7 @@ pub enum Call<'a> {
 
 impl<'a> Call<'a> {
     /// What the call is about, by name; a path is none.
-    pub(super) const fn name(&self) -> Option<&'a str> {
+    pub(in crate::scope_filter) const fn name(&self) -> Option<&'a str> {
         match self {
             Self::Tool { name, .. } | Self::Prompt { name, .. } => Some(name),
             Self::Resource { uri } => Some(uri),
@@ -112,13 +112,13 @@ impl<'a> Arguments<'a> {
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a decision that nobody looks at decides nothing"]
 pub struct Decision {
-    pub(super) verdict: Verdict,
+    pub(in crate::scope_filter) verdict: Verdict,
     rule: Option<Arc<str>>,
     retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(in crate::scope_filter) enum Verdict {
     /// The call continues.
     Allow(Permit),
     /// The call is refused.
@@ -152,7 +152,7 @@ impl Decision {
         })
     }
 
-    pub(super) fn deny_for(reason: Reason) -> Self {
+    pub(in crate::scope_filter) fn deny_for(reason: Reason) -> Self {
         Verdict::Deny(reason).into()
     }
 
@@ -214,21 +214,21 @@ impl Decision {
         self.rule.as_deref()
     }
 
-    pub(super) fn shared_rule(&self) -> Option<&Arc<str>> {
+    pub(in crate::scope_filter) fn shared_rule(&self) -> Option<&Arc<str>> {
         self.rule.as_ref()
     }
 
-    pub(super) const fn wait(&self) -> Option<Duration> {
+    pub(in crate::scope_filter) const fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    pub(super) fn with_verdict(mut self, verdict: Verdict) -> Self {
+    pub(in crate::scope_filter) fn with_verdict(mut self, verdict: Verdict) -> Self {
         self.verdict = verdict;
         self
     }
 
     /// The rule of the other decision, where this one has none.
-    pub(super) fn or_rule_of(mut self, other: &Self) -> Self {
+    pub(in crate::scope_filter) fn or_rule_of(mut self, other: &Self) -> Self {
         self.rule = self.rule.or_else(|| other.rule.clone());
         self
     }
@@ -236,9 +236,9 @@ impl Decision {
 
 /// What belongs to a permission.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Permit {
-    pub(super) upstream_scopes: Scopes,
-    pub(super) broker_scopes: Scopes,
+pub(in crate::scope_filter) struct Permit {
+    pub(in crate::scope_filter) upstream_scopes: Scopes,
+    pub(in crate::scope_filter) broker_scopes: Scopes,
 }
 
 impl Default for Permit {

@@ -6,10 +6,10 @@ use std::{fmt, sync::Arc};
 use http::Method;
 
 use super::{
+    canonical::is_plain_uri,
+    decision::{Arguments, Call, Decision, Policy, PolicySummary},
+    index::Table,
     pattern::{PathTemplate, Pattern},
-    plain::is_plain_uri,
-    policy::{Arguments, Call, Decision, Policy, PolicySummary},
-    table::Table,
 };
 use crate::{
     bad_value::BadValue,

@@ -1,6 +1,6 @@
 //! Patterns of names, and templates of paths.
 
-use super::plain::is_plain_path;
+use super::canonical::is_plain_path;
 use crate::percent::decode;
 
 /// A name in which `*` stands for any run of characters; everything else stands for itself.

@@ -21,7 +21,7 @@ use crate::{
         frame::{self, FrameError, Limits, Message, Messages, Scanner},
         framed_mcp, metadata, typed_mcp,
     },
-    mcp::answer::{Entry, Found},
+    mcp::response::{Entry, Found},
     principal::Principal,
     refusal::{Reason, Refusal},
     scope_filter::{
