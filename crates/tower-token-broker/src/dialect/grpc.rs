@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Request, Response, header};
 use bytes::Bytes;
 
-use super::{Wire, http, json_rpc};
+use super::{http, json_rpc, render::Wire};
 use crate::{
     grpc::{
         FRAMED_MCP, TYPED_MCP, metadata,

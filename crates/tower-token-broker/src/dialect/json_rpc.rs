@@ -4,7 +4,7 @@
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::{RefusedCall, http};
+use super::{http, render::RefusedCall};
 use crate::{
     json::push_json_string,
     mcp::Revision,

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 
-use super::*;
+use super::Dialect;
 use crate::{
+    mcp::Revision,
     principal::{Resource, Scopes},
     refusal::{Reason, Refusal},
 };

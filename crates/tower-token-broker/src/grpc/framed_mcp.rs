@@ -2,6 +2,9 @@
 
 use super::protobuf::{Reader, WireError, Writer, once};
 
+/// The service that carries MCP unchanged, in frames.
+pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
+
 /// `bytes json = 1`.
 const JSON: u32 = 1;
 

@@ -12,6 +12,9 @@ use crate::{
     refusal::Reason,
 };
 
+/// The service of Google's typed mapping of MCP.
+pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
+
 /// One method of the service, and what it is called in MCP.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Method {

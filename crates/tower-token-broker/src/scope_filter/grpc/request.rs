@@ -8,9 +8,8 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    Calling, one_message,
+    calling::{Calling, one_message, within},
     watch::{RequestWatch, Tripped},
-    within,
 };
 use crate::{
     audit::{Counts, Operation},

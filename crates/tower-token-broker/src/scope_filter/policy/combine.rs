@@ -1,6 +1,10 @@
 //! Policies out of policies.
 
-use super::decision::{Call, Decision, Permit, Policy, PolicySummary, Verdict};
+use super::{
+    call::Call,
+    decision::{Decision, Permit, Verdict},
+    policy_trait::{Policy, PolicySummary},
+};
 use crate::{limits::Protocol, principal::Principal};
 
 /// Puts policies together. Any [`Policy`] has these.

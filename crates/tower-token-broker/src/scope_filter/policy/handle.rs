@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::decision::{BoxPolicy, Call, Decision, Policy, PolicySummary};
+use super::{
+    call::Call,
+    decision::Decision,
+    policy_trait::{BoxPolicy, Policy, PolicySummary},
+};
 use crate::{limits::Protocol, principal::Principal};
 
 /// A policy that can be replaced while the process runs: give a clone to the stack and keep one.

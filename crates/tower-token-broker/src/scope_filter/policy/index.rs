@@ -6,15 +6,16 @@ use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 use foldhash::fast::RandomState;
 
 use super::{
-    decision::Call,
+    call::Call,
+    names::{Kind, Names, Reading},
     pattern::Pattern,
-    rules::{Kind, Names, Reading, Rule},
+    rule::Rule,
 };
 use crate::percent::decode;
 
 /// Rules in their order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(super) struct Index {
     rules: Vec<Rule>,
     by_name: Vec<(Kind, ByName)>,
     by_path: ByPath,
@@ -84,7 +85,7 @@ where
     }
 }
 
-impl Table {
+impl Index {
     /// Adds a rule behind the others.
     pub(super) fn add(&mut self, rule: Rule) {
         let number = self.rules.len();
@@ -200,7 +201,7 @@ mod tests {
             name in "[ab]{0,5}",
             path in "(/(a|b|%61)){1,4}/?",
         ) {
-            let mut table = Table::default();
+            let mut index = Index::default();
             let mut rules = Vec::new();
             for pattern in &patterns {
                 rules.push(tools([pattern.as_str(), "ab"]));
@@ -208,12 +209,12 @@ mod tests {
             for path in &paths {
                 rules.push(http(Method::GET, path));
             }
-            rules.iter().cloned().for_each(|rule| table.add(rule));
+            rules.iter().cloned().for_each(|rule| index.add(rule));
             let tool = Call::Tool { name: &name, arguments: Arguments::unknown() };
             let get = Call::Http { method: &Method::GET, path: &path };
             for (kind, call) in [(Kind::Tool, tool), (Kind::Http, get)] {
                 for reading in [Reading::Wide, Reading::AsWritten, Reading::Exact] {
-                    let found: Vec<_> = table.matching(kind, &call, reading).map(|rule| format!("{rule:?}")).collect();
+                    let found: Vec<_> = index.matching(kind, &call, reading).map(|rule| format!("{rule:?}")).collect();
                     let walked = rules.iter().filter(|rule| rule.kind == kind && rule.names(&call, reading));
                     let walked: Vec<_> = walked.map(|rule| format!("{rule:?}")).collect();
                     prop_assert_eq!(found, walked);

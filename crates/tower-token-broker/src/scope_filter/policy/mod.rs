@@ -1,19 +1,27 @@
 //! The policy that decides on each call: its trait, and policies made of rules.
 
+mod call;
 mod canonical;
 mod combine;
+mod conditions;
 mod decision;
 mod handle;
 mod index;
+mod names;
 mod pattern;
+mod policy_trait;
+mod rule;
 mod rules;
 
+pub use call::{Arguments, Call};
 pub use combine::{And, Or, PolicyExt, Unless};
-pub use decision::{Arguments, BoxPolicy, Call, Decision, Policy, PolicySummary, policy_fn};
+pub use decision::Decision;
 pub use handle::PolicyHandle;
+pub use policy_trait::{BoxPolicy, Policy, PolicySummary, policy_fn};
 #[cfg(feature = "grpc")]
-pub use rules::grpc;
-pub use rules::{Rule, RuleError, Rules, http, methods, prompts, resources, tools, try_http};
+pub use rule::grpc;
+pub use rule::{Rule, RuleError, http, methods, prompts, resources, tools, try_http};
+pub use rules::Rules;
 
 pub(super) use canonical::is_plain_path;
 pub(super) use decision::{Permit, Verdict};

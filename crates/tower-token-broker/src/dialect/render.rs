@@ -1,0 +1,188 @@
+//! The dialect of one request, and refusals rendered in it.
+
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use bytes::Bytes;
+
+#[cfg(feature = "grpc")]
+use super::grpc;
+use super::{http, json_rpc};
+use crate::{
+    mcp::{
+        Revision,
+        headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
+    },
+    refusal::{Refusal, Refused},
+    request_id::RequestId,
+    sealing::RequestStates,
+};
+
+/// What the client of one request understands, with the JSON-RPC id to answer once the message has
+/// been read.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    wire: Wire,
+    request_id: Option<RequestId>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Wire {
+    Http,
+    Mcp(json_rpc::Client),
+    #[cfg(feature = "grpc")]
+    Grpc {
+        is_mcp: bool,
+    },
+}
+
+impl Dialect {
+    /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or
+    /// method, or asks for an event stream.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        #[cfg(feature = "grpc")]
+        if let Some(wire) = grpc::wire(request) {
+            return Self { wire, request_id: request.extensions().get::<RequestId>().copied() };
+        }
+        let version = headers.get(&PROTOCOL_VERSION);
+        let is_mcp = version.is_some()
+            || headers.contains_key(&METHOD)
+            || headers.contains_key(&SESSION_ID)
+            || (matches!(*request.method(), Method::POST | Method::GET)
+                && accepts_event_stream(headers));
+        let wire = if is_mcp {
+            let revision = match version.map(HeaderValue::as_bytes) {
+                Some(b"2026-07-28") => Revision::V2026_07_28,
+                _ => Revision::V2025_11_25,
+            };
+            Wire::Mcp(json_rpc::Client::new(revision))
+        } else {
+            Wire::Http
+        };
+        Self { wire, request_id: request.extensions().get::<RequestId>().copied() }
+    }
+
+    /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and
+    /// path.
+    #[must_use = "returns the changed dialect"]
+    pub fn plain_http(mut self) -> Self {
+        self.wire = Wire::Http;
+        self
+    }
+
+    /// The dialect of a handler's own request: gRPC if `own`, the dialect of that request, is gRPC;
+    /// else plain HTTP.
+    pub(crate) fn of_handler(mut self, own: &Self) -> Self {
+        self.wire = match own.wire {
+            Wire::Http | Wire::Mcp(_) => Wire::Http,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { is_mcp } => Wire::Grpc { is_mcp },
+        };
+        self
+    }
+
+    /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None`
+    /// for a notification), and whether the client can send its user to a URL (elicitation in URL
+    /// mode).
+    pub(crate) fn mcp(
+        mut self,
+        revision: Revision,
+        id: Option<Bytes>,
+        url_elicitation: bool,
+    ) -> Self {
+        self.wire =
+            Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
+        self
+    }
+
+    /// The client can keep a state for us (MCP 2026-07-28): a refusal that asks for input gives it
+    /// one.
+    pub(crate) fn keeping(mut self, states: RequestStates) -> Self {
+        if let Wire::Mcp(client) = &mut self.wire {
+            client.states = Some(states);
+        }
+        self
+    }
+
+    /// Whether a refusal may send the user to a URL.
+    pub(crate) const fn elicits_urls(&self) -> bool {
+        matches!(&self.wire, Wire::Mcp(client) if client.url_elicitation)
+    }
+
+    /// Whether the client speaks MCP here.
+    pub(crate) const fn is_mcp(&self) -> bool {
+        matches!(self.wire, Wire::Mcp(_))
+    }
+
+    /// The MCP revision that the client speaks here, if it does.
+    pub(crate) const fn revision(&self) -> Option<Revision> {
+        match self.wire {
+            Wire::Http => None,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => None,
+            Wire::Mcp(ref client) => Some(client.revision),
+        }
+    }
+
+    /// Whether the client speaks gRPC.
+    #[cfg(feature = "grpc")]
+    pub(crate) const fn is_grpc(&self) -> bool {
+        matches!(self.wire, Wire::Grpc { .. })
+    }
+
+    /// Says the refusal where an answer has begun: as the trailers that end it.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn trailers(&self, refusal: &Refusal) -> HeaderMap {
+        grpc::status_fields(&self.say(refusal))
+    }
+
+    /// What a handler answers where its own call was refused.
+    pub(crate) fn refused_call(&self, refusal: &Refusal) -> RefusedCall {
+        let client = match &self.wire {
+            Wire::Mcp(client) => Some(client),
+            Wire::Http => None,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => None,
+        };
+        json_rpc::refused_call(refusal, client)
+    }
+
+    /// Says the refusal.
+    pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
+        let mut response = match &self.wire {
+            Wire::Http => http::say(refusal, self.request_id),
+            Wire::Mcp(client) => json_rpc::say(refusal, client),
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { is_mcp } => grpc::say(refusal, self.request_id, *is_mcp),
+        };
+        response.extensions_mut().insert(Refused::new(refusal));
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(id) = self.request_id {
+            headers.insert("x-request-id", id.header_value());
+        }
+        response
+    }
+}
+
+/// The JSON-RPC error with which a handler answers its client where the broker refused the
+/// handler's own request. Made by
+/// [`CallerHandle::refused_call`](crate::exchange::CallerHandle::refused_call).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedCall {
+    /// The code of the error.
+    pub code: i32,
+    /// A short text for the client's log or its user.
+    pub message: String,
+    /// The data of the error, as JSON text.
+    pub data: Option<String>,
+}
+
+fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|part| {
+            let media = part.split(|byte| *byte == b';').next().unwrap_or_default();
+            media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        })
+    })
+}

@@ -1,0 +1,112 @@
+//! One gRPC call on its way through the filter.
+
+use std::{future::poll_fn, pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
+
+use super::request::Admitted;
+use crate::{
+    audit::{Counts, Trail},
+    body::{RequestBody, ResponseBody},
+    dialect::Dialect,
+    grpc::frame::Messages,
+    principal::Principal,
+    refusal::{Reason, Refusal, Refused},
+    scope_filter::{
+        body::FilterBody,
+        layer::Shared,
+        policy::Policy,
+        request::RefusedRequest,
+        service::{Filtered, say},
+    },
+};
+
+/// One call on its way through the filter.
+pub(in crate::scope_filter) struct Calling<P> {
+    pub(in crate::scope_filter) shared: Arc<Shared<P>>,
+    pub(in crate::scope_filter) principal: Principal,
+    pub(in crate::scope_filter) trail: Trail,
+    pub(in crate::scope_filter) dialect: Dialect,
+}
+
+impl<P: Policy> Calling<P> {
+    pub(in crate::scope_filter) async fn serve<S, B, R>(
+        self,
+        mut ready: S,
+        request: Request<B>,
+    ) -> Result<Filtered<R, P>, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        B: Body<Data = Bytes>,
+        R: Body<Data = Bytes>,
+    {
+        let Admitted { request, judged, answers, tripped, counts, deadline } =
+            match self.judge(request).await {
+                Ok(admitted) => admitted,
+                Err(refused) => return Ok(self.refuse(*refused)),
+            };
+        let answered = within(deadline, ready.call(request)).await;
+        if let Some(reason) = tripped.reason() {
+            return Ok(self.refuse((self.dialect.clone(), reason.into())));
+        }
+        let Some(answered) = answered else {
+            return Ok(self.refuse((self.dialect.clone(), Reason::DeadlineExceeded.into())));
+        };
+        let answer = answered?;
+        // A refusal from further in is said to its end.
+        if Refused::of(&answer).is_some() {
+            return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
+        }
+        match self.filter(answer, &judged, answers, tripped, counts) {
+            Ok(filtered) => Ok(filtered),
+            Err(reason) => Ok(self.refuse((self.dialect.clone(), reason.into()))),
+        }
+    }
+
+    fn refuse<R>(&self, (dialect, refusal): (Dialect, Refusal)) -> Filtered<R, P> {
+        self.trail.refused(refusal.reason());
+        say(&dialect, &refusal)
+    }
+
+    pub(super) fn wrong(&self, refusal: impl Into<Refusal>) -> RefusedRequest {
+        Box::new((self.dialect.clone(), refusal.into()))
+    }
+}
+
+/// `None` if the client's deadline came first.
+pub(super) async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Option<F::Output> {
+    match deadline {
+        Some(at) => timeout_at(at, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// L239: the one message of a request, whole, and the end behind it.
+pub(super) async fn one_message<B: Body<Data = Bytes>>(
+    body: B,
+    limit: usize,
+    counts: &Counts,
+) -> Result<crate::grpc::frame::Message, Reason> {
+    let mut body = pin!(body);
+    let (mut messages, mut found) = (Messages::new(limit), None);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(|_| Reason::BodyIncomplete)?.into_data() else { continue };
+        messages.push(&data);
+        while let Some(message) = messages.next_message()? {
+            if found.replace(message).is_some() {
+                counts.came_in(2);
+                return Err(Reason::NotOneMessage);
+            }
+            counts.came_in(1);
+        }
+    }
+    match found {
+        _ if messages.is_inside() => Err(Reason::BodyIncomplete),
+        Some(message) => Ok(message),
+        None => Err(Reason::NotOneMessage),
+    }
+}

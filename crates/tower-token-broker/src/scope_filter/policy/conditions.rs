@@ -1,0 +1,61 @@
+//! The conditions of a rule on the caller and on the arguments.
+
+use std::sync::Arc;
+
+use crate::{json::Value, principal::Principal};
+
+pub(super) type When = dyn Fn(Value<'_>) -> bool + Send + Sync;
+
+/// Whom a rule is about. Nobody can be granted to be somebody else, so it never leads to a request
+/// for more scopes.
+#[derive(Clone)]
+pub(super) enum CallerCondition {
+    Group(Box<str>),
+    Claim(Box<str>, Box<str>),
+    Matches(Arc<dyn Fn(&Principal) -> bool + Send + Sync>),
+}
+
+impl CallerCondition {
+    pub(super) fn holds(&self, caller: &Principal) -> bool {
+        match self {
+            Self::Group(group) => caller.groups().iter().any(|one| **one == **group),
+            Self::Claim(name, value) => {
+                caller.claim(name).is_some_and(|claim| says(claim, value) == Some(true))
+            }
+            Self::Matches(matches) => matches(caller),
+        }
+    }
+
+    /// For a denial: a claim of another form than text is not known to be another one.
+    pub(super) fn may_hold(&self, caller: &Principal) -> bool {
+        match self {
+            Self::Claim(name, value) => {
+                caller.claim(name).is_some_and(|claim| says(claim, value) != Some(false))
+            }
+            Self::Group(_) | Self::Matches(_) => self.holds(caller),
+        }
+    }
+}
+
+/// Whether a claim is this text, or a list of texts with it; `None` for any other form.
+fn says(claim: Value<'_>, value: &str) -> Option<bool> {
+    if let Some(text) = claim.as_str() {
+        return Some(*text == *value);
+    }
+    let mut all_are_texts = true;
+    for element in claim.elements()? {
+        match element.as_str() {
+            Some(text) if *text == *value => return Some(true),
+            Some(_) => {}
+            None => all_are_texts = false,
+        }
+    }
+    all_are_texts.then_some(false)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Yes,
+    No,
+    Unknown,
+}

@@ -1,0 +1,105 @@
+//! The names that a rule is about.
+
+use http::Method;
+
+use super::{
+    call::Call,
+    pattern::{PathTemplate, Pattern},
+};
+use crate::{limits::Protocol, mcp::Listed};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Tool,
+    Resource,
+    Prompt,
+    Method,
+    Rpc,
+    Http,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    Patterns(Vec<Pattern>),
+    #[cfg(feature = "grpc")]
+    Rpc(Box<str>, Vec<Pattern>),
+    Path(Method, PathTemplate),
+}
+
+/// How the names of a rule are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// To deny: one slash more or less at a path's end is the same path.
+    Wide,
+    /// To allow.
+    AsWritten,
+    /// To allow what its reader may resolve to something else: no pattern counts.
+    Exact,
+}
+
+impl Names {
+    pub(super) fn include(&self, call: &Call<'_>, reading: Reading) -> bool {
+        match (self, call) {
+            (Self::Patterns(patterns), _) => call.name().is_some_and(|name| {
+                patterns.iter().any(|pattern| match reading {
+                    Reading::Wide | Reading::AsWritten => pattern.matches(name),
+                    Reading::Exact => pattern.as_exact() == Some(name),
+                })
+            }),
+            (Self::Path(method, template), Call::Http { method: asked, path }) => {
+                *asked == method
+                    && match reading {
+                        Reading::Wide => template.matches_but_for_a_slash(path),
+                        Reading::AsWritten | Reading::Exact => template.matches(path),
+                    }
+            }
+            #[cfg(feature = "grpc")]
+            (Self::Rpc(service, methods), Call::Rpc { service: asked, method }) => {
+                **service == **asked && methods.iter().any(|pattern| pattern.matches(method))
+            }
+            #[cfg(feature = "grpc")]
+            (Self::Rpc(..), _) => false,
+            (Self::Path(..), _) => false,
+        }
+    }
+
+    /// Whether every name here stands there too, or `*` does.
+    pub(super) fn cover(&self, other: &Self) -> bool {
+        let all = |here: &[Pattern], there: &[Pattern]| {
+            there.iter().all(|name| {
+                let covers = |pattern: &Pattern| pattern.is_star() || pattern == name;
+                here.iter().any(covers)
+            })
+        };
+        match (self, other) {
+            (Self::Patterns(here), Self::Patterns(there)) => !there.is_empty() && all(here, there),
+            #[cfg(feature = "grpc")]
+            (Self::Rpc(service, here), Self::Rpc(of, there)) => service == of && all(here, there),
+            (Self::Path(method, template), Self::Path(of, path)) => {
+                method == of && template == path
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Kind {
+    /// Whether a stack that speaks this protocol ever asks about the kind.
+    pub(super) const fn is_spoken_in(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Mcp => !matches!(self, Self::Rpc | Self::Http),
+            Protocol::Http => matches!(self, Self::Http),
+            #[cfg(feature = "grpc")]
+            Protocol::Grpc(_) => !matches!(self, Self::Http),
+        }
+    }
+
+    pub(super) const fn is_listed_as(self, of: Listed) -> bool {
+        matches!(
+            (self, of),
+            (Self::Tool, Listed::Tools)
+                | (Self::Prompt, Listed::Prompts)
+                | (Self::Resource, Listed::Resources | Listed::ResourceTemplates)
+        )
+    }
+}
