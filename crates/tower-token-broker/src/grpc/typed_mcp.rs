@@ -8,42 +8,68 @@ use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 use super::protobuf::{Field, Reader, Value, WireError, Writer, once};
 use crate::{
     json::Limits,
-    mcp::{Listed, response::Entry},
+    mcp::{Listed, method::McpMethod, response::Entry},
     refusal::Reason,
 };
 
 /// The service of Google's typed mapping of MCP.
 pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
 
-/// One method of the service, and what it is called in MCP.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Method {
-    /// Behind the last slash of the path.
-    pub(crate) name: &'static str,
-    /// As JSON-RPC has it.
-    pub(crate) mcp: &'static str,
-    /// The list that its answer holds.
-    pub(crate) lists: Option<Listed>,
+/// A method of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    ListResources,
+    ReadResource,
+    ListResourceTemplates,
+    ListPrompts,
+    GetPrompt,
+    ListTools,
+    CallTool,
+    Complete,
 }
 
 pub(crate) const METHODS: [Method; 8] = [
-    Method { name: "ListResources", mcp: "resources/list", lists: Some(Listed::Resources) },
-    Method { name: "ReadResource", mcp: "resources/read", lists: None },
-    Method {
-        name: "ListResourceTemplates",
-        mcp: "resources/templates/list",
-        lists: Some(Listed::ResourceTemplates),
-    },
-    Method { name: "ListPrompts", mcp: "prompts/list", lists: Some(Listed::Prompts) },
-    Method { name: "GetPrompt", mcp: "prompts/get", lists: None },
-    Method { name: "ListTools", mcp: "tools/list", lists: Some(Listed::Tools) },
-    Method { name: "CallTool", mcp: "tools/call", lists: None },
-    Method { name: "Complete", mcp: "completion/complete", lists: None },
+    Method::ListResources,
+    Method::ReadResource,
+    Method::ListResourceTemplates,
+    Method::ListPrompts,
+    Method::GetPrompt,
+    Method::ListTools,
+    Method::CallTool,
+    Method::Complete,
 ];
 
 impl Method {
+    /// Recognizes a method by the last segment of the path.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        METHODS.into_iter().find(|method| method.name == name)
+        METHODS.into_iter().find(|method| method.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ListResources => "ListResources",
+            Self::ReadResource => "ReadResource",
+            Self::ListResourceTemplates => "ListResourceTemplates",
+            Self::ListPrompts => "ListPrompts",
+            Self::GetPrompt => "GetPrompt",
+            Self::ListTools => "ListTools",
+            Self::CallTool => "CallTool",
+            Self::Complete => "Complete",
+        }
+    }
+
+    /// Returns the method that it maps.
+    pub(crate) const fn mcp(self) -> McpMethod<'static> {
+        match self {
+            Self::ListResources => McpMethod::ListResources,
+            Self::ReadResource => McpMethod::ReadResource,
+            Self::ListResourceTemplates => McpMethod::ListResourceTemplates,
+            Self::ListPrompts => McpMethod::ListPrompts,
+            Self::GetPrompt => McpMethod::GetPrompt,
+            Self::ListTools => McpMethod::ListTools,
+            Self::CallTool => McpMethod::CallTool,
+            Self::Complete => McpMethod::Complete,
+        }
     }
 }
 
@@ -72,35 +98,35 @@ pub(crate) enum Asked<'a> {
 
 /// Reads the request of a method.
 pub(crate) fn read<'a>(
-    method: &str,
+    method: Method,
     message: &'a [u8],
     limits: &Limits,
 ) -> Result<Asked<'a>, Reason> {
-    let method = Method::of(method).ok_or(Reason::MethodDenied)?;
     let mut reader = Reader::new(message);
     let (mut common, mut second, mut third) = (None, None, None);
     let (mut argument, mut context) = (None, None);
     let mut entries = Vec::new();
     while let Some(field) = reader.next_field()? {
-        match (method.name, field.number) {
+        match (method, field.number) {
             (_, 1) => once(&mut common, field.value.bytes()?)?,
-            ("CallTool" | "ReadResource" | "GetPrompt" | "Complete", 2) => {
+            (Method::CallTool | Method::ReadResource | Method::GetPrompt | Method::Complete, 2) => {
                 once(&mut second, field.value.bytes()?)?
             }
-            ("GetPrompt", 3) => entries.push(field.value.bytes()?),
-            ("Complete", 3) => once(&mut third, field.value.bytes()?)?,
-            ("Complete", 4) => once(&mut argument, field.value.bytes()?)?,
-            ("Complete", 5) => once(&mut context, field.value.bytes()?)?,
+            (Method::GetPrompt, 3) => entries.push(field.value.bytes()?),
+            (Method::Complete, 3) => once(&mut third, field.value.bytes()?)?,
+            (Method::Complete, 4) => once(&mut argument, field.value.bytes()?)?,
+            (Method::Complete, 5) => once(&mut context, field.value.bytes()?)?,
             _ => return Err(WireError::UnknownField.into()),
         }
     }
     let depth = limits.depth;
     request_fields(common.unwrap_or_default(), depth)?;
-    if let Some(of) = method.lists {
-        return Ok(Asked::List(of));
-    }
-    match method.name {
-        "CallTool" => {
+    match method {
+        Method::ListTools => Ok(Asked::List(Listed::Tools)),
+        Method::ListPrompts => Ok(Asked::List(Listed::Prompts)),
+        Method::ListResources => Ok(Asked::List(Listed::Resources)),
+        Method::ListResourceTemplates => Ok(Asked::List(Listed::ResourceTemplates)),
+        Method::CallTool => {
             let (mut name, mut arguments) = (None, None);
             let mut reader = Reader::new(second.unwrap_or_default());
             while let Some(field) = reader.next_field()? {
@@ -112,16 +138,16 @@ pub(crate) fn read<'a>(
             }
             let mut json = String::new();
             structure(arguments.unwrap_or_default(), depth, &mut json)?;
-            // "Required on the initial request only", says the proto: without it nobody can say
-            // which tool is called.
+            // The proto requires the name "on the initial request only". Without it, no one can
+            // tell which tool is called.
             Ok(Asked::Tool { name: named(name)?, arguments: json })
         }
-        "ReadResource" => Ok(Asked::Resource { uri: named(second.map(text).transpose()?)? }),
-        "GetPrompt" => {
+        Method::ReadResource => Ok(Asked::Resource { uri: named(second.map(text).transpose()?)? }),
+        Method::GetPrompt => {
             let arguments = map_of_texts(&entries)?;
             Ok(Asked::Prompt { name: named(second.map(text).transpose()?)?, arguments })
         }
-        "Complete" => {
+        Method::Complete => {
             only_texts(argument.unwrap_or_default(), 2)?;
             completion_context(context.unwrap_or_default())?;
             match (second, third) {
@@ -129,13 +155,11 @@ pub(crate) fn read<'a>(
                     Ok(Asked::CompletionIn { uri: named(only_texts(resource, 1)?)? })
                 }
                 (None, Some(prompt)) => Ok(Asked::CompletionFor(named(only_texts(prompt, 2)?)?)),
-                // Two readings of one message: which of the two would be completed is anybody's
-                // guess.
+                // Ambiguous: either of the two could be completed.
                 (Some(_), Some(_)) => Err(WireError::Doubled.into()),
                 (None, None) => Err(Reason::NotAMessage),
             }
         }
-        _ => Err(Reason::MethodDenied),
     }
 }
 
@@ -402,6 +426,7 @@ mod tests {
     }
 
     fn asked(method: &str, message: &[u8]) -> Result<(String, String), Reason> {
+        let method = Method::of(method).ok_or(Reason::MethodDenied)?;
         read(method, message, &Limits::default()).map(|asked| match asked {
             Asked::Tool { name, arguments } | Asked::Prompt { name, arguments } => {
                 (name.to_owned(), arguments)

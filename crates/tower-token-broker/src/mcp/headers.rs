@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{
     Revision,
     message::{Message, Text},
+    method::McpMethod,
 };
 use crate::refusal::{Reason, Refusal};
 
@@ -50,7 +51,7 @@ pub(crate) fn agree(
         (Revision::V2026_07_28, Text::Is(_)) => return Err(Reason::HeaderMismatch),
         (Revision::V2026_07_28, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
     }
-    let Some(method) = message.method.as_deref() else { return Err(Reason::NotAMessage) };
+    let Some(method) = &message.method else { return Err(Reason::NotAMessage) };
     match only(fields, &METHOD)? {
         None if message.id.is_none() => {}
         said => is(said, method)?,
@@ -83,7 +84,7 @@ pub(crate) fn agree_in_grpc(
         Text::NoString if revision == Revision::V2025_11_25 => {}
         Text::Absent | Text::NoString => return Err(Reason::NoVersion),
     }
-    let Some(method) = message.method.as_deref() else {
+    let Some(method) = &message.method else {
         // A client's answer has neither; and 2026-07-28 has no answers of clients.
         let says_nothing = !fields.contains_key(METHOD) && !fields.contains_key(NAME);
         return match revision {
@@ -101,7 +102,7 @@ pub(crate) fn agree_in_grpc(
 #[cfg(feature = "grpc")]
 pub(crate) fn agree_in_types(
     fields: &HeaderMap,
-    method: &str,
+    method: &McpMethod<'_>,
     name: Option<&str>,
     routing: &[&'static str],
 ) -> Result<(), Reason> {
@@ -127,8 +128,8 @@ pub(crate) fn agree_in_types(
     Ok(())
 }
 
-fn is(said: Option<&HeaderValue>, method: &str) -> Result<(), Reason> {
-    if said.is_some_and(|said| said.as_bytes() == method.as_bytes()) {
+fn is(said: Option<&HeaderValue>, method: &McpMethod<'_>) -> Result<(), Reason> {
+    if said.is_some_and(|said| said.as_bytes() == method.as_str().as_bytes()) {
         Ok(())
     } else {
         Err(Reason::HeaderMismatch)
@@ -136,12 +137,12 @@ fn is(said: Option<&HeaderValue>, method: &str) -> Result<(), Reason> {
 }
 
 /// What stands beside the method: the name, and parameters in a form that can be read.
-fn mirrors(fields: &HeaderMap, method: &str, message: &Message<'_>) -> Result<(), Reason> {
-    let named = match method {
-        "tools/call" | "prompts/get" => Some(&message.params.name),
-        "resources/read" => Some(&message.params.uri),
-        _ => None,
-    };
+fn mirrors(
+    fields: &HeaderMap,
+    method: &McpMethod<'_>,
+    message: &Message<'_>,
+) -> Result<(), Reason> {
+    let named = method.name_header().map(|by| message.params.named(by));
     match (named, only(fields, &NAME)?) {
         (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {
         }
@@ -362,7 +363,7 @@ mod tests {
                 map.append(*name, value.parse().unwrap());
             }
             assert_eq!(
-                agree_in_types(&map, "tools/call", Some("get_item"), &["mcp_tool"]),
+                agree_in_types(&map, &McpMethod::CallTool, Some("get_item"), &["mcp_tool"]),
                 agreed,
                 "{what}"
             );

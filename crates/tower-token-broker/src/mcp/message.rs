@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use super::method::{McpMethod, Parameter};
 use crate::{
     json::{JsonError, Kind, Limits, Reader, Value, push_json_string},
     refusal::Reason,
@@ -31,7 +32,7 @@ pub(crate) struct Message<'a> {
     /// The id's own text; `None` in a notification.
     pub(crate) id: Option<&'a str>,
     /// `None` in an answer.
-    pub(crate) method: Option<Cow<'a, str>>,
+    pub(crate) method: Option<McpMethod<'a>>,
     pub(crate) params: Params<'a>,
     has_params: bool,
     has_outcome: bool,
@@ -138,7 +139,7 @@ impl<'a> Message<'a> {
                 }
                 self.id = Some(raw);
             }
-            ("method", Kind::String) => self.method = Some(reader.string()?),
+            ("method", Kind::String) => self.method = Some(McpMethod::parse(reader.string()?)),
             ("params", Kind::Object) => {
                 self.has_params = true;
                 return self.params.read(reader);
@@ -158,12 +159,6 @@ impl<'a> Message<'a> {
             }
         }
         Ok(Ok(()))
-    }
-
-    /// Whether its answer may ask for input: of these three requests, and of no others (MCP
-    /// 2026-07-28, "Multi Round-Trip Requests").
-    pub(crate) fn may_need_input(&self) -> bool {
-        matches!(self.method.as_deref(), Some("tools/call" | "prompts/get" | "resources/read"))
     }
 
     /// This text with another state of the request: nothing else of it is changed.
@@ -245,6 +240,14 @@ impl<'a> Params<'a> {
     /// The state that the client kept for us, if there is one.
     pub(crate) fn request_state(&self) -> Result<Option<&str>, Reason> {
         self.request_state.as_ref().map(|(_, state)| state.required()).transpose()
+    }
+
+    /// Returns the parameter that names a tool, prompt or resource.
+    pub(crate) const fn named(&self, by: Parameter) -> &Text<'a> {
+        match by {
+            Parameter::Name => &self.name,
+            Parameter::Uri => &self.uri,
+        }
     }
 
     /// The arguments of a tool or prompt: an object, or none.
@@ -353,11 +356,11 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#,
         );
         let call = call.unwrap();
-        assert_eq!((call.id, call.method.as_deref()), (Some("\"a\""), Some("tools/call")));
         assert_eq!(
             (call.params.name.required(), call.params.arguments()),
             (Ok("x"), Ok(r#"{"n":1e999}"#))
         );
+        assert_eq!((call.id, call.method), (Some("\"a\""), Some(McpMethod::CallTool)));
         assert_eq!(
             read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap().id,
             None

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::Listed;
+use super::method::{Listed, McpMethod};
 use crate::json::{JsonError, Kind, Limits, Reader, Value, push_json_string};
 
 /// What was found in a message.
@@ -69,7 +69,7 @@ where
 {
     let mut reader = Reader::new(text, limits)?;
     let mut changes = Vec::new();
-    let mut method: Option<Cow<'_, str>> = None;
+    let mut method: Option<McpMethod<'_>> = None;
     let mut params: Option<(usize, &str)> = None;
     if reader.kind()? != Kind::Object {
         return Err(JsonError::Syntax);
@@ -79,7 +79,7 @@ where
         match (name.as_ref(), kind) {
             ("result", Kind::Object) => filter_result(reader, &mut changes, seal, &mut is_visible),
             ("method", Kind::String) => {
-                method = Some(reader.string()?);
+                method = Some(McpMethod::parse(reader.string()?));
                 Ok(())
             }
             ("params", Kind::Object) => {
@@ -104,7 +104,7 @@ where
     })?;
     reader.end()?;
     // K232: a notice about a hidden resource tells that it exists.
-    if method.as_deref() == Some("notifications/resources/updated") {
+    if method == Some(McpMethod::ResourceUpdated) {
         let uri =
             params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
         let visible =
@@ -112,7 +112,7 @@ where
         return Ok(if visible { Found::Nothing } else { Found::NotForThisCaller });
     }
     // K232: so does an acknowledgement that names it.
-    if method.as_deref() == Some("notifications/subscriptions/acknowledged")
+    if method == Some(McpMethod::SubscriptionsAcknowledged)
         && let Some((from, params)) = params
     {
         filter_acknowledged(params, from, limits, &mut changes, &mut is_visible)?;
@@ -149,7 +149,7 @@ where
             (Some(of), Kind::Array) => {
                 holds_a_list = true;
                 filter_array(reader, 0, changes, |reader| {
-                    let name = read_entry(reader, called_by(of))?;
+                    let name = read_entry(reader, of.entry_name())?;
                     Ok(name.is_some_and(|name| is_visible(Entry { of, name: &name })))
                 })?;
             }
@@ -276,24 +276,11 @@ fn read_entry<'a>(
 }
 
 fn list_of(name: &str) -> Result<Option<Listed>, JsonError> {
-    let lists = [
-        ("tools", Listed::Tools),
-        ("prompts", Listed::Prompts),
-        ("resources", Listed::Resources),
-        ("resourceTemplates", Listed::ResourceTemplates),
-    ];
-    match lists.into_iter().find(|(list, _)| list.eq_ignore_ascii_case(name)) {
-        Some((list, of)) if list == name => Ok(Some(of)),
+    let named = |of: &Listed| of.member().eq_ignore_ascii_case(name);
+    match Listed::ALL.into_iter().find(named) {
+        Some(of) if of.member() == name => Ok(Some(of)),
         Some(_) => Err(JsonError::DuplicateMember),
         None => Ok(None),
-    }
-}
-
-const fn called_by(of: Listed) -> &'static str {
-    match of {
-        Listed::Tools | Listed::Prompts => "name",
-        Listed::Resources => "uri",
-        Listed::ResourceTemplates => "uriTemplate",
     }
 }
 

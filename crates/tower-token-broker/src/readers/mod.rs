@@ -52,7 +52,7 @@ pub fn message(bytes: &[u8]) -> Result<Message, Reason> {
     let text = |text: &Text<'_>| text.required().ok().map(str::to_owned);
     Ok(Message {
         id: read.id.map(str::to_owned),
-        method: read.method.as_deref().map(str::to_owned),
+        method: read.method.as_ref().map(|method| method.as_str().to_owned()),
         name: text(&read.params.name),
         uri: text(&read.params.uri),
         request_state: read.params.request_state().ok().flatten().map(str::to_owned),

@@ -15,17 +15,14 @@ use crate::{
     dialect::Dialect,
     limits::Limits,
     mcp::{
-        Listed, Revision, headers,
+        Revision, headers,
         message::{Message, Reference},
+        method::{JudgedAs, McpMethod},
     },
     principal::Principal,
     refusal::{Reason, Refusal},
     sealing::{Kept, RequestStates, Session, State},
 };
-
-/// Its resources stand in its parameters, any number of them (MCP 2026-07-28,
-/// `SubscriptionsListenRequest`).
-pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
 pub(super) type RefusedRequest = Box<(Dialect, Refusal)>;
@@ -129,7 +126,10 @@ impl<P: Policy> Asking<'_, P> {
                 Revision::V2025_11_25 => {
                     session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls))
                 }
-                Revision::V2026_07_28 => message.params.url_elicitation && message.may_need_input(),
+                Revision::V2026_07_28 => {
+                    message.params.url_elicitation
+                        && message.method.as_ref().is_some_and(McpMethod::may_need_input)
+                }
             };
             (message.id.map(|id| bytes.slice_ref(id.as_bytes())), can_elicit)
         });
@@ -180,17 +180,20 @@ impl<P: Policy> Asking<'_, P> {
         session: Option<Session>,
         message: &Message<'_>,
     ) -> Result<(Operation, Permit), Refusal> {
-        if let Some(gone) = gone(revision, message) {
-            self.trail.judged(&Operation::new(gone, None));
+        if let Some(removed) =
+            message.method.as_ref().filter(|method| method.is_removed_in(revision))
+        {
+            self.trail.judged(&Operation::new(removed.as_str(), None));
             return Err(Reason::MethodDenied.into());
         }
         let (call, name) = call(message, session)?;
-        let operation = Operation::new(message.method.as_deref().unwrap_or("answer"), name);
+        let operation =
+            Operation::new(message.method.as_ref().map_or("answer", McpMethod::as_str), name);
         self.trail.judged(&operation);
         let mut decision = self.shared.policy.decide(self.principal, &call);
         // J217: whoever listens to a resource learns of it, so each is judged like one that is
         // read.
-        if let Call::Protocol { method: LISTEN } = call {
+        if message.method == Some(McpMethod::Listen) {
             for uri in message.params.subscriptions()? {
                 decision = decision
                     .and(self.shared.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
@@ -207,20 +210,25 @@ impl<P: Policy> Asking<'_, P> {
         message: &Message<'_>,
     ) -> Kept {
         let params = &message.params;
-        let name = match message.method.as_deref() {
-            Some("initialize") if revision == Revision::V2025_11_25 => {
-                return Kept::Session(Session { elicits_urls: params.declares_url_elicitation });
+        match (revision, &message.method) {
+            (Revision::V2025_11_25, Some(McpMethod::Initialize)) => {
+                Kept::Session(Session { elicits_urls: params.declares_url_elicitation })
             }
-            _ if revision == Revision::V2025_11_25 => {
-                return Kept::Session(session.unwrap_or_default());
+            (Revision::V2025_11_25, _) => Kept::Session(session.unwrap_or_default()),
+            (Revision::V2026_07_28, Some(method)) => {
+                let Some(by) = method.named_by().filter(|_| method.may_need_input()) else {
+                    return Kept::Nothing;
+                };
+                let (keys, name) = (&self.shared.keys, params.named(by));
+                Kept::RequestState(RequestStates::new(
+                    keys,
+                    self.principal,
+                    method.as_str(),
+                    name.required().unwrap_or_default(),
+                ))
             }
-            Some("tools/call" | "prompts/get") => &params.name,
-            Some("resources/read") => &params.uri,
-            _ => return Kept::Nothing,
-        };
-        let (method, name) =
-            (message.method.as_deref().unwrap_or_default(), name.required().unwrap_or_default());
-        Kept::RequestState(RequestStates::new(&self.shared.keys, self.principal, method, name))
+            (Revision::V2026_07_28, None) => Kept::Nothing,
+        }
     }
 
     /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
@@ -296,7 +304,7 @@ impl<P: Policy> Asking<'_, P> {
 
 /// The stream that this message opens, if no call waits for it.
 pub(super) fn listening(message: &Message<'_>) -> Result<Option<Listening>, Refusal> {
-    if message.method.as_deref() != Some(LISTEN) {
+    if message.method != Some(McpMethod::Listen) {
         return Ok(None);
     }
     let mut resources = Vec::new();
@@ -323,20 +331,12 @@ pub(super) fn restored(
     restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
 }
 
-/// The method, if the revision has it no more: no rule can allow it, and what it asks for is not
-/// judged.
-fn gone<'a>(revision: Revision, message: &'a Message<'_>) -> Option<&'a str> {
-    let is_gone =
-        |method: &&str| matches!(*method, "resources/subscribe" | "resources/unsubscribe");
-    message.method.as_deref().filter(|_| revision == Revision::V2026_07_28).filter(is_gone)
-}
-
 /// What a message asks for, and the name that stands in its record.
 fn call<'a>(
     message: &'a Message<'_>,
     session: Option<Session>,
 ) -> Result<(Call<'a>, Option<&'a str>), Reason> {
-    let Some(method) = message.method.as_deref() else {
+    let Some(method) = &message.method else {
         return if session.is_some() {
             Ok((Call::Response, None))
         } else {
@@ -344,41 +344,31 @@ fn call<'a>(
         };
     };
     let params = &message.params;
-    Ok(match method {
-        "tools/call" => {
+    Ok(match method.judged_as() {
+        JudgedAs::Tool => {
             let name = params.name.required()?;
             (Call::Tool { name, arguments: Arguments::of_object(params.arguments()?) }, Some(name))
         }
-        "prompts/get" => {
+        JudgedAs::Prompt => {
             let name = params.name.required()?;
             (
                 Call::Prompt { name, arguments: Arguments::of_object(params.arguments()?) },
                 Some(name),
             )
         }
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+        JudgedAs::Resource => {
             let uri = params.uri.required()?;
             (Call::Resource { uri }, Some(uri))
         }
-        "completion/complete" => match &params.reference {
+        JudgedAs::Reference => match &params.reference {
             Reference::Prompt(name) => {
                 (Call::Prompt { name, arguments: Arguments::unknown() }, Some(name))
             }
             Reference::Resource(uri) => (Call::Resource { uri }, Some(uri)),
             Reference::Absent | Reference::Unreadable => return Err(Reason::NotAMessage),
         },
-        "tools/list" => (Call::List { of: Listed::Tools }, None),
-        "resources/list" => (Call::List { of: Listed::Resources }, None),
-        "resources/templates/list" => (Call::List { of: Listed::ResourceTemplates }, None),
-        "prompts/list" => (Call::List { of: Listed::Prompts }, None),
-        "initialize"
-        | "ping"
-        | "server/discover"
-        | LISTEN
-        | "notifications/initialized"
-        | "notifications/cancelled"
-        | "notifications/progress"
-        | "notifications/roots/list_changed" => (Call::Protocol { method }, None),
-        other => (Call::Method { method: other }, None),
+        JudgedAs::List(of) => (Call::List { of }, None),
+        JudgedAs::Protocol => (Call::Protocol { method: method.as_str() }, None),
+        JudgedAs::ByName => (Call::Method { method: method.as_str() }, None),
     })
 }

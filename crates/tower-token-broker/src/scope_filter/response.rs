@@ -11,7 +11,6 @@ use super::{
     judged::{Judged, Listening},
     layer::Shared,
     policy::{Arguments, Call, Policy, Verdict},
-    request::LISTEN,
     service::Filtered,
 };
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     json::JsonError,
     mcp::{
         Listed,
+        method::McpMethod,
         response::{self, Entry, Found},
     },
     principal::Principal,
@@ -64,7 +64,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     }
     judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
     let states = judged.states().cloned();
-    let holds_no_list = is_answered_without_lists(judged.operation().method());
+    let holds_no_list = !McpMethod::parse(judged.operation().method()).may_return_list();
     let coded =
         parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     let body = match shape(&parts.headers, &body) {
@@ -192,7 +192,9 @@ impl OwnPermission {
         }
         let decide = |call: Call<'_>| shared.policy.decide(principal, &call);
         let mut decision = match self.judged.listening() {
-            Some(Listening::Subscriptions(_)) => decide(Call::Protocol { method: LISTEN }),
+            Some(Listening::Subscriptions(_)) => {
+                decide(Call::Protocol { method: McpMethod::Listen.as_str() })
+            }
             Some(Listening::Session) | None => decide(Call::Protocol { method: "GET" }),
         };
         if let Some(Listening::Subscriptions(resources)) = self.judged.listening() {
@@ -209,11 +211,6 @@ impl OwnPermission {
             Verdict::NeedsScope(_) => Err(Reason::InsufficientScope),
         }
     }
-}
-
-/// Whether the answer to this very request holds nothing that is filtered.
-fn is_answered_without_lists(method: &str) -> bool {
-    matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
 }
 
 fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {

@@ -114,7 +114,7 @@ impl<P: Policy> Calling<P> {
             }
             (Judgement::Typed(method), Ok(message)) => {
                 Session::forget(&mut parts.headers);
-                self.typed(&parts.headers, method, message).map(Framed::of)
+                self.typed(&parts.headers, *method, message).map(Framed::of)
             }
             (Judgement::ByName(service, method), _) => {
                 Session::forget(&mut parts.headers);
@@ -129,7 +129,7 @@ impl<P: Policy> Calling<P> {
             Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
             Judgement::Framed(framed_mcp::Method::Stream) => Answers::Frames,
             Judgement::Framed(framed_mcp::Method::Notify) => Answers::Empty,
-            Judgement::Typed(method) => Answers::Typed(method.lists),
+            Judgement::Typed(method) => Answers::Typed(method.mcp().lists()),
             Judgement::ByName(..) => Answers::Untouched,
         };
 
@@ -251,10 +251,10 @@ impl<P: Policy> Calling<P> {
     fn typed(
         &self,
         fields: &HeaderMap,
-        method: &typed_mcp::Method,
+        method: typed_mcp::Method,
         message: &[u8],
     ) -> Result<(Operation, Permit), Refusal> {
-        let asked = typed_mcp::read(method.name, message, &self.shared.json)?;
+        let asked = typed_mcp::read(method, message, &self.shared.json)?;
         let (call, name, routing): (_, _, &[_]) = match &asked {
             Asked::List(of) => (Call::List { of: *of }, None, &[]),
             Asked::Tool { name, arguments } => (
@@ -276,8 +276,9 @@ impl<P: Policy> Calling<P> {
             }
             Asked::CompletionIn { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
         };
-        headers::agree_in_types(fields, method.mcp, name, routing)?;
-        let operation = Operation::new(method.mcp, name);
+        let method = method.mcp();
+        headers::agree_in_types(fields, &method, name, routing)?;
+        let operation = Operation::new(method.as_str(), name);
         self.trail.judged(&operation);
         let permit = self.asking().permit(self.shared.policy.decide(&self.principal, &call))?;
         Ok((operation, permit))
