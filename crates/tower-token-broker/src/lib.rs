@@ -102,6 +102,7 @@ pub mod tasks;
 pub mod test_util;
 
 mod hex;
+mod media_type;
 mod percent;
 mod secret;
 

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use crate::{
     bad_value::BadValue,
     json::push_json_string,
+    media_type,
     principal::{Resource, Scopes},
 };
 
@@ -125,7 +126,7 @@ impl Document {
         let mut response = Response::new(if is_head { Bytes::new() } else { document.clone() });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // Public and the same for everybody: clients that run in a browser may read it.

@@ -12,7 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::future::Guarded;
-use crate::{body::BodyError, mcp::sse::EventBorder, refusal::Reason};
+use crate::{
+    body::BodyError,
+    mcp::sse::EventBorder,
+    media_type::{EVENT_STREAM, MediaType},
+    refusal::Reason,
+};
 
 /// How many bytes of an unfinished event are held back; a longer event is passed on as it comes.
 const MAX_HELD: usize = 64 * 1024;
@@ -261,10 +266,8 @@ fn join(first: &Bytes, second: Bytes) -> Bytes {
 /// Whether the body is an event stream that we can read: in a content coding, no border can be
 /// seen.
 fn is_plain_event_stream(headers: &HeaderMap) -> bool {
-    let is_event_stream = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let media = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-    });
+    let is_event_stream =
+        MediaType::first_of(headers).is_some_and(|media_type| media_type.is(EVENT_STREAM));
     is_event_stream && !headers.contains_key(header::CONTENT_ENCODING)
 }
 

@@ -12,13 +12,14 @@ use crate::{
         FRAMED_MCP, TYPED_MCP, metadata,
         status::{self, Code, Status},
     },
+    media_type,
     refusal::{Answer, Refusal},
     request_id::RequestId,
 };
 
 /// What a request speaks, if it is gRPC; and whether it is one of the services that carry MCP.
 pub(super) fn wire<B>(request: &Request<B>) -> Option<Wire> {
-    metadata::is_grpc(request.headers()).then(|| {
+    media_type::is_grpc(request.headers()).then(|| {
         let service = request.uri().path().split('/').nth(1);
         Wire::Grpc {
             is_mcp: service.is_some_and(|service| service == FRAMED_MCP || service == TYPED_MCP),
@@ -34,7 +35,7 @@ pub(super) fn say(
     let (status, answer) = (status(refusal, request_id), refusal.reason().answer());
     let mut response = Response::new(Bytes::new());
     let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::GRPC));
     fields.insert(metadata::STATUS, HeaderValue::from(u16::from(status.code.number())));
     fields.insert(metadata::MESSAGE, status::message(status.message));
     fields.insert(metadata::DETAILS, status.details());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     json::push_json_string,
+    media_type,
     refusal::{Answer, Refusal},
     request_id::RequestId,
 };
@@ -25,9 +26,7 @@ pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<
     }
     body.push('}');
     let mut response = Response::new(Bytes::from(body));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
     set_status_and_headers(refusal, &mut response);
     response
 }

@@ -8,6 +8,7 @@ use super::{http, render::RefusedCall};
 use crate::{
     json::push_json_string,
     mcp::Revision,
+    media_type,
     refusal::{Answer, Refusal},
     sealing::RequestStates,
 };
@@ -62,9 +63,7 @@ pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
         _ => error(code(answer), text(refusal), data(refusal), id),
     };
     let mut response = Response::new(Bytes::from(body));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
     http::set_status_and_headers(refusal, &mut response);
     if let Some(status) = status(answer, client.revision, id.is_some()) {
         *response.status_mut() = status;

@@ -11,6 +11,7 @@ use crate::{
         Revision,
         headers::{METHOD, PROTOCOL_VERSION, SESSION_ID},
     },
+    media_type::{EVENT_STREAM, MediaType},
     refusal::{Refusal, Refused},
     request_id::RequestId,
     sealing::RequestStates,
@@ -48,7 +49,7 @@ impl Dialect {
             || headers.contains_key(&METHOD)
             || headers.contains_key(&SESSION_ID)
             || (matches!(*request.method(), Method::POST | Method::GET)
-                && accepts_event_stream(headers));
+                && MediaType::accepted(headers).any(|accepted| accepted.is(EVENT_STREAM)));
         let wire = if is_mcp {
             let revision = match version.map(HeaderValue::as_bytes) {
                 Some(b"2026-07-28") => Revision::V2026_07_28,
@@ -176,13 +177,4 @@ pub struct RefusedCall {
     pub message: String,
     /// The data of the error, as JSON text.
     pub data: Option<String>,
-}
-
-fn accepts_event_stream(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|part| {
-            let media = part.split(|byte| *byte == b';').next().unwrap_or_default();
-            media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-        })
-    })
 }

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::media_type::IDENTITY;
+
 /// The fields that go on. Everything else stays here: whatever a client puts into a field of its
 /// own (`X-Forwarded-User`, `Cookie`, `Authorization`, `X-Api-Key`) reaches no upstream.
 const FORWARDED: [&str; 16] = [
@@ -120,7 +122,7 @@ impl Forwarded {
             }
         }
         // I191: the guard and the filter must be able to read the answer.
-        to.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        to.insert(header::ACCEPT_ENCODING, IDENTITY);
         to
     }
 
@@ -138,7 +140,7 @@ impl Forwarded {
             }
         }
         to.insert(header::TE, HeaderValue::from_static("trailers"));
-        to.insert(crate::grpc::metadata::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        to.insert(crate::grpc::metadata::ACCEPT_ENCODING, IDENTITY);
         to
     }
 

@@ -31,6 +31,7 @@ use crate::{
     audit::{Intent, Trail},
     body::{RequestBody, ResponseBody},
     dialect::Dialect,
+    media_type,
     principal::Principal,
     refusal::{Answer, Reason, Refusal, Refused},
     revocation::Standing,
@@ -457,7 +458,7 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         };
         headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
         // I191: the guard and the filter must be able to read the answer.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::ACCEPT_ENCODING, media_type::IDENTITY);
         headers
     }
 }
@@ -532,8 +533,7 @@ fn guard<R: Body<Data = Bytes>>(
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
     // I191: what is coded can be neither guarded nor filtered.
-    if answer.headers().get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity")
-    {
+    if media_type::is_coded(answer.headers()) {
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
     let (mut parts, body) = answer.into_parts();

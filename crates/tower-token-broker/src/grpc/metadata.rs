@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
+pub(crate) use crate::media_type::is_grpc;
 use crate::refusal::Reason;
 
 pub(crate) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -21,14 +22,6 @@ pub(crate) const CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip"
 
 /// Longest timeout, in digits.
 const TIMEOUT_DIGITS: usize = 8;
-
-/// Whether the answer, or the request, says that it is gRPC.
-pub(crate) fn is_grpc(fields: &HeaderMap) -> bool {
-    fields.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let rest = value.as_bytes().strip_prefix(b"application/grpc");
-        matches!(rest, Some([] | [b'+' | b';', ..]))
-    })
-}
 
 /// `application/grpc` or `application/grpc+proto`, said once.
 pub(crate) fn content_type(fields: &HeaderMap) -> Result<(), Reason> {

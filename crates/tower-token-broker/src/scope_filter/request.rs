@@ -1,7 +1,7 @@
 //! The way in: the one reading, the decision, and the very bytes that were judged.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri, header, request::Parts};
+use http::{HeaderMap, Method, Uri, request::Parts};
 use http_body::Body;
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
         message::{Message, Reference},
         method::{JudgedAs, McpMethod},
     },
+    media_type::{self, MediaType},
     principal::Principal,
     refusal::{Reason, Refusal},
     sealing::{Kept, RequestStates, Session, State},
@@ -49,9 +50,12 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
         // J216: nothing else has a meaning here, and no field changes the method.
         _ => return Err(Reason::HttpMethod),
     }
-    media_type(&parts.headers)?;
-    // J211
-    if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+    // J212: exactly one media type, in UTF-8.
+    if !MediaType::of(&parts.headers).is_some_and(MediaType::is_utf8_json) {
+        return Err(Reason::MediaType);
+    }
+    // J211: no content coding.
+    if media_type::is_coded(&parts.headers) {
         return Err(Reason::ContentEncoding);
     }
     if body.size_hint().lower() > limits.max_body as u64 {
@@ -63,22 +67,6 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
         Ok(Err(NotCollected::TooLarge)) => Err(Reason::BodyTooLarge),
         Ok(Err(NotCollected::Broken)) | Err(_) => Err(Reason::BodyIncomplete),
     }
-}
-
-/// J212: `application/json`, in UTF-8, said once.
-fn media_type(fields: &HeaderMap) -> Result<(), Reason> {
-    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return Err(Reason::MediaType) };
-    let text = value.to_str().map_err(|_| Reason::MediaType)?;
-    let mut parts = text.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    let is_json = essence.eq_ignore_ascii_case("application/json");
-    let is_utf8 = parts.all(|parameter| {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        !name.trim().eq_ignore_ascii_case("charset")
-            || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-    });
-    if is_json && is_utf8 { Ok(()) } else { Err(Reason::MediaType) }
 }
 
 impl<P: Policy> Asking<'_, P> {

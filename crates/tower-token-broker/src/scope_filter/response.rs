@@ -22,6 +22,7 @@ use crate::{
         method::McpMethod,
         response::{self, Entry, Found},
     },
+    media_type::{self, MediaType},
     principal::Principal,
     refusal::Reason,
     sealing::RequestStates,
@@ -65,12 +66,10 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
     let states = judged.states().cloned();
     let holds_no_list = !McpMethod::parse(judged.operation().method()).may_return_list();
-    let coded =
-        parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity");
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
         // K224, I191
-        _ if coded => return Err(Reason::AnswerUnreadable),
+        _ if media_type::is_coded(&parts.headers) => return Err(Reason::AnswerUnreadable),
         // One message, and for its client the answer to this very request. Among events others may
         // come.
         Shape::Json if holds_no_list && states.is_none() => {
@@ -217,16 +216,10 @@ fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {
     if body.is_end_stream() || body.size_hint().exact() == Some(0) {
         return Shape::Nothing;
     }
-    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return Shape::Unknown };
-    let essence =
-        value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/json") {
-        Shape::Json
-    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
-        Shape::Events
-    } else {
-        Shape::Unknown
+    match MediaType::of(fields) {
+        Some(media_type) if media_type.is(media_type::JSON) => Shape::Json,
+        Some(media_type) if media_type.is(media_type::EVENT_STREAM) => Shape::Events,
+        Some(_) | None => Shape::Unknown,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::{
         typed_mcp::{self, Asked},
     },
     mcp::{Listed, headers, message::Message},
+    media_type::{self, IDENTITY},
     refusal::{Reason, Refusal},
     revocation::Standing,
     scope_filter::{
@@ -93,8 +94,7 @@ impl<P: Policy> Calling<P> {
         }
         let (service, method) = metadata::service_and_method(&parts.uri).map_err(wrong)?;
         let judgement = judgement(service, method).map_err(wrong)?;
-        if parts.headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity")
-        {
+        if media_type::is_coded(&parts.headers) {
             return Err(wrong(Reason::ContentEncoding));
         }
         let coding = Coding::of(&parts.headers).map_err(wrong)?;
@@ -134,7 +134,7 @@ impl<P: Policy> Calling<P> {
         };
 
         // What is compressed can be neither guarded nor filtered.
-        parts.headers.insert(metadata::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        parts.headers.insert(metadata::ACCEPT_ENCODING, IDENTITY);
         parts.headers.remove(header::CONTENT_LENGTH);
         let path = parts.uri.path_and_query().cloned().ok_or_else(|| wrong(Reason::RpcPath))?;
         let framed = message.as_ref().ok().map(|message| frame::framed(message));
