@@ -64,6 +64,7 @@ where
         let extensions = request.extensions_mut();
         extensions.remove::<Trail>();
         extensions.remove::<RequestId>();
+        extensions.remove::<Dialect>();
         let Config { log, resource, mount_path, trusts_request_id } = &self.config;
         let peer = inbound::peer(request.extensions());
         let outer = request.extensions().get::<OuterRequestId>().cloned();
@@ -80,15 +81,18 @@ where
         };
         let id = trail.request_id();
         request.extensions_mut().insert(id);
+        // Found once, here; the layers inside read it.
+        let dialect = Dialect::of(&request);
         let is_served =
             |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
         if let Some(mount_path) = mount_path.as_ref().filter(|mount_path| !is_served(mount_path)) {
             // Before the token is read, and without a challenge: that would name another resource.
             mount_path.report(resource.as_ref());
             trail.refused(Reason::PathNotServed);
-            let response = Dialect::of(&request).say(&Refusal::new(Reason::PathNotServed));
+            let response = dialect.say(&Refusal::new(Reason::PathNotServed));
             return ResponseFuture::refused(response, id, terminal);
         }
+        request.extensions_mut().insert(dialect);
         request.extensions_mut().insert(trail);
         ResponseFuture::inner(self.inner.call(request), id, terminal)
     }

@@ -1,6 +1,6 @@
 //! The dialect of one request, and refusals rendered in it.
 
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use ::http::{HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 
 #[cfg(feature = "grpc")]
@@ -36,30 +36,17 @@ pub(super) enum Wire {
 }
 
 impl Dialect {
-    /// From the request's own words: gRPC by its content type; MCP if it names an MCP revision or
-    /// method, or asks for an event stream.
+    /// Returns the dialect that the audit layer found and left in the extensions. Without that
+    /// layer, the request itself decides: it is gRPC by its content type, and MCP if it names an
+    /// MCP revision, method or session, or accepts an event stream.
     pub fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        #[cfg(feature = "grpc")]
-        if let Some(wire) = grpc::wire(request) {
-            return Self { wire, request_id: request.extensions().get::<RequestId>().copied() };
-        }
-        let version = headers.get(&PROTOCOL_VERSION);
-        let is_mcp = version.is_some()
-            || headers.contains_key(&METHOD)
-            || headers.contains_key(&SESSION_ID)
-            || (matches!(*request.method(), Method::POST | Method::GET)
-                && MediaType::accepted(headers).any(|accepted| accepted.is(EVENT_STREAM)));
-        let wire = if is_mcp {
-            let revision = match version.map(HeaderValue::as_bytes) {
-                Some(b"2026-07-28") => Revision::V2026_07_28,
-                _ => Revision::V2025_11_25,
-            };
-            Wire::Mcp(json_rpc::Client::new(revision))
-        } else {
-            Wire::Http
-        };
-        Self { wire, request_id: request.extensions().get::<RequestId>().copied() }
+        let found = request.extensions().get::<Self>().cloned();
+        found.unwrap_or_else(|| Self::determine(request))
+    }
+
+    fn determine<B>(request: &Request<B>) -> Self {
+        let request_id = request.extensions().get::<RequestId>().copied();
+        Self { wire: Wire::of(request), request_id }
     }
 
     /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and
@@ -132,7 +119,7 @@ impl Dialect {
 
     /// Says the refusal where an answer has begun: as the trailers that end it.
     #[cfg(feature = "grpc")]
-    pub(crate) fn trailers(&self, refusal: &Refusal) -> HeaderMap {
+    pub(crate) fn trailers(&self, refusal: &Refusal) -> ::http::HeaderMap {
         grpc::status_fields(&self.say(refusal))
     }
 
@@ -162,6 +149,31 @@ impl Dialect {
             headers.insert("x-request-id", id.header_value());
         }
         response
+    }
+}
+
+impl Wire {
+    fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        #[cfg(feature = "grpc")]
+        if let Some(wire) = grpc::wire(request) {
+            return wire;
+        }
+        let version = headers.get(&PROTOCOL_VERSION);
+        let is_mcp = version.is_some()
+            || headers.contains_key(&METHOD)
+            || headers.contains_key(&SESSION_ID)
+            || (matches!(*request.method(), Method::POST | Method::GET)
+                && MediaType::accepted(headers).any(|accepted| accepted.is(EVENT_STREAM)));
+        if is_mcp {
+            let revision = match version.map(HeaderValue::as_bytes) {
+                Some(b"2026-07-28") => Revision::V2026_07_28,
+                _ => Revision::V2025_11_25,
+            };
+            Self::Mcp(json_rpc::Client::new(revision))
+        } else {
+            Self::Http
+        }
     }
 }
 

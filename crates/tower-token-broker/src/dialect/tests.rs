@@ -1,13 +1,16 @@
 //! How each reason is said, in each dialect: what people and programs read, so that a change of it
 //! is seen.
 
-use std::fmt::Write as _;
+use std::{convert::Infallible, fmt::Write as _};
 
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
+use http_body_util::Full;
+use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::Dialect;
 use crate::{
+    audit::{AuditLayer, AuditLog},
     mcp::Revision,
     principal::{Resource, Scopes},
     refusal::{Reason, Refusal},
@@ -98,6 +101,23 @@ fn what_stays_the_same_for_all_causes_tells_no_cause() {
         .map(|reason| said(&http.say(&refusal(*reason))))
         .collect();
     assert_eq!(texts.len(), 1, "{texts:#?}");
+}
+
+#[tokio::test]
+async fn only_the_audit_layer_determines_the_dialect() {
+    let event_stream = |accept: &str| Request::get("/").header("accept", accept).body(()).unwrap();
+    let (log, _) = AuditLog::in_memory();
+    let inner = service_fn(async |mut request: Request<()>| {
+        // What the client's headers become further in makes no difference.
+        request.headers_mut().clear();
+        assert!(Dialect::of(&request).is_mcp());
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let mut forged = event_stream("text/event-stream");
+    let plain = Dialect::of(&event_stream("text/plain"));
+    assert!(!plain.is_mcp());
+    forged.extensions_mut().insert(plain);
+    AuditLayer::for_test(&log).layer(inner).oneshot(forged).await.unwrap();
 }
 
 #[cfg(feature = "grpc")]

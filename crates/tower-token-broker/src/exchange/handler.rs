@@ -60,6 +60,8 @@ impl CallerHandle {
     /// As [`stamp`](Self::stamp), for requests of another type that have extensions: a
     /// `tonic::Request` for a generated client.
     pub fn stamp_extensions(&self, extensions: &mut Extensions) {
+        // A handler may build its request from the client's. Its own dialect is another one.
+        extensions.remove::<Dialect>();
         extensions.insert(Stamped(self.clone()));
     }
 

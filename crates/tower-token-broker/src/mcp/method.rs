@@ -180,6 +180,7 @@ impl McpMethod<'_> {
     }
 
     /// Returns the list in the result, if the method is known to return one.
+    #[cfg(feature = "grpc")]
     pub(crate) const fn lists(&self) -> Option<Listed> {
         match self.judged_as() {
             JudgedAs::List(of) => Some(of),
