@@ -1,4 +1,4 @@
-//! An answer's body on its way back: untouched, or event by event.
+//! The filtered body of a response: unchanged, or filtered event by event.
 
 use std::{
     collections::VecDeque,
@@ -25,12 +25,13 @@ use crate::{
     sealing::RequestStates,
 };
 
-/// What a client gets where an event was too long to be judged (K228).
-const TOO_LONG: &[u8] =
-    b"data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"an event of the server was too long\"}}\n\n";
+/// The event that replaces one that is too long to be judged.
+// K228: an event over the limit ends the stream.
+const TOO_LONG: &[u8] = b"data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\
+      \"message\":\"an event of the server was too long\"}}\n\n";
 
 pin_project! {
-    /// The answer's body without what its caller may not see.
+    /// The body of a response, without what its caller may not see.
     pub struct FilterBody<R, P> {
         #[pin]
         inner: R,
@@ -105,7 +106,10 @@ impl<P: Policy> EventFilter<P> {
                 }
                 Ok(None) => return,
                 Err(EventTooLong) => {
-                    tracing::error!(request.id = %self.trail.request_id(), "an event is over its limit; the stream is ended");
+                    tracing::error!(
+                        request.id = %self.trail.request_id(),
+                        "an event exceeds the limit; the stream ends"
+                    );
                     self.trail.cut(Reason::AnswerUnreadable);
                     self.ready.push_back(Bytes::from_static(TOO_LONG));
                     self.ended = true;
@@ -115,7 +119,7 @@ impl<P: Policy> EventFilter<P> {
         }
     }
 
-    /// Ends a stream that the policy no longer allows (design, section 15.12).
+    /// Ends a stream that the policy no longer allows.
     fn check_permission(&mut self) {
         let Some(permission) = &mut self.permission else { return };
         if let Err(reason) = permission.check(&self.shared, &self.principal)
@@ -128,7 +132,7 @@ impl<P: Policy> EventFilter<P> {
     }
 
     fn filtered(&self, event: Bytes) -> Option<Bytes> {
-        // Without data, or with empty data, it is a comment, a retry time, or an id to resume from.
+        // An event without data is a comment, a retry time, or an id to resume from.
         let Some(data) = sse::data(&event).filter(|data| !data.is_empty()) else {
             return Some(event);
         };
@@ -136,9 +140,13 @@ impl<P: Policy> EventFilter<P> {
             Ok(Found::Nothing) => Some(event),
             Ok(Found::Changed(changed)) => Some(sse::with_data(&event, changed)),
             Ok(Found::NotForThisCaller) => None,
-            // K230: what can't be read can't be judged; what comes after it can.
+            // K230: an unreadable event cannot be judged and is left out. Later ones can.
             Err(error) => {
-                tracing::warn!(request.id = %self.trail.request_id(), %error, "an event can't be read; it was left out");
+                tracing::warn!(
+                    request.id = %self.trail.request_id(),
+                    %error,
+                    "an event cannot be read and was left out"
+                );
                 None
             }
         }
@@ -177,8 +185,7 @@ impl<R: Body<Data = Bytes>, P: Policy> Body for FilterBody<R, P> {
                     filter.ended = true;
                     return Poll::Ready(Some(Err(BodyError::Inner(error))));
                 }
-                // An event that did not end is none: every reader discards it, and it was not
-                // judged.
+                // An unfinished event was not judged, and every reader discards it.
                 None => filter.ended = true,
             }
         }

@@ -1,4 +1,4 @@
-//! What the scope filter judged: sealed, found by the exchange layer in the extensions.
+//! The judged request, passed to the exchange layer in the extensions.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     sealing::{Kept, RequestStates},
 };
 
-/// The request as it was judged. Only the scope filter makes one. Cheap to clone.
+/// A request that the scope filter judged. Only the scope filter creates one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Judged(Arc<Parts>);
 
@@ -29,8 +29,8 @@ struct Parts {
     listening: Option<Listening>,
 }
 
-/// A stream that no call waits for. It checks its own permission again when the policy changed, and
-/// ends as soon as the process shuts down.
+/// A stream that belongs to no call. It checks its own permission again when the policy changes,
+/// and ends as soon as the process shuts down.
 #[derive(Clone, Debug)]
 pub(crate) enum Listening {
     /// The GET stream of a session (MCP 2025-11-25).
@@ -42,27 +42,26 @@ pub(crate) enum Listening {
 /// The body of a judged request.
 #[derive(Clone, Debug)]
 pub(crate) enum JudgedBody {
-    /// These very bytes were judged, and these are sent.
+    /// The judged bytes, sent unchanged.
     Bytes(Bytes),
     /// A GET or DELETE of MCP: judged by its method, sent without a body.
     Nothing,
-    /// gRPC: this path was judged, and the message if the method carries MCP; else messages are
-    /// streamed as they come.
+    /// A gRPC call: judged by its path, and by its message if the method carries MCP. Other
+    /// messages are streamed.
     #[cfg(feature = "grpc")]
     Rpc(Rpc),
-    /// Plain HTTP: this method and URI were judged, and these are sent; the body is streamed as it
-    /// comes.
+    /// A plain HTTP request, judged by this method and URI. The body is streamed.
     Http(Method, Uri),
 }
 
-/// A gRPC call as it was judged.
+/// A judged gRPC call.
 #[cfg(feature = "grpc")]
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     pub(crate) path: PathAndQuery,
-    /// The one message, in its frame.
+    /// The only message, in its frame, if the method carries MCP.
     pub(crate) message: Option<Bytes>,
-    /// When its client gives up.
+    /// The client's deadline.
     pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
@@ -78,7 +77,7 @@ impl Judged {
         Self(Arc::new(Parts { dialect, operation, upstream_scopes, body, kept, listening }))
     }
 
-    /// It opens a stream that no call waits for.
+    /// Marks the request as one that opens a stream without a call.
     pub(super) fn which_listens(mut self, listening: Listening) -> Self {
         if let Some(parts) = Arc::get_mut(&mut self.0) {
             parts.listening = Some(listening);
@@ -86,7 +85,7 @@ impl Judged {
         self
     }
 
-    /// Tells the standing of the request if no call waits for its stream.
+    /// Marks the request in its standing if its stream belongs to no call.
     pub(super) fn mark_idle_stream(&self, extensions: &Extensions) {
         if self.listening().is_some()
             && let Some(standing) = extensions.get::<Standing>()
@@ -99,12 +98,12 @@ impl Judged {
         self.0.listening.as_ref()
     }
 
-    /// What the answer may give its client to keep.
+    /// Returns the kind of state that the response may give its client to keep.
     pub(crate) fn kept(&self) -> &Kept {
         &self.0.kept
     }
 
-    /// What seals the state that the answer may hold.
+    /// Returns the seal for a request state in the response.
     pub(crate) fn states(&self) -> Option<&RequestStates> {
         match self.kept() {
             Kept::RequestState(states) => Some(states),
@@ -112,22 +111,22 @@ impl Judged {
         }
     }
 
-    /// How this client wants a refusal said, now that its message was read.
+    /// Returns the dialect for refusals, now that the message was parsed.
     pub(crate) fn dialect(&self) -> &Dialect {
         &self.0.dialect
     }
 
-    /// What was asked for.
+    /// Returns the requested operation.
     pub fn operation(&self) -> &Operation {
         &self.0.operation
     }
 
-    /// What the upstream credential needs beside the operator's own scopes.
+    /// Returns the scopes that the upstream credential needs in addition to the operator's own.
     pub(crate) fn upstream_scopes(&self) -> &Scopes {
         &self.0.upstream_scopes
     }
 
-    /// The bytes that were judged, if it was a message.
+    /// Returns the judged body.
     pub(crate) fn body(&self) -> &JudgedBody {
         &self.0.body
     }

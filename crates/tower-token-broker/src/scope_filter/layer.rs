@@ -1,4 +1,4 @@
-//! The layer and what its services share.
+//! Layer configuration, and the state that its services share.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::{
     sealing::SealingKeys,
 };
 
-/// Judges each request by a policy, and filters lists in responses by the same. See the
+/// Judges each request by a policy and filters lists in responses by the same policy. See the
 /// [module](super).
-#[must_use = "a layer does nothing until it is put onto a service"]
+#[must_use = "a layer has no effect until it is applied to a service"]
 pub struct ScopeFilterLayer<P> {
     shared: Arc<Shared<P>>,
 }
 
-/// What the services of one layer share.
+/// The state that the services of one layer share.
 pub(super) struct Shared<P> {
     pub(super) policy: P,
     pub(super) protocol: Protocol,
@@ -28,7 +28,7 @@ pub(super) struct Shared<P> {
 }
 
 impl<P> Shared<P> {
-    /// The most messages of one gRPC stream in each direction.
+    /// Returns the maximum number of messages of a gRPC stream in each direction.
     #[cfg(feature = "grpc")]
     pub(super) fn max_messages(&self) -> u64 {
         match self.protocol {
@@ -39,19 +39,19 @@ impl<P> Shared<P> {
 }
 
 impl<P: Policy> ScopeFilterLayer<P> {
-    /// For MCP, with the default limits and keys of its own.
+    /// Creates a layer for MCP, with the default limits and its own keys.
     #[cfg(test)]
     pub(crate) fn for_test(policy: P) -> Self {
         Self::build(policy, Protocol::Mcp, Limits::default(), SealingKeys::generate())
     }
 
-    /// For plain HTTP.
+    /// Creates a layer for plain HTTP.
     #[cfg(test)]
     pub(crate) fn for_test_of_http(policy: P) -> Self {
         Self::build(policy, Protocol::Http, Limits::default(), SealingKeys::generate())
     }
 
-    /// For gRPC.
+    /// Creates a layer for gRPC.
     #[cfg(all(test, feature = "grpc"))]
     pub(crate) fn for_test_of_grpc(policy: P) -> Self {
         let protocol = Protocol::Grpc(crate::limits::GrpcOptions::default());

@@ -1,5 +1,5 @@
-//! Judges each request by a policy before it goes on, and filters lists in answers by the same
-//! policy.
+//! Judges each request by a policy before it is forwarded, and filters lists in responses by the
+//! same policy.
 //!
 //! # Example
 //! ```
@@ -46,7 +46,7 @@
 //! let passed = service.clone().oneshot(call("get_contact")).await.unwrap();
 //! assert!(passed.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"result""#));
 //!
-//! // Said with the very bytes that a tool gets which does not exist.
+// The same bytes as for a tool that does not exist.
 //! let refused = service.oneshot(call("delete_contact")).await.unwrap();
 //! assert!(refused.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602"#));
 //! # }
@@ -56,30 +56,37 @@
 //! Inside authenticate, outside exchange; [`BrokerStack`](crate::stack::BrokerStack) places it.
 //!
 //! # Reads, writes
-//! Reads the [`Principal`](crate::principal::Principal) and the audit's trail; puts a [`Judged`]
-//! into the extensions, with the very bytes that were judged, and hands those on. In answers it
-//! takes out what the policy would refuse: tools, prompts, resources and templates by the shape of
-//! the result, in event streams whichever request they answer, and in JSON but for the answers of
-//! `tools/call`, `prompts/get`, `resources/read` and `completion/complete`, which no client reads
-//! as a list and which are streamed; notices about hidden resources; and `cacheScope` becomes
-//! `private`. `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed on the way
-//! out and opened on the way in: for the user and the resource, a state also for its method and
-//! name, with the sealing keys of the broker. A resource that speaks gRPC
-//! ([`Protocol`](crate::limits::Protocol)) is described in the module `grpc`. One that speaks plain
-//! HTTP is judged by method and by its whole path (axum's original one, if known), and streamed.
+//! Reads the [`Principal`](crate::principal::Principal) and the audit trail. Inserts a [`Judged`]
+//! into the extensions and forwards exactly the bytes that were judged.
+//!
+//! In responses it removes what the policy would refuse:
+//!
+//! - Tools, prompts, resources and templates, recognized by the shape of the result. In an event
+//!   stream every message is inspected. A JSON response to `tools/call`, `prompts/get`,
+//!   `resources/read` or `completion/complete` is streamed, because no client reads it as a list.
+//! - Notifications about hidden resources.
+//! - A public `cacheScope`, which becomes `private`.
+//!
+//! `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed in responses and opened
+//! in requests, with the broker's sealing keys. Both are bound to the user and the resource; a
+//! request state also to its method and name.
+//!
+//! The module `grpc` describes resources that speak gRPC ([`Protocol`](crate::limits::Protocol)). A
+//! request to a plain HTTP resource is judged by its method and its whole path (axum's original
+//! one, if known), and its body is streamed.
 //!
 //! # Limits
-//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB; JSON answers that are read and
-//! single events ≤ 16 MiB. Two readings of one text are refused: doubled members, known members in
-//! another case, lone surrogates, batches, content codings.
+//! Messages ≤ 1 MiB and ≤ 30 s, 128 levels of JSON, ids ≤ 1 KiB. Inspected JSON responses and
+//! single events ≤ 16 MiB. Whatever two parsers could read differently is refused: duplicate
+//! members, known members in another case, lone surrogates, batches, content codings.
 //!
 //! # Replacing the policy
-//! [`PolicyHandle`]: a call that is under way finishes under its decision; each later event, list entry and message is judged by
-//! the new policy; the GET stream and `subscriptions/listen` end before their next event if their
-//! own permission is gone.
+//! With a [`PolicyHandle`], a call in flight finishes under its decision. Each later event, list
+//! entry and message is judged by the new policy. The GET stream and `subscriptions/listen` end
+//! before their next event if they are no longer permitted.
 //!
 //! # Cancellation
-//! Dropped at any await of the request's side, nothing was sent.
+//! Nothing was sent if the future is dropped before the request was judged.
 //!
 //! # Refusals
 //! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant,

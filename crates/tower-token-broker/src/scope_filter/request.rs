@@ -1,4 +1,4 @@
-//! The way in: the one reading, the decision, and the very bytes that were judged.
+//! Judges requests: parses the message once, asks the policy, and forwards the judged bytes.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request::Parts};
@@ -25,20 +25,20 @@ use crate::{
     sealing::{Kept, RequestStates, Session, State},
 };
 
-/// How the refusal is said, and what it is; boxed, for it is the way that few requests go.
+/// A refusal and its dialect. Boxed, because refusals are rare.
 pub(super) type RefusedRequest = Box<(Dialect, Refusal)>;
 
-/// Who asks, and what decides on it.
+/// The caller of a request, and the policy that decides on it.
 pub(super) struct Asking<'a, P> {
     pub(super) shared: &'a Shared<P>,
     pub(super) principal: &'a Principal,
     pub(super) trail: &'a Trail,
 }
 
-/// What was judged, and the very bytes of it.
+/// The judged request, with its body.
 type Asked<B> = Result<(Judged, RequestBody<B>), RefusedRequest>;
 
-/// The body of a POST, whole and within its bounds; `None` for a GET or DELETE.
+/// Reads the body of a POST completely and within its limits. Returns `None` for a GET or DELETE.
 pub(super) async fn read<B: Body<Data = Bytes>>(
     limits: &Limits,
     parts: &Parts,
@@ -47,7 +47,7 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     match parts.method {
         Method::POST => {}
         Method::GET | Method::DELETE => return Ok(None),
-        // J216: nothing else has a meaning here, and no field changes the method.
+        // J216: no other method has a meaning here, and no header overrides the method.
         _ => return Err(Reason::HttpMethod),
     }
     // J212: exactly one media type, in UTF-8.
@@ -61,7 +61,7 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     if body.size_hint().lower() > limits.max_body as u64 {
         return Err(Reason::BodyTooLarge);
     }
-    // J214, J215: all of it, or nothing is judged and nothing is sent.
+    // J214, J215: an incomplete body is neither judged nor sent.
     match tokio::time::timeout(limits.body_timeout, collect(body, limits.max_body)).await {
         Ok(Ok(bytes)) => Ok(Some(bytes)),
         Ok(Err(NotCollected::TooLarge)) => Err(Reason::BodyTooLarge),
@@ -70,7 +70,7 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
 }
 
 impl<P: Policy> Asking<'_, P> {
-    /// Judges an MCP request, whose body was read.
+    /// Judges an MCP request whose body was read.
     pub(super) fn mcp<B>(
         &self,
         dialect: Dialect,
@@ -107,7 +107,7 @@ impl<P: Policy> Asking<'_, P> {
         let revision = headers::revision(fields);
         let session =
             revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
-        // From here on a refusal answers this very message, in the words of its revision.
+        // From here on, a refusal responds to this message, in its revision.
         let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
         let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
             let can_elicit = match said_in {
@@ -145,7 +145,7 @@ impl<P: Policy> Asking<'_, P> {
         })
     }
 
-    /// The session of a request, opened; 2026-07-28 has none.
+    /// Opens the session of a request. 2026-07-28 has no sessions.
     pub(super) fn session(
         &self,
         revision: Revision,
@@ -160,8 +160,7 @@ impl<P: Policy> Asking<'_, P> {
         }
     }
 
-    /// What a message asks for, and whether it may: the one judgement of a message, over HTTP and
-    /// over gRPC.
+    /// Decides on a message, over HTTP and over gRPC.
     pub(super) fn ask(
         &self,
         revision: Revision,
@@ -179,8 +178,7 @@ impl<P: Policy> Asking<'_, P> {
             Operation::new(message.method.as_ref().map_or("answer", McpMethod::as_str), name);
         self.trail.judged(&operation);
         let mut decision = self.shared.policy.decide(self.principal, &call);
-        // J217: whoever listens to a resource learns of it, so each is judged like one that is
-        // read.
+        // J217: a subscription reveals the resource, so each resource is judged as if it were read.
         if message.method == Some(McpMethod::Listen) {
             for uri in message.params.subscriptions()? {
                 decision = decision
@@ -190,7 +188,7 @@ impl<P: Policy> Asking<'_, P> {
         Ok((operation, self.permit(decision)?))
     }
 
-    /// What the answer to a message may give its client to keep.
+    /// Returns the kind of state that the response may give its client to keep.
     pub(super) fn kept(
         &self,
         revision: Revision,
@@ -219,7 +217,7 @@ impl<P: Policy> Asking<'_, P> {
         }
     }
 
-    /// The GET stream and the DELETE of a session, which 2025-11-25 alone has.
+    /// Judges the GET stream and the DELETE of a session, which only 2025-11-25 has.
     fn without_message(
         &self,
         dialect: Dialect,
@@ -245,8 +243,8 @@ impl<P: Policy> Asking<'_, P> {
         Ok(if *method == Method::GET { judged.which_listens(Listening::Session) } else { judged })
     }
 
-    /// Judges a request that is no message, by its method and path: `target` is its URI before a
-    /// router took anything off.
+    /// Judges a plain HTTP request by its method and path. `target` is the URI before a router
+    /// changed it.
     pub(super) fn plain_http(
         &self,
         dialect: Dialect,
@@ -271,7 +269,7 @@ impl<P: Policy> Asking<'_, P> {
         }
     }
 
-    /// What the policy decided, as the client hears it; the rule stands in the record.
+    /// Turns a decision into a permission or a refusal. The rule goes into the audit record.
     pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
         if let Some(rule) = decision.shared_rule() {
             self.trail.decided_by(Some(rule), None);
@@ -290,7 +288,7 @@ impl<P: Policy> Asking<'_, P> {
     }
 }
 
-/// The stream that this message opens, if no call waits for it.
+/// Returns the stream that the message opens, if it belongs to no call.
 pub(super) fn listening(message: &Message<'_>) -> Result<Option<Listening>, Refusal> {
     if message.method != Some(McpMethod::Listen) {
         return Ok(None);
@@ -302,15 +300,15 @@ pub(super) fn listening(message: &Message<'_>) -> Result<Option<Listening>, Refu
     Ok(Some(Listening::Subscriptions(resources)))
 }
 
-/// The message as the upstream gets it: with its own state, or, where the state is ours, as if it
-/// were asked for the first time.
+/// Restores the message for the upstream: with the upstream's own request state, or, if the state
+/// is ours, as a first request.
 pub(super) fn restored(
     kept: &Kept,
     message: &Message<'_>,
     text: &[u8],
 ) -> Result<Option<Bytes>, Reason> {
     let Some(sealed) = message.params.request_state()? else { return Ok(None) };
-    // Nobody was given one for a request that has none.
+    // No client received a state for such a request.
     let Kept::RequestState(states) = kept else { return Err(Reason::RequestState) };
     let restored = match states.open(sealed)? {
         State::Upstream(state) => message.with_request_state(text, &state),
@@ -319,7 +317,7 @@ pub(super) fn restored(
     restored.map(Bytes::from).map(Some).ok_or(Reason::Internal)
 }
 
-/// What a message asks for, and the name that stands in its record.
+/// Returns the call that a message requests, and the name for its audit record.
 fn call<'a>(
     message: &'a Message<'_>,
     session: Option<Session>,

@@ -1,4 +1,4 @@
-//! The way back: lists are filtered, in whatever may hold one.
+//! Filters lists in responses, whichever response contains them.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
     sealing::RequestStates,
 };
 
-/// How an answer is read.
+/// The shape of a response body.
 enum Shape {
     Json,
     Events,
@@ -36,11 +36,11 @@ enum Shape {
     Unknown,
 }
 
-/// An answer that may pass, or that must be read before: boxed, for of most calls' answers nothing
-/// is read.
+/// A response that passes at once, or one that must be read first. Reading is boxed, because most
+/// responses are not read.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is matched where it is returned, and kept by nobody"
+    reason = "it is matched where it is returned, and never stored"
 )]
 pub(super) enum Judging<'a, R, P> {
     Passes(Filtered<R, P>),
@@ -57,7 +57,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     answer: Response<R>,
 ) -> Result<Judging<'a, R, P>, Reason> {
     let (mut parts, body) = answer.into_parts();
-    // K225: a part of a list can't be judged.
+    // K225: a part of a list cannot be judged.
     if parts.status == StatusCode::PARTIAL_CONTENT
         || parts.headers.contains_key(header::CONTENT_RANGE)
     {
@@ -68,10 +68,10 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     let holds_no_list = !McpMethod::parse(judged.operation().method()).may_return_list();
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
-        // K224, I191
+        // K224, I191: a coded body cannot be judged.
         _ if media_type::is_coded(&parts.headers) => return Err(Reason::AnswerUnreadable),
-        // One message, and for its client the answer to this very request. Among events others may
-        // come.
+        // A JSON body is one message, which the client reads as the response to this request. An
+        // event stream may contain other messages.
         Shape::Json if holds_no_list && states.is_none() => {
             keep_private(&mut parts.headers);
             FilterBody::untouched(body)
@@ -86,10 +86,10 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
             keep_private(&mut parts.headers);
             FilterBody::events(body, Arc::clone(shared), principal.clone(), judged, trail.clone())
         }
-        // An error page is no list for any client, and the guard has been over it.
+        // No client reads an error page as a list, and the leak guard has checked it.
         Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
-        // What was accepted without an answer (202, 204) is seen to be empty only at its end, where
-        // it comes in chunks.
+        // A success without content (202, 204) must have an empty body. If it is chunked, that is
+        // known only at its end.
         Shape::Unknown if parts.status.is_success() => {
             return Ok(Judging::Reads(Box::pin(nothing(parts, body))));
         }
@@ -137,7 +137,7 @@ async fn nothing<R: Body<Data = Bytes>, P>(
 }
 
 impl<P: Policy> Shared<P> {
-    /// One message of the server, as this caller may see it.
+    /// Filters one message of the server for this caller.
     pub(super) fn filtered(
         &self,
         principal: &Principal,
@@ -153,7 +153,7 @@ impl<P: Policy> Shared<P> {
         }
     }
 
-    /// By the same decision as a call, without arguments: what would be refused is not listed.
+    /// Whether an entry is listed: decided like a call, without arguments.
     pub(super) fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
         let call = match of {
             Listed::Tools => Call::Tool { name, arguments: Arguments::unknown() },
@@ -164,11 +164,11 @@ impl<P: Policy> Shared<P> {
     }
 }
 
-/// The permission of a stream that no call waits for, checked again when the policy changed.
+/// The permission of a stream without a call, checked again when the policy changes.
 #[derive(Debug)]
 pub(super) struct OwnPermission {
     judged: Judged,
-    /// The change count of the policy that allowed it last.
+    /// The policy's change count when it last allowed the stream.
     allowed_at: Option<u64>,
 }
 
@@ -178,13 +178,13 @@ impl OwnPermission {
         Some(Self { judged: judged.clone(), allowed_at: None })
     }
 
-    /// The reason why the stream is no longer allowed, if so.
+    /// Checks whether the policy still allows the stream.
     pub(super) fn check<P: Policy>(
         &mut self,
         shared: &Shared<P>,
         principal: &Principal,
     ) -> Result<(), Reason> {
-        // Read before the decision: what changes in between is looked at next time.
+        // Read before the decision, so that a change in between is noticed next time.
         let count = shared.policy.change_count();
         if self.allowed_at == Some(count) {
             return Ok(());
@@ -230,7 +230,7 @@ async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Rea
     })
 }
 
-/// What was true of the upstream's bytes is not true of these.
+/// Removes headers that describe the upstream's bytes.
 fn forget_validators(fields: &mut HeaderMap) {
     for name in [
         "etag",
@@ -245,7 +245,8 @@ fn forget_validators(fields: &mut HeaderMap) {
     }
 }
 
-/// I188: what one caller may see is cached for no other.
+/// Forbids shared caching.
+// I188: a response filtered for one caller is not cached for another.
 fn keep_private(fields: &mut HeaderMap) {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }

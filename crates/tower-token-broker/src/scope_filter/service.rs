@@ -1,4 +1,4 @@
-//! One request is judged on its way in, and its answer is filtered on the way back.
+//! The `Service`: judges a request before calling the inner service, and filters its response.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ use crate::{
     refusal::{Reason, Refusal, Refused},
 };
 
-/// The service that [`super::ScopeFilterLayer`] makes.
+/// The service created by [`super::ScopeFilterLayer`].
 pub struct ScopeFilter<S, P> {
     inner: S,
     shared: Arc<Shared<P>>,
@@ -44,10 +44,10 @@ impl<S, P> ScopeFilter<S, P> {
     }
 }
 
-/// The future of [`ScopeFilter`]: one box, where the request waits for its body anyway.
+/// The future of [`ScopeFilter`]. One box, because the request waits for its body anyway.
 pub type ResponseFuture<R, P, E> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, E>> + Send>>;
 
-/// The answer of [`ScopeFilter`].
+/// The response of [`ScopeFilter`].
 pub type Filtered<R, P> = Response<ResponseBody<FilterBody<R, P>>>;
 
 impl<S, P, B, R> Service<Request<B>> for ScopeFilter<S, P>
@@ -68,18 +68,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The service that was polled ready goes along, its clone stays.
+        // The future takes the service that was polled ready. The clone stays here.
         let unready = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, unready);
         let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
-        // What only this layer may put there was put there by somebody else: it goes.
+        // Remove any forged extension; only this layer may insert it.
         request.extensions_mut().remove::<Judged>();
         let principal = request.extensions().get::<Principal>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
         let (Some(trail), Some(principal)) = (trail, principal) else {
             tracing::error!(
-                "the scope filter stands without the audit or the authenticate layer outside it"
+                "the audit or the authenticate layer is missing: put both outside of ScopeFilterLayer"
             );
             let refused = say(&dialect, &Refusal::new(Reason::MissingLayer));
             return Box::pin(ready(Ok(refused)));
@@ -112,7 +112,7 @@ where
             judged.mark_idle_stream(&parts.extensions);
             parts.extensions.insert(judged.clone());
             let answer = inner.call(Request::from_parts(parts, body)).await?;
-            // A refusal from further in holds no list.
+            // A refusal of an inner layer contains no list.
             if shared.protocol == Protocol::Http || Refused::of(&answer).is_some() {
                 return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }

@@ -525,7 +525,7 @@ fn rules_that_can_allow_nothing_are_named() {
     assert_eq!(about(rules(), Protocol::Mcp).rules, Some(1));
     let without = |rules, protocol| about(rules, protocol).without_effect.join("; ");
     assert!(without(Rules::new(), Protocol::Mcp).contains("every call is denied"));
-    assert!(without(rules(), Protocol::Http).contains("the rule read is about another protocol"));
+    assert!(without(rules(), Protocol::Http).contains("the rule read applies to a protocol"));
     assert!(without(rules().allow(tools([])), Protocol::Mcp).contains("names nothing"));
     let denied = rules().deny(tools(["*"]));
     assert!(without(denied, Protocol::Mcp).contains("the rule read is denied by another"));

@@ -1,4 +1,4 @@
-//! One gRPC call on its way through the filter.
+//! One gRPC call: judges it, forwards it, and filters its response.
 
 use std::{future::poll_fn, pin::pin, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// One call on its way through the filter.
+/// One gRPC call in the scope filter.
 pub(in crate::scope_filter) struct Calling<P> {
     pub(in crate::scope_filter) shared: Arc<Shared<P>>,
     pub(in crate::scope_filter) principal: Principal,
@@ -57,7 +57,7 @@ impl<P: Policy> Calling<P> {
             return Ok(self.refuse((self.dialect.clone(), Reason::DeadlineExceeded.into())));
         };
         let answer = answered?;
-        // A refusal from further in is said to its end.
+        // A refusal of an inner layer is complete.
         if Refused::of(&answer).is_some() {
             return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
         }
@@ -77,7 +77,7 @@ impl<P: Policy> Calling<P> {
     }
 }
 
-/// `None` if the client's deadline came first.
+/// Runs the work until the client's deadline. Returns `None` if the deadline comes first.
 pub(super) async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Option<F::Output> {
     match deadline {
         Some(at) => timeout_at(at, work).await.ok(),
@@ -85,7 +85,8 @@ pub(super) async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Opt
     }
 }
 
-/// L239: the one message of a request, whole, and the end behind it.
+/// Reads the only message of a request, and the end of the stream.
+// L239: a second message, or none, is refused.
 pub(super) async fn one_message<B: Body<Data = Bytes>>(
     body: B,
     limit: usize,

@@ -1,4 +1,4 @@
-//! gRPC: what of a call is judged, by the very policy that judges HTTP.
+//! Judges gRPC calls by the same policy as HTTP requests.
 
 mod calling;
 mod request;

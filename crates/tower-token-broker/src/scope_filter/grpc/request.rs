@@ -1,4 +1,4 @@
-//! The way in: path, metadata, message, decision.
+//! Judges gRPC requests: path, metadata, message.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::{
     sealing::{Kept, Session},
 };
 
-/// A call that may go on.
+/// A call that the policy allows.
 pub(super) struct Admitted<B> {
     pub(super) request: Request<RequestBody<B>>,
     pub(super) judged: Judged,
@@ -43,22 +43,22 @@ pub(super) struct Admitted<B> {
     pub(super) deadline: Option<Instant>,
 }
 
-/// How the answer is read.
+/// How the response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// Frames of MCP: one, or a stream of them.
+    /// Frames of MCP: exactly one, or a stream.
     Frame,
     Frames,
-    /// Nothing but that it was taken.
+    /// One empty message.
     Empty,
-    /// One message of Google's mapping, with a list to filter or without.
+    /// One message of Google's mapping, with the list that it contains, if any.
     Typed(Option<Listed>),
-    /// Messages that are nobody's business here.
+    /// Messages that are not judged.
     Untouched,
 }
 
-/// A message that was judged: what its client may be given to keep, and its frame, if it is another
-/// for what the client gave back.
+/// A judged message: the state that its client may keep, and its new frame if a request state was
+/// restored.
 struct Framed {
     operation: Operation,
     permit: Permit,
@@ -103,7 +103,7 @@ impl<P: Policy> Calling<P> {
             Judgement::ByName(..) => Err(body),
             Judgement::Framed(_) | Judgement::Typed(_) => {
                 let message = self.message(body, coding, deadline, &counts).await.map_err(wrong)?;
-                // What is sent is what was read: not compressed, whatever the client's coding was.
+                // The message is sent uncompressed, as it was read.
                 parts.headers.remove(metadata::ENCODING);
                 Ok(message)
             }
@@ -133,7 +133,7 @@ impl<P: Policy> Calling<P> {
             Judgement::ByName(..) => Answers::Untouched,
         };
 
-        // What is compressed can be neither guarded nor filtered.
+        // A compressed response can be neither guarded nor filtered.
         parts.headers.insert(metadata::ACCEPT_ENCODING, IDENTITY);
         parts.headers.remove(header::CONTENT_LENGTH);
         let path = parts.uri.path_and_query().cloned().ok_or_else(|| wrong(Reason::RpcPath))?;
@@ -179,11 +179,11 @@ impl<P: Policy> Calling<P> {
         })
     }
 
-    /// When the client gives up, counted from when its request came in.
+    /// Returns the client's deadline, counted from the arrival of the request.
     fn deadline(&self, fields: &HeaderMap) -> Result<Option<Instant>, Reason> {
         let Some(timeout) = metadata::timeout(fields)? else { return Ok(None) };
         let left = timeout.checked_sub(self.trail.elapsed()).filter(|left| !left.is_zero());
-        // What ends beyond the clock never ends.
+        // A deadline that the clock cannot represent never comes.
         Ok(Instant::now().checked_add(left.ok_or(Reason::DeadlineExceeded)?))
     }
 
@@ -215,7 +215,7 @@ impl<P: Policy> Calling<P> {
                     gzip::GzipError::Unreadable => Reason::NotAFrame,
                 })
             }
-            // gRPC over HTTP/2: a flag without a coding is an error.
+            // gRPC over HTTP/2: a compression flag without a coding is an error.
             (true, Coding::Identity) => Err(Reason::NotAFrame),
         }
     }
@@ -268,8 +268,8 @@ impl<P: Policy> Calling<P> {
                 Some(*name),
                 &["mcp_prompt"],
             ),
-            // "The name of the resource or prompt being used for completion", says the proto of
-            // `mcp_resource`.
+            // In the proto, `mcp_resource` is "the name of the resource or prompt being used for
+            // completion".
             Asked::CompletionFor(name) => {
                 let call = Call::Prompt { name, arguments: Arguments::unknown() };
                 (call, Some(*name), &["mcp_resource", "mcp_prompt"])

@@ -1,5 +1,4 @@
-//! The way back: messages of MCP one by one, any others as they come; and the status that ends
-//! them.
+//! Filters gRPC responses: messages of MCP one by one, others unchanged, and the final status.
 
 use std::{
     collections::VecDeque,
@@ -44,7 +43,7 @@ impl<P: Policy> Calling<P> {
             return Err(Reason::AnswerUnreadable);
         }
         let (mut parts, body) = answer.into_parts();
-        // What passes is not compressed; what the client may send is ours to say.
+        // The messages that pass are not compressed, and the layer states which codings it accepts.
         parts.headers.remove(metadata::ENCODING);
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
@@ -78,7 +77,7 @@ impl<P: Policy> Calling<P> {
     }
 }
 
-/// The messages of an answer, as its caller may see them.
+/// Filters the messages of one response for its caller.
 pub(in crate::scope_filter) struct GrpcFilter<P> {
     shared: Arc<Shared<P>>,
     principal: Principal,
@@ -92,15 +91,15 @@ pub(in crate::scope_filter) struct GrpcFilter<P> {
     count: u64,
     passed: u64,
     ready: VecDeque<Bytes>,
-    /// What is said behind the messages that are ready.
+    /// The reason that ends the stream after the messages that are ready.
     end: Option<Reason>,
     ended: bool,
 }
 
 enum Reading {
-    /// Looked at by their heads.
+    /// Only the frame headers are read.
     Passing(Scanner),
-    /// Read one by one.
+    /// Messages are read one by one.
     Whole(Messages, Answers),
 }
 
@@ -120,7 +119,7 @@ impl<P: Policy> GrpcFilter<P> {
             if self.ended {
                 return Poll::Ready(None);
             }
-            // What ended the request's side ends the answer, and says why.
+            // The reason that ended the request stream also ends the response.
             if let Some(reason) = self.end.or(self.tripped.reason()) {
                 self.ended = true;
                 self.trail.cut(reason);
@@ -140,7 +139,7 @@ impl<P: Policy> GrpcFilter<P> {
                     Ok(data) => self.take(data),
                     Err(mut trailers) => {
                         self.ended = true;
-                        // A session id belongs into the head, where it is sealed.
+                        // A session id is sealed only in the headers.
                         if let Some(fields) = trailers.trailers_mut() {
                             Session::forget(fields);
                         }
@@ -169,7 +168,7 @@ impl<P: Policy> GrpcFilter<P> {
         nothing_to_say && (self.ended || (inner.is_end_stream() && !self.is_inside()))
     }
 
-    /// Ends a stream that the policy no longer allows (design, section 15.12).
+    /// Ends a stream that the policy no longer allows.
     fn check_permission(&mut self) {
         let Some(permission) = self.permission.as_mut().filter(|_| !self.ended) else { return };
         if let Err(reason) = permission.check(&self.shared, &self.principal) {
@@ -181,7 +180,7 @@ impl<P: Policy> GrpcFilter<P> {
     fn is_inside(&self) -> bool {
         match &self.reading {
             Reading::Passing(scanner) => scanner.is_inside(),
-            // What was read and not passed is nobody's.
+            // A message that was read but not passed does not count.
             Reading::Whole(messages, _) => {
                 messages.is_inside() && self.end.is_none() && self.tripped.reason().is_none()
             }
@@ -240,8 +239,8 @@ impl<P: Policy> GrpcFilter<P> {
                 {
                     Found::Nothing => Ok(Some(message.bytes.clone())),
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
-                    // K232: of a stream the notice is left out; as the one answer to a request it
-                    // is none.
+                    // K232: the notification is left out of a stream. It cannot be the only
+                    // response to a request.
                     Found::NotForThisCaller if answers == Answers::Frames => Ok(None),
                     Found::NotForThisCaller => Err(unreadable),
                 }

@@ -1,4 +1,4 @@
-//! The same call over HTTP and over gRPC: the same decision, for the same reason.
+//! A call gets the same decision, for the same reason, over HTTP and over gRPC.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// A call in each of its forms.
+/// A call that can be sent in each form.
 #[derive(Clone, Debug)]
 struct Asked {
     method: &'static str,
@@ -80,7 +80,7 @@ impl Asked {
         self.mirrored(request.body(framed(&framed_mcp::encode(self.message().as_bytes()))).unwrap())
     }
 
-    /// In Google's mapping, if it has the method.
+    /// Encodes the call in Google's mapping, if that has the method.
     fn in_types(&self) -> Option<Request<Bytes>> {
         let name = self.name.as_bytes();
         let (method, message) = match self.method {
@@ -109,8 +109,8 @@ impl Asked {
     }
 }
 
-/// What came of a call: the reason of its refusal, or what was judged and with which scopes it goes
-/// on.
+/// The result of a call: the reason of its refusal, or the operation and the scopes with which it
+/// was forwarded.
 #[derive(Debug, PartialEq)]
 struct Came {
     refused: Option<Reason>,

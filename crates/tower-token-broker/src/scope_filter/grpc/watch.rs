@@ -1,4 +1,4 @@
-//! The messages of a streamed request, watched while they pass.
+//! Watches the messages of a streamed request.
 
 use std::{
     fmt,
@@ -17,7 +17,8 @@ use crate::{
     revocation::Standing,
 };
 
-/// Why the request's stream was ended, for the side of the answer. Cheap to clone; clones are one.
+/// The reason that ended the request stream, shared with the response. Cheap to clone; clones share
+/// the reason.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tripped(Arc<OnceLock<Reason>>);
 
@@ -27,13 +28,13 @@ impl Tripped {
     }
 
     fn trip(&self, reason: Reason) {
-        // The first reason stays.
+        // Keep the first reason.
         self.0.get_or_init(|| reason);
     }
 }
 
-/// Counts messages, measures them by their heads, and ends the stream when its caller was revoked
-/// (L244).
+/// Counts messages, checks their lengths, and ends the stream if its caller was revoked.
+// L244: a stream ends when its token is revoked.
 pub(super) struct RequestWatch {
     pub(super) scanner: Scanner,
     pub(super) counts: Arc<Counts>,
@@ -44,8 +45,8 @@ pub(super) struct RequestWatch {
 }
 
 impl RequestWatch {
-    /// Noted at once: what the upstream then makes of half a request is not why the call was
-    /// refused.
+    /// Ends the stream and records the reason at once, before the upstream responds to half a
+    /// request.
     fn trip(&self, reason: Reason) {
         self.tripped.trip(reason);
         self.trail.refused(reason);
@@ -68,7 +69,7 @@ impl Watch for RequestWatch {
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let Some(standing) = &self.standing else { return Poll::Pending };
         loop {
-            // Subscribed before it is asked: nothing falls in between.
+            // Subscribe before the check, so that no change is missed in between.
             let shaken = self.shaken.get_or_insert_with(|| standing.shaken());
             if let Err(reason) = standing.still() {
                 self.tripped.trip(reason);

@@ -4,69 +4,69 @@ use http::Method;
 
 use crate::mcp::Listed;
 
-/// One operation that a client asks for, as it was judged. Borrowed from the one reading of the
+/// One operation that a client requests, exactly as it will be forwarded. Borrows from the parsed
 /// message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Call<'a> {
-    /// `tools/call`; and a tool in a list, then without arguments.
+    /// `tools/call`, or a tool in a list (then without arguments).
     Tool {
         /// The tool's name.
         name: &'a str,
-        /// Its arguments, if they are known.
+        /// The arguments, if known.
         arguments: Arguments<'a>,
     },
-    /// `resources/read`, `subscribe`, `unsubscribe`; each resource of a `subscriptions/listen`; a
-    /// resource or a template in a list; a completion for a template.
+    /// `resources/read`, `resources/subscribe`, `resources/unsubscribe`, each resource of a
+    /// `subscriptions/listen`, a resource or a template in a list, or a completion for a template.
     Resource {
-        /// The resource's URI, or the template.
+        /// The URI of the resource, or the template.
         uri: &'a str,
     },
-    /// `prompts/get`; a prompt in a list; a completion for a prompt.
+    /// `prompts/get`, a prompt in a list, or a completion for a prompt.
     Prompt {
         /// The prompt's name.
         name: &'a str,
-        /// Its arguments, if they are known.
+        /// The arguments, if known.
         arguments: Arguments<'a>,
     },
     /// A list of tools, resources, templates or prompts. Its entries are judged one by one in the
-    /// answer.
+    /// response.
     List {
-        /// Of what.
+        /// The kind of entries.
         of: Listed,
     },
-    /// A message without which no client works, and which touches nothing: `initialize`, `ping`,
-    /// `server/discover`, `subscriptions/listen`, notifications that both revisions have, the GET
-    /// stream, the DELETE of a session.
+    /// A message that every client needs and that reaches no tool, prompt or resource:
+    /// `initialize`, `ping`, `server/discover`, `subscriptions/listen`, the notifications of both
+    /// revisions, the GET stream, and the DELETE of a session.
     Protocol {
-        /// The method, or `GET`, `DELETE`.
+        /// The method, or `GET` or `DELETE`.
         method: &'a str,
     },
-    /// An answer of the client to a request of the server, within a session.
+    /// A client's response to a request of the server, within a session.
     Response,
-    /// Any other method: refused unless a rule names it.
+    /// Any other method. Refused unless a rule names it.
     Method {
-        /// The method as the message names it.
+        /// The method as in the message.
         method: &'a str,
     },
-    /// A gRPC call that is not MCP.
+    /// A gRPC call that does not carry MCP.
     Rpc {
-        /// Its service, with the package.
+        /// The service, with its package.
         service: &'a str,
-        /// Its method.
+        /// The method.
         method: &'a str,
     },
-    /// A request that is not MCP.
+    /// A request to a plain HTTP resource.
     Http {
-        /// Its method.
+        /// The method.
         method: &'a Method,
-        /// Its path, percent-encoding and all, without the query.
+        /// The path with its percent-encoding, without the query.
         path: &'a str,
     },
 }
 
 impl<'a> Call<'a> {
-    /// What the call is about, by name; a path is none.
+    /// Returns the name that patterns are compared with. A path is compared with templates instead.
     pub(in crate::scope_filter) const fn name(&self) -> Option<&'a str> {
         match self {
             Self::Tool { name, .. } | Self::Prompt { name, .. } => Some(name),
@@ -78,23 +78,23 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The arguments of a call: the raw JSON text of an object, or not known (in a list).
+/// The arguments of a call: the JSON text of an object, or unknown (in a list).
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments<'a>(Option<&'a str>);
 
 impl<'a> Arguments<'a> {
-    /// Not known: an entry of a list is judged without them.
+    /// Creates unknown arguments, as for an entry of a list.
     pub const fn unknown() -> Self {
         Self(None)
     }
 
-    /// The JSON object's own text, from the one strict reading.
+    /// Wraps the JSON text of an object, as it was parsed.
     pub const fn of_object(text: &'a str) -> Self {
         Self(Some(text))
     }
 
-    /// The JSON text of the object, as it will be forwarded, or `None` if the arguments are not
-    /// known.
+    /// Returns the JSON text of the object, exactly as it will be forwarded, or `None` if the
+    /// arguments are unknown.
     pub const fn as_json(&self) -> Option<&'a str> {
         self.0
     }

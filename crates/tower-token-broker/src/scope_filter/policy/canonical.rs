@@ -1,15 +1,16 @@
-//! What every reader reads alike: paths and URIs that nobody further in resolves to others.
+//! Checks that a path or URI has only one interpretation.
 
 use crate::percent::{decode, escapes, is_unreserved};
 
-/// L241, for HTTP: a path that another reader would resolve to another one is judged by nobody.
+/// Whether no other reader resolves the HTTP path to a different one.
+// L241: a path with a second interpretation is refused.
 pub(in crate::scope_filter) fn is_plain_path(path: &str) -> bool {
-    // One slash at the end is a path of its own; an empty segment in the middle is none.
+    // A trailing slash belongs to the path. An empty segment in the middle is refused.
     let segments = path.strip_prefix('/').unwrap_or(path);
     let segments = segments.strip_suffix('/').unwrap_or(segments);
     let segments_are_plain = matches!(path, "/")
         || segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    // What an escape hides must not be what a path is made of, nor what needs no escape (RFC 3986
+    // An escape must not hide a delimiter, nor a character that needs no escape (RFC 3986
     // §6.2.2.2).
     let escapes_are_plain = escapes(path).all(|escape| {
         escape.is_some_and(|octet| !matches!(octet, b'/' | b'\\' | b'%' | b';') && !hides(octet))
@@ -17,9 +18,9 @@ pub(in crate::scope_filter) fn is_plain_path(path: &str) -> bool {
     path.starts_with('/') && segments_are_plain && escapes_are_plain && !path.contains(['\\', ';'])
 }
 
-/// J217: no step to another place (`.`, `..`) in any spelling that a reader may undo, and no escape
-/// that hides one. The server reads a URI as it likes, so its query is looked at like its path;
-/// slashes may be escaped, for a name may hold one.
+/// Whether the URI has no dot segment (`.` or `..`), in any spelling that a reader may decode.
+// J217: the server may parse the URI in its own way, so the query is checked like the path. Escaped
+// slashes are allowed, because a name may contain one.
 pub(super) fn is_plain_uri(uri: &str) -> bool {
     let escapes_are_plain =
         escapes(uri).all(|escape| escape.is_some_and(|octet| octet != b'%' && !hides(octet)));
@@ -32,7 +33,7 @@ pub(super) fn is_plain_uri(uri: &str) -> bool {
         && !decoded.iter().any(|octet| *octet == b'\\' || octet.is_ascii_control())
 }
 
-/// An escape that nobody writes who has nothing to hide.
+/// Whether an escape of this octet has no legitimate use.
 const fn hides(octet: u8) -> bool {
     is_unreserved(octet) || octet.is_ascii_control()
 }

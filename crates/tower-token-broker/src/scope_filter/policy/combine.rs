@@ -1,4 +1,4 @@
-//! Policies out of policies.
+//! Policies combined from other policies.
 
 use super::{
     call::Call,
@@ -7,41 +7,42 @@ use super::{
 };
 use crate::{limits::Protocol, principal::Principal};
 
-/// Puts policies together. Any [`Policy`] has these.
+/// Methods that combine policies. Implemented for every [`Policy`].
 pub trait PolicyExt: Policy + Sized {
-    /// Both must allow.
+    /// Allows what both policies allow.
     ///
-    /// | this | other | together |
+    /// | this | other | result |
     /// |---|---|---|
-    /// | deny | any | deny, for this one's reason |
-    /// | any | deny | deny, for the other's reason |
-    /// | needs scopes or allow | allow or needs scopes | needs the scopes of both, also those that an allow rests on |
+    /// | deny | any | deny, with this policy's reason |
+    /// | any | deny | deny, with the other's reason |
+    /// | needs scopes or allow | allow or needs scopes | needs the scopes of both, including those that an allow is based on |
     /// | allow | allow | allow, with the upstream scopes of both |
     fn and<P: Policy>(self, other: P) -> And<Self, P> {
         And(self, other)
     }
 
-    /// One of them must allow.
+    /// Allows what at least one of the policies allows.
     ///
-    /// | this | other | together |
+    /// | this | other | result |
     /// |---|---|---|
-    /// | allow | any | allow, with this one's upstream scopes |
+    /// | allow | any | allow, with this policy's upstream scopes |
     /// | deny or needs scopes | allow | allow, with the other's upstream scopes |
-    /// | needs scopes | deny or needs scopes | needs this one's scopes |
-    /// | deny | needs scopes | needs those scopes |
-    /// | deny | deny | deny, for this one's reason |
+    /// | needs scopes | deny or needs scopes | needs this policy's scopes |
+    /// | deny | needs scopes | needs the other's scopes |
+    /// | deny | deny | deny, with this policy's reason |
     fn or<P: Policy>(self, other: P) -> Or<Self, P> {
         Or(self, other)
     }
 
-    /// This one decides, but what `exception` allows or would allow with more scopes is denied.
+    /// Denies what `exception` allows or would allow with more scopes. For other calls, this policy
+    /// decides.
     ///
-    /// | this | exception | together |
+    /// | this | exception | result |
     /// |---|---|---|
-    /// | any | allow or needs scopes | deny, as what does not exist |
-    /// | any | deny | as this one |
+    /// | any | allow or needs scopes | deny, as if it did not exist |
+    /// | any | deny | as this policy |
     ///
-    /// An HTTP request is an exception with or without a slash at the end of its path.
+    /// The exception matches an HTTP path with or without a trailing slash.
     fn unless<P: Policy>(self, exception: P) -> Unless<Self, P> {
         Unless(self, exception)
     }
@@ -49,15 +50,15 @@ pub trait PolicyExt: Policy + Sized {
 
 impl<P: Policy> PolicyExt for P {}
 
-/// See [`PolicyExt::and`].
+/// A policy created by [`PolicyExt::and`].
 #[derive(Clone, Copy, Debug)]
 pub struct And<A, B>(A, B);
 
-/// See [`PolicyExt::or`].
+/// A policy created by [`PolicyExt::or`].
 #[derive(Clone, Copy, Debug)]
 pub struct Or<A, B>(A, B);
 
-/// See [`PolicyExt::unless`].
+/// A policy created by [`PolicyExt::unless`].
 #[derive(Clone, Copy, Debug)]
 pub struct Unless<A, B>(A, B);
 
@@ -76,7 +77,7 @@ impl<A: Policy, B: Policy> Policy for And<A, B> {
 }
 
 impl Decision {
-    /// Both, as [`PolicyExt::and`] has it; the rule is that of the one that decided.
+    /// Combines as [`PolicyExt::and`] describes. The rule is the one that decided.
     pub(in crate::scope_filter) fn and(self, other: Self) -> Self {
         match (&self.verdict, &other.verdict) {
             (Verdict::Deny(_), _) => self,
@@ -128,7 +129,7 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
 
 impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        // The messages that carry no name are nobody's exception.
+        // A message without a name cannot be an exception.
         let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response);
         let exception = |call: &Call<'_>| {
             Some(self.1.decide(caller, call)).filter(|decision| !decision.is_denied())
@@ -151,7 +152,7 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
 }
 
 impl PolicySummary {
-    /// What both say.
+    /// Combines the summaries of two policies.
     fn and(mut self, other: Self) -> Self {
         let count = |rules: Option<usize>| rules.unwrap_or_default();
         let rules = count(self.rules).saturating_add(count(other.rules));
@@ -161,8 +162,8 @@ impl PolicySummary {
     }
 }
 
-/// L241: asked of the same path with or without the slash at its end, if it is a path: what is
-/// denied is denied both ways.
+/// Repeats the decision for the same HTTP path with or without its trailing slash.
+// L241: a denied path is denied in both forms.
 fn with_or_without_slash(
     call: &Call<'_>,
     ask: impl Fn(&Call<'_>) -> Option<Decision>,

@@ -6,8 +6,8 @@ use crate::{json::Value, principal::Principal};
 
 pub(super) type When = dyn Fn(Value<'_>) -> bool + Send + Sync;
 
-/// Whom a rule is about. Nobody can be granted to be somebody else, so it never leads to a request
-/// for more scopes.
+/// A condition on the caller. More scopes cannot make it hold, so it never leads to a request for
+/// scopes.
 #[derive(Clone)]
 pub(super) enum CallerCondition {
     Group(Box<str>),
@@ -26,7 +26,8 @@ impl CallerCondition {
         }
     }
 
-    /// For a denial: a claim of another form than text is not known to be another one.
+    /// Whether the condition may hold, for a rule that denies. A claim that is not text may have
+    /// the value.
     pub(super) fn may_hold(&self, caller: &Principal) -> bool {
         match self {
             Self::Claim(name, value) => {
@@ -37,7 +38,7 @@ impl CallerCondition {
     }
 }
 
-/// Whether a claim is this text, or a list of texts with it; `None` for any other form.
+/// Whether the claim is this text, or a list that contains it. Returns `None` for any other type.
 fn says(claim: Value<'_>, value: &str) -> Option<bool> {
     if let Some(text) = claim.as_str() {
         return Some(*text == *value);

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::call::Call;
 use crate::{principal::Scopes, refusal::Reason};
 
-/// What a policy decides about one call. Opaque: it is made by [`Decision::allow`],
-/// [`Decision::deny`] and [`Decision::needs_scope`], and refined by the methods behind them.
+/// A policy's decision on one call. Created by [`Decision::allow`], [`Decision::deny`] or
+/// [`Decision::needs_scope`], and refined by the other methods.
 #[derive(Clone, Debug, PartialEq)]
-#[must_use = "a decision that nobody looks at decides nothing"]
+#[must_use = "a decision has no effect until it is returned"]
 pub struct Decision {
     pub(in crate::scope_filter) verdict: Verdict,
     rule: Option<Arc<str>>,
@@ -17,7 +17,7 @@ pub struct Decision {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::scope_filter) enum Verdict {
-    /// The call continues.
+    /// The call is forwarded.
     Allow(Permit),
     /// The call is refused.
     Deny(Reason),
@@ -32,12 +32,13 @@ impl From<Verdict> for Decision {
 }
 
 impl Decision {
-    /// Continues, with the operator's own upstream scopes.
+    /// Allows the call, with the operator's own upstream scopes.
     pub fn allow() -> Self {
         Verdict::Allow(Permit::default()).into()
     }
 
-    /// Refused in the way that fits the call: an unknown tool, resource, prompt, method or path.
+    /// Denies the call, with the reason that fits it: an unknown tool, resource, prompt, method or
+    /// path.
     pub fn deny(call: &Call<'_>) -> Self {
         Self::deny_for(match call {
             Call::Tool { .. } => Reason::ToolDenied,
@@ -54,13 +55,13 @@ impl Decision {
         Verdict::Deny(reason).into()
     }
 
-    /// Would be allowed with all of these scopes: the client is told to ask for them.
+    /// Allows the call only with all of these scopes. The response asks the client for them.
     pub fn needs_scope(scopes: Scopes) -> Self {
         Verdict::NeedsScope(scopes).into()
     }
 
-    /// The upstream credential needs these scopes too (`upstream_scopes` of a rule). Means
-    /// something only where the call is allowed.
+    /// Adds scopes that the upstream credential needs (`upstream_scopes` of a rule). Has no effect
+    /// unless the call is allowed.
     pub fn with_upstream_scopes(mut self, scopes: Scopes) -> Self {
         if let Verdict::Allow(permit) = &mut self.verdict {
             permit.upstream_scopes = scopes;
@@ -68,8 +69,9 @@ impl Decision {
         self
     }
 
-    /// The permission rests on these scopes of the broker token. Where another policy needs more,
-    /// the client is told of these too: all scopes of the operation at once (RFC 6750 §3.1).
+    /// States the scopes of the broker token that the permission is based on. If another policy
+    /// needs more scopes, the client is asked for these as well: RFC 6750 §3.1 names all scopes of
+    /// an operation at once.
     pub fn resting_on(mut self, scopes: Scopes) -> Self {
         if let Verdict::Allow(permit) = &mut self.verdict {
             permit.broker_scopes = scopes;
@@ -77,29 +79,29 @@ impl Decision {
         self
     }
 
-    /// The id of the rule that decided; it stands in the audit record.
+    /// Records the id of the rule that decided. It appears in the audit record.
     pub fn by_rule(mut self, id: impl Into<Arc<str>>) -> Self {
         self.rule = Some(id.into());
         self
     }
 
-    /// When a call that is denied now may be allowed: the client is told to wait as long.
+    /// States when a denied call may be allowed. The client is asked to wait that long.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Whether the call continues.
+    /// Whether the call is forwarded.
     pub const fn is_allowed(&self) -> bool {
         matches!(self.verdict, Verdict::Allow(_))
     }
 
-    /// Whether the call is refused, whatever scopes the caller gets.
+    /// Whether the call is refused whatever scopes the caller obtains.
     pub const fn is_denied(&self) -> bool {
         matches!(self.verdict, Verdict::Deny(_))
     }
 
-    /// The scopes that the caller lacks or that the permission needs, if more are needed.
+    /// Returns the scopes that the call needs, if the decision asks for scopes.
     pub const fn needed_scopes(&self) -> Option<&Scopes> {
         match &self.verdict {
             Verdict::NeedsScope(scopes) => Some(scopes),
@@ -107,7 +109,7 @@ impl Decision {
         }
     }
 
-    /// The id of the rule that decided, if it has one.
+    /// Returns the id of the rule that decided, if it has one.
     pub fn rule(&self) -> Option<&str> {
         self.rule.as_deref()
     }
@@ -125,14 +127,14 @@ impl Decision {
         self
     }
 
-    /// The rule of the other decision, where this one has none.
+    /// Takes the rule of the other decision if this one has none.
     pub(in crate::scope_filter) fn or_rule_of(mut self, other: &Self) -> Self {
         self.rule = self.rule.or_else(|| other.rule.clone());
         self
     }
 }
 
-/// What belongs to a permission.
+/// The scopes that belong to a permission.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::scope_filter) struct Permit {
     pub(in crate::scope_filter) upstream_scopes: Scopes,

@@ -1,4 +1,4 @@
-//! A policy that can be replaced while the process runs.
+//! A policy that can be replaced at run time.
 
 use std::{fmt, sync::Arc};
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{limits::Protocol, principal::Principal};
 
-/// A policy that can be replaced while the process runs: give a clone to the stack and keep one.
+/// A policy that can be replaced at run time. Pass a clone to the stack and keep one.
 ///
-/// A call that is under way finishes under its decision. Every later event, list entry and message
-/// is judged by the new policy, and a stream that no call waits for (the GET stream,
-/// `subscriptions/listen`) is ended before its next event if the new policy does not allow it.
+/// A call in flight finishes under its decision. Every later event, list entry and message is
+/// judged by the new policy. A stream without a call (the GET stream, `subscriptions/listen`) ends
+/// before its next event if the new policy does not allow it.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{PolicyHandle, Rules, tools};
@@ -30,21 +30,21 @@ pub struct PolicyHandle(Arc<ArcSwap<Current>>);
 
 struct Current {
     policy: BoxPolicy,
-    /// Above every number that the policies before it have counted to.
+    /// Greater than every count that earlier policies reached.
     base: u64,
 }
 
-/// So many changes of its own a policy may count before its number meets that of its successor.
+/// The number of changes that one policy may count before it reaches its successor's base.
 const ROOM: u64 = 1 << 32;
 
 impl PolicyHandle {
-    /// Begins with this policy.
+    /// Creates a handle with its first policy.
     pub fn new(policy: impl Policy) -> Self {
         let policy = BoxPolicy::new(policy);
         Self(Arc::new(ArcSwap::from_pointee(Current { policy, base: 0 })))
     }
 
-    /// Replaces the policy. When it returns, every decision is made by the new one.
+    /// Replaces the policy. Once it returns, the new policy makes every decision.
     pub fn replace(&self, policy: impl Policy) {
         let policy = BoxPolicy::new(policy);
         self.0.rcu(|before| {

@@ -1,5 +1,5 @@
-//! Rules found by what they name: the work grows with the name that is looked up, not with the
-//! number of rules.
+//! An index of rules by name. The cost of a lookup grows with the name, not with the number of
+//! rules.
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::percent::decode;
 
-/// Rules in their order.
+/// Rules in the order in which they were added, with an index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     rules: Vec<Rule>,
@@ -22,27 +22,27 @@ pub(super) struct Index {
     has_conditions: bool,
 }
 
-/// The numbers of rules, in their order, each once.
+/// Positions of rules, ascending and without duplicates.
 type Numbers = Vec<usize>;
 
-/// The numbers of the rules that are about a name.
+/// Rules by exact name and by prefix.
 #[derive(Clone, Debug, Default)]
 struct ByName {
     exact: HashMap<Box<str>, Numbers, RandomState>,
-    /// By what stands before the first star.
+    /// By the text before the first `*`.
     prefixed: HashMap<Box<str>, Numbers, RandomState>,
-    /// The lengths of those prefixes, each once.
+    /// The distinct lengths of these prefixes.
     lengths: Vec<usize>,
 }
 
-/// The numbers of the rules that are about a path, by its first segment.
+/// Rules by the first segment of their path.
 #[derive(Clone, Debug, Default)]
 struct ByPath {
     first: HashMap<Box<[u8]>, Numbers, RandomState>,
     any: Numbers,
 }
 
-/// The numbers that were found: mostly in one place, and then nothing is copied.
+/// Positions that were found. Nothing is copied if they are in one place.
 #[derive(Debug)]
 enum Found<'a> {
     InOne(&'a [usize]),
@@ -59,7 +59,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// In order, each once.
+    /// Returns the positions in ascending order, without duplicates.
     fn sorted(mut self) -> impl Iterator<Item = usize> {
         if let Self::InSeveral(several) = &mut self {
             several.sort_unstable();
@@ -78,7 +78,7 @@ where
     Q: Eq + Hash + ?Sized,
 {
     match numbers.get_mut(key) {
-        // A rule whose patterns are found under one key stands there once.
+        // A rule with several patterns for this key is listed once.
         Some(known) if known.last() == Some(&number) => {}
         Some(known) => known.push(number),
         None => drop(numbers.insert(key.into(), vec![number])),
@@ -86,14 +86,14 @@ where
 }
 
 impl Index {
-    /// Adds a rule behind the others.
+    /// Adds a rule after the others.
     pub(super) fn add(&mut self, rule: Rule) {
         let number = self.rules.len();
         match &rule.names {
             Names::Patterns(patterns) => {
                 patterns.iter().for_each(|pattern| self.add_name(rule.kind, pattern, number));
             }
-            // The method's name is looked up; the service is compared among what is found.
+            // Indexed by method. The service is compared with each rule found.
             #[cfg(feature = "grpc")]
             Names::Rpc(_, methods) => {
                 methods.iter().for_each(|method| self.add_name(rule.kind, method, number));
@@ -107,17 +107,17 @@ impl Index {
         self.rules.push(rule);
     }
 
-    /// Whether any rule is about some callers only.
+    /// Whether any rule has a condition on the caller.
     pub(super) const fn has_conditions(&self) -> bool {
         self.has_conditions
     }
 
-    /// All of them.
+    /// Returns all rules.
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// The kinds of which there is a rule.
+    /// Returns the kinds that have a rule.
     pub(super) fn kinds(&self) -> impl Iterator<Item = Kind> {
         self.by_name.iter().map(|(kind, _)| *kind)
     }
@@ -133,7 +133,7 @@ impl Index {
         }
     }
 
-    /// The rules that name this call, in the order in which they were given.
+    /// Returns the rules that name this call, in the order in which they were added.
     pub(super) fn matching(
         &self,
         kind: Kind,
@@ -170,7 +170,7 @@ impl ByName {
 
     fn find<'a>(&'a self, name: &str, found: &mut Found<'a>) {
         found.add(self.exact.get(name));
-        // No more look-ups than the name has bytes.
+        // At most as many lookups as the name has bytes.
         for length in self.lengths.iter().take_while(|length| **length <= name.len()) {
             found.add(name.get(..*length).and_then(|prefix| self.prefixed.get(prefix)));
         }

@@ -1,4 +1,4 @@
-//! The names that a rule is about.
+//! The names that a rule applies to.
 
 use http::Method;
 
@@ -26,14 +26,14 @@ pub(super) enum Names {
     Path(Method, PathTemplate),
 }
 
-/// How the names of a rule are read.
+/// How strictly names are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// To deny: one slash more or less at a path's end is the same path.
+    /// For a denial: a trailing slash makes no difference.
     Wide,
-    /// To allow.
+    /// For a permission: exactly as written.
     AsWritten,
-    /// To allow what its reader may resolve to something else: no pattern counts.
+    /// For a permission of an ambiguous name: patterns do not match.
     Exact,
 }
 
@@ -63,7 +63,7 @@ impl Names {
         }
     }
 
-    /// Whether every name here stands there too, or `*` does.
+    /// Whether each of the other names is also here, or `*` is.
     pub(super) fn cover(&self, other: &Self) -> bool {
         let all = |here: &[Pattern], there: &[Pattern]| {
             there.iter().all(|name| {
@@ -84,7 +84,7 @@ impl Names {
 }
 
 impl Kind {
-    /// Whether a stack that speaks this protocol ever asks about the kind.
+    /// Whether a stack with this protocol judges calls of this kind.
     pub(super) const fn is_spoken_in(self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::Mcp => !matches!(self, Self::Rpc | Self::Http),

@@ -1,9 +1,9 @@
-//! Patterns of names, and templates of paths.
+//! Patterns for names and templates for paths.
 
 use super::canonical::is_plain_path;
 use crate::percent::decode;
 
-/// A name in which `*` stands for any run of characters; everything else stands for itself.
+/// A name in which `*` matches any sequence of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern(Box<[Box<str>]>);
 
@@ -12,7 +12,7 @@ impl Pattern {
         Self(text.split('*').map(Box::from).collect())
     }
 
-    /// The name, if it is the only one that matches.
+    /// Returns the name, if no other name matches.
     pub(super) fn as_exact(&self) -> Option<&str> {
         match &*self.0 {
             [exact] => Some(exact),
@@ -25,13 +25,13 @@ impl Pattern {
         !self.0.is_empty() && self.0.iter().all(|part| part.is_empty()) && self.0.len() > 1
     }
 
-    /// What stands before the first star.
+    /// Returns the text before the first `*`.
     pub(super) fn prefix(&self) -> &str {
         self.0.first().map_or("", AsRef::as_ref)
     }
 
-    /// In a time that grows with the name, whatever the pattern: between stars the first place that
-    /// fits is as good as any.
+    /// Whether the name matches. The time is linear in the name, whatever the pattern: between two
+    /// stars, the first match is as good as any.
     pub(super) fn matches(&self, name: &str) -> bool {
         match &*self.0 {
             [] => false,
@@ -50,8 +50,8 @@ impl Pattern {
     }
 }
 
-/// A path in which `{name}` stands for one segment, and `{*name}` at the end for one or more.
-/// Escapes are compared by what they stand for.
+/// A path in which `{name}` matches one segment, and `{*name}` at the end one or more. Escapes are
+/// decoded before they are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathTemplate {
     segments: Box<[Segment]>,
@@ -60,14 +60,14 @@ pub(super) struct PathTemplate {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    /// These octets, unescaped.
+    /// These octets, decoded.
     Is(Box<[u8]>),
     Any,
 }
 
 impl PathTemplate {
-    /// `None` for what reads like a template and would match something else than it seems to, or
-    /// nothing.
+    /// Parses a template. Returns `None` for text that would match something other than it appears
+    /// to, or nothing.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if !is_plain_path(text) || text.contains(['?', '#']) {
             return None;
@@ -89,7 +89,7 @@ impl PathTemplate {
         Some(Self { segments: segments.into(), has_rest })
     }
 
-    /// The first segment, if it is always the same.
+    /// Returns the first segment, if it is fixed.
     pub(super) fn first(&self) -> Option<&[u8]> {
         match self.segments.first() {
             Some(Segment::Is(text)) => Some(text),
@@ -101,8 +101,7 @@ impl PathTemplate {
         path.strip_prefix('/').is_some_and(|path| self.fits(&self.segments, path.split('/')))
     }
 
-    /// As [`Self::matches`], whether or not a slash stands at the end of either: many servers see
-    /// no difference.
+    /// Like [`Self::matches`], but ignores a trailing slash of either, because many servers do.
     pub(super) fn matches_but_for_a_slash(&self, path: &str) -> bool {
         let segments = match &*self.segments {
             [segments @ .., Segment::Is(last)] if last.is_empty() => segments,

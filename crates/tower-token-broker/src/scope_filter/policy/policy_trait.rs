@@ -5,35 +5,33 @@ use std::{fmt, sync::Arc};
 use super::{call::Call, decision::Decision};
 use crate::{limits::Protocol, principal::Principal};
 
-/// What a policy says about itself when a stack is built with it.
+/// A policy's description of itself, for the log when a stack is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PolicySummary {
-    /// The number of its rules, if it is made of rules.
+    /// The number of rules, if the policy is made of rules.
     pub rules: Option<usize>,
-    /// One text for each rule that can allow nothing on such a stack, or that denies nothing: an
-    /// operator would want to know.
+    /// One text for each rule that has no effect on such a stack.
     pub without_effect: Vec<String>,
 }
 
-/// Decides on one call. Pure and fast: it runs once per call, and once per entry of a list.
+/// Decides on a call. It must be pure and fast: it runs once for each call and once for each entry
+/// of a list.
 ///
-/// An entry of a list is judged with [`Arguments::unknown`]; it is listed unless the decision
-/// [is a denial](Decision::is_denied).
+/// An entry of a list is judged with [`Arguments::unknown`](super::Arguments::unknown). It is
+/// listed unless the decision [is a denial](Decision::is_denied).
 pub trait Policy: Send + Sync + 'static {
-    /// The decision. What is not allowed is denied: the last word of a policy is
-    /// [`Decision::deny`].
+    /// Decides on one call. Deny by default: end with [`Decision::deny`].
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision;
 
-    /// Rises whenever the policy decides differently than before ([`PolicyHandle`] counts
-    /// replacements). Open streams then check their own permission again.
-    ///
-    /// [`PolicyHandle`]: super::PolicyHandle
+    /// Returns a number that rises whenever the policy starts to decide differently. Open streams
+    /// then check their own permission again. [`PolicyHandle`](super::PolicyHandle) counts
+    /// replacements.
     fn change_count(&self) -> u64 {
         0
     }
 
-    /// What it says about itself, for the log line of a stack that speaks this protocol.
+    /// Describes the policy, for a stack with this protocol.
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         let _ = protocol;
         PolicySummary::default()
@@ -63,12 +61,12 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     }
 }
 
-/// A policy whose type was erased: for policies that configuration chooses. Cheap to clone.
+/// A policy with its type erased, for policies chosen by configuration. Cheap to clone.
 #[derive(Clone)]
 pub struct BoxPolicy(Arc<dyn Policy>);
 
 impl BoxPolicy {
-    /// Erases the type of this policy.
+    /// Erases the type of a policy.
     pub fn new(policy: impl Policy) -> Self {
         Self(Arc::new(policy))
     }
@@ -94,16 +92,18 @@ impl fmt::Debug for BoxPolicy {
     }
 }
 
-/// A closure as a policy, with the types of its arguments given. A closure reports no changes: open
-/// streams do not notice when what it reads changes, so a [`PolicyHandle`](super::PolicyHandle)
-/// stands around it, not in it.
+/// Names the argument types of a closure, so that it can be used as a policy.
+///
+/// A closure reports no changes: open streams do not notice when the data that it reads changes. To
+/// replace it, put it into a [`PolicyHandle`](super::PolicyHandle).
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Call, Decision, policy_fn};
 ///
 /// let policy = policy_fn(|caller, call| match call {
-///     Call::Tool { name, .. } if *name == "get_salary" && !caller.groups().iter().any(|group| **group == *"hr") => {
-///         Decision::deny(call)
+///     Call::Tool { name, .. } if *name == "get_salary" => {
+///         let is_hr = caller.groups().iter().any(|group| **group == *"hr");
+///         if is_hr { Decision::allow() } else { Decision::deny(call) }
 ///     }
 ///     _ => Decision::allow(),
 /// });

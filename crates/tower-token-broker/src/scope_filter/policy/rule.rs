@@ -1,4 +1,4 @@
-//! One rule: what it names, and on which terms.
+//! One rule: the names it applies to, and its conditions.
 
 use std::{fmt, sync::Arc};
 
@@ -17,9 +17,9 @@ use crate::{
     principal::{Principal, Scopes, ScopesError},
 };
 
-/// One rule: what it names, and on which terms.
+/// One rule: the names it applies to, and its conditions.
 #[derive(Clone)]
-#[must_use = "a rule does nothing until it is allowed or denied"]
+#[must_use = "a rule has no effect until it is allowed or denied"]
 pub struct Rule {
     pub(super) kind: Kind,
     pub(super) names: Names,
@@ -30,15 +30,15 @@ pub struct Rule {
     when: Option<Arc<When>>,
 }
 
-/// A rule that cannot be read, with the bad value.
+/// An invalid rule, with the bad value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuleError {
     /// The path is not a template.
     #[error(
-        "{value} is not a path template: it begins with a slash, braces stand around a whole \
-         segment ({{id}}, not item-{{id}}), {{*rest}} stands at the end, and there is no other *, \
-         no query, and nothing that a path cannot hold"
+        "{value} is not a path template: it must begin with a slash, braces must enclose a whole \
+         segment ({{id}}, not item-{{id}}), {{*rest}} must be the last segment, and there must be \
+         no other *, no query, and no character that a path cannot contain"
     )]
     Path {
         /// The template.
@@ -49,29 +49,29 @@ pub enum RuleError {
     Scopes(#[from] ScopesError),
 }
 
-/// Tools by name; `*` stands for any run of characters.
+/// Creates a rule for tools by name. `*` matches any sequence of characters.
 pub fn tools<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Tool, names)
 }
 
-/// Resources and templates by URI; `*` stands for any run of characters.
+/// Creates a rule for resources and templates by URI. `*` matches any sequence of characters.
 pub fn resources<'a>(uris: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Resource, uris)
 }
 
-/// Prompts by name; `*` stands for any run of characters.
+/// Creates a rule for prompts by name. `*` matches any sequence of characters.
 pub fn prompts<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Prompt, names)
 }
 
-/// Methods that are not otherwise known, such as `logging/setLevel`; `*` stands for any run of
-/// characters.
+/// Creates a rule for methods that have no other rule, such as `logging/setLevel`. `*` matches any
+/// sequence of characters.
 pub fn methods<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
     Rule::of(Kind::Method, names)
 }
 
-/// HTTP requests by method and path template: `{name}` stands for one segment, `{*rest}` at the end
-/// for one or more.
+/// Creates a rule for HTTP requests by method and path template. `{name}` matches one segment,
+/// `{*rest}` at the end one or more.
 ///
 /// ```
 /// # use http::Method;
@@ -80,31 +80,31 @@ pub fn methods<'a>(names: impl IntoIterator<Item = &'a str>) -> Rule {
 /// ```
 ///
 /// # Panics
-/// If the text is not a template; see [`try_http`], which returns an error.
+/// If the text is not a template. [`try_http`] returns an error instead.
 #[track_caller]
 #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
 pub fn http(method: Method, template: &str) -> Rule {
     try_http(method, template).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// As [`http()`](fn@http), for templates from configuration.
+/// Like [`http()`](fn@http), for templates from configuration.
 ///
 /// # Errors
-/// The text is not a template: it begins with a slash, braces stand around a whole segment (`{id}`,
-/// not `item-{id}`), `{*rest}` stands at the end, and there is no `*` elsewhere, no query, and
-/// nothing that a path cannot hold.
+/// If the text is not a template. A template begins with a slash. Braces enclose a whole segment
+/// (`{id}`, not `item-{id}`) and `{*rest}` is the last one. No other `*`, no query, and no
+/// character that a path cannot contain.
 pub fn try_http(method: Method, template: &str) -> Result<Rule, RuleError> {
     let path = PathTemplate::parse(template)
         .ok_or_else(|| RuleError::Path { value: BadValue::new(template) })?;
     Ok(Rule::named(Kind::Http, Names::Path(method, path)))
 }
 
-/// gRPC calls by service (with its package, exactly) and method; in the method's name `*` stands
-/// for any run of characters.
+/// Creates a rule for gRPC calls by service (exactly, with its package) and method. In the method,
+/// `*` matches any sequence of characters.
 ///
-/// Services that carry MCP are judged by what they carry and by no rule of this kind. Reflection
+/// It does not apply to the services that carry MCP; those are judged by their messages. Reflection
 /// (`grpc.reflection.v1.ServerReflection`) and health (`grpc.health.v1.Health`) are services like
-/// any other: they pass if a rule names them.
+/// any other: they need a rule.
 ///
 /// ```
 /// # use tower_token_broker::scope_filter::{Rules, grpc};
@@ -135,66 +135,70 @@ impl Rule {
         }
     }
 
-    /// The name by which operators know the rule: it stands in the audit record of each call that
-    /// it decides.
+    /// Sets the id by which operators know the rule. It appears in the audit record of each call
+    /// that the rule decides.
     pub fn with_id(mut self, id: &str) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Only for callers whose broker token has all of these scopes; others are told which they
-    /// need.
+    /// Requires that the broker token has all of these scopes. Other callers are told which scopes
+    /// they need.
     ///
     /// # Panics
-    /// If the text is not a list of scopes; see [`Rule::try_with_scope`], which returns an error.
+    /// If the text is not a list of scopes. [`Rule::try_with_scope`] returns an error instead.
     #[track_caller]
     #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
     pub fn with_scope(self, scopes: &str) -> Self {
         self.try_with_scope(scopes).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// As [`Rule::with_scope`], for scopes from configuration.
+    /// Like [`Rule::with_scope`], for scopes from configuration.
     ///
     /// # Errors
-    /// The text is not a list of scopes (RFC 6749 §3.3).
+    /// If the text is not a list of scopes (RFC 6749 §3.3).
     pub fn try_with_scope(mut self, scopes: &str) -> Result<Self, RuleError> {
         self.scopes = Scopes::parse(scopes)?;
         Ok(self)
     }
 
-    /// The upstream credential needs these scopes too, when this rule is used.
+    /// Adds scopes that the upstream credential needs when this rule is used.
     ///
     /// # Panics
-    /// If the text is not a list of scopes; see [`Rule::try_with_upstream_scopes`].
+    /// If the text is not a list of scopes. [`Rule::try_with_upstream_scopes`] returns an error
+    /// instead.
     #[track_caller]
     #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
     pub fn with_upstream_scopes(self, scopes: &str) -> Self {
         self.try_with_upstream_scopes(scopes).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// As [`Rule::with_upstream_scopes`], for scopes from configuration.
+    /// Like [`Rule::with_upstream_scopes`], for scopes from configuration.
     ///
     /// # Errors
-    /// The text is not a list of scopes (RFC 6749 §3.3).
+    /// If the text is not a list of scopes (RFC 6749 §3.3).
     pub fn try_with_upstream_scopes(mut self, scopes: &str) -> Result<Self, RuleError> {
         self.upstream_scopes = Scopes::parse(scopes)?;
         Ok(self)
     }
 
-    /// Only for callers of this group. For others the rule does not exist: they are denied, not
-    /// asked for a scope that nobody can grant. Of several conditions on the caller, all must hold.
+    /// Limits the rule to callers of this group. For other callers the rule does not exist: they
+    /// are denied, and not asked for a scope that no one can grant. If a rule has several
+    /// conditions on the caller, all of them must hold.
     pub fn for_group(self, group: &str) -> Self {
         self.for_callers(CallerCondition::Group(group.into()))
     }
 
-    /// Only for callers whose token has this claim with this text, or a list of texts with it; the
-    /// verifier must be told to keep it. As [`Rule::for_group`] for everybody else. A rule that
-    /// denies counts also for a claim of any other form: nobody can say that it is another one.
+    /// Limits the rule to callers whose token has this claim, either as this text or as a list that
+    /// contains it. The verifier must be configured to keep the claim. Other callers are denied, as
+    /// with [`Rule::for_group`]. A rule that denies also applies if the claim is neither text nor a
+    /// list of texts, because it may have the value.
     pub fn for_claim(self, name: &str, value: &str) -> Self {
         self.for_callers(CallerCondition::Claim(name.into(), value.into()))
     }
 
-    /// Only for callers for whom this is true. As [`Rule::for_group`] for everybody else.
+    /// Limits the rule to callers for which the closure returns true. Other callers are denied, as
+    /// with [`Rule::for_group`].
     pub fn for_caller<F>(self, matches: F) -> Self
     where
         F: Fn(&Principal) -> bool + Send + Sync + 'static,
@@ -235,7 +239,7 @@ impl Rule {
         }
     }
 
-    /// Whether this rule denies all that the other one could allow.
+    /// Whether this rule denies everything that the other one could allow.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let is_for_all = self.callers.is_empty() && self.when.is_none();
         is_for_all && self.kind == other.kind && self.names.cover(&other.names)
@@ -248,11 +252,11 @@ impl Rule {
         }
     }
 
-    /// Only with arguments (of a tool or prompt) for which this is true. In a list, where no
-    /// arguments are known, the entry stands.
+    /// Limits the rule to arguments (of a tool or prompt) for which the closure returns true. In a
+    /// list, where the arguments are unknown, the entry is kept.
     ///
     /// # Panics
-    /// If the rule is about something that has no arguments: it would never hold.
+    /// If the rule is about something without arguments: it would never apply.
     #[track_caller]
     pub fn when<F>(mut self, arguments: F) -> Self
     where

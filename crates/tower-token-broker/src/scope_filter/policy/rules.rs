@@ -1,5 +1,4 @@
-//! Policies as rules in code: what may be called, with which scope, and what that asks of the
-//! upstream.
+//! A policy made of rules in code.
 
 use super::{
     call::Call,
@@ -13,47 +12,47 @@ use super::{
 };
 use crate::{limits::Protocol, principal::Principal, refusal::Reason};
 
-/// A policy made of rules. What none of them allows is denied; what one of them denies is denied,
-/// whatever others allow.
+/// A policy made of rules. A call is denied unless a rule allows it. A rule that denies takes
+/// precedence.
 ///
 /// | call | allowed if |
 /// |---|---|
 /// | a tool, resource, prompt, method, HTTP request, gRPC call | an `allow` rule names it, and no `deny` rule does |
-/// | the list of a kind | an `allow` rule names anything of that kind; its entries are judged one by one |
+/// | a list | an `allow` rule names anything of that kind; the entries are judged one by one |
 /// | `initialize`, `ping`, notifications, the GET stream, … | there is any `allow` rule for MCP |
-/// | the client's answer within a session | the same |
+/// | a client's response within a session | there is any `allow` rule for MCP |
 ///
-/// Of several `allow` rules for one call, the first whose scopes the caller has decides; if the
-/// caller has none of them, the first names what is needed.
+/// If several `allow` rules name a call, the first one whose scopes the caller has decides. If the
+/// caller has the scopes of none, the first one determines which scopes are needed.
 ///
-/// What is allowed is allowed as it is written; what is denied is denied in every spelling. A
-/// `deny` of a path ignores one slash at its end. A URI with a step to another place in it (`.` or
-/// `..` between slashes, also escaped, or a backslash) or with an escape that needs none is allowed
-/// only by a rule that names it exactly, never by a pattern.
+/// An `allow` matches the name exactly as written; a `deny` matches every spelling. A `deny` of a
+/// path ignores a trailing slash. A URI that contains a dot segment or a backslash (also escaped),
+/// or an escape that is not needed, is allowed only by a rule with exactly this URI, never by a
+/// pattern.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Rules, prompts, tools};
 ///
 /// let rules = Rules::new()
 ///     .allow(tools(["list_*", "get_*"]).with_scope("crm:read"))
-///     .allow(tools(["create_contact"]).with_scope("crm:write").with_upstream_scopes("contacts:write"))
+///     .allow(tools(["create_*"]).with_scope("crm:write").with_upstream_scopes("contacts:write"))
 ///     .allow(prompts(["*"]))
 ///     .deny(tools(["get_salary"]));
 /// ```
 #[derive(Clone, Debug, Default)]
-#[must_use = "rules decide nothing until they are a policy"]
+#[must_use = "rules have no effect until they are used as a policy"]
 pub struct Rules {
     allow: Index,
     deny: Index,
 }
 
 impl Rules {
-    /// No rule: everything is denied.
+    /// Creates a policy that denies everything.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Allows what this rule names.
+    /// Allows the calls that this rule names.
     pub fn allow(mut self, rule: Rule) -> Self {
         self.allow.add(rule);
         self
@@ -70,7 +69,7 @@ impl Rules {
                     .any(|rule| is_kind(rule.kind) && rule.is_about(caller)))
     }
 
-    /// Denies what this rule names, whatever others allow. Its scopes mean nothing.
+    /// Denies the calls that this rule names, whatever others allow. Its scopes are ignored.
     pub fn deny(mut self, rule: Rule) -> Self {
         self.deny.add(rule);
         self
@@ -135,7 +134,7 @@ impl Policy for Rules {
         without_effect
             .extend(without_names.map(|rule| format!("{} names nothing", rule.in_words())));
         without_effect.extend(elsewhere.map(|rule| {
-            format!("{} is about another protocol than that of the stack", rule.in_words())
+            format!("{} applies to a protocol that the stack does not speak", rule.in_words())
         }));
         for rule in self.allow.rules() {
             if self.deny.rules().iter().any(|denying| denying.covers(rule)) {
@@ -288,7 +287,7 @@ mod tests {
             let call = Call::Http { method: &Method::GET, path };
             assert!(unless.decide(&caller(""), &call).is_denied(), "unless {denied} {path}");
         }
-        // What is allowed is allowed as it is written.
+        // An allowed path must match exactly.
         let one = Rules::new().allow(http(Method::GET, "/v1/admin"));
         assert!(http_decision(&one, "/v1/admin/").is_denied());
     }
