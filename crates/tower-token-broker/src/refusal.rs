@@ -1,18 +1,18 @@
-//! Why a request is not let through: one reason out of a closed list.
+//! The closed list of reasons why a request is refused.
 //!
-//! The list is what the audit records and what an operator searches for; what the client sees of it
-//! is said by the [`crate::dialect`], and is less.
+//! The audit records the reason, and operators search for it. The [dialect](crate::dialect) renders
+//! less of it to the client.
 
 use std::time::Duration;
 
 use crate::principal::{Resource, Scopes};
 
-/// How much of a protocol version that we do not speak is said again.
+/// The maximum length of an unsupported protocol version that is echoed.
 const LONGEST_VERSION: usize = 64;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $answer:ident, $fault:ident;)+) => {
-        /// Why a request is not let through. Each has a code, `area.what`, that is kept for ever.
+        /// The reason why a request is refused. Each has a permanent code, `area.what`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Reason {
@@ -23,17 +23,17 @@ macro_rules! reasons {
             /// All reasons, in the order of their definition.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The code of the audit record and of `refusal.reason`: `area.what`.
+            /// Returns the code in the audit record and in `refusal.reason`: `area.what`.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }
 
-            /// Whose fault it is: who can do something about it.
+            /// Returns whose fault it is, and so who can fix it.
             pub const fn fault(self) -> Fault {
                 match self { $(Self::$variant => Fault::$fault,)+ }
             }
 
-            /// How it is answered.
+            /// Returns the kind of response that a client receives.
             pub(crate) const fn answer(self) -> Answer {
                 match self { $(Self::$variant => Answer::$answer,)+ }
             }
@@ -42,155 +42,155 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // Before the token is looked at
-    /// The request is for another host than the resource's.
+    // Before the token is read
+    /// The request is for a host other than the resource's.
     HostNotAllowed = "req.host_not_allowed", Misdirected, Caller;
-    /// A browser's page of another origin sent it (DNS rebinding).
+    /// A browser page of another origin sent the request (DNS rebinding).
     OriginNotAllowed = "req.origin_not_allowed", OriginNotAllowed, Caller;
-    /// A path at which this resource is not served.
+    /// The resource is not served at this path.
     PathNotServed = "req.path_not_served", NotFound, Caller;
-    /// Header fields or a target beyond the limits: 128 fields, 64 KiB of names and values, 16 KiB
+    /// The headers or the target exceed the limits: 128 headers, 64 KiB of names and values, 16 KiB
     /// of path and query.
     HeadersTooLarge = "req.headers_too_large", HeadersTooLarge, Caller;
 
     // The credentials of the request
-    /// No token.
+    /// There is no token.
     Missing = "authn.missing", NoToken, Caller;
-    /// A scheme that is neither `Bearer` nor otherwise known here.
+    /// The scheme is not `Bearer` or another one that is supported here.
     UnsupportedScheme = "authn.unsupported_scheme", NoToken, Caller;
-    /// A token in the query string, which is refused wherever else one stands.
+    /// A token is in the query string. It is refused even if there is another token elsewhere.
     QueryToken = "authn.query_token", NoToken, Caller;
-    /// A scheme with nothing behind it.
+    /// The scheme is not followed by a token.
     EmptyToken = "authn.malformed", NoToken, Caller;
-    /// Credentials that can't be read as RFC 6750 §2.1 has them.
+    /// The credentials do not have the syntax of RFC 6750 §2.1.
     Malformed = "authn.malformed_credentials", InvalidRequest, Caller;
-    /// More than one `Authorization` field.
+    /// There is more than one `Authorization` header.
     DuplicateHeader = "authn.duplicate_header", InvalidRequest, Caller;
-    /// A token over the limit.
+    /// The token exceeds the limit.
     TokenTooLarge = "authn.too_large", InvalidRequest, Caller;
 
     // The token
-    /// A token that the verifier does not know.
+    /// The verifier does not know the token.
     UnknownToken = "authn.unknown", InvalidToken, Caller;
-    /// A token for another resource.
+    /// The token is for another resource.
     WrongResource = "authn.resource", InvalidToken, Caller;
-    /// The token, its family, client or user was revoked, or its server or everything was shut.
+    /// The token, its family, its client or its user was revoked, or everything for its server was.
     Revoked = "authn.revoked", InvalidToken, Caller;
     /// The user is blocked until unblocked.
     Blocked = "authn.blocked", InvalidToken, Caller;
-    /// The token is bound to a key (`cnf`) that the client did not prove to have.
+    /// The token is bound to a key (`cnf`) that the client did not prove to possess.
     ConfirmationFailed = "authn.confirmation", InvalidToken, Caller;
-    /// The verifier can't tell at the moment: no keys.
+    /// The verifier has no keys at the moment.
     KeysUnavailable = "authn.keys_unavailable", Unavailable, Operator;
-    /// Not three parts, JWE, JSON serialisation.
+    /// The token is not a compact JWS: not three parts, JWE, or JSON serialization.
     JwtFormat = "jwt.format", InvalidToken, Caller;
-    /// Not canonical base64url.
+    /// The base64url is not canonical.
     JwtEncoding = "jwt.encoding", InvalidToken, Caller;
-    /// Header or claims are no JSON object.
+    /// The header or the claims are not a JSON object.
     JwtJson = "jwt.json", InvalidToken, Caller;
-    /// A doubled member in header or claims.
+    /// The header or the claims have a duplicate member.
     JwtDuplicateMember = "jwt.duplicate_member", InvalidToken, Caller;
     /// `typ` is not `at+jwt`.
     JwtType = "jwt.typ", InvalidToken, Caller;
-    /// An algorithm that is not on the list.
+    /// The algorithm is not allowed.
     JwtAlgorithm = "jwt.alg", InvalidToken, Caller;
     /// The key is for another algorithm.
     JwtAlgorithmKeyMismatch = "jwt.alg_key_mismatch", InvalidToken, Caller;
-    /// A key, or where to find one, in the header.
+    /// The header contains a key or a reference to one.
     JwtHeaderKey = "jwt.header_key", InvalidToken, Caller;
-    /// `crit`, `b64`, `zip`: extensions that we do not know.
+    /// The header has an unsupported extension: `crit`, `b64`, `zip`.
     JwtCritical = "jwt.crit", InvalidToken, Caller;
-    /// A `kid` that can't be one, or that names no key.
+    /// The `kid` is invalid or names no key.
     JwtKeyId = "jwt.kid", InvalidToken, Caller;
-    /// A key that was retired.
+    /// The key was retired.
     JwtKeyRetired = "jwt.key_retired", InvalidToken, Caller;
     /// The signature is wrong.
     JwtSignature = "jwt.signature", InvalidToken, Caller;
-    /// A claim of the wrong type.
+    /// A claim has the wrong type.
     JwtClaimType = "jwt.claim_type", InvalidToken, Caller;
     /// A required claim is missing or empty.
     JwtMissingClaim = "jwt.missing_claim", InvalidToken, Caller;
-    /// Another issuer.
+    /// The issuer is another one.
     JwtIssuer = "jwt.iss", InvalidToken, Caller;
-    /// `aud` can't be read as an audience.
+    /// `aud` is not a valid audience.
     JwtAudience = "jwt.aud", InvalidToken, Caller;
-    /// Past its end.
+    /// The token has expired.
     JwtExpired = "jwt.expired", InvalidToken, Caller;
-    /// Before its time.
+    /// The token is not valid yet.
     JwtNotYetValid = "jwt.not_yet_valid", InvalidToken, Caller;
-    /// It lives longer than we can remember revocations.
+    /// The token lives longer than revocations are kept.
     JwtLifetime = "jwt.lifetime", InvalidToken, Caller;
 
     // The message
-    /// No JSON (RFC 8259), or not UTF-8.
+    /// The body is not JSON (RFC 8259), or not UTF-8.
     NotJson = "filter.not_json", ParseError, Caller;
-    /// No JSON-RPC message, or parameters of the wrong type.
+    /// The body is not a JSON-RPC message, or a parameter has the wrong type.
     NotAMessage = "filter.not_a_message", InvalidMessage, Caller;
-    /// A doubled member, at any depth, after unescaping.
+    /// A member occurs twice, at any depth, after unescaping.
     DuplicateMember = "filter.duplicate_member", InvalidMessage, Caller;
-    /// A known member in another case (`Method`): two readings of one text.
+    /// A known member is written in another case (`Method`), which parsers read differently.
     CaseVariant = "filter.case_variant", InvalidMessage, Caller;
-    /// Nested deeper than the limit.
+    /// The nesting exceeds the limit.
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
-    /// A batch: neither revision has them.
+    /// The message is a batch, which neither revision has.
     Batch = "filter.batch", InvalidMessage, Caller;
-    /// A member or id over its limit.
+    /// A member or id exceeds its limit.
     MemberTooLarge = "filter.member_too_large", InvalidMessage, Caller;
-    /// A gRPC frame that can't be read.
+    /// A gRPC frame cannot be read.
     NotAFrame = "filter.not_a_frame", InvalidMessage, Caller;
-    /// A gRPC request with no message, or with more than one, where there is exactly one.
+    /// A gRPC request that must have exactly one message has none, or several.
     NotOneMessage = "filter.not_one_message", InvalidMessage, Caller;
-    /// Not the protobuf message that the method takes: other fields, other types, another form than
-    /// the strict one.
+    /// The message is not the protobuf message of the method: other fields, other types, or not in
+    /// its strict form.
     NotProtobuf = "filter.not_protobuf", InvalidMessage, Caller;
-    /// More gRPC messages than the limit.
+    /// The number of gRPC messages exceeds the limit.
     TooManyMessages = "filter.too_many_messages", BodyTooLarge, Caller;
     /// The client's own deadline has passed.
     DeadlineExceeded = "filter.deadline_exceeded", DeadlineExceeded, Caller;
-    /// Headers and body disagree (MCP 2026-07-28, "Streamable HTTP").
+    /// The headers and the body disagree (MCP 2026-07-28, "Streamable HTTP").
     HeaderMismatch = "filter.header_mismatch", HeaderMismatch, Caller;
-    /// A request of MCP 2026-07-28 that does not say its version in its own `_meta`.
+    /// A request of MCP 2026-07-28 does not state its version in `_meta`.
     NoVersion = "filter.no_version", InvalidParams, Caller;
-    /// A protocol version that we do not speak.
+    /// The protocol version is not supported.
     UnsupportedVersion = "filter.unsupported_version", UnsupportedVersion, Caller;
-    /// A body over the limit.
+    /// The body exceeds the limit.
     BodyTooLarge = "filter.body_too_large", BodyTooLarge, Caller;
-    /// The body ended early, failed, or did not come in time.
+    /// The body ended early, failed, or did not arrive in time.
     BodyIncomplete = "filter.body_incomplete", BodyIncomplete, Caller;
-    /// A media type that is not `application/json`.
+    /// The media type is not `application/json`.
     MediaType = "filter.media_type", UnsupportedMedia, Caller;
-    /// gRPC-Web, which only a layer outside of ours can turn into gRPC.
+    /// The request is gRPC-Web, which only a layer outside the stack can translate into gRPC.
     GrpcWeb = "filter.grpc_web", UnsupportedMedia, Caller;
-    /// A content coding, or a coding of gRPC messages, that is not switched on.
+    /// The body has a content coding, or a gRPC message a coding that is not enabled.
     ContentEncoding = "filter.content_encoding", UnsupportedMedia, Caller;
-    /// An HTTP method that this endpoint does not have.
+    /// The endpoint does not have this HTTP method.
     HttpMethod = "filter.http_method", MethodNotAllowed, Caller;
-    /// A JSON-RPC method that no rule names.
+    /// No rule names the JSON-RPC method.
     MethodDenied = "filter.method_denied", UnknownMethod, Caller;
-    /// A tool that no rule allows; said like one that does not exist.
+    /// No rule allows the tool. Rendered like a tool that does not exist.
     ToolDenied = "filter.tool_denied", UnknownItem, Caller;
-    /// A resource that no rule allows; said like one that does not exist.
+    /// No rule allows the resource. Rendered like a resource that does not exist.
     ResourceDenied = "filter.resource_denied", UnknownItem, Caller;
-    /// A prompt that no rule allows; said like one that does not exist.
+    /// No rule allows the prompt. Rendered like a prompt that does not exist.
     PromptDenied = "filter.prompt_denied", UnknownItem, Caller;
-    /// Arguments that the rule does not allow.
+    /// The rule does not allow these arguments.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem, Caller;
-    /// A session id that was not given to this user at this server, or a stream that is taken up
-    /// again without one.
+    /// The session id was not issued to this user at this server, or a stream is resumed without
+    /// one.
     UnknownSession = "filter.unknown_session", UnknownSession, Caller;
-    /// A `requestState` that was not given to this user for this very request.
+    /// The `requestState` was not issued to this user for this request.
     RequestState = "filter.request_state", InvalidState, Caller;
-    /// A JSON-RPC answer of the client outside of a session.
+    /// A client's JSON-RPC response is outside a session.
     AnswerWithoutSession = "filter.answer_without_session", InvalidMessage, Caller;
-    /// An HTTP request that no rule allows.
+    /// No rule allows the HTTP request.
     RequestDenied = "filter.request_denied", Forbidden, Caller;
-    /// A gRPC path that is not exactly a service and a method.
+    /// The gRPC path is not exactly a service and a method.
     RpcPath = "filter.rpc_path", UnknownMethod, Caller;
-    /// A gRPC method that no rule allows.
+    /// No rule allows the gRPC method.
     RpcDenied = "filter.rpc_denied", Forbidden, Caller;
     /// The token lacks scopes that this operation needs.
     InsufficientScope = "filter.insufficient_scope", InsufficientScope, Caller;
-    /// The answer of the upstream can't be read, so it can't be filtered.
+    /// The upstream's response cannot be read, so it cannot be filtered.
     AnswerUnreadable = "filter.answer_unreadable", BadGateway, Upstream;
 
     // The upstream credential
@@ -198,40 +198,40 @@ reasons! {
     ConnectRequired = "exchange.connect_required", Connect, Caller;
     /// The grant lacks scopes that this operation needs upstream.
     UpstreamScopeRequired = "exchange.scope_required", Connect, Caller;
-    /// The grant was revoked, here or at the authorization server.
+    /// The grant was revoked, by the broker or at the authorization server.
     GrantRevoked = "exchange.grant_revoked", Connect, Caller;
-    /// The upstream refused the credential, and a refreshed one too.
+    /// The upstream refused the credential, and a refreshed one as well.
     CredentialRefused = "exchange.credential_refused", Connect, Upstream;
     /// The policy of the authorization server forbids it.
     AuthorizationServerPolicy = "exchange.authorization_server_policy", Forbidden, Upstream;
-    /// The authorization server, or the store of the grants, can't be reached.
+    /// The authorization server, or the store of the grants, cannot be reached.
     CredentialUnavailable = "exchange.unavailable", Unavailable, Upstream;
-    /// The credential is for another origin than this upstream.
+    /// The credential is for an origin other than this upstream.
     WrongOrigin = "exchange.origin", Internal, Operator;
-    /// The credential was placed on another copy of the request before: it is placed once.
+    /// The credential was already applied to another copy of the request.
     CredentialTaken = "exchange.credential_taken", Internal, Operator;
-    /// The upstream can't be reached, or failed.
+    /// The upstream cannot be reached, or failed.
     UpstreamFailed = "exchange.upstream_failed", BadGateway, Upstream;
-    /// The upstream did not answer in time.
+    /// The upstream did not respond in time.
     UpstreamTimeout = "exchange.upstream_timeout", BadGateway, Upstream;
-    /// The answer echoed the credential where it can't be masked.
+    /// The response echoed the credential where it cannot be masked.
     UpstreamEcho = "leak.upstream_echo", BadGateway, Upstream;
 
-    // The house itself
-    /// The audit sink fails or hangs, so nothing may be used.
+    // Internal errors
+    /// The audit sink fails or hangs, so no credential may be used.
     AuditUnavailable = "audit.unavailable", Unavailable, Operator;
-    /// The revocation feed has not been heard from.
+    /// The revocation feed is silent.
     RevocationStale = "revocation.stale", Unavailable, Operator;
     /// The broker is shutting down.
     ShuttingDown = "stack.shutting_down", Unavailable, Ours;
-    /// A layer that should stand outside this one is missing.
+    /// A required outer layer is missing.
     MissingLayer = "stack.missing_layer", Internal, Operator;
-    /// Our own fault.
+    /// The broker has a defect.
     Internal = "stack.internal", Internal, Ours;
 }
 
 impl Reason {
-    /// Whether the same request may succeed later, without any change to it.
+    /// Whether the same request may succeed later without any change.
     pub const fn is_retryable(self) -> bool {
         match self.answer() {
             Answer::Unavailable
@@ -265,24 +265,24 @@ impl Reason {
     }
 }
 
-/// Whose fault a refusal is: who can do something about it.
+/// The party at fault, which can fix the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "the four parties of a request; a fifth would change every alert"
 )]
 pub enum Fault {
-    /// The client or its user: the request, the token, or a consent that is missing.
+    /// The client or its user: the request, the token, or a missing consent.
     Caller,
-    /// Whoever runs the broker: configuration, keys, the audit sink, the revocation store.
+    /// The operator of the broker: configuration, keys, the audit sink, the revocation store.
     Operator,
     /// The upstream or its authorization server.
     Upstream,
-    /// A defect of the broker, or its shutdown.
+    /// The broker itself: a defect, or its shutdown.
     Ours,
 }
 
-/// The kinds of answers; the dialects say each in their own way (design, section 6).
+/// The kinds of responses. Each dialect renders them in its own way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     NoToken,
@@ -314,9 +314,9 @@ pub(crate) enum Answer {
     Internal,
 }
 
-/// A request is not let through: the reason, and what the client must know to do better.
+/// A refused request: the reason, and what the client must know to succeed.
 #[derive(Clone, Debug, PartialEq)]
-#[must_use = "a refusal that is not said lets the request hang"]
+#[must_use = "a refusal has no effect until it is rendered"]
 pub struct Refusal {
     reason: Reason,
     resource: Option<Resource>,
@@ -327,7 +327,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// For this reason.
+    /// Creates a refusal for a reason.
     pub const fn new(reason: Reason) -> Self {
         Self {
             reason,
@@ -339,27 +339,27 @@ impl Refusal {
         }
     }
 
-    /// With the resource whose metadata the challenge names (RFC 9728 §5.1).
+    /// Adds the resource whose metadata the challenge names (RFC 9728 §5.1).
     pub fn at(mut self, resource: &Resource) -> Self {
         self.resource = Some(resource.clone());
         self
     }
 
-    /// With all scopes of the operation at once (RFC 6750 §3.1).
+    /// Adds all scopes of the operation at once (RFC 6750 §3.1).
     pub fn needing(mut self, scopes: Scopes) -> Self {
         self.scopes = Some(scopes);
         self
     }
 
-    /// With the page where the user connects an account. It is the broker's own, never the
+    /// Adds the page where the user connects an account. It is the broker's own page, never the
     /// upstream's.
     pub fn connect_at(mut self, url: &str) -> Self {
         self.connect_url = Some(url.into());
         self
     }
 
-    /// With the protocol version that the client asked for, cut and without what is not ASCII: it
-    /// is told of it again, and nobody else.
+    /// Adds the protocol version that the client requested, truncated and escaped to ASCII. It is
+    /// echoed to this client only.
     pub(crate) fn requested(mut self, version: &[u8]) -> Self {
         let cut = version.get(..LONGEST_VERSION).unwrap_or(version);
         let text = match std::str::from_utf8(cut) {
@@ -370,13 +370,13 @@ impl Refusal {
         self
     }
 
-    /// With the time after which trying again may help.
+    /// Adds the time after which a retry may succeed.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Why.
+    /// Returns the reason.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -408,8 +408,8 @@ impl From<Reason> for Refusal {
     }
 }
 
-/// The mark of a response that is a refusal of ours, in its extensions: for middleware, metrics and
-/// handlers. The layers and the proxy insert it; a handler inside the stack cannot pass it on.
+/// Marks a response as a refusal of the broker, in its extensions: for middleware, metrics and
+/// handlers. The layers and the proxy insert it. A handler inside the stack cannot forward one.
 ///
 /// ```
 /// use http::Response;
@@ -430,27 +430,27 @@ impl Refused {
         Self(refusal.clone())
     }
 
-    /// The mark of a response, if it is a refusal.
+    /// Returns the mark of a response that is a refusal.
     pub fn of<B>(response: &http::Response<B>) -> Option<&Self> {
         response.extensions().get()
     }
 
-    /// The reason.
+    /// Returns the reason.
     pub const fn reason(&self) -> Reason {
         self.0.reason()
     }
 
-    /// The page where the user connects an account, if that helps.
+    /// Returns the page where the user connects an account, if that helps.
     pub fn connect_url(&self) -> Option<&str> {
         self.0.connect_url()
     }
 
-    /// The scopes of the broker token that the operation needs, if one was missing.
+    /// Returns the scopes of the broker token that the operation needs, if the token lacks any.
     pub const fn scopes(&self) -> Option<&Scopes> {
         self.0.scopes()
     }
 
-    /// When trying again may help.
+    /// Returns the time after which a retry may succeed.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.0.wait()
     }

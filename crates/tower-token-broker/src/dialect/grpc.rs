@@ -1,5 +1,4 @@
-//! Refusals in gRPC: HTTP 200 with the status in its header fields and nothing behind them
-//! ("Trailers-Only").
+//! Refusals in gRPC: HTTP 200 with the status in the headers and no body ("Trailers-Only").
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::{
     request_id::RequestId,
 };
 
-/// What a request speaks, if it is gRPC; and whether it is one of the services that carry MCP.
+/// Returns the wire format if the request is gRPC, and whether its service carries MCP.
 pub(super) fn wire<B>(request: &Request<B>) -> Option<Wire> {
     media_type::is_grpc(request.headers()).then(|| {
         let service = request.uri().path().split('/').nth(1);
@@ -40,7 +39,7 @@ pub(super) fn say(
     fields.insert(metadata::MESSAGE, status::message(status.message));
     fields.insert(metadata::DETAILS, status.details());
     if is_mcp {
-        // As Google's transport says it: its client finds the JSON-RPC code here.
+        // Google's transport finds the JSON-RPC code here.
         fields.insert(metadata::MCP_ERROR_CODE, HeaderValue::from(json_rpc::code(answer)));
     }
     if answer == Answer::UnsupportedMedia {
@@ -49,15 +48,14 @@ pub(super) fn say(
     response
 }
 
-/// The fields of a refusal that may stand in trailers.
+/// Returns the fields of a refusal that are valid in trailers.
 pub(super) fn status_fields(said: &Response<Bytes>) -> HeaderMap {
     let names = [metadata::STATUS, metadata::MESSAGE, metadata::DETAILS, metadata::MCP_ERROR_CODE];
     let of = |name| Some((said.headers().get(&name)?.clone(), name));
     names.into_iter().filter_map(of).map(|(value, name)| (name, value)).collect()
 }
 
-/// No more than the outside may know: one reason and one text for all causes of one kind, as in
-/// plain HTTP.
+/// Builds the status. It has one reason and one text for all causes of a kind, as in plain HTTP.
 fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     let answer = refusal.reason().answer();
     let (_, reason, text) = http::outside(refusal);
@@ -73,14 +71,13 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
         Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope
     );
     if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
-        // Where a client learns which authorization server to ask (RFC 9728 §5.1, whose header
-        // field gRPC does not have).
+        // Names the authorization server's metadata. gRPC lacks the header of RFC 9728 §5.1.
         metadata.push(("resource_metadata", resource.metadata_url().to_owned()));
     }
     let link = refusal.connect_url().filter(|_| answer == Answer::Connect);
     let code = code(answer);
-    // What is too large is too large the next time, too: only what passes by itself says when to
-    // come again.
+    // Only a condition that passes by itself has a delay: a message that is too large stays too
+    // large.
     let default = (code == Code::Unavailable).then_some(Duration::from_secs(1));
     let may_pass = matches!(code, Code::Unavailable | Code::ResourceExhausted);
     let wait = refusal.wait().or(default).filter(|_| may_pass);

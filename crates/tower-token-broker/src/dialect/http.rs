@@ -1,4 +1,5 @@
-//! Refusals in plain HTTP: status, challenge (RFC 6750 §3, RFC 9728 §5.1), and a small JSON object.
+//! Refusals in plain HTTP: a status, a challenge (RFC 6750 §3, RFC 9728 §5.1), and a small JSON
+//! object.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<
     response
 }
 
-/// Status and header fields, alike in plain HTTP and in MCP wherever MCP refuses by status.
+/// Sets the status and headers that plain HTTP and MCP have in common.
 pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<Bytes>) {
     *response.status_mut() = outside(refusal).0;
     if let Some(challenge) = challenge(refusal) {
@@ -44,7 +45,7 @@ pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<
 }
 
 pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
-    // What is not available now always says when to come again.
+    // A temporary failure always has a `Retry-After`.
     let default =
         (refusal.reason().answer() == Answer::Unavailable).then_some(Duration::from_secs(1));
     if let Some(wait) = refusal.wait().or(default) {
@@ -52,7 +53,8 @@ pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
     }
 }
 
-/// What the outside may know: status, code, and one fixed text for all causes of that code.
+/// Returns what a client may learn: the status, the code, and one fixed text for all causes of that
+/// code.
 pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
     match refusal.reason().answer() {
         Answer::NoToken => {
@@ -161,7 +163,7 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     if !has_error && answer != Answer::NoToken {
         return None;
     }
-    // RFC 6750 §3.1: where no credentials came, no error is said.
+    // RFC 6750 §3.1: without credentials in the request there is no error code.
     let error = has_error.then(|| outside(refusal));
     let mut text = String::from("Bearer");
     let mut separator = ' ';
@@ -186,7 +188,6 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     if let Some(resource) = refusal.resource() {
         push("resource_metadata", resource.metadata_url());
     }
-    // Scopes and resources hold no quote, backslash or control character: their own parsers saw to
-    // that.
+    // Scopes and resources are parsed, so they contain no quote, backslash or control character.
     HeaderValue::from_str(&text).ok()
 }

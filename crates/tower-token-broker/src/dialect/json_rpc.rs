@@ -1,5 +1,5 @@
-//! Refusals in MCP over Streamable HTTP: by status where the transport says so, else as a JSON-RPC
-//! error.
+//! Refusals in MCP over Streamable HTTP: a status where the transport requires it, otherwise a
+//! JSON-RPC error.
 
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -13,44 +13,45 @@ use crate::{
     sealing::RequestStates,
 };
 
-/// −32700 (JSON-RPC 2.0 §5.1).
+/// Parse error (JSON-RPC 2.0 §5.1).
 const PARSE_ERROR: i32 = -32700;
-/// −32600.
+/// Invalid request.
 const INVALID_REQUEST: i32 = -32600;
-/// −32601.
+/// Method not found.
 const METHOD_NOT_FOUND: i32 = -32601;
-/// −32602: also what MCP has for an unknown tool, resource or prompt.
+/// Invalid parameters. MCP also uses it for an unknown tool, resource or prompt.
 const INVALID_PARAMS: i32 = -32602;
-/// −32603.
+/// Internal error.
 const INTERNAL_ERROR: i32 = -32603;
-/// Headers and body disagree (MCP 2026-07-28, `HEADER_MISMATCH`).
+/// Headers and message disagree (MCP 2026-07-28, `HEADER_MISMATCH`).
 const HEADER_MISMATCH: i32 = -32020;
-/// MCP 2026-07-28, `UNSUPPORTED_PROTOCOL_VERSION`.
+/// Unsupported protocol version (MCP 2026-07-28, `UNSUPPORTED_PROTOCOL_VERSION`).
 const UNSUPPORTED_PROTOCOL_VERSION: i32 = -32022;
-/// URL elicitation required (MCP 2025-11-25 alone).
+/// URL elicitation required (only MCP 2025-11-25).
 const URL_ELICITATION_REQUIRED: i32 = -32042;
-/// Implementation-defined server error: no account connected, and the client can't elicit.
+/// Implementation-defined server error: no account is connected, and the client does not support
+/// elicitation.
 const CONNECT_REQUIRED: i32 = -32001;
-/// Implementation-defined server error: what HTTP says by its status.
+/// Implementation-defined server error: a refusal that HTTP expresses by its status.
 const REFUSED: i32 = -32000;
 
-/// What the user is told who must connect.
+/// The text for a user who must connect an account.
 const CONNECT: &str = "connect an account for this server, then try again";
 
-/// The client of one message.
+/// The client that sent a message.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) revision: Revision,
-    /// The raw text of the message's id; `None` in a notification.
+    /// The JSON text of the message's id. `None` in a notification.
     pub(super) id: Option<Bytes>,
-    /// Whether it can send its user to a URL.
+    /// Whether the client supports elicitation in URL mode.
     pub(super) url_elicitation: bool,
-    /// What seals a state for it to keep.
+    /// The seal for request states.
     pub(super) states: Option<RequestStates>,
 }
 
 impl Client {
-    /// Nothing is known of the message yet.
+    /// Creates a client whose message was not parsed yet.
     pub(super) const fn new(revision: Revision) -> Self {
         Self { revision, id: None, url_elicitation: false, states: None }
     }
@@ -71,14 +72,14 @@ pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
     response
 }
 
-/// Where MCP answers with a JSON-RPC error under another status than plain HTTP has.
+/// Returns the status if MCP requires a different one than plain HTTP.
 fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
     let is_old_method = answer == Answer::UnknownMethod && revision == Revision::V2025_11_25;
     let is_error = matches!(
         answer,
         Answer::UnknownItem | Answer::InvalidState | Answer::Forbidden | Answer::Connect
     ) || is_old_method;
-    // A notification has no answer to carry an error, so its refusal stays a status.
+    // A notification has no response that could contain an error, so the refusal keeps its status.
     match (is_error && is_request, is_old_method) {
         (true, _) => Some(StatusCode::OK),
         (false, true) => Some(StatusCode::BAD_REQUEST),
@@ -117,7 +118,7 @@ pub(super) const fn code(answer: Answer) -> i32 {
 fn text(refusal: &Refusal) -> &'static str {
     let answer = refusal.reason().answer();
     if answer == Answer::UnknownItem {
-        // The very bytes for what does not exist and for what is hidden.
+        // The same bytes for an item that does not exist and for one that is hidden.
         "unknown tool, resource or prompt"
     } else if answer == Answer::UnknownMethod {
         "method not found"
@@ -126,9 +127,9 @@ fn text(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// MCP 2026-07-28, `UnsupportedProtocolVersionError`: what was asked for, and what a client may
-/// choose from. As in the answer to `server/discover`, these are the versions that need no
-/// handshake; an older one is agreed upon by `initialize`.
+/// Returns the requested version and the supported ones (MCP 2026-07-28,
+/// `UnsupportedProtocolVersionError`). As in the response to `server/discover`, these are the
+/// versions without a handshake; `initialize` negotiates an older one.
 fn data(refusal: &Refusal) -> Option<String> {
     if refusal.reason().answer() != Answer::UnsupportedVersion {
         return None;
@@ -153,7 +154,7 @@ fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> 
     body
 }
 
-/// The user must connect an account: as this client can understand it (design, section 6).
+/// Renders a refusal that requires an account, in a form that the client supports.
 fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
     let (revision, id) = (client.revision, client.id.as_ref());
     let message = CONNECT;
@@ -164,7 +165,7 @@ fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
             body.push_str(r#"{"method":"elicitation/create","params":"#);
             push_elicitation(&mut body, url, message, revision);
             body.push_str("}}");
-            // By it the retry is known as one that no upstream has seen.
+            // The state marks the retry as a request that no upstream has seen.
             if let Some(states) = &client.states {
                 body.push_str(r#","requestState":"#);
                 push_json_string(&mut body, &states.ours());
@@ -183,7 +184,7 @@ fn connect_text(refusal: &Refusal, url: &str) -> String {
     format!("{}: {url}", http::outside(refusal).2)
 }
 
-/// The data of a `URLElicitationRequiredError` (MCP 2025-11-25).
+/// Renders the data of a `URLElicitationRequiredError` (MCP 2025-11-25).
 fn elicitations(url: &str, message: &str) -> String {
     let mut data = String::from(r#"{"elicitations":["#);
     push_elicitation(&mut data, url, message, Revision::V2025_11_25);
@@ -191,7 +192,8 @@ fn elicitations(url: &str, message: &str) -> String {
     data
 }
 
-/// What a handler answers where its own call was refused, in the words of its client.
+/// Returns the error for a handler whose own request was refused, in a form that its client
+/// supports.
 pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> RefusedCall {
     let answer = refusal.reason().answer();
     let can_elicit = client
@@ -220,12 +222,12 @@ pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> Refuse
     }
 }
 
-/// `ElicitRequestURLParams` of each revision: the id is 2025-11-25's alone.
+/// Appends the `ElicitRequestURLParams` of a revision. Only 2025-11-25 has an id.
 fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revision) {
     body.push_str(r#"{"mode":"url","#);
     match revision {
         Revision::V2025_11_25 => {
-            // The URL is bound to this user and server, so it names the elicitation too.
+            // The URL is bound to this user and server, so it also identifies the elicitation.
             body.push_str(r#""elicitationId":"#);
             push_json_string(body, url);
             body.push(',');
@@ -239,10 +241,10 @@ fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revis
     body.push('}');
 }
 
-/// `{"jsonrpc":"2.0","id":…,`, with the id's own bytes, as they were read.
+/// Begins a message: `{"jsonrpc":"2.0","id":…,` with the JSON text of the id.
 fn envelope(id: Option<&Bytes>) -> String {
     let mut body = String::from(r#"{"jsonrpc":"2.0","#);
-    // Where no id could be read there is none: both revisions have it optional in an error
+    // Without a readable id the member is left out. It is optional in the errors of both revisions
     // (`JSONRPCErrorResponse`).
     if let Some(id) = id.and_then(|id| std::str::from_utf8(id).ok()) {
         body.push_str(r#""id":"#);

@@ -1,8 +1,8 @@
-//! How a refusal is said: in plain HTTP, in MCP over Streamable HTTP, or as a status of gRPC.
+//! Renders refusals in the client's protocol: plain HTTP, MCP over Streamable HTTP, or a gRPC
+//! status.
 //!
-//! The dialect is chosen from the request, before the request moves on, and never by the layer that
-//! refuses. All refusals carry `Cache-Control: no-store`, and give nothing but a code, a short text
-//! and the request's id.
+//! The request determines the dialect; the layer that refuses does not choose it. Every refusal has
+//! `Cache-Control: no-store` and reveals only a code, a short text and the request's id.
 
 #[cfg(feature = "grpc")]
 mod grpc;

@@ -17,8 +17,8 @@ use crate::{
     sealing::RequestStates,
 };
 
-/// What the client of one request understands, with the JSON-RPC id to answer once the message has
-/// been read.
+/// The protocol that the client of a request understands. Once the message was parsed, it includes
+/// the JSON-RPC id to respond to.
 #[derive(Clone, Debug)]
 pub struct Dialect {
     wire: Wire,
@@ -36,7 +36,7 @@ pub(super) enum Wire {
 }
 
 impl Dialect {
-    /// Returns the dialect that the audit layer found and left in the extensions. Without that
+    /// Returns the dialect that the audit layer determined and left in the extensions. Without that
     /// layer, the request itself decides: it is gRPC by its content type, and MCP if it names an
     /// MCP revision, method or session, or accepts an event stream.
     pub fn of<B>(request: &Request<B>) -> Self {
@@ -49,16 +49,15 @@ impl Dialect {
         Self { wire: Wire::of(request), request_id }
     }
 
-    /// Plain HTTP, whatever the request's headers say: for a route that is judged by method and
-    /// path.
+    /// Returns plain HTTP, whatever the headers are: for a route that is judged by method and path.
     #[must_use = "returns the changed dialect"]
     pub fn plain_http(mut self) -> Self {
         self.wire = Wire::Http;
         self
     }
 
-    /// The dialect of a handler's own request: gRPC if `own`, the dialect of that request, is gRPC;
-    /// else plain HTTP.
+    /// Returns the dialect for a handler's own request: gRPC if that request (`own`) is gRPC,
+    /// otherwise plain HTTP.
     pub(crate) fn of_handler(mut self, own: &Self) -> Self {
         self.wire = match own.wire {
             Wire::Http | Wire::Mcp(_) => Wire::Http,
@@ -68,9 +67,8 @@ impl Dialect {
         self
     }
 
-    /// MCP, now that the message has been read: its revision, the raw JSON text of its id (`None`
-    /// for a notification), and whether the client can send its user to a URL (elicitation in URL
-    /// mode).
+    /// Returns MCP, for a parsed message: its revision, the JSON text of its id (`None` for a
+    /// notification), and whether the client supports elicitation in URL mode.
     pub(crate) fn mcp(
         mut self,
         revision: Revision,
@@ -82,8 +80,8 @@ impl Dialect {
         self
     }
 
-    /// The client can keep a state for us (MCP 2026-07-28): a refusal that asks for input gives it
-    /// one.
+    /// Adds the seal for request states (MCP 2026-07-28). A refusal that requests input then
+    /// contains one.
     pub(crate) fn keeping(mut self, states: RequestStates) -> Self {
         if let Wire::Mcp(client) = &mut self.wire {
             client.states = Some(states);
@@ -96,12 +94,12 @@ impl Dialect {
         matches!(&self.wire, Wire::Mcp(client) if client.url_elicitation)
     }
 
-    /// Whether the client speaks MCP here.
+    /// Whether the client speaks MCP.
     pub(crate) const fn is_mcp(&self) -> bool {
         matches!(self.wire, Wire::Mcp(_))
     }
 
-    /// The MCP revision that the client speaks here, if it does.
+    /// Returns the client's MCP revision, if it speaks MCP.
     pub(crate) const fn revision(&self) -> Option<Revision> {
         match self.wire {
             Wire::Http => None,
@@ -117,13 +115,13 @@ impl Dialect {
         matches!(self.wire, Wire::Grpc { .. })
     }
 
-    /// Says the refusal where an answer has begun: as the trailers that end it.
+    /// Renders a refusal as trailers, for a response that has begun.
     #[cfg(feature = "grpc")]
     pub(crate) fn trailers(&self, refusal: &Refusal) -> ::http::HeaderMap {
         grpc::status_fields(&self.say(refusal))
     }
 
-    /// What a handler answers where its own call was refused.
+    /// Returns the error for a handler whose own request was refused.
     pub(crate) fn refused_call(&self, refusal: &Refusal) -> RefusedCall {
         let client = match &self.wire {
             Wire::Mcp(client) => Some(client),
@@ -134,7 +132,7 @@ impl Dialect {
         json_rpc::refused_call(refusal, client)
     }
 
-    /// Says the refusal.
+    /// Renders a refusal.
     pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
         let mut response = match &self.wire {
             Wire::Http => http::say(refusal, self.request_id),
@@ -177,16 +175,15 @@ impl Wire {
     }
 }
 
-/// The JSON-RPC error with which a handler answers its client where the broker refused the
-/// handler's own request. Made by
-/// [`CallerHandle::refused_call`](crate::exchange::CallerHandle::refused_call).
+/// The JSON-RPC error that a handler returns to its client if the broker refused the handler's own
+/// request. Created by [`CallerHandle::refused_call`](crate::exchange::CallerHandle::refused_call).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedCall {
-    /// The code of the error.
+    /// The error code.
     pub code: i32,
     /// A short text for the client's log or its user.
     pub message: String,
-    /// The data of the error, as JSON text.
+    /// The error data, as JSON text.
     pub data: Option<String>,
 }

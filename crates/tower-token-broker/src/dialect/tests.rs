@@ -1,5 +1,4 @@
-//! How each reason is said, in each dialect: what people and programs read, so that a change of it
-//! is seen.
+//! Snapshots of each reason in each dialect.
 
 use std::{convert::Infallible, fmt::Write as _};
 
@@ -108,7 +107,7 @@ async fn only_the_audit_layer_determines_the_dialect() {
     let event_stream = |accept: &str| Request::get("/").header("accept", accept).body(()).unwrap();
     let (log, _) = AuditLog::in_memory();
     let inner = service_fn(async |mut request: Request<()>| {
-        // What the client's headers become further in makes no difference.
+        // The headers that inner services see make no difference.
         request.headers_mut().clear();
         assert!(Dialect::of(&request).is_mcp());
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))

@@ -1,4 +1,4 @@
-//! The header fields that MCP puts beside a message, and what of them must agree with it.
+//! MCP request headers, and their comparison with the message.
 //!
 //! Sources: MCP 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28 "Streamable
 //! HTTP", "Request Metadata".
@@ -19,8 +19,8 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PARAM: &str = "mcp-param-";
 
-/// Which revision the request speaks. Before `initialize` was answered, 2025-11-25 has no field for
-/// it.
+/// Returns the revision of a request. In 2025-11-25 there is no header before `initialize` was
+/// answered.
 pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
         None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
@@ -29,15 +29,13 @@ pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     }
 }
 
-/// Compares what stands twice, in fields and body. The body alone decides; fields that say
-/// something else refuse it.
+/// Compares the headers with the message. The message decides; headers that differ refuse it.
 pub(crate) fn agree(
     fields: &HeaderMap,
     revision: Revision,
     message: &Message<'_>,
 ) -> Result<(), Reason> {
-    // J209: an older revision has no such rule; its fields, if there are any, decide nothing, and
-    // go no further.
+    // J209: the older revision has no such rule. Its headers decide nothing and are not forwarded.
     match (revision, &message.params.version) {
         (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
             return Err(Reason::HeaderMismatch);
@@ -45,8 +43,7 @@ pub(crate) fn agree(
         (Revision::V2025_11_25, _) => return Ok(()),
         (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {
         }
-        // A notification carries no metadata by this revision's rules (its own note on
-        // notifications).
+        // In this revision, notifications carry no metadata (see its note on notifications).
         (Revision::V2026_07_28, Text::Absent) if message.id.is_none() => {}
         (Revision::V2026_07_28, Text::Is(_)) => return Err(Reason::HeaderMismatch),
         (Revision::V2026_07_28, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
@@ -59,7 +56,7 @@ pub(crate) fn agree(
     mirrors(fields, method, message)
 }
 
-/// The revision, in gRPC: there the metadata always says it.
+/// Returns the revision of a gRPC request, whose metadata must state it.
 #[cfg(feature = "grpc")]
 pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> {
     if fields.contains_key(PROTOCOL_VERSION) {
@@ -69,8 +66,8 @@ pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> 
     }
 }
 
-/// As [`agree`], in gRPC: method and name stand beside the message in both revisions, beside
-/// notifications, too.
+/// Like [`agree`], for gRPC. Both revisions require the headers for method and name, also for
+/// notifications.
 #[cfg(feature = "grpc")]
 pub(crate) fn agree_in_grpc(
     fields: &HeaderMap,
@@ -85,7 +82,7 @@ pub(crate) fn agree_in_grpc(
         Text::Absent | Text::NoString => return Err(Reason::NoVersion),
     }
     let Some(method) = &message.method else {
-        // A client's answer has neither; and 2026-07-28 has no answers of clients.
+        // A client's response has no method and no name. 2026-07-28 has no such responses.
         let says_nothing = !fields.contains_key(METHOD) && !fields.contains_key(NAME);
         return match revision {
             Revision::V2025_11_25 if says_nothing => Ok(()),
@@ -97,8 +94,8 @@ pub(crate) fn agree_in_grpc(
     mirrors(fields, method, message)
 }
 
-/// In Google's mapping nothing need stand beside the message; what does, says what the message
-/// says.
+/// Like [`agree`], for Google's mapping, in which the headers are optional. Any that are present
+/// must match the message.
 #[cfg(feature = "grpc")]
 pub(crate) fn agree_in_types(
     fields: &HeaderMap,
@@ -136,7 +133,7 @@ fn is(said: Option<&HeaderValue>, method: &McpMethod<'_>) -> Result<(), Reason> 
     }
 }
 
-/// What stands beside the method: the name, and parameters in a form that can be read.
+/// Compares the name, and checks that parameters are readable.
 fn mirrors(
     fields: &HeaderMap,
     method: &McpMethod<'_>,
@@ -147,7 +144,7 @@ fn mirrors(
         (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {
         }
         (Some(_), _) => return Err(Reason::HeaderMismatch),
-        // A field that no rule asks for must not say something of its own.
+        // A header that no rule requires must not state anything.
         (None, Some(_)) => return Err(Reason::HeaderMismatch),
         (None, None) => {}
     }
@@ -157,8 +154,8 @@ fn mirrors(
     Ok(())
 }
 
-/// J209: takes off what stands twice only in 2026-07-28. In any other request it was compared with
-/// nothing.
+/// Removes the headers that only 2026-07-28 defines.
+// J209: in any other request they were compared with nothing.
 pub(crate) fn drop_unjudged(fields: &mut HeaderMap) {
     let is_unjudged =
         |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
@@ -174,8 +171,8 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Heade
     if all.next().is_some() { Err(Reason::HeaderMismatch) } else { Ok(first) }
 }
 
-/// The value's octets: as they are, or out of `=?base64?…?=`; refused where they can't be a value
-/// of MCP's.
+/// Returns the octets of a value, decoded if it is `=?base64?…?=`. Refuses a value that MCP does
+/// not allow.
 fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
     let bytes = value.as_bytes();
     if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {

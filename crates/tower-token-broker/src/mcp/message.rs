@@ -1,4 +1,4 @@
-//! One reading of one JSON-RPC message from a client: what is judged is what is sent.
+//! One JSON-RPC message from a client, parsed once: the judged text is the text that is sent.
 //!
 //! Sources: JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28, `schema.ts`.
 
@@ -10,28 +10,29 @@ use crate::{
     refusal::Reason,
 };
 
-/// Longest text of an id.
+/// The maximum length of an id, in bytes.
 const LONGEST_ID: usize = 1024;
-/// Where 2026-07-28 says which revision a request speaks, and what its client can do.
+/// The members of `_meta` that state the revision and the client's capabilities (2026-07-28).
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-/// The members that decide something: in another case they are another reader's members.
+/// Members that affect the decision. In another case they are refused, because some parsers ignore
+/// case.
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 const KNOWN_PARAMS: [&str; 8] =
     ["name", "uri", "arguments", "ref", "notifications", "_meta", REQUEST_STATE, "capabilities"];
 const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
-/// What an earlier answer gave the client to keep, and its own answers to what was asked for (MCP
-/// 2026-07-28, `RetryFields`).
+/// The state that the client returns, and its responses to input requests (MCP 2026-07-28,
+/// `RetryFields`).
 const REQUEST_STATE: &str = "requestState";
 const INPUT_RESPONSES: &str = "inputResponses";
 const RESOURCE_SUBSCRIPTIONS: &str = "resourceSubscriptions";
 
-/// A message as it was read; texts borrow from it.
+/// A parsed message, which borrows from the text.
 #[derive(Debug, Default)]
 pub(crate) struct Message<'a> {
-    /// The id's own text; `None` in a notification.
+    /// The JSON text of the id. `None` in a notification.
     pub(crate) id: Option<&'a str>,
-    /// `None` in an answer.
+    /// `None` in a response.
     pub(crate) method: Option<McpMethod<'a>>,
     pub(crate) params: Params<'a>,
     has_params: bool,
@@ -39,7 +40,7 @@ pub(crate) struct Message<'a> {
     has_jsonrpc: bool,
 }
 
-/// The parameters that decide something.
+/// The parameters that affect the decision.
 #[derive(Debug, Default)]
 pub(crate) struct Params<'a> {
     pub(crate) name: Text<'a>,
@@ -47,21 +48,21 @@ pub(crate) struct Params<'a> {
     /// `ref.name` or `ref.uri` of a completion.
     pub(crate) reference: Reference<'a>,
     arguments: Option<(Kind, &'a str)>,
-    /// What a `subscriptions/listen` asks for.
+    /// `notifications` of a `subscriptions/listen`.
     notifications: Option<Value<'a>>,
-    /// `_meta`'s protocol version (2026-07-28).
+    /// The protocol version in `_meta` (2026-07-28).
     pub(crate) version: Text<'a>,
-    /// Whether the client can send its user to a URL, by `_meta` (2026-07-28).
+    /// Whether `_meta` declares elicitation in URL mode (2026-07-28).
     pub(crate) url_elicitation: bool,
-    /// The same, by the `capabilities` of `initialize` (2025-11-25).
+    /// Whether the `capabilities` of `initialize` declare it (2025-11-25).
     pub(crate) declares_url_elicitation: bool,
-    /// The state that the client kept, and where it stands.
+    /// The state that the client returns, and its position.
     request_state: Option<(Range<usize>, Text<'a>)>,
-    /// Where the parameters stand.
+    /// The position of the parameters.
     at: Range<usize>,
 }
 
-/// A member that should be a string.
+/// A member that must be a string.
 #[derive(Debug, Default)]
 pub(crate) enum Text<'a> {
     #[default]
@@ -70,7 +71,7 @@ pub(crate) enum Text<'a> {
     NoString,
 }
 
-/// What a completion is for.
+/// The reference of a completion.
 #[derive(Debug, Default)]
 pub(crate) enum Reference<'a> {
     #[default]
@@ -81,7 +82,7 @@ pub(crate) enum Reference<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a whole body.
+    /// Parses a whole body.
     pub(crate) fn read(bytes: &'a [u8], limits: &Limits) -> Result<Self, Reason> {
         let mut reader = Reader::new(bytes, limits)?;
         match reader.kind() {
@@ -100,8 +101,7 @@ impl<'a> Message<'a> {
             Err(error) => return Err(error.into()),
         }
         let mut message = Self::default();
-        // The text is read to its end whatever is wrong inside: what is no JSON is said to be no
-        // JSON.
+        // The text is read to its end in any case: invalid JSON is reported before other errors.
         let mut wrong = None;
         reader.object(|reader, name| {
             if let Err(reason) = message.member(reader, name)? {
@@ -131,7 +131,7 @@ impl<'a> Message<'a> {
                 if raw.len() > LONGEST_ID {
                     return Ok(Err(Reason::MemberTooLarge));
                 }
-                // J204, J205: a string or an integer, echoed with its own bytes.
+                // J204, J205: a string or an integer, echoed byte for byte.
                 let is_integer =
                     raw.strip_prefix('-').unwrap_or(raw).bytes().all(|byte| byte.is_ascii_digit());
                 if kind == Kind::Number && !is_integer {
@@ -150,8 +150,8 @@ impl<'a> Message<'a> {
             }
             (known, _) => {
                 reader.skip()?;
-                // J199: a known member of another type is no message; J197: nor is one in another
-                // case.
+                // J199: a known member must have its type. J197: its name in another case is
+                // refused.
                 if KNOWN.contains(&known) {
                     return Ok(Err(Reason::NotAMessage));
                 }
@@ -161,7 +161,7 @@ impl<'a> Message<'a> {
         Ok(Ok(()))
     }
 
-    /// This text with another state of the request: nothing else of it is changed.
+    /// Returns the text with another request state and no other change.
     pub(crate) fn with_request_state(&self, text: &[u8], state: &str) -> Option<Vec<u8>> {
         let (at, _) = self.params.request_state.as_ref()?;
         let mut quoted = String::with_capacity(state.len() + 2);
@@ -169,8 +169,8 @@ impl<'a> Message<'a> {
         Some([text.get(..at.start)?, quoted.as_bytes(), text.get(at.end..)?].concat())
     }
 
-    /// This text as if the request were made for the first time: without the state, and without
-    /// answers to what was asked for.
+    /// Returns the text as a first request: without a state and without responses to input
+    /// requests.
     pub(crate) fn as_first_asked(&self, text: &[u8]) -> Option<Vec<u8>> {
         let at = self.params.at.clone();
         let params = Value::known(std::str::from_utf8(text.get(at.clone())?).ok()?);
@@ -237,7 +237,7 @@ impl<'a> Params<'a> {
         Ok(wrong)
     }
 
-    /// The state that the client kept for us, if there is one.
+    /// Returns the state that the client returns, if there is one.
     pub(crate) fn request_state(&self) -> Result<Option<&str>, Reason> {
         self.request_state.as_ref().map(|(_, state)| state.required()).transpose()
     }
@@ -250,7 +250,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// The arguments of a tool or prompt: an object, or none.
+    /// Returns the arguments of a tool or prompt: the text of an object.
     pub(crate) fn arguments(&self) -> Result<&'a str, Reason> {
         match self.arguments {
             None => Ok("{}"),
@@ -259,7 +259,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// The resources whose updates are listened to (MCP 2026-07-28, `SubscriptionFilter`).
+    /// Returns the resources to subscribe to (MCP 2026-07-28, `SubscriptionFilter`).
     pub(crate) fn subscriptions(
         &self,
     ) -> Result<impl Iterator<Item = Result<Cow<'a, str>, Reason>>, Reason> {
@@ -280,7 +280,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// `elicitation.url` of a client's capabilities, in both revisions.
+/// Whether the capabilities of a client, in either revision, include `elicitation.url`.
 fn elicits_urls(capabilities: Option<Value<'_>>) -> bool {
     capabilities
         .and_then(|can| can.get("elicitation"))
@@ -297,7 +297,7 @@ impl<'a> Text<'a> {
         Ok(Self::NoString)
     }
 
-    /// The text, where there must be one.
+    /// Returns the text of a required member.
     pub(crate) fn required(&self) -> Result<&str, Reason> {
         match self {
             Self::Is(text) => Ok(text),
@@ -317,7 +317,8 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// J197: no member of this object is a known one in another case.
+/// Refuses an object with a known member in another case.
+// J197: some parsers ignore case.
 fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
     let mut others =
         object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));

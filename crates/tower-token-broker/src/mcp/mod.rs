@@ -1,5 +1,4 @@
-//! MCP as it is on the wire: one strict reading of a message, the header fields beside it, and
-//! event streams.
+//! MCP on the wire: messages, their headers, and event streams, each parsed strictly and once.
 
 pub(crate) mod headers;
 pub(crate) mod message;

@@ -1,30 +1,30 @@
-//! One reading of one JSON-RPC message from a server: its lists, entry by entry.
+//! One JSON-RPC message from a server, filtered entry by entry.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::method::{Listed, McpMethod};
 use crate::json::{JsonError, Kind, Limits, Reader, Value, push_json_string};
 
-/// What was found in a message.
+/// The result of filtering a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing that is filtered.
+    /// The message needs no change.
     Nothing,
-    /// Another text, without what is not for this caller.
+    /// The text without the entries that are hidden from the caller.
     Changed(Vec<u8>),
-    /// A notice about something that is not for this caller.
+    /// A notification about something that is hidden from the caller.
     NotForThisCaller,
 }
 
-/// What stands in the place of a part of the text.
+/// A replacement for a part of the text.
 type Change = (Range<usize>, Cow<'static, [u8]>);
 
-/// What the client is to keep of a result, by its name (MCP 2026-07-28, `InputRequiredResult`).
+/// The request state in a result (MCP 2026-07-28, `InputRequiredResult`).
 const REQUEST_STATE: &str = "requestState";
-/// For whom a result may be cached (MCP 2026-07-28, `CacheableResult`).
+/// The cache scope of a result (MCP 2026-07-28, `CacheableResult`).
 const CACHE_SCOPE: &str = "cacheScope";
 
-/// What an entry of a list is called by.
+/// An entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry<'a> {
     pub(crate) of: Listed,
@@ -32,11 +32,11 @@ pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
 }
 
-/// How a state that the client is to keep is sealed.
+/// Seals a request state.
 pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
 
-/// Whether nothing in the result of a call is ours to change: what is, is not named, in whichever
-/// case, and nothing is escaped that may be anything.
+/// Whether the result of a call contains nothing to change. It does not if neither member is named,
+/// in any case, and no escape could hide one.
 pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
     let named = |name: &str, letter: u8, at: usize| {
         let found = memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text);
@@ -46,18 +46,18 @@ pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
             word.is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
         })
     };
-    // The rarest letter of each.
+    // Search for the rarest letter of each name.
     let is_escaped = memchr::memmem::find(text, b"\\u").is_some();
-    // No JSON text has it; one in UTF-16 that says a name has.
+    // JSON text contains no NUL, but a name in UTF-16 does.
     let has_nul = memchr::memchr(0, text).is_some();
     !is_escaped && !has_nul && !named(REQUEST_STATE, b'q', 2) && !named(CACHE_SCOPE, b'p', 8)
 }
 
-/// Takes out of `text` every entry that `is_visible` does not let through, whichever request it
-/// answers, and seals a state that the client is to keep.
+/// Removes every hidden entry from `text`, whichever request it responds to, and seals the request
+/// state.
 ///
 /// # Errors
-/// The text can't be read strictly, so it can't be judged.
+/// If the text is not strict JSON, so that it cannot be judged.
 pub(crate) fn filter<F>(
     text: &[u8],
     limits: &Limits,
@@ -86,7 +86,7 @@ where
                 params = Some((reader.position(), reader.skip()?));
                 Ok(())
             }
-            // A reader that does not mind the case would find another message here.
+            // A parser that ignores case would find another message here.
             (other, _)
                 if ["result", "method", "params"]
                     .iter()
@@ -103,7 +103,7 @@ where
         }
     })?;
     reader.end()?;
-    // K232: a notice about a hidden resource tells that it exists.
+    // K232: a notification about a hidden resource reveals that it exists.
     if method == Some(McpMethod::ResourceUpdated) {
         let uri =
             params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
@@ -153,7 +153,7 @@ where
                     Ok(name.is_some_and(|name| is_visible(Entry { of, name: &name })))
                 })?;
             }
-            // A list that is no array can't be judged entry by entry.
+            // A list that is not an array cannot be judged entry by entry.
             (Some(_), _) => return Err(JsonError::Syntax),
             (None, Kind::String) if is_member(name, CACHE_SCOPE)? => {
                 let from = reader.position();
@@ -176,16 +176,16 @@ where
         }
         Ok::<(), JsonError>(())
     })?;
-    // I188: what was filtered for one caller, or read with one's credential, is cached for no
-    // other.
+    // I188: a result filtered for one caller, or obtained with their credential, is not cached for
+    // another.
     if let Some(range) = cache_scope.filter(|_| holds_a_list || seal.is_some()) {
         changes.push((range, br#""private""#.into()));
     }
     Ok(())
 }
 
-/// The resources of `params.notifications` (MCP 2026-07-28,
-/// `SubscriptionsAcknowledgedNotification`); `params` begins at `from`.
+/// Filters the resources of `params.notifications` (MCP 2026-07-28,
+/// `SubscriptionsAcknowledgedNotification`). `params` begins at `from`.
 fn filter_acknowledged<F>(
     params: &str,
     from: usize,
@@ -214,7 +214,7 @@ where
     Ok(())
 }
 
-/// Whether it is the member; in another case, other readers would find it.
+/// Whether this is the member. In another case it is refused, because some parsers ignore case.
 fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
     if name != member && name.eq_ignore_ascii_case(member) {
         return Err(JsonError::DuplicateMember);
@@ -222,8 +222,8 @@ fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
     Ok(name == member)
 }
 
-/// Cuts out of an array the elements that are not kept: `keep` reads one each time. The reader's
-/// text begins at `offset`.
+/// Removes the elements of an array for which `keep` returns false. `keep` must read one element.
+/// The reader's text begins at `offset`.
 fn filter_array<'a, K>(
     reader: &mut Reader<'a>,
     offset: usize,
@@ -233,7 +233,7 @@ fn filter_array<'a, K>(
 where
     K: FnMut(&mut Reader<'a>) -> Result<bool, JsonError>,
 {
-    // Behind the opening bracket, or behind the last element that is kept.
+    // After the opening bracket, or after the last element that was kept.
     let mut kept_until = offset + reader.position() + 1;
     let (mut any_kept, mut any_cut) = (false, false);
     reader.array(|reader| {
@@ -249,13 +249,13 @@ where
         Ok::<(), JsonError>(())
     })?;
     if any_cut {
-        // To the closing bracket.
+        // Up to the closing bracket.
         changes.push((kept_until..offset + reader.position_behind() - 1, Cow::default()));
     }
     Ok(())
 }
 
-/// Reads one entry of a list, and gives what it is called by; `None` if it can't be called.
+/// Reads one entry of a list and returns its name. Returns `None` if it has none.
 fn read_entry<'a>(
     reader: &mut Reader<'a>,
     called_by: &str,

@@ -1,18 +1,17 @@
 //! The revisions of MCP.
 
-/// The MCP revisions that we speak.
+/// A supported revision of MCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Revision {
-    /// Sessions, `initialize`, GET stream, DELETE. Also what is assumed where a request names no
-    /// revision.
+    /// Sessions, `initialize`, a GET stream and DELETE. Assumed if a request states no revision.
     V2025_11_25,
-    /// Stateless; `Mcp-Method` and `Mcp-Name` beside the body.
+    /// Stateless. The headers `Mcp-Method` and `Mcp-Name` repeat the message.
     V2026_07_28,
 }
 
 impl Revision {
-    /// As `MCP-Protocol-Version` has it.
+    /// Returns the value of `MCP-Protocol-Version`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2025_11_25 => "2025-11-25",

@@ -1,4 +1,4 @@
-//! Event streams, event by event: what is not changed passes with its own bytes.
+//! Event streams, split into events. An unchanged event keeps its bytes.
 //!
 //! Source: WHATWG HTML, "Server-sent events", "Parsing an event stream".
 
@@ -8,20 +8,19 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Cuts a stream into events as its bytes arrive.
+/// Splits a stream into events as it arrives.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// What came last, as long as every event that began before it has ended: nothing is copied
-    /// then.
+    /// The last chunk, if no event is unfinished. Nothing is copied then.
     chunk: Bytes,
-    /// Else all that came of the event that has not ended, and what came behind.
+    /// Otherwise, the unfinished event and everything after it.
     buffer: BytesMut,
-    /// Up to here no event ends.
+    /// No event ends before this position.
     looked_at: usize,
     limit: usize,
 }
 
-/// An event is longer than the limit.
+/// An event that exceeds the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EventTooLong;
 
@@ -39,7 +38,7 @@ impl Events {
         }
     }
 
-    /// The chunk is looked at together with what follows.
+    /// Moves the chunk into the buffer, to be read together with the next one.
     fn keep(&mut self) {
         self.buffer.extend_from_slice(&mem::take(&mut self.chunk));
     }
@@ -52,17 +51,17 @@ impl Events {
         }
     }
 
-    /// The next whole event, with the blank line that ends it.
+    /// Returns the next complete event, with the blank line that ends it.
     pub(crate) fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
         let text = if self.buffer.is_empty() { &*self.chunk } else { &*self.buffer };
         match event_end(text, self.looked_at) {
-            // K228: also where its last bytes came together with those that are too many.
+            // K228: this includes an event that is complete but too long.
             Some(end) if end > self.limit => Err(EventTooLong),
             Some(end) => {
                 self.looked_at = 0;
                 let mut event = self.split_to(end);
-                // K230: a reader takes one off where its stream begins, and which event that is
-                // depends on what was left out before.
+                // K230: clients strip one mark at the start of their stream. Which event is the
+                // first depends on those that were left out.
                 while event.starts_with(BYTE_ORDER_MARK) {
                     event.advance(BYTE_ORDER_MARK.len());
                 }
@@ -70,8 +69,8 @@ impl Events {
             }
             None if text.len() > self.limit => Err(EventTooLong),
             None => {
-                // Behind the last content: line ends that came already are looked at again with
-                // those that follow.
+                // Continue after the last content: trailing line ends are read again with those
+                // that follow.
                 self.looked_at =
                     text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |at| at + 1);
                 self.keep();
@@ -85,8 +84,8 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Behind the first blank line at or after `from`, which is the end of a line's content, or the
-/// very beginning.
+/// Returns the position after the first blank line at or after `from`. `from` must be the start of
+/// the event or the end of a line's content.
 fn event_end(text: &[u8], from: usize) -> Option<usize> {
     let mut line_start = from == 0;
     let mut at = from;
@@ -113,7 +112,7 @@ fn event_end(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The data of an event: its `data` lines joined; `None` if it has none.
+/// Returns the data of an event: its `data` lines, joined. Returns `None` if it has none.
 pub(crate) fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut values = lines(event).filter_map(data_line);
     let mut data = Cow::Borrowed(values.next()?);
@@ -125,11 +124,12 @@ pub(crate) fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(data)
 }
 
-/// The same event with other data. JSON has no line breaks that matter, so one line is enough.
+/// Returns the event with other data, on one line. Line breaks in JSON have no meaning.
 pub(crate) fn with_data(event: &[u8], mut data: Vec<u8>) -> Bytes {
     let mut changed = BytesMut::with_capacity(data.len() + 64);
     for line in lines(event) {
-        // K230: without the empty lines before it, such a line would be the first, and data.
+        // K230: without the empty lines before it, such a line would be the first one, and would be
+        // data.
         if data_line(line).is_none() && !line.starts_with(BYTE_ORDER_MARK) {
             changed.extend_from_slice(line);
             changed.extend_from_slice(b"\n");
@@ -146,7 +146,7 @@ pub(crate) fn with_data(event: &[u8], mut data: Vec<u8>) -> Bytes {
 
 fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = event;
-    // An empty piece between CR and LF is no line of anybody's.
+    // The empty piece between CR and LF is not a line.
     iter::from_fn(move || {
         let begins = rest.iter().position(|byte| !is_line_end(*byte))?;
         rest = rest.get(begins..)?;
@@ -166,7 +166,7 @@ fn data_line(line: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Reads bytes as they come, and knows whether it stands between two events.
+/// Tracks whether a stream is between two events.
 #[derive(Debug)]
 pub(crate) struct EventBorder {
     line_is_empty: bool,
@@ -179,8 +179,7 @@ impl EventBorder {
         Self { line_is_empty: true, after_cr: false, inside_event: false }
     }
 
-    /// Reads on; gives how many of these bytes belong to events that are whole by now, if any event
-    /// ended here.
+    /// Reads bytes. Returns how many of them belong to complete events, if an event ended here.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let (mut whole, mut at) = (None, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -191,7 +190,8 @@ impl EventBorder {
                 continue;
             }
             let is_cr = rest.first() == Some(&b'\r');
-            // CR LF is one line end; the LF of a blank line's belongs to the event that it ended.
+            // CR LF is one line end. The LF after a blank line's CR belongs to the event that it
+            // ended.
             let is_second_half = std::mem::replace(&mut self.after_cr, is_cr) && !is_cr;
             if !is_second_half {
                 self.inside_event = !self.line_is_empty;
@@ -205,7 +205,7 @@ impl EventBorder {
         whole
     }
 
-    /// Whether an event has begun and not ended.
+    /// Whether an event is unfinished.
     pub(crate) const fn is_inside_event(&self) -> bool {
         self.inside_event
     }
@@ -245,8 +245,8 @@ mod tests {
         assert_eq!(found.concat(), text[..text.len() - b"unfinished".len()]);
     }
 
-    /// The client strips one at the beginning of its stream alone. What it gets is another stream:
-    /// the one before it was taken off, or the event that stood there was left out.
+    /// A client strips a mark only at the start of its stream, and its stream may start later than
+    /// ours.
     #[test]
     fn k230_a_byte_order_mark_hides_no_data() {
         let mark = "\u{feff}";
@@ -321,7 +321,7 @@ mod tests {
             text in "(data: [a-z]{0,3}|:|id: 1|\r\n|\n|\r|\n\n){0,24}",
             cuts in prop::collection::vec(1..7_usize, 0..40),
         ) {
-            // Where CR and LF come apart, an empty event more is no difference: it has no data.
+            // A split between CR and LF may add an empty event, which has no data.
             let data_of = |cuts: &[usize]| -> Vec<_> {
                 all(text.as_bytes(), cuts).iter().filter_map(|event| data(event).map(Cow::into_owned)).collect()
             };
