@@ -1,4 +1,4 @@
-//! gRPC's framing: a flag, a length in four bytes, a message; cut in any places by HTTP/2 below.
+//! gRPC frames: a flag, a length of four bytes, and a message.
 //!
 //! Source: gRPC over HTTP/2, "Length-Prefixed-Message".
 
@@ -6,26 +6,26 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use crate::refusal::Reason;
 
-/// Flag and length.
+/// The length of flag and length.
 const HEAD: usize = 5;
 
-/// What stands before a message.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Head {
     compressed: bool,
     length: usize,
 }
 
-/// Why a frame is refused.
+/// The reason why a frame is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameError {
-    /// A flag that is neither 0 nor 1, or a length that no machine of ours has.
+    /// A flag other than 0 or 1, or a length that does not fit in memory.
     Unreadable,
-    /// A message over the limit, by what its head says.
+    /// A message whose length exceeds the limit.
     TooLong,
     /// More messages than the limit.
     TooMany,
-    /// A compressed message where none is taken.
+    /// A compressed message where compression is not allowed.
     Compressed,
 }
 
@@ -54,24 +54,24 @@ impl Head {
     }
 }
 
-/// A message in a frame of its own, not compressed.
+/// Puts an uncompressed message into a frame.
 pub(crate) fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(HEAD.saturating_add(message.len()));
     frame.put_u8(0);
-    // Nothing of ours is longer than its limit, which is far below 4 GiB.
+    // Every message has a limit far below 4 GiB.
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     frame.extend_from_slice(message);
     frame.freeze()
 }
 
-/// A message as it came in its frame.
+/// A message as it was in its frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) compressed: bool,
     pub(crate) bytes: Bytes,
 }
 
-/// Puts messages together out of bytes that come in any pieces.
+/// Assembles messages from bytes that arrive in any pieces.
 #[derive(Debug)]
 pub(crate) struct Messages {
     limit: usize,
@@ -79,7 +79,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Of at most `limit` bytes each.
+    /// Creates an assembler for messages of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, buffer: BytesMut::new() }
     }
@@ -88,8 +88,8 @@ impl Messages {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message. Its length is judged as soon as its head is there, before anything
-    /// of it is waited for.
+    /// Returns the next complete message. Its length is checked as soon as the frame header is
+    /// complete.
     pub(crate) fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
         let Some(head) = Head::read(&self.buffer) else { return Ok(None) };
         let Head { compressed, length } = head?;
@@ -103,14 +103,14 @@ impl Messages {
         Ok(Some(Message { compressed, bytes: self.buffer.split_to(length).freeze() }))
     }
 
-    /// Whether a message has begun and not ended.
+    /// Whether a message is unfinished.
     pub(crate) fn is_inside(&self) -> bool {
         !self.buffer.is_empty()
     }
 }
 
-/// Lets messages pass as they come, and looks at each one's head before any of it passes: what it
-/// ends, it ends between two messages.
+/// Passes messages on as they arrive, but checks each frame header first. It ends a stream only
+/// between two messages.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     limits: Limits,
@@ -119,7 +119,7 @@ pub(crate) struct Scanner {
     held: BytesMut,
 }
 
-/// What may pass.
+/// The limits of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) message: usize,
@@ -132,8 +132,8 @@ impl Scanner {
         Self { limits, count: 0, left: 0, held: BytesMut::new() }
     }
 
-    /// What of these bytes, and of the few held back before them, may pass now; and why nothing
-    /// more may, if so.
+    /// Returns the bytes that may pass now, including any that were held back, and the error that
+    /// ends the stream.
     pub(crate) fn pass(&mut self, mut data: Bytes) -> (Bytes, Option<FrameError>) {
         if !self.held.is_empty() {
             self.held.extend_from_slice(&data);
@@ -162,12 +162,12 @@ impl Scanner {
         (data, ended)
     }
 
-    /// How many messages have begun.
+    /// Returns the number of messages that have begun.
     pub(crate) const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether a message, or a head, has begun and not ended.
+    /// Whether a message or a frame header is unfinished.
     pub(crate) fn is_inside(&self) -> bool {
         self.left > 0 || !self.held.is_empty()
     }
@@ -187,13 +187,13 @@ impl Scanner {
     }
 }
 
-/// Knows whether bytes that have passed ended between two messages.
+/// Tracks whether the bytes that passed ended between two messages.
 #[derive(Debug, Default)]
 pub(crate) struct Border {
     head: [u8; HEAD],
     have: usize,
     left: usize,
-    /// What can't be read has no border any more.
+    /// Set after an unreadable frame header, which makes borders unknown.
     lost: bool,
 }
 
@@ -220,7 +220,7 @@ impl Border {
         }
     }
 
-    /// Whether a message has begun and not ended.
+    /// Whether a message is unfinished.
     pub(crate) const fn is_inside(&self) -> bool {
         self.have > 0 || self.left > 0 || self.lost
     }
@@ -241,7 +241,7 @@ mod tests {
                 match messages.next_message() {
                     Ok(Some(message)) => found.push(message.bytes),
                     Ok(None) => break,
-                    // What came behind the head that was refused is nobody's.
+                    // Bytes after a refused frame header are not read.
                     Err(error) => return (found, Some(error), true),
                 }
             }

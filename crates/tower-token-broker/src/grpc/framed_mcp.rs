@@ -1,14 +1,14 @@
-//! `token_broker.mcp.v1.Frame`: one JSON-RPC message, unchanged, in the one field that there is.
+//! `token_broker.mcp.v1.Frame`: one unchanged JSON-RPC message in a single field.
 
 use super::protobuf::{Reader, WireError, Writer, once};
 
 /// The service that carries MCP unchanged, in frames.
 pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
 
-/// `bytes json = 1`.
+/// `bytes json = 1`
 const JSON: u32 = 1;
 
-/// The methods of the service, and what each takes.
+/// A method of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Call,
@@ -27,7 +27,7 @@ impl Method {
     }
 }
 
-/// The message in a frame: the field stands there once, and nothing else does.
+/// Returns the message in a frame, which has exactly this one field.
 pub(crate) fn decode(frame: &[u8]) -> Result<&[u8], WireError> {
     let (mut reader, mut json) = (Reader::new(frame), None);
     while let Some(field) = reader.next_field()? {

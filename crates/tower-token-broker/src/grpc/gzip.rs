@@ -1,27 +1,28 @@
-//! The one coding of messages that is known beside `identity`: decoded within a limit (L240).
+//! Decodes gzip within a limit.
 
 use std::io::{self, Read as _};
 
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 
-/// Why a message can't be decoded.
+/// The reason why a message cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GzipError {
-    /// Not gzip, broken off, or with something behind its end.
+    /// Not gzip, incomplete, or followed by other bytes.
     Unreadable,
-    /// More than the limit, once decoded.
+    /// A decoded message that exceeds the limit.
     TooLong,
 }
 
-/// The message, whole; at most `limit` bytes of it are ever made.
+/// Decodes a complete message, and never more than `limit` bytes of it.
+// L240: a small message may decode to a huge one.
 pub(crate) fn decode(coded: &[u8], limit: usize) -> Result<Bytes, GzipError> {
     let mut decoder = GzDecoder::new(coded);
     let mut decoded = Vec::new();
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     match decoder.by_ref().take(one_more).read_to_end(&mut decoded) {
         Ok(_) if decoded.len() > limit => Err(GzipError::TooLong),
-        // A second member would be another reader's second half.
+        // Other readers would append a second member to the message.
         Ok(_) if decoder.into_inner().is_empty() => Ok(decoded.into()),
         Ok(_) | Err(io::Error { .. }) => Err(GzipError::Unreadable),
     }

@@ -1,4 +1,4 @@
-//! What stands in the metadata of a request beside its message: content type, coding, deadline.
+//! The metadata of a gRPC request: content type, coding, deadline, path.
 //!
 //! Source: gRPC over HTTP/2, "Requests".
 
@@ -17,13 +17,13 @@ pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 pub(crate) const MCP_ERROR_CODE: HeaderName = HeaderName::from_static("mcp-error-code");
 
-/// What we decode of a client's messages.
+/// The codings that are decoded.
 pub(crate) const CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
 
-/// Longest timeout, in digits.
+/// The maximum number of digits in a timeout.
 const TIMEOUT_DIGITS: usize = 8;
 
-/// `application/grpc` or `application/grpc+proto`, said once.
+/// Checks for exactly one content type, `application/grpc` or `application/grpc+proto`.
 pub(crate) fn content_type(fields: &HeaderMap) -> Result<(), Reason> {
     let mut types = fields.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     match (types.next(), types.next()) {
@@ -33,7 +33,7 @@ pub(crate) fn content_type(fields: &HeaderMap) -> Result<(), Reason> {
     }
 }
 
-/// How compressed messages of this request are coded.
+/// The coding of compressed messages in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Identity,
@@ -51,7 +51,7 @@ impl Coding {
     }
 }
 
-/// How long the client waits, if it says so.
+/// Returns the client's timeout, if it set one.
 pub(crate) fn timeout(fields: &HeaderMap) -> Result<Option<Duration>, Reason> {
     let mut timeouts = fields.get_all(TIMEOUT).iter().map(HeaderValue::as_bytes);
     let (Some(value), None) = (timeouts.next(), timeouts.next()) else {
@@ -77,7 +77,7 @@ pub(crate) fn timeout(fields: &HeaderMap) -> Result<Option<Duration>, Reason> {
     }))
 }
 
-/// What is left of it, in the finest unit that has room for it.
+/// Renders the remaining time, in the finest unit in which it fits.
 pub(crate) fn timeout_value(left: Duration) -> HeaderValue {
     let units = [
         (left.as_nanos(), 'n'),
@@ -92,8 +92,8 @@ pub(crate) fn timeout_value(left: Duration) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
-/// L241: exactly `/package.Service/Method`, in the characters of protobuf's names; anything else
-/// would have another reading.
+/// Splits exactly `/package.Service/Method`, in the characters of protobuf names.
+// L241: any other path would have a second interpretation.
 pub(crate) fn service_and_method(uri: &Uri) -> Result<(&str, &str), Reason> {
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')

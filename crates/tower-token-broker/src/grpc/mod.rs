@@ -1,5 +1,4 @@
-//! gRPC as it is on the wire: frames, a strict reading of protobuf, the two services that carry
-//! MCP, and rich statuses.
+//! gRPC on the wire: frames, strict protobuf, the two services that carry MCP, and rich statuses.
 //!
 //! # Example
 //! ```
@@ -52,76 +51,82 @@
 //! # }
 //! ```
 //!
-//! A whole stack speaks it after
-//! [`protocol(Protocol::Grpc(..))`](crate::stack::BrokerStack::protocol); mount it with tonic's
-//! `Server::builder().layer`, or on one service of several with its `named_layer`. What a path
-//! means, and what is judged of it:
+//! A whole stack speaks gRPC after
+//! [`protocol(Protocol::Grpc(..))`](crate::stack::BrokerStack::protocol). Mount it with tonic's
+//! `Server::builder().layer`, or on one of several services with its `named_layer`. The path
+//! determines what is judged:
 //!
 //! | path | judged by |
 //! |---|---|
-//! | `/token_broker.mcp.v1.Mcp/{Call,Stream,Notify}` | the one JSON-RPC message in the frame, by the same reading and the same policy as over HTTP |
-//! | `/model_context_protocol.Mcp/*` | the typed request of Google's published mapping (8 unary methods), as the same call |
-//! | `/package.Service/Method` | its name, by a rule [`scope_filter::grpc`](crate::scope_filter::grpc()); reflection and health, too, pass only if a rule names them |
-//! | anything else: a query, an escape, a slash too many | nobody; `UNIMPLEMENTED` |
+//! | `/token_broker.mcp.v1.Mcp/{Call,Stream,Notify}` | the JSON-RPC message in the frame, parsed and judged as over HTTP |
+//! | `/model_context_protocol.Mcp/*` | the typed request of Google's published mapping (8 unary methods), judged as the same MCP call |
+//! | `/package.Service/Method` | the name, by a rule [`scope_filter::grpc`](crate::scope_filter::grpc()); reflection and health also need a rule |
+//! | any other path: with a query, an escape, an additional slash | refused with `UNIMPLEMENTED` |
 //!
 //! # MCP in frames
-//! `token_broker.mcp.v1.Frame` has one field, `bytes json = 1`: exactly one JSON-RPC message, never
-//! a batch, unchanged. `Call` and `Stream` take requests, `Notify` takes notifications and, in
-//! 2025-11-25, the client's answers. The metadata `mcp-method`, `mcp-protocol-version` and, where a
-//! tool, a prompt or a resource is named, `mcp-name` are required in both revisions, have the
-//! values of the header fields of MCP 2026-07-28, and are compared with the message: the message
-//! decides, a mismatch is `INVALID_ARGUMENT` with `mcp-error-code: -32020`. A JSON-RPC error *of
-//! the server* is a frame; a refusal *of ours* is a status. Cancelling the RPC cancels the request.
+//! `token_broker.mcp.v1.Frame` has one field, `bytes json = 1`: exactly one unchanged JSON-RPC
+//! message, never a batch. `Call` and `Stream` take requests. `Notify` takes notifications and, in
+//! 2025-11-25, the client's responses.
+//!
+//! Both revisions require the metadata `mcp-method` and `mcp-protocol-version`, and `mcp-name` if
+//! the message names a tool, a prompt or a resource. The values are those of the headers of MCP
+//! 2026-07-28 and are compared with the message. The message decides; a mismatch is
+//! `INVALID_ARGUMENT` with `mcp-error-code: -32020`.
+//!
+//! A JSON-RPC error of the server is a frame. A refusal of the broker is a status. Cancelling the
+//! RPC cancels the request.
 //!
 //! # MCP in types
-//! Google's mapping is younger and weaker than the message it maps: it has no cursor, no stream, no
-//! notice and no session, and numbers in arguments are doubles. What it leaves open is refused
-//! here: a field that stands twice and may stand once, a field that is not known, a doubled name in
-//! a map, two members of a choice, a value of no kind, a number that is not finite. The arguments
-//! that a policy sees are JSON: integers within ±2^53 without a fraction, other numbers in their
-//! shortest form. What is sent on are the very bytes that were judged. Its routing metadata
-//! `mcp_tool`, `mcp_prompt`, `mcp_resource` is optional; where it stands, it stands once and says
-//! what the message says.
+//! Google's mapping has no cursor, no stream, no notification and no session, and numbers in
+//! arguments are doubles. What it leaves undefined is refused here: a singular field that occurs
+//! twice, an unknown field, a duplicate key in a map, two members of a choice, a value without a
+//! kind, a number that is not finite.
+//!
+//! A policy sees the arguments as JSON: integers within ±2^53 without a fraction, other numbers in
+//! their shortest form. The judged bytes are forwarded unchanged. The routing metadata `mcp_tool`,
+//! `mcp_prompt` and `mcp_resource` is optional. Each occurs at most once and must match the
+//! message.
 //!
 //! # Any other service
-//! Streams both ways untouched, but frame by frame: a message over the limit, or more messages than
-//! the limit, end it. Where one call of a unary method is refused by the upstream for its
-//! credential, it is not replayed: only what was judged as a message is.
+//! Messages are streamed in both directions, frame by frame. A message that exceeds the limit ends
+//! the stream, as do too many messages. If the upstream refuses the credential of a unary call, the
+//! call is not replayed; only a call that was judged as a message is.
 //!
 //! # Compression
-//! `gzip` and `identity`. A judged message is decoded within the limit and goes on uncompressed; of
-//! other services it goes on as it came. The upstream is asked for `identity`: what is compressed
-//! can be neither guarded nor filtered, so an answer that is compressed all the same is refused.
+//! `gzip` and `identity`. A judged message is decoded within the limit and forwarded uncompressed.
+//! A message of another service is forwarded as it is. The upstream is asked for `identity`,
+//! because a compressed message can be neither guarded nor filtered. A compressed response is
+//! refused.
 //!
 //! # Limits
-//! A message of a request ≤ 1 MiB, of an answer ≤ 16 MiB ([`Limits`](crate::limits::Limits)), by
-//! what its head says before any of it is waited for; a judged message ≤ 30 s; a million messages
-//! each way ([`GrpcOptions`](crate::limits::GrpcOptions)). The client's deadline (`grpc-timeout`)
-//! bounds the wait for its message and for the head of the answer, and goes on to the upstream,
-//! less the time that has passed.
+//! A message of a request ≤ 1 MiB and of a response ≤ 16 MiB ([`Limits`](crate::limits::Limits)),
+//! checked as soon as the frame header has arrived. A judged message ≤ 30 s. A million messages in
+//! each direction ([`GrpcOptions`](crate::limits::GrpcOptions)). The client's deadline
+//! (`grpc-timeout`) limits the wait for its message and for the response headers. The upstream
+//! receives the remaining time.
 //!
 //! # Statuses
-//! | status | said for |
+//! | status | used for |
 //! |---|---|
-//! | 16 `UNAUTHENTICATED` | no token, a bad one, one in a form that can't be read; a stream whose token was revoked or has ended |
-//! | 7 `PERMISSION_DENIED` | a tool, resource or prompt that is denied or does not exist; a gRPC method that no rule allows; a scope that is missing |
-//! | 12 `UNIMPLEMENTED` | a method of MCP that no rule names; a path that is no service and method; a media type or a coding that is not known |
-//! | 3 `INVALID_ARGUMENT` | a message that can't be read, is not one, or disagrees with its metadata |
-//! | 8 `RESOURCE_EXHAUSTED` | over a limit |
+//! | 16 `UNAUTHENTICATED` | no token, an invalid one, or invalid syntax; a stream whose token was revoked or has expired |
+//! | 7 `PERMISSION_DENIED` | a tool, resource or prompt that is denied or does not exist; a gRPC method that no rule allows; a missing scope |
+//! | 12 `UNIMPLEMENTED` | an MCP method that no rule names; a path that is not a service and a method; an unknown media type or coding |
+//! | 3 `INVALID_ARGUMENT` | a message that cannot be read or disagrees with its metadata |
+//! | 8 `RESOURCE_EXHAUSTED` | an exceeded limit |
 //! | 9 `FAILED_PRECONDITION` | the user must connect an account; the upstream refused the credential |
 //! | 4 `DEADLINE_EXCEEDED` | the client's deadline |
-//! | 14 `UNAVAILABLE` | the upstream failed, or sent what can't be read; no audit, no store, no keys |
-//! | 13 `INTERNAL` | our own fault |
+//! | 14 `UNAVAILABLE` | the upstream failed, or its response cannot be read; no audit, no store, no keys |
+//! | 13 `INTERNAL` | a defect of the broker |
 //!
-//! With `google.rpc` details: `ErrorInfo` (domain `token-broker`; as its reason the code that HTTP
-//! says, in upper case; `request_id`, `scope`, `resource_metadata`), `Help` with the page where an
-//! account is connected, `RetryInfo` for what passes by itself. The upstream's statuses are kept,
-//! without their text where it is of its inside (2, 13, 14, 15); its 16 is about its own door and
-//! becomes 9.
+//! A status has `google.rpc` details: `ErrorInfo` (domain `token-broker`; the reason is the HTTP
+//! error code in upper case; `request_id`, `scope`, `resource_metadata`), `Help` with the page
+//! where an account is connected, and `RetryInfo` for a temporary failure. The upstream's statuses
+//! are kept, without the text of those that describe its internals (2, 13, 14, 15). Its 16 concerns
+//! the broker's credential and becomes 9.
 //!
 //! # gRPC-Web
-//! Is refused by name. To switch it on, put tonic-web's layer *outside* of the stack: it turns the
-//! browser's request into gRPC before the stack sees it.
+//! Refused with its own reason. To support it, put tonic-web's layer *outside* the stack. It
+//! translates the browser's request into gRPC before the stack sees it.
 //!
 //! # Sources
 //! gRPC over HTTP/2; protobuf, "Encoding"; `google/rpc/status.proto`, `error_details.proto`; MCP

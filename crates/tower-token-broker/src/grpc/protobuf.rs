@@ -1,33 +1,33 @@
-//! The strict reading of protobuf's wire format, and a writer for the few messages of ours.
+//! A strict reader of protobuf's wire format, and a writer for the broker's own messages.
 //!
-//! What is accepted here every reader reads alike: varints in their shortest form and within their
-//! bounds, known wire types, no groups, field numbers from 1 to 2^29 − 1, nothing behind the last
-//! field. Which fields may stand in a message, and how often, says who reads it.
+//! Accepts only what all readers agree on: varints in their shortest form and within bounds, known
+//! wire types, no groups, field numbers from 1 to 2^29 − 1, and nothing after the last field. The
+//! caller checks which fields a message may have, and how often.
 //!
 //! Source: protobuf, "Encoding".
 
 use crate::refusal::Reason;
 
-/// Why a message is refused.
+/// The reason why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WireError {
-    /// Ends inside of a field.
+    /// The message ends inside a field.
     Truncated,
-    /// Longer than it must be, or beyond 64 bits.
+    /// A varint is not in its shortest form, or exceeds 64 bits.
     Varint,
-    /// A group, or a wire type that there is not.
+    /// A group, or an unknown wire type.
     WireType,
-    /// No field number.
+    /// An invalid field number.
     FieldNumber,
-    /// A field that this message does not have, or of another type.
+    /// A field that the message does not have, or one of another type.
     UnknownField,
-    /// A field twice that may stand once, two members of a choice, or a name twice in a map.
+    /// A singular field that occurs twice, two members of a choice, or a duplicate key in a map.
     Doubled,
-    /// A text that is not UTF-8.
+    /// Text that is not UTF-8.
     NotUtf8,
-    /// Nested deeper than the limit.
+    /// Nesting that exceeds the limit.
     TooDeep,
-    /// A value of no kind, or a number that JSON does not have.
+    /// A value without a kind, or a number that JSON cannot represent.
     NoValue,
 }
 
@@ -47,7 +47,7 @@ impl From<WireError> for Reason {
     }
 }
 
-/// What stands in a field.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
     Varint(u64),
@@ -57,7 +57,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Bytes, or a message in this one.
+    /// Returns bytes, or an embedded message.
     pub(crate) fn bytes(self) -> Result<&'a [u8], WireError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -84,16 +84,16 @@ impl<'a> Value<'a> {
     }
 }
 
-/// One field, with its own bytes.
+/// A field, with its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
     pub(crate) value: Value<'a>,
-    /// Tag, length and all.
+    /// The bytes of the field, including its tag and length.
     pub(crate) raw: &'a [u8],
 }
 
-/// The fields of a message, in their order.
+/// Reads the fields of a message in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -133,13 +133,13 @@ impl<'a> Reader<'a> {
         for shift in (0..64).step_by(7) {
             let [byte] = self.array()?;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has one bit of the 64.
+            // The tenth byte holds only the last of 64 bits.
             if shift == 63 && bits > 1 {
                 return Err(WireError::Varint);
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                // A last byte of nothing: the same number has a shorter form.
+                // A final zero byte: the number has a shorter form.
                 return if byte == 0 && shift > 0 { Err(WireError::Varint) } else { Ok(value) };
             }
         }
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What may stand once.
+/// Stores the value of a singular field.
 pub(crate) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), WireError> {
     match place.replace(value) {
         None => Ok(()),
@@ -167,7 +167,7 @@ pub(crate) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), WireError> 
     }
 }
 
-/// A message on its way out.
+/// Writes a message.
 #[derive(Debug, Default)]
 pub(crate) struct Writer(Vec<u8>);
 
@@ -185,7 +185,7 @@ impl Writer {
         self
     }
 
-    /// A field as it was read.
+    /// Appends a field as it was read.
     pub(crate) fn raw(&mut self, field: &[u8]) {
         self.0.extend_from_slice(field);
     }

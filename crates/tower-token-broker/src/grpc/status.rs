@@ -1,4 +1,4 @@
-//! `google.rpc.Status` and the details that go with it, as `grpc-status-details-bin` carries them.
+//! `google.rpc.Status` with its details, as in `grpc-status-details-bin`.
 //!
 //! Source: `google/rpc/status.proto`, `google/rpc/error_details.proto`.
 
@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::protobuf::Writer;
 
-/// The codes that we say (gRPC, "Status codes").
+/// The codes that the broker uses (gRPC, "Status codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidArgument = 3,
@@ -33,18 +33,18 @@ impl Code {
 pub(crate) struct Status<'a> {
     pub(crate) code: Code,
     pub(crate) message: &'a str,
-    /// `ErrorInfo.reason`, in the upper case that its own rule asks for.
+    /// `ErrorInfo.reason`, rendered in upper case as its specification requires.
     pub(crate) reason: &'a str,
-    /// `ErrorInfo.metadata`.
+    /// `ErrorInfo.metadata`
     pub(crate) metadata: Vec<(&'a str, String)>,
-    /// `Help.links`: a page, and what is done there.
+    /// `Help.links`: a page and its description.
     pub(crate) link: Option<(&'a str, &'a str)>,
     /// `RetryInfo.retry_delay`, in seconds.
     pub(crate) retry_after: Option<u64>,
 }
 
 impl Status<'_> {
-    /// `google.rpc.Status`.
+    /// Encodes `google.rpc.Status`.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut info = Writer::default()
             .bytes(1, self.reason.to_ascii_uppercase().as_bytes())
@@ -68,23 +68,23 @@ impl Status<'_> {
         status.finish()
     }
 
-    /// The value of `grpc-status-details-bin`: base64 without padding, as gRPC over HTTP/2 asks of
-    /// a sender.
+    /// Returns the value of `grpc-status-details-bin`: base64 without padding, as gRPC over HTTP/2
+    /// requires of senders.
     pub(crate) fn details(&self) -> HeaderValue {
-        // Base64 is a valid field value.
+        // Base64 is a valid header value.
         HeaderValue::from_str(&STANDARD_NO_PAD.encode(self.encode()))
             .unwrap_or(HeaderValue::from_static(""))
     }
 }
 
-/// `google.protobuf.Any`: type_url = 1, value = 2.
+/// Encodes `google.protobuf.Any`: type_url = 1, value = 2.
 fn any(name: &str, message: Writer) -> Vec<u8> {
     let url = format!("type.googleapis.com/google.rpc.{name}");
     Writer::default().bytes(1, url.as_bytes()).bytes(2, &message.finish()).finish()
 }
 
-/// The value of `grpc-message`: percent-encoded but for printable ASCII (gRPC over HTTP/2,
-/// "Status-Message").
+/// Returns the value of `grpc-message`: printable ASCII, everything else percent-encoded (gRPC over
+/// HTTP/2, "Status-Message").
 pub(crate) fn message(text: &str) -> HeaderValue {
     let mut coded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,7 +1,7 @@
-//! Google's `model_context_protocol.Mcp`: its requests read strictly into what a policy judges, its
-//! lists filtered entry by entry.
+//! Google's `model_context_protocol.Mcp`: parses requests strictly for the policy, and filters
+//! lists entry by entry.
 //!
-//! Source: PyPI `mcp-grpc-transport-proto` 0.2.0 (its descriptors; the numbers below are theirs).
+//! Source: PyPI `mcp-grpc-transport-proto` 0.2.0. The field numbers below are from its descriptors.
 
 use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 
@@ -58,7 +58,7 @@ impl Method {
         }
     }
 
-    /// Returns the method that it maps.
+    /// Returns the MCP method.
     pub(crate) const fn mcp(self) -> McpMethod<'static> {
         match self {
             Self::ListResources => McpMethod::ListResources,
@@ -73,7 +73,7 @@ impl Method {
     }
 }
 
-/// What a request asks for.
+/// The content of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked<'a> {
     List(Listed),
@@ -88,7 +88,7 @@ pub(crate) enum Asked<'a> {
         name: &'a str,
         arguments: String,
     },
-    /// A completion for a prompt: its arguments are not known.
+    /// A completion for a prompt, whose arguments are unknown.
     CompletionFor(&'a str),
     /// A completion for a template.
     CompletionIn {
@@ -96,7 +96,7 @@ pub(crate) enum Asked<'a> {
     },
 }
 
-/// Reads the request of a method.
+/// Parses the request of a method.
 pub(crate) fn read<'a>(
     method: Method,
     message: &'a [u8],
@@ -163,7 +163,7 @@ pub(crate) fn read<'a>(
     }
 }
 
-/// A name that is there: in proto3 an empty one is none.
+/// Requires a name. In proto3, an empty one is absent.
 fn named(name: Option<&str>) -> Result<&str, Reason> {
     name.filter(|name| !name.is_empty()).ok_or(Reason::NotAMessage)
 }
@@ -172,7 +172,7 @@ fn text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8)
 }
 
-/// A message of at most `count` texts, numbered from 1 on; gives the first.
+/// Reads a message of at most `count` texts, numbered from 1. Returns the first.
 fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
     let (mut first, mut second) = (None, None);
     let mut reader = Reader::new(message);
@@ -186,9 +186,9 @@ fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
     Ok(first)
 }
 
-/// `RequestFields`: metadata = 1, input_responses = 6; resume_data = 7 and request_state = 8 are
-/// what a client kept for its upstream, and can't be sealed in this mapping: they are refused like
-/// fields that are not known.
+/// Checks `RequestFields`: metadata = 1, input_responses = 6. The fields resume_data = 7 and
+/// request_state = 8 hold state for the upstream that cannot be sealed in this mapping. They are
+/// refused like unknown fields.
 fn request_fields(message: &[u8], depth: usize) -> Result<(), WireError> {
     let mut metadata = None;
     let (mut names, mut nothing) = (HashSet::new(), String::new());
@@ -212,8 +212,8 @@ fn request_fields(message: &[u8], depth: usize) -> Result<(), WireError> {
     Ok(())
 }
 
-/// `InputResponse`: one of sampling = 7, roots = 8, elicitation = 9, though the proto has no
-/// `oneof` for them.
+/// Checks `InputResponse`: only one of sampling = 7, roots = 8, elicitation = 9, even though the
+/// proto has no `oneof`.
 fn input_response(message: &[u8]) -> Result<(), WireError> {
     let (mut reader, mut chosen) = (Reader::new(message), None);
     while let Some(field) = reader.next_field()? {
@@ -225,7 +225,7 @@ fn input_response(message: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// `Context`: arguments = 1, a map of texts.
+/// Checks `Context`: arguments = 1, a map of texts.
 fn completion_context(message: &[u8]) -> Result<(), WireError> {
     let (mut reader, mut entries) = (Reader::new(message), Vec::new());
     while let Some(field) = reader.next_field()? {
@@ -255,7 +255,7 @@ fn map_of_texts(entries: &[&[u8]]) -> Result<String, WireError> {
     Ok(json)
 }
 
-/// An entry of a map: key = 1, value = 2, each at most once.
+/// Reads an entry of a map: key = 1, value = 2, each at most once.
 fn entry(message: &[u8]) -> Result<(&str, Option<Value<'_>>), WireError> {
     let (mut reader, mut key, mut value) = (Reader::new(message), None, None);
     while let Some(field) = reader.next_field()? {
@@ -268,7 +268,7 @@ fn entry(message: &[u8]) -> Result<(&str, Option<Value<'_>>), WireError> {
     Ok((key.unwrap_or_default(), value))
 }
 
-/// `google.protobuf.Struct` (fields = 1, a map) as the JSON object that it stands for.
+/// Converts `google.protobuf.Struct` (fields = 1, a map) into a JSON object.
 fn structure(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
     let depth = depth.checked_sub(1).ok_or(WireError::TooDeep)?;
     let (mut reader, mut names) = (Reader::new(message), HashSet::new());
@@ -278,7 +278,7 @@ fn structure(message: &[u8], depth: usize, json: &mut String) -> Result<(), Wire
             1 => entry(field.value.bytes()?)?,
             _ => return Err(WireError::UnknownField),
         };
-        // The last of two would win: a second reading.
+        // Of two values, some readers take the last one.
         if !names.insert(key) {
             return Err(WireError::Doubled);
         }
@@ -293,8 +293,8 @@ fn structure(message: &[u8], depth: usize, json: &mut String) -> Result<(), Wire
     Ok(())
 }
 
-/// `google.protobuf.Value`: exactly one of null = 1, number = 2, string = 3, bool = 4, struct = 5,
-/// list = 6.
+/// Converts `google.protobuf.Value`: exactly one of null = 1, number = 2, string = 3, bool = 4,
+/// struct = 5, list = 6.
 fn value(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
     let mut reader = Reader::new(message);
     let Field { number, value: found, .. } = reader.next_field()?.ok_or(WireError::NoValue)?;
@@ -317,7 +317,7 @@ fn value(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireErro
     }
 }
 
-/// `google.protobuf.ListValue`: values = 1.
+/// Converts `google.protobuf.ListValue`: values = 1.
 fn list(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError> {
     let depth = depth.checked_sub(1).ok_or(WireError::TooDeep)?;
     let (mut reader, mut is_first) = (Reader::new(message), true);
@@ -335,8 +335,8 @@ fn list(message: &[u8], depth: usize, json: &mut String) -> Result<(), WireError
     Ok(())
 }
 
-/// Doubles are all that a `Struct` has: an integer within ±2^53 looks like one, so that a rule may
-/// compare it; JSON has no others.
+/// Appends a double. An integer within ±2^53 is written as one, so that a rule can compare it. JSON
+/// has no number that is not finite.
 fn push_number(json: &mut String, number: f64) -> Result<(), WireError> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !number.is_finite() {
@@ -350,7 +350,7 @@ fn push_number(json: &mut String, number: f64) -> Result<(), WireError> {
     } else {
         write!(json, "{number:e}")
     };
-    // Writing to a String can't fail.
+    // Writing to a `String` cannot fail.
     written.map_err(|_| WireError::NoValue)
 }
 
@@ -358,9 +358,8 @@ fn push_text(json: &mut String, text: &str) {
     crate::json::push_json_string(json, text);
 }
 
-/// Takes out of an answer what `is_visible` does not let through; every entry that stays keeps its
-/// bytes. What was filtered for one caller is cached for no other: `cache_scope` (4) becomes
-/// `CACHE_SCOPE_PRIVATE` (2).
+/// Removes the hidden entries of a response. The other entries keep their bytes. `cache_scope` (4)
+/// becomes `CACHE_SCOPE_PRIVATE` (2), because the response was filtered for one caller.
 pub(crate) fn filter<F>(
     of: Listed,
     answer: &[u8],
@@ -372,8 +371,8 @@ where
     let (mut reader, mut filtered) = (Reader::new(answer), Writer::default());
     while let Some(field) = reader.next_field()? {
         match field.number {
-            // The name of a tool or prompt, the URI of a resource, the template of a template: 1 in
-            // each.
+            // Field 1 is the name of a tool or prompt, the URI of a resource, and the template of a
+            // resource template.
             2 => {
                 let name = name_of_entry(field.value.bytes()?)?;
                 if name.is_some_and(|name| is_visible(Entry { of, name })) {
@@ -387,7 +386,8 @@ where
     Ok(filtered.number(4, 2).finish().into())
 }
 
-/// `None` where it has none, or two: then it is for nobody.
+/// Returns the name of an entry. Returns `None` for an entry without a name or with two, which is
+/// hidden.
 fn name_of_entry(entry: &[u8]) -> Result<Option<&str>, WireError> {
     let (mut reader, mut name, mut doubled) = (Reader::new(entry), None, false);
     while let Some(field) = reader.next_field()? {
@@ -737,7 +737,7 @@ mod tests {
                 Err(Reason::NotProtobuf),
                 "{method} {within:?} {place}"
             );
-            // A message that ends in the middle of a field is none, either.
+            // A message that ends inside a field is refused as well.
             let half =
                 within.iter().rev().fold(vec![0x0a, 9], |inner, outer| message(*outer, inner));
             assert_eq!(asked(method, &half), Err(Reason::NotProtobuf), "{method} {within:?}");

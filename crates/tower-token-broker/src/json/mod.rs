@@ -1,4 +1,4 @@
-//! JSON: the one strict reader of untrusted text, and the writer of strings.
+//! JSON: a strict reader of untrusted text, and a writer of strings.
 
 mod strict;
 mod write;

@@ -1,16 +1,16 @@
-//! The one strict reading of foreign JSON: what is accepted here, every parser reads alike.
+//! A strict reader of untrusted JSON, which accepts only text that all parsers read alike.
 //!
-//! UTF-8 without a byte order mark, the grammar of RFC 8259, no doubled member at any depth after
-//! unescaping, no lone surrogate, bounded depth, no trailing bytes. Numbers stay text. Nothing is
-//! built: a [`Value`] is a view into the text.
+//! The text must be UTF-8 without a byte order mark and follow the grammar of RFC 8259, with no
+//! duplicate member at any depth after unescaping, no lone surrogate, bounded depth, and no
+//! trailing bytes. Numbers remain text. No tree is built: a [`Value`] is a view into the text.
 
 use std::{borrow::Cow, cmp::Ordering, fmt};
 
-/// How much of a text is read.
+/// The limits for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How deep arrays and objects may stand in each other.
+    /// The maximum nesting of arrays and objects.
     pub depth: usize,
 }
 
@@ -20,28 +20,28 @@ impl Default for Limits {
     }
 }
 
-/// Why a text is refused.
+/// The reason why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
-    /// Not UTF-8, or UTF-8 behind a byte order mark.
+    /// The text is not UTF-8, or begins with a byte order mark.
     #[error("the text is not UTF-8 without a byte order mark")]
     NotUtf8,
-    /// Not the grammar of RFC 8259.
+    /// The text does not follow the grammar of RFC 8259.
     #[error("the text is not JSON")]
     Syntax,
-    /// A member twice in one object, after unescaping.
-    #[error("a member stands twice in one object")]
+    /// A member occurs twice in one object, after unescaping.
+    #[error("a member occurs twice in one object")]
     DuplicateMember,
-    /// Deeper than the limit.
-    #[error("the text is nested too deep")]
+    /// The nesting exceeds the limit.
+    #[error("the text is nested too deeply")]
     TooDeep,
-    /// An escaped surrogate without its other half (RFC 8259 §8.2).
+    /// An escaped surrogate lacks its other half (RFC 8259 §8.2).
     #[error("the text has a lone surrogate")]
     LoneSurrogate,
 }
 
-/// What kind of value it is.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "RFC 8259 has these six")]
 pub enum Kind {
@@ -59,15 +59,15 @@ pub enum Kind {
     Object,
 }
 
-/// A value in a text that was read strictly: a view, free to copy.
+/// A value in a text that was parsed strictly: a view, free to copy.
 #[derive(Clone, Copy)]
 pub struct Value<'a>(&'a str);
 
 impl<'a> Value<'a> {
-    /// Reads the whole text.
+    /// Parses a whole text.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// If the text is not strict JSON.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, JsonError> {
         let mut reader = Reader::new(bytes, limits)?;
         let raw = reader.skip()?;
@@ -75,17 +75,17 @@ impl<'a> Value<'a> {
         Ok(Self(raw))
     }
 
-    /// A view of a text that this module's reader has already read.
+    /// Creates a view of text that this module's reader has parsed.
     pub(crate) const fn known(raw: &'a str) -> Self {
         Self(raw)
     }
 
-    /// The value's own text.
+    /// Returns the text of the value.
     pub const fn raw(self) -> &'a str {
         self.0
     }
 
-    /// What kind of value it is.
+    /// Returns the kind of the value.
     pub fn kind(self) -> Kind {
         match self.0.as_bytes().first() {
             Some(b'{') => Kind::Object,
@@ -97,20 +97,20 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of a string, unescaped.
+    /// Returns the text of a string, unescaped.
     pub fn as_str(self) -> Option<Cow<'a, str>> {
         self.reader().string().ok()
     }
 
-    /// A number that is written as a non-negative integer and fits: no fraction, no exponent, no
-    /// sign.
+    /// Returns a number that is written as a non-negative integer and fits: without fraction,
+    /// exponent or sign.
     pub fn as_u64(self) -> Option<u64> {
         (self.kind() == Kind::Number && self.0.bytes().all(|byte| byte.is_ascii_digit()))
             .then(|| self.0.parse().ok())
             .flatten()
     }
 
-    /// `true` or `false`.
+    /// Returns `true` or `false`.
     pub fn as_bool(self) -> Option<bool> {
         match self.0 {
             "true" => Some(true),
@@ -119,12 +119,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member of this name.
+    /// Returns the member with this name.
     pub fn get(self, name: &str) -> Option<Self> {
         self.members()?.find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// The members of an object, in their order.
+    /// Returns the members of an object, in order.
     pub fn members(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Self)>> {
         let mut inside = self.inside(Kind::Object)?;
         Some(std::iter::from_fn(move || {
@@ -134,7 +134,7 @@ impl<'a> Value<'a> {
         }))
     }
 
-    /// The elements of an array, in their order.
+    /// Returns the elements of an array, in order.
     pub fn elements(self) -> Option<impl Iterator<Item = Self>> {
         let mut inside = self.inside(Kind::Array)?;
         Some(std::iter::from_fn(move || Some(Self(inside.next_item(b']')?.skip().ok()?))))
@@ -148,7 +148,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    // What was read once strictly is read again without limits or doubts.
+    // The text was parsed strictly once, so it is read again without limits and checks.
     const fn reader(self) -> Reader<'a> {
         Reader { text: self.0, at: 0, depth: usize::MAX, names: Vec::new(), known: true }
     }
@@ -176,25 +176,25 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-/// Reads a text from front to back, once.
+/// Reads a text once, from front to back.
 ///
-/// A caller walks the members it cares for with [`Reader::object`] and takes or skips each value;
-/// everything that is passed over is checked as strictly as what is taken.
+/// A caller walks the members with [`Reader::object`] and reads or skips each value. A value that
+/// is skipped is checked as strictly as one that is read.
 #[derive(Debug)]
 pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
-    /// Where the names begin of the objects around this place.
+    /// The positions of the names in the enclosing objects.
     names: Vec<u32>,
     known: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// At the beginning of a text.
+    /// Creates a reader at the beginning of a text.
     ///
     /// # Errors
-    /// [`JsonError::NotUtf8`].
+    /// [`JsonError::NotUtf8`] if the text is not UTF-8, or begins with a byte order mark.
     pub fn new(bytes: &'a [u8], limits: &Limits) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
         if text.starts_with('\u{feff}') {
@@ -203,10 +203,10 @@ impl<'a> Reader<'a> {
         Ok(Self { text, at: 0, depth: limits.depth, names: Vec::with_capacity(ROOM), known: false })
     }
 
-    /// What kind of value comes next.
+    /// Returns the kind of the next value.
     ///
     /// # Errors
-    /// [`JsonError::Syntax`] if none does.
+    /// [`JsonError::Syntax`] if there is none.
     pub fn kind(&mut self) -> Result<Kind, JsonError> {
         match self.peek() {
             Some(b'{') => Ok(Kind::Object),
@@ -219,21 +219,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where the next value begins, in bytes.
+    /// Returns the position of the next value, in bytes.
     pub fn position(&mut self) -> usize {
         self.at = behind_space(self.text.as_bytes(), self.at);
         self.at
     }
 
-    /// Where the last value ended, in bytes.
+    /// Returns the end of the last value, in bytes.
     pub const fn position_behind(&self) -> usize {
         self.at
     }
 
-    /// Reads an object: `member` gets each name, and must read its value.
+    /// Reads an object. Calls `member` with each name; it must read the value.
     ///
     /// # Errors
-    /// Why the object is refused, or what `member` says.
+    /// If the object is not strict JSON, or if `member` fails.
     pub fn object<E, F>(&mut self, mut member: F) -> Result<&'a str, E>
     where
         E: From<JsonError>,
@@ -249,10 +249,10 @@ impl<'a> Reader<'a> {
         Ok(self.text.get(from..self.at).unwrap_or_default())
     }
 
-    /// Reads an array: `element` must read one value each time.
+    /// Reads an array. Calls `element` for each element; it must read one value.
     ///
     /// # Errors
-    /// Why the array is refused, or what `element` says.
+    /// If the array is not strict JSON, or if `element` fails.
     pub fn array<E, F>(&mut self, mut element: F) -> Result<&'a str, E>
     where
         E: From<JsonError>,
@@ -267,10 +267,10 @@ impl<'a> Reader<'a> {
         Ok(self.text.get(from..self.at).unwrap_or_default())
     }
 
-    /// Reads a string, unescaped.
+    /// Reads a string and unescapes it.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// If the string is not strict JSON.
     pub fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         self.expect(b'"')?;
         let from = self.at;
@@ -280,20 +280,20 @@ impl<'a> Reader<'a> {
         if is_escaped { unescape(raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(raw)) }
     }
 
-    /// Reads one value of any kind, as strictly as any, and gives its text.
+    /// Reads one value of any kind, with all checks, and returns its text.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// If the value is not strict JSON.
     pub fn skip(&mut self) -> Result<&'a str, JsonError> {
         let from = self.position();
         self.at = self.pass(from)?;
         Ok(self.text.get(from..self.at).unwrap_or_default())
     }
 
-    /// Nothing may follow.
+    /// Checks that the text ends here.
     ///
     /// # Errors
-    /// [`JsonError::Syntax`] if something does.
+    /// [`JsonError::Syntax`] if it does not.
     pub fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
@@ -313,8 +313,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads the value that begins at `at`; gives where it ends. Most of a text goes this way: the
-    /// place is handed on, not kept.
+    /// Reads the value that begins at `at` and returns its end. Most text is read here, so the
+    /// position is passed on and not stored.
     fn pass(&mut self, at: usize) -> Result<usize, JsonError> {
         let text = self.text.as_bytes();
         match text.get(at) {
@@ -329,8 +329,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the object that begins at `at`; gives where it ends. `value` gets to know a name and
-    /// where its value begins, and gives where that ends.
+    /// Reads the object that begins at `at` and returns its end. `value` receives a name and the
+    /// position of its value, and returns the value's end.
     #[inline]
     fn members<E, F>(&mut self, at: usize, mut value: F) -> Result<usize, E>
     where
@@ -360,7 +360,7 @@ impl<'a> Reader<'a> {
                 _ => return Err(JsonError::Syntax.into()),
             }
         }
-        // J196, B037: two readings of one text begin with a doubled member.
+        // J196, B037: parsers disagree on a duplicate member.
         if self.has_twins(&names) {
             return Err(JsonError::DuplicateMember.into());
         }
@@ -369,8 +369,8 @@ impl<'a> Reader<'a> {
         Ok(at + 1)
     }
 
-    /// Reads the array that begins at `at`; gives where it ends. `element` gets to know where one
-    /// begins, and gives where it ends.
+    /// Reads the array that begins at `at` and returns its end. `element` receives the position of
+    /// an element and returns its end.
     #[inline]
     fn elements<E, F>(&mut self, at: usize, mut element: F) -> Result<usize, E>
     where
@@ -399,7 +399,7 @@ impl<'a> Reader<'a> {
         if name.is_escaped { unescape(raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(raw)) }
     }
 
-    /// Keeps where the name stands that was just read.
+    /// Records the position of a name.
     #[inline]
     fn keep(&mut self, names: &mut Names, name: Name) -> Result<(), JsonError> {
         if self.names.len() - names.first < FEW {
@@ -408,15 +408,15 @@ impl<'a> Reader<'a> {
             names.bits |= bit;
         }
         names.any_escaped |= name.is_escaped;
-        // Nobody's message has 4 GiB; what lies behind is not read.
+        // A position beyond 4 GiB is refused; no message is that long.
         self.names.push(u32::try_from(name.begins).map_err(|_| JsonError::Syntax)?);
         Ok(())
     }
 
-    /// Whether this name stood in this object before, as it is written.
+    /// Whether the object already has this name, in the same spelling.
     #[cold]
     fn is_known(&self, names: &Names, name: Name) -> bool {
-        // With the quotation mark that ends it, and that stands in no name.
+        // Includes the closing quotation mark, which no name contains.
         let wanted = self.text.as_bytes().get(name.begins..=name.ends).unwrap_or_default();
         let known = self.names.get(names.first..).unwrap_or_default().iter();
         known
@@ -424,8 +424,8 @@ impl<'a> Reader<'a> {
             .any(|known| known.starts_with(wanted))
     }
 
-    /// Whether a name stands twice: few were compared with each other, many are sorted first, and
-    /// so are those with escapes.
+    /// Whether a name occurs twice. A few names were compared as they were read. Many names, or
+    /// escaped ones, are sorted first.
     #[inline]
     fn has_twins(&mut self, names: &Names) -> bool {
         let count = self.names.len() - names.first;
@@ -447,7 +447,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A name: where it stands between its quotation marks.
+/// The position of a name between its quotation marks.
 #[derive(Clone, Copy)]
 struct Name {
     begins: usize,
@@ -456,24 +456,24 @@ struct Name {
 }
 
 impl Name {
-    /// One bit of 64, by its length and its two ends: names with different bits differ.
+    /// Returns one of 64 bits, from the length and both ends. Names with different bits differ.
     #[inline]
     fn bit(self, text: &[u8]) -> u64 {
-        // The marks around it stand in for the ends of an empty name.
+        // For an empty name, the ends are its quotation marks.
         let end = |at: usize| usize::from(text.get(at).copied().unwrap_or_default());
         let length = self.ends - self.begins;
         1 << ((length * 7 + end(self.begins) * 3 + end(self.ends - 1) * 17) % 64)
     }
 }
 
-/// What is known of the names of one object so far. Where they begin is kept by the reader: four
-/// bytes each, so that no text takes more than its own length.
+/// The state of the names in one object. The reader stores their positions, in four bytes each, so
+/// that they take no more memory than the text.
 struct Names {
-    /// The place of the first one among all that the reader keeps.
+    /// The index of the first one in the reader's list.
     first: usize,
-    /// The bits of the first [`FEW`].
+    /// The bits of the first [`FEW`] names.
     bits: u64,
-    /// Of the first [`FEW`], as they are written.
+    /// Whether two of the first [`FEW`] names have the same spelling.
     has_twins: bool,
     any_escaped: bool,
 }
@@ -484,12 +484,12 @@ impl Names {
     }
 }
 
-/// So many names are compared with each other as they come.
+/// The number of names that are compared with each other as they are read.
 const FEW: usize = 16;
-/// As many names as the objects around one place have in most messages.
+/// The number of names in the enclosing objects of most messages.
 const ROOM: usize = 32;
 
-/// Behind this byte, which must stand here.
+/// Returns the position after a required byte.
 #[inline]
 fn behind(text: &[u8], at: usize, byte: u8) -> Result<usize, JsonError> {
     if text.get(at) == Some(&byte) { Ok(at + 1) } else { Err(JsonError::Syntax) }
@@ -503,8 +503,8 @@ fn behind_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Behind the quotation mark that ends the string whose content begins at `at`; and whether any of
-/// it is escaped.
+/// Returns the position after the closing quotation mark of the string whose content begins at
+/// `at`, and whether it contains an escape.
 #[inline]
 fn end_of_string(text: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
     let mut is_escaped = false;
@@ -512,7 +512,7 @@ fn end_of_string(text: &[u8], mut at: usize) -> Result<(usize, bool), JsonError>
         at += run_length(text.get(at..).unwrap_or_default());
         match text.get(at) {
             Some(b'"') => return Ok((at + 1, is_escaped)),
-            // Of most escapes it is enough that they are one.
+            // Most escapes need not be decoded.
             Some(b'\\') => match text.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
                 _ => (_, at) = escape(text, at)?,
@@ -523,7 +523,7 @@ fn end_of_string(text: &[u8], mut at: usize) -> Result<(usize, bool), JsonError>
     }
 }
 
-/// The content of a string, whose escapes are those of RFC 8259 §7.
+/// Decodes the content of a string (escapes of RFC 8259 §7).
 fn unescape(raw: &str) -> Result<String, JsonError> {
     let (mut unescaped, mut at) = (String::with_capacity(raw.len()), 0);
     while let Some(length) = memchr::memchr(b'\\', raw.as_bytes().get(at..).unwrap_or_default()) {
@@ -536,7 +536,7 @@ fn unescape(raw: &str) -> Result<String, JsonError> {
     Ok(unescaped)
 }
 
-/// The character whose escape begins with the backslash at `at`, and where it ends.
+/// Decodes the escape whose backslash is at `at`. Returns the character and the end of the escape.
 fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
     let short = |character| Ok((character, at + 2));
     match text.get(at + 1) {
@@ -610,7 +610,7 @@ fn end_of_digits(text: &[u8], from: usize) -> Result<usize, JsonError> {
     if at == from { Err(JsonError::Syntax) } else { Ok(at) }
 }
 
-/// How two names without escapes are ordered that begin there.
+/// Orders two names without escapes that begin at these positions.
 fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
     let octets = |begins: u32| {
         text.as_bytes()
@@ -622,7 +622,7 @@ fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
     octets(one).cmp(octets(other))
 }
 
-/// How two names are ordered that begin there, after unescaping.
+/// Orders two names that begin at these positions, after unescaping.
 fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
     let characters = |begins: u32| {
         let mut at = begins as usize;
@@ -643,19 +643,19 @@ fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
     characters(one).cmp(characters(other))
 }
 
-/// How many bytes stand before the first quotation mark, backslash or control character.
+/// Returns the number of bytes before the first quotation mark, backslash or control character.
 ///
-/// Most strings are short: the first bytes are looked at eight at a time. Of a longer one the end
-/// is searched first, and then whether there is a control character before it, both in as many
-/// bytes at a time as the processor can.
+/// Most strings are short, so the first bytes are checked eight at a time. In a longer string, a
+/// vectorized search finds the end, and a second one looks for a control character before it.
 #[inline]
 fn run_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
     const SHORT: usize = 48;
-    // The high bit of each byte that means something, and of none before the first of them: below
-    // 0x80, taking the least that means nothing (or one, from what is then zero) sets a byte's high
-    // bit exactly there, and borrows from no byte before.
+    // Sets the high bit of each byte that ends the run. Bits after the first such byte may be
+    // wrong; bits before it are not. For bytes below 0x80, subtracting the limit (or 1, after an
+    // equal byte became zero) sets the high bit exactly then, and no borrow comes from an earlier
+    // byte.
     let marks = |word: u64| {
         let of = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
         (word.wrapping_sub(ONES * 0x20) | of(b'"') | of(b'\\')) & !word & HIGH_BITS
@@ -665,7 +665,7 @@ fn run_length(bytes: &[u8]) -> usize {
     for word in words {
         let ends = marks(u64::from_le_bytes(*word));
         if ends != 0 {
-            // The lowest mark is the first byte's, and true.
+            // The lowest mark belongs to the first such byte, and is correct.
             return length + ends.trailing_zeros() as usize / 8;
         }
         length += 8;
@@ -705,7 +705,7 @@ mod tests {
         assert!(read(r#"{"a":{"a":1},"A":[{"a":1},{"a":1}]}"#).is_ok());
     }
 
-    /// The bytes that are kept to find twins, at the moment of their growth.
+    /// Returns the bytes allocated for positions while the list grows.
     fn kept<T>(names: &Vec<T>) -> usize {
         names.capacity() * size_of::<T>() * 3 / 2
     }
