@@ -467,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_a_code_of_its_own() {
+    fn each_reason_has_its_own_code() {
         let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
         for code in codes {

@@ -41,7 +41,7 @@ fn refusal(reason: Reason) -> Refusal {
 }
 
 #[test]
-fn each_reason_is_said_in_each_dialect() {
+fn each_reason_is_rendered_in_each_dialect() {
     let id = Some(Bytes::from_static(b"7"));
     let request = |accept: &str| Request::post("/").header("accept", accept).body(()).unwrap();
     let http = Dialect::of(&request("application/json"));
@@ -62,7 +62,7 @@ fn each_reason_is_said_in_each_dialect() {
 }
 
 #[test]
-fn a_user_is_sent_to_connect_as_the_client_can_do_it() {
+fn connect_is_rendered_for_each_client() {
     let mcp =
         Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
     let id = Some(Bytes::from_static(b"\"a\""));
@@ -83,7 +83,7 @@ fn a_user_is_sent_to_connect_as_the_client_can_do_it() {
 }
 
 #[test]
-fn what_stays_the_same_for_all_causes_tells_no_cause() {
+fn all_token_errors_have_one_text() {
     let http = Dialect::of(&Request::get("/").body(()).unwrap());
     let texts: std::collections::BTreeSet<_> = Reason::ALL
         .iter()
@@ -150,7 +150,7 @@ mod in_grpc {
     }
 
     #[test]
-    fn each_reason_is_said_as_a_status() {
+    fn each_reason_is_rendered_as_a_status() {
         let mcp = dialect("token_broker.mcp.v1.Mcp");
         let mut all = String::new();
         for reason in Reason::ALL {
@@ -160,7 +160,7 @@ mod in_grpc {
     }
 
     #[test]
-    fn what_carries_no_mcp_has_no_code_of_it() {
+    fn only_mcp_services_have_an_mcp_error_code() {
         let response = dialect("shop.v1.Orders").say(&refusal(Reason::RpcDenied));
         assert!(!response.headers().contains_key("mcp-error-code"));
         assert!(
@@ -170,7 +170,7 @@ mod in_grpc {
     }
 
     #[test]
-    fn all_causes_of_one_kind_are_the_same_bytes() {
+    fn all_causes_of_a_kind_have_the_same_bytes() {
         let mcp = dialect("model_context_protocol.Mcp");
         for kind in [Answer::InvalidToken, Answer::UnknownItem] {
             let of_kind = Reason::ALL.iter().filter(|reason| reason.answer() == kind);

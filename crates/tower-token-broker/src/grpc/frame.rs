@@ -276,7 +276,7 @@ mod tests {
         }
 
         #[test]
-        fn a_message_is_refused_by_its_head_alone() {
+        fn a_message_is_refused_by_its_frame_header() {
             for (what, bytes, error) in [
                 ("too long", &[0, 0, 0, 0, 65][..], FrameError::TooLong),
                 ("4 GiB", &[0, 255, 255, 255, 255], FrameError::TooLong),
@@ -296,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn a_border_stands_behind_each_whole_message() {
+        fn a_border_follows_each_complete_message() {
             let bytes = [framed(b"abc"), framed(b""), framed(b"d")].concat();
             let mut border = Border::default();
             let borders: Vec<usize> = (0..bytes.len())
@@ -327,13 +327,13 @@ mod tests {
 
         proptest! {
             #[test]
-            fn pieces_make_no_difference(bytes in frames(), cuts in prop::collection::vec(1..9_usize, 0..60)) {
+            fn splitting_makes_no_difference(bytes in frames(), cuts in prop::collection::vec(1..9_usize, 0..60)) {
                 prop_assert_eq!(passed(&bytes, &cuts), passed(&bytes, &[]));
                 prop_assert_eq!(all(&bytes, cuts.first().copied().unwrap_or(1)), all(&bytes, usize::MAX));
             }
 
             #[test]
-            fn what_passed_before_a_refusal_ends_at_a_border(bytes in frames(), cuts in prop::collection::vec(1..9_usize, 0..60)) {
+            fn bytes_before_a_refusal_end_at_a_border(bytes in frames(), cuts in prop::collection::vec(1..9_usize, 0..60)) {
                 let (through, ended, _) = passed(&bytes, &cuts);
                 let mut border = Border::default();
                 border.read(&through);

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_has_its_one_field_once() {
+    fn a_frame_has_exactly_one_field() {
         assert_eq!(decode(&encode(b"{}")), Ok(&b"{}"[..]));
         for (what, frame, error) in [
             ("nothing", vec![], WireError::NoValue),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn l241_a_path_is_a_service_and_a_method_and_nothing_else() {
+    fn l241_a_path_is_only_service_and_method() {
         for (path, read) in [
             ("/pkg.Svc/Method", Some(("pkg.Svc", "Method"))),
             ("/Svc/Get_it2", Some(("Svc", "Get_it2"))),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_grpc_over_protobuf_is_spoken() {
+    fn only_grpc_over_protobuf_is_accepted() {
         for (types, said) in [
             (&["application/grpc"][..], Ok(())),
             (&["application/grpc+proto"], Ok(())),

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_may_read_in_two_ways_is_refused() {
+    fn ambiguous_encodings_are_refused() {
         for (what, message, error) in [
             ("a varint with a byte of nothing", &[0x08, 0x80, 0x00][..], WireError::Varint),
             ("a tag with a byte of nothing", &[0x88, 0x00, 0x01], WireError::Varint),
@@ -278,13 +278,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(number in 1..(1_u32 << 29), value: u64, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn written_fields_are_read_back(number in 1..(1_u32 << 29), value: u64, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let message = Writer::default().number(number, value).bytes(number, &bytes).finish();
             prop_assert_eq!(fields(&message).unwrap(), [(number, Value::Varint(value)), (number, Value::Bytes(&bytes))]);
         }
 
         #[test]
-        fn what_is_read_has_its_own_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn each_field_keeps_its_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let (mut reader, mut again) = (Reader::new(&bytes), Writer::default());
             while let Ok(Some(field)) = reader.next_field() {
                 again.raw(field.raw);

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn each_method_is_read_as_the_call_it_is() {
+    fn each_method_is_parsed_as_its_call() {
         let arguments = [
             member("id", double(7.0)),
             member("rate", double(0.5)),
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_mapping_leaves_open_is_refused() {
+    fn undefined_encodings_are_refused() {
         let doubled = Reason::DuplicateMember;
         for (what, method, request, reason) in [
             ("no request", "CallTool", vec![], Reason::NotAMessage),
@@ -700,7 +700,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_where_a_message_or_a_text_belongs_is_refused_wherever_it_stands() {
+    fn a_wrong_wire_type_is_refused_everywhere() {
         for (method, within, place) in [
             ("CallTool", &[][..], 1),
             ("CallTool", &[], 2),
@@ -745,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn denied_entries_are_cut_and_the_rest_keeps_its_bytes() {
+    fn denied_entries_are_removed_and_others_unchanged() {
         let tool = |name: &str| message(2, [message(2, "text"), message(1, name)].concat());
         let (get, delete) = (tool("get"), tool("delete"));
         let nameless = message(2, message(2, "text"));
@@ -772,7 +772,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_gets_json_that_is_read_strictly(number: f64, text: String, key: String) {
+        fn arguments_become_strict_json(number: f64, text: String, key: String) {
             let arguments = [member(&key, double(number)), member(&format!("{key}2"), message(3, &text))].concat();
             match asked("CallTool", &call("a", arguments)) {
                 Ok((_, json)) => {

@@ -693,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_member_is_refused_at_any_depth_after_unescaping() {
+    fn a_duplicate_member_is_refused_at_any_depth() {
         for text in [
             r#"{"a":1,"a":2}"#,
             r#"{"a":1,"\u0061":2}"#,
@@ -711,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_kept_in_less_than_twice_the_text() {
+    fn positions_take_less_than_twice_the_text() {
         let distinct =
             (0..120_000).map(|number| format!(r#""{number:x}":0"#)).collect::<Vec<_>>().join(",");
         let escaped =
@@ -732,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_open_objects_are_kept_and_no_others() {
+    fn only_names_of_open_objects_are_stored() {
         let objects = vec![r#"{"a":[{}],"\u0062":0,"c":{"d":1}}"#; 1000];
         let text = format!("[{}]", objects.join(","));
         let mut reader = Reader::new(text.as_bytes(), &Limits::default()).unwrap();
@@ -742,7 +742,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_run_ends_at_the_first_byte_that_means_something(
+        fn a_run_ends_at_the_first_special_byte(
             bytes in prop::collection::vec(prop_oneof![4 => 0x20..=0xff_u8, 1 => prop::sample::select(&b"\"\\\x00\x1f\x20\x21\x7f\x80\xa2\xdc"[..])], 0..80),
         ) {
             let plain = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
@@ -750,7 +750,7 @@ mod tests {
         }
 
         #[test]
-        fn twins_are_found_however_many_there_are_and_however_they_are_written(
+        fn all_duplicates_are_found(
             names in prop::collection::vec(("[a-dé😀\"]{0,3}", any::<bool>()), 0..40),
         ) {
             let escape = |name: &str| -> String {

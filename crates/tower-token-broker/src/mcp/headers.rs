@@ -201,7 +201,7 @@ mod tests {
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
 
     #[test]
-    fn fields_and_body_agree_or_are_refused() {
+    fn headers_must_agree_with_the_message() {
         let call = |name: &str| {
             format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}",{META}}}}}"#
@@ -250,8 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_need_not_say_its_version_and_method_twice_and_a_clients_answer_is_no_message_of_2026_07_28()
-     {
+    fn notifications_need_no_metadata_and_responses_are_refused() {
         let version = ("mcp-protocol-version", "2026-07-28");
         let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
         assert_eq!(check(&[version], cancelled), Ok(()));
@@ -266,7 +265,7 @@ mod tests {
 
     #[cfg(feature = "grpc")]
     #[test]
-    fn metadata_and_a_framed_message_agree_or_are_refused() {
+    fn grpc_metadata_must_agree_with_a_framed_message() {
         let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
         let call = |meta: &str| {
             format!(
@@ -340,7 +339,7 @@ mod tests {
 
     #[cfg(feature = "grpc")]
     #[test]
-    fn what_stands_beside_a_typed_message_says_what_it_says() {
+    fn grpc_metadata_must_agree_with_a_typed_message() {
         let (method, name) = (("mcp-method", "tools/call"), ("mcp-name", "get_item"));
         let refused = Err(Reason::HeaderMismatch);
         for (what, fields, agreed) in [

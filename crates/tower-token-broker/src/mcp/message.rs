@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_notifications_and_answers_are_told_apart() {
+    fn requests_notifications_and_responses_are_distinguished() {
         let call = read(
             r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#,
         );
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_by_name() {
+    fn each_invalid_message_has_its_reason() {
         for (case, text, reason) in [
             (
                 "J196",

@@ -293,21 +293,21 @@ mod tests {
     }
 
     #[test]
-    fn denied_entries_are_cut_and_the_rest_keeps_its_bytes() {
+    fn denied_entries_are_removed_and_others_unchanged() {
         let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}, {"name":"delete"}], "cacheScope":"public","x": 1}}"#;
         let expected = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
         assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
     }
 
     #[test]
-    fn an_entry_without_a_name_is_cut() {
+    fn an_entry_without_a_name_is_removed() {
         let text = r#"{"result":{"tools":[{"title":"get"},7],"prompts":[{"name":"a"}]}}"#;
         let expected = r#"{"result":{"tools":[],"prompts":[{"name":"a"}]}}"#;
         assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
     }
 
     #[test]
-    fn what_holds_no_list_is_untouched() {
+    fn a_message_without_lists_is_unchanged() {
         for text in [
             r#"{"result":{"content":[{"name":"delete"}]}}"#,
             r#"{"id":1,"error":{"code":1}}"#,
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_readers_would_find_is_refused() {
+    fn ambiguous_members_are_refused() {
         for text in [
             r#"{"result":{"Tools":[{"name":"delete"}]}}"#,
             r#"{"Result":{"tools":[{"name":"delete"}]}}"#,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn k232_a_notice_about_a_hidden_resource_is_not_for_this_caller() {
+    fn k232_a_notification_about_a_hidden_resource_is_dropped() {
         let notice = |uri| {
             format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#

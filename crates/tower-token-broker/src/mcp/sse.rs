@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn other_data_keeps_the_other_lines() {
+    fn replacing_data_keeps_the_other_lines() {
         assert_eq!(
             with_data(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\n", b"{\n}".to_vec()),
             "id: 7\ndata: { }\n\n"
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_a_longest_length() {
+    fn an_event_has_a_maximum_length() {
         let mut events = Events::new(10);
         events.push(Bytes::from_static(b"data: 12\n\ndata: 123\n\n"));
         assert_eq!(events.next_event(), Ok(Some(Bytes::from_static(b"data: 12\n\n"))));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_ends_with_a_blank_line_however_lines_end() {
+    fn borders_are_found_for_all_line_endings() {
         for (stream, whole) in [
             ("data: a\n\ndata: b", Some(9)),
             ("data: a\r\n\r\ndata: b", Some(11)),
@@ -317,7 +317,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_make_no_difference(
+        fn chunking_makes_no_difference(
             text in "(data: [a-z]{0,3}|:|id: 1|\r\n|\n|\r|\n\n){0,24}",
             cuts in prop::collection::vec(1..7_usize, 0..40),
         ) {

@@ -46,7 +46,7 @@
 //! let passed = service.clone().oneshot(call("get_contact")).await.unwrap();
 //! assert!(passed.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"result""#));
 //!
-// The same bytes as for a tool that does not exist.
+//! // The same bytes as for a tool that does not exist.
 //! let refused = service.oneshot(call("delete_contact")).await.unwrap();
 //! assert!(refused.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602"#));
 //! # }

@@ -7,7 +7,7 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody, Listening},
     layer::Shared,
-    policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_plain_path},
+    policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_canonical_path},
 };
 use crate::{
     audit::{Operation, Trail},
@@ -255,7 +255,7 @@ impl<P: Policy> Asking<'_, P> {
         let method = &parts.method;
         let operation = Operation::new(method.as_str(), Some(target.path()));
         self.trail.judged(&operation);
-        if !is_plain_path(target.path()) {
+        if !is_canonical_path(target.path()) {
             return Err(Box::new((dialect, Reason::RequestDenied.into())));
         }
         let call = Call::Http { method, path: target.path() };

@@ -160,7 +160,7 @@ async fn only_a_post_is_a_call() {
 }
 
 #[tokio::test]
-async fn a_completion_within_a_resource_is_judged_by_the_resource() {
+async fn a_completion_for_a_template_is_judged_as_a_resource() {
     let complete = |uri: &str| {
         let message = Writer::default()
             .bytes(2, &Writer::default().bytes(1, uri.as_bytes()).finish())
@@ -232,7 +232,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 
 proptest! {
     #[test]
-    fn the_same_call_gets_the_same_decision_for_the_same_reason(
+    fn one_call_gets_one_decision_in_each_form(
         rules in policy(),
         asked in asked(),
         scopes in prop::sample::select(&["", "r", "r w"][..]),

@@ -4,7 +4,7 @@ use crate::percent::{decode, escapes, is_unreserved};
 
 /// Whether no other reader resolves the HTTP path to a different one.
 // L241: a path with a second interpretation is refused.
-pub(in crate::scope_filter) fn is_plain_path(path: &str) -> bool {
+pub(in crate::scope_filter) fn is_canonical_path(path: &str) -> bool {
     // A trailing slash belongs to the path. An empty segment in the middle is refused.
     let segments = path.strip_prefix('/').unwrap_or(path);
     let segments = segments.strip_suffix('/').unwrap_or(segments);
@@ -21,7 +21,7 @@ pub(in crate::scope_filter) fn is_plain_path(path: &str) -> bool {
 /// Whether the URI has no dot segment (`.` or `..`), in any spelling that a reader may decode.
 // J217: the server may parse the URI in its own way, so the query is checked like the path. Escaped
 // slashes are allowed, because a name may contain one.
-pub(super) fn is_plain_uri(uri: &str) -> bool {
+pub(super) fn is_canonical_uri(uri: &str) -> bool {
     let escapes_are_plain =
         escapes(uri).all(|escape| escape.is_some_and(|octet| octet != b'%' && !hides(octet)));
     let decoded = decode(uri);
@@ -43,9 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_another_reader_resolves_is_not_plain() {
+    fn an_ambiguous_path_is_not_canonical() {
         for path in ["/", "/v1/items/7", "/v1/items/", "/v1/a%20b", "/v1/%c3%a9"] {
-            assert!(is_plain_path(path), "{path}");
+            assert!(is_canonical_path(path), "{path}");
         }
         for path in [
             "",
@@ -74,7 +74,7 @@ mod tests {
             "/..",
             "/.",
         ] {
-            assert!(!is_plain_path(path), "{path}");
+            assert!(!is_canonical_path(path), "{path}");
         }
     }
 }

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn j223_and_names_the_scopes_of_both_also_those_that_the_caller_has() {
+    fn j223_and_names_the_scopes_of_both_policies() {
         let rule = |scope| Rules::new().allow(tools(["create"]).with_scope(scope));
         let call = Call::Tool { name: "create", arguments: Arguments::unknown() };
         let both = || rule("crm:read").and(rule("crm:write"));

@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_a_walk_over_all_rules_finds(
+        fn the_index_finds_the_same_rules_as_a_scan(
             patterns in prop::collection::vec("[ab*]{0,4}", 0..12),
             paths in prop::collection::vec("(/(a|b|\\{x\\})){1,3}(/\\{\\*rest\\})?", 0..6),
             name in "[ab]{0,5}",

@@ -23,5 +23,5 @@ pub use rule::grpc;
 pub use rule::{Rule, RuleError, http, methods, prompts, resources, tools, try_http};
 pub use rules::Rules;
 
-pub(super) use canonical::is_plain_path;
+pub(super) use canonical::is_canonical_path;
 pub(super) use decision::{Permit, Verdict};

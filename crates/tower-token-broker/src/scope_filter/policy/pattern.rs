@@ -1,6 +1,6 @@
 //! Patterns for names and templates for paths.
 
-use super::canonical::is_plain_path;
+use super::canonical::is_canonical_path;
 use crate::percent::decode;
 
 /// A name in which `*` matches any sequence of characters.
@@ -69,7 +69,7 @@ impl PathTemplate {
     /// Parses a template. Returns `None` for text that would match something other than it appears
     /// to, or nothing.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        if !is_plain_path(text) || text.contains(['?', '#']) {
+        if !is_canonical_path(text) || text.contains(['?', '#']) {
             return None;
         }
         let mut segments: Vec<Segment> = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_any_run() {
+    fn a_star_matches_any_sequence() {
         for (pattern, name, matches) in [
             ("get_*", "get_", true),
             ("get_*", "get", false),

@@ -2,7 +2,7 @@
 
 use super::{
     call::Call,
-    canonical::is_plain_uri,
+    canonical::is_canonical_uri,
     conditions::Holds,
     decision::Decision,
     index::Index,
@@ -100,7 +100,7 @@ impl Policy for Rules {
         {
             return rule.decided(Decision::deny(call));
         }
-        let is_ambiguous = matches!(call, Call::Resource { uri } if !is_plain_uri(uri));
+        let is_ambiguous = matches!(call, Call::Resource { uri } if !is_canonical_uri(uri));
         let reading = if is_ambiguous { Reading::Exact } else { Reading::AsWritten };
         let (mut needed, mut wrong_arguments) = (None, None);
         let matching = self.allow.matching(kind, call, reading);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_allows_is_denied_and_deny_wins() {
+    fn deny_wins_and_is_the_default() {
         let rules = Rules::new().allow(tools(["get_*"])).deny(tools(["get_salary"]));
         let caller = caller("");
         assert_eq!(rules.decide(&caller, &tool("get_item", "{}")), Decision::allow());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_of_a_rule_are_asked_for_at_once() {
+    fn all_scopes_of_a_rule_are_requested_together() {
         let rules =
             Rules::new().allow(tools(["create"]).with_scope("a b").with_upstream_scopes("w"));
         let needs = Decision::needs_scope(Scopes::parse("a b").unwrap());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_judged_where_they_are_known() {
+    fn arguments_are_judged_if_known() {
         let acme = |arguments: Value<'_>| {
             arguments
                 .get("repo")
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn l241_what_is_denied_is_denied_however_its_path_is_written() {
+    fn l241_a_denied_path_is_denied_in_any_spelling() {
         let rules = Rules::new().allow(http(Method::GET, "/{*rest}"));
         for (denied, path) in [
             ("/v1/admin", "/v1/admin"),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn j217_no_pattern_allows_a_uri_that_its_reader_resolves_to_another() {
+    fn j217_no_pattern_allows_an_ambiguous_uri() {
         let rules = Rules::new().allow(resources(["file:///data/*", "repo://a/../b"]));
         let decide = |uri| rules.decide(&caller(""), &Call::Resource { uri });
         for uri in [
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_would_do_nothing_is_no_rule() {
+    fn a_rule_that_can_never_apply_panics() {
         let panics = |rule: fn() -> Rule| std::panic::catch_unwind(rule).is_err();
         assert!(panics(|| resources(["*"]).when(|_| true)));
         assert!(panics(|| methods(["*"]).when(|_| true)));

@@ -65,7 +65,7 @@ fn with_method(method: &str) -> Request<&'static str> {
 }
 
 #[tokio::test]
-async fn h171_a_session_goes_on_for_the_user_it_was_given_to_at_the_same_server_alone() {
+async fn h171_a_session_is_bound_to_user_and_server() {
     let session = session("{}").await;
     let resumed = || {
         let mut request = with_method("GET");
@@ -112,7 +112,7 @@ async fn h171_a_session_goes_on_for_the_user_it_was_given_to_at_the_same_server_
 }
 
 #[tokio::test]
-async fn a_clients_answer_is_taken_within_a_session_alone() {
+async fn a_client_response_needs_a_session() {
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     let session = session("{}").await;
     let answered = send(sealed_layer(), with_session(post(answer), &session), json("")).await;
@@ -123,7 +123,7 @@ async fn a_clients_answer_is_taken_within_a_session_alone() {
 }
 
 #[tokio::test]
-async fn a_session_remembers_whether_its_client_can_send_its_user_to_a_url() {
+async fn a_session_remembers_url_elicitation() {
     for (capabilities, can) in
         [(r#"{"elicitation":{"url":{}}}"#, true), (r#"{"elicitation":{}}"#, false), ("{}", false)]
     {
@@ -151,7 +151,7 @@ async fn a_session_remembers_whether_its_client_can_send_its_user_to_a_url() {
 }
 
 #[tokio::test]
-async fn an_answer_with_two_session_ids_is_none() {
+async fn a_response_with_two_session_ids_is_refused() {
     let mut answer = json(RESULT);
     answer.headers_mut().append("mcp-session-id", "a".parse().unwrap());
     answer.headers_mut().append("mcp-session-id", "b".parse().unwrap());
@@ -193,7 +193,7 @@ fn state_in(text: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_request_state_comes_back_from_the_user_it_was_given_to_for_the_same_request_alone() {
+async fn a_request_state_is_bound_to_user_and_request() {
     let in_events = format!(": hello\n\ndata: {INPUT_REQUIRED}\n\n");
     let escaped = INPUT_REQUIRED.replace("requestState", "r\\u0065questState");
     for answer in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
@@ -253,7 +253,7 @@ async fn a_request_state_comes_back_from_the_user_it_was_given_to_for_the_same_r
 }
 
 #[tokio::test]
-async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request() {
+async fn a_retry_with_our_state_becomes_a_first_request() {
     let ours = SealingKeys::new(&KEY).seal(
         Purpose::RequestState { request: "tools/call\nget_x" },
         &caller("crm:read"),
@@ -272,7 +272,7 @@ async fn a_retry_of_what_we_asked_for_reaches_the_upstream_as_the_first_request(
 }
 
 #[tokio::test]
-async fn i188_what_was_read_for_one_user_is_cached_for_no_other() {
+async fn i188_a_public_cache_scope_becomes_private() {
     let read = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#
     );
@@ -287,7 +287,7 @@ async fn i188_what_was_read_for_one_user_is_cached_for_no_other() {
 }
 
 #[tokio::test]
-async fn a_state_is_bound_to_the_whole_uri_and_not_to_what_is_recorded_of_it() {
+async fn a_state_is_bound_to_the_whole_uri() {
     let read = |uri: &str, retry: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"{uri}",{META}{retry}}}}}"#
@@ -309,7 +309,7 @@ async fn a_state_is_bound_to_the_whole_uri_and_not_to_what_is_recorded_of_it() {
 }
 
 #[tokio::test]
-async fn a_state_where_none_can_have_been_given_is_refused() {
+async fn a_state_that_was_never_issued_is_refused() {
     let old = CALL.replace(r#""get_x""#, r#""get_x","requestState":"forged""#);
     let refused = send(sealed_layer(), post(&old), json(RESULT)).await;
     assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"));
@@ -329,7 +329,7 @@ async fn an_older_revision_has_no_request_states() {
 }
 
 #[tokio::test]
-async fn what_is_no_state_for_any_reader_is_no_answer() {
+async fn an_ambiguous_request_state_is_refused() {
     let utf_16: String =
         r#"{"result":{}}"#.chars().flat_map(|character| [character, '\0']).collect();
     for broken in [
@@ -346,7 +346,7 @@ async fn what_is_no_state_for_any_reader_is_no_answer() {
 }
 
 #[test]
-fn a_session_and_a_state_are_not_each_other() {
+fn a_session_is_not_a_request_state() {
     let keys = SealingKeys::new(&KEY);
     let session = keys.seal(Purpose::Session, &caller("crm:read"), b"\x00id");
     let as_state = Purpose::RequestState { request: "" };

@@ -115,7 +115,7 @@ fn layer_with(protocol: Protocol, limits: Limits) -> ScopeFilterLayer<Rules> {
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
 #[tokio::test]
-async fn an_allowed_call_passes_with_the_bytes_that_were_judged() {
+async fn an_allowed_call_passes_byte_for_byte() {
     let call = r#"{ "jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x","arguments":{"n":9007199254740993,"e":1E+400}} }"#;
     let answered = send(layer(), post(call), json(RESULT)).await;
     assert_eq!(answered.received.as_deref(), Some(call.as_bytes()));
@@ -230,7 +230,7 @@ fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
 
 #[tokio::test]
-async fn j217_each_resource_that_is_listened_to_is_judged() {
+async fn j217_each_subscribed_resource_is_judged() {
     let listen = |notifications: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{notifications},{META}}}}}"#
@@ -290,7 +290,7 @@ async fn k232_an_acknowledgement_names_no_hidden_resource() {
 }
 
 #[tokio::test]
-async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
+async fn j209_uncompared_headers_are_not_forwarded() {
     let unjudged = ["mcp-method", "mcp-name", "mcp-param-region"];
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x"}}"#;
     let get = Request::get("/mcp").body("").unwrap();
@@ -314,7 +314,7 @@ async fn j209_fields_that_nothing_was_compared_with_go_no_further() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
+async fn an_unsupported_version_is_refused_with_the_supported_ones() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let (long, cut) = ("9".repeat(300), "9".repeat(64));
     for (version, requested) in [
@@ -339,7 +339,7 @@ async fn a_version_that_is_not_spoken_is_told_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn a_request_of_2026_07_28_that_does_not_say_its_version_has_invalid_params() {
+async fn a_2026_07_28_request_must_state_its_version() {
     for (params, said) in [
         ("{}", "-32602"),
         (r#"{"_meta":{}}"#, "-32602"),
@@ -355,7 +355,7 @@ async fn a_request_of_2026_07_28_that_does_not_say_its_version_has_invalid_param
 }
 
 #[tokio::test]
-async fn methods_that_2026_07_28_has_no_more_are_not_found_there_whatever_the_rules_say() {
+async fn no_rule_allows_methods_removed_in_2026_07_28() {
     let all = || Rules::new().allow(resources(["*"])).allow(methods(["*"]));
     for method in ["resources/subscribe", "resources/unsubscribe"] {
         for uri in ["", r#""uri":"crm://public/a","#] {
@@ -376,7 +376,7 @@ async fn methods_that_2026_07_28_has_no_more_are_not_found_there_whatever_the_ru
 }
 
 #[tokio::test]
-async fn input_is_asked_for_only_where_the_revision_has_it() {
+async fn input_is_requested_only_for_three_methods() {
     for (method, name, params, asks) in [
         ("tools/call", Some("get_x"), r#""name":"get_x","#, true),
         ("prompts/get", Some("greet"), r#""name":"greet","#, true),
@@ -464,7 +464,7 @@ async fn hostile_framing_is_refused_and_never_sent() {
 }
 
 #[tokio::test]
-async fn l241_a_plain_http_request_is_judged_by_a_path_that_all_read_alike_or_refused() {
+async fn l241_an_ambiguous_http_path_is_refused() {
     let layer = || {
         ScopeFilterLayer::for_test_of_http(
             Rules::new().allow(super::http(http::Method::GET, "/items/{*rest}")),
@@ -503,7 +503,7 @@ impl http_body::Body for Nothing {
 }
 
 #[tokio::test]
-async fn j214_a_message_that_does_not_come_in_time_is_refused_over_http_and_over_grpc() {
+async fn j214_a_message_that_times_out_is_refused() {
     for (path, media) in [
         ("/mcp", "application/json"),
         ("/model_context_protocol.Mcp/ListTools", "application/grpc"),
@@ -551,7 +551,7 @@ impl http_body::Body for BreaksOff {
 }
 
 #[tokio::test]
-async fn of_an_answer_that_breaks_off_or_is_a_notice_for_another_nothing_is_passed_on() {
+async fn a_broken_or_hidden_response_is_not_passed_on() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let (trail, _terminal) = Trail::for_test(&LOG);
     let mut request = post(list).map(|body| Full::<Bytes>::from(body.to_owned()));
@@ -590,7 +590,7 @@ const VISIBLE: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"create_x"}]}}"#;
 
 #[tokio::test]
-async fn k224_k225_lists_are_filtered_in_every_form_or_not_passed() {
+async fn k224_k225_lists_are_filtered_or_not_passed() {
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     for content_type in ["application/json", "Application/JSON", "application/json ;charset=utf-8"]
     {
@@ -641,7 +641,7 @@ impl http_body::Body for Chunked {
 }
 
 #[tokio::test]
-async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
+async fn k224_an_empty_chunked_response_passes() {
     let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     for (status, content_type, body, answered) in [
         (202, None, "", 202),
@@ -672,7 +672,7 @@ async fn k224_an_answer_that_turns_out_empty_holds_no_list() {
 }
 
 #[tokio::test]
-async fn the_answer_of_a_call_is_streamed_and_that_of_any_other_request_is_read() {
+async fn only_responses_to_calls_are_streamed() {
     let asked = |method: &str, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
     };
@@ -699,7 +699,7 @@ fn events(body: &str) -> Response<&str> {
 }
 
 #[tokio::test]
-async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
+async fn k230_events_are_filtered_one_by_one() {
     let broken = "data: {\"result\":{\"tools\":[\n\n";
     let replay = Request::get("/mcp").header("accept", "text/event-stream").body("").unwrap();
     for request in [
@@ -713,7 +713,7 @@ async fn k230_events_are_filtered_one_by_one_also_where_no_request_is_known() {
 }
 
 #[tokio::test]
-async fn the_limit_of_a_body_is_that_of_its_layer() {
+async fn each_layer_has_its_own_body_limit() {
     let first = layer();
     let second = layer_with(Protocol::Mcp, Limits::default().max_body(8));
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -722,7 +722,7 @@ async fn the_limit_of_a_body_is_that_of_its_layer() {
 }
 
 #[tokio::test]
-async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
+async fn k228_an_event_over_the_limit_ends_the_stream() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let body = format!("data: {}", "x".repeat(4096));
     let answered = send(
@@ -739,7 +739,7 @@ async fn k228_an_event_over_the_limit_ends_the_stream_with_an_error() {
 }
 
 #[tokio::test]
-async fn x25_dropped_at_every_poll_nothing_half_read_is_sent_and_the_next_call_succeeds() {
+async fn x25_dropping_at_any_poll_sends_no_partial_body() {
     let calls = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&calls);
     let inner = service_fn(move |request: Request<RequestBody<Slow>>| {
@@ -824,7 +824,7 @@ impl http_body::Body for Slow {
 }
 
 #[tokio::test]
-async fn an_untrusted_request_without_the_layers_outside_is_refused_loudly() {
+async fn a_request_without_outer_layers_gets_500() {
     let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
@@ -915,7 +915,7 @@ fn call_of<'a>(list: &str, name: &'a str) -> Call<'a> {
 
 proptest! {
     #[test]
-    fn an_entry_is_listed_exactly_if_it_is_not_denied_without_arguments(
+    fn an_entry_is_listed_unless_it_is_denied(
         policy in any_rules(),
         names in prop::collection::vec("[ab]{0,4}", 0..8),
         streamed in prop::bool::ANY,
