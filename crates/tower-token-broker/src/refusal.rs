@@ -11,7 +11,10 @@ use crate::principal::{Resource, Scopes};
 const LONGEST_VERSION: usize = 64;
 
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $answer:ident, $fault:ident;)+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $variant:ident = $code:literal, $answer:ident, $fault:ident;
+    )+) => {
         /// The reason why a request is refused. Each has a permanent code, `area.what`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]

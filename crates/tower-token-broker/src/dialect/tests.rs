@@ -163,10 +163,8 @@ mod in_grpc {
     fn only_mcp_services_have_an_mcp_error_code() {
         let response = dialect("shop.v1.Orders").say(&refusal(Reason::RpcDenied));
         assert!(!response.headers().contains_key("mcp-error-code"));
-        assert!(
-            dialect("model_context_protocol.Mcp").say(&refusal(Reason::ToolDenied)).headers()["mcp-error-code"]
-                == "-32602"
-        );
+        let response = dialect("model_context_protocol.Mcp").say(&refusal(Reason::ToolDenied));
+        assert_eq!(response.headers()["mcp-error-code"], "-32602");
     }
 
     #[test]

@@ -20,21 +20,27 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! # // What audit and authenticate, which stand outside, put into the extensions.
+//! # // The extensions that the audit and authenticate layers insert.
 //! # let (log, _records) = AuditLog::in_memory();
 //! # let (trail, _terminal) = Trail::for_test(&log);
-//! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
+//! # let issued_at = Timestamp::from_unix_seconds(0);
+//! # let expires_at = Timestamp::from_unix_seconds(600);
+//! # let times = TokenTimes { id: "t1", issued_at, expires_at };
 //! # let resource = Resource::parse("https://broker.example.com/").unwrap();
 //! # let alice = User::new("https://broker.example.com", "alice");
-//! # let verified = Verified::vouch(alice, "grpcurl", resource, TokenTimes { id: "t1", issued_at, expires_at });
+//! # let verified = Verified::vouch(alice, "grpcurl", resource, times);
 //! # let call = |path: &str| {
-//! #     let mut request = Request::post(path).header("content-type", "application/grpc").body(Full::from(vec![0; 5])).unwrap();
+//! #     let request = Request::post(path).header("content-type", "application/grpc");
+//! #     let mut request = request.body(Full::from(vec![0; 5])).unwrap();
 //! #     request.extensions_mut().insert(Principal::for_test(&verified));
 //! #     request.extensions_mut().insert(trail.clone());
 //! #     request
 //! # };
 //! let server = service_fn(async |_: Request<RequestBody<Full<Bytes>>>| {
-//!     Response::builder().header("content-type", "application/grpc").header("grpc-status", "0").body(Full::<Bytes>::default())
+//!     Response::builder()
+//!         .header("content-type", "application/grpc")
+//!         .header("grpc-status", "0")
+//!         .body(Full::<Bytes>::default())
 //! });
 //! let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*", "Watch*"]));
 //! # let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
@@ -47,7 +53,8 @@
 //!
 //! // PERMISSION_DENIED, over HTTP 200.
 //! let refused = service.oneshot(call("/shop.v1.Orders/DeleteOrder")).await.unwrap();
-//! assert_eq!((refused.status().as_u16(), refused.headers()["grpc-status"].as_bytes()), (200, &b"7"[..]));
+//! assert_eq!(refused.status(), 200);
+//! assert_eq!(refused.headers()["grpc-status"], "7");
 //! # }
 //! ```
 //!
@@ -56,12 +63,13 @@
 //! `Server::builder().layer`, or on one of several services with its `named_layer`. The path
 //! determines what is judged:
 //!
-//! | path | judged by |
-//! |---|---|
-//! | `/token_broker.mcp.v1.Mcp/{Call,Stream,Notify}` | the JSON-RPC message in the frame, parsed and judged as over HTTP |
-//! | `/model_context_protocol.Mcp/*` | the typed request of Google's published mapping (8 unary methods), judged as the same MCP call |
-//! | `/package.Service/Method` | the name, by a rule [`scope_filter::grpc`](crate::scope_filter::grpc()); reflection and health also need a rule |
-//! | any other path: with a query, an escape, an additional slash | refused with `UNIMPLEMENTED` |
+//! - `/token_broker.mcp.v1.Mcp/{Call,Stream,Notify}`: the JSON-RPC message in the frame is parsed
+//!   and judged as over HTTP.
+//! - `/model_context_protocol.Mcp/*`: the typed request of Google's published mapping (8 unary
+//!   methods) is judged as the same MCP call.
+//! - `/package.Service/Method`: the name is judged, by a rule
+//!   [`scope_filter::grpc`](crate::scope_filter::grpc()). Reflection and health also need a rule.
+//! - Any other path (with a query, an escape, an additional slash) is refused with `UNIMPLEMENTED`.
 //!
 //! # MCP in frames
 //! `token_broker.mcp.v1.Frame` has one field, `bytes json = 1`: exactly one unchanged JSON-RPC
@@ -108,14 +116,18 @@
 //! # Statuses
 //! | status | used for |
 //! |---|---|
-//! | 16 `UNAUTHENTICATED` | no token, an invalid one, or invalid syntax; a stream whose token was revoked or has expired |
-//! | 7 `PERMISSION_DENIED` | a tool, resource or prompt that is denied or does not exist; a gRPC method that no rule allows; a missing scope |
-//! | 12 `UNIMPLEMENTED` | an MCP method that no rule names; a path that is not a service and a method; an unknown media type or coding |
+//! | 16 `UNAUTHENTICATED` | no token, or an invalid one; a stream whose token ended |
+//! | 7 `PERMISSION_DENIED` | a denied or unknown tool, resource or prompt |
+//! | 7 `PERMISSION_DENIED` | a gRPC method that no rule allows; a missing scope |
+//! | 12 `UNIMPLEMENTED` | an MCP method that no rule names; a path of another form |
+//! | 12 `UNIMPLEMENTED` | an unknown media type or coding |
 //! | 3 `INVALID_ARGUMENT` | a message that cannot be read or disagrees with its metadata |
 //! | 8 `RESOURCE_EXHAUSTED` | an exceeded limit |
-//! | 9 `FAILED_PRECONDITION` | the user must connect an account; the upstream refused the credential |
+//! | 9 `FAILED_PRECONDITION` | the user must connect an account |
+//! | 9 `FAILED_PRECONDITION` | the upstream refused the credential |
 //! | 4 `DEADLINE_EXCEEDED` | the client's deadline |
-//! | 14 `UNAVAILABLE` | the upstream failed, or its response cannot be read; no audit, no store, no keys |
+//! | 14 `UNAVAILABLE` | the upstream failed, or its response cannot be read |
+//! | 14 `UNAVAILABLE` | no audit, no store, no keys |
 //! | 13 `INTERNAL` | a defect of the broker |
 //!
 //! A status has `google.rpc` details: `ErrorInfo` (domain `token-broker`; the reason is the HTTP

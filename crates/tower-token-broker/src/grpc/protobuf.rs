@@ -278,9 +278,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_fields_are_read_back(number in 1..(1_u32 << 29), value: u64, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn written_fields_are_read_back(
+            number in 1..(1_u32 << 29),
+            value: u64,
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let message = Writer::default().number(number, value).bytes(number, &bytes).finish();
-            prop_assert_eq!(fields(&message).unwrap(), [(number, Value::Varint(value)), (number, Value::Bytes(&bytes))]);
+            let expected = [(number, Value::Varint(value)), (number, Value::Bytes(&bytes))];
+            prop_assert_eq!(fields(&message).unwrap(), expected);
         }
 
         #[test]

@@ -773,7 +773,8 @@ mod tests {
     proptest! {
         #[test]
         fn arguments_become_strict_json(number: f64, text: String, key: String) {
-            let arguments = [member(&key, double(number)), member(&format!("{key}2"), message(3, &text))].concat();
+            let (first, second) = (double(number), message(3, &text));
+            let arguments = [member(&key, first), member(&format!("{key}2"), second)].concat();
             match asked("CallTool", &call("a", arguments)) {
                 Ok((_, json)) => {
                     let read = json::Value::parse(json.as_bytes(), &Limits::default()).unwrap();

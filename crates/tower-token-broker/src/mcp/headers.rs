@@ -203,9 +203,8 @@ mod tests {
     #[test]
     fn headers_must_agree_with_the_message() {
         let call = |name: &str| {
-            format!(
-                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}",{META}}}}}"#
-            )
+            let params = format!(r#"{{"name":"{name}",{META}}}"#);
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
         };
         let version = ("mcp-protocol-version", "2026-07-28");
         let method = ("mcp-method", "tools/call");
@@ -268,9 +267,8 @@ mod tests {
     fn grpc_metadata_must_agree_with_a_framed_message() {
         let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
         let call = |meta: &str| {
-            format!(
-                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_item"{meta}}}}}"#
-            )
+            let params = format!(r#"{{"name":"get_item"{meta}}}"#);
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
         };
         let saying = |version: &str| {
             call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#))

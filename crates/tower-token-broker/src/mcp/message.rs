@@ -354,7 +354,8 @@ mod tests {
     #[test]
     fn requests_notifications_and_responses_are_distinguished() {
         let call = read(
-            r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"x","arguments":{"n":1e999}}}"#,
+            r#"{"jsonrpc":"2.0","id":"a","method":"tools/call",
+                "params":{"name":"x","arguments":{"n":1e999}}}"#,
         );
         let call = call.unwrap();
         assert_eq!(
@@ -391,17 +392,20 @@ mod tests {
             ),
             (
                 "J197",
-                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
+                    "params":{"name":"a","NAME":"b"}}"#,
                 Reason::CaseVariant,
             ),
             (
                 "J197",
-                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a","Name":"b"}}}"#,
+                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete",
+                    "params":{"ref":{"type":"ref/prompt","name":"a","Name":"b"}}}"#,
                 Reason::CaseVariant,
             ),
             (
                 "J197",
-                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"TYPE":"ref/resource","type":"ref/prompt","name":"a"}}}"#,
+                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete",
+                    "params":{"ref":{"TYPE":"ref/resource","type":"ref/prompt","name":"a"}}}"#,
                 Reason::CaseVariant,
             ),
             (

@@ -294,8 +294,10 @@ mod tests {
 
     #[test]
     fn denied_entries_are_removed_and_others_unchanged() {
-        let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}, {"name":"delete"}], "cacheScope":"public","x": 1}}"#;
-        let expected = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
+        let text = r#"{"jsonrpc":"2.0","id":1,"result":{
+            "tools":[{"name":"get","n":1e5}, {"name":"delete"}], "cacheScope":"public","x": 1}}"#;
+        let expected = r#"{"jsonrpc":"2.0","id":1,"result":{
+            "tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
         assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
     }
 
@@ -333,9 +335,8 @@ mod tests {
     #[test]
     fn k232_a_notification_about_a_hidden_resource_is_dropped() {
         let notice = |uri| {
-            format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
-            )
+            let method = "notifications/resources/updated";
+            format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"uri":"{uri}"}}}}"#)
         };
         assert_eq!(without_delete(&notice("db://delete")), Ok(Found::NotForThisCaller));
         assert_eq!(without_delete(&notice("db://items")), Ok(Found::Nothing));

@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn events_end_at_blank_lines_of_every_kind() {
-        let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\nid: 1\ndata: d\ndata: e\n\nunfinished";
+        let text = b"data: a\n\ndata: b\r\n\r\ndata: c\r\r: comment\n\n\
+            id: 1\ndata: d\ndata: e\n\nunfinished";
         let found = all(text, &[]);
         let data: Vec<_> = found
             .iter()
@@ -323,7 +324,8 @@ mod tests {
         ) {
             // A split between CR and LF may add an empty event, which has no data.
             let data_of = |cuts: &[usize]| -> Vec<_> {
-                all(text.as_bytes(), cuts).iter().filter_map(|event| data(event).map(Cow::into_owned)).collect()
+                let events = all(text.as_bytes(), cuts);
+                events.iter().filter_map(|event| data(event).map(Cow::into_owned)).collect()
             };
             prop_assert_eq!(data_of(&cuts), data_of(&[]));
         }

@@ -20,16 +20,21 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! # // What audit and authenticate, which stand outside, put into the extensions.
+//! # // The extensions that the audit and authenticate layers insert.
 //! # let (log, _records) = AuditLog::in_memory();
 //! # let (trail, _terminal) = Trail::for_test(&log);
-//! # let (issued_at, expires_at) = (Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(600));
+//! # let issued_at = Timestamp::from_unix_seconds(0);
+//! # let expires_at = Timestamp::from_unix_seconds(600);
+//! # let times = TokenTimes { id: "t1", issued_at, expires_at };
 //! # let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
 //! # let alice = User::new("https://broker.example.com", "alice");
-//! # let verified = Verified::vouch(alice, "inspector", resource, TokenTimes { id: "t1", issued_at, expires_at });
+//! # let verified = Verified::vouch(alice, "inspector", resource, times);
 //! # let call = |tool: &str| {
-//! #     let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
-//! #     let mut request = Request::post("/mcp").header("content-type", "application/json").body(Full::from(call)).unwrap();
+//! #     let params = format!(r#"{{"name":"{tool}"}}"#);
+//! #     let call =
+//! #         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+//! #     let request = Request::post("/mcp").header("content-type", "application/json");
+//! #     let mut request = request.body(Full::from(call)).unwrap();
 //! #     request.extensions_mut().insert(Principal::for_test(&verified));
 //! #     request.extensions_mut().insert(trail.clone());
 //! #     request
@@ -44,11 +49,13 @@
 //! let service = ScopeFilterLayer::new(&broker, &config, rules).layer(server);
 //!
 //! let passed = service.clone().oneshot(call("get_contact")).await.unwrap();
-//! assert!(passed.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"result""#));
+//! let body = passed.into_body().collect().await.unwrap().to_bytes();
+//! assert_eq!(body, r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
 //!
 //! // The same bytes as for a tool that does not exist.
 //! let refused = service.oneshot(call("delete_contact")).await.unwrap();
-//! assert!(refused.into_body().collect().await.unwrap().to_bytes().starts_with(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602"#));
+//! let body = refused.into_body().collect().await.unwrap().to_bytes();
+//! assert!(body.starts_with(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602"#));
 //! # }
 //! ```
 //!

@@ -79,7 +79,8 @@ where
         let trail = request.extensions().get::<Trail>().cloned();
         let (Some(trail), Some(principal)) = (trail, principal) else {
             tracing::error!(
-                "the audit or the authenticate layer is missing: put both outside of ScopeFilterLayer"
+                "the audit or the authenticate layer is missing: \
+                 put both outside of ScopeFilterLayer"
             );
             let refused = say(&dialect, &Refusal::new(Reason::MissingLayer));
             return Box::pin(ready(Ok(refused)));

@@ -15,7 +15,9 @@ pub trait PolicyExt: Policy + Sized {
     /// |---|---|---|
     /// | deny | any | deny, with this policy's reason |
     /// | any | deny | deny, with the other's reason |
-    /// | needs scopes or allow | allow or needs scopes | needs the scopes of both, including those that an allow is based on |
+    /// | needs scopes | needs scopes | needs the scopes of both |
+    /// | needs scopes | allow | needs these and the scopes that the allow is based on |
+    /// | allow | needs scopes | needs these and the scopes that the allow is based on |
     /// | allow | allow | allow, with the upstream scopes of both |
     fn and<P: Policy>(self, other: P) -> And<Self, P> {
         And(self, other)

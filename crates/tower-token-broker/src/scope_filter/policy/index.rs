@@ -214,10 +214,11 @@ mod tests {
             let get = Call::Http { method: &Method::GET, path: &path };
             for (kind, call) in [(Kind::Tool, tool), (Kind::Http, get)] {
                 for reading in [Reading::Wide, Reading::AsWritten, Reading::Exact] {
-                    let found: Vec<_> = index.matching(kind, &call, reading).map(|rule| format!("{rule:?}")).collect();
-                    let walked = rules.iter().filter(|rule| rule.kind == kind && rule.names(&call, reading));
-                    let walked: Vec<_> = walked.map(|rule| format!("{rule:?}")).collect();
-                    prop_assert_eq!(found, walked);
+                    let text = |rule: &Rule| format!("{rule:?}");
+                    let found: Vec<_> = index.matching(kind, &call, reading).map(text).collect();
+                    let of_kind = rules.iter().filter(|rule| rule.kind == kind);
+                    let scanned = of_kind.filter(|rule| rule.names(&call, reading));
+                    prop_assert_eq!(found, scanned.map(text).collect::<Vec<_>>());
                 }
             }
         }

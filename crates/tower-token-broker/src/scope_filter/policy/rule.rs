@@ -108,7 +108,8 @@ pub fn try_http(method: Method, template: &str) -> Result<Rule, RuleError> {
 ///
 /// ```
 /// # use tower_token_broker::scope_filter::{Rules, grpc};
-/// let rules = Rules::new().allow(grpc("shop.v1.Orders", ["Get*", "Watch*"]).with_scope("orders:read"));
+/// let rule = grpc("shop.v1.Orders", ["Get*", "Watch*"]).with_scope("orders:read");
+/// let rules = Rules::new().allow(rule);
 /// ```
 #[cfg(feature = "grpc")]
 pub fn grpc<'a>(service: &str, methods: impl IntoIterator<Item = &'a str>) -> Rule {

@@ -17,7 +17,7 @@ use crate::{limits::Protocol, principal::Principal, refusal::Reason};
 ///
 /// | call | allowed if |
 /// |---|---|
-/// | a tool, resource, prompt, method, HTTP request, gRPC call | an `allow` rule names it, and no `deny` rule does |
+/// | any call with a name or path | an `allow` rule names it, and no `deny` rule does |
 /// | a list | an `allow` rule names anything of that kind; the entries are judged one by one |
 /// | `initialize`, `ping`, notifications, the GET stream, … | there is any `allow` rule for MCP |
 /// | a client's response within a session | there is any `allow` rule for MCP |

@@ -42,9 +42,8 @@ fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a
 
 /// The session that the client of an `initialize` with these capabilities gets.
 async fn session(capabilities: &str) -> String {
-    let initialize = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}}}"#
-    );
+    let params = format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}"#);
+    let initialize = message("initialize", &params);
     let mut answer = json(RESULT);
     answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
     let answered = send(sealed_layer(), post(&initialize), answer).await;
@@ -178,12 +177,14 @@ async fn a_stateless_revision_has_no_sessions() {
 static CALL_2026: LazyLock<String> = LazyLock::new(|| call_2026("get_x", ""));
 
 fn call_2026(tool: &str, retry: &str) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}",{META},"arguments":{{"n":1e9}}{retry}}}}}"#
-    )
+    let params = format!(r#"{{"name":"{tool}",{META},"arguments":{{"n":1e9}}{retry}}}"#);
+    message("tools/call", &params)
 }
 
-const INPUT_REQUIRED: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a":{}}, "requestState" : "upstream \"state\" é","x":1}}"#;
+const INPUT_REQUIRED: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","#,
+    r#""inputRequests":{"a":{}}, "requestState" : "upstream \"state\" é","x":1}}"#
+);
 
 /// The state in an answer.
 fn state_in(text: &[u8]) -> String {
@@ -259,12 +260,9 @@ async fn a_retry_with_our_state_becomes_a_first_request() {
         &caller("crm:read"),
         &[0],
     );
-    let body = call_2026(
-        "get_x",
-        &format!(
-            r#", "inputResponses" : {{"connect":{{"action":"accept"}}}} , "requestState":"{ours}", "o\u0074her" : [1] "#
-        ),
-    );
+    let responses = r#""inputResponses" : {"connect":{"action":"accept"}}"#;
+    let retry = format!(r#", {responses} , "requestState":"{ours}", "o\u0074her" : [1] "#);
+    let body = call_2026("get_x", &retry);
     let answered =
         send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
     let first = call_2026("get_x", r#","other":[1]"#);
@@ -273,9 +271,7 @@ async fn a_retry_with_our_state_becomes_a_first_request() {
 
 #[tokio::test]
 async fn i188_a_public_cache_scope_becomes_private() {
-    let read = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"crm://public/a",{META}}}}}"#
-    );
+    let read = message("resources/read", &format!(r#"{{"uri":"crm://public/a",{META}}}"#));
     for name in ["cacheScope", "cacheSc\\u006fpe"] {
         let said = |scope: &str| {
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#)
@@ -289,9 +285,7 @@ async fn i188_a_public_cache_scope_becomes_private() {
 #[tokio::test]
 async fn a_state_is_bound_to_the_whole_uri() {
     let read = |uri: &str, retry: &str| {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{{"uri":"{uri}",{META}{retry}}}}}"#
-        )
+        message("resources/read", &format!(r#"{{"uri":"{uri}",{META}{retry}}}"#))
     };
     let (one, other) = ("crm://public/a?id=1", "crm://public/a?id=2");
     let asked = read(one, "");
@@ -313,9 +307,9 @@ async fn a_state_that_was_never_issued_is_refused() {
     let old = CALL.replace(r#""get_x""#, r#""get_x","requestState":"forged""#);
     let refused = send(sealed_layer(), post(&old), json(RESULT)).await;
     assert!(refused.received.is_none() && refused.body.windows(6).any(|at| at == b"-32602"));
-    let completion = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{{"ref":{{"type":"ref/prompt","name":"greet"}},{META},"requestState":"forged"}}}}"#
-    );
+    let reference = r#""ref":{"type":"ref/prompt","name":"greet"}"#;
+    let params = format!(r#"{{{reference},{META},"requestState":"forged"}}"#);
+    let completion = message("completion/complete", &params);
     let refused =
         send(sealed_layer(), post_2026("completion/complete", None, &completion), json(RESULT))
             .await;

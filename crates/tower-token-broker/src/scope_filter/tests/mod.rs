@@ -92,6 +92,11 @@ fn post(body: &str) -> Request<&str> {
     Request::post("/mcp").header("content-type", "application/json").body(body).unwrap()
 }
 
+/// A request with this method and parameters.
+fn message(method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
+}
+
 fn json(body: &str) -> Response<&str> {
     Response::builder().header("content-type", "application/json").body(body).unwrap()
 }
@@ -116,7 +121,8 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 
 #[tokio::test]
 async fn an_allowed_call_passes_byte_for_byte() {
-    let call = r#"{ "jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_x","arguments":{"n":9007199254740993,"e":1E+400}} }"#;
+    let call = r#"{ "jsonrpc":"2.0","id":1,"method":"tools/call","params":
+        {"name":"get_x","arguments":{"n":9007199254740993,"e":1E+400}} }"#;
     let answered = send(layer(), post(call), json(RESULT)).await;
     assert_eq!(answered.received.as_deref(), Some(call.as_bytes()));
     assert_eq!(answered.body, RESULT);
@@ -124,10 +130,11 @@ async fn an_allowed_call_passes_byte_for_byte() {
 
 #[tokio::test]
 async fn hostile_messages_are_refused_and_never_sent() {
-    let call = |method: &str, params: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
-    };
-    let unknown = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool, resource or prompt"}}"#;
+    let call = message;
+    let unknown = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"#,
+        r#""message":"unknown tool, resource or prompt"}}"#
+    );
     let not_found =
         r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}"#;
     for (case, body, status, code) in [
@@ -227,14 +234,16 @@ fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a
     Request::from_parts(parts, body)
 }
 
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#;
+const META: &str = concat!(
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    r#""io.modelcontextprotocol/clientCapabilities":{"elicitation":{"url":{}}}}"#
+);
 
 #[tokio::test]
 async fn j217_each_subscribed_resource_is_judged() {
     let listen = |notifications: &str| {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{notifications},{META}}}}}"#
-        )
+        let params = format!(r#"{{"notifications":{notifications},{META}}}"#);
+        message("subscriptions/listen", &params)
     };
     for (notifications, status, said) in [
         (r#"{"toolsListChanged":true}"#, 200, RESULT),
@@ -279,9 +288,11 @@ async fn k232_an_acknowledgement_names_no_hidden_resource() {
         r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{META}}}}}"#
     );
     let acknowledged = |uris: &str| {
-        format!(
-            "data: {{\"jsonrpc\":\"2.0\",\"params\":{{\"notifications\":{{\"toolsListChanged\":true,\"resourceSubscriptions\":[{uris}]}}}},\"method\":\"notifications/subscriptions/acknowledged\"}}\n\n"
-        )
+        let notifications =
+            format!(r#"{{"toolsListChanged":true,"resourceSubscriptions":[{uris}]}}"#);
+        let method = r#""method":"notifications/subscriptions/acknowledged""#;
+        let params = format!(r#""params":{{"notifications":{notifications}}}"#);
+        format!("data: {{\"jsonrpc\":\"2.0\",{params},{method}}}\n\n")
     };
     let body = acknowledged(r#""crm://public/a", "crm://secret/b","crm://public/c",7"#);
     let answered =
@@ -565,7 +576,8 @@ async fn a_broken_or_hidden_response_is_not_passed_on() {
     let body = answer.into_body().collect().await.map_err(drop).unwrap().to_bytes();
     assert!(!body.windows(5).any(|bytes| bytes == b"get_x"));
 
-    let notice = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"crm://secret/1"}}"#;
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated",
+        "params":{"uri":"crm://secret/1"}}"#;
     let answered = send(layer(), post(list), json(notice)).await;
     assert_eq!(answered.status, 502, "K232");
     assert!(!answered.body.windows(6).any(|bytes| bytes == b"secret"), "K232");
@@ -585,7 +597,10 @@ async fn j223_all_scopes_of_the_operation_are_named_at_once() {
     assert!(challenge.contains("resource_metadata="), "{challenge}");
 }
 
-const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"delete_x"},{"name":"create_x"}]}}"#;
+const LIST: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"result":{"tools":["#,
+    r#"{"name":"get_x"},{"name":"delete_x"},{"name":"create_x"}]}}"#
+);
 const VISIBLE: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_x"},{"name":"create_x"}]}}"#;
 
@@ -673,9 +688,7 @@ async fn k224_an_empty_chunked_response_passes() {
 
 #[tokio::test]
 async fn only_responses_to_calls_are_streamed() {
-    let asked = |method: &str, params: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
-    };
+    let asked = message;
     for (body, is_read) in [
         (asked("tools/call", r#"{"name":"get_x"}"#), false),
         (asked("prompts/get", r#"{"name":"greet"}"#), false),
@@ -922,7 +935,8 @@ proptest! {
     ) {
         let caller = caller("crm:read");
         let entries = |list: &str, called: &str, names: &[String]| {
-            let entries: Vec<_> = names.iter().map(|name| format!(r#"{{"{called}":"{name}"}}"#)).collect();
+            let entry = |name: &String| format!(r#"{{"{called}":"{name}"}}"#);
+            let entries: Vec<_> = names.iter().map(entry).collect();
             format!(r#""{list}":[{}]"#, entries.join(","))
         };
         let message = |keep: &dyn Fn(&str, &str) -> bool| {
@@ -933,17 +947,25 @@ proptest! {
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{}}}}}"#, lists.join(","))
         };
         let list = message(&|_, _| true);
-        let expected = message(&|list, name| !policy.decide(&caller, &call_of(list, name)).is_denied());
+        let expected = message(&|list, name| {
+            !policy.decide(&caller, &call_of(list, name)).is_denied()
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (body, kind) = if streamed { (format!("data: {list}\n\n"), "text/event-stream") } else { (list, "application/json") };
+        let (body, kind) = if streamed {
+            (format!("data: {list}\n\n"), "text/event-stream")
+        } else {
+            (list, "application/json")
+        };
         let answer = Response::builder().header("content-type", kind).body(body.as_str()).unwrap();
         // A call that every policy lets pass, so that the list is an answer nobody asked for.
         let all = policy.or(|_: &Principal, call: &Call<'_>| {
-            if matches!(call, Call::Protocol { .. }) { Decision::allow() } else { Decision::deny(call) }
+            let is_protocol = matches!(call, Call::Protocol { .. });
+            if is_protocol { Decision::allow() } else { Decision::deny(call) }
         });
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let answered = runtime.block_on(send(ScopeFilterLayer::for_test(all), post(ping), answer));
-        let text = std::str::from_utf8(&answered.body).unwrap().trim_start_matches("data: ").trim_end();
+        let text = std::str::from_utf8(&answered.body).unwrap();
+        let text = text.trim_start_matches("data: ").trim_end();
         prop_assert_eq!(text, expected);
     }
 }
