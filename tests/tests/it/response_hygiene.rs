@@ -275,7 +275,7 @@ async fn i186_upstream_error_details_are_not_forwarded() {
         let row = |bytes| {
             Case::fails("I186", bytes, 502, "exchange.upstream_failed").body(concat!(
                 r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"#,
-                r#""message":"the server behind the broker failed"}}"#
+                r#""message":"the upstream server failed"}}"#
             ))
         };
         let (response, _) = run_call(response, &[], row).await;

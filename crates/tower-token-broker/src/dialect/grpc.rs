@@ -84,7 +84,7 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     Status {
         code,
         message: if answer == Answer::UnsupportedMedia {
-            "send application/grpc over protobuf, in identity or gzip"
+            "send application/grpc with protobuf, uncompressed or with gzip"
         } else {
             text
         },

@@ -82,7 +82,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         Answer::HeadersTooLarge => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",
-            "the header fields are too large",
+            "the headers are too large",
         ),
         Answer::ParseError => {
             (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON")
@@ -91,28 +91,26 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message")
         }
         Answer::HeaderMismatch => {
-            (StatusCode::BAD_REQUEST, "header_mismatch", "header fields and body do not agree")
+            (StatusCode::BAD_REQUEST, "header_mismatch", "the headers and the body do not agree")
         }
         Answer::InvalidParams => (
             StatusCode::BAD_REQUEST,
             "invalid_params",
-            "the message does not say its protocol version",
+            "the message does not state its protocol version",
         ),
-        Answer::UnsupportedVersion => (
-            StatusCode::BAD_REQUEST,
-            "unsupported_version",
-            "this protocol version is not spoken here",
-        ),
+        Answer::UnsupportedVersion => {
+            (StatusCode::BAD_REQUEST, "unsupported_version", "unsupported protocol version")
+        }
         Answer::BodyTooLarge => {
             (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large")
         }
         Answer::BodyIncomplete => {
-            (StatusCode::BAD_REQUEST, "body_incomplete", "the body did not arrive whole")
+            (StatusCode::BAD_REQUEST, "body_incomplete", "the body was incomplete")
         }
         Answer::UnsupportedMedia => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            "send application/json without a coding",
+            "send uncompressed application/json",
         ),
         Answer::MethodNotAllowed => (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -125,12 +123,12 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "the deadline of the request has passed",
         ),
         Answer::UnknownSession => {
-            (StatusCode::NOT_FOUND, "unknown_session", "unknown session: begin a new one")
+            (StatusCode::NOT_FOUND, "unknown_session", "unknown session: start a new one")
         }
         Answer::InvalidState => (
             StatusCode::BAD_REQUEST,
             "invalid_request_state",
-            "invalid requestState: send the request anew without it",
+            "invalid requestState: send the request again without it",
         ),
         Answer::NotFound => (StatusCode::NOT_FOUND, "not_found", "nothing is served at this path"),
         Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
@@ -143,7 +141,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "the user must connect an account for this server first",
         ),
         Answer::BadGateway => {
-            (StatusCode::BAD_GATEWAY, "upstream_failed", "the server behind the broker failed")
+            (StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream server failed")
         }
         Answer::Unavailable => (
             StatusCode::SERVICE_UNAVAILABLE,

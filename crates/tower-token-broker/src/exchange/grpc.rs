@@ -32,10 +32,7 @@ impl End {
             None | Some(Ok(0 | 1 | 3..=12)) => return,
             Some(Ok(2 | 13..=15)) => {
                 fields.remove(metadata::DETAILS);
-                fields.insert(
-                    metadata::MESSAGE,
-                    status::message("the server behind the broker failed"),
-                );
+                fields.insert(metadata::MESSAGE, status::message("the upstream server failed"));
                 return;
             }
             // As a 401 over HTTP: without a credential it is not about one (design, section 15.1).
