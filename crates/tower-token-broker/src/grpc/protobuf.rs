@@ -244,16 +244,16 @@ mod tests {
     #[test]
     fn ambiguous_encodings_are_refused() {
         for (what, message, error) in [
-            ("a varint with a byte of nothing", &[0x08, 0x80, 0x00][..], WireError::Varint),
-            ("a tag with a byte of nothing", &[0x88, 0x00, 0x01], WireError::Varint),
-            ("a length with a byte of nothing", &[0x0a, 0x80, 0x00], WireError::Varint),
+            ("a varint with a final zero", &[0x08, 0x80, 0x00][..], WireError::Varint),
+            ("a tag with a final zero", &[0x88, 0x00, 0x01], WireError::Varint),
+            ("a length with a final zero", &[0x0a, 0x80, 0x00], WireError::Varint),
             (
                 "eleven bytes",
                 &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
                 WireError::Varint,
             ),
             (
-                "ten bytes that go on",
+                "ten bytes without an end",
                 &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81],
                 WireError::Varint,
             ),
@@ -267,7 +267,7 @@ mod tests {
             ("half of its bytes", &[0x0a, 3, b'h', b'i'], WireError::Truncated),
             ("half a double", &[0x09, 0, 0], WireError::Truncated),
             (
-                "a length without end",
+                "a huge length",
                 &[0x0a, 255, 255, 255, 255, 255, 255, 255, 255, 127],
                 WireError::Truncated,
             ),

@@ -228,11 +228,8 @@ mod tests {
             ),
             ("two versions", &[version, version, method, ("mcp-name", "get_item")]),
             ("two methods", &[version, method, method, ("mcp-name", "get_item")]),
-            ("a name that is coded wrongly", &[version, method, ("mcp-name", "=?base64?!?=")]),
-            (
-                "octets that are no value of MCP's",
-                &[version, method, ("mcp-name", "get_item\u{e9}")],
-            ),
+            ("a name with invalid base64", &[version, method, ("mcp-name", "=?base64?!?=")]),
+            ("octets that MCP does not allow", &[version, method, ("mcp-name", "get_item\u{e9}")]),
         ] {
             assert_eq!(check(fields, &call("get_item")), Err(Reason::HeaderMismatch), "{what}");
         }
@@ -278,7 +275,7 @@ mod tests {
         for (what, fields, revision, body, agreed) in [
             ("a call", &[method, name][..], old, call(""), Ok(())),
             (
-                "a call that says its version",
+                "a call that states its version",
                 &[method, name],
                 new,
                 saying(r#""2026-07-28""#),
@@ -286,13 +283,13 @@ mod tests {
             ),
             ("no version", &[method, name], new, call(""), Err(Reason::NoVersion)),
             (
-                "a version that is no text",
+                "a version that is not text",
                 &[method, name],
                 new,
                 saying("1"),
                 Err(Reason::NoVersion),
             ),
-            ("the same, where none is needed", &[method, name], old, saying("1"), Ok(())),
+            ("the same, where it is optional", &[method, name], old, saying("1"), Ok(())),
             (
                 "another version",
                 &[method, name],
@@ -301,7 +298,7 @@ mod tests {
                 Err(Reason::HeaderMismatch),
             ),
             (
-                "the other way round",
+                "the reverse",
                 &[method, name],
                 old,
                 saying(r#""2026-07-28""#),
@@ -309,22 +306,16 @@ mod tests {
             ),
             ("two methods", &[method, method, name], old, call(""), Err(Reason::HeaderMismatch)),
             ("no method", &[name], old, call(""), Err(Reason::HeaderMismatch)),
-            ("an answer", &[], old, answer.clone(), Ok(())),
+            ("a response", &[], old, answer.clone(), Ok(())),
             (
-                "an answer that names a method",
+                "a response with a method",
                 &[method],
                 old,
                 answer.clone(),
                 Err(Reason::HeaderMismatch),
             ),
-            (
-                "an answer that names a tool",
-                &[name],
-                old,
-                answer.clone(),
-                Err(Reason::HeaderMismatch),
-            ),
-            ("an answer without version", &[], new, answer, Err(Reason::NoVersion)),
+            ("a response with a name", &[name], old, answer.clone(), Err(Reason::HeaderMismatch)),
+            ("a response without version", &[], new, answer, Err(Reason::NoVersion)),
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in fields {
@@ -347,7 +338,7 @@ mod tests {
             ("another method", &[("mcp-method", "tools/list")], refused),
             ("two names", &[name, name], refused),
             ("another name", &[("mcp-name", "delete_item")], refused),
-            ("a name that is coded wrongly", &[("mcp-name", "=?base64?!?=")], refused),
+            ("a name with invalid base64", &[("mcp-name", "=?base64?!?=")], refused),
             ("another tool", &[("mcp_tool", "delete_item")], refused),
             ("two tools", &[("mcp_tool", "get_item"), ("mcp_tool", "get_item")], refused),
             ("a prompt", &[("mcp_prompt", "get_item")], refused),

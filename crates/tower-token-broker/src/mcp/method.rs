@@ -193,8 +193,8 @@ impl McpMethod<'_> {
         }
     }
 
-    /// Whether the result may hold a list that the policy filters. Only the results of these four
-    /// methods are read by no client as a list; any other result is inspected.
+    /// Whether the result may hold a list that the policy filters. No client reads the results of
+    /// the other four methods as a list.
     pub(crate) const fn may_return_list(&self) -> bool {
         match self.judged_as() {
             JudgedAs::Tool | JudgedAs::Prompt | JudgedAs::Reference => false,

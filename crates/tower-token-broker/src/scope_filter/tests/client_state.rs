@@ -1,5 +1,5 @@
-//! What a client keeps for us: nobody else can use it, and the upstream gets back what it once
-//! gave.
+//! Tests of client-held state: only its owner can use it, and the upstream receives its own value
+//! back.
 
 use super::*;
 use crate::{
@@ -40,7 +40,7 @@ fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a
     request
 }
 
-/// The session that the client of an `initialize` with these capabilities gets.
+/// Returns the session that a client with these capabilities receives.
 async fn session(capabilities: &str) -> String {
     let params = format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}"#);
     let initialize = message("initialize", &params);
@@ -186,7 +186,7 @@ const INPUT_REQUIRED: &str = concat!(
     r#""inputRequests":{"a":{}}, "requestState" : "upstream \"state\" é","x":1}}"#
 );
 
-/// The state in an answer.
+/// Returns the request state in a response.
 fn state_in(text: &[u8]) -> String {
     let text = std::str::from_utf8(text).unwrap();
     let (_, rest) = text.split_once(r#""requestState" : ""#).expect("a state");
@@ -358,7 +358,7 @@ mod in_grpc {
         received: Option<(HeaderMap, Bytes)>,
     }
 
-    /// The frame of one message, out of the bytes on the wire.
+    /// Returns the message in the frame on the wire.
     fn json_of(wire: &[u8]) -> Option<Bytes> {
         let frame = wire.get(5..).filter(|frame| !frame.is_empty())?;
         Some(Bytes::copy_from_slice(framed_mcp::decode(frame).unwrap()))

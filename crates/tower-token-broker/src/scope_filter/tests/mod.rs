@@ -1,4 +1,4 @@
-//! The layer as a whole, over a real inner service.
+//! Tests of the layer, over a real inner service.
 
 mod client_state;
 
@@ -42,12 +42,12 @@ struct Answered {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    /// What the inner service got.
+    /// The body that the inner service received.
     received: Option<Bytes>,
     received_fields: HeaderMap,
 }
 
-/// Sends one request through the layer, to a service that answers with this.
+/// Sends one request through the layer to a service with this response.
 async fn send(
     layer: ScopeFilterLayer<impl Policy>,
     request: Request<&str>,
@@ -92,7 +92,7 @@ fn post(body: &str) -> Request<&str> {
     Request::post("/mcp").header("content-type", "application/json").body(body).unwrap()
 }
 
-/// A request with this method and parameters.
+/// Creates a request with this method and parameters.
 fn message(method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
 }
@@ -222,7 +222,7 @@ async fn hostile_messages_are_refused_and_never_sent() {
     }
 }
 
-/// A message of 2026-07-28, whose client can send its user to a URL.
+/// Creates a request of 2026-07-28 from a client that supports elicitation in URL mode.
 fn post_2026<'a>(method: &str, name: Option<&str>, body: &'a str) -> Request<&'a str> {
     let request = post(body);
     let (mut parts, body) = request.into_parts();
@@ -339,8 +339,8 @@ async fn an_unsupported_version_is_refused_with_the_supported_ones() {
             request.headers_mut().insert("mcp-protocol-version", value);
             let answered = send(layer(), request, json(RESULT)).await;
             let text = std::str::from_utf8(&answered.body).unwrap();
-            // As `server/discover` names them: what is agreed upon by `initialize` is not among
-            // them.
+            // As in the response to `server/discover`, without the version that `initialize`
+            // negotiates.
             let data =
                 format!(r#""data":{{"supported":["2026-07-28"],"requested":"{requested}"}}"#);
             assert_eq!(answered.status, 400);
@@ -498,7 +498,7 @@ async fn l241_an_ambiguous_http_path_is_refused() {
     }
 }
 
-/// A body that never comes.
+/// A body that never arrives.
 struct Nothing;
 
 impl http_body::Body for Nothing {
@@ -541,7 +541,7 @@ async fn j214_a_message_that_times_out_is_refused() {
     }
 }
 
-/// A body that breaks off behind its first bytes.
+/// A body that breaks off after its first bytes.
 struct BreaksOff(bool);
 
 impl http_body::Body for BreaksOff {
@@ -637,7 +637,7 @@ async fn k224_k225_lists_are_filtered_or_not_passed() {
     assert_eq!(send(layer(), post(list), answer).await.status, 502, "K225 206");
 }
 
-/// An answer whose length is not known beforehand, as chunked ones are.
+/// A response of unknown length, such as a chunked one.
 struct Chunked(&'static str);
 
 impl http_body::Body for Chunked {
@@ -813,7 +813,7 @@ async fn x25_dropping_at_any_poll_sends_no_partial_body() {
 const SLOW: [&str; 3] =
     [r#"{"jsonrpc":"2.0","id":1,"method":"tools"#, r#"/call","params":{"name":"#, r#""get_x"}}"#];
 
-/// A body whose every piece is waited for.
+/// A body with a wait before each piece.
 struct Slow(usize, bool);
 
 impl http_body::Body for Slow {
@@ -846,7 +846,7 @@ async fn a_request_without_outer_layers_gets_500() {
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-/// A policy out of rules for all kinds, put together in every way.
+/// A policy of rules of all kinds, combined in every way.
 #[derive(Clone, Debug)]
 enum AnyPolicy {
     Rules(Box<Rules>),
@@ -857,7 +857,7 @@ enum AnyPolicy {
 
 impl Policy for AnyPolicy {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        // As references, so that each is put together by the function that a user calls.
+        // As closures, so that each is combined by the function that users call.
         let of = |policy: &Self| {
             let policy = policy.clone();
             move |caller: &Principal, call: &Call<'_>| policy.decide(caller, call)
@@ -886,12 +886,11 @@ fn any_rules() -> impl Strategy<Value = AnyPolicy> {
                     rule = rule.with_scope("crm:write");
                 }
                 rule = match condition {
-                    // A resource has no arguments to look at.
+                    // A resource has no arguments.
                     _ if kind > 1 => rule,
                     0 => rule,
                     1 => rule.when(|_| false),
-                    // Where the arguments decide, a list shows what some arguments would let
-                    // through.
+                    // If the arguments decide, a list shows what some arguments would allow.
                     _ => rule.when(|arguments| arguments.get("n").is_some()),
                 };
                 if allow { all.allow(rule) } else { all.deny(rule) }
@@ -909,8 +908,7 @@ fn any_rules() -> impl Strategy<Value = AnyPolicy> {
     })
 }
 
-/// The lists of the protocol: their name in a result, what an entry is called by, and the call that
-/// an entry stands for.
+/// The lists of the protocol: their members in a result, and the member that names an entry.
 const LISTS: [(&str, &str); 4] = [
     ("tools", "name"),
     ("prompts", "name"),
@@ -957,7 +955,7 @@ proptest! {
             (list, "application/json")
         };
         let answer = Response::builder().header("content-type", kind).body(body.as_str()).unwrap();
-        // A call that every policy lets pass, so that the list is an answer nobody asked for.
+        // Every policy allows this call, so the list arrives in response to an unrelated request.
         let all = policy.or(|_: &Principal, call: &Call<'_>| {
             let is_protocol = matches!(call, Call::Protocol { .. });
             if is_protocol { Decision::allow() } else { Decision::deny(call) }
