@@ -38,6 +38,7 @@ pub(super) enum Reading {
 }
 
 impl Names {
+    #[inline]
     pub(super) fn include(&self, call: &Call<'_>, reading: Reading) -> bool {
         match (self, call) {
             (Self::Patterns(patterns), _) => call.name().is_some_and(|name| {

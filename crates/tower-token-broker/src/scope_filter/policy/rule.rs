@@ -216,10 +216,12 @@ impl Rule {
         !self.callers.is_empty()
     }
 
+    #[inline]
     pub(super) fn is_about(&self, caller: &Principal) -> bool {
         self.callers.iter().all(|condition| condition.holds(caller))
     }
 
+    #[inline]
     pub(super) fn decided(&self, decision: Decision) -> Decision {
         match &self.id {
             Some(id) => decision.by_rule(Arc::clone(id)),
@@ -227,6 +229,7 @@ impl Rule {
         }
     }
 
+    #[inline]
     pub(super) fn may_be_about(&self, caller: &Principal) -> bool {
         self.callers.iter().all(|condition| condition.may_hold(caller))
     }
@@ -271,10 +274,12 @@ impl Rule {
         self
     }
 
+    #[inline]
     pub(super) fn names(&self, call: &Call<'_>, reading: Reading) -> bool {
         self.names.include(call, reading)
     }
 
+    #[inline]
     pub(super) fn when_holds(&self, call: &Call<'_>) -> Holds {
         let Some(when) = &self.when else { return Holds::Yes };
         let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else {
