@@ -94,7 +94,7 @@ async fn h169_a_missing_layer_is_a_logged_500() {
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
-    is_refused_loudly("no authenticate", 1, "authenticate layer outside", |layers| {
+    is_refused_loudly("no authenticate", 1, "authenticate layer is missing", |layers| {
         let Layers { audit, scope_filter, exchange, .. } = layers;
         let stack = ServiceBuilder::new().layer(audit).layer(scope_filter).layer(exchange);
         Router::new().fallback_service(stack.service(proxy()))
@@ -117,7 +117,7 @@ async fn h169_a_missing_layer_is_a_logged_500() {
             .fallback_service(ServiceBuilder::new().layer(layers.exchange).service(proxy()))
     })
     .await;
-    is_refused_loudly("misordered", 1, "authenticate layer outside", |layers| {
+    is_refused_loudly("misordered", 1, "authenticate layer is missing", |layers| {
         let Layers { audit, authenticate, scope_filter, exchange } = layers;
         let stack = ServiceBuilder::new()
             .layer(audit)

@@ -81,7 +81,7 @@ where
         };
         let id = trail.request_id();
         request.extensions_mut().insert(id);
-        // Found once, here; the layers inside read it.
+        // Determined once; the inner layers read it.
         let dialect = Dialect::of(&request);
         let is_served =
             |mount_path: &MountPath| mount_path.serves(inbound::original_uri(&request).path());
