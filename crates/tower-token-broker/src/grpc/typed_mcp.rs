@@ -75,7 +75,7 @@ impl Method {
 
 /// The content of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked<'a> {
+pub(crate) enum TypedCall<'a> {
     List(Listed),
     Tool {
         name: &'a str,
@@ -101,7 +101,7 @@ pub(crate) fn read<'a>(
     method: Method,
     message: &'a [u8],
     limits: &Limits,
-) -> Result<Asked<'a>, Reason> {
+) -> Result<TypedCall<'a>, Reason> {
     let mut reader = Reader::new(message);
     let (mut common, mut second, mut third) = (None, None, None);
     let (mut argument, mut context) = (None, None);
@@ -122,10 +122,10 @@ pub(crate) fn read<'a>(
     let depth = limits.depth;
     request_fields(common.unwrap_or_default(), depth)?;
     match method {
-        Method::ListTools => Ok(Asked::List(Listed::Tools)),
-        Method::ListPrompts => Ok(Asked::List(Listed::Prompts)),
-        Method::ListResources => Ok(Asked::List(Listed::Resources)),
-        Method::ListResourceTemplates => Ok(Asked::List(Listed::ResourceTemplates)),
+        Method::ListTools => Ok(TypedCall::List(Listed::Tools)),
+        Method::ListPrompts => Ok(TypedCall::List(Listed::Prompts)),
+        Method::ListResources => Ok(TypedCall::List(Listed::Resources)),
+        Method::ListResourceTemplates => Ok(TypedCall::List(Listed::ResourceTemplates)),
         Method::CallTool => {
             let (mut name, mut arguments) = (None, None);
             let mut reader = Reader::new(second.unwrap_or_default());
@@ -140,21 +140,25 @@ pub(crate) fn read<'a>(
             structure(arguments.unwrap_or_default(), depth, &mut json)?;
             // The proto requires the name "on the initial request only". Without it, no one can
             // tell which tool is called.
-            Ok(Asked::Tool { name: named(name)?, arguments: json })
+            Ok(TypedCall::Tool { name: named(name)?, arguments: json })
         }
-        Method::ReadResource => Ok(Asked::Resource { uri: named(second.map(text).transpose()?)? }),
+        Method::ReadResource => {
+            Ok(TypedCall::Resource { uri: named(second.map(text).transpose()?)? })
+        }
         Method::GetPrompt => {
             let arguments = map_of_texts(&entries)?;
-            Ok(Asked::Prompt { name: named(second.map(text).transpose()?)?, arguments })
+            Ok(TypedCall::Prompt { name: named(second.map(text).transpose()?)?, arguments })
         }
         Method::Complete => {
             only_texts(argument.unwrap_or_default(), 2)?;
             completion_context(context.unwrap_or_default())?;
             match (second, third) {
                 (Some(resource), None) => {
-                    Ok(Asked::CompletionIn { uri: named(only_texts(resource, 1)?)? })
+                    Ok(TypedCall::CompletionIn { uri: named(only_texts(resource, 1)?)? })
                 }
-                (None, Some(prompt)) => Ok(Asked::CompletionFor(named(only_texts(prompt, 2)?)?)),
+                (None, Some(prompt)) => {
+                    Ok(TypedCall::CompletionFor(named(only_texts(prompt, 2)?)?))
+                }
                 // Ambiguous: either of the two could be completed.
                 (Some(_), Some(_)) => Err(WireError::Doubled.into()),
                 (None, None) => Err(Reason::NotAMessage),
@@ -362,13 +366,13 @@ fn push_text(json: &mut String, text: &str) {
 /// becomes `CACHE_SCOPE_PRIVATE` (2), because the response was filtered for one caller.
 pub(crate) fn filter<F>(
     of: Listed,
-    answer: &[u8],
+    response: &[u8],
     mut is_visible: F,
 ) -> Result<Cow<'_, [u8]>, WireError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
-    let (mut reader, mut filtered) = (Reader::new(answer), Writer::default());
+    let (mut reader, mut filtered) = (Reader::new(response), Writer::default());
     while let Some(field) = reader.next_field()? {
         match field.number {
             // Field 1 is the name of a tool or prompt, the URI of a resource, and the template of a
@@ -425,17 +429,17 @@ mod tests {
         message(2, [message(1, name), message(2, arguments)].concat())
     }
 
-    fn asked(method: &str, message: &[u8]) -> Result<(String, String), Reason> {
+    fn parsed(method: &str, message: &[u8]) -> Result<(String, String), Reason> {
         let method = Method::of(method).ok_or(Reason::MethodDenied)?;
-        read(method, message, &Limits::default()).map(|asked| match asked {
-            Asked::Tool { name, arguments } | Asked::Prompt { name, arguments } => {
+        read(method, message, &Limits::default()).map(|call| match call {
+            TypedCall::Tool { name, arguments } | TypedCall::Prompt { name, arguments } => {
                 (name.to_owned(), arguments)
             }
-            Asked::Resource { uri } | Asked::CompletionIn { uri } => {
+            TypedCall::Resource { uri } | TypedCall::CompletionIn { uri } => {
                 (uri.to_owned(), String::new())
             }
-            Asked::CompletionFor(name) => (name.to_owned(), String::new()),
-            Asked::List(of) => (format!("{of:?}"), String::new()),
+            TypedCall::CompletionFor(name) => (name.to_owned(), String::new()),
+            TypedCall::List(of) => (format!("{of:?}"), String::new()),
         })
     }
 
@@ -459,13 +463,13 @@ mod tests {
         .concat();
         let json =
             r#"{"id":7,"rate":5e-1,"big":1e300,"all":[true,false,null],"of":{"é\"":"x\u000a"}}"#;
-        assert_eq!(asked("CallTool", &call("get", arguments)), Ok(("get".into(), json.into())));
+        assert_eq!(parsed("CallTool", &call("get", arguments)), Ok(("get".into(), json.into())));
         assert_eq!(
-            asked("CallTool", &message(2, message(1, "get"))),
+            parsed("CallTool", &message(2, message(1, "get"))),
             Ok(("get".into(), "{}".into()))
         );
         assert_eq!(
-            asked("ReadResource", &message(2, "db://a")),
+            parsed("ReadResource", &message(2, "db://a")),
             Ok(("db://a".into(), String::new()))
         );
         let entry = |name: &str, value: &str| [message(1, name), message(2, value)].concat();
@@ -473,27 +477,27 @@ mod tests {
             [message(2, "hello"), message(3, entry("who", "Ada")), message(3, entry("by", ""))]
                 .concat();
         assert_eq!(
-            asked("GetPrompt", &prompt),
+            parsed("GetPrompt", &prompt),
             Ok(("hello".into(), r#"{"who":"Ada","by":""}"#.into()))
         );
         assert_eq!(
-            asked("Complete", &message(2, message(1, "db://{x}"))),
+            parsed("Complete", &message(2, message(1, "db://{x}"))),
             Ok(("db://{x}".into(), String::new()))
         );
         let so_far =
             [message(4, entry("who", "A")), message(5, message(1, entry("of", "x")))].concat();
         let completed = [message(3, entry("hello", "its title")), so_far].concat();
-        assert_eq!(asked("Complete", &completed), Ok(("hello".into(), String::new())));
+        assert_eq!(parsed("Complete", &completed), Ok(("hello".into(), String::new())));
         let answered = message(6, [message(1, "q"), message(2, message(9, []))].concat());
         let common = message(1, [message(1, member("x", double(1.0))), answered].concat());
-        assert_eq!(asked("ListTools", &common), Ok(("Tools".into(), String::new())));
+        assert_eq!(parsed("ListTools", &common), Ok(("Tools".into(), String::new())));
         for (method, listed) in [
             ("ListTools", "Tools"),
             ("ListPrompts", "Prompts"),
             ("ListResources", "Resources"),
             ("ListResourceTemplates", "ResourceTemplates"),
         ] {
-            assert_eq!(asked(method, &message(1, [])), Ok((listed.into(), String::new())));
+            assert_eq!(parsed(method, &message(1, [])), Ok((listed.into(), String::new())));
         }
     }
 
@@ -688,15 +692,15 @@ mod tests {
                 Reason::NotProtobuf,
             ),
         ] {
-            assert_eq!(asked(method, &request), Err(reason), "{what}");
+            assert_eq!(parsed(method, &request), Err(reason), "{what}");
         }
         let mut deep = double(1.0);
         for _ in 0..200 {
             deep = message(6, message(1, deep));
         }
-        assert_eq!(asked("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
+        assert_eq!(parsed("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
         let deep = (0..200).fold(double(1.0), |value, _| message(5, member("x", value)));
-        assert_eq!(asked("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
+        assert_eq!(parsed("CallTool", &call("a", member("x", deep))), Err(Reason::TooDeep));
     }
 
     #[test]
@@ -733,14 +737,14 @@ mod tests {
             let request =
                 within.iter().rev().fold(number(place, 1), |inner, outer| message(*outer, inner));
             assert_eq!(
-                asked(method, &request),
+                parsed(method, &request),
                 Err(Reason::NotProtobuf),
                 "{method} {within:?} {place}"
             );
             // A message that ends inside a field is refused as well.
             let half =
                 within.iter().rev().fold(vec![0x0a, 9], |inner, outer| message(*outer, inner));
-            assert_eq!(asked(method, &half), Err(Reason::NotProtobuf), "{method} {within:?}");
+            assert_eq!(parsed(method, &half), Err(Reason::NotProtobuf), "{method} {within:?}");
         }
     }
 
@@ -752,9 +756,9 @@ mod tests {
         let two_names = message(2, [message(1, "get"), message(1, "get")].concat());
         let common = message(1, message(1, "instructions"));
         let public = [0x20, 1];
-        let answer = [&common[..], &delete, &get, &nameless, &public, &two_names].concat();
+        let response = [&common[..], &delete, &get, &nameless, &public, &two_names].concat();
         let visible = |entry: Entry<'_>| entry.name != "delete";
-        let filtered = filter(Listed::Tools, &answer, visible).unwrap();
+        let filtered = filter(Listed::Tools, &response, visible).unwrap();
         assert_eq!(*filtered, [&common[..], &get, &[0x20, 2]].concat());
         assert_eq!(*filter(Listed::Tools, &[], visible).unwrap(), [0x20, 2]);
         assert_eq!(filter(Listed::Tools, &[0x12, 9], visible), Err(WireError::Truncated));
@@ -775,7 +779,7 @@ mod tests {
         fn arguments_become_strict_json(number: f64, text: String, key: String) {
             let (first, second) = (double(number), message(3, &text));
             let arguments = [member(&key, first), member(&format!("{key}2"), second)].concat();
-            match asked("CallTool", &call("a", arguments)) {
+            match parsed("CallTool", &call("a", arguments)) {
                 Ok((_, json)) => {
                     let read = json::Value::parse(json.as_bytes(), &Limits::default()).unwrap();
                     prop_assert_eq!(read.get(&key).unwrap().raw().parse::<f64>().unwrap(), number);

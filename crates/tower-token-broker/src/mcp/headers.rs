@@ -255,8 +255,8 @@ mod tests {
             check(&[version, ("mcp-method", "tools/list")], cancelled),
             Err(Reason::HeaderMismatch)
         );
-        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
-        assert_eq!(check(&[version], answer), Err(Reason::NoVersion));
+        let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        assert_eq!(check(&[version], response), Err(Reason::NoVersion));
     }
 
     #[cfg(feature = "grpc")]
@@ -270,7 +270,7 @@ mod tests {
         let saying = |version: &str| {
             call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#))
         };
-        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned();
+        let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned();
         let (method, name) = (("mcp-method", "tools/call"), ("mcp-name", "get_item"));
         for (what, fields, revision, body, agreed) in [
             ("a call", &[method, name][..], old, call(""), Ok(())),
@@ -306,16 +306,16 @@ mod tests {
             ),
             ("two methods", &[method, method, name], old, call(""), Err(Reason::HeaderMismatch)),
             ("no method", &[name], old, call(""), Err(Reason::HeaderMismatch)),
-            ("a response", &[], old, answer.clone(), Ok(())),
+            ("a response", &[], old, response.clone(), Ok(())),
             (
                 "a response with a method",
                 &[method],
                 old,
-                answer.clone(),
+                response.clone(),
                 Err(Reason::HeaderMismatch),
             ),
-            ("a response with a name", &[name], old, answer.clone(), Err(Reason::HeaderMismatch)),
-            ("a response without version", &[], new, answer, Err(Reason::NoVersion)),
+            ("a response with a name", &[name], old, response.clone(), Err(Reason::HeaderMismatch)),
+            ("a response without version", &[], new, response, Err(Reason::NoVersion)),
         ] {
             let mut map = HeaderMap::new();
             for (name, value) in fields {

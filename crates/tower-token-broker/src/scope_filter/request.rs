@@ -29,14 +29,14 @@ use crate::{
 pub(super) type RefusedRequest = Box<(Dialect, Refusal)>;
 
 /// The caller of a request, and the policy that decides on it.
-pub(super) struct Asking<'a, P> {
+pub(super) struct Decider<'a, P> {
     pub(super) shared: &'a Shared<P>,
     pub(super) principal: &'a Principal,
     pub(super) trail: &'a Trail,
 }
 
 /// The judged request, with its body.
-type Asked<B> = Result<(Judged, RequestBody<B>), RefusedRequest>;
+type JudgedRequest<B> = Result<(Judged, RequestBody<B>), RefusedRequest>;
 
 /// Reads the body of a POST completely and within its limits. Returns `None` for a GET or DELETE.
 pub(super) async fn read<B: Body<Data = Bytes>>(
@@ -69,14 +69,14 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     }
 }
 
-impl<P: Policy> Asking<'_, P> {
+impl<P: Policy> Decider<'_, P> {
     /// Judges an MCP request whose body was read.
     pub(super) fn mcp<B>(
         &self,
         dialect: Dialect,
         parts: &mut Parts,
         read: Result<Option<Bytes>, Reason>,
-    ) -> Asked<B> {
+    ) -> JudgedRequest<B> {
         let judged = match read {
             Ok(Some(bytes)) => self.message(dialect, &mut parts.headers, bytes),
             Ok(None) => self.without_message(dialect, &parts.method, &mut parts.headers),
@@ -128,7 +128,7 @@ impl<P: Policy> Asking<'_, P> {
         let session = session.map_err(|reason| refuse(reason.into()))?;
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
-        let (operation, permit) = self.ask(revision, session, &message).map_err(refuse)?;
+        let (operation, permit) = self.decide(revision, session, &message).map_err(refuse)?;
         let listening = listening(&message).map_err(refuse)?;
         let kept = self.kept(revision, session, &message);
         let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
@@ -161,7 +161,7 @@ impl<P: Policy> Asking<'_, P> {
     }
 
     /// Decides on a message, over HTTP and over gRPC.
-    pub(super) fn ask(
+    pub(super) fn decide(
         &self,
         revision: Revision,
         session: Option<Session>,

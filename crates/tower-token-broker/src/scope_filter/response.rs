@@ -54,9 +54,9 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     principal: &'a Principal,
     trail: &Trail,
     judged: &Judged,
-    answer: Response<R>,
+    response: Response<R>,
 ) -> Result<Judging<'a, R, P>, Reason> {
-    let (mut parts, body) = answer.into_parts();
+    let (mut parts, body) = response.into_parts();
     // K225: a part of a list cannot be judged.
     if parts.status == StatusCode::PARTIAL_CONTENT
         || parts.headers.contains_key(header::CONTENT_RANGE)

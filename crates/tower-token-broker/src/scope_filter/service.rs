@@ -19,7 +19,7 @@ use super::{
     judged::Judged,
     layer::Shared,
     policy::Policy,
-    request::{self, Asking},
+    request::{self, Decider},
     response::{self, Judging},
 };
 use crate::{
@@ -82,12 +82,12 @@ where
                 "the audit or the authenticate layer is missing: \
                  put both outside of ScopeFilterLayer"
             );
-            let refused = say(&dialect, &Refusal::new(Reason::MissingLayer));
+            let refused = render(&dialect, &Refusal::new(Reason::MissingLayer));
             return Box::pin(ready(Ok(refused)));
         };
         #[cfg(feature = "grpc")]
         if matches!(shared.protocol, Protocol::Grpc(_)) {
-            let call = super::grpc::Calling { shared, principal, trail, dialect };
+            let call = super::grpc::GrpcCall { shared, principal, trail, dialect };
             return Box::pin(call.serve(inner, request));
         }
         let target = inbound::original_uri(&request).clone();
@@ -95,16 +95,16 @@ where
         Box::pin(async move {
             let refuse = |dialect: &Dialect, refusal: Refusal| {
                 trail.refused(refusal.reason());
-                say(dialect, &refusal)
+                render(dialect, &refusal)
             };
-            let asking = Asking { shared: &shared, principal: &principal, trail: &trail };
+            let decider = Decider { shared: &shared, principal: &principal, trail: &trail };
             let judged = if shared.protocol == Protocol::Http {
-                asking
+                decider
                     .plain_http(dialect, &mut parts, target)
                     .map(|judged| (judged, RequestBody::stream(stream)))
             } else {
                 let message = request::read(&shared.limits, &parts, stream).await;
-                asking.mcp(dialect, &mut parts, message)
+                decider.mcp(dialect, &mut parts, message)
             };
             let (judged, body) = match judged {
                 Ok(judged) => judged,
@@ -112,13 +112,13 @@ where
             };
             judged.mark_idle_stream(&parts.extensions);
             parts.extensions.insert(judged.clone());
-            let answer = inner.call(Request::from_parts(parts, body)).await?;
+            let response = inner.call(Request::from_parts(parts, body)).await?;
             // A refusal of an inner layer contains no list.
-            if shared.protocol == Protocol::Http || Refused::of(&answer).is_some() {
-                return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
+            if shared.protocol == Protocol::Http || Refused::of(&response).is_some() {
+                return Ok(response.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
-            let filtered = match response::filter(&shared, &principal, &trail, &judged, answer) {
-                Ok(Judging::Passes(answer)) => Ok(answer),
+            let filtered = match response::filter(&shared, &principal, &trail, &judged, response) {
+                Ok(Judging::Passes(response)) => Ok(response),
                 Ok(Judging::Reads(read)) => read.await,
                 Err(reason) => Err(reason),
             };
@@ -127,7 +127,7 @@ where
     }
 }
 
-pub(super) fn say<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
+pub(super) fn render<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
     dialect.say(refusal).map(ResponseBody::bytes)
 }
 

@@ -1,10 +1,10 @@
 //! Judges gRPC calls by the same policy as HTTP requests.
 
-mod calling;
+mod call;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-pub(super) use self::{calling::Calling, response::GrpcFilter};
+pub(super) use self::{call::GrpcCall, response::GrpcFilter};

@@ -8,7 +8,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    calling::{Calling, one_message, within},
+    call::{GrpcCall, one_message, within},
     watch::{RequestWatch, Tripped},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         frame::{self, Limits, Scanner},
         framed_mcp, gzip,
         metadata::{self, Coding},
-        typed_mcp::{self, Asked},
+        typed_mcp::{self, TypedCall},
     },
     mcp::{Listed, headers, message::Message},
     media_type::{self, IDENTITY},
@@ -28,7 +28,7 @@ use crate::{
     scope_filter::{
         judged::{Judged, JudgedBody, Listening, Rpc},
         policy::{Arguments, Call, Permit, Policy},
-        request::{Asking, RefusedRequest, listening, restored},
+        request::{Decider, RefusedRequest, listening, restored},
     },
     sealing::{Kept, Session},
 };
@@ -37,7 +37,7 @@ use crate::{
 pub(super) struct Admitted<B> {
     pub(super) request: Request<RequestBody<B>>,
     pub(super) judged: Judged,
-    pub(super) answers: Answers,
+    pub(super) form: ResponseForm,
     pub(super) tripped: Tripped,
     pub(super) counts: Arc<Counts>,
     pub(super) deadline: Option<Instant>,
@@ -45,7 +45,7 @@ pub(super) struct Admitted<B> {
 
 /// How the response is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(super) enum ResponseForm {
     /// Frames of MCP: exactly one, or a stream.
     Frame,
     Frames,
@@ -80,7 +80,7 @@ enum Judgement<'a> {
     ByName(&'a str, &'a str),
 }
 
-impl<P: Policy> Calling<P> {
+impl<P: Policy> GrpcCall<P> {
     pub(super) async fn judge<B: Body<Data = Bytes>>(
         &self,
         request: Request<B>,
@@ -125,12 +125,12 @@ impl<P: Policy> Calling<P> {
         let Framed { operation, permit, kept, restored, listening } =
             judged.map_err(|refusal| self.wrong(refusal))?;
         let message = message.map(|message| restored.unwrap_or(message));
-        let answers = match judgement {
-            Judgement::Framed(framed_mcp::Method::Call) => Answers::Frame,
-            Judgement::Framed(framed_mcp::Method::Stream) => Answers::Frames,
-            Judgement::Framed(framed_mcp::Method::Notify) => Answers::Empty,
-            Judgement::Typed(method) => Answers::Typed(method.mcp().lists()),
-            Judgement::ByName(..) => Answers::Untouched,
+        let form = match judgement {
+            Judgement::Framed(framed_mcp::Method::Call) => ResponseForm::Frame,
+            Judgement::Framed(framed_mcp::Method::Stream) => ResponseForm::Frames,
+            Judgement::Framed(framed_mcp::Method::Notify) => ResponseForm::Empty,
+            Judgement::Typed(method) => ResponseForm::Typed(method.mcp().lists()),
+            Judgement::ByName(..) => ResponseForm::Untouched,
         };
 
         // A compressed response can be neither guarded nor filtered.
@@ -172,7 +172,7 @@ impl<P: Policy> Calling<P> {
         Ok(Admitted {
             request: Request::from_parts(parts, body),
             judged,
-            answers,
+            form,
             tripped,
             counts,
             deadline,
@@ -238,10 +238,10 @@ impl<P: Policy> Calling<P> {
         if is_request != takes_requests {
             return Err(Reason::NotAMessage.into());
         }
-        let asking = self.asking();
-        let session = asking.session(revision, fields)?;
-        let (operation, permit) = asking.ask(revision, session, &message)?;
-        let kept = asking.kept(revision, session, &message);
+        let decider = self.decider();
+        let session = decider.session(revision, fields)?;
+        let (operation, permit) = decider.decide(revision, session, &message)?;
+        let kept = decider.kept(revision, session, &message);
         let listening = listening(&message)?;
         let restored =
             restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
@@ -254,45 +254,47 @@ impl<P: Policy> Calling<P> {
         method: typed_mcp::Method,
         message: &[u8],
     ) -> Result<(Operation, Permit), Refusal> {
-        let asked = typed_mcp::read(method, message, &self.shared.json)?;
-        let (call, name, routing): (_, _, &[_]) = match &asked {
-            Asked::List(of) => (Call::List { of: *of }, None, &[]),
-            Asked::Tool { name, arguments } => (
+        let typed = typed_mcp::read(method, message, &self.shared.json)?;
+        let (call, name, routing): (_, _, &[_]) = match &typed {
+            TypedCall::List(of) => (Call::List { of: *of }, None, &[]),
+            TypedCall::Tool { name, arguments } => (
                 Call::Tool { name, arguments: Arguments::of_object(arguments) },
                 Some(*name),
                 &["mcp_tool"],
             ),
-            Asked::Resource { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
-            Asked::Prompt { name, arguments } => (
+            TypedCall::Resource { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
+            TypedCall::Prompt { name, arguments } => (
                 Call::Prompt { name, arguments: Arguments::of_object(arguments) },
                 Some(*name),
                 &["mcp_prompt"],
             ),
             // In the proto, `mcp_resource` is "the name of the resource or prompt being used for
             // completion".
-            Asked::CompletionFor(name) => {
+            TypedCall::CompletionFor(name) => {
                 let call = Call::Prompt { name, arguments: Arguments::unknown() };
                 (call, Some(*name), &["mcp_resource", "mcp_prompt"])
             }
-            Asked::CompletionIn { uri } => (Call::Resource { uri }, Some(*uri), &["mcp_resource"]),
+            TypedCall::CompletionIn { uri } => {
+                (Call::Resource { uri }, Some(*uri), &["mcp_resource"])
+            }
         };
         let method = method.mcp();
         headers::agree_in_types(fields, &method, name, routing)?;
         let operation = Operation::new(method.as_str(), name);
         self.trail.judged(&operation);
-        let permit = self.asking().permit(self.shared.policy.decide(&self.principal, &call))?;
+        let permit = self.decider().permit(self.shared.policy.decide(&self.principal, &call))?;
         Ok((operation, permit))
     }
 
-    fn asking(&self) -> Asking<'_, P> {
-        Asking { shared: &self.shared, principal: &self.principal, trail: &self.trail }
+    fn decider(&self) -> Decider<'_, P> {
+        Decider { shared: &self.shared, principal: &self.principal, trail: &self.trail }
     }
 
     fn by_name(&self, service: &str, method: &str) -> Result<(Operation, Permit), Refusal> {
         let operation = Operation::new(&format!("{service}/{method}"), None);
         self.trail.judged(&operation);
         let decision = self.shared.policy.decide(&self.principal, &Call::Rpc { service, method });
-        Ok((operation, self.asking().permit(decision)?))
+        Ok((operation, self.decider().permit(decision)?))
     }
 
     fn scanner_of_requests(&self, coding: Coding) -> Scanner {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body::{Body, Frame};
 
-use super::{Calling, request::Answers, watch::Tripped};
+use super::{GrpcCall, request::ResponseForm, watch::Tripped};
 use crate::{
     audit::{Counts, Trail},
     body::{BodyError, ResponseBody},
@@ -30,19 +30,19 @@ use crate::{
     sealing::{RequestStates, Session},
 };
 
-impl<P: Policy> Calling<P> {
+impl<P: Policy> GrpcCall<P> {
     pub(super) fn filter<R: Body<Data = Bytes>>(
         &self,
-        answer: Response<R>,
+        response: Response<R>,
         judged: &Judged,
-        answers: Answers,
+        form: ResponseForm,
         tripped: Tripped,
         counts: Arc<Counts>,
     ) -> Result<Filtered<R, P>, Reason> {
-        if answer.status() != StatusCode::OK || !metadata::is_grpc(answer.headers()) {
+        if response.status() != StatusCode::OK || !metadata::is_grpc(response.headers()) {
             return Err(Reason::AnswerUnreadable);
         }
-        let (mut parts, body) = answer.into_parts();
+        let (mut parts, body) = response.into_parts();
         // The messages that pass are not compressed, and the layer states which codings it accepts.
         parts.headers.remove(metadata::ENCODING);
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -51,11 +51,12 @@ impl<P: Policy> Calling<P> {
         let count = self.shared.max_messages();
         let limits =
             Limits { message: self.shared.limits.max_response, count, may_be_compressed: false };
-        let reading = match answers {
-            Answers::Untouched => Reading::Passing(Scanner::new(limits)),
-            Answers::Frame | Answers::Frames | Answers::Empty | Answers::Typed(_) => {
-                Reading::Whole(Messages::new(limits.message), answers)
-            }
+        let reading = match form {
+            ResponseForm::Untouched => Reading::Passing(Scanner::new(limits)),
+            ResponseForm::Frame
+            | ResponseForm::Frames
+            | ResponseForm::Empty
+            | ResponseForm::Typed(_) => Reading::Whole(Messages::new(limits.message), form),
         };
         let filter = GrpcFilter {
             shared: Arc::clone(&self.shared),
@@ -100,7 +101,7 @@ enum Reading {
     /// Only the frame headers are read.
     Passing(Scanner),
     /// Messages are read one by one.
-    Whole(Messages, Answers),
+    Whole(Messages, ResponseForm),
 }
 
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, BodyError<E>>>>;
@@ -193,7 +194,7 @@ impl<P: Policy> GrpcFilter<P> {
                 let (through, ended) = scanner.pass(data);
                 self.counts.went_out(scanner.count());
                 self.ready.extend((!through.is_empty()).then_some(through));
-                self.end = ended.map(of_answer);
+                self.end = ended.map(of_response);
             }
             Reading::Whole(messages, _) => {
                 messages.push(&data);
@@ -204,33 +205,35 @@ impl<P: Policy> GrpcFilter<P> {
 
     fn messages(&mut self) -> Result<(), Reason> {
         loop {
-            let Reading::Whole(messages, answers) = &mut self.reading else { return Ok(()) };
-            let answers = *answers;
-            let Some(message) = messages.next_message().map_err(of_answer)? else { return Ok(()) };
-            let most = if answers == Answers::Frames { self.count } else { 1 };
+            let Reading::Whole(messages, form) = &mut self.reading else { return Ok(()) };
+            let form = *form;
+            let Some(message) = messages.next_message().map_err(of_response)? else {
+                return Ok(());
+            };
+            let most = if form == ResponseForm::Frames { self.count } else { 1 };
             self.passed = self.passed.saturating_add(1);
             if self.passed > most {
-                let is_stream = answers == Answers::Frames;
+                let is_stream = form == ResponseForm::Frames;
                 return Err(if is_stream {
                     Reason::TooManyMessages
                 } else {
                     Reason::AnswerUnreadable
                 });
             }
-            if let Some(filtered) = self.filtered(answers, &message)? {
+            if let Some(filtered) = self.filtered(form, &message)? {
                 self.counts.went_out(self.passed);
                 self.ready.push_back(frame::framed(&filtered));
             }
         }
     }
 
-    fn filtered(&self, answers: Answers, message: &Message) -> Result<Option<Bytes>, Reason> {
+    fn filtered(&self, form: ResponseForm, message: &Message) -> Result<Option<Bytes>, Reason> {
         let unreadable = Reason::AnswerUnreadable;
         if message.compressed {
             return Err(unreadable);
         }
-        match answers {
-            Answers::Frame | Answers::Frames => {
+        match form {
+            ResponseForm::Frame | ResponseForm::Frames => {
                 let json = framed_mcp::decode(&message.bytes).map_err(|_| unreadable)?;
                 match self
                     .shared
@@ -241,24 +244,24 @@ impl<P: Policy> GrpcFilter<P> {
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),
                     // K232: the notification is left out of a stream. It cannot be the only
                     // response to a request.
-                    Found::NotForThisCaller if answers == Answers::Frames => Ok(None),
+                    Found::NotForThisCaller if form == ResponseForm::Frames => Ok(None),
                     Found::NotForThisCaller => Err(unreadable),
                 }
             }
-            Answers::Empty if message.bytes.is_empty() => Ok(Some(Bytes::new())),
-            Answers::Empty => Err(unreadable),
-            Answers::Typed(Some(of)) => {
+            ResponseForm::Empty if message.bytes.is_empty() => Ok(Some(Bytes::new())),
+            ResponseForm::Empty => Err(unreadable),
+            ResponseForm::Typed(Some(of)) => {
                 let is_visible = |entry: Entry<'_>| self.shared.is_visible(&self.principal, entry);
                 let filtered =
                     typed_mcp::filter(of, &message.bytes, is_visible).map_err(|_| unreadable)?;
                 Ok(Some(Bytes::from(filtered.into_owned())))
             }
-            Answers::Typed(None) | Answers::Untouched => Ok(Some(message.bytes.clone())),
+            ResponseForm::Typed(None) | ResponseForm::Untouched => Ok(Some(message.bytes.clone())),
         }
     }
 }
 
-const fn of_answer(error: FrameError) -> Reason {
+const fn of_response(error: FrameError) -> Reason {
     match error {
         FrameError::TooMany => Reason::TooManyMessages,
         FrameError::Unreadable | FrameError::TooLong | FrameError::Compressed => {

@@ -24,7 +24,7 @@ use crate::{
 
 /// A call that can be sent in each form.
 #[derive(Clone, Debug)]
-struct Asked {
+struct SampleCall {
     method: &'static str,
     name: String,
     number: i32,
@@ -33,7 +33,7 @@ struct Asked {
 
 const META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
 
-impl Asked {
+impl SampleCall {
     fn version(&self) -> &'static str {
         if self.new { "2026-07-28" } else { "2025-11-25" }
     }
@@ -112,12 +112,12 @@ impl Asked {
 /// The result of a call: the reason of its refusal, or the operation and the scopes with which it
 /// was forwarded.
 #[derive(Debug, PartialEq)]
-struct Came {
+struct Outcome {
     refused: Option<Reason>,
     passed: Option<(String, Option<String>, Scopes)>,
 }
 
-async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<Bytes>) -> Came {
+async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<Bytes>) -> Outcome {
     let (log, _) = AuditLog::in_memory();
     let (trail, _terminal) = Trail::for_test(&log);
     let mut request = request.map(Full::new);
@@ -132,30 +132,30 @@ async fn decide(layer: ScopeFilterLayer<Rules>, scopes: &str, request: Request<B
             (judged.operation().method().to_owned(), judged.operation().name().map(str::to_owned));
         *seen.lock() = Some((method, name, judged.upstream_scopes().clone()));
         let content_type = if is_grpc { "application/grpc" } else { "application/json" };
-        let answer =
+        let response =
             Response::builder().header("content-type", content_type).header("grpc-status", "0");
-        async move { Ok::<_, Infallible>(answer.body(Full::new(Bytes::new())).unwrap()) }
+        async move { Ok::<_, Infallible>(response.body(Full::new(Bytes::new())).unwrap()) }
     });
-    let answer = layer.layer(inner).oneshot(request).await.unwrap();
-    let refused = Refused::of(&answer).map(Refused::reason);
-    answer.into_body().collect().await.unwrap();
+    let response = layer.layer(inner).oneshot(request).await.unwrap();
+    let refused = Refused::of(&response).map(Refused::reason);
+    response.into_body().collect().await.unwrap();
     let passed = passed.lock().take();
-    Came { refused, passed }
+    Outcome { refused, passed }
 }
 
 #[tokio::test]
 async fn only_a_post_is_a_call() {
-    let asked = Asked { method: "tools/call", name: "a".into(), number: 1, new: false };
+    let sample = SampleCall { method: "tools/call", name: "a".into(), number: 1, new: false };
     for in_frame in [true, false] {
-        let mut request = if in_frame { asked.in_frame() } else { asked.in_types().unwrap() };
+        let mut request = if in_frame { sample.in_frame() } else { sample.in_types().unwrap() };
         *request.method_mut() = http::Method::PUT;
-        let came = decide(
+        let outcome = decide(
             ScopeFilterLayer::for_test_of_grpc(Rules::new().allow(tools(["a"]))),
             "",
             request,
         )
         .await;
-        assert_eq!((came.refused, came.passed), (Some(Reason::HttpMethod), None));
+        assert_eq!((outcome.refused, outcome.passed), (Some(Reason::HttpMethod), None));
     }
 }
 
@@ -210,7 +210,7 @@ fn policy() -> impl Strategy<Value = Rules> {
     })
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+fn sample() -> impl Strategy<Value = SampleCall> {
     let methods = [
         "tools/call",
         "tools/call",
@@ -227,25 +227,25 @@ fn asked() -> impl Strategy<Value = Asked> {
     ];
     let name = prop_oneof!["[abé]{1,3}", "[ -~]{1,6}"];
     (prop::sample::select(methods.to_vec()), name, any::<i32>(), any::<bool>())
-        .prop_map(|(method, name, number, new)| Asked { method, name, number, new })
+        .prop_map(|(method, name, number, new)| SampleCall { method, name, number, new })
 }
 
 proptest! {
     #[test]
     fn one_call_gets_one_decision_in_each_form(
         rules in policy(),
-        asked in asked(),
+        sample in sample(),
         scopes in prop::sample::select(&["", "r", "r w"][..]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let of_http = ScopeFilterLayer::for_test(rules.clone());
             let of_grpc = ScopeFilterLayer::for_test_of_grpc(rules);
-            let over_http = decide(of_http, scopes, asked.over_http()).await;
+            let over_http = decide(of_http, scopes, sample.over_http()).await;
             prop_assert!(over_http.refused.is_some() != over_http.passed.is_some());
-            let in_frame = decide(of_grpc.clone(), scopes, asked.in_frame()).await;
+            let in_frame = decide(of_grpc.clone(), scopes, sample.in_frame()).await;
             prop_assert_eq!(&in_frame, &over_http);
-            if let Some(request) = asked.in_types() {
+            if let Some(request) = sample.in_types() {
                 let in_types = decide(of_grpc, scopes, request).await;
                 prop_assert_eq!(&in_types, &over_http);
             }

@@ -168,14 +168,14 @@ impl PolicySummary {
 // L241: a denied path is denied in both forms.
 fn with_or_without_slash(
     call: &Call<'_>,
-    ask: impl Fn(&Call<'_>) -> Option<Decision>,
+    decide: impl Fn(&Call<'_>) -> Option<Decision>,
 ) -> Option<Decision> {
     let Call::Http { method, path } = call else { return None };
     let other = match path.strip_suffix('/') {
         Some(without) => without.to_owned(),
         None => format!("{path}/"),
     };
-    ask(&Call::Http { method, path: &other })
+    decide(&Call::Http { method, path: &other })
 }
 
 #[cfg(test)]

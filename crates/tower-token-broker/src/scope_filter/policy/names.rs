@@ -47,16 +47,16 @@ impl Names {
                     Reading::Exact => pattern.as_exact() == Some(name),
                 })
             }),
-            (Self::Path(method, template), Call::Http { method: asked, path }) => {
-                *asked == method
+            (Self::Path(method, template), Call::Http { method: other, path }) => {
+                *other == method
                     && match reading {
                         Reading::Wide => template.matches_but_for_a_slash(path),
                         Reading::AsWritten | Reading::Exact => template.matches(path),
                     }
             }
             #[cfg(feature = "grpc")]
-            (Self::Rpc(service, methods), Call::Rpc { service: asked, method }) => {
-                **service == **asked && methods.iter().any(|pattern| pattern.matches(method))
+            (Self::Rpc(service, methods), Call::Rpc { service: other, method }) => {
+                **service == **other && methods.iter().any(|pattern| pattern.matches(method))
             }
             #[cfg(feature = "grpc")]
             (Self::Rpc(..), _) => false,

@@ -44,10 +44,10 @@ fn with_session<'a>(mut request: Request<&'a str>, session: &str) -> Request<&'a
 async fn session(capabilities: &str) -> String {
     let params = format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities}}}"#);
     let initialize = message("initialize", &params);
-    let mut answer = json(RESULT);
-    answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
-    let answered = send(sealed_layer(), post(&initialize), answer).await;
-    let session = answered.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let mut response = json(RESULT);
+    response.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+    let outcome = send(sealed_layer(), post(&initialize), response).await;
+    let session = outcome.headers["mcp-session-id"].to_str().unwrap().to_owned();
     assert!(!session.contains("upstream-1"));
     session
 }
@@ -72,13 +72,13 @@ async fn h171_a_session_is_bound_to_user_and_server() {
         request
     };
     for request in [|| post(CALL), || with_method("GET"), || with_method("DELETE"), resumed] {
-        let mut answer = json(RESULT);
-        answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
-        let answered = send(sealed_layer(), with_session(request(), &session), answer).await;
-        assert_eq!(answered.received_fields["mcp-session-id"], "upstream-1");
+        let mut response = json(RESULT);
+        response.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+        let outcome = send(sealed_layer(), with_session(request(), &session), response).await;
+        assert_eq!(outcome.received_fields["mcp-session-id"], "upstream-1");
         assert!(
-            !answered.headers["mcp-session-id"].to_str().unwrap().contains("upstream-1"),
-            "nor in a later answer"
+            !outcome.headers["mcp-session-id"].to_str().unwrap().contains("upstream-1"),
+            "nor in a later response"
         );
         for stranger in strangers() {
             let request = with_session(request(), &session);
@@ -112,12 +112,12 @@ async fn h171_a_session_is_bound_to_user_and_server() {
 
 #[tokio::test]
 async fn a_client_response_needs_a_session() {
-    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     let session = session("{}").await;
-    let answered = send(sealed_layer(), with_session(post(answer), &session), json("")).await;
-    assert_eq!(answered.received.as_deref(), Some(answer.as_bytes()));
-    assert_eq!(send(sealed_layer(), post(answer), json("")).await.status, 400);
-    let refused = send(sealed_layer(), with_session(post(answer), "upstream-1"), json("")).await;
+    let outcome = send(sealed_layer(), with_session(post(response), &session), json("")).await;
+    assert_eq!(outcome.received.as_deref(), Some(response.as_bytes()));
+    assert_eq!(send(sealed_layer(), post(response), json("")).await.status, 400);
+    let refused = send(sealed_layer(), with_session(post(response), "upstream-1"), json("")).await;
     assert_eq!((refused.status.as_u16(), refused.received), (404, None));
 }
 
@@ -138,8 +138,8 @@ async fn a_session_remembers_url_elicitation() {
             with_session(post(CALL), &session).map(|body| Full::from(body.to_owned()));
         request.extensions_mut().insert(trail);
         request.extensions_mut().insert(caller("crm:read"));
-        let answer = sealed_layer().layer(refusing).oneshot(request).await.unwrap();
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = sealed_layer().layer(refusing).oneshot(request).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
         let text = std::str::from_utf8(&text).unwrap();
         assert_eq!(
             (text.contains("-32042"), text.contains("-32001")),
@@ -151,10 +151,10 @@ async fn a_session_remembers_url_elicitation() {
 
 #[tokio::test]
 async fn a_response_with_two_session_ids_is_refused() {
-    let mut answer = json(RESULT);
-    answer.headers_mut().append("mcp-session-id", "a".parse().unwrap());
-    answer.headers_mut().append("mcp-session-id", "b".parse().unwrap());
-    assert_eq!(send(sealed_layer(), post(CALL), answer).await.status, 502);
+    let mut response = json(RESULT);
+    response.headers_mut().append("mcp-session-id", "a".parse().unwrap());
+    response.headers_mut().append("mcp-session-id", "b".parse().unwrap());
+    assert_eq!(send(sealed_layer(), post(CALL), response).await.status, 502);
 }
 
 #[tokio::test]
@@ -162,13 +162,13 @@ async fn a_stateless_revision_has_no_sessions() {
     let mut request = post_2026("tools/call", Some("get_x"), &CALL_2026);
     request.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
     request.headers_mut().insert("last-event-id", "3".parse().unwrap());
-    let mut answer = json(RESULT);
-    answer.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
-    let answered = send(sealed_layer(), request, answer).await;
-    assert!(answered.received.is_some());
+    let mut response = json(RESULT);
+    response.headers_mut().insert("mcp-session-id", "upstream-1".parse().unwrap());
+    let outcome = send(sealed_layer(), request, response).await;
+    assert!(outcome.received.is_some());
     for name in ["mcp-session-id", "last-event-id"] {
         assert!(
-            !answered.received_fields.contains_key(name) && !answered.headers.contains_key(name),
+            !outcome.received_fields.contains_key(name) && !outcome.headers.contains_key(name),
             "{name}"
         );
     }
@@ -197,12 +197,13 @@ fn state_in(text: &[u8]) -> String {
 async fn a_request_state_is_bound_to_user_and_request() {
     let in_events = format!(": hello\n\ndata: {INPUT_REQUIRED}\n\n");
     let escaped = INPUT_REQUIRED.replace("requestState", "r\\u0065questState");
-    for answer in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
-        let is_escaped = answer.body().contains("r\\u0065");
-        let answered =
-            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), answer).await;
+    for response in [json(INPUT_REQUIRED), events(&in_events), json(&escaped)] {
+        let is_escaped = response.body().contains("r\\u0065");
+        let outcome =
+            send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), response)
+                .await;
         let body =
-            String::from_utf8(answered.body.to_vec()).unwrap().replace("r\\u0065quest", "request");
+            String::from_utf8(outcome.body.to_vec()).unwrap().replace("r\\u0065quest", "request");
         assert!(!body.contains("upstream"), "{body}");
         assert!(
             body.contains(r#""inputRequests":{"a":{}}, "requestState" : ""#)
@@ -215,11 +216,11 @@ async fn a_request_state_is_bound_to_user_and_request() {
             format!(r#","inputResponses":{{"a":{{"action":"accept"}}}},"requestState":"{state}""#)
         };
         let again = call_2026("get_x", &retry(&state));
-        let answered =
+        let outcome =
             send(sealed_layer(), post_2026("tools/call", Some("get_x"), &again), json(RESULT))
                 .await;
         let restored = call_2026("get_x", &retry(r#"upstream \"state\" é"#));
-        assert_eq!(answered.received.as_deref(), Some(restored.as_bytes()));
+        assert_eq!(outcome.received.as_deref(), Some(restored.as_bytes()));
 
         let other_tool = call_2026("list_x", &retry(&state));
         let refused = send(
@@ -263,22 +264,22 @@ async fn a_retry_with_our_state_becomes_a_first_request() {
     let responses = r#""inputResponses" : {"connect":{"action":"accept"}}"#;
     let retry = format!(r#", {responses} , "requestState":"{ours}", "o\u0074her" : [1] "#);
     let body = call_2026("get_x", &retry);
-    let answered =
+    let outcome =
         send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
     let first = call_2026("get_x", r#","other":[1]"#);
-    assert_eq!(answered.received.as_deref(), Some(first.as_bytes()));
+    assert_eq!(outcome.received.as_deref(), Some(first.as_bytes()));
 }
 
 #[tokio::test]
 async fn i188_a_public_cache_scope_becomes_private() {
     let read = message("resources/read", &format!(r#"{{"uri":"crm://public/a",{META}}}"#));
     for name in ["cacheScope", "cacheSc\\u006fpe"] {
-        let said = |scope: &str| {
+        let text = |scope: &str| {
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"contents":[],"{name}":"{scope}"}}}}"#)
         };
         let request = post_2026("resources/read", Some("crm://public/a"), &read);
-        let answered = send(sealed_layer(), request, json(&said("public"))).await;
-        assert_eq!(answered.body, said("private"));
+        let outcome = send(sealed_layer(), request, json(&text("public"))).await;
+        assert_eq!(outcome.body, text("private"));
     }
 }
 
@@ -288,17 +289,20 @@ async fn a_state_is_bound_to_the_whole_uri() {
         message("resources/read", &format!(r#"{{"uri":"{uri}",{META}{retry}}}"#))
     };
     let (one, other) = ("crm://public/a?id=1", "crm://public/a?id=2");
-    let asked = read(one, "");
-    let answered =
-        send(sealed_layer(), post_2026("resources/read", Some(one), &asked), json(INPUT_REQUIRED))
-            .await;
-    let retry = format!(r#","requestState":"{}""#, state_in(&answered.body));
+    let request = read(one, "");
+    let outcome = send(
+        sealed_layer(),
+        post_2026("resources/read", Some(one), &request),
+        json(INPUT_REQUIRED),
+    )
+    .await;
+    let retry = format!(r#","requestState":"{}""#, state_in(&outcome.body));
     for (uri, is_sent) in [(one, true), (other, false)] {
         let again = read(uri, &retry);
-        let answered =
+        let outcome =
             send(sealed_layer(), post_2026("resources/read", Some(uri), &again), json(RESULT))
                 .await;
-        assert_eq!(answered.received.is_some(), is_sent, "{uri}");
+        assert_eq!(outcome.received.is_some(), is_sent, "{uri}");
     }
 }
 
@@ -318,8 +322,8 @@ async fn a_state_that_was_never_issued_is_refused() {
 
 #[tokio::test]
 async fn an_older_revision_has_no_request_states() {
-    let answered = send(sealed_layer(), post(CALL), json(INPUT_REQUIRED)).await;
-    assert_eq!(answered.body, INPUT_REQUIRED);
+    let outcome = send(sealed_layer(), post(CALL), json(INPUT_REQUIRED)).await;
+    assert_eq!(outcome.body, INPUT_REQUIRED);
 }
 
 #[tokio::test]
@@ -332,10 +336,10 @@ async fn an_ambiguous_request_state_is_refused() {
         r#"{"result":{"requestState":7}}"#,
         r#"{"result":{"RequestState":"a","requestState":"b"}}"#,
     ] {
-        let answered =
+        let outcome =
             send(sealed_layer(), post_2026("tools/call", Some("get_x"), &CALL_2026), json(broken))
                 .await;
-        assert_eq!(answered.status, 502, "{broken}");
+        assert_eq!(outcome.status, 502, "{broken}");
     }
 }
 
@@ -368,7 +372,7 @@ mod in_grpc {
         caller: &Principal,
         fields: &[(&'static str, &str)],
         json: &str,
-        answer: &'static str,
+        response: &'static str,
     ) -> Called {
         let (trail, _terminal) = Trail::for_test(&LOG);
         let body = Full::new(framed(&framed_mcp::encode(json.as_bytes())));
@@ -386,10 +390,10 @@ mod in_grpc {
                 let fields = request.headers().clone();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 *seen.lock() = Some((fields, json_of(&body).unwrap()));
-                let answer = Full::new(framed(&framed_mcp::encode(answer.as_bytes())));
+                let response = Full::new(framed(&framed_mcp::encode(response.as_bytes())));
                 let head = Response::builder().header("content-type", "application/grpc");
                 Ok::<_, Infallible>(
-                    head.header("mcp-session-id", "upstream-1").body(answer).unwrap(),
+                    head.header("mcp-session-id", "upstream-1").body(response).unwrap(),
                 )
             }
         });
@@ -437,8 +441,8 @@ mod in_grpc {
             ("mcp-method", "tools/call"),
             ("mcp-name", "get_x"),
         ];
-        let asked = call(&caller("crm:read"), &fields, &CALL_2026, INPUT_REQUIRED).await;
-        let state = state_in(&asked.message.unwrap());
+        let request = call(&caller("crm:read"), &fields, &CALL_2026, INPUT_REQUIRED).await;
+        let state = state_in(&request.message.unwrap());
         let again = call_2026("get_x", &format!(r#","requestState":"{state}""#));
         let called = call(&caller("crm:read"), &fields, &again, RESULT).await;
         let restored = call_2026("get_x", r#","requestState":"upstream \"state\" é""#);

@@ -38,7 +38,7 @@ pub(super) fn caller(scopes: &str) -> Principal {
     Principal::of(&verified.with_scopes(Scopes::parse(scopes).unwrap()))
 }
 
-struct Answered {
+struct Outcome {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -51,26 +51,26 @@ struct Answered {
 async fn send(
     layer: ScopeFilterLayer<impl Policy>,
     request: Request<&str>,
-    answer: Response<&str>,
-) -> Answered {
-    send_as(&caller("crm:read"), layer, request, answer).await
+    response: Response<&str>,
+) -> Outcome {
+    send_as(&caller("crm:read"), layer, request, response).await
 }
 
 async fn send_as(
     caller: &Principal,
     layer: ScopeFilterLayer<impl Policy>,
     request: Request<&str>,
-    answer: Response<&str>,
-) -> Answered {
+    response: Response<&str>,
+) -> Outcome {
     let (trail, _terminal) = Trail::for_test(&LOG);
     let mut request = request.map(|body| Full::from(body.to_owned()));
     request.extensions_mut().insert(trail);
     request.extensions_mut().insert(caller.clone());
     let received = Arc::new(Mutex::new((None, HeaderMap::new())));
     let seen = Arc::clone(&received);
-    let answer = answer.map(str::to_owned);
+    let response = response.map(str::to_owned);
     let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-        let (seen, answer) = (Arc::clone(&seen), answer.clone());
+        let (seen, response) = (Arc::clone(&seen), response.clone());
         async move {
             let judged = request.extensions().get::<Judged>().expect("what was judged").clone();
             let fields = request.headers().clone();
@@ -79,13 +79,13 @@ async fn send_as(
                 assert_eq!(*bytes, body, "what was judged is what is sent");
             }
             *seen.lock() = (Some(body), fields);
-            Ok::<_, Infallible>(answer.map(Full::<Bytes>::from))
+            Ok::<_, Infallible>(response.map(Full::<Bytes>::from))
         }
     });
     let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let (received, received_fields) = std::mem::take(&mut *received.lock());
-    Answered { status: parts.status, headers: parts.headers, body, received, received_fields }
+    Outcome { status: parts.status, headers: parts.headers, body, received, received_fields }
 }
 
 fn post(body: &str) -> Request<&str> {
@@ -123,9 +123,9 @@ const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 async fn an_allowed_call_passes_byte_for_byte() {
     let call = r#"{ "jsonrpc":"2.0","id":1,"method":"tools/call","params":
         {"name":"get_x","arguments":{"n":9007199254740993,"e":1E+400}} }"#;
-    let answered = send(layer(), post(call), json(RESULT)).await;
-    assert_eq!(answered.received.as_deref(), Some(call.as_bytes()));
-    assert_eq!(answered.body, RESULT);
+    let outcome = send(layer(), post(call), json(RESULT)).await;
+    assert_eq!(outcome.received.as_deref(), Some(call.as_bytes()));
+    assert_eq!(outcome.body, RESULT);
 }
 
 #[tokio::test]
@@ -211,14 +211,14 @@ async fn hostile_messages_are_refused_and_never_sent() {
             413,
             "-32600",
         ),
-        ("answer", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), 400, "-32600"),
+        ("response", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), 400, "-32600"),
     ] {
-        let answered = send(layer(), post(&body), json(RESULT)).await;
-        let said = std::str::from_utf8(&answered.body).unwrap();
-        assert_eq!(answered.status, status, "{case}: {said}");
+        let outcome = send(layer(), post(&body), json(RESULT)).await;
+        let said = std::str::from_utf8(&outcome.body).unwrap();
+        assert_eq!(outcome.status, status, "{case}: {said}");
         assert!(said == code || said.contains(&format!("\"code\":{code},")), "{case}: {said}");
-        assert_eq!(answered.received, None, "{case}");
-        assert_eq!(answered.headers["cache-control"], "no-store", "{case}");
+        assert_eq!(outcome.received, None, "{case}");
+        assert_eq!(outcome.headers["cache-control"], "no-store", "{case}");
     }
 }
 
@@ -273,12 +273,12 @@ async fn j217_each_subscribed_resource_is_judged() {
             rules().allow(resources(["crm://paid/*"]).with_scope("crm:paid")),
         );
         let body = listen(notifications);
-        let answered =
+        let outcome =
             send(layer, post_2026("subscriptions/listen", None, &body), json(RESULT)).await;
-        let text = std::str::from_utf8(&answered.body).unwrap();
-        assert_eq!(answered.status, status, "{notifications} {text}");
+        let text = std::str::from_utf8(&outcome.body).unwrap();
+        assert_eq!(outcome.status, status, "{notifications} {text}");
         assert!(text.contains(said), "{notifications} {text}");
-        assert_eq!(answered.received.is_some(), said == RESULT, "{notifications}");
+        assert_eq!(outcome.received.is_some(), said == RESULT, "{notifications}");
     }
 }
 
@@ -295,9 +295,9 @@ async fn k232_an_acknowledgement_names_no_hidden_resource() {
         format!("data: {{\"jsonrpc\":\"2.0\",{params},{method}}}\n\n")
     };
     let body = acknowledged(r#""crm://public/a", "crm://secret/b","crm://public/c",7"#);
-    let answered =
+    let outcome =
         send(layer(), post_2026("subscriptions/listen", None, &listen), events(&body)).await;
-    assert_eq!(answered.body, acknowledged(r#""crm://public/a","crm://public/c""#));
+    assert_eq!(outcome.body, acknowledged(r#""crm://public/a","crm://public/c""#));
 }
 
 #[tokio::test]
@@ -311,17 +311,17 @@ async fn j209_uncompared_headers_are_not_forwarded() {
         for name in unjudged {
             request.headers_mut().insert(name, "delete_x".parse().unwrap());
         }
-        let answered = send(layer, request, json(RESULT)).await;
-        assert!(answered.received.is_some());
-        assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [false; 3]);
+        let outcome = send(layer, request, json(RESULT)).await;
+        assert!(outcome.received.is_some());
+        assert_eq!(unjudged.map(|name| outcome.received_fields.contains_key(name)), [false; 3]);
     }
     let call = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_x",{META}}}}}"#
     );
     let mut request = post_2026("tools/call", Some("get_x"), &call);
     request.headers_mut().insert("mcp-param-region", "eu".parse().unwrap());
-    let answered = send(layer(), request, json(RESULT)).await;
-    assert_eq!(unjudged.map(|name| answered.received_fields.contains_key(name)), [true; 3]);
+    let outcome = send(layer(), request, json(RESULT)).await;
+    assert_eq!(unjudged.map(|name| outcome.received_fields.contains_key(name)), [true; 3]);
 }
 
 #[tokio::test]
@@ -337,13 +337,13 @@ async fn an_unsupported_version_is_refused_with_the_supported_ones() {
         for mut request in [post(ping), Request::get("/mcp").body("").unwrap()] {
             let value = http::HeaderValue::from_bytes(version.as_bytes()).unwrap();
             request.headers_mut().insert("mcp-protocol-version", value);
-            let answered = send(layer(), request, json(RESULT)).await;
-            let text = std::str::from_utf8(&answered.body).unwrap();
+            let outcome = send(layer(), request, json(RESULT)).await;
+            let text = std::str::from_utf8(&outcome.body).unwrap();
             // As in the response to `server/discover`, without the version that `initialize`
             // negotiates.
             let data =
                 format!(r#""data":{{"supported":["2026-07-28"],"requested":"{requested}"}}"#);
-            assert_eq!(answered.status, 400);
+            assert_eq!(outcome.status, 400);
             assert!(text.contains(&data), "{text}");
         }
     }
@@ -358,9 +358,9 @@ async fn a_2026_07_28_request_must_state_its_version() {
         (r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}}"#, "-32020"),
     ] {
         let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{params}}}"#);
-        let answered = send(layer(), post_2026("tools/list", None, &list), json(RESULT)).await;
-        let text = std::str::from_utf8(&answered.body).unwrap();
-        assert_eq!((answered.status.as_u16(), answered.received), (400, None), "{params}");
+        let outcome = send(layer(), post_2026("tools/list", None, &list), json(RESULT)).await;
+        let text = std::str::from_utf8(&outcome.body).unwrap();
+        assert_eq!((outcome.status.as_u16(), outcome.received), (400, None), "{params}");
         assert!(text.contains(&format!(r#""id":1,"error":{{"code":{said},"#)), "{params} {text}");
     }
 }
@@ -373,14 +373,14 @@ async fn no_rule_allows_methods_removed_in_2026_07_28() {
             let asked = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{uri}{META}}}}}"#
             );
-            let answered = send(
+            let outcome = send(
                 ScopeFilterLayer::for_test(all()),
                 post_2026(method, None, &asked),
                 json(RESULT),
             )
             .await;
-            assert_eq!((answered.status.as_u16(), answered.received), (404, None), "{asked}");
-            let text = std::str::from_utf8(&answered.body).unwrap();
+            assert_eq!((outcome.status.as_u16(), outcome.received), (404, None), "{asked}");
+            let text = std::str::from_utf8(&outcome.body).unwrap();
             assert!(text.contains(r#""id":1,"error":{"code":-32601,"#), "{text}");
         }
     }
@@ -412,8 +412,8 @@ async fn input_is_requested_only_for_three_methods() {
         let mut request = post_2026(method, name, &body).map(|body| Full::from(body.to_owned()));
         request.extensions_mut().insert(trail);
         request.extensions_mut().insert(caller("crm:read"));
-        let answer = layer().layer(connecting).oneshot(request).await.unwrap();
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = layer().layer(connecting).oneshot(request).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
         let text = std::str::from_utf8(&text).unwrap();
         assert_eq!(text.contains("input_required"), asks, "{method} {text}");
         assert_eq!(text.contains("-32001"), !asks, "{method} {text}");
@@ -435,8 +435,8 @@ async fn hostile_framing_is_refused_and_never_sent() {
     ] {
         let mut request = post(ping);
         request.headers_mut().insert(name, value.parse().unwrap());
-        let answered = send(layer(), request, json(RESULT)).await;
-        assert_eq!((answered.status.as_u16(), answered.received), (status, None), "{case} {value}");
+        let outcome = send(layer(), request, json(RESULT)).await;
+        assert_eq!((outcome.status.as_u16(), outcome.received), (status, None), "{case} {value}");
     }
     for content_type in [
         "application/JSON; charset=UTF-8",
@@ -465,11 +465,11 @@ async fn hostile_framing_is_refused_and_never_sent() {
         let nothing =
             ScopeFilterLayer::for_test(|_: &Principal, call: &Call<'_>| Decision::deny(call));
         let request = Request::builder().method(method).uri("/mcp").body("").unwrap();
-        let answered = send(nothing, request, json(RESULT)).await;
+        let outcome = send(nothing, request, json(RESULT)).await;
         assert!(
-            answered.status.is_client_error() && answered.received.is_none(),
+            outcome.status.is_client_error() && outcome.received.is_none(),
             "{method}: {}",
-            answered.status
+            outcome.status
         );
     }
 }
@@ -492,9 +492,9 @@ async fn l241_an_ambiguous_http_path_is_refused() {
         ("GET", "/items/7;a", 403),
     ] {
         let request = Request::builder().method(method).uri(path).body("").unwrap();
-        let answered = send(layer(), request, json(RESULT)).await;
-        assert_eq!(answered.status, status, "L241 {method} {path}");
-        assert_eq!(answered.received.is_some(), status == 200, "L241 {method} {path}");
+        let outcome = send(layer(), request, json(RESULT)).await;
+        assert_eq!(outcome.status, status, "L241 {method} {path}");
+        assert_eq!(outcome.received.is_some(), status == 200, "L241 {method} {path}");
     }
 }
 
@@ -532,9 +532,9 @@ async fn j214_a_message_that_times_out_is_refused() {
             _ => Protocol::Grpc(crate::limits::GrpcOptions::default()),
         };
         let layer = layer_with(protocol, limits);
-        let answer = layer.layer(inner).oneshot(request).await.unwrap();
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
         assert_eq!(
-            crate::refusal::Refused::of(&answer).map(crate::refusal::Refused::reason),
+            crate::refusal::Refused::of(&response).map(crate::refusal::Refused::reason),
             Some(crate::refusal::Reason::BodyIncomplete),
             "J214 {path}"
         );
@@ -571,24 +571,24 @@ async fn a_broken_or_hidden_response_is_not_passed_on() {
     let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(json(LIST).map(|_| BreaksOff(false)))
     });
-    let answer = layer().layer(inner).oneshot(request).await.unwrap();
-    assert_eq!(answer.status(), 502);
-    let body = answer.into_body().collect().await.map_err(drop).unwrap().to_bytes();
+    let response = layer().layer(inner).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 502);
+    let body = response.into_body().collect().await.map_err(drop).unwrap().to_bytes();
     assert!(!body.windows(5).any(|bytes| bytes == b"get_x"));
 
     let notice = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated",
         "params":{"uri":"crm://secret/1"}}"#;
-    let answered = send(layer(), post(list), json(notice)).await;
-    assert_eq!(answered.status, 502, "K232");
-    assert!(!answered.body.windows(6).any(|bytes| bytes == b"secret"), "K232");
+    let outcome = send(layer(), post(list), json(notice)).await;
+    assert_eq!(outcome.status, 502, "K232");
+    assert!(!outcome.body.windows(6).any(|bytes| bytes == b"secret"), "K232");
 }
 
 #[tokio::test]
 async fn j223_all_scopes_of_the_operation_are_named_at_once() {
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_x"}}"#;
-    let answered = send(layer(), post(call), json(RESULT)).await;
-    assert_eq!(answered.status, 403);
-    let challenge = answered.headers["www-authenticate"].to_str().unwrap();
+    let outcome = send(layer(), post(call), json(RESULT)).await;
+    assert_eq!(outcome.status, 403);
+    let challenge = outcome.headers["www-authenticate"].to_str().unwrap();
     assert!(
         challenge.contains(r#"error="insufficient_scope""#)
             && challenge.contains(r#"scope="crm:read crm:write""#),
@@ -610,14 +610,14 @@ async fn k224_k225_lists_are_filtered_or_not_passed() {
     for content_type in ["application/json", "Application/JSON", "application/json ;charset=utf-8"]
     {
         for status in [200, 201, 203, 299] {
-            let mut answer = json(LIST);
-            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-            answer.headers_mut().insert("content-type", content_type.parse().unwrap());
-            answer.headers_mut().insert("etag", "\"1\"".parse().unwrap());
-            let answered = send(layer(), post(list), answer).await;
-            assert_eq!(answered.body, VISIBLE, "K224 {content_type}, K225 {status}");
-            assert_eq!(answered.headers["content-length"], VISIBLE.len().to_string());
-            assert!(!answered.headers.contains_key("etag"));
+            let mut response = json(LIST);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response.headers_mut().insert("content-type", content_type.parse().unwrap());
+            response.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+            let outcome = send(layer(), post(list), response).await;
+            assert_eq!(outcome.body, VISIBLE, "K224 {content_type}, K225 {status}");
+            assert_eq!(outcome.headers["content-length"], VISIBLE.len().to_string());
+            assert!(!outcome.headers.contains_key("etag"));
         }
     }
     for (case, name, value) in [
@@ -625,16 +625,16 @@ async fn k224_k225_lists_are_filtered_or_not_passed() {
         ("I191", "content-encoding", "br"),
         ("K225", "content-range", "bytes 0-1/2"),
     ] {
-        let mut answer = json(LIST);
-        answer.headers_mut().insert(name, value.parse().unwrap());
-        assert_eq!(send(layer(), post(list), answer).await.status, 502, "{case}");
+        let mut response = json(LIST);
+        response.headers_mut().insert(name, value.parse().unwrap());
+        assert_eq!(send(layer(), post(list), response).await.status, 502, "{case}");
     }
-    let mut answer = json(LIST);
-    answer.headers_mut().remove("content-type");
-    assert_eq!(send(layer(), post(list), answer).await.status, 502, "K224 no content-type");
-    let mut answer = json(LIST);
-    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-    assert_eq!(send(layer(), post(list), answer).await.status, 502, "K225 206");
+    let mut response = json(LIST);
+    response.headers_mut().remove("content-type");
+    assert_eq!(send(layer(), post(list), response).await.status, 502, "K224 no content-type");
+    let mut response = json(LIST);
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    assert_eq!(send(layer(), post(list), response).await.status, 502, "K225 206");
 }
 
 /// A response of unknown length, such as a chunked one.
@@ -658,7 +658,7 @@ impl http_body::Body for Chunked {
 #[tokio::test]
 async fn k224_an_empty_chunked_response_passes() {
     let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    for (status, content_type, body, answered) in [
+    for (status, content_type, body, outcome) in [
         (202, None, "", 202),
         (204, None, "", 204),
         (202, Some("text/plain"), "", 202),
@@ -668,21 +668,21 @@ async fn k224_an_empty_chunked_response_passes() {
         (302, None, "", 502),
     ] {
         let chunked = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
-            let mut answer = Response::new(Chunked(body));
-            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            let mut response = Response::new(Chunked(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
             if let Some(content_type) = content_type {
-                answer.headers_mut().insert("content-type", content_type.parse().unwrap());
+                response.headers_mut().insert("content-type", content_type.parse().unwrap());
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(response)
         });
         let (trail, _terminal) = Trail::for_test(&LOG);
         let mut request = post(notice).map(|body| Full::from(body.to_owned()));
         request.extensions_mut().insert(trail);
         request.extensions_mut().insert(caller("crm:read"));
-        let answer = layer().layer(chunked).oneshot(request).await.unwrap();
-        assert_eq!(answer.status(), answered, "K224 {status} {content_type:?} {body}");
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(text.is_empty(), answered < 300);
+        let response = layer().layer(chunked).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), outcome, "K224 {status} {content_type:?} {body}");
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text.is_empty(), outcome < 300);
     }
 }
 
@@ -698,9 +698,9 @@ async fn only_responses_to_calls_are_streamed() {
         (asked("resources/subscribe", r#"{"uri":"crm://public/a"}"#), true),
         (asked("ping", "{}"), true),
     ] {
-        let answered = send(layer(), post(&body), json(LIST)).await;
-        assert_eq!(answered.body == LIST, !is_read, "{body}");
-        assert!(answered.headers["cache-control"] == "private, no-store");
+        let outcome = send(layer(), post(&body), json(LIST)).await;
+        assert_eq!(outcome.body == LIST, !is_read, "{body}");
+        assert!(outcome.headers["cache-control"] == "private, no-store");
         let mut coded = json(LIST);
         coded.headers_mut().insert("content-encoding", "br".parse().unwrap());
         assert_eq!(send(layer(), post(&body), coded).await.status, 502, "I191 {body}");
@@ -720,8 +720,8 @@ async fn k230_events_are_filtered_one_by_one() {
         replay,
     ] {
         let body = format!(": hello\n\n{broken}id: 4\ndata: {LIST}\n\n");
-        let answered = send(layer(), request, events(&body)).await;
-        assert_eq!(answered.body, format!(": hello\n\nid: 4\ndata: {VISIBLE}\n\n"));
+        let outcome = send(layer(), request, events(&body)).await;
+        assert_eq!(outcome.body, format!(": hello\n\nid: 4\ndata: {VISIBLE}\n\n"));
     }
 }
 
@@ -738,16 +738,16 @@ async fn each_layer_has_its_own_body_limit() {
 async fn k228_an_event_over_the_limit_ends_the_stream() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let body = format!("data: {}", "x".repeat(4096));
-    let answered = send(
+    let outcome = send(
         layer_with(Protocol::Mcp, Limits::default().max_response(1024)),
         post(ping),
         events(&body),
     )
     .await;
     assert!(
-        answered.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""),
+        outcome.body.starts_with(b"data: {\"jsonrpc\":\"2.0\",\"error\""),
         "{:?}",
-        answered.body
+        outcome.body
     );
 }
 
@@ -775,9 +775,9 @@ async fn x25_dropping_at_any_poll_sends_no_partial_body() {
         request.extensions_mut().insert(caller("crm:read"));
         let service = service.clone();
         async move {
-            let answer = service.oneshot(request).await.unwrap();
+            let response = service.oneshot(request).await.unwrap();
             drop(terminal);
-            answer.into_body().collect().await.unwrap().to_bytes()
+            response.into_body().collect().await.unwrap().to_bytes()
         }
     };
     for polls in 1.. {
@@ -841,9 +841,9 @@ async fn a_request_without_outer_layers_gets_500() {
     let inner = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let answer =
+    let response =
         layer().layer(inner).oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 /// A policy of rules of all kinds, combined in every way.
@@ -954,15 +954,16 @@ proptest! {
         } else {
             (list, "application/json")
         };
-        let answer = Response::builder().header("content-type", kind).body(body.as_str()).unwrap();
+        let response = Response::builder().header("content-type", kind);
+        let response = response.body(body.as_str()).unwrap();
         // Every policy allows this call, so the list arrives in response to an unrelated request.
         let all = policy.or(|_: &Principal, call: &Call<'_>| {
             let is_protocol = matches!(call, Call::Protocol { .. });
             if is_protocol { Decision::allow() } else { Decision::deny(call) }
         });
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-        let answered = runtime.block_on(send(ScopeFilterLayer::for_test(all), post(ping), answer));
-        let text = std::str::from_utf8(&answered.body).unwrap();
+        let outcome = runtime.block_on(send(ScopeFilterLayer::for_test(all), post(ping), response));
+        let text = std::str::from_utf8(&outcome.body).unwrap();
         let text = text.trim_start_matches("data: ").trim_end();
         prop_assert_eq!(text, expected);
     }

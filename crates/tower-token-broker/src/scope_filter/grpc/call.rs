@@ -21,19 +21,19 @@ use crate::{
         layer::Shared,
         policy::Policy,
         request::RefusedRequest,
-        service::{Filtered, say},
+        service::{Filtered, render},
     },
 };
 
 /// One gRPC call in the scope filter.
-pub(in crate::scope_filter) struct Calling<P> {
+pub(in crate::scope_filter) struct GrpcCall<P> {
     pub(in crate::scope_filter) shared: Arc<Shared<P>>,
     pub(in crate::scope_filter) principal: Principal,
     pub(in crate::scope_filter) trail: Trail,
     pub(in crate::scope_filter) dialect: Dialect,
 }
 
-impl<P: Policy> Calling<P> {
+impl<P: Policy> GrpcCall<P> {
     pub(in crate::scope_filter) async fn serve<S, B, R>(
         self,
         mut ready: S,
@@ -44,24 +44,24 @@ impl<P: Policy> Calling<P> {
         B: Body<Data = Bytes>,
         R: Body<Data = Bytes>,
     {
-        let Admitted { request, judged, answers, tripped, counts, deadline } =
+        let Admitted { request, judged, form, tripped, counts, deadline } =
             match self.judge(request).await {
                 Ok(admitted) => admitted,
                 Err(refused) => return Ok(self.refuse(*refused)),
             };
-        let answered = within(deadline, ready.call(request)).await;
+        let outcome = within(deadline, ready.call(request)).await;
         if let Some(reason) = tripped.reason() {
             return Ok(self.refuse((self.dialect.clone(), reason.into())));
         }
-        let Some(answered) = answered else {
+        let Some(outcome) = outcome else {
             return Ok(self.refuse((self.dialect.clone(), Reason::DeadlineExceeded.into())));
         };
-        let answer = answered?;
+        let response = outcome?;
         // A refusal of an inner layer is complete.
-        if Refused::of(&answer).is_some() {
-            return Ok(answer.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
+        if Refused::of(&response).is_some() {
+            return Ok(response.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
         }
-        match self.filter(answer, &judged, answers, tripped, counts) {
+        match self.filter(response, &judged, form, tripped, counts) {
             Ok(filtered) => Ok(filtered),
             Err(reason) => Ok(self.refuse((self.dialect.clone(), reason.into()))),
         }
@@ -69,7 +69,7 @@ impl<P: Policy> Calling<P> {
 
     fn refuse<R>(&self, (dialect, refusal): (Dialect, Refusal)) -> Filtered<R, P> {
         self.trail.refused(refusal.reason());
-        say(&dialect, &refusal)
+        render(&dialect, &refusal)
     }
 
     pub(super) fn wrong(&self, refusal: impl Into<Refusal>) -> RefusedRequest {
