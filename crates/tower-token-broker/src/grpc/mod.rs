@@ -102,9 +102,9 @@
 //!
 //! # Compression
 //! `gzip` and `identity`. A judged message is decoded within the limit and forwarded uncompressed.
-//! A message of another service is forwarded as it is. The upstream is asked for `identity`,
-//! because a compressed message can be neither guarded nor filtered. A compressed response is
-//! refused.
+//! A message of another service is forwarded as it is. The request to the upstream accepts only
+//! `identity`, because a compressed message can be neither guarded nor filtered. A compressed
+//! response is refused.
 //!
 //! # Limits
 //! A message of a request ≤ 1 MiB and of a response ≤ 16 MiB ([`Limits`](crate::limits::Limits)),

@@ -126,22 +126,7 @@ pub(crate) fn read<'a>(
         Method::ListPrompts => Ok(TypedCall::List(Listed::Prompts)),
         Method::ListResources => Ok(TypedCall::List(Listed::Resources)),
         Method::ListResourceTemplates => Ok(TypedCall::List(Listed::ResourceTemplates)),
-        Method::CallTool => {
-            let (mut name, mut arguments) = (None, None);
-            let mut reader = Reader::new(second.unwrap_or_default());
-            while let Some(field) = reader.next_field()? {
-                match field.number {
-                    1 => once(&mut name, field.value.text()?)?,
-                    2 => once(&mut arguments, field.value.bytes()?)?,
-                    _ => return Err(WireError::UnknownField.into()),
-                }
-            }
-            let mut json = String::new();
-            structure(arguments.unwrap_or_default(), depth, &mut json)?;
-            // The proto requires the name "on the initial request only". Without it, no one can
-            // tell which tool is called.
-            Ok(TypedCall::Tool { name: named(name)?, arguments: json })
-        }
+        Method::CallTool => tool_call(second.unwrap_or_default(), depth),
         Method::ReadResource => {
             Ok(TypedCall::Resource { uri: named(second.map(text).transpose()?)? })
         }
@@ -165,6 +150,24 @@ pub(crate) fn read<'a>(
             }
         }
     }
+}
+
+/// Reads the call of a tool: name = 1, arguments = 2.
+fn tool_call(message: &[u8], depth: usize) -> Result<TypedCall<'_>, Reason> {
+    let (mut name, mut arguments) = (None, None);
+    let mut reader = Reader::new(message);
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => once(&mut name, field.value.text()?)?,
+            2 => once(&mut arguments, field.value.bytes()?)?,
+            _ => return Err(WireError::UnknownField.into()),
+        }
+    }
+    let mut json = String::new();
+    structure(arguments.unwrap_or_default(), depth, &mut json)?;
+    // The proto requires the name "on the initial request only". Without it, the called tool is
+    // unknown.
+    Ok(TypedCall::Tool { name: named(name)?, arguments: json })
 }
 
 /// Requires a name. In proto3, an empty one is absent.

@@ -19,8 +19,8 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PARAM: &str = "mcp-param-";
 
-/// Returns the revision of a request. In 2025-11-25 there is no header before `initialize` was
-/// answered.
+/// Returns the revision of a request. In 2025-11-25 there is no header before the response to
+/// `initialize`.
 pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
     match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
         None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),

@@ -70,8 +70,8 @@ impl Decision {
     }
 
     /// States the scopes of the broker token that the permission is based on. If another policy
-    /// needs more scopes, the client is asked for these as well: RFC 6750 §3.1 names all scopes of
-    /// an operation at once.
+    /// needs more scopes, the response names all of them: RFC 6750 §3.1 names all scopes of an
+    /// operation at once.
     pub fn resting_on(mut self, scopes: Scopes) -> Self {
         if let Verdict::Allow(permit) = &mut self.verdict {
             permit.broker_scopes = scopes;
@@ -101,7 +101,7 @@ impl Decision {
         matches!(self.verdict, Verdict::Deny(_))
     }
 
-    /// Returns the scopes that the call needs, if the decision asks for scopes.
+    /// Returns the scopes that the call needs, if the decision requests scopes.
     pub const fn needed_scopes(&self) -> Option<&Scopes> {
         match &self.verdict {
             Verdict::NeedsScope(scopes) => Some(scopes),

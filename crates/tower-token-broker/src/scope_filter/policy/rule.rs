@@ -143,8 +143,8 @@ impl Rule {
         self
     }
 
-    /// Requires that the broker token has all of these scopes. Other callers are told which scopes
-    /// they need.
+    /// Requires that the broker token has all of these scopes. The response to other callers names
+    /// the scopes that they need.
     ///
     /// # Panics
     /// If the text is not a list of scopes. [`Rule::try_with_scope`] returns an error instead.
@@ -184,8 +184,8 @@ impl Rule {
     }
 
     /// Limits the rule to callers of this group. For other callers the rule does not exist: they
-    /// are denied, and not asked for a scope that no one can grant. If a rule has several
-    /// conditions on the caller, all of them must hold.
+    /// are denied, and the response requests no scope, because no one can grant it. If a rule has
+    /// several conditions on the caller, all of them must hold.
     pub fn for_group(self, group: &str) -> Self {
         self.for_callers(CallerCondition::Group(group.into()))
     }
