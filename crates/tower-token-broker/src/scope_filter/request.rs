@@ -271,9 +271,8 @@ impl<P: Policy> Decider<'_, P> {
 
     /// Turns a decision into a permission or a refusal. The rule goes into the audit record.
     pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
-        if let Some(rule) = decision.shared_rule() {
-            self.trail.decided_by(Some(rule), None);
-        }
+        let policy = decision.policy().or_else(|| self.shared.policy.digest());
+        self.trail.decided_by(decision.shared_rule(), policy);
         let wait = decision.wait();
         match decision.verdict {
             Verdict::Allow(permit) => Ok(permit),

@@ -5,7 +5,7 @@ use super::{
     decision::{Decision, Permit, Verdict},
     policy_trait::{Policy, PolicySummary},
 };
-use crate::{limits::Protocol, principal::Principal};
+use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal};
 
 /// Methods that combine policies. Implemented for every [`Policy`].
 pub trait PolicyExt: Policy + Sized {
@@ -66,11 +66,15 @@ pub struct Unless<A, B>(A, B);
 
 impl<A: Policy, B: Policy> Policy for And<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        self.0.decide(caller, call).and(self.1.decide(caller, call))
+        self.0.decide(caller, call).and(self.1.decide(caller, call)).of_policy(None)
     }
 
     fn change_count(&self) -> u64 {
         self.0.change_count().wrapping_add(self.1.change_count())
+    }
+
+    fn digest(&self) -> Option<PolicyDigest> {
+        combined("and", self.0.digest()?, self.1.digest()?)
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -111,17 +115,21 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         let first = self.0.decide(caller, call);
         if first.is_allowed() {
-            return first;
+            return first.of_policy(None);
         }
         let second = self.1.decide(caller, call);
         if second.is_allowed() || (first.is_denied() && !second.is_denied()) {
-            return second;
+            return second.of_policy(None);
         }
-        first
+        first.of_policy(None)
     }
 
     fn change_count(&self) -> u64 {
         self.0.change_count().wrapping_add(self.1.change_count())
+    }
+
+    fn digest(&self) -> Option<PolicyDigest> {
+        combined("or", self.0.digest()?, self.1.digest()?)
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -141,16 +149,25 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
         if let Some(exception) = found.flatten() {
             return Decision::deny(call).or_rule_of(&exception);
         }
-        self.0.decide(caller, call)
+        self.0.decide(caller, call).of_policy(None)
     }
 
     fn change_count(&self) -> u64 {
         self.0.change_count().wrapping_add(self.1.change_count())
     }
 
+    fn digest(&self) -> Option<PolicyDigest> {
+        combined("unless", self.0.digest()?, self.1.digest()?)
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         self.0.summary(protocol).and(self.1.summary(protocol))
     }
+}
+
+/// The digest of two policies that decide together.
+fn combined(word: &str, one: PolicyDigest, other: PolicyDigest) -> Option<PolicyDigest> {
+    Some(PolicyDigest::of(word.as_bytes()).and(one).and(other))
 }
 
 impl PolicySummary {

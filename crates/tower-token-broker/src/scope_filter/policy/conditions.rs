@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::digest::Encoder;
 use crate::{json::Value, principal::Principal};
 
 pub(super) type When = dyn Fn(Value<'_>) -> bool + Send + Sync;
@@ -16,6 +17,21 @@ pub(super) enum CallerCondition {
 }
 
 impl CallerCondition {
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        match self {
+            Self::Group(group) => {
+                encoder.text("group");
+                encoder.text(group);
+            }
+            Self::Claim(name, value) => {
+                encoder.text("claim");
+                encoder.text(name);
+                encoder.text(value);
+            }
+            Self::Matches(_) => encoder.text("code"),
+        }
+    }
+
     pub(super) fn holds(&self, caller: &Principal) -> bool {
         match self {
             Self::Group(group) => caller.groups().iter().any(|one| **one == **group),

@@ -9,7 +9,7 @@ use super::{
     decision::Decision,
     policy_trait::{BoxPolicy, Policy, PolicySummary},
 };
-use crate::{limits::Protocol, principal::Principal};
+use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal};
 
 /// A policy that can be replaced at run time. Pass a clone to the stack and keep one.
 ///
@@ -30,6 +30,7 @@ pub struct PolicyHandle(Arc<ArcSwap<Current>>);
 
 struct Current {
     policy: BoxPolicy,
+    digest: Option<PolicyDigest>,
     /// Greater than every count that earlier policies reached.
     base: u64,
 }
@@ -41,15 +42,17 @@ impl PolicyHandle {
     /// Creates a handle with its first policy.
     pub fn new(policy: impl Policy) -> Self {
         let policy = BoxPolicy::new(policy);
-        Self(Arc::new(ArcSwap::from_pointee(Current { policy, base: 0 })))
+        let digest = policy.digest();
+        Self(Arc::new(ArcSwap::from_pointee(Current { policy, digest, base: 0 })))
     }
 
     /// Replaces the policy. Once it returns, the new policy makes every decision.
     pub fn replace(&self, policy: impl Policy) {
         let policy = BoxPolicy::new(policy);
+        let digest = policy.digest();
         self.0.rcu(|before| {
             let base = before.change_count().saturating_add(ROOM);
-            Current { policy: policy.clone(), base }
+            Current { policy: policy.clone(), digest, base }
         });
     }
 }
@@ -62,7 +65,13 @@ impl Current {
 
 impl Policy for PolicyHandle {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        self.0.load().policy.decide(caller, call)
+        let current = self.0.load();
+        let decision = current.policy.decide(caller, call);
+        decision.of_policy(current.digest)
+    }
+
+    fn digest(&self) -> Option<PolicyDigest> {
+        self.0.load().digest
     }
 
     fn change_count(&self) -> u64 {
@@ -93,7 +102,11 @@ mod tests {
         let call = Call::Tool { name: "get_item", arguments: Arguments::unknown() };
         assert!(of_the_stack.decide(&caller(""), &call).is_allowed());
         let before = of_the_stack.change_count();
+        let digest = of_the_stack.digest();
+        assert_eq!(digest, Rules::new().allow(tools(["get_*"])).digest());
+        assert_eq!(of_the_stack.decide(&caller(""), &call).policy(), digest);
         handle.replace(Rules::new());
+        assert_eq!(of_the_stack.decide(&caller(""), &call).policy(), Rules::new().digest());
         assert!(of_the_stack.decide(&caller(""), &call).is_denied());
         assert!(of_the_stack.change_count() > before);
         assert_eq!(of_the_stack.summary(Protocol::Mcp).rules, Some(0));

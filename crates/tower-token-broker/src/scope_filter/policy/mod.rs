@@ -5,6 +5,7 @@ mod canonical;
 mod combine;
 mod conditions;
 mod decision;
+mod digest;
 mod handle;
 mod index;
 mod names;

@@ -4,6 +4,7 @@ use http::Method;
 
 use super::{
     call::Call,
+    digest::Encoder,
     pattern::{PathTemplate, Pattern},
 };
 use crate::{limits::Protocol, mcp::Listed};
@@ -64,6 +65,30 @@ impl Names {
         }
     }
 
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        let patterns = |encoder: &mut Encoder, patterns: &[Pattern]| {
+            encoder.count(patterns.len());
+            patterns.iter().for_each(|pattern| encoder.text(&pattern.to_text()));
+        };
+        match self {
+            Self::Patterns(names) => {
+                encoder.text("names");
+                patterns(encoder, names);
+            }
+            #[cfg(feature = "grpc")]
+            Self::Rpc(service, methods) => {
+                encoder.text("rpc");
+                encoder.text(service);
+                patterns(encoder, methods);
+            }
+            Self::Path(method, template) => {
+                encoder.text("path");
+                encoder.text(method.as_str());
+                template.encode(encoder);
+            }
+        }
+    }
+
     /// Whether each of the other names is also here, or `*` is.
     pub(super) fn cover(&self, other: &Self) -> bool {
         let all = |here: &[Pattern], there: &[Pattern]| {
@@ -85,6 +110,18 @@ impl Names {
 }
 
 impl Kind {
+    /// Returns a word for the digest of the rules.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Method => "method",
+            Self::Rpc => "rpc",
+            Self::Http => "http",
+        }
+    }
+
     /// Whether a stack with this protocol judges calls of this kind.
     pub(super) const fn is_spoken_in(self, protocol: Protocol) -> bool {
         match protocol {

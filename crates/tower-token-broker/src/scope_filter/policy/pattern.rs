@@ -1,6 +1,6 @@
 //! Patterns for names and templates for paths.
 
-use super::canonical::is_canonical_path;
+use super::{canonical::is_canonical_path, digest::Encoder};
 use crate::percent::decode;
 
 /// A name in which `*` matches any sequence of characters.
@@ -10,6 +10,11 @@ pub(super) struct Pattern(Box<[Box<str>]>);
 impl Pattern {
     pub(super) fn parse(text: &str) -> Self {
         Self(text.split('*').map(Box::from).collect())
+    }
+
+    /// Returns the text that was parsed.
+    pub(super) fn to_text(&self) -> String {
+        self.0.join("*")
     }
 
     /// Returns the name, if no other name matches.
@@ -87,6 +92,20 @@ impl PathTemplate {
             }
         }
         Some(Self { segments: segments.into(), has_rest })
+    }
+
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        encoder.count(self.segments.len());
+        for segment in &self.segments {
+            match segment {
+                Segment::Is(text) => {
+                    encoder.count(0);
+                    encoder.bytes(text);
+                }
+                Segment::Any => encoder.count(1),
+            }
+        }
+        encoder.count(usize::from(self.has_rest));
     }
 
     /// Returns the first segment, if it is fixed.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{call::Call, decision::Decision};
-use crate::{limits::Protocol, principal::Principal};
+use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal};
 
 /// A policy's description of itself, for the log when a stack is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,12 @@ pub trait Policy: Send + Sync + 'static {
         0
     }
 
+    /// Returns the digest that identifies the rules in audit records (`policy_version`). `None` if
+    /// the policy has no rules that can be hashed, such as a closure.
+    fn digest(&self) -> Option<PolicyDigest> {
+        None
+    }
+
     /// Describes the policy, for a stack with this protocol.
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         let _ = protocol;
@@ -56,6 +62,10 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
         P::change_count(self)
     }
 
+    fn digest(&self) -> Option<PolicyDigest> {
+        P::digest(self)
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         P::summary(self, protocol)
     }
@@ -79,6 +89,10 @@ impl Policy for BoxPolicy {
 
     fn change_count(&self) -> u64 {
         self.0.change_count()
+    }
+
+    fn digest(&self) -> Option<PolicyDigest> {
+        self.0.digest()
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {

@@ -8,6 +8,7 @@ use super::{
     call::{Arguments, Call},
     conditions::{CallerCondition, Holds, When},
     decision::Decision,
+    digest::Encoder,
     names::{Kind, Names, Reading},
     pattern::{PathTemplate, Pattern},
 };
@@ -210,6 +211,20 @@ impl Rule {
     fn for_callers(mut self, condition: CallerCondition) -> Self {
         self.callers.push(condition);
         self
+    }
+
+    /// Encodes everything but the code of closures.
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
+        encoder.text(self.kind.word());
+        self.names.encode(encoder);
+        for scopes in [&self.scopes, &self.upstream_scopes] {
+            encoder.count(scopes.iter().count());
+            scopes.iter().for_each(|scope| encoder.text(scope));
+        }
+        encoder.optional(self.id.as_deref());
+        encoder.count(self.callers.len());
+        self.callers.iter().for_each(|condition| condition.encode(encoder));
+        encoder.count(usize::from(self.when.is_some()));
     }
 
     pub(super) fn has_conditions(&self) -> bool {

@@ -1,16 +1,19 @@
 //! A policy made of rules in code.
 
+use std::sync::OnceLock;
+
 use super::{
     call::Call,
     canonical::is_canonical_uri,
     conditions::Holds,
     decision::Decision,
+    digest::Encoder,
     index::Index,
     names::{Kind, Reading},
     policy_trait::{Policy, PolicySummary},
     rule::Rule,
 };
-use crate::{limits::Protocol, principal::Principal, refusal::Reason};
+use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal::Reason};
 
 /// A policy made of rules. A call is denied unless a rule allows it. A rule that denies takes
 /// precedence.
@@ -30,6 +33,10 @@ use crate::{limits::Protocol, principal::Principal, refusal::Reason};
 /// or an escape that is not needed, is allowed only by a rule with exactly this URI, never by a
 /// pattern.
 ///
+/// Audit records name the rules that decided by their digest (`policy_version`). It covers
+/// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]): give such a rule an ID
+/// that changes with its code.
+///
 /// ```
 /// use tower_token_broker::scope_filter::{Rules, prompts, tools};
 ///
@@ -44,6 +51,7 @@ use crate::{limits::Protocol, principal::Principal, refusal::Reason};
 pub struct Rules {
     allow: Index,
     deny: Index,
+    digest: OnceLock<PolicyDigest>,
 }
 
 impl Rules {
@@ -55,6 +63,7 @@ impl Rules {
     /// Allows the calls that this rule names.
     pub fn allow(mut self, rule: Rule) -> Self {
         self.allow.add(rule);
+        self.digest = OnceLock::new();
         self
     }
 
@@ -72,6 +81,7 @@ impl Rules {
     /// Denies the calls that this rule names, whatever others allow. Its scopes are ignored.
     pub fn deny(mut self, rule: Rule) -> Self {
         self.deny.add(rule);
+        self.digest = OnceLock::new();
         self
     }
 }
@@ -121,6 +131,17 @@ impl Policy for Rules {
             (None, Some(rule)) => rule.decided(Decision::deny_for(Reason::ArgumentsDenied)),
             (None, None) => Decision::deny(call),
         }
+    }
+
+    fn digest(&self) -> Option<PolicyDigest> {
+        Some(*self.digest.get_or_init(|| {
+            let mut encoder = Encoder::new();
+            for rules in [self.allow.rules(), self.deny.rules()] {
+                encoder.count(rules.len());
+                rules.iter().for_each(|rule| rule.encode(&mut encoder));
+            }
+            encoder.digest()
+        }))
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -348,5 +369,57 @@ mod tests {
         assert!(panics(|| http(Method::GET, "/v1?all")));
         assert!(panics(|| http(Method::GET, "/v1/../admin")));
         assert!(!panics(|| http(Method::GET, "/v1/{id}/notes/{*rest}")));
+    }
+
+    #[test]
+    fn different_rules_have_different_digests() {
+        let base = || tools(["get_*"]).with_scope("crm:read");
+        let variants = [
+            Rules::new(),
+            Rules::new().allow(base()),
+            Rules::new().deny(base()),
+            Rules::new().allow(base()).allow(base()),
+            Rules::new().allow(tools(["get_"]).with_scope("crm:read")),
+            Rules::new().allow(tools(["get_*", ""]).with_scope("crm:read")),
+            Rules::new().allow(resources(["get_*"]).with_scope("crm:read")),
+            Rules::new().allow(tools(["get_*"])),
+            Rules::new().allow(tools(["get_*"]).with_scope("crm:read crm:write")),
+            Rules::new().allow(tools(["get_*"]).with_upstream_scopes("crm:read")),
+            Rules::new().allow(base().with_id("")),
+            Rules::new().allow(base().with_id("a")),
+            Rules::new().allow(base().for_group("hr")),
+            Rules::new().allow(base().for_claim("hr", "")),
+            Rules::new().allow(base().for_caller(|_| true)),
+            Rules::new().allow(base().when(|_| true)),
+            Rules::new().allow(http(Method::GET, "/a/{b}")),
+            Rules::new().allow(http(Method::GET, "/a/b")),
+            Rules::new().allow(http(Method::POST, "/a/b")),
+            Rules::new().allow(http(Method::GET, "/a/b/{*rest}")),
+        ];
+        let digests: std::collections::BTreeSet<_> =
+            variants.iter().map(|rules| rules.digest().unwrap()).collect();
+        assert_eq!(digests.len(), variants.len());
+        let same = Rules::new().allow(base()).digest();
+        assert_eq!(variants[1].digest(), same);
+        assert_eq!(variants[1].clone().allow(base()).digest(), variants[3].digest());
+        // Part of the record format: a change needs a new number in the encoder.
+        assert_eq!(same.unwrap().to_string(), "08d7a74052ba58ea64131705f1cc6ee8");
+    }
+
+    #[test]
+    fn a_combined_policy_has_its_own_digest() {
+        let (one, other) =
+            (|| Rules::new().allow(tools(["a"])), || Rules::new().allow(tools(["b"])));
+        let digests = [
+            one().digest(),
+            one().and(other()).digest(),
+            other().and(one()).digest(),
+            one().or(other()).digest(),
+            one().unless(other()).digest(),
+        ];
+        let different: std::collections::BTreeSet<_> = digests.iter().flatten().collect();
+        assert_eq!(different.len(), digests.len());
+        let closure = crate::scope_filter::policy_fn(|_, call| Decision::deny(call));
+        assert_eq!(one().and(closure).digest(), None);
     }
 }
