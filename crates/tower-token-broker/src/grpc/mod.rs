@@ -152,8 +152,5 @@ pub(crate) mod protobuf;
 pub(crate) mod status;
 pub(crate) mod typed_mcp;
 
-/// The service that carries MCP unchanged, in frames.
-pub const FRAMED_MCP: &str = "token_broker.mcp.v1.Mcp";
-
-/// The service of Google's typed mapping of MCP.
-pub const TYPED_MCP: &str = "model_context_protocol.Mcp";
+pub use framed_mcp::FRAMED_MCP;
+pub use typed_mcp::TYPED_MCP;

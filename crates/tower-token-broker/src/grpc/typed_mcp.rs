@@ -45,7 +45,7 @@ impl Method {
         METHODS.into_iter().find(|method| method.name() == name)
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ListResources => "ListResources",
             Self::ReadResource => "ReadResource",

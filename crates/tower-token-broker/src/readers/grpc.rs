@@ -63,7 +63,7 @@ pub fn message(json: &[u8]) -> Vec<u8> {
 
 /// Returns the methods of `model_context_protocol.Mcp`.
 pub fn methods() -> impl Iterator<Item = &'static str> {
-    typed_mcp::METHODS.into_iter().map(|method| method.name)
+    typed_mcp::METHODS.into_iter().map(|method| method.name())
 }
 
 /// Reads a message as the request of a method of `model_context_protocol.Mcp`.
@@ -71,6 +71,7 @@ pub fn methods() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// The reason why it is refused.
 pub fn request(method: &str, message: &[u8]) -> Result<(), Reason> {
+    let method = typed_mcp::Method::of(method).ok_or(Reason::RpcDenied)?;
     typed_mcp::read(method, message, &Limits::default()).map(drop)
 }
 
@@ -81,7 +82,7 @@ pub fn filtered(
     message: &[u8],
     mut is_visible: impl FnMut(&str) -> bool,
 ) -> Option<Vec<u8>> {
-    let listed = typed_mcp::Method::of(method)?.lists?;
+    let listed = typed_mcp::Method::of(method)?.mcp().lists()?;
     let filtered = typed_mcp::filter(listed, message, |entry| is_visible(entry.name));
     Some(filtered.ok()?.into_owned())
 }
