@@ -1,4 +1,4 @@
-//! What the benches share: messages, the policy that judges them, and the pieces that are counted.
+//! Shared code of the benches: messages, the policy that judges them, and the pieces that are counted.
 
 pub mod fixtures;
 pub mod pieces;

@@ -1,4 +1,4 @@
-//! The grant of one user: a stand-in for the page where users connect their accounts.
+//! The grant of one user: a substitute for the page where users connect their accounts.
 
 use std::{error::Error, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What several targets need: another JSON parser, futures that are ready at once, and a law that
+//! Shared code of the targets: another JSON parser, futures that are ready at once, and a law that
 //! the tests share.
 
 pub mod grpc_frames;

@@ -81,7 +81,8 @@ struct Accounts {
     api_closed: bool,
 }
 
-/// What the authorization server issued to the broker when the user connected an account.
+/// The tokens that the authorization server issued to the broker when the user connected an
+/// account.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub(crate) struct Connected {

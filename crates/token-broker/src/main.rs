@@ -41,19 +41,18 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Verify a file offline: names the first wrong record and why, and tells what a crash left
-    /// from what was cut (docs/audit.md)
+    /// Verify a file offline: names the first wrong record and the reason, and distinguishes the
+    /// traces of a crash from a manipulation (docs/audit.md)
     Verify {
         /// The file of JSON lines
         file: PathBuf,
-        /// A head that was noted elsewhere, which must stand in the file; may be given several
-        /// times
+        /// A head noted elsewhere, which the file must contain; can be repeated
         #[arg(long, value_name = "SEQ:HASH")]
         expect_head: Vec<Head>,
         /// Print one JSON object (docs/audit.md) instead of text
         #[arg(long)]
         json: bool,
-        /// Say on stderr how far it is, though that is no terminal
+        /// Print progress on stderr even if stderr is not a terminal
         #[arg(long)]
         progress: bool,
     },

@@ -3,7 +3,7 @@
 //!
 //! Run:   UPSTREAM_TOKEN=alices-token cargo run --release --bin grpc_gateway -- \
 //!            --upstream http://127.0.0.1:50051
-//! Alone: cargo run --release --bin grpc_gateway          (starts a health service of its own)
+//! Run it: cargo run --release --bin grpc_gateway          (starts a health service of its own)
 //!
 //! It prints its address and broker tokens of alice (whose account is connected) and bob (who must
 //! connect his first), and last a token of alice that may watch. Try, with those:

@@ -3,7 +3,7 @@
 //!
 //! Run:   UPSTREAM_TOKEN=the-servers-token cargo run --release --bin hyper_proxy -- \
 //!            --upstream http://127.0.0.1:3400/mcp
-//! Alone: cargo run --release --bin hyper_proxy          (starts an MCP server of its own)
+//! Run it: cargo run --release --bin hyper_proxy          (starts an MCP server of its own)
 //!
 //! It prints its address and a broker token. Try, with those two:
 //! ```sh

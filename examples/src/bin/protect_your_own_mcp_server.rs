@@ -96,7 +96,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = StreamableHttpService::new(
         move || Ok(own.clone()),
         LocalSessionManager::default().into(),
-        // It accepts loopback hosts only. Behind a public name: `.with_allowed_hosts([..])`, or
+        // It accepts loopback hosts only. With a public name: `.with_allowed_hosts([..])`, or
         // `.disable_allowed_hosts()`, because the stack has checked `Host`.
         StreamableHttpServerConfig::default().with_legacy_session_mode(false),
     );

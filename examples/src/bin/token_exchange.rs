@@ -11,7 +11,7 @@
 //!   "method":"tools/call","params":{"name":"get_contact","arguments":{}}}'
 //! ```
 //! alice's first call causes one exchange, later calls none. mallory is refused: the authorization
-//! server knows no such user. Its stand-in here trusts every assertion; a real server verifies them
+//! server knows no such user. Its substitute here trusts every assertion; a real server verifies them
 //! by the broker's JWKS. Ctrl-C and SIGTERM end it.
 
 #![expect(clippy::print_stdout, reason = "the output of the example")]
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(shutdown::serve(&broker, server).await?)
 }
 
-/// Starts the stand-in for the authorization server, and returns the URL of its token endpoint.
+/// Starts the substitute for the authorization server, and returns the URL of its token endpoint.
 async fn token_endpoint(crm: &Contacts) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/token", listener.local_addr()?);

@@ -265,7 +265,7 @@ mod tests {
         Clock::manual(Timestamp::from_unix_seconds(1_800_000_000))
     }
 
-    /// What a thief has.
+    /// The token of a thief.
     fn copy(key: &SigningKey) -> SigningKey {
         SigningKey::from_pkcs8(key.algorithm(), key.pkcs8().clone()).unwrap()
     }

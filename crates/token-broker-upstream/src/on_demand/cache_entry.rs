@@ -42,7 +42,7 @@ pub(super) struct Failure {
     pub(super) retry_at: Timestamp,
 }
 
-/// What the entry provides without a request.
+/// The result that the entry provides without a request.
 #[derive(Debug)]
 pub(super) enum Lookup {
     Token {

@@ -83,7 +83,7 @@ async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
     ] {
         assert!(said.contains(part), "{part:?} in {said}");
     }
-    // The head that was noted is found, and what that shows is said.
+    // The noted head is found, and the output explains what that shows.
     let run = verify(&path, &["--expect-head", &head]);
     assert_eq!(run.status.code(), Some(0));
     assert!(text(&run.stdout).contains("Up to record 3 it is the file that was noted."));
@@ -180,7 +180,7 @@ async fn each_member_of_the_object_is_documented_and_each_that_is_documented_is_
 #[tokio::test]
 async fn progress_is_said_on_stderr_if_asked_for_at_most_a_hundred_times() {
     let (_folder, path) = written(1).await;
-    // Foreign lines are read to the end of a file whose first record is elsewhere.
+    // The rest of a file is read to its end if its first record is missing.
     let whole = fs::read_to_string(&path).unwrap();
     let missing = whole.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
     fs::write(&path, missing.repeat(4 * 1024 * 1024 / missing.len() + 1)).unwrap();

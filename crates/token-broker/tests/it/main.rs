@@ -1,4 +1,4 @@
-//! What the commands print is what their documents say.
+//! Compares the output of the commands with their documents.
 
 #![cfg(test)]
 

@@ -147,7 +147,7 @@ pub async fn concurrent_completes_store_one<S: GrantStore>(store: S) -> Law {
 }
 
 /// Tokens that were issued revive a grant that `invalid_grant` ended at the same version.
-// X11: one replica is told `invalid_grant` while another receives new tokens.
+// X11: one replica receives `invalid_grant` while another receives new tokens.
 ///
 /// # Errors
 /// [`ContractError`]

@@ -15,7 +15,7 @@ use crate::{
     request_id::RequestId,
 };
 
-/// What a record reports.
+/// The content of a record.
 #[derive(Debug)]
 pub(in crate::audit) enum Event<'a> {
     Start {

@@ -32,7 +32,7 @@ enum Subject<'a> {
     Revocation(&'a RevocationChange),
 }
 
-/// The decision that a user is asked for on the consent page.
+/// The decision that a user makes on the consent page.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "each of these facts belongs on the record")]
 pub struct Consent<'a> {

@@ -111,7 +111,7 @@ pub struct Wrong {
     pub sequence: u64,
     /// The number of the line, from 1 on.
     pub line: u64,
-    /// What is wrong with the line.
+    /// The fault of the line.
     pub fault: Fault,
 }
 
