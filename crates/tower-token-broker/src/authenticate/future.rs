@@ -17,7 +17,7 @@ use super::{
     CutBody,
     body::Ending,
     layer::Shared,
-    verdicts::{Admitted, RefusedToken},
+    verdict_cache::{Admitted, RefusedToken},
 };
 use crate::{
     audit::Trail,

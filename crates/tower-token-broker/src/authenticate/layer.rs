@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::{
     Authenticate, HostAndOrigin, HostAndOriginError, VerifyToken, host_and_origin::AllowedHosts,
-    verdicts::Verdicts,
+    verdict_cache::Verdicts,
 };
 use crate::{
     clock::Clock,

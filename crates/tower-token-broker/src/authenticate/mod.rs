@@ -88,23 +88,23 @@
 //! MCP 2025-11-25 "Authorization" and "Transports" (DNS rebinding), MCP 2026-07-28
 //! `basic/authorization`.
 
+mod bearer;
 mod body;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;
-mod head;
+mod head_limits;
 mod host_and_origin;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;
-mod presented;
 mod service;
 #[cfg(any(test, feature = "test-util"))]
 mod test_tokens;
 #[cfg(test)]
 #[cfg(feature = "jwt")]
 mod tests;
-mod verdicts;
+mod verdict_cache;
 mod verify;
 
 pub use body::CutBody;

@@ -15,9 +15,9 @@ use tower_service::Service;
 use super::{
     CutBody, PresentedToken, ResponseFuture, VerifyRequest, VerifyToken,
     future::{Guarded, Refuser},
-    head,
+    head_limits,
     layer::Shared,
-    verdicts::{Admitted, RefusedToken, VerdictKey},
+    verdict_cache::{Admitted, RefusedToken, VerdictKey},
 };
 use crate::{
     audit::Trail,
@@ -71,7 +71,7 @@ where
         request.extensions_mut().remove::<Principal>();
         request.extensions_mut().remove::<Standing>();
         if let Err(reason) =
-            head::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request))
+            head_limits::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request))
         {
             return ResponseFuture::refused(refuser.refuse(reason));
         }

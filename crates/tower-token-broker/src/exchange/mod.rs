@@ -102,10 +102,10 @@
 //! MCP 2025-11-25 and 2026-07-28, "Authorization", on token passthrough; RFC 6750 §2.1; RFC 9110
 //! §7.6.1.
 
+mod caller;
 mod credential;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod handler;
 mod headers;
 mod layer;
 pub(crate) mod leak_guard;
@@ -113,8 +113,8 @@ mod outgoing;
 mod provide;
 mod service;
 
+pub use caller::{CallerFuture, CallerHandle, CallerLayer, CallerService};
 pub use credential::{Credential, Origin, Upstream, UpstreamError};
-pub use handler::{CallerFuture, CallerHandle, CallerLayer, CallerService};
 pub use layer::{ExchangeLayer, ForwardHeaderError};
 pub use leak_guard::LeakGuardBody;
 pub use outgoing::{

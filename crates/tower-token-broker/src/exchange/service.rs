@@ -17,8 +17,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
+    caller::Stamped,
     credential::{Credential, Upstream},
-    handler::Stamped,
     headers,
     layer::{Requests, Shared},
     leak_guard::{LeakGuardBody, Watched},

@@ -10,7 +10,7 @@ use super::{
     remote_keys::KeySource,
 };
 use crate::{
-    authenticate::{VerifyError, VerifyRequest, VerifyToken, presented::MAX_TOKEN},
+    authenticate::{VerifyError, VerifyRequest, VerifyToken, bearer::MAX_TOKEN},
     json::{JsonError, Kind, Limits, Value},
     principal::Verified,
     refusal::Reason,
