@@ -16,8 +16,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    context::Asked,
     leak_guard::{LeakGuardBody, Watched},
-    service::Asked,
 };
 use crate::{
     audit::Trail,

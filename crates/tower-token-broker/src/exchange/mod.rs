@@ -102,7 +102,9 @@
 //! MCP 2025-11-25 and 2026-07-28, "Authorization", on token passthrough; RFC 6750 §2.1; RFC 9110
 //! §7.6.1.
 
+mod apply;
 mod caller;
+mod context;
 mod credential;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -111,15 +113,17 @@ mod layer;
 pub(crate) mod leak_guard;
 mod outgoing;
 mod provide;
+mod send;
 mod service;
+mod upstream_request;
+mod upstream_response;
 
+pub use apply::{ApplyCredential, ApplyCredentialLayer, ApplyFuture};
 pub use caller::{CallerFuture, CallerHandle, CallerLayer, CallerService};
 pub use credential::{Credential, Origin, Upstream, UpstreamError};
 pub use layer::{ExchangeLayer, ForwardHeaderError};
 pub use leak_guard::LeakGuardBody;
-pub use outgoing::{
-    ApplyCredential, ApplyCredentialLayer, ApplyError, ApplyFuture, OutgoingCredential,
-};
+pub use outgoing::{ApplyError, OutgoingCredential};
 pub use provide::{
     BoxProvideCredential, CredentialError, CredentialRequest, ProvideCredential, UpstreamRefusal,
 };

@@ -1,31 +1,11 @@
-//! Masks any echo of a credential in an answer, over the borders of its chunks.
-//!
-//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment,
-//! `+` and `/` also as JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped
-//! (also where just some of its characters are), and overwrites what it finds with as many `*`:
-//! lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that
-//! may begin such a form.
-//!
-//! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or
-//! a cipher of its own hide a token from any guard.
+//! The search for one secret in whichever form an echo may have.
 
-use std::{
-    fmt,
-    pin::Pin,
-    slice,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose};
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame, SizeHint};
-use parking_lot::Mutex;
-use pin_project_lite::pin_project;
 use zeroize::Zeroizing;
 
-use crate::{audit::Trail, body::BodyError, refusal::Reason, secret::Secret};
+use crate::secret::Secret;
 
 /// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens,
 /// its tail in none.
@@ -140,7 +120,7 @@ impl Sought {
 
     /// The first form at or after `from`, the longest of those that begin there: where it begins
     /// and ends.
-    fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+    pub(super) fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         let mut known = None;
         while let Some((begins, ends)) = self.run(text, from) {
             let literals = known.get_or_insert_with(|| self.literals());
@@ -191,7 +171,7 @@ impl Sought {
     }
 
     /// How many bytes at the end of `text` may be the beginning of a form.
-    fn unfinished(&self, text: &[u8]) -> usize {
+    pub(super) fn unfinished(&self, text: &[u8]) -> usize {
         let run = text
             .iter()
             .rev()
@@ -291,70 +271,8 @@ fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpos
     encoded.get(first..whole).unwrap_or_default().to_owned()
 }
 
-/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones
-/// watch together.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watched(Arc<Mutex<Few>>);
-
-/// Mostly one; a handler may use several credentials for one answer.
-#[derive(Clone, Debug, Default)]
-enum Few {
-    #[default]
-    None,
-    One(Arc<Sought>),
-    Several(Vec<Arc<Sought>>),
-}
-
-impl Few {
-    fn as_slice(&self) -> &[Arc<Sought>] {
-        match self {
-            Self::None => &[],
-            Self::One(one) => slice::from_ref(one),
-            Self::Several(all) => all,
-        }
-    }
-}
-
-impl Watched {
-    pub(crate) fn add(&self, sought: Arc<Sought>) {
-        let mut few = self.0.lock();
-        let known = few.as_slice();
-        if known.iter().any(|known| Arc::ptr_eq(known, &sought)) {
-            return;
-        }
-        *few = match known {
-            [] => Few::One(sought),
-            known => Few::Several(known.iter().cloned().chain([sought]).collect()),
-        };
-    }
-
-    fn now(&self) -> Few {
-        self.0.lock().clone()
-    }
-
-    /// Masks what stands in header fields or trailers; says how often.
-    pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
-        let few = self.now();
-        let mut masked = 0;
-        for (name, value) in fields.iter_mut() {
-            if few.as_slice().iter().all(|sought| sought.find(value.as_bytes(), 0).is_none()) {
-                continue;
-            }
-            let mut bytes = BytesMut::from(value.as_bytes());
-            masked += mask(few.as_slice(), &mut bytes);
-            if name.as_str().ends_with("-bin") {
-                // Binary metadata stays base64, so that a client can read the rest of it.
-                bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
-            }
-            // Each masked byte is `*`, so the value is as valid as it was.
-            *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
-        }
-        masked
-    }
-}
-
 /// Overwrites every form in `text`; says how many there were.
-fn mask(all: &[Arc<Sought>], text: &mut [u8]) -> u64 {
+pub(super) fn mask(all: &[Arc<Sought>], text: &mut [u8]) -> u64 {
     let mut masked = 0;
     for sought in all {
         let mut from = 0;
@@ -367,174 +285,6 @@ fn mask(all: &[Arc<Sought>], text: &mut [u8]) -> u64 {
         }
     }
     masked
-}
-
-pin_project! {
-    /// The answer's body without any echo of the credentials that were used for it.
-    #[derive(Debug)]
-    pub struct LeakGuardBody<R> {
-        #[pin]
-        inner: R,
-        guard: Option<Guard>,
-    }
-}
-
-#[derive(Debug)]
-struct Guard {
-    watched: Watched,
-    trail: Trail,
-    held: BytesMut,
-    after_held: Option<Frame<Bytes>>,
-    ended: bool,
-    /// How the status that ends a gRPC answer is said.
-    #[cfg(feature = "grpc")]
-    grpc: Option<super::grpc::End>,
-}
-
-impl<R> LeakGuardBody<R> {
-    pub(crate) fn new(inner: R, watched: Watched, trail: Trail) -> Self {
-        let guard = Guard {
-            watched,
-            trail,
-            held: BytesMut::new(),
-            after_held: None,
-            ended: false,
-            #[cfg(feature = "grpc")]
-            grpc: None,
-        };
-        Self { inner, guard: Some(guard) }
-    }
-
-    /// The answer is gRPC: the status in its trailers is looked at, too.
-    #[cfg(feature = "grpc")]
-    pub(super) fn of_grpc(mut self, end: super::grpc::End) -> Self {
-        if let Some(guard) = &mut self.guard {
-            guard.grpc = Some(end);
-        }
-        self
-    }
-}
-
-// Without a credential there is nothing to guard: what tower-http's timeout makes of `Default`.
-impl<R: Default> Default for LeakGuardBody<R> {
-    fn default() -> Self {
-        Self { inner: R::default(), guard: None }
-    }
-}
-
-impl Guard {
-    /// What of `data`, and of what was held before it, may go on now.
-    fn pass(&mut self, data: Bytes) -> Bytes {
-        let few = self.watched.now();
-        let all = few.as_slice();
-        let is_clean = |text: &[u8]| {
-            all.iter().all(|one| one.find(text, 0).is_none() && one.unfinished(text) == 0)
-        };
-        if self.held.is_empty() && is_clean(&data) {
-            return data;
-        }
-        self.held.extend_from_slice(&data);
-        let masked = mask(all, &mut self.held);
-        self.report(masked);
-        let unfinished = all.iter().map(|one| one.unfinished(&self.held)).max().unwrap_or(0);
-        let whole = self.held.len() - unfinished;
-        self.held.split_to(whole).freeze()
-    }
-
-    fn report(&self, masked: u64) {
-        if masked > 0 {
-            tracing::error!(
-                alarm = Reason::UpstreamEcho.code(),
-                request.id = %self.trail.request_id(),
-                times = masked,
-                "the upstream echoed a credential; it was masked"
-            );
-            self.trail.echo_masked(masked);
-        }
-    }
-}
-
-impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
-    type Data = Bytes;
-    type Error = BodyError<R::Error>;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let mut this = self.project();
-        let Some(guard) = this.guard else {
-            return this.inner.poll_frame(cx).map_err(BodyError::Inner);
-        };
-        loop {
-            if let Some(frame) = guard.after_held.take() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            if guard.ended {
-                return Poll::Ready(None);
-            }
-            match ready!(this.inner.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let passed = guard.pass(data);
-                        if !passed.is_empty() {
-                            return Poll::Ready(Some(Ok(Frame::data(passed))));
-                        }
-                    }
-                    Err(frame) => {
-                        let trailers = frame.into_trailers().map(|mut fields| {
-                            super::headers::remove_from_answer(&mut fields);
-                            guard.report(guard.watched.mask_fields(&mut fields));
-                            #[cfg(feature = "grpc")]
-                            if let Some(end) = &guard.grpc {
-                                end.rewrite(&guard.trail, &mut fields);
-                            }
-                            Frame::trailers(fields)
-                        });
-                        let trailers = trailers.unwrap_or_else(|other| other);
-                        if guard.held.is_empty() {
-                            return Poll::Ready(Some(Ok(trailers)));
-                        }
-                        guard.after_held = Some(trailers);
-                        return Poll::Ready(Some(Ok(Frame::data(guard.held.split().freeze()))));
-                    }
-                },
-                Some(Err(error)) => {
-                    guard.ended = true;
-                    return Poll::Ready(Some(Err(BodyError::Inner(error))));
-                }
-                None => {
-                    guard.ended = true;
-                    // What was held began like a secret and was none.
-                    let rest = guard.held.split().freeze();
-                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.guard {
-            Some(guard) => {
-                guard.held.is_empty()
-                    && guard.after_held.is_none()
-                    && (guard.ended || self.inner.is_end_stream())
-            }
-            None => self.inner.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let mut hint = self.inner.size_hint();
-        if let Some(guard) = &self.guard {
-            let held = guard.held.len() as u64;
-            if let Some(upper) = hint.upper() {
-                hint.set_upper(upper.saturating_add(held));
-            }
-            hint.set_lower(hint.lower().saturating_add(held));
-        }
-        hint
-    }
 }
 
 #[cfg(test)]
@@ -655,10 +405,7 @@ mod tests {
         fn no_form_passes_whatever_the_chunks(which in 0..15_usize, cuts in prop::collection::vec(1..40_usize, 0..40)) {
             let echo = echoes()[which].clone();
             let text = format!("before {echo} after").into_bytes();
-            let watched = Watched::default();
-            watched.add(Arc::clone(&forms(TOKEN)[0]));
-            let few = watched.now();
-            let forms = few.as_slice();
+            let forms = &forms(TOKEN)[..];
             // The guard's own steps, without a body around them.
             let (mut held, mut out, mut rest) = (Vec::new(), Vec::new(), text.as_slice());
             let mut cuts = cuts.into_iter();
@@ -710,44 +457,6 @@ mod tests {
             let escaped =
                 (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
             literal.unwrap_or(0).max(escaped.map_or(0, |at| text.len() - at))
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_held_back_and_is_no_secret_comes_before_the_trailers_and_before_the_end() {
-        use http_body_util::{BodyExt as _, Full};
-
-        let (log, _) = crate::audit::AuditLog::in_memory();
-        let begun = format!("so it begins: {}", TOKEN.get(..20).unwrap());
-        for has_trailers in [true, false] {
-            let (trail, _terminal) = Trail::for_test(&log);
-            let watched = Watched::default();
-            watched.add(Arc::clone(&forms(TOKEN)[0]));
-            // The same credential twice is looked for once.
-            watched.add(watched.now().as_slice()[0].clone());
-            assert_eq!(watched.now().as_slice().len(), 1);
-            let mut fields = http::HeaderMap::new();
-            fields.insert("x-echo", TOKEN.parse().unwrap());
-            let trailers = has_trailers.then_some(Ok(fields));
-            let inner =
-                Full::<Bytes>::from(begun.clone()).with_trailers(std::future::ready(trailers));
-            let mut body = LeakGuardBody::new(inner, watched, trail);
-            let mut text = Vec::new();
-            let mut after = None;
-            while let Some(frame) = body.frame().await {
-                match frame.unwrap().into_data() {
-                    Ok(data) => {
-                        assert!(after.is_none(), "data behind trailers");
-                        text.extend_from_slice(&data);
-                    }
-                    Err(trailers) => after = trailers.into_trailers().ok(),
-                }
-            }
-            assert_eq!(text, begun.as_bytes());
-            let echo = after.map(|fields| fields["x-echo"].clone());
-            assert_eq!(echo.is_some(), has_trailers);
-            assert!(echo.is_none_or(|echo| echo == "*".repeat(TOKEN.len())));
-            assert!(body.frame().await.is_none(), "asked once more behind its end");
         }
     }
 

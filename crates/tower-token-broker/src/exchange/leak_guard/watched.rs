@@ -1,0 +1,71 @@
+//! The credentials that one answer must not echo.
+
+use std::{slice, sync::Arc};
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
+
+use super::search::{Sought, mask};
+
+/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones
+/// watch together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched(Arc<Mutex<Few>>);
+
+/// Mostly one; a handler may use several credentials for one answer.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Few {
+    #[default]
+    None,
+    One(Arc<Sought>),
+    Several(Vec<Arc<Sought>>),
+}
+
+impl Few {
+    pub(super) fn as_slice(&self) -> &[Arc<Sought>] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => slice::from_ref(one),
+            Self::Several(all) => all,
+        }
+    }
+}
+
+impl Watched {
+    pub(crate) fn add(&self, sought: Arc<Sought>) {
+        let mut few = self.0.lock();
+        let known = few.as_slice();
+        if known.iter().any(|known| Arc::ptr_eq(known, &sought)) {
+            return;
+        }
+        *few = match known {
+            [] => Few::One(sought),
+            known => Few::Several(known.iter().cloned().chain([sought]).collect()),
+        };
+    }
+
+    pub(super) fn now(&self) -> Few {
+        self.0.lock().clone()
+    }
+
+    /// Masks what stands in header fields or trailers; says how often.
+    pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
+        let few = self.now();
+        let mut masked = 0;
+        for (name, value) in fields.iter_mut() {
+            if few.as_slice().iter().all(|sought| sought.find(value.as_bytes(), 0).is_none()) {
+                continue;
+            }
+            let mut bytes = BytesMut::from(value.as_bytes());
+            masked += mask(few.as_slice(), &mut bytes);
+            if name.as_str().ends_with("-bin") {
+                // Binary metadata stays base64, so that a client can read the rest of it.
+                bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
+            }
+            // Each masked byte is `*`, so the value is as valid as it was.
+            *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
+        }
+        masked
+    }
+}

@@ -1,0 +1,122 @@
+//! The request towards the upstream.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, request, uri};
+use http_body::Body;
+
+use super::{context::Asked, credential::Upstream, layer::Shared, provide::ProvideCredential};
+#[cfg(feature = "grpc")]
+use crate::grpc::metadata as grpc;
+use crate::{
+    body::RequestBody,
+    media_type,
+    refusal::{Reason, Refusal},
+    scope_filter::JudgedBody,
+};
+
+/// The request towards the upstream, made anew as often as it is sent.
+pub(super) struct Outgoing<'a, P> {
+    pub(super) shared: &'a Shared<P>,
+    pub(super) asked: &'a Asked,
+    pub(super) parts: &'a request::Parts,
+    method: &'a Method,
+    uri: Uri,
+}
+
+impl<'a, P: ProvideCredential> Outgoing<'a, P> {
+    /// What of it can be refused, before a credential is asked for.
+    pub(super) fn build(
+        shared: &'a Shared<P>,
+        asked: &'a Asked,
+        parts: &'a request::Parts,
+    ) -> Result<Self, Refusal> {
+        let upstream = shared.provider.upstream();
+        // J207: method and path are those that were judged, whatever a layer between made of them.
+        let (method, uri) = match asked.judged.body() {
+            // The handler chose the path; the origin is compared when the credential is put on.
+            _ if asked.by_handler => (&parts.method, Some(parts.uri.clone())),
+            JudgedBody::Http(method, uri) => {
+                let path = plain_path(upstream, &shared.mount_path, uri);
+                (method, path.and_then(|path| upstream.uri_with(path)))
+            }
+            JudgedBody::Bytes(_) => (&Method::POST, Some(upstream.uri().clone())),
+            JudgedBody::Nothing => (&parts.method, Some(upstream.uri().clone())),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => {
+                let path = plain_path(upstream, "", &Uri::from(rpc.path.clone()));
+                (&Method::POST, path.and_then(|path| upstream.uri_with(path)))
+            }
+        };
+        let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
+        Ok(Self { shared, asked, parts, method, uri })
+    }
+
+    pub(super) fn request<B: Body<Data = Bytes>>(
+        &self,
+        body: RequestBody<B>,
+    ) -> Request<RequestBody<B>> {
+        let length = body.size_hint().exact();
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers();
+        // J213: framing is written anew from the body that is sent, never copied from what a client
+        // claimed.
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+        if let Some(length) = length.filter(|length| *length > 0 || *self.method == Method::POST) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        // What we know of the caller goes along for a service inside (a handler, a trace); nothing
+        // of it is sent.
+        *request.extensions_mut() = self.parts.extensions.clone();
+        request
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let (forwarded, from) = (&self.shared.forwarded, &self.parts.headers);
+        let mut headers = match self.asked.judged.body() {
+            _ if self.asked.by_handler => from.clone(),
+            #[cfg(feature = "grpc")]
+            JudgedBody::Rpc(rpc) => {
+                let mut headers = forwarded.of_grpc_request(from);
+                if let Some(deadline) = rpc.deadline {
+                    // Of the client's time, what is left of it.
+                    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                    headers.insert(grpc::TIMEOUT, grpc::timeout_value(left));
+                }
+                headers
+            }
+            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => {
+                forwarded.of_request(from)
+            }
+        };
+        headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
+        // I191: the guard and the filter must be able to read the answer.
+        headers.insert(header::ACCEPT_ENCODING, media_type::IDENTITY);
+        headers
+    }
+}
+
+/// The upstream's own path, and after it what was judged without the mount path. Queries are never
+/// merged: two readers would find two values in it.
+fn plain_path(upstream: &Upstream, mount_path: &str, uri: &Uri) -> Option<uri::PathAndQuery> {
+    let rest = match uri.path().strip_prefix(mount_path) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => return None,
+    };
+    let query = match (upstream.query(), uri.query()) {
+        (Some(_), Some(_)) => return None,
+        (query, None) | (None, query) => query,
+    };
+    let base = upstream.path().trim_end_matches('/');
+    let mut path = format!("{base}{rest}");
+    if path.is_empty() {
+        path.push('/');
+    }
+    if let Some(query) = query {
+        path.push('?');
+        path.push_str(query);
+    }
+    path.parse().ok()
+}
