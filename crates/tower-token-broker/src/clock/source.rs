@@ -1,0 +1,246 @@
+//! The clock that all others ask: the system's, or one that tests set.
+
+#[cfg(any(test, feature = "test-util"))]
+use std::sync::Arc;
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::HeaderMap;
+
+use super::{
+    Timestamp,
+    skew::{self, Skew},
+    steady::{Steady, Step},
+};
+
+/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams
+/// (B044). A token is good until `exp` and this.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
+/// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
+///
+/// A step of the system's clock forward is followed at once: tokens end earlier. A step back by
+/// more than five seconds is not: time goes on as before it, so that no token lives longer. Both
+/// are alarms in the log (`clock.set_forward`, `clock.set_back`) with the next request. The clock
+/// of the process is one, for all stacks in it.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    #[cfg(any(test, feature = "test-util"))]
+    Manual(Arc<Manual>),
+}
+
+/// What is known of a clock besides its hands.
+#[derive(Debug)]
+struct Watch {
+    steady: Steady,
+    skew: Skew,
+}
+
+/// The process's own, from the first look at it on.
+#[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+static SYSTEM: LazyLock<(Instant, Watch)> = LazyLock::new(|| (Instant::now(), Watch::new(wall())));
+
+#[cfg(any(test, feature = "test-util"))]
+#[derive(Debug)]
+struct Manual {
+    hands: tokio::sync::watch::Sender<Hands>,
+    watch: Watch,
+}
+
+#[cfg(any(test, feature = "test-util"))]
+#[derive(Clone, Copy, Debug)]
+struct Hands {
+    wall: Timestamp,
+    passed: Duration,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it. Clones move together.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn manual(start: Timestamp) -> Self {
+        let hands = tokio::sync::watch::Sender::new(Hands { wall: start, passed: Duration::ZERO });
+        Self(Source::Manual(Arc::new(Manual { hands, watch: Watch::new(start) })))
+    }
+
+    /// Lets time pass on a clock that is set by hand, and wakes all that sleep on it; the system's
+    /// clock does not move.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(clock) = &self.0 {
+            clock.hands.send_modify(|hands| {
+                hands.wall = hands.wall.plus(by);
+                hands.passed = hands.passed.saturating_add(by);
+            });
+        }
+    }
+
+    /// Sets a clock that is set by hand to another time, as an operator or a time server may set
+    /// the system's: no time passes by it. The system's clock is not set.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn set_wall_clock(&self, wall: Timestamp) {
+        if let Source::Manual(clock) = &self.0 {
+            clock.hands.send_modify(|hands| hands.wall = wall);
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => {
+                let (began, watch) = &*SYSTEM;
+                watch.now(wall(), began.elapsed())
+            }
+            #[cfg(any(test, feature = "test-util"))]
+            Source::Manual(clock) => {
+                let hands = *clock.hands.borrow();
+                clock.watch.now(hands.wall, hands.passed)
+            }
+        }
+    }
+
+    /// Tells the operator (alarm `clock.skewed`, once a minute) if this clock and another party's
+    /// are more than 30 seconds apart. It changes nothing else: whose clock is wrong, one clock
+    /// alone does not know.
+    ///
+    /// `whose` goes to the log: a name or address from your configuration, never a text of that
+    /// party.
+    pub fn compare(&self, theirs: Timestamp, whose: &str) {
+        let watch = match &self.0 {
+            Source::System => &SYSTEM.1,
+            #[cfg(any(test, feature = "test-util"))]
+            Source::Manual(clock) => &clock.watch,
+        };
+        let ours = self.now();
+        if let Some(apart) = watch.skew.seen(ours, theirs) {
+            let side = if ours < theirs { "behind" } else { "ahead of" };
+            tracing::error!(
+                alarm = "clock.skewed",
+                seconds = apart.as_secs(),
+                whose,
+                "the clock of this process is {side} that of another; set the wrong one right"
+            );
+        }
+    }
+
+    /// [`Clock::compare`] with when an answer says it was made (`Date` and `Age`, RFC 9110 §6.6.1,
+    /// RFC 9111 §5.1). Only of parties that you trust with the time, and over TLS.
+    pub fn compare_with_answer(&self, answer: &HeaderMap, whose: &str) {
+        if let Some(theirs) = skew::stamped(answer) {
+            self.compare(theirs, whose);
+        }
+    }
+
+    /// Waits until `instant` has come.
+    ///
+    /// # Cancellation
+    /// Dropped, nothing has happened.
+    pub async fn sleep_until(&self, instant: Timestamp) {
+        loop {
+            let left = self.now().until(instant);
+            if left.is_zero() {
+                return;
+            }
+            match &self.0 {
+                // Looked at again twice a minute: the wall clock may be set while we sleep.
+                Source::System => tokio::time::sleep(left.min(Duration::from_secs(30))).await,
+                #[cfg(any(test, feature = "test-util"))]
+                Source::Manual(clock) => {
+                    let mut moved = clock.hands.subscribe();
+                    if self.now() < instant {
+                        let still_held = moved.changed().await.is_ok();
+                        debug_assert!(still_held, "the sender is held by this clock");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Watch {
+    const fn new(wall: Timestamp) -> Self {
+        Self { steady: Steady::new(wall), skew: Skew::new() }
+    }
+
+    fn now(&self, wall: Timestamp, passed: Duration) -> Timestamp {
+        let (now, step) = self.steady.now(wall, passed);
+        if let Some(step) = step {
+            tell(step);
+        }
+        now
+    }
+}
+
+#[cold]
+fn tell(step: Step) {
+    match step {
+        Step::Back(by) => tracing::error!(
+            alarm = "clock.set_back",
+            seconds = by.as_secs(),
+            "the system's clock was set back; time goes on as before. If it was wrong before, restart the broker"
+        ),
+        Step::Forward(by) => tracing::error!(
+            alarm = "clock.set_forward",
+            seconds = by.as_secs(),
+            "the system's clock was set forward, or the system slept; it is followed, and tokens end by it"
+        ),
+        Step::Mended => {
+            tracing::info!("the system's clock agrees again with the time that has passed")
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_the_clock_is_moved_past_its_instant() {
+        let clock = Clock::manual(Timestamp::from_unix_millis(0));
+        let mut sleeper = std::pin::pin!(clock.sleep_until(Timestamp::from_unix_millis(2000)));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.advance(Duration::from_secs(1));
+        sleeper.await;
+    }
+
+    async fn futures_poll<F: Future>(
+        mut future: std::pin::Pin<&mut F>,
+    ) -> std::task::Poll<F::Output> {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn x23_a_sleeper_is_not_put_off_by_a_clock_that_is_set_back() {
+        let start = Timestamp::from_unix_seconds(1_800_000_000);
+        let clock = Clock::manual(start);
+        let mut sleeper = std::pin::pin!(clock.sleep_until(start.plus(Duration::from_secs(60))));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.set_wall_clock(start.minus(Duration::from_secs(3600)));
+        assert!(futures_poll(sleeper.as_mut()).await.is_pending());
+        clock.advance(Duration::from_secs(60));
+        assert!(futures_poll(sleeper.as_mut()).await.is_ready(), "X23");
+        let mut ahead = std::pin::pin!(clock.sleep_until(start.plus(Duration::from_secs(600))));
+        assert!(futures_poll(ahead.as_mut()).await.is_pending());
+        clock.set_wall_clock(start.plus(Duration::from_secs(600)));
+        assert!(futures_poll(ahead.as_mut()).await.is_ready(), "X23: a step forward is followed");
+    }
+}

@@ -1,0 +1,164 @@
+//! The authenticated caller of a request.
+
+use std::sync::Arc;
+
+use super::{Actor, Confirmation, Resource, Scopes, User, Verified, verified::Proof};
+use crate::{clock::Timestamp, json::Value};
+
+/// Who a request speaks for. Only the authenticate layer makes one, so holding one is the check.
+/// Cheap to clone.
+///
+/// Forged, it does not compile, whatever one has vouched for:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::principal::{Principal, Verified};
+/// fn forged(verified: &Verified) -> Principal {
+///     Principal::of(verified)
+/// }
+/// ```
+///
+/// It is found where the layer has put it:
+///
+/// ```
+/// # use tower_token_broker::principal::Principal;
+/// fn found(request: &http::Request<()>) -> Option<&Principal> {
+///     request.extensions().get::<Principal>()
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Principal(Arc<Proof>);
+
+impl Principal {
+    pub(crate) fn of(verified: &Verified) -> Self {
+        Self(Arc::clone(&verified.0))
+    }
+
+    /// How the audit writes it: worked out once.
+    pub(crate) fn in_record(&self, write: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
+        self.0.in_record.get_or_init(|| write(self).into())
+    }
+
+    /// For the tests of those who use the layers.
+    #[cfg(feature = "test-util")]
+    pub fn for_test(verified: &Verified) -> Self {
+        Self::of(verified)
+    }
+
+    /// Issuer and subject.
+    pub fn user(&self) -> &User {
+        &self.0.user
+    }
+
+    /// Who it is at its issuer (`sub`).
+    pub fn subject(&self) -> &str {
+        self.0.user.subject()
+    }
+
+    /// Who issued the token (`iss`).
+    pub fn issuer(&self) -> &str {
+        self.0.user.issuer()
+    }
+
+    /// The OAuth client that holds the token (`client_id`).
+    pub fn client(&self) -> &str {
+        &self.0.client
+    }
+
+    /// The token's own id (`jti`).
+    pub fn token_id(&self) -> &str {
+        &self.0.token_id
+    }
+
+    /// The token family, if the issuer names one.
+    pub fn family(&self) -> Option<&str> {
+        self.0.family.as_deref()
+    }
+
+    /// Who acts for the user (`act`), if somebody does.
+    pub fn actor(&self) -> Option<&Actor> {
+        self.0.actor.as_ref()
+    }
+
+    /// What the token allows.
+    pub fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
+    /// The protected resource that the token is good for.
+    pub fn resource(&self) -> &Resource {
+        &self.0.resource
+    }
+
+    /// The groups or roles that the token names; empty if it names none.
+    pub fn groups(&self) -> &[Box<str>] {
+        self.0.more.as_ref().map_or(&[], |more| &more.groups)
+    }
+
+    /// The authentication context class (`acr`), if the token has one.
+    pub fn acr(&self) -> Option<&str> {
+        self.0.more.as_ref()?.acr.as_deref()
+    }
+
+    /// The account that the token is for, if it names one.
+    pub fn account(&self) -> Option<&str> {
+        self.0.more.as_ref()?.account.as_deref()
+    }
+
+    /// The key to which the token is bound (`cnf`), if it is.
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.0.more.as_ref()?.confirmation.as_ref()
+    }
+
+    /// A claim that the verifier was told to keep; `None` if the token has no such claim, or the
+    /// verifier does not keep it.
+    pub fn claim(&self, name: &str) -> Option<Value<'_>> {
+        self.0.more.as_ref()?.claims.get(name).map(|raw| Value::known(raw))
+    }
+
+    /// Returns the claims that the verifier was told to keep, in the order of their names.
+    pub fn claims(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        let claims = self.0.more.iter().flat_map(|more| &more.claims);
+        claims.map(|(name, raw)| (&**name, Value::known(raw)))
+    }
+
+    /// When the token was issued (`iat`).
+    pub fn issued_at(&self) -> Timestamp {
+        self.0.issued_at
+    }
+
+    /// When the token ends (`exp`, without leeway).
+    pub fn expires_at(&self) -> Timestamp {
+        self.0.expires_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::TokenTimes;
+
+    #[test]
+    fn a_principal_has_what_the_verifier_kept() {
+        let at = Timestamp::from_unix_seconds(1);
+        let times = TokenTimes { id: "t", issued_at: at, expires_at: at };
+        let resource = Resource::parse("https://h.example").unwrap();
+        let plain = Verified::vouch(User::new("i", "alice"), "c", resource, times);
+        let limits = crate::json::Limits::default();
+        let department = Value::parse(br#""sales""#, &limits).unwrap();
+        let kept = plain.clone().with_groups(["staff", "eu"]).with_acr("mfa").with_account("work");
+        let kept = Principal::of(&kept.with_claim("department", department));
+        assert_eq!(kept.groups(), &["staff".into(), "eu".into()]);
+        assert_eq!((kept.acr(), kept.account()), (Some("mfa"), Some("work")));
+        assert_eq!(kept.claim("department").and_then(Value::as_str).as_deref(), Some("sales"));
+        assert!(kept.claim("salary").is_none() && kept.confirmation().is_none());
+        let claims: Vec<_> = kept.claims().map(|(name, value)| (name, value.raw())).collect();
+        assert_eq!(claims, [("department", r#""sales""#)]);
+        let plain = Principal::of(&plain);
+        assert!(
+            plain.groups().is_empty()
+                && plain.acr().is_none()
+                && plain.claim("department").is_none()
+        );
+        assert_eq!(plain.claims().count(), 0);
+    }
+}

@@ -1,0 +1,66 @@
+//! Who ran a command.
+
+use super::User;
+
+/// The one who ran a revoke, a block or a command, or did what else a [note](crate::audit::Note)
+/// records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Initiator(InitiatorKind);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum InitiatorKind {
+    Operator(Box<str>),
+    User(User),
+    System(Box<str>),
+    Anonymous,
+}
+
+impl Initiator {
+    /// An operator, by the name under which they work.
+    pub fn operator(name: &str) -> Self {
+        Self(InitiatorKind::Operator(name.into()))
+    }
+
+    /// A user, on a page of the broker or of your own.
+    pub fn user(user: &User) -> Self {
+        Self(InitiatorKind::User(user.clone()))
+    }
+
+    /// A program, such as a webhook of the identity provider.
+    pub fn system(name: &str) -> Self {
+        Self(InitiatorKind::System(name.into()))
+    }
+
+    /// A visitor who has not signed in.
+    pub const fn anonymous() -> Self {
+        Self(InitiatorKind::Anonymous)
+    }
+
+    /// The kind, as the record has it: `operator`, `user`, `system` or `anonymous`.
+    pub const fn kind(&self) -> &'static str {
+        match self.0 {
+            InitiatorKind::Operator(_) => "operator",
+            InitiatorKind::User(_) => "user",
+            InitiatorKind::System(_) => "system",
+            InitiatorKind::Anonymous => "anonymous",
+        }
+    }
+
+    /// The name of an operator or a system.
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            InitiatorKind::Operator(name) | InitiatorKind::System(name) => Some(name),
+            InitiatorKind::User(_) | InitiatorKind::Anonymous => None,
+        }
+    }
+
+    /// The user, if it is one.
+    pub const fn as_user(&self) -> Option<&User> {
+        match &self.0 {
+            InitiatorKind::User(user) => Some(user),
+            InitiatorKind::Operator(_) | InitiatorKind::System(_) | InitiatorKind::Anonymous => {
+                None
+            }
+        }
+    }
+}
