@@ -11,12 +11,13 @@ use http::{HeaderMap, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::future::Guarded;
 use crate::{
+    audit::Trail,
     body::BodyError,
     mcp::sse::EventBorder,
     media_type::{EVENT_STREAM, MediaType},
     refusal::Reason,
+    revocation::{Standing, StandingWatch},
 };
 
 /// How many bytes of an unfinished event are held back; a longer event is passed on as it comes.
@@ -36,6 +37,28 @@ pin_project! {
         // What comes after the bytes that were held back: trailers.
         next: Option<Frame<Bytes>>,
         ended: bool,
+    }
+}
+
+/// The watch over an admitted request, and the trail that records its end.
+pub(super) struct Guarded {
+    watch: StandingWatch,
+    trail: Trail,
+}
+
+impl Guarded {
+    pub(super) const fn new(standing: Standing, trail: Trail) -> Self {
+        Self { watch: StandingWatch::new(standing), trail }
+    }
+
+    /// The reason why the request has ended, if it has.
+    pub(super) fn ended(&self) -> Option<Reason> {
+        self.watch.standing().still().err()
+    }
+
+    /// Waits until the request has ended.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.watch.poll_ended(cx)
     }
 }
 
@@ -118,7 +141,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
             return Poll::Ready(None);
         }
         // An inner body that is always ready must not outrun a revoke.
-        if let Some(reason) = this.guarded.as_ref().and_then(Guarded::fallen) {
+        if let Some(reason) = this.guarded.as_ref().and_then(Guarded::ended) {
             *this.ended = true;
             this.inner.set(None);
             return Poll::Ready(cut(
@@ -169,7 +192,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
             }
         }
         let Some(guarded) = this.guarded.as_mut() else { return Poll::Pending };
-        let reason = ready!(guarded.poll_fallen(cx));
+        let reason = ready!(guarded.poll_ended(cx));
         *this.ended = true;
         this.inner.set(None);
         Poll::Ready(cut(Some(guarded), this.events.as_ref(), this.ending, reason))
@@ -207,7 +230,7 @@ fn cut<E>(
     reason: Reason,
 ) -> Option<Result<Frame<Bytes>, BodyError<E>>> {
     if let Some(guarded) = guarded {
-        guarded.trail().cut(reason);
+        guarded.trail.cut(reason);
     }
     match events {
         // Whole events have passed and nothing else: a clean end.

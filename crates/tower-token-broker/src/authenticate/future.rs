@@ -15,18 +15,12 @@ use tower_service::Service;
 
 use super::{
     CutBody,
-    body::Ending,
+    body::Guarded,
     layer::Shared,
+    refuser::Refuser,
     verdict_cache::{Admitted, RefusedToken},
 };
-use crate::{
-    audit::Trail,
-    body::ResponseBody,
-    dialect::Dialect,
-    principal::{Resource, Scopes},
-    refusal::{Answer, Reason, Refusal, Refused},
-    revocation::Standing,
-};
+use crate::{audit::Trail, body::ResponseBody, refusal::Refused};
 
 type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, RefusedToken>> + Send>>;
 
@@ -136,7 +130,7 @@ where
                         }
                         // What fell while the head was under way is said as a refusal, not as a
                         // broken body.
-                        let Some(reason) = guarded.fallen() else {
+                        let Some(reason) = guarded.ended() else {
                             let cut = CutBody::around(response, guarded, refuser.ending());
                             return Poll::Ready(Ok(cut.map(ResponseBody::inner)));
                         };
@@ -146,7 +140,7 @@ where
                     }
                     // The head has not come yet: a revoke ends the wait.
                     let waiting = guarded.as_mut().expect("polled after it was ready");
-                    let reason = ready!(waiting.poll_fallen(cx));
+                    let reason = ready!(waiting.poll_ended(cx));
                     State::Refused { response: Some(refuser.refuse(reason)) }
                 }
             };
@@ -163,88 +157,5 @@ impl<S: Service<Request<B>>, B> fmt::Debug for ResponseFuture<S, B> {
             State::Inner { .. } => "inner",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
-    }
-}
-
-/// Says refusals, and notes them in the trail (which logs them).
-pub(super) struct Refuser {
-    dialect: Dialect,
-    resource: Resource,
-    challenge_scopes: Scopes,
-    trail: Option<Trail>,
-}
-
-impl Refuser {
-    pub(super) fn new(dialect: Dialect, shared: &Shared, trail: Option<Trail>) -> Self {
-        let (resource, challenge_scopes) =
-            (shared.resource.clone(), shared.challenge_scopes.clone());
-        Self { dialect, resource, challenge_scopes, trail }
-    }
-
-    pub(super) fn refuse_token(&self, refused: &RefusedToken) -> Response<Bytes> {
-        if let (Some(trail), Some(principal)) = (&self.trail, &refused.principal) {
-            trail.identified(principal);
-        }
-        self.refuse(refused.reason)
-    }
-
-    /// How an answer ends that is cut.
-    fn ending(&self) -> Ending {
-        #[cfg(feature = "grpc")]
-        if let Some(end) = super::grpc_end::GrpcEnd::of(&self.dialect, &self.resource) {
-            return Ending::Status(Box::new(end));
-        }
-        Ending::Error
-    }
-
-    pub(super) fn refuse(&self, reason: Reason) -> Response<Bytes> {
-        if let Some(trail) = &self.trail {
-            trail.refused(reason);
-        }
-        let refusal = Refusal::new(reason).at(&self.resource);
-        // MCP "Authorization": a 401 should tell which scopes to ask for.
-        let wants_token = matches!(reason.answer(), Answer::NoToken | Answer::InvalidToken);
-        let names_scopes = wants_token && !self.challenge_scopes.is_empty();
-        self.dialect.say(&if names_scopes {
-            refusal.needing(self.challenge_scopes.clone())
-        } else {
-            refusal
-        })
-    }
-}
-
-/// Watches whether a request still stands. Costs nothing before the first wait.
-pub(super) struct Guarded {
-    standing: Standing,
-    trail: Trail,
-    shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
-}
-
-impl Guarded {
-    pub(super) const fn new(standing: Standing, trail: Trail) -> Self {
-        Self { standing, trail, shaken: None }
-    }
-
-    /// Why it no longer stands, if so; asked without waiting.
-    pub(super) fn fallen(&self) -> Option<Reason> {
-        self.standing.still().err()
-    }
-
-    /// Waits until it no longer stands.
-    pub(super) fn poll_fallen(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        loop {
-            if let Some(shaken) = &mut self.shaken {
-                ready!(shaken.as_mut().poll(cx));
-            }
-            // Subscribed before it is asked: nothing falls in between.
-            self.shaken = Some(self.standing.shaken());
-            if let Err(reason) = self.standing.still() {
-                return Poll::Ready(reason);
-            }
-        }
-    }
-
-    pub(super) fn trail(&self) -> &Trail {
-        &self.trail
     }
 }

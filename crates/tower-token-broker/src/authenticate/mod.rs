@@ -98,6 +98,7 @@ mod host_and_origin;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;
+mod refuser;
 mod service;
 #[cfg(any(test, feature = "test-util"))]
 mod test_tokens;

@@ -14,9 +14,10 @@ use tower_service::Service;
 
 use super::{
     CutBody, PresentedToken, ResponseFuture, VerifyRequest, VerifyToken,
-    future::{Guarded, Refuser},
+    body::Guarded,
     head_limits,
     layer::Shared,
+    refuser::Refuser,
     verdict_cache::{Admitted, RefusedToken, VerdictKey},
 };
 use crate::{

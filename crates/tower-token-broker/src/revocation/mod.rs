@@ -88,3 +88,4 @@ pub use store::{
 pub use store_feed::StoreFeed;
 
 pub(crate) use revocations::Phase;
+pub(crate) use standing::StandingWatch;

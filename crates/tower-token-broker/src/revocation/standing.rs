@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
 };
 
 use parking_lot::Mutex;
@@ -134,6 +135,35 @@ impl Standing {
                 () = clock.sleep_until(ends_at) => {}
             }
         })
+    }
+}
+
+/// Waits until a request has ended. Allocates nothing before the first wait.
+pub(crate) struct StandingWatch {
+    standing: Standing,
+    shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl StandingWatch {
+    pub(crate) const fn new(standing: Standing) -> Self {
+        Self { standing, shaken: None }
+    }
+
+    pub(crate) const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Returns the reason once the request has ended.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        loop {
+            // Subscribed before the check: no change falls in between.
+            let shaken = self.shaken.get_or_insert_with(|| self.standing.shaken());
+            if let Err(reason) = self.standing.still() {
+                return Poll::Ready(reason);
+            }
+            ready!(shaken.as_mut().poll(cx));
+            self.shaken = None;
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     mcp::{Listed, headers, message::Message},
     media_type::{self, IDENTITY},
     refusal::{Reason, Refusal},
-    revocation::Standing,
+    revocation::{Standing, StandingWatch},
     scope_filter::{
         judged::{Judged, JudgedBody, Listening, Rpc},
         policy::{Arguments, Call, Permit, Policy},
@@ -151,20 +151,13 @@ impl<P: Policy> GrpcCall<P> {
         let tripped = Tripped::default();
         let body = match (message, framed) {
             (Err(stream), _) => {
-                let standing = parts.extensions.get::<Standing>().cloned();
+                let standing = parts.extensions.get::<Standing>().cloned().map(StandingWatch::new);
                 let (tripped, counts, trail) =
                     (tripped.clone(), Arc::clone(&counts), self.trail.clone());
                 let scanner = self.scanner_of_requests(coding);
                 RequestBody::watched(
                     stream,
-                    Box::new(RequestWatch {
-                        scanner,
-                        counts,
-                        tripped,
-                        trail,
-                        standing,
-                        shaken: None,
-                    }),
+                    Box::new(RequestWatch { scanner, counts, tripped, trail, standing }),
                 )
             }
             (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
@@ -14,7 +13,7 @@ use crate::{
     body::{Ended, Watch},
     grpc::frame::Scanner,
     refusal::Reason,
-    revocation::Standing,
+    revocation::StandingWatch,
 };
 
 /// The reason that ended the request stream, shared with the response. Cheap to clone; clones share
@@ -40,8 +39,7 @@ pub(super) struct RequestWatch {
     pub(super) counts: Arc<Counts>,
     pub(super) tripped: Tripped,
     pub(super) trail: Trail,
-    pub(super) standing: Option<Standing>,
-    pub(super) shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    pub(super) standing: Option<StandingWatch>,
 }
 
 impl RequestWatch {
@@ -67,18 +65,10 @@ impl Watch for RequestWatch {
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Some(standing) = &self.standing else { return Poll::Pending };
-        loop {
-            // Subscribe before the check, so that no change is missed in between.
-            let shaken = self.shaken.get_or_insert_with(|| standing.shaken());
-            if let Err(reason) = standing.still() {
-                self.tripped.trip(reason);
-                self.trail.refused(reason);
-                return Poll::Ready(Ended::Cut);
-            }
-            ready!(shaken.as_mut().poll(cx));
-            self.shaken = None;
-        }
+        let Some(standing) = &mut self.standing else { return Poll::Pending };
+        let reason = ready!(standing.poll_ended(cx));
+        self.trip(reason);
+        Poll::Ready(Ended::Cut)
     }
 }
 
