@@ -444,4 +444,16 @@ mod tests {
             assert_eq!(origin.is_of(&Uri::from_static(uri)), same, "{uri}");
         }
     }
+
+    #[test]
+    fn an_error_about_an_upstream_shows_no_password() {
+        for url in [
+            "user:hunter2@crm.example.com/mcp",
+            "https://user:hunter2?x@crm.example.com/mcp",
+            "https:user:hunter2@h/",
+        ] {
+            let error = Upstream::parse("crm", url).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
 }

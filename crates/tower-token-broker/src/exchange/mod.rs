@@ -115,6 +115,8 @@ mod outgoing;
 mod provide;
 mod send;
 mod service;
+#[cfg(test)]
+mod tests;
 mod upstream_request;
 mod upstream_response;
 

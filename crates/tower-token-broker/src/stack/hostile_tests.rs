@@ -10,19 +10,15 @@ use tokio::sync::Notify;
 use tower::{ServiceExt as _, service_fn};
 
 use super::{
-    tests::{CRM, Items, broker, everything, get, metadata, olga, tokens},
+    tests::{CRM, Items, broker, everything, get, list_request, metadata, olga, tokens},
     *,
 };
 use crate::{
-    Secret,
     audit::InMemory,
     authenticate::{TestTokens, VerifyError, VerifyRequest, VerifyToken},
     body::RequestBody,
     clock::Clock,
-    exchange::{
-        ApplyCredentialLayer, CallerHandle, Credential, CredentialError, CredentialRequest,
-        ExchangeLayer, OutgoingCredential, ProvideCredential, Upstream, UpstreamRefusal,
-    },
+    exchange::{ApplyCredentialLayer, ExchangeLayer},
     inbound::PeerCertificate,
     limits::Protocol,
     principal::{TokenTimes, User, Verified},
@@ -103,36 +99,6 @@ async fn a_thief_without_the_certificate_does_not_lock_the_rightful_client_out()
     let mut rightful = get("/crm/a", "tok");
     rightful.extensions_mut().insert(PeerCertificate::from_der(Bytes::from_static(b"alice's")));
     assert_eq!(service.clone().oneshot(rightful).await.unwrap().status(), StatusCode::OK);
-}
-
-#[tokio::test]
-async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
-    let (broker, records) = broker();
-    let kept: Arc<Mutex<Option<OutgoingCredential>>> = Arc::default();
-    let keeps = {
-        let kept = Arc::clone(&kept);
-        service_fn(move |request: Request<RequestBody<Empty<Bytes>>>| {
-            *kept.lock() = request.extensions().get::<OutgoingCredential>().cloned();
-            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
-        })
-    };
-    let call = http_stack(&broker, tokens(CRM)).layer(keeps).oneshot(get("/crm/a", "tok"));
-    // The client goes away.
-    assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
-    broker.audit_log().flush().await.unwrap();
-    let outgoing = kept.lock().take().expect("the inner service was called");
-    let mut request = Request::get("https://items.example.com/").body(()).unwrap();
-    let applied = outgoing.apply(&mut request);
-    broker.audit_log().flush().await.unwrap();
-    let records = records.records();
-    let result = records.iter().find(|record| record.kind() == "result").unwrap();
-    let uses = u64::from(applied.is_ok());
-    assert_eq!(
-        result.uses(),
-        Some(uses),
-        "placed {uses} times, the result says otherwise: {:?}",
-        request.headers()
-    );
 }
 
 /// Verifies when it is told to.
@@ -422,17 +388,6 @@ fn a_denial_for_a_claim_does_not_depend_on_how_the_claim_is_written() {
     }
 }
 
-fn list_request() -> Request<Full<Bytes>> {
-    Request::post("/crm")
-        .header(header::HOST, "broker.example.com")
-        .header(header::AUTHORIZATION, "Bearer tok")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, "application/json, text/event-stream")
-        .header("mcp-protocol-version", "2025-11-25")
-        .body(Full::from(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#))
-        .unwrap()
-}
-
 #[tokio::test]
 async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
     let (broker, _) = broker();
@@ -467,77 +422,6 @@ async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
 }
 
 #[tokio::test]
-async fn a_handler_that_copies_extensions_sends_its_own_request_or_none() {
-    let (broker, _) = broker();
-    let layer = broker
-        .protect(CRM)
-        .authenticate(tokens(CRM))
-        .scope_filter(everything())
-        .credential_for_handler()
-        .metadata(metadata())
-        .build()
-        .unwrap();
-    let seen: Arc<Mutex<Option<String>>> = Arc::default();
-    let upstream = {
-        let seen = Arc::clone(&seen);
-        service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-            let seen = Arc::clone(&seen);
-            async move {
-                let line = format!("{} {}", request.method(), request.uri());
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                *seen.lock() = Some(format!("{line} {}", body.escape_ascii()));
-                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-            }
-        })
-    };
-    let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com/"));
-    let client = client.layer(ApplyCredentialLayer::new().layer(upstream));
-    let handler = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-        let client = client.clone();
-        async move {
-            assert!(request.extensions().get::<CallerHandle>().is_some());
-            let mut own = Request::get("https://items.example.com/contacts")
-                .body(Full::<Bytes>::default())
-                .unwrap();
-            // Forgot to stamp, but passes on what it got, as many clients do.
-            *own.extensions_mut() = request.extensions().clone();
-            drop(client.oneshot(own).await.unwrap());
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-        }
-    });
-    drop(layer.layer(handler).oneshot(list_request()).await.unwrap());
-    let seen = seen.lock().clone();
-    assert!(
-        seen.as_ref().is_none_or(|seen| seen == "GET https://items.example.com/contacts "),
-        "something else was sent, with the credential: {seen:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_401_between_exchange_and_sender_names_the_metadata() {
-    let (broker, _) = broker();
-    let client = ApplyCredentialLayer::new().layer(service_fn(echo));
-    let waiting = {
-        let broker = broker.clone();
-        service_fn(move |request: Request<RequestBody<Empty<Bytes>>>| {
-            let (broker, client) = (broker.clone(), client.clone());
-            async move {
-                broker.revoke(RevocationTarget::User(alice()), &olga()).await.unwrap();
-                client.oneshot(request).await
-            }
-        })
-    };
-    let response = http_stack(&broker, tokens(CRM))
-        .layer(waiting)
-        .oneshot(get("/crm/a", "tok"))
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
-    assert!(challenge.contains("resource_metadata="), "{challenge}");
-}
-
-#[tokio::test]
 async fn an_unblock_without_a_record_lets_nobody_in() {
     let (broker, records) = broker();
     broker.block(&alice(), &olga()).await.unwrap();
@@ -545,58 +429,6 @@ async fn an_unblock_without_a_record_lets_nobody_in() {
     assert_eq!(broker.unblock(&alice(), &olga()).await, Err(RestoreError::NotRecorded));
     records.work();
     assert!(broker.revocations().is_blocked(&alice()), "let in, and no record says by whom");
-}
-
-#[tokio::test]
-async fn a_grant_that_is_recalled_is_known() {
-    struct Recalls(Upstream);
-    impl ProvideCredential for Recalls {
-        fn upstream(&self) -> &Upstream {
-            &self.0
-        }
-        fn recall(&self, _: &CredentialRequest<'_>) -> Option<Credential> {
-            let secret = Secret::from_text("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM3".into());
-            let grant = crate::principal::GrantId::new("g");
-            Some(Credential::vouch(secret, self.0.origin().clone()).from_grant(grant, 1))
-        }
-        async fn credential(
-            &self,
-            _: &CredentialRequest<'_>,
-        ) -> Result<Credential, CredentialError> {
-            Err(CredentialError::ConnectRequired)
-        }
-        async fn refused(&self, _: &UpstreamRefusal<'_>) {}
-    }
-    let (broker, _) = broker();
-    let layer = broker
-        .protect(CRM)
-        .authenticate(tokens(CRM))
-        .scope_filter(everything())
-        .exchange(Recalls(Upstream::parse("items", "https://items.example.com").unwrap()))
-        .metadata(metadata())
-        .protocol(Protocol::Http)
-        .build()
-        .unwrap();
-    let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
-    let response = service.oneshot(get("/crm/a", "tok")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    let revoked = broker
-        .revoke(RevocationTarget::Grant(crate::principal::GrantId::new("g")), &olga())
-        .await
-        .unwrap();
-    assert!(revoked.was_known(), "its credential was used a moment ago");
-}
-
-#[test]
-fn an_error_about_an_upstream_shows_no_password() {
-    for url in [
-        "user:hunter2@crm.example.com/mcp",
-        "https://user:hunter2?x@crm.example.com/mcp",
-        "https:user:hunter2@h/",
-    ] {
-        let error = Upstream::parse("crm", url).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"), "{error}");
-    }
 }
 
 #[tokio::test]

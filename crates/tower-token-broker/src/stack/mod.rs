@@ -15,7 +15,7 @@ mod metadata;
 mod revoke;
 mod shutdown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use broker::{Broker, BrokerBuilder, BrokerError};
 pub use builder::{
