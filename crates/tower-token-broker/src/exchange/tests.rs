@@ -1,13 +1,27 @@
 //! The layer as a whole, in a stack over services that apply the credential and services that do
 //! not.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::ready,
+    mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
 use parking_lot::Mutex;
-use tower::{ServiceExt as _, service_fn};
+use tokio::sync::mpsc;
+use tower::{Service, ServiceExt as _, service_fn};
 
 use super::*;
 use crate::{
@@ -26,6 +40,279 @@ use crate::{
 
 fn alice() -> User {
     User::new(TestTokens::ISSUER, "alice")
+}
+
+/// A body whose frames the test sends one by one.
+struct Frames(mpsc::Receiver<Bytes>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// A response of the upstream, with a few header fields that must not reach a client.
+fn response(status: StatusCode) -> (mpsc::Sender<Bytes>, Response<Frames>) {
+    let (sender, frames) = mpsc::channel(4);
+    let response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "text/plain")
+        .header(header::SET_COOKIE, "session=upstream")
+        .header(header::WWW_AUTHENTICATE, "Bearer realm=\"upstream\"")
+        .body(Frames(frames))
+        .unwrap();
+    (sender, response)
+}
+
+/// A client whose upstream sends planned responses, and an empty 200 after these. It panics when it
+/// is called before it is ready.
+#[derive(Default)]
+struct Client {
+    planned: Arc<Mutex<VecDeque<Response<Frames>>>>,
+    credentials: Arc<Mutex<Vec<String>>>,
+    is_ready: bool,
+}
+
+impl Client {
+    fn planning(planned: impl IntoIterator<Item = Response<Frames>>) -> Self {
+        let planned = Arc::new(Mutex::new(planned.into_iter().collect()));
+        Self { planned, ..Self::default() }
+    }
+}
+
+impl Clone for Client {
+    fn clone(&self) -> Self {
+        let (planned, credentials) = (Arc::clone(&self.planned), Arc::clone(&self.credentials));
+        Self { planned, credentials, is_ready: false }
+    }
+}
+
+impl<B> Service<Request<B>> for Client {
+    type Response = Response<Frames>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Frames>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        assert!(mem::take(&mut self.is_ready), "called before it was ready");
+        let credential = request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned();
+        self.credentials.lock().push(credential);
+        let planned = self.planned.lock().pop_front();
+        Box::pin(async move {
+            // A wait in which the request may be dropped.
+            tokio::task::yield_now().await;
+            Ok(planned.unwrap_or_else(|| response(StatusCode::OK).1))
+        })
+    }
+}
+
+/// A provider whose every credential is a new one.
+struct Fresh {
+    upstream: Upstream,
+    provided: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Fresh {
+    fn new() -> Arc<Self> {
+        let upstream = Upstream::parse("items", "https://items.example.com").unwrap();
+        let (provided, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { upstream, provided, refused })
+    }
+
+    fn secret(number: usize) -> String {
+        format!("tbm-Zq8wLr2VxKd0aHs7NfYc4TgUeJ1PoB6iM{number}")
+    }
+}
+
+impl ProvideCredential for Fresh {
+    fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    async fn credential(&self, _: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
+        tokio::task::yield_now().await;
+        let secret = Self::secret(self.provided.fetch_add(1, Ordering::SeqCst));
+        Ok(Credential::vouch(Secret::from_text(secret), self.upstream.origin().clone()))
+    }
+
+    async fn refused(&self, _: &UpstreamRefusal<'_>) {
+        tokio::task::yield_now().await;
+        self.refused.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn reason<B>(response: &Response<B>) -> Option<Reason> {
+    Refused::of(response).map(Refused::reason)
+}
+
+#[tokio::test]
+async fn a_request_passes_with_the_credential() {
+    let (broker, records) = broker();
+    let (body, planned) = response(StatusCode::OK);
+    let client = Client::planning([planned]);
+    let service =
+        http_stack(&broker, Fresh::new()).layer(ApplyCredentialLayer::new().layer(client.clone()));
+    body.try_send("three items".into()).unwrap();
+    drop(body);
+    let response = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "private, no-store");
+    for name in [header::SET_COOKIE, header::WWW_AUTHENTICATE] {
+        assert!(!response.headers().contains_key(&name), "{name} of the upstream was passed");
+    }
+    assert_eq!(text(response).await, "three items");
+    assert_eq!(*client.credentials.lock(), [format!("Bearer {}", Fresh::secret(0))]);
+    broker.audit_log().flush().await.unwrap();
+    let records = records.records();
+    let result = records.iter().last().unwrap();
+    assert_eq!((result.number("intents"), result.uses()), (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn without_a_credential_nothing_is_sent() {
+    struct NoGrant(Upstream);
+    impl ProvideCredential for NoGrant {
+        fn upstream(&self) -> &Upstream {
+            &self.0
+        }
+        fn credential(
+            &self,
+            _: &CredentialRequest<'_>,
+        ) -> impl Future<Output = Result<Credential, CredentialError>> + Send {
+            ready(Err(CredentialError::ConnectRequired))
+        }
+        fn refused(&self, _: &UpstreamRefusal<'_>) -> impl Future<Output = ()> + Send {
+            ready(())
+        }
+        fn connect_url(&self, _: &crate::principal::Principal) -> Option<Box<str>> {
+            Some("https://broker.example.com/connect".into())
+        }
+    }
+    let (broker, records) = broker();
+    let upstream = Upstream::parse("items", "https://items.example.com").unwrap();
+    let client = Client::default();
+    let service = http_stack(&broker, NoGrant(upstream))
+        .layer(ApplyCredentialLayer::new().layer(client.clone()));
+    let response = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(reason(&response), Some(Reason::ConnectRequired));
+    assert!(text(response).await.contains("https://broker.example.com/connect"));
+    assert!(client.credentials.lock().is_empty());
+    broker.audit_log().flush().await.unwrap();
+    let records = records.records();
+    let result = records.iter().last().unwrap();
+    assert_eq!(result.reason().as_deref(), Some(Reason::ConnectRequired.code()));
+    assert_eq!((result.number("intents"), result.uses()), (Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn i181_a_streamed_response_passes_as_it_arrives() {
+    let (broker, _) = broker();
+    let (body, planned) = response(StatusCode::OK);
+    let service = http_stack(&broker, Fresh::new())
+        .layer(ApplyCredentialLayer::new().layer(Client::planning([planned])));
+    let mut passed = service.oneshot(get("/crm/items", "tok")).await.unwrap().into_body();
+    let mut next = async |sent: &str| {
+        body.send(sent.to_owned().into()).await.unwrap();
+        let frame = passed.frame().await.unwrap().unwrap().into_data().unwrap();
+        String::from_utf8(frame.to_vec()).unwrap()
+    };
+    // Nothing of it is held back for the next frame.
+    assert_eq!(next("one ").await, "one ");
+    let secret = Fresh::secret(0);
+    let (begin, end) = secret.split_at(20);
+    assert_eq!(next(&format!("two {begin}")).await, "two ");
+    let masked = "*".repeat(secret.len());
+    assert_eq!(next(&format!("{end} three ")).await, format!("{masked} three "), "I181");
+    drop(body);
+    assert!(passed.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn i183_a_refused_credential_is_replaced_once() {
+    let (broker, _) = broker();
+    let provider = Fresh::new();
+    let refusals = [(); 2].map(|()| response(StatusCode::UNAUTHORIZED).1);
+    let client = Client::planning(refusals);
+    let service = http_stack(&broker, Arc::clone(&provider))
+        .layer(ApplyCredentialLayer::new().layer(client.clone()));
+    let refused = service.clone().oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(reason(&refused), Some(Reason::CredentialRefused), "I183");
+    let secrets = [0, 1].map(|number| format!("Bearer {}", Fresh::secret(number)));
+    assert_eq!(*client.credentials.lock(), secrets);
+    assert_eq!(provider.refused.load(Ordering::SeqCst), 2);
+    client.planned.lock().push_back(response(StatusCode::UNAUTHORIZED).1);
+    let passed = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(passed.status(), StatusCode::OK);
+}
+
+/// Polls a future at most `polls` times; whether it was ready by then.
+async fn is_ready_after(polls: usize, mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn x25_dropped_at_any_await_each_use_is_recorded() {
+    for polls in 1.. {
+        let (broker, records) = broker();
+        // Two attempts: the upstream refuses the first credential.
+        let client = Client::planning([response(StatusCode::UNAUTHORIZED).1]);
+        let service = http_stack(&broker, Fresh::new())
+            .layer(ApplyCredentialLayer::new().layer(client.clone()));
+        let work = async {
+            let response = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+            tokio::task::yield_now().await;
+            drop(text(response).await);
+        };
+        let is_done = is_ready_after(polls, std::pin::pin!(work)).await;
+        broker.audit_log().flush().await.unwrap();
+        let records = records.records();
+        let results: Vec<_> = records.iter().filter(|record| record.kind() == "result").collect();
+        let [result] = results[..] else { panic!("X25: {} results after {polls}", results.len()) };
+        let sent = client.credentials.lock().len() as u64;
+        assert_eq!(result.uses(), Some(sent), "X25 after {polls} polls");
+        let intents = result.number("intents").unwrap();
+        assert!((sent..=sent + 1).contains(&intents), "X25 {intents} intents after {polls} polls");
+        let outcome = result.text("outcome");
+        let expected = if is_done { "completed" } else { "dropped" };
+        assert_eq!(outcome.as_deref(), Some(expected), "X25 after {polls} polls");
+        if is_done {
+            assert_eq!((sent, intents), (2, 2));
+            assert!(polls > 4, "X25: it was dropped before, between and after the attempts");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn h169_without_its_outer_layers_nothing_is_sent() {
+    let (broker, _) = broker();
+    let config = crate::stack::StackConfig::new(CRM).unwrap();
+    let layer = ExchangeLayer::new(&broker, &config, Fresh::new()).unwrap();
+    let client = Client::default();
+    let service = layer.layer(ApplyCredentialLayer::new().layer(client.clone()));
+    let refused = service.oneshot(get("/crm/items", "tok")).await.unwrap();
+    assert_eq!(reason(&refused), Some(Reason::MissingLayer), "H169");
+    assert!(client.credentials.lock().is_empty(), "H169");
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use crate::{
     },
     bad_value::BadValue,
     exchange::{
-        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, ProvideCredential,
-        Upstream, UpstreamRefusal,
+        ApplyCredentialLayer, Credential, CredentialError, CredentialRequest, ExchangeLayer,
+        ProvideCredential, Upstream, UpstreamRefusal,
     },
     limits::{Limits, Protocol},
     principal::{GrantId, Initiator, Resource, Scopes, User, Verified},
@@ -295,10 +295,10 @@ async fn another_path_is_refused_before_the_token_is_looked_at() {
     }
 }
 
-pub(crate) fn http_stack(
+pub(crate) fn http_stack<C: ProvideCredential>(
     broker: &Broker,
-    provider: Arc<Items>,
-) -> BrokerLayer<TestTokens, impl Policy + use<>, crate::exchange::ExchangeLayer<Arc<Items>>> {
+    provider: C,
+) -> BrokerLayer<TestTokens, impl Policy + use<C>, ExchangeLayer<C>> {
     broker
         .protect(CRM)
         .authenticate(tokens(CRM))
