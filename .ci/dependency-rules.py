@@ -84,8 +84,8 @@ LAYERS = "tower-token-broker"
 MODULE_FLOORS = [
     {"alarm", "hex"},
     {
-        "bad_value", "body", "clock", "inbound", "json", "limits", "media_type", "percent",
-        "request_id", "secret", "tasks",
+        "bad_value", "body", "clock", "header_rules", "inbound", "json", "limits", "media_type",
+        "percent", "request_id", "secret", "tasks",
     },
     {"principal"},
     {"refusal"},

@@ -81,6 +81,7 @@ pub mod dialect;
 pub mod exchange;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod header_rules;
 pub mod inbound;
 pub mod json;
 pub mod limits;

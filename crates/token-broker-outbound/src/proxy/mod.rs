@@ -121,7 +121,6 @@
 //! [`Reason::WrongOrigin`]: tower_token_broker::refusal::Reason::WrongOrigin
 
 mod body;
-mod hop_by_hop;
 mod service;
 
 #[cfg(test)]

@@ -21,10 +21,11 @@ use tower_service::Service;
 use tower_token_broker::{
     dialect::Dialect,
     exchange::OutgoingCredential,
+    header_rules,
     refusal::{Reason, Refusal},
 };
 
-use super::{body::ProxyBody, hop_by_hop};
+use super::body::ProxyBody;
 use crate::{
     connector::GuardedConnector,
     error::{FetchError, OutboundError},
@@ -124,7 +125,7 @@ where
             return ProxyFuture::refused(&dialect, Reason::HttpMethod);
         }
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        hop_by_hop::strip_request(request.headers_mut());
+        header_rules::remove_hop_by_hop_from_request(request.headers_mut());
         // The last step before the request is sent. No await follows.
         match (request.extensions_mut().remove::<OutgoingCredential>(), self.senders) {
             (Some(outgoing), Senders::Exchange | Senders::Anyone) => {
@@ -211,7 +212,7 @@ fn passed(
     idle: Duration,
 ) -> Response<ProxyBody> {
     let (mut parts, incoming) = response.into_parts();
-    hop_by_hop::strip_response(&mut parts.headers);
+    header_rules::remove_hop_by_hop_from_response(&mut parts.headers);
     // Remove the reason phrase and the addresses of the connection.
     parts.extensions = Extensions::new();
     parts.version = version;

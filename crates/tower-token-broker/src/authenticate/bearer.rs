@@ -6,7 +6,7 @@ use super::{
     PresentedToken,
     host_and_origin::{TwoFields, at_most_one},
 };
-use crate::{percent, refusal::Reason, secret::Secret};
+use crate::{header_rules, percent, refusal::Reason, secret::Secret};
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -69,25 +69,11 @@ fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
     let is_copy =
         |value: &HeaderValue| token.is_some_and(|token| token.stands_in(value.as_bytes()));
     let gone =
-        headers.iter().filter(|(name, value)| is_credential(name.as_str()) || is_copy(value));
+        headers.iter().filter(|(name, value)| header_rules::is_credential(name) || is_copy(value));
     let names: Vec<HeaderName> = gone.map(|(name, _)| name.clone()).collect();
     for name in names {
         headers.remove(name);
     }
-}
-
-/// A014: no credentials here, and nobody's business further in. L235: what gRPC's metadata makes of
-/// them in binary, and what grpc-gateway makes of them in HTTP.
-fn is_credential(name: &str) -> bool {
-    matches!(
-        name,
-        "cookie"
-            | "proxy-authorization"
-            | "authorization-bin"
-            | "cookie-bin"
-            | "proxy-authorization-bin"
-            | "grpc-metadata-authorization"
-    )
 }
 
 /// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible

@@ -1,96 +1,8 @@
-//! Which header fields go to the upstream, and which of its own come back.
+//! The headers that are forwarded to the upstream.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::media_type::IDENTITY;
-
-/// The fields that go on. Everything else stays here: whatever a client puts into a field of its
-/// own (`X-Forwarded-User`, `Cookie`, `Authorization`, `X-Api-Key`) reaches no upstream.
-const FORWARDED: [&str; 16] = [
-    "accept",
-    "accept-language",
-    "content-language",
-    "content-type",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-unmodified-since",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "traceparent",
-    "tracestate",
-    "user-agent",
-];
-
-/// Arguments that MCP 2026-07-28 mirrors into fields.
-const FORWARDED_PREFIX: &str = "mcp-param-";
-
-/// Beside those, in gRPC: the coding of messages that are streamed, and the routing metadata of
-/// Google's mapping, which was compared.
-#[cfg(feature = "grpc")]
-const FORWARDED_IN_GRPC: [&str; 4] = ["grpc-encoding", "mcp_prompt", "mcp_resource", "mcp_tool"];
-
-/// Never forwarded, whatever an operator adds: credentials, hop-by-hop (RFC 9110 §7.6.1), framing,
-/// who a proxy says it is, and what asks for a part: two halves of an echo are none to the guard.
-const NEVER_FORWARDED: [&str; 21] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "cookie2",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-http-method-override",
-    "x-real-ip",
-];
-
-/// Fields of an upstream's answer that are about its own door, not about the answer.
-const REMOVED_FROM_ANSWER: [&str; 24] = [
-    "alt-svc",
-    "authentication-info",
-    "authorization",
-    "clear-site-data",
-    "connection",
-    "content-digest",
-    "content-md5",
-    "cookie",
-    "digest",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "refresh",
-    "repr-digest",
-    "server",
-    "set-cookie",
-    "set-cookie2",
-    "strict-transport-security",
-    "upgrade",
-    "via",
-    "www-authenticate",
-    "x-powered-by",
-];
-
-/// H177: a trace state is passed on only within the limit of W3C Trace Context §3.3.1.5.
-const LONGEST_TRACE_STATE: usize = 512;
-/// `00-` trace id `-` parent id `-` flags (W3C Trace Context §3.2).
-const TRACE_PARENT: usize = 55;
+use crate::header_rules;
 
 /// As many fields as most requests have when they go out; more are room that is cleared for
 /// nothing.
@@ -101,104 +13,51 @@ const ROOM: usize = 12;
 pub(crate) struct Forwarded(Vec<HeaderName>);
 
 impl Forwarded {
-    /// Adds a field; says whether it may be forwarded at all.
+    /// Adds a header; returns whether it may be forwarded at all.
     pub(crate) fn add(&mut self, name: HeaderName) -> bool {
-        let never =
-            NEVER_FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-");
-        if !never {
+        let is_allowed = header_rules::may_be_forwarded(&name);
+        if is_allowed {
             self.0.push(name);
         }
-        !never
+        is_allowed
     }
 
-    /// H167, H168, H170: what goes to the upstream is built anew, field by field, out of those that
-    /// may.
+    /// Returns the headers that are forwarded to the upstream.
+    // H167, H168, H170: built header by header, out of those that may be forwarded.
     pub(crate) fn of_request(&self, from: &HeaderMap) -> HeaderMap {
-        let mut to = HeaderMap::with_capacity(ROOM);
-        for (name, value) in from {
-            // A field that `Connection` names is for one hop: ours (RFC 9110 §7.6.1).
-            if self.may_pass(name, value) && !is_named_by_connection(from, name) {
-                to.append(name.clone(), value.clone());
-            }
-        }
-        // I191: the guard and the filter must be able to read the answer.
-        to.insert(header::ACCEPT_ENCODING, IDENTITY);
-        to
+        copy(from, |name, value| self.is_forwarded(name, value))
     }
 
-    /// The same for gRPC, whose metadata are header fields. Binary metadata goes on untouched, but
-    /// for what would be a credential, framing or a proxy's word without its `-bin`.
+    /// Returns the metadata that is forwarded to a gRPC upstream. Binary metadata passes, except
+    /// what a server may read as a credential, framing, or a proxy's report.
     #[cfg(feature = "grpc")]
     pub(crate) fn of_grpc_request(&self, from: &HeaderMap) -> HeaderMap {
-        let mut to = HeaderMap::with_capacity(ROOM);
-        for (name, value) in from {
-            let passes = self.may_pass(name, value)
-                || FORWARDED_IN_GRPC.contains(&name.as_str())
-                || is_free_binary(name.as_str());
-            if passes && !is_named_by_connection(from, name) {
-                to.append(name.clone(), value.clone());
-            }
-        }
-        to.insert(header::TE, HeaderValue::from_static("trailers"));
-        to.insert(crate::grpc::metadata::ACCEPT_ENCODING, IDENTITY);
+        let mut to = copy(from, |name, value| {
+            self.is_forwarded(name, value) || header_rules::is_forwarded_in_grpc(name)
+        });
+        header_rules::set_in_grpc_request(&mut to);
         to
     }
 
-    fn may_pass(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        match name.as_str() {
-            "traceparent" => value.len() == TRACE_PARENT,
-            "tracestate" => value.len() <= LONGEST_TRACE_STATE,
-            text => {
-                FORWARDED.binary_search(&text).is_ok()
-                    || text.starts_with(FORWARDED_PREFIX)
-                    || self.0.contains(name)
-            }
+    fn is_forwarded(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        header_rules::is_forwarded(name, value) || self.0.contains(name)
+    }
+}
+
+fn copy(from: &HeaderMap, passes: impl Fn(&HeaderName, &HeaderValue) -> bool) -> HeaderMap {
+    let for_one_hop = header_rules::connection_options(from);
+    let mut to = HeaderMap::with_capacity(ROOM);
+    for (name, value) in from {
+        if passes(name, value) && !for_one_hop.contains(name) {
+            to.append(name.clone(), value.clone());
         }
     }
-}
-
-/// L235: `authorization-bin` and its like are nobody's metadata.
-#[cfg(feature = "grpc")]
-fn is_free_binary(name: &str) -> bool {
-    name.strip_suffix("-bin").is_some_and(|base| {
-        // grpc-gateway takes the prefix off, and makes a field of any name out of it.
-        NEVER_FORWARDED.binary_search(&base).is_err()
-            && !base.starts_with("x-forwarded-")
-            && !base.starts_with("grpc-metadata-")
-    })
-}
-
-fn is_named_by_connection(fields: &HeaderMap, name: &HeaderName) -> bool {
-    fields.get_all(header::CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
-}
-
-/// I180: no cookie, challenge or hop-by-hop field of the upstream's reaches a client.
-pub(crate) fn remove_from_answer(fields: &mut HeaderMap) {
-    let is_removed = |name: &HeaderName| {
-        REMOVED_FROM_ANSWER.binary_search(&name.as_str()).is_ok()
-            || is_named_by_connection(fields, name)
-    };
-    let removed: Vec<HeaderName> = fields.keys().filter(|name| is_removed(name)).cloned().collect();
-    for name in removed {
-        fields.remove(name);
-    }
+    to
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lists_are_in_order() {
-        assert!(
-            FORWARDED.is_sorted() && NEVER_FORWARDED.is_sorted() && REMOVED_FROM_ANSWER.is_sorted()
-        );
-    }
 
     #[test]
     fn only_what_is_on_the_list_goes_on() {
@@ -220,7 +79,7 @@ mod tests {
         let to = Forwarded::default().of_request(&from);
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "accept-encoding", "mcp-param-region"]);
+        assert_eq!(names, ["accept", "mcp-param-region"]);
     }
 
     #[cfg(feature = "grpc")]

@@ -108,7 +108,7 @@ mod context;
 mod credential;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod headers;
+pub(crate) mod headers;
 mod layer;
 pub(crate) mod leak_guard;
 mod outgoing;

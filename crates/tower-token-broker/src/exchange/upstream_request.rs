@@ -9,7 +9,7 @@ use super::{context::Asked, credential::Upstream, layer::Shared, provide::Provid
 use crate::grpc::metadata as grpc;
 use crate::{
     body::RequestBody,
-    media_type,
+    header_rules,
     refusal::{Reason, Refusal},
     scope_filter::JudgedBody,
 };
@@ -92,8 +92,8 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
             }
         };
         headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
-        // I191: the guard and the filter must be able to read the answer.
-        headers.insert(header::ACCEPT_ENCODING, media_type::IDENTITY);
+        // I191: the guard and the filter must be able to read the response.
+        header_rules::set_in_request(&mut headers);
         headers
     }
 }

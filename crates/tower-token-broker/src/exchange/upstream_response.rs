@@ -1,15 +1,15 @@
 //! What of the upstream's answer may go back.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body;
 
-use super::{context::Asked, headers, leak_guard::LeakGuardBody};
+use super::{context::Asked, leak_guard::LeakGuardBody};
 #[cfg(feature = "grpc")]
 use crate::grpc::metadata as grpc;
 use crate::{
     body::ResponseBody,
-    media_type,
+    header_rules, media_type,
     refusal::{Reason, Refusal, Refused},
 };
 
@@ -64,17 +64,15 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
     let (mut parts, body) = answer.into_parts();
-    headers::remove_from_answer(&mut parts.headers);
+    header_rules::remove_from_response(&mut parts.headers);
     if !asked.by_handler {
         // I181: a client of one's own may put there what the upstream said (hyper: the reason
         // phrase).
         parts.extensions.clear();
         // I187: where the upstream would send a client is its own business, and may carry a token.
-        for name in [header::LOCATION, header::CONTENT_LOCATION, header::LINK] {
-            parts.headers.remove(name);
-        }
+        header_rules::remove_references(&mut parts.headers);
         // I188: one user's answer is no other's.
-        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        header_rules::set_in_response(&mut parts.headers);
     }
     let masked = asked.watched.mask_fields(&mut parts.headers);
     if masked > 0 {

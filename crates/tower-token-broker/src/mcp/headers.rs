@@ -154,17 +154,6 @@ fn mirrors(
     Ok(())
 }
 
-/// Removes the headers that only 2026-07-28 defines.
-// J209: in any other request they were compared with nothing.
-pub(crate) fn drop_unjudged(fields: &mut HeaderMap) {
-    let is_unjudged =
-        |name: &&HeaderName| *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM);
-    let unjudged: Vec<HeaderName> = fields.keys().filter(is_unjudged).cloned().collect();
-    for name in unjudged {
-        fields.remove(name);
-    }
-}
-
 fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Reason> {
     let mut all = fields.get_all(name).iter();
     let first = all.next();

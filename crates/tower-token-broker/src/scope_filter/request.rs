@@ -13,6 +13,7 @@ use crate::{
     audit::{Operation, Trail},
     body::{NotCollected, RequestBody, collect},
     dialect::Dialect,
+    header_rules,
     limits::Limits,
     mcp::{
         Revision, headers,
@@ -92,7 +93,7 @@ impl<P: Policy> Decider<'_, P> {
             JudgedBody::Rpc(_) => Bytes::new(),
         };
         if judged.dialect().revision() != Some(Revision::V2026_07_28) {
-            headers::drop_unjudged(&mut parts.headers);
+            header_rules::remove_uncompared(&mut parts.headers);
         }
         Ok((judged, RequestBody::bytes(body)))
     }
@@ -262,7 +263,7 @@ impl<P: Policy> Decider<'_, P> {
         match self.permit(self.shared.policy.decide(self.principal, &call)) {
             Ok(permit) => {
                 let judged = JudgedBody::Http(method.clone(), target);
-                headers::drop_unjudged(&mut parts.headers);
+                header_rules::remove_uncompared(&mut parts.headers);
                 Ok(Judged::new(dialect, operation, permit.upstream_scopes, judged, Kept::Nothing))
             }
             Err(refusal) => Err(Box::new((dialect, refusal))),

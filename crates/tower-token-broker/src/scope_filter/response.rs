@@ -16,6 +16,7 @@ use super::{
 use crate::{
     audit::Trail,
     body::{NotCollected, ResponseBody, collect},
+    header_rules,
     json::JsonError,
     mcp::{
         Listed,
@@ -73,7 +74,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
         // A JSON body is one message, which the client reads as the response to this request. An
         // event stream may contain other messages.
         Shape::Json if holds_no_list && states.is_none() => {
-            keep_private(&mut parts.headers);
+            header_rules::set_in_response(&mut parts.headers);
             FilterBody::untouched(body)
         }
         Shape::Json => {
@@ -81,9 +82,9 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
             return Ok(Judging::Reads(Box::pin(reading)));
         }
         Shape::Events => {
-            forget_validators(&mut parts.headers);
+            header_rules::remove_validators(&mut parts.headers);
             parts.headers.remove(header::CONTENT_LENGTH);
-            keep_private(&mut parts.headers);
+            header_rules::set_in_response(&mut parts.headers);
             FilterBody::events(body, Arc::clone(shared), principal.clone(), judged, trail.clone())
         }
         // No client reads an error page as a list, and the leak guard has checked it.
@@ -116,14 +117,14 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
         Found::Nothing => text,
         Found::Changed(changed) => {
-            forget_validators(&mut parts.headers);
+            header_rules::remove_validators(&mut parts.headers);
             changed.into()
         }
         Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
     };
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     parts.headers.remove(header::TRANSFER_ENCODING);
-    keep_private(&mut parts.headers);
+    header_rules::set_in_response(&mut parts.headers);
     Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
 }
 
@@ -228,25 +229,4 @@ async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Rea
         NotCollected::TooLarge => Reason::AnswerUnreadable,
         NotCollected::Broken => Reason::UpstreamFailed,
     })
-}
-
-/// Removes headers that describe the upstream's bytes.
-fn forget_validators(fields: &mut HeaderMap) {
-    for name in [
-        "etag",
-        "last-modified",
-        "content-digest",
-        "repr-digest",
-        "digest",
-        "content-md5",
-        "accept-ranges",
-    ] {
-        fields.remove(name);
-    }
-}
-
-/// Forbids shared caching.
-// I188: a response filtered for one caller is not cached for another.
-fn keep_private(fields: &mut HeaderMap) {
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }

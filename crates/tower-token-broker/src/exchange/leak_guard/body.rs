@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::{Watched, search::mask};
 #[cfg(feature = "grpc")]
 use crate::exchange::grpc;
-use crate::{audit::Trail, body::BodyError, exchange::headers, refusal::Reason};
+use crate::{audit::Trail, body::BodyError, header_rules, refusal::Reason};
 
 pin_project! {
     /// The answer's body without any echo of the credentials that were used for it.
@@ -128,7 +128,7 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().map(|mut fields| {
-                            headers::remove_from_answer(&mut fields);
+                            header_rules::remove_from_response(&mut fields);
                             guard.report(guard.watched.mask_fields(&mut fields));
                             #[cfg(feature = "grpc")]
                             if let Some(end) = &guard.grpc {
