@@ -444,7 +444,8 @@ mod tests {
             remove_references(headers);
             set_in_response(headers);
         };
-        let may_be_added = if Forwarded::default().add(name.clone()) { "passes" } else { "refused" };
+        let may_be_added =
+            if Forwarded::default().add(name.clone()) { "passes" } else { "refused" };
         [
             ("arrival", after(&arrives), "passes"),
             ("uncompared", after(&remove_uncompared), "passes"),

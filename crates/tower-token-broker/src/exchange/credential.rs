@@ -213,24 +213,8 @@ pub enum UpstreamError {
 
 /// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.
 ///
-/// Nobody but [`OutgoingCredential::apply`](super::OutgoingCredential::apply) places it on a
-/// request, and that compares the origins, so that it goes to no other:
-///
-/// ```compile_fail,E0624
-/// # use tower_token_broker::{audit::Receipt, exchange::Credential};
-/// fn for_another_origin(credential: &Credential, receipt: Receipt, request: &mut http::Request<()>) {
-///     credential.put_on(receipt, request).unwrap();
-/// }
-/// ```
-///
-/// Where it belongs can be asked:
-///
-/// ```
-/// # use tower_token_broker::{audit::Receipt, exchange::{Credential, Origin}};
-/// fn is_for(credential: &Credential, _receipt: Receipt, request: &mut http::Request<()>) -> bool {
-///     Origin::of(request.uri()).as_ref() == Some(credential.origin())
-/// }
-/// ```
+/// Only [`OutgoingCredential::apply`](super::OutgoingCredential::apply) places it on a request, and
+/// only on one for its own origin.
 #[derive(Clone)]
 pub struct Credential(Arc<Held>);
 
@@ -388,6 +372,26 @@ impl fmt::Debug for Credential {
             .finish_non_exhaustive()
     }
 }
+
+/// A credential is not placed without a comparison of the origins:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::{audit::Receipt, exchange::Credential};
+/// fn for_another_origin(credential: &Credential, receipt: Receipt, request: &mut http::Request<()>) {
+///     credential.put_on(receipt, request).unwrap();
+/// }
+/// ```
+///
+/// Its origin can be read:
+///
+/// ```
+/// # use tower_token_broker::{audit::Receipt, exchange::{Credential, Origin}};
+/// fn is_for(credential: &Credential, _receipt: Receipt, request: &mut http::Request<()>) -> bool {
+///     Origin::of(request.uri()).as_ref() == Some(credential.origin())
+/// }
+/// ```
+#[cfg(doctest)]
+struct OnlyForItsOrigin;
 
 #[cfg(test)]
 mod tests {

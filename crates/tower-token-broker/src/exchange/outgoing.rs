@@ -25,24 +25,6 @@ use crate::{audit::Receipt, refusal::Reason, revocation::Standing};
 /// does not apply it never sees the credential. Extensions are cloned with a request; the
 /// credential is not: of all clones, one can place it, once.
 ///
-/// It cannot be opened:
-///
-/// ```compile_fail,E0532
-/// # use tower_token_broker::exchange::OutgoingCredential;
-/// fn open(outgoing: OutgoingCredential) {
-///     let OutgoingCredential(cell) = outgoing;
-/// }
-/// ```
-///
-/// It can be applied, and nothing else:
-///
-/// ```
-/// # use tower_token_broker::exchange::{ApplyError, OutgoingCredential};
-/// fn send(outgoing: &OutgoingCredential, mut request: http::Request<()>) -> Result<(), ApplyError> {
-///     outgoing.apply(&mut request)
-/// }
-/// ```
-///
 /// [`apply`]: OutgoingCredential::apply
 #[derive(Clone)]
 pub struct OutgoingCredential(Arc<Cell>);
@@ -142,3 +124,23 @@ impl ApplyError {
         self.0
     }
 }
+
+/// The cell of an outgoing credential cannot be opened:
+///
+/// ```compile_fail,E0532
+/// # use tower_token_broker::exchange::OutgoingCredential;
+/// fn open(outgoing: OutgoingCredential) {
+///     let OutgoingCredential(cell) = outgoing;
+/// }
+/// ```
+///
+/// It can only be applied:
+///
+/// ```
+/// # use tower_token_broker::exchange::{ApplyError, OutgoingCredential};
+/// fn send(outgoing: &OutgoingCredential, mut request: http::Request<()>) -> Result<(), ApplyError> {
+///     outgoing.apply(&mut request)
+/// }
+/// ```
+#[cfg(doctest)]
+struct OnlyApplied;

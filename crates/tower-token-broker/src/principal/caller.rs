@@ -5,19 +5,10 @@ use std::sync::Arc;
 use super::{Actor, Confirmation, Resource, Scopes, User, Verified, verified::Proof};
 use crate::{clock::Timestamp, json::Value};
 
-/// Who a request speaks for. Only the authenticate layer makes one, so holding one is the check.
-/// Cheap to clone.
+/// The authenticated caller of a request. Only the authenticate layer creates one, so holding one is
+/// the check. Cheap to clone.
 ///
-/// Forged, it does not compile, whatever one has vouched for:
-///
-/// ```compile_fail,E0624
-/// # use tower_token_broker::principal::{Principal, Verified};
-/// fn forged(verified: &Verified) -> Principal {
-///     Principal::of(verified)
-/// }
-/// ```
-///
-/// It is found where the layer has put it:
+/// Services find it in the extensions of the request:
 ///
 /// ```
 /// # use tower_token_broker::principal::Principal;
@@ -131,6 +122,26 @@ impl Principal {
         self.0.expires_at
     }
 }
+
+/// A principal cannot be created from a vouched token:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::principal::{Principal, Verified};
+/// fn forged(verified: &Verified) -> Principal {
+///     Principal::of(verified)
+/// }
+/// ```
+///
+/// The same without the mistake compiles:
+///
+/// ```
+/// # use tower_token_broker::principal::{Principal, Verified};
+/// fn found(_verified: &Verified, request: &http::Request<()>) -> Option<Principal> {
+///     request.extensions().get::<Principal>().cloned()
+/// }
+/// ```
+#[cfg(doctest)]
+struct OnlyByTheLayer;
 
 #[cfg(test)]
 mod tests {

@@ -48,27 +48,6 @@ use crate::{
 /// # #[cfg(not(feature = "test-util"))]
 /// # fn main() {}
 /// ```
-///
-/// Nothing revokes without a record, because nobody else has revocations of their own:
-///
-/// ```compile_fail,E0624
-/// # use tower_token_broker::{clock::Clock, revocation::Revocations};
-/// let revocations = Revocations::new(Clock::system());
-/// ```
-///
-/// Nor is there a layer without a broker:
-///
-/// ```compile_fail,E0061
-/// # use tower_token_broker::{scope_filter::{Rules, ScopeFilterLayer}};
-/// let layer = ScopeFilterLayer::new(Rules::new());
-/// ```
-///
-/// ```
-/// # use tower_token_broker::{Broker, scope_filter::{Rules, ScopeFilterLayer}, stack::StackConfig};
-/// # fn layer(broker: &Broker, config: &StackConfig) {
-/// let layer = ScopeFilterLayer::new(broker, config, Rules::new());
-/// # }
-/// ```
 #[derive(Clone)]
 pub struct Broker(pub(super) Arc<Shared>);
 
@@ -171,12 +150,7 @@ impl fmt::Debug for Broker {
 
 /// A broker that is being configured. Begun by [`Broker::builder`].
 ///
-/// Without an audit sink there is no broker:
-///
-/// ```compile_fail,E0599
-/// # use tower_token_broker::Broker;
-/// let broker = Broker::builder().build();
-/// ```
+/// It cannot be built before [`audit`](Self::audit) has set a sink.
 #[must_use = "a broker does nothing until it is built"]
 pub struct BrokerBuilder<S> {
     sink: S,
@@ -332,3 +306,45 @@ impl<S> fmt::Debug for BrokerBuilder<S> {
         f.debug_struct("BrokerBuilder").finish_non_exhaustive()
     }
 }
+
+/// Revocations exist only within a broker, so that each is recorded:
+///
+/// ```compile_fail,E0624
+/// # use tower_token_broker::{clock::Clock, revocation::Revocations};
+/// let revocations = Revocations::new(Clock::system());
+/// ```
+///
+/// ```
+/// # use tower_token_broker::Broker;
+/// # fn read(broker: &Broker) {
+/// let revocations = broker.revocations();
+/// # }
+/// ```
+///
+/// No layer is created without a broker:
+///
+/// ```compile_fail,E0061
+/// # use tower_token_broker::{scope_filter::{Rules, ScopeFilterLayer}};
+/// let layer = ScopeFilterLayer::new(Rules::new());
+/// ```
+///
+/// ```
+/// # use tower_token_broker::{Broker, scope_filter::{Rules, ScopeFilterLayer}, stack::StackConfig};
+/// # fn layer(broker: &Broker, config: &StackConfig) {
+/// let layer = ScopeFilterLayer::new(broker, config, Rules::new());
+/// # }
+/// ```
+///
+/// No broker is built without an audit sink:
+///
+/// ```compile_fail,E0599
+/// # use tower_token_broker::Broker;
+/// let broker = Broker::builder().build();
+/// ```
+///
+/// ```
+/// # use tower_token_broker::{Broker, audit::Tracing};
+/// let broker = Broker::builder().audit(Tracing::new()).build();
+/// ```
+#[cfg(doctest)]
+struct OnlyWithABroker;
