@@ -429,7 +429,7 @@ mod tests {
         let arrives = |headers: &mut HeaderMap| {
             let mut request = Request::get("/").body(()).unwrap();
             *request.headers_mut() = headers.clone();
-            drop(PresentedToken::take_off(&mut request));
+            drop(PresentedToken::take(&mut request));
             *headers = request.headers().clone();
         };
         let sent = |headers: &mut HeaderMap| {

@@ -17,10 +17,10 @@ impl PresentedToken {
     /// Takes the one `Authorization` field off the request, and with it `Cookie`,
     /// `Proxy-Authorization` and any field that holds a copy of the token: after this nothing
     /// further in can meet or forward a credential of the client's.
-    pub(crate) fn take_off<B>(request: &mut Request<B>) -> Result<Self, Reason> {
+    pub(crate) fn take<B>(request: &mut Request<B>) -> Result<Self, Reason> {
         let taken = Self::read(request.headers());
         let copied = |token: &Self| {
-            request.uri().query().is_some_and(|query| token.stands_in(query.as_bytes()))
+            request.uri().query().is_some_and(|query| token.is_contained_in(query.as_bytes()))
         };
         let query_has_token =
             request.uri().query().is_some_and(has_access_token) || taken.as_ref().is_ok_and(copied);
@@ -39,7 +39,7 @@ impl PresentedToken {
         clippy::disallowed_methods,
         reason = "looked for in what the client sent beside it; nothing of it is kept"
     )]
-    fn stands_in(&self, bytes: &[u8]) -> bool {
+    fn is_contained_in(&self, bytes: &[u8]) -> bool {
         // Most fields are shorter than any token.
         let token = self.secret().expose();
         (SHORTEST_COPY..=bytes.len()).contains(&token.len())
@@ -67,7 +67,7 @@ impl PresentedToken {
 /// it (A014).
 fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
     let is_copy =
-        |value: &HeaderValue| token.is_some_and(|token| token.stands_in(value.as_bytes()));
+        |value: &HeaderValue| token.is_some_and(|token| token.is_contained_in(value.as_bytes()));
     let gone =
         headers.iter().filter(|(name, value)| header_rules::is_credential(name) || is_copy(value));
     let names: Vec<HeaderName> = gone.map(|(name, _)| name.clone()).collect();
@@ -142,7 +142,7 @@ mod tests {
             request
                 .headers_mut()
                 .insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer tok"));
-            let token = PresentedToken::take_off(&mut request).expect(case);
+            let token = PresentedToken::take(&mut request).expect(case);
             assert!(token.secret().matches(&Secret::from_text("tok".into())), "{case} {value}");
             assert!(request.headers().is_empty(), "{case} A014: nothing is left");
         }
@@ -167,7 +167,7 @@ mod tests {
             ("A010", b"Bearers tok", Reason::UnsupportedScheme),
         ] {
             assert_eq!(
-                PresentedToken::take_off(&mut with(value)).unwrap_err(),
+                PresentedToken::take(&mut with(value)).unwrap_err(),
                 reason,
                 "{case} {value:?}"
             );
@@ -189,18 +189,18 @@ mod tests {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             request.headers_mut().append(HeaderName::from_static(name), value);
         }
-        assert!(PresentedToken::take_off(&mut request).is_ok());
+        assert!(PresentedToken::take(&mut request).is_ok());
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "x-other"]);
         // In the query under any name it is where it must not be.
         let mut request = with(format!("Bearer {token}").as_bytes());
         *request.uri_mut() = format!("/mcp?key={token}").parse().unwrap();
-        assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::QueryToken, "A011");
+        assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::QueryToken, "A011");
         // What is too short to be one may stand in a field by chance.
         let mut request = with(b"Bearer mcp");
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("mcp.example.com"));
-        assert!(PresentedToken::take_off(&mut request).is_ok());
+        assert!(PresentedToken::take(&mut request).is_ok());
         assert_eq!(request.headers().len(), 1);
     }
 
@@ -208,7 +208,7 @@ mod tests {
     fn a003_a_second_authorization_field_is_refused() {
         let mut request = with(b"Bearer tok");
         request.headers_mut().append(header::AUTHORIZATION, HeaderValue::from_static("garbage"));
-        assert_eq!(PresentedToken::take_off(&mut request).unwrap_err(), Reason::DuplicateHeader);
+        assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::DuplicateHeader);
         assert!(request.headers().is_empty());
     }
 
@@ -224,14 +224,14 @@ mod tests {
         ] {
             let mut alone = Request::post(format!("/mcp?{query}")).body(()).unwrap();
             assert_eq!(
-                PresentedToken::take_off(&mut alone).unwrap_err(),
+                PresentedToken::take(&mut alone).unwrap_err(),
                 Reason::QueryToken,
                 "A011 {query}"
             );
             let mut beside = with(b"Bearer tok");
             *beside.uri_mut() = format!("/mcp?{query}").parse().unwrap();
             assert_eq!(
-                PresentedToken::take_off(&mut beside).unwrap_err(),
+                PresentedToken::take(&mut beside).unwrap_err(),
                 Reason::QueryToken,
                 "A011 {query}"
             );
@@ -240,21 +240,17 @@ mod tests {
             ["my_access_token=1", "a=access_token", "access_tokens=1", "access%5token=1", "%"]
         {
             let mut request = Request::post(format!("/mcp?{query}")).body(()).unwrap();
-            assert_eq!(
-                PresentedToken::take_off(&mut request).unwrap_err(),
-                Reason::Missing,
-                "{query}"
-            );
+            assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::Missing, "{query}");
         }
     }
 
     #[test]
     fn a015_a_token_is_at_most_16_kib() {
         let longest = format!("Bearer {}", "a".repeat(MAX_TOKEN));
-        assert!(PresentedToken::take_off(&mut with(longest.as_bytes())).is_ok());
+        assert!(PresentedToken::take(&mut with(longest.as_bytes())).is_ok());
         let longer = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
         assert_eq!(
-            PresentedToken::take_off(&mut with(longer.as_bytes())).unwrap_err(),
+            PresentedToken::take(&mut with(longer.as_bytes())).unwrap_err(),
             Reason::TokenTooLarge
         );
     }

@@ -53,7 +53,7 @@ impl Guarded {
 
     /// The reason why the request has ended, if it has.
     pub(super) fn ended(&self) -> Option<Reason> {
-        self.watch.standing().still().err()
+        self.watch.standing().check().err()
     }
 
     /// Waits until the request has ended.

@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::{
     Authenticate, HostAndOrigin, HostAndOriginError, VerifyToken, host_and_origin::AllowedHosts,
-    verdict_cache::Verdicts,
+    verdict_cache::VerdictCache,
 };
 use crate::{
     clock::Clock,
@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) allowed_hosts: AllowedHosts,
     pub(super) revocations: Revocations,
     pub(super) clock: Clock,
-    pub(super) verdicts: Verdicts,
+    pub(super) verdicts: VerdictCache,
     pub(super) challenge_scopes: Scopes,
 }
 
@@ -53,7 +53,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 allowed_hosts: AllowedHosts::new(config.resource, config.host_and_origin)?,
                 revocations: config.revocations.clone(),
                 clock: config.clock.clone(),
-                verdicts: Verdicts::new(config.verdict_cache_capacity),
+                verdicts: VerdictCache::new(config.verdict_cache_capacity),
                 challenge_scopes: config.challenge_scopes.clone(),
             }),
         })

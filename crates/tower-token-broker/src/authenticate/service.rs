@@ -77,7 +77,7 @@ where
             return ResponseFuture::refused(refuser.refuse(reason));
         }
         // Taken off first, so that no service further in, ours or not, can meet or forward it.
-        let token = match PresentedToken::take_off(&mut request) {
+        let token = match PresentedToken::take(&mut request) {
             Ok(token) => token,
             Err(reason) => return ResponseFuture::refused(refuser.refuse(reason)),
         };

@@ -677,10 +677,10 @@ async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
     let mut used = setting.send_good().await.into_body();
     let mut unused = setting.send_good().await.into_body();
     let standing = setting.inner.seen.lock()[0].standing.clone().unwrap();
-    standing.ask_again(Some(&grant)).unwrap();
+    standing.check_before_send(Some(&grant)).unwrap();
     setting.revocations.revoke(RevocationTarget::Grant(grant.clone()));
     assert!(used.frame().await.is_none());
-    assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
+    assert_eq!(standing.check_before_send(Some(&grant)), Err(Reason::GrantRevoked));
     let pending =
         std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut unused).poll_frame(cx).is_pending()))
             .await;

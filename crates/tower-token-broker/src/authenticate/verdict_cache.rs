@@ -43,7 +43,7 @@ impl VerdictKey {
 /// them, and nobody else does: what another verifier, or the same one for another resource, thinks
 /// of a token stands in a cache of its own (G159).
 #[derive(Clone)]
-pub(super) struct Verdicts {
+pub(super) struct VerdictCache {
     good: Cache<[u8; 32], Arc<Good>>,
     /// On its own, so that rubbish can't drive out what is good.
     bad: Cache<[u8; 32], (Reason, Timestamp)>,
@@ -84,7 +84,7 @@ impl RefusedToken {
     }
 }
 
-impl Verdicts {
+impl VerdictCache {
     /// At most so many good verdicts, and as many bad ones.
     pub(super) fn new(entries: u64) -> Self {
         // moka's clock is its own: its lifetimes only collect, each read compares with ours.
@@ -192,7 +192,7 @@ mod tests {
     struct Setting {
         clock: Clock,
         revocations: Revocations,
-        verdicts: Verdicts,
+        verdicts: VerdictCache,
         resource: Resource,
         token: PresentedToken,
     }
@@ -202,7 +202,7 @@ mod tests {
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
         Setting {
             revocations: Revocations::new(clock.clone()),
-            verdicts: Verdicts::new(100),
+            verdicts: VerdictCache::new(100),
             token: PresentedToken::new(Secret::from_text("tok".into())),
             clock,
             resource,

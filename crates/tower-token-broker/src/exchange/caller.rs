@@ -16,7 +16,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    context::Asked,
+    context::RequestContext,
     leak_guard::{LeakGuardBody, Watched},
 };
 use crate::{
@@ -81,8 +81,8 @@ impl CallerHandle {
     }
 
     /// `own` is the dialect of the handler's own request.
-    pub(crate) fn asked(&self, own: &Dialect) -> Asked {
-        Asked {
+    pub(crate) fn context(&self, own: &Dialect) -> RequestContext {
+        RequestContext {
             trail: self.0.trail.clone(),
             principal: self.0.principal.clone(),
             standing: self.0.standing.clone(),
@@ -96,7 +96,7 @@ impl CallerHandle {
 
 /// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers
 /// itself: puts a [`CallerHandle`] into the extensions, sends the judged bytes on, and guards the
-/// answer against an echo of whatever credential was used.
+/// response against an echo of whatever credential was used.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "a layer does nothing until it is put onto a service"]
 pub struct CallerLayer(());
@@ -174,7 +174,7 @@ where
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
-        CallerFuture { state: State::Inner { answer: ready.call(request), caller } }
+        CallerFuture { state: State::Inner { response: ready.call(request), caller } }
     }
 }
 
@@ -192,7 +192,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<F> {
         Refused { refusal: Option<Response<Bytes>> },
-        Inner { #[pin] answer: F, caller: CallerHandle },
+        Inner { #[pin] response: F, caller: CallerHandle },
     }
 }
 
@@ -208,17 +208,17 @@ where
                 let said = refusal.take().expect("polled after it was ready");
                 Poll::Ready(Ok(said.map(ResponseBody::bytes)))
             }
-            StateProjection::Inner { answer, caller } => {
-                let mut answer = ready!(answer.poll(cx))?;
+            StateProjection::Inner { response, caller } => {
+                let mut response = ready!(response.poll(cx))?;
                 // A handler that answers with the head of its own refused call answers all the
-                // same: what it says is filtered, and cut, like any answer.
-                answer.extensions_mut().remove::<Refused>();
+                // same: what it says is filtered, and cut, like any response.
+                response.extensions_mut().remove::<Refused>();
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
-                let masked = watched.mask_fields(answer.headers_mut());
+                let masked = watched.mask_fields(response.headers_mut());
                 if masked > 0 {
                     trail.echo_masked(masked);
                 }
-                Poll::Ready(Ok(answer
+                Poll::Ready(Ok(response
                     .map(|body| ResponseBody::inner(LeakGuardBody::new(body, watched, trail)))))
             }
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the layers outside have found out about the request.
-pub(crate) struct Asked {
+pub(crate) struct RequestContext {
     pub(crate) trail: Trail,
     pub(crate) principal: Principal,
     pub(crate) standing: Standing,
@@ -29,8 +29,8 @@ pub(crate) struct Asked {
     pub(crate) by_handler: bool,
 }
 
-impl Asked {
-    /// Takes what is for the layers alone; who it is and what was asked for, a service further in
+impl RequestContext {
+    /// Takes what is for the layers alone; who it is and what was context for, a service further in
     /// may know.
     pub(super) fn take(
         extensions: &mut Extensions,
@@ -39,7 +39,7 @@ impl Asked {
     ) -> Result<Self, &'static str> {
         let stamped = extensions.remove::<Stamped>();
         match (requests, stamped) {
-            (Requests::OfAHandler, Some(Stamped(caller))) => return Ok(caller.asked(own)),
+            (Requests::OfAHandler, Some(Stamped(caller))) => return Ok(caller.context(own)),
             // Without it the client's message would be sent in place of the handler's request.
             (Requests::OfAHandler, None) => {
                 return Err("credential_for_handler (`CallerHandle::stamp`)");

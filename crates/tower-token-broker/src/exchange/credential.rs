@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 
-use super::leak_guard::Sought;
+use super::leak_guard::SecretForms;
 use crate::{
     audit::Receipt,
     bad_value::BadValue,
@@ -225,7 +225,7 @@ struct Held {
     scopes: Scopes,
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
-    sought: OnceLock<Option<Arc<Sought>>>,
+    forms: OnceLock<Option<Arc<SecretForms>>>,
     was_seen: AtomicBool,
 }
 
@@ -247,7 +247,7 @@ impl Credential {
             scopes: Scopes::none(),
             grant: None,
             expires_at: None,
-            sought: OnceLock::new(),
+            forms: OnceLock::new(),
             was_seen: AtomicBool::new(false),
         }))
     }
@@ -285,7 +285,7 @@ impl Credential {
             scopes: shared.scopes.clone(),
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
-            sought: OnceLock::new(),
+            forms: OnceLock::new(),
             was_seen: AtomicBool::new(false),
         });
         change(&mut held);
@@ -314,8 +314,8 @@ impl Credential {
 
     /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it
     /// must not be sent.
-    pub(crate) fn sought(&self) -> Option<Arc<Sought>> {
-        self.0.sought.get_or_init(|| Sought::of(&self.0.secret).map(Arc::new)).clone()
+    pub(crate) fn forms(&self) -> Option<Arc<SecretForms>> {
+        self.0.forms.get_or_init(|| SecretForms::of(&self.0.secret).map(Arc::new)).clone()
     }
 
     /// The grant, the first time that it is asked for: to remember once what is used many times.
@@ -332,7 +332,7 @@ impl Credential {
 
     /// Puts it on a request: the one function that does. The receipt says that the intent is
     /// durable; the request's URI must be of the credential's origin.
-    pub(crate) fn put_on<B>(
+    pub(crate) fn place_on<B>(
         &self,
         receipt: Receipt,
         request: &mut Request<B>,
@@ -378,7 +378,7 @@ impl fmt::Debug for Credential {
 /// ```compile_fail,E0624
 /// # use tower_token_broker::{audit::Receipt, exchange::Credential};
 /// fn for_another_origin(credential: &Credential, receipt: Receipt, request: &mut http::Request<()>) {
-///     credential.put_on(receipt, request).unwrap();
+///     credential.place_on(receipt, request).unwrap();
 /// }
 /// ```
 ///

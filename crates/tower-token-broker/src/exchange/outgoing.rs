@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     credential::Credential,
-    leak_guard::{Sought, Watched},
+    leak_guard::{SecretForms, Watched},
 };
 use crate::{audit::Receipt, refusal::Reason, revocation::Standing};
 
@@ -38,7 +38,7 @@ struct Held {
     credential: Credential,
     receipt: Receipt,
     standing: Standing,
-    sought: Arc<Sought>,
+    forms: Arc<SecretForms>,
     watched: Watched,
 }
 
@@ -47,14 +47,14 @@ impl OutgoingCredential {
         credential: &Credential,
         receipt: Receipt,
         standing: &Standing,
-        sought: Arc<Sought>,
+        forms: Arc<SecretForms>,
         watched: &Watched,
     ) -> Self {
         let held = Held {
             credential: credential.clone(),
             receipt,
             standing: standing.clone(),
-            sought,
+            forms,
             watched: watched.clone(),
         };
         Self(Arc::new(Cell { held: Mutex::new(Some(held)), was_applied: AtomicBool::new(false) }))
@@ -72,9 +72,9 @@ impl OutgoingCredential {
         let mut place = self.0.held.lock();
         let Some(held) = place.take() else { return Err(ApplyError(Reason::CredentialTaken)) };
         let grant = held.credential.grant().map(|(id, _)| id);
-        held.standing.ask_again(grant).map_err(ApplyError)?;
-        held.watched.add(held.sought);
-        held.credential.put_on(held.receipt, request).map_err(ApplyError)?;
+        held.standing.check_before_send(grant).map_err(ApplyError)?;
+        held.watched.add(held.forms);
+        held.credential.place_on(held.receipt, request).map_err(ApplyError)?;
         self.0.was_applied.store(true, Ordering::Release);
         drop(place);
         Ok(())

@@ -8,7 +8,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    context::Asked,
+    context::RequestContext,
     credential::Credential,
     layer::Shared,
     leak_guard::LeakGuardBody,
@@ -23,15 +23,15 @@ use crate::{
     refusal::{Reason, Refusal, Refused},
 };
 
-type Answered<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
+type Passed<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
 
 pub(super) async fn send<S, P, B, R>(
     ready: &mut S,
     shared: &Shared<P>,
-    asked: &Asked,
+    context: &RequestContext,
     parts: &request::Parts,
     body: B,
-) -> Result<Answered<R, S::Error>, Refusal>
+) -> Result<Passed<R, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send,
     S::Future: Send,
@@ -39,93 +39,93 @@ where
     B: Body<Data = Bytes> + Send,
     R: Body<Data = Bytes>,
 {
-    let (body, replay) = asked.body(body);
-    let outgoing = Outgoing::build(shared, asked, parts)?;
-    let credential = credential(shared, asked).await?;
-    let (answer, was_applied) = match try_once(ready, &outgoing, &credential, body).await? {
-        Ok(answered) => answered,
+    let (body, replay) = context.body(body);
+    let outgoing = Outgoing::build(shared, context, parts)?;
+    let credential = credential(shared, context).await?;
+    let (response, was_applied) = match attempt(ready, &outgoing, &credential, body).await? {
+        Ok(attempt) => attempt,
         Err(error) => return Ok(Err(error)),
     };
     // A 401 to a request that carried no credential is not about the credential.
-    if !was_applied || !refuses_the_credential(asked, &answer) {
-        return Ok(Ok(guard(asked, answer, was_applied)?));
+    if !was_applied || !refuses_the_credential(context, &response) {
+        return Ok(Ok(guard(context, response, was_applied)?));
     }
     // Boxed, like all that few requests come to: what most of them carry stays small.
-    Box::pin(once_more(ready, &outgoing, &credential, answer.into_parts().0, replay)).await
+    Box::pin(retry(ready, &outgoing, &credential, response.into_parts().0, replay)).await
 }
 
 /// I183: the upstream refused the credential before it acted. One refresh, one replay of the very
 /// bytes that were judged; what can't be sent again is refused, and never said to be the broker
 /// token's fault.
-async fn once_more<S, P, B, R>(
+async fn retry<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
     refused: &Credential,
-    answer: response::Parts,
+    response: response::Parts,
     replay: Option<Bytes>,
-) -> Result<Answered<R, S::Error>, Refusal>
+) -> Result<Passed<R, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
     P: ProvideCredential,
     B: Body<Data = Bytes>,
     R: Body<Data = Bytes>,
 {
-    let Outgoing { shared, asked, .. } = *outgoing;
-    tell_refused(shared, refused, &answer).await;
-    let Some(replay) = replay.filter(|_| may_be_replayed(asked, &outgoing.parts.method)) else {
+    let Outgoing { shared, context, .. } = *outgoing;
+    report_refused(shared, refused, &response).await;
+    let Some(replay) = replay.filter(|_| may_be_replayed(context, &outgoing.parts.method)) else {
         return Err(Refusal::new(Reason::CredentialRefused));
     };
-    let fresh = credential(shared, asked).await?;
+    let fresh = credential(shared, context).await?;
     if fresh.is_same_secret(refused) {
         return Err(Refusal::new(Reason::CredentialRefused));
     }
     if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
     }
-    let again = try_once(ready, outgoing, &fresh, RequestBody::bytes(replay)).await?;
-    let (answer, was_applied) = match again {
-        Ok(answered) => answered,
+    let second = attempt(ready, outgoing, &fresh, RequestBody::bytes(replay)).await?;
+    let (response, was_applied) = match second {
+        Ok(attempt) => attempt,
         Err(error) => return Ok(Err(error)),
     };
-    if was_applied && refuses_the_credential(asked, &answer) {
-        tell_refused(shared, &fresh, &answer.into_parts().0).await;
+    if was_applied && refuses_the_credential(context, &response) {
+        report_refused(shared, &fresh, &response.into_parts().0).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
-    Ok(Ok(guard(asked, answer, was_applied)?))
+    Ok(Ok(guard(context, response, was_applied)?))
 }
 
 #[cfg_attr(
     not(feature = "grpc"),
-    expect(unused_variables, reason = "HTTP's status says it, whoever asked")
+    expect(unused_variables, reason = "HTTP's status says it, whoever context")
 )]
-fn refuses_the_credential<R>(asked: &Asked, answer: &Response<R>) -> bool {
+fn refuses_the_credential<R>(context: &RequestContext, response: &Response<R>) -> bool {
     // Our own refusals, from further in, speak of no credential of the upstream's.
     #[cfg(feature = "grpc")]
-    if asked.dialect.is_grpc()
-        && Refused::of(answer).is_none()
-        && super::grpc::refuses_the_credential(answer.headers())
+    if context.dialect.is_grpc()
+        && Refused::of(response).is_none()
+        && super::grpc::refuses_the_credential(response.headers())
     {
         return true;
     }
-    answer.status() == StatusCode::UNAUTHORIZED
+    response.status() == StatusCode::UNAUTHORIZED
 }
 
 /// A message was refused as a whole; a plain HTTP request may be sent again only if it changes
 /// nothing.
-fn may_be_replayed(asked: &Asked, method: &Method) -> bool {
+fn may_be_replayed(context: &RequestContext, method: &Method) -> bool {
     // Of a client's gRPC only judged messages are at hand.
     #[cfg(feature = "grpc")]
-    if asked.dialect.is_grpc() && !asked.by_handler {
+    if context.dialect.is_grpc() && !context.by_handler {
         return true;
     }
-    (asked.dialect.is_mcp() && !asked.by_handler) || method.is_safe()
+    (context.dialect.is_mcp() && !context.by_handler) || method.is_safe()
 }
 
 async fn credential<P: ProvideCredential>(
     shared: &Shared<P>,
-    asked: &Asked,
+    context: &RequestContext,
 ) -> Result<Credential, Refusal> {
-    let Asked { principal, judged, trail, .. } = asked;
+    let RequestContext { principal, judged, trail, .. } = context;
     let request =
         CredentialRequest::new(principal, judged.upstream_scopes(), judged.operation(), trail);
     if let Some(known) = shared.provider.recall(&request) {
@@ -134,20 +134,20 @@ async fn credential<P: ProvideCredential>(
     let got = Box::pin(shared.provider.credential(&request));
     match tokio::time::timeout(shared.credential_timeout, got).await {
         Ok(Ok(credential)) => Ok(credential),
-        Ok(Err(none)) => Err(none.to_refusal().at(asked.principal.resource())),
+        Ok(Err(none)) => Err(none.to_refusal().at(context.principal.resource())),
         Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
     }
 }
 
 /// A provider that does not come back holds no request: it may not have heard, and gives the same
 /// once more.
-async fn tell_refused<P: ProvideCredential>(
+async fn report_refused<P: ProvideCredential>(
     shared: &Shared<P>,
     credential: &Credential,
-    answer: &response::Parts,
+    response: &response::Parts,
 ) {
-    let challenge = answer.headers.get(header::WWW_AUTHENTICATE);
-    let refusal = UpstreamRefusal::new(credential).response(answer.status, challenge);
+    let challenge = response.headers.get(header::WWW_AUTHENTICATE);
+    let refusal = UpstreamRefusal::new(credential).response(response.status, challenge);
     let told = shared.provider.refused(&refusal);
     let told = tokio::time::timeout(shared.credential_timeout, told).await;
     if told.is_err() {
@@ -160,25 +160,25 @@ async fn tell_refused<P: ProvideCredential>(
 }
 
 /// An upstream's response, and whether the request carried the credential.
-type Tried<R, E> = Result<(Response<R>, bool), E>;
+type Attempt<R, E> = Result<(Response<R>, bool), E>;
 
 /// Makes the intent durable and passes the credential inward. Whoever sends the request applies it,
 /// and from there on there is no await (design, sections 14 and 15.1).
-async fn try_once<S, P, B, R>(
+async fn attempt<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
     credential: &Credential,
     body: RequestBody<B>,
-) -> Result<Tried<R, S::Error>, Refusal>
+) -> Result<Attempt<R, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
     P: ProvideCredential,
     B: Body<Data = Bytes>,
 {
-    let Outgoing { shared, asked, .. } = *outgoing;
+    let Outgoing { shared, context, .. } = *outgoing;
     let upstream = shared.provider.upstream();
     // What the guard can't look for could come back unseen.
-    let Some(sought) = credential.sought() else {
+    let Some(forms) = credential.forms() else {
         tracing::error!(
             server.name = upstream.name(),
             "a credential is empty or can't be guarded, and was not sent"
@@ -189,32 +189,37 @@ where
     let intent =
         Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt =
-        asked.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
+        context.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
     let mut request = outgoing.request(body);
     if let Some(grant) = credential.grant_seen_first() {
-        asked.standing.note_seen_grant(grant);
+        context.standing.note_seen_grant(grant);
     }
-    asked.standing.ask_again(grant.map(|(id, _)| id)).map_err(|reason| {
+    context.standing.check_before_send(grant.map(|(id, _)| id)).map_err(|reason| {
         let refusal = Refusal::new(reason);
-        refusal.at(asked.principal.resource())
+        refusal.at(context.principal.resource())
     })?;
-    let outgoing =
-        OutgoingCredential::holding(credential, receipt, &asked.standing, sought, &asked.watched);
+    let outgoing = OutgoingCredential::holding(
+        credential,
+        receipt,
+        &context.standing,
+        forms,
+        &context.watched,
+    );
     request.extensions_mut().insert(outgoing.clone());
     // Also if this future is dropped, or the service inside panics.
     let outgoing = Withdraw(outgoing);
     // The request is on its way in the future of the call alone: none of it is held here beside it.
-    let answer = ready.call(request);
-    let answer = answer.await;
+    let response = ready.call(request);
+    let response = response.await;
     let was_applied = outgoing.was_applied();
-    if !was_applied && answer.as_ref().is_ok_and(|answer| Refused::of(answer).is_none()) {
+    if !was_applied && response.as_ref().is_ok_and(|response| Refused::of(response).is_none()) {
         tracing::error!(
             alarm = "exchange.credential_unused",
-            request.id = %asked.trail.request_id(),
+            request.id = %context.trail.request_id(),
             server.name = upstream.name(),
             "a service inside the exchange layer responded without applying the credential: \
              put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
         );
     }
-    Ok(answer.map(|answer| (answer, was_applied)))
+    Ok(response.map(|response| (response, was_applied)))
 }

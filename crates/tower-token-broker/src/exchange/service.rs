@@ -1,4 +1,4 @@
-//! One request on its way to the upstream, and its answer on the way back.
+//! One request on its way to the upstream, and its response on the way back.
 
 use std::{
     future, mem,
@@ -13,7 +13,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    context::Asked, layer::Shared, leak_guard::LeakGuardBody, provide::ProvideCredential,
+    context::RequestContext, layer::Shared, leak_guard::LeakGuardBody, provide::ProvideCredential,
     send::send,
 };
 use crate::{
@@ -70,10 +70,10 @@ where
         let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
         let (mut parts, body) = request.into_parts();
-        // H169: what the layers outside have to vouch for is asked of them; without it nothing is
+        // H169: what the layers outside have to vouch for is context of them; without it nothing is
         // sent.
-        let asked = match Asked::take(&mut parts.extensions, shared.requests, &dialect) {
-            Ok(asked) => asked,
+        let context = match RequestContext::take(&mut parts.extensions, shared.requests, &dialect) {
+            Ok(context) => context,
             Err(missing) => {
                 tracing::error!(
                     missing,
@@ -84,12 +84,12 @@ where
             }
         };
         Box::pin(async move {
-            match send(&mut ready, &shared, &asked, &parts, body).await {
-                Ok(answer) => answer,
+            match send(&mut ready, &shared, &context, &parts, body).await {
+                Ok(response) => response,
                 Err(refusal) => {
-                    asked.note(refusal.reason());
-                    let refusal = with_connect_url(refusal, &shared.provider, &asked.principal);
-                    Ok(refuse(&asked.dialect, &refusal))
+                    context.note(refusal.reason());
+                    let refusal = with_connect_url(refusal, &shared.provider, &context.principal);
+                    Ok(refuse(&context.dialect, &refusal))
                 }
             }
         })

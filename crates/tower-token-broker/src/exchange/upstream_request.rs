@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, request, uri};
 use http_body::Body;
 
-use super::{context::Asked, credential::Upstream, layer::Shared, provide::ProvideCredential};
+use super::{
+    context::RequestContext, credential::Upstream, layer::Shared, provide::ProvideCredential,
+};
 #[cfg(feature = "grpc")]
 use crate::grpc::metadata as grpc;
 use crate::{
@@ -17,24 +19,24 @@ use crate::{
 /// The request towards the upstream, made anew as often as it is sent.
 pub(super) struct Outgoing<'a, P> {
     pub(super) shared: &'a Shared<P>,
-    pub(super) asked: &'a Asked,
+    pub(super) context: &'a RequestContext,
     pub(super) parts: &'a request::Parts,
     method: &'a Method,
     uri: Uri,
 }
 
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
-    /// What of it can be refused, before a credential is asked for.
+    /// What of it can be refused, before a credential is context for.
     pub(super) fn build(
         shared: &'a Shared<P>,
-        asked: &'a Asked,
+        context: &'a RequestContext,
         parts: &'a request::Parts,
     ) -> Result<Self, Refusal> {
         let upstream = shared.provider.upstream();
         // J207: method and path are those that were judged, whatever a layer between made of them.
-        let (method, uri) = match asked.judged.body() {
+        let (method, uri) = match context.judged.body() {
             // The handler chose the path; the origin is compared when the credential is put on.
-            _ if asked.by_handler => (&parts.method, Some(parts.uri.clone())),
+            _ if context.by_handler => (&parts.method, Some(parts.uri.clone())),
             JudgedBody::Http(method, uri) => {
                 let path = plain_path(upstream, &shared.mount_path, uri);
                 (method, path.and_then(|path| upstream.uri_with(path)))
@@ -48,7 +50,7 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
             }
         };
         let uri = uri.ok_or_else(|| Refusal::new(Reason::RequestDenied))?;
-        Ok(Self { shared, asked, parts, method, uri })
+        Ok(Self { shared, context, parts, method, uri })
     }
 
     pub(super) fn request<B: Body<Data = Bytes>>(
@@ -75,8 +77,8 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
 
     fn headers(&self) -> HeaderMap {
         let (forwarded, from) = (&self.shared.forwarded, &self.parts.headers);
-        let mut headers = match self.asked.judged.body() {
-            _ if self.asked.by_handler => from.clone(),
+        let mut headers = match self.context.judged.body() {
+            _ if self.context.by_handler => from.clone(),
             #[cfg(feature = "grpc")]
             JudgedBody::Rpc(rpc) => {
                 let mut headers = forwarded.of_grpc_request(from);

@@ -14,7 +14,7 @@ use crate::{
     authenticate::PresentedToken,
     exchange::{
         LeakGuardBody,
-        leak_guard::{Sought, Watched},
+        leak_guard::{SecretForms, Watched},
     },
     json::{JsonError, Limits},
     mcp::{
@@ -131,13 +131,13 @@ pub fn event_border<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> usize {
     reason = "the fuzz target compares it with the token that was sent"
 )]
 pub fn credential(request: &mut Request<()>) -> Result<Vec<u8>, Reason> {
-    PresentedToken::take_off(request).map(|token| token.secret().expose().to_vec())
+    PresentedToken::take(request).map(|token| token.secret().expose().to_vec())
 }
 
 /// Wraps a body so that echoes of the secret are masked; `None` if the secret is empty.
 pub fn guarded<R>(inner: R, secret: &Secret, trail: Trail) -> Option<LeakGuardBody<R>> {
     let watched = Watched::default();
-    watched.add(Arc::new(Sought::of(secret)?));
+    watched.add(Arc::new(SecretForms::of(secret)?));
     Some(LeakGuardBody::new(inner, watched, trail))
 }
 

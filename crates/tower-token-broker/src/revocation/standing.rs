@@ -63,7 +63,7 @@ impl Standing {
     /// # Errors
     /// [`Reason::Revoked`], [`Reason::Blocked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`],
     /// or [`Reason::RevocationStale`].
-    pub(crate) fn ask_again(&self, grant: Option<&GrantId>) -> Result<(), Reason> {
+    pub(crate) fn check_before_send(&self, grant: Option<&GrantId>) -> Result<(), Reason> {
         if let Some(grant) = grant {
             {
                 let mut grants = self.0.grants.lock();
@@ -75,7 +75,7 @@ impl Standing {
             self.0.revocations.grant_stands(grant)?;
         }
         self.0.revocations.fresh()?;
-        self.still()
+        self.check()
     }
 
     /// Remembers a grant whose credential was provided for this request.
@@ -99,7 +99,7 @@ impl Standing {
 
     /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends
     /// nothing that is under way.
-    pub(crate) fn still(&self) -> Result<(), Reason> {
+    pub(crate) fn check(&self) -> Result<(), Reason> {
         // N262: one instant for verification, cache and streams.
         if self.0.clock.now() >= self.0.ends_at {
             return Err(Reason::JwtExpired);
@@ -124,8 +124,8 @@ impl Standing {
     }
 
     /// Ends when something was revoked since this call, or the token has ended: then ask
-    /// [`Standing::still`].
-    pub(crate) fn shaken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+    /// [`Standing::check`].
+    pub(crate) fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         let mut changes = self.0.revocations.subscribe();
         let (clock, ends_at) = (self.0.clock.clone(), self.0.ends_at);
         Box::pin(async move {
@@ -141,12 +141,12 @@ impl Standing {
 /// Waits until a request has ended. Allocates nothing before the first wait.
 pub(crate) struct StandingWatch {
     standing: Standing,
-    shaken: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    changed: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl StandingWatch {
     pub(crate) const fn new(standing: Standing) -> Self {
-        Self { standing, shaken: None }
+        Self { standing, changed: None }
     }
 
     pub(crate) const fn standing(&self) -> &Standing {
@@ -157,12 +157,12 @@ impl StandingWatch {
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         loop {
             // Subscribed before the check: no change falls in between.
-            let shaken = self.shaken.get_or_insert_with(|| self.standing.shaken());
-            if let Err(reason) = self.standing.still() {
+            let changed = self.changed.get_or_insert_with(|| self.standing.changed());
+            if let Err(reason) = self.standing.check() {
                 return Poll::Ready(reason);
             }
-            ready!(shaken.as_mut().poll(cx));
-            self.shaken = None;
+            ready!(changed.as_mut().poll(cx));
+            self.changed = None;
         }
     }
 }
@@ -193,14 +193,14 @@ mod tests {
     fn a_grant_counts_from_when_it_was_asked_about() {
         let (_, revocations, standing) = standing();
         let (asked, never_asked) = (GrantId::new("asked"), GrantId::new("never asked"));
-        assert_eq!(standing.ask_again(Some(&asked)), Ok(()));
+        assert_eq!(standing.check_before_send(Some(&asked)), Ok(()));
         revocations.revoke(RevocationTarget::Grant(never_asked));
-        assert_eq!(standing.still(), Ok(()));
+        assert_eq!(standing.check(), Ok(()));
         revocations.revoke(RevocationTarget::Grant(asked.clone()));
-        assert_eq!(standing.still(), Err(Reason::GrantRevoked));
-        assert_eq!(standing.ask_again(Some(&asked)), Err(Reason::GrantRevoked));
+        assert_eq!(standing.check(), Err(Reason::GrantRevoked));
+        assert_eq!(standing.check_before_send(Some(&asked)), Err(Reason::GrantRevoked));
         assert_eq!(
-            standing.ask_again(None),
+            standing.check_before_send(None),
             Err(Reason::GrantRevoked),
             "a request stays bound to what it used"
         );
@@ -211,8 +211,8 @@ mod tests {
         let (_, revocations, standing) = standing();
         let grant = GrantId::new("g");
         revocations.revoke(RevocationTarget::Grant(grant.clone()));
-        assert_eq!(standing.still(), Ok(()), "stamped anew");
-        assert_eq!(standing.ask_again(Some(&grant)), Err(Reason::GrantRevoked));
+        assert_eq!(standing.check(), Ok(()), "stamped anew");
+        assert_eq!(standing.check_before_send(Some(&grant)), Err(Reason::GrantRevoked));
     }
 
     #[tokio::test]
@@ -227,10 +227,10 @@ mod tests {
             }
         }
         let (_, revocations, standing) = standing();
-        assert_eq!(standing.ask_again(None), Ok(()));
+        assert_eq!(standing.check_before_send(None), Ok(()));
         drop(revocations.follow(Silent, &crate::tasks::Tasks::new()));
-        assert_eq!(standing.ask_again(None), Err(Reason::RevocationStale), "N260");
-        assert_eq!(standing.still(), Ok(()));
+        assert_eq!(standing.check_before_send(None), Err(Reason::RevocationStale), "N260");
+        assert_eq!(standing.check(), Ok(()));
     }
 
     #[test]
@@ -244,9 +244,9 @@ mod tests {
             call.0.ends_at,
         );
         stream.mark_idle_stream();
-        assert_eq!((call.still(), stream.still()), (Ok(()), Ok(())));
+        assert_eq!((call.check(), stream.check()), (Ok(()), Ok(())));
         revocations.enter(Phase::Draining);
-        assert_eq!((call.still(), stream.still()), (Ok(()), Err(Reason::ShuttingDown)));
+        assert_eq!((call.check(), stream.check()), (Ok(()), Err(Reason::ShuttingDown)));
         assert_eq!(revocations.admits(), Err(Reason::ShuttingDown));
         let late = Standing::new(
             &revocations,
@@ -255,11 +255,11 @@ mod tests {
             revocations.epoch(),
             call.0.ends_at,
         );
-        assert_eq!(late.still(), Ok(()));
+        assert_eq!(late.check(), Ok(()));
         late.mark_idle_stream();
-        assert_eq!(late.still(), Err(Reason::ShuttingDown));
+        assert_eq!(late.check(), Err(Reason::ShuttingDown));
         revocations.enter(Phase::Over);
-        assert_eq!(call.still(), Err(Reason::ShuttingDown));
+        assert_eq!(call.check(), Err(Reason::ShuttingDown));
         revocations.enter(Phase::Draining);
         assert_eq!(revocations.phase(), Phase::Over, "there is no way back");
     }
@@ -267,16 +267,16 @@ mod tests {
     #[tokio::test]
     async fn a_revoke_and_the_end_of_the_token_both_shake_it() {
         let (clock, revocations, standing) = standing();
-        let shaken = standing.shaken();
+        let changed = standing.changed();
         revocations.revoke(RevocationTarget::Everything);
-        shaken.await;
-        assert_eq!(standing.still(), Err(Reason::Revoked));
+        changed.await;
+        assert_eq!(standing.check(), Err(Reason::Revoked));
 
         let (clock_of_other, _revocations, other) = self::standing();
-        let shaken = other.shaken();
+        let changed = other.changed();
         clock_of_other.advance(Duration::from_secs(60));
-        shaken.await;
-        assert_eq!(other.still(), Err(Reason::JwtExpired));
+        changed.await;
+        assert_eq!(other.check(), Err(Reason::JwtExpired));
         drop(clock);
     }
 }

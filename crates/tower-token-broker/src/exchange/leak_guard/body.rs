@@ -187,7 +187,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{exchange::leak_guard::Sought, secret::Secret};
+    use crate::{exchange::leak_guard::SecretForms, secret::Secret};
 
     const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
@@ -200,8 +200,8 @@ mod tests {
         for has_trailers in [true, false] {
             let (trail, _terminal) = Trail::for_test(&log);
             let watched = Watched::default();
-            let sought = Sought::of(&Secret::from_text(TOKEN.to_owned())).unwrap();
-            watched.add(Arc::new(sought));
+            let forms = SecretForms::of(&Secret::from_text(TOKEN.to_owned())).unwrap();
+            watched.add(Arc::new(forms));
             // The same credential twice is looked for once.
             watched.add(watched.now().as_slice()[0].clone());
             assert_eq!(watched.now().as_slice().len(), 1);

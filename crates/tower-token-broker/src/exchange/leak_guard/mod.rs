@@ -15,5 +15,5 @@ mod watched;
 
 pub use body::LeakGuardBody;
 
-pub(crate) use search::Sought;
+pub(crate) use search::SecretForms;
 pub(crate) use watched::Watched;

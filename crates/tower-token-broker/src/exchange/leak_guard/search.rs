@@ -28,7 +28,7 @@ const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B
 /// Every form is a run of characters of one small alphabet and as long as the tail at least, and
 /// most texts have no such run. So a text is probed once in that length, and the forms themselves
 /// are worked out only where a run is long enough to be one.
-pub(crate) struct Sought {
+pub(crate) struct SecretForms {
     tail: Zeroizing<Box<[u8]>>,
     /// The alphabet of all forms, one bit a byte.
     alphabet: [u64; 4],
@@ -41,7 +41,7 @@ pub(crate) struct Sought {
 /// The forms in which a secret comes back as a whole: plain, base64 and hexadecimal.
 type Literals = Zeroizing<Vec<Vec<u8>>>;
 
-impl Sought {
+impl SecretForms {
     /// `None` if there is nothing to look for: then nothing may be sent.
     #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
     pub(crate) fn of(secret: &Secret) -> Option<Self> {
@@ -58,13 +58,13 @@ impl Sought {
                 *word |= 1_u64 << (byte & 63);
             }
         }
-        let mut sought =
+        let mut forms =
             Self { tail: Zeroizing::new(tail.into()), alphabet, shortest: 0, longest: 0 };
-        let literals = sought.literals();
+        let literals = forms.literals();
         let lengths = || literals.iter().map(Vec::len);
-        sought.shortest = lengths().chain([sought.tail.len()]).min()?;
-        sought.longest = lengths().chain([sought.tail.len() * LONGEST_ESCAPE]).max()?;
-        Some(sought)
+        forms.shortest = lengths().chain([forms.tail.len()]).min()?;
+        forms.longest = lengths().chain([forms.tail.len() * LONGEST_ESCAPE]).max()?;
+        Some(forms)
     }
 
     fn literals(&self) -> Literals {
@@ -210,9 +210,9 @@ fn without_scheme(value: &[u8]) -> &[u8] {
     if last.len() < SHORTEST_FORM { value } else { last }
 }
 
-impl fmt::Debug for Sought {
+impl fmt::Debug for SecretForms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sought")
+        f.write_str("SecretForms")
     }
 }
 
@@ -272,11 +272,11 @@ fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpos
 }
 
 /// Overwrites every form in `text`; says how many there were.
-pub(super) fn mask(all: &[Arc<Sought>], text: &mut [u8]) -> u64 {
+pub(super) fn mask(all: &[Arc<SecretForms>], text: &mut [u8]) -> u64 {
     let mut masked = 0;
-    for sought in all {
+    for forms in all {
         let mut from = 0;
-        while let Some((start, end)) = sought.find(text, from) {
+        while let Some((start, end)) = forms.find(text, from) {
             if let Some(found) = text.get_mut(start..end) {
                 found.fill(b'*');
             }
@@ -295,8 +295,8 @@ mod tests {
 
     const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
-    fn forms(secret: &str) -> Vec<Arc<Sought>> {
-        vec![Arc::new(Sought::of(&Secret::from_text(secret.to_owned())).unwrap())]
+    fn forms(secret: &str) -> Vec<Arc<SecretForms>> {
+        vec![Arc::new(SecretForms::of(&Secret::from_text(secret.to_owned())).unwrap())]
     }
 
     fn percent(text: &str) -> String {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn without_anything_to_look_for_there_is_no_guard() {
-        assert!(Sought::of(&Secret::from_text(String::new())).is_none());
+        assert!(SecretForms::of(&Secret::from_text(String::new())).is_none());
     }
 
     #[test]
@@ -425,12 +425,16 @@ mod tests {
         }
     }
 
-    /// The definition that [`Sought::find`] and [`Sought::unfinished`] keep to, at every position
+    /// The definition that [`SecretForms::find`] and [`SecretForms::unfinished`] keep to, at every position
     /// and for every length.
     mod plainly {
         use super::*;
 
-        pub(super) fn find(forms: &Sought, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        pub(super) fn find(
+            forms: &SecretForms,
+            text: &[u8],
+            from: usize,
+        ) -> Option<(usize, usize)> {
             let literals = forms.literals();
             let literal = (from..text.len()).find_map(|at| {
                 let here = literals
@@ -449,7 +453,7 @@ mod tests {
             }
         }
 
-        pub(super) fn unfinished(forms: &Sought, text: &[u8]) -> usize {
+        pub(super) fn unfinished(forms: &SecretForms, text: &[u8]) -> usize {
             let literals = forms.literals();
             let prefixes =
                 literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));

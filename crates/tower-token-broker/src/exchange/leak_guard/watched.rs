@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 
-use super::search::{Sought, mask};
+use super::search::{SecretForms, mask};
 
 /// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones
 /// watch together.
@@ -18,12 +18,12 @@ pub(crate) struct Watched(Arc<Mutex<Few>>);
 pub(super) enum Few {
     #[default]
     None,
-    One(Arc<Sought>),
-    Several(Vec<Arc<Sought>>),
+    One(Arc<SecretForms>),
+    Several(Vec<Arc<SecretForms>>),
 }
 
 impl Few {
-    pub(super) fn as_slice(&self) -> &[Arc<Sought>] {
+    pub(super) fn as_slice(&self) -> &[Arc<SecretForms>] {
         match self {
             Self::None => &[],
             Self::One(one) => slice::from_ref(one),
@@ -33,15 +33,15 @@ impl Few {
 }
 
 impl Watched {
-    pub(crate) fn add(&self, sought: Arc<Sought>) {
+    pub(crate) fn add(&self, forms: Arc<SecretForms>) {
         let mut few = self.0.lock();
         let known = few.as_slice();
-        if known.iter().any(|known| Arc::ptr_eq(known, &sought)) {
+        if known.iter().any(|known| Arc::ptr_eq(known, &forms)) {
             return;
         }
         *few = match known {
-            [] => Few::One(sought),
-            known => Few::Several(known.iter().cloned().chain([sought]).collect()),
+            [] => Few::One(forms),
+            known => Few::Several(known.iter().cloned().chain([forms]).collect()),
         };
     }
 
@@ -54,7 +54,7 @@ impl Watched {
         let few = self.now();
         let mut masked = 0;
         for (name, value) in fields.iter_mut() {
-            if few.as_slice().iter().all(|sought| sought.find(value.as_bytes(), 0).is_none()) {
+            if few.as_slice().iter().all(|forms| forms.find(value.as_bytes(), 0).is_none()) {
                 continue;
             }
             let mut bytes = BytesMut::from(value.as_bytes());
