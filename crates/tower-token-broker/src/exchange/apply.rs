@@ -1,4 +1,4 @@
-//! Applies the credential in front of a client of your own.
+//! Applies the credential in front of your own client.
 
 use std::{
     pin::Pin,
@@ -19,12 +19,12 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// Applies the credential just before a client of your own sends the request: hyper's client, a
-/// tonic channel, a server in the same process.
+/// Applies the credential just before your own client sends the request: hyper's client, a tonic
+/// channel, a server in the same process.
 ///
-/// **Everything inside this layer sees the real credential.** Put it directly around the client,
-/// and let that client neither retry nor follow redirects: the credential would be sent again
-/// without a record, or to somebody else.
+/// **Everything inside this layer sees the real credential.** Put it directly around a client that
+/// neither retries nor follows redirects: it would send the credential again without a record, or to
+/// another server.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -37,28 +37,28 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// // In the place of a client. In the stack: `crm.layer(ApplyCredentialLayer::new().layer(client))`.
+/// // In the stack: `crm.layer(ApplyCredentialLayer::new().layer(client))`.
 /// let client = service_fn(async |_: Request<Empty<Bytes>>| {
 ///     Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
 /// let client = ApplyCredentialLayer::new().layer(client);
 ///
-/// // A request that did not come through the exchange layer is not sent.
+/// // A request that bypassed the exchange layer is not sent.
 /// let response = client.oneshot(Request::new(Empty::new())).await.unwrap();
 /// assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-#[must_use = "a layer does nothing until it is put around a service"]
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct ApplyCredentialLayer(());
 
 impl ApplyCredentialLayer {
-    /// There is nothing to choose.
+    /// Creates the layer.
     pub const fn new() -> Self {
         Self(())
     }
 
-    /// Puts the layer around a client. The same as [`Layer::layer`], without an import.
+    /// Wraps a client. The same as [`Layer::layer`], without an import.
     pub const fn layer<S>(&self, inner: S) -> ApplyCredential<S> {
         ApplyCredential { inner }
     }
@@ -72,7 +72,7 @@ impl<S> Layer<S> for ApplyCredentialLayer {
     }
 }
 
-/// The service that [`ApplyCredentialLayer`] makes.
+/// The service that [`ApplyCredentialLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct ApplyCredential<S> {
     inner: S,
@@ -104,7 +104,7 @@ where
             None => {
                 tracing::error!(
                     missing = "exchange",
-                    "a request reached the client around the exchange layer, and was not sent"
+                    "a request bypassed the exchange layer, and was not sent"
                 );
                 Reason::MissingLayer
             }
@@ -142,7 +142,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Refused { response } => {
-                let response = response.take().expect("polled after it was ready");
+                let response = response.take().expect("polled after completion");
                 Poll::Ready(Ok(response.map(ResponseBody::bytes)))
             }
             StateProjection::Inner { future } => {

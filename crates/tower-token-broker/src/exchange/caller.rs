@@ -1,5 +1,4 @@
-//! For handlers instead of a proxy: the handler sends its own requests, and each is credentialed
-//! for its caller.
+//! Credentials for handlers that send requests of their own instead of a proxy.
 
 use std::{
     mem,
@@ -29,12 +28,12 @@ use crate::{
     scope_filter::{Judged, JudgedBody},
 };
 
-/// Who a handler works for. Found in the request's extensions; made by [`CallerLayer`] alone. Cheap
-/// to clone.
+/// The caller for whom a handler works. Only [`CallerLayer`] creates it, and inserts it into the
+/// extensions of the request. Cheap to clone.
 ///
-/// A handler gives it to each of its own requests ([`CallerHandle::stamp`]) and sends them through
-/// a client that is wrapped in an [`ExchangeLayer`](super::ExchangeLayer): that puts the caller's
-/// credential on, with an intent for each use. The handler never sees the credential.
+/// A handler stamps each of its own requests ([`CallerHandle::stamp`]) and sends it through a client
+/// that is wrapped in an [`ExchangeLayer`](super::ExchangeLayer), which adds the caller's credential
+/// and records an intent for each use. The handler never sees the credential.
 #[derive(Clone, Debug)]
 pub struct CallerHandle(Arc<Parts>);
 
@@ -57,30 +56,30 @@ impl CallerHandle {
         self.stamp_extensions(request.extensions_mut());
     }
 
-    /// As [`stamp`](Self::stamp), for requests of another type that have extensions: a
-    /// `tonic::Request` for a generated client.
+    /// Marks a request of another type by its extensions, such as a `tonic::Request` of a generated
+    /// client. See [`stamp`](Self::stamp).
     pub fn stamp_extensions(&self, extensions: &mut Extensions) {
         // A handler may build its request from the client's. Its own dialect is another one.
         extensions.remove::<Dialect>();
         extensions.insert(Stamped(self.clone()));
     }
 
-    /// What a handler answers its own client where the broker refused the handler's request:
-    /// code, message and data of a JSON-RPC error. `None` if the response is not a refusal.
+    /// Returns the JSON-RPC error (code, message, data) with which a handler can respond to its
+    /// client after the broker refused the handler's request. `None` if the response is no refusal.
     ///
-    /// A client that can send its user to a URL (MCP 2025-11-25, URL elicitation) is given code
-    /// −32042 and the connect page; any other gets −32001 and the page in `data`.
+    /// A client that can send its user to a URL (MCP 2025-11-25, URL elicitation) receives code
+    /// −32042 and the connect page, any other −32001 and the page in `data`.
     pub fn refused_call<B>(&self, response: &Response<B>) -> Option<RefusedCall> {
         let refused = Refused::of(response)?;
         Some(self.0.judged.dialect().refused_call(refused.refusal()))
     }
 
-    /// Who it is.
+    /// Returns the caller.
     pub fn principal(&self) -> &Principal {
         &self.0.principal
     }
 
-    /// `own` is the dialect of the handler's own request.
+    /// Returns the context of a handler's own request, whose dialect is `own`.
     pub(crate) fn context(&self, own: &Dialect) -> RequestContext {
         RequestContext {
             trail: self.0.trail.clone(),
@@ -94,15 +93,15 @@ impl CallerHandle {
     }
 }
 
-/// Stands where [`ExchangeLayer`](super::ExchangeLayer) would, before a service that answers
-/// itself: puts a [`CallerHandle`] into the extensions, sends the judged bytes on, and guards the
-/// response against an echo of whatever credential was used.
+/// Takes the place of [`ExchangeLayer`](super::ExchangeLayer) around a service that responds itself.
+/// It inserts a [`CallerHandle`] into the extensions, passes the judged bytes on, and masks echoes of
+/// the used credentials in the response.
 #[derive(Clone, Copy, Debug, Default)]
-#[must_use = "a layer does nothing until it is put onto a service"]
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct CallerLayer(());
 
 impl CallerLayer {
-    /// Nothing is to be chosen: the provider stands at the handler's client.
+    /// Creates the layer. The credential provider is configured at the handler's client.
     pub const fn new() -> Self {
         Self(())
     }
@@ -116,7 +115,7 @@ impl<S> Layer<S> for CallerLayer {
     }
 }
 
-/// The service that [`CallerLayer`] makes.
+/// The service that [`CallerLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct CallerService<S> {
     inner: S,
@@ -159,8 +158,7 @@ where
                 return CallerFuture { state: State::Refused { refusal } };
             }
         };
-        // J207: what was judged is what the handler gets, whatever a layer between made of the
-        // body.
+        // J207: the handler receives the judged body, even if a layer in between changed it.
         let judged = caller.0.judged.body().clone();
         request.extensions_mut().insert(caller.clone());
         let request = request.map(|stream| match judged {
@@ -205,13 +203,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Refused { refusal } => {
-                let said = refusal.take().expect("polled after it was ready");
-                Poll::Ready(Ok(said.map(ResponseBody::bytes)))
+                let response = refusal.take().expect("polled after completion");
+                Poll::Ready(Ok(response.map(ResponseBody::bytes)))
             }
             StateProjection::Inner { response, caller } => {
                 let mut response = ready!(response.poll(cx))?;
-                // A handler that answers with the head of its own refused call answers all the
-                // same: what it says is filtered, and cut, like any response.
+                // A handler may respond with the headers of its own refused request. That is a
+                // response like any other, which is filtered and cut.
                 response.extensions_mut().remove::<Refused>();
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
                 let masked = watched.mask_fields(response.headers_mut());

@@ -1,4 +1,4 @@
-//! What the layers outside have found out about one request.
+//! The facts that the outer layers established about a request.
 
 use bytes::Bytes;
 use http::Extensions;
@@ -15,23 +15,23 @@ use crate::{
     scope_filter::{Judged, JudgedBody},
 };
 
-/// What the layers outside have found out about the request.
+/// The facts that the outer layers established about a request.
 pub(crate) struct RequestContext {
     pub(crate) trail: Trail,
     pub(crate) principal: Principal,
     pub(crate) standing: Standing,
     pub(crate) judged: Judged,
     pub(crate) dialect: Dialect,
-    /// The credentials that the answer must not echo; shared with the handler's own answer where a
-    /// handler sends.
+    /// The credentials that the response must not echo. A handler's requests share it with the
+    /// handler's own response.
     pub(crate) watched: Watched,
-    /// A handler's own request: its fields and its path are the handler's, not a client's.
+    /// Whether a handler sends the request: then headers and path are the handler's, not a client's.
     pub(crate) by_handler: bool,
 }
 
 impl RequestContext {
-    /// Takes what is for the layers alone; who it is and what was context for, a service further in
-    /// may know.
+    /// Takes the facts from the extensions. Only `Standing` is removed: services further in may read
+    /// the caller and the operation.
     pub(super) fn take(
         extensions: &mut Extensions,
         requests: Requests,
@@ -40,7 +40,7 @@ impl RequestContext {
         let stamped = extensions.remove::<Stamped>();
         match (requests, stamped) {
             (Requests::OfAHandler, Some(Stamped(caller))) => return Ok(caller.context(own)),
-            // Without it the client's message would be sent in place of the handler's request.
+            // Else the client's message would be sent in place of the handler's request.
             (Requests::OfAHandler, None) => {
                 return Err("credential_for_handler (`CallerHandle::stamp`)");
             }
@@ -54,8 +54,8 @@ impl RequestContext {
         Ok(Self { trail, principal, standing, judged, dialect, watched, by_handler: false })
     }
 
-    /// In the trail of the client's request; but of a handler's own one the handler knows what it
-    /// means for the client's.
+    /// Records a refusal in the trail of the client's request. A refusal of a handler's own request
+    /// is only logged: the handler decides what it means for the client.
     pub(super) fn note(&self, reason: Reason) {
         if self.by_handler {
             tracing::info!(
@@ -68,7 +68,7 @@ impl RequestContext {
         }
     }
 
-    /// What is sent, as often as it must be: the judged bytes, nothing, or (once) the stream.
+    /// Returns the body to send, and its bytes if it can be sent again.
     pub(super) fn body<B: Body<Data = Bytes>>(&self, stream: B) -> (RequestBody<B>, Option<Bytes>) {
         match self.judged.body() {
             _ if self.by_handler => {

@@ -1,4 +1,4 @@
-//! What is put on one upstream request: bound to one origin, set by one function, never printed.
+//! The credential for upstream requests: bound to one origin, set by one function, never printed.
 
 use std::{
     fmt,
@@ -20,13 +20,13 @@ use crate::{
     secret::Secret,
 };
 
-/// Scheme, host and port, compared octet by octet after lower-casing scheme and host and writing
-/// the port out.
+/// Scheme, host and port. Compared octet by octet, with scheme and host in lower case and the port
+/// written out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin(Arc<str>);
 
 impl Origin {
-    /// The origin of an absolute `http` or `https` URI; `None` for any other.
+    /// Returns the origin of an absolute `http` or `https` URI; `None` for any other.
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let port = port_of(uri)?;
@@ -36,7 +36,7 @@ impl Origin {
         Some(Self(format!("{scheme}://{}:{port}", uri.host()?.to_ascii_lowercase()).into()))
     }
 
-    /// Whether this is [the origin](Origin::of) of a URI, found without making one.
+    /// Returns whether this is [the origin](Origin::of) of a URI, without an allocation.
     fn is_of(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(authority), Some(host)) =
             (uri.scheme_str(), uri.authority(), uri.host())
@@ -53,18 +53,18 @@ impl Origin {
         })
     }
 
-    /// Scheme, host and port.
+    /// Returns scheme, host and port as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The port that a URI names, or its scheme's own; `None` where it names one that is none.
+/// Returns the port of a URI, or the default of its scheme; `None` for an invalid port.
 fn port_of(uri: &Uri) -> Option<u16> {
     if let Some(port) = uri.port_u16() {
         return Some(port);
     }
-    // A colon without a number behind it, as in a password that was torn off its host.
+    // A colon without a number after it, as in a password without its host.
     if uri.authority()?.as_str() != uri.host()? {
         return None;
     }
@@ -81,8 +81,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The real server behind one protected resource: where requests go, and the only place its
-/// credentials go.
+/// The server that one protected resource exposes. Requests and their credentials go only there.
 #[derive(Clone)]
 pub struct Upstream(Arc<UpstreamParts>);
 
@@ -96,12 +95,12 @@ struct UpstreamParts {
 }
 
 impl Upstream {
-    /// Reads the upstream's URL: absolute, `https` (`http` is judged by the guarded connector,
-    /// which allows it for loopback by name alone), without user information or fragment. A query
-    /// is sent with each request, octet by octet.
+    /// Parses the upstream's URL: absolute, `https`, without user information or fragment. `http` is
+    /// accepted here; the guarded connector allows it only for loopback names. A query is sent with
+    /// each request, octet by octet.
     ///
     /// # Errors
-    /// What is wrong with it, and the URL without its query, which may hold a key.
+    /// The problem, and the URL without its query, which may contain a key.
     pub fn parse(name: &str, url: &str) -> Result<Self, UpstreamError> {
         let without_secrets = || without_secrets(url);
         let not_a_url = || UpstreamError::NotAUrl { value: without_secrets() };
@@ -126,32 +125,32 @@ impl Upstream {
         })))
     }
 
-    /// The name by which operators know it.
+    /// Returns the name that operators gave it.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Its origin.
+    /// Returns its origin.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
-    /// Its path: of the MCP endpoint, or what is put before the path of a plain HTTP request.
+    /// Returns its path: that of the MCP endpoint, or the prefix of plain HTTP requests.
     pub fn path(&self) -> &str {
         self.0.uri.path()
     }
 
-    /// Its query, which is sent with each request.
+    /// Returns its query, which is sent with each request.
     pub fn query(&self) -> Option<&str> {
         self.0.uri.query()
     }
 
-    /// Its own URI.
+    /// Returns its URI.
     pub(crate) fn uri(&self) -> &Uri {
         &self.0.uri
     }
 
-    /// The URI of this upstream with another path and query.
+    /// Returns the URI of this upstream with another path and query.
     pub(crate) fn uri_with(&self, path_and_query: uri::PathAndQuery) -> Option<Uri> {
         let mut parts = uri::Parts::default();
         parts.scheme = Some(self.0.scheme.clone());
@@ -160,7 +159,7 @@ impl Upstream {
         Uri::from_parts(parts).ok()
     }
 
-    /// The value of `Host` towards this upstream.
+    /// Returns the value of `Host` for this upstream.
     pub(crate) fn host(&self) -> &HeaderValue {
         &self.0.host
     }
@@ -175,9 +174,9 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// The URL without what may be secret: user information, a query, a fragment.
+/// Returns the URL without parts that may be secret: user information, query, fragment.
 fn without_secrets(url: &str) -> BadValue {
-    // A password may hold any of the others' delimiters, so it is taken off first.
+    // A password may contain the delimiters of the others, so it is removed first.
     let (before, rest) = url.rsplit_once('@').map_or(("", url), |(before, rest)| (before, rest));
     let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
     let shown = rest.split(['?', '#']).next().unwrap_or_default();
@@ -187,11 +186,11 @@ fn without_secrets(url: &str) -> BadValue {
     }
 }
 
-/// A text that names no upstream.
+/// The reasons why a text is not the URL of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// It cannot be read as a URL.
+    /// It is not a URL.
     #[error("the upstream {value} is not a URL; write it like https://mcp.example.com/mcp")]
     NotAUrl {
         /// The URL, without user information and query.
@@ -211,7 +210,7 @@ pub enum UpstreamError {
     },
 }
 
-/// What is put on one upstream request. Knows its origin; shows nothing; cheap to clone.
+/// A credential for upstream requests. It is bound to one origin and never printed. Cheap to clone.
 ///
 /// Only [`OutgoingCredential::apply`](super::OutgoingCredential::apply) places it on a request, and
 /// only on one for its own origin.
@@ -236,9 +235,8 @@ enum Placement {
 }
 
 impl Credential {
-    /// Vouches that this secret is the caller's own for `origin`, sent as `Authorization: Bearer`.
-    /// Whoever calls it has got the secret from its store, its authorization server or its
-    /// configuration.
+    /// Vouches that this secret belongs to the caller at `origin`. It is sent as `Authorization:
+    /// Bearer`. The calling code obtained it from a store, an authorization server or configuration.
     pub fn vouch(secret: Secret, origin: Origin) -> Self {
         Self(Arc::new(Held {
             secret,
@@ -252,26 +250,27 @@ impl Credential {
         }))
     }
 
-    /// Sent in this field instead, as it is (an API key, or a scheme, a space and the token): of a
-    /// value with spaces the leak guard looks for what stands behind the last one.
+    /// Sends it in this header instead, unchanged: an API key, or a scheme, a space and the token. Of
+    /// a value with spaces, the leak guard searches for the part after the last one.
     #[must_use = "returns the changed credential"]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
     }
 
-    /// With these scopes, as its authorization server granted them.
+    /// Sets the scopes that the authorization server granted.
     #[must_use = "returns the changed credential"]
     pub fn with_scopes(self, scopes: Scopes) -> Self {
         self.with(|held| held.scopes = scopes)
     }
 
-    /// From this version of this grant: what `refused` ends, and what a revoke of the grant cuts.
+    /// Sets the grant and its version: `refused` ends this version, and a revocation of the grant ends
+    /// requests that used it.
     #[must_use = "returns the changed credential"]
     pub fn from_grant(self, grant: GrantId, version: u64) -> Self {
         self.with(|held| held.grant = Some((grant, version)))
     }
 
-    /// Good until then.
+    /// Sets the time of expiry.
     #[must_use = "returns the changed credential"]
     pub fn until(self, expires_at: Timestamp) -> Self {
         self.with(|held| held.expires_at = Some(expires_at))
@@ -292,46 +291,46 @@ impl Credential {
         Self(Arc::new(held))
     }
 
-    /// Where it may go.
+    /// Returns the only origin to which it is sent.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
-    /// What it carries.
+    /// Returns its scopes.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// The grant it came from, and that grant's version.
+    /// Returns the grant and the version from which it was obtained.
     pub fn grant(&self) -> Option<(&GrantId, u64)> {
         self.0.grant.as_ref().map(|(id, version)| (id, *version))
     }
 
-    /// When it ends, if that is known.
+    /// Returns the time of expiry, if it is known.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }
 
-    /// What the leak guard looks for; worked out once a credential. `None` if it can't: then it
-    /// must not be sent.
+    /// Returns the forms for which the leak guard searches; computed once per credential. `None` if
+    /// it cannot be guarded, and so must not be sent.
     pub(crate) fn forms(&self) -> Option<Arc<SecretForms>> {
         self.0.forms.get_or_init(|| SecretForms::of(&self.0.secret).map(Arc::new)).clone()
     }
 
-    /// The grant, the first time that it is asked for: to remember once what is used many times.
+    /// Returns the grant on the first call only, so that a credential is noted once.
     pub(crate) fn grant_seen_first(&self) -> Option<&GrantId> {
         let (grant, _) = self.0.grant.as_ref()?;
         let is_first = !self.0.was_seen.load(Ordering::Relaxed);
         (is_first && !self.0.was_seen.swap(true, Ordering::Relaxed)).then_some(grant)
     }
 
-    /// Whether both carry the same secret: then another try with this one is none.
+    /// Returns whether both have the same secret, so that a retry would be pointless.
     pub(crate) fn is_same_secret(&self, other: &Self) -> bool {
         self.0.secret.matches(&other.0.secret)
     }
 
-    /// Puts it on a request: the one function that does. The receipt says that the intent is
-    /// durable; the request's URI must be of the credential's origin.
+    /// Places it on a request; no other function does. The receipt proves that the intent is durable.
+    /// The request's URI must have the credential's origin.
     pub(crate) fn place_on<B>(
         &self,
         receipt: Receipt,
@@ -344,7 +343,7 @@ impl Credential {
             Placement::Bearer => (header::AUTHORIZATION, "Bearer "),
             Placement::Header(name) => (name.clone(), ""),
         };
-        // L235: binary metadata of the same name would be read as it.
+        // L235: a server may read binary metadata of the same name as this header.
         #[cfg(feature = "grpc")]
         if let (Placement::Header(name), true) =
             (&self.0.placement, crate::grpc::metadata::is_grpc(request.headers()))
@@ -355,7 +354,7 @@ impl Credential {
         let mut value =
             HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
         value.set_sensitive(true);
-        // H170: whatever a client put there under the same name goes; then ours is set, once.
+        // H170: replaces all values that a client sent under this name.
         request.headers_mut().insert(name, value);
         receipt.used();
         Ok(())
@@ -398,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upstream_is_an_absolute_url_without_user_information_or_fragment() {
+    fn upstream_urls_are_absolute_without_secrets() {
         let parse = |url| Upstream::parse("crm", url);
         let origin = |url| parse(url).map(|upstream| upstream.origin().as_str().to_owned());
         assert_eq!(origin("https://CRM.example.com/mcp"), Ok("https://crm.example.com:443".into()));
@@ -434,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_that_of_no_relative_uri_and_of_no_other_scheme_host_or_port() {
+    fn an_origin_matches_scheme_host_and_port() {
         let origin = Origin::of(&Uri::from_static("https://crm.example.com/mcp")).unwrap();
         for (uri, same) in [
             ("https://crm.example.com/other", true),
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_about_an_upstream_shows_no_password() {
+    fn upstream_errors_show_no_password() {
         for url in [
             "user:hunter2@crm.example.com/mcp",
             "https://user:hunter2?x@crm.example.com/mcp",

@@ -1,4 +1,4 @@
-//! The credential on its way to whoever sends the request: placed by one function, once.
+//! The credential on its way to the sender of the request; one function places it, once.
 
 use std::{
     fmt,
@@ -17,13 +17,14 @@ use super::{
 };
 use crate::{audit::Receipt, refusal::Reason, revocation::Standing};
 
-/// The caller's credential for one upstream request, found in the extensions of the request that
-/// the exchange layer passes inward. It shows nothing, and nothing but [`apply`] places it.
+/// The caller's credential for one upstream request. The exchange layer inserts it into the
+/// extensions of the request that it passes inward. The value cannot be read; only [`apply`] places
+/// it.
 ///
-/// Whoever sends the request applies it just before: the proxy of `token-broker-outbound`, or
-/// [`ApplyCredentialLayer`] around a client of your own. A handler, a middleware or a fallback that
-/// does not apply it never sees the credential. Extensions are cloned with a request; the
-/// credential is not: of all clones, one can place it, once.
+/// The sender of the request applies it: the proxy of `token-broker-outbound`, or
+/// [`ApplyCredentialLayer`] around your own client. A handler, a middleware or a fallback that does
+/// not apply it never sees the credential. Clones of the extensions share one credential: one of
+/// them can place it, once.
 ///
 /// [`apply`]: OutgoingCredential::apply
 #[derive(Clone)]
@@ -60,15 +61,14 @@ impl OutgoingCredential {
         Self(Arc::new(Cell { held: Mutex::new(Some(held)), was_applied: AtomicBool::new(false) }))
     }
 
-    /// Sets the credential on this request, synchronously: send it at once. The URI must be of the
-    /// credential's origin, the caller's token and grant must still stand, and the credential must
-    /// not have been taken before.
+    /// Sets the credential on this request, synchronously; send the request at once. The URI must
+    /// have the credential's origin, the caller's token and grant must not have been revoked, and the
+    /// credential must not have been taken before.
     ///
     /// # Errors
-    /// The request must not be sent; the error says why. Nothing was set, and the credential is
-    /// gone.
+    /// The reason why the request must not be sent. Nothing was set, and the credential is gone.
     pub fn apply<B>(&self, request: &mut Request<B>) -> Result<(), ApplyError> {
-        // Locked to the end: whoever withdraws it finds it placed, or gone.
+        // Locked to the end, so that a withdrawal finds the credential either placed or gone.
         let mut place = self.0.held.lock();
         let Some(held) = place.take() else { return Err(ApplyError(Reason::CredentialTaken)) };
         let grant = held.credential.grant().map(|(id, _)| id);
@@ -85,13 +85,13 @@ impl OutgoingCredential {
     }
 }
 
-/// Takes the credential back when the request is over, however it ends: whoever still holds a clone
-/// of its extensions cannot use it any more.
+/// Withdraws the credential when the request ends: code that kept a clone of the extensions cannot
+/// use it any more.
 #[derive(Debug)]
 pub(super) struct Withdraw(pub(super) OutgoingCredential);
 
 impl Withdraw {
-    /// The request is over. Whether the credential was placed on it.
+    /// Withdraws the credential; returns whether it was placed.
     pub(super) fn was_applied(self) -> bool {
         drop(self.0.0.held.lock().take());
         self.0.was_applied()
@@ -119,7 +119,7 @@ impl fmt::Debug for OutgoingCredential {
 pub struct ApplyError(Reason);
 
 impl ApplyError {
-    /// The reason: of another origin, taken before, revoked since, or not a header value.
+    /// Returns the reason: another origin, taken before, revoked since, or no valid header value.
     pub const fn reason(self) -> Reason {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Sends one request with the credential, and once more where the upstream refused it.
+//! Sends a request with the credential, and retries once with another if the upstream refused it.
 
 use std::future::poll_fn;
 
@@ -50,13 +50,13 @@ where
     if !was_applied || !refuses_the_credential(context, &response) {
         return Ok(Ok(guard(context, response, was_applied)?));
     }
-    // Boxed, like all that few requests come to: what most of them carry stays small.
+    // Boxed, because few requests come here and all others stay small.
     Box::pin(retry(ready, &outgoing, &credential, response.into_parts().0, replay)).await
 }
 
-/// I183: the upstream refused the credential before it acted. One refresh, one replay of the very
-/// bytes that were judged; what can't be sent again is refused, and never said to be the broker
-/// token's fault.
+/// Replays the judged bytes once, with a refreshed credential, after the upstream refused the first
+/// one. A request that cannot be sent again is refused.
+// I183: the upstream refused before it acted. The refusal does not blame the broker token.
 async fn retry<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
@@ -96,10 +96,10 @@ where
 
 #[cfg_attr(
     not(feature = "grpc"),
-    expect(unused_variables, reason = "HTTP's status says it, whoever context")
+    expect(unused_variables, reason = "HTTP's status says it, in every protocol")
 )]
 fn refuses_the_credential<R>(context: &RequestContext, response: &Response<R>) -> bool {
-    // Our own refusals, from further in, speak of no credential of the upstream's.
+    // Our own refusals, from further in, are not about the upstream's credential.
     #[cfg(feature = "grpc")]
     if context.dialect.is_grpc()
         && Refused::of(response).is_none()
@@ -110,10 +110,10 @@ fn refuses_the_credential<R>(context: &RequestContext, response: &Response<R>) -
     response.status() == StatusCode::UNAUTHORIZED
 }
 
-/// A message was refused as a whole; a plain HTTP request may be sent again only if it changes
-/// nothing.
+/// Returns whether the refused request may be sent again. An MCP message was refused as a whole; a
+/// plain HTTP request only if its method is safe.
 fn may_be_replayed(context: &RequestContext, method: &Method) -> bool {
-    // Of a client's gRPC only judged messages are at hand.
+    // Of a client's gRPC request, only judged messages can be sent again.
     #[cfg(feature = "grpc")]
     if context.dialect.is_grpc() && !context.by_handler {
         return true;
@@ -131,16 +131,16 @@ async fn credential<P: ProvideCredential>(
     if let Some(known) = shared.provider.recall(&request) {
         return Ok(known);
     }
-    let got = Box::pin(shared.provider.credential(&request));
-    match tokio::time::timeout(shared.credential_timeout, got).await {
+    let provided = Box::pin(shared.provider.credential(&request));
+    match tokio::time::timeout(shared.credential_timeout, provided).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(none)) => Err(none.to_refusal().at(context.principal.resource())),
         Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
     }
 }
 
-/// A provider that does not come back holds no request: it may not have heard, and gives the same
-/// once more.
+/// Reports a refused credential to the provider, and waits at most as long as for a credential: a
+/// provider that hangs does not hold the request.
 async fn report_refused<P: ProvideCredential>(
     shared: &Shared<P>,
     credential: &Credential,
@@ -148,13 +148,12 @@ async fn report_refused<P: ProvideCredential>(
 ) {
     let challenge = response.headers.get(header::WWW_AUTHENTICATE);
     let refusal = UpstreamRefusal::new(credential).response(response.status, challenge);
-    let told = shared.provider.refused(&refusal);
-    let told = tokio::time::timeout(shared.credential_timeout, told).await;
-    if told.is_err() {
+    let reported = shared.provider.refused(&refusal);
+    if tokio::time::timeout(shared.credential_timeout, reported).await.is_err() {
         let server = shared.provider.upstream().name();
         tracing::warn!(
             server.name = server,
-            "the provider was not told in time that its credential was refused"
+            "the provider did not handle the refusal of its credential in time"
         );
     }
 }
@@ -162,8 +161,8 @@ async fn report_refused<P: ProvideCredential>(
 /// An upstream's response, and whether the request carried the credential.
 type Attempt<R, E> = Result<(Response<R>, bool), E>;
 
-/// Makes the intent durable and passes the credential inward. Whoever sends the request applies it,
-/// and from there on there is no await (design, sections 14 and 15.1).
+/// Makes the intent durable and passes the credential inward. The sender applies it, and sends the
+/// request without another await.
 async fn attempt<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
@@ -177,7 +176,7 @@ where
 {
     let Outgoing { shared, context, .. } = *outgoing;
     let upstream = shared.provider.upstream();
-    // What the guard can't look for could come back unseen.
+    // The guard could not mask an echo of it.
     let Some(forms) = credential.forms() else {
         tracing::error!(
             server.name = upstream.name(),
@@ -206,9 +205,9 @@ where
         &context.watched,
     );
     request.extensions_mut().insert(outgoing.clone());
-    // Also if this future is dropped, or the service inside panics.
+    // Withdrawn also if this future is dropped or the inner service panics.
     let outgoing = Withdraw(outgoing);
-    // The request is on its way in the future of the call alone: none of it is held here beside it.
+    // Only the future of the call holds the request, not this one.
     let response = ready.call(request);
     let response = response.await;
     let was_applied = outgoing.was_applied();

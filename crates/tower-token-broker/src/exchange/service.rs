@@ -1,4 +1,4 @@
-//! One request on its way to the upstream, and its response on the way back.
+//! The `Service`: sends a request with the caller's credential and guards the response.
 
 use std::{
     future, mem,
@@ -23,7 +23,7 @@ use crate::{
     refusal::{Answer, Reason, Refusal},
 };
 
-/// The service that [`super::ExchangeLayer`] makes.
+/// The service that [`ExchangeLayer`](super::ExchangeLayer) creates.
 #[derive(Debug)]
 pub struct Exchange<S, P> {
     inner: S,
@@ -42,7 +42,7 @@ impl<S: Clone, P> Clone for Exchange<S, P> {
     }
 }
 
-/// The future of [`Exchange`]: one box, where the request waits for the audit's disk anyway.
+/// The future of [`Exchange`]. It is boxed, because the request waits for the audit's disk anyway.
 pub type ResponseFuture<R, E> =
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>> + Send>>;
 
@@ -64,14 +64,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was polled ready goes along, its clone stays.
+        // The future takes the service that was polled ready; its clone stays.
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
         let shared = Arc::clone(&self.shared);
         let dialect = Dialect::of(&request);
         let (mut parts, body) = request.into_parts();
-        // H169: what the layers outside have to vouch for is context of them; without it nothing is
-        // sent.
+        // H169: without the proofs of the outer layers, nothing is sent.
         let context = match RequestContext::take(&mut parts.extensions, shared.requests, &dialect) {
             Ok(context) => context,
             Err(missing) => {
@@ -96,7 +95,7 @@ where
     }
 }
 
-/// Whoever must connect is told where, whichever way that was found out.
+/// Adds the connect page to a refusal that sends the user there.
 fn with_connect_url<P: ProvideCredential>(
     refusal: Refusal,
     provider: &P,

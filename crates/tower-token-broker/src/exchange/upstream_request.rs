@@ -1,4 +1,4 @@
-//! The request towards the upstream.
+//! The request that is sent to the upstream.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, request, uri};
@@ -16,7 +16,7 @@ use crate::{
     scope_filter::JudgedBody,
 };
 
-/// The request towards the upstream, made anew as often as it is sent.
+/// The request to the upstream. It is built again for each attempt.
 pub(super) struct Outgoing<'a, P> {
     pub(super) shared: &'a Shared<P>,
     pub(super) context: &'a RequestContext,
@@ -26,16 +26,16 @@ pub(super) struct Outgoing<'a, P> {
 }
 
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
-    /// What of it can be refused, before a credential is context for.
+    /// Builds method and URI; refuses a request without a valid target before it needs a credential.
     pub(super) fn build(
         shared: &'a Shared<P>,
         context: &'a RequestContext,
         parts: &'a request::Parts,
     ) -> Result<Self, Refusal> {
         let upstream = shared.provider.upstream();
-        // J207: method and path are those that were judged, whatever a layer between made of them.
+        // J207: method and path are those that were judged, even if a layer in between changed them.
         let (method, uri) = match context.judged.body() {
-            // The handler chose the path; the origin is compared when the credential is put on.
+            // The handler chose the path; the origin is compared when the credential is applied.
             _ if context.by_handler => (&parts.method, Some(parts.uri.clone())),
             JudgedBody::Http(method, uri) => {
                 let path = plain_path(upstream, &shared.mount_path, uri);
@@ -62,15 +62,13 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers();
-        // J213: framing is written anew from the body that is sent, never copied from what a client
-        // claimed.
+        // J213: framing describes the body that is sent, and is never copied from the client.
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         request.headers_mut().remove(header::CONTENT_LENGTH);
         if let Some(length) = length.filter(|length| *length > 0 || *self.method == Method::POST) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // What we know of the caller goes along for a service inside (a handler, a trace); nothing
-        // of it is sent.
+        // For inner services, such as a handler or a trace. The proxy sends none of it.
         *request.extensions_mut() = self.parts.extensions.clone();
         request
     }
@@ -83,7 +81,7 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
             JudgedBody::Rpc(rpc) => {
                 let mut headers = forwarded.of_grpc_request(from);
                 if let Some(deadline) = rpc.deadline {
-                    // Of the client's time, what is left of it.
+                    // The rest of the client's time.
                     let left = deadline.saturating_duration_since(tokio::time::Instant::now());
                     headers.insert(grpc::TIMEOUT, grpc::timeout_value(left));
                 }
@@ -100,8 +98,8 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
     }
 }
 
-/// The upstream's own path, and after it what was judged without the mount path. Queries are never
-/// merged: two readers would find two values in it.
+/// Returns the path of the upstream followed by the judged path without the mount path. Queries are
+/// never merged, because two readers could find different values in the result.
 fn plain_path(upstream: &Upstream, mount_path: &str, uri: &Uri) -> Option<uri::PathAndQuery> {
     let rest = match uri.path().strip_prefix(mount_path) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,

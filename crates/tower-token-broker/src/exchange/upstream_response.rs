@@ -1,4 +1,4 @@
-//! What of the upstream's response may go back.
+//! Checks the upstream's response and removes what clients must not receive.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
@@ -13,7 +13,7 @@ use crate::{
     refusal::{Reason, Refusal, Refused},
 };
 
-/// What of the upstream's response may go back.
+/// Checks the upstream's response and removes what clients must not receive.
 #[cfg_attr(
     not(feature = "grpc"),
     expect(unused_variables, reason = "HTTP's 401 was handled before")
@@ -23,7 +23,7 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     response: Response<R>,
     was_applied: bool,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
-    // The proxy's own word on why it got no response: said again, to this message.
+    // A refusal of the proxy, rendered again for this message.
     if let Some(refused) = Refused::of(&response) {
         let refusal = Refusal::new(refused.reason()).at(context.principal.resource());
         return Err(match refused.retry_after() {
@@ -33,8 +33,8 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     }
     let status = response.status();
     let is_mcp = context.dialect.is_mcp() && !context.by_handler;
-    // I186: a failing upstream says nothing of its inside. H172: a redirect is not followed, and
-    // MCP has none.
+    // I186: the body of a failing upstream may reveal its internals. H172: a redirect is not
+    // followed, and MCP has none.
     if status.is_server_error()
         || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
         || status.is_informational()
@@ -44,12 +44,12 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     if status.is_redirection() && is_mcp {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
-    // I181: a part may hold half an echo, and the next one the other half. A handler puts its parts
-    // together itself.
+    // I181: a part may contain half an echo, and the next part the other half. A handler assembles
+    // its parts itself.
     if status == StatusCode::PARTIAL_CONTENT && !context.by_handler {
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
-    // An upstream that wants more scope says so to us: its challenge is not the client's.
+    // The upstream's challenge for more scopes is for the broker, not for the client.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(response.headers()) {
         return Err(Refusal::new(Reason::UpstreamScopeRequired));
     }
@@ -59,19 +59,18 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     if is_grpc && (status != StatusCode::OK || !grpc::is_grpc(response.headers())) {
         return Err(Refusal::new(Reason::UpstreamFailed));
     }
-    // I191: what is coded can be neither guarded nor filtered.
+    // I191: a coded body can be neither guarded nor filtered.
     if media_type::is_coded(response.headers()) {
         return Err(Refusal::new(Reason::AnswerUnreadable));
     }
     let (mut parts, body) = response.into_parts();
     header_rules::remove_from_response(&mut parts.headers);
     if !context.by_handler {
-        // I181: a client of one's own may put there what the upstream said (hyper: the reason
-        // phrase).
+        // I181: an HTTP client may store text of the upstream here (hyper: the reason phrase).
         parts.extensions.clear();
-        // I187: where the upstream would send a client is its own business, and may carry a token.
+        // I187: a reference of the upstream may contain a token.
         header_rules::remove_references(&mut parts.headers);
-        // I188: one user's response is no other's.
+        // I188: the response is for this user only.
         header_rules::set_in_response(&mut parts.headers);
     }
     let masked = context.watched.mask_fields(&mut parts.headers);

@@ -88,6 +88,7 @@ impl SecretForms {
         Zeroizing::new(literals)
     }
 
+    #[inline]
     fn is_of_alphabet(&self, byte: u8) -> bool {
         self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
