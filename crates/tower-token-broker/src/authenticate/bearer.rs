@@ -1,4 +1,4 @@
-//! Takes the credential off the request, wherever a client may have put it.
+//! Removes the client's credentials from a request and reads the bearer token.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
@@ -10,13 +10,13 @@ use crate::{header_rules, percent, refusal::Reason, secret::Secret};
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
-/// What is shorter may stand in a field by chance, and is not looked for.
+/// A shorter token may be part of a header by chance, and is not searched for.
 const SHORTEST_COPY: usize = 16;
 
 impl PresentedToken {
-    /// Takes the one `Authorization` field off the request, and with it `Cookie`,
-    /// `Proxy-Authorization` and any field that holds a copy of the token: after this nothing
-    /// further in can meet or forward a credential of the client's.
+    /// Takes the token out of the only `Authorization` header. It also removes `Cookie`,
+    /// `Proxy-Authorization` and any header that contains a copy of the token, so that no inner
+    /// service can see or forward a credential of the client.
     pub(crate) fn take<B>(request: &mut Request<B>) -> Result<Self, Reason> {
         let taken = Self::read(request.headers());
         let copied = |token: &Self| {
@@ -27,8 +27,8 @@ impl PresentedToken {
         let headers = request.headers_mut();
         headers.remove(header::AUTHORIZATION);
         drop_credentials(headers, taken.as_ref().ok());
-        // A011: it stands in logs and histories by now, so it is refused even beside a good header.
-        // The request, and its URI with it, goes no further.
+        // A011: by now the token is in logs and histories, so it is refused even if a valid header
+        // is present. The request is not forwarded, nor is its URI.
         if query_has_token {
             return Err(Reason::QueryToken);
         }
@@ -37,10 +37,10 @@ impl PresentedToken {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "looked for in what the client sent beside it; nothing of it is kept"
+        reason = "searched for in the rest of the request; nothing is kept"
     )]
     fn is_contained_in(&self, bytes: &[u8]) -> bool {
-        // Most fields are shorter than any token.
+        // Most headers are shorter than any token.
         let token = self.secret().expose();
         (SHORTEST_COPY..=bytes.len()).contains(&token.len())
             && memchr::memmem::find(bytes, token).is_some()
@@ -50,11 +50,11 @@ impl PresentedToken {
         let value = match at_most_one(headers, &header::AUTHORIZATION) {
             Ok(None) => return Err(Reason::Missing),
             Ok(Some(value)) => value,
-            // A003: which of the two would be meant is anybody's guess.
+            // A003: no choice between two headers is safe.
             Err(TwoFields) => return Err(Reason::DuplicateHeader),
         };
         let text = bearer_text(value)?;
-        // A015: before anything is computed over it.
+        // A015: before any other work on it.
         if text.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
@@ -62,9 +62,8 @@ impl PresentedToken {
     }
 }
 
-/// Takes off all that is a credential by its name, and what holds a copy of the token: a client
-/// that sends its token twice would have a handler, or an upstream that it is no business of, read
-/// it (A014).
+/// Removes the headers that are credentials by name, and those that contain a copy of the token.
+// A014: otherwise a handler or an upstream could read a token that the client sent twice.
 fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
     let is_copy =
         |value: &HeaderValue| token.is_some_and(|token| token.is_contained_in(value.as_bytes()));
@@ -76,13 +75,13 @@ fn drop_credentials(headers: &mut HeaderMap, token: Option<&PresentedToken>) {
     }
 }
 
-/// What stands behind `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible
+/// Returns the text after `Bearer` (RFC 6750 §2.1, RFC 9110 §11.4): exactly one space, then visible
 /// ASCII to the end.
 ///
-/// RFC 6750's `b64token` has a smaller alphabet; what a token may be made of is left to the
-/// verifier, so that its verdict, and not ours, stands in the record.
+/// The `b64token` of RFC 6750 has a smaller alphabet. The verifier decides about the characters of
+/// a token, so that its reason is recorded, not ours.
 fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
-    // A009: optional whitespace after the value is not a part of it (RFC 9110 §5.5).
+    // A009: optional whitespace after the value is not part of it (RFC 9110 §5.5).
     let value = value.as_bytes().trim_ascii_end();
     let scheme_ends =
         value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
@@ -90,7 +89,7 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
     if scheme.is_empty() {
         return Err(Reason::Malformed);
     }
-    // A008, A010: the scheme's case does not matter, its name does.
+    // A008, A010: the scheme is compared without case.
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Reason::UnsupportedScheme);
     }
@@ -103,12 +102,12 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
     }
 }
 
-/// Looks at every byte whatever it finds: so it looks at many at a time.
+/// Checks every byte without an early return, so that the loop is vectorized.
 fn is_visible_ascii(text: &[u8]) -> bool {
     text.iter().fold(true, |all, byte| all & byte.is_ascii_graphic())
 }
 
-/// Whether a parameter is named `access_token` (RFC 6750 §2.3), however that is written.
+/// Returns whether a parameter is named `access_token` (RFC 6750 §2.3), in any spelling.
 fn has_access_token(query: &str) -> bool {
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bearer_token_is_taken_off_in_any_case_of_its_scheme() {
+    fn the_scheme_may_be_in_any_case() {
         for (case, value) in [
             ("A008", "Bearer tok"),
             ("A008", "bearer tok"),
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_can_not_be_read_are_refused_by_what_is_wrong() {
+    fn unreadable_credentials_are_refused_with_their_reason() {
         for (case, value, reason) in [
             ("A002", &b"Bearer"[..], Reason::EmptyToken),
             ("A002", b"Bearer ", Reason::EmptyToken),
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a014_a_copy_of_the_token_in_any_other_field_goes_no_further() {
+    fn a014_copies_of_the_token_are_removed() {
         let token = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
         let mut request = with(format!("Bearer {token}").as_bytes());
         for (name, value) in [
@@ -193,11 +192,11 @@ mod tests {
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "x-other"]);
-        // In the query under any name it is where it must not be.
+        // In the query, the token is refused under any name.
         let mut request = with(format!("Bearer {token}").as_bytes());
         *request.uri_mut() = format!("/mcp?key={token}").parse().unwrap();
         assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::QueryToken, "A011");
-        // What is too short to be one may stand in a field by chance.
+        // A short token may be part of a header by chance.
         let mut request = with(b"Bearer mcp");
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("mcp.example.com"));
         assert!(PresentedToken::take(&mut request).is_ok());
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a011_a_token_in_the_query_is_refused_wherever_else_one_stands() {
+    fn a011_a_token_in_the_query_is_refused() {
         for query in [
             "access_token=tok",
             "a=b&access_token=tok",

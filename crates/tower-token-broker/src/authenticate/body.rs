@@ -1,4 +1,4 @@
-//! The body of an answer that ends when what it rests on has ended.
+//! The response body that ends when the token is revoked or expires.
 
 use std::{
     fmt, mem,
@@ -20,21 +20,21 @@ use crate::{
     revocation::{Standing, StandingWatch},
 };
 
-/// How many bytes of an unfinished event are held back; a longer event is passed on as it comes.
+/// Longest unfinished event that is held back, in bytes. A longer event passes as it arrives.
 const MAX_HELD: usize = 64 * 1024;
 
 pin_project! {
-    /// The inner body, for as long as the token stands. Cut, an event stream ends after its last
-    /// whole event, and any other body ends with [`BodyError::Cut`]. Cut between two messages, a
-    /// gRPC answer ends with the status of the refusal.
+    /// The inner body, while the token is valid. When it is cut, an event stream ends after its
+    /// last whole event, and any other body ends with [`BodyError::Cut`]. A gRPC response that is
+    /// cut between two messages ends with the status of the refusal.
     pub struct CutBody<B> {
-        // Nothing once the stream was cut: what feeds it ends with it.
+        // `None` once the stream was cut, so that its source is dropped.
         #[pin]
         inner: Option<B>,
         guarded: Option<Guarded>,
         events: Option<Events>,
         ending: Ending,
-        // What comes after the bytes that were held back: trailers.
+        // The trailers after the bytes that were held back.
         next: Option<Frame<Bytes>>,
         ended: bool,
     }
@@ -62,7 +62,7 @@ impl Guarded {
     }
 }
 
-/// How an answer that is no event stream ends when it is cut.
+/// How a response that is no event stream ends when it is cut.
 #[derive(Default)]
 pub(super) enum Ending {
     #[default]
@@ -122,7 +122,7 @@ impl<B> CutBody<B> {
         }
     }
 
-    /// A body that nothing cuts.
+    /// Returns a body that is never cut.
     pub(super) fn untouched(response: Response<B>) -> Response<Self> {
         response.map(|inner| Self { inner: Some(inner), ..Self::empty() })
     }
@@ -140,7 +140,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
         if *this.ended {
             return Poll::Ready(None);
         }
-        // An inner body that is always ready must not outrun a revoke.
+        // An inner body that is always ready must not outrun a revocation.
         if let Some(reason) = this.guarded.as_ref().and_then(Guarded::ended) {
             *this.ended = true;
             this.inner.set(None);
@@ -158,7 +158,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
             let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
             let Poll::Ready(frame) = inner.poll_frame(cx) else { break };
             let Some(events) = this.events.as_mut() else {
-                // Behind trailers, or an error, there is nothing that could be cut.
+                // After trailers or an error, there is nothing left to cut.
                 *this.ended = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
                 #[cfg(feature = "grpc")]
                 if let Some(Ok(frame)) = &frame {
@@ -222,7 +222,7 @@ impl<B: Body<Data = Bytes>> Body for CutBody<B> {
     }
 }
 
-/// Ends the stream, and notes it.
+/// Ends the stream and records it.
 fn cut<E>(
     guarded: Option<&Guarded>,
     events: Option<&Events>,
@@ -233,7 +233,7 @@ fn cut<E>(
         guarded.trail.cut(reason);
     }
     match events {
-        // Whole events have passed and nothing else: a clean end.
+        // Only whole events have passed: a clean end.
         Some(events) if events.is_at_border() => None,
         Some(_) => Some(Err(BodyError::Cut)),
         None => Some(ending.trailers(reason).map(Frame::trailers).ok_or(BodyError::Cut)),
@@ -245,7 +245,7 @@ impl Events {
         Self { border: EventBorder::new(), held: Bytes::new() }
     }
 
-    /// What may pass of the bytes that were held back and these.
+    /// Returns the bytes that may pass, of those held back and these.
     fn pass(&mut self, mut data: Bytes) -> Option<Bytes> {
         let was_passing = self.border.is_inside_event() && self.held.is_empty();
         match self.border.read(&data) {
@@ -255,7 +255,7 @@ impl Events {
                 let passed = join(&held, data);
                 (!passed.is_empty()).then_some(passed)
             }
-            // A long event that has begun to pass goes on passing.
+            // The rest of a long event passes, because its beginning has.
             None if was_passing => (!data.is_empty()).then_some(data),
             None => {
                 self.held = join(&mem::take(&mut self.held), data);
@@ -264,13 +264,13 @@ impl Events {
         }
     }
 
-    /// What is held back, now that no more comes.
+    /// Returns the bytes that were held back, at the end of the body.
     fn rest(&mut self) -> Option<Bytes> {
         let rest = mem::take(&mut self.held);
         (!rest.is_empty()).then_some(rest)
     }
 
-    /// Whether all that passed were whole events.
+    /// Returns whether only whole events have passed.
     fn is_at_border(&self) -> bool {
         !self.border.is_inside_event() || !self.held.is_empty()
     }
@@ -286,8 +286,8 @@ fn join(first: &Bytes, second: Bytes) -> Bytes {
     joined.freeze()
 }
 
-/// Whether the body is an event stream that we can read: in a content coding, no border can be
-/// seen.
+/// Returns whether the body is a readable event stream; with a content coding, event boundaries are
+/// not visible.
 fn is_plain_event_stream(headers: &HeaderMap) -> bool {
     let is_event_stream =
         MediaType::first_of(headers).is_some_and(|media_type| media_type.is(EVENT_STREAM));

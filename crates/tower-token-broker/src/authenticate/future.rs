@@ -1,4 +1,4 @@
-//! The states that a request can be in.
+//! The future: the states of a request.
 
 use std::{
     fmt,
@@ -25,8 +25,8 @@ use crate::{audit::Trail, body::ResponseBody, refusal::Refused};
 type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, RefusedToken>> + Send>>;
 
 pin_project! {
-    /// The answer of [`Authenticate`](super::Authenticate): refused, or the inner service's, as
-    /// long as the token stands.
+    /// The future of [`Authenticate`](super::Authenticate). It resolves to a refusal, or to the
+    /// inner service's response while the token is valid.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -41,7 +41,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, B, F> {
         Refused { response: Option<Response<Bytes>> },
-        // The service comes ready, and goes along.
+        // Holds the service that was polled ready.
         Verifying { verdict: Verdict, waiting: Option<Waiting<S, B>> },
         Inner { #[pin] future: F, guarded: Option<Guarded>, refuser: Refuser },
     }
@@ -93,13 +93,13 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Refused { response } => {
-                    let response = response.take().expect("polled after it was ready");
+                    let response = response.take().expect("polled after completion");
                     return Poll::Ready(Ok(response.map(ResponseBody::bytes)));
                 }
                 StateProjection::Verifying { verdict, waiting } => {
                     let verdict = ready!(verdict.as_mut().poll(cx));
                     let Waiting { mut ready, mut request, shared, trail, refuser } =
-                        waiting.take().expect("polled after it was ready");
+                        waiting.take().expect("polled after completion");
                     match verdict {
                         Ok(admitted) => {
                             let guarded = shared.admit(&mut request, &admitted, trail);
@@ -116,19 +116,19 @@ where
                 }
                 StateProjection::Inner { future, guarded, refuser } => {
                     if let Poll::Ready(result) = future.poll(cx) {
-                        let guarded = guarded.take().expect("polled after it was ready");
+                        let guarded = guarded.take().expect("polled after completion");
                         let response = match result {
                             Ok(response) => response,
                             Err(error) => return Poll::Ready(Err(error)),
                         };
-                        // A refusal from further in holds nothing of the upstream's: it is said to
-                        // its end.
+                        // A refusal of an inner layer contains nothing of the upstream's, so it is
+                        // not cut.
                         if Refused::of(&response).is_some() {
                             return Poll::Ready(Ok(
                                 CutBody::untouched(response).map(ResponseBody::inner)
                             ));
                         }
-                        // What fell while the head was under way is said as a refusal, not as a
+                        // A revocation before the headers were sent becomes a refusal instead of a
                         // broken body.
                         let Some(reason) = guarded.ended() else {
                             let cut = CutBody::around(response, guarded, refuser.ending());
@@ -138,8 +138,8 @@ where
                         state.set(State::Refused { response });
                         continue;
                     }
-                    // The head has not come yet: a revoke ends the wait.
-                    let waiting = guarded.as_mut().expect("polled after it was ready");
+                    // A revocation ends the wait for the headers.
+                    let waiting = guarded.as_mut().expect("polled after completion");
                     let reason = ready!(waiting.poll_ended(cx));
                     State::Refused { response: Some(refuser.refuse(reason)) }
                 }

@@ -1,4 +1,4 @@
-//! A gRPC answer that is cut ends with a status, where no message is under way (L244).
+//! The status that ends a gRPC response when it is cut.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -8,7 +8,7 @@ use crate::{
     dialect::Dialect, grpc::frame::Border, principal::Resource, refusal::Reason, refusal::Refusal,
 };
 
-/// Follows the messages of an answer, and knows how its end is said.
+/// Follows the messages of a response, and renders the status that ends it.
 pub(super) struct GrpcEnd {
     border: Border,
     dialect: Dialect,
@@ -16,7 +16,7 @@ pub(super) struct GrpcEnd {
 }
 
 impl GrpcEnd {
-    /// If this client speaks gRPC.
+    /// Returns it for clients that use gRPC.
     pub(super) fn of(dialect: &Dialect, resource: &Resource) -> Option<Self> {
         let (dialect, resource) = (dialect.is_grpc().then(|| dialect.clone())?, resource.clone());
         Some(Self { border: Border::default(), dialect, resource })
@@ -28,8 +28,9 @@ impl GrpcEnd {
         }
     }
 
-    /// The trailers of a cut; none inside of a message: whoever has half of it must not take it for
-    /// the whole.
+    /// Returns the trailers of a cut; `None` within a message, so that its client does not take
+    /// half of it for the whole.
+    // L244.
     pub(super) fn trailers(&self, reason: Reason) -> Option<HeaderMap> {
         let refusal = Refusal::new(reason).at(&self.resource);
         (!self.border.is_inside()).then(|| self.dialect.trailers(&refusal))

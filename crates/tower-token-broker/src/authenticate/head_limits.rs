@@ -1,18 +1,18 @@
-//! How large the head of a request may be: not every server in front of these layers has a limit of
-//! its own.
+//! Limits of a request's headers and target, because not every server has its own.
 
 use http::Request;
 
 use crate::refusal::Reason;
 
-/// Most header fields.
+/// Largest number of headers.
 const MOST_FIELDS: usize = 128;
-/// Most bytes of all their names and values.
+/// Most bytes of all names and values.
 const MOST_BYTES: usize = 64 * 1024;
 /// Most bytes of path and query.
 const MOST_TARGET_BYTES: usize = 16 * 1024;
 
-/// M253: before anything of it is looked at.
+/// Refuses a request over a limit.
+// M253: before any part of it is examined.
 pub(super) fn admit<B>(request: &Request<B>) -> Result<(), Reason> {
     let fields = request.headers();
     let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

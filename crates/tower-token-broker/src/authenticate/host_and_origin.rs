@@ -1,11 +1,11 @@
-//! The hosts that a request may name, and the pages that may have sent it.
+//! Checks `Host`, the target's authority, and `Origin` (DNS rebinding).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, uri::Authority};
 
 use crate::{bad_value::BadValue, principal::Resource, refusal::Reason};
 
-/// The hosts and origins from which requests are accepted, beside the resource's own (MCP
-/// 2025-11-25 "Transports", security warning: DNS rebinding).
+/// The hosts and origins from which requests are accepted, in addition to those of the resource
+/// (MCP 2025-11-25 "Transports", security warning about DNS rebinding).
 ///
 /// ```
 /// use tower_token_broker::authenticate::HostAndOrigin;
@@ -24,7 +24,7 @@ pub struct HostAndOrigin {
 }
 
 impl HostAndOrigin {
-    /// The host and origin of the resource alone.
+    /// Accepts only the host and origin of the resource.
     pub fn new() -> Self {
         Self::default()
     }
@@ -35,8 +35,8 @@ impl HostAndOrigin {
         self
     }
 
-    /// Accepts requests for the allowed hosts only, not for the resource's own: for a server behind
-    /// a proxy that rewrites `Host`.
+    /// Accepts requests only for the allowed hosts, not for the resource's own. For a server whose
+    /// proxy rewrites `Host`.
     pub fn without_own_host(mut self) -> Self {
         self.is_without_own_host = true;
         self
@@ -50,7 +50,7 @@ impl HostAndOrigin {
     }
 }
 
-/// The settings, read and normalized for one resource.
+/// The settings, parsed and normalized for one resource.
 #[derive(Clone, Debug)]
 pub(super) struct AllowedHosts {
     scheme_is_https: bool,
@@ -88,14 +88,14 @@ impl AllowedHosts {
         Ok(allowed)
     }
 
-    /// Whether this request may be looked at.
+    /// Refuses a request for another host or from another origin.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Reason> {
         self.admit_host(request)?;
         self.admit_origin(request.headers())
     }
 
-    // A021: whatever names a host, the target (absolute form, HTTP/2's `:authority`) or `Host`,
-    // names one of ours, and both the same.
+    // A021: the target (absolute form, or HTTP/2's `:authority`) and `Host` must name an allowed
+    // host, and the same one.
     fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Reason> {
         let target = request.uri().authority().map(Authority::as_str);
         let field = match at_most_one(request.headers(), &header::HOST) {
@@ -115,7 +115,7 @@ impl AllowedHosts {
         }
     }
 
-    // A022: a page's origin is sent by browsers alone; other clients send none.
+    // A022: only browsers send `Origin`.
     fn admit_origin(&self, headers: &HeaderMap) -> Result<(), Reason> {
         match at_most_one(headers, &header::ORIGIN) {
             Ok(None) => Ok(()),
@@ -133,7 +133,7 @@ impl AllowedHosts {
         self.normal_host(one).eq_ignore_ascii_case(self.normal_host(other))
     }
 
-    /// Without the scheme's own port.
+    /// Returns the authority without the default port of the scheme.
     fn normal_host<'a>(&self, authority: &'a str) -> &'a str {
         authority
             .strip_suffix(if self.scheme_is_https { ":443" } else { ":80" })
@@ -154,7 +154,7 @@ fn normal_origin(origin: &str) -> &str {
     origin.strip_suffix(own_port).unwrap_or(origin)
 }
 
-/// More than one field where one is allowed.
+/// More than one header where one is allowed.
 pub(super) struct TwoFields;
 
 pub(super) fn at_most_one<'a>(
@@ -168,7 +168,7 @@ pub(super) fn at_most_one<'a>(
     }
 }
 
-/// A value that is not a host, or not an origin.
+/// The reasons why settings of hosts and origins are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostAndOriginError {
@@ -178,7 +178,8 @@ pub enum HostAndOriginError {
         /// The value.
         value: BadValue,
     },
-    /// The own host is excluded, and no other is allowed: every request would be refused.
+    /// The resource's own host is excluded and no other is allowed, so every request would be
+    /// refused.
     #[error("no host is allowed: allow one (`allow_host`), or keep the resource's own")]
     NoHost,
     /// Not scheme, host and optional port.
@@ -229,7 +230,7 @@ mod tests {
             ("https://evil.example/crm/mcp", &[], false),
             ("https://evil.example/crm/mcp", &[("host", "broker.example.com")], false),
             ("https://broker.example.com/crm/mcp", &[("host", "evil.example")], false),
-            // A019: what a proxy may say of the host is not asked.
+            // A019: headers in which a proxy reports the host are ignored.
             (
                 "/crm/mcp",
                 &[("host", "evil.example"), ("x-forwarded-host", "broker.example.com")],
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_hosts_are_added_to_the_own_one_or_replace_it() {
+    fn allowed_hosts_extend_or_replace_the_own_host() {
         let ask = |settings: HostAndOrigin, host| {
             allowed(&settings).unwrap().admit(&request("/crm/mcp", &[("host", host)]))
         };

@@ -1,4 +1,4 @@
-//! The layer and what its services share.
+//! Layer configuration.
 
 use std::{fmt, sync::Arc};
 
@@ -14,17 +14,17 @@ use crate::{
     revocation::Revocations,
 };
 
-/// Accepts a request only with a broker token that was issued for one resource; see the
+/// Accepts a request only with a broker token that was issued for one resource. See the
 /// [module](crate::authenticate).
 ///
-/// Cheap to clone; all clones, and all services that it makes, share one cache of verdicts.
-#[must_use = "a layer does nothing until it is put around a service"]
+/// Cheap to clone. All clones, and all services that it creates, share one verdict cache.
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct AuthenticateLayer<V> {
     verifier: Arc<V>,
     shared: Arc<Shared>,
 }
 
-/// What the services of one layer share, except the verifier.
+/// The configuration that all services of one layer share, except the verifier.
 pub(super) struct Shared {
     pub(super) resource: Resource,
     pub(super) allowed_hosts: AllowedHosts,
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) challenge_scopes: Scopes,
 }
 
-/// What a layer is built from, beside its verifier.
+/// The configuration of a layer, except its verifier.
 pub(crate) struct Config<'a> {
     pub(crate) resource: &'a Resource,
     pub(crate) host_and_origin: &'a HostAndOrigin,

@@ -11,7 +11,7 @@ use crate::{
     refusal::{Answer, Reason, Refusal},
 };
 
-/// Says refusals, and notes them in the trail (which logs them).
+/// Renders refusals and records them in the trail, which logs them.
 pub(super) struct Refuser {
     dialect: Dialect,
     resource: Resource,
@@ -33,7 +33,7 @@ impl Refuser {
         self.refuse(refused.reason)
     }
 
-    /// How an answer ends that is cut.
+    /// Returns how a response ends when it is cut.
     pub(super) fn ending(&self) -> Ending {
         #[cfg(feature = "grpc")]
         if let Some(end) = super::grpc_end::GrpcEnd::of(&self.dialect, &self.resource) {
@@ -47,7 +47,7 @@ impl Refuser {
             trail.refused(reason);
         }
         let refusal = Refusal::new(reason).at(&self.resource);
-        // MCP "Authorization": a 401 should tell which scopes to ask for.
+        // MCP "Authorization": a 401 should name the scopes to request.
         let wants_token = matches!(reason.answer(), Answer::NoToken | Answer::InvalidToken);
         let names_scopes = wants_token && !self.challenge_scopes.is_empty();
         self.dialect.say(&if names_scopes {

@@ -1,4 +1,4 @@
-//! The decision, from top to bottom.
+//! The `Service`: authenticates a request before calling the inner service.
 
 use std::{
     fmt, mem,
@@ -30,7 +30,7 @@ use crate::{
     revocation::Standing,
 };
 
-/// Made by [`AuthenticateLayer`](super::AuthenticateLayer).
+/// The service that [`AuthenticateLayer`](super::AuthenticateLayer) creates.
 pub struct Authenticate<S, V> {
     inner: S,
     verifier: Arc<V>,
@@ -59,7 +59,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = &self.shared;
-        let dialect = Dialect::of(&request); // how this client wants a refusal said
+        let dialect = Dialect::of(&request); // how this client receives refusals
         let trail = request.extensions().get::<Trail>().cloned();
         let refuser = Refuser::new(dialect, shared, trail.clone());
         let Some(trail) = trail else {
@@ -68,7 +68,7 @@ where
             );
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));
         };
-        // What only this layer may put there was put there by somebody else: it goes.
+        // Remove any forged extension; only this layer may insert it.
         request.extensions_mut().remove::<Principal>();
         request.extensions_mut().remove::<Standing>();
         if let Err(reason) =
@@ -76,13 +76,13 @@ where
         {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
-        // Taken off first, so that no service further in, ours or not, can meet or forward it.
+        // Removed first, so that no inner service can see or forward it.
         let token = match PresentedToken::take(&mut request) {
             Ok(token) => token,
             Err(reason) => return ResponseFuture::refused(refuser.refuse(reason)),
         };
-        // N260: a replica that may have missed a revocation trusts nothing. A process that shuts
-        // down starts nothing.
+        // N260: a replica that may have missed a revocation accepts nothing, and a process that
+        // shuts down starts nothing.
         if let Err(reason) = shared.revocations.admits() {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
@@ -95,18 +95,18 @@ where
             });
         let known = known.map(|verdict| confirmed(verdict, certificate));
         match known {
-            // A token seen before: no await, no box.
+            // A cached verdict: no await, no box.
             Some(Ok(admitted)) => {
                 let guarded = shared.admit(&mut request, &admitted, trail);
                 ResponseFuture::inner(self.inner.call(request), guarded, refuser)
             }
             Some(Err(refused)) => ResponseFuture::refused(refuser.refuse_token(&refused)),
-            // The service that was polled ready goes along, its clone stays.
+            // The future takes the service that was polled ready; its clone stays.
             None => {
                 let unready = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, unready);
                 let (verifier, of_future) = (Arc::clone(&self.verifier), Arc::clone(shared));
-                // The request itself stays with the future that sends it on.
+                // The future below takes the request, so these are copied for the verifier.
                 let (method, uri) =
                     (request.method().clone(), inbound::original_uri(&request).clone());
                 let certificate = certificate.cloned();
@@ -117,7 +117,7 @@ where
                     asked.peer_certificate = certificate.as_ref();
                     let found = verifier.verify(&asked).await;
                     let verdict = of_future.judge(&key, found);
-                    // The process may have begun to shut down while the token was verified.
+                    // The process may have begun to shut down during the verification.
                     of_future.revocations.admits().map_err(RefusedToken::from)?;
                     confirmed(verdict, certificate.as_ref())
                 });
@@ -153,8 +153,8 @@ impl Shared {
         self.verdicts.judge(key, found, &self.resource, &self.clock, &self.revocations)
     }
 
-    /// Writes down who it is, for the services further in and for the record; from here on a revoke
-    /// cuts the answer.
+    /// Inserts the caller into the request and the trail. From here on, a revocation cuts the
+    /// response.
     pub(super) fn admit<B>(
         &self,
         request: &mut Request<B>,
@@ -175,7 +175,7 @@ impl Shared {
     }
 }
 
-/// Asked of each request: the verdict is about the token, the proof is the client's.
+/// Checks the certificate of each request: a verdict is about the token, the proof is the client's.
 fn confirmed(
     verdict: Result<Admitted, RefusedToken>,
     certificate: Option<&PeerCertificate>,
@@ -185,7 +185,7 @@ fn confirmed(
         None => true,
         Some(Confirmation::CertificateThumbprint(thumbprint)) => certificate
             .is_some_and(|found| *URL_SAFE_NO_PAD.encode(found.thumbprint()) == **thumbprint),
-        // As a bearer token it comes without the proof (RFC 9449 §7.1).
+        // A bearer token has no such proof (RFC 9449 §7.1).
         Some(Confirmation::JwkThumbprint(_)) => false,
     };
     if is_confirmed {

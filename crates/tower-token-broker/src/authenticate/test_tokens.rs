@@ -1,4 +1,4 @@
-//! A verifier for the tests of those who use the layers.
+//! A verifier for tests.
 
 use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::{
     secret::Secret,
 };
 
-/// Knows a few tokens by heart, and no others: for tests of services, policies and credentials of
-/// your own.
+/// A verifier for a fixed set of test tokens, for tests of your services, policies and credential
+/// sources.
 #[derive(Clone, Default)]
-#[must_use = "a verifier does nothing until it is given to a layer"]
+#[must_use = "a verifier does nothing until a layer uses it"]
 pub struct TestTokens {
     known: HashMap<[u8; 32], Verified>,
     clock: Clock,
@@ -25,24 +25,24 @@ impl TestTokens {
     /// The `client_id` of these tokens.
     pub const CLIENT: &str = "test-client";
 
-    /// Knows no token.
+    /// Creates a verifier without tokens.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Times of the tokens that are added from now on are of this clock.
+    /// Sets the clock for the times of the tokens that are added after this.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// This token speaks for this user, for one hour, without scopes. Its `jti` is the token's
-    /// text.
+    /// Adds a token for this user, valid for one hour, without scopes. Its `jti` is the text of the
+    /// token.
     pub fn user(self, token: &str, subject: &str, resource: &Resource) -> Self {
         self.user_with_scopes(token, subject, resource, Scopes::none())
     }
 
-    /// The same, with scopes.
+    /// Adds a token for this user with these scopes.
     pub fn user_with_scopes(
         self,
         token: &str,
@@ -62,7 +62,7 @@ impl TestTokens {
         self.verified(token, verified)
     }
 
-    /// This token proves this.
+    /// Adds a token with this result.
     pub fn verified(mut self, token: &str, verified: Verified) -> Self {
         let token = PresentedToken::new(Secret::from_text(token.into()));
         self.known.insert(*token.digest(), verified);

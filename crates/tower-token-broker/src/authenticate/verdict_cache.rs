@@ -1,5 +1,4 @@
-//! What was found out about a token a moment ago: a verdict is kept for seconds, never past the
-//! token's end, and never believed past its epoch.
+//! Cache of verdicts on tokens: for seconds, never past the token's expiry, never past its epoch.
 
 use std::{
     sync::{
@@ -20,12 +19,12 @@ use crate::{
     revocation::{Epoch, Revocations},
 };
 
-/// Longest life of a good verdict.
+/// Longest lifetime of a good verdict.
 const GOOD: Duration = Duration::from_secs(60);
-/// Longest life of a bad one.
+/// Longest lifetime of a bad verdict.
 const BAD: Duration = Duration::from_secs(5);
 
-/// What a verdict is about: a token, and the certificate of the client that presented it.
+/// The key of a verdict: a token, and the certificate of the client that presented it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VerdictKey([u8; 32]);
 
@@ -39,13 +38,13 @@ impl VerdictKey {
     }
 }
 
-/// The verdicts of one verifier for one resource, by the hash of the whole token. Clones share
-/// them, and nobody else does: what another verifier, or the same one for another resource, thinks
-/// of a token stands in a cache of its own (G159).
+/// The verdicts of one verifier for one resource, by the hash of the whole token. Only clones share
+/// them.
+// G159: another verifier, or the same for another resource, has its own cache.
 #[derive(Clone)]
 pub(super) struct VerdictCache {
     good: Cache<[u8; 32], Arc<Good>>,
-    /// On its own, so that rubbish can't drive out what is good.
+    /// Separate, so that invalid tokens cannot evict valid ones.
     bad: Cache<[u8; 32], (Reason, Timestamp)>,
 }
 
@@ -56,7 +55,7 @@ struct Good {
     stamp: AtomicU64,
 }
 
-/// A principal that stood at this epoch.
+/// A principal that was not revoked at this epoch.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) principal: Principal,
@@ -64,8 +63,8 @@ pub(super) struct Admitted {
     pub(super) ends_at: Timestamp,
 }
 
-/// Why a token does not get in, and whose it is, if that was found out: the record shall name who
-/// comes back after a revoke.
+/// The reason why a token is refused, and its principal if it is known: the record names a caller
+/// whose token was revoked.
 #[derive(Debug)]
 pub(super) struct RefusedToken {
     pub(super) reason: Reason,
@@ -85,21 +84,21 @@ impl RefusedToken {
 }
 
 impl VerdictCache {
-    /// At most so many good verdicts, and as many bad ones.
+    /// Creates a cache for this number of good verdicts, and the same number of bad ones.
     pub(super) fn new(entries: u64) -> Self {
-        // moka's clock is its own: its lifetimes only collect, each read compares with ours.
+        // moka has its own clock: its lifetimes only collect; each read compares with ours.
         Self {
             good: Cache::builder().max_capacity(entries).time_to_live(GOOD).build(),
             bad: Cache::builder().max_capacity(entries).time_to_live(BAD).build(),
         }
     }
 
-    /// The most good verdicts that it keeps.
+    /// Returns the largest number of good verdicts.
     pub(super) fn entries(&self) -> Option<u64> {
         self.good.policy().max_capacity()
     }
 
-    /// The verdict on this token, if it is known and still holds.
+    /// Returns the verdict on this token, if it is cached and still valid.
     pub(super) fn recall(
         &self,
         key: &VerdictKey,
@@ -114,11 +113,11 @@ impl VerdictCache {
             if now >= good.dies_at {
                 return None;
             }
-            // N258: asked before the tables, so that what is revoked in between is looked at again.
+            // N258: read before the tables, so that a revocation in between is checked next time.
             let epoch = revocations.epoch();
             if epoch.0 != good.stamp.load(Ordering::Acquire) {
-                // The verdict's own ids are looked up and it is stamped anew: one revoke is no
-                // storm of signatures.
+                // Only the IDs of the verdict are looked up, so one revocation does not re-verify
+                // every token.
                 if let Err(reason) = revocations.stands(&good.principal) {
                     return Some(Err(RefusedToken::known(reason, &good.principal)));
                 }
@@ -136,7 +135,7 @@ impl VerdictCache {
         }
     }
 
-    /// Judges what the verifier found, and keeps the verdict.
+    /// Judges the verifier's result and caches the verdict.
     pub(super) fn judge(
         &self,
         key: &VerdictKey,
@@ -156,7 +155,7 @@ impl VerdictCache {
             }
         };
         let principal = Principal::of(&verified);
-        // A017: whatever the verifier thinks, a token for another resource is no token here.
+        // A017: a token for another resource is refused, even if the verifier accepts it.
         if verified.resource() != resource {
             return Err(RefusedToken::known(Reason::WrongResource, &principal));
         }
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoke_reaches_what_is_remembered_and_another_s_revoke_costs_nothing_but_a_look() {
+    fn a_revocation_reaches_cached_verdicts() {
         let setting = setting();
         setting.judge(Ok(setting.verified(600))).unwrap();
         setting.revocations.revoke(RevocationTarget::User(User::new("https://i.example", "bob")));
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_verdict_lives_for_5_seconds_where_it_may_be_remembered() {
+    fn a_bad_verdict_is_cached_for_5_seconds() {
         let setting = setting();
         assert_eq!(
             setting.judge(Err(VerifyError::for_now(Reason::KeysUnavailable))),
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn g158_tokens_that_are_alike_but_for_their_last_byte_share_nothing() {
+    fn g158_similar_tokens_share_no_verdict() {
         let setting = setting();
         for length in [20, 64, 512, 4096] {
             let token = |last: char| {
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a017_a_token_for_another_resource_proves_nothing_here() {
+    fn a017_a_token_for_another_resource_is_refused() {
         let setting = setting();
         let now = setting.clock.now();
         let times = TokenTimes { id: "1", issued_at: now, expires_at: now.plus(GOOD) };
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn g163_any_number_of_bad_tokens_keeps_no_more_than_was_set_and_drives_no_good_one_out() {
+    fn g163_bad_tokens_evict_no_good_verdict() {
         let setting = setting();
         assert_eq!(setting.judge(Ok(setting.verified(300))), Ok(()));
         for number in 0..50_000 {

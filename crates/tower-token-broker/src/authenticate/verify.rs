@@ -12,7 +12,7 @@ use crate::{
     secret::Secret,
 };
 
-/// A token as a client presented it: taken off the request, hashed once, never printed.
+/// A token as a client presented it: removed from the request, hashed once, never printed.
 #[derive(Clone)]
 pub struct PresentedToken(Arc<Presented>);
 
@@ -22,24 +22,21 @@ struct Presented {
 }
 
 impl PresentedToken {
-    /// Takes the token's bytes and hashes them (SHA-256), once.
+    /// Takes the bytes of a token and computes their SHA-256 hash.
     pub fn new(secret: Secret) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "hashed for look-ups; the digest is what is handed on"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "only its digest is used as a key")]
         let hashed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.expose());
         let mut digest = [0; 32];
         digest.copy_from_slice(hashed.as_ref());
         Self(Arc::new(Presented { secret, digest }))
     }
 
-    /// The token itself.
+    /// Returns the token itself.
     pub fn secret(&self) -> &Secret {
         &self.0.secret
     }
 
-    /// SHA-256 of the whole token: the key under which anything about it may be remembered.
+    /// Returns the SHA-256 hash of the whole token: the key for anything that is cached about it.
     pub fn digest(&self) -> &[u8; 32] {
         &self.0.digest
     }
@@ -60,23 +57,24 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    /// Refused for this reason, because of these bytes (and the client certificate): the verdict
-    /// may be cached for a few seconds.
+    /// Refuses because of these bytes (and the client certificate): the verdict may be cached for a
+    /// few seconds.
     pub const fn because(reason: Reason) -> Self {
         Self { reason, remember: true }
     }
 
-    /// Refused for now (keys are unavailable, not valid yet): verified again next time.
+    /// Refuses for now, because keys are unavailable or the token is not valid yet. Nothing is
+    /// cached.
     pub const fn for_now(reason: Reason) -> Self {
         Self { reason, remember: false }
     }
 
-    /// The reason.
+    /// Returns the reason.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Whether the same bytes will be refused again.
+    /// Returns whether the verdict may be cached, because the same bytes will be refused again.
     pub const fn may_be_remembered(&self) -> bool {
         self.remember
     }
@@ -90,18 +88,18 @@ pub struct VerifyRequest<'a> {
     pub token: &'a PresentedToken,
     /// The protected resource for which it must be issued.
     pub resource: &'a Resource,
-    /// The clock of the broker: the time that decides about `exp`, `nbf` and `iat`.
+    /// The clock of the broker, which decides about `exp`, `nbf` and `iat`.
     pub clock: &'a Clock,
     /// The method of the request.
     pub method: &'a Method,
-    /// The URI of the request, before a router took anything off (feature `axum`).
+    /// The URI of the request, before a router removed a prefix (feature `axum`).
     pub uri: &'a Uri,
-    /// The certificate of the client, over mutual TLS.
+    /// The certificate of the client, with mutual TLS.
     pub peer_certificate: Option<&'a PeerCertificate>,
 }
 
 impl<'a> VerifyRequest<'a> {
-    /// A token for this resource, without a request around it: `GET /`, and no certificate.
+    /// Creates a request for a token without an HTTP request: `GET /`, and no certificate.
     pub fn new(token: &'a PresentedToken, resource: &'a Resource, clock: &'a Clock) -> Self {
         static ROOT: std::sync::LazyLock<Uri> = std::sync::LazyLock::new(|| Uri::from_static("/"));
         Self { token, resource, clock, method: &Method::GET, uri: &ROOT, peer_certificate: None }
@@ -115,7 +113,7 @@ impl<'a> VerifyRequest<'a> {
         self
     }
 
-    /// Takes what the server recorded about the connection.
+    /// Sets what the server recorded about the connection.
     pub(crate) fn connection(mut self, extensions: &'a Extensions) -> Self {
         self.peer_certificate = extensions.get();
         self
@@ -125,12 +123,12 @@ impl<'a> VerifyRequest<'a> {
 /// Verifies presented tokens for a resource: JWT, introspection, your own.
 ///
 /// The authenticate layer caches the results per stack, by the hash of the whole token and the
-/// client certificate ([`Verified::for_this_request`] and [`VerifyError::for_now`] are not cached),
-/// compares a certificate with the one that the token names, checks revocation, and compares
-/// [`Verified::resource`] with its own: a verifier does none of these.
+/// client certificate, except [`Verified::for_this_request`] and [`VerifyError::for_now`]. It also
+/// compares the certificate with the one that the token names, checks revocation, and compares
+/// [`Verified::resource`] with its own. A verifier does none of these.
 pub trait VerifyToken: Send + Sync + 'static {
-    /// Returns a result that is available without waiting; by default none. For verifiers with a
-    /// cache of their own.
+    /// Returns a result that is available without waiting; by default none. For verifiers with
+    /// their own cache.
     fn recall(&self, request: &VerifyRequest<'_>) -> Option<Result<Verified, VerifyError>> {
         let _ = request;
         None
@@ -139,7 +137,7 @@ pub trait VerifyToken: Send + Sync + 'static {
     /// Verifies the token.
     ///
     /// # Errors
-    /// The reason why the token proves nothing here.
+    /// The reason why the token is not accepted.
     ///
     /// # Cancellation
     /// May be dropped at any await; work that must finish (a fetch of keys) belongs in an owned
@@ -149,8 +147,8 @@ pub trait VerifyToken: Send + Sync + 'static {
         request: &VerifyRequest<'_>,
     ) -> impl Future<Output = Result<Verified, VerifyError>> + Send;
 
-    /// Returns the issuers to name in the protected-resource metadata (RFC 9728 §2); by default
-    /// none, then the stack must name one.
+    /// Returns the issuers to name in the protected-resource metadata (RFC 9728 §2). By default
+    /// there are none, and the stack must name one.
     fn authorization_servers(&self) -> &[Box<str>] {
         &[]
     }

@@ -1,5 +1,4 @@
-//! What is gRPC's own about an upstream's answer: its status stands in the head or in the trailers,
-//! and not in HTTP's.
+//! The gRPC status of an upstream's response, in the headers or in the trailers.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -10,12 +9,13 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// I183: the upstream refused the credential before anything else was said: gRPC's 401.
+/// Returns whether the headers refuse the credential.
+// I183: status 16 in the headers is gRPC's 401; no message was sent before it.
 pub(super) fn refuses_the_credential(head: &HeaderMap) -> bool {
     status_in(head) == Some(Ok(16))
 }
 
-/// How a response of gRPC ends.
+/// The end of a gRPC response.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) dialect: Dialect,
@@ -24,9 +24,9 @@ pub(super) struct End {
 }
 
 impl End {
-    /// What of the upstream's status goes on. Its 16 is about its own door and never becomes ours;
-    /// what a failing upstream says of its inside (I186) stays inside; a status that can't be read
-    /// is none.
+    /// Rewrites the upstream's status. Its status 16 is about its own credential and is never
+    /// passed on; details of a failing upstream are removed; an unreadable status is an error.
+    // I186: details may reveal the upstream's internals.
     pub(super) fn rewrite(&self, trail: &Trail, fields: &mut HeaderMap) {
         let reason = match status_in(fields) {
             None | Some(Ok(0 | 1 | 3..=12)) => return,
@@ -35,7 +35,7 @@ impl End {
                 fields.insert(metadata::MESSAGE, status::message("the upstream server failed"));
                 return;
             }
-            // As a 401 over HTTP: without a credential it is not about one (design, section 15.1).
+            // As with a 401 over HTTP: without a credential, it is not about one.
             Some(Ok(16)) if !self.was_applied => return,
             Some(Ok(16)) => Reason::CredentialRefused,
             Some(Ok(_) | Err(())) => Reason::AnswerUnreadable,
@@ -48,7 +48,7 @@ impl End {
     }
 }
 
-/// The one status; an error where two stand, or one that is no number.
+/// Returns the only status; an error for two, or for one that is no number.
 fn status_in(fields: &HeaderMap) -> Option<Result<u32, ()>> {
     let mut all = fields.get_all(metadata::STATUS).iter().map(HeaderValue::as_bytes);
     let first = all.next()?;

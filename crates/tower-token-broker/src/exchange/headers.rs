@@ -4,11 +4,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::header_rules;
 
-/// As many fields as most requests have when they go out; more are room that is cleared for
+/// Most requests have as many headers when they are sent. A larger map would be cleared for
 /// nothing.
 const ROOM: usize = 12;
 
-/// The fields that an operator lets through beside ours.
+/// The headers that an operator forwards in addition to ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forwarded(Vec<HeaderName>);
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[cfg(feature = "grpc")]
     #[test]
-    fn l235_binary_metadata_goes_on_but_for_what_would_be_a_credential() {
+    fn l235_binary_metadata_passes_except_credentials() {
         let mut from = HeaderMap::new();
         for name in [
             "trace-context-bin",

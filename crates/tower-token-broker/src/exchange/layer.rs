@@ -1,4 +1,4 @@
-//! The layer and what its services share.
+//! Layer configuration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,33 +9,33 @@ use super::{headers::Forwarded, provide::ProvideCredential, service::Exchange};
 
 /// Provides each request with the caller's upstream credential. See the [module](super).
 #[derive(Debug)]
-#[must_use = "a layer does nothing until it is put onto a service"]
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct ExchangeLayer<P> {
     shared: Arc<Shared<P>>,
 }
 
-/// What the services of one layer share.
+/// The configuration that all services of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared<P> {
     pub(super) provider: P,
     pub(super) forwarded: Forwarded,
-    /// What is taken off a judged path before the upstream's own path is put before it.
+    /// The prefix that is removed from a judged path before the upstream's path is prepended.
     pub(super) mount_path: Box<str>,
     pub(super) credential_timeout: Duration,
     pub(super) requests: Requests,
 }
 
-/// Whose requests a layer sends on.
+/// The origin of the requests that a layer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requests {
-    /// A client's, as the layers outside judged them.
+    /// Requests of clients, as the outer layers judged them.
     OfClients,
-    /// A handler's own, stamped with the caller for whom they are sent.
+    /// A handler's own requests, stamped with their caller.
     OfAHandler,
 }
 
-/// A header field that must never go to an upstream: a credential, a hop-by-hop field, one that
-/// says who somebody is, or `Range`.
+/// A header that is never forwarded to an upstream: a credential, a hop-by-hop header, an identity
+/// that a proxy reports, or `Range`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the header field {name} cannot be forwarded: it carries credentials, framing or a proxy's \
@@ -46,7 +46,7 @@ pub struct ForwardHeaderError {
 }
 
 impl ForwardHeaderError {
-    /// The field.
+    /// Returns the name of the header.
     pub const fn name(&self) -> &HeaderName {
         &self.name
     }
@@ -80,7 +80,7 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
 }
 
 impl<P> ExchangeLayer<P> {
-    /// Puts the layer around a service. The same as [`Layer::layer`], without an import.
+    /// Wraps a service. The same as [`Layer::layer`], without an import.
     pub fn layer<S>(&self, inner: S) -> Exchange<S, P> {
         Layer::layer(self, inner)
     }

@@ -24,100 +24,100 @@ impl Principal {
         Self(Arc::clone(&verified.0))
     }
 
-    /// How the audit writes it: worked out once.
+    /// Returns the caller as the audit writes it; computed once.
     pub(crate) fn in_record(&self, write: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
         self.0.in_record.get_or_init(|| write(self).into())
     }
 
-    /// For the tests of those who use the layers.
+    /// Creates a principal for tests.
     #[cfg(feature = "test-util")]
     pub fn for_test(verified: &Verified) -> Self {
         Self::of(verified)
     }
 
-    /// Issuer and subject.
+    /// Returns issuer and subject.
     pub fn user(&self) -> &User {
         &self.0.user
     }
 
-    /// Who it is at its issuer (`sub`).
+    /// Returns the subject, as the issuer names it (`sub`).
     pub fn subject(&self) -> &str {
         self.0.user.subject()
     }
 
-    /// Who issued the token (`iss`).
+    /// Returns the issuer of the token (`iss`).
     pub fn issuer(&self) -> &str {
         self.0.user.issuer()
     }
 
-    /// The OAuth client that holds the token (`client_id`).
+    /// Returns the OAuth client that holds the token (`client_id`).
     pub fn client(&self) -> &str {
         &self.0.client
     }
 
-    /// The token's own id (`jti`).
+    /// Returns the ID of the token (`jti`).
     pub fn token_id(&self) -> &str {
         &self.0.token_id
     }
 
-    /// The token family, if the issuer names one.
+    /// Returns the token family, if the issuer names one.
     pub fn family(&self) -> Option<&str> {
         self.0.family.as_deref()
     }
 
-    /// Who acts for the user (`act`), if somebody does.
+    /// Returns the actor that acts for the user (`act`), if there is one.
     pub fn actor(&self) -> Option<&Actor> {
         self.0.actor.as_ref()
     }
 
-    /// What the token allows.
+    /// Returns the scopes of the token.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// The protected resource that the token is good for.
+    /// Returns the protected resource for which the token was issued.
     pub fn resource(&self) -> &Resource {
         &self.0.resource
     }
 
-    /// The groups or roles that the token names; empty if it names none.
+    /// Returns the groups or roles that the token names; empty if it names none.
     pub fn groups(&self) -> &[Box<str>] {
         self.0.more.as_ref().map_or(&[], |more| &more.groups)
     }
 
-    /// The authentication context class (`acr`), if the token has one.
+    /// Returns the authentication context class (`acr`), if the token has one.
     pub fn acr(&self) -> Option<&str> {
         self.0.more.as_ref()?.acr.as_deref()
     }
 
-    /// The account that the token is for, if it names one.
+    /// Returns the account for which the token was issued, if it names one.
     pub fn account(&self) -> Option<&str> {
         self.0.more.as_ref()?.account.as_deref()
     }
 
-    /// The key to which the token is bound (`cnf`), if it is.
+    /// Returns the key to which the token is bound (`cnf`), if it is.
     pub fn confirmation(&self) -> Option<&Confirmation> {
         self.0.more.as_ref()?.confirmation.as_ref()
     }
 
-    /// A claim that the verifier was told to keep; `None` if the token has no such claim, or the
-    /// verifier does not keep it.
+    /// Returns a claim that the verifier was configured to keep; `None` if the token has no such
+    /// claim.
     pub fn claim(&self, name: &str) -> Option<Value<'_>> {
         self.0.more.as_ref()?.claims.get(name).map(|raw| Value::known(raw))
     }
 
-    /// Returns the claims that the verifier was told to keep, in the order of their names.
+    /// Returns the claims that the verifier was configured to keep, in the order of their names.
     pub fn claims(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         let claims = self.0.more.iter().flat_map(|more| &more.claims);
         claims.map(|(name, raw)| (&**name, Value::known(raw)))
     }
 
-    /// When the token was issued (`iat`).
+    /// Returns the time at which the token was issued (`iat`).
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
-    /// When the token ends (`exp`, without leeway).
+    /// Returns the time of expiry (`exp`, without leeway).
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }

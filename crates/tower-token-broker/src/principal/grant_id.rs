@@ -1,18 +1,18 @@
-//! The name of a grant.
+//! The ID of a grant.
 
 use std::sync::Arc;
 
-/// Which grant a credential came from, as the store names it.
+/// The ID of a grant, as the store names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GrantId(Arc<str>);
 
 impl GrantId {
-    /// As the store names it.
+    /// Creates an ID from the store's name for the grant.
     pub fn new(id: &str) -> Self {
         Self(id.into())
     }
 
-    /// Its text.
+    /// Returns the ID as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

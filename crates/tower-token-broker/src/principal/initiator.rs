@@ -1,9 +1,9 @@
-//! Who ran a command.
+//! The initiator of a revocation or a command.
 
 use super::User;
 
-/// The one who ran a revoke, a block or a command, or did what else a [note](crate::audit::Note)
-/// records.
+/// The initiator of a revocation, a block, a command, or another event that a
+/// [note](crate::audit::Note) records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Initiator(InitiatorKind);
 
@@ -16,27 +16,27 @@ enum InitiatorKind {
 }
 
 impl Initiator {
-    /// An operator, by the name under which they work.
+    /// Creates the initiator for an operator, by name.
     pub fn operator(name: &str) -> Self {
         Self(InitiatorKind::Operator(name.into()))
     }
 
-    /// A user, on a page of the broker or of your own.
+    /// Creates the initiator for a user, on a page of the broker or of your own.
     pub fn user(user: &User) -> Self {
         Self(InitiatorKind::User(user.clone()))
     }
 
-    /// A program, such as a webhook of the identity provider.
+    /// Creates the initiator for a program, such as a webhook of the identity provider.
     pub fn system(name: &str) -> Self {
         Self(InitiatorKind::System(name.into()))
     }
 
-    /// A visitor who has not signed in.
+    /// Creates the initiator for a visitor who has not signed in.
     pub const fn anonymous() -> Self {
         Self(InitiatorKind::Anonymous)
     }
 
-    /// The kind, as the record has it: `operator`, `user`, `system` or `anonymous`.
+    /// Returns the kind, as in the record: `operator`, `user`, `system` or `anonymous`.
     pub const fn kind(&self) -> &'static str {
         match self.0 {
             InitiatorKind::Operator(_) => "operator",
@@ -46,7 +46,7 @@ impl Initiator {
         }
     }
 
-    /// The name of an operator or a system.
+    /// Returns the name of an operator or a system.
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             InitiatorKind::Operator(name) | InitiatorKind::System(name) => Some(name),
@@ -54,7 +54,7 @@ impl Initiator {
         }
     }
 
-    /// The user, if it is one.
+    /// Returns the user, if it is one.
     pub const fn as_user(&self) -> Option<&User> {
         match &self.0 {
             InitiatorKind::User(user) => Some(user),

@@ -1,4 +1,4 @@
-//! Who a broker token speaks for, and for which protected resource.
+//! Callers of a broker: users, scopes, and the protected resource of their token.
 
 mod caller;
 mod grant_id;

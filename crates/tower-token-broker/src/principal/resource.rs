@@ -8,10 +8,10 @@ use std::{
 
 use crate::bad_value::BadValue;
 
-/// One protected resource: an MCP server (or an HTTP API) as the broker exposes it, named by its
+/// A protected resource: an MCP server or an HTTP API as the broker exposes it, named by its
 /// resource URI (RFC 8707 §2, RFC 9728 §1.2). Cheap to clone.
 ///
-/// Two resources are compared octet by octet, except that an empty path and `/` are one path
+/// Two resources are compared octet by octet, except that an empty path and `/` are the same path
 /// (RFC 3986 §6.2.3): `https://h` and `https://h/` name one resource.
 #[derive(Clone)]
 pub struct Resource(Arc<ResourceParts>);
@@ -27,7 +27,7 @@ impl Resource {
     /// for loopback hosts.
     ///
     /// # Errors
-    /// What is wrong with the URI.
+    /// The problem of the URI.
     pub fn parse(uri: &str) -> Result<Self, ResourceError> {
         let bad = |problem: fn(BadValue) -> ResourceError| problem(uri.into());
         let parsed: http::Uri = uri.parse().map_err(|_| bad(ResourceError::NotAUri))?;
@@ -61,39 +61,39 @@ impl Resource {
         Ok(Self(Arc::new(ResourceParts { uri: uri.into(), origin_len, metadata_url })))
     }
 
-    /// The URI, octet by octet as it was given.
+    /// Returns the URI, octet by octet as it was given.
     pub fn as_str(&self) -> &str {
         &self.0.uri
     }
 
-    /// Whether a text, such as the `aud` of a token, names this resource.
+    /// Returns whether a text, such as the `aud` of a token, names this resource.
     pub fn is_named_by(&self, text: &str) -> bool {
         let has_no_path = matches!(self.path(), "" | "/");
         text == self.as_str()
             || (has_no_path && text.strip_suffix('/').unwrap_or(text) == self.origin())
     }
 
-    /// Scheme and authority, such as `https://broker.example.com`.
+    /// Returns scheme and authority, such as `https://broker.example.com`.
     pub fn origin(&self) -> &str {
         self.0.uri.get(..self.0.origin_len).unwrap_or_default()
     }
 
-    /// The authority, such as `broker.example.com` or `127.0.0.1:8080`.
+    /// Returns the authority, such as `broker.example.com` or `127.0.0.1:8080`.
     pub fn authority(&self) -> &str {
         self.origin().split_once("://").map_or("", |(_, authority)| authority)
     }
 
-    /// The path, such as `/crm/mcp`; empty if the URI has none.
+    /// Returns the path, such as `/crm/mcp`; empty if the URI has none.
     pub fn path(&self) -> &str {
         self.0.uri.get(self.0.origin_len..).unwrap_or_default()
     }
 
-    /// The URL of its metadata (RFC 9728 §3.1).
+    /// Returns the URL of the metadata (RFC 9728 §3.1).
     pub fn metadata_url(&self) -> &str {
         &self.0.metadata_url
     }
 
-    /// The URI without the slash of an otherwise empty path: equal for equal resources.
+    /// Returns the URI without the slash of an otherwise empty path: equal for equal resources.
     fn canonical(&self) -> &str {
         if self.path() == "/" { self.origin() } else { self.as_str() }
     }
@@ -125,7 +125,7 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// The reasons why a text names no protected resource.
+/// The reasons why a text is not the URI of a protected resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResourceError {

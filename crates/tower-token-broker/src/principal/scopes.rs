@@ -7,18 +7,18 @@ use std::{
 
 use crate::bad_value::BadValue;
 
-/// A set of OAuth scope tokens (RFC 6749 §3.3), sorted, each once. Cheap to clone.
+/// A set of OAuth scope tokens (RFC 6749 §3.3), sorted and without duplicates. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scopes(Arc<[Box<str>]>);
 
 impl Scopes {
-    /// No scope at all.
+    /// Returns the empty set.
     pub fn none() -> Self {
         static NONE: LazyLock<Scopes> = LazyLock::new(|| Scopes(Arc::new([])));
         NONE.clone()
     }
 
-    /// Reads a space-delimited list, as the `scope` parameter and claim hold it (RFC 6749 §3.3).
+    /// Parses a space-delimited list, as in the `scope` parameter and claim (RFC 6749 §3.3).
     ///
     /// # Errors
     /// A token with a character outside of `%x21 / %x23-5B / %x5D-7E`, more than 1 000 tokens, or
@@ -43,17 +43,17 @@ impl Scopes {
         Self(tokens.into())
     }
 
-    /// Whether this very token is in the set.
+    /// Returns whether exactly this token is in the set.
     pub fn contains(&self, token: &str) -> bool {
         self.0.binary_search_by(|held| held.as_ref().cmp(token)).is_ok()
     }
 
-    /// Whether all of `needed` is in the set.
+    /// Returns whether all of `needed` is in the set.
     pub fn contains_all(&self, needed: &Self) -> bool {
         needed.iter().all(|token| self.contains(token))
     }
 
-    /// Both together.
+    /// Returns the union of both sets.
     #[must_use = "returns the new value"]
     pub fn union(&self, other: &Self) -> Self {
         if self.contains_all(other) {
@@ -62,12 +62,12 @@ impl Scopes {
         Self::of(self.0.iter().chain(other.0.iter()).cloned().collect())
     }
 
-    /// The tokens in order.
+    /// Returns the tokens in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a verified token proves.
+//! The result of verifying a token.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,10 @@ use std::{
 use super::{Actor, Resource, Scopes, User};
 use crate::{clock::Timestamp, json::Value};
 
-/// What a verified token proves. Made by [`Verified::vouch`], which verifiers call and nobody else
-/// should.
+/// The facts that a verified token proves. Only verifiers call [`Verified::vouch`], which creates
+/// it.
 #[derive(Clone, Debug)]
-#[must_use = "a proof that nobody looks at lets nobody in"]
+#[must_use = "unused verification result"]
 pub struct Verified(pub(super) Arc<Proof>);
 
 #[derive(Debug)]
@@ -26,7 +26,6 @@ pub(super) struct Proof {
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) more: Option<Box<More>>,
-    /// The members of an audit record, written once per token.
     pub(super) is_for_this_request: bool,
     pub(super) in_record: OnceLock<Box<[u8]>>,
 }
@@ -38,12 +37,12 @@ pub(super) struct More {
     pub(super) acr: Option<Box<str>>,
     pub(super) account: Option<Box<str>>,
     pub(super) confirmation: Option<Confirmation>,
-    /// The JSON text of each claim that the verifier was told to keep.
+    /// The JSON text of each claim that the verifier was configured to keep.
     pub(super) claims: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// The key to which a token is bound (RFC 7800 §3). The authenticate layer compares a certificate
-/// with that of the connection, and refuses a token that is bound to a JWK: as a bearer token it
+/// with that of the connection. It refuses a token that is bound to a JWK, because a bearer token
 /// has no proof of possession.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,8 +54,8 @@ pub enum Confirmation {
 }
 
 impl Verified {
-    /// Vouches that the presented token was verified for `resource` and proves all this. Whoever
-    /// calls it has checked signature, issuer, audience and times, or has asked somebody who did.
+    /// Vouches that the presented token was verified for `resource` and proves these facts. The
+    /// calling code checked signature, issuer, audience and times, or relied on a party that did.
     pub fn vouch(user: User, client: &str, resource: Resource, token: TokenTimes<'_>) -> Self {
         Self(Arc::new(Proof {
             user,
@@ -74,9 +73,9 @@ impl Verified {
         }))
     }
 
-    /// It proves this for one request alone, because it depends on more than the token and the
-    /// client certificate: a proof of possession over method and URI (RFC 9449). The layer does not
-    /// keep it, and asks the verifier again for the next request.
+    /// Limits the result to one request, because it depends on more than the token and the client
+    /// certificate, such as a proof of possession over method and URI (RFC 9449). The layer does
+    /// not cache it.
     pub fn for_this_request(self) -> Self {
         self.with(|proof| proof.is_for_this_request = true)
     }
@@ -85,22 +84,22 @@ impl Verified {
         self.0.is_for_this_request
     }
 
-    /// With these scopes.
+    /// Sets the scopes.
     pub fn with_scopes(self, scopes: Scopes) -> Self {
         self.with(|proof| proof.scopes = scopes)
     }
 
-    /// From this token family: all tokens of one authorization.
+    /// Sets the token family: all tokens of one authorization.
     pub fn with_family(self, family: &str) -> Self {
         self.with(|proof| proof.family = Some(family.into()))
     }
 
-    /// With this actor (RFC 8693 §4.1).
+    /// Sets the actor (RFC 8693 §4.1).
     pub fn with_actor(self, actor: Actor) -> Self {
         self.with(|proof| proof.actor = Some(actor))
     }
 
-    /// Adds the groups or roles that the token names.
+    /// Sets the groups or roles that the token names.
     pub fn with_groups<'a>(self, groups: impl IntoIterator<Item = &'a str>) -> Self {
         let groups = groups.into_iter().map(Box::from).collect();
         self.with_more(|more| more.groups = groups)
@@ -111,7 +110,7 @@ impl Verified {
         self.with_more(|more| more.acr = Some(acr.into()))
     }
 
-    /// Sets the account that the token is for, where a user has several at one server.
+    /// Sets the account for which the token was issued, where a user has several at one server.
     pub fn with_account(self, account: &str) -> Self {
         self.with_more(|more| more.account = Some(account.into()))
     }
@@ -150,23 +149,20 @@ impl Verified {
         Self(Arc::new(proof))
     }
 
-    /// For which resource the token is good.
+    /// Returns the resource for which the token was issued.
     pub fn resource(&self) -> &Resource {
         &self.0.resource
     }
 
-    /// Until when (`exp`, without leeway).
+    /// Returns the time of expiry (`exp`, without leeway).
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 }
 
-/// The token's own id and times, for [`Verified::vouch`].
+/// The ID and times of a token, for [`Verified::vouch`].
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "the three are all that a token has of its own; users write them out"
-)]
+#[expect(clippy::exhaustive_structs, reason = "these are all; callers name each of them")]
 pub struct TokenTimes<'a> {
     /// `jti`: unique for its issuer.
     pub id: &'a str,

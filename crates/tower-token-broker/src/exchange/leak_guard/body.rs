@@ -1,4 +1,4 @@
-//! The body that masks every echo.
+//! The response body that masks every echo.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ use crate::exchange::grpc;
 use crate::{audit::Trail, body::BodyError, header_rules, refusal::Reason};
 
 pin_project! {
-    /// The answer's body without any echo of the credentials that were used for it.
+    /// The response body without any echo of the credentials that were used for it.
     #[derive(Debug)]
     pub struct LeakGuardBody<R> {
         #[pin]
@@ -31,7 +31,7 @@ struct Guard {
     held: BytesMut,
     after_held: Option<Frame<Bytes>>,
     ended: bool,
-    /// How the status that ends a gRPC answer is said.
+    /// Rewrites the status that ends a gRPC response.
     #[cfg(feature = "grpc")]
     grpc: Option<grpc::End>,
 }
@@ -50,7 +50,7 @@ impl<R> LeakGuardBody<R> {
         Self { inner, guard: Some(guard) }
     }
 
-    /// The answer is gRPC: the status in its trailers is looked at, too.
+    /// Also checks the gRPC status in the trailers.
     #[cfg(feature = "grpc")]
     pub(in crate::exchange) fn of_grpc(mut self, end: grpc::End) -> Self {
         if let Some(guard) = &mut self.guard {
@@ -60,7 +60,7 @@ impl<R> LeakGuardBody<R> {
     }
 }
 
-// Without a credential there is nothing to guard: what tower-http's timeout makes of `Default`.
+// Without a credential there is nothing to guard. tower-http's timeout creates bodies by `Default`.
 impl<R: Default> Default for LeakGuardBody<R> {
     fn default() -> Self {
         Self { inner: R::default(), guard: None }
@@ -68,7 +68,7 @@ impl<R: Default> Default for LeakGuardBody<R> {
 }
 
 impl Guard {
-    /// What of `data`, and of what was held before it, may go on now.
+    /// Returns the bytes of `data`, and of those held back before it, that may be passed on now.
     fn pass(&mut self, data: Bytes) -> Bytes {
         let few = self.watched.now();
         let all = few.as_slice();
@@ -150,7 +150,7 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                 }
                 None => {
                     guard.ended = true;
-                    // What was held began like a secret and was none.
+                    // The bytes that were held back began like a secret and were none.
                     let rest = guard.held.split().freeze();
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }
@@ -192,7 +192,7 @@ mod tests {
     const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
     #[tokio::test]
-    async fn what_was_held_back_and_is_no_secret_comes_before_the_trailers_and_before_the_end() {
+    async fn held_bytes_pass_before_trailers_and_end() {
         use http_body_util::{BodyExt as _, Full};
 
         let (log, _) = crate::audit::AuditLog::in_memory();
@@ -202,7 +202,7 @@ mod tests {
             let watched = Watched::default();
             let forms = SecretForms::of(&Secret::from_text(TOKEN.to_owned())).unwrap();
             watched.add(Arc::new(forms));
-            // The same credential twice is looked for once.
+            // The same credential twice is searched for once.
             watched.add(watched.now().as_slice()[0].clone());
             assert_eq!(watched.now().as_slice().len(), 1);
             let mut fields = http::HeaderMap::new();

@@ -1,13 +1,13 @@
-//! Masks any echo of a credential in an answer, over the borders of its chunks.
+//! Masks echoes of a credential in a response, also across the boundaries of its chunks.
 //!
-//! It looks for the token's high-entropy tail as it is, in base64 (both alphabets, every alignment,
-//! `+` and `/` also as JSON and URLs escape them), in hexadecimal, percent-encoded and JSON-escaped
-//! (also where just some of its characters are), and overwrites what it finds with as many `*`:
-//! lengths stay true, and JSON stays JSON. Of a stream it holds back only the longest suffix that
-//! may begin such a form.
+//! The guard searches for the last bytes of the token in these forms: plain, base64 (both
+//! alphabets, every alignment, with `+` and `/` also as JSON and URLs escape them), hexadecimal,
+//! percent-encoded and JSON-escaped (also if only some characters are). It overwrites each with as
+//! many `*`, so lengths and JSON syntax stay valid. Of a stream it holds back only the longest
+//! suffix that may begin such a form.
 //!
-//! It stops an echo. It cannot stop an upstream that re-encodes at will: encryption, compression or
-//! a cipher of its own hide a token from any guard.
+//! It cannot stop an upstream that transforms the token otherwise, such as by encryption or
+//! compression.
 
 mod body;
 mod search;

@@ -1,4 +1,4 @@
-//! The search for one secret in whichever form an echo may have.
+//! Search for one secret in every form that an echo may have.
 
 use std::{fmt, sync::Arc};
 
@@ -7,42 +7,40 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// Of a longer secret, its last so many bytes are looked for: a JWT's head is alike in all tokens,
-/// its tail in none.
+/// Number of bytes that are searched for, at the end of a longer secret: JWTs differ at their end,
+/// not at their beginning.
 const TAIL: usize = 64;
-/// A shorter secret is looked for too, but in forms that are not shorter than this.
+/// A shorter secret is searched for too, but its forms are not shorter than this.
 const SHORTEST_FORM: usize = 8;
-/// What an escape makes of one byte at most: `\u0074`.
+/// Longest escape of one byte: `\u0074`.
 const LONGEST_ESCAPE: usize = 6;
-/// So many beginnings of forms are looked at together: an upstream that echoes without end in one
-/// run of characters makes work that grows with its answer, and not with the square of it.
+/// Number of starting positions that are checked together. With it, work grows linearly with a
+/// response that echoes endlessly in one run of characters, not quadratically.
 const WINDOW: usize = if cfg!(test) { 16 } else { 4096 };
 
-/// How the two characters of base64 that texts escape stand in JSON of several writers, and in a
-/// URL.
+/// How JSON writers and URLs escape the two characters of base64 that they escape.
 const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
 
-/// One secret whose echo is looked for, in whichever form. Small: one is kept for each credential
-/// in memory.
+/// The forms of one secret. Small, because one is kept for each credential in memory.
 ///
-/// Every form is a run of characters of one small alphabet and as long as the tail at least, and
-/// most texts have no such run. So a text is probed once in that length, and the forms themselves
-/// are worked out only where a run is long enough to be one.
+/// Each form is a run of characters of one small alphabet, at least as long as the tail, and most
+/// texts contain no such run. So a text is probed once per that length, and the forms are computed
+/// only where a run is long enough.
 pub(crate) struct SecretForms {
     tail: Zeroizing<Box<[u8]>>,
-    /// The alphabet of all forms, one bit a byte.
+    /// The alphabet of all forms, one bit per byte value.
     alphabet: [u64; 4],
-    /// No form is shorter.
+    /// Length of the shortest form.
     shortest: usize,
-    /// No form is longer, however it is escaped.
+    /// Length of the longest form, however it is escaped.
     longest: usize,
 }
 
-/// The forms in which a secret comes back as a whole: plain, base64 and hexadecimal.
+/// The forms of a whole secret: plain, base64 and hexadecimal.
 type Literals = Zeroizing<Vec<Vec<u8>>>;
 
 impl SecretForms {
-    /// `None` if there is nothing to look for: then nothing may be sent.
+    /// Returns the forms; `None` if the secret is empty, and so must not be sent.
     #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
     pub(crate) fn of(secret: &Secret) -> Option<Self> {
         let bytes = without_scheme(secret.expose());
@@ -93,11 +91,11 @@ impl SecretForms {
         self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
     }
 
-    /// The next run of the alphabet at or after `from` that is long enough to be a form, or the
-    /// beginning of it: a window, and as much as a form has that begins in it.
+    /// Returns the next run of the alphabet at or after `from` that is long enough to be a form. Of
+    /// a longer run it returns a window, and as many bytes after it as a form may have.
     fn run(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         loop {
-            // A form that begins at or after `from` covers this place, or begins behind it.
+            // A form that begins at or after `from` covers this position, or begins after it.
             let probe = from + self.shortest - 1;
             if !self.is_of_alphabet(*text.get(probe)?) {
                 from = probe + 1;
@@ -119,8 +117,8 @@ impl SecretForms {
         }
     }
 
-    /// The first form at or after `from`, the longest of those that begin there: where it begins
-    /// and ends.
+    /// Returns start and end of the first form at or after `from`; the longest of those that begin
+    /// there.
     pub(super) fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
         let mut known = None;
         while let Some((begins, ends)) = self.run(text, from) {
@@ -137,8 +135,8 @@ impl SecretForms {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            // Behind the window stands what a form in it needs to be whole; one that begins there
-            // is found with what follows.
+            // A form that begins in the window ends in the bytes after it. A form that begins after
+            // the window is found in the next round.
             let next = if ends - begins == WINDOW + self.longest { begins + WINDOW } else { ends };
             if let Some(found) = found.filter(|(at, _)| *at < next) {
                 return Some(found);
@@ -148,12 +146,12 @@ impl SecretForms {
         None
     }
 
-    /// The first place in this run where the tail stands with some of its bytes escaped. Whether
-    /// the run's last `%` begins an escape is seen by what comes behind the run.
+    /// Returns the first position in this run at which the tail begins with some of its bytes
+    /// escaped. The bytes after the run decide whether its last `%` begins an escape.
     ///
-    /// It is found by the first of these escapes: what stands before it is the beginning of the
-    /// tail as it is. So the work grows with the escapes whose byte is one of the tail's, and a
-    /// place that is found by a later escape begins later.
+    /// The search starts from the first of these escapes: the bytes before it are the plain
+    /// beginning of the tail. So the work grows with the number of escapes of the tail's bytes, and
+    /// a form that is found by a later escape begins later.
     fn find_escaped(&self, text: &[u8], from: usize, to: usize) -> Option<(usize, usize)> {
         memchr::memchr2_iter(b'%', b'\\', text.get(from..to)?).find_map(|offset| {
             let at = from + offset;
@@ -171,7 +169,7 @@ impl SecretForms {
         })
     }
 
-    /// How many bytes at the end of `text` may be the beginning of a form.
+    /// Returns the number of bytes at the end of `text` that may be the beginning of a form.
     pub(super) fn unfinished(&self, text: &[u8]) -> usize {
         let run = text
             .iter()
@@ -191,7 +189,7 @@ impl SecretForms {
         (text.len() - run..text.len()).find(may_begin).map_or(0, |at| text.len() - at)
     }
 
-    /// Whether the tail begins at `at`, each of its bytes as it is or escaped.
+    /// Checks whether the tail begins at `at`, each byte plain or escaped.
     fn escaped_at(&self, text: &[u8], mut at: usize) -> Escaped {
         for wanted in self.tail.iter() {
             match unescape(text.get(at..).unwrap_or_default()) {
@@ -204,7 +202,7 @@ impl SecretForms {
     }
 }
 
-/// What of a whole field value is the secret itself: an echo may leave the scheme out (`token
+/// Returns the secret itself out of a whole header value: an echo may omit the scheme (`token
 /// ghp_…`).
 fn without_scheme(value: &[u8]) -> &[u8] {
     let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(value);
@@ -228,8 +226,7 @@ enum Unescaped {
     Part,
 }
 
-/// The byte that begins here, as it is, as `%74`, as `\u0074` or as `\/`; or the beginning of such
-/// an escape.
+/// Reads one byte, plain or escaped as `%74`, `\u0074` or `\/`; or the beginning of an escape.
 fn unescape(text: &[u8]) -> Unescaped {
     let hex = |digits: &[u8]| {
         digits
@@ -261,8 +258,8 @@ fn unescape(text: &[u8]) -> Unescaped {
     }
 }
 
-/// The characters that `tail` gives in base64 wherever it stands in what is encoded, if `skip`
-/// bytes stand before it in its group of three: those that depend on its neighbours are left out.
+/// Returns the characters that encode `tail` in base64 if `skip` bytes precede it in its group of
+/// three, without those that depend on neighbours.
 fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> String {
     let mut padded = Zeroizing::new(vec![0; skip]);
     padded.extend_from_slice(tail);
@@ -272,7 +269,7 @@ fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpos
     encoded.get(first..whole).unwrap_or_default().to_owned()
 }
 
-/// Overwrites every form in `text`; says how many there were.
+/// Overwrites every form in `text`; returns their number.
 pub(super) fn mask(all: &[Arc<SecretForms>], text: &mut [u8]) -> u64 {
     let mut masked = 0;
     for forms in all {
@@ -340,7 +337,7 @@ mod tests {
 
     #[test]
     fn base64_is_masked_as_json_and_urls_escape_it() {
-        // Of these the three alignments have `+` and `/` in them.
+        // These three alignments contain `+` and `/`.
         let secret = "~~~?>>>?~~>?>~?~?>>~~?>??>~";
         let forms = forms(secret);
         for before in ["", "a", "ab"] {
@@ -354,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_inside_the_secret_hides_no_bare_token() {
+    fn a_token_is_found_without_its_scheme() {
         for value in [format!("token {TOKEN}"), format!("Key  {TOKEN}")] {
             let mut echo = format!("you are {TOKEN}").into_bytes();
             assert_eq!(mask(&forms(&value), &mut echo), 1);
@@ -363,21 +360,21 @@ mod tests {
                     && !echo.windows(8).any(|window| window == &TOKEN.as_bytes()[..8])
             );
         }
-        // What stands behind the last space is no secret of its own.
+        // The part after the last space is too short to be a secret.
         let mut echo = b"the 7 of us; open sesame 7".to_vec();
         assert_eq!(mask(&forms("open sesame 7"), &mut echo), 1);
         assert!(echo.starts_with(b"the 7 of us; ***"));
     }
 
     #[test]
-    fn whether_a_percent_sign_begins_an_escape_is_seen_behind_it() {
+    fn a_percent_sign_may_be_no_escape() {
         let mut echo = br#"a\/%" b"#.to_vec();
         assert_eq!(mask(&forms("/%"), &mut echo), 1);
         assert_eq!(echo, br#"a***" b"#);
     }
 
     #[test]
-    fn without_anything_to_look_for_there_is_no_guard() {
+    fn an_empty_secret_has_no_forms() {
         assert!(SecretForms::of(&Secret::from_text(String::new())).is_none());
     }
 
@@ -403,15 +400,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_form_passes_whatever_the_chunks(which in 0..15_usize, cuts in prop::collection::vec(1..40_usize, 0..40)) {
+        fn no_form_passes_in_any_chunks(
+            which in 0..15_usize,
+            cuts in prop::collection::vec(1..40_usize, 0..40),
+        ) {
             let echo = echoes()[which].clone();
             let text = format!("before {echo} after").into_bytes();
             let forms = &forms(TOKEN)[..];
-            // The guard's own steps, without a body around them.
+            // The steps of the guard, without a body around them.
             let (mut held, mut out, mut rest) = (Vec::new(), Vec::new(), text.as_slice());
             let mut cuts = cuts.into_iter();
             while !rest.is_empty() {
-                let (chunk, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+                let cut = cuts.next().unwrap_or(rest.len()).min(rest.len());
+                let (chunk, later) = rest.split_at(cut);
                 rest = later;
                 held.extend_from_slice(chunk);
                 mask(forms, &mut held);
@@ -422,12 +423,13 @@ mod tests {
             prop_assert_eq!(out.len(), text.len());
             prop_assert!(out.starts_with(b"before ") && out.ends_with(b" after"));
             prop_assert!(forms[0].find(&out, 0).is_none());
-            prop_assert!(out.iter().filter(|byte| **byte == b'*').count() >= TOKEN.len(), "{}", String::from_utf8(out).unwrap());
+            let masked = out.iter().filter(|byte| **byte == b'*').count();
+            prop_assert!(masked >= TOKEN.len(), "{}", String::from_utf8(out).unwrap());
         }
     }
 
-    /// The definition that [`SecretForms::find`] and [`SecretForms::unfinished`] keep to, at every position
-    /// and for every length.
+    /// The definition of [`SecretForms::find`] and [`SecretForms::unfinished`], evaluated at every
+    /// position and for every length.
     mod plainly {
         use super::*;
 
@@ -470,7 +472,7 @@ mod tests {
         prop_oneof!["[a/%]{1,12}", r#"[%\\u04125a/"+]{1,12}"#, "[a-z0-9/+]{20,80}"]
     }
 
-    /// Pieces of it, plain, escaped and in base64, among what looks like them.
+    /// Pieces of the secret: plain, escaped and in base64, among similar characters.
     fn tricky_text(secret: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
         let secret = secret.as_bytes().to_vec();
         let piece = (0..secret.len(), 0..=secret.len(), 0..6_usize, r#"[%\\u04125a/"+]{0,3}"#);
@@ -500,15 +502,17 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
         #[test]
-        fn what_is_found_quickly_is_what_is_found_plainly(
-            (secret, mut text) in tricky_secret().prop_flat_map(|secret| (Just(secret.clone()), tricky_text(&secret))),
+        fn the_fast_search_finds_what_the_plain_one_finds(
+            (secret, mut text) in tricky_secret()
+                .prop_flat_map(|secret| (Just(secret.clone()), tricky_text(&secret))),
             cut in 0..6_usize,
         ) {
             let forms = &forms(&secret)[0];
             text.truncate(text.len().saturating_sub(cut));
             prop_assert_eq!(forms.unfinished(&text), plainly::unfinished(forms, &text));
             for from in 0..=text.len() {
-                prop_assert_eq!(forms.find(&text, from), plainly::find(forms, &text, from), "from {}", from);
+                let found = forms.find(&text, from);
+                prop_assert_eq!(found, plainly::find(forms, &text, from), "from {}", from);
             }
         }
     }

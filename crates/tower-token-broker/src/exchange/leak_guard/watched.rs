@@ -1,4 +1,4 @@
-//! The credentials that one answer must not echo.
+//! The credentials that one response must not echo.
 
 use std::{slice, sync::Arc};
 
@@ -8,12 +8,11 @@ use parking_lot::Mutex;
 
 use super::search::{SecretForms, mask};
 
-/// What an answer must not echo: the credentials that were used for it. Cheap to clone; clones
-/// watch together.
+/// The credentials that were used for a response, which must not echo them. Clones share one list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched(Arc<Mutex<Few>>);
 
-/// Mostly one; a handler may use several credentials for one answer.
+/// Usually one credential; a handler may use several for one response.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Few {
     #[default]
@@ -49,7 +48,7 @@ impl Watched {
         self.0.lock().clone()
     }
 
-    /// Masks what stands in header fields or trailers; says how often.
+    /// Masks echoes in headers or trailers; returns their number.
     pub(crate) fn mask_fields(&self, fields: &mut HeaderMap) -> u64 {
         let few = self.now();
         let mut masked = 0;
@@ -60,10 +59,10 @@ impl Watched {
             let mut bytes = BytesMut::from(value.as_bytes());
             masked += mask(few.as_slice(), &mut bytes);
             if name.as_str().ends_with("-bin") {
-                // Binary metadata stays base64, so that a client can read the rest of it.
+                // Binary metadata stays valid base64, so that a client can read the rest of it.
                 bytes.iter_mut().filter(|byte| **byte == b'*').for_each(|byte| *byte = b'A');
             }
-            // Each masked byte is `*`, so the value is as valid as it was.
+            // A masked byte is `*`, so the value stays valid.
             *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static("*"));
         }
         masked
