@@ -1,9 +1,9 @@
-//! A body map for axum's `from_fn` and other middleware that wants `axum::body::Body` inside the
-//! stack.
+//! Body conversion for axum's `from_fn` and other middleware inside the stack that requires
+//! `axum::body::Body`.
 //!
-//! Services inside the broker get `Request<RequestBody<B>>`. An axum `Router` or handler takes that
-//! as it is; middleware that is written for `axum::body::Body` alone does not, and this layer
-//! between them makes one of the other.
+//! Services inside the broker receive `Request<RequestBody<B>>`. An axum `Router` or handler
+//! accepts it as it is. Middleware that is written only for `axum::body::Body` does not; this layer
+//! converts the body for it.
 //!
 //! ```
 //! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
@@ -15,7 +15,7 @@
 //! }
 //!
 //! # async fn handler() {}
-//! // ServiceBuilder runs top to bottom: the broker comes first, then the map, then what is written for axum's body.
+//! // ServiceBuilder runs top to bottom: first the broker, then this layer, then middleware.
 //! let router: Router = Router::new().route("/mcp", post(handler)).layer(
 //!     ServiceBuilder::new()
 //!         // .layer(broker)
@@ -32,13 +32,13 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Makes an `axum::body::Body` of whatever body a request has.
+/// Converts the body of a request into `axum::body::Body`.
 #[derive(Clone, Copy, Debug, Default)]
-#[must_use = "a layer does nothing until it is put onto a service"]
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct AxumBodyLayer(());
 
 impl AxumBodyLayer {
-    /// Nothing is to be chosen.
+    /// Creates the layer.
     pub const fn new() -> Self {
         Self(())
     }
@@ -52,7 +52,7 @@ impl<S> Layer<S> for AxumBodyLayer {
     }
 }
 
-/// The service that [`AxumBodyLayer`] makes.
+/// The service that [`AxumBodyLayer`] creates.
 #[derive(Clone, Copy, Debug)]
 pub struct AxumBody<S> {
     inner: S,

@@ -1,4 +1,5 @@
-//! Extractors for axum handlers inside a stack: who is calling, and for whom to send requests.
+//! Extractors for axum handlers inside a stack: the caller, and the handle for requests of your
+//! own.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -28,14 +29,14 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// A handler stands where no stack is around it, or one that does not give it what it asks for. As
-/// a response: 500.
+/// A handler runs outside of a stack, or inside one without the layer that inserts the extracted
+/// value. As a response: 500.
 #[derive(Debug)]
 pub struct MissingLayer(http::Response<bytes::Bytes>);
 
 impl MissingLayer {
     fn new(parts: &Parts, missing: &'static str, how: &'static str) -> Self {
-        tracing::error!(missing, "a handler asked for what the stack puts there: {how}");
+        tracing::error!(missing, "a handler extracts a value that only the stack inserts: {how}");
         let mut request = http::Request::new(());
         *request.method_mut() = parts.method.clone();
         *request.headers_mut() = parts.headers.clone();
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_handler_outside_of_a_stack_is_told_which_layer_is_missing() {
+    async fn a_handler_outside_of_a_stack_is_refused() {
         let app: Router = Router::new()
             .route("/principal", get(|_: Principal| async {}))
             .route("/caller", get(|_: CallerHandle| async {}));

@@ -1,4 +1,4 @@
-//! The bodies that the layers hand on: the untouched stream, or the few bytes that we read or say.
+//! Request and response bodies of the layers: the untouched stream, or a few bytes.
 
 use std::{
     fmt,
@@ -12,12 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of a request on its way in: the untouched stream, or the bytes that were read to
-    /// decide.
+    /// The body of a request inside the layers: the untouched stream, or the bytes that were read
+    /// to decide.
     ///
-    /// What was judged is what is sent: where a layer read the body, the service further in gets
-    /// those very bytes. A stream of gRPC messages passes under watch: it ends with an error when a
-    /// message is over its limit, or when its caller was revoked.
+    /// Where a layer read the body, the inner service receives exactly the judged bytes. A stream
+    /// of gRPC messages is watched: it ends with an error when a message exceeds its limit or its
+    /// caller is revoked.
     #[derive(Debug)]
     pub struct RequestBody<B> {
         #[pin]
@@ -26,21 +26,18 @@ pin_project! {
     }
 }
 
-/// Looks at each frame of a streamed request before it passes.
+/// Watches each frame of a streamed request before it passes.
 pub(crate) trait Watch: Send + Sync + fmt::Debug {
-    /// Whether these bytes may pass; or why the stream ends before them.
+    /// Returns an error if the stream must end before these bytes.
     fn pass(&mut self, data: &Bytes) -> Result<(), Ended>;
 
-    /// Why the stream ends, though its client has sent nothing more; else it wakes the task when it
-    /// may have to.
+    /// Returns the reason to end the stream, independent of its frames. Otherwise wakes the task
+    /// when there is one.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
 }
 
-/// Why a stream under watch is ended.
-#[cfg_attr(
-    not(feature = "grpc"),
-    expect(dead_code, reason = "gRPC alone has streams that are watched")
-)]
+/// The reasons why a watched stream is ended.
+#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "only streams of gRPC are watched"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Cut,
@@ -57,7 +54,7 @@ impl<E> From<Ended> for BodyError<E> {
 }
 
 pin_project! {
-    /// The body of an answer: the inner service's, or the few bytes of a refusal.
+    /// The body of a response: the inner service's, or the few bytes of a refusal.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -75,30 +72,29 @@ pin_project! {
 }
 
 impl<B> RequestBody<B> {
-    /// The untouched stream. Only the layers make one: what streams to an upstream is under their
-    /// watch.
+    /// Wraps the untouched stream. Only the layers may create one, because they watch what streams
+    /// to an upstream.
     pub(crate) const fn stream(body: B) -> Self {
         Self { kind: Kind::Stream { body }, watch: None }
     }
 
-    /// The stream, under watch.
+    /// Wraps a watched stream.
     #[cfg(feature = "grpc")]
     pub(crate) fn watched(body: B, watch: Box<dyn Watch>) -> Self {
         Self { kind: Kind::Stream { body }, watch: Some(watch) }
     }
 
-    /// Bytes that were read.
+    /// Wraps bytes that were read.
     pub fn bytes(bytes: Bytes) -> Self {
         Self { kind: Kind::bytes(bytes), watch: None }
     }
 }
 
 impl<B> RequestBody<RequestBody<B>> {
-    /// One wrapper instead of two.
+    /// Flattens two wrappers into one.
     pub fn flatten(self) -> RequestBody<B> {
         match self.kind {
-            // Only one layer watches; the outer of two would lose the inner's, so it stands in its
-            // place.
+            // Only one layer watches. Its watch is kept, whichever of the two wrappers has it.
             Kind::Stream { body } => {
                 RequestBody { watch: body.watch.or(self.watch), kind: body.kind }
             }
@@ -108,12 +104,12 @@ impl<B> RequestBody<RequestBody<B>> {
 }
 
 impl<B> ResponseBody<B> {
-    /// The inner service's body.
+    /// Wraps the inner service's body.
     pub const fn inner(body: B) -> Self {
         Self { kind: Kind::Stream { body } }
     }
 
-    /// Our own few bytes.
+    /// Wraps our own few bytes.
     pub fn bytes(bytes: Bytes) -> Self {
         Self { kind: Kind::bytes(bytes) }
     }
@@ -125,7 +121,8 @@ impl<B> Kind<B> {
     }
 }
 
-// tower-http's timeout answers with a default body: where the inner one has a default, so has ours.
+// tower-http's timeout responds with a default body: where the inner one has a default, so has
+// ours.
 impl<B: Default> Default for RequestBody<B> {
     fn default() -> Self {
         Self::stream(B::default())
@@ -150,13 +147,12 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         let Some(watch) = this.watch else {
             return this.kind.poll_frame(cx).map_err(BodyError::Inner);
         };
-        // A client that is always ready must not outrun a revoke.
+        // A client that is always ready must not outrun a revocation.
         if let Poll::Ready(ended) = watch.poll_ended(cx) {
             return Poll::Ready(Some(Err(ended.into())));
         }
         match ready!(this.kind.poll_frame(cx)) {
-            // H168: a request of gRPC has no trailers; what a client would put there was judged by
-            // nobody.
+            // H168: a gRPC request has no trailers; those of a client were not judged.
             Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
             Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
                 Ok(()) => Poll::Ready(Some(Ok(frame))),
@@ -229,15 +225,14 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     }
 }
 
-/// Why a body could not be read whole.
+/// The reasons why a body was not read as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotCollected {
     TooLarge,
     Broken,
 }
 
-/// The whole body, within its limit. One frame is handed on as it is; only several are copied
-/// together.
+/// Reads a whole body within a limit. A single frame is returned without a copy.
 pub(crate) async fn collect<B: Body<Data = Bytes>>(
     body: B,
     limit: usize,
@@ -264,17 +259,17 @@ pub(crate) async fn collect<B: Body<Data = Bytes>>(
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-/// Why a body did not come to its end: the inner one failed, or we ended it.
+/// The reasons why a body did not end regularly: the inner one failed, or a layer ended it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BodyError<E> {
     /// The inner body failed.
     Inner(E),
-    /// What the stream stands on was revoked, or has expired.
+    /// The token or the grant of the request was revoked, or has expired.
     Cut,
     /// More bytes, or a longer event, than the limit.
     Limit,
-    /// It can't be read, so it can't be judged.
+    /// It is unreadable, and so cannot be judged.
     Unreadable,
 }
 
@@ -291,7 +286,7 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
     }
 }
 
-// Not bound to `E: Error`: boxed errors are none.
+// Without the bound `E: Error`, because boxed errors do not implement it.
 impl<E: fmt::Debug + fmt::Display> std::error::Error for BodyError<E> {}
 
 #[cfg(test)]
@@ -310,7 +305,7 @@ mod tests {
 
     #[cfg(feature = "grpc")]
     #[tokio::test]
-    async fn h168_trailers_of_a_request_under_watch_go_nowhere() {
+    async fn h168_trailers_of_a_watched_request_are_dropped() {
         #[derive(Debug)]
         struct All;
         impl Watch for All {

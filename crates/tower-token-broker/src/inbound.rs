@@ -1,8 +1,8 @@
 //! Facts about a request that the server in front recorded in its extensions.
 //!
-//! A server that accepts connections may insert the peer's [`SocketAddr`] and, over mutual TLS, a
-//! [`PeerCertificate`]. With feature `axum`, what axum records counts too: the peer in its
-//! `ConnectInfo<SocketAddr>` and, where a router was nested, the URI before routing.
+//! A server that accepts connections may insert the peer's [`SocketAddr`] and, with mutual TLS, a
+//! [`PeerCertificate`]. With feature `axum`, the values that axum records are used too: the peer in
+//! its `ConnectInfo<SocketAddr>` and, in a nested router, the URI before routing.
 
 use std::net::SocketAddr;
 
@@ -26,12 +26,12 @@ impl PeerCertificate {
         Self { der, digest }
     }
 
-    /// The certificate in DER.
+    /// Returns the certificate in DER.
     pub fn as_der(&self) -> &[u8] {
         &self.der
     }
 
-    /// SHA-256 of its DER: the thumbprint `x5t#S256` of RFC 8705 §3.1.
+    /// Returns the SHA-256 hash of the DER: the thumbprint `x5t#S256` of RFC 8705 §3.1.
     pub const fn thumbprint(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -59,12 +59,12 @@ pub(crate) fn original_uri<B>(request: &Request<B>) -> &Uri {
     request.uri()
 }
 
-/// Whether routing took whole segments off the front and changed nothing else. A path that somebody
-/// rewrote is not the one that was sent: then what the services further in see is what counts.
+/// Returns whether routing only removed whole segments at the front. If another part of the path
+/// was rewritten, the path that the inner services see is used instead.
 #[cfg(any(test, feature = "axum"))]
 fn only_a_prefix_was_removed(original: &Uri, uri: &Uri) -> bool {
     let (before, after) = (original.path(), uri.path());
-    // `nest` leaves "/" where nothing is left.
+    // `nest` leaves "/" if nothing is left.
     let is_rest = before.ends_with(after) && after.starts_with('/');
     (is_rest || after == "/") && original.query() == uri.query()
 }

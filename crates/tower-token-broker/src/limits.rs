@@ -1,8 +1,8 @@
-//! What a protected resource speaks, and the limits of size and time that its stack enforces.
+//! The protocol of a protected resource, and the limits of size and time that its stack enforces.
 
 use std::time::Duration;
 
-/// What a protected resource speaks.
+/// The protocol of a protected resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -16,13 +16,13 @@ pub enum Protocol {
     Grpc(GrpcOptions),
 }
 
-/// What a stack that speaks gRPC is told beside what all are.
+/// Options of a stack for gRPC.
 #[cfg(feature = "grpc")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "does nothing unless it is used"]
 pub struct GrpcOptions {
-    /// The most messages of one stream in each direction; a million by default.
+    /// Largest number of messages of one stream in each direction; a million by default.
     pub max_messages: u64,
 }
 
@@ -42,7 +42,7 @@ impl GrpcOptions {
     }
 }
 
-/// Limits of one stack. Every limit has a default; set what differs:
+/// Limits of one stack. Each has a default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -55,14 +55,14 @@ impl GrpcOptions {
 #[non_exhaustive]
 #[must_use = "does nothing unless it is used"]
 pub struct Limits {
-    /// The longest message of a request, in bytes; 1 MiB by default.
+    /// Longest message of a request, in bytes; 1 MiB by default.
     pub max_body: usize,
-    /// How long a message may take to arrive; 30 s by default.
+    /// Longest time for a message to arrive; 30 s by default.
     pub body_timeout: Duration,
-    /// The longest JSON response, and the longest event of a stream, in bytes; 16 MiB by default.
+    /// Longest JSON response, and longest event of a stream, in bytes; 16 MiB by default.
     pub max_response: usize,
-    /// How long a request waits for its credential; 30 s by default. Obtaining the credential
-    /// continues regardless.
+    /// Longest time that a request waits for its credential; 30 s by default. The provider may
+    /// continue its work after that.
     pub credential_timeout: Duration,
 }
 
@@ -78,25 +78,25 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Sets the longest message of a request, in bytes.
+    /// Sets [`Limits::max_body`].
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// Sets how long a message may take to arrive.
+    /// Sets [`Limits::body_timeout`].
     pub const fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_timeout = timeout;
         self
     }
 
-    /// Sets the longest JSON response, and the longest event of a stream, in bytes.
+    /// Sets [`Limits::max_response`].
     pub const fn max_response(mut self, bytes: usize) -> Self {
         self.max_response = bytes;
         self
     }
 
-    /// Sets how long a request waits for its credential.
+    /// Sets [`Limits::credential_timeout`].
     pub const fn credential_timeout(mut self, timeout: Duration) -> Self {
         self.credential_timeout = timeout;
         self

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The octets that a text stands for; a percent sign that begins no escape stands for itself.
+/// Decodes a text; a percent sign that begins no escape is kept.
 pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     if !text.contains('%') {
         return Cow::Borrowed(text.as_bytes());
@@ -25,19 +25,18 @@ pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(octets)
 }
 
-/// What each percent sign of a text stands for, with what follows it; `None` where it begins no
-/// escape.
+/// Returns the octet of each percent sign and its digits; `None` if it begins no escape.
 pub(crate) fn escapes(text: &str) -> impl Iterator<Item = Option<u8>> {
     text.split('%').skip(1).map(escaped)
 }
 
-/// RFC 3986 §2.3: escaped or not, these are the same, so nobody has a reason to escape them
-/// (§6.2.2.2).
+/// Returns whether an octet means the same with and without an escape (RFC 3986 §2.3), so that
+/// there is no reason to escape it (§6.2.2.2).
 pub(crate) const fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What stands behind a percent sign.
+/// Decodes the digits after a percent sign.
 fn escaped(behind: &str) -> Option<u8> {
     match behind.as_bytes() {
         [high, low, ..] => Some(hex_digit(*high)? << 4 | hex_digit(*low)?),
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_stand_for_octets_and_all_else_for_itself() {
+    fn escapes_are_decoded_and_all_else_is_kept() {
         for (text, octets) in [
             ("", &b""[..]),
             ("plain", b"plain"),

@@ -1,4 +1,4 @@
-//! What a first program imports: `use tower_token_broker::prelude::*`.
+//! Imports of a first program: `use tower_token_broker::prelude::*`.
 //!
 //! The credential sources and the proxy are in `token_broker_upstream::prelude`.
 

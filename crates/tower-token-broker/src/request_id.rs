@@ -6,13 +6,12 @@ use ::http::{HeaderMap, HeaderValue};
 
 use crate::hex;
 
-/// The id of a request in the audit, in our log lines and in the header `x-request-id` of the
-/// answer.
+/// The ID of a request, in the audit, in our log lines and in the response header `x-request-id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
-    /// From 128 random bits.
+    /// Creates an ID from 128 random bits.
     pub const fn from_bits(bits: [u8; 16]) -> Self {
         Self(bits)
     }
@@ -26,7 +25,7 @@ impl RequestId {
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
             *pair = hex::digits(byte);
         }
-        // Hexadecimal digits are a valid field value.
+        // Hexadecimal digits are a valid header value.
         HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
     }
 }
@@ -43,18 +42,18 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// The id that somebody further out gave the request: a load balancer, a tracing middleware. Insert
-/// it into the extensions of a request, outside of the stack; it becomes a second member of the
-/// record (`outer_request`). Ours stays the key.
+/// The ID that an outer service gave the request: a load balancer, a tracing middleware. Insert it
+/// into the extensions of a request, outside of the stack. The record contains it in addition to
+/// our own ID (`outer_request`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OuterRequestId(Box<str>);
 
 impl OuterRequestId {
-    /// The most bytes of an id.
+    /// Longest ID, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// Takes an id of 1 to [`OuterRequestId::MAX_BYTES`] visible ASCII characters; `None` for
-    /// anything else.
+    /// Parses an ID of 1 to [`OuterRequestId::MAX_BYTES`] visible ASCII characters; `None` for any
+    /// other text.
     pub fn new(id: &str) -> Option<Self> {
         let is_id = !id.is_empty()
             && id.len() <= Self::MAX_BYTES
@@ -62,14 +61,14 @@ impl OuterRequestId {
         is_id.then(|| Self(id.into()))
     }
 
-    /// The one header field `x-request-id`.
+    /// Reads the header `x-request-id`, if there is exactly one.
     pub(crate) fn from_header(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all("x-request-id").iter();
         let (Some(field), None) = (fields.next(), fields.next()) else { return None };
         Self::new(field.to_str().ok()?)
     }
 
-    /// The id.
+    /// Returns the ID.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -81,7 +80,8 @@ impl fmt::Debug for OuterRequestId {
     }
 }
 
-/// 128 random bits: drawn for many at a time, for the price of a draw is that of its call.
+/// Returns 128 random bits. They are generated in batches, because the cost of a call does not
+/// depend on their number.
 pub(crate) fn random_bits() -> [u8; 16] {
     const DRAWN: usize = 64;
     thread_local! {
@@ -91,9 +91,9 @@ pub(crate) fn random_bits() -> [u8; 16] {
         if left.is_empty() {
             left.resize(DRAWN, [0; 16]);
             aws_lc_rs::rand::fill(left.as_flattened_mut())
-                .expect("the system's source of randomness does not fail once it is seeded");
+                .expect("the system's random number generator does not fail once it is seeded");
         }
-        left.pop().expect("some were drawn")
+        left.pop().expect("the batch was just filled")
     })
 }
 

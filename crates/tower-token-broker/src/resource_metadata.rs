@@ -1,4 +1,4 @@
-//! What a protected resource says about where its tokens come from (RFC 9728).
+//! Protected resource metadata: where clients obtain tokens for a resource (RFC 9728).
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -10,7 +10,7 @@ use crate::{
     principal::{Resource, Scopes},
 };
 
-/// What a stack says about its resource beside what it knows by itself. Everything has a default.
+/// The metadata of a resource that its stack does not know itself. Everything has a default.
 ///
 /// ```
 /// use tower_token_broker::{principal::Scopes, resource_metadata::ResourceMetadata};
@@ -27,12 +27,11 @@ use crate::{
 #[non_exhaustive]
 #[must_use = "does nothing unless it is used"]
 pub struct ResourceMetadata {
-    /// The issuers of broker tokens (`authorization_servers`); those that the verifier names by
-    /// default.
+    /// The issuers of broker tokens (`authorization_servers`); by default those of the verifier.
     pub authorization_servers: Vec<Box<str>>,
-    /// What a client may ask for (`scopes_supported`); not said by default.
+    /// The scopes that clients may request (`scopes_supported`); omitted by default.
     pub scopes: Scopes,
-    /// What people call the resource (`resource_name`).
+    /// The display name of the resource (`resource_name`).
     pub name: Option<Box<str>>,
 }
 
@@ -43,12 +42,12 @@ impl Default for ResourceMetadata {
 }
 
 impl ResourceMetadata {
-    /// The defaults.
+    /// Creates the default metadata.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Names an issuer, instead of those that the verifier names.
+    /// Adds an issuer; those of the verifier are then not listed.
     pub fn authorization_server(mut self, issuer: &str) -> Self {
         self.authorization_servers.push(issuer.into());
         self
@@ -67,7 +66,7 @@ impl ResourceMetadata {
     }
 }
 
-/// The document of one resource.
+/// The metadata document of one resource.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Document {
     resource: Resource,
@@ -76,7 +75,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// `from_verifier` are the issuers that the verifier names.
+    /// Creates the document; `from_verifier` are the issuers that the verifier names.
     pub(crate) fn new(
         resource: &Resource,
         metadata: &ResourceMetadata,
@@ -88,7 +87,7 @@ impl Document {
         };
         let mut servers = Vec::new();
         for server in named {
-            // An issuer is written like a resource: absolute, https, neither query nor fragment
+            // An issuer has the same syntax as a resource: absolute, https, no query, no fragment
             // (RFC 8414 §2).
             servers.push(Resource::parse(server).map_err(|_| {
                 MetadataError::AuthorizationServer { value: BadValue::new(server) }
@@ -109,7 +108,7 @@ impl Document {
         &self.resource
     }
 
-    /// The path of its metadata URL.
+    /// Returns the path of the metadata URL.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -129,13 +128,13 @@ impl Document {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Public and the same for everybody: clients that run in a browser may read it.
+        // The document is public: clients that run in a browser may read it.
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         response
     }
 }
 
-/// The answer for a path at which there is no document.
+/// Responds for a path without a document.
 pub(crate) fn not_found() -> Response<Bytes> {
     status(StatusCode::NOT_FOUND)
 }
@@ -180,17 +179,17 @@ fn push_strings<'a>(json: &mut String, texts: impl Iterator<Item = &'a str>) {
     json.push(']');
 }
 
-/// Metadata that cannot be published.
+/// The reasons why metadata cannot be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// Neither the verifier nor the stack names one.
+    /// Neither the verifier nor the stack names an issuer.
     #[error(
         "no authorization server is named: name at least one by its issuer, like \
          https://broker.example.com (`ResourceMetadata::authorization_server`)"
     )]
     NoAuthorizationServer,
-    /// One that is not an issuer.
+    /// A text is not an issuer.
     #[error(
         "{value} is not an issuer: write it like https://broker.example.com (http is for loopback \
          hosts alone), without query and fragment"
@@ -199,7 +198,7 @@ pub enum MetadataError {
         /// The text.
         value: BadValue,
     },
-    /// The resource's metadata URL cannot be read.
+    /// The metadata URL of the resource is not a URI.
     #[error("the resource's metadata URL {value} cannot be read as a URI")]
     Resource {
         /// The URL.
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn head_gives_the_head_alone_and_other_methods_nothing() {
+    fn head_returns_no_body_and_other_methods_are_refused() {
         assert_eq!(ask(&Method::HEAD), (StatusCode::OK, String::new()));
         assert_eq!(ask(&Method::POST), (StatusCode::METHOD_NOT_ALLOWED, String::new()));
     }
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_s_servers_come_before_the_verifier_s() {
+    fn issuers_of_the_stack_replace_those_of_the_verifier() {
         let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
         let verifier: &[Box<str>] = &["https://verifier.example".into()];
         let text = |metadata: &ResourceMetadata| {

@@ -1,5 +1,5 @@
-//! The one type that holds a secret: it is wiped when dropped and can't be printed, compared or
-//! serialised by accident.
+//! The only type for secrets: zeroized on drop, and never printed, compared or serialized by
+//! accident.
 
 use std::fmt;
 
@@ -9,40 +9,41 @@ use zeroize::Zeroizing;
 /// A secret: an access token, a refresh token, a key.
 ///
 /// Its bytes are zeroized on drop. `Debug` prints the type's name; there is no `Display`,
-/// `Serialize`, `PartialEq` or `Deref`. What leaves it, leaves by [`Secret::expose`], which clippy
-/// bans everywhere but on the lines that were reviewed.
+/// `Serialize`, `PartialEq` or `Deref`. The bytes are only available through [`Secret::expose`],
+/// which clippy bans except on reviewed lines.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over; the caller's copy is the one that is wiped.
+    /// Takes ownership of the bytes, without a copy.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Takes a text over, without a copy.
+    /// Takes ownership of a text, without a copy.
     pub fn from_text(text: String) -> Self {
         Self::new(text.into_bytes())
     }
 
-    /// The bytes themselves. Each call stands on a reviewed line.
+    /// Returns the bytes. Each call is a reviewed line.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The secret as text, if it is UTF-8. Each call stands on a reviewed line.
+    /// Returns the secret as text, if it is UTF-8. Each call is a reviewed line.
     pub fn expose_text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Whether both hold the same bytes, in a time that depends on their lengths alone.
+    /// Compares two secrets, in a time that depends only on their lengths.
     pub fn matches(&self, other: &Self) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_slice(), other.0.as_slice()).into()
     }
 
-    /// The bytes after `prefix` as shared bytes that are wiped when their last holder drops them.
+    /// Returns `prefix` and the bytes as shared bytes that are zeroized when their last holder
+    /// drops them.
     ///
-    /// For a header value: `http::HeaderValue::from_maybe_shared` takes these without another copy.
-    /// What hyper copies into its write buffer is out of reach.
+    /// `http::HeaderValue::from_maybe_shared` takes them without another copy. Bytes that hyper
+    /// copies into its write buffer are not zeroized.
     pub fn to_wiped_bytes(&self, prefix: &str) -> Bytes {
         let mut joined = Zeroizing::new(Vec::with_capacity(prefix.len() + self.0.len()));
         joined.extend_from_slice(prefix.as_bytes());

@@ -1,5 +1,4 @@
-//! Tasks that have an owner and a bound: what must finish runs here, whatever becomes of the
-//! request that began it.
+//! Owned background tasks, which run to their end even if the request that began them is dropped.
 
 use std::{
     pin::Pin,
@@ -13,10 +12,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The owner of tasks that no caller's cancellation ends: refreshes, revocations, watchers.
+/// The owner of tasks that must finish: refreshes, revocations, watchers.
 ///
-/// Cheap to clone; clones own together. On shutdown [`Tasks::shutdown`] waits for those still under
-/// way.
+/// Cheap to clone; clones own the same tasks. On shutdown, [`Tasks::shutdown`] waits for those in
+/// progress.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(Arc<Owned>);
 
@@ -27,16 +26,16 @@ struct Owned {
 }
 
 impl Tasks {
-    /// An owner without tasks.
+    /// Creates an owner without tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs `work` to its end on the current tokio runtime; dropping the [`Task`] changes nothing.
+    /// Runs `work` to its end on the current tokio runtime. Dropping the [`Task`] changes nothing.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    #[expect(clippy::disallowed_methods, reason = "this is the owner that all others ask")]
+    #[expect(clippy::disallowed_methods, reason = "the owner that all other code uses")]
     pub fn spawn<F>(&self, name: &'static str, work: F) -> Task<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -52,15 +51,15 @@ impl Tasks {
         }
     }
 
-    /// How many tasks are under way.
+    /// Returns the number of tasks in progress.
     pub fn running(&self) -> usize {
         self.0.running.load(Ordering::Acquire)
     }
 
-    /// Waits until no task is under way, at most `bound`; says whether that was so.
+    /// Waits, at most `bound`, until no task is in progress; returns whether that was reached.
     ///
     /// # Cancellation
-    /// Dropped, the tasks go on.
+    /// Dropped, the tasks continue.
     pub async fn shutdown(&self, bound: Duration) -> bool {
         let all_ended = async {
             loop {
@@ -84,17 +83,17 @@ impl Drop for Ended {
     }
 }
 
-/// Waits for what an owned task gives. Dropped, the task goes on.
+/// A handle that waits for the result of an owned task. Dropped, the task continues.
 #[derive(Debug)]
-#[must_use = "the task runs on alone, but its result is lost"]
+#[must_use = "the task continues, but its result is lost"]
 pub struct Task<T> {
     name: &'static str,
     handle: tokio::task::JoinHandle<T>,
 }
 
-/// The task did not come to its end: it panicked, or the runtime was shut down.
+/// The task did not complete: it panicked, or the runtime was shut down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the task {name} did not come to its end")]
+#[error("the task {name} did not complete")]
 pub struct TaskError {
     name: &'static str,
 }

@@ -1,4 +1,4 @@
-//! For your own tests: callers, calls in every MCP revision, and what stands in a record.
+//! Helpers for your tests: callers, calls in every MCP revision, and members of audit records.
 //!
 //! ```
 //! use tower_token_broker::{
@@ -32,10 +32,10 @@ use crate::{
     scope_filter::{Arguments, Call},
 };
 
-/// The issuer of the callers of tests.
+/// The issuer of the callers.
 pub const ISSUER: &str = "https://broker.example.com";
 
-/// A caller of this name with a valid token: a [`Principal`] with `ISSUER`, the client
+/// Creates a caller of this name with a valid token: a [`Principal`] with `ISSUER`, the client
 /// `test-client`, the resource `https://broker.example.com/crm/mcp`, and no scope.
 pub fn caller(subject: &str) -> TestCaller {
     let now = Clock::system().now();
@@ -57,9 +57,9 @@ fn resource(uri: &str) -> Resource {
     Resource::parse(uri).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A caller of a test: a [`Principal`], with methods that change it. Made by [`caller`].
+/// A caller for tests: a [`Principal`], with methods that change it. Created by [`caller`].
 #[derive(Clone, Debug)]
-#[must_use = "a caller of a test calls nothing by itself"]
+#[must_use = "a test caller does nothing by itself"]
 pub struct TestCaller {
     verified: Verified,
     principal: Principal,
@@ -71,10 +71,10 @@ impl TestCaller {
         Self { verified, principal }
     }
 
-    /// With these scopes, separated by spaces.
+    /// Sets the scopes, separated by spaces.
     ///
     /// # Panics
-    /// If the text is not a list of scopes.
+    /// The text is not a list of scopes.
     #[track_caller]
     #[expect(clippy::panic, reason = "a test's own text")]
     pub fn scopes(self, scopes: &str) -> Self {
@@ -82,15 +82,15 @@ impl TestCaller {
         Self::of(self.verified.with_scopes(scopes))
     }
 
-    /// In these groups.
+    /// Sets the groups.
     pub fn groups<'a>(self, groups: impl IntoIterator<Item = &'a str>) -> Self {
         Self::of(self.verified.with_groups(groups))
     }
 
-    /// With this claim, as JSON text.
+    /// Adds a claim, as JSON text.
     ///
     /// # Panics
-    /// If the text is not JSON.
+    /// The text is not JSON.
     #[track_caller]
     #[expect(clippy::panic, reason = "a test's own text")]
     pub fn claim(self, name: &str, json: &str) -> Self {
@@ -99,7 +99,7 @@ impl TestCaller {
         Self::of(self.verified.with_claim(name, claim))
     }
 
-    /// The principal.
+    /// Returns the principal.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
@@ -113,7 +113,7 @@ impl Deref for TestCaller {
     }
 }
 
-/// A call of a client, as a policy sees it and as it is sent.
+/// A call of a client, as policies see it and as it is sent.
 #[derive(Clone, Debug)]
 pub struct TestCall {
     kind: Kind,
@@ -129,7 +129,7 @@ enum Kind {
     Resource,
 }
 
-/// The `_meta` that each request of MCP 2026-07-28 has.
+/// The `_meta` of each request of MCP 2026-07-28.
 const META: &str = concat!(
     r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
     r#""io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"#,
@@ -137,22 +137,22 @@ const META: &str = concat!(
 );
 
 impl TestCall {
-    /// `tools/call`, with arguments as JSON text: an object.
+    /// Creates a `tools/call`. The arguments are the JSON text of an object.
     pub fn tool(name: &str, arguments: &str) -> Self {
         Self { kind: Kind::Tool, name: name.into(), arguments: arguments.into() }
     }
 
-    /// `prompts/get`, with arguments as JSON text: an object.
+    /// Creates a `prompts/get`. The arguments are the JSON text of an object.
     pub fn prompt(name: &str, arguments: &str) -> Self {
         Self { kind: Kind::Prompt, name: name.into(), arguments: arguments.into() }
     }
 
-    /// `resources/read`.
+    /// Creates a `resources/read`.
     pub fn resource(uri: &str) -> Self {
         Self { kind: Kind::Resource, name: uri.into(), arguments: String::new() }
     }
 
-    /// As a policy sees it.
+    /// Returns the call as a policy sees it.
     pub fn call(&self) -> Call<'_> {
         let arguments = Arguments::of_object(&self.arguments);
         match self.kind {
@@ -162,15 +162,15 @@ impl TestCall {
         }
     }
 
-    /// As the audit names it.
+    /// Returns the operation as the audit names it.
     pub fn operation(&self) -> Operation {
         Operation::new(self.method(), Some(&self.name))
     }
 
-    /// As clients of each MCP revision send it to this resource, with this broker token.
+    /// Returns one request for each MCP revision, to this resource and with this broker token.
     ///
     /// # Panics
-    /// If the resource or the token cannot stand in a request.
+    /// The resource or the token cannot be part of a request.
     pub fn requests(&self, resource: &str, token: &str) -> impl Iterator<Item = Request<Bytes>> {
         let requests = [
             self.request(resource, token, "2025-11-25", &self.body("")),
@@ -227,23 +227,23 @@ impl TestCall {
     }
 }
 
-/// What stands in a record, by name; `None` where the record has no such member.
+/// Members of a record, by name; `None` if the record has no such member.
 impl Record<'_> {
     fn member(&self, name: &str) -> Option<Value<'_>> {
         Value::parse(self.line(), &Limits::default()).ok()?.get(name)
     }
 
-    /// A member that is text.
+    /// Returns a member that is text.
     pub fn text(&self, name: &str) -> Option<String> {
         self.member(name)?.as_str().map(|text| text.into_owned())
     }
 
-    /// A member that is a number.
+    /// Returns a member that is a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.member(name)?.as_u64()
     }
 
-    /// How the request ended (`result`).
+    /// Returns how the request ended (`result`).
     pub fn outcome(&self) -> Option<Outcome> {
         let word = self.text("outcome")?;
         let all = [
@@ -257,37 +257,37 @@ impl Record<'_> {
         all.into_iter().find(|outcome| outcome.as_str() == word)
     }
 
-    /// The code of the [`Reason`](crate::refusal::Reason).
+    /// Returns the code of the [`Reason`](crate::refusal::Reason).
     pub fn reason(&self) -> Option<String> {
         self.text("reason")
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     pub fn status(&self) -> Option<u64> {
         self.number("status")
     }
 
-    /// The subject of the user.
+    /// Returns the subject of the user.
     pub fn subject(&self) -> Option<String> {
         self.text("subject")
     }
 
-    /// The method that was called, such as `tools/call`.
+    /// Returns the method that was called, such as `tools/call`.
     pub fn method(&self) -> Option<String> {
         self.text("method")
     }
 
-    /// The tool, URI, prompt or path that was named.
+    /// Returns the tool, URI, prompt or path that was named.
     pub fn name(&self) -> Option<String> {
         self.text("name")
     }
 
-    /// The id of the rule that decided.
+    /// Returns the ID of the rule that decided.
     pub fn rule(&self) -> Option<String> {
         self.text("rule")
     }
 
-    /// How often a credential was placed.
+    /// Returns how often a credential was placed.
     pub fn uses(&self) -> Option<u64> {
         self.number("uses")
     }

@@ -1,4 +1,4 @@
-//! How a replica hears what others revoked.
+//! Feeds that report revocations of other replicas.
 
 use std::{
     fmt,
@@ -22,51 +22,51 @@ use crate::{
 pub enum FeedEvent {
     /// A change, in the order of the changes.
     Changed(RevocationEntry),
-    /// A change, and its place in the sequence of a [`RevocationStore`](super::RevocationStore):
-    /// what loosens never undoes a block or a revoke of this process whose place is a later one.
+    /// A change and its place in the sequence of a [`RevocationStore`](super::RevocationStore). An
+    /// unblock or a restore never undoes a block or a revocation of this process that has a later
+    /// place.
     Stored {
         /// Its place.
         place: Sequence,
         /// The change.
         entry: RevocationEntry,
     },
-    /// All changes until now were yielded. Only this counts as a sign of life: a feed that is
-    /// behind is not heard from.
+    /// All changes until now were yielded. Only this event keeps a feed from becoming stale.
     Current,
 }
 
-/// The feed can't be read at the moment; it is asked again.
+/// The reason why a feed cannot be read at the moment. The read is retried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the revocation feed can't be read: {0}")]
+#[error("the revocation feed cannot be read: {0}")]
 pub struct FeedError(Box<str>);
 
 impl FeedError {
-    /// Says what failed; it is logged.
+    /// Creates an error with this text for the log.
     pub fn new(what: &str) -> Self {
         Self(what.into())
     }
 }
 
-/// Tells what was revoked elsewhere: a table that is polled, a channel, a message bus.
+/// Reports what was revoked elsewhere: a table that is polled, a channel, a message bus.
 ///
-/// A new feed first tells all that still counts, then [`FeedEvent::Current`]; from then on each
-/// revocation as it comes, and `Current` at least once a second.
+/// A new feed first yields all changes that still count, then [`FeedEvent::Current`]. After that it
+/// yields each change when it happens, and `Current` at least once a second.
 pub trait RevocationFeed: Send + 'static {
-    /// Waits for the next piece of news.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// The feed can't be read. It is asked again after 200 ms; meanwhile it is not heard from.
+    /// The feed cannot be read. The call is retried after 200 ms.
     ///
     /// # Cancellation
     /// Dropped only when the [`Revocations`] that follow it are gone.
     fn next(&mut self) -> impl Future<Output = Result<FeedEvent, FeedError>> + Send;
 }
 
-/// A feed whose type was erased: for feeds that configuration chooses.
+/// A feed whose type is erased, for programs that choose one by configuration.
 pub struct BoxRevocationFeed(Box<dyn ErasedRevocationFeed>);
 
 impl BoxRevocationFeed {
-    /// Erases the type of this feed.
+    /// Erases the type of a feed.
     pub fn new(feed: impl RevocationFeed) -> Self {
         Self(Box::new(feed))
     }
@@ -97,8 +97,8 @@ impl fmt::Debug for BoxRevocationFeed {
 }
 
 impl Revocations {
-    /// Follows a feed in an owned task, until the last clone of these revocations is gone. Until
-    /// the feed has told [`FeedEvent::Current`] for the first time, no request is let in.
+    /// Follows a feed in an owned task until the last clone of these revocations is dropped.
+    /// Requests are refused until the feed has yielded [`FeedEvent::Current`] once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -132,7 +132,7 @@ impl Revocations {
                     }
                 }
             };
-            // The sender lives in the revocations: an error says that the last clone is gone.
+            // The revocations hold the sender, so an error means that the last clone is gone.
             let gone = async {
                 while changes.changed().await.is_ok() {
                     let is_over = Self::upgrade(&ending).is_none_or(|all| all.phase() == Phase::Over);
@@ -142,7 +142,8 @@ impl Revocations {
                 }
             };
             tokio::select! {
-                // Both may be dropped: nobody is left who could ask what the feed tells.
+                // Both may be dropped: the revocations are gone or the process ends, so the feed
+                // has no reader.
                 () = reading => {}
                 () = gone => {}
             }
@@ -151,11 +152,11 @@ impl Revocations {
 }
 
 impl Revocations {
-    /// Applies a change that another replica has made, or this one before.
+    /// Applies a change that another replica made, or this one before it restarted.
     fn apply(&self, entry: RevocationEntry) {
         match entry.change {
             RevocationChange::Revoked(target) => {
-                // A clock that is far ahead revokes no token that is still to be issued.
+                // A clock that is far ahead must not revoke tokens that are still to be issued.
                 let latest = self.clock().now().plus(LEEWAY);
                 self.revoke_at(target, entry.at.min(latest));
             }
@@ -188,7 +189,7 @@ mod tests {
 
     impl RevocationFeed for Channel {
         async fn next(&mut self) -> Result<FeedEvent, FeedError> {
-            // Asking for the next says that the last was taken in.
+            // A call for the next event shows that the last one was processed.
             self.1.send(()).await.map_err(|_| FeedError::new("gone"))?;
             match self.0.recv().await {
                 Some(heard) => Ok(heard),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_gets_in_before_the_feed_is_current_nor_when_it_falls_silent() {
+    async fn requests_are_refused_while_the_feed_is_stale() {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let revocations = Revocations::new(clock.clone());
         let tasks = Tasks::new();

@@ -1,4 +1,4 @@
-//! Ends tokens and grants at once: by token, family, client, user, grant, server, or all of them.
+//! Revokes tokens and grants at once: by token, family, client, user, grant or server, or all.
 //!
 //! # Example
 //! ```
@@ -14,9 +14,9 @@
 //! # let broker = Broker::builder().audit(InMemory::new()).build()?;
 //! let olga = Initiator::operator("olga");
 //! let alice = User::new("https://broker.example.com", "alice");
-//! // From the next request on alice's tokens are refused (`authn.revoked`), and her open streams are cut; bob's go on.
+//! // From now on alice's tokens are refused (`authn.revoked`), and her open streams are cut.
 //! broker.revoke(RevocationTarget::User(alice.clone()), &olga).await?;
-//! // Nor may she sign in again, until she is unblocked (`authn.blocked`).
+//! // New tokens of hers are refused, too, until she is unblocked (`authn.blocked`).
 //! broker.block(&alice, &olga).await?;
 //! # Ok(())
 //! # }
@@ -25,49 +25,49 @@
 //! ```
 //!
 //! # Order
-//! Asked by the authenticate layer before it lets a request in, by the exchange layer just before
-//! the send (through the [`Standing`] in the extensions), and by each answer that is still under
-//! way.
+//! The authenticate layer checks before it accepts a request, the exchange layer just before the
+//! request is sent (through the [`Standing`] in the extensions), and each response while it is
+//! open.
 //!
 //! # What a revoke covers
-//! A token and a family are over for good. A client, a user, a server and everything are over for
-//! the tokens that were issued until now: whoever signs in afterwards gets in. `iat` has whole
-//! seconds, so a token that was issued in the very second of the revoke counts as revoked. That
-//! compares the issuer's clock with ours: where the issuer's is ahead, what it issued in the
-//! difference survives; revoke such tokens by family. A grant is over until
-//! [`Broker::restore_grant`](crate::Broker::restore_grant): connect an account anew under a new
-//! [`GrantId`](crate::principal::GrantId), and nothing need be lifted.
+//! Tokens and families are revoked for good. For a client, a user, a server and everything, the
+//! tokens that were issued until now are revoked; tokens that are issued later are accepted. `iat`
+//! has whole seconds, so a token of the second of the revocation counts as revoked. This compares
+//! the issuer's clock with ours: if the issuer's is ahead, tokens that it issued within the
+//! difference survive; revoke these by family. A grant is revoked until
+//! [`Broker::restore_grant`](crate::Broker::restore_grant). An account that is connected again has
+//! a new [`GrantId`](crate::principal::GrantId), so nothing must be restored.
 //!
-//! A blocked user is refused whenever a token was issued (`authn.blocked`), until unblocked. Blocks
-//! have a table of their own: they do not expire, and are not part of "everything until now".
+//! A blocked user is refused until unblocked, whenever the token was issued (`authn.blocked`).
+//! Blocks have their own table: they do not expire, and are not part of "everything until now".
 //!
 //! # Limits
-//! An entry is kept for the longest life of a token ([`Revocations::RETENTION`], and twice the
-//! leeway), then it is collected: nothing that it stopped is valid by then. More entries than
-//! [`Revocations::CAPACITY`] become one, "everything until now": memory is bounded, and what was
-//! revoked stays revoked. Revoked grants are kept as long as the process, or until lifted; there
-//! are never more than the store has seen.
+//! An entry is kept for the longest lifetime of a token ([`Revocations::RETENTION`], and twice the
+//! leeway). After that, no token that it stops is valid. More entries than
+//! [`Revocations::CAPACITY`] become one, "everything until now", so memory is bounded and what was
+//! revoked stays revoked. Revoked grants are kept until they are restored or the process ends;
+//! there are never more than the store has grants.
 //!
 //! # Several replicas
-//! The [`Broker`](crate::Broker) reads a [`RevocationFeed`] in an owned task. A feed that was not
-//! heard from for [`Revocations::STALE_AFTER`] closes the door: `revocation.stale`, 503. Streams
-//! that are open then stay open, and are cut as soon as the feed tells what was missed. Without a
-//! feed, nothing can be stale.
+//! The [`Broker`](crate::Broker) reads a [`RevocationFeed`] in an owned task. If the feed is silent
+//! for [`Revocations::STALE_AFTER`], new requests are refused (`revocation.stale`, 503). Open
+//! streams continue, and are cut as soon as the feed reports a revocation that concerns them.
+//! Without a feed, nothing can be stale.
 //!
 //! A [`RevocationStore`] keeps revocations and blocks in a sequence that all replicas share;
-//! [`StoreFeed`] is its feed. A broker that is given one
+//! [`StoreFeed`] is its feed. A broker with a store
 //! ([`revocation_store`](crate::stack::BrokerBuilder::revocation_store)) appends to it and reads
 //! it.
 //!
 //! # Shutdown
-//! A broker that shuts down lets nothing in. Streams without a call end at once, calls after the
-//! grace.
+//! A broker that shuts down refuses new requests. It ends idle streams at once, and calls after the
+//! grace period.
 //!
 //! # Cancellation
-//! A revoke that has begun runs to its end, whoever waits for it.
+//! A revocation that has begun is completed, even if its caller is dropped.
 //!
 //! # Sources
-//! RFC 7009 §2.1 (what a revoked token takes along), RFC 9068 §2.2 (`iat`, `jti`).
+//! RFC 7009 §2.1 (tokens that are revoked with another), RFC 9068 §2.2 (`iat`, `jti`).
 
 mod feed;
 mod placed;

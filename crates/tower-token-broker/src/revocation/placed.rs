@@ -1,5 +1,5 @@
-//! The places of this process's own blocks and revokes in the shared sequence: what was read before
-//! them, and arrives after them, does not undo them.
+//! The places of this process's blocks and revocations in the shared sequence. Changes with earlier
+//! places that arrive later do not undo them.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::{RevocationChange, RevocationTarget, Sequence};
 use crate::principal::{GrantId, User};
 
-/// What can be loosened again.
+/// A subject whose block or revocation can be undone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
     User(User),
@@ -16,7 +16,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// Of a change, and whether it loosens.
+    /// Returns the subject of a change, and whether the change loosens.
     fn of(change: &RevocationChange) -> Option<(Self, bool)> {
         Some(match change {
             RevocationChange::Blocked(user) => (Self::User(user.clone()), false),
@@ -30,23 +30,23 @@ impl Subject {
     }
 }
 
-/// For each subject the place of the last tightening of this process, until it was read back.
+/// The place of the last tightening by this process, per subject, until it was read back;
 /// [`IN_FLIGHT`] until its place is known.
 #[derive(Debug, Default)]
 pub(super) struct Placed(Mutex<HashMap<Subject, Sequence>>);
 
-/// Later than every place.
+/// A place later than every other.
 const IN_FLIGHT: Sequence = Sequence::new(u64::MAX);
 
 impl Placed {
-    /// A change of this process is about to take effect, and then to be stored.
+    /// Notes a change of this process, before it takes effect and is stored.
     pub(super) fn begin(&self, change: &RevocationChange) {
         if let Some((subject, false)) = Subject::of(change) {
             self.0.lock().insert(subject, IN_FLIGHT);
         }
     }
 
-    /// It was stored at this place.
+    /// Notes the place at which a change was stored.
     pub(super) fn stored(&self, change: &RevocationChange, place: Sequence) {
         if let Some((subject, false)) = Subject::of(change)
             && let Some(known) = self.0.lock().get_mut(&subject)
@@ -56,20 +56,21 @@ impl Placed {
         }
     }
 
-    /// A change of this process loosens: what tightened before counts no more.
+    /// Notes a change of this process that loosens: earlier tightenings no longer count.
     pub(super) fn loosened(&self, change: &RevocationChange) {
         if let Some((subject, true)) = Subject::of(change) {
             self.0.lock().remove(&subject);
         }
     }
 
-    /// Whether a change that was read takes effect: not if it loosens what was tightened later.
+    /// Returns whether a change from the store takes effect: not if it loosens what was tightened
+    /// later.
     pub(super) fn may_apply(&self, place: Sequence, change: &RevocationChange) -> bool {
         let Some((subject, loosens)) = Subject::of(change) else { return true };
         let mut placed = self.0.lock();
         match placed.get(&subject) {
             Some(own) if place < *own => !loosens,
-            // Read back: from here on the order of the sequence is the order here.
+            // Read back: from now on the order of the sequence applies.
             Some(_) => {
                 placed.remove(&subject);
                 true
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_loosens_never_undoes_what_tightened_later() {
+    fn loosening_never_undoes_a_later_tightening() {
         let alice = User::new("https://broker.example.com", "alice");
         let blocked = RevocationChange::Blocked(alice.clone());
         let unblocked = RevocationChange::Unblocked(alice);

@@ -1,4 +1,4 @@
-//! All that is revoked, in one process.
+//! The revocations of one process.
 
 use std::{
     sync::{
@@ -21,11 +21,11 @@ use crate::{
     refusal::Reason,
 };
 
-/// The number that rises with each revocation.
+/// A number that rises with each revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub(crate) u64);
 
-/// What can be revoked.
+/// The target of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RevocationTarget {
@@ -40,7 +40,7 @@ pub enum RevocationTarget {
     Family {
         /// `iss`
         issuer: Arc<str>,
-        /// The family's id.
+        /// The ID of the family.
         id: Arc<str>,
     },
     /// All tokens of one client, by issuer and `client_id`, that were issued until now.
@@ -50,10 +50,10 @@ pub enum RevocationTarget {
         /// `client_id`
         id: Arc<str>,
     },
-    /// All tokens of one user that were issued until now. `iat` has whole seconds: one that is
-    /// issued in the very second of the revoke is refused, too.
+    /// All tokens of one user that were issued until now. `iat` has whole seconds, so a token of
+    /// the second of the revocation is refused, too.
     User(User),
-    /// One grant, until it is lifted.
+    /// One grant, until it is restored.
     Grant(GrantId),
     /// All tokens for one server that were issued until now.
     Server(Resource),
@@ -62,7 +62,7 @@ pub enum RevocationTarget {
 }
 
 impl RevocationTarget {
-    /// The kind of the target, as the audit record has it: `token`, `family`, `client`, `user`,
+    /// Returns the kind of the target, as in the audit record: `token`, `family`, `client`, `user`,
     /// `grant`, `server` or `everything`.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -77,19 +77,19 @@ impl RevocationTarget {
     }
 }
 
-/// Everything that is revoked in one process. Owned by the [`Broker`](crate::Broker), which
-/// revokes: there is no way to revoke without a record. Cheap to clone.
+/// The revocations of one process. The [`Broker`](crate::Broker) owns them and revokes, so each
+/// revocation is recorded. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Revocations(Arc<Shared>);
 
-/// Where a process is on its way to its end.
+/// The phase of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Requests are let in.
+    /// Requests are accepted.
     Serving = 0,
-    /// No new request is let in; streams without a call end, calls continue.
+    /// New requests are refused; idle streams end, calls continue.
     Draining = 1,
-    /// Whatever is still open is cut.
+    /// Everything that is still open is cut.
     Over = 2,
 }
 
@@ -99,42 +99,42 @@ struct Shared {
     retention: Duration,
     capacity: usize,
     tables: RwLock<Tables>,
-    /// Written while the tables are locked, after them: whoever reads a number finds all that it
-    /// counts.
+    /// Written after the tables, while they are locked: a reader of a number finds all changes that
+    /// it counts.
     epoch: AtomicU64,
     changed: watch::Sender<Epoch>,
-    /// When each feed was last heard from, in milliseconds.
+    /// Time of the last [`FeedEvent::Current`](super::FeedEvent::Current) of each feed, in
+    /// milliseconds.
     feeds: ArcSwap<Vec<Arc<AtomicU64>>>,
     seen: Seen,
     placed: Placed,
-    /// A [`Phase`]. A change of it raises the epoch, so that open requests look.
+    /// A [`Phase`]. A change of it raises the epoch, so that open requests check it.
     phase: AtomicU8,
 }
 
 impl Revocations {
-    /// The longest life of a token that a verifier may accept, and so how long a revocation is
-    /// remembered by default.
+    /// The longest lifetime of a token that a verifier may accept, and so the default retention of
+    /// a revocation.
     pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
-    /// How many revocations are kept apart.
+    /// The largest number of separate revocations.
     pub const CAPACITY: usize = 1_000_000;
-    /// How long a feed may be silent.
+    /// The longest silence of a feed.
     pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
-    /// Nothing is revoked yet. Remembers for [`Revocations::RETENTION`].
+    /// Creates an empty set with the retention [`Revocations::RETENTION`].
     pub(crate) fn new(clock: Clock) -> Self {
         Self::with_retention(clock, Self::RETENTION)
     }
 
-    /// As [`Revocations::new`], for verifiers of your own that accept tokens with a longer life:
-    /// `retention` must not be shorter than the longest. It is never less than
-    /// [`Revocations::RETENTION`].
+    /// Creates an empty set for verifiers that accept tokens with a longer lifetime: `retention`
+    /// must not be shorter than the longest. It is never less than [`Revocations::RETENTION`].
     pub(crate) fn with_retention(clock: Clock, retention: Duration) -> Self {
         Self::with_bounds(clock, retention, Self::CAPACITY)
     }
 
     fn with_bounds(clock: Clock, retention: Duration, capacity: usize) -> Self {
-        // `iat` may be a leeway ahead of our clock, and a token is accepted for a leeway past its
-        // end.
+        // `iat` may be ahead of our clock by the leeway, and a token is accepted for the leeway
+        // after `exp`.
         let retention =
             retention.max(Self::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY);
         Self(Arc::new(Shared {
@@ -151,15 +151,14 @@ impl Revocations {
         }))
     }
 
-    /// Revokes in this process. When it returns, no request that begins later is let in, and open
-    /// streams are being cut. It writes no record: that is
-    /// [`Broker::revoke`](crate::Broker::revoke).
+    /// Revokes in this process, without a record. When it returns, requests that begin later are
+    /// refused and open streams are being cut.
     #[cfg(test)]
     pub(crate) fn revoke(&self, what: RevocationTarget) -> Epoch {
         self.revoke_at(what, self.0.clock.now())
     }
 
-    /// As [`Revocations::revoke`], for what was revoked elsewhere, at that time.
+    /// Revokes what was revoked elsewhere at that time. See [`Revocations::revoke`].
     pub(crate) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
         let now = self.0.clock.now();
         self.change(|tables| {
@@ -168,7 +167,7 @@ impl Revocations {
         })
     }
 
-    /// Whether a user is blocked.
+    /// Returns whether a user is blocked.
     pub(crate) fn is_blocked(&self, user: &User) -> bool {
         self.0.tables.read().is_blocked(user)
     }
@@ -178,7 +177,7 @@ impl Revocations {
         self.change(|tables| tables.block(user))
     }
 
-    /// Ends the block of a user.
+    /// Unblocks a user.
     pub(crate) fn unblock(&self, user: &User) -> Epoch {
         self.change(|tables| tables.unblock(user))
     }
@@ -187,67 +186,67 @@ impl Revocations {
         let epoch = {
             let mut tables = self.0.tables.write();
             change(&mut tables);
-            // N258: risen before this returns, so that each cached verdict is looked up anew.
+            // N258: raised before this returns, so that each cached verdict is checked again.
             Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1))
         };
-        // Outside of the lock, since this wakes others; two at once may come in either order.
+        // Outside of the lock, since this wakes others; two at once may arrive in either order.
         self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
         epoch
     }
 
-    /// Lets a revoked grant be used again; returns whether it was revoked.
+    /// Restores a revoked grant; returns whether it was revoked.
     pub(crate) fn lift(&self, grant: &GrantId) -> (Epoch, bool) {
         let mut was_revoked = false;
         let epoch = self.change(|tables| was_revoked = tables.lift(grant));
         (epoch, was_revoked)
     }
 
-    /// Whether a grant is revoked.
+    /// Returns whether a grant is revoked.
     pub(crate) fn is_grant_revoked(&self, grant: &GrantId) -> bool {
         self.0.tables.read().is_grant_revoked(grant)
     }
 
-    /// A change of this process is about to take effect here, and then to be stored.
+    /// Notes a change of this process, before it takes effect and is stored.
     pub(crate) fn storing(&self, change: &RevocationChange) {
         self.0.placed.begin(change);
     }
 
-    /// It was stored at this place.
+    /// Notes the place at which a change was stored.
     pub(crate) fn stored(&self, change: &RevocationChange, place: Sequence) {
         self.0.placed.stored(change, place);
     }
 
-    /// A change of this process that loosens was stored.
+    /// Notes a change of this process that loosens.
     pub(crate) fn loosened(&self, change: &RevocationChange) {
         self.0.placed.loosened(change);
     }
 
-    /// Whether a change that was read from the store takes effect here.
+    /// Returns whether a change from the store takes effect here.
     pub(super) fn may_apply(&self, place: Sequence, change: &RevocationChange) -> bool {
         self.0.placed.may_apply(place, change)
     }
 
-    /// How often something was revoked.
+    /// Returns the number of the last change.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.0.epoch.load(Ordering::Acquire))
     }
 
-    /// Remembers the identities of a verified token.
+    /// Notes the identities of a verified token.
     pub(crate) fn note_seen(&self, principal: &Principal) {
         self.0.seen.note(principal);
     }
 
-    /// Remembers a grant whose credential was provided.
+    /// Notes a grant whose credential was provided.
     pub(crate) fn note_seen_grant(&self, grant: &GrantId) {
         self.0.seen.note_grant(grant);
     }
 
-    /// Whether a target was met in this process; of a server, the caller knows.
+    /// Returns whether this process has seen a target. Of a server, only the caller knows.
     pub(crate) fn has_seen(&self, target: &RevocationTarget) -> bool {
         self.0.seen.knows(target)
     }
 
-    /// Moves on to a later phase; open requests look at once.
+    /// Enters a later phase; open requests check at once.
     pub(crate) fn enter(&self, phase: Phase) {
         self.0.phase.fetch_max(phase as u8, Ordering::AcqRel);
         let epoch = Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1));
@@ -262,8 +261,7 @@ impl Revocations {
         }
     }
 
-    /// Whether a new request may be let in: the process is not shutting down, and what is known
-    /// here is all there is to know.
+    /// Returns an error if new requests are refused: the process shuts down, or a feed is stale.
     pub(crate) fn admits(&self) -> Result<(), Reason> {
         if self.phase() != Phase::Serving {
             return Err(Reason::ShuttingDown);
@@ -271,7 +269,7 @@ impl Revocations {
         self.fresh()
     }
 
-    /// Whether what is known here is all there is to know.
+    /// Returns an error if a feed is stale.
     pub(crate) fn fresh(&self) -> Result<(), Reason> {
         let feeds = self.0.feeds.load();
         if feeds.is_empty() {
@@ -279,14 +277,14 @@ impl Revocations {
         }
         let oldest =
             feeds.iter().map(|heard| heard.load(Ordering::Acquire)).min().unwrap_or_default();
-        // N260: silence is no news, and no news is no request.
+        // N260: while a feed is silent, requests are refused.
         if Timestamp::from_unix_millis(oldest).plus(Self::STALE_AFTER) < self.0.clock.now() {
             return Err(Reason::RevocationStale);
         }
         Ok(())
     }
 
-    /// Whether nothing of what this principal rests on was revoked.
+    /// Returns an error if something that this principal depends on was revoked.
     pub(crate) fn stands(&self, principal: &Principal) -> Result<(), Reason> {
         let tables = self.0.tables.read();
         if tables.is_blocked(principal.user()) {
@@ -328,7 +326,7 @@ impl Revocations {
     }
 }
 
-/// Revocations that do not live by this holder.
+/// Revocations held weakly.
 #[derive(Debug)]
 pub(super) struct Ending(Weak<Shared>);
 
@@ -338,7 +336,7 @@ mod tests {
     use crate::revocation::tables::tests::principal;
 
     #[test]
-    fn a_revocation_is_remembered_for_the_longest_life_of_a_token() {
+    fn a_revocation_outlives_every_token() {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let revocations = Revocations::new(clock.clone());
         let first = revocations.revoke(RevocationTarget::Token {

@@ -1,4 +1,4 @@
-//! Identities that this process has met: a revoke reports whether its target is one of them.
+//! Identities that this process has seen: a revocation reports whether its target is one of them.
 
 use std::{collections::HashSet, hash::BuildHasher as _, mem};
 
@@ -11,8 +11,8 @@ use crate::principal::{GrantId, Principal};
 /// Identities in one generation; the older of two generations is dropped when the newer is full.
 const GENERATION: usize = 250_000;
 
-/// A bounded memory of tokens, families, clients, users and grants, each kept as a keyed hash. What
-/// it has forgotten is reported as unknown, and revoked all the same.
+/// A bounded set of tokens, families, clients, users and grants, each as a keyed hash. A forgotten
+/// target is reported as unknown, but revoked all the same.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hasher: RandomState,
@@ -26,7 +26,7 @@ struct Generations {
 }
 
 impl Seen {
-    /// Remembers the identities of a verified token.
+    /// Notes the identities of a verified token.
     pub(super) fn note(&self, principal: &Principal) {
         let issuer = principal.issuer();
         let mut hashes = [
@@ -39,14 +39,14 @@ impl Seen {
         hashes.iter_mut().filter_map(Option::take).for_each(|hash| generations.insert(hash));
     }
 
-    /// Remembers a grant whose credential was provided.
+    /// Notes a grant whose credential was provided.
     pub(super) fn note_grant(&self, grant: &GrantId) {
         let hash = self.hash("grant", "", grant.as_str());
         self.generations.lock().insert(hash);
     }
 
-    /// Whether the target was met. A server is known by the resources that were built, and
-    /// everything is always known: the caller decides about these two.
+    /// Returns whether the target was seen. The caller decides about servers, which are known by
+    /// their stacks, and about everything, which is always known.
     pub(super) fn knows(&self, target: &RevocationTarget) -> bool {
         let hash = match target {
             RevocationTarget::Token { issuer, id } => self.hash("token", issuer, id),
@@ -61,7 +61,8 @@ impl Seen {
     }
 
     fn hash(&self, kind: &str, issuer: &str, id: &str) -> u64 {
-        // Hashed as a tuple of texts: each is followed by a mark, so no two triples are one text.
+        // Hashed as a tuple: a separator follows each text, so different triples have different
+        // input.
         self.hasher.hash_one((kind, issuer, id))
     }
 }

@@ -1,4 +1,4 @@
-//! How one request stands while it is under way.
+//! The validity of one request while it is in progress.
 
 use std::{
     fmt,
@@ -20,8 +20,8 @@ use crate::{
     refusal::Reason,
 };
 
-/// How one request stands: whether what it rests on has been revoked since. Found in the
-/// extensions, made by the authenticate layer alone.
+/// The validity of one request: whether its token or grant has been revoked since it was accepted.
+/// Only the authenticate layer creates it, and inserts it into the extensions.
 #[derive(Clone)]
 pub struct Standing(Arc<Watched>);
 
@@ -30,15 +30,16 @@ struct Watched {
     clock: Clock,
     principal: Principal,
     ends_at: Timestamp,
-    /// The epoch at which it was last found standing.
+    /// The epoch of the last successful check.
     stamp: AtomicU64,
-    /// A stream that no call waits for: it ends as soon as the process shuts down.
+    /// Whether the request is an idle stream, which ends as soon as the process shuts down.
     is_idle: AtomicBool,
     grants: Mutex<Vec<GrantId>>,
 }
 
 impl Standing {
-    /// For a principal that stood at this epoch, until `ends_at` (`exp` and the leeway).
+    /// Creates the standing of a principal that was valid at this epoch, until `ends_at` (`exp` and
+    /// the leeway).
     pub(crate) fn new(
         revocations: &Revocations,
         clock: &Clock,
@@ -57,8 +58,8 @@ impl Standing {
         }))
     }
 
-    /// Asked once more just before the send: token, family, client, user, server, everything, and
-    /// this grant. From here on a revoke of the grant cuts the stream, too.
+    /// Checks again just before the send: token, family, client, user, server, everything, and this
+    /// grant. From now on, a revocation of the grant also cuts the stream.
     ///
     /// # Errors
     /// [`Reason::Revoked`], [`Reason::Blocked`], [`Reason::GrantRevoked`], [`Reason::JwtExpired`],
@@ -71,20 +72,19 @@ impl Standing {
                     grants.push(grant.clone());
                 }
             }
-            // After it is on the list: a revoke from now on is found by the epoch.
+            // Checked after it is in the list: the epoch reveals a later revocation.
             self.0.revocations.grant_stands(grant)?;
         }
         self.0.revocations.fresh()?;
         self.check()
     }
 
-    /// Remembers a grant whose credential was provided for this request.
+    /// Notes a grant whose credential was provided for this request.
     pub(crate) fn note_seen_grant(&self, grant: &GrantId) {
         self.0.revocations.note_seen_grant(grant);
     }
 
-    /// The request is a stream that no call waits for: the GET stream of a session, or
-    /// `subscriptions/listen`.
+    /// Marks the request as an idle stream: the GET stream of a session, or `subscriptions/listen`.
     pub(crate) fn mark_idle_stream(&self) {
         self.0.is_idle.store(true, Ordering::Release);
     }
@@ -97,17 +97,17 @@ impl Standing {
         }
     }
 
-    /// Whether it still stands; cheap as long as nothing was revoked. A silent feed alone ends
-    /// nothing that is under way.
+    /// Returns an error if the request is no longer valid; cheap while nothing was revoked. A stale
+    /// feed does not end requests in progress.
     pub(crate) fn check(&self) -> Result<(), Reason> {
         // N262: one instant for verification, cache and streams.
         if self.0.clock.now() >= self.0.ends_at {
             return Err(Reason::JwtExpired);
         }
-        // Read before the tables, so that a revoke in between is looked at next time.
+        // Read before the tables, so that a revocation in between is checked next time.
         let epoch = self.0.revocations.epoch();
-        // Before the stamp is looked at: a request that was verified while the process began to
-        // shut down is stamped with the epoch of the end.
+        // Checked before the stamp: a request that was verified while the process began to shut
+        // down is stamped with the last epoch.
         if self.ends_in(self.0.revocations.phase()) {
             return Err(Reason::ShuttingDown);
         }
@@ -123,14 +123,14 @@ impl Standing {
         Ok(())
     }
 
-    /// Ends when something was revoked since this call, or the token has ended: then ask
+    /// Completes after the next revocation, or when the token expires. Then call
     /// [`Standing::check`].
     pub(crate) fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         let mut changes = self.0.revocations.subscribe();
         let (clock, ends_at) = (self.0.clock.clone(), self.0.ends_at);
         Box::pin(async move {
             tokio::select! {
-                // Both may be dropped: neither does anything but wait.
+                // Both may be dropped: they only wait.
                 _ = changes.changed() => {}
                 () = clock.sleep_until(ends_at) => {}
             }
@@ -156,7 +156,7 @@ impl StandingWatch {
     /// Returns the reason once the request has ended.
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         loop {
-            // Subscribed before the check: no change falls in between.
+            // Subscribed before the check, so that no change is missed in between.
             let changed = self.changed.get_or_insert_with(|| self.standing.changed());
             if let Err(reason) = self.standing.check() {
                 return Poll::Ready(reason);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_was_revoked_before_it_was_asked_about_is_refused() {
+    fn a_grant_that_was_revoked_before_is_refused() {
         let (_, revocations, standing) = standing();
         let grant = GrantId::new("g");
         revocations.revoke(RevocationTarget::Grant(grant.clone()));
@@ -216,8 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn n260_a_feed_that_fell_silent_since_the_request_came_in_lets_nothing_out_and_ends_nothing()
-     {
+    async fn n260_a_stale_feed_stops_sends_but_no_open_request() {
         struct Silent;
         impl crate::revocation::RevocationFeed for Silent {
             async fn next(
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoke_and_the_end_of_the_token_both_shake_it() {
+    async fn a_revocation_and_the_expiry_both_wake_it() {
         let (clock, revocations, standing) = standing();
         let changed = standing.changed();
         revocations.revoke(RevocationTarget::Everything);

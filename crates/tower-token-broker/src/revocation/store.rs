@@ -121,13 +121,13 @@ impl RevocationEntry {
 ///
 /// # Contract
 /// - Places rise in the order in which entries become visible. Once a reader has seen place N, no
-///   entry with a place up to N appears later. A SQL store with concurrent commits must see to it,
+///   entry with a place up to N appears later. A SQL store with concurrent commits must ensure this,
 ///   because numbers of a database sequence become visible in the order of the commits.
 /// - Places may have gaps.
 /// - An entry may be dropped after the retention
 ///   ([`Revocations::RETENTION`](super::Revocations::RETENTION) plus twice the leeway), but only if
 ///   a reader that starts from [`Sequence::START`] still obtains all blocks and everything that
-///   still counts: the last change of each user's block and of each grant stays.
+///   still counts: the last change of each user's block and of each grant is kept.
 ///
 /// The laws in `token_broker_store::contract` (feature `contract`) check an implementation.
 pub trait RevocationStore: Send + Sync + 'static {
@@ -145,7 +145,7 @@ pub trait RevocationStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Sequence, RevocationStoreError>> + Send;
 
     /// Returns at most `limit` entries after the place `after`, in the order of their places. Fewer
-    /// than `limit` are all that there are.
+    /// than `limit` entries are all entries.
     ///
     /// # Errors
     /// [`RevocationStoreError`]
@@ -163,10 +163,10 @@ pub trait RevocationStore: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocationStoreError {
-    /// The store can't be reached at the moment, or failed.
-    #[error("the revocation store can't be reached")]
+    /// The store cannot be reached at the moment, or failed.
+    #[error("the revocation store cannot be reached")]
     Unreachable,
-    /// An entry can't be read: it was written by a newer version, or damaged.
+    /// An entry is unreadable: a newer version wrote it, or it is damaged.
     #[error("the revocation store has an unreadable entry at place {place}")]
     Unreadable {
         /// Its place.

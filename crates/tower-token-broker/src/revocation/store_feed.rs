@@ -13,8 +13,8 @@ use super::{
 /// The [`RevocationFeed`] of a [`RevocationStore`]: reads new entries every 250 ms.
 ///
 /// It yields each entry as [`FeedEvent::Stored`], and [`FeedEvent::Current`] after each read that
-/// reached the end of the sequence. Each read begins with the last entry that was read: where that
-/// is gone (a store that was restored from a backup, or that dropped it), everything is read again.
+/// reached the end of the sequence. Each read begins with the last entry that was read. If that
+/// entry is gone (the store was restored from a backup, or dropped it), everything is read again.
 #[derive(Debug)]
 #[must_use = "a feed does nothing until a broker is built with it"]
 pub struct StoreFeed<S> {
@@ -99,7 +99,7 @@ impl<S: RevocationStore> StoreFeed<S> {
     }
 
     async fn page(&self, after: Sequence) -> Result<Vec<(Sequence, RevocationEntry)>, FeedError> {
-        // A read that hangs is retried; until one succeeds, the feed is stale.
+        // A read that hangs is retried. Until one succeeds, the feed is stale.
         tokio::time::timeout(READ_TIMEOUT, self.store.read_after(after, PAGE))
             .await
             .map_err(|_| FeedError::new("the revocation store did not respond in time"))?
@@ -107,8 +107,7 @@ impl<S: RevocationStore> StoreFeed<S> {
     }
 }
 
-/// Leaves out what loosens and is tightened again by a later entry: between the two somebody would
-/// be let in.
+/// Omits each loosening that a later entry tightens again: in between, requests would be accepted.
 fn without_superseded(
     entries: Vec<(Sequence, RevocationEntry)>,
 ) -> Vec<(Sequence, RevocationEntry)> {
@@ -157,7 +156,7 @@ impl<S: RevocationStore> RevocationFeed for StoreFeed<S> {
 
 /// Number of entries per read.
 const PAGE: usize = 1_000;
-/// How often one read may begin anew.
+/// The largest number of restarts of one read.
 const MOST_RESTARTS: u32 = 3;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -264,7 +263,7 @@ mod tests {
         let mut feed = StoreFeed::new(store.clone());
         assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));
         assert_eq!(feed.next().await, Ok(FeedEvent::Current));
-        // Yesterday's copy, to which another replica has appended since.
+        // Yesterday's copy, to which another replica has appended since then.
         store.0.lock().entries.clear();
         store.append_at(8, RevocationChange::Blocked(alice()));
         let block = RevocationChange::Blocked(alice());
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_loosened_and_tightened_again_lets_nobody_in_between() {
+    async fn a_superseded_loosening_is_skipped() {
         let store = Scripted::default();
         store.append_at(1, RevocationChange::Blocked(alice()));
         store.append_at(2, RevocationChange::Unblocked(alice()));
@@ -310,7 +309,7 @@ mod tests {
         store.append_at(1, RevocationChange::Blocked(alice()));
         let mut feed = StoreFeed::new(store.clone());
         store.0.lock().fails = true;
-        assert_eq!(feed.next().await, Err(FeedError::new("the revocation store can't be reached")));
+        assert_eq!(feed.next().await, Err(FeedError::new("the revocation store cannot be reached")));
         store.0.lock().hangs = true;
         assert!(feed.next().await.is_err());
         assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));

@@ -1,4 +1,4 @@
-//! What is looked up: one table per kind of key, and the order in which entries die.
+//! Lookup tables: one per kind of target, and the order in which entries expire.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,7 +12,7 @@ use crate::{
     principal::{GrantId, Principal, Resource, User},
 };
 
-/// Two names, looked up without an allocation.
+/// Pairs of names, looked up without an allocation.
 #[derive(Debug, Default)]
 struct ByIssuer(HashMap<Arc<str>, HashMap<Arc<str>, Timestamp>>);
 
@@ -21,7 +21,7 @@ impl ByIssuer {
         self.0.get(issuer)?.get(id).copied()
     }
 
-    /// Whether the entry is new.
+    /// Inserts an entry; returns whether it is new.
     fn insert(&mut self, issuer: &Arc<str>, id: &Arc<str>, at: Timestamp) -> bool {
         let of_issuer = self.0.entry(Arc::clone(issuer)).or_default();
         let entry = of_issuer.get_mut(id.as_ref());
@@ -53,14 +53,15 @@ pub(super) struct Tables {
     servers: HashMap<Resource, Timestamp>,
     everything: Option<Timestamp>,
     grants: HashSet<GrantId>,
-    /// Blocked users; without expiry, and not counted.
+    /// Blocked users. They do not expire and are not counted.
     blocked: HashSet<User>,
-    /// In the order of their coming, each with the instant at which it is looked at again.
+    /// In insertion order, each with the time of its next check.
     dying: VecDeque<(Timestamp, RevocationTarget)>,
 }
 
 impl Tables {
-    /// Notes that this was revoked `at`, and is told `now`; it may be forgotten after `life`.
+    /// Notes a revocation that happened `at` and is reported `now`. It may be forgotten after
+    /// `life`.
     pub(super) fn insert(
         &mut self,
         what: RevocationTarget,
@@ -74,9 +75,8 @@ impl Tables {
             return;
         }
         if self.dying.len() >= capacity {
-            // N269: bounded without forgetting: what was revoked until now is a part of everything
-            // until now, or until a later instant where another's clock is ahead. `at` may be long
-            // ago.
+            // N269: bounded without forgetting. What was revoked until now is part of everything
+            // until now, or until a later time where another clock is ahead. `at` may be long ago.
             let known = self.dying.iter().filter_map(|(_, what)| self.revoked_at(what));
             let until = known.fold(at.max(now), Timestamp::max);
             let (grants, blocked) =
@@ -129,11 +129,11 @@ impl Tables {
         self.blocked.contains(user)
     }
 
-    /// Takes out what can't stop anything any more. `life` is how long an entry is kept.
+    /// Removes entries that no longer stop a valid token. `life` is the retention of an entry.
     pub(super) fn collect(&mut self, now: Timestamp, life: Duration) {
         while self.dying.front().is_some_and(|(dies_at, _)| *dies_at <= now) {
             let Some((_, what)) = self.dying.pop_front() else { return };
-            // Revoked once more since: it lives on by its newer time.
+            // If it was revoked again, its newer time counts.
             let dies_at = self.revoked_at(&what).map(|at| at.plus(life));
             match dies_at {
                 Some(dies_at) if dies_at > now => self.dying.push_back((dies_at, what)),
@@ -144,12 +144,12 @@ impl Tables {
 
     pub(super) fn is_revoked(&self, principal: &Principal) -> bool {
         let issuer = principal.issuer();
-        // Whole seconds: a token of the revoke's own second counts as revoked.
+        // Whole seconds: a token of the second of the revocation counts as revoked.
         let issued = principal.issued_at().unix_seconds();
         let until_now =
             |revoked: Option<Timestamp>| revoked.is_some_and(|at| issued <= at.unix_seconds());
         self.tokens.get(issuer, principal.token_id()).is_some()
-            // N267: by the family's id, whatever the access token's own.
+            // N267: by the ID of the family, for any access token.
             || principal.family().is_some_and(|family| self.families.get(issuer, family).is_some())
             || until_now(self.clients.get(issuer, principal.client()))
             || until_now(self.users.get(issuer, principal.subject()))
@@ -161,7 +161,7 @@ impl Tables {
         self.grants.contains(grant)
     }
 
-    /// How many entries there are, without grants.
+    /// Returns the number of entries, without grants.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.dying.len()
@@ -226,7 +226,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn each_kind_stops_what_it_names_and_later_tokens_only_where_it_is_for_good() {
+    fn each_kind_stops_the_tokens_that_it_names() {
         let at = Timestamp::from_unix_millis(1_000_500);
         for (what, for_good) in each_kind() {
             let mut tables = Tables::default();
@@ -238,7 +238,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_like_named_thing_of_another_issuer_is_not_touched() {
+    fn other_issuers_are_not_affected() {
         let at = Timestamp::from_unix_seconds(1_000);
         let other: Arc<str> = "https://other.example".into();
         let mut tables = Tables::default();
@@ -255,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn entries_are_collected_at_their_end_and_not_before() {
+    fn entries_are_collected_when_they_expire() {
         let at = Timestamp::from_unix_seconds(1_000);
         for (what, _) in each_kind() {
             let mut tables = Tables::default();
@@ -276,7 +276,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn too_many_revocations_become_everything_and_none_is_forgotten() {
+    fn too_many_revocations_become_everything() {
         let at = Timestamp::from_unix_seconds(1_000);
         let mut tables = Tables::default();
         let (victim, _) = each_kind().remove(0);
@@ -297,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn none_is_forgotten_where_a_feed_tells_of_old_ones() {
+    fn old_revocations_of_a_feed_are_kept() {
         let now = Timestamp::from_unix_seconds(1_000);
         let mut tables = Tables::default();
         let (victim, _) = each_kind().remove(3);

@@ -16,11 +16,12 @@ use crate::{
     tasks::Tasks,
 };
 
-/// One per deployment: owns the audit log, revocations and blocks, the sealing keys, the clock,
-/// background tasks and the list of protected resources. Cheap to clone; clones are one broker.
+/// The handle of a deployment: owns the audit log, revocations and blocks, the sealing keys, the
+/// clock, background tasks and the list of protected resources. Cheap to clone; clones are one
+/// broker.
 ///
-/// Every stack is built from it ([`Broker::protect`]). It revokes, serves the metadata of its
-/// resources, and shuts them down.
+/// Create one per deployment. It builds every stack ([`Broker::protect`]), revokes, serves the
+/// metadata of its resources, and shuts them down.
 ///
 /// ```
 /// # #[cfg(feature = "test-util")]
@@ -40,7 +41,7 @@ use crate::{
 ///
 /// let alice = RevocationTarget::User(User::new("https://broker.example.com", "alice"));
 /// let revoked = broker.revoke(alice, &Initiator::operator("olga")).await?;
-/// assert!(!revoked.was_known(), "nobody of that name was seen here");
+/// assert!(!revoked.was_known(), "this process has seen no token of hers");
 ///
 /// broker.shutdown(Duration::from_secs(10)).await?;
 /// # Ok(())
@@ -63,17 +64,17 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     pub(super) verdict_cache_capacity: u64,
     pub(super) resources: Resources,
-    /// Held alone by what loosens, and together by what tightens.
+    /// Loosening holds it exclusively, tightening shared.
     pub(super) loosening: RwLock<()>,
-    /// How the shutdown came out, once it was asked for.
+    /// The result of the shutdown, once one was requested.
     pub(super) end: OnceCell<Result<(), ShutdownError>>,
 }
 
 impl Broker {
-    /// The number of verdicts that each stack keeps by default, good and bad apart.
+    /// The default number of verdicts that each stack caches, separately for good and bad ones.
     pub const VERDICT_CACHE_CAPACITY: u64 = 100_000;
 
-    /// Begins a broker. Only [`BrokerBuilder::audit`] is required.
+    /// Creates a builder. Only [`BrokerBuilder::audit`] is required.
     pub fn builder() -> BrokerBuilder<()> {
         BrokerBuilder {
             sink: (),
@@ -86,20 +87,19 @@ impl Broker {
         }
     }
 
-    /// Begins the stack of one protected resource, by its URI (RFC 8707 §2): exactly what broker
-    /// tokens name as their audience. If something is wrong with it,
-    /// [`build`](BrokerStack::build) says so.
+    /// Begins the stack of one protected resource, by its URI (RFC 8707 §2): exactly the audience
+    /// of its broker tokens. [`build`](BrokerStack::build) reports an invalid URI.
     pub fn protect(&self, resource: &str) -> BrokerStack<NeedsVerifier> {
         BrokerStack::begin(self, resource)
     }
 
-    /// The metadata (RFC 9728) of all resources whose stacks were built, also of those that will
-    /// be. It stands outside of authentication: clients ask it where to get a token.
+    /// Returns the service for the metadata (RFC 9728) of all resources, also of those whose stacks
+    /// are built later. Mount it outside of authentication: clients without a token read it.
     pub fn metadata(&self) -> Metadata {
         self.0.resources.metadata()
     }
 
-    /// The routes of [`Broker::metadata`] for an axum application: merge it.
+    /// Returns the routes of [`Broker::metadata`] for an axum application, to be merged.
     #[cfg(feature = "axum")]
     pub fn metadata_router<S>(&self) -> axum::Router<S>
     where
@@ -110,22 +110,23 @@ impl Broker {
             .route_service("/.well-known/oauth-protected-resource/{*path}", self.metadata())
     }
 
-    /// The audit log.
+    /// Returns the audit log.
     pub fn audit_log(&self) -> &AuditLog {
         &self.0.audit
     }
 
-    /// What is revoked in this process.
+    /// Returns the revocations of this process.
     pub fn revocations(&self) -> &Revocations {
         &self.0.revocations
     }
 
-    /// The clock that decides about the lives of tokens and credentials.
+    /// Returns the clock that decides about the lifetimes of tokens and credentials.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// The owner of background work: refreshes, key fetches. [`Broker::shutdown`] waits for it.
+    /// Returns the owner of background work: refreshes, key fetches. [`Broker::shutdown`] waits for
+    /// it.
     pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
@@ -148,7 +149,7 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// A broker that is being configured. Begun by [`Broker::builder`].
+/// Configuration of a broker. Created by [`Broker::builder`].
 ///
 /// It cannot be built before [`audit`](Self::audit) has set a sink.
 #[must_use = "a broker does nothing until it is built"]
@@ -162,21 +163,21 @@ pub struct BrokerBuilder<S> {
     revocations: RevocationSource,
 }
 
-/// Begins to follow a feed.
+/// Starts to follow a feed.
 type Follow = Box<dyn FnOnce(&Revocations, &Tasks) + Send>;
 
 enum RevocationSource {
-    /// They last as long as the process.
+    /// Revocations last as long as the process.
     Process,
-    /// They are durable, and those of other replicas arrive.
+    /// Revocations are durable and shared with other replicas.
     Store(BoxRevocationStore),
-    /// Others report them; this process keeps its own as long as it runs.
+    /// Others report revocations; this process keeps its own as long as it runs.
     Feed(Follow),
 }
 
 impl BrokerBuilder<()> {
-    /// Where each request and each use of a credential is recorded. Required: there is no use
-    /// without a record.
+    /// Sets the sink that records each request and each use of a credential. Required, because no
+    /// use is allowed without a record.
     pub fn audit<S: AuditSink>(self, sink: S) -> BrokerBuilder<S> {
         BrokerBuilder {
             sink,
@@ -190,50 +191,50 @@ impl BrokerBuilder<()> {
     }
 }
 
-/// Settings with a default; at any point before [`BrokerBuilder::build`].
+/// Settings with a default, in any order before [`BrokerBuilder::build`].
 impl<S> BrokerBuilder<S> {
-    /// The timeout and the queue of the audit log. Its clock is the broker's.
+    /// Sets the timeout and the queue of the audit log. Its clock is the broker's.
     pub fn audit_options(mut self, options: AuditOptions) -> Self {
         self.audit_options = options;
         self
     }
 
-    /// Another clock than the system's.
+    /// Replaces the system's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The owner of background work, if somebody else has one already. [`Broker::shutdown`] waits
-    /// for all that it owns: nothing may run there that ends only after the broker.
+    /// Sets the owner of background work, if one exists already. [`Broker::shutdown`] waits for all
+    /// of its tasks, so none may depend on the end of the broker.
     pub fn tasks(mut self, tasks: Tasks) -> Self {
         self.tasks = tasks;
         self
     }
 
-    /// The keys that seal session ids and request states. All replicas need the same; by default
-    /// keys are drawn, and a restart ends all sessions.
+    /// Sets the keys that seal session IDs and request states. All replicas need the same keys. By
+    /// default they are random, and a restart ends all sessions.
     pub fn sealing_keys(mut self, keys: SealingKeys) -> Self {
         self.sealing_keys = Some(keys);
         self
     }
 
-    /// How many verdicts on tokens each stack keeps, good and bad apart;
+    /// Sets the number of token verdicts that each stack caches, separately for good and bad ones;
     /// [`Broker::VERDICT_CACHE_CAPACITY`] by default.
     pub fn verdict_cache_capacity(mut self, entries: u64) -> Self {
         self.verdict_cache_capacity = entries;
         self
     }
 
-    /// Where revocations and blocks are kept, shared by all replicas. It is polled; while it cannot
-    /// be read, no request is let through. By default they last as long as the process.
+    /// Sets the store of revocations and blocks, shared by all replicas. It is polled; while it
+    /// cannot be read, requests are refused. By default revocations last as long as the process.
     pub fn revocation_store(mut self, store: impl RevocationStore) -> Self {
         self.revocations = RevocationSource::Store(BoxRevocationStore::new(store));
         self
     }
 
-    /// Who reports revocations that were made elsewhere. In place of
-    /// [`BrokerBuilder::revocation_store`], whose feed is built in.
+    /// Sets a feed of revocations that were made elsewhere, instead of
+    /// [`BrokerBuilder::revocation_store`], which has its own feed.
     pub fn revocation_feed(mut self, feed: impl RevocationFeed) -> Self {
         self.revocations = RevocationSource::Feed(Box::new(move |revocations, tasks| {
             drop(revocations.follow(feed, tasks));
@@ -242,11 +243,12 @@ impl<S> BrokerBuilder<S> {
     }
 }
 
-/// A broker cannot be built.
+/// The reasons why a broker cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// A revocation store or feed was given, and there is no tokio runtime in which to read it.
+    /// A revocation store or feed needs a tokio runtime for its background reads, and there is
+    /// none.
     #[error(
         "a revocation store or feed is read in the background: build the broker inside of a tokio runtime"
     )]

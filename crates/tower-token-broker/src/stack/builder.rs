@@ -1,5 +1,4 @@
-//! The stack of one protected resource, put together in the only right order: the compiler checks
-//! it.
+//! The builder of a stack, whose types enforce the only valid order of the layers.
 
 use http::HeaderName;
 
@@ -14,36 +13,36 @@ use crate::{
     scope_filter::{Policy, ScopeFilterLayer},
 };
 
-/// Builds the stack of one protected resource: each state has only the methods that may come next.
-/// Begun by [`Broker::protect`].
+/// Builds the stack of one protected resource. Each state has only the methods that may come next.
+/// Created by [`Broker::protect`].
 #[derive(Debug)]
-#[must_use = "a stack does nothing until it is built and put onto a service"]
+#[must_use = "a stack does nothing until it is built and wraps a service"]
 pub struct BrokerStack<State> {
     broker: Broker,
-    /// The first thing that is wrong is what [`BrokerStack::build`] says.
+    /// The first error, which [`BrokerStack::build`] returns.
     config: Result<StackConfig, BuildError>,
     metadata: ResourceMetadata,
     state: State,
 }
 
-/// Next comes [`BrokerStack::authenticate`].
+/// State before [`BrokerStack::authenticate`].
 #[derive(Debug)]
 pub struct NeedsVerifier(());
 
-/// Next comes [`BrokerStack::scope_filter`].
+/// State before [`BrokerStack::scope_filter`].
 #[derive(Debug)]
 pub struct NeedsPolicy<V> {
     verifier: V,
 }
 
-/// Next comes [`BrokerStack::exchange`] or [`BrokerStack::credential_for_handler`].
+/// State before [`BrokerStack::exchange`] or [`BrokerStack::credential_for_handler`].
 #[derive(Debug)]
 pub struct NeedsCredential<V, P> {
     verifier: V,
     policy: P,
 }
 
-/// Nothing is missing: [`BrokerStack::build`].
+/// State before [`BrokerStack::build`].
 #[derive(Debug)]
 pub struct Complete<V, P, C> {
     verifier: V,
@@ -69,22 +68,22 @@ impl BrokerStack<NeedsVerifier> {
         }
     }
 
-    /// Who is calling: by the verifier of broker tokens.
+    /// Sets the verifier of broker tokens: who is calling.
     pub fn authenticate<V: VerifyToken>(self, verifier: V) -> BrokerStack<NeedsPolicy<V>> {
         self.with_state(|NeedsVerifier(())| NeedsPolicy { verifier })
     }
 }
 
 impl<V> BrokerStack<NeedsPolicy<V>> {
-    /// What they may call.
+    /// Sets the policy: what callers may call.
     pub fn scope_filter<P: Policy>(self, policy: P) -> BrokerStack<NeedsCredential<V, P>> {
         self.with_state(|NeedsPolicy { verifier }| NeedsCredential { verifier, policy })
     }
 }
 
 impl<V, P> BrokerStack<NeedsCredential<V, P>> {
-    /// With which credential, towards which upstream. The service inside must send the request on
-    /// and apply the credential: the proxy of `token-broker-outbound`, or
+    /// Sets the credential source, and with it the upstream. The inner service must send the
+    /// request and apply the credential: the proxy of `token-broker-outbound`, or
     /// [`ApplyCredentialLayer`](crate::exchange::ApplyCredentialLayer) around your own client.
     pub fn exchange<C: ProvideCredential>(
         self,
@@ -97,9 +96,9 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
         })
     }
 
-    /// The service inside responds itself and sends requests of its own: it finds a
-    /// [`CallerHandle`](crate::exchange::CallerHandle) in the extensions, stamps them, and sends
-    /// them through a client that is wrapped in an [`ExchangeLayer::for_handler`].
+    /// Lets the inner service respond itself and send requests of its own. It finds a
+    /// [`CallerHandle`](crate::exchange::CallerHandle) in the extensions, stamps its requests, and
+    /// sends them through a client that is wrapped in an [`ExchangeLayer::for_handler`].
     pub fn credential_for_handler(self) -> BrokerStack<Complete<V, P, ByHandler>> {
         self.with_state(|NeedsCredential { verifier, policy }| Complete {
             verifier,
@@ -109,41 +108,42 @@ impl<V, P> BrokerStack<NeedsCredential<V, P>> {
     }
 }
 
-/// Settings with a default; at any point before [`BrokerStack::build`].
+/// Settings with a default, in any order before [`BrokerStack::build`].
 impl<State> BrokerStack<State> {
-    /// What the resource speaks; MCP by default.
+    /// Sets the protocol of the resource; MCP by default.
     pub fn protocol(self, protocol: Protocol) -> Self {
         self.with(|config| config.protocol = protocol)
     }
 
-    /// Limits of size and time.
+    /// Sets the limits of size and time.
     pub fn limits(self, limits: Limits) -> Self {
         self.with(|config| config.limits = limits)
     }
 
-    /// Hosts and origins from which requests are accepted, beside the resource's own.
+    /// Sets hosts and origins from which requests are accepted, in addition to those of the
+    /// resource.
     pub fn host_and_origin(self, settings: HostAndOrigin) -> Self {
         self.with(|config| config.host_and_origin = settings)
     }
 
-    /// Forwards this request header field to the upstream, beside those that always are.
+    /// Forwards this request header to the upstream, in addition to the default ones.
     pub fn forward_header(self, name: HeaderName) -> Self {
         self.with(|config| config.forward_headers.push(name))
     }
 
-    /// Names these scopes in the challenge of a 401: what a client asks for to begin with.
+    /// Sets the scopes that the challenge of a 401 names, for clients to request first.
     pub fn challenge_scopes(self, scopes: Scopes) -> Self {
         self.with(|config| config.challenge_scopes = scopes)
     }
 
-    /// What the metadata of the resource says (RFC 9728).
+    /// Sets the metadata of the resource (RFC 9728).
     pub fn metadata(mut self, metadata: ResourceMetadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// The path at which this process serves the resource, if it is not the path of its URI: behind
-    /// a proxy that takes a prefix off. A request for another path is refused with 404.
+    /// Sets the path at which this process serves the resource, if it is not the path of its URI,
+    /// because a proxy removes a prefix. A request for another path is refused with 404.
     pub fn mounted_at(mut self, path: &str) -> Self {
         match MountedAt::parse(path) {
             Ok(path) => self.with(|config| config.mounted_at = Some(path)),
@@ -154,8 +154,8 @@ impl<State> BrokerStack<State> {
         }
     }
 
-    /// Records the header field `x-request-id` of each request beside our own id. Only behind a
-    /// proxy that sets it: else a client chooses what stands in the records.
+    /// Records the header `x-request-id` of each request in addition to our own ID. Only for a
+    /// server whose proxy sets it: otherwise clients choose a part of the records.
     pub fn trust_request_id_header(self) -> Self {
         self.with(|config| config.trusts_request_id_header = true)
     }
@@ -177,26 +177,26 @@ impl<State> BrokerStack<State> {
     }
 }
 
-/// A stack cannot be built.
+/// The reasons why a stack cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The resource's URI.
+    /// The URI of the resource is invalid.
     #[error(transparent)]
     Resource(#[from] ResourceError),
-    /// The path at which the resource is served.
+    /// The path at which the resource is served is invalid.
     #[error(transparent)]
     MountPath(#[from] MountPathError),
-    /// A host or an origin from which requests are accepted.
+    /// A host or an origin from which requests are accepted is invalid.
     #[error(transparent)]
     HostAndOrigin(#[from] HostAndOriginError),
-    /// A header field that must never go to an upstream.
+    /// A header must never be forwarded to an upstream.
     #[error(transparent)]
     ForwardHeader(#[from] ForwardHeaderError),
-    /// The metadata of the resource.
+    /// The metadata of the resource is invalid.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// The resource was built before, and its metadata said something else.
+    /// The resource was built before with other metadata.
     #[error(
         "the resource {resource} was built before with other metadata: give both stacks the same \
          authorization servers, scopes and name"
@@ -208,11 +208,11 @@ pub enum BuildError {
 }
 
 impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P, ByProxy<C>>> {
-    /// Makes the layer, and all state behind it, once. From now on
-    /// [`Broker::metadata`] serves the resource.
+    /// Creates the layer and all its state, once. From now on [`Broker::metadata`] serves the
+    /// resource.
     ///
     /// # Errors
-    /// What is wrong with the resource or the settings.
+    /// The error of the resource or the settings.
     pub fn build(self) -> Result<BrokerLayer<V, P, ExchangeLayer<C>>, BuildError> {
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, credential: ByProxy(provider) } = self.state;
@@ -222,11 +222,11 @@ impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P,
 }
 
 impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
-    /// Makes the layer, and all state behind it, once. From now on
-    /// [`Broker::metadata`] serves the resource.
+    /// Creates the layer and all its state, once. From now on [`Broker::metadata`] serves the
+    /// resource.
     ///
     /// # Errors
-    /// What is wrong with the resource or the settings.
+    /// The error of the resource or the settings.
     pub fn build(self) -> Result<BrokerLayer<V, P, CallerLayer>, BuildError> {
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, .. } = self.state;
@@ -271,8 +271,7 @@ fn build<V: VerifyToken, P: Policy, C>(
     Ok(layer)
 }
 
-/// Of each two, the first is the mistake and does not compile, and the second is the same without
-/// it, and does:
+/// Pairs: the first is a mistake and does not compile, the second is the same code without it.
 ///
 /// ```compile_fail,E0599
 /// # // T326: scope filter before authenticate

@@ -1,4 +1,4 @@
-//! The four layers as one.
+//! The four layers as one [`Layer`].
 
 use std::task::{Context, Poll};
 
@@ -13,9 +13,9 @@ use crate::{
     scope_filter::{ScopeFilter, ScopeFilterLayer},
 };
 
-/// The four layers of one protected resource, stacked: itself one [`Layer`], cheap to clone.
+/// The four layers of one protected resource, stacked into one [`Layer`]. Cheap to clone.
 #[derive(Debug)]
-#[must_use = "a layer does nothing until it is put onto a service"]
+#[must_use = "a layer does nothing until it wraps a service"]
 pub struct BrokerLayer<V, P, C> {
     pub(super) audit: AuditLayer,
     pub(super) authenticate: AuthenticateLayer<V>,
@@ -24,7 +24,7 @@ pub struct BrokerLayer<V, P, C> {
 }
 
 impl<V, P, C> BrokerLayer<V, P, C> {
-    /// Puts the layers around a service. The same as [`Layer::layer`], without an import.
+    /// Wraps a service. The same as [`Layer::layer`], without an import.
     pub fn layer<S>(&self, inner: S) -> <Self as Layer<S>>::Service
     where
         Self: Layer<S>,
@@ -57,8 +57,8 @@ where
     }
 }
 
-/// Stands between the stack and your service: two layers wrap the body of a request, your service
-/// sees one wrapper.
+/// The adapter between the stack and your service. Two layers wrap the body of a request; your
+/// service sees only one wrapper.
 #[derive(Clone, Debug)]
 pub struct Flatten<S> {
     inner: S,

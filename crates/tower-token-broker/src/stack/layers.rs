@@ -1,4 +1,4 @@
-//! The layers built one by one, for stacks that are put together by hand.
+//! Constructors of single layers, for stacks that are composed by hand.
 
 #[cfg(feature = "jwt")]
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl AuditLayer {
-    /// Into the audit log of this broker, for this resource: outermost.
+    /// Creates the outermost layer, which records into the audit log of this broker.
     pub fn new(broker: &Broker, config: &StackConfig) -> Self {
         Self::build(audit::Config {
             log: broker.audit_log().clone(),
@@ -34,10 +34,10 @@ impl AuditLayer {
 }
 
 impl<V: VerifyToken> AuthenticateLayer<V> {
-    /// With the revocations, the clock and the cache capacity of this broker: inside of audit.
+    /// Creates the layer inside of audit, with the broker's revocations, clock and cache capacity.
     ///
     /// # Errors
-    /// A host or an origin of the configuration is none.
+    /// A host or an origin of the configuration is invalid.
     pub fn new(
         broker: &Broker,
         config: &StackConfig,
@@ -64,25 +64,25 @@ where
     S::Future: Send,
     S::Error: fmt::Display,
 {
-    /// From this URL, by the clock and in the tasks of this broker. Nothing is fetched before the
-    /// first token arrives.
+    /// Creates keys that are fetched from this URL, with the broker's clock and tasks. Nothing is
+    /// fetched before the first token arrives.
     pub fn new(broker: &Broker, client: S, url: Uri) -> Self {
         Self::build(client, url, broker.clock(), broker.tasks())
     }
 }
 
 impl<P: Policy> ScopeFilterLayer<P> {
-    /// With the sealing keys of this broker: inside of authenticate.
+    /// Creates the layer inside of authenticate, with the broker's sealing keys.
     pub fn new(broker: &Broker, config: &StackConfig, policy: P) -> Self {
         Self::build(policy, config.protocol, config.limits, broker.sealing_keys().clone())
     }
 }
 
 impl<P: ProvideCredential> ExchangeLayer<P> {
-    /// Innermost of the four, around the proxy.
+    /// Creates the innermost layer, around the proxy.
     ///
     /// # Errors
-    /// A header field of the configuration must never go to an upstream.
+    /// A header of the configuration must never be forwarded to an upstream.
     pub fn new(
         _broker: &Broker,
         config: &StackConfig,
@@ -92,8 +92,8 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         Self::build(provider, &config.forward_headers, config.mount_path().prefix(), timeout)
     }
 
-    /// Around the client of a handler
-    /// ([`credential_for_handler`](super::BrokerStack::credential_for_handler)): each request that
+    /// Creates a layer for the client of a handler
+    /// ([`credential_for_handler`](super::BrokerStack::credential_for_handler)). Each request that
     /// the handler [stamped](crate::exchange::CallerHandle::stamp) is sent with the credential of
     /// its caller.
     pub fn for_handler(_broker: &Broker, provider: P) -> Self {

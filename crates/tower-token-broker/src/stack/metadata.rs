@@ -1,4 +1,4 @@
-//! The protected resources of a broker, and the service that says where their tokens come from.
+//! The protected resources of a broker, and the service for their metadata.
 
 use std::{
     collections::BTreeMap,
@@ -30,11 +30,11 @@ pub(super) struct Resources {
 
 type Documents = BTreeMap<Box<str>, Vec<Document>>;
 
-/// The same resource was built before, with other metadata.
+/// The same resource was built before with other metadata.
 pub(super) struct OtherMetadata;
 
 impl Resources {
-    /// Adds a resource; the same one may be built twice if both say the same.
+    /// Adds a resource. The same one may be added twice with equal metadata.
     pub(super) fn add(&self, document: Document) -> Result<(), OtherMetadata> {
         let _writing = self.writing.lock();
         let mut documents = Documents::clone(&self.documents.load());
@@ -58,12 +58,13 @@ impl Resources {
     }
 }
 
-/// A service that answers `GET` for the metadata of the resources of a broker (RFC 9728 §3), and
-/// 404 for every other path. Made by [`Broker::metadata`](super::Broker::metadata). Cheap to clone.
+/// The service that responds to `GET` for the metadata of a broker's resources (RFC 9728 §3), and
+/// with 404 for every other path. Created by [`Broker::metadata`](super::Broker::metadata). Cheap
+/// to clone.
 ///
-/// What it says comes from the stacks alone. Where two resources of different hosts have the same
-/// path, the host of the request chooses between the two; nothing else of a request is looked at
-/// (A019).
+/// The documents depend only on the stacks. Where two resources of different hosts have the same
+/// path, the host of the request selects one; nothing else of a request is used.
+// A019.
 #[derive(Clone)]
 pub struct Metadata {
     documents: Arc<ArcSwap<Documents>>,
@@ -90,7 +91,7 @@ fn is_for_host_of<B>(request: &Request<B>, document: &Document) -> bool {
 }
 
 impl<B> Service<Request<B>> for Metadata {
-    // The few bytes of a document; the stream that could stand in their place never does.
+    // The body is always the bytes of a document, never a stream.
     type Response = Response<ResponseBody<String>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;

@@ -1,8 +1,8 @@
-//! The handle of a deployment, and the four layers in their only right order.
+//! The handle of a deployment, and the four layers in their only valid order.
 //!
-//! [`Broker`] owns what all stacks of a process share; [`Broker::protect`] builds the stack of one
-//! protected resource; [`BrokerLayer`] is what goes onto a service. Each layer can also be built
-//! alone from a [`StackConfig`].
+//! [`Broker`] owns what all stacks of a process share. [`Broker::protect`] builds the stack of one
+//! protected resource. [`BrokerLayer`] wraps a service. Each layer can also be built separately
+//! from a [`StackConfig`].
 
 mod broker;
 mod builder;

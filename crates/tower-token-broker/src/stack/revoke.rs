@@ -1,5 +1,5 @@
-//! Revoking, blocking and restoring. What tightens takes effect at once in this process; what
-//! loosens takes effect last.
+//! Revokes, blocks and restores. Tightening takes effect in this process at once; loosening takes
+//! effect last.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How long the store may take.
+/// Timeout of the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A revoke, a block, or the end of either has taken effect in this process.
+/// The effect of a revocation, a block, an unblock or a restore in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Applied {
@@ -26,66 +26,66 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// The number of the change in this process: every request that begins later sees it.
+    /// Returns the number of the change in this process: every request that begins later sees it.
     pub const fn epoch(self) -> Epoch {
         self.epoch
     }
 
-    /// Whether this process knew the target. For a revoke and a block: it has seen it lately (a
-    /// token, family, client or user that was verified, a grant whose credential was provided), or
-    /// serves it (a resource). For an unblock and a restore: it was blocked, or revoked. If not,
-    /// look for a typing error: the change takes effect all the same.
+    /// Returns whether this process knew the target. For a revocation or a block: it has seen the
+    /// target lately (a token, family, client or user that was verified, a grant whose credential
+    /// was provided), or serves it (a resource). For an unblock or a restore: the target was
+    /// blocked or revoked. If not, look for a typing error; the change takes effect all the same.
     pub const fn was_known(self) -> bool {
         self.was_known
     }
 }
 
-/// A revoke or a block that took effect in this process, but not everywhere.
+/// A revocation or a block took effect in this process, but not everywhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokeError {
-    /// It is not known to be in the store, so other replicas may go on, and a restart may forget
-    /// it.
+    /// It may not be in the store: other replicas may still accept the target, and a restart may
+    /// forget it.
     #[non_exhaustive]
     #[error(
         "in effect in this process, but not stored, so other replicas may go on; try again: {error}"
     )]
     NotStored {
-        /// What took effect.
+        /// The effect in this process.
         applied: Applied,
-        /// Why it was not stored.
+        /// The reason why it was not stored.
         error: RevocationStoreError,
     },
-    /// It has no record yet. It is recorded as soon as the audit log can write again, if this
-    /// process lives so long.
+    /// It is not recorded yet. It is recorded as soon as the audit log can write again, if the
+    /// process still runs then.
     #[non_exhaustive]
     #[error(
         "in effect, but not recorded yet; look for its record when the audit log can write again"
     )]
     NotRecorded {
-        /// What took effect.
+        /// The effect in this process.
         applied: Applied,
     },
-    /// Neither is it known to be in the store, nor is it on the record yet.
+    /// It may not be in the store, and it is not recorded yet.
     #[non_exhaustive]
     #[error("in effect in this process, but neither stored nor recorded yet; try again: {error}")]
     NotStoredAndNotRecorded {
-        /// What took effect.
+        /// The effect in this process.
         applied: Applied,
-        /// Why it was not stored.
+        /// The reason why it was not stored.
         error: RevocationStoreError,
     },
-    /// The runtime was shut down before it was known whether it was stored and recorded.
+    /// The runtime was shut down before the store and the record were known to be complete.
     #[non_exhaustive]
     #[error("in effect in this process, but it is not known whether it was stored and recorded")]
     Interrupted {
-        /// What took effect.
+        /// The effect in this process.
         applied: Applied,
     },
 }
 
 impl RevokeError {
-    /// What took effect in this process nevertheless.
+    /// Returns the effect in this process.
     pub const fn applied(&self) -> Applied {
         match self {
             Self::NotStored { applied, .. }
@@ -96,32 +96,32 @@ impl RevokeError {
     }
 }
 
-/// An unblock or a restore that did not take effect in this process.
+/// The reasons why an unblock or a restore did not take effect in this process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// It could not be recorded: nothing was changed.
+    /// It could not be recorded, so nothing was changed.
     #[error(
         "nothing was changed, because it could not be recorded; try again when the audit log can write"
     )]
     NotRecorded,
-    /// It is on the record, but not known to be in the store: nothing was changed in this process.
+    /// It is recorded, but may not be in the store; nothing was changed in this process.
     #[error("recorded, but not stored, and not in effect in this process; try again: {0}")]
     NotStored(RevocationStoreError),
-    /// The runtime was shut down before it was done.
+    /// The runtime was shut down before it was completed.
     #[error("it is not known whether it was stored and recorded; try again")]
     Interrupted,
 }
 
 impl Broker {
-    /// Revokes: no request that begins later is let in and open streams are being cut when this is
-    /// first polled; then it becomes durable in the store, and recorded.
+    /// Revokes. When the future is first polled, requests that begin later are refused and open
+    /// streams are being cut. Then the revocation is stored and recorded.
     ///
     /// # Errors
-    /// The part that failed. What took effect stays.
+    /// The part that failed. The effect in this process stays.
     ///
     /// # Cancellation
-    /// Once polled, it runs to its end in a task of its own.
+    /// Once polled, the work is completed in its own task.
     ///
     /// # Panics
     /// Outside of a tokio runtime, after it took effect in this process.
@@ -138,8 +138,8 @@ impl Broker {
         self.settle(Applied { epoch, was_known }, entry, initiator).await
     }
 
-    /// Refuses a user, whenever their tokens were issued, until [`Broker::unblock`]. Open streams
-    /// are cut.
+    /// Blocks a user until [`Broker::unblock`], whenever the tokens were issued. Open streams are
+    /// cut.
     ///
     /// # Errors
     /// As [`Broker::revoke`].
@@ -159,14 +159,13 @@ impl Broker {
         self.settle(Applied { epoch, was_known }, entry, initiator).await
     }
 
-    /// Lets a blocked user in again: recorded first, then stored, then in effect. Tokens that were
-    /// revoked stay revoked.
+    /// Unblocks a user: recorded first, then stored, then in effect. Revoked tokens stay revoked.
     ///
     /// # Errors
     /// The part that failed. The user is still blocked in this process.
     ///
     /// # Cancellation
-    /// Once polled, it runs to its end in a task of its own.
+    /// Once polled, the work is completed in its own task.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -179,8 +178,8 @@ impl Broker {
         self.loosen(was_known, RevocationChange::Unblocked(user.clone()), initiator).await
     }
 
-    /// Lets a revoked grant be used again: recorded first, then stored, then in effect. A user who
-    /// connects anew gets a grant with a new id, for which nothing need be restored.
+    /// Restores a revoked grant: recorded first, then stored, then in effect. A user who connects
+    /// again gets a grant with a new ID, so nothing must be restored.
     ///
     /// # Errors
     /// The part that failed. The grant is still revoked in this process.
@@ -211,14 +210,14 @@ impl Broker {
         }
     }
 
-    /// Before it takes effect: what the feed still reads of the time before does not undo it.
+    /// Notes the change before it takes effect, so that earlier entries of the feed do not undo it.
     fn begin(&self, entry: &RevocationEntry) {
         if self.0.store.is_some() {
             self.0.revocations.storing(&entry.change);
         }
     }
 
-    /// What an unblock or a restore, begun earlier, has loosened since this took effect.
+    /// Reapplies a change that an unblock or a restore, begun earlier, has undone since.
     fn tighten_again(&self, entry: &RevocationEntry) {
         let revocations = &self.0.revocations;
         if let RevocationChange::Blocked(user) = &entry.change
@@ -235,7 +234,7 @@ impl Broker {
         }
     }
 
-    /// It is in effect: stores and records it, neither waiting for the other.
+    /// Stores and records a change that is in effect, both at the same time.
     async fn settle(
         &self,
         applied: Applied,
@@ -298,7 +297,7 @@ impl Broker {
         settled.await.unwrap_or(Err(RestoreError::Interrupted))
     }
 
-    /// The place in the store; none without a store.
+    /// Stores a change; returns its place, or none without a store.
     async fn store(
         &self,
         entry: &RevocationEntry,
@@ -310,8 +309,7 @@ impl Broker {
     }
 }
 
-/// In a task of its own and within bounds: a store that panics or hangs is one that cannot be
-/// reached.
+/// Appends in its own task and with a timeout: a store that panics or hangs counts as unreachable.
 async fn append(
     store: &BoxRevocationStore,
     entry: &RevocationEntry,

@@ -1,4 +1,4 @@
-//! The end of a broker: nothing is cut that has time, and the chain of records is closed.
+//! Shutdown of a broker: drains requests, cuts the rest, and closes the audit log.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use tokio::time::{Instant, timeout_at};
 use super::Broker;
 use crate::{audit::AuditError, refusal::Reason, revocation::Phase};
 
-/// How often it is looked whether all requests have ended.
+/// Interval of the check whether all requests have ended.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a response that is cut may take to notice.
+/// Time for a response to notice that it is cut.
 const TO_BE_CUT: Duration = Duration::from_secs(1);
-/// How long a request that was cut may take to write its record, and a refresh or a write to end.
+/// Time for the records of cut requests, for refreshes and for writes.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 
-/// The broker has ended, but not everything behind it.
+/// The broker has ended, but some of its work has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// A refresh or a write of a revocation was still under way. Its outcome is on no record of
-    /// this process; the next one records it as unknown.
+    /// A refresh or a write of a revocation was still in progress. This process has no record of
+    /// its outcome; the next one records it as unknown.
     #[error("work in the background did not end in time")]
     TasksRunning,
     /// The last records are not durable.
@@ -28,19 +28,19 @@ pub enum ShutdownError {
 }
 
 impl Broker {
-    /// Ends all stacks. From now on no request is let in (503). Streams that no call waits for (the
-    /// GET stream, `subscriptions/listen`) end at once, at the border of an event. Calls have
-    /// `grace`, then they are cut. Refreshes are waited for, and the audit log is closed.
+    /// Ends all stacks. From now on requests are refused (503). Idle streams (the GET stream,
+    /// `subscriptions/listen`) end at once, after a whole event. Calls have `grace`, then they are
+    /// cut. Then it waits for refreshes and closes the audit log.
     ///
-    /// Call it before the server stops, or beside its graceful shutdown: a server that waits for
-    /// open connections first waits for streams that only this ends. A second call waits for the
-    /// end that the first one has begun, with its grace, and returns the same.
+    /// Call it before the server stops, or during its graceful shutdown: a server that waits for
+    /// open connections would wait for streams that only this ends. A second call waits for the end
+    /// of the first one, with its grace, and returns the same.
     ///
     /// # Errors
-    /// See [`ShutdownError`]. The broker has ended all the same.
+    /// See [`ShutdownError`]. The broker has ended nevertheless.
     ///
     /// # Cancellation
-    /// Dropped, nothing new is let in, and calls go on until they end or the process does.
+    /// Dropped, requests are still refused, and calls continue until they or the process end.
     pub async fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
         *self.0.end.get_or_init(|| self.end(grace)).await
     }
@@ -51,7 +51,7 @@ impl Broker {
         self.all_ended(grace).await;
         revocations.enter(Phase::Over);
         self.all_ended(TO_BE_CUT).await;
-        // What nobody polls nobody cuts: a response whose reader stands still.
+        // A response whose reader does not poll it cannot be cut.
         self.0.audit.settle_open(Reason::ShuttingDown);
         self.all_ended(LAST_RECORDS).await;
         let tasks_ended = self.0.tasks.shutdown(LAST_RECORDS).await;
@@ -62,7 +62,7 @@ impl Broker {
         }
     }
 
-    /// Waits until no request owes the audit log a record, at most this long.
+    /// Waits, at most this long, until every request has its record in the audit log.
     async fn all_ended(&self, patience: Duration) {
         let end = Instant::now().checked_add(patience);
         let looking = async {
@@ -71,7 +71,7 @@ impl Broker {
             }
         };
         match end {
-            // Not in time is no error here: what is open is cut, and then recorded as it is.
+            // A timeout is no error here: open requests are then cut and recorded as such.
             Some(end) => drop(timeout_at(end, looking).await),
             None => looking.await,
         }
