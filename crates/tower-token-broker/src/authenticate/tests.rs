@@ -40,19 +40,19 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Verifies by JWT, and counts how often it was asked.
+/// A JWT verifier that counts its calls.
 struct Counting(JwtVerifier, Arc<AtomicUsize>);
 
 impl VerifyToken for Counting {
     async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
-        // Pending once, so that there is a wait to be dropped in.
+        // Pending once, so that there is an await at which it can be dropped.
         tokio::task::yield_now().await;
         self.1.fetch_add(1, Ordering::SeqCst);
         self.0.verify(request).await
     }
 }
 
-/// What the inner service saw of one request.
+/// A request as the inner service received it.
 struct Seen {
     headers: HeaderMap,
     principal: Option<Principal>,
@@ -61,7 +61,7 @@ struct Seen {
 
 type Frames = mpsc::Receiver<Result<Frame<Bytes>, &'static str>>;
 
-/// An answer's body, frame by frame.
+/// A response body, frame by frame.
 struct Stream(Frames);
 
 impl Body for Stream {
@@ -76,10 +76,10 @@ impl Body for Stream {
     }
 }
 
-/// What the inner service does with the next request; it answers `{}` when nothing is planned.
+/// The inner service's response to the next request; `{}` without a plan.
 enum Plan {
     Stream(&'static str, Frames),
-    /// Never answers; the sender is dropped with the future.
+    /// Never responds; the sender is dropped with the future.
     Hang(mpsc::Sender<()>),
 }
 
@@ -135,7 +135,7 @@ impl Service<Request<Full<Bytes>>> for Inner {
     }
 }
 
-/// One mounted layer with all its parts.
+/// A mounted layer and its parts.
 struct Setting {
     signer: Signer,
     clock: Clock,
@@ -203,7 +203,7 @@ impl Setting {
         self.stack().oneshot(request).await.unwrap()
     }
 
-    /// Outcome and reason of each request that has ended, as the audit has them.
+    /// Outcome and reason of each request that has ended, from the audit.
     async fn records(&self) -> Vec<String> {
         self.log.flush().await.unwrap();
         let lines = self.sink.lines();
@@ -259,7 +259,7 @@ fn good(token: &str) -> Request<Full<Bytes>> {
 
 const METADATA: &str = r#"resource_metadata="https://broker.example.com/.well-known/oauth-protected-resource/crm/mcp""#;
 
-/// Status and challenge, as the short forms of the list have them.
+/// Status and challenge, in short form.
 fn form(answer: &Answer) -> &'static str {
     assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store", "C0");
     let challenge =
@@ -487,7 +487,7 @@ async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
     assert_eq!(setting.verified(), 2);
 }
 
-/// A verifier that knows its answer at once.
+/// A verifier whose result is available at once.
 struct Knowing(Result<Verified, Reason>);
 
 impl VerifyToken for Knowing {
@@ -543,7 +543,7 @@ async fn layers_that_ask_other_revocations_share_no_verdict() {
     let other = Setting { layer: layer(verifier, &setting.clock, &others, ""), ..self::setting() };
     let token = setting.token();
     assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
-    // As many revokes in each: to the verdict that `other` has kept, nothing has happened.
+    // As many revocations in each, so that the epochs of both are equal.
     setting.revocations.revoke(Setting::alice());
     others.revoke(RevocationTarget::Grant(GrantId::new("g")));
     assert_eq!(other.send(good(&token)).await.status(), StatusCode::OK);
@@ -749,7 +749,7 @@ async fn n260_a_replica_that_hears_nothing_refuses_even_what_it_knows() {
 async fn x25_each_request_has_one_record_wherever_it_is_dropped() {
     for polls in 1_usize.. {
         let setting = setting();
-        // A known token and an unknown one take different ways.
+        // A cached token and an unknown one take different paths.
         if polls % 2 == 0 {
             assert_eq!(setting.send_good().await.status(), StatusCode::OK);
         }
@@ -758,7 +758,7 @@ async fn x25_each_request_has_one_record_wherever_it_is_dropped() {
         let mut left = polls.div_ceil(2);
         let mut work = Box::pin(async move {
             let answer = stack.oneshot(good(&token)).await.unwrap();
-            // The body, too: it is waited for once before it ends.
+            // The body is awaited once before it ends.
             tokio::task::yield_now().await;
             answer.into_body().collect().await.unwrap();
         });

@@ -1,4 +1,5 @@
-//! Time that tests can set: every instant that decides anything is asked of a [`Clock`].
+//! Time: the system's clock, and a manual one for tests. Every decision about time uses a
+//! [`Clock`].
 
 mod skew;
 mod source;

@@ -1,4 +1,4 @@
-//! What the clocks of others say about ours.
+//! Comparison of our clock with those of other parties.
 
 use std::{
     sync::atomic::AtomicU64,
@@ -12,10 +12,10 @@ use super::{
     steady::{NEVER, once_every},
 };
 
-/// More than this is an alarm: tokens are read with no more leeway (RFC 7519 §4.1.4).
+/// Largest difference without an alarm: the leeway for tokens (RFC 7519 §4.1.4).
 pub(super) const TOLERATED: Duration = Duration::from_secs(30);
 
-/// The last alarm, so that there is one a minute.
+/// Time of the last alarm, for at most one per minute.
 #[derive(Debug)]
 pub(super) struct Skew(AtomicU64);
 
@@ -24,7 +24,7 @@ impl Skew {
         Self(AtomicU64::new(NEVER))
     }
 
-    /// How far the clocks are apart, if that is to be told now.
+    /// Returns the difference of the clocks, if an alarm is due.
     pub(super) fn seen(&self, ours: Timestamp, theirs: Timestamp) -> Option<Duration> {
         let apart = ours.until(theirs).max(theirs.until(ours));
         let tell =
@@ -33,14 +33,14 @@ impl Skew {
     }
 }
 
-/// When an answer was made or last confirmed, by its own words: `Date`, and the `Age` that caches
-/// add (RFC 9110 §6.6.1, RFC 9111 §5.1).
+/// Returns the time at which a response was made or last confirmed: `Date`, plus the `Age` that
+/// caches add (RFC 9110 §6.6.1, RFC 9111 §5.1).
 pub(super) fn stamped(answer: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(answer.get(header::DATE)?.to_str().ok()?).ok()?;
     let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     let age = match answer.get(header::AGE) {
         None => 0,
-        // What can't be read says nothing.
+        // Ignored if it is unreadable.
         Some(age) => age.to_str().ok()?.parse::<u32>().ok()?,
     };
     Some(Timestamp::from_unix_seconds(since.as_secs()).plus(Duration::from_secs(age.into())))

@@ -1,4 +1,4 @@
-//! The clock that all others ask: the system's, or one that tests set.
+//! The clock: the system's, or a manual one for tests.
 
 #[cfg(any(test, feature = "test-util"))]
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use super::{
     steady::{Steady, Step},
 };
 
-/// How far clocks may differ: fixed, and the same for verification, verdicts and open streams
-/// (B044). A token is good until `exp` and this.
+/// Largest difference of clocks that is accepted. It is the same for verification, verdicts and
+/// open streams. A token is valid until `exp` plus this.
+// B044.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
-/// Says what time it is. The system's by default; with feature `test-util` one that is set by hand.
+/// A source of the current time: the system's by default, or a manual one (feature `test-util`).
 ///
-/// A step of the system's clock forward is followed at once: tokens end earlier. A step back by
-/// more than five seconds is not: time goes on as before it, so that no token lives longer. Both
-/// are alarms in the log (`clock.set_forward`, `clock.set_back`) with the next request. The clock
-/// of the process is one, for all stacks in it.
+/// If the system's clock is set forward, the new time is used at once, and tokens expire earlier.
+/// If it is set back by more than five seconds, time continues as before, so that no token lives
+/// longer. Both raise an alarm in the log with the next request (`clock.set_forward`,
+/// `clock.set_back`). All stacks of a process use one clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
 
@@ -36,15 +37,15 @@ enum Source {
     Manual(Arc<Manual>),
 }
 
-/// What is known of a clock besides its hands.
+/// The state of a clock in addition to its time.
 #[derive(Debug)]
 struct Watch {
     steady: Steady,
     skew: Skew,
 }
 
-/// The process's own, from the first look at it on.
-#[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+/// The clock of the process, from its first use on.
+#[expect(clippy::disallowed_methods, reason = "the clock that all other code uses")]
 static SYSTEM: LazyLock<(Instant, Watch)> = LazyLock::new(|| (Instant::now(), Watch::new(wall())));
 
 #[cfg(any(test, feature = "test-util"))]
@@ -62,20 +63,20 @@ struct Hands {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Returns the system's clock.
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it. Clones move together.
+    /// Creates a clock that only [`Clock::advance`] moves. Clones move together.
     #[cfg(any(test, feature = "test-util"))]
     pub fn manual(start: Timestamp) -> Self {
         let hands = tokio::sync::watch::Sender::new(Hands { wall: start, passed: Duration::ZERO });
         Self(Source::Manual(Arc::new(Manual { hands, watch: Watch::new(start) })))
     }
 
-    /// Lets time pass on a clock that is set by hand, and wakes all that sleep on it; the system's
-    /// clock does not move.
+    /// Advances a manual clock, and wakes all tasks that sleep on it. The system's clock is not
+    /// changed.
     #[cfg(any(test, feature = "test-util"))]
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(clock) = &self.0 {
@@ -86,8 +87,8 @@ impl Clock {
         }
     }
 
-    /// Sets a clock that is set by hand to another time, as an operator or a time server may set
-    /// the system's: no time passes by it. The system's clock is not set.
+    /// Sets a manual clock to another time, as an operator or a time server may set the system's.
+    /// No time passes. The system's clock is not changed.
     #[cfg(any(test, feature = "test-util"))]
     pub fn set_wall_clock(&self, wall: Timestamp) {
         if let Source::Manual(clock) = &self.0 {
@@ -95,7 +96,7 @@ impl Clock {
         }
     }
 
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => {
@@ -110,12 +111,11 @@ impl Clock {
         }
     }
 
-    /// Tells the operator (alarm `clock.skewed`, once a minute) if this clock and another party's
-    /// are more than 30 seconds apart. It changes nothing else: whose clock is wrong, one clock
-    /// alone does not know.
+    /// Raises an alarm (`clock.skewed`, at most once a minute) if this clock and another party's
+    /// differ by more than 30 seconds. It has no other effect, because one clock cannot know which
+    /// of the two is wrong.
     ///
-    /// `whose` goes to the log: a name or address from your configuration, never a text of that
-    /// party.
+    /// `whose` is logged: a name or address from your configuration, never text of that party.
     pub fn compare(&self, theirs: Timestamp, whose: &str) {
         let watch = match &self.0 {
             Source::System => &SYSTEM.1,
@@ -134,18 +134,19 @@ impl Clock {
         }
     }
 
-    /// [`Clock::compare`] with when an answer says it was made (`Date` and `Age`, RFC 9110 §6.6.1,
-    /// RFC 9111 §5.1). Only of parties that you trust with the time, and over TLS.
+    /// Compares this clock with the time at which a response was made ([`Clock::compare`], by
+    /// `Date` and `Age`, RFC 9110 §6.6.1, RFC 9111 §5.1). Only for parties whose clocks you trust,
+    /// and over TLS.
     pub fn compare_with_answer(&self, answer: &HeaderMap, whose: &str) {
         if let Some(theirs) = skew::stamped(answer) {
             self.compare(theirs, whose);
         }
     }
 
-    /// Waits until `instant` has come.
+    /// Waits until `instant`.
     ///
     /// # Cancellation
-    /// Dropped, nothing has happened.
+    /// Safe: dropping it has no effect.
     pub async fn sleep_until(&self, instant: Timestamp) {
         loop {
             let left = self.now().until(instant);
@@ -153,7 +154,7 @@ impl Clock {
                 return;
             }
             match &self.0 {
-                // Looked at again twice a minute: the wall clock may be set while we sleep.
+                // Checked twice a minute, because the wall clock may be set during the sleep.
                 Source::System => tokio::time::sleep(left.min(Duration::from_secs(30))).await,
                 #[cfg(any(test, feature = "test-util"))]
                 Source::Manual(clock) => {
@@ -201,7 +202,7 @@ fn tell(step: Step) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+#[expect(clippy::disallowed_methods, reason = "the clock that all other code uses")]
 fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! The system's time, and no step of it backwards.
+//! The system's time without backward steps.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,39 +7,40 @@ use std::{
 
 use super::Timestamp;
 
-/// Sees steps of the wall clock by the time that has passed meanwhile (X23).
+/// Detects steps of the wall clock by comparing it with the time that has passed.
 ///
-/// Forward it is followed at once: tokens end too early, never too late. Backward it is not: time
-/// goes on as before, so that no token, verdict or grant lives longer by it.
+/// A forward step is followed at once, so that tokens expire too early rather than too late. A
+/// backward step is not followed: time continues, so that no token, verdict or grant lives longer.
+// X23.
 #[derive(Debug)]
 pub(super) struct Steady {
-    /// The wall clock, without the time that has passed since the process began, in milliseconds.
-    /// Moved by a step forward that lasts.
+    /// The wall clock minus the time that has passed since the process began, in milliseconds. A
+    /// lasting forward step changes it.
     base: AtomicU64,
-    /// Since when the wall clock is ahead, in the time that has passed; [`NEVER`] if it is not.
+    /// Passed time since which the wall clock is ahead; [`NEVER`] if it is not.
     ahead_since: AtomicU64,
-    /// When the last alarm was given, in the time that has passed; [`NEVER`] if all is well.
+    /// Passed time of the last alarm; [`NEVER`] if there is none.
     told: AtomicU64,
 }
 
-/// What an operator must know of the clock.
+/// A change of the clock that operators must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It stands behind the time that has passed, by this long.
+    /// The wall clock is behind the time that has passed, by this much.
     Back(Duration),
-    /// It stands ahead of it.
+    /// The wall clock is ahead of it, by this much.
     Forward(Duration),
-    /// It agrees again.
+    /// Both agree again.
     Mended,
 }
 
 impl Steady {
-    /// Less is an adjustment, or a leap second, and followed both ways: it stays within the leeway
-    /// of a token.
+    /// Smaller steps are adjustments or leap seconds, and are followed both ways: they are within
+    /// the leeway of tokens.
     pub(super) const TOLERANCE: Duration = Duration::from_secs(5);
-    /// After this long, a step forward is believed: going back from there is a step back.
+    /// A forward step that lasts this long is accepted: a return from it is a backward step.
     pub(super) const BELIEVED_AFTER: Duration = Duration::from_secs(60);
-    /// As long as it lasts, an alarm is repeated.
+    /// Interval at which a lasting alarm is repeated.
     pub(super) const TELL_EVERY: Duration = Duration::from_secs(60);
 
     pub(super) const fn new(wall: Timestamp) -> Self {
@@ -50,9 +51,9 @@ impl Steady {
         }
     }
 
-    /// The time now, by what the wall clock says and what has passed since the process began. Where
-    /// they agree, nothing is written: cores do not meet here. Calls may cross each other: each
-    /// decides by what it sees, and only alarms are counted.
+    /// Returns the current time from the wall clock and the time that has passed since the process
+    /// began. Where they agree, nothing is written, so cores do not contend. Concurrent calls
+    /// decide separately; only alarms are counted.
     pub(super) fn now(&self, wall: Timestamp, passed: Duration) -> (Timestamp, Option<Step>) {
         let (passed, base) = (millis(passed), self.base.load(Ordering::Relaxed));
         let (seen, steady) = (wall.unix_millis(), base.saturating_add(passed));
@@ -60,7 +61,7 @@ impl Steady {
         let since = self.ahead_since.load(Ordering::Relaxed);
         if behind > millis(Self::TOLERANCE) {
             if since != NEVER {
-                // Another step than the one that was told and counted.
+                // Another step than the one that was reported and counted.
                 self.ahead_since.store(NEVER, Ordering::Relaxed);
                 self.told.store(NEVER, Ordering::Relaxed);
             }
@@ -87,16 +88,16 @@ impl Steady {
         (wall, self.tell(Step::Forward(Duration::from_millis(ahead)), passed))
     }
 
-    /// One of all who see it tells it.
+    /// Reports a step from one of all concurrent calls.
     fn tell(&self, step: Step, passed: u64) -> Option<Step> {
         once_every(&self.told, Self::TELL_EVERY, passed).then_some(step)
     }
 }
 
-/// True for one caller in each such time; `last` is where it is kept.
+/// Returns true for one caller per `pause`; `last` holds the time.
 pub(super) fn once_every(last: &AtomicU64, pause: Duration, passed: u64) -> bool {
     let before = last.load(Ordering::Relaxed);
-    // Either way: a clock that was ahead for a while silences nothing.
+    // In both directions, so that a clock that was ahead for a while suppresses no alarm.
     (before == NEVER || passed.abs_diff(before) >= millis(pause))
         && last.compare_exchange(before, passed, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
@@ -116,7 +117,7 @@ mod tests {
     const START: u64 = 1_800_000_000_000;
     const HOUR: u64 = 3_600_000;
 
-    /// A clock whose two hands are set apart.
+    /// A wall clock and a passed time that are set separately.
     struct Hands {
         steady: Steady,
         wall: u64,
@@ -133,7 +134,7 @@ mod tests {
             self.passed += millis;
         }
 
-        /// The time now less what it was at the start, and what is told.
+        /// Returns the current time relative to the start, and the report.
         fn now(&self) -> (u64, Option<Step>) {
             let (now, step) = self
                 .steady
@@ -236,15 +237,15 @@ mod tests {
     }
 
     proptest! {
-        // X23: whatever is done to the clock, time never runs behind what has passed by more than
-        // is tolerated.
+        // X23: time is never behind the time that has passed by more than the tolerance, whatever
+        // happens to the wall clock.
         #[test]
         fn time_is_never_late(steps in prop::collection::vec((0..100_000_u64, -4_000_000..4_000_000_i64), 1..50)) {
             let mut hands = Hands::new();
             for (passes, step) in steps {
                 hands.pass(passes);
                 hands.wall = hands.wall.saturating_add_signed(step);
-                // Not `Hands::now`: a small step back may be followed to before the start.
+                // Not `Hands::now`: a small backward step may lead to a time before the start.
                 let wall = Timestamp::from_unix_millis(hands.wall);
                 let (now, _) = hands.steady.now(wall, Duration::from_millis(hands.passed));
                 prop_assert!(now.unix_millis() + 5000 >= START + hands.passed);

@@ -1,4 +1,4 @@
-//! An instant as tokens and records have it.
+//! Instants, as in tokens and records.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,40 +10,40 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From whole seconds since the Unix epoch, as `exp`, `nbf` and `iat` give them (RFC 7519 §2).
-    /// Saturates.
+    /// Creates an instant from seconds since the Unix epoch, as in `exp`, `nbf` and `iat` (RFC 7519
+    /// §2). Saturates.
     pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// From milliseconds since the Unix epoch.
+    /// Creates an instant from milliseconds since the Unix epoch.
     pub const fn from_unix_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the seconds since the Unix epoch, rounded down.
     pub const fn unix_seconds(self) -> u64 {
         self.0 / 1000
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn unix_millis(self) -> u64 {
         self.0
     }
 
-    /// This instant moved into the future; saturates at the end of time.
+    /// Returns the instant this much later; saturates at the end of time.
     #[must_use = "returns the new value"]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// This instant moved into the past; saturates at the epoch.
+    /// Returns the instant this much earlier; saturates at the epoch.
     #[must_use = "returns the new value"]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// RFC 3339 in UTC with milliseconds; years beyond 9999 are written as 9999.
+    /// Formats the instant as RFC 3339 in UTC with milliseconds; years after 9999 become 9999.
     pub(crate) fn to_rfc_3339(self) -> [u8; 24] {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -77,7 +77,7 @@ impl Timestamp {
         text
     }
 
-    /// Reads the form that [`Timestamp::to_rfc_3339`] writes, and no other.
+    /// Parses the format of [`Timestamp::to_rfc_3339`], and no other.
     pub(crate) fn from_rfc_3339(text: &str) -> Option<Self> {
         let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
         let number = |from: usize, digits: usize| {
@@ -103,7 +103,7 @@ impl Timestamp {
         (timestamp.to_rfc_3339() == *text).then_some(timestamp)
     }
 
-    /// How long it is from this instant until `later`; zero if that has passed.
+    /// Returns the time from this instant until `later`; zero if `later` has passed.
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }

@@ -11,8 +11,8 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// The reasons why no credential can be provided. Closed: a new cause is a new variant, and the
-/// compiler shows every place that must handle it.
+/// The reasons why no credential is available. Closed: a new cause is a new variant, and the
+/// compiler reports every place that must handle it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialError {
@@ -22,25 +22,25 @@ pub enum CredentialError {
     /// The grant does not cover what this operation needs; the user must connect again.
     #[error("the grant lacks scopes that this operation needs: {missing}")]
     ScopeRequired {
-        /// What is missing.
+        /// The missing scopes.
         missing: Scopes,
     },
-    /// The authorization server or the store cannot be asked at the moment.
+    /// The authorization server or the store is not available at the moment.
     #[error("the credential is not available at the moment; try again later")]
     Unavailable {
-        /// When trying again may help.
+        /// The time after which a retry may help.
         retry_after: Option<Duration>,
     },
-    /// The grant was ended: by the user, the operator or the authorization server.
+    /// The grant was revoked by the user, the operator or the authorization server.
     #[error("the grant was revoked; the user must connect again")]
     Revoked,
-    /// The authorization server's policy forbids it; connecting again does not help.
+    /// The policy of the authorization server forbids it; connecting again does not help.
     #[error("the authorization server's policy forbids it")]
     RefusedByPolicy,
 }
 
 impl CredentialError {
-    /// As the caller is told.
+    /// Returns the refusal that the caller receives.
     pub fn to_refusal(&self) -> Refusal {
         match self {
             Self::ConnectRequired => Refusal::new(Reason::ConnectRequired),
@@ -58,7 +58,7 @@ impl CredentialError {
     }
 }
 
-/// One credential that is needed.
+/// A request for one credential.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CredentialRequest<'a> {
@@ -66,16 +66,16 @@ pub struct CredentialRequest<'a> {
     pub caller: &'a Principal,
     /// The account that the caller chose, where a user has several at one server.
     pub account: Option<&'a str>,
-    /// The upstream scopes that the rule needs, beside the operator's own.
+    /// The upstream scopes that the rule needs, in addition to the operator's.
     pub scopes: &'a Scopes,
-    /// What the client asked for.
+    /// The operation that the client requested.
     pub operation: &'a Operation,
-    /// Where a use of a secret (a refresh token) must be recorded before it.
+    /// The trail in which a use of a secret (a refresh token) is recorded before it.
     pub trail: &'a Trail,
 }
 
 impl<'a> CredentialRequest<'a> {
-    /// For this caller and these scopes; the account is the one that the broker token names.
+    /// Creates a request for this caller and these scopes; the account is that of the broker token.
     pub fn new(
         caller: &'a Principal,
         scopes: &'a Scopes,
@@ -86,25 +86,25 @@ impl<'a> CredentialRequest<'a> {
     }
 }
 
-/// The upstream refused a credential.
+/// The refusal of a credential by the upstream.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct UpstreamRefusal<'a> {
     /// The credential.
     pub credential: &'a Credential,
-    /// The status of the response: 401, or 200 where gRPC said it by its own status.
+    /// The status of the response: 401, or 200 with a gRPC status of its own.
     pub status: StatusCode,
     /// The challenge of the response (`WWW-Authenticate`), if it had one.
     pub challenge: Option<&'a HeaderValue>,
 }
 
 impl<'a> UpstreamRefusal<'a> {
-    /// This credential was refused with a 401.
+    /// Creates the refusal of this credential with a 401.
     pub const fn new(credential: &'a Credential) -> Self {
         Self { credential, status: StatusCode::UNAUTHORIZED, challenge: None }
     }
 
-    /// Sets what the response said.
+    /// Sets status and challenge of the response.
     #[must_use = "returns the changed request"]
     pub const fn response(
         mut self,
@@ -117,44 +117,44 @@ impl<'a> UpstreamRefusal<'a> {
     }
 }
 
-/// Provides the credential for one upstream request, and is told when the upstream refused it:
-/// stored grants, a static secret, your own.
+/// Provides the credential for one upstream request, and handles its refusal by the upstream.
+/// Sources: stored grants, a static secret, your own.
 pub trait ProvideCredential: Send + Sync + 'static {
-    /// The one upstream for which these credentials are: requests are sent there, and nowhere else.
+    /// Returns the only upstream to which these credentials and their requests are sent.
     fn upstream(&self) -> &Upstream;
 
-    /// Returns what is available without waiting; by default nothing. Only a credential of this
-    /// caller that is good for at least a moment more and covers the scopes: those of the rule,
-    /// beside the operator's own.
+    /// Returns a credential that is available without waiting; by default none. It must be this
+    /// caller's, stay valid for at least a moment, and cover the scopes of the rule in addition to
+    /// the operator's.
     fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
         let _ = request;
         None
     }
 
     /// Provides the credential: from the store, refreshed, exchanged. A source that uses a secret
-    /// to get it (a refresh token) has the trail record that intent first.
+    /// for it (a refresh token) first lets the trail record that intent.
     ///
     /// # Errors
-    /// The reason why there is none.
+    /// The reason why no credential is available.
     ///
     /// # Cancellation
-    /// May be dropped at any await: what must finish (a refresh) runs in an owned task.
+    /// May be dropped at any await. Work that must finish (a refresh) runs in an owned task.
     fn credential(
         &self,
         request: &CredentialRequest<'_>,
     ) -> impl Future<Output = Result<Credential, CredentialError>> + Send;
 
-    /// Handles an upstream 401. Invalidates only the version that the credential names: a hundred
-    /// at once are one refresh. It is awaited for as long as a credential is, and the request
-    /// continues.
+    /// Handles an upstream 401. Invalidates only the version that the credential names, so that a
+    /// hundred refusals at once cause one refresh. The exchange layer waits for it at most as long
+    /// as for a credential.
     ///
     /// # Cancellation
     /// As for [`ProvideCredential::credential`].
     fn refused(&self, refusal: &UpstreamRefusal<'_>) -> impl Future<Output = ()> + Send;
 
-    /// Returns the page where this caller connects an account, bound to the caller; by default
-    /// there is none. Asked whenever the caller must connect: no grant, one that was ended or
-    /// refused, or one with too few scopes. It answers at once.
+    /// Returns the page where this caller connects an account, bound to the caller, without
+    /// waiting; by default none. It is called whenever the caller must connect: there is no grant,
+    /// it was revoked or refused, or it has too few scopes.
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         let _ = caller;
         None
@@ -186,13 +186,13 @@ impl<P: ProvideCredential> ProvideCredential for Arc<P> {
     }
 }
 
-/// A credential source whose type was erased: for sources that configuration chooses, and for
-/// several of different types in one list. Cheap to clone.
+/// A credential source whose type is erased, for programs that choose one by configuration and for
+/// lists of different sources. Cheap to clone.
 #[derive(Clone)]
 pub struct BoxProvideCredential(Arc<dyn ErasedProvideCredential>);
 
 impl BoxProvideCredential {
-    /// Erases the type of this source.
+    /// Erases the type of a source.
     pub fn new(source: impl ProvideCredential) -> Self {
         Self(Arc::new(source))
     }

@@ -256,7 +256,7 @@ async fn i183_a_refused_credential_is_replaced_once() {
     assert_eq!(passed.status(), StatusCode::OK);
 }
 
-/// Polls a future at most `polls` times; whether it was ready by then.
+/// Polls a future at most `polls` times; returns whether it was ready by then.
 async fn is_ready_after(polls: usize, mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
     let mut left = polls;
     std::future::poll_fn(|cx| {
@@ -423,7 +423,7 @@ async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
     let call = http_stack(&broker, Items::at("https://items.example.com"))
         .layer(keeps)
         .oneshot(get("/crm/a", "tok"));
-    // The client goes away.
+    // The client disconnects.
     assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
     broker.audit_log().flush().await.unwrap();
     let outgoing = kept.lock().take().expect("the inner service was called");
@@ -474,7 +474,7 @@ async fn a_handler_that_copies_extensions_sends_its_own_request_or_none() {
             let mut own = Request::get("https://items.example.com/contacts")
                 .body(Full::<Bytes>::default())
                 .unwrap();
-            // Forgot to stamp, but passes on what it got, as many clients do.
+            // Not stamped, but with the extensions of the client's request, as many clients do.
             *own.extensions_mut() = request.extensions().clone();
             drop(client.oneshot(own).await.unwrap());
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))

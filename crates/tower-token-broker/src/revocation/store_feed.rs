@@ -309,7 +309,10 @@ mod tests {
         store.append_at(1, RevocationChange::Blocked(alice()));
         let mut feed = StoreFeed::new(store.clone());
         store.0.lock().fails = true;
-        assert_eq!(feed.next().await, Err(FeedError::new("the revocation store cannot be reached")));
+        assert_eq!(
+            feed.next().await,
+            Err(FeedError::new("the revocation store cannot be reached"))
+        );
         store.0.lock().hangs = true;
         assert!(feed.next().await.is_err());
         assert!(matches!(feed.next().await, Ok(FeedEvent::Stored { .. })));

@@ -1,9 +1,8 @@
-//! What a client keeps for us between two requests: the session id of 2025-11-25, the request state
-//! of 2026-07-28.
+//! Client-held state: sealed session IDs (MCP 2025-11-25) and request states (MCP 2026-07-28).
 //!
-//! Both are the upstream's own, sealed for the user and the server (module `sealing`). So a session
-//! has no entry in any map here, nobody goes on with another user's, and what a client gives back
-//! is what the upstream once gave.
+//! Both are values of the upstream, sealed for user and server. No session needs an entry in a map,
+//! no one can use another user's session, and a client can only return values that the upstream
+//! sent.
 
 use std::{fmt, sync::Arc};
 
@@ -18,25 +17,25 @@ use crate::{
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A session of 2025-11-25: what its `initialize` said of the client.
+/// A session of 2025-11-25: the facts about the client from its `initialize`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// It can send its user to a URL.
+    /// Whether the client can send its user to a URL.
     pub(crate) elicits_urls: bool,
 }
 
-/// What may be given to the client of one message to keep.
+/// The state that the client of one message may hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Nothing,
-    /// A session id.
+    /// A session ID.
     Session(Session),
     /// A request state.
     RequestState(RequestStates),
 }
 
 impl Kept {
-    /// Seals the session id of an answer; where there are no sessions, none goes out.
+    /// Seals the session ID of a response; removes it where there are no sessions.
     pub(crate) fn seal_session(
         &self,
         keys: &SealingKeys,
@@ -54,8 +53,8 @@ impl Kept {
 }
 
 impl Session {
-    /// Opens the session id of a request, and puts the upstream's own in its place. A stream is
-    /// taken up again within a session alone.
+    /// Opens the session ID of a request and replaces it with the upstream's. A stream is resumed
+    /// only within a session.
     pub(crate) fn open(
         keys: &SealingKeys,
         whose: &Principal,
@@ -77,7 +76,7 @@ impl Session {
         Ok(Some(session))
     }
 
-    /// Seals the session id of an answer.
+    /// Seals the session ID of a response.
     fn seal(
         self,
         keys: &SealingKeys,
@@ -96,29 +95,29 @@ impl Session {
         Ok(())
     }
 
-    /// Takes off what has no meaning without sessions.
+    /// Removes headers that have no meaning without sessions.
     pub(crate) fn forget(fields: &mut HeaderMap) {
         fields.remove(SESSION_ID);
         fields.remove(LAST_EVENT_ID);
     }
 }
 
-/// A request state that was opened.
+/// An opened request state.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The upstream's own.
+    /// A state of the upstream.
     Upstream(String),
-    /// Ours: the upstream has not heard of the request yet.
+    /// A state of our own: the upstream has not received the request yet.
     Ours,
 }
 
-/// Seals and opens the states of one request: of this user, at this server, for this very method
-/// and thing.
+/// Seals and opens the states of one request: of this user, at this server, for this method and
+/// target.
 #[derive(Clone)]
 pub(crate) struct RequestStates {
     keys: SealingKeys,
     whose: Principal,
-    /// The method, and the whole name or URI: what the audit records of it may be less.
+    /// The method, and the whole name or URI; the audit may record less.
     request: Arc<str>,
 }
 
@@ -127,7 +126,7 @@ const UPSTREAM: u8 = 1;
 
 impl RequestStates {
     pub(crate) fn new(keys: &SealingKeys, whose: &Principal, method: &str, name: &str) -> Self {
-        // The methods that have a state have no line end in them.
+        // Methods with a state contain no line break.
         Self {
             keys: keys.clone(),
             whose: whose.clone(),
@@ -139,12 +138,12 @@ impl RequestStates {
         Purpose::RequestState { request: &self.request }
     }
 
-    /// Seals the upstream's.
+    /// Seals a state of the upstream.
     pub(crate) fn seal(&self, state: &str) -> String {
         self.keys.seal(self.purpose(), &self.whose, &[&[UPSTREAM], state.as_bytes()].concat())
     }
 
-    /// One of our own, for a request that no upstream has seen.
+    /// Creates a state of our own, for a request that no upstream has received.
     pub(crate) fn ours(&self) -> String {
         self.keys.seal(self.purpose(), &self.whose, &[OURS])
     }

@@ -1,4 +1,4 @@
-//! The keys, and what they seal.
+//! Keys that seal client-held state, and the purposes of sealing.
 
 use std::{fmt, sync::Arc};
 
@@ -11,20 +11,20 @@ use zeroize::Zeroizing;
 
 use crate::principal::Principal;
 
-/// Of the form below. Another form gets another number.
+/// Version of the format below. Another format has another number.
 const FORM: u8 = 1;
-/// So many bytes name the key.
+/// Number of bytes that name the key.
 const KEY_NAME: usize = 4;
 const HEAD: usize = 1 + KEY_NAME + NONCE_LEN;
 
-/// The keys that seal what clients keep. Cheap to clone.
+/// Keys that seal client-held state. Cheap to clone.
 ///
-/// All replicas that serve one resource need the same keys. A stack that was given none draws its
-/// own: then a restart ends all sessions, and their clients begin anew.
+/// All replicas that serve one resource need the same keys. By default a stack has random keys;
+/// then a restart ends all sessions, and their clients begin new ones.
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct SealingKeys {
-    /// The first one seals; all of them open.
+    /// The first key seals; all of them open.
     keys: Arc<[Arc<Key>]>,
 }
 
@@ -34,15 +34,15 @@ struct Key {
 }
 
 impl SealingKeys {
-    /// Seals with this key: 256 random bits, of which you wipe your own copy.
+    /// Creates keys that seal with this key of 256 random bits. Zeroize your own copy.
     pub fn new(key: &[u8; 32]) -> Self {
         Self { keys: Arc::new([Arc::new(Key::of(key))]) }
     }
 
-    /// A random key of this process.
+    /// Creates a random key for this process.
     ///
     /// # Panics
-    /// The system has no randomness.
+    /// The system's random number generator fails.
     pub fn generate() -> Self {
         let mut key = Zeroizing::new([0; 32]);
         rand::fill(&mut *key)
@@ -50,14 +50,14 @@ impl SealingKeys {
         Self::new(&key)
     }
 
-    /// Opens what this older key has sealed, too. To change keys without ending a session: give the
-    /// new one to all replicas as one that opens, then let it seal, then drop the old one.
+    /// Also opens what this older key sealed. To change keys without ending sessions: add the new
+    /// key to all replicas as one that opens, then let it seal, then remove the old key.
     pub fn also_opening(self, older: &[u8; 32]) -> Self {
         let older = Arc::new(Key::of(older));
         Self { keys: self.keys.iter().cloned().chain([older]).collect() }
     }
 
-    /// Seals `content` for this user, at the resource that the token is for.
+    /// Seals `content` for this user, at the resource of the token.
     pub(crate) fn seal(&self, purpose: Purpose<'_>, whose: &Principal, content: &[u8]) -> String {
         let mut sealed = Vec::with_capacity(HEAD + content.len() + AES_256_GCM_SIV.tag_len());
         let mut nonce = [0; NONCE_LEN];
@@ -76,7 +76,8 @@ impl SealingKeys {
         URL_SAFE_NO_PAD.encode(sealed)
     }
 
-    /// What was sealed for this very purpose, user and resource; `None` for anything else.
+    /// Opens what was sealed for exactly this purpose, user and resource; `None` for all other
+    /// input.
     pub(crate) fn open(
         &self,
         purpose: Purpose<'_>,
@@ -122,12 +123,12 @@ impl fmt::Debug for SealingKeys {
     }
 }
 
-/// What is sealed: what was sealed as one opens as nothing else.
+/// The purpose of sealing: state that was sealed for one purpose does not open for another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose<'a> {
     /// A session of MCP 2025-11-25.
     Session,
-    /// The state of a request of MCP 2026-07-28: of this method, on this thing.
+    /// The state of a request of MCP 2026-07-28: of this method and target.
     RequestState { request: &'a str },
 }
 
@@ -145,7 +146,7 @@ impl Purpose<'_> {
         [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()]
             .into_iter()
             .for_each(&mut part);
-        // What one agent keeps for a user is not another agent's.
+        // State of one agent for a user is not valid for another agent.
         let mut actor = whose.actor();
         while let Some(one) = actor {
             part(one.user().issuer());

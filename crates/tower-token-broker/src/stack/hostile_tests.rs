@@ -1,4 +1,4 @@
-//! What attackers, broken peers and careless handlers do to a stack and its broker.
+//! Attackers, broken peers and careless handlers against a stack and its broker.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -101,7 +101,7 @@ async fn a_thief_without_the_certificate_does_not_lock_the_rightful_client_out()
     assert_eq!(service.clone().oneshot(rightful).await.unwrap().status(), StatusCode::OK);
 }
 
-/// Verifies when it is told to.
+/// A verifier that waits for a signal.
 #[derive(Clone)]
 struct Slow(Arc<Notify>, Arc<Notify>, TestTokens);
 
@@ -127,7 +127,7 @@ async fn nothing_is_let_in_after_the_shutdown_has_begun() {
         let broker = broker.clone();
         async move { broker.shutdown(Duration::ZERO).await }
     });
-    // The grace is over, and all that is open is cut.
+    // The grace period is over, and everything that is open is cut.
     tokio::time::sleep(Duration::from_millis(200)).await;
     go.notify_one();
     let response = call.await.unwrap().unwrap();
@@ -194,7 +194,7 @@ async fn a_shutdown_does_not_wait_for_those_that_are_refused() {
     assert!(took < Duration::from_secs(1), "nothing was open, and it took {took:?} ({ended:?})");
 }
 
-/// The mark of a refusal on a stream: a revoke does not end it.
+/// A refused response marks the stream; a revocation must end it all the same.
 #[tokio::test]
 async fn a_handler_s_stream_is_cut_whatever_its_response_was_made_of() {
     let (broker, _) = broker();
@@ -228,7 +228,7 @@ async fn a_reader_who_stands_still_leaves_a_closed_chain() {
     let (broker, records) = broker();
     let service =
         http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
-    // As hyper holds it whose socket is full: nobody polls it, nobody drops it.
+    // As hyper holds it while its socket is full: neither polled nor dropped.
     let stalled = service.oneshot(get("/crm/a", "tok")).await.unwrap();
     let ended = broker.shutdown(Duration::ZERO).await;
     let records = records.records();
@@ -272,7 +272,7 @@ fn a_mount_path_that_no_request_can_have_is_an_error() {
     }
 }
 
-/// A store whose `append` does what it is told.
+/// A store whose `append` hangs or panics.
 #[derive(Clone, Copy)]
 enum Append {
     Hangs,
@@ -316,7 +316,7 @@ async fn a_block_is_recorded_though_the_store_panics() {
     is_recorded_with(Append::Panics).await;
 }
 
-/// A store whose reads take a while: what they give was true when they began.
+/// A store with slow reads, whose results were true when they began.
 #[derive(Clone, Default)]
 struct Distant(Arc<Mutex<Vec<RevocationEntry>>>, Arc<Notify>, Arc<Notify>);
 
@@ -355,7 +355,7 @@ async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_retur
     let broker =
         Broker::builder().audit(InMemory::new()).revocation_store(store.clone()).build().unwrap();
     broker.unblock(&alice(), &olga()).await.unwrap();
-    // The feed has read the unblock, and its answer is on the way.
+    // The feed has read the unblock, but not returned it yet.
     reading.notified().await;
     broker.block(&alice(), &olga()).await.unwrap();
     assert!(broker.revocations().is_blocked(&alice()));
@@ -399,8 +399,7 @@ async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
         .metadata(metadata())
         .build()
         .unwrap();
-    // The handler's own call is refused (it is not stamped), and it makes its response out of that
-    // one's head.
+    // The handler's own request is refused (it is not stamped), and the handler reuses its headers.
     let client = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com"));
     let client = client.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
     let handler = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {

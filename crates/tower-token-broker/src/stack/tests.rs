@@ -1,4 +1,4 @@
-//! The handle, and the stack as a whole: what it is told reaches its layers.
+//! The broker and its stacks as a whole: their settings reach the layers.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ use crate::{
 pub(crate) const CRM: &str = "https://broker.example.com/crm";
 const ISSUER: &str = "https://broker.example.com";
 
-/// One secret for everybody, and how often it was refused.
+/// A source with one secret for all callers, which counts refusals.
 #[derive(Debug)]
 pub(crate) struct Items(Upstream, pub(crate) parking_lot::Mutex<u32>);
 
@@ -105,7 +105,7 @@ pub(crate) async fn text<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// In place of an upstream: says where the request went, and whether it had a credential.
+/// Takes the place of an upstream: returns the URI of the request and whether it had a credential.
 pub(crate) async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let authorized = request.headers().contains_key(header::AUTHORIZATION);
     let region = request.headers().get("x-region").map(|value| value.to_str().unwrap());
@@ -409,7 +409,7 @@ async fn after_shutdown_nothing_is_let_in_and_the_chain_is_closed() {
     let (broker, records) = broker();
     let layer = http_stack(&broker, Items::at("https://items.example.com"));
     let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
-    // An answer that nobody reads to its end: it is cut when the grace is over.
+    // A response that is not read to its end is cut after the grace period.
     let open = service.clone().oneshot(get("/crm/items", "tok")).await.unwrap();
     let ending = crate::tasks::Tasks::new().spawn("shutdown", {
         let broker = broker.clone();

@@ -1,4 +1,4 @@
-//! What the claims of a token must say.
+//! Checks the claims of a token.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::{
 
 /// Longest JSON text of a claim that is kept, in bytes.
 const LONGEST_KEPT: usize = 4096;
-/// Most groups that are kept.
+/// Largest number of groups.
 const MAX_GROUPS: usize = 1000;
 /// Longest chain of actors.
 const MAX_ACTORS: usize = 8;
-/// The largest integer that all readers of JSON agree on (RFC 8259 §6).
+/// The largest integer on which all JSON readers agree (RFC 8259 §6).
 const MAX_TIME: u64 = 1 << 53;
 
-/// Reads and judges the claims of a token whose signature was verified.
+/// Checks the claims of a token whose signature was verified.
 pub(super) fn judge(
     claims: Value<'_>,
     issuer: &str,
@@ -34,7 +34,7 @@ pub(super) fn judge(
         }
         check_audience(claims, resource)?;
         let (expires, issued) = (time(claims, "exp")?, time(claims, "iat")?);
-        // RFC 9068 §2.2 wants all but this one.
+        // RFC 9068 §2.2 requires all except this one.
         let not_before =
             if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
         let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
@@ -70,7 +70,7 @@ pub(super) fn judge(
     if now >= verified.expires_at().plus(LEEWAY) {
         return Err(VerifyError::because(Reason::JwtExpired));
     }
-    // B042, X23: the issuer signed that it was later there than it is here.
+    // B042, X23: the issuer's clock was ahead of ours.
     if issued > now.plus(LEEWAY) {
         clock.compare(issued, issuer);
     }
@@ -80,18 +80,17 @@ pub(super) fn judge(
     Ok(verified)
 }
 
-/// Adds what the verifier was told to keep, and what the token says about groups, authentication
-/// and its key.
+/// Adds the claims that are kept, groups, authentication context and key.
 ///
 /// # Errors
-/// There is too much of it: a policy that denies by a claim or a group must see all of them.
+/// There are too many: a policy that denies by a claim or a group must see all of them.
 pub(super) fn keep(
     mut verified: Verified,
     claims: Value<'_>,
     kept: &[Box<str>],
 ) -> Result<Verified, VerifyError> {
     let too_much = || VerifyError::because(Reason::JwtClaimType);
-    // One walk over the claims: each lookup by name would walk all of them.
+    // One pass over the claims; each lookup by name would be another.
     for (name, value) in claims.members().into_iter().flatten() {
         if kept.iter().any(|kept| **kept == *name) {
             if value.raw().len() > LONGEST_KEPT {
@@ -115,7 +114,7 @@ pub(super) fn keep(
     Ok(verified)
 }
 
-/// `None` if there are too many.
+/// Adds the groups; `None` if there are too many.
 fn with_groups(verified: Verified, groups: Value<'_>) -> Option<Verified> {
     if let Some(only) = groups.as_str() {
         return Some(verified.with_groups([&*only]));
@@ -132,7 +131,8 @@ fn confirmation(cnf: Value<'_>) -> Option<Confirmation> {
         .or_else(|| thumbprint("x5t#S256").map(Confirmation::CertificateThumbprint))
 }
 
-/// B047: this resource's octets and nothing besides.
+/// Checks that the audience is exactly this resource.
+// B047.
 fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> {
     let audience = required(claims, "aud")?;
     let only = match audience.elements() {
@@ -151,7 +151,7 @@ fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> 
     }
 }
 
-/// The chain of RFC 8693 §4.1: the outermost acts now, those within acted before.
+/// Reads the chain of RFC 8693 §4.1: the outermost actor acts now, those within acted before.
 fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
     let mut chain = Vec::new();
     let mut next = optional(claims, "act");
@@ -171,8 +171,9 @@ fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
     Ok(chain.into_iter().rev().fold(None, |before, user| Some(Actor::new(user, before))))
 }
 
-/// B039, B041: an integer, written as one; anything else is of the wrong type and never taken for
-/// absent.
+/// Reads a time: an integer, written as one. A value of another type is an error, not an absent
+/// time.
+// B039, B041.
 fn time(claims: Value<'_>, name: &str) -> Result<u64, Reason> {
     required(claims, name)?
         .as_u64()
@@ -180,7 +181,8 @@ fn time(claims: Value<'_>, name: &str) -> Result<u64, Reason> {
         .ok_or(Reason::JwtClaimType)
 }
 
-/// B040: a text with something in it.
+/// Reads a text that is not empty.
+// B040.
 fn text(claims: Value<'_>, name: &str, longest: usize) -> Result<String, Reason> {
     let text = required(claims, name)?.as_str().ok_or(Reason::JwtClaimType)?;
     if text.is_empty() {
@@ -193,7 +195,7 @@ fn required<'a>(claims: Value<'a>, name: &str) -> Result<Value<'a>, Reason> {
     claims.get(name).ok_or(Reason::JwtMissingClaim)
 }
 
-/// `null` is not absent: it is of the wrong type, and found out by whoever reads the value.
+/// Returns an optional claim. `null` is a value of the wrong type, not an absent claim.
 fn optional<'a>(claims: Value<'a>, name: &str) -> Option<Value<'a>> {
     claims.get(name)
 }

@@ -1,7 +1,7 @@
-//! What an encoded point of edwards25519 must not be.
+//! Weak encodings of points of edwards25519.
 
-/// The y coordinates of the eight points of small order, least byte first; their signs do not
-/// matter.
+/// The y coordinates of the eight points of small order, least significant byte first, without
+/// sign.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     one(),
@@ -29,10 +29,9 @@ const fn one() -> [u8; 32] {
     bytes
 }
 
-/// Whether the point is of small order, or not in its one encoding (RFC 8032 §5.1.3: y below p).
-///
-/// B055: libraries differ on both; who refuses both agrees with everybody who verifies what an
-/// honest signer made.
+/// Returns whether the point has small order, or a non-canonical encoding (RFC 8032 §5.1.3: y below
+/// p).
+// B055: libraries differ on both. Refusing both agrees with every verifier of honest signatures.
 pub(super) fn is_weak_point(encoded: &[u8; 32]) -> bool {
     let mut y = *encoded;
     if let Some(last) = y.last_mut() {
@@ -41,7 +40,7 @@ pub(super) fn is_weak_point(encoded: &[u8; 32]) -> bool {
     SMALL_ORDER.contains(&y) || is_at_least_p(&y)
 }
 
-/// p = 2²⁵⁵ − 19: all bits set, but for a first byte below 0xed.
+/// p = 2²⁵⁵ − 19: all bits are set, except for a first byte below 0xed.
 fn is_at_least_p(y: &[u8; 32]) -> bool {
     match y {
         [first, middle @ .., last] => {

@@ -25,7 +25,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// As `alg` has it.
+    /// Returns the name, as in `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -33,7 +33,8 @@ impl Algorithm {
         }
     }
 
-    /// B026, B027: two names, spelled exactly; every other one is no algorithm here.
+    /// Parses an `alg`: one of two names, in exact spelling.
+    // B026, B027.
     pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
             "ES256" => Some(Self::Es256),
@@ -50,38 +51,38 @@ impl Algorithm {
     }
 }
 
-/// Public keys that broker tokens are verified with. Clones share them, so that keys can be
-/// replaced while requests run.
+/// Public keys that verify broker tokens. Clones share them, so keys can be replaced while requests
+/// are in progress.
 ///
-/// A key that can't be used, or should not, is left out, and the others work (B052, B053);
-/// [`Keys::problems`] says what was left out. A private member in a public set raises the alarm
-/// `jwks.private_key`.
+/// A key that is invalid or unsafe is skipped, and the others are used; [`Keys::problems`] lists
+/// the skipped ones. A private member in a public set raises the alarm `jwks.private_key`.
+// B052, B053.
 #[derive(Clone)]
 pub struct Keys(Arc<ArcSwap<KeySet>>);
 
 impl Keys {
-    /// Longest set, in bytes.
+    /// Largest set, in bytes.
     pub const MAX_BYTES: usize = 64 * 1024;
-    /// Most keys in a set, usable or not.
+    /// Largest number of keys in a set, usable or not.
     pub const MAX_KEYS: usize = 100;
 
-    /// Reads a JWK set.
+    /// Parses a JWK set.
     ///
     /// # Errors
-    /// It is no JWK set, it is over the limits, or not one of its keys can be used.
+    /// It is no JWK set, exceeds a limit, or has no usable key.
     pub fn parse(jwk_set: &[u8]) -> Result<Self, KeysError> {
         KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
-    /// Puts these keys in the place of the old ones, for all clones. Key ids that are gone are
-    /// retired from now on, and what was retired stays so, even if these have it again.
+    /// Replaces the current keys, for all clones. Key IDs that are missing from the new set are
+    /// retired from now on. A retired ID stays retired, even if the new set contains it.
     pub fn replace(&self, with: &Self, now: Timestamp) {
         let next = with.0.load();
         self.0.rcu(|old| old.followed_by(&next, now));
     }
 
-    /// Refuses what was signed by this key from that instant on: the end of the grace that its last
-    /// tokens have. Verdicts that are remembered then run out within a minute.
+    /// Refuses tokens that were signed with this key from `from` on, the end of the grace period of
+    /// its last tokens. Cached verdicts expire within a minute after that.
     pub fn retire(&self, key_id: &str, from: Timestamp) {
         self.0.rcu(|old| {
             let mut set = KeySet::clone(old);
@@ -90,7 +91,7 @@ impl Keys {
         });
     }
 
-    /// From which instant on what this key signed is refused, if it was retired.
+    /// Returns the time from which tokens of this key are refused, if it was retired.
     pub fn retires_at(&self, key_id: &str) -> Option<Timestamp> {
         self.0
             .load()
@@ -100,17 +101,17 @@ impl Keys {
             .map(|(_, from)| *from)
     }
 
-    /// What was left out, and why: the position in the set, and the problem.
+    /// Returns the skipped keys: position in the set, and problem.
     pub fn problems(&self) -> Vec<(usize, KeyError)> {
         self.0.load().problems.clone()
     }
 
-    /// How many keys can be used.
+    /// Returns the number of usable keys.
     pub fn len(&self) -> usize {
         self.0.load().keys.len()
     }
 
-    /// Whether there is none; a set that was parsed has at least one.
+    /// Returns whether there is no usable key; a parsed set has at least one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -126,26 +127,26 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Why a text is no usable set of keys.
+/// The reasons why a text is not a usable set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// No JSON, doubled members, or no `keys` array of objects.
+    /// No JSON, duplicate members, or no `keys` array of objects.
     #[error("not a JWK set: an object with an array `keys` of objects, without doubled members")]
     NotAKeySet,
     /// Over 64 KiB or 100 keys.
     #[error("more than 64 KiB or 100 keys")]
     TooLarge,
-    /// Not one usable key.
+    /// No usable key.
     #[error("no key of the set can be used: EC P-256 or OKP Ed25519, public, for signatures")]
     NoneUsable,
 }
 
-/// Why a key of a set is left out (`jwks.bad_key`).
+/// The reasons why a key of a set is skipped (`jwks.bad_key`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// It has a private member: whoever reads the set can sign.
+    /// It has a private member: anyone who can read the set can sign.
     #[error(
         "the key has a private member; take it out of use, everybody who read the set can sign with it"
     )]
@@ -162,7 +163,7 @@ pub enum KeyError {
     /// Not a point of the curve, or one of small order.
     #[error("the key is not a sound point of its curve")]
     UnsoundPoint,
-    /// Another key has the same `kid`: neither is used.
+    /// Another key has the same `kid`, so neither is used.
     #[error("two keys have the same `kid`")]
     DuplicateKeyId,
 }
@@ -174,7 +175,7 @@ pub(super) struct Key {
     public: DecodingKey,
 }
 
-/// What a token's header says of its key.
+/// The key that a token's header requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WantedKey {
     pub(super) id: Option<Box<str>>,
@@ -182,17 +183,17 @@ pub(super) struct WantedKey {
 }
 
 impl Key {
-    /// Whether the signature is this key's.
+    /// Returns whether this key made the signature.
     pub(super) fn verify(&self, message: &[u8], signature: &Vec<u8>) -> bool {
         if self.algorithm == Algorithm::EdDsa {
-            // B055: the commitment, too.
+            // B055: also of the commitment.
             let Some(commitment) = signature.first_chunk::<32>() else { return false };
             if is_weak_point(commitment) {
                 return false;
             }
         }
-        // The provider is named here: the process-wide one panics at its first use where another
-        // crate has switched a second backend on.
+        // The provider is named here. The process-wide one panics at its first use if another crate
+        // enabled a second backend.
         (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.to_jsonwebtoken(), &self.public)
             .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
     }
@@ -205,8 +206,7 @@ impl Key {
             None => Ok(None),
             Some(value) => value.as_str().map(Some).ok_or(KeyError::Malformed),
         };
-        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and the whole of a
-        // symmetric key.
+        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and every symmetric key.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some())
         {
             return Err(KeyError::Private);
@@ -252,7 +252,7 @@ impl Key {
     }
 }
 
-/// `use`, `key_ops` and `alg`, each if it is there (RFC 7517 §4.2 to 4.4).
+/// Checks `use`, `key_ops` and `alg`, if present (RFC 7517 §4.2 to 4.4).
 fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyError> {
     for (name, expected) in [("use", "sig"), ("alg", algorithm.as_str())] {
         if let Some(value) = key.get(name)
@@ -273,17 +273,18 @@ fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyError> {
     Ok(seen.iter().any(|operation| operation == "verify"))
 }
 
-/// B029: an id is a short text without control characters. It is looked up in memory and used for
-/// nothing else.
+/// Returns whether a text may be a key ID: short, without control characters. It is only looked up
+/// in memory.
+// B029.
 pub(super) fn is_key_id(text: &str) -> bool {
     (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// The keys of one moment.
+/// The keys at one time.
 #[derive(Clone, Default)]
 pub(super) struct KeySet {
     keys: Vec<Arc<Key>>,
-    /// Ids that are refused from that instant on, the latest first.
+    /// Key IDs and the times from which they are refused, the latest first.
     retired: Vec<(Box<str>, Timestamp)>,
     problems: Vec<(usize, KeyError)>,
 }
@@ -317,8 +318,7 @@ impl KeySet {
                 }
             }
         }
-        // B053: of two keys with one id, whoever wrote the second may have meant to be taken for
-        // the first.
+        // B053: of two keys with the same ID, the second may be meant to replace the first.
         let mut holders: HashMap<Box<str>, usize> = HashMap::new();
         for (position, key) in elements()?.enumerate() {
             if let Some(id) =
@@ -348,7 +348,7 @@ impl KeySet {
         let is_retired =
             |id: &str| self.retired.iter().any(|(retired, from)| **retired == *id && *from <= now);
         let Some(id) = &wanted.id else {
-            // B030: without a name, only where no other can be meant.
+            // B030: without a `kid`, only if exactly one key matches.
             let mut fitting = self.keys.iter().filter(|key| {
                 key.algorithm == wanted.algorithm
                     && !key.id.as_ref().is_some_and(|id| is_retired(id))
@@ -364,7 +364,7 @@ impl KeySet {
         }
         let key =
             self.keys.iter().find(|key| key.id.as_ref() == Some(id)).ok_or(Reason::JwtKeyId)?;
-        // B028: a key is for one algorithm, whatever the token says.
+        // B028: a key is for one algorithm, whatever the token claims.
         if key.algorithm == wanted.algorithm {
             Ok(Arc::clone(key))
         } else {
@@ -372,7 +372,8 @@ impl KeySet {
         }
     }
 
-    /// The next set, in which is retired what was so in this one, and what is gone.
+    /// Returns the next set: IDs that are retired in this set, or missing in the next, are retired
+    /// in it.
     pub(super) fn followed_by(&self, next: &Self, now: Timestamp) -> Self {
         let mut set = next.clone();
         for (id, from) in self.retired.iter().rev() {
@@ -386,8 +387,7 @@ impl KeySet {
         set
     }
 
-    /// As [`KeySet::followed_by`], where nothing is retired but by being gone: a key that is there
-    /// again is in use again.
+    /// Returns the next set of a remote source, where IDs are only retired while they are missing.
     pub(super) fn followed_by_remote(&self, next: &Self, now: Timestamp) -> Self {
         let mut set = self.followed_by(next, now);
         let keys = &set.keys;
@@ -403,8 +403,8 @@ impl KeySet {
         let earlier = self.retired.iter().position(|(retired, _)| **retired == *id);
         let from = earlier.map_or(from, |position| self.retired.remove(position).1.min(from));
         self.retired.insert(0, (id.into(), from));
-        // Of those that are not in the set, the oldest are forgotten: their tokens are refused as
-        // those of an unknown key.
+        // Of the IDs that are not in the set, the oldest are forgotten. Their tokens are refused
+        // because the key is unknown.
         if self.retired.len() > Keys::MAX_KEYS
             && let Some(oldest) = self.retired.iter().rposition(|(id, _)| !self.has(id))
         {

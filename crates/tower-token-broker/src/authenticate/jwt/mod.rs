@@ -8,20 +8,20 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let jwks = b"";
 //! let verifier = JwtVerifier::new("https://broker.example.com", Keys::parse(jwks)?);
-//! // A token of `typ: at+jwt`, this `iss`, and the resource's octets as `aud` gets in; with `alg: none` or another
-//! // resource's `aud` it is refused.
+//! // Accepted: `typ: at+jwt`, this `iss`, and exactly the resource as `aud`.
+//! // Refused: `alg: none`, or the `aud` of another resource.
 //! # drop(verifier);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # The profile
-//! RFC 9068, narrowed: three parts of canonical base64url; header and claims read by the one strict
-//! reading of JSON; `alg` one of two; `typ` `at+jwt` or `application/at+jwt` in any case (RFC 9068
-//! §4); no `crit`, `b64`, `zip`, and no key, or place to find one, in the header. `iss`, `aud`,
-//! `exp`, `iat`, `jti`, `client_id` and `sub` are required and typed; `scope`, `act` (RFC 8693
-//! §4.1, at most eight deep) and `token_family` (ours: the id under which a whole authorization is
-//! revoked) may be there. Where the standards leave a choice, this is ours:
+//! RFC 9068, narrowed. A token has three parts in canonical base64url; header and claims are strict
+//! JSON. `alg` is one of two; `typ` is `at+jwt` or `application/at+jwt` in any case (RFC 9068 §4).
+//! `crit`, `b64` and `zip` are refused, as is a key, or a reference to one, in the header. `iss`,
+//! `aud`, `exp`, `iat`, `jti`, `client_id` and `sub` are required and typed. `scope`, `act` (RFC
+//! 8693 §4.1, at most eight levels) and `token_family` (our own: the ID under which a whole
+//! authorization is revoked) are optional. Where the standards leave a choice, this is ours:
 //!
 //! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token
 //!   for neither.

@@ -1,4 +1,4 @@
-//! Keys from a remote JWKS: one fetch at a time, the last good set kept.
+//! Keys from a remote JWKS: one fetch at a time, and the last good set is kept.
 
 use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Where a verifier gets its keys: made from [`Keys`] or [`RemoteKeys`].
+/// The source of a verifier's keys: [`Keys`] or [`RemoteKeys`].
 #[derive(Clone)]
 pub struct KeySource(Arc<dyn FindKey>);
 
@@ -39,7 +39,7 @@ trait FindKey: Send + Sync + 'static {
 
 impl FindKey for Keys {
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a> {
-        // For now: keys may be replaced at any time.
+        // Not cached, because keys may be replaced at any time.
         Box::pin(async move { Self::find(self, wanted, now).map_err(VerifyError::for_now) })
     }
 }
@@ -74,13 +74,13 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// Keys that are fetched from one URL, through a client of yours (`token-broker-outbound` has the
-/// guarded one).
+/// Keys that are fetched from one URL with your client (`token-broker-outbound` has a guarded one).
 ///
-/// A fetch runs in an owned task, one at a time; all who wait for it share it. An unknown or
-/// vanished `kid` causes at most one per cool-down (without any keys, one a second). A set that
-/// can't be read, or has no usable key, never takes the place of a good one; the good one is used
-/// until it is 24 hours old. Without any, requests are refused with 503 (`authn.keys_unavailable`).
+/// A fetch runs in an owned task, one at a time, and all requests that wait for it share it. An
+/// unknown or vanished `kid` causes at most one fetch per cool-down (one per second without any
+/// keys). A set that is unreadable or has no usable key never replaces a good one. A good set is
+/// used until it is 24 hours old. Without one, requests are refused with 503
+/// (`authn.keys_unavailable`).
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct RemoteKeys<S> {
@@ -105,7 +105,7 @@ struct Fetched {
 
 #[derive(Default)]
 struct Fetch {
-    /// Closed when the fetch that is under way has ended.
+    /// Closed when the current fetch ends.
     running: Option<watch::Receiver<()>>,
     last_begun: Option<Timestamp>,
 }
@@ -117,9 +117,9 @@ where
         + Send
         + 'static,
 {
-    /// How old the last good set may become.
+    /// The largest age of the last good set.
     pub const HARD_LIMIT: Duration = HARD_LIMIT;
-    /// How long one fetch may take, whatever the client allows.
+    /// The timeout of one fetch, whatever the client allows.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
     pub(crate) fn build(client: S, url: Uri, clock: &Clock, tasks: &Tasks) -> Self {
@@ -137,18 +137,19 @@ where
         }
     }
 
-    /// How long after a fetch an unknown `kid` causes no other: 30 seconds by default.
+    /// Sets the time after a fetch in which an unknown `kid` causes no other; 30 seconds by
+    /// default.
     pub fn cool_down(self, cool_down: Duration) -> Self {
         self.with(|remote| remote.cool_down = cool_down)
     }
 
-    /// How old a set is when it is fetched anew: 15 minutes by default. Requests wait for it only
-    /// from twice that age on, and only as long as one fetch may take.
+    /// Sets the age at which a set is fetched again; 15 minutes by default. Requests wait for the
+    /// fetch only from twice that age on, and at most for its timeout.
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
     }
 
-    /// A setting made on a copy: what is shared already keeps its own.
+    /// Changes a setting on a copy; sharers keep theirs.
     fn with(self, change: impl FnOnce(&mut Remote<S>)) -> Self {
         let mut remote = Remote {
             client: Mutex::new(self.shared.client.lock().clone()),
@@ -168,23 +169,22 @@ where
         if let Some(good) = self.shared.usable(now) {
             let refresh_at = good.at.plus(self.shared.refresh_after);
             match good.set.find(wanted, now) {
-                // B061: nobody has asked for long, or the fetches fail: what is there now is waited
-                // for.
+                // B061: after a long idle time, or failed fetches, wait for current keys.
                 Ok(_) if now >= refresh_at.plus(self.shared.refresh_after) => {}
                 Ok(key) => {
                     if now >= refresh_at {
-                        // Nobody waits for it.
+                        // Not awaited.
                         drop(self.fetch(now));
                     }
                     return Ok(key);
                 }
-                // A newer set may know this key, or have it again.
+                // A newer set may contain this key.
                 Err(Reason::JwtKeyId | Reason::JwtKeyRetired) => {}
                 Err(reason) => return Err(VerifyError::for_now(reason)),
             }
         }
         if let Some(mut running) = self.fetch(now) {
-            // The task drops its end when it is done, and however it ends.
+            // The task drops its sender when it ends, in whatever way.
             while running.changed().await.is_ok() {}
         }
         match self.shared.usable(now) {
@@ -193,14 +193,14 @@ where
         }
     }
 
-    /// Joins the fetch that is under way, or begins one if the cool-down allows it.
+    /// Joins the fetch in progress, or begins one if the cool-down allows it.
     fn fetch(&self, now: Timestamp) -> Option<watch::Receiver<()>> {
         let mut fetch = self.shared.fetch.lock();
         if let Some(running) = &fetch.running {
             return Some(running.clone());
         }
-        // B029: whatever kids a client makes up, one fetch per window; a short one where nobody
-        // gets in without.
+        // B029: clients can invent any number of `kid`s, so there is one fetch per window. Without
+        // keys, all requests are refused, so the window is short.
         let has_keys = self.shared.usable(now).is_some();
         let pause = if has_keys {
             self.shared.cool_down
@@ -215,7 +215,7 @@ where
         fetch.running = Some(running.clone());
         drop(fetch);
         let remote = Arc::clone(&self.shared);
-        // Dropping the handle changes nothing: the receiver says when it has ended.
+        // Dropping the handle changes nothing; the receiver signals the end.
         drop(self.shared.tasks.spawn("fetch of a key set", async move {
             let ending = Ending { remote, ended };
             ending.remote.fetch_once().await;
@@ -224,7 +224,7 @@ where
     }
 }
 
-/// Says that the fetch has ended, even if it panicked.
+/// Signals the end of the fetch, even after a panic.
 struct Ending<S> {
     remote: Arc<Remote<S>>,
     ended: watch::Sender<()>,
@@ -261,8 +261,8 @@ where
                 };
                 self.good.store(Some(Arc::new(Fetched { set, at: began })));
             }
-            // The last good set stays: an empty or broken answer must not lock everybody out, nor
-            // let anybody in.
+            // The last good set is kept: an empty or broken response must neither lock all callers
+            // out, nor let any in.
             Err(problem) => {
                 tracing::error!(alarm = "jwks.fetch_failed", %problem, "the key set was not refreshed")
             }
@@ -281,7 +281,7 @@ where
         if response.status() != StatusCode::OK {
             return Err(FetchProblem::Status(response.status()));
         }
-        // X23: whose keys we believe, we ask the time.
+        // X23: we trust this issuer's keys, so compare clocks with it too.
         self.clock.compare_with_answer(response.headers(), self.url.host().unwrap_or_default());
         Ok(KeySet::parse(response.body())?)
     }

@@ -1,5 +1,5 @@
-//! Wycheproof's ECDSA and Ed25519 files and the CCTV vectors, through the very function that
-//! verifies a token's signature.
+//! Wycheproof's ECDSA and Ed25519 files and the CCTV vectors, verified by the function that
+//! verifies tokens.
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -57,8 +57,8 @@ fn wycheproof_ed25519_comes_out_as_it_says() {
     assert_eq!(run, file["numberOfTests"].as_u64().unwrap());
 }
 
-/// Strict: a key or a commitment of small order, or in a second encoding, is refused, and so is
-/// what only holds when multiplied by the cofactor. What is left verifies.
+/// Strict: keys and commitments of small order or with a second encoding are refused, and so are
+/// signatures that only hold after multiplication by the cofactor. All others verify.
 #[test]
 fn b055_cctv_comes_out_strict() {
     let Some(vectors) = read("ed25519-cctv/ed25519vectors.json") else { return };
@@ -99,7 +99,7 @@ fn hex(text: &Json) -> Vec<u8> {
         .collect()
 }
 
-/// Beside the repository, or where `TOKEN_BROKER_VECTORS` says; a clone without them says so.
+/// Next to the repository, or at `TOKEN_BROKER_VECTORS`; a clone without the files reports that.
 #[expect(clippy::disallowed_methods, reason = "a test's own environment and files")]
 fn read(name: &str) -> Option<Json> {
     let root = std::env::var("TOKEN_BROKER_VECTORS").map_or_else(
@@ -109,7 +109,7 @@ fn read(name: &str) -> Option<Json> {
     match std::fs::read(root.join(name)) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
         Err(_) => {
-            // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
+            // `eprintln!` would be captured by the test harness if the test passes.
             let root = root.display();
             writeln!(std::io::stderr(), "NOT RUN: no {name} in {root}; set TOKEN_BROKER_VECTORS")
                 .unwrap();

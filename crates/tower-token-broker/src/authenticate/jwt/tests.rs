@@ -1,4 +1,4 @@
-//! Tokens and key sets that a verifier must refuse, by their numbers.
+//! Tokens and key sets that a verifier must refuse, by number.
 
 use std::{
     sync::{
@@ -66,7 +66,7 @@ impl Signer {
         set([self.ec_jwk(), self.ed_jwk()]).unwrap()
     }
 
-    /// Signs by the key that the header's `alg` names; any other `alg` by the EC key.
+    /// Signs with the key that the header's `alg` names; any other `alg` with the EC key.
     fn sign_text(&self, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", b64(header.as_bytes()), b64(claims.as_bytes()));
         let signature = if header.contains("\"EdDSA\"") {
@@ -331,7 +331,7 @@ async fn b035_what_is_no_compact_jws_is_refused() {
         Some(Reason::TokenTooLarge),
         "A015"
     );
-    // The signature is looked at last, and an empty one is none.
+    // The signature is checked last, and an empty one is invalid.
     assert_eq!(
         refused(&keys, &format!("{head}.{body}.")).await,
         Some(Reason::JwtSignature),
@@ -345,7 +345,7 @@ async fn b036_only_canonical_base64url_is_read() {
     let keys = signer.keys();
     let good = signer.sign(&header(), &claims());
     let [head, body, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
-    // 64 bytes are 86 characters, the last of which has four bits to spare.
+    // 64 bytes are 86 characters; the last one has four unused bits.
     let (rest, last) = signature.split_at(85);
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let value = alphabet.find(last).unwrap();
@@ -662,7 +662,7 @@ async fn b061_a_retired_key_is_refused_from_its_instant_on() {
     assert!(verify_by(&verifier, &token).await.is_ok(), "within its grace");
     clock.advance(Duration::from_secs(60));
     assert_eq!(verify_by(&verifier, &token).await.unwrap_err().reason(), Reason::JwtKeyRetired);
-    // Nor without its name.
+    // Also without its `kid`.
     let nameless = signer.sign(&without(header(), "kid"), &claims());
     assert_eq!(verify_by(&verifier, &nameless).await.unwrap_err().reason(), Reason::JwtKeyId);
 
@@ -697,7 +697,7 @@ fn b061_as_many_retirements_as_there_may_be_forget_none_of_the_set() {
     assert_eq!(keys.retires_at("0"), None, "bounded");
 }
 
-/// A key server: answers what it was told to, once it may, and counts.
+/// A key server that responds as configured, when it is released, and counts requests.
 #[derive(Clone)]
 struct KeyServer {
     asked: Arc<AtomicUsize>,
@@ -787,7 +787,7 @@ async fn b029_unknown_kids_cause_one_fetch_per_cool_down() {
         assert_eq!(outcome(&verifier, &token).await, Some(Reason::JwtKeyId));
     }
     assert_eq!(server.asked(), 1);
-    // After the cool-down, a key that is new there is found.
+    // After the cool-down, a new key is found.
     let next = Signer::new();
     *server.answer.lock() =
         (200, json!({"keys": [with(next.ec_jwk(), "kid", json!("next"))]}).to_string());
@@ -867,7 +867,7 @@ async fn a_bad_set_never_takes_the_place_of_a_good_one() {
         assert!(tasks.shutdown(Duration::from_secs(5)).await);
         assert_eq!(server.asked(), 2);
         assert_eq!(outcome(&verifier, &long).await, None, "{bad:?}");
-        // Its hard limit.
+        // The largest age of the set.
         clock.advance(Duration::from_secs(24 * 3600 - 15 * 60));
         assert_eq!(outcome(&verifier, &long).await, Some(Reason::KeysUnavailable), "{bad:?}");
     }
@@ -885,7 +885,7 @@ async fn without_any_keys_the_verifier_can_not_tell() {
         assert_eq!(rejected, VerifyError::for_now(Reason::KeysUnavailable));
     }
     assert_eq!(server.asked(), 1);
-    // Asked again sooner than for an unknown kid: nobody gets in meanwhile.
+    // Fetched again sooner than for an unknown `kid`, because all requests are refused.
     *server.answer.lock() = (200, json!({"keys": [signer.ec_jwk()]}).to_string());
     clock.advance(Duration::from_secs(1));
     assert_eq!(outcome(&verifier, &token).await, None);

@@ -1,4 +1,4 @@
-//! The verification of one token, in its order.
+//! Verification of one token, step by step.
 
 use std::{fmt, sync::Arc};
 
@@ -16,27 +16,26 @@ use crate::{
     refusal::Reason,
 };
 
-/// Verifies broker tokens that are JWTs of one issuer; see the [module](super).
+/// Verifies broker tokens that are JWTs of one issuer. See the [module](super).
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct JwtVerifier {
-    /// One issuer: a slice, as the metadata takes it.
+    /// One issuer, as a slice for the metadata.
     issuer: Arc<[Box<str>; 1]>,
     keys: KeySource,
     kept_claims: Arc<[Box<str>]>,
 }
 
 impl JwtVerifier {
-    /// Tokens must be of this very `iss`, and signed by one of these keys: [`Keys`](super::Keys) of
-    /// the process, or [`RemoteKeys`](super::RemoteKeys).
+    /// Creates a verifier for tokens with exactly this `iss` that are signed with one of these
+    /// keys: [`Keys`](super::Keys) of the process, or [`RemoteKeys`](super::RemoteKeys).
     pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
         let kept_claims = Arc::from(Vec::new());
         Self { issuer: Arc::new([issuer.into()]), keys: keys.into(), kept_claims }
     }
 
     /// Keeps these claims of a token for policies and credential sources
-    /// ([`Principal::claim`](crate::principal::Principal::claim)). Each is at most 4 KiB of JSON; a
-    /// longer one is not kept.
+    /// ([`Principal::claim`](crate::principal::Principal::claim)), each up to 4 KiB of JSON.
     pub fn keep_claims<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         self.kept_claims = names.into_iter().map(Box::from).collect();
         self
@@ -52,14 +51,14 @@ impl VerifyToken for JwtVerifier {
     async fn verify(&self, request: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
         #[expect(
             clippy::disallowed_methods,
-            reason = "read to be verified; nothing of it is kept but its claims"
+            reason = "read for verification; only claims are kept"
         )]
         let jws = Jws::parse(request.token.secret().expose()).map_err(VerifyError::because)?;
         let key = self.keys.find(&jws.wanted, request.clock.now()).await?;
         if !key.verify(jws.signed, &jws.signature) {
             return Err(VerifyError::because(Reason::JwtSignature));
         }
-        // Nothing of the claims is looked at before this.
+        // No claim is examined before this.
         let claims = object(&jws.claims).map_err(VerifyError::because)?;
         let verified = claims::judge(claims, self.issuer(), request.resource, request.clock)?;
         claims::keep(verified, claims, &self.kept_claims)
@@ -76,7 +75,7 @@ impl fmt::Debug for JwtVerifier {
     }
 }
 
-/// A compact JWS whose header was found to be of our profile; nothing is verified yet.
+/// A compact JWS whose header has our profile, not yet verified.
 #[derive(Debug)]
 pub(super) struct Jws<'a> {
     signed: &'a [u8],
@@ -90,8 +89,8 @@ impl<'a> Jws<'a> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
-        // B035: three parts; five are a JWE, a brace begins a JSON serialisation. No more than four
-        // are looked for.
+        // B035: three parts. Five would be a JWE, and a brace begins a JSON serialization. At most
+        // four are searched for.
         let mut parts = token.split(|byte| *byte == b'.');
         let (header, claims, signature) =
             match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -105,7 +104,7 @@ impl<'a> Jws<'a> {
         let signed = token
             .get(..header.len().saturating_add(1).saturating_add(claims.len()))
             .ok_or(Reason::JwtFormat)?;
-        // B036: no padding, no other alphabet, no bits left over.
+        // B036: no padding, no other alphabet, no leftover bits.
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::JwtEncoding);
         let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
         let wanted = wanted_key(object(&header)?)?;
@@ -113,18 +112,18 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Judges the header, before any cryptography (RFC 8725 §3.1, 3.10).
+/// Checks the header, before any cryptography (RFC 8725 §3.1, 3.10).
 fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
     let has = |names: &[&str]| names.iter().any(|name| header.get(name).is_some());
     if has(&["enc"]) {
         return Err(Reason::JwtFormat);
     }
-    // B031: a token does not bring the key that verifies it.
+    // B031: a token must not bring the key that verifies it.
     if has(&["jwk", "jku", "x5c", "x5u"]) {
         return Err(Reason::JwtHeaderKey);
     }
-    // B032: no extension is understood here, so none may be critical; the others change what the
-    // bytes mean.
+    // B032: no extension is supported, so none may be critical; the others change the meaning of
+    // the bytes.
     if has(&["crit", "b64", "zip"]) {
         return Err(Reason::JwtCritical);
     }
@@ -147,7 +146,7 @@ fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
 }
 
 fn object(bytes: &[u8]) -> Result<Value<'_>, Reason> {
-    // B037: doubled members have two readings.
+    // B037: duplicate members can be read in two ways.
     let value = Value::parse(bytes, &Limits::default()).map_err(|error| match error {
         JsonError::DuplicateMember => Reason::JwtDuplicateMember,
         JsonError::NotUtf8 | JsonError::Syntax | JsonError::TooDeep | JsonError::LoneSurrogate => {
