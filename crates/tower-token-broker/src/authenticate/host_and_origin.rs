@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_or_origin_can_not_be_allowed() {
+    fn invalid_hosts_and_origins_are_errors() {
         for host in ["", "a@b", "a/b", "https://a"] {
             let error = allowed(&HostAndOrigin::new().allow_host(host)).unwrap_err();
             assert_eq!(error, HostAndOriginError::Host { value: BadValue::new(host) }, "{host}");

@@ -287,7 +287,7 @@ async fn text(answer: Answer) -> Result<Bytes, BodyError<&'static str>> {
 }
 
 #[tokio::test]
-async fn a_token_for_this_resource_gets_in_and_is_taken_off() {
+async fn a_valid_token_is_accepted_and_removed() {
     let setting = setting();
     let mut request = good(&setting.token());
     request.headers_mut().insert(header::COOKIE, "access_token=tok".parse().unwrap());
@@ -306,7 +306,7 @@ async fn a_token_for_this_resource_gets_in_and_is_taken_off() {
 }
 
 #[tokio::test]
-async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
+async fn hostile_credentials_are_refused() {
     let setting = setting();
     let token = setting.token();
     let authorization = |value: &str| {
@@ -391,7 +391,7 @@ async fn hostile_credentials_are_answered_as_the_list_says_and_go_no_further() {
 }
 
 #[tokio::test]
-async fn a_401_names_the_scopes_to_ask_for_if_they_are_known() {
+async fn a_401_names_the_scopes_to_request() {
     let mut setting = setting();
     for (scopes, named) in
         [("", None), ("crm:write crm:read", Some("scope=\"crm:read crm:write\""))]
@@ -452,7 +452,7 @@ async fn without_the_audit_layer_nothing_passes() {
 }
 
 #[tokio::test]
-async fn a_principal_that_somebody_else_put_there_does_not_count() {
+async fn a_forged_principal_is_removed() {
     let setting = setting();
     setting.send_good().await;
     let (principal, standing) = {
@@ -472,7 +472,7 @@ async fn a_principal_that_somebody_else_put_there_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_known_token_is_not_verified_again_until_its_verdict_dies() {
+async fn a_cached_verdict_avoids_verification() {
     let setting = setting();
     let token = setting.token();
     for _ in 0..100 {
@@ -501,7 +501,7 @@ impl VerifyToken for Knowing {
 }
 
 #[tokio::test]
-async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
+async fn recalled_results_are_judged_like_verified_ones() {
     let user = || User::new(ISSUER, "alice");
     let verified = |resource: &str, expires_at: u64| {
         let (from, until) =
@@ -536,7 +536,7 @@ async fn what_a_verifier_knows_at_once_is_judged_like_what_it_finds_out() {
 }
 
 #[tokio::test]
-async fn layers_that_ask_other_revocations_share_no_verdict() {
+async fn layers_with_other_revocations_share_no_verdict() {
     let setting = setting();
     let others = Revocations::new(setting.clock.clone());
     let verifier = Arc::clone(&setting.verifier);
@@ -593,7 +593,7 @@ async fn a_revoke_ends_the_wait_for_an_answer() {
 }
 
 #[tokio::test]
-async fn a_cut_event_stream_ends_cleanly_after_its_last_whole_event() {
+async fn a_cut_event_stream_ends_after_a_whole_event() {
     let setting = setting();
     let upstream = setting.plan_stream("text/event-stream; charset=utf-8");
     let mut body = setting.send_good().await.into_body();
@@ -612,7 +612,7 @@ async fn a_cut_event_stream_ends_cleanly_after_its_last_whole_event() {
 }
 
 #[tokio::test]
-async fn any_other_body_that_is_cut_ends_by_an_error_even_if_it_is_always_ready() {
+async fn any_other_cut_body_ends_with_an_error() {
     for media in ["application/json", "application/grpc"] {
         let setting = setting();
         let upstream = setting.plan_stream(media);
@@ -669,7 +669,7 @@ async fn n262_a_stream_ends_when_its_token_does() {
 }
 
 #[tokio::test]
-async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
+async fn a_revoked_grant_cuts_streams_that_used_it() {
     let setting = setting();
     let grant = GrantId::new("grant-1");
     let _upstream =
@@ -689,7 +689,7 @@ async fn a_grant_s_revoke_cuts_the_streams_that_used_it() {
 }
 
 #[tokio::test]
-async fn the_end_of_an_event_stream_is_passed_on_as_it_was() {
+async fn the_end_of_an_event_stream_passes_unchanged() {
     let setting = setting();
     let upstream = setting.plan_stream("text/event-stream");
     let body = setting.send_good().await.into_body();
@@ -713,7 +713,7 @@ async fn the_end_of_an_event_stream_is_passed_on_as_it_was() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_too_long_to_hold_back_passes_and_its_cut_is_an_error() {
+async fn a_cut_within_a_long_event_is_an_error() {
     let setting = setting();
     let upstream = setting.plan_stream("text/event-stream");
     let mut body = setting.send_good().await.into_body();
@@ -734,7 +734,7 @@ impl RevocationFeed for Silent {
 }
 
 #[tokio::test]
-async fn n260_a_replica_that_hears_nothing_refuses_even_what_it_knows() {
+async fn n260_a_stale_replica_refuses_cached_tokens() {
     let setting = setting();
     let token = setting.token();
     assert_eq!(setting.send(good(&token)).await.status(), StatusCode::OK);
@@ -746,7 +746,7 @@ async fn n260_a_replica_that_hears_nothing_refuses_even_what_it_knows() {
 }
 
 #[tokio::test]
-async fn x25_each_request_has_one_record_wherever_it_is_dropped() {
+async fn x25_a_request_dropped_anywhere_has_one_record() {
     for polls in 1_usize.. {
         let setting = setting();
         // A cached token and an unknown one take different paths.
@@ -785,7 +785,7 @@ async fn x25_each_request_has_one_record_wherever_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn dropped_at_any_wait_nothing_has_happened() {
+async fn dropping_at_any_await_has_no_effect() {
     for polls in 0..4 {
         let setting = setting();
         let (held, mut gone) = mpsc::channel(1);
@@ -807,7 +807,7 @@ async fn dropped_at_any_wait_nothing_has_happened() {
 }
 
 #[tokio::test]
-async fn mounted_on_axum_it_serves_a_pass_a_refusal_and_a_stream() {
+async fn axum_serves_a_pass_a_refusal_and_a_stream() {
     let setting = setting();
     let stream = axum::body::Body::new(http_body_util::Full::from("data: 1\n\n"));
     let stream = Arc::new(Mutex::new(Some(stream)));

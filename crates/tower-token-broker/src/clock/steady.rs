@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn x23_a_step_back_is_not_followed_and_is_told_at_once_and_each_minute() {
+    fn x23_a_backward_step_is_reported_but_not_followed() {
         for back in [2 * 60_000, HOUR] {
             let mut hands = Hands::new();
             hands.pass(10_000);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn x23_a_step_forward_is_followed_and_taken_back_within_a_minute_only() {
+    fn x23_a_forward_step_is_reversible_for_a_minute() {
         let mut hands = Hands::new();
         hands.wall += HOUR;
         assert_eq!(hands.now(), (HOUR, Some(Step::Forward(Duration::from_millis(HOUR)))), "X23");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn x23_each_step_is_told_at_once_whatever_was_told_before() {
+    fn x23_each_step_is_reported_at_once() {
         let mut hands = Hands::new();
         let told = |hands: &Hands| hands.now().1;
         hands.wall += HOUR;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn x24_a_leap_second_and_small_adjustments_are_followed_in_silence() {
+    fn x24_leap_seconds_and_small_adjustments_raise_no_alarm() {
         let mut hands = Hands::new();
         for adjustment in [-1000_i64, 1000, -4000, 4000] {
             hands.pass(60_000);

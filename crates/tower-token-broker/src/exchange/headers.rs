@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_on_the_list_goes_on() {
+    fn only_listed_headers_are_forwarded() {
         let mut from = HeaderMap::new();
         for (name, value) in [
             ("accept", "application/json"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_adds_fields_but_no_credentials() {
+    fn operators_may_forward_headers_but_no_credentials() {
         let mut forwarded = Forwarded::default();
         assert!(forwarded.add(HeaderName::from_static("x-tenant-region")));
         for never in ["authorization", "cookie", "x-forwarded-user", "host", "transfer-encoding"] {

@@ -316,7 +316,7 @@ async fn h169_without_its_outer_layers_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_service_that_applies_nothing_sees_nothing_and_its_response_passes() {
+async fn a_service_that_applies_nothing_sees_no_secret() {
     let (broker, records) = broker();
     let provider = Items::at("https://items.example.com");
     let layer = http_stack(&broker, Arc::clone(&provider));
@@ -368,7 +368,7 @@ async fn a_credential_is_applied_once_and_only_to_its_origin() {
 }
 
 #[tokio::test]
-async fn what_is_revoked_between_exchange_and_sender_is_not_sent() {
+async fn a_revocation_before_the_send_stops_the_request() {
     let (broker, _) = broker();
     let layer = http_stack(&broker, Items::at("https://items.example.com"));
     let sent = Arc::new(parking_lot::Mutex::new(false));
@@ -410,7 +410,7 @@ async fn queries_are_never_merged() {
 }
 
 #[tokio::test]
-async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
+async fn a_cancelled_request_places_no_credential() {
     let (broker, records) = broker();
     let kept: Arc<Mutex<Option<OutgoingCredential>>> = Arc::default();
     let keeps = {
@@ -442,7 +442,7 @@ async fn what_was_kept_of_a_cancelled_request_places_no_credential() {
 }
 
 #[tokio::test]
-async fn a_handler_that_copies_extensions_sends_its_own_request_or_none() {
+async fn copied_extensions_never_send_the_clients_request() {
     let (broker, _) = broker();
     let layer = broker
         .protect(CRM)
@@ -513,7 +513,7 @@ async fn a_401_between_exchange_and_sender_names_the_metadata() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_recalled_is_known() {
+async fn a_recalled_grant_is_known() {
     struct Recalls(Upstream);
     impl ProvideCredential for Recalls {
         fn upstream(&self) -> &Upstream {

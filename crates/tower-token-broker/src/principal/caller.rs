@@ -149,7 +149,7 @@ mod tests {
     use crate::principal::TokenTimes;
 
     #[test]
-    fn a_principal_has_what_the_verifier_kept() {
+    fn a_principal_has_the_claims_that_were_kept() {
         let at = Timestamp::from_unix_seconds(1);
         let times = TokenTimes { id: "t", issued_at: at, expires_at: at };
         let resource = Resource::parse("https://h.example").unwrap();

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resource_is_refused() {
+    fn invalid_resources_are_refused() {
         type Error = fn(BadValue) -> ResourceError;
         let rows: [(&str, Error); 8] = [
             ("https://broker.example.com/a b", ResourceError::NotAUri),

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_counts_from_when_it_was_asked_about() {
+    fn a_grant_counts_from_its_first_check() {
         let (_, revocations, standing) = standing();
         let (asked, never_asked) = (GrantId::new("asked"), GrantId::new("never asked"));
         assert_eq!(standing.check_before_send(Some(&asked)), Ok(()));

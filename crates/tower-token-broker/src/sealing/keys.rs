@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_the_same_user_server_and_purpose_alone() {
+    fn sealed_state_is_bound_to_user_server_and_purpose() {
         let keys = SealingKeys::new(&[7; 32]);
         let state = |request| Purpose::RequestState { request };
         let sealed = keys.seal(state("tools/call\na"), &alice(), b"secret");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_agent_keeps_for_a_user_is_not_another_agents() {
+    fn sealed_state_is_bound_to_the_agent() {
         let acted = |agent: &str| {
             let issued_at = Timestamp::from_unix_seconds(1_000);
             let times = TokenTimes {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_changed_without_ending_what_was_sealed() {
+    fn keys_change_without_ending_sessions() {
         let (old, new) = (SealingKeys::new(&[1; 32]), SealingKeys::new(&[2; 32]));
         let sealed = old.seal(Purpose::Session, &alice(), b"id");
         let both = new.clone().also_opening(&[1; 32]);
@@ -262,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_was_changed_opens(content in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_=-]{0,3}") {
+        fn changed_state_does_not_open(content in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_=-]{0,3}") {
             let keys = SealingKeys::new(&[7; 32]);
             let sealed = keys.seal(Purpose::Session, &alice(), &content);
             prop_assert_eq!(keys.open(Purpose::Session, &alice(), sealed.as_bytes()), Some(content));

@@ -75,7 +75,7 @@ impl VerifyToken for Bound {
 }
 
 #[tokio::test]
-async fn a_token_bound_to_a_certificate_is_no_good_without_it() {
+async fn a_bound_token_needs_its_certificate() {
     let (broker, _) = broker();
     let service =
         http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -91,7 +91,7 @@ async fn a_token_bound_to_a_certificate_is_no_good_without_it() {
 }
 
 #[tokio::test]
-async fn a_thief_without_the_certificate_does_not_lock_the_rightful_client_out() {
+async fn a_thief_does_not_lock_the_client_out() {
     let (broker, _) = broker();
     let service =
         http_stack(&broker, Bound).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -114,7 +114,7 @@ impl VerifyToken for Slow {
 }
 
 #[tokio::test]
-async fn nothing_is_let_in_after_the_shutdown_has_begun() {
+async fn requests_are_refused_once_the_shutdown_began() {
     let (broker, _) = broker();
     let (go, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = Slow(Arc::clone(&go), Arc::clone(&asked), tokens(CRM));
@@ -137,7 +137,7 @@ async fn nothing_is_let_in_after_the_shutdown_has_begun() {
 }
 
 #[tokio::test]
-async fn what_slipped_in_before_the_end_is_cut_at_the_end() {
+async fn late_requests_are_cut_at_the_end() {
     let (broker, _) = broker();
     let (go, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = Slow(Arc::clone(&go), Arc::clone(&asked), tokens(CRM));
@@ -167,7 +167,7 @@ async fn a_second_shutdown_waits_for_the_same_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_does_not_wait_for_those_that_are_refused() {
+async fn a_shutdown_does_not_wait_for_refused_requests() {
     let (broker, _) = broker();
     let service =
         http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -196,7 +196,7 @@ async fn a_shutdown_does_not_wait_for_those_that_are_refused() {
 
 /// A refused response marks the stream; a revocation must end it all the same.
 #[tokio::test]
-async fn a_handler_s_stream_is_cut_whatever_its_response_was_made_of() {
+async fn a_handler_stream_with_refused_headers_is_cut() {
     let (broker, _) = broker();
     let layer = broker
         .protect(CRM)
@@ -224,7 +224,7 @@ async fn a_handler_s_stream_is_cut_whatever_its_response_was_made_of() {
 }
 
 #[tokio::test]
-async fn a_reader_who_stands_still_leaves_a_closed_chain() {
+async fn a_stalled_reader_leaves_a_closed_chain() {
     let (broker, records) = broker();
     let service =
         http_stack(&broker, tokens(CRM)).layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -247,7 +247,7 @@ fn the_change_count_rises_with_each_replacement() {
 }
 
 #[tokio::test]
-async fn a_resource_whose_path_ends_with_a_slash_is_served_at_its_own_uri() {
+async fn a_resource_path_may_end_with_a_slash() {
     let (broker, _) = broker();
     let uri = "https://broker.example.com/crm/mcp/";
     let layer = broker
@@ -263,7 +263,7 @@ async fn a_resource_whose_path_ends_with_a_slash_is_served_at_its_own_uri() {
 }
 
 #[test]
-fn a_mount_path_that_no_request_can_have_is_an_error() {
+fn an_impossible_mount_path_is_an_error() {
     let (broker, _) = broker();
     for path in ["crm/mcp", "/crm mcp", "/crm?x", "https://broker.example.com/crm"] {
         let stack = broker.protect(CRM).authenticate(tokens(CRM)).scope_filter(everything());
@@ -349,7 +349,7 @@ impl RevocationStore for Distant {
 }
 
 #[tokio::test]
-async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_returned() {
+async fn an_older_unblock_does_not_undo_a_block() {
     let store = Distant::default();
     let (reading, arrive) = (Arc::clone(&store.1), Arc::clone(&store.2));
     let broker =
@@ -365,7 +365,7 @@ async fn an_older_unblock_that_arrives_late_does_not_undo_a_block_that_has_retur
 }
 
 #[test]
-fn the_rule_of_a_joined_decision_is_the_one_that_decided() {
+fn a_joined_decision_names_the_deciding_rule() {
     let rule =
         |id: &str, scope: &str| Rules::new().allow(tools(["x"]).with_id(id).with_scope(scope));
     let call = Call::Tool { name: "x", arguments: Arguments::unknown() };
@@ -379,7 +379,7 @@ fn the_rule_of_a_joined_decision_is_the_one_that_decided() {
 }
 
 #[test]
-fn a_denial_for_a_claim_does_not_depend_on_how_the_claim_is_written() {
+fn denial_by_claim_ignores_the_claim_type() {
     let rules = Rules::new().allow(tools(["*"])).deny(tools(["pay"]).for_claim("tier", "0"));
     let call = Call::Tool { name: "pay", arguments: Arguments::unknown() };
     for claim in [r#""0""#, "0", r#"["0"]"#] {
@@ -389,7 +389,7 @@ fn a_denial_for_a_claim_does_not_depend_on_how_the_claim_is_written() {
 }
 
 #[tokio::test]
-async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
+async fn a_handler_list_with_refused_headers_is_filtered() {
     let (broker, _) = broker();
     let layer = broker
         .protect(CRM)
@@ -421,7 +421,7 @@ async fn a_handler_s_list_is_filtered_whatever_its_response_was_made_of() {
 }
 
 #[tokio::test]
-async fn an_unblock_without_a_record_lets_nobody_in() {
+async fn an_unblock_without_a_record_has_no_effect() {
     let (broker, records) = broker();
     broker.block(&alice(), &olga()).await.unwrap();
     records.fail();
@@ -431,7 +431,7 @@ async fn an_unblock_without_a_record_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_block_is_not_undone_by_an_unblock_that_began_before_it() {
+async fn an_earlier_unblock_does_not_undo_a_block() {
     let (broker, records) = broker();
     broker.block(&alice(), &olga()).await.unwrap();
     records.hang();

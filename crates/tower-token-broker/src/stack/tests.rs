@@ -114,7 +114,7 @@ pub(crate) async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>
 }
 
 #[test]
-fn the_limits_of_a_stack_are_those_of_its_layers() {
+fn the_layers_have_the_limits_of_the_stack() {
     let broker =
         Broker::builder().audit(InMemory::new()).verdict_cache_capacity(15).build().unwrap();
     let limits = Limits::default()
@@ -144,7 +144,7 @@ fn the_limits_of_a_stack_are_those_of_its_layers() {
 }
 
 #[tokio::test]
-async fn what_a_stack_is_told_reaches_its_layers() {
+async fn settings_of_a_stack_reach_its_layers() {
     let stack = || {
         let broker =
             Broker::builder().audit(InMemory::new()).sealing_keys(SealingKeys::new(&[7; 32]));
@@ -266,7 +266,7 @@ async fn metadata_is_served_for_every_resource_that_was_built() {
 }
 
 #[tokio::test]
-async fn another_path_is_refused_before_the_token_is_looked_at() {
+async fn another_path_is_refused_before_the_token_is_read() {
     let (broker, records) = broker();
     let layer = broker
         .protect("https://broker.example.com/crm/mcp")
@@ -311,7 +311,7 @@ pub(crate) fn http_stack<C: ProvideCredential>(
 }
 
 #[tokio::test]
-async fn revoke_and_block_are_recorded_and_say_whether_the_target_was_known() {
+async fn revoke_and_block_are_recorded() {
     let (broker, records) = broker();
     let layer = http_stack(&broker, Items::at("https://items.example.com"));
     let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -384,7 +384,7 @@ impl RevocationStore for Broken {
 }
 
 #[tokio::test]
-async fn a_revoke_takes_effect_and_says_which_part_failed() {
+async fn a_revocation_reports_the_part_that_failed() {
     let records = InMemory::new();
     let builder = Broker::builder().audit(records.clone()).revocation_store(Broken);
     let broker = builder.build().unwrap();
@@ -405,7 +405,7 @@ fn a_store_is_read_in_a_runtime() {
 }
 
 #[tokio::test]
-async fn after_shutdown_nothing_is_let_in_and_the_chain_is_closed() {
+async fn after_shutdown_requests_are_refused() {
     let (broker, records) = broker();
     let layer = http_stack(&broker, Items::at("https://items.example.com"));
     let service = layer.layer(ApplyCredentialLayer::new().layer(service_fn(echo)));
@@ -434,7 +434,7 @@ async fn after_shutdown_nothing_is_let_in_and_the_chain_is_closed() {
 }
 
 #[test]
-fn rules_that_can_allow_nothing_are_named() {
+fn rules_without_effect_are_reported() {
     let about = |rules: Rules, protocol| rules.summary(protocol);
     let rules = || Rules::new().allow(tools(["get_*"]).with_id("read"));
     assert_eq!(about(rules(), Protocol::Mcp).without_effect, Vec::<String>::new());
@@ -450,7 +450,7 @@ fn rules_that_can_allow_nothing_are_named() {
 }
 
 #[tokio::test]
-async fn method_and_path_of_a_resource_without_a_path_are_those_of_the_root() {
+async fn a_resource_without_a_path_is_at_the_root() {
     let (broker, _) = broker();
     let root = "https://broker.example.com";
     let layer = broker

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encodings_at_and_above_p_are_weak_and_the_honest_ones_are_not() {
+    fn non_canonical_encodings_are_weak() {
         let mut y = [0xff; 32];
         y[31] = 0x7f;
         for first in 0xed..=0xff {

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_passes_untouched() {
+    fn other_texts_pass_unchanged() {
         let forms = forms(TOKEN);
         for innocent in ["", "tbm-", "tbm-9fK2+xQ", "100 % of \\ all", "eyJhbGciOiJFUzI1NiJ9"] {
             let mut text = innocent.as_bytes().to_vec();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_secret_the_tail_is_looked_for() {
+    fn a_long_secret_is_found_by_its_tail() {
         let head = "eyJhbGciOiJFUzI1NiJ9.".repeat(20);
         let forms = forms(&format!("{head}{TOKEN}{TOKEN}"));
         let mut other = format!("{head}another tail").into_bytes();
