@@ -6,7 +6,8 @@
 //! converts the body for it.
 //!
 //! ```
-//! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
+//! use axum::{Router, extract::Request, response::Response, routing::post};
+//! use axum::middleware::{Next, from_fn};
 //! use tower::ServiceBuilder;
 //! use tower_token_broker::axum_body::AxumBodyLayer;
 //!

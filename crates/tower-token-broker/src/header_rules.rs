@@ -2,9 +2,9 @@
 //!
 //! The layers and the proxy of `token-broker-outbound` look up one table of rules. A request header
 //! without a rule is not forwarded, unless the operator adds it
-//! ([`forward_header`](crate::stack::BrokerStack::forward_header)). A response header without a rule
-//! is passed on. In every header and trailer of a response, the leak guard masks an echo of the
-//! credential.
+//! ([`forward_header`](crate::stack::BrokerStack::forward_header)). A response header without a
+//! rule is passed on. In every header and trailer of a response, the leak guard masks an echo of
+//! the credential.
 //!
 //! A proxy of your own calls [`remove_hop_by_hop_from_request`] before it sends a request, and
 //! [`remove_hop_by_hop_from_response`] before it returns the response.
@@ -89,7 +89,7 @@ const TABLE: &[Row] = {
         ("user-agent",                 &[Forwarded],                         &[]),
     // Caches and validators.
         ("accept-ranges",              &[],                                  &[Validator]),
-        ("cache-control",              &[],                                  &[Set("private, no-store")]),
+        ("cache-control",              &[],                            &[Set("private, no-store")]),
         ("content-digest",             &[],                                  &[Removed, Validator]),
         ("content-md5",                &[],                                  &[Removed, Validator]),
         ("digest",                     &[],                                  &[Removed, Validator]),
@@ -306,8 +306,8 @@ pub(crate) fn set_in_response(headers: &mut HeaderMap) {
 /// Removes the request headers that belong to one connection, those that `Connection` names, and
 /// those that an HTTP client writes from the URI and the body (`Host`, `Content-Length`, `Expect`).
 ///
-/// A credential stays: `Authorization`, and values that are marked sensitive. So does `TE: trailers`
-/// of a gRPC request.
+/// A credential stays: `Authorization`, and values that are marked sensitive. So does `TE:
+/// trailers` of a gRPC request.
 pub fn remove_hop_by_hop_from_request(headers: &mut HeaderMap) {
     // RFC 9113 §8.2.2 allows this one value, and gRPC requires it.
     let trailers =

@@ -1,9 +1,9 @@
 //! Tower layers that keep upstream OAuth tokens away from MCP clients.
 //!
-//! A client holds a *broker token*, which is good for tool calls here and for nothing else. Four
-//! layers around any Tower service verify it and take it off the request, judge each MCP message by
-//! your policy, put in the caller's real upstream credential, and record every use of it. The
-//! upstream token never leaves.
+//! A client holds a *broker token*, which is only valid for calls to this broker. Four layers
+//! around any Tower service verify the token and remove it, judge each MCP message by your policy,
+//! add the caller's real upstream credential, and record every use of it. The upstream token never
+//! leaves the broker.
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -16,7 +16,11 @@
 //! # fn app(
 //! #     keys: Keys,
 //! #     grants: impl ProvideCredential,
-//! #     proxy: BoxCloneSyncService<http::Request<RequestBody<Body>>, http::Response<Body>, std::convert::Infallible>,
+//! #     proxy: BoxCloneSyncService<
+//! #         http::Request<RequestBody<Body>>,
+//! #         http::Response<Body>,
+//! #         std::convert::Infallible,
+//! #     >,
 //! # ) -> Result<Router, Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("audit.jsonl");
@@ -29,43 +33,50 @@
 //!     .exchange(grants) // with which credential
 //!     .build()?;
 //! let app = Router::new()
-//!     .route_service("/crm/mcp", crm.layer(proxy)) // one route; `Router::layer` would take the fallback along
+//!     .route_service("/crm/mcp", crm.layer(proxy)) // not `Router::layer`: see "Mounting"
 //!     .merge(broker.metadata_router()); // RFC 9728, public
 //! # Ok(app)
 //! # }
 //! # }
 //! ```
 //!
-//! What no rule allows is denied; what can't be read, recorded or verified is refused.
+//! Calls that no rule allows are denied. Requests that cannot be read, recorded or verified are
+//! refused.
 //!
 //! # Where to go next
-//! - [`Broker`]: one per deployment. It owns what all stacks share, revokes, serves the metadata,
-//!   and shuts down.
-//! - [`stack::BrokerStack`]: the four layers in their only right order. Each is a layer of its own,
-//!   too: [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`],
+//! - [`Broker`]: one per deployment. It owns the state that all stacks share, revokes, serves the
+//!   metadata, and shuts down.
+//! - [`stack::BrokerStack`]: the four layers in their only valid order. Each is also a layer of its
+//!   own: [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`],
 //!   [`scope_filter::ScopeFilterLayer`], [`exchange::ExchangeLayer`].
 //! - The traits that you may implement: [`authenticate::VerifyToken`], [`scope_filter::Policy`],
 //!   [`exchange::ProvideCredential`], [`audit::AuditSink`], [`revocation::RevocationStore`].
-//! - [`refusal::Reason`]: why a request is not let through, [`refusal::Refused`]: its mark on a
-//!   response, and [`dialect`]: how that is said.
+//! - [`refusal::Reason`]: the reasons why a request is refused. [`refusal::Refused`]: its mark on a
+//!   response. [`dialect`]: its form on the wire.
 //!
 //! # Mounting
-//! Put the stack around the proxy and the result onto its route: `route_service(path,
-//! layer.layer(proxy))`. axum's `Router::layer` and `merge` take the application's fallback along,
-//! and `route_layer` does not see paths that match no route: a stack that meets a path which is not
-//! its resource's refuses it with 404 before it looks at the token. Behind a proxy that takes a
-//! prefix off, say where the stack is mounted ([`mounted_at`](stack::BrokerStack::mounted_at));
-//! axum's `nest` needs nothing. `Router::layer` runs the layers bottom to top, `ServiceBuilder` top
-//! to bottom; a [`stack::BrokerLayer`] is one layer, so its own order is fixed. The metadata under
-//! `/.well-known` stands outside. Compression belongs outside of ours: what is compressed can't be
-//! filtered. Inside, a service gets `Request<RequestBody<B>>`; middleware that is written for
-//! axum's body alone needs `axum_body` (feature `axum`) before it.
+//! Put the stack around the proxy, and the result onto its route: `route_service(path,
+//! layer.layer(proxy))`.
+//!
+//! - axum's `Router::layer` and `merge` include the application's fallback, and `route_layer` does
+//!   not see paths without a route. A stack refuses a path that is not its resource's with 404,
+//!   before it reads the token.
+//! - Behind a proxy that removes a prefix, set the path with
+//!   [`mounted_at`](stack::BrokerStack::mounted_at). axum's `nest` needs no setting.
+//! - `Router::layer` runs layers bottom to top, `ServiceBuilder` top to bottom. A
+//!   [`stack::BrokerLayer`] is one layer, so the order inside it is fixed.
+//! - The metadata under `/.well-known` is mounted outside of the stack.
+//! - Compression belongs outside of the stack, because compressed bodies cannot be filtered.
+//! - Inner services receive `Request<RequestBody<B>>`. Middleware that is written only for axum's
+//!   body needs `axum_body` (feature `axum`) before it.
 //!
 //! # Features
-//! `jwt` (default): broker tokens as JWT. `grpc`: the stack around gRPC services
-//! ([`protocol`](stack::BrokerStack::protocol), module `grpc`). `axum`: extractors for handlers,
-//! the routes of the metadata, the peer and URI that axum recorded, and a body map for its own
-//! middleware. `test-util`: what your tests need (module `test_util`).
+//! - `jwt` (default): broker tokens as JWTs.
+//! - `grpc`: stacks around gRPC services ([`protocol`](stack::BrokerStack::protocol), module
+//!   `grpc`).
+//! - `axum`: extractors for handlers, the routes of the metadata, the peer and URI that axum
+//!   recorded, and a body conversion for its middleware.
+//! - `test-util`: helpers for your tests (module `test_util`).
 
 pub mod alarm;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! Lets a request in only with a broker token made for this resource, and takes the token off it.
+//! Authenticates requests with broker tokens issued for this resource and removes the token.
 //!
 //! # Example
 //! ```
@@ -24,12 +24,15 @@
 //!     .layer(AuditLayer::new(&broker, &config))
 //!     .layer(AuthenticateLayer::new(&broker, &config, tokens)?)
 //!     .service(service_fn(async |request: Request<String>| {
-//!         let caller = request.extensions().get::<Principal>().ok_or("authenticate puts it there")?;
+//!         let caller = request.extensions().get::<Principal>().ok_or("not authenticated")?;
 //!         assert!(!request.headers().contains_key("authorization"));
 //!         Ok::<_, &str>(Response::new(format!("hello {}", caller.subject())))
 //!     }));
 //! let request = |authorization: &str| {
-//!     Request::post("/crm/mcp").header("host", "broker.example.com").header("authorization", authorization).body(String::new())
+//!     Request::post("/crm/mcp")
+//!         .header("host", "broker.example.com")
+//!         .header("authorization", authorization)
+//!         .body(String::new())
 //! };
 //! let with_token = service.clone().oneshot(request("Bearer alices-token")?).await?;
 //! assert_eq!(with_token.status(), 200);
@@ -46,42 +49,47 @@
 //!
 //! # Order
 //! Outside of the scope filter, inside of audit; [`BrokerStack`](crate::stack::BrokerStack) places
-//! it. Without the audit layer outside of it, it refuses everything with 500. The metadata
-//! ([`Broker::metadata`](crate::Broker::metadata)) stands beside it, not inside.
+//! it. Without the audit layer outside of it, it refuses all requests with 500. Mount the metadata
+//! ([`Broker::metadata`](crate::Broker::metadata)) next to it, not inside.
 //!
 //! # Reads, writes
-//! Refuses a head over its limits (128 fields, 64 KiB of them, 16 KiB of path and query). Judges
-//! `Host`, the target's authority and `Origin`. Reads and removes `Authorization`; removes
-//! `Cookie`, `Proxy-Authorization` and every field that holds a copy of the token (of 16 bytes or
-//! more); refuses `access_token`, or the token itself, in the query. Puts a
-//! [`Principal`](crate::principal::Principal) and a [`Standing`](crate::revocation::Standing) into
-//! the extensions, and removes any that were there. Tells the trail who it is. The answer's body
-//! ends as soon as what it rests on is revoked or has expired: an event stream after its last whole
-//! event (at most 64 KiB of an unfinished one are held back), any other body with
-//! [`BodyError::Cut`](crate::body::BodyError::Cut). A body that nobody polls is cut when it is
-//! polled next.
+//! - Refuses requests over its limits: 128 headers, 64 KiB of headers, 16 KiB of path and query.
+//! - Checks `Host`, the target's authority, and `Origin`. A request that names no host is refused.
+//! - Reads and removes `Authorization`. Removes `Cookie`, `Proxy-Authorization` and every header
+//!   that contains a copy of the token (of 16 bytes or more). Refuses `access_token`, or the token
+//!   itself, in the query.
+//! - Inserts a [`Principal`](crate::principal::Principal) and a
+//!   [`Standing`](crate::revocation::Standing) into the extensions, and removes forged ones. Adds
+//!   the caller to the trail.
+//! - Ends the response body as soon as the token is revoked or expires: an event stream after its
+//!   last whole event (at most 64 KiB of an unfinished one are held back), any other body with
+//!   [`BodyError::Cut`](crate::body::BodyError::Cut). A body that is not polled is cut at its next
+//!   poll.
 //!
-//! What RFC 6750 leaves open: the scheme in any case, then one space; whitespace at the end is
-//! ignored, a tab, a second space or a byte beyond visible ASCII is malformed (400); a scheme with
-//! nothing behind it is answered like no token (401 without `error`), and so is another scheme. A
-//! request that names no host at all is refused.
+//! RFC 6750 leaves open, and we chose: the scheme in any case, then exactly one space. Whitespace
+//! at the end is ignored; a tab, a second space or a byte beyond visible ASCII is malformed (400).
+//! A scheme without a token, and another scheme, are refused like a missing token (401 without
+//! `error`).
 //!
 //! # Limits
-//! Token ≤ 16 KiB. A good verdict is kept for at most 60 s, never past `exp` and
+//! Token ≤ 16 KiB. A good verdict is cached for at most 60 s, never past `exp` and
 //! [`LEEWAY`](crate::clock::LEEWAY), and never past its epoch; a bad one for 5 s; 100 000 of each
 //! by default ([`verdict_cache_capacity`](crate::stack::BrokerBuilder::verdict_cache_capacity)). A
-//! verdict whose epoch has passed is looked up by its ids, and not verified again.
+//! verdict of an older epoch is looked up by its IDs, without another verification.
 //!
 //! # Cancellation
-//! Dropped at any await, nothing has happened: verification has no side effect.
+//! Safe at every await: verification has no side effects.
 //!
 //! # Refusals
-//! `req.host_not_allowed` (421), `req.origin_not_allowed` (403);
-//! [`Reason::Missing`](crate::refusal::Reason::Missing), `UnsupportedScheme`, `QueryToken`,
-//! `EmptyToken` (401 without `error`); `Malformed`, `DuplicateHeader`, `TokenTooLarge` (400);
-//! whatever the verifier says, `WrongResource`, `Revoked`, `Blocked`, `JwtExpired` (401
-//! `invalid_token`, all alike); `KeysUnavailable`, `RevocationStale`, `ShuttingDown` (503);
-//! `MissingLayer` (500). While the answer's head is awaited: `GrantRevoked` (403), too.
+//! - 421 `req.host_not_allowed`, 403 `req.origin_not_allowed`.
+//! - 401 without `error`: [`Reason::Missing`](crate::refusal::Reason::Missing),
+//!   `UnsupportedScheme`, `QueryToken`, `EmptyToken`.
+//! - 400: `Malformed`, `DuplicateHeader`, `TokenTooLarge`.
+//! - 401 `invalid_token`, all alike: the reasons of the verifier, `WrongResource`, `Revoked`,
+//!   `Blocked`, `JwtExpired`.
+//! - 503: `KeysUnavailable`, `RevocationStale`, `ShuttingDown`.
+//! - 500: `MissingLayer`.
+//! - While the response is awaited, also 403 `GrantRevoked`.
 //!
 //! # Sources
 //! RFC 6750 §2 and 3, RFC 9068 §4, RFC 8707 §2, RFC 9728 §3 and 5.1, RFC 9110 §5.5, 7.2 and 11.4;

@@ -257,7 +257,10 @@ fn good(token: &str) -> Request<Full<Bytes>> {
     request
 }
 
-const METADATA: &str = r#"resource_metadata="https://broker.example.com/.well-known/oauth-protected-resource/crm/mcp""#;
+const METADATA: &str = concat!(
+    r#"resource_metadata="https://broker.example.com"#,
+    r#"/.well-known/oauth-protected-resource/crm/mcp""#,
+);
 
 /// Status and challenge, in short form.
 fn form(answer: &Answer) -> &'static str {

@@ -129,7 +129,7 @@ impl Clock {
                 alarm = "clock.skewed",
                 seconds = apart.as_secs(),
                 whose,
-                "the clock of this process is {side} that of another; set the wrong one right"
+                "the clock of this process is {side} that of another party; correct the wrong one"
             );
         }
     }
@@ -189,12 +189,14 @@ fn tell(step: Step) {
         Step::Back(by) => tracing::error!(
             alarm = "clock.set_back",
             seconds = by.as_secs(),
-            "the system's clock was set back; time goes on as before. If it was wrong before, restart the broker"
+            "the system's clock was set back; time continues as before. \
+             If it was wrong before, restart the broker"
         ),
         Step::Forward(by) => tracing::error!(
             alarm = "clock.set_forward",
             seconds = by.as_secs(),
-            "the system's clock was set forward, or the system slept; it is followed, and tokens end by it"
+            "the system's clock was set forward, or the system slept; \
+             the new time is used, and tokens expire by it"
         ),
         Step::Mended => {
             tracing::info!("the system's clock agrees again with the time that has passed")

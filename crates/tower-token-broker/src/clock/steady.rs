@@ -240,7 +240,9 @@ mod tests {
         // X23: time is never behind the time that has passed by more than the tolerance, whatever
         // happens to the wall clock.
         #[test]
-        fn time_is_never_late(steps in prop::collection::vec((0..100_000_u64, -4_000_000..4_000_000_i64), 1..50)) {
+        fn time_is_never_late(
+            steps in prop::collection::vec((0..100_000_u64, -4_000_000..4_000_000_i64), 1..50),
+        ) {
             let mut hands = Hands::new();
             for (passes, step) in steps {
                 hands.pass(passes);

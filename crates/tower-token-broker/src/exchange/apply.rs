@@ -23,8 +23,8 @@ use crate::{
 /// channel, a server in the same process.
 ///
 /// **Everything inside this layer sees the real credential.** Put it directly around a client that
-/// neither retries nor follows redirects: it would send the credential again without a record, or to
-/// another server.
+/// neither retries nor follows redirects: it would send the credential again without a record, or
+/// to another server.
 ///
 /// ```
 /// use std::convert::Infallible;

@@ -31,9 +31,9 @@ use crate::{
 /// The caller for whom a handler works. Only [`CallerLayer`] creates it, and inserts it into the
 /// extensions of the request. Cheap to clone.
 ///
-/// A handler stamps each of its own requests ([`CallerHandle::stamp`]) and sends it through a client
-/// that is wrapped in an [`ExchangeLayer`](super::ExchangeLayer), which adds the caller's credential
-/// and records an intent for each use. The handler never sees the credential.
+/// A handler stamps each of its own requests ([`CallerHandle::stamp`]) and sends it through a
+/// client that is wrapped in an [`ExchangeLayer`](super::ExchangeLayer), which adds the caller's
+/// credential and records an intent for each use. The handler never sees the credential.
 #[derive(Clone, Debug)]
 pub struct CallerHandle(Arc<Parts>);
 
@@ -93,9 +93,9 @@ impl CallerHandle {
     }
 }
 
-/// Takes the place of [`ExchangeLayer`](super::ExchangeLayer) around a service that responds itself.
-/// It inserts a [`CallerHandle`] into the extensions, passes the judged bytes on, and masks echoes of
-/// the used credentials in the response.
+/// Takes the place of [`ExchangeLayer`](super::ExchangeLayer) around a service that responds
+/// itself. It inserts a [`CallerHandle`] into the extensions, passes the judged bytes on, and masks
+/// echoes of the used credentials in the response.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct CallerLayer(());

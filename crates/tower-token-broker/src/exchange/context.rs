@@ -25,13 +25,14 @@ pub(crate) struct RequestContext {
     /// The credentials that the response must not echo. A handler's requests share it with the
     /// handler's own response.
     pub(crate) watched: Watched,
-    /// Whether a handler sends the request: then headers and path are the handler's, not a client's.
+    /// Whether a handler sends the request: then headers and path are the handler's, not a
+    /// client's.
     pub(crate) by_handler: bool,
 }
 
 impl RequestContext {
-    /// Takes the facts from the extensions. Only `Standing` is removed: services further in may read
-    /// the caller and the operation.
+    /// Takes the facts from the extensions. Only `Standing` is removed: services further in may
+    /// read the caller and the operation.
     pub(super) fn take(
         extensions: &mut Extensions,
         requests: Requests,

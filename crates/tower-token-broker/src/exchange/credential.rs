@@ -95,9 +95,9 @@ struct UpstreamParts {
 }
 
 impl Upstream {
-    /// Parses the upstream's URL: absolute, `https`, without user information or fragment. `http` is
-    /// accepted here; the guarded connector allows it only for loopback names. A query is sent with
-    /// each request, octet by octet.
+    /// Parses the upstream's URL: absolute, `https`, without user information or fragment. `http`
+    /// is accepted here; the guarded connector allows it only for loopback names. A query is sent
+    /// with each request, octet by octet.
     ///
     /// # Errors
     /// The problem, and the URL without its query, which may contain a key.
@@ -236,7 +236,8 @@ enum Placement {
 
 impl Credential {
     /// Vouches that this secret belongs to the caller at `origin`. It is sent as `Authorization:
-    /// Bearer`. The calling code obtained it from a store, an authorization server or configuration.
+    /// Bearer`. The calling code obtained it from a store, an authorization server or
+    /// configuration.
     pub fn vouch(secret: Secret, origin: Origin) -> Self {
         Self(Arc::new(Held {
             secret,
@@ -250,8 +251,8 @@ impl Credential {
         }))
     }
 
-    /// Sends it in this header instead, unchanged: an API key, or a scheme, a space and the token. Of
-    /// a value with spaces, the leak guard searches for the part after the last one.
+    /// Sends it in this header instead, unchanged: an API key, or a scheme, a space and the token.
+    /// Of a value with spaces, the leak guard searches for the part after the last one.
     #[must_use = "returns the changed credential"]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
@@ -263,8 +264,8 @@ impl Credential {
         self.with(|held| held.scopes = scopes)
     }
 
-    /// Sets the grant and its version: `refused` ends this version, and a revocation of the grant ends
-    /// requests that used it.
+    /// Sets the grant and its version: `refused` ends this version, and a revocation of the grant
+    /// ends requests that used it.
     #[must_use = "returns the changed credential"]
     pub fn from_grant(self, grant: GrantId, version: u64) -> Self {
         self.with(|held| held.grant = Some((grant, version)))
@@ -329,8 +330,8 @@ impl Credential {
         self.0.secret.matches(&other.0.secret)
     }
 
-    /// Places it on a request; no other function does. The receipt proves that the intent is durable.
-    /// The request's URI must have the credential's origin.
+    /// Places it on a request; no other function does. The receipt proves that the intent is
+    /// durable. The request's URI must have the credential's origin.
     pub(crate) fn place_on<B>(
         &self,
         receipt: Receipt,
@@ -376,7 +377,8 @@ impl fmt::Debug for Credential {
 ///
 /// ```compile_fail,E0624
 /// # use tower_token_broker::{audit::Receipt, exchange::Credential};
-/// fn for_another_origin(credential: &Credential, receipt: Receipt, request: &mut http::Request<()>) {
+/// # use http::Request;
+/// fn elsewhere(credential: &Credential, receipt: Receipt, request: &mut Request<()>) {
 ///     credential.place_on(receipt, request).unwrap();
 /// }
 /// ```
@@ -385,7 +387,8 @@ impl fmt::Debug for Credential {
 ///
 /// ```
 /// # use tower_token_broker::{audit::Receipt, exchange::{Credential, Origin}};
-/// fn is_for(credential: &Credential, _receipt: Receipt, request: &mut http::Request<()>) -> bool {
+/// # use http::Request;
+/// fn is_for(credential: &Credential, _receipt: Receipt, request: &mut Request<()>) -> bool {
 ///     Origin::of(request.uri()).as_ref() == Some(credential.origin())
 /// }
 /// ```

@@ -38,8 +38,8 @@ pub(super) enum Requests {
 /// that a proxy reports, or `Range`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the header field {name} cannot be forwarded: it carries credentials, framing or a proxy's \
-     word, or asks for a part of a response"
+    "the header {name} cannot be forwarded: it carries credentials, framing or the identity that a \
+     proxy reports, or requests a part of a response"
 )]
 pub struct ForwardHeaderError {
     name: HeaderName,

@@ -22,9 +22,9 @@ use crate::{audit::Receipt, refusal::Reason, revocation::Standing};
 /// it.
 ///
 /// The sender of the request applies it: the proxy of `token-broker-outbound`, or
-/// [`ApplyCredentialLayer`] around your own client. A handler, a middleware or a fallback that does
-/// not apply it never sees the credential. Clones of the extensions share one credential: one of
-/// them can place it, once.
+/// [`ApplyCredentialLayer`](super::ApplyCredentialLayer) around your own client. A handler, a
+/// middleware or a fallback that does not apply it never sees the credential. Clones of the
+/// extensions share one credential: one of them can place it, once.
 ///
 /// [`apply`]: OutgoingCredential::apply
 #[derive(Clone)]
@@ -62,8 +62,8 @@ impl OutgoingCredential {
     }
 
     /// Sets the credential on this request, synchronously; send the request at once. The URI must
-    /// have the credential's origin, the caller's token and grant must not have been revoked, and the
-    /// credential must not have been taken before.
+    /// have the credential's origin, the caller's token and grant must not have been revoked, and
+    /// the credential must not have been taken before.
     ///
     /// # Errors
     /// The reason why the request must not be sent. Nothing was set, and the credential is gone.
@@ -138,7 +138,8 @@ impl ApplyError {
 ///
 /// ```
 /// # use tower_token_broker::exchange::{ApplyError, OutgoingCredential};
-/// fn send(outgoing: &OutgoingCredential, mut request: http::Request<()>) -> Result<(), ApplyError> {
+/// # use http::Request;
+/// fn send(outgoing: &OutgoingCredential, mut request: Request<()>) -> Result<(), ApplyError> {
 ///     outgoing.apply(&mut request)
 /// }
 /// ```

@@ -26,14 +26,16 @@ pub(super) struct Outgoing<'a, P> {
 }
 
 impl<'a, P: ProvideCredential> Outgoing<'a, P> {
-    /// Builds method and URI; refuses a request without a valid target before it needs a credential.
+    /// Builds method and URI; refuses a request without a valid target before it needs a
+    /// credential.
     pub(super) fn build(
         shared: &'a Shared<P>,
         context: &'a RequestContext,
         parts: &'a request::Parts,
     ) -> Result<Self, Refusal> {
         let upstream = shared.provider.upstream();
-        // J207: method and path are those that were judged, even if a layer in between changed them.
+        // J207: method and path are those that were judged, even if a layer in between changed
+        // them.
         let (method, uri) = match context.judged.body() {
             // The handler chose the path; the origin is compared when the credential is applied.
             _ if context.by_handler => (&parts.method, Some(parts.uri.clone())),

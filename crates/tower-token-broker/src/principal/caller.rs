@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Actor, Confirmation, Resource, Scopes, User, Verified, verified::Proof};
 use crate::{clock::Timestamp, json::Value};
 
-/// The authenticated caller of a request. Only the authenticate layer creates one, so holding one is
-/// the check. Cheap to clone.
+/// The authenticated caller of a request. Only the authenticate layer creates one, so holding one
+/// is the check. Cheap to clone.
 ///
 /// Services find it in the extensions of the request:
 ///

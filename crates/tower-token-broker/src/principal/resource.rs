@@ -140,7 +140,8 @@ pub enum ResourceError {
     Scheme(BadValue),
     /// It has user information before the host, or a scheme that is not in lower case.
     #[error(
-        "the resource {0} must begin with its scheme in lower case and its host, without user information"
+        "the resource {0} must begin with its scheme in lower case and its host, \
+         without user information"
     )]
     UserInformation(BadValue),
     /// Its host has upper-case letters, so that two spellings would name one server.

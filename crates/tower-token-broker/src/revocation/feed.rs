@@ -111,22 +111,15 @@ impl Revocations {
             let reading = async {
                 loop {
                     match feed.next().await {
-                        Ok(heard) => {
+                        Ok(event) => {
                             let Some(revocations) = Self::upgrade(&revocations) else { return };
-                            match heard {
-                                FeedEvent::Changed(entry) => revocations.apply(entry),
-                                FeedEvent::Stored { place, entry } => {
-                                    if revocations.may_apply(place, &entry.change) {
-                                        revocations.apply(entry);
-                                    }
-                                }
-                                FeedEvent::Current => {
-                                    last_heard.store(revocations.clock().now().unix_millis(), Ordering::Release);
-                                }
-                            }
+                            revocations.handle(event, &last_heard);
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "the revocation feed failed; requests are refused once it is stale");
+                            tracing::warn!(
+                                %error,
+                                "the revocation feed failed; requests are refused once it is stale"
+                            );
                             tokio::time::sleep(Duration::from_millis(200)).await;
                         }
                     }
@@ -135,8 +128,8 @@ impl Revocations {
             // The revocations hold the sender, so an error means that the last clone is gone.
             let gone = async {
                 while changes.changed().await.is_ok() {
-                    let is_over = Self::upgrade(&ending).is_none_or(|all| all.phase() == Phase::Over);
-                    if is_over {
+                    let all = Self::upgrade(&ending);
+                    if all.is_none_or(|all| all.phase() == Phase::Over) {
                         return;
                     }
                 }
@@ -149,9 +142,21 @@ impl Revocations {
             }
         })
     }
-}
 
-impl Revocations {
+    fn handle(&self, event: FeedEvent, last_heard: &AtomicU64) {
+        match event {
+            FeedEvent::Changed(entry) => self.apply(entry),
+            FeedEvent::Stored { place, entry } => {
+                if self.may_apply(place, &entry.change) {
+                    self.apply(entry);
+                }
+            }
+            FeedEvent::Current => {
+                last_heard.store(self.clock().now().unix_millis(), Ordering::Release);
+            }
+        }
+    }
+
     /// Applies a change that another replica made, or this one before it restarted.
     fn apply(&self, entry: RevocationEntry) {
         match entry.change {

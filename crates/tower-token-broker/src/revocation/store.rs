@@ -117,12 +117,15 @@ impl RevocationEntry {
     }
 }
 
+/// The result of [`RevocationStore::read_after`].
+type ReadAfter = Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError>;
+
 /// A store of revocations and blocks, shared by all replicas.
 ///
 /// # Contract
 /// - Places rise in the order in which entries become visible. Once a reader has seen place N, no
-///   entry with a place up to N appears later. A SQL store with concurrent commits must ensure this,
-///   because numbers of a database sequence become visible in the order of the commits.
+///   entry with a place up to N appears later. A SQL store with concurrent commits must ensure
+///   this, because numbers of a database sequence become visible in the order of the commits.
 /// - Places may have gaps.
 /// - An entry may be dropped after the retention
 ///   ([`Revocations::RETENTION`](super::Revocations::RETENTION) plus twice the leeway), but only if
@@ -152,11 +155,7 @@ pub trait RevocationStore: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Reads only.
-    fn read_after(
-        &self,
-        after: Sequence,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError>> + Send;
+    fn read_after(&self, after: Sequence, limit: usize) -> impl Future<Output = ReadAfter> + Send;
 }
 
 /// The reason why a revocation store did not append or read.

@@ -64,7 +64,8 @@ impl<S: RevocationStore> StoreFeed<S> {
                 if page.first() != Some(known) {
                     tracing::warn!(
                         place = %known.0,
-                        "the last entry of the revocation store is gone; it is read again from its start"
+                        "the last entry of the revocation store is gone; \
+                         all entries are read again"
                     );
                     restarts += 1;
                     if restarts > MOST_RESTARTS {

@@ -262,12 +262,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn changed_state_does_not_open(content in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), with in "[A-Za-z0-9_=-]{0,3}") {
+        fn changed_state_does_not_open(
+            content in prop::collection::vec(any::<u8>(), 0..40),
+            at in any::<prop::sample::Index>(),
+            with in "[A-Za-z0-9_=-]{0,3}",
+        ) {
             let keys = SealingKeys::new(&[7; 32]);
             let sealed = keys.seal(Purpose::Session, &alice(), &content);
-            prop_assert_eq!(keys.open(Purpose::Session, &alice(), sealed.as_bytes()), Some(content));
+            let opened = keys.open(Purpose::Session, &alice(), sealed.as_bytes());
+            prop_assert_eq!(opened, Some(content));
             let at = at.index(sealed.len());
-            let changed = [sealed.get(..at).unwrap(), &with, sealed.get(at + 1..).unwrap()].concat();
+            let (before, after) = (sealed.get(..at).unwrap(), sealed.get(at + 1..).unwrap());
+            let changed = [before, &with, after].concat();
             prop_assume!(changed != sealed);
             prop_assert_eq!(keys.open(Purpose::Session, &alice(), changed.as_bytes()), None);
         }

@@ -250,7 +250,8 @@ pub enum BrokerError {
     /// A revocation store or feed needs a tokio runtime for its background reads, and there is
     /// none.
     #[error(
-        "a revocation store or feed is read in the background: build the broker inside of a tokio runtime"
+        "a revocation store or feed is read in the background: \
+         build the broker inside of a tokio runtime"
     )]
     NoRuntime,
 }

@@ -408,7 +408,10 @@ async fn a_handler_list_with_refused_headers_is_filtered() {
             let refused = client.oneshot(Request::new(Full::<Bytes>::default())).await.unwrap();
             let (mut parts, _) = refused.into_parts();
             parts.status = StatusCode::OK;
-            let list = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_a","inputSchema":{}},{"name":"secret_b","inputSchema":{}}]}}"#;
+            let list = concat!(
+                r#"{"jsonrpc":"2.0","id":1,"result":{"tools":["#,
+                r#"{"name":"get_a","inputSchema":{}},{"name":"secret_b","inputSchema":{}}]}}"#,
+            );
             parts.headers.clear();
             parts.headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
             Ok::<_, Infallible>(Response::from_parts(parts, Full::<Bytes>::from(list)))

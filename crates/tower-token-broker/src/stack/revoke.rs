@@ -102,7 +102,8 @@ impl RevokeError {
 pub enum RestoreError {
     /// It could not be recorded, so nothing was changed.
     #[error(
-        "nothing was changed, because it could not be recorded; try again when the audit log can write"
+        "nothing was changed, because it could not be recorded; \
+         try again when the audit log can write"
     )]
     NotRecorded,
     /// It is recorded, but may not be in the store; nothing was changed in this process.

@@ -41,6 +41,9 @@ const BY_ALGORITHM_JWS: &[u64] =
     &[16, 31, 332, 334, 336, 338, 340, 341, 342, 343, 344, 346, 347, 350, 351];
 const BY_ALGORITHM_JWK: &[u64] = &[19, 20, 24, 25, 26];
 
+/// The public key of RFC 8037, appendix A.
+const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
 /// Why a vector is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
@@ -141,7 +144,7 @@ async fn our_verifier_refuses_all_of_it() {
     else {
         return;
     };
-    let ours = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let ours = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{ED25519}"}}]}}"#);
     let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
     let mut tokens = Vec::new();
     for name in [
@@ -192,7 +195,7 @@ fn our_key_rules_hold_for_the_vectors_of_our_algorithms() {
             array(&file["testGroups"]).iter().find(|group| group["comment"] == comment).unwrap();
         let mut set: Json = group["public"].clone();
         // A good key beside the vector's, so that the set is read to its end.
-        let good = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+        let good = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": ED25519});
         set["keys"].as_array_mut().unwrap().push(good);
         Keys::parse(set.to_string().as_bytes()).unwrap().problems()
     };

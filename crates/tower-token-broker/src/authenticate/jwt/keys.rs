@@ -132,13 +132,13 @@ impl fmt::Debug for Keys {
 #[non_exhaustive]
 pub enum KeysError {
     /// No JSON, duplicate members, or no `keys` array of objects.
-    #[error("not a JWK set: an object with an array `keys` of objects, without doubled members")]
+    #[error("not a JWK set: an object with an array `keys` of objects, without duplicate members")]
     NotAKeySet,
     /// Over 64 KiB or 100 keys.
     #[error("more than 64 KiB or 100 keys")]
     TooLarge,
     /// No usable key.
-    #[error("no key of the set can be used: EC P-256 or OKP Ed25519, public, for signatures")]
+    #[error("no key of the set is usable: EC P-256 or OKP Ed25519, public, for signatures")]
     NoneUsable,
 }
 
@@ -148,20 +148,20 @@ pub enum KeysError {
 pub enum KeyError {
     /// It has a private member: anyone who can read the set can sign.
     #[error(
-        "the key has a private member; take it out of use, everybody who read the set can sign with it"
+        "the key has a private member; revoke it, because anyone who read the set can sign with it"
     )]
     Private,
     /// Neither EC P-256 nor OKP Ed25519.
     #[error("only EC P-256 and OKP Ed25519 keys are used")]
     UnsupportedType,
     /// `use`, `key_ops` or `alg` name another purpose.
-    #[error("`use`, `key_ops` or `alg` do not allow to verify signatures of this type")]
+    #[error("`use`, `key_ops` or `alg` do not allow verifying signatures of this type")]
     OtherPurpose,
     /// A member of the wrong type or form.
     #[error("a member is missing, or has the wrong type, length or encoding")]
     Malformed,
     /// Not a point of the curve, or one of small order.
-    #[error("the key is not a sound point of its curve")]
+    #[error("the key is not a valid point of its curve")]
     UnsoundPoint,
     /// Another key has the same `kid`, so neither is used.
     #[error("two keys have the same `kid`")]
@@ -312,7 +312,7 @@ impl KeySet {
                             "a public key set shows a private key"
                         );
                     } else {
-                        tracing::warn!(position, %problem, "a key of the set is left out");
+                        tracing::warn!(position, %problem, "a key of the set is skipped");
                     }
                     parsed.problems.push((position, problem));
                 }

@@ -264,7 +264,11 @@ where
             // The last good set is kept: an empty or broken response must neither lock all callers
             // out, nor let any in.
             Err(problem) => {
-                tracing::error!(alarm = "jwks.fetch_failed", %problem, "the key set was not refreshed")
+                tracing::error!(
+                    alarm = "jwks.fetch_failed",
+                    %problem,
+                    "the key set was not refreshed"
+                );
             }
         }
     }
@@ -289,11 +293,11 @@ where
 
 #[derive(Debug, thiserror::Error)]
 enum FetchProblem {
-    #[error("no answer in time")]
+    #[error("no response in time")]
     Timeout,
     #[error("the client failed: {0}")]
     Unreachable(Box<str>),
-    #[error("answered with status {0}")]
+    #[error("the response has status {0}")]
     Status(StatusCode),
     #[error(transparent)]
     Keys(#[from] KeysError),

@@ -55,11 +55,13 @@ impl Signer {
 
     fn ec_jwk(&self) -> Json {
         let point = self.ec.public_key().as_ref();
-        json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": b64(&point[1..33]), "y": b64(&point[33..])})
+        let (x, y) = (b64(&point[1..33]), b64(&point[33..]));
+        json!({"kty": "EC", "crv": "P-256", "kid": "ec", "x": x, "y": y})
     }
 
     fn ed_jwk(&self) -> Json {
-        json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": b64(self.ed.public_key().as_ref())})
+        let x = b64(self.ed.public_key().as_ref());
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": x})
     }
 
     pub(in crate::authenticate) fn keys(&self) -> Keys {
@@ -97,7 +99,8 @@ pub(in crate::authenticate) fn header() -> Json {
 pub(in crate::authenticate) fn claims() -> Json {
     json!({
         "iss": ISSUER, "aud": RESOURCE, "sub": "alice", "client_id": "inspector", "jti": "token-1",
-        "iat": NOW, "nbf": NOW, "exp": NOW + 600, "scope": "crm:read crm:write", "token_family": "family-1",
+        "iat": NOW, "nbf": NOW, "exp": NOW + 600, "scope": "crm:read crm:write",
+        "token_family": "family-1",
     })
 }
 
@@ -320,7 +323,8 @@ async fn b035_what_is_no_compact_jws_is_refused() {
         ".".repeat(10_000),
         format!(r#"{{"payload":"{body}","protected":"{head}","signature":"{signature}"}}"#),
         format!(
-            r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{signature}"}}]}}"#
+            r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{}"}}]}}"#,
+            signature
         ),
         format!(r#"{{"a.b.c":"{body}"}}"#),
     ] {
