@@ -1,6 +1,6 @@
-//! Wycheproof's JWS and JWK files and the JOSE cookbook, through a verifier of all algorithms that
-//! exists for this test: it reads as ours does (canonical base64url, strict JSON, key rules), but
-//! knows more algorithms. And ours refuses all of it.
+//! Wycheproof's JWS and JWK files and the JOSE cookbook, run by a verifier of all algorithms that
+//! exists only for this test. It reads tokens like ours (canonical base64url, strict JSON, key
+//! rules), but supports more algorithms. Our own verifier refuses all of them.
 
 use std::{fs, path::Path};
 
@@ -21,8 +21,8 @@ use tower_token_broker::{
 
 use crate::vectors;
 
-/// Where we decide otherwise than Wycheproof's result, one by one. Everything else must come out as
-/// it says.
+/// The cases in which we deliberately differ from Wycheproof's result. All others must have that
+/// result.
 const OVERRIDDEN_JWS: [(u64, bool, &str); OVERRIDES] = [
     (346, false, "the key is for PS256, the token is PS384: B028"),
     (347, false, "the key's alg is ES521, which no header can name"),
@@ -34,9 +34,9 @@ const OVERRIDDEN_JWS: [(u64, bool, &str); OVERRIDES] = [
     (373, false, "a character that base64url does not have, in the payload: B036"),
 ];
 const OVERRIDES: usize = 8;
-/// Refused because the key is for another algorithm, or no algorithm of that name goes with keys of
-/// its type. All but 24, a key that was modified, are about the algorithm itself; of another fault
-/// such a refusal would show nothing.
+/// Vectors that are refused because the key is for another algorithm, or its type has no algorithm
+/// of that name. All except 24, a modified key, are about the algorithm itself. For any other
+/// fault, such a refusal would prove nothing.
 const BY_ALGORITHM_JWS: &[u64] =
     &[16, 31, 332, 334, 336, 338, 340, 341, 342, 343, 344, 346, 347, 350, 351];
 const BY_ALGORITHM_JWK: &[u64] = &[19, 20, 24, 25, 26];
@@ -44,12 +44,12 @@ const BY_ALGORITHM_JWK: &[u64] = &[19, 20, 24, 25, 26];
 /// The public key of RFC 8037, appendix A.
 const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// Why a vector is not accepted.
+/// The reasons why a vector is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    /// The key's own algorithm is another one, or none of this name goes with keys of its type.
+    /// The key has another algorithm, or its type has no algorithm of this name.
     Algorithm,
-    /// Anything else: what it was written for.
+    /// Any other fault, for which the vector was written.
     Fault,
 }
 
@@ -74,8 +74,7 @@ fn b057_wycheproof_jws_comes_out_as_pinned() {
                 },
             );
             assert_eq!(accepted, expected, "B057 tcId {id} {}", test["comment"]);
-            // What is refused for its algorithm alone shows nothing of the fault that it was
-            // written for.
+            // A refusal for the algorithm proves nothing about the fault of the vector.
             if verdict == Err(Refused::Algorithm) {
                 by_algorithm.push(id);
             } else {
@@ -122,7 +121,7 @@ fn the_cookbook_s_compact_signatures_verify() {
         ("jws/4_3.ecdsa_signature.json", true),
         ("jws/4_4.hmac-sha2_integrity_protection.json", true),
         ("curve25519/jws.json", true),
-        // Detached: the payload is elsewhere.
+        // Detached: the token does not contain the payload.
         ("jws/4_5.signature_with_detached_content.json", false),
         // `b64: false` changes what the bytes mean: B032.
         ("rfc7797/hmac-sha2_b64_false.json", false),
@@ -164,7 +163,7 @@ async fn our_verifier_refuses_all_of_it() {
     tokens.push((example["input"]["key"].to_string(), compact(&example["output"]["compact"])));
     let mut reasons = std::collections::BTreeSet::new();
     for (key, token) in &tokens {
-        // With the vector's own key where ours would take it, so that no refusal is for want of a
+        // With the vector's own key if ours accepts it, so that no token is refused for lack of a
         // key.
         let own =
             if key.contains("\"keys\"") { key.clone() } else { format!(r#"{{"keys":[{key}]}}"#) };
@@ -177,7 +176,7 @@ async fn our_verifier_refuses_all_of_it() {
         reasons.insert(rejected.expect_err(token).reason());
     }
     assert!(tokens.len() > 500);
-    // Never by its signature: the profile refuses before any cryptography.
+    // Never because of the signature: the profile is checked before any cryptography.
     assert!(!reasons.contains(&Reason::JwtSignature), "{reasons:?}");
     assert!(
         reasons.contains(&Reason::JwtAlgorithm)
@@ -194,7 +193,7 @@ fn our_key_rules_hold_for_the_vectors_of_our_algorithms() {
         let group =
             array(&file["testGroups"]).iter().find(|group| group["comment"] == comment).unwrap();
         let mut set: Json = group["public"].clone();
-        // A good key beside the vector's, so that the set is read to its end.
+        // With an additional good key, so that the whole set is read.
         let good = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": ED25519});
         set["keys"].as_array_mut().unwrap().push(good);
         Keys::parse(set.to_string().as_bytes()).unwrap().problems()

@@ -1,4 +1,4 @@
-//! JSONTestSuite in full: `y_` is read, `n_` is refused, `i_` is decided and pinned, one by one.
+//! JSONTestSuite in full: `y_` is read, `n_` is refused, and each `i_` has a pinned result.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,10 +6,10 @@ use tower_token_broker::json::{JsonError, Limits, Value};
 
 use crate::vectors;
 
-/// What the suite leaves to the reader. All that is not named here and begins with `i_` fails the
-/// test.
+/// The results for files that the suite leaves to the reader. A file with `i_` that is not listed
+/// fails the test.
 const DECIDED: [(&str, Option<JsonError>); 35] = [
-    // Numbers stay text: none is too large or too small.
+    // Numbers are kept as text, so none is too large or too small.
     ("i_number_double_huge_neg_exp.json", None),
     ("i_number_huge_exp.json", None),
     ("i_number_neg_int_huge_exp.json", None),
@@ -31,7 +31,7 @@ const DECIDED: [(&str, Option<JsonError>); 35] = [
     ("i_string_invalid_surrogate.json", Some(JsonError::LoneSurrogate)),
     ("i_string_inverted_surrogates_U+1D11E.json", Some(JsonError::LoneSurrogate)),
     ("i_string_lone_second_surrogate.json", Some(JsonError::LoneSurrogate)),
-    // UTF-8 alone, without a mark.
+    // Only UTF-8, without a byte order mark.
     ("i_string_UTF-16LE_with_BOM.json", Some(JsonError::NotUtf8)),
     ("i_string_UTF-8_invalid_sequence.json", Some(JsonError::NotUtf8)),
     ("i_string_UTF8_surrogate_U+D800.json", Some(JsonError::NotUtf8)),
@@ -50,7 +50,7 @@ const DECIDED: [(&str, Option<JsonError>); 35] = [
     ("i_structure_500_nested_arrays.json", Some(JsonError::TooDeep)),
 ];
 
-/// Valid by RFC 8259, refused here by name: two readings of one text begin with these.
+/// Valid by RFC 8259, but refused here, because readers would differ on them.
 const STRICTER: [(&str, JsonError); 2] = [
     ("y_object_duplicated_key.json", JsonError::DuplicateMember),
     ("y_object_duplicated_key_and_value.json", JsonError::DuplicateMember),
@@ -100,7 +100,7 @@ fn what_others_transform_is_kept_or_refused() {
         let name = file.file_name().into_string().unwrap();
         let bytes = fs::read(file.path()).unwrap();
         match Value::parse(&bytes, &Limits::default()) {
-            // What is read keeps its own bytes: no number is rounded, no name normalised.
+            // A value keeps its own bytes: no number is rounded, no name is normalized.
             Ok(value) => assert_eq!(value.raw().as_bytes(), bytes.trim_ascii(), "{name}"),
             Err(JsonError::DuplicateMember) => assert!(name.contains("same_key"), "{name}"),
             Err(JsonError::LoneSurrogate | JsonError::NotUtf8) => {

@@ -1,4 +1,4 @@
-//! Vectors of others, over the public surface of the layers.
+//! Test vectors of other projects, run through the public API of the layers.
 
 #![cfg(test)]
 

@@ -63,7 +63,7 @@ async fn server() -> Server {
         while let Ok((connection, _)) = listener.accept().await {
             let service = TowerToHyperService::new(service.clone());
             drop(tasks.spawn("connection", async move {
-                // A client that goes away is no failure here.
+                // A client that disconnects is no failure here.
                 drop(
                     auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(connection), service)

@@ -1,8 +1,8 @@
-//! Where the vectors of others lie: beside the repository, or where `TOKEN_BROKER_VECTORS` says.
+//! The location of test vectors: next to the repository, or `TOKEN_BROKER_VECTORS`.
 
 use std::{io::Write as _, path::PathBuf};
 
-/// The folder of this name; `None`, said aloud, in a clone without vectors.
+/// Returns the folder of this name; reports its absence, in a clone without vectors.
 #[expect(clippy::disallowed_methods, reason = "a test asks its environment where the vectors are")]
 pub(crate) fn folder(name: &str) -> Option<PathBuf> {
     let root = std::env::var("TOKEN_BROKER_VECTORS").map_or_else(
@@ -13,7 +13,7 @@ pub(crate) fn folder(name: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    // Not by `eprintln!`, which the test harness keeps to itself where a test passes.
+    // `eprintln!` would be captured by the test harness if the test passes.
     writeln!(
         std::io::stderr(),
         "NOT RUN: no vectors in {}; set TOKEN_BROKER_VECTORS",

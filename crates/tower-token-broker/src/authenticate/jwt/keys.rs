@@ -146,7 +146,7 @@ pub enum KeysError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// It has a private member: anyone who can read the set can sign.
+    /// It has a private member, so every reader of the set can sign.
     #[error(
         "the key has a private member; revoke it, because anyone who read the set can sign with it"
     )]

@@ -23,17 +23,18 @@
 //! 8693 §4.1, at most eight levels) and `token_family` (our own: the ID under which a whole
 //! authorization is revoked) are optional. Where the standards leave a choice, this is ours:
 //!
-//! - `aud` is this resource alone: a string, or an array of one. A token for two servers is a token
-//!   for neither.
-//! - `nbf` may be absent (RFC 9068 §2.2 does not want it): then a token begins with its `iat`.
-//! - times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](crate::clock::LEEWAY);
-//!   `iat` may not be later than that either, and `exp` is at most
-//!   [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, since a
-//!   revocation is remembered no longer.
-//! - without a `kid`, a token is tried with the one key of its algorithm; where there are several,
+//! - `aud` is only this resource: a string, or an array of one. A token for two servers is refused
+//!   by both.
+//! - `nbf` is optional (RFC 9068 §2.2 does not require it). Without it, a token is valid from
+//!   `iat`.
+//! - Times are integers from 0 to 2⁵³, compared with a fixed [`LEEWAY`](crate::clock::LEEWAY). This
+//!   also applies to an `iat` in the future. `exp` is at most
+//!   [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) after `iat`, because
+//!   revocations are kept no longer.
+//! - Without a `kid`, a token is verified with the only key of its algorithm; if there are several,
 //!   it is refused.
-//! - Ed25519 keys and commitments of small order, or not in their one encoding, are refused (B055):
-//!   the same result on every replica.
+//! - Ed25519 keys and commitments of small order, or with a non-canonical encoding, are refused, so
+//!   that every replica has the same result.
 //!
 //! # Limits
 //! Token ≤ 16 KiB; key set ≤ 64 KiB and 100 keys; `kid` and `jti` ≤ 256 bytes, `sub` ≤ 1 KiB,
