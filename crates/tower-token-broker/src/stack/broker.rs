@@ -346,8 +346,8 @@ impl<S> fmt::Debug for BrokerBuilder<S> {
 /// ```
 ///
 /// ```
-/// # use tower_token_broker::{Broker, audit::Tracing};
-/// let broker = Broker::builder().audit(Tracing::new()).build();
+/// # use tower_token_broker::{Broker, audit::TracingSink};
+/// let broker = Broker::builder().audit(TracingSink::new()).build();
 /// ```
 #[cfg(doctest)]
 struct OnlyWithABroker;
