@@ -1,4 +1,4 @@
-//! Shared code of the benches: messages, the policy that judges them, and the pieces that are counted.
+//! Shared code of the benches: messages, the policy that judges them, and the counted pieces.
 
 pub mod fixtures;
 pub mod pieces;

@@ -1,4 +1,4 @@
-//! Shared code of the examples: an upstream to call, grants, a policy, and the shutdown of a server.
+//! Shared code of the examples: an upstream, grants, a policy, and the shutdown of a server.
 
 pub mod grants;
 #[cfg(doctest)]

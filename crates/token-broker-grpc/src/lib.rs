@@ -16,7 +16,7 @@
 //! `resources/read`. A name that is not printable ASCII is encoded as `=?base64?…?=`.
 //!
 //! The message decides. A call whose metadata differs from the message is refused. [`call`] and
-//! [`answer`] create requests whose metadata agrees.
+//! [`response`] create requests whose metadata agrees.
 //!
 //! # Example
 //! ```
@@ -84,7 +84,7 @@ pub fn call(
     name: Option<&str>,
     message: impl Into<Bytes>,
 ) -> Request<mcp::v1::Frame> {
-    let mut request = answer(revision, message);
+    let mut request = response(revision, message);
     let metadata = request.metadata_mut();
     // A method of MCP is printable ASCII; no server knows another.
     if let Ok(method) = MetadataValue::try_from(method) {
@@ -98,7 +98,7 @@ pub fn call(
 
 /// Creates a request with a client's response to a request of the server (2025-11-25). It has no
 /// method.
-pub fn answer(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
+pub fn response(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
     let mut request = Request::new(mcp::v1::Frame { json: message.into() });
     request
         .metadata_mut()
@@ -154,6 +154,6 @@ mod tests {
 
     #[test]
     fn an_answer_has_no_method() {
-        assert!(answer(Revision::V2025_11_25, "{}").metadata().get("mcp-method").is_none());
+        assert!(response(Revision::V2025_11_25, "{}").metadata().get("mcp-method").is_none());
     }
 }

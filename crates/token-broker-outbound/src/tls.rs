@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
+use tower_token_broker::alarm::Alarm;
 
 use crate::{error::OutboundError, guard::Guard};
 
@@ -24,9 +25,10 @@ pub(crate) fn client_config(guard: &Guard) -> Result<ClientConfig, OutboundError
             // A machine without root certificates can still serve loopback, but trusts no https
             // peer.
             tracing::warn!(
-                error = %error,
-                "the platform has no root certificates: no https peer is trusted"
-            );
+            alarm = Alarm::NoRootCertificates.code(),
+                            error = %error,
+                            "the platform has no root certificates: no https peer is trusted"
+                        );
             config.with_root_certificates(RootCertStore::empty())
         }
     };

@@ -5,6 +5,7 @@ use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
+    alarm::Alarm,
     audit::GrantType,
     clock::Timestamp,
     exchange::{
@@ -86,7 +87,10 @@ impl RequestToken for OfTheBroker {
         now: Timestamp,
     ) -> Result<Request<Bytes>, CredentialError> {
         server.client_credentials_request(requested, now).map_err(|error| {
-            tracing::error!(error = %error, "the broker could not authenticate as a client");
+            tracing::error!(
+alarm = Alarm::ClientAuthenticationFailed.code(),
+error = %error,
+"the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })
     }

@@ -3,6 +3,7 @@
 use http::HeaderName;
 use tower_token_broker::{
     Secret,
+    alarm::Alarm,
     exchange::{
         Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
         UpstreamRefusal,
@@ -86,6 +87,7 @@ impl ProvideCredential for StaticSecret {
     /// Keeps the secret, because there is no other, and logs that the operator must replace it.
     async fn refused(&self, _: &UpstreamRefusal<'_>) {
         tracing::error!(
+            alarm = Alarm::SecretRefused.code(),
             server.name = self.upstream.name(),
             "the upstream refuses the configured secret; replace it"
         );

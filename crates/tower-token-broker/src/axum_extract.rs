@@ -23,6 +23,7 @@ use axum::{
 use http::{Extensions, request::Parts};
 
 use crate::{
+    alarm::Alarm,
     dialect::Dialect,
     exchange::CallerHandle,
     principal::Principal,
@@ -36,11 +37,15 @@ pub struct MissingLayer(http::Response<bytes::Bytes>);
 
 impl MissingLayer {
     fn new(parts: &Parts, missing: &'static str, how: &'static str) -> Self {
-        tracing::error!(missing, "a handler extracts a value that only the stack inserts: {how}");
+        tracing::error!(
+            alarm = Alarm::LayerMissing.code(),
+            missing,
+            "a handler extracts a value that only the stack inserts: {how}"
+        );
         let mut request = http::Request::new(());
         *request.method_mut() = parts.method.clone();
         *request.headers_mut() = parts.headers.clone();
-        Self(Dialect::of(&request).say(&Refusal::new(Reason::MissingLayer)))
+        Self(Dialect::of(&request).render(&Refusal::new(Reason::MissingLayer)))
     }
 }
 

@@ -13,7 +13,7 @@ const LONGEST_VERSION: usize = 64;
 macro_rules! reasons {
     ($(
         $(#[doc = $doc:literal])+
-        $variant:ident = $code:literal, $answer:ident, $fault:ident;
+        $variant:ident = $code:literal, $response:ident, $fault:ident;
     )+) => {
         /// The reason why a request is refused. Each has a permanent code, `area.what`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,8 +37,8 @@ macro_rules! reasons {
             }
 
             /// Returns the kind of response that a client receives.
-            pub(crate) const fn answer(self) -> Answer {
-                match self { $(Self::$variant => Answer::$answer,)+ }
+            pub(crate) const fn response_kind(self) -> ResponseKind {
+                match self { $(Self::$variant => ResponseKind::$response,)+ }
             }
         }
     };
@@ -64,9 +64,9 @@ reasons! {
     /// A token is in the query string. It is refused even if there is another token elsewhere.
     QueryToken = "authn.query_token", NoToken, Caller;
     /// The scheme is not followed by a token.
-    EmptyToken = "authn.malformed", NoToken, Caller;
+    EmptyToken = "authn.empty", NoToken, Caller;
     /// The credentials do not have the syntax of RFC 6750 §2.1.
-    Malformed = "authn.malformed_credentials", InvalidRequest, Caller;
+    Malformed = "authn.malformed", InvalidRequest, Caller;
     /// There is more than one `Authorization` header.
     DuplicateHeader = "authn.duplicate_header", InvalidRequest, Caller;
     /// The token exceeds the limit.
@@ -184,7 +184,7 @@ reasons! {
     /// The `requestState` was not issued to this user for this request.
     RequestState = "filter.request_state", InvalidState, Caller;
     /// A client's JSON-RPC response is outside a session.
-    AnswerWithoutSession = "filter.answer_without_session", InvalidMessage, Caller;
+    ResponseWithoutSession = "filter.response_without_session", InvalidMessage, Caller;
     /// No rule allows the HTTP request.
     RequestDenied = "filter.request_denied", Forbidden, Caller;
     /// The gRPC path is not exactly a service and a method.
@@ -194,7 +194,7 @@ reasons! {
     /// The token lacks scopes that this operation needs.
     InsufficientScope = "filter.insufficient_scope", InsufficientScope, Caller;
     /// The upstream's response cannot be read, so it cannot be filtered.
-    AnswerUnreadable = "filter.answer_unreadable", BadGateway, Upstream;
+    ResponseUnreadable = "filter.response_unreadable", BadGateway, Upstream;
 
     // The upstream credential
     /// The user has no grant for this server yet.
@@ -217,8 +217,6 @@ reasons! {
     UpstreamFailed = "exchange.upstream_failed", BadGateway, Upstream;
     /// The upstream did not respond in time.
     UpstreamTimeout = "exchange.upstream_timeout", BadGateway, Upstream;
-    /// The response echoed the credential where it cannot be masked.
-    UpstreamEcho = "leak.upstream_echo", BadGateway, Upstream;
 
     // Internal errors
     /// The audit sink fails or hangs, so no credential may be used.
@@ -236,34 +234,34 @@ reasons! {
 impl Reason {
     /// Whether the same request may succeed later without any change.
     pub const fn is_retryable(self) -> bool {
-        match self.answer() {
-            Answer::Unavailable
-            | Answer::BadGateway
-            | Answer::DeadlineExceeded
-            | Answer::BodyIncomplete => true,
-            Answer::NoToken
-            | Answer::InvalidToken
-            | Answer::InvalidRequest
-            | Answer::InsufficientScope
-            | Answer::Misdirected
-            | Answer::OriginNotAllowed
-            | Answer::HeadersTooLarge
-            | Answer::ParseError
-            | Answer::InvalidMessage
-            | Answer::HeaderMismatch
-            | Answer::InvalidParams
-            | Answer::UnsupportedVersion
-            | Answer::BodyTooLarge
-            | Answer::UnsupportedMedia
-            | Answer::MethodNotAllowed
-            | Answer::NotFound
-            | Answer::UnknownMethod
-            | Answer::UnknownSession
-            | Answer::InvalidState
-            | Answer::UnknownItem
-            | Answer::Forbidden
-            | Answer::Connect
-            | Answer::Internal => false,
+        match self.response_kind() {
+            ResponseKind::Unavailable
+            | ResponseKind::BadGateway
+            | ResponseKind::DeadlineExceeded
+            | ResponseKind::BodyIncomplete => true,
+            ResponseKind::NoToken
+            | ResponseKind::InvalidToken
+            | ResponseKind::InvalidRequest
+            | ResponseKind::InsufficientScope
+            | ResponseKind::Misdirected
+            | ResponseKind::OriginNotAllowed
+            | ResponseKind::HeadersTooLarge
+            | ResponseKind::ParseError
+            | ResponseKind::InvalidMessage
+            | ResponseKind::HeaderMismatch
+            | ResponseKind::InvalidParams
+            | ResponseKind::UnsupportedVersion
+            | ResponseKind::BodyTooLarge
+            | ResponseKind::UnsupportedMedia
+            | ResponseKind::MethodNotAllowed
+            | ResponseKind::NotFound
+            | ResponseKind::UnknownMethod
+            | ResponseKind::UnknownSession
+            | ResponseKind::InvalidState
+            | ResponseKind::UnknownItem
+            | ResponseKind::Forbidden
+            | ResponseKind::Connect
+            | ResponseKind::Internal => false,
         }
     }
 }
@@ -287,7 +285,7 @@ pub enum Fault {
 
 /// The kinds of responses. Each dialect renders them in its own way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ResponseKind {
     NoToken,
     InvalidToken,
     InvalidRequest,

@@ -192,7 +192,7 @@ pub enum MetadataError {
     /// A text is not an issuer.
     #[error(
         "{value} is not an issuer: write it like https://broker.example.com (http is for loopback \
-         hosts alone), without query and fragment"
+         hosts only), without query and fragment"
     )]
     AuthorizationServer {
         /// The text.

@@ -169,7 +169,7 @@ async fn run_all(broker: &Broker, upstream: &ScriptedServer, rows: Vec<Case>) ->
             // I181: each masked echo raises an alarm.
             if record["echo_masked"].as_u64() > Some(0) {
                 let logs = String::from_utf8(broker.ledger().logs()).unwrap();
-                assert!(logs.contains(r#"alarm="leak.upstream_echo""#), "{case}: no alarm");
+                assert!(logs.contains(r#"alarm="exchange.upstream_echo""#), "{case}: no alarm");
             }
             // C0
             if row.reason.is_some() && row.status != 200 {

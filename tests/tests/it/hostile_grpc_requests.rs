@@ -478,7 +478,7 @@ async fn unreadable_responses_become_a_status() {
         assert!(!refused.everything().windows(11).any(|bytes| bytes == b"delete_item"), "{what}");
         assert_eq!(
             broker.expect_records(1).await.last().unwrap()["reason"],
-            "filter.answer_unreadable",
+            "filter.response_unreadable",
             "{what}"
         );
         broker.done().await;
@@ -516,7 +516,7 @@ async fn responses_to_other_methods_become_a_status() {
         );
         assert_eq!(
             broker.expect_records(1).await.last().unwrap()["reason"],
-            "filter.answer_unreadable",
+            "filter.response_unreadable",
             "{what}"
         );
         broker.done().await;

@@ -59,9 +59,9 @@ async fn group_a_presenting_the_token() {
 
     let rows = [
         knock("A001", at("/mcp", &host, &[]), "authn.missing"),
-        knock("A002", with("Bearer"), "authn.malformed"),
-        knock("A002", with("Bearer "), "authn.malformed"),
-        knock("A002", with("Bearer    "), "authn.malformed"),
+        knock("A002", with("Bearer"), "authn.empty"),
+        knock("A002", with("Bearer "), "authn.empty"),
+        knock("A002", with("Bearer    "), "authn.empty"),
         wrong(
             "A003",
             at("/mcp", &host, &[("authorization", &bearer), ("authorization", "garbage")]),
@@ -90,9 +90,9 @@ async fn group_a_presenting_the_token() {
         Case::passes("A008", with(&format!("bearer {token}"))),
         Case::passes("A008", with(&format!("BEARER {token}"))),
         Case::passes("A008", with(&format!("BeArEr {token}"))),
-        wrong("A009", with(&format!("Bearer  {token}")), "authn.malformed_credentials"),
-        wrong("A009", with(&format!("Bearer\t{token}")), "authn.malformed_credentials"),
-        wrong("A009", with(&format!("Bearer {token} x")), "authn.malformed_credentials"),
+        wrong("A009", with(&format!("Bearer  {token}")), "authn.malformed"),
+        wrong("A009", with(&format!("Bearer\t{token}")), "authn.malformed"),
+        wrong("A009", with(&format!("Bearer {token} x")), "authn.malformed"),
         Case::passes("A009", with(&format!("Bearer {token} "))),
         Case::passes("A009", with(&format!("Bearer {token} \t "))),
         knock("A010", with(&basic), "authn.unsupported_scheme"),
@@ -803,7 +803,7 @@ async fn k224_k225_lists_are_filtered_or_refused() {
             if passes {
                 Case::passes(case, bytes).status(status).body(VISIBLE)
             } else {
-                Case::fails(case, bytes, 502, "filter.answer_unreadable")
+                Case::fails(case, bytes, 502, "filter.response_unreadable")
             }
         })
         .await;
@@ -822,7 +822,7 @@ async fn k228_excessive_events_end_the_stream() {
     filter_list(
         move |_| events(&[ALL, &longer, ALL]),
         |bytes| {
-            Case::fails("K228", bytes, 200, "filter.answer_unreadable")
+            Case::fails("K228", bytes, 200, "filter.response_unreadable")
                 .body(format!("data: {VISIBLE}\n\n{TOO_LONG}"))
         },
     )
@@ -840,7 +840,7 @@ async fn k228_excessive_events_end_the_stream() {
         http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     };
     filter_list(endless, |bytes| {
-        Case::fails("K228 no end", bytes, 200, "filter.answer_unreadable").body(TOO_LONG)
+        Case::fails("K228 no end", bytes, 200, "filter.response_unreadable").body(TOO_LONG)
     })
     .await;
     // Data in flight when the limit is reached is lost in socket buffers: a few MiB.

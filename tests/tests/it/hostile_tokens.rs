@@ -233,7 +233,7 @@ async fn key_headers_are_checked_before_key_lookup() {
                 "B036 a space",
                 fetching.call(&format!("{head}. {signature}")),
                 400,
-                "authn.malformed_credentials",
+                "authn.malformed",
             ),
             Case::refused_by_server(
                 "B036 a line end",

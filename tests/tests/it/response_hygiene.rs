@@ -340,7 +340,7 @@ async fn i191_encoded_bodies_are_not_forwarded_unread() {
     for coding in ["gzip", "br", "zstd", "identity, br", "x-none"] {
         let response =
             move |_: &Received| with_fields(json(RESULT), &[("content-encoding", coding)]);
-        let row = |bytes| Case::fails("I191", bytes, 502, "filter.answer_unreadable");
+        let row = |bytes| Case::fails("I191", bytes, 502, "filter.response_unreadable");
         let (_, received) = run_call(response, &[("accept-encoding", "gzip, br, zstd")], row).await;
         assert_eq!(received.values("accept-encoding"), ["identity"], "I191 {coding}");
     }

@@ -19,6 +19,7 @@ use hyper_util::{
 };
 use tower_service::Service;
 use tower_token_broker::{
+    alarm::Alarm,
     dialect::Dialect,
     exchange::OutgoingCredential,
     header_rules,
@@ -136,6 +137,7 @@ where
             // A route outside the stack would let any caller send requests.
             (None, Senders::Exchange) => {
                 tracing::error!(
+                    alarm = Alarm::LayerMissing.code(),
                     refusal.reason = Reason::MissingLayer.code(),
                     missing = "exchange",
                     "a request bypassed the exchange layer, and was not sent: \
@@ -159,6 +161,7 @@ where
                 Ok(Err(error)) => failed(&error),
                 Err(_) => {
                     tracing::warn!(
+                        alarm = Alarm::UpstreamUnavailable.code(),
                         refusal.reason = Reason::UpstreamTimeout.code(),
                         "the upstream sent no headers in time"
                     );
@@ -228,10 +231,15 @@ fn failed(error: &ClientError) -> Reason {
     let cause = ours
         .map_or(if error.is_connect() { "unreachable" } else { "broke off" }, |ours| ours.code());
     // H178: the log names the cause by its code. The client learns only that the upstream failed.
-    tracing::warn!(refusal.reason = reason.code(), cause, "the upstream did not respond");
+    tracing::warn!(
+        alarm = Alarm::UpstreamUnavailable.code(),
+        refusal.reason = reason.code(),
+        cause,
+        "the upstream did not respond"
+    );
     reason
 }
 
 fn refused(dialect: &Dialect, reason: Reason) -> Response<ProxyBody> {
-    dialect.say(&Refusal::new(reason)).map(ProxyBody::ours)
+    dialect.render(&Refusal::new(reason)).map(ProxyBody::ours)
 }

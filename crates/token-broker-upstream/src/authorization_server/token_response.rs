@@ -106,7 +106,7 @@ impl TokenResponse {
         let response = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
         let response = response.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
-        clock.compare_with_answer(response.headers(), uri.host().unwrap_or_default());
+        clock.compare_with_response(response.headers(), uri.host().unwrap_or_default());
         Ok(Self::of(&response))
     }
 

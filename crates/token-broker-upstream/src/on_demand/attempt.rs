@@ -10,6 +10,7 @@ use std::{
 
 use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
+    alarm::Alarm,
     audit::{Intent, TokenOutcome, Trail},
     clock::Timestamp,
     exchange::{Credential, CredentialError, Origin},
@@ -201,12 +202,14 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         }
         if wider {
             tracing::error!(
+                alarm = Alarm::WiderScopes.code(),
                 server.name = server,
                 "the authorization server issued a token with more scopes than requested"
             );
         }
         if tokens.refresh_token.is_some() {
             tracing::warn!(
+                alarm = Alarm::UnrequestedRefreshToken.code(),
                 server.name = server,
                 grant = A::GRANT_TYPE.as_str(),
                 "an unrequested refresh token was dropped"
@@ -235,7 +238,13 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             (self.shared.upstream.name(), A::GRANT_TYPE.as_str(), failed.cause);
         // X10: one error per streak of failures.
         if count == 0 {
-            tracing::error!(server.name = server, grant, cause, "no access token was obtained");
+            tracing::error!(
+                alarm = Alarm::TokenRequestFailed.code(),
+                server.name = server,
+                grant,
+                cause,
+                "no access token was obtained"
+            );
         } else {
             tracing::debug!(
                 server.name = server,

@@ -11,6 +11,7 @@ use token_broker_store::{
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 use tower_token_broker::{
+    alarm::Alarm,
     audit::{GrantType, Intent, TokenOutcome, TokenReceipt, Trail},
     clock::Timestamp,
     exchange::{CredentialError, Origin},
@@ -94,7 +95,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 Ok(Next::Done(outcome)) => return outcome,
                 Ok(Next::Again) => {}
                 Err(error) => {
-                    tracing::error!(error = %error, "the grant store is not available");
+                    tracing::error!(
+alarm = Alarm::StoreUnavailable.code(),error = %error, "the grant store is not available");
                     return unavailable(None);
                 }
             }
@@ -195,6 +197,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let now = self.shared.clock.now();
         let Ok(request) = self.shared.server.refresh_request(refresh_token, effective, now) else {
             tracing::error!(
+                alarm = Alarm::ClientAuthenticationFailed.code(),
                 server.name = self.shared.upstream.name(),
                 "the broker could not authenticate as a client"
             );
@@ -284,6 +287,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let wider = !limit.is_empty() && !limit.contains_all(&scopes);
         if wider {
             tracing::error!(
+                alarm = Alarm::WiderScopes.code(),
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
                 "the authorization server issued a token with more scopes than requested"
@@ -317,10 +321,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
             Err(error) => {
                 tracing::error!(
-                    error = %error,
-                    grant.id = grant.id.as_str(),
-                    "refreshed tokens could not be stored; the user may have to reconnect"
-                );
+                alarm = Alarm::TokensNotStored.code(),
+                                    error = %error,
+                                    grant.id = grant.id.as_str(),
+                                    "refreshed tokens could not be stored: the user may have to reconnect"
+                                );
                 receipt.finish(TokenOutcome::Unknown);
                 Ok(Next::Done(unavailable(None)))
             }
@@ -360,6 +365,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         {
             receipt.finish(TokenOutcome::GrantEnded);
             tracing::warn!(
+                alarm = Alarm::GrantEnded.code(),
                 server.name = self.shared.upstream.name(),
                 grant.id = grant.id.as_str(),
                 "the authorization server ended the grant; the user must reconnect"
@@ -386,6 +392,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         // X10: one error per streak of failures.
         if grant.backoff.failures == 0 {
             tracing::error!(
+                alarm = Alarm::TokenRequestFailed.code(),
                 server.name = server,
                 grant.id = id,
                 cause,
@@ -397,7 +404,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let attempt = Attempt::new(tried, grant.backoff.after_failure(retry_at));
         if let Err(error) = bounded(self.shared.store.release(lease, &attempt)).await {
             // Safe: the lease expires, and the mark of the attempt stays.
-            tracing::error!(grant.id = id, error = %error, "a failed refresh could not be stored");
+            tracing::error!(
+alarm = Alarm::TokensNotStored.code(),
+grant.id = id,
+error = %error,
+"a failed refresh could not be stored");
         }
         let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use tower_token_broker::{clock::Timestamp, exchange::CredentialError, principal::Principal};
+use tower_token_broker::{
+    alarm::Alarm, clock::Timestamp, exchange::CredentialError, principal::Principal,
+};
 
 use super::{SecurityToken, TokenType};
 use crate::signing::{Claims, SignJwt};
@@ -63,7 +65,10 @@ impl Assertion {
             About::Broker => (&*self.issuer, None),
             About::Caller if caller.issuer() == &*self.issuer => (caller.subject(), caller.actor()),
             About::Caller => {
-                tracing::error!("the broker does not vouch for a caller of another issuer");
+                tracing::error!(
+                    alarm = Alarm::CallerNotVouchedFor.code(),
+                    "the broker does not vouch for a caller of another issuer"
+                );
                 return Err(CredentialError::RefusedByPolicy);
             }
         };
@@ -73,7 +78,10 @@ impl Assertion {
         match signed {
             Ok(secret) => Ok(SecurityToken::new(TokenType::Jwt, secret)),
             Err(error) => {
-                tracing::error!(error = %error, "the broker's assertion was not signed");
+                tracing::error!(
+alarm = Alarm::ClientAuthenticationFailed.code(),
+error = %error,
+"the broker's assertion was not signed");
                 Err(CredentialError::Unavailable { retry_after: None })
             }
         }

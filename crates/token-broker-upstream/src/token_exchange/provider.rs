@@ -5,6 +5,7 @@ use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
+    alarm::Alarm,
     audit::GrantType,
     clock::Timestamp,
     exchange::{
@@ -96,7 +97,10 @@ impl RequestToken for Exchange {
             None => None,
         };
         server.exchange_request(&subject, actor.as_ref(), requested, now).map_err(|error| {
-            tracing::error!(error = %error, "the broker could not authenticate as a client");
+            tracing::error!(
+alarm = Alarm::ClientAuthenticationFailed.code(),
+error = %error,
+"the broker could not authenticate as a client");
             CredentialError::Unavailable { retry_after: None }
         })
     }

@@ -65,14 +65,14 @@ fn object(path: &Path, options: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
+async fn a_whole_file_is_reported_with_its_head() {
     let (_folder, path) = written(2).await;
     let run = verify(&path, &[]);
     assert_eq!(run.status.code(), Some(0));
     assert!(run.stderr.is_empty(), "stderr is no terminal");
     let last: Value = fs::read_to_string(&path).unwrap().lines().last().unwrap().parse().unwrap();
     let head = format!("3:{}", last["hash"].as_str().unwrap());
-    let said = text(&run.stdout);
+    let printed = text(&run.stdout);
     for part in [
         ": whole. 4 records",
         "2 ended; 0 with unknown outcome",
@@ -81,7 +81,7 @@ async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
         "The chain does not show",
         "--expect-head",
     ] {
-        assert!(said.contains(part), "{part:?} in {said}");
+        assert!(printed.contains(part), "{part:?} in {printed}");
     }
     // The noted head is found, and the output explains what that shows.
     let run = verify(&path, &["--expect-head", &head]);
@@ -90,7 +90,7 @@ async fn a_whole_file_is_said_to_be_with_its_head_and_with_what_is_not_shown() {
 }
 
 #[tokio::test]
-async fn p291_a_file_that_is_not_whole_is_exit_code_1_and_the_first_wrong_record() {
+async fn p291_a_damaged_file_has_exit_code_1() {
     let (_folder, path) = written(2).await;
     let whole = fs::read_to_string(&path).unwrap();
     let head = object(&path, &[]).1["head"].as_str().unwrap().to_owned();
@@ -114,10 +114,11 @@ async fn p291_a_file_that_is_not_whole_is_exit_code_1_and_the_first_wrong_record
         assert_eq!(object["end"], Value::Null, "{fault}");
         let run = verify(&path, &options);
         assert_eq!(run.status.code(), Some(1), "{fault}");
-        let said = text(&run.stdout);
+        let printed = text(&run.stdout);
         assert!(
-            said.contains("NOT WHOLE") && said.contains(object["wrong"]["text"].as_str().unwrap()),
-            "{said}"
+            printed.contains("NOT WHOLE")
+                && printed.contains(object["wrong"]["text"].as_str().unwrap()),
+            "{printed}"
         );
     }
 }
@@ -151,7 +152,7 @@ async fn a_crash_is_a_gap_and_the_file_is_whole() {
 }
 
 #[tokio::test]
-async fn each_member_of_the_object_is_documented_and_each_that_is_documented_is_there() {
+async fn the_object_has_the_documented_members() {
     let document = include_str!("../../../../docs/audit.md");
     let table = document
         .split("The object has:")
@@ -178,7 +179,7 @@ async fn each_member_of_the_object_is_documented_and_each_that_is_documented_is_
 }
 
 #[tokio::test]
-async fn progress_is_said_on_stderr_if_asked_for_at_most_a_hundred_times() {
+async fn progress_is_printed_at_most_a_hundred_times() {
     let (_folder, path) = written(1).await;
     // The rest of a file is read to its end if its first record is missing.
     let whole = fs::read_to_string(&path).unwrap();
@@ -194,7 +195,7 @@ async fn progress_is_said_on_stderr_if_asked_for_at_most_a_hundred_times() {
 }
 
 #[test]
-fn what_can_not_be_read_is_exit_code_1_and_wrong_use_is_2() {
+fn exit_codes_are_1_for_a_fault_and_2_for_wrong_use() {
     let nowhere = Path::new("/nowhere/audit.jsonl");
     let run = verify(nowhere, &[]);
     assert_eq!(run.status.code(), Some(1));

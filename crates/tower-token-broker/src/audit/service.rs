@@ -77,7 +77,9 @@ where
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
             log.0.count(reason);
-            return ResponseFuture::not_recorded(Dialect::of(&request).say(&Refusal::new(reason)));
+            return ResponseFuture::not_recorded(
+                Dialect::of(&request).render(&Refusal::new(reason)),
+            );
         };
         let id = trail.request_id();
         request.extensions_mut().insert(id);
@@ -89,7 +91,7 @@ where
             // Before the token is read, and without a challenge: that would name another resource.
             mount_path.report(resource.as_ref());
             trail.refused(Reason::PathNotServed);
-            let response = dialect.say(&Refusal::new(Reason::PathNotServed));
+            let response = dialect.render(&Refusal::new(Reason::PathNotServed));
             return ResponseFuture::refused(response, id, terminal);
         }
         request.extensions_mut().insert(dialect);

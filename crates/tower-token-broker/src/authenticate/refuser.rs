@@ -8,7 +8,7 @@ use crate::{
     audit::Trail,
     dialect::Dialect,
     principal::{Resource, Scopes},
-    refusal::{Answer, Reason, Refusal},
+    refusal::{Reason, Refusal, ResponseKind},
 };
 
 /// Renders refusals and records them in the trail, which logs them.
@@ -48,9 +48,10 @@ impl Refuser {
         }
         let refusal = Refusal::new(reason).at(&self.resource);
         // MCP "Authorization": a 401 should name the scopes to request.
-        let wants_token = matches!(reason.answer(), Answer::NoToken | Answer::InvalidToken);
+        let wants_token =
+            matches!(reason.response_kind(), ResponseKind::NoToken | ResponseKind::InvalidToken);
         let names_scopes = wants_token && !self.challenge_scopes.is_empty();
-        self.dialect.say(&if names_scopes {
+        self.dialect.render(&if names_scopes {
             refusal.needing(self.challenge_scopes.clone())
         } else {
             refusal

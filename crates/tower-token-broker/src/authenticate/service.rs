@@ -21,6 +21,7 @@ use super::{
     verdict_cache::{Admitted, RefusedToken, VerdictKey},
 };
 use crate::{
+    alarm::Alarm,
     audit::Trail,
     body::ResponseBody,
     dialect::Dialect,
@@ -64,6 +65,7 @@ where
         let refuser = Refuser::new(dialect, shared, trail.clone());
         let Some(trail) = trail else {
             tracing::error!(
+                alarm = Alarm::LayerMissing.code(),
                 "the audit layer is missing: put AuditLayer outside of AuthenticateLayer"
             );
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));

@@ -14,6 +14,7 @@ use super::{
     skew::{self, Skew},
     steady::{Steady, Step},
 };
+use crate::alarm::Alarm;
 
 /// Largest difference of clocks that is accepted. It is the same for verification, verdicts and
 /// open streams. A token is valid until `exp` plus this.
@@ -126,7 +127,7 @@ impl Clock {
         if let Some(apart) = watch.skew.seen(ours, theirs) {
             let side = if ours < theirs { "behind" } else { "ahead of" };
             tracing::error!(
-                alarm = "clock.skewed",
+                alarm = Alarm::ClockSkewed.code(),
                 seconds = apart.as_secs(),
                 whose,
                 "the clock of this process is {side} that of another party; correct the wrong one"
@@ -137,8 +138,8 @@ impl Clock {
     /// Compares this clock with the time at which a response was made ([`Clock::compare`], by
     /// `Date` and `Age`, RFC 9110 §6.6.1, RFC 9111 §5.1). Only for parties whose clocks you trust,
     /// and over TLS.
-    pub fn compare_with_answer(&self, answer: &HeaderMap, whose: &str) {
-        if let Some(theirs) = skew::stamped(answer) {
+    pub fn compare_with_response(&self, response: &HeaderMap, whose: &str) {
+        if let Some(theirs) = skew::stamped(response) {
             self.compare(theirs, whose);
         }
     }
@@ -187,13 +188,13 @@ impl Watch {
 fn tell(step: Step) {
     match step {
         Step::Back(by) => tracing::error!(
-            alarm = "clock.set_back",
+            alarm = Alarm::ClockSetBack.code(),
             seconds = by.as_secs(),
             "the system's clock was set back; time continues as before. \
              If it was wrong before, restart the broker"
         ),
         Step::Forward(by) => tracing::error!(
-            alarm = "clock.set_forward",
+            alarm = Alarm::ClockSetForward.code(),
             seconds = by.as_secs(),
             "the system's clock was set forward, or the system slept; \
              the new time is used, and tokens expire by it"

@@ -26,7 +26,7 @@ pub(super) struct Steady {
 /// A change of the clock that operators must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The wall clock is behind the time that has passed, by this much.
+    /// The wall clock shows less than the time that has passed, by this much.
     Back(Duration),
     /// The wall clock is ahead of it, by this much.
     Forward(Duration),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     proptest! {
-        // X23: time is never behind the time that has passed by more than the tolerance, whatever
+        // X23: time never lags the time that has passed by more than the tolerance, whatever
         // happens to the wall clock.
         #[test]
         fn time_is_never_late(

@@ -12,7 +12,7 @@ use crate::{
         status::{self, Code, Status},
     },
     media_type,
-    refusal::{Answer, Refusal},
+    refusal::{Refusal, ResponseKind},
     request_id::RequestId,
 };
 
@@ -26,12 +26,12 @@ pub(super) fn wire<B>(request: &Request<B>) -> Option<Wire> {
     })
 }
 
-pub(super) fn say(
+pub(super) fn render(
     refusal: &Refusal,
     request_id: Option<RequestId>,
     is_mcp: bool,
 ) -> Response<Bytes> {
-    let (status, answer) = (status(refusal, request_id), refusal.reason().answer());
+    let (status, answer) = (status(refusal, request_id), refusal.reason().response_kind());
     let mut response = Response::new(Bytes::new());
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::GRPC));
@@ -42,7 +42,7 @@ pub(super) fn say(
         // Google's transport finds the JSON-RPC code here.
         fields.insert(metadata::MCP_ERROR_CODE, HeaderValue::from(json_rpc::code(answer)));
     }
-    if answer == Answer::UnsupportedMedia {
+    if answer == ResponseKind::UnsupportedMedia {
         fields.insert(metadata::ACCEPT_ENCODING, metadata::CODINGS);
     }
     response
@@ -57,7 +57,7 @@ pub(super) fn status_fields(said: &Response<Bytes>) -> HeaderMap {
 
 /// Builds the status. It has one reason and one text for all causes of a kind, as in plain HTTP.
 fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
-    let answer = refusal.reason().answer();
+    let answer = refusal.reason().response_kind();
     let (_, reason, text) = http::outside(refusal);
     let mut metadata = Vec::new();
     if let Some(id) = request_id {
@@ -68,13 +68,16 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     }
     let is_about_token = matches!(
         answer,
-        Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope
+        ResponseKind::NoToken
+            | ResponseKind::InvalidToken
+            | ResponseKind::InvalidRequest
+            | ResponseKind::InsufficientScope
     );
     if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
         // Names the authorization server's metadata. gRPC lacks the header of RFC 9728 §5.1.
         metadata.push(("resource_metadata", resource.metadata_url().to_owned()));
     }
-    let link = refusal.connect_url().filter(|_| answer == Answer::Connect);
+    let link = refusal.connect_url().filter(|_| answer == ResponseKind::Connect);
     let code = code(answer);
     // Only a condition that passes by itself has a delay: a message that is too large stays too
     // large.
@@ -83,7 +86,7 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     let wait = refusal.wait().or(default).filter(|_| may_pass);
     Status {
         code,
-        message: if answer == Answer::UnsupportedMedia {
+        message: if answer == ResponseKind::UnsupportedMedia {
             "send application/grpc with protobuf, uncompressed or with gzip"
         } else {
             text
@@ -95,30 +98,32 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     }
 }
 
-const fn code(answer: Answer) -> Code {
+const fn code(answer: ResponseKind) -> Code {
     match answer {
-        Answer::NoToken | Answer::InvalidToken | Answer::InvalidRequest => Code::Unauthenticated,
-        Answer::InsufficientScope
-        | Answer::UnknownItem
-        | Answer::Forbidden
-        | Answer::Misdirected
-        | Answer::OriginNotAllowed => Code::PermissionDenied,
-        Answer::NotFound
-        | Answer::UnknownMethod
-        | Answer::MethodNotAllowed
-        | Answer::UnsupportedMedia => Code::Unimplemented,
-        Answer::ParseError
-        | Answer::InvalidMessage
-        | Answer::HeaderMismatch
-        | Answer::InvalidParams
-        | Answer::UnsupportedVersion
-        | Answer::InvalidState
-        | Answer::BodyIncomplete => Code::InvalidArgument,
-        Answer::BodyTooLarge | Answer::HeadersTooLarge => Code::ResourceExhausted,
-        Answer::DeadlineExceeded => Code::DeadlineExceeded,
-        Answer::UnknownSession => Code::NotFound,
-        Answer::Connect => Code::FailedPrecondition,
-        Answer::BadGateway | Answer::Unavailable => Code::Unavailable,
-        Answer::Internal => Code::Internal,
+        ResponseKind::NoToken | ResponseKind::InvalidToken | ResponseKind::InvalidRequest => {
+            Code::Unauthenticated
+        }
+        ResponseKind::InsufficientScope
+        | ResponseKind::UnknownItem
+        | ResponseKind::Forbidden
+        | ResponseKind::Misdirected
+        | ResponseKind::OriginNotAllowed => Code::PermissionDenied,
+        ResponseKind::NotFound
+        | ResponseKind::UnknownMethod
+        | ResponseKind::MethodNotAllowed
+        | ResponseKind::UnsupportedMedia => Code::Unimplemented,
+        ResponseKind::ParseError
+        | ResponseKind::InvalidMessage
+        | ResponseKind::HeaderMismatch
+        | ResponseKind::InvalidParams
+        | ResponseKind::UnsupportedVersion
+        | ResponseKind::InvalidState
+        | ResponseKind::BodyIncomplete => Code::InvalidArgument,
+        ResponseKind::BodyTooLarge | ResponseKind::HeadersTooLarge => Code::ResourceExhausted,
+        ResponseKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ResponseKind::UnknownSession => Code::NotFound,
+        ResponseKind::Connect => Code::FailedPrecondition,
+        ResponseKind::BadGateway | ResponseKind::Unavailable => Code::Unavailable,
+        ResponseKind::Internal => Code::Internal,
     }
 }

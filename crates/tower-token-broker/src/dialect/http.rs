@@ -9,15 +9,15 @@ use bytes::Bytes;
 use crate::{
     json::push_json_string,
     media_type,
-    refusal::{Answer, Refusal},
+    refusal::{Refusal, ResponseKind},
     request_id::RequestId,
 };
 
-pub(super) fn say(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
+pub(super) fn render(refusal: &Refusal, request_id: Option<RequestId>) -> Response<Bytes> {
     let (_, code, text) = outside(refusal);
     let mut body = format!(r#"{{"error":"{code}","error_description":"{text}""#);
     if let Some(url) =
-        refusal.connect_url().filter(|_| refusal.reason().answer() == Answer::Connect)
+        refusal.connect_url().filter(|_| refusal.reason().response_kind() == ResponseKind::Connect)
     {
         body.push_str(r#","connect_url":"#);
         push_json_string(&mut body, url);
@@ -39,15 +39,15 @@ pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     set_retry_after(refusal, response.headers_mut());
-    if refusal.reason().answer() == Answer::MethodNotAllowed {
+    if refusal.reason().response_kind() == ResponseKind::MethodNotAllowed {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
     }
 }
 
 pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
     // A temporary failure always has a `Retry-After`.
-    let default =
-        (refusal.reason().answer() == Answer::Unavailable).then_some(Duration::from_secs(1));
+    let default = (refusal.reason().response_kind() == ResponseKind::Unavailable)
+        .then_some(Duration::from_secs(1));
     if let Some(wait) = refusal.wait().or(default) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
@@ -56,109 +56,115 @@ pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
 /// Returns what a client may learn: the status, the code, and one fixed text for all causes of that
 /// code.
 pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
-    match refusal.reason().answer() {
-        Answer::NoToken => {
+    match refusal.reason().response_kind() {
+        ResponseKind::NoToken => {
             (StatusCode::UNAUTHORIZED, "unauthorized", "present a broker token as a Bearer token")
         }
-        Answer::InvalidToken => {
+        ResponseKind::InvalidToken => {
             (StatusCode::UNAUTHORIZED, "invalid_token", "the token is not valid for this resource")
         }
-        Answer::InvalidRequest => (
+        ResponseKind::InvalidRequest => (
             StatusCode::BAD_REQUEST,
             "invalid_request",
             "send one Authorization field with one Bearer token",
         ),
-        Answer::InsufficientScope => (
+        ResponseKind::InsufficientScope => (
             StatusCode::FORBIDDEN,
             "insufficient_scope",
             "the token lacks a scope that this operation needs",
         ),
-        Answer::Misdirected => {
+        ResponseKind::Misdirected => {
             (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "this host is not served here")
         }
-        Answer::OriginNotAllowed => {
+        ResponseKind::OriginNotAllowed => {
             (StatusCode::FORBIDDEN, "origin_not_allowed", "this origin is not allowed")
         }
-        Answer::HeadersTooLarge => (
+        ResponseKind::HeadersTooLarge => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",
             "the headers are too large",
         ),
-        Answer::ParseError => {
+        ResponseKind::ParseError => {
             (StatusCode::BAD_REQUEST, "invalid_json", "the body is not valid JSON")
         }
-        Answer::InvalidMessage => {
+        ResponseKind::InvalidMessage => {
             (StatusCode::BAD_REQUEST, "invalid_message", "the body is not a valid message")
         }
-        Answer::HeaderMismatch => {
+        ResponseKind::HeaderMismatch => {
             (StatusCode::BAD_REQUEST, "header_mismatch", "the headers and the body do not agree")
         }
-        Answer::InvalidParams => (
+        ResponseKind::InvalidParams => (
             StatusCode::BAD_REQUEST,
             "invalid_params",
             "the message does not state its protocol version",
         ),
-        Answer::UnsupportedVersion => {
+        ResponseKind::UnsupportedVersion => {
             (StatusCode::BAD_REQUEST, "unsupported_version", "unsupported protocol version")
         }
-        Answer::BodyTooLarge => {
+        ResponseKind::BodyTooLarge => {
             (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large")
         }
-        Answer::BodyIncomplete => {
+        ResponseKind::BodyIncomplete => {
             (StatusCode::BAD_REQUEST, "body_incomplete", "the body was incomplete")
         }
-        Answer::UnsupportedMedia => (
+        ResponseKind::UnsupportedMedia => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
             "send uncompressed application/json",
         ),
-        Answer::MethodNotAllowed => (
+        ResponseKind::MethodNotAllowed => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             "this HTTP method is not allowed here",
         ),
-        Answer::DeadlineExceeded => (
+        ResponseKind::DeadlineExceeded => (
             StatusCode::GATEWAY_TIMEOUT,
             "deadline_exceeded",
             "the deadline of the request has passed",
         ),
-        Answer::UnknownSession => {
+        ResponseKind::UnknownSession => {
             (StatusCode::NOT_FOUND, "unknown_session", "unknown session: start a new one")
         }
-        Answer::InvalidState => (
+        ResponseKind::InvalidState => (
             StatusCode::BAD_REQUEST,
             "invalid_request_state",
             "invalid requestState: send the request again without it",
         ),
-        Answer::NotFound => (StatusCode::NOT_FOUND, "not_found", "nothing is served at this path"),
-        Answer::UnknownMethod => (StatusCode::NOT_FOUND, "not_found", "there is no such method"),
-        Answer::UnknownItem | Answer::Forbidden => {
+        ResponseKind::NotFound => {
+            (StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
+        }
+        ResponseKind::UnknownMethod => {
+            (StatusCode::NOT_FOUND, "not_found", "there is no such method")
+        }
+        ResponseKind::UnknownItem | ResponseKind::Forbidden => {
             (StatusCode::FORBIDDEN, "forbidden", "this is not allowed")
         }
-        Answer::Connect => (
+        ResponseKind::Connect => (
             StatusCode::FORBIDDEN,
             "connect_required",
             "the user must connect an account for this server first",
         ),
-        Answer::BadGateway => {
+        ResponseKind::BadGateway => {
             (StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream server failed")
         }
-        Answer::Unavailable => (
+        ResponseKind::Unavailable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
             "not available now; try again later",
         ),
-        Answer::Internal => {
+        ResponseKind::Internal => {
             (StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the broker failed")
         }
     }
 }
 
 fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
-    let answer = refusal.reason().answer();
-    let has_error =
-        matches!(answer, Answer::InvalidToken | Answer::InvalidRequest | Answer::InsufficientScope);
-    if !has_error && answer != Answer::NoToken {
+    let answer = refusal.reason().response_kind();
+    let has_error = matches!(
+        answer,
+        ResponseKind::InvalidToken | ResponseKind::InvalidRequest | ResponseKind::InsufficientScope
+    );
+    if !has_error && answer != ResponseKind::NoToken {
         return None;
     }
     // RFC 6750 §3.1: without credentials in the request there is no error code.

@@ -9,7 +9,7 @@ use crate::{
     json::push_json_string,
     mcp::Revision,
     media_type,
-    refusal::{Answer, Refusal},
+    refusal::{Refusal, ResponseKind},
     sealing::RequestStates,
 };
 
@@ -57,10 +57,10 @@ impl Client {
     }
 }
 
-pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
-    let (answer, id) = (refusal.reason().answer(), client.id.as_ref());
+pub(super) fn render(refusal: &Refusal, client: &Client) -> Response<Bytes> {
+    let (answer, id) = (refusal.reason().response_kind(), client.id.as_ref());
     let body = match (answer, refusal.connect_url()) {
-        (Answer::Connect, Some(url)) => connect(refusal, url, client),
+        (ResponseKind::Connect, Some(url)) => connect(refusal, url, client),
         _ => error(code(answer), text(refusal), data(refusal), id),
     };
     let mut response = Response::new(Bytes::from(body));
@@ -73,11 +73,14 @@ pub(super) fn say(refusal: &Refusal, client: &Client) -> Response<Bytes> {
 }
 
 /// Returns the status if MCP requires a different one than plain HTTP.
-fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<StatusCode> {
-    let is_old_method = answer == Answer::UnknownMethod && revision == Revision::V2025_11_25;
+fn status(answer: ResponseKind, revision: Revision, is_request: bool) -> Option<StatusCode> {
+    let is_old_method = answer == ResponseKind::UnknownMethod && revision == Revision::V2025_11_25;
     let is_error = matches!(
         answer,
-        Answer::UnknownItem | Answer::InvalidState | Answer::Forbidden | Answer::Connect
+        ResponseKind::UnknownItem
+            | ResponseKind::InvalidState
+            | ResponseKind::Forbidden
+            | ResponseKind::Connect
     ) || is_old_method;
     // A notification has no response that could contain an error, so the refusal keeps its status.
     match (is_error && is_request, is_old_method) {
@@ -87,40 +90,44 @@ fn status(answer: Answer, revision: Revision, is_request: bool) -> Option<Status
     }
 }
 
-pub(super) const fn code(answer: Answer) -> i32 {
+pub(super) const fn code(answer: ResponseKind) -> i32 {
     match answer {
-        Answer::ParseError => PARSE_ERROR,
-        Answer::InvalidMessage | Answer::BodyIncomplete | Answer::BodyTooLarge => INVALID_REQUEST,
-        Answer::UnknownMethod => METHOD_NOT_FOUND,
-        Answer::UnknownItem | Answer::InvalidState | Answer::InvalidParams => INVALID_PARAMS,
-        Answer::HeaderMismatch => HEADER_MISMATCH,
-        Answer::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
-        Answer::Internal => INTERNAL_ERROR,
-        Answer::Connect => CONNECT_REQUIRED,
-        Answer::NoToken
-        | Answer::InvalidToken
-        | Answer::InvalidRequest
-        | Answer::InsufficientScope
-        | Answer::Misdirected
-        | Answer::OriginNotAllowed
-        | Answer::HeadersTooLarge
-        | Answer::UnsupportedMedia
-        | Answer::MethodNotAllowed
-        | Answer::NotFound
-        | Answer::UnknownSession
-        | Answer::DeadlineExceeded
-        | Answer::Forbidden
-        | Answer::BadGateway
-        | Answer::Unavailable => REFUSED,
+        ResponseKind::ParseError => PARSE_ERROR,
+        ResponseKind::InvalidMessage
+        | ResponseKind::BodyIncomplete
+        | ResponseKind::BodyTooLarge => INVALID_REQUEST,
+        ResponseKind::UnknownMethod => METHOD_NOT_FOUND,
+        ResponseKind::UnknownItem | ResponseKind::InvalidState | ResponseKind::InvalidParams => {
+            INVALID_PARAMS
+        }
+        ResponseKind::HeaderMismatch => HEADER_MISMATCH,
+        ResponseKind::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
+        ResponseKind::Internal => INTERNAL_ERROR,
+        ResponseKind::Connect => CONNECT_REQUIRED,
+        ResponseKind::NoToken
+        | ResponseKind::InvalidToken
+        | ResponseKind::InvalidRequest
+        | ResponseKind::InsufficientScope
+        | ResponseKind::Misdirected
+        | ResponseKind::OriginNotAllowed
+        | ResponseKind::HeadersTooLarge
+        | ResponseKind::UnsupportedMedia
+        | ResponseKind::MethodNotAllowed
+        | ResponseKind::NotFound
+        | ResponseKind::UnknownSession
+        | ResponseKind::DeadlineExceeded
+        | ResponseKind::Forbidden
+        | ResponseKind::BadGateway
+        | ResponseKind::Unavailable => REFUSED,
     }
 }
 
 fn text(refusal: &Refusal) -> &'static str {
-    let answer = refusal.reason().answer();
-    if answer == Answer::UnknownItem {
+    let answer = refusal.reason().response_kind();
+    if answer == ResponseKind::UnknownItem {
         // The same bytes for an item that does not exist and for one that is hidden.
         "unknown tool, resource or prompt"
-    } else if answer == Answer::UnknownMethod {
+    } else if answer == ResponseKind::UnknownMethod {
         "method not found"
     } else {
         http::outside(refusal).2
@@ -131,7 +138,7 @@ fn text(refusal: &Refusal) -> &'static str {
 /// `UnsupportedProtocolVersionError`). As in the response to `server/discover`, these are the
 /// versions without a handshake; `initialize` negotiates an older one.
 fn data(refusal: &Refusal) -> Option<String> {
-    if refusal.reason().answer() != Answer::UnsupportedVersion {
+    if refusal.reason().response_kind() != ResponseKind::UnsupportedVersion {
         return None;
     }
     let mut data = String::from(r#"{"supported":["2026-07-28"],"requested":"#);
@@ -195,11 +202,11 @@ fn elicitations(url: &str, message: &str) -> String {
 /// Returns the error for a handler whose own request was refused, in a form that its client
 /// supports.
 pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> RefusedCall {
-    let answer = refusal.reason().answer();
+    let answer = refusal.reason().response_kind();
     let can_elicit = client
         .is_some_and(|client| client.url_elicitation && client.revision == Revision::V2025_11_25);
     match (answer, refusal.connect_url()) {
-        (Answer::Connect, Some(url)) if can_elicit => {
+        (ResponseKind::Connect, Some(url)) if can_elicit => {
             let message = CONNECT;
             RefusedCall {
                 code: URL_ELICITATION_REQUIRED,
@@ -207,7 +214,7 @@ pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> Refuse
                 data: Some(elicitations(url, message)),
             }
         }
-        (Answer::Connect, Some(url)) => {
+        (ResponseKind::Connect, Some(url)) => {
             let mut data = String::from(r#"{"connectUrl":"#);
             push_json_string(&mut data, url);
             data.push('}');

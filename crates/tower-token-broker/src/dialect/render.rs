@@ -118,7 +118,7 @@ impl Dialect {
     /// Renders a refusal as trailers, for a response that has begun.
     #[cfg(feature = "grpc")]
     pub(crate) fn trailers(&self, refusal: &Refusal) -> ::http::HeaderMap {
-        grpc::status_fields(&self.say(refusal))
+        grpc::status_fields(&self.render(refusal))
     }
 
     /// Returns the error for a handler whose own request was refused.
@@ -133,12 +133,12 @@ impl Dialect {
     }
 
     /// Renders a refusal.
-    pub fn say(&self, refusal: &Refusal) -> Response<Bytes> {
+    pub fn render(&self, refusal: &Refusal) -> Response<Bytes> {
         let mut response = match &self.wire {
-            Wire::Http => http::say(refusal, self.request_id),
-            Wire::Mcp(client) => json_rpc::say(refusal, client),
+            Wire::Http => http::render(refusal, self.request_id),
+            Wire::Mcp(client) => json_rpc::render(refusal, client),
             #[cfg(feature = "grpc")]
-            Wire::Grpc { is_mcp } => grpc::say(refusal, self.request_id, *is_mcp),
+            Wire::Grpc { is_mcp } => grpc::render(refusal, self.request_id, *is_mcp),
         };
         response.extensions_mut().insert(Refused::new(refusal));
         let headers = response.headers_mut();

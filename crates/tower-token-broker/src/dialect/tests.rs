@@ -55,7 +55,7 @@ fn each_reason_is_rendered_in_each_dialect() {
             ("mcp 2025-11-25", mcp.clone().mcp(Revision::V2025_11_25, id.clone(), false)),
             ("mcp 2026-07-28", mcp.clone().mcp(Revision::V2026_07_28, id.clone(), false)),
         ] {
-            writeln!(all, "  {name}: {}", said(&dialect.say(&refusal))).unwrap();
+            writeln!(all, "  {name}: {}", said(&dialect.render(&refusal))).unwrap();
         }
     }
     insta::assert_snapshot!("each_reason_in_each_dialect", all);
@@ -67,7 +67,7 @@ fn connect_is_rendered_for_each_client() {
         Dialect::of(&Request::get("/").header("accept", "text/event-stream").body(()).unwrap());
     let id = Some(Bytes::from_static(b"\"a\""));
     let say = |revision, id: Option<Bytes>, can| {
-        said(&mcp.clone().mcp(revision, id, can).say(&refusal(Reason::ConnectRequired)))
+        said(&mcp.clone().mcp(revision, id, can).render(&refusal(Reason::ConnectRequired)))
     };
     let mut all = String::new();
     for (what, revision, id, can) in [
@@ -97,7 +97,7 @@ fn all_token_errors_have_one_text() {
                         | Reason::WrongResource
                 )
         })
-        .map(|reason| said(&http.say(&refusal(*reason))))
+        .map(|reason| said(&http.render(&refusal(*reason))))
         .collect();
     assert_eq!(texts.len(), 1, "{texts:#?}");
 }
@@ -124,7 +124,7 @@ mod in_grpc {
     use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
     use super::*;
-    use crate::refusal::Answer;
+    use crate::refusal::ResponseKind;
 
     fn dialect(service: &str) -> Dialect {
         let request =
@@ -154,26 +154,26 @@ mod in_grpc {
         let mcp = dialect("token_broker.mcp.v1.Mcp");
         let mut all = String::new();
         for reason in Reason::ALL {
-            writeln!(all, "{}{}", reason.code(), said(&mcp.say(&refusal(*reason)))).unwrap();
+            writeln!(all, "{}{}", reason.code(), said(&mcp.render(&refusal(*reason)))).unwrap();
         }
         insta::assert_snapshot!("each_reason_in_grpc", all);
     }
 
     #[test]
     fn only_mcp_services_have_an_mcp_error_code() {
-        let response = dialect("shop.v1.Orders").say(&refusal(Reason::RpcDenied));
+        let response = dialect("shop.v1.Orders").render(&refusal(Reason::RpcDenied));
         assert!(!response.headers().contains_key("mcp-error-code"));
-        let response = dialect("model_context_protocol.Mcp").say(&refusal(Reason::ToolDenied));
+        let response = dialect("model_context_protocol.Mcp").render(&refusal(Reason::ToolDenied));
         assert_eq!(response.headers()["mcp-error-code"], "-32602");
     }
 
     #[test]
     fn all_causes_of_a_kind_have_the_same_bytes() {
         let mcp = dialect("model_context_protocol.Mcp");
-        for kind in [Answer::InvalidToken, Answer::UnknownItem] {
-            let of_kind = Reason::ALL.iter().filter(|reason| reason.answer() == kind);
+        for kind in [ResponseKind::InvalidToken, ResponseKind::UnknownItem] {
+            let of_kind = Reason::ALL.iter().filter(|reason| reason.response_kind() == kind);
             let said: std::collections::BTreeSet<_> =
-                of_kind.map(|reason| said(&mcp.say(&refusal(*reason)))).collect();
+                of_kind.map(|reason| said(&mcp.render(&refusal(*reason)))).collect();
             assert_eq!(said.len(), 1, "{kind:?} {said:#?}");
         }
     }

@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::outgoing::OutgoingCredential;
 use crate::{
+    alarm::Alarm,
     body::ResponseBody,
     dialect::Dialect,
     refusal::{Reason, Refusal},
@@ -103,13 +104,14 @@ where
             },
             None => {
                 tracing::error!(
+                    alarm = Alarm::LayerMissing.code(),
                     missing = "exchange",
                     "a request bypassed the exchange layer, and was not sent"
                 );
                 Reason::MissingLayer
             }
         };
-        let response = Dialect::of(&request).say(&Refusal::new(reason));
+        let response = Dialect::of(&request).render(&Refusal::new(reason));
         ApplyFuture { state: State::Refused { response: Some(response) } }
     }
 }

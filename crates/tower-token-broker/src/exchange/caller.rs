@@ -19,6 +19,7 @@ use super::{
     leak_guard::{LeakGuardBody, Watched},
 };
 use crate::{
+    alarm::Alarm,
     audit::Trail,
     body::{RequestBody, ResponseBody},
     dialect::{Dialect, RefusedCall},
@@ -151,10 +152,11 @@ where
             Err(missing) => {
                 let missing: &str = missing;
                 tracing::error!(
+                    alarm = Alarm::LayerMissing.code(),
                     missing,
                     "the caller layer found no proof of the {missing} layer outside it"
                 );
-                let refusal = Some(dialect.say(&Refusal::new(Reason::MissingLayer)));
+                let refusal = Some(dialect.render(&Refusal::new(Reason::MissingLayer)));
                 return CallerFuture { state: State::Refused { refusal } };
             }
         };

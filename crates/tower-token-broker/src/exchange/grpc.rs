@@ -38,7 +38,7 @@ impl End {
             // As with a 401 over HTTP: without a credential, it is not about one.
             Some(Ok(16)) if !self.was_applied => return,
             Some(Ok(16)) => Reason::CredentialRefused,
-            Some(Ok(_) | Err(())) => Reason::AnswerUnreadable,
+            Some(Ok(_) | Err(())) => Reason::ResponseUnreadable,
         };
         trail.refused(reason);
         for name in [metadata::STATUS, metadata::MESSAGE, metadata::DETAILS] {

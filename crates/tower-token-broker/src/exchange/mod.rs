@@ -99,7 +99,7 @@
 //! # Refusals
 //! [`Reason`](crate::refusal::Reason)`::{ConnectRequired, UpstreamScopeRequired, GrantRevoked,
 //! CredentialRefused, AuthorizationServerPolicy, CredentialUnavailable, CredentialTaken,
-//! WrongOrigin, RequestDenied, UpstreamFailed, AnswerUnreadable, AuditUnavailable, Revoked,
+//! WrongOrigin, RequestDenied, UpstreamFailed, ResponseUnreadable, AuditUnavailable, Revoked,
 //! MissingLayer}`.
 //!
 //! An upstream's 401 to a request that carried the credential is never passed on. If the request

@@ -18,6 +18,7 @@ use super::{
     upstream_response::guard,
 };
 use crate::{
+    alarm::Alarm,
     audit::Intent,
     body::{RequestBody, ResponseBody},
     refusal::{Reason, Refusal, Refused},
@@ -96,7 +97,7 @@ where
 
 #[cfg_attr(
     not(feature = "grpc"),
-    expect(unused_variables, reason = "HTTP's status says it, in every protocol")
+    expect(unused_variables, reason = "HTTP's status is enough, in every protocol")
 )]
 fn refuses_the_credential<R>(context: &RequestContext, response: &Response<R>) -> bool {
     // Our own refusals, from further in, are not about the upstream's credential.
@@ -152,6 +153,7 @@ async fn report_refused<P: ProvideCredential>(
     if tokio::time::timeout(shared.credential_timeout, reported).await.is_err() {
         let server = shared.provider.upstream().name();
         tracing::warn!(
+            alarm = Alarm::SourceTimeout.code(),
             server.name = server,
             "the provider did not handle the refusal of its credential in time"
         );
@@ -179,6 +181,7 @@ where
     // The guard could not mask an echo of it.
     let Some(forms) = credential.forms() else {
         tracing::error!(
+            alarm = Alarm::CredentialUnusable.code(),
             server.name = upstream.name(),
             "a credential is empty or can't be guarded, and was not sent"
         );
@@ -213,12 +216,12 @@ where
     let was_applied = outgoing.was_applied();
     if !was_applied && response.as_ref().is_ok_and(|response| Refused::of(response).is_none()) {
         tracing::error!(
-            alarm = "exchange.credential_unused",
-            request.id = %context.trail.request_id(),
-            server.name = upstream.name(),
-            "a service inside the exchange layer responded without applying the credential: \
-             put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
-        );
+        alarm = Alarm::CredentialUnused.code(),
+                    request.id = %context.trail.request_id(),
+                    server.name = upstream.name(),
+                    "a service inside the exchange layer responded without applying the credential: \
+                     put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
+                );
     }
     Ok(response.map(|response| (response, was_applied)))
 }

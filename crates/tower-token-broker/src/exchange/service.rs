@@ -17,10 +17,11 @@ use super::{
     send::send,
 };
 use crate::{
+    alarm::Alarm,
     body::{RequestBody, ResponseBody},
     dialect::Dialect,
     principal::Principal,
-    refusal::{Answer, Reason, Refusal},
+    refusal::{Reason, Refusal, ResponseKind},
 };
 
 /// The service that [`ExchangeLayer`](super::ExchangeLayer) creates.
@@ -75,6 +76,7 @@ where
             Ok(context) => context,
             Err(missing) => {
                 tracing::error!(
+                    alarm = Alarm::LayerMissing.code(),
                     missing,
                     "the exchange layer found no proof of the {missing} layer outside it"
                 );
@@ -101,7 +103,8 @@ fn with_connect_url<P: ProvideCredential>(
     provider: &P,
     caller: &Principal,
 ) -> Refusal {
-    if refusal.reason().answer() != Answer::Connect || refusal.connect_url().is_some() {
+    if refusal.reason().response_kind() != ResponseKind::Connect || refusal.connect_url().is_some()
+    {
         return refusal;
     }
     match provider.connect_url(caller) {
@@ -111,5 +114,5 @@ fn with_connect_url<P: ProvideCredential>(
 }
 
 fn refuse<R>(dialect: &Dialect, refusal: &Refusal) -> Response<ResponseBody<LeakGuardBody<R>>> {
-    dialect.say(refusal).map(ResponseBody::bytes)
+    dialect.render(refusal).map(ResponseBody::bytes)
 }

@@ -8,6 +8,7 @@ use super::{context::RequestContext, leak_guard::LeakGuardBody};
 #[cfg(feature = "grpc")]
 use crate::grpc::metadata as grpc;
 use crate::{
+    alarm::Alarm,
     body::ResponseBody,
     header_rules, media_type,
     refusal::{Reason, Refusal, Refused},
@@ -47,7 +48,7 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     // I181: a part may contain half an echo, and the next part the other half. A handler assembles
     // its parts itself.
     if status == StatusCode::PARTIAL_CONTENT && !context.by_handler {
-        return Err(Refusal::new(Reason::AnswerUnreadable));
+        return Err(Refusal::new(Reason::ResponseUnreadable));
     }
     // The upstream's challenge for more scopes is for the broker, not for the client.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(response.headers()) {
@@ -61,7 +62,7 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     }
     // I191: a coded body can be neither guarded nor filtered.
     if media_type::is_coded(response.headers()) {
-        return Err(Refusal::new(Reason::AnswerUnreadable));
+        return Err(Refusal::new(Reason::ResponseUnreadable));
     }
     let (mut parts, body) = response.into_parts();
     header_rules::remove_from_response(&mut parts.headers);
@@ -76,10 +77,10 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     let masked = context.watched.mask_fields(&mut parts.headers);
     if masked > 0 {
         tracing::error!(
-            alarm = Reason::UpstreamEcho.code(),
-            request.id = %context.trail.request_id(),
-            "the upstream echoed a credential in a header field"
-        );
+        alarm = Alarm::UpstreamEcho.code(),
+                    request.id = %context.trail.request_id(),
+                    "the upstream echoed a credential in a header field"
+                );
         context.trail.echo_masked(masked);
     }
     let body = LeakGuardBody::new(body, context.watched.clone(), context.trail.clone());

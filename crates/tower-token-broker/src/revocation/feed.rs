@@ -12,6 +12,7 @@ use std::{
 
 use super::{Phase, RevocationChange, RevocationEntry, Revocations, Sequence};
 use crate::{
+    alarm::Alarm,
     clock::LEEWAY,
     tasks::{Task, Tasks},
 };
@@ -117,6 +118,7 @@ impl Revocations {
                         }
                         Err(error) => {
                             tracing::warn!(
+alarm = Alarm::RevocationFeedFailed.code(),
                                 %error,
                                 "the revocation feed failed; requests are refused once it is stale"
                             );

@@ -9,6 +9,7 @@ use super::{
     FeedError, FeedEvent, RevocationChange, RevocationEntry, RevocationFeed, RevocationStore,
     RevocationTarget, Sequence,
 };
+use crate::alarm::Alarm;
 
 /// The [`RevocationFeed`] of a [`RevocationStore`]: reads new entries every 250 ms.
 ///
@@ -63,10 +64,11 @@ impl<S: RevocationStore> StoreFeed<S> {
             if let Some(known) = &last {
                 if page.first() != Some(known) {
                     tracing::warn!(
-                        place = %known.0,
-                        "the last entry of the revocation store is gone; \
-                         all entries are read again"
-                    );
+                    alarm = Alarm::RevocationEntriesLost.code(),
+                                            place = %known.0,
+                                            "the last entry of the revocation store is gone; \
+                                             all entries are read again"
+                                        );
                     restarts += 1;
                     if restarts > MOST_RESTARTS {
                         return Err(FeedError::new(

@@ -8,6 +8,7 @@ use std::{
 
 use super::RevocationTarget;
 use crate::{
+    alarm::Alarm,
     clock::Timestamp,
     principal::{GrantId, Principal, Resource, User},
 };
@@ -84,6 +85,7 @@ impl Tables {
             *self = Self { everything: Some(until), grants, blocked, ..Self::default() };
             self.dying.push_back((until.plus(life), RevocationTarget::Everything));
             tracing::error!(
+                alarm = Alarm::RevocationTableFull.code(),
                 capacity,
                 "too many revocations to keep apart: all tokens issued until now are revoked"
             );

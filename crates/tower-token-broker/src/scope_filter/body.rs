@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use super::{judged::Judged, layer::Shared, policy::Policy, response::OwnPermission};
 use crate::{
+    alarm::Alarm,
     audit::Trail,
     body::BodyError,
     mcp::{
@@ -107,10 +108,11 @@ impl<P: Policy> EventFilter<P> {
                 Ok(None) => return,
                 Err(EventTooLong) => {
                     tracing::error!(
-                        request.id = %self.trail.request_id(),
-                        "an event exceeds the limit; the stream ends"
-                    );
-                    self.trail.cut(Reason::AnswerUnreadable);
+                    alarm = Alarm::ResponseWithheld.code(),
+                                            request.id = %self.trail.request_id(),
+                                            "an event exceeds the limit; the stream ends"
+                                        );
+                    self.trail.cut(Reason::ResponseUnreadable);
                     self.ready.push_back(Bytes::from_static(TOO_LONG));
                     self.ended = true;
                     return;
@@ -143,10 +145,11 @@ impl<P: Policy> EventFilter<P> {
             // K230: an unreadable event cannot be judged and is left out. Later ones can.
             Err(error) => {
                 tracing::warn!(
-                    request.id = %self.trail.request_id(),
-                    %error,
-                    "an event cannot be read and was left out"
-                );
+                alarm = Alarm::ResponseWithheld.code(),
+                                    request.id = %self.trail.request_id(),
+                                    %error,
+                                    "an event cannot be read and was left out"
+                                );
                 None
             }
         }

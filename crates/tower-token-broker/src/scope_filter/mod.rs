@@ -99,9 +99,9 @@
 //! [`Reason`](crate::refusal::Reason)`::{NotJson, NotAMessage, DuplicateMember, CaseVariant,
 //! TooDeep, Batch, MemberTooLarge, HeaderMismatch, NoVersion, UnsupportedVersion, BodyTooLarge,
 //! BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied,
-//! ResourceDenied, PromptDenied, ArgumentsDenied, AnswerWithoutSession, RequestDenied, GrpcWeb,
+//! ResourceDenied, PromptDenied, ArgumentsDenied, ResponseWithoutSession, RequestDenied, GrpcWeb,
 //! NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages, DeadlineExceeded, RpcPath, RpcDenied,
-//! InsufficientScope, AnswerUnreadable, MissingLayer}`.
+//! InsufficientScope, ResponseUnreadable, MissingLayer}`.
 //!
 //! # Sources
 //! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP

@@ -326,7 +326,7 @@ fn call<'a>(
         return if session.is_some() {
             Ok((Call::Response, None))
         } else {
-            Err(Reason::AnswerWithoutSession)
+            Err(Reason::ResponseWithoutSession)
         };
     };
     let params = &message.params;

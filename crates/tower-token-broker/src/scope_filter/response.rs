@@ -62,7 +62,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     if parts.status == StatusCode::PARTIAL_CONTENT
         || parts.headers.contains_key(header::CONTENT_RANGE)
     {
-        return Err(Reason::AnswerUnreadable);
+        return Err(Reason::ResponseUnreadable);
     }
     judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
     let states = judged.states().cloned();
@@ -70,7 +70,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
     let body = match shape(&parts.headers, &body) {
         Shape::Nothing => FilterBody::untouched(body),
         // K224, I191: a coded body cannot be judged.
-        _ if media_type::is_coded(&parts.headers) => return Err(Reason::AnswerUnreadable),
+        _ if media_type::is_coded(&parts.headers) => return Err(Reason::ResponseUnreadable),
         // A JSON body is one message, which the client reads as the response to this request. An
         // event stream may contain other messages.
         Shape::Json if holds_no_list && states.is_none() => {
@@ -94,7 +94,7 @@ pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
         Shape::Unknown if parts.status.is_success() => {
             return Ok(Judging::Reads(Box::pin(nothing(parts, body))));
         }
-        Shape::Unknown => return Err(Reason::AnswerUnreadable),
+        Shape::Unknown => return Err(Reason::ResponseUnreadable),
     };
     Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
 }
@@ -114,13 +114,13 @@ async fn message<R: Body<Data = Bytes>, P: Policy>(
     } else {
         shared.filtered(principal, states.as_ref(), &text)
     };
-    let bytes = match filtered.map_err(|_| Reason::AnswerUnreadable)? {
+    let bytes = match filtered.map_err(|_| Reason::ResponseUnreadable)? {
         Found::Nothing => text,
         Found::Changed(changed) => {
             header_rules::remove_validators(&mut parts.headers);
             changed.into()
         }
-        Found::NotForThisCaller => return Err(Reason::AnswerUnreadable),
+        Found::NotForThisCaller => return Err(Reason::ResponseUnreadable),
     };
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     parts.headers.remove(header::TRANSFER_ENCODING);
@@ -226,7 +226,7 @@ fn shape<R: Body>(fields: &HeaderMap, body: &R) -> Shape {
 
 async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Reason> {
     collect(body, limit).await.map_err(|why| match why {
-        NotCollected::TooLarge => Reason::AnswerUnreadable,
+        NotCollected::TooLarge => Reason::ResponseUnreadable,
         NotCollected::Broken => Reason::UpstreamFailed,
     })
 }

@@ -23,6 +23,7 @@ use super::{
     response::{self, Judging},
 };
 use crate::{
+    alarm::Alarm,
     audit::Trail,
     body::{RequestBody, ResponseBody},
     dialect::Dialect,
@@ -79,6 +80,7 @@ where
         let trail = request.extensions().get::<Trail>().cloned();
         let (Some(trail), Some(principal)) = (trail, principal) else {
             tracing::error!(
+                alarm = Alarm::LayerMissing.code(),
                 "the audit or the authenticate layer is missing: \
                  put both outside of ScopeFilterLayer"
             );
@@ -128,7 +130,7 @@ where
 }
 
 pub(super) fn render<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {
-    dialect.say(refusal).map(ResponseBody::bytes)
+    dialect.render(refusal).map(ResponseBody::bytes)
 }
 
 impl<S: Clone, P> Clone for ScopeFilter<S, P> {

@@ -87,7 +87,7 @@ impl Session {
         let id = match (ids.next(), ids.next()) {
             (None, _) => return Ok(()),
             (Some(id), None) => id,
-            (Some(_), Some(_)) => return Err(Reason::AnswerUnreadable),
+            (Some(_), Some(_)) => return Err(Reason::ResponseUnreadable),
         };
         let content = [&[u8::from(self.elicits_urls)], id.as_bytes()].concat();
         let sealed = keys.seal(Purpose::Session, whose, &content);

@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::{Broker, StackConfig, layer::BrokerLayer, metadata::OtherMetadata};
 use crate::{
+    alarm::Alarm,
     audit::{AuditLayer, MountPathError, MountedAt},
     authenticate::{AuthenticateLayer, HostAndOrigin, HostAndOriginError, VerifyToken},
     exchange::{CallerLayer, ExchangeLayer, ForwardHeaderError, ProvideCredential},
@@ -266,7 +267,11 @@ fn build<V: VerifyToken, P: Policy, C>(
         "protecting a resource"
     );
     for without_effect in summary.without_effect {
-        tracing::warn!(resource = resource.as_str(), "{without_effect}");
+        tracing::warn!(
+            alarm = Alarm::SettingWithoutEffect.code(),
+            resource = resource.as_str(),
+            "{without_effect}"
+        );
     }
     Ok(layer)
 }

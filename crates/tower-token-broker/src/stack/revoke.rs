@@ -48,7 +48,7 @@ pub enum RevokeError {
     /// forget it.
     #[non_exhaustive]
     #[error(
-        "in effect in this process, but not stored, so other replicas may go on; try again: {error}"
+        "in effect in this process, but not stored, so other replicas may continue; try again: {error}"
     )]
     NotStored {
         /// The effect in this process.

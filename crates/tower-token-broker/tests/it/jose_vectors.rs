@@ -312,7 +312,7 @@ fn key_in_set(set: &str, token: &str) -> Option<String> {
     }
 }
 
-/// What is signed, then header, payload and signature, decoded.
+/// The signed text, then header, payload and signature, decoded.
 type Parts<'a> = (&'a str, Vec<u8>, Vec<u8>, Vec<u8>);
 
 fn parts(token: &str) -> Option<Parts<'_>> {
@@ -354,7 +354,7 @@ fn array(value: &Json) -> &[Json] {
     value.as_array().unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "vectors that we chose, not foreign input")]
+#[expect(clippy::disallowed_methods, reason = "vectors that we chose, not untrusted input")]
 fn read(path: &Path) -> Json {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }

@@ -9,6 +9,7 @@ use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
 
 use super::ed25519::is_weak_point;
 use crate::{
+    alarm::Alarm,
     clock::Timestamp,
     json::{Kind, Limits, Value},
     refusal::Reason,
@@ -307,12 +308,13 @@ impl KeySet {
                 Err(problem) => {
                     if problem == KeyError::Private {
                         tracing::error!(
-                            alarm = "jwks.private_key",
+                            alarm = Alarm::JwksPrivateKey.code(),
                             position,
                             "a public key set shows a private key"
                         );
                     } else {
-                        tracing::warn!(position, %problem, "a key of the set is skipped");
+                        tracing::warn!(
+alarm = Alarm::JwksKeyUnusable.code(),position, %problem, "a key of the set is skipped");
                     }
                     parsed.problems.push((position, problem));
                 }
@@ -328,6 +330,7 @@ impl KeySet {
                 *others = others.saturating_add(1);
                 if *others > 1 {
                     tracing::warn!(
+                        alarm = Alarm::JwksKeyUnusable.code(),
                         position,
                         "two keys of the set have the same kid; neither is used"
                     );

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::keys::{Key, KeySet, Keys, KeysError, WantedKey};
 use crate::{
+    alarm::Alarm,
     authenticate::VerifyError,
     clock::{Clock, Timestamp},
     refusal::Reason,
@@ -265,10 +266,10 @@ where
             // out, nor let any in.
             Err(problem) => {
                 tracing::error!(
-                    alarm = "jwks.fetch_failed",
-                    %problem,
-                    "the key set was not refreshed"
-                );
+                alarm = Alarm::JwksFetchFailed.code(),
+                                    %problem,
+                                    "the key set was not refreshed"
+                                );
             }
         }
     }
@@ -286,7 +287,7 @@ where
             return Err(FetchProblem::Status(response.status()));
         }
         // X23: we trust this issuer's keys, so compare clocks with it too.
-        self.clock.compare_with_answer(response.headers(), self.url.host().unwrap_or_default());
+        self.clock.compare_with_response(response.headers(), self.url.host().unwrap_or_default());
         Ok(KeySet::parse(response.body())?)
     }
 }

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::{Watched, search::mask};
 #[cfg(feature = "grpc")]
 use crate::exchange::grpc;
-use crate::{audit::Trail, body::BodyError, header_rules, refusal::Reason};
+use crate::{alarm::Alarm, audit::Trail, body::BodyError, header_rules};
 
 pin_project! {
     /// The response body without any echo of the credentials that were used for it.
@@ -89,11 +89,11 @@ impl Guard {
     fn report(&self, masked: u64) {
         if masked > 0 {
             tracing::error!(
-                alarm = Reason::UpstreamEcho.code(),
-                request.id = %self.trail.request_id(),
-                times = masked,
-                "the upstream echoed a credential; it was masked"
-            );
+            alarm = Alarm::UpstreamEcho.code(),
+                            request.id = %self.trail.request_id(),
+                            times = masked,
+                            "the upstream echoed a credential; it was masked"
+                        );
             self.trail.echo_masked(masked);
         }
     }

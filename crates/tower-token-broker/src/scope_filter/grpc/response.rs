@@ -40,7 +40,7 @@ impl<P: Policy> GrpcCall<P> {
         counts: Arc<Counts>,
     ) -> Result<Filtered<R, P>, Reason> {
         if response.status() != StatusCode::OK || !metadata::is_grpc(response.headers()) {
-            return Err(Reason::AnswerUnreadable);
+            return Err(Reason::ResponseUnreadable);
         }
         let (mut parts, body) = response.into_parts();
         // The messages that pass are not compressed, and the layer states which codings it accepts.
@@ -217,7 +217,7 @@ impl<P: Policy> GrpcFilter<P> {
                 return Err(if is_stream {
                     Reason::TooManyMessages
                 } else {
-                    Reason::AnswerUnreadable
+                    Reason::ResponseUnreadable
                 });
             }
             if let Some(filtered) = self.filtered(form, &message)? {
@@ -228,7 +228,7 @@ impl<P: Policy> GrpcFilter<P> {
     }
 
     fn filtered(&self, form: ResponseForm, message: &Message) -> Result<Option<Bytes>, Reason> {
-        let unreadable = Reason::AnswerUnreadable;
+        let unreadable = Reason::ResponseUnreadable;
         if message.compressed {
             return Err(unreadable);
         }
@@ -265,7 +265,7 @@ const fn of_response(error: FrameError) -> Reason {
     match error {
         FrameError::TooMany => Reason::TooManyMessages,
         FrameError::Unreadable | FrameError::TooLong | FrameError::Compressed => {
-            Reason::AnswerUnreadable
+            Reason::ResponseUnreadable
         }
     }
 }

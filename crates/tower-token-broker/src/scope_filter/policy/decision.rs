@@ -46,7 +46,7 @@ impl Decision {
             Call::Resource { .. } => Reason::ResourceDenied,
             Call::Prompt { .. } => Reason::PromptDenied,
             Call::List { .. } | Call::Protocol { .. } | Call::Method { .. } => Reason::MethodDenied,
-            Call::Response => Reason::AnswerWithoutSession,
+            Call::Response => Reason::ResponseWithoutSession,
             Call::Rpc { .. } => Reason::RpcDenied,
             Call::Http { .. } => Reason::RequestDenied,
         })

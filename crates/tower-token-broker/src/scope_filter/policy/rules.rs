@@ -34,8 +34,8 @@ use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal
 /// pattern.
 ///
 /// Audit records name the rules that decided by their digest (`policy_version`). It covers
-/// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]): give such a rule an ID
-/// that changes with its code.
+/// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]). Give such a rule an
+/// ID that changes with its code.
 ///
 /// ```
 /// use tower_token_broker::scope_filter::{Rules, prompts, tools};

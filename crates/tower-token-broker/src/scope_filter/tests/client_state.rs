@@ -131,7 +131,7 @@ async fn a_session_remembers_url_elicitation() {
             let judged = request.extensions().get::<Judged>().unwrap();
             let refusal = Refusal::new(Reason::ConnectRequired)
                 .connect_at("https://broker.example.com/connect/1");
-            Ok::<_, Infallible>(judged.dialect().say(&refusal).map(Full::from))
+            Ok::<_, Infallible>(judged.dialect().render(&refusal).map(Full::from))
         });
         let (trail, _terminal) = Trail::for_test(&LOG);
         let mut request =

@@ -404,7 +404,7 @@ async fn input_is_requested_only_for_three_methods() {
             let refusal = crate::refusal::Refusal::new(crate::refusal::Reason::ConnectRequired);
             Ok::<_, Infallible>(
                 dialect
-                    .say(&refusal.connect_at("https://broker.example.com/connect/1"))
+                    .render(&refusal.connect_at("https://broker.example.com/connect/1"))
                     .map(Full::from),
             )
         });
