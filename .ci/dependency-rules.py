@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Rules for dependencies: crypto, licences, floors of crates and modules, versions, metadata and
-outbound clients.
+outbound clients; and an alarm for each error and warning in the log.
 
 Works without cargo-deny; deny.toml has the same rules where it can express them. `--self-test`
 tries the readers of licences, sources and imports.
@@ -220,7 +220,24 @@ def outbound_code(text):
     return [name for name, pattern in OUTBOUND_CODE if pattern.search(code)]
 
 
+def events_without_alarm(text):
+    """Yields the errors and warnings in the log that name no alarm."""
+    code = shipped_code(text)
+    for event in re.finditer(r"\btracing::(?:error|warn)!\(", code):
+        if not re.match(r"\s*alarm = Alarm::\w+\.code\(\),", code[event.end():]):
+            yield code[event.end():][:60].split("\n")[0].strip()
+
+
 def self_test():
+    events = [
+        ('tracing::error!(alarm = Alarm::AuditClosed.code(), cause, "closed");', 0),
+        ('tracing::warn!(\n    alarm = Alarm::AuditClosed.code(),\n    "closed"\n);', 0),
+        ('tracing::error!("closed");', 1),
+        ('tracing::warn!(alarm = "audit.closed", "closed");', 1),
+        ('tracing::info!("open");', 0),
+    ]
+    for text, found in events:
+        assert len(list(events_without_alarm(text))) == found, text
     licences = [
         ("MIT", True),
         ("GPL-3.0-only", False),
@@ -450,6 +467,18 @@ def outbound_clients(members):
                 yield f"{source.relative_to(ROOT)} names {client}: use token-broker-outbound"
 
 
+def alarms(members):
+    for name, package in members.items():
+        if name not in FLOORS:
+            continue
+        sources = Path(package["manifest_path"]).parent / "src"
+        for source in sorted(sources.rglob("*.rs")):
+            if TEST_FILES & set(source.relative_to(sources).with_suffix("").parts):
+                continue
+            for event in events_without_alarm(source.read_text()):
+                yield f"{source.relative_to(ROOT)}: an error or warning without an `Alarm`: {event}"
+
+
 def module_floors(members):
     sources = Path(members[LAYERS]["manifest_path"]).parent / "src"
     for source in sorted(sources.rglob("*.rs")):
@@ -485,6 +514,7 @@ def main():
     wrong += versions_in_root(members)
     wrong += outbound_clients(members)
     wrong += module_floors(members)
+    wrong += alarms(members)
     for line in wrong:
         print(f"WRONG: {line}")
     print(f"{len(resolved)} packages checked, {len(wrong)} wrong")

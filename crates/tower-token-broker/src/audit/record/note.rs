@@ -213,65 +213,87 @@ impl<'a> Note<'a> {
         if let Some(peer) = self.peer {
             line.text(Member::Peer, &peer.to_string());
         }
-        match &self.subject {
-            Subject::SignIn { user, has_succeeded } => {
-                line.word(Member::Outcome, if *has_succeeded { "succeeded" } else { "failed" });
-                if let Some(user) = user {
-                    line.user(user);
-                }
+        self.subject.write(line);
+    }
+}
+
+impl Subject<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        match self {
+            Self::SignIn { user, has_succeeded } => {
+                line.word(Member::Outcome, success(*has_succeeded));
+                user.into_iter().for_each(|user| line.user(user));
             }
-            Subject::Consent { consent, is_allowed } => {
+            Self::Consent { consent, is_allowed } => {
                 line.word(Member::Outcome, if *is_allowed { "allowed" } else { "denied" });
-                line.user(consent.user);
-                line.text(Member::Client, consent.client);
-                line.setting(Member::Resource, consent.resource.as_str());
-                line.scopes(Member::Scopes, consent.scopes.iter());
+                consent.write(line);
             }
-            Subject::TokenIssued(token) => {
-                line.user(token.user);
-                line.text(Member::Client, token.client);
-                line.text(Member::Token, token.token);
-                if let Some(family) = token.family {
-                    line.text(Member::Family, family);
-                }
-                line.setting(Member::Resource, token.resource.as_str());
-                line.scopes(Member::Scopes, token.scopes.iter());
-                line.time(Member::Expires, token.expires);
-            }
-            Subject::Connected(connection) | Subject::Disconnected(connection) => {
-                line.user(connection.user);
-                line.setting(Member::Upstream, connection.upstream);
-                if let Some(account) = connection.account {
-                    line.text(Member::Account, account);
-                }
-                line.text(Member::Grant, connection.grant.as_str());
-                line.scopes(Member::UpstreamScopes, connection.scopes.iter());
-            }
-            Subject::Command { name, target, has_succeeded } => {
+            Self::TokenIssued(token) => token.write(line),
+            Self::Connected(connection) | Self::Disconnected(connection) => connection.write(line),
+            Self::Command { name, target, has_succeeded } => {
                 line.word(Member::Command, name);
-                if let Some(target) = target {
-                    line.text(Member::Target, target);
-                }
-                line.word(Member::Outcome, if *has_succeeded { "succeeded" } else { "failed" });
+                target.into_iter().for_each(|target| line.text(Member::Target, target));
+                line.word(Member::Outcome, success(*has_succeeded));
             }
-            Subject::Reloaded { what, policy, is_applied } => {
+            Self::Reloaded { what, policy, is_applied } => {
                 line.word(Member::What, what.as_str());
                 if let Some(policy) = policy {
                     line.hex(Member::PolicyVersion, policy.as_bytes());
                 }
                 line.word(Member::Outcome, if *is_applied { "applied" } else { "refused" });
             }
-            Subject::Revocation(RevocationChange::Revoked(target)) => {
-                line.word(Member::What, target.kind());
-                write_target(target, line);
-            }
-            Subject::Revocation(
-                RevocationChange::Blocked(user) | RevocationChange::Unblocked(user),
-            ) => line.user(user),
-            Subject::Revocation(RevocationChange::GrantRestored(grant)) => {
-                line.text(Member::Grant, grant.as_str());
-            }
+            Self::Revocation(change) => write_change(change, line),
         }
+    }
+}
+
+const fn success(has_succeeded: bool) -> &'static str {
+    if has_succeeded { "succeeded" } else { "failed" }
+}
+
+impl Consent<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.user(self.user);
+        line.text(Member::Client, self.client);
+        line.setting(Member::Resource, self.resource.as_str());
+        line.scopes(Member::Scopes, self.scopes.iter());
+    }
+}
+
+impl IssuedToken<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.user(self.user);
+        line.text(Member::Client, self.client);
+        line.text(Member::Token, self.token);
+        if let Some(family) = self.family {
+            line.text(Member::Family, family);
+        }
+        line.setting(Member::Resource, self.resource.as_str());
+        line.scopes(Member::Scopes, self.scopes.iter());
+        line.time(Member::Expires, self.expires);
+    }
+}
+
+impl Connection<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.user(self.user);
+        line.setting(Member::Upstream, self.upstream);
+        if let Some(account) = self.account {
+            line.text(Member::Account, account);
+        }
+        line.text(Member::Grant, self.grant.as_str());
+        line.scopes(Member::UpstreamScopes, self.scopes.iter());
+    }
+}
+
+fn write_change(change: &RevocationChange, line: &mut Line<'_>) {
+    match change {
+        RevocationChange::Revoked(target) => {
+            line.word(Member::What, target.kind());
+            write_target(target, line);
+        }
+        RevocationChange::Blocked(user) | RevocationChange::Unblocked(user) => line.user(user),
+        RevocationChange::GrantRestored(grant) => line.text(Member::Grant, grant.as_str()),
     }
 }
 
