@@ -25,10 +25,10 @@ pub(crate) fn client_config(guard: &Guard) -> Result<ClientConfig, OutboundError
             // A machine without root certificates can still serve loopback, but trusts no https
             // peer.
             tracing::warn!(
-            alarm = Alarm::NoRootCertificates.code(),
-                            error = %error,
-                            "the platform has no root certificates: no https peer is trusted"
-                        );
+                alarm = Alarm::NoRootCertificates.code(),
+                error = %error,
+                "the platform has no root certificates: no https peer is trusted"
+            );
             config.with_root_certificates(RootCertStore::empty())
         }
     };

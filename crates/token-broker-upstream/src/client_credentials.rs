@@ -88,9 +88,10 @@ impl RequestToken for OfTheBroker {
     ) -> Result<Request<Bytes>, CredentialError> {
         server.client_credentials_request(requested, now).map_err(|error| {
             tracing::error!(
-alarm = Alarm::ClientAuthenticationFailed.code(),
-error = %error,
-"the broker could not authenticate as a client");
+                alarm = Alarm::ClientAuthenticationFailed.code(),
+                error = %error,
+                "the broker could not authenticate as a client"
+            );
             CredentialError::Unavailable { retry_after: None }
         })
     }

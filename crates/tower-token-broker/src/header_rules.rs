@@ -2,7 +2,8 @@
 //!
 //! The layers and the proxy of `token-broker-outbound` look up one table of rules. A request header
 //! without a rule is not forwarded, unless the operator adds it
-//! ([`forward_header`](crate::stack::BrokerStack::forward_header)). A response header without a
+//! ([`forward_header`](crate::stack::BrokerStack::forward_header)). In gRPC, binary metadata
+//! (`-bin`) is forwarded unless a rule of its base name forbids it. A response header without a
 //! rule is passed on. In every header and trailer of a response, the leak guard masks an echo of
 //! the credential.
 //!
@@ -26,8 +27,10 @@ use std::{collections::HashMap, sync::LazyLock};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-// To strip, forward or replace another header, add a row. The snapshot of `tests` shows what each
-// row does at each step.
+// To strip, forward or replace another header, add a row. `Never` forbids a request header for
+// good, also for the operator; `Credential` hides it from inner services, too. An exact name takes
+// precedence over a prefix, so such a row repeats what it keeps of the prefix's rules. The snapshot
+// of `tests` shows what each row does at each step.
 #[rustfmt::skip]
 const TABLE: &[Row] = {
     use Rule::*;

@@ -44,7 +44,7 @@
 //! refused.
 //!
 //! # Where to go next
-//! - [`Broker`]: one per deployment. It owns the state that all stacks share, revokes, serves the
+//! - [`Broker`]: one per process. It owns the state that all stacks share, revokes, serves the
 //!   metadata, and shuts down.
 //! - [`stack::BrokerStack`]: the four layers in their only valid order. Each is also a layer of its
 //!   own: [`audit::AuditLayer`], [`authenticate::AuthenticateLayer`],
@@ -68,7 +68,7 @@
 //! - The metadata under `/.well-known` is mounted outside of the stack.
 //! - Compression belongs outside of the stack, because compressed bodies cannot be filtered.
 //! - Inner services receive `Request<RequestBody<B>>`. Middleware that is written only for axum's
-//!   body needs `axum_body` (feature `axum`) before it.
+//!   body needs `AxumBodyLayer` (feature `axum`) before it.
 //!
 //! # Features
 //! - `jwt` (default): broker tokens as JWTs.

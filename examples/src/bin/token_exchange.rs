@@ -11,7 +11,7 @@
 //!   "method":"tools/call","params":{"name":"get_contact","arguments":{}}}'
 //! ```
 //! alice's first call causes one exchange, later calls none. mallory is refused: the authorization
-//! server knows no such user. Its substitute here trusts each assertion; a real server verifies them
+//! server knows no such user. Its substitute here trusts each assertion; a real one verifies them
 //! by the broker's JWKS. Ctrl-C and SIGTERM end it.
 
 #![expect(clippy::print_stdout, reason = "the output of the example")]

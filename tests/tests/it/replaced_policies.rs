@@ -14,8 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tower_token_broker::{
     principal::Scopes,
     scope_filter::{
-        BoxPolicy, Call, Decision, PolicyExt as _, PolicyHandle, Rules, grpc, policy_fn, resources,
-        tools,
+        BoxPolicy, Call, Decision, Policy as _, PolicyExt as _, PolicyHandle, Rules, grpc,
+        policy_fn, resources, tools,
     },
 };
 
@@ -77,6 +77,11 @@ async fn an_open_get_stream_ends_before_its_next_event() {
         let result = last_result(&broker, 1).await;
         let outcome = if reason.is_some() { "cut" } else { "completed" };
         assert_eq!(summary(&result), (outcome, reason, 1, 1), "{result}");
+        // The record names the policy that ended the stream.
+        if reason == Some("filter.method_denied") {
+            let ended_by = Rules::new().digest().unwrap().to_string();
+            assert_eq!(result["policy_version"], ended_by.as_str(), "{result}");
+        }
         broker.done().await;
     }
 }

@@ -70,7 +70,7 @@
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
 //!   `Retry-After`, up to an hour.
-//! - A refresh token that was sent without a response is sent again once, 30 s later at the earliest
+//! - A refresh token that was sent without a response is sent again once, at least 30 s later
 //!   and not before the current access token has ended. Without a response to that either, it is
 //!   never sent again, and the user must reconnect.
 //!

@@ -96,7 +96,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 Ok(Next::Again) => {}
                 Err(error) => {
                     tracing::error!(
-alarm = Alarm::StoreUnavailable.code(),error = %error, "the grant store is not available");
+                        alarm = Alarm::StoreUnavailable.code(),
+                        error = %error,
+                        "the grant store is not available"
+                    );
                     return unavailable(None);
                 }
             }
@@ -321,11 +324,11 @@ alarm = Alarm::StoreUnavailable.code(),error = %error, "the grant store is not a
             }
             Err(error) => {
                 tracing::error!(
-                alarm = Alarm::TokensNotStored.code(),
-                                    error = %error,
-                                    grant.id = grant.id.as_str(),
-                                    "refreshed tokens could not be stored: the user may have to reconnect"
-                                );
+                    alarm = Alarm::TokensNotStored.code(),
+                    error = %error,
+                    grant.id = grant.id.as_str(),
+                    "refreshed tokens could not be stored: the user may have to reconnect"
+                );
                 receipt.finish(TokenOutcome::Unknown);
                 Ok(Next::Done(unavailable(None)))
             }
@@ -405,10 +408,11 @@ alarm = Alarm::StoreUnavailable.code(),error = %error, "the grant store is not a
         if let Err(error) = bounded(self.shared.store.release(lease, &attempt)).await {
             // Safe: the lease expires, and the mark of the attempt stays.
             tracing::error!(
-alarm = Alarm::TokensNotStored.code(),
-grant.id = id,
-error = %error,
-"a failed refresh could not be stored");
+                alarm = Alarm::TokensNotStored.code(),
+                grant.id = id,
+                error = %error,
+                "a failed refresh could not be stored"
+            );
         }
         let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();

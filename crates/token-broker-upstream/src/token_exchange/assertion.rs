@@ -79,9 +79,10 @@ impl Assertion {
             Ok(secret) => Ok(SecurityToken::new(TokenType::Jwt, secret)),
             Err(error) => {
                 tracing::error!(
-alarm = Alarm::ClientAuthenticationFailed.code(),
-error = %error,
-"the broker's assertion was not signed");
+                    alarm = Alarm::ClientAuthenticationFailed.code(),
+                    error = %error,
+                    "the broker's assertion was not signed"
+                );
                 Err(CredentialError::Unavailable { retry_after: None })
             }
         }

@@ -98,9 +98,10 @@ impl RequestToken for Exchange {
         };
         server.exchange_request(&subject, actor.as_ref(), requested, now).map_err(|error| {
             tracing::error!(
-alarm = Alarm::ClientAuthenticationFailed.code(),
-error = %error,
-"the broker could not authenticate as a client");
+                alarm = Alarm::ClientAuthenticationFailed.code(),
+                error = %error,
+                "the broker could not authenticate as a client"
+            );
             CredentialError::Unavailable { retry_after: None }
         })
     }

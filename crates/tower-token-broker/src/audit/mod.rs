@@ -93,7 +93,7 @@
 //!
 //! # Refusals
 //! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the log is
-//! closed or the queue is full.
+//! closed or the queue is full; `PathNotServed` (404); `ShuttingDown` (503).
 //!
 //! # Sources
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).

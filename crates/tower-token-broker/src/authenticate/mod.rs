@@ -81,7 +81,7 @@
 //! Safe at every await: verification has no side effects.
 //!
 //! # Refusals
-//! - 421 `req.host_not_allowed`, 403 `req.origin_not_allowed`.
+//! - 421 `req.host_not_allowed`, 403 `req.origin_not_allowed`, 431 `req.headers_too_large`.
 //! - 401 without `error`: [`Reason::Missing`](crate::refusal::Reason::Missing),
 //!   `UnsupportedScheme`, `QueryToken`, `EmptyToken`.
 //! - 400: `Malformed`, `DuplicateHeader`, `TokenTooLarge`.

@@ -66,6 +66,7 @@ where
         let Some(trail) = trail else {
             tracing::error!(
                 alarm = Alarm::LayerMissing.code(),
+                missing = "audit",
                 "the audit layer is missing: put AuditLayer outside of AuthenticateLayer"
             );
             return ResponseFuture::refused(refuser.refuse(Reason::MissingLayer));

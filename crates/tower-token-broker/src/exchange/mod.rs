@@ -100,7 +100,7 @@
 //! [`Reason`](crate::refusal::Reason)`::{ConnectRequired, UpstreamScopeRequired, GrantRevoked,
 //! CredentialRefused, AuthorizationServerPolicy, CredentialUnavailable, CredentialTaken,
 //! WrongOrigin, RequestDenied, UpstreamFailed, ResponseUnreadable, AuditUnavailable, Revoked,
-//! MissingLayer}`.
+//! Blocked, JwtExpired, RevocationStale, MissingLayer}`.
 //!
 //! An upstream's 401 to a request that carried the credential is never passed on. If the request
 //! can be sent again, the credential is refreshed and the request replayed once; otherwise it is

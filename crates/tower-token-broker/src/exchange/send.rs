@@ -216,12 +216,12 @@ where
     let was_applied = outgoing.was_applied();
     if !was_applied && response.as_ref().is_ok_and(|response| Refused::of(response).is_none()) {
         tracing::error!(
-        alarm = Alarm::CredentialUnused.code(),
-                    request.id = %context.trail.request_id(),
-                    server.name = upstream.name(),
-                    "a service inside the exchange layer responded without applying the credential: \
-                     put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
-                );
+            alarm = Alarm::CredentialUnused.code(),
+            request.id = %context.trail.request_id(),
+            server.name = upstream.name(),
+            "a service inside the exchange layer responded without applying the credential: \
+             put the proxy or `ApplyCredentialLayer` there, or use `credential_for_handler`"
+        );
     }
     Ok(response.map(|response| (response, was_applied)))
 }

@@ -77,10 +77,10 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     let masked = context.watched.mask_fields(&mut parts.headers);
     if masked > 0 {
         tracing::error!(
-        alarm = Alarm::UpstreamEcho.code(),
-                    request.id = %context.trail.request_id(),
-                    "the upstream echoed a credential in a header field"
-                );
+            alarm = Alarm::UpstreamEcho.code(),
+            request.id = %context.trail.request_id(),
+            "the upstream echoed a credential in a header field"
+        );
         context.trail.echo_masked(masked);
     }
     let body = LeakGuardBody::new(body, context.watched.clone(), context.trail.clone());

@@ -118,7 +118,7 @@ impl Revocations {
                         }
                         Err(error) => {
                             tracing::warn!(
-alarm = Alarm::RevocationFeedFailed.code(),
+                                alarm = Alarm::RevocationFeedFailed.code(),
                                 %error,
                                 "the revocation feed failed; requests are refused once it is stale"
                             );

@@ -30,7 +30,8 @@
 //! open.
 //!
 //! # What a revoke covers
-//! Tokens and families are revoked for good. For a client, a user, a server and everything, the
+//! A revoked token is refused until it expires, and a family as long as its entry is kept (see
+//! below): end the family at its issuer, too. For a client, a user, a server and everything, the
 //! tokens that were issued until now are revoked; tokens that are issued later are accepted. `iat`
 //! has whole seconds, so a token of the second of the revocation counts as revoked. This compares
 //! the issuer's clock with ours: if the issuer's is ahead, tokens that it issued within the
@@ -43,7 +44,7 @@
 //!
 //! # Limits
 //! An entry is kept for the longest lifetime of a token ([`Revocations::RETENTION`], and twice the
-//! leeway). After that, no token that it stops is valid. More entries than
+//! leeway). After that, every token that existed at the revocation has expired. More entries than
 //! [`Revocations::CAPACITY`] become one, "everything until now", so memory is bounded and what was
 //! revoked stays revoked. Revoked grants are kept until they are restored or the process ends;
 //! there are never more than the store has grants.

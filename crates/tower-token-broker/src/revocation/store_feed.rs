@@ -64,11 +64,11 @@ impl<S: RevocationStore> StoreFeed<S> {
             if let Some(known) = &last {
                 if page.first() != Some(known) {
                     tracing::warn!(
-                    alarm = Alarm::RevocationEntriesLost.code(),
-                                            place = %known.0,
-                                            "the last entry of the revocation store is gone; \
-                                             all entries are read again"
-                                        );
+                        alarm = Alarm::RevocationEntriesLost.code(),
+                        place = %known.0,
+                        "the last entry of the revocation store is gone; \
+                         all entries are read again"
+                    );
                     restarts += 1;
                     if restarts > MOST_RESTARTS {
                         return Err(FeedError::new(

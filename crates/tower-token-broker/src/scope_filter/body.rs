@@ -108,10 +108,10 @@ impl<P: Policy> EventFilter<P> {
                 Ok(None) => return,
                 Err(EventTooLong) => {
                     tracing::error!(
-                    alarm = Alarm::ResponseWithheld.code(),
-                                            request.id = %self.trail.request_id(),
-                                            "an event exceeds the limit; the stream ends"
-                                        );
+                        alarm = Alarm::ResponseWithheld.code(),
+                        request.id = %self.trail.request_id(),
+                        "an event exceeds the limit; the stream ends"
+                    );
                     self.trail.cut(Reason::ResponseUnreadable);
                     self.ready.push_back(Bytes::from_static(TOO_LONG));
                     self.ended = true;
@@ -124,7 +124,7 @@ impl<P: Policy> EventFilter<P> {
     /// Ends a stream that the policy no longer allows.
     fn check_permission(&mut self) {
         let Some(permission) = &mut self.permission else { return };
-        if let Err(reason) = permission.check(&self.shared, &self.principal)
+        if let Err(reason) = permission.check(&self.shared, &self.principal, &self.trail)
             && !self.ended
         {
             self.trail.cut(reason);
@@ -145,11 +145,11 @@ impl<P: Policy> EventFilter<P> {
             // K230: an unreadable event cannot be judged and is left out. Later ones can.
             Err(error) => {
                 tracing::warn!(
-                alarm = Alarm::ResponseWithheld.code(),
-                                    request.id = %self.trail.request_id(),
-                                    %error,
-                                    "an event cannot be read and was left out"
-                                );
+                    alarm = Alarm::ResponseWithheld.code(),
+                    request.id = %self.trail.request_id(),
+                    %error,
+                    "an event cannot be read and was left out"
+                );
                 None
             }
         }

@@ -66,7 +66,7 @@
 //! Reads the [`Principal`](crate::principal::Principal) and the audit trail. Inserts a [`Judged`]
 //! into the extensions and forwards exactly the bytes that were judged.
 //!
-//! In responses it removes what the policy would refuse:
+//! In responses it removes what the policy denies whatever scopes and arguments the caller has:
 //!
 //! - Tools, prompts, resources and templates, recognized by the shape of the result. In an event
 //!   stream every message is inspected. A JSON response to `tools/call`, `prompts/get`,
@@ -101,7 +101,8 @@
 //! BodyIncomplete, MediaType, ContentEncoding, HttpMethod, MethodDenied, ToolDenied,
 //! ResourceDenied, PromptDenied, ArgumentsDenied, ResponseWithoutSession, RequestDenied, GrpcWeb,
 //! NotAFrame, NotOneMessage, NotProtobuf, TooManyMessages, DeadlineExceeded, RpcPath, RpcDenied,
-//! InsufficientScope, ResponseUnreadable, MissingLayer}`.
+//! InsufficientScope, UnknownSession, RequestState, ResponseUnreadable, UpstreamFailed, Internal,
+//! MissingLayer}`.
 //!
 //! # Sources
 //! JSON-RPC 2.0; RFC 8259; MCP 2025-11-25 "Transports", "Tools", "Resources", "Prompts"; MCP

@@ -272,8 +272,7 @@ impl<P: Policy> Decider<'_, P> {
 
     /// Turns a decision into a permission or a refusal. The rule goes into the audit record.
     pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
-        let policy = decision.policy().or_else(|| self.shared.policy.digest());
-        self.trail.decided_by(decision.shared_rule(), policy);
+        self.shared.record_decision(&decision, self.trail);
         let wait = decision.wait();
         match decision.verdict {
             Verdict::Allow(permit) => Ok(permit),

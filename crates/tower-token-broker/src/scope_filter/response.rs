@@ -10,7 +10,7 @@ use super::{
     body::FilterBody,
     judged::{Judged, Listening},
     layer::Shared,
-    policy::{Arguments, Call, Policy, Verdict},
+    policy::{Arguments, Call, Decision, Policy, Verdict},
     service::Filtered,
 };
 use crate::{
@@ -154,6 +154,12 @@ impl<P: Policy> Shared<P> {
         }
     }
 
+    /// Adds the rule and the policy of a decision to the audit record.
+    pub(super) fn record_decision(&self, decision: &Decision, trail: &Trail) {
+        let policy = decision.policy().or_else(|| self.policy.digest());
+        trail.decided_by(decision.shared_rule(), policy);
+    }
+
     /// Whether an entry is listed: decided like a call, without arguments.
     pub(super) fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
         let call = match of {
@@ -179,11 +185,12 @@ impl OwnPermission {
         Some(Self { judged: judged.clone(), allowed_at: None })
     }
 
-    /// Checks whether the policy still allows the stream.
+    /// Checks whether the policy still allows the stream. If not, the decision is recorded.
     pub(super) fn check<P: Policy>(
         &mut self,
         shared: &Shared<P>,
         principal: &Principal,
+        trail: &Trail,
     ) -> Result<(), Reason> {
         // Read before the decision, so that a change in between is noticed next time.
         let count = shared.policy.change_count();
@@ -202,14 +209,17 @@ impl OwnPermission {
                 decision = decision.and(decide(Call::Resource { uri }));
             }
         }
-        match decision.verdict {
+        let reason = match decision.verdict {
             Verdict::Allow(_) => {
                 self.allowed_at = Some(count);
-                Ok(())
+                return Ok(());
             }
-            Verdict::Deny(reason) => Err(reason),
-            Verdict::NeedsScope(_) => Err(Reason::InsufficientScope),
-        }
+            Verdict::Deny(reason) => reason,
+            Verdict::NeedsScope(_) => Reason::InsufficientScope,
+        };
+        // The record names the policy that ended the stream.
+        shared.record_decision(&decision, trail);
+        Err(reason)
     }
 }
 

@@ -81,6 +81,7 @@ where
         let (Some(trail), Some(principal)) = (trail, principal) else {
             tracing::error!(
                 alarm = Alarm::LayerMissing.code(),
+                missing = "audit or authenticate",
                 "the audit or the authenticate layer is missing: \
                  put both outside of ScopeFilterLayer"
             );

@@ -20,7 +20,7 @@ use crate::{
 /// clock, background tasks and the list of protected resources. Cheap to clone; clones are one
 /// broker.
 ///
-/// Create one per deployment. It builds every stack ([`Broker::protect`]), revokes, serves the
+/// Create one per process. It builds every stack ([`Broker::protect`]), revokes, serves the
 /// metadata of its resources, and shuts them down.
 ///
 /// ```

@@ -48,7 +48,8 @@ pub enum RevokeError {
     /// forget it.
     #[non_exhaustive]
     #[error(
-        "in effect in this process, but not stored, so other replicas may continue; try again: {error}"
+        "in effect in this process, but not stored, so other replicas may continue; try again: \
+         {error}"
     )]
     NotStored {
         /// The effect in this process.

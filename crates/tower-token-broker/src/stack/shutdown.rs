@@ -55,6 +55,7 @@ impl Broker {
         self.0.audit.settle_open(Reason::ShuttingDown);
         self.all_ended(LAST_RECORDS).await;
         let tasks_ended = self.0.tasks.shutdown(LAST_RECORDS).await;
+        tracing::info!("the broker has shut down");
         match self.0.audit.close(LAST_RECORDS).await {
             Err(AuditError) => Err(ShutdownError::AuditNotClosed),
             Ok(()) if !tasks_ended => Err(ShutdownError::TasksRunning),

@@ -222,7 +222,7 @@ impl Subject<'_> {
         match self {
             Self::SignIn { user, has_succeeded } => {
                 line.word(Member::Outcome, success(*has_succeeded));
-                user.into_iter().for_each(|user| line.user(user));
+                user.iter().for_each(|user| line.user(user));
             }
             Self::Consent { consent, is_allowed } => {
                 line.word(Member::Outcome, if *is_allowed { "allowed" } else { "denied" });
@@ -232,7 +232,7 @@ impl Subject<'_> {
             Self::Connected(connection) | Self::Disconnected(connection) => connection.write(line),
             Self::Command { name, target, has_succeeded } => {
                 line.word(Member::Command, name);
-                target.into_iter().for_each(|target| line.text(Member::Target, target));
+                target.iter().for_each(|target| line.text(Member::Target, target));
                 line.word(Member::Outcome, success(*has_succeeded));
             }
             Self::Reloaded { what, policy, is_applied } => {

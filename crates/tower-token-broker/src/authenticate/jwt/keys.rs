@@ -314,7 +314,11 @@ impl KeySet {
                         );
                     } else {
                         tracing::warn!(
-alarm = Alarm::JwksKeyUnusable.code(),position, %problem, "a key of the set is skipped");
+                            alarm = Alarm::JwksKeyUnusable.code(),
+                            position,
+                            %problem,
+                            "a key of the set is skipped"
+                        );
                     }
                     parsed.problems.push((position, problem));
                 }

@@ -266,10 +266,10 @@ where
             // out, nor let any in.
             Err(problem) => {
                 tracing::error!(
-                alarm = Alarm::JwksFetchFailed.code(),
-                                    %problem,
-                                    "the key set was not refreshed"
-                                );
+                    alarm = Alarm::JwksFetchFailed.code(),
+                    %problem,
+                    "the key set was not refreshed"
+                );
             }
         }
     }

@@ -89,11 +89,11 @@ impl Guard {
     fn report(&self, masked: u64) {
         if masked > 0 {
             tracing::error!(
-            alarm = Alarm::UpstreamEcho.code(),
-                            request.id = %self.trail.request_id(),
-                            times = masked,
-                            "the upstream echoed a credential; it was masked"
-                        );
+                alarm = Alarm::UpstreamEcho.code(),
+                request.id = %self.trail.request_id(),
+                times = masked,
+                "the upstream echoed a credential; it was masked"
+            );
             self.trail.echo_masked(masked);
         }
     }

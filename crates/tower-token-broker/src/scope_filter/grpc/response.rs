@@ -172,7 +172,7 @@ impl<P: Policy> GrpcFilter<P> {
     /// Ends a stream that the policy no longer allows.
     fn check_permission(&mut self) {
         let Some(permission) = self.permission.as_mut().filter(|_| !self.ended) else { return };
-        if let Err(reason) = permission.check(&self.shared, &self.principal) {
+        if let Err(reason) = permission.check(&self.shared, &self.principal, &self.trail) {
             self.ready.clear();
             self.end = Some(reason);
         }
