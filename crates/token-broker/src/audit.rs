@@ -190,7 +190,7 @@ impl Verified {
     fn what_it_does_not_show(&self) -> String {
         const WITHOUT_HEAD: &str = "\
 The chain does not show: records removed from the end, and a file that was rewritten or replaced.
-Note the head in a place that writers of the file cannot change, and compare: --expect-head SEQ:HASH";
+Note the head where writers of the file cannot change it, and compare: --expect-head SEQ:HASH";
         if !self.report.is_whole() {
             return "Records after it were not checked. Keep the file as it is, and start a new one."
                 .to_owned();
