@@ -60,9 +60,9 @@ ALLOWED = {
     "token-broker-upstream": [
         ("http", None, TOWER),
     ],
-    "token-broker": [
-        ("serde_core", "src/demo/", DEMO),
-        ("serde_json", "src/demo/", DEMO),
+    "token-broker-demo": [
+        ("serde_core", None, DEMO),
+        ("serde_json", None, DEMO),
     ],
 }
 
