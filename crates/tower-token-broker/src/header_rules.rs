@@ -253,6 +253,13 @@ pub(crate) fn is_forwarded(name: &HeaderName, value: &HeaderValue) -> bool {
     in_requests(name.as_str()).iter().any(|rule| rule.forwards(value))
 }
 
+/// Returns whether a request header is forwarded only with certain values, also if an operator adds
+/// it.
+pub(crate) fn limits_value(name: &HeaderName) -> bool {
+    let limits = |rule: &Rule| matches!(rule, Rule::TraceParent | Rule::TraceState);
+    in_requests(name.as_str()).iter().any(limits)
+}
+
 /// Returns whether a metadata entry is forwarded only because the request is gRPC.
 #[cfg(feature = "grpc")]
 pub(crate) fn is_forwarded_in_grpc(name: &HeaderName) -> bool {

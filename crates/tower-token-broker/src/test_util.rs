@@ -164,7 +164,10 @@ impl TestCall {
 
     /// Returns the operation as the audit names it.
     pub fn operation(&self) -> Operation {
-        Operation::new(self.method(), Some(&self.name))
+        match self.kind {
+            Kind::Resource => Operation::on_resource(self.method(), &self.name),
+            Kind::Tool | Kind::Prompt => Operation::new(self.method(), Some(&self.name)),
+        }
     }
 
     /// Returns one request for each MCP revision, to this resource and with this broker token.

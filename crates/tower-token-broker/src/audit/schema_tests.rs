@@ -37,13 +37,13 @@ async fn every_record() -> Vec<Value> {
         notes(&log, make).await;
     }
     let (without_facts, ends) = Trail::for_test(&log);
-    without_facts.intent(intent()).await.unwrap().used();
+    without_facts.intent(intent()).await.unwrap().used().unwrap();
     let receipt = without_facts.token_request(GrantType::TokenExchange, intent()).await.unwrap();
     receipt.finish(TokenOutcome::Failed);
     drop(ends);
     log.0.count(Reason::AuditUnavailable);
     let job = log.job("grants.refresh_ahead").unwrap();
-    job.trail().intent(intent()).await.unwrap().used();
+    job.trail().intent(intent()).await.unwrap().used().unwrap();
     let receipt = job.trail().token_request(GrantType::RefreshToken, intent()).await.unwrap();
     receipt.finish(TokenOutcome::GrantEnded);
     job.complete();
@@ -51,7 +51,7 @@ async fn every_record() -> Vec<Value> {
     let lost_job = log.job("grants.refresh_ahead").unwrap();
     let mut receipts = Vec::new();
     for trail in [&lost, lost_job.trail()] {
-        trail.intent(intent()).await.unwrap().used();
+        trail.intent(intent()).await.unwrap().used().unwrap();
         receipts.push(trail.token_request(GrantType::RefreshToken, intent()).await.unwrap());
     }
     log.flush().await.unwrap();
@@ -93,7 +93,7 @@ async fn requests(log: &AuditLog, make: fn(&str) -> String) {
     trail.identified(&Principal::of(&verified));
     trail.decided_by(Some(&make("read").into()), Some(PolicyDigest::of(b"rules")));
     trail.judged(&Operation::new(&make("tools/call"), Some(&make("get_contact"))));
-    trail.intent(full()).await.unwrap().used();
+    trail.intent(full()).await.unwrap().used().unwrap();
     let receipt = trail.token_request(GrantType::RefreshToken, full()).await.unwrap();
     receipt.finish(TokenOutcome::Issued);
     trail.cut(Reason::AuditUnavailable);
@@ -103,7 +103,7 @@ async fn requests(log: &AuditLog, make: fn(&str) -> String) {
         &[(http::HeaderName::from_static("grpc-status"), 16.into())].into_iter().collect(),
     );
     drop(terminal);
-    trail.intent(full()).await.unwrap().used();
+    trail.intent(full()).await.unwrap().used().unwrap();
 }
 
 async fn notes(log: &AuditLog, make: fn(&str) -> String) {
@@ -196,7 +196,7 @@ fn documented() -> Members {
             let kind = cells.next().unwrap();
             let always = cells.next().unwrap() == "always";
             let members = kinds.entry(of.clone()).or_default();
-            if ["text", "setting", "array"].contains(&kind) {
+            if ["text", "setting", "scopes", "array"].contains(&kind) {
                 members.insert(format!("{member}_sha256"), false);
             }
             members.insert(member, always);
@@ -310,7 +310,13 @@ fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
 
 /// The hash of a setting is left out: a setting of 16 KiB is not written here.
 fn without_hashes_of_settings(mut kinds: Members) -> Members {
-    let settings = ["upstream_sha256", "origin_sha256", "resource_sha256"];
+    let settings = [
+        "upstream_sha256",
+        "origin_sha256",
+        "resource_sha256",
+        "scopes_sha256",
+        "upstream_scopes_sha256",
+    ];
     for members in kinds.values_mut() {
         members.retain(|member, _| !settings.contains(&member.as_str()));
     }

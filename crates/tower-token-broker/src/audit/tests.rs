@@ -73,7 +73,7 @@ where
             let trail = request.extensions().get::<Trail>().unwrap().clone();
             match trail.intent(intent()).await {
                 Ok(receipt) => {
-                    receipt.used();
+                    receipt.used().unwrap();
                     Ok(Response::new(body()))
                 }
                 Err(AuditError) => {
@@ -262,9 +262,9 @@ async fn callers_waiting_during_a_write_share_the_next() {
     sink.called(calls + 1).await;
     assert!(others.iter_mut().all(|other| poll_once(other).is_none()));
     sink.work();
-    first.await.unwrap().used();
+    first.await.unwrap().used().unwrap();
     for other in others {
-        other.await.unwrap().used();
+        other.await.unwrap().used().unwrap();
     }
     assert_eq!(
         (sink.calls(), sink.groups()),
@@ -337,10 +337,89 @@ async fn names_with_the_same_beginning_have_different_records() {
 }
 
 #[tokio::test]
+async fn a_credential_is_not_used_after_the_result() {
+    let (log, sink) = AuditLog::in_memory();
+    let (trail, terminal) = Trail::for_test(&log);
+    let receipt = trail.intent(intent()).await.unwrap();
+    drop(terminal);
+    assert_eq!(receipt.used(), Err(AuditError), "the result does not count it");
+    trail.intent(intent()).await.unwrap().used().unwrap();
+    let job = log.job("grants.refresh_ahead").unwrap();
+    let receipt = job.trail().intent(intent()).await.unwrap();
+    job.complete();
+    assert_eq!(receipt.used(), Err(AuditError));
+    log.flush().await.unwrap();
+    let late = parsed(&sink.lines()).iter().filter(|record| record["late"] == true).count();
+    assert_eq!(late, 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_request_has_no_result() {
+    let sink = InMemory::new();
+    let log = AuditLog::start(sink.clone(), AuditOptions::new().queue_capacity(3));
+    let (trail, _terminal) = Trail::for_test(&log);
+    let (_other, _full) = Trail::for_test(&log);
+    let refused = trail.token_request(GrantType::RefreshToken, intent()).await;
+    assert_eq!(refused.unwrap_err(), AuditError, "no place for the request and its result");
+    assert_eq!(log.owed(), 2, "the place of the result was released");
+    // A revocation is recorded all the same.
+    let (_third, _fills) = Trail::for_test(&log);
+    note_revoked(&log).await.unwrap();
+    let kinds: Vec<_> = sink.records().iter().map(|record| record.kind()).collect();
+    assert_eq!(kinds, ["start", "revoked"]);
+}
+
+#[tokio::test]
+async fn only_the_uris_of_resources_are_shortened() {
+    let (log, sink) = AuditLog::in_memory();
+    for (operation, expected) in [
+        (Operation::new("tools/call", Some("db:query?all")), "db:query?all"),
+        (Operation::new("prompts/get", Some("ns:a#1")), "ns:a#1"),
+        (Operation::on_resource("resources/read", "//host/p?sig=S"), "//host/p?"),
+        (Operation::on_resource("resources/read", "files/x?token=S"), "files/x?"),
+        (Operation::on_resource("resources/read", "/p?u=https://x&sig=S"), "/p?"),
+        (Operation::on_resource("resources/read", "https:\\\\u:S@host/"), "https:\\\\@host/"),
+        (Operation::on_resource("resources/read", "https:/u:S@host/a"), "https:/@host/a"),
+        (Operation::on_resource("resources/read", "mailto:a@b"), "mailto:a@b"),
+        (Operation::on_resource("resources/read", "a/b:c@d"), "a/b:c@d"),
+    ] {
+        let (trail, terminal) = Trail::for_test(&log);
+        trail.judged(&operation);
+        drop(terminal);
+        let results = results(&log, &sink).await;
+        assert_eq!(text(&results.last().unwrap()["name"]), expected);
+    }
+}
+
+#[tokio::test]
+async fn x17_zeros_of_any_length_are_a_torn_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let log = AuditLog::from(JsonLines::append(&path).unwrap());
+    log.close(Duration::from_secs(20)).await.unwrap();
+    let written = fs::read(&path).unwrap();
+    for (zeros, more, is_continued) in [
+        (1 << 20, &b""[..], true),
+        ((1 << 20) + 1, b"", true),
+        (3 << 20, b"", true),
+        (3 << 20, b"x", false),
+    ] {
+        let copy = folder.path().join("copy.jsonl");
+        fs::write(&copy, [&*written, &vec![0; zeros], more].concat()).unwrap();
+        let sink = JsonLines::append(&copy);
+        assert_eq!(sink.is_ok(), is_continued, "{zeros}");
+        if let Ok(sink) = sink {
+            assert_eq!(sink.resume().await.unwrap().dropped_bytes, zeros as u64);
+            assert_eq!(fs::read(&copy).unwrap(), written);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_job_has_one_result_with_its_uses() {
     let (log, sink) = AuditLog::in_memory();
     let job = log.job("grants.refresh_ahead").unwrap();
-    job.trail().intent(intent()).await.unwrap().used();
+    job.trail().intent(intent()).await.unwrap().used().unwrap();
     let receipt = job.trail().token_request(GrantType::RefreshToken, intent()).await.unwrap();
     receipt.finish(TokenOutcome::Issued);
     let id = job.trail().request_id().to_string();
@@ -619,7 +698,7 @@ async fn a_late_intent_does_not_reopen_its_request() {
     drop(terminal);
     // A handler that continues after its client has disconnected: its use is recorded, and the
     // request keeps its one result.
-    trail.intent(intent()).await.unwrap().used();
+    trail.intent(intent()).await.unwrap().used().unwrap();
     let copy = folder.path().join("copy.jsonl");
     fs::copy(&path, &copy).unwrap();
     let again = AuditLog::from(JsonLines::append(&copy).unwrap());
@@ -680,7 +759,7 @@ async fn x25_dropped_at_any_poll_a_request_has_one_record() {
             let trail = request.extensions().get::<Trail>().unwrap().clone();
             let receipt = trail.intent(intent()).await.unwrap();
             tokio::task::yield_now().await;
-            receipt.used();
+            receipt.used().unwrap();
             tokio::task::yield_now().await;
             Ok::<_, Infallible>(Response::new(Slow(frames(), false)))
         }));
@@ -877,7 +956,7 @@ async fn x16_x17_a_failing_disk_leaves_each_record_once() {
                 let trail = request.extensions().get::<Trail>().unwrap().clone();
                 let status = match trail.intent(intent()).await {
                     Ok(receipt) => {
-                        receipt.used();
+                        receipt.used().unwrap();
                         // The content of the disk at the moment of the use.
                         let text = fs::read_to_string(path).unwrap();
                         let request =
@@ -933,9 +1012,9 @@ async fn x17_x18_a_file_cut_at_any_byte_is_continued() {
     let log = AuditLog::from(JsonLines::append(&path).unwrap());
     let (one, one_ends) = Trail::for_test(&log);
     let (two, two_ends) = Trail::for_test(&log);
-    one.intent(intent()).await.unwrap().used();
+    one.intent(intent()).await.unwrap().used().unwrap();
     let refreshing = two.token_request(GrantType::RefreshToken, intent()).await.unwrap();
-    two.intent(intent()).await.unwrap().used();
+    two.intent(intent()).await.unwrap().used().unwrap();
     drop(one_ends);
     refreshing.finish(TokenOutcome::Issued);
     drop(two_ends);
@@ -1044,7 +1123,7 @@ impl tracing::Subscriber for Shipper {
 async fn the_tracing_sink_emits_one_event_per_record() {
     let (log, sink) = AuditLog::in_memory();
     let (trail, terminal) = Trail::for_test(&log);
-    trail.intent(intent()).await.unwrap().used();
+    trail.intent(intent()).await.unwrap().used().unwrap();
     drop(terminal);
     log.flush().await.unwrap();
     let shipper = Shipper::default();
@@ -1071,16 +1150,14 @@ async fn p294_secrets_in_uris_are_not_recorded() {
         ("what?", "what?"),
     ] {
         let (trail, terminal) = Trail::for_test(&log);
-        trail.judged(&Operation::new("resources/read", Some(name)));
+        trail.judged(&Operation::on_resource("resources/read", name));
         drop(terminal);
         assert_eq!(results(&log, &sink).await.last().unwrap()["name"], recorded);
     }
     // User information that is longer than the recorded text.
     let (trail, terminal) = Trail::for_test(&log);
-    trail.judged(&Operation::new(
-        "resources/read",
-        Some(&format!("https://{}@h", "CANARY".repeat(100))),
-    ));
+    let uri = format!("https://{}@h", "CANARY".repeat(100));
+    trail.judged(&Operation::on_resource("resources/read", &uri));
     drop(terminal);
     assert_eq!(results(&log, &sink).await.last().unwrap()["name"], "https://@h");
     assert!(sink.lines().iter().all(|line| !line.contains("CANARY")));
@@ -1133,7 +1210,7 @@ async fn scopes_are_recorded_whole() {
         .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
         .await
         .unwrap();
-    receipt.used();
+    receipt.used().unwrap();
     let records = parsed(&sink.lines());
     assert_eq!(records.last().unwrap()["upstream_scopes"], scopes.to_string());
 }

@@ -194,7 +194,7 @@ impl Trail {
     /// # Cancellation
     /// If dropped, the intent may be in the log. The request's result then reports no use.
     pub async fn intent(&self, intent: Intent<'_>) -> Result<Receipt, AuditError> {
-        let written = {
+        let (written, is_late) = {
             // Under one lock with the end of the request: an intent is either before its result or
             // marked as late.
             let mut known = self.0.known.lock();
@@ -202,10 +202,10 @@ impl Trail {
             let event = Event::Intent { work: self.0.work, is_late, principal, intent: &intent };
             let written = self.0.log.enqueue(&event)?;
             known.intents += 1;
-            written
+            (written, is_late)
         };
         self.0.log.durable(written).await?;
-        Ok(Receipt(self.clone()))
+        Ok(Receipt { trail: self.clone(), is_late })
     }
 
     /// Records that a request is about to be sent to a token endpoint, and waits until the record
@@ -224,10 +224,7 @@ impl Trail {
     ) -> Result<TokenReceipt, AuditError> {
         let number = self.0.log.next_token_request();
         let place = self.0.log.place()?;
-        // Created before the write, so that the request has a result whatever happens to this
-        // future.
-        let receipt = TokenReceipt { trail: self.clone(), number, place: Some(place) };
-        let written = {
+        let queued = {
             let known = self.0.known.lock();
             let principal = known.principal.as_ref();
             self.0.log.enqueue(&Event::TokenRequest {
@@ -236,8 +233,19 @@ impl Trail {
                 grant_type,
                 principal,
                 intent: &intent,
-            })?
+            })
         };
+        let written = match queued {
+            Ok(written) => written,
+            Err(error) => {
+                // No request, so no result.
+                self.0.log.release(place);
+                return Err(error);
+            }
+        };
+        // Created before the wait, so that the request has a result whatever happens to this
+        // future.
+        let receipt = TokenReceipt { trail: self.clone(), number, place: Some(place) };
         self.0.log.durable(written).await?;
         Ok(receipt)
     }
@@ -253,12 +261,24 @@ impl fmt::Debug for Trail {
 /// takes it by value.
 #[derive(Debug)]
 #[must_use = "if it is dropped, the result reports that nothing was sent"]
-pub struct Receipt(Trail);
+pub struct Receipt {
+    trail: Trail,
+    is_late: bool,
+}
 
 impl Receipt {
-    /// Records that the credential was set on the request.
-    pub(crate) fn used(self) {
-        self.0.0.known.lock().uses += 1;
+    /// Records that the credential is set on the request.
+    ///
+    /// # Errors
+    /// The result of the request has been written since the intent, and it does not count this use:
+    /// the credential must not be set. A new intent is late, and counts as a use.
+    pub(crate) fn used(self) -> Result<(), AuditError> {
+        let mut known = self.trail.0.known.lock();
+        if known.ended && !self.is_late {
+            return Err(AuditError);
+        }
+        known.uses += 1;
+        Ok(())
     }
 }
 

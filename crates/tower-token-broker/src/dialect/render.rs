@@ -44,7 +44,8 @@ impl Dialect {
         found.unwrap_or_else(|| Self::determine(request))
     }
 
-    fn determine<B>(request: &Request<B>) -> Self {
+    /// Determines the dialect from the request itself.
+    pub(crate) fn determine<B>(request: &Request<B>) -> Self {
         let request_id = request.extensions().get::<RequestId>().copied();
         Self { wire: Wire::of(request), request_id }
     }

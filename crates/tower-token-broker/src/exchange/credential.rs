@@ -355,9 +355,10 @@ impl Credential {
         let mut value =
             HeaderValue::from_maybe_shared(bytes).map_err(|_| Reason::CredentialUnavailable)?;
         value.set_sensitive(true);
+        // A request whose result is written cannot use a credential any more.
+        receipt.used().map_err(|_ended| Reason::AuditUnavailable)?;
         // H170: replaces all values that a client sent under this name.
         request.headers_mut().insert(name, value);
-        receipt.used();
         Ok(())
     }
 }

@@ -40,7 +40,8 @@ impl Forwarded {
     }
 
     fn is_forwarded(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        header_rules::is_forwarded(name, value) || self.0.contains(name)
+        header_rules::is_forwarded(name, value)
+            || (!header_rules::limits_value(name) && self.0.contains(name))
     }
 }
 
@@ -76,7 +77,10 @@ mod tests {
         ] {
             from.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let to = Forwarded::default().of_request(&from);
+        // An operator's list does not lift the limits of a value.
+        let mut forwarded = Forwarded::default();
+        assert!(forwarded.add(HeaderName::from_static("traceparent")));
+        let to = forwarded.of_request(&from);
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "mcp-param-region"]);

@@ -13,7 +13,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    context::RequestContext, layer::Shared, leak_guard::LeakGuardBody, provide::ProvideCredential,
+    context::RequestContext,
+    layer::{Requests, Shared},
+    leak_guard::LeakGuardBody,
+    provide::ProvideCredential,
     send::send,
 };
 use crate::{
@@ -64,12 +67,20 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The future takes the service that was polled ready; its clone stays.
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);
         let shared = Arc::clone(&self.shared);
-        let dialect = Dialect::of(&request);
+        let dialect = match shared.requests {
+            Requests::OfAHandler => {
+                // The extensions of a handler's own request may be copied from its client's.
+                let dialect = Dialect::determine(&request);
+                request.extensions_mut().insert(dialect.clone());
+                dialect
+            }
+            Requests::OfClients => Dialect::of(&request),
+        };
         let (mut parts, body) = request.into_parts();
         // H169: without the proofs of the outer layers, nothing is sent.
         let context = match RequestContext::take(&mut parts.extensions, shared.requests, &dialect) {

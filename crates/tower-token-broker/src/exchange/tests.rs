@@ -28,7 +28,7 @@ use crate::{
     Secret,
     authenticate::TestTokens,
     body::RequestBody,
-    limits::Protocol,
+    limits::{GrpcOptions, Protocol},
     principal::{GrantId, User},
     refusal::{Reason, Refused},
     revocation::RevocationTarget,
@@ -547,4 +547,101 @@ async fn a_recalled_grant_is_known() {
     assert_eq!(response.status(), StatusCode::OK);
     let revoked = broker.revoke(RevocationTarget::Grant(GrantId::new("g")), &olga()).await.unwrap();
     assert!(revoked.was_known(), "its credential was used a moment ago");
+}
+
+/// A handler that sends its own request in a task, as rmcp and tonic do, while its client
+/// disconnects and the disk is slow.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "tasks of a handler and of its server")]
+async fn a_credential_is_never_sent_after_the_result() {
+    let (broker, records) = broker();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let of_upstream = Arc::clone(&sent);
+    let upstream = service_fn(move |_: Request<RequestBody<Empty<Bytes>>>| {
+        of_upstream.fetch_add(1, Ordering::SeqCst);
+        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok"))) }
+    });
+    let layer = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com/"));
+    let client = layer.layer(ApplyCredentialLayer::new().layer(upstream));
+    let (done, wait) = tokio::sync::oneshot::channel();
+    let done = Arc::new(Mutex::new(Some(done)));
+    let handler = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+        let (client, done) = (client.clone(), Arc::clone(&done));
+        async move {
+            let caller = request.extensions().get::<CallerHandle>().unwrap().clone();
+            let work = tokio::spawn(async move {
+                let own = Request::get("https://items.example.com/items");
+                let mut own = own.body(Empty::<Bytes>::new()).unwrap();
+                caller.stamp(&mut own);
+                let response = client.oneshot(own).await.unwrap();
+                done.lock().take().unwrap().send(reason(&response)).unwrap();
+            });
+            work.await.unwrap();
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let stack = broker.protect(CRM).authenticate(tokens(CRM)).scope_filter(everything());
+    let stack = stack.credential_for_handler().metadata(metadata()).build().unwrap();
+    broker.audit_log().flush().await.unwrap();
+    let calls = records.calls();
+    records.hang();
+    let request = tokio::spawn(stack.layer(handler).oneshot(list_request()));
+    // The intent is being written when the client disconnects.
+    records.called(calls + 1).await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    records.work();
+    assert_eq!(wait.await.unwrap(), Some(Reason::AuditUnavailable));
+    assert_eq!(sent.load(Ordering::SeqCst), 0);
+    broker.audit_log().flush().await.unwrap();
+    let records = records.records();
+    let uses: u64 = records.iter().filter_map(|record| record.uses()).sum();
+    assert_eq!(uses, 0);
+}
+
+#[tokio::test]
+async fn a_handlers_own_request_has_its_own_dialect() {
+    for is_stamped_last in [true, false] {
+        let (broker, _records) = broker();
+        let upstream = service_fn(|_: Request<RequestBody<Empty<Bytes>>>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        // The credential is for another origin, so it is refused.
+        let layer = ExchangeLayer::for_handler(&broker, Items::at("https://items.example.com/"));
+        let client = layer.layer(ApplyCredentialLayer::new().layer(upstream));
+        let checked = Arc::new(AtomicUsize::new(0));
+        let of_handler = Arc::clone(&checked);
+        let handler = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let (client, checked) = (client.clone(), Arc::clone(&of_handler));
+            async move {
+                let caller = request.extensions().get::<CallerHandle>().unwrap().clone();
+                let own = Request::get("https://other.example.com/items");
+                let mut own = own.body(Empty::<Bytes>::new()).unwrap();
+                if is_stamped_last {
+                    *own.extensions_mut() = request.extensions().clone();
+                    caller.stamp(&mut own);
+                } else {
+                    caller.stamp(&mut own);
+                    own.extensions_mut().extend(request.extensions().clone());
+                }
+                let refused = client.oneshot(own).await.unwrap();
+                assert!(refused.status().is_client_error() || refused.status().is_server_error());
+                assert!(!refused.headers().contains_key("grpc-status"), "{is_stamped_last}");
+                checked.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        });
+        let stack = broker.protect(CRM).authenticate(tokens(CRM)).scope_filter(everything());
+        let stack = stack.credential_for_handler().metadata(metadata());
+        let stack = stack.protocol(Protocol::Grpc(GrpcOptions::default())).build().unwrap();
+        let request = Request::post("/shop.v1.Orders/Get")
+            .header(header::HOST, "broker.example.com")
+            .header(header::AUTHORIZATION, "Bearer tok")
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header("te", "trailers")
+            .body(Full::from(vec![0; 5]))
+            .unwrap();
+        drop(stack.layer(handler).oneshot(request).await.unwrap());
+        assert_eq!(checked.load(Ordering::SeqCst), 1);
+    }
 }

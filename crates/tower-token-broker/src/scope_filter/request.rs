@@ -10,7 +10,7 @@ use super::{
     policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_canonical_path},
 };
 use crate::{
-    audit::{Operation, Trail},
+    audit::{Operation, PolicyDigest, Trail},
     body::{NotCollected, RequestBody, collect},
     dialect::Dialect,
     header_rules,
@@ -175,18 +175,19 @@ impl<P: Policy> Decider<'_, P> {
             return Err(Reason::MethodDenied.into());
         }
         let (call, name) = call(message, session)?;
-        let operation =
-            Operation::new(message.method.as_ref().map_or("answer", McpMethod::as_str), name);
+        let method = message.method.as_ref().map_or("response", McpMethod::as_str);
+        let operation = operation(method, &call, name);
         self.trail.judged(&operation);
-        let mut decision = self.shared.policy.decide(self.principal, &call);
+        let decide = |call: &Call<'_>| self.shared.policy.decide_with_digest(self.principal, call);
+        let (mut decision, mut digest) = decide(&call);
         // J217: a subscription reveals the resource, so each resource is judged as if it were read.
         if message.method == Some(McpMethod::Listen) {
             for uri in message.params.subscriptions()? {
-                decision = decision
-                    .and(self.shared.policy.decide(self.principal, &Call::Resource { uri: &uri? }));
+                let (of_resource, newer) = decide(&Call::Resource { uri: &uri? });
+                (decision, digest) = (decision.and(of_resource), newer);
             }
         }
-        Ok((operation, self.permit(decision)?))
+        Ok((operation, self.permit((decision, digest))?))
     }
 
     /// Returns the kind of state that the response may give its client to keep.
@@ -235,8 +236,8 @@ impl<P: Policy> Decider<'_, P> {
         self.trail.judged(&operation);
         let session =
             self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
-        let decision =
-            self.shared.policy.decide(self.principal, &Call::Protocol { method: method.as_str() });
+        let call = Call::Protocol { method: method.as_str() };
+        let decision = self.shared.policy.decide_with_digest(self.principal, &call);
         let permit = self.permit(decision).map_err(refuse)?;
         let kept = Kept::Session(session.unwrap_or_default());
         let (scopes, body) = (permit.upstream_scopes, JudgedBody::Nothing);
@@ -260,7 +261,7 @@ impl<P: Policy> Decider<'_, P> {
             return Err(Box::new((dialect, Reason::RequestDenied.into())));
         }
         let call = Call::Http { method, path: target.path() };
-        match self.permit(self.shared.policy.decide(self.principal, &call)) {
+        match self.permit(self.shared.policy.decide_with_digest(self.principal, &call)) {
             Ok(permit) => {
                 let judged = JudgedBody::Http(method.clone(), target);
                 header_rules::remove_uncompared(&mut parts.headers);
@@ -271,8 +272,11 @@ impl<P: Policy> Decider<'_, P> {
     }
 
     /// Turns a decision into a permission or a refusal. The rule goes into the audit record.
-    pub(super) fn permit(&self, decision: Decision) -> Result<Permit, Refusal> {
-        self.shared.record_decision(&decision, self.trail);
+    pub(super) fn permit(
+        &self,
+        (decision, digest): (Decision, Option<PolicyDigest>),
+    ) -> Result<Permit, Refusal> {
+        self.trail.decided_by(decision.shared_rule(), digest);
         let wait = decision.wait();
         match decision.verdict {
             Verdict::Allow(permit) => Ok(permit),
@@ -284,6 +288,14 @@ impl<P: Policy> Decider<'_, P> {
                 .at(self.principal.resource())
                 .needing(scopes)),
         }
+    }
+}
+
+/// Returns the operation for the audit record. Only the names of resources are URIs.
+pub(super) fn operation(method: &str, call: &Call<'_>, name: Option<&str>) -> Operation {
+    match (call, name) {
+        (Call::Resource { .. }, Some(uri)) => Operation::on_resource(method, uri),
+        (_, name) => Operation::new(method, name),
     }
 }
 

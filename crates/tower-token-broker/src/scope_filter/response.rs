@@ -10,7 +10,7 @@ use super::{
     body::FilterBody,
     judged::{Judged, Listening},
     layer::Shared,
-    policy::{Arguments, Call, Decision, Policy, Verdict},
+    policy::{Arguments, Call, Policy, Verdict},
     service::Filtered,
 };
 use crate::{
@@ -154,12 +154,6 @@ impl<P: Policy> Shared<P> {
         }
     }
 
-    /// Adds the rule and the policy of a decision to the audit record.
-    pub(super) fn record_decision(&self, decision: &Decision, trail: &Trail) {
-        let policy = decision.policy().or_else(|| self.policy.digest());
-        trail.decided_by(decision.shared_rule(), policy);
-    }
-
     /// Whether an entry is listed: decided like a call, without arguments.
     pub(super) fn is_visible(&self, principal: &Principal, Entry { of, name }: Entry<'_>) -> bool {
         let call = match of {
@@ -197,8 +191,8 @@ impl OwnPermission {
         if self.allowed_at == Some(count) {
             return Ok(());
         }
-        let decide = |call: Call<'_>| shared.policy.decide(principal, &call);
-        let mut decision = match self.judged.listening() {
+        let decide = |call: Call<'_>| shared.policy.decide_with_digest(principal, &call);
+        let (mut decision, mut digest) = match self.judged.listening() {
             Some(Listening::Subscriptions(_)) => {
                 decide(Call::Protocol { method: McpMethod::Listen.as_str() })
             }
@@ -206,19 +200,20 @@ impl OwnPermission {
         };
         if let Some(Listening::Subscriptions(resources)) = self.judged.listening() {
             for uri in resources {
-                decision = decision.and(decide(Call::Resource { uri }));
+                let (of_resource, newer) = decide(Call::Resource { uri });
+                (decision, digest) = (decision.and(of_resource), newer);
             }
         }
-        let reason = match decision.verdict {
+        let reason = match &decision.verdict {
             Verdict::Allow(_) => {
                 self.allowed_at = Some(count);
                 return Ok(());
             }
-            Verdict::Deny(reason) => reason,
+            Verdict::Deny(reason) => *reason,
             Verdict::NeedsScope(_) => Reason::InsufficientScope,
         };
         // The record names the policy that ended the stream.
-        shared.record_decision(&decision, trail);
+        trail.decided_by(decision.shared_rule(), digest);
         Err(reason)
     }
 }

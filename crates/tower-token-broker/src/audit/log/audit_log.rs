@@ -91,7 +91,7 @@ impl AuditLog {
     pub async fn note(&self, initiator: &Initiator, note: Note<'_>) -> Result<(), AuditError> {
         let event = Event::Note { note: &note, initiator };
         let written = if note.must_be_written() {
-            self.0.core.queue.enqueue(self.0.clock.now(), &event)?
+            self.0.core.queue.enqueue_first(self.0.clock.now(), &event)?
         } else {
             self.0.enqueue(&event)?
         };
@@ -157,6 +157,11 @@ impl Shared {
             return Err(AuditError);
         }
         self.core.queue.place()
+    }
+
+    /// Releases a reserved place without a record.
+    pub(in crate::audit) fn release(&self, place: Place) {
+        self.core.queue.release(place);
     }
 
     /// Returns whether the log was closed, or is being closed.

@@ -26,6 +26,9 @@ use crate::{
 /// Maximum delay before records without waiters are written.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// Places for records that must be written, in addition to those that requests can reserve.
+const RESERVE: usize = 256;
+
 /// The queue between the requests and the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -90,7 +93,7 @@ impl Queue {
 
     /// Reserves a place. Fails if the queue is full or the log ends.
     pub(super) fn place(&self) -> Result<Place, AuditError> {
-        self.take_place()?;
+        self.take_place(self.limit)?;
         // Read after the place is taken: either the writer sees this place before it ends, or its
         // end is seen here.
         if self.ending.load(Ordering::SeqCst) {
@@ -100,13 +103,21 @@ impl Queue {
         Ok(Place(()))
     }
 
+    /// Releases a place without writing to it.
+    pub(super) fn release(&self, Place(()): Place) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.is_ending() {
+            self.nudge();
+        }
+    }
+
     /// Returns the number of taken places: queued records and reserved places.
     pub(super) fn owed(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
 
-    fn take_place(&self) -> Result<(), AuditError> {
-        if self.taken.fetch_add(1, Ordering::SeqCst) >= self.limit {
+    fn take_place(&self, limit: usize) -> Result<(), AuditError> {
+        if self.taken.fetch_add(1, Ordering::SeqCst) >= limit {
             self.taken.fetch_sub(1, Ordering::SeqCst);
             return Err(AuditError);
         }
@@ -128,7 +139,21 @@ impl Queue {
         at: Timestamp,
         event: &Event<'_>,
     ) -> Result<Arc<Group>, AuditError> {
-        self.take_place()?;
+        self.take_place(self.limit)?;
+        self.enqueue_in_place(at, event)
+    }
+
+    /// As [`Queue::enqueue`], and has places of its own after open requests have reserved all.
+    pub(super) fn enqueue_first(
+        &self,
+        at: Timestamp,
+        event: &Event<'_>,
+    ) -> Result<Arc<Group>, AuditError> {
+        self.take_place(self.limit.saturating_add(RESERVE))?;
+        self.enqueue_in_place(at, event)
+    }
+
+    fn enqueue_in_place(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
         formatted(at, event, |members| {
             let mut state = self.state.lock();
             if state.has_ended {

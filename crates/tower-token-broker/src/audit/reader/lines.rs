@@ -51,4 +51,22 @@ impl<R: BufRead> Lines<R> {
             _ => Next::Torn,
         })
     }
+
+    /// Returns whether the line and the rest of the file are zeros: the blocks of a file that a
+    /// power failure left without content.
+    pub(in crate::audit) fn rest_is_zeros(&mut self) -> io::Result<bool> {
+        let is_zero = |byte: &u8| *byte == 0;
+        let mut all = self.line.iter().all(is_zero);
+        while all {
+            let buffered = self.file.fill_buf()?;
+            let length = buffered.len();
+            if length == 0 {
+                return Ok(true);
+            }
+            all = buffered.iter().all(is_zero);
+            self.file.consume(length);
+            self.bytes += length as u64;
+        }
+        Ok(false)
+    }
 }

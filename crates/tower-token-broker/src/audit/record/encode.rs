@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     hex,
     json::push_ascii_json_string,
-    principal::{Actor, Principal, User},
+    principal::{Actor, Principal, Scopes, User},
 };
 
 /// The longest text from outside that a record keeps, in bytes. A longer text is truncated, and the
@@ -87,11 +87,16 @@ impl Line<'_> {
         }
     }
 
-    /// Scopes, separated by spaces.
-    pub(super) fn scopes<'s>(&mut self, member: Member, scopes: impl Iterator<Item = &'s str>) {
+    /// Scopes, separated by spaces. Sets that were combined may be longer than a setting.
+    pub(super) fn scopes(&mut self, member: Member, scopes: &Scopes) {
+        let length: usize = scopes.iter().map(|scope| scope.len() + 1).sum();
+        if length > MAX_SETTING {
+            let all: Vec<&str> = scopes.iter().collect();
+            return self.setting(member, &all.join(" "));
+        }
         self.name(member);
         self.0.push(b'"');
-        for (position, token) in scopes.enumerate() {
+        for (position, token) in scopes.iter().enumerate() {
             if position > 0 {
                 self.0.push(b' ');
             }
@@ -275,5 +280,16 @@ mod tests {
         let long = chain(MAX_ACTORS + 4);
         assert!(long.contains(",\"actors_sha256\":\"") && long.ends_with(",\"actor_links\":20"));
         assert_ne!(long, chain(MAX_ACTORS + 5).replace(":21", ":20"));
+    }
+
+    #[test]
+    fn combined_scopes_are_truncated_like_settings() {
+        let scopes = |letter: &str| {
+            let all: Vec<_> = (0..1000).map(|number| format!("{letter}{number:011}")).collect();
+            Scopes::parse(&all.join(" ")).unwrap()
+        };
+        let both = scopes("a").union(&scopes("b"));
+        let text = written(|line| line.scopes(Member::Scopes, &both));
+        assert!(text.len() < MAX_SETTING + 200 && text.contains(",\"scopes_sha256\":\""));
     }
 }

@@ -256,7 +256,7 @@ impl Consent<'_> {
         line.user(self.user);
         line.text(Member::Client, self.client);
         line.setting(Member::Resource, self.resource.as_str());
-        line.scopes(Member::Scopes, self.scopes.iter());
+        line.scopes(Member::Scopes, self.scopes);
     }
 }
 
@@ -269,7 +269,7 @@ impl IssuedToken<'_> {
             line.text(Member::Family, family);
         }
         line.setting(Member::Resource, self.resource.as_str());
-        line.scopes(Member::Scopes, self.scopes.iter());
+        line.scopes(Member::Scopes, self.scopes);
         line.time(Member::Expires, self.expires);
     }
 }
@@ -282,7 +282,7 @@ impl Connection<'_> {
             line.text(Member::Account, account);
         }
         line.text(Member::Grant, self.grant.as_str());
-        line.scopes(Member::UpstreamScopes, self.scopes.iter());
+        line.scopes(Member::UpstreamScopes, self.scopes);
     }
 }
 

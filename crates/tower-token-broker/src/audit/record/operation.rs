@@ -21,12 +21,20 @@ struct OperationParts {
 
 impl Operation {
     /// Creates an operation from a method, such as `tools/call`, or `GET` for plain HTTP, and the
-    /// tool, URI, prompt or path that it names.
-    ///
-    /// Of a URI, the user information and everything after `?` or `#` are left out. Texts longer
-    /// than [`MAX_TEXT`] are truncated; the record then has the SHA-256 of the whole, too.
+    /// tool, prompt or path that it names. Texts longer than [`MAX_TEXT`] are truncated; the record
+    /// then has the SHA-256 of the whole, too.
     pub fn new(method: &str, name: Option<&str>) -> Self {
-        let name = name.map(|name| Shortened::new(&without_secrets(name), MAX_TEXT).to_owned());
+        Self::from_parts(method, name)
+    }
+
+    /// Creates an operation on a resource. Of its URI, the user information and everything after
+    /// `?` or `#` are left out, because they may be secret.
+    pub fn on_resource(method: &str, uri: &str) -> Self {
+        Self::from_parts(method, Some(&without_secrets(uri)))
+    }
+
+    fn from_parts(method: &str, name: Option<&str>) -> Self {
+        let name = name.map(|name| Shortened::new(name, MAX_TEXT).to_owned());
         Self(Arc::new(OperationParts { method: Shortened::new(method, MAX_TEXT).to_owned(), name }))
     }
 
@@ -71,7 +79,7 @@ impl<'a> Intent<'a> {
     pub(super) fn write(&self, line: &mut Line<'_>) {
         line.setting(Member::Upstream, self.upstream);
         line.setting(Member::Origin, self.origin);
-        line.scopes(Member::UpstreamScopes, self.scopes.iter());
+        line.scopes(Member::UpstreamScopes, self.scopes);
         if let Some((grant, version)) = self.grant {
             line.text(Member::Grant, grant.as_str());
             line.number(Member::GrantVersion, version);
@@ -79,14 +87,24 @@ impl<'a> Intent<'a> {
     }
 }
 
-/// P294: the parts of a URI before `@`, and after `?` or `#`, may hold secrets. A name without a
-/// scheme is not a URI.
-fn without_secrets(name: &str) -> Cow<'_, str> {
-    let Some((scheme, rest)) = name.split_once(':') else { return Cow::Borrowed(name) };
+/// P294: the parts of a URI before `@`, and after `?` or `#`, may hold secrets. Slashes of either
+/// kind, and any number of them, are read as the start of an authority, as lenient parsers do.
+fn without_secrets(uri: &str) -> Cow<'_, str> {
     // The delimiter stays: it shows that something was left out.
-    let rest = rest.split_inclusive(['?', '#']).next().unwrap_or_default();
-    let Some(rest) = rest.strip_prefix("//") else { return Cow::Owned(format!("{scheme}:{rest}")) };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let start = authority.rfind('@').unwrap_or_default();
-    Cow::Owned(format!("{scheme}://{}", rest.get(start..).unwrap_or_default()))
+    let uri = uri.split_inclusive(['?', '#']).next().unwrap_or_default();
+    let after_scheme = uri.find([':', '/', '\\']).filter(|at| uri.get(*at..=*at) == Some(":"));
+    let rest = uri.get(after_scheme.map_or(0, |colon| colon + 1)..).unwrap_or_default();
+    let authority = rest.trim_start_matches(['/', '\\']);
+    if authority.len() == rest.len() {
+        return Cow::Borrowed(uri);
+    }
+    let authority_at = uri.len() - authority.len();
+    let end = authority.find(['/', '\\', '?', '#']).unwrap_or(authority.len());
+    match authority.get(..end).and_then(|authority| authority.rfind('@')) {
+        Some(user) => {
+            let (before, host) = (uri.get(..authority_at), authority.get(user..));
+            Cow::Owned([before.unwrap_or_default(), host.unwrap_or_default()].concat())
+        }
+        None => Cow::Borrowed(uri),
+    }
 }

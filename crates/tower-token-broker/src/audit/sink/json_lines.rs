@@ -213,6 +213,11 @@ fn read(file: &File) -> Result<(Resumed, u64), Unreadable> {
         match lines.next()? {
             Next::Line => {}
             Next::End => break,
+            Next::TooLong if lines.rest_is_zeros()? => {
+                resumed.dropped_bytes = lines.bytes - durable;
+                file.set_len(durable)?;
+                break;
+            }
             Next::TooLong => return Err(Unreadable::Damaged { line: lines.number }),
             Next::Torn => {
                 // X17, X18: a crash tears only the last line, for which no caller was promised
@@ -346,14 +351,14 @@ mod tests {
         let scopes = crate::principal::Scopes::none();
         let intent =
             || trail.intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None));
-        intent().await.unwrap().used();
+        intent().await.unwrap().used().unwrap();
         assert_eq!(*disk.0.lock(), ["append", "sync"]);
         disk.0.lock().clear();
         drop(terminal);
         // Many in one batch: one sync per batch.
         let together: Vec<_> = (0..100).map(|_| Box::pin(intent())).collect();
         for one in together {
-            one.await.unwrap().used();
+            one.await.unwrap().used().unwrap();
         }
         let calls = disk.0.lock().clone();
         assert!(calls.chunks(2).all(|pair| pair == ["append", "sync"]), "{calls:?}");

@@ -28,7 +28,8 @@ async fn call(log: &AuditLog, requests: usize) {
             .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
             .await
             .unwrap()
-            .used();
+            .used()
+            .unwrap();
         drop(terminal);
     }
 }
@@ -292,7 +293,8 @@ async fn p293_x18_a_crash_leaves_one_marked_gap() {
         .intent(Intent::new("crm", "https://crm.example.com:443", &scopes, None))
         .await
         .unwrap()
-        .used();
+        .used()
+        .unwrap();
     log.flush().await.unwrap();
     fs::copy(&path, &copy).unwrap();
     let before = verified(fs::read(&copy).unwrap());

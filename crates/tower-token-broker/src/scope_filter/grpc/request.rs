@@ -28,7 +28,7 @@ use crate::{
     scope_filter::{
         judged::{Judged, JudgedBody, Listening, Rpc},
         policy::{Arguments, Call, Permit, Policy},
-        request::{Decider, RefusedRequest, listening, restored},
+        request::{Decider, RefusedRequest, listening, operation, restored},
     },
     sealing::{Kept, Session},
 };
@@ -273,9 +273,10 @@ impl<P: Policy> GrpcCall<P> {
         };
         let method = method.mcp();
         headers::agree_in_types(fields, &method, name, routing)?;
-        let operation = Operation::new(method.as_str(), name);
+        let operation = operation(method.as_str(), &call, name);
         self.trail.judged(&operation);
-        let permit = self.decider().permit(self.shared.policy.decide(&self.principal, &call))?;
+        let decision = self.shared.policy.decide_with_digest(&self.principal, &call);
+        let permit = self.decider().permit(decision)?;
         Ok((operation, permit))
     }
 
@@ -286,7 +287,8 @@ impl<P: Policy> GrpcCall<P> {
     fn by_name(&self, service: &str, method: &str) -> Result<(Operation, Permit), Refusal> {
         let operation = Operation::new(&format!("{service}/{method}"), None);
         self.trail.judged(&operation);
-        let decision = self.shared.policy.decide(&self.principal, &Call::Rpc { service, method });
+        let call = Call::Rpc { service, method };
+        let decision = self.shared.policy.decide_with_digest(&self.principal, &call);
         Ok((operation, self.decider().permit(decision)?))
     }
 

@@ -66,7 +66,7 @@ pub struct Unless<A, B>(A, B);
 
 impl<A: Policy, B: Policy> Policy for And<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        self.0.decide(caller, call).and(self.1.decide(caller, call)).of_policy(None)
+        self.0.decide(caller, call).and(self.1.decide(caller, call))
     }
 
     fn change_count(&self) -> u64 {
@@ -74,7 +74,17 @@ impl<A: Policy, B: Policy> Policy for And<A, B> {
     }
 
     fn digest(&self) -> Option<PolicyDigest> {
-        combined("and", self.0.digest()?, self.1.digest()?)
+        combined("and", self.0.digest(), self.1.digest())
+    }
+
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        let (one, digest) = self.0.decide_with_digest(caller, call);
+        let (other, with) = self.1.decide_with_digest(caller, call);
+        (one.and(other), combined("and", digest, with))
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -111,17 +121,18 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// Combines as [`PolicyExt::or`] describes.
+    fn or(self, other: Self) -> Self {
+        let is_other = other.is_allowed() || (self.is_denied() && !other.is_denied());
+        if is_other && !self.is_allowed() { other } else { self }
+    }
+}
+
 impl<A: Policy, B: Policy> Policy for Or<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
         let first = self.0.decide(caller, call);
-        if first.is_allowed() {
-            return first.of_policy(None);
-        }
-        let second = self.1.decide(caller, call);
-        if second.is_allowed() || (first.is_denied() && !second.is_denied()) {
-            return second.of_policy(None);
-        }
-        first.of_policy(None)
+        if first.is_allowed() { first } else { first.or(self.1.decide(caller, call)) }
     }
 
     fn change_count(&self) -> u64 {
@@ -129,7 +140,17 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
     }
 
     fn digest(&self) -> Option<PolicyDigest> {
-        combined("or", self.0.digest()?, self.1.digest()?)
+        combined("or", self.0.digest(), self.1.digest())
+    }
+
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        let (first, digest) = self.0.decide_with_digest(caller, call);
+        let (second, with) = self.1.decide_with_digest(caller, call);
+        (first.or(second), combined("or", digest, with))
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -137,19 +158,27 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
     }
 }
 
+impl<A: Policy, B: Policy> Unless<A, B> {
+    /// Returns the denial if the exception names the call.
+    fn excepted(
+        call: &Call<'_>,
+        mut decide: impl FnMut(&Call<'_>) -> Decision,
+    ) -> Option<Decision> {
+        // A message without a name cannot be an exception.
+        if matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response) {
+            return None;
+        }
+        let mut exception =
+            |call: &Call<'_>| Some(decide(call)).filter(|decision| !decision.is_denied());
+        let found = exception(call).or_else(|| with_or_without_slash(call, exception));
+        found.map(|exception| Decision::deny(call).or_rule_of(&exception))
+    }
+}
+
 impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        // A message without a name cannot be an exception.
-        let is_named = !matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response);
-        let exception = |call: &Call<'_>| {
-            Some(self.1.decide(caller, call)).filter(|decision| !decision.is_denied())
-        };
-        let found =
-            is_named.then(|| exception(call).or_else(|| with_or_without_slash(call, exception)));
-        if let Some(exception) = found.flatten() {
-            return Decision::deny(call).or_rule_of(&exception);
-        }
-        self.0.decide(caller, call).of_policy(None)
+        Self::excepted(call, |call| self.1.decide(caller, call))
+            .unwrap_or_else(|| self.0.decide(caller, call))
     }
 
     fn change_count(&self) -> u64 {
@@ -157,7 +186,22 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     }
 
     fn digest(&self) -> Option<PolicyDigest> {
-        combined("unless", self.0.digest()?, self.1.digest()?)
+        combined("unless", self.0.digest(), self.1.digest())
+    }
+
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        let (decision, digest) = self.0.decide_with_digest(caller, call);
+        let mut with = self.1.digest();
+        let excepted = Self::excepted(call, |call| {
+            let (exception, of_rules) = self.1.decide_with_digest(caller, call);
+            with = of_rules;
+            exception
+        });
+        (excepted.unwrap_or(decision), combined("unless", digest, with))
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -166,8 +210,12 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
 }
 
 /// The digest of two policies that decide together.
-fn combined(word: &str, one: PolicyDigest, other: PolicyDigest) -> Option<PolicyDigest> {
-    Some(PolicyDigest::of(word.as_bytes()).and(one).and(other))
+fn combined(
+    word: &str,
+    one: Option<PolicyDigest>,
+    other: Option<PolicyDigest>,
+) -> Option<PolicyDigest> {
+    Some(PolicyDigest::of(word.as_bytes()).and(one?).and(other?))
 }
 
 impl PolicySummary {
@@ -185,7 +233,7 @@ impl PolicySummary {
 // L241: a denied path is denied in both forms.
 fn with_or_without_slash(
     call: &Call<'_>,
-    decide: impl Fn(&Call<'_>) -> Option<Decision>,
+    mut decide: impl FnMut(&Call<'_>) -> Option<Decision>,
 ) -> Option<Decision> {
     let Call::Http { method, path } = call else { return None };
     let other = match path.strip_suffix('/') {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::call::Call;
-use crate::{audit::PolicyDigest, principal::Scopes, refusal::Reason};
+use crate::{principal::Scopes, refusal::Reason};
 
 /// A policy's decision on one call. Created by [`Decision::allow`], [`Decision::deny`] or
 /// [`Decision::needs_scope`], and refined by the other methods.
@@ -12,7 +12,6 @@ use crate::{audit::PolicyDigest, principal::Scopes, refusal::Reason};
 pub struct Decision {
     pub(in crate::scope_filter) verdict: Verdict,
     rule: Option<Arc<str>>,
-    policy: Option<PolicyDigest>,
     retry_after: Option<Duration>,
 }
 
@@ -28,7 +27,7 @@ pub(in crate::scope_filter) enum Verdict {
 
 impl From<Verdict> for Decision {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, rule: None, policy: None, retry_after: None }
+        Self { verdict, rule: None, retry_after: None }
     }
 }
 
@@ -117,17 +116,6 @@ impl Decision {
 
     pub(in crate::scope_filter) fn shared_rule(&self) -> Option<&Arc<str>> {
         self.rule.as_ref()
-    }
-
-    /// Returns the digest of the policy that decided, if that may differ from the policy's digest
-    /// now: the policy may have been replaced since.
-    pub(in crate::scope_filter) const fn policy(&self) -> Option<PolicyDigest> {
-        self.policy
-    }
-
-    pub(super) const fn of_policy(mut self, policy: Option<PolicyDigest>) -> Self {
-        self.policy = policy;
-        self
     }
 
     pub(in crate::scope_filter) const fn wait(&self) -> Option<Duration> {

@@ -37,6 +37,17 @@ pub trait Policy: Send + Sync + 'static {
         None
     }
 
+    /// Decides on one call, and returns the digest of the rules that decided. Called instead of
+    /// [`Policy::decide`] where the decision is recorded. A policy that can be replaced must take
+    /// both from one state.
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        (self.decide(caller, call), self.digest())
+    }
+
     /// Describes the policy, for a stack with this protocol.
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         let _ = protocol;
@@ -66,6 +77,14 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
         P::digest(self)
     }
 
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        P::decide_with_digest(self, caller, call)
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         P::summary(self, protocol)
     }
@@ -93,6 +112,14 @@ impl Policy for BoxPolicy {
 
     fn digest(&self) -> Option<PolicyDigest> {
         self.0.digest()
+    }
+
+    fn decide_with_digest(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        self.0.decide_with_digest(caller, call)
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {

@@ -422,4 +422,35 @@ mod tests {
         let closure = crate::scope_filter::policy_fn(|_, call| Decision::deny(call));
         assert_eq!(one().and(closure).digest(), None);
     }
+
+    #[test]
+    fn the_recorded_digest_is_that_of_the_rules_that_decided() {
+        use crate::scope_filter::{Policy as _, PolicyHandle, policy_fn};
+        let (one, other) =
+            (|| Rules::new().allow(tools(["a"])), || Rules::new().allow(tools(["b"])));
+        let call = Call::Tool { name: "b", arguments: Arguments::unknown() };
+        let decide = |policy: &dyn Policy| {
+            let (decision, digest) = policy.decide_with_digest(&caller(""), &call);
+            (decision.is_allowed(), digest)
+        };
+        let inner = PolicyHandle::new(one());
+        let outer = PolicyHandle::new(inner.clone());
+        let combined = PolicyHandle::new(inner.clone().and(other()));
+        inner.replace(other());
+        assert_eq!(decide(&outer), (true, other().digest()));
+        assert_eq!(decide(&combined), (true, other().and(other()).digest()));
+        assert_eq!(decide(&inner.clone().or(one())), (true, other().or(one()).digest()));
+        assert_eq!(decide(&inner.clone().unless(one())), (true, other().unless(one()).digest()));
+        // A closure around a handle decides itself, by rules that have no digest.
+        let within = inner.clone();
+        let opposite = policy_fn(move |caller: &Principal, call: &Call<'_>| {
+            if within.decide(caller, call).is_allowed() {
+                Decision::deny(call)
+            } else {
+                Decision::allow()
+            }
+        });
+        assert_eq!(decide(&opposite), (false, None));
+        assert_eq!(decide(&PolicyHandle::new(opposite)), (false, None));
+    }
 }
