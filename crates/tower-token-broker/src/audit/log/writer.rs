@@ -208,7 +208,8 @@ fn signal(waiters: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// P288: a sink that panics has failed: its batch is retried, and the log continues.
+/// A sink that panics has failed: its batch is retried, and the log continues.
+// P288.
 async fn caught<T>(call: impl Future<Output = Result<T, SinkError>>) -> Result<T, SinkError> {
     let mut call = pin!(call);
     std::future::poll_fn(move |cx| {

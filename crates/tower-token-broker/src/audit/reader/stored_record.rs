@@ -189,7 +189,8 @@ impl<'a> StoredRecord<'a> {
         hashed.is_some_and(|hashed| chain_hash(&self.previous, hashed) == self.head.hash)
     }
 
-    /// P291: returns whether it is the record after `last`, unchanged.
+    /// Returns whether it is the record after `last`, unchanged.
+    // P291.
     pub(in crate::audit) fn follows(&self, last: Option<Head>) -> bool {
         self.head.sequence == sequence_after(last)
             && self.previous == hash_before(last)

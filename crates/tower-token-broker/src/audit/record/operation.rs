@@ -87,8 +87,9 @@ impl<'a> Intent<'a> {
     }
 }
 
-/// P294: the parts of a URI before `@`, and after `?` or `#`, may hold secrets. Slashes of either
+/// The parts of a URI before `@`, and after `?` or `#`, may hold secrets. Slashes of either
 /// kind, and any number of them, are read as the start of an authority, as lenient parsers do.
+// P294.
 fn without_secrets(uri: &str) -> Cow<'_, str> {
     // The delimiter stays: it shows that something was left out.
     let uri = uri.split_inclusive(['?', '#']).next().unwrap_or_default();

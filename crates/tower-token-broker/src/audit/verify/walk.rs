@@ -162,7 +162,8 @@ impl Walk<'_> {
         }
     }
 
-    /// P293: a process that starts marks its start.
+    /// A process that starts marks its start.
+    // P293.
     fn marks(&mut self, record: &StoredRecord<'_>) -> Result<(), Fault> {
         let kind = record.kind();
         let is_marked = match kind {
@@ -203,8 +204,9 @@ impl Walk<'_> {
         }
     }
 
-    /// X17: a crash leaves the beginning of the next record, or zeros where the disk had not
+    /// A crash leaves the beginning of the next record, or zeros where the disk had not
     /// received the bytes.
+    // X17.
     fn torn(&self, line: &[u8]) -> Result<End, Fault> {
         if self.report.head.is_none() {
             return Err(Fault::Empty);
