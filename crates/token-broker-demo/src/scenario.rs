@@ -70,89 +70,185 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Outcome, DemoError> {
     let mut scenario = Steps { steps: Vec::new(), part: "before" };
     let mut marks = Marks::default();
-    let crm = &setup.crm;
-
-    // Before: the client holds the upstream's own token.
-    let raw = crm.raw_access_token("contacts:read contacts:write export");
-    let direct = |path, message| Request { to: crm.address(), path, token: &raw, message };
-    let list = direct("/mcp", Some(LIST)).response().await?;
-    scenario.step(
-        "lists the tools of the MCP server, with the upstream's own token",
-        format!("{}, all six tools", list.status),
-    );
-    let api = direct("/api/contacts", None).response().await?;
-    scenario.step(
-        "uses the same token at the API, past the MCP server",
-        match api.status {
-            200 => "200, the data: no tool call, no policy, no record".to_owned(),
-            status => format!("{status}"),
-        },
-    );
-    let before = format!("{}\n{}", list.text, api.text);
-    setup.broker.audit_log().flush().await?;
-    marks.audit_before = std::fs::read_to_string(setup.audit_file())?.lines().count();
-    marks.crm_before = crm.log().len();
-
-    // After: the client holds a broker token.
+    let before = scenario.with_the_upstream_token(setup, &mut marks).await?;
     scenario.part = "after";
-    let reader = setup.token(crm, "crm:read")?;
-    let client = connect(&setup.url(crm), &reader).await?;
-    let tools = client.list_tools(None::<PaginatedRequestParams>).await.map_err(DemoError::new)?;
-    let names: Vec<_> = tools.tools.iter().map(|tool| tool.name.to_string()).collect();
-    scenario.step("lists the tools, with a broker token", names.join(", "));
-    let called = call(&client, "get_contact").await;
-    scenario.step("calls get_contact", called);
-    let denied = call(&client, "delete_contact").await;
-    scenario.step("calls delete_contact, which is not in its list", denied);
-    let refused = call(&client, "create_contact").await;
-    scenario.step("calls create_contact", refused);
-    drop(client.cancel().await);
+    let (reader, writer, greedy) = scenario.with_broker_tokens(setup, &mut marks, sabotage).await?;
+    let ticketed = scenario.at_other_places(setup, &reader).await?;
+    act_unseen(setup, sabotage).await?;
+    scenario.while_alice_is_revoked(setup, &mut marks, sabotage, &greedy, &ticketed).await?;
+    setup.broker.shutdown(GRACE).await.map_err(DemoError::new)?;
+    Ok(Outcome {
+        steps: scenario.steps,
+        marks,
+        before,
+        broker_tokens: vec![reader, writer, greedy, ticketed],
+    })
+}
 
-    let writer = setup.token(crm, "crm:read crm:write")?;
-    let client = connect(&setup.url(crm), &writer).await?;
-    let created = call(&client, "create_contact").await;
-    scenario.step("obtains a token with that scope, and calls create_contact", created);
-    drop(client.cancel().await);
+impl Steps {
+    /// Before: the client holds the upstream's own token. Returns what it received.
+    async fn with_the_upstream_token(
+        &mut self,
+        setup: &Setup,
+        marks: &mut Marks,
+    ) -> Result<String, DemoError> {
+        let crm = &setup.crm;
+        let raw = crm.raw_access_token("contacts:read contacts:write export");
+        let direct = |path, message| Request { to: crm.address(), path, token: &raw, message };
+        let list = direct("/mcp", Some(LIST)).response().await?;
+        self.step(
+            "lists the tools of the MCP server, with the upstream's own token",
+            format!("{}, all six tools", list.status),
+        );
+        let api = direct("/api/contacts", None).response().await?;
+        self.step(
+            "uses the same token at the API, past the MCP server",
+            match api.status {
+                200 => "200, the data: no tool call, no policy, no record".to_owned(),
+                status => format!("{status}"),
+            },
+        );
+        let received = format!("{}\n{}", list.text, api.text);
+        setup.broker.audit_log().flush().await?;
+        marks.audit_before = std::fs::read_to_string(setup.audit_file())?.lines().count();
+        marks.crm_before = crm.log().len();
+        Ok(received)
+    }
 
-    let greedy = setup.token(crm, EVERY_SCOPE)?;
-    let client = connect(&setup.url(crm), &greedy).await?;
-    let called = call(&client, "get_contact").await;
-    scenario.step("obtains a token with every scope, and calls get_contact", called);
+    /// After: the client holds broker tokens. Returns them: for reading, for writing, and one with
+    /// every scope.
+    async fn with_broker_tokens(
+        &mut self,
+        setup: &Setup,
+        marks: &mut Marks,
+        sabotage: Option<Sabotage>,
+    ) -> Result<(String, String, String), DemoError> {
+        let crm = &setup.crm;
+        let reader = setup.token(crm, "crm:read")?;
+        let client = connect(&setup.url(crm), &reader).await?;
+        let tools =
+            client.list_tools(None::<PaginatedRequestParams>).await.map_err(DemoError::new)?;
+        let names: Vec<_> = tools.tools.iter().map(|tool| tool.name.to_string()).collect();
+        self.step("lists the tools, with a broker token", names.join(", "));
+        let called = call(&client, "get_contact").await;
+        self.step("calls get_contact", called);
+        let denied = call(&client, "delete_contact").await;
+        self.step("calls delete_contact, which is not in its list", denied);
+        let refused = call(&client, "create_contact").await;
+        self.step("calls create_contact", refused);
+        drop(client.cancel().await);
 
-    crm.expire_access_tokens();
-    marks.crm_expired = crm.log().len();
-    let good = crowd(setup, &client, crm, sabotage).await;
-    marks.crm_refreshed = crm.log().len();
-    scenario.step(
-        "makes 100 calls at once, after the upstream's token has expired",
-        format!("{good} of {CROWD} succeed"),
-    );
-    drop(client.cancel().await);
+        let writer = setup.token(crm, "crm:read crm:write")?;
+        let client = connect(&setup.url(crm), &writer).await?;
+        let created = call(&client, "create_contact").await;
+        self.step("obtains a token with that scope, and calls create_contact", created);
+        drop(client.cancel().await);
 
-    let stolen = Request { to: crm.address(), path: "/mcp", token: &reader, message: Some(GET) }
-        .response()
-        .await?;
-    let elsewhere = Request {
-        to: setup.wire.address(),
-        path: "/tickets/mcp",
-        token: &reader,
-        message: Some(GET),
-    };
-    let elsewhere = elsewhere.response().await?;
-    let result =
-        format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
-    scenario.step("uses its broker token at the upstream itself, and at the other server", result);
+        let greedy = setup.token(crm, EVERY_SCOPE)?;
+        let client = connect(&setup.url(crm), &greedy).await?;
+        let called = call(&client, "get_contact").await;
+        self.step("obtains a token with every scope, and calls get_contact", called);
 
-    let ticketed = setup.token(&setup.tickets, "crm:read")?;
-    let tickets = Request {
-        to: setup.wire.address(),
-        path: "/tickets/mcp",
-        token: &ticketed,
-        message: Some(GET),
-    };
-    let first = tickets.response().await?;
-    scenario.step("calls the other server with a token for it", format!("{}", first.status));
+        crm.expire_access_tokens();
+        marks.crm_expired = crm.log().len();
+        let good = crowd(setup, &client, crm, sabotage).await;
+        marks.crm_refreshed = crm.log().len();
+        self.step(
+            "makes 100 calls at once, after the upstream's token has expired",
+            format!("{good} of {CROWD} succeed"),
+        );
+        drop(client.cancel().await);
+        Ok((reader, writer, greedy))
+    }
 
+    /// The client uses its token where it is not valid. Returns a token for the other server.
+    async fn at_other_places(&mut self, setup: &Setup, reader: &str) -> Result<String, DemoError> {
+        let crm = &setup.crm;
+        let stolen = Request { to: crm.address(), path: "/mcp", token: reader, message: Some(GET) }
+            .response()
+            .await?;
+        let elsewhere = Request {
+            to: setup.wire.address(),
+            path: "/tickets/mcp",
+            token: reader,
+            message: Some(GET),
+        };
+        let elsewhere = elsewhere.response().await?;
+        let result =
+            format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
+        self.step("uses its broker token at the upstream itself, and at the other server", result);
+
+        let ticketed = setup.token(&setup.tickets, "crm:read")?;
+        let tickets = Request {
+            to: setup.wire.address(),
+            path: "/tickets/mcp",
+            token: &ticketed,
+            message: Some(GET),
+        };
+        let first = tickets.response().await?;
+        self.step("calls the other server with a token for it", format!("{}", first.status));
+        Ok(ticketed)
+    }
+
+    /// The user is revoked while a stream is open.
+    async fn while_alice_is_revoked(
+        &mut self,
+        setup: &Setup,
+        marks: &mut Marks,
+        sabotage: Option<Sabotage>,
+        greedy: &str,
+        ticketed: &str,
+    ) -> Result<(), DemoError> {
+        let crm = &setup.crm;
+        let tickets = Request {
+            to: setup.wire.address(),
+            path: "/tickets/mcp",
+            token: ticketed,
+            message: Some(GET),
+        };
+        let watch = Request {
+            to: setup.wire.address(),
+            path: "/crm/mcp",
+            token: greedy,
+            message: Some(WATCH),
+        };
+        let target = match sabotage {
+            Some(Sabotage::RevokeNobody) => None,
+            Some(Sabotage::RevokeAtOneServer) => Some(setup.server(crm)?),
+            _ => Some(setup.alice()),
+        };
+        let revoke = async {
+            if let Some(target) = target {
+                // The revoke takes effect even if its record is not durable yet.
+                drop(setup.broker.revoke(target, &Initiator::operator("demo")).await);
+            }
+        };
+        let (watched, ended) = watch.stream(revoke).await?;
+        let events = watched.text.matches("data:").count();
+        let how = if ended { "then the stream ends" } else { "and the stream continues" };
+        self.step(
+            "watches for changes; meanwhile alice is revoked",
+            format!("{} and {events} events, {how}", watched.status),
+        );
+        (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), setup.tickets.log().len());
+        let again = Request {
+            to: setup.wire.address(),
+            path: "/crm/mcp",
+            token: greedy,
+            message: Some(GET),
+        };
+        let (again, other) = (again.response().await?, tickets.response().await?);
+        self.step(
+            "makes the same calls again, at both servers",
+            format!("{} and {}", again.status, other.status),
+        );
+        Ok(())
+    }
+}
+
+/// Acts around the broker, for a demo that must fail.
+async fn act_unseen(setup: &Setup, sabotage: Option<Sabotage>) -> Result<(), DemoError> {
+    let crm = &setup.crm;
     if sabotage == Some(Sabotage::UseTheTokenUnseen) {
         let token = crm.raw_access_token("contacts:read");
         Request { to: crm.address(), path: "/mcp", token: &token, message: Some(GET) }
@@ -164,48 +260,7 @@ pub(crate) async fn run(setup: &Setup, sabotage: Option<Sabotage>) -> Result<Out
             .response()
             .await?;
     }
-
-    // The user is revoked while a stream is open.
-    let watch = Request {
-        to: setup.wire.address(),
-        path: "/crm/mcp",
-        token: &greedy,
-        message: Some(WATCH),
-    };
-    let target = match sabotage {
-        Some(Sabotage::RevokeNobody) => None,
-        Some(Sabotage::RevokeAtOneServer) => Some(setup.server(crm)?),
-        _ => Some(setup.alice()),
-    };
-    let revoke = async {
-        if let Some(target) = target {
-            // The revoke takes effect even if its record is not durable yet.
-            drop(setup.broker.revoke(target, &Initiator::operator("demo")).await);
-        }
-    };
-    let (watched, ended) = watch.stream(revoke).await?;
-    let events = watched.text.matches("data:").count();
-    let how = if ended { "then the stream ends" } else { "and the stream continues" };
-    scenario.step(
-        "watches for changes; meanwhile alice is revoked",
-        format!("{} and {events} events, {how}", watched.status),
-    );
-    (marks.crm_revoked, marks.tickets_revoked) = (crm.log().len(), setup.tickets.log().len());
-    let again =
-        Request { to: setup.wire.address(), path: "/crm/mcp", token: &greedy, message: Some(GET) };
-    let (again, other) = (again.response().await?, tickets.response().await?);
-    scenario.step(
-        "makes the same calls again, at both servers",
-        format!("{} and {}", again.status, other.status),
-    );
-
-    setup.broker.shutdown(GRACE).await.map_err(DemoError::new)?;
-    Ok(Outcome {
-        steps: scenario.steps,
-        marks,
-        before,
-        broker_tokens: vec![reader, writer, greedy, ticketed],
-    })
+    Ok(())
 }
 
 struct Steps {

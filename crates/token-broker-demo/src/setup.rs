@@ -44,6 +44,17 @@ pub(crate) struct Setup {
     folder: TempDir,
 }
 
+/// Adds the upstream's secret to every response.
+fn leaking(router: Router, upstream: Upstream) -> Router {
+    router.layer(map_response(move |mut response: Response| {
+        let secret = upstream.secrets().pop();
+        if let Some(secret) = secret.and_then(|secret| HeaderValue::from_str(&secret).ok()) {
+            response.headers_mut().insert("x-debug", secret);
+        }
+        async move { response }
+    }))
+}
+
 impl Setup {
     pub(crate) async fn start(sabotage: Option<Sabotage>) -> Result<Self, DemoError> {
         let tasks = Tasks::new();
@@ -86,15 +97,7 @@ impl Setup {
         router = router.merge(broker.metadata_router());
         router = router.route("/unwatched", axum::routing::get(async || "no layer counts this"));
         if sabotage == Some(Sabotage::LeakTheToken) {
-            let leaky = crm.clone();
-            router = router.layer(map_response(move |mut response: Response| {
-                let secret =
-                    leaky.secrets().pop().and_then(|secret| HeaderValue::from_str(&secret).ok());
-                if let Some(secret) = secret {
-                    response.headers_mut().insert("x-debug", secret);
-                }
-                async move { response }
-            }));
+            router = leaking(router, crm.clone());
         }
         drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
         Ok(Self { crm, tickets, wire, broker, tasks, issuer, folder })

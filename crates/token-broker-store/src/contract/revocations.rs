@@ -225,6 +225,27 @@ async fn read_all<S: RevocationStore>(store: &S, limit: usize) -> Result<Entries
     Err(ContractError::Broken { how: "the reads do not end".into() })
 }
 
+/// Reads until a page is empty that was read after the last append.
+async fn read_until_caught_up<S: RevocationStore>(
+    store: &S,
+    all_appended: &AtomicBool,
+) -> Result<Entries, ContractError> {
+    let (mut read, mut read_until) = (Entries::new(), Sequence::START);
+    loop {
+        // Loaded before the read: an empty page after the last append is the end.
+        let is_last = all_appended.load(Ordering::Acquire);
+        let page = store.read_after(read_until, 7).await?;
+        match page.last() {
+            Some((place, _)) => read_until = *place,
+            None if is_last => return Ok(read),
+            None => {}
+        }
+        read.extend(page);
+        ensure!(read.len() < 10_000, "the reads do not end");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Runs concurrent appenders and a reader. Returns what the reader read until it had caught up with
 /// the last append, and what was appended.
 async fn follow_appenders<S: RevocationStore>(
@@ -251,23 +272,10 @@ async fn follow_appenders<S: RevocationStore>(
         .collect();
     let all_appended = Arc::new(AtomicBool::new(false));
     let reader = {
-        let (store, barrier, all_appended) = (store, barrier, Arc::clone(&all_appended));
+        let all_appended = Arc::clone(&all_appended);
         tasks.spawn("reader", async move {
-            let (mut read, mut read_until) = (Entries::new(), Sequence::START);
             barrier.wait().await;
-            loop {
-                // Loaded before the read: an empty page after the last append is the end.
-                let is_last = all_appended.load(Ordering::Acquire);
-                let page = store.read_after(read_until, 7).await?;
-                match page.last() {
-                    Some((place, _)) => read_until = *place,
-                    None if is_last => return Ok::<_, ContractError>(read),
-                    None => {}
-                }
-                read.extend(page);
-                ensure!(read.len() < 10_000, "the reads do not end");
-                tokio::task::yield_now().await;
-            }
+            read_until_caught_up(&*store, &all_appended).await
         })
     };
     let mut appended = Entries::new();

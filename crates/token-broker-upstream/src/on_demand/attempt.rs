@@ -165,26 +165,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
 
     /// Returns the tokens of a response that can be used.
     fn judge(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
-        let tokens = match response {
-            Ok(TokenResponse::Tokens(tokens)) => tokens,
-            Ok(TokenResponse::Denied { denial, retry_after }) => {
-                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
-                let no = self.shared.requester.denied(denial, &self.wanted.need);
-                return Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) });
-            }
-            Ok(TokenResponse::Failed { what, retry_after }) => {
-                // A `Retry-After` is meant for the broker, not for one user.
-                let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
-                return Err(Failed { retry_after, whose, ..Failed::because(what) });
-            }
-            Err(error) => {
-                let (outcome, whose) = match error.sent() {
-                    Sent::No => (TokenOutcome::Failed, Whose::Everyones),
-                    Sent::Maybe => (TokenOutcome::Unknown, Whose::Callers),
-                };
-                return Err(Failed { outcome, whose, ..Failed::because(error.code()) });
-            }
-        };
+        let tokens = self.tokens(response)?;
         if !self.shared.requester.accepts(&tokens) {
             return Err(Failed::because("a token of another type than requested"));
         }
@@ -216,6 +197,30 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             );
         }
         Ok(tokens)
+    }
+
+    /// Returns the tokens of a response, or the reason why there are none.
+    fn tokens(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
+        match response {
+            Ok(TokenResponse::Tokens(tokens)) => Ok(tokens),
+            Ok(TokenResponse::Denied { denial, retry_after }) => {
+                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
+                let no = self.shared.requester.denied(denial, &self.wanted.need);
+                Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) })
+            }
+            Ok(TokenResponse::Failed { what, retry_after }) => {
+                // A `Retry-After` is meant for the broker, not for one user.
+                let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
+                Err(Failed { retry_after, whose, ..Failed::because(what) })
+            }
+            Err(error) => {
+                let (outcome, whose) = match error.sent() {
+                    Sent::No => (TokenOutcome::Failed, Whose::Everyones),
+                    Sent::Maybe => (TokenOutcome::Unknown, Whose::Callers),
+                };
+                Err(Failed { outcome, whose, ..Failed::because(error.code()) })
+            }
+        }
     }
 
     /// Ends the attempt without a request. Nothing is remembered: the next call starts over.

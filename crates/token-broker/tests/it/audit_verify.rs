@@ -195,7 +195,7 @@ async fn progress_is_printed_at_most_a_hundred_times() {
 }
 
 #[test]
-fn exit_codes_are_1_for_a_fault_and_2_for_wrong_use() {
+fn a_fault_exits_with_1_and_wrong_use_with_2() {
     let nowhere = Path::new("/nowhere/audit.jsonl");
     let run = verify(nowhere, &[]);
     assert_eq!(run.status.code(), Some(1));

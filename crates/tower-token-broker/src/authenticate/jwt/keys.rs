@@ -226,30 +226,36 @@ impl Key {
         if !may_verify(key, algorithm)? {
             return Err(KeyError::OtherPurpose);
         }
-        let coordinate = |name: &str| -> Result<[u8; 32], KeyError> {
-            let bytes = URL_SAFE_NO_PAD.decode(text(name)?.ok_or(KeyError::Malformed)?.as_bytes());
-            bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyError::Malformed)
-        };
-        let public = match algorithm {
-            Algorithm::Es256 => {
-                let (x, y) = (coordinate("x")?, coordinate("y")?);
-                let point = [&[4][..], &x, &y].concat();
-                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
-                    .map_err(|_| KeyError::UnsoundPoint)?;
-                DecodingKey::from_ec_der(&point)
-            }
-            Algorithm::EdDsa => {
-                let x = coordinate("x")?;
-                if key.get("y").is_some() {
-                    return Err(KeyError::Malformed);
-                }
-                if is_weak_point(&x) {
-                    return Err(KeyError::UnsoundPoint);
-                }
-                DecodingKey::from_ed_der(&x)
-            }
-        };
+        let public = public_key(key, algorithm)?;
         Ok(Self { id: id.map(|id| id.as_ref().into()), algorithm, public })
+    }
+}
+
+/// Reads the point of a public key, and checks that it is sound.
+fn public_key(key: Value<'_>, algorithm: Algorithm) -> Result<DecodingKey, KeyError> {
+    let coordinate = |name: &str| -> Result<[u8; 32], KeyError> {
+        let text = key.get(name).and_then(Value::as_str).ok_or(KeyError::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.as_bytes());
+        bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyError::Malformed)
+    };
+    match algorithm {
+        Algorithm::Es256 => {
+            let (x, y) = (coordinate("x")?, coordinate("y")?);
+            let point = [&[4][..], &x, &y].concat();
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
+                .map_err(|_| KeyError::UnsoundPoint)?;
+            Ok(DecodingKey::from_ec_der(&point))
+        }
+        Algorithm::EdDsa => {
+            let x = coordinate("x")?;
+            if key.get("y").is_some() {
+                return Err(KeyError::Malformed);
+            }
+            if is_weak_point(&x) {
+                return Err(KeyError::UnsoundPoint);
+            }
+            Ok(DecodingKey::from_ed_der(&x))
+        }
     }
 }
 
@@ -290,6 +296,23 @@ pub(super) struct KeySet {
     problems: Vec<(usize, KeyError)>,
 }
 
+fn report(position: usize, problem: &KeyError) {
+    if *problem == KeyError::Private {
+        tracing::error!(
+            alarm = Alarm::JwksPrivateKey.code(),
+            position,
+            "a public key set shows a private key"
+        );
+    } else {
+        tracing::warn!(
+            alarm = Alarm::JwksKeyUnusable.code(),
+            position,
+            %problem,
+            "a key of the set is skipped"
+        );
+    }
+}
+
 impl KeySet {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, KeysError> {
         if bytes.len() > Keys::MAX_BYTES {
@@ -306,20 +329,7 @@ impl KeySet {
             match Key::parse(key) {
                 Ok(key) => parsed.keys.push(Arc::new(key)),
                 Err(problem) => {
-                    if problem == KeyError::Private {
-                        tracing::error!(
-                            alarm = Alarm::JwksPrivateKey.code(),
-                            position,
-                            "a public key set shows a private key"
-                        );
-                    } else {
-                        tracing::warn!(
-                            alarm = Alarm::JwksKeyUnusable.code(),
-                            position,
-                            %problem,
-                            "a key of the set is skipped"
-                        );
-                    }
+                    report(position, &problem);
                     parsed.problems.push((position, problem));
                 }
             }
