@@ -83,7 +83,7 @@ impl Report {
                 let why = text("reason");
                 format!("{} {what} {why}", text("outcome")).trim_end().to_owned()
             }));
-        let width = (WIDTH - 6) / 3;
+        let width = (WIDTH - 8) / 3;
         let columns = [
             ("the client received", heard),
             ("the upstreams saw", saw),
@@ -102,7 +102,7 @@ impl Report {
         }
         writeln!(
             f,
-            "\n  Where the upstreams saw no other scopes, the token had the operator's: \
+            "\n  Each list is in its own order. The scopes that the operator set: \
              {OPERATORS_SCOPES}.\n"
         )
     }

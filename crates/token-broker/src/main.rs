@@ -32,7 +32,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read the audit
+    /// Verify an audit file
     Audit {
         #[command(subcommand)]
         command: AuditCommand,

@@ -14,7 +14,7 @@
 //! ```
 //! `reader` lists and gets. `writer` creates too, with the scope `crm:write`; without it, 403 names
 //! the scope. `nobody` may call nothing. The API is judged by method and path: GET /api/contacts
-//! passes, every other request is refused with 403. Ctrl-C and SIGTERM end it.
+//! passes, every other request below /api is refused with 403. Ctrl-C and SIGTERM end it.
 
 #![expect(clippy::print_stdout, reason = "the output of the example")]
 

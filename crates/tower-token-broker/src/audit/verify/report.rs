@@ -189,7 +189,7 @@ impl fmt::Display for Fault {
             Self::Empty => f.write_str("is missing: the file was never started, or was emptied"),
             Self::NotJson(error) => write!(f, "is broken, or not a record of this log: {error}"),
             Self::NotARecord => {
-                f.write_str("is not a record of this log: its line has another form")
+                f.write_str("is not as the log writes it: it was changed, or is not a record")
             }
             Self::TooLong => f.write_str("is not a record of this log: its line is too long"),
             Self::Edited => {

@@ -371,6 +371,9 @@ async fn x17_only_a_started_record_counts_as_torn() {
             assert_eq!(found.unwrap_err().fault, Fault::NotARecord, "{what}");
         }
     }
+    // Also in a file without a whole record.
+    assert_eq!(wrong("{\"keys\":[]}"), (0, Fault::NotARecord));
+    assert_eq!(wrong("{\"seq\":0,\"time\":\"2026-"), (0, Fault::Empty));
 }
 
 #[tokio::test]

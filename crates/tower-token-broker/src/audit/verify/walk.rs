@@ -208,14 +208,14 @@ impl Walk<'_> {
     /// received the bytes.
     // X17.
     fn torn(&self, line: &[u8]) -> Result<End, Fault> {
-        if self.report.head.is_none() {
-            return Err(Fault::Empty);
-        }
         let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let written = line.get(..end).unwrap_or_default();
         let start = format!("{{\"seq\":{},\"time\":\"", sequence_after(self.report.head));
         let is_start =
             written.iter().zip(start.as_bytes()).all(|(found, expected)| found == expected);
+        if is_start && self.report.head.is_none() {
+            return Err(Fault::Empty);
+        }
         if is_start && written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             Ok(End::Torn { bytes: line.len() as u64 })
         } else {
