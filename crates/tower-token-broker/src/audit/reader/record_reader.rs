@@ -13,6 +13,8 @@ use crate::audit::record::Head;
 pub struct RecordReader<R> {
     lines: Lines<R>,
     last: Option<Head>,
+    /// The number of the first damaged line. Nothing after it is read.
+    damaged: Option<u64>,
 }
 
 /// The reason why the next record cannot be read.
@@ -40,31 +42,39 @@ pub enum ReadError {
 impl<R: BufRead> RecordReader<R> {
     /// Reads a chain from its first record.
     pub const fn new(file: R) -> Self {
-        Self { lines: Lines::new(file), last: None }
+        Self { lines: Lines::new(file), last: None, damaged: None }
     }
 
     /// Reads a chain from the record after `head`.
     pub const fn after(head: Head, file: R) -> Self {
-        Self { lines: Lines::new(file), last: Some(head) }
+        Self { lines: Lines::new(file), last: Some(head), damaged: None }
     }
 
     /// Reads the next record; `None` at the end of the file.
     ///
     /// # Errors
-    /// See [`ReadError`]. After an error, nothing more can be read.
+    /// See [`ReadError`]. After a damaged line, each call returns the same error: a record after
+    /// it may follow from the last one that was read, if the line was inserted.
     pub fn read(&mut self) -> Result<Option<StoredRecord<'_>>, ReadError> {
+        if let Some(line) = self.damaged {
+            return Err(ReadError::Damaged { line });
+        }
         let next = self.lines.next()?;
         let line = self.lines.number;
         match next {
             Next::End => return Ok(None),
             Next::Torn => return Err(ReadError::Torn { line }),
-            Next::TooLong => return Err(ReadError::Damaged { line }),
-            Next::Line => {}
+            Next::TooLong | Next::Line => {}
+        }
+        // Lifted by the record that follows.
+        self.damaged = Some(line);
+        if matches!(next, Next::TooLong) {
+            return Err(ReadError::Damaged { line });
         }
         let record = StoredRecord::read(&self.lines.line).ok();
         let record = record.filter(|record| record.follows(self.last));
         let record = record.ok_or(ReadError::Damaged { line })?;
-        self.last = Some(record.head());
+        (self.last, self.damaged) = (Some(record.head()), None);
         Ok(Some(record))
     }
 

@@ -4,7 +4,11 @@ use std::{fs, io::Write as _, path::Path, time::Duration};
 
 use super::*;
 use crate::{
-    audit::{AuditFileError, AuditLog, Intent, JsonLines, Trail, record::chain_hash},
+    audit::{
+        AuditFileError, AuditLog, Intent, JsonLines, Trail,
+        reader::{ReadError, RecordReader},
+        record::chain_hash,
+    },
     principal::Scopes,
 };
 
@@ -392,6 +396,19 @@ async fn memory_is_bounded_and_progress_is_reported() {
     assert_eq!((report.crashes, report.gaps.len()), (8 * 1024 - 1, MAX_GAPS));
     assert!(!told.is_empty() && told.len() as u64 <= text.len() as u64 / (1024 * 1024), "{told:?}");
     assert!(told.is_sorted() && told.last().is_some_and(|last| *last <= text.len() as u64));
+}
+
+#[tokio::test]
+async fn p291_nothing_is_read_after_an_inserted_line() {
+    let mut lines = written().await;
+    lines.insert(1, lines[0].clone());
+    let text: String = lines.concat();
+    let mut reader = RecordReader::new(text.as_bytes());
+    assert!(matches!(reader.read(), Ok(Some(_))));
+    for _ in 0..3 {
+        assert!(matches!(reader.read(), Err(ReadError::Damaged { line: 2 })));
+    }
+    assert_eq!(reader.head().map(|head| head.sequence), Some(0));
 }
 
 #[test]
