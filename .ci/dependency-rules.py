@@ -90,7 +90,7 @@ MODULE_FLOORS = [
     {"principal"},
     {"refusal"},
     {"mcp", "revocation", "resource_metadata"},
-    {"grpc", "sealing"},
+    {"grpc", "sealing", "upload"},
     {"dialect"},
     {"audit"},
     {"authenticate", "scope_filter"},

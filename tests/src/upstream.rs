@@ -220,11 +220,15 @@ pub fn events(events: &[&str]) -> Response<ScriptedBody> {
 /// # Panics
 /// Never: all parts are valid.
 pub fn live_events(chunks: mpsc::Receiver<Bytes>) -> Response<ScriptedBody> {
-    let body = http_body_util::StreamBody::new(Live(chunks));
     Response::builder()
         .header("content-type", "text/event-stream")
-        .body(body.boxed_unsync())
+        .body(live(chunks))
         .expect("valid parts")
+}
+
+/// Creates a body whose chunks the test sends.
+pub fn live(chunks: mpsc::Receiver<Bytes>) -> ScriptedBody {
+    http_body_util::StreamBody::new(Live(chunks)).boxed_unsync()
 }
 
 struct Live(mpsc::Receiver<Bytes>);

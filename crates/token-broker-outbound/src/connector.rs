@@ -20,6 +20,7 @@ use crate::{
     guard::Guard,
     resolve::GuardedResolver,
     tls,
+    wire::Wire,
 };
 
 /// Connector for hyper-util's client that obeys a guard. It uses HTTP/2 where the peer offers it by
@@ -59,7 +60,7 @@ impl GuardedConnector {
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = Wire<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 impl Service<Uri> for GuardedConnector {
     type Response = Stream;
@@ -78,7 +79,7 @@ impl Service<Uri> for GuardedConnector {
         let (connecting, bound) = (self.https.call(uri), self.guard.connect_bound());
         Connecting(Box::pin(async move {
             match tokio::time::timeout(bound, connecting).await {
-                Ok(connected) => connected,
+                Ok(connected) => connected.map(Wire::new),
                 Err(_) => Err(FetchError::Timeout(Sent::No).into()),
             }
         }))

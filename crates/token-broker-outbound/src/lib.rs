@@ -35,6 +35,7 @@ mod guard;
 pub mod proxy;
 mod resolve;
 mod tls;
+mod wire;
 
 pub use client::{FetchFuture, FetchLimits, GuardedClient};
 pub use connector::{Connecting, GuardedConnector};
@@ -42,6 +43,7 @@ pub use error::{FetchError, OutboundError, Sent};
 pub use guard::Guard;
 pub use proxy::{Proxy, ProxyBody, ProxyBodyError};
 pub use resolve::Resolve;
+pub use wire::Wire;
 
 #[cfg(test)]
 mod test_servers;

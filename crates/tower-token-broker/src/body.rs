@@ -16,8 +16,8 @@ pin_project! {
     /// to decide.
     ///
     /// Where a layer read the body, the inner service receives exactly the judged bytes. A stream
-    /// of gRPC messages is watched: it ends with an error when a message exceeds its limit or its
-    /// caller is revoked.
+    /// is watched: it ends with an error when its caller is revoked, and a stream of gRPC messages
+    /// also when a message exceeds its limit. Trailers are dropped, because no layer judged them.
     #[derive(Debug)]
     pub struct RequestBody<B> {
         #[pin]
@@ -34,10 +34,13 @@ pub(crate) trait Watch: Send + Sync + fmt::Debug {
     /// Returns the reason to end the stream, independent of its frames. Otherwise wakes the task
     /// when there is one.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended>;
+
+    /// Notes that the client broke off the stream.
+    fn broke_off(&mut self) {}
 }
 
 /// The reasons why a watched stream is ended.
-#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "only streams of gRPC are watched"))]
+#[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "only messages of gRPC are limited"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Cut,
@@ -72,15 +75,8 @@ pin_project! {
 }
 
 impl<B> RequestBody<B> {
-    /// Wraps the untouched stream. Only the layers may create one, because they watch what streams
-    /// to an upstream.
-    pub(crate) const fn stream(body: B) -> Self {
-        Self { kind: Kind::Stream { body }, watch: None }
-    }
-
-    /// Wraps a watched stream.
-    #[cfg(feature = "grpc")]
-    pub(crate) fn watched(body: B, watch: Box<dyn Watch>) -> Self {
+    /// Wraps a stream. Only the layers may create one, because it must be watched.
+    pub(crate) fn stream(body: B, watch: Box<dyn Watch>) -> Self {
         Self { kind: Kind::Stream { body }, watch: Some(watch) }
     }
 
@@ -88,18 +84,53 @@ impl<B> RequestBody<B> {
     pub fn bytes(bytes: Bytes) -> Self {
         Self { kind: Kind::bytes(bytes), watch: None }
     }
+
+    /// Adds a watch, which comes before the others.
+    pub(crate) fn watched(mut self, watch: Box<dyn Watch>) -> Self {
+        self.watch = both(Some(watch), self.watch.take());
+        self
+    }
 }
 
 impl<B> RequestBody<RequestBody<B>> {
     /// Flattens two wrappers into one.
     pub fn flatten(self) -> RequestBody<B> {
         match self.kind {
-            // Only one layer watches. Its watch is kept, whichever of the two wrappers has it.
             Kind::Stream { body } => {
-                RequestBody { watch: body.watch.or(self.watch), kind: body.kind }
+                RequestBody { watch: both(body.watch, self.watch), kind: body.kind }
             }
-            Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes }, watch: None },
+            Kind::Bytes { bytes } => RequestBody { kind: Kind::Bytes { bytes }, watch: self.watch },
         }
+    }
+}
+
+/// Two watches of one body. The first one to end it counts.
+#[derive(Debug)]
+struct Both(Box<dyn Watch>, Box<dyn Watch>);
+
+impl Watch for Both {
+    fn pass(&mut self, data: &Bytes) -> Result<(), Ended> {
+        self.0.pass(data)?;
+        self.1.pass(data)
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Poll::Ready(ended) = self.0.poll_ended(cx) {
+            return Poll::Ready(ended);
+        }
+        self.1.poll_ended(cx)
+    }
+
+    fn broke_off(&mut self) {
+        self.0.broke_off();
+        self.1.broke_off();
+    }
+}
+
+fn both(one: Option<Box<dyn Watch>>, other: Option<Box<dyn Watch>>) -> Option<Box<dyn Watch>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Box::new(Both(one, other))),
+        (one, other) => one.or(other),
     }
 }
 
@@ -121,14 +152,15 @@ impl<B> Kind<B> {
     }
 }
 
-// tower-http's timeout responds with a default body: where the inner one has a default, so has
-// ours.
-impl<B: Default> Default for RequestBody<B> {
+/// Returns an empty body.
+impl<B> Default for RequestBody<B> {
     fn default() -> Self {
-        Self::stream(B::default())
+        Self::bytes(Bytes::new())
     }
 }
 
+// tower-http's timeout responds with a default body: where the inner one has a default, so has
+// ours.
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::inner(B::default())
@@ -144,23 +176,34 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
-        let Some(watch) = this.watch else {
-            return this.kind.poll_frame(cx).map_err(BodyError::Inner);
-        };
         // A client that is always ready must not outrun a revocation.
-        if let Poll::Ready(ended) = watch.poll_ended(cx) {
+        if let Some(Poll::Ready(ended)) = this.watch.as_mut().map(|watch| watch.poll_ended(cx)) {
             return Poll::Ready(Some(Err(ended.into())));
         }
-        match ready!(this.kind.poll_frame(cx)) {
-            // H168: a gRPC request has no trailers; those of a client were not judged.
-            Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
-            Some(Ok(frame)) => match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
-                Ok(()) => Poll::Ready(Some(Ok(frame))),
-                Err(ended) => Poll::Ready(Some(Err(ended.into()))),
-            },
-            Some(Err(error)) => Poll::Ready(Some(Err(BodyError::Inner(error)))),
-            None => Poll::Ready(None),
-        }
+        let frame = match ready!(this.kind.poll_frame(cx)) {
+            // H168: no layer judged a client's trailers.
+            Some(Ok(frame)) if frame.is_trailers() => None,
+            frame => frame,
+        };
+        let result = match (frame, this.watch.as_mut()) {
+            (Some(Ok(frame)), Some(watch)) => {
+                match frame.data_ref().map_or(Ok(()), |data| watch.pass(data)) {
+                    Ok(()) => return Poll::Ready(Some(Ok(frame))),
+                    Err(ended) => Some(Err(ended.into())),
+                }
+            }
+            (Some(Ok(frame)), None) => return Poll::Ready(Some(Ok(frame))),
+            (Some(Err(error)), watch) => {
+                if let Some(watch) = watch {
+                    watch.broke_off();
+                }
+                Some(Err(BodyError::Inner(error)))
+            }
+            (None, _) => None,
+        };
+        // Nothing follows.
+        *this.watch = None;
+        Poll::Ready(result)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -303,32 +346,39 @@ mod tests {
         assert!(ResponseBody::<Empty<Bytes>>::bytes(Bytes::new()).is_end_stream());
     }
 
-    #[cfg(feature = "grpc")]
-    #[tokio::test]
-    async fn h168_trailers_of_a_watched_request_are_dropped() {
-        #[derive(Debug)]
-        struct All;
-        impl Watch for All {
-            fn pass(&mut self, _: &Bytes) -> Result<(), Ended> {
-                Ok(())
-            }
+    /// A watch that lets all pass, and counts its frames.
+    #[derive(Debug, Default, Clone)]
+    struct All(std::sync::Arc<std::sync::atomic::AtomicUsize>);
 
-            fn poll_ended(&mut self, _: &mut Context<'_>) -> Poll<Ended> {
-                Poll::Pending
-            }
+    impl Watch for All {
+        fn pass(&mut self, _: &Bytes) -> Result<(), Ended> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
         }
+
+        fn poll_ended(&mut self, _: &mut Context<'_>) -> Poll<Ended> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn h168_trailers_of_a_request_are_dropped() {
         let mut trailers = http::HeaderMap::new();
         trailers.insert("authorization", http::HeaderValue::from_static("Bearer other"));
         let body = Full::<Bytes>::from("abc").with_trailers(async move { Some(Ok(trailers)) });
-        let all = RequestBody::watched(body, Box::new(All)).collect().await.unwrap();
+        let all = RequestBody::stream(body, Box::new(All::default())).collect().await.unwrap();
         assert!(all.trailers().is_none());
         assert_eq!(all.to_bytes(), "abc");
     }
 
     #[tokio::test]
     async fn two_wrappers_become_one() {
-        let twice = RequestBody::stream(RequestBody::stream(Full::from("abc")));
+        let (outer, inner) = (All::default(), All::default());
+        let stream = RequestBody::stream(Full::from("abc"), Box::new(inner.clone()));
+        let twice = RequestBody::stream(stream, Box::new(outer.clone()));
         assert_eq!(twice.flatten().collect().await.unwrap().to_bytes(), "abc");
+        let counts = [outer, inner].map(|all| all.0.load(std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(counts, [1, 1], "both watch");
         let bytes = RequestBody::<RequestBody<Full<Bytes>>>::bytes(Bytes::from_static(b"x"));
         assert_eq!(bytes.flatten().collect().await.unwrap().to_bytes(), "x");
     }

@@ -112,6 +112,7 @@ pub mod stack;
 pub mod tasks;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
+pub mod upload;
 
 mod hex;
 mod media_type;

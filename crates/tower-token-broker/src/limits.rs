@@ -64,6 +64,12 @@ pub struct Limits {
     /// Longest time that a request waits for its credential; 30 s by default. The provider may
     /// continue its work after that.
     pub credential_timeout: Duration,
+    /// Longest time that a streamed request body is sent after its response has ended; 10 s by
+    /// default. Then it is cut, and recorded as `upload_cut`. In gRPC it is cut at once.
+    pub upload_grace: Duration,
+    /// Longest time between two frames of a streamed request body; 60 s by default. Then it is cut.
+    /// For gRPC there is no such limit.
+    pub upload_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -73,6 +79,8 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             max_response: 16 * 1024 * 1024,
             credential_timeout: Duration::from_secs(30),
+            upload_grace: Duration::from_secs(10),
+            upload_idle_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -99,6 +107,18 @@ impl Limits {
     /// Sets [`Limits::credential_timeout`].
     pub const fn credential_timeout(mut self, timeout: Duration) -> Self {
         self.credential_timeout = timeout;
+        self
+    }
+
+    /// Sets [`Limits::upload_grace`].
+    pub const fn upload_grace(mut self, grace: Duration) -> Self {
+        self.upload_grace = grace;
+        self
+    }
+
+    /// Sets [`Limits::upload_idle_timeout`].
+    pub const fn upload_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.upload_idle_timeout = timeout;
         self
     }
 }

@@ -160,6 +160,8 @@ reasons! {
     BodyTooLarge = "filter.body_too_large", BodyTooLarge, Caller;
     /// The body ended early, failed, or did not arrive in time.
     BodyIncomplete = "filter.body_incomplete", BodyIncomplete, Caller;
+    /// The request has content that its method, or the rule that allows it, does not provide for.
+    UnexpectedContent = "filter.unexpected_content", UnexpectedContent, Caller;
     /// The media type is not `application/json`.
     MediaType = "filter.media_type", UnsupportedMedia, Caller;
     /// The request is gRPC-Web, which only a layer outside the stack can translate into gRPC.
@@ -252,6 +254,7 @@ impl Reason {
             | ResponseKind::InvalidParams
             | ResponseKind::UnsupportedVersion
             | ResponseKind::BodyTooLarge
+            | ResponseKind::UnexpectedContent
             | ResponseKind::UnsupportedMedia
             | ResponseKind::MethodNotAllowed
             | ResponseKind::NotFound
@@ -300,6 +303,7 @@ pub(crate) enum ResponseKind {
     UnsupportedVersion,
     BodyTooLarge,
     BodyIncomplete,
+    UnexpectedContent,
     UnsupportedMedia,
     MethodNotAllowed,
     DeadlineExceeded,

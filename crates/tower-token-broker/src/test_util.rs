@@ -255,6 +255,7 @@ impl Record<'_> {
             Outcome::Failed,
             Outcome::Dropped,
             Outcome::Cut,
+            Outcome::UploadCut,
             Outcome::Unknown,
         ];
         all.into_iter().find(|outcome| outcome.as_str() == word)

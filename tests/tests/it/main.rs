@@ -44,5 +44,6 @@ mod slow_clients;
 mod streams;
 mod timing;
 mod token_exchange;
+mod uploads;
 mod upstream_401;
 mod verdict_cache;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+
+use super::carrier::Carrier;
 
 /// Body of a response: the upstream's, as it arrives, or the few bytes of a refusal.
 #[derive(Default)]
@@ -25,11 +28,48 @@ enum Kind {
 }
 
 struct Streamed {
-    incoming: Incoming,
+    source: Source,
     idle: Duration,
     /// Timeout for the next frame, while a caller waits for it. Time without a waiting caller does
     /// not count.
     silence: Option<Pin<Box<Sleep>>>,
+}
+
+enum Source {
+    Direct(Incoming),
+    /// The request has a body, and a reset of it drops the response, too.
+    Carried(Arc<Carrier>),
+}
+
+impl Source {
+    fn read<T>(&self, read: impl FnOnce(&Incoming) -> T) -> Option<T> {
+        match self {
+            Self::Direct(incoming) => Some(read(incoming)),
+            Self::Carried(carrier) => carrier.response(read),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        let polled = match self {
+            Self::Direct(incoming) => Some(Pin::new(incoming).poll_frame(cx)),
+            Self::Carried(carrier) => carrier.poll_response(cx),
+        };
+        let Some(polled) = polled else {
+            return Poll::Ready(Some(Err(ProxyBodyError(Cause::Reset))));
+        };
+        polled.map_err(|error| ProxyBodyError(Cause::Upstream(error)))
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::Carried(carrier) = self {
+            carrier.release();
+        }
+    }
 }
 
 /// The reason why the upstream's body is incomplete.
@@ -40,6 +80,7 @@ pub struct ProxyBodyError(Cause);
 enum Cause {
     Upstream(hyper::Error),
     Silence,
+    Reset,
 }
 
 impl ProxyBodyError {
@@ -54,8 +95,20 @@ impl ProxyBody {
         Self(if bytes.is_empty() { Kind::Empty } else { Kind::Ours(bytes) })
     }
 
-    pub(super) const fn upstream(incoming: Incoming, idle: Duration) -> Self {
-        Self(Kind::Upstream(Streamed { incoming, idle, silence: None }))
+    pub(super) fn upstream(
+        incoming: Incoming,
+        idle: Duration,
+        carrier: Option<Arc<Carrier>>,
+    ) -> Self {
+        let source = match carrier {
+            // An empty body has nothing to be dropped.
+            Some(carrier) if !incoming.is_end_stream() => {
+                carrier.hold(incoming);
+                Source::Carried(carrier)
+            }
+            Some(_) | None => Source::Direct(incoming),
+        };
+        Self(Kind::Upstream(Streamed { source, idle, silence: None }))
     }
 }
 
@@ -64,11 +117,9 @@ impl Streamed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Poll::Ready(frame) = self.source.poll_frame(cx) {
             self.silence = None;
-            return Poll::Ready(
-                frame.map(|frame| frame.map_err(|error| ProxyBodyError(Cause::Upstream(error)))),
-            );
+            return Poll::Ready(frame);
         }
         let idle = self.idle;
         let silence =
@@ -112,7 +163,7 @@ impl Body for ProxyBody {
         match &self.0 {
             Kind::Empty => true,
             Kind::Ours(_) => false,
-            Kind::Upstream(streamed) => streamed.incoming.is_end_stream(),
+            Kind::Upstream(streamed) => streamed.source.read(Body::is_end_stream).unwrap_or(false),
         }
     }
 
@@ -120,7 +171,7 @@ impl Body for ProxyBody {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Ours(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Upstream(streamed) => streamed.incoming.size_hint(),
+            Kind::Upstream(streamed) => streamed.source.read(Body::size_hint).unwrap_or_default(),
         }
     }
 }
@@ -136,6 +187,7 @@ impl fmt::Display for ProxyBodyError {
         f.write_str(match self.0 {
             Cause::Upstream(_) => "the upstream's response broke off",
             Cause::Silence => "the upstream sent no more in time",
+            Cause::Reset => "the request was ended",
         })
     }
 }
@@ -144,7 +196,7 @@ impl std::error::Error for ProxyBodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
             Cause::Upstream(error) => Some(error),
-            Cause::Silence => None,
+            Cause::Silence | Cause::Reset => None,
         }
     }
 }

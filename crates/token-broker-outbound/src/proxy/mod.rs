@@ -121,6 +121,7 @@
 //! [`Reason::WrongOrigin`]: tower_token_broker::refusal::Reason::WrongOrigin
 
 mod body;
+mod carrier;
 mod service;
 
 #[cfg(test)]

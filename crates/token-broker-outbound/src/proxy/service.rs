@@ -5,17 +5,18 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Extensions, Method, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::BodyExt;
 use hyper_util::{
-    client::legacy::{Client, Error as ClientError},
-    rt::{TokioExecutor, TokioTimer},
+    client::legacy::{Client, Error as ClientError, connect::capture_connection},
+    rt::TokioTimer,
 };
 use tower_service::Service;
 use tower_token_broker::{
@@ -24,23 +25,27 @@ use tower_token_broker::{
     exchange::OutgoingCredential,
     header_rules,
     refusal::{Reason, Refusal},
+    upload::Upload,
 };
 
-use super::body::ProxyBody;
+use super::{
+    body::ProxyBody,
+    carrier::{CarriedBody, Carrier, StreamExecutor},
+};
 use crate::{
     connector::GuardedConnector,
     error::{FetchError, OutboundError},
     guard::Guard,
 };
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Forwards requests to their upstream and streams the responses. See the [module](super). Cheap to
 /// clone; clones share one connection pool.
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct Proxy {
-    client: Client<GuardedConnector, UnsyncBoxBody<Bytes, BoxError>>,
+    client: Client<GuardedConnector, CarriedBody>,
     header_timeout: Duration,
     idle_timeout: Duration,
     version: Version,
@@ -76,7 +81,7 @@ impl Proxy {
 
     fn over(guard: &Guard, version: Version) -> Result<Self, OutboundError> {
         #[expect(clippy::disallowed_methods, reason = "the outbound client")]
-        let client = Client::builder(TokioExecutor::new())
+        let client = Client::builder(StreamExecutor)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
@@ -148,14 +153,31 @@ where
             (None, Senders::Anyone) => {}
         }
         // The extensions are for the layers only. The version is that of the connection.
+        let upload = request.extensions_mut().remove::<Upload>();
         *request.extensions_mut() = Extensions::new();
         *request.version_mut() = self.version;
+        let carrier = (!request.body().is_end_stream()).then(|| {
+            let captured = capture_connection(&mut request);
+            Carrier::new(captured, self.version == Version::HTTP_2)
+        });
+        if let (Some(upload), Some(carrier)) = (upload, &carrier) {
+            upload.carried_by(carrier.clone());
+        }
+        // H462: an upstream may take the content of such a request for the next request.
+        let is_unusual = carrier.is_some() && !has_usual_content(request.method());
+        if is_unusual && self.version != Version::HTTP_2 {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let request = request.map(|body| CarriedBody::new(body, carrier.clone()));
         let (version, bound, idle) = (self.version, self.header_timeout, self.idle_timeout);
         let sent = self.client.request(request);
         ProxyFuture(Box::pin(async move {
             let reason = match tokio::time::timeout(bound, sent).await {
                 Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                    return Ok(passed(response, version, idle));
+                    if let Some(carrier) = carrier.as_ref().filter(|_| is_unusual) {
+                        carrier.poison();
+                    }
+                    return Ok(passed(response, version, idle, carrier));
                 }
                 Ok(Ok(_)) => Reason::UpstreamFailed,
                 Ok(Err(error)) => failed(&error),
@@ -213,13 +235,22 @@ fn passed(
     response: Response<hyper::body::Incoming>,
     version: Version,
     idle: Duration,
+    carrier: Option<Arc<Carrier>>,
 ) -> Response<ProxyBody> {
     let (mut parts, incoming) = response.into_parts();
+    if let Some(carrier) = &carrier {
+        carrier.arrived_on(&parts.extensions);
+    }
     header_rules::remove_hop_by_hop_from_response(&mut parts.headers);
     // Remove the reason phrase and the addresses of the connection.
     parts.extensions = Extensions::new();
     parts.version = version;
-    Response::from_parts(parts, ProxyBody::upstream(incoming, idle))
+    Response::from_parts(parts, ProxyBody::upstream(incoming, idle, carrier))
+}
+
+/// Returns whether every server reads the content of a request with this method.
+fn has_usual_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 fn failed(error: &ClientError) -> Reason {

@@ -449,8 +449,8 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
     for reason in Reason::ALL {
         is_word("result", "reason", reason.code());
     }
-    use Outcome::{Completed, Cut, Dropped, Failed, Refused, Unknown};
-    for outcome in [Completed, Refused, Failed, Dropped, Cut, Unknown] {
+    use Outcome::{Completed, Cut, Dropped, Failed, Refused, Unknown, UploadCut};
+    for outcome in [Completed, Refused, Failed, Dropped, Cut, UploadCut, Unknown] {
         is_word("result", "outcome", outcome.as_str());
     }
     for outcome in [Completed, Failed, Dropped, Cut, Unknown] {

@@ -1,7 +1,7 @@
 //! The trail of one request or background job, and the proofs that its intents are durable.
 
 use std::{
-    fmt,
+    fmt, mem,
     net::SocketAddr,
     sync::{
         Arc, Weak,
@@ -21,9 +21,12 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    limits::Limits,
     principal::{Principal, Resource},
     refusal::Reason,
     request_id::{OuterRequestId, RequestId, random_bits},
+    revocation::Standing,
+    upload::{End, Owner, Upload},
 };
 
 /// The audit context of one request or background job. The audit layer inserts that of a request
@@ -59,6 +62,12 @@ struct Known {
     policy: Option<PolicyDigest>,
     refused: Option<Reason>,
     cut: Option<Reason>,
+    /// The requests that were sent, until they are over.
+    uploads: Vec<Upload>,
+    /// The reason for which an upload was ended before its end.
+    upload_end: Option<End>,
+    /// The outcome, while the response is over and an upload is not.
+    response_ended: Option<Outcome>,
     intents: u32,
     uses: u32,
     echo_masked: u64,
@@ -163,6 +172,27 @@ impl Trail {
     pub(crate) fn cut(&self, reason: Reason) {
         tracing::info!(request.id = %self.request_id(), refusal.reason = reason.code(), "cut");
         self.0.known.lock().cut.get_or_insert(reason);
+    }
+
+    /// Opens the upload of a request that is about to be sent. `has_body` is whether it has a body.
+    /// The result of this request waits for the upload's end.
+    pub(crate) fn upload(
+        &self,
+        standing: Option<&Standing>,
+        limits: &Limits,
+        has_body: bool,
+    ) -> Upload {
+        let owner: Weak<Inner> = Arc::downgrade(&self.0);
+        let upload = Upload::open(standing, owner, limits, has_body);
+        // A request that is sent after the result is late. Its standing ends it.
+        let mut known = self.0.known.lock();
+        if !known.ended {
+            // A handler may send many.
+            known.uploads.retain(|upload| !upload.is_over());
+            known.uploads.push(upload.clone());
+        }
+        drop(known);
+        upload
     }
 
     /// Returns the message counts of a gRPC call.
@@ -384,24 +414,42 @@ impl Terminal {
         self.trail.0.response_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Writes the record, when called for the first time. A refusal or cut that a layer reported
-    /// takes precedence over how the body ended.
+    /// Ends the response. The record is written when the uploads are over, too. A refusal or cut
+    /// that a layer reported takes precedence over how the body ended.
     pub(super) fn settle(&mut self, ended: Outcome) {
-        self.trail.0.settle(ended);
+        self.trail.0.response_ended(ended);
     }
 }
 
 impl Inner {
+    /// Settles the request when its response is over. A complete response leaves its uploads some
+    /// time, except in gRPC, where a server that has responded needs no more.
+    fn response_ended(&self, ended: Outcome) {
+        let uploads = {
+            let mut known = self.known.lock();
+            if known.place.is_none() || known.response_ended.is_some() {
+                return;
+            }
+            known.uploads.retain(|upload| !upload.is_over());
+            let may_continue = ended == Outcome::Completed && !known.ends_uploads();
+            if may_continue && !known.uploads.is_empty() {
+                known.response_ended = Some(ended);
+                known.uploads.iter().for_each(Upload::start_grace);
+                return;
+            }
+            mem::take(&mut known.uploads)
+        };
+        // Ended before the record is written.
+        uploads.iter().for_each(Upload::abandon);
+        self.settle(ended);
+    }
+
     fn settle(&self, ended: Outcome) {
         let mut known = self.known.lock();
         let Some(place) = known.place.take() else { return };
         known.ended = true;
         let slot = known.slot.take();
-        let (outcome, reason) = match (known.cut, known.refused) {
-            (Some(reason), _) => (Outcome::Cut, Some(reason)),
-            (None, Some(reason)) => (Outcome::Refused, Some(reason)),
-            (None, None) => (ended, None),
-        };
+        let (outcome, reason) = known.outcome(ended);
         match self.work {
             Work::Request(request) => {
                 let result = self.result(request, &known, outcome, reason);
@@ -453,6 +501,49 @@ impl Inner {
                 },
             ),
         }
+    }
+}
+
+impl Known {
+    /// Returns whether the uploads end with the response.
+    fn ends_uploads(&self) -> bool {
+        #[cfg(feature = "grpc")]
+        let is_grpc = self.grpc.is_some() || self.grpc_status.is_some();
+        #[cfg(not(feature = "grpc"))]
+        let is_grpc = false;
+        is_grpc || self.cut.is_some() || self.refused.is_some()
+    }
+
+    /// Returns the outcome of a request whose response ended like this.
+    fn outcome(&self, ended: Outcome) -> (Outcome, Option<Reason>) {
+        match (self.cut, self.refused, self.upload_end) {
+            (Some(reason), _, _) => (Outcome::Cut, Some(reason)),
+            (None, Some(reason), _) => (Outcome::Refused, Some(reason)),
+            (None, None, Some(End::Cut(reason))) => (Outcome::Cut, Some(reason)),
+            (None, None, Some(End::Idle | End::Grace)) => (Outcome::UploadCut, None),
+            (None, None, Some(End::BrokenOff)) if ended == Outcome::Completed => {
+                (Outcome::Dropped, None)
+            }
+            (None, None, Some(End::BrokenOff | End::Abandoned) | None) => (ended, None),
+        }
+    }
+}
+
+impl Owner for Inner {
+    fn upload_is_over(&self, end: Option<End>) {
+        let ended = {
+            let mut known = self.known.lock();
+            if let Some(end) = end.filter(|end| *end != End::Abandoned) {
+                known.upload_end.get_or_insert(end);
+            }
+            let Some(ended) = known.response_ended else { return };
+            known.uploads.retain(|upload| !upload.is_over());
+            if !known.uploads.is_empty() {
+                return;
+            }
+            ended
+        };
+        self.settle(ended);
     }
 }
 

@@ -118,7 +118,8 @@ const fn code(answer: ResponseKind) -> Code {
         | ResponseKind::InvalidParams
         | ResponseKind::UnsupportedVersion
         | ResponseKind::InvalidState
-        | ResponseKind::BodyIncomplete => Code::InvalidArgument,
+        | ResponseKind::BodyIncomplete
+        | ResponseKind::UnexpectedContent => Code::InvalidArgument,
         ResponseKind::BodyTooLarge | ResponseKind::HeadersTooLarge => Code::ResourceExhausted,
         ResponseKind::DeadlineExceeded => Code::DeadlineExceeded,
         ResponseKind::UnknownSession => Code::NotFound,

@@ -107,6 +107,9 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
         ResponseKind::BodyIncomplete => {
             (StatusCode::BAD_REQUEST, "body_incomplete", "the body was incomplete")
         }
+        ResponseKind::UnexpectedContent => {
+            (StatusCode::BAD_REQUEST, "unexpected_content", "this request must have no content")
+        }
         ResponseKind::UnsupportedMedia => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",

@@ -95,6 +95,7 @@ pub(super) const fn code(answer: ResponseKind) -> i32 {
         ResponseKind::ParseError => PARSE_ERROR,
         ResponseKind::InvalidMessage
         | ResponseKind::BodyIncomplete
+        | ResponseKind::UnexpectedContent
         | ResponseKind::BodyTooLarge => INVALID_REQUEST,
         ResponseKind::UnknownMethod => METHOD_NOT_FOUND,
         ResponseKind::UnknownItem | ResponseKind::InvalidState | ResponseKind::InvalidParams => {

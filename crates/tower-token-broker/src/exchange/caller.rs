@@ -27,6 +27,7 @@ use crate::{
     refusal::{Reason, Refusal, Refused},
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
+    upload::Upload,
 };
 
 /// The caller for whom a handler works. Only [`CallerLayer`] creates it, and inserts it into the
@@ -161,16 +162,20 @@ where
             }
         };
         // J207: the handler receives the judged body, even if a layer in between changed it.
-        let judged = caller.0.judged.body().clone();
-        request.extensions_mut().insert(caller.clone());
-        let request = request.map(|stream| match judged {
-            JudgedBody::Bytes(bytes) => RequestBody::bytes(bytes),
-            JudgedBody::Nothing => RequestBody::bytes(Bytes::new()),
-            JudgedBody::Http(..) => RequestBody::stream(stream),
+        let judged = match caller.0.judged.body() {
+            JudgedBody::Bytes(bytes) => Some(bytes.clone()),
+            JudgedBody::Nothing => Some(Bytes::new()),
+            JudgedBody::Http(..) => None,
             #[cfg(feature = "grpc")]
-            JudgedBody::Rpc(rpc) => {
-                rpc.message.map_or_else(|| RequestBody::stream(stream), RequestBody::bytes)
-            }
+            JudgedBody::Rpc(rpc) => rpc.message.clone(),
+        };
+        // The scope filter opened it for a stream.
+        let upload = request.extensions().get::<Upload>().cloned();
+        request.extensions_mut().insert(caller.clone());
+        let request = request.map(|stream| match (judged, upload) {
+            (Some(bytes), _) => RequestBody::bytes(bytes),
+            (None, Some(upload)) => RequestBody::stream(stream, upload.watch()),
+            (None, None) => RequestBody::bytes(Bytes::new()),
         });
         let unready = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, unready);

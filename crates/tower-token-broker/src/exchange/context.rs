@@ -9,10 +9,12 @@ use crate::{
     audit::Trail,
     body::RequestBody,
     dialect::Dialect,
+    limits::Limits,
     principal::Principal,
     refusal::Reason,
     revocation::Standing,
     scope_filter::{Judged, JudgedBody},
+    upload::Upload,
 };
 
 /// The facts that the outer layers established about a request.
@@ -69,24 +71,69 @@ impl RequestContext {
         }
     }
 
-    /// Returns the body to send, and its bytes if it can be sent again.
-    pub(super) fn body<B: Body<Data = Bytes>>(&self, stream: B) -> (RequestBody<B>, Option<Bytes>) {
-        match self.judged.body() {
-            _ if self.by_handler => {
-                let replay = stream.is_end_stream().then(Bytes::new);
-                (RequestBody::stream(stream), replay)
-            }
-            JudgedBody::Bytes(bytes) => (RequestBody::bytes(bytes.clone()), Some(bytes.clone())),
-            JudgedBody::Nothing => (RequestBody::bytes(Bytes::new()), Some(Bytes::new())),
+    /// Returns the body to send: the judged bytes, or the stream.
+    pub(super) fn body<B: Body<Data = Bytes>>(&self, stream: B) -> OutgoingBody<B> {
+        let judged = match self.judged.body() {
+            _ if self.by_handler => None,
+            JudgedBody::Bytes(bytes) => Some(bytes.clone()),
+            JudgedBody::Nothing => Some(Bytes::new()),
             #[cfg(feature = "grpc")]
-            JudgedBody::Rpc(rpc) => match &rpc.message {
-                Some(message) => (RequestBody::bytes(message.clone()), Some(message.clone())),
-                None => (RequestBody::stream(stream), None),
-            },
-            JudgedBody::Http(..) => {
-                let replay = stream.is_end_stream().then(Bytes::new);
-                (RequestBody::stream(stream), replay)
-            }
+            JudgedBody::Rpc(rpc) => rpc.message.clone(),
+            JudgedBody::Http(..) => None,
+        };
+        match judged {
+            Some(bytes) => OutgoingBody::Bytes(bytes),
+            None if stream.is_end_stream() => OutgoingBody::Bytes(Bytes::new()),
+            None => OutgoingBody::Stream(stream),
+        }
+    }
+
+    /// Opens the upload of one attempt. The stream of a client has one already, which the scope
+    /// filter opened.
+    pub(super) fn upload<B>(
+        &self,
+        body: &OutgoingBody<B>,
+        extensions: &Extensions,
+        limits: &Limits,
+    ) -> Upload {
+        let has_body = match body {
+            OutgoingBody::Bytes(bytes) => !bytes.is_empty(),
+            OutgoingBody::Stream(_) => true,
+        };
+        let of_client = match body {
+            OutgoingBody::Stream(_) if !self.by_handler => extensions.get::<Upload>(),
+            OutgoingBody::Stream(_) | OutgoingBody::Bytes(_) => None,
+        };
+        match of_client {
+            Some(upload) => upload.clone(),
+            None => self.trail.upload(Some(&self.standing), limits, has_body),
+        }
+    }
+}
+
+/// The body of a request that is about to be sent.
+pub(super) enum OutgoingBody<B> {
+    /// Bytes, which can be sent again.
+    Bytes(Bytes),
+    /// A stream, which is sent once.
+    Stream(B),
+}
+
+impl<B> OutgoingBody<B> {
+    /// Returns the bytes with which the request can be sent again.
+    pub(super) fn replay(&self) -> Option<Bytes> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes.clone()),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Returns the body under the watch of its upload.
+    pub(super) fn watched(self, upload: &Upload) -> RequestBody<B> {
+        match self {
+            Self::Bytes(bytes) if bytes.is_empty() => RequestBody::bytes(bytes),
+            Self::Bytes(bytes) => RequestBody::bytes(bytes).watched(upload.watch()),
+            Self::Stream(stream) => RequestBody::stream(stream, upload.watch()),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Layer configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::HeaderName;
 use tower_layer::Layer;
 
 use super::{headers::Forwarded, provide::ProvideCredential, service::Exchange};
+use crate::limits::Limits;
 
 /// Provides each request with the caller's upstream credential. See the [module](super).
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Shared<P> {
     pub(super) forwarded: Forwarded,
     /// The prefix that is removed from a judged path before the upstream's path is prepended.
     pub(super) mount_path: Box<str>,
-    pub(super) credential_timeout: Duration,
+    pub(super) limits: Limits,
     pub(super) requests: Requests,
 }
 
@@ -57,7 +58,7 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         provider: P,
         forward_headers: &[HeaderName],
         mount_path: &str,
-        credential_timeout: Duration,
+        limits: Limits,
     ) -> Result<Self, ForwardHeaderError> {
         let mut forwarded = Forwarded::default();
         for name in forward_headers {
@@ -67,14 +68,14 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         }
         let mount_path = mount_path.into();
         let requests = Requests::OfClients;
-        let shared = Shared { provider, forwarded, mount_path, credential_timeout, requests };
+        let shared = Shared { provider, forwarded, mount_path, limits, requests };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    pub(crate) fn build_for_handler(provider: P, credential_timeout: Duration) -> Self {
+    pub(crate) fn build_for_handler(provider: P, limits: Limits) -> Self {
         let (forwarded, mount_path) = (Forwarded::default(), "".into());
         let requests = Requests::OfAHandler;
-        let shared = Shared { provider, forwarded, mount_path, credential_timeout, requests };
+        let shared = Shared { provider, forwarded, mount_path, limits, requests };
         Self { shared: Arc::new(shared) }
     }
 }

@@ -1,6 +1,6 @@
 //! Sends a request with the credential, and retries once with another if the upstream refused it.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, request, response};
@@ -8,7 +8,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    context::RequestContext,
+    context::{OutgoingBody, RequestContext},
     credential::Credential,
     layer::Shared,
     leak_guard::LeakGuardBody,
@@ -22,6 +22,7 @@ use crate::{
     audit::Intent,
     body::{RequestBody, ResponseBody},
     refusal::{Reason, Refusal, Refused},
+    upload::Upload,
 };
 
 type Passed<R, E> = Result<Response<ResponseBody<LeakGuardBody<R>>>, E>;
@@ -40,7 +41,8 @@ where
     B: Body<Data = Bytes> + Send,
     R: Body<Data = Bytes>,
 {
-    let (body, replay) = context.body(body);
+    let body = context.body(body);
+    let replay = body.replay();
     let outgoing = Outgoing::build(shared, context, parts)?;
     let credential = credential(shared, context).await?;
     let (response, was_applied) = match attempt(ready, &outgoing, &credential, body).await? {
@@ -83,7 +85,7 @@ where
     if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
     }
-    let second = attempt(ready, outgoing, &fresh, RequestBody::bytes(replay)).await?;
+    let second = attempt(ready, outgoing, &fresh, OutgoingBody::Bytes(replay)).await?;
     let (response, was_applied) = match second {
         Ok(attempt) => attempt,
         Err(error) => return Ok(Err(error)),
@@ -133,7 +135,7 @@ async fn credential<P: ProvideCredential>(
         return Ok(known);
     }
     let provided = Box::pin(shared.provider.credential(&request));
-    match tokio::time::timeout(shared.credential_timeout, provided).await {
+    match tokio::time::timeout(shared.limits.credential_timeout, provided).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(none)) => Err(none.to_refusal().at(context.principal.resource())),
         Err(_elapsed) => Err(Refusal::new(Reason::CredentialUnavailable)),
@@ -150,7 +152,7 @@ async fn report_refused<P: ProvideCredential>(
     let challenge = response.headers.get(header::WWW_AUTHENTICATE);
     let refusal = UpstreamRefusal::new(credential).response(response.status, challenge);
     let reported = shared.provider.refused(&refusal);
-    if tokio::time::timeout(shared.credential_timeout, reported).await.is_err() {
+    if tokio::time::timeout(shared.limits.credential_timeout, reported).await.is_err() {
         let server = shared.provider.upstream().name();
         tracing::warn!(
             alarm = Alarm::SourceTimeout.code(),
@@ -169,7 +171,7 @@ async fn attempt<S, P, B, R>(
     ready: &mut S,
     outgoing: &Outgoing<'_, P>,
     credential: &Credential,
-    body: RequestBody<B>,
+    body: OutgoingBody<B>,
 ) -> Result<Attempt<R, S::Error>, Refusal>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
@@ -192,7 +194,8 @@ where
         Intent::new(upstream.name(), upstream.origin().as_str(), credential.scopes(), grant);
     let receipt =
         context.trail.intent(intent).await.map_err(|_| Refusal::new(Reason::AuditUnavailable))?;
-    let mut request = outgoing.request(body);
+    let upload = context.upload(&body, &outgoing.parts.extensions, &shared.limits);
+    let mut request = outgoing.request(body.watched(&upload));
     if let Some(grant) = credential.grant_seen_first() {
         context.standing.note_seen_grant(grant);
     }
@@ -208,11 +211,15 @@ where
         &context.watched,
     );
     request.extensions_mut().insert(outgoing.clone());
+    request.extensions_mut().insert(upload.clone());
     // Withdrawn also if this future is dropped or the inner service panics.
     let outgoing = Withdraw(outgoing);
     // Only the future of the call holds the request, not this one.
     let response = ready.call(request);
-    let response = response.await;
+    let response = unless_ended(upload, response).await.map_err(|reason| {
+        let refusal = Refusal::new(reason);
+        refusal.at(context.principal.resource())
+    })?;
     let was_applied = outgoing.was_applied();
     if !was_applied && response.as_ref().is_ok_and(|response| Refused::of(response).is_none()) {
         tracing::error!(
@@ -224,4 +231,29 @@ where
         );
     }
     Ok(response.map(|response| (response, was_applied)))
+}
+
+/// Waits for the response. A request that is revoked before is dropped, also if a handler sends it
+/// from a task of its own, which no other layer ends.
+async fn unless_ended<F: Future>(upload: Upload, response: F) -> Result<F::Output, Reason> {
+    /// Ends the upload if the response is not awaited any more.
+    struct Awaited(Option<Upload>);
+
+    impl Drop for Awaited {
+        fn drop(&mut self) {
+            if let Some(upload) = &self.0 {
+                upload.abandon();
+            }
+        }
+    }
+
+    let mut response = pin!(response);
+    let mut awaited = Awaited(Some(upload.clone()));
+    let response = poll_fn(|cx| match upload.poll_ended(cx) {
+        Poll::Ready(reason) => Poll::Ready(Err(reason)),
+        Poll::Pending => response.as_mut().poll(cx).map(Ok),
+    })
+    .await?;
+    awaited.0 = None;
+    Ok(response)
 }

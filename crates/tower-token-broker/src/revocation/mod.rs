@@ -71,6 +71,7 @@
 //! RFC 7009 §2.1 (tokens that are revoked with another), RFC 9068 §2.2 (`iat`, `jti`).
 
 mod feed;
+mod observers;
 mod placed;
 mod revocations;
 mod seen;
@@ -88,5 +89,6 @@ pub use store::{
 };
 pub use store_feed::StoreFeed;
 
+pub(crate) use observers::{Observer, Registered};
 pub(crate) use revocations::Phase;
 pub(crate) use standing::StandingWatch;

@@ -12,7 +12,10 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{RevocationChange, Sequence, placed::Placed, seen::Seen, tables::Tables};
+use super::{
+    Observer, Registered, RevocationChange, Sequence, observers::Observers, placed::Placed,
+    seen::Seen, tables::Tables,
+};
 use crate::{
     clock::LEEWAY,
     clock::{Clock, Timestamp},
@@ -110,6 +113,7 @@ struct Shared {
     placed: Placed,
     /// A [`Phase`]. A change of it raises the epoch, so that open requests check it.
     phase: AtomicU8,
+    observers: Observers,
 }
 
 impl Revocations {
@@ -148,6 +152,7 @@ impl Revocations {
             seen: Seen::default(),
             placed: Placed::default(),
             phase: AtomicU8::new(Phase::Serving as u8),
+            observers: Observers::default(),
         }))
     }
 
@@ -191,7 +196,14 @@ impl Revocations {
         };
         // Outside of the lock, since this wakes others; two at once may arrive in either order.
         self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
+        // N461: what no one polls ends, too.
+        self.0.observers.look();
         epoch
+    }
+
+    /// Registers work that a revocation ends before it returns.
+    pub(super) fn observe(&self, observer: Weak<dyn Observer>) -> Registered {
+        self.0.observers.register(observer)
     }
 
     /// Restores a revoked grant; returns whether it was revoked.
@@ -251,6 +263,7 @@ impl Revocations {
         self.0.phase.fetch_max(phase as u8, Ordering::AcqRel);
         let epoch = Epoch(self.0.epoch.fetch_add(1, Ordering::AcqRel).saturating_add(1));
         self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
+        self.0.observers.look();
     }
 
     pub(crate) fn phase(&self) -> Phase {

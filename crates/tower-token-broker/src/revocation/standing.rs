@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Epoch, Phase, Revocations};
+use super::{Epoch, Observer, Phase, Registered, Revocations};
 use crate::{
     clock::{Clock, Timestamp},
     principal::GrantId,
@@ -87,6 +87,11 @@ impl Standing {
     /// Marks the request as an idle stream: the GET stream of a session, or `subscriptions/listen`.
     pub(crate) fn mark_idle_stream(&self) {
         self.0.is_idle.store(true, Ordering::Release);
+    }
+
+    /// Registers work of this request, which a revocation ends before it returns.
+    pub(crate) fn observe(&self, observer: Weak<dyn Observer>) -> Registered {
+        self.0.revocations.observe(observer)
     }
 
     fn ends_in(&self, phase: Phase) -> bool {

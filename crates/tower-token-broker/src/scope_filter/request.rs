@@ -36,6 +36,32 @@ pub(super) struct Decider<'a, P> {
     pub(super) trail: &'a Trail,
 }
 
+/// How the content of a plain HTTP request is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Streamed,
+    /// H461: a server that ignores it may take it for the next request, of another user.
+    Refused,
+}
+
+/// Reads the end of a body that must have no content.
+pub(super) async fn no_content<B: Body<Data = Bytes>>(
+    limits: &Limits,
+    body: B,
+) -> Result<(), Reason> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    if body.size_hint().lower() > 0 {
+        return Err(Reason::UnexpectedContent);
+    }
+    match tokio::time::timeout(limits.body_timeout, collect(body, 0)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(NotCollected::TooLarge)) => Err(Reason::UnexpectedContent),
+        Ok(Err(NotCollected::Broken)) | Err(_) => Err(Reason::BodyIncomplete),
+    }
+}
+
 /// The judged request, with its body.
 type JudgedRequest<B> = Result<(Judged, RequestBody<B>), RefusedRequest>;
 
@@ -252,7 +278,7 @@ impl<P: Policy> Decider<'_, P> {
         dialect: Dialect,
         parts: &mut Parts,
         target: Uri,
-    ) -> Result<Judged, RefusedRequest> {
+    ) -> Result<(Judged, Content), RefusedRequest> {
         let dialect = dialect.plain_http();
         let method = &parts.method;
         let operation = Operation::new(method.as_str(), Some(target.path()));
@@ -263,9 +289,15 @@ impl<P: Policy> Decider<'_, P> {
         let call = Call::Http { method, path: target.path() };
         match self.permit(self.shared.policy.decide_with_digest(self.principal, &call)) {
             Ok(permit) => {
-                let judged = JudgedBody::Http(method.clone(), target);
+                let content = match *method {
+                    Method::GET if permit.get_content => Content::Streamed,
+                    Method::GET | Method::HEAD | Method::TRACE => Content::Refused,
+                    _ => Content::Streamed,
+                };
+                let body = JudgedBody::Http(method.clone(), target);
                 header_rules::remove_uncompared(&mut parts.headers);
-                Ok(Judged::new(dialect, operation, permit.upstream_scopes, judged, Kept::Nothing))
+                let scopes = permit.upstream_scopes;
+                Ok((Judged::new(dialect, operation, scopes, body, Kept::Nothing), content))
             }
             Err(refusal) => Err(Box::new((dialect, refusal))),
         }

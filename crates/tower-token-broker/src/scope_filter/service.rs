@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -19,7 +19,7 @@ use super::{
     judged::Judged,
     layer::Shared,
     policy::Policy,
-    request::{self, Decider},
+    request::{self, Content, Decider},
     response::{self, Judging},
 };
 use crate::{
@@ -28,9 +28,11 @@ use crate::{
     body::{RequestBody, ResponseBody},
     dialect::Dialect,
     inbound,
-    limits::Protocol,
+    limits::{Limits, Protocol},
     principal::Principal,
     refusal::{Reason, Refusal, Refused},
+    revocation::Standing,
+    upload::Upload,
 };
 
 /// The service created by [`super::ScopeFilterLayer`].
@@ -76,6 +78,7 @@ where
         let dialect = Dialect::of(&request);
         // Remove any forged extension; only this layer may insert it.
         request.extensions_mut().remove::<Judged>();
+        request.extensions_mut().remove::<Upload>();
         let principal = request.extensions().get::<Principal>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
         let (Some(trail), Some(principal)) = (trail, principal) else {
@@ -102,9 +105,18 @@ where
             };
             let decider = Decider { shared: &shared, principal: &principal, trail: &trail };
             let judged = if shared.protocol == Protocol::Http {
-                decider
-                    .plain_http(dialect, &mut parts, target)
-                    .map(|judged| (judged, RequestBody::stream(stream)))
+                match decider.plain_http(dialect, &mut parts, target) {
+                    Ok((judged, Content::Streamed)) => {
+                        Ok((judged, streamed(&shared.limits, &trail, &mut parts, stream)))
+                    }
+                    Ok((judged, Content::Refused)) => {
+                        match request::no_content(&shared.limits, stream).await {
+                            Ok(()) => Ok((judged, RequestBody::bytes(Bytes::new()))),
+                            Err(reason) => Err(Box::new((judged.dialect().clone(), reason.into()))),
+                        }
+                    }
+                    Err(refused) => Err(refused),
+                }
             } else {
                 let message = request::read(&shared.limits, &parts, stream).await;
                 decider.mcp(dialect, &mut parts, message)
@@ -128,6 +140,22 @@ where
             Ok(filtered.unwrap_or_else(|reason| refuse(judged.dialect(), Refusal::new(reason))))
         })
     }
+}
+
+/// Returns the watched stream of a client. The upload in the extensions is that of the request that
+/// is sent upstream.
+pub(super) fn streamed<B: Body<Data = Bytes>>(
+    limits: &Limits,
+    trail: &Trail,
+    parts: &mut Parts,
+    stream: B,
+) -> RequestBody<B> {
+    if stream.is_end_stream() {
+        return RequestBody::bytes(Bytes::new());
+    }
+    let upload = trail.upload(parts.extensions.get::<Standing>(), limits, true);
+    parts.extensions.insert(upload.clone());
+    RequestBody::stream(stream, upload.watch())
 }
 
 pub(super) fn render<R, P>(dialect: &Dialect, refusal: &Refusal) -> Filtered<R, P> {

@@ -88,8 +88,8 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         config: &StackConfig,
         provider: P,
     ) -> Result<Self, ForwardHeaderError> {
-        let timeout = config.limits.credential_timeout;
-        Self::build(provider, &config.forward_headers, config.mount_path().prefix(), timeout)
+        let mount_path = config.mount_path();
+        Self::build(provider, &config.forward_headers, mount_path.prefix(), config.limits)
     }
 
     /// Creates a layer for the client of a handler
@@ -97,6 +97,6 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     /// the handler [stamped](crate::exchange::CallerHandle::stamp) is sent with the credential of
     /// its caller.
     pub fn for_handler(_broker: &Broker, provider: P) -> Self {
-        Self::build_for_handler(provider, Limits::default().credential_timeout)
+        Self::build_for_handler(provider, Limits::default())
     }
 }

@@ -1,6 +1,6 @@
 //! Judges gRPC requests: path, metadata, message.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
@@ -29,6 +29,7 @@ use crate::{
         judged::{Judged, JudgedBody, Listening, Rpc},
         policy::{Arguments, Call, Permit, Policy},
         request::{Decider, RefusedRequest, listening, operation, restored},
+        service::streamed,
     },
     sealing::{Kept, Session},
 };
@@ -155,10 +156,10 @@ impl<P: Policy> GrpcCall<P> {
                 let (tripped, counts, trail) =
                     (tripped.clone(), Arc::clone(&counts), self.trail.clone());
                 let scanner = self.scanner_of_requests(coding);
-                RequestBody::watched(
-                    stream,
-                    Box::new(RequestWatch { scanner, counts, tripped, trail, standing }),
-                )
+                let messages = RequestWatch { scanner, counts, tripped, trail, standing };
+                // A stream of messages may be silent as long as its call lasts.
+                let limits = self.shared.limits.upload_idle_timeout(Duration::MAX);
+                streamed(&limits, &self.trail, &mut parts, stream).watched(Box::new(messages))
             }
             (Ok(_), framed) => RequestBody::bytes(framed.unwrap_or_default()),
         };

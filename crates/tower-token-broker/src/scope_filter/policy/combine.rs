@@ -112,6 +112,7 @@ impl Decision {
             }
             (Verdict::Allow(one), Verdict::Allow(more)) => {
                 let permit = Permit {
+                    get_content: one.get_content && more.get_content,
                     upstream_scopes: one.upstream_scopes.union(&more.upstream_scopes),
                     broker_scopes: one.broker_scopes.union(&more.broker_scopes),
                 };

@@ -79,6 +79,15 @@ impl Decision {
         self
     }
 
+    /// Allows the content of an HTTP GET request ([`Rule::with_get_content`](super::Rule)). Has no
+    /// effect unless the call is allowed.
+    pub const fn with_get_content(mut self) -> Self {
+        if let Verdict::Allow(permit) = &mut self.verdict {
+            permit.get_content = true;
+        }
+        self
+    }
+
     /// Records the id of the rule that decided. It appears in the audit record.
     pub fn by_rule(mut self, id: impl Into<Arc<str>>) -> Self {
         self.rule = Some(id.into());
@@ -134,15 +143,16 @@ impl Decision {
     }
 }
 
-/// The scopes that belong to a permission.
+/// The scopes that belong to a permission, and what else it covers.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::scope_filter) struct Permit {
     pub(in crate::scope_filter) upstream_scopes: Scopes,
     pub(in crate::scope_filter) broker_scopes: Scopes,
+    pub(in crate::scope_filter) get_content: bool,
 }
 
 impl Default for Permit {
     fn default() -> Self {
-        Self { upstream_scopes: Scopes::none(), broker_scopes: Scopes::none() }
+        Self { upstream_scopes: Scopes::none(), broker_scopes: Scopes::none(), get_content: false }
     }
 }

@@ -26,6 +26,7 @@ pub struct Rule {
     pub(super) names: Names,
     pub(super) scopes: Scopes,
     pub(super) upstream_scopes: Scopes,
+    pub(super) get_content: bool,
     id: Option<Arc<str>>,
     callers: Vec<CallerCondition>,
     when: Option<Arc<When>>,
@@ -131,6 +132,7 @@ impl Rule {
             names,
             scopes: Scopes::none(),
             upstream_scopes: Scopes::none(),
+            get_content: false,
             id: None,
             callers: Vec::new(),
             when: None,
@@ -173,6 +175,15 @@ impl Rule {
     #[expect(clippy::panic, reason = "a rule that can't be read must not become one that allows")]
     pub fn with_upstream_scopes(self, scopes: &str) -> Self {
         self.try_with_upstream_scopes(scopes).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Allows the content of a GET request, for servers that read it, such as search APIs. Without
+    /// this, a GET request with content is refused: a server that ignores the content may take it
+    /// for the next request on the connection (RFC 9110 §9.3.1). The content of HEAD and TRACE is
+    /// always refused.
+    pub const fn with_get_content(mut self) -> Self {
+        self.get_content = true;
+        self
     }
 
     /// Like [`Rule::with_upstream_scopes`], for scopes from configuration.

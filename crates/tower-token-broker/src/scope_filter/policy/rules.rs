@@ -118,7 +118,11 @@ impl Policy for Rules {
             match rule.when_holds(call) {
                 Holds::No => drop(wrong_arguments.get_or_insert(rule)),
                 Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
-                    let allowed = Decision::allow()
+                    let allowed = match rule.get_content {
+                        true => Decision::allow().with_get_content(),
+                        false => Decision::allow(),
+                    };
+                    let allowed = allowed
                         .with_upstream_scopes(rule.upstream_scopes.clone())
                         .resting_on(rule.scopes.clone());
                     return rule.decided(allowed);

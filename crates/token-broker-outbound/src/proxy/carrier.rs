@@ -1,0 +1,309 @@
+//! One request with a body on its connection, which can be ended from outside: the transport of an
+//! [`Upload`](tower_token_broker::upload::Upload).
+
+use std::{
+    cell::RefCell,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::Extensions;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::{body::Incoming, rt::Executor};
+use hyper_util::{client::legacy::connect::CaptureConnection, rt::TokioExecutor};
+use parking_lot::Mutex;
+use tower_token_broker::upload::Transport;
+
+use super::service::BoxError;
+use crate::wire::{self, Switch};
+
+/// The place of a body that the client still holds.
+const HELD: u64 = u64::MAX;
+
+/// One request on its connection.
+pub(super) struct Carrier {
+    /// Whether every connection of the client is HTTP/2; otherwise the connection knows.
+    is_h2_only: bool,
+    captured: CaptureConnection,
+    switch: OnceLock<Switch>,
+    /// When the client dropped the request body, in the order of flushes.
+    dropped_at: AtomicU64,
+    is_reset: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+/// The two directions of an HTTP/2 stream, which end the stream when both are dropped.
+#[derive(Default)]
+struct Waiting {
+    /// The task that sends the request body.
+    sender: Option<Waker>,
+    /// The reader of the response body.
+    reader: Option<Waker>,
+    response: Option<Incoming>,
+}
+
+impl Carrier {
+    pub(super) fn new(captured: CaptureConnection, is_h2_only: bool) -> Arc<Self> {
+        Arc::new(Self {
+            is_h2_only,
+            captured,
+            switch: OnceLock::new(),
+            dropped_at: AtomicU64::new(HELD),
+            is_reset: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Takes the response body, so that a reset drops it.
+    pub(super) fn hold(&self, response: Incoming) {
+        if !self.is_reset() {
+            self.waiting.lock().response = Some(response);
+        }
+        // A reset in between.
+        if self.is_reset() {
+            drop(self.waiting.lock().response.take());
+        }
+    }
+
+    /// Drops the response body.
+    pub(super) fn release(&self) {
+        let response = self.waiting.lock().response.take();
+        drop(response);
+    }
+
+    /// Polls the response body. `None` once it was reset.
+    pub(super) fn poll_response(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Option<Result<Frame<Bytes>, hyper::Error>>>> {
+        let mut waiting = self.waiting.lock();
+        let polled = Pin::new(waiting.response.as_mut()?).poll_frame(cx);
+        waiting.reader = polled.is_pending().then(|| cx.waker().clone());
+        drop(waiting);
+        Some(polled)
+    }
+
+    /// Reads the response body's state.
+    pub(super) fn response<T>(&self, read: impl FnOnce(&Incoming) -> T) -> Option<T> {
+        self.waiting.lock().response.as_ref().map(read)
+    }
+
+    /// Keeps the connection from being used again.
+    pub(super) fn poison(&self) {
+        if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            connected.poison();
+        }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.is_reset.load(Ordering::SeqCst)
+    }
+
+    /// Whether the connection is HTTP/2; `None` if there is none yet.
+    fn is_h2(&self) -> Option<bool> {
+        let connection = self.captured.connection_metadata();
+        connection.as_ref().map(|connected| self.is_h2_only || connected.is_negotiated_h2())
+    }
+
+    fn switch(&self) -> Option<&Switch> {
+        if let Some(switch) = self.switch.get() {
+            return Some(switch);
+        }
+        let mut extras = Extensions::new();
+        self.captured.connection_metadata().as_ref()?.get_extras(&mut extras);
+        let switch = extras.remove::<Switch>()?;
+        Some(self.switch.get_or_init(|| switch))
+    }
+
+    /// Notes the connection's switch, if the response has it.
+    pub(super) fn arrived_on(&self, extensions: &Extensions) {
+        if let Some(switch) = extensions.get::<Switch>() {
+            // The same one, if it is known already.
+            drop(self.switch.set(switch.clone()));
+        }
+    }
+}
+
+impl Transport for Carrier {
+    fn is_written(&self) -> bool {
+        let dropped_at = self.dropped_at.load(Ordering::SeqCst);
+        // Without a connection, nothing was sent.
+        dropped_at != HELD && self.switch().is_none_or(|it| it.is_flushed_since(dropped_at))
+    }
+
+    fn reset(&self) {
+        self.is_reset.store(true, Ordering::SeqCst);
+        match self.is_h2() {
+            // hyper resets a stream, and discards what it holds of it, when both directions are
+            // dropped.
+            Some(true) => {
+                let waiting = std::mem::take(&mut *self.waiting.lock());
+                let Waiting { sender, reader, response } = waiting;
+                drop(response);
+                [sender, reader].into_iter().flatten().for_each(Waker::wake);
+            }
+            Some(false) => self.close(),
+            // The future of the request is dropped.
+            None => {}
+        }
+    }
+
+    fn close(&self) {
+        if let Some(switch) = self.switch() {
+            switch.close();
+        }
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("is_reset", &self.is_reset()).finish_non_exhaustive()
+    }
+}
+
+/// The request body that hyper takes. It tells the carrier when it is dropped.
+pub(super) struct CarriedBody {
+    body: UnsyncBoxBody<Bytes, BoxError>,
+    carrier: Option<Arc<Carrier>>,
+    /// The last byte of a frame, on HTTP/2. hyper requests the next frame only when the peer's
+    /// window has room for all that it holds. So it drops the body only then.
+    last_byte: Option<Bytes>,
+    was_polled: bool,
+}
+
+impl CarriedBody {
+    pub(super) const fn new(
+        body: UnsyncBoxBody<Bytes, BoxError>,
+        carrier: Option<Arc<Carrier>>,
+    ) -> Self {
+        Self { body, carrier, last_byte: None, was_polled: false }
+    }
+}
+
+impl Body for CarriedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let is_h2 = this.carrier.as_ref().is_some_and(|carrier| carrier.is_h2() == Some(true));
+        if let Some(carrier) = this.carrier.as_ref() {
+            if carrier.is_reset() {
+                return Poll::Ready(Some(Err("the request was ended".into())));
+            }
+            if is_h2 && !this.was_polled {
+                StreamExecutor::was_polled(carrier);
+            }
+            this.was_polled = true;
+        }
+        if let Some(last) = this.last_byte.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match polled {
+            Poll::Ready(Some(Ok(frame))) if is_h2 => match frame.into_data() {
+                Ok(mut data) => {
+                    if data.len() > 1 {
+                        this.last_byte = Some(data.split_off(data.len().saturating_sub(1)));
+                    }
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(frame) => Poll::Ready(Some(Ok(frame))),
+            },
+            polled => polled,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last_byte.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.last_byte.as_ref().map_or(0, |last| last.len() as u64);
+        let inner = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(inner.lower().saturating_add(rest));
+        hint
+    }
+}
+
+impl Drop for CarriedBody {
+    fn drop(&mut self) {
+        // Before the body itself, whose watch asks the carrier.
+        if let Some(carrier) = &self.carrier {
+            carrier.dropped_at.store(wire::now(), Ordering::SeqCst);
+        }
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+thread_local! {
+    /// The carrier whose body was polled for the first time, and the task that polled it.
+    static POLLED: RefCell<Option<(tokio::task::Id, Weak<Carrier>)>> = const { RefCell::new(None) };
+}
+
+/// Runs hyper's tasks. It can drop the one that sends the body of an HTTP/2 stream.
+///
+/// hyper polls a body while the task waits for the peer's window only once: before the task is
+/// created, in the connection's task. So the next task that this connection's task creates sends
+/// that body. If hyper changes this, a stream that the peer does not read is not reset, and its
+/// connection is closed a second later instead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamExecutor;
+
+impl StreamExecutor {
+    fn was_polled(carrier: &Arc<Carrier>) {
+        let Some(task) = tokio::task::try_id() else { return };
+        POLLED.with_borrow_mut(|polled| *polled = Some((task, Arc::downgrade(carrier))));
+    }
+
+    fn polled() -> Option<Arc<Carrier>> {
+        let (task, carrier) = POLLED.take()?;
+        carrier.upgrade().filter(|_| tokio::task::try_id() == Some(task))
+    }
+}
+
+impl Executor<Work> for StreamExecutor {
+    fn execute(&self, work: Work) {
+        let executor = TokioExecutor::new();
+        match Self::polled() {
+            Some(carrier) => executor.execute(UntilReset { work: Some(work), carrier }),
+            None => executor.execute(work),
+        }
+    }
+}
+
+/// Work that is dropped when its request is reset.
+struct UntilReset {
+    work: Option<Work>,
+    carrier: Arc<Carrier>,
+}
+
+impl Future for UntilReset {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.carrier.waiting.lock().sender = Some(cx.waker().clone());
+        // Checked after the waker is in its place.
+        if this.carrier.is_reset() {
+            this.work = None;
+            return Poll::Ready(());
+        }
+        this.work.as_mut().map_or(Poll::Ready(()), |work| work.as_mut().poll(cx))
+    }
+}

@@ -1,0 +1,212 @@
+//! The connection of an upstream, which can be closed from outside.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use parking_lot::Mutex;
+
+/// Orders the flushes of all connections and the ends of request bodies.
+static ORDER: AtomicU64 = AtomicU64::new(0);
+
+/// The connection of an upstream. It can be closed by a [`Switch`].
+#[derive(Debug)]
+pub struct Wire<T> {
+    inner: T,
+    switch: Switch,
+}
+
+/// Closes a connection, and knows what was written to it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Switch(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_closed: AtomicBool,
+    /// The place of the last complete flush in [`ORDER`].
+    flushed: AtomicU64,
+    /// The connection's task, while it waits for the peer.
+    wakers: Mutex<[Option<Waker>; 2]>,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Read,
+    Write,
+}
+
+/// Returns the current place in the order of flushes.
+pub(crate) fn now() -> u64 {
+    ORDER.load(Ordering::SeqCst)
+}
+
+impl Switch {
+    /// Closes the connection: nothing more is read or written.
+    pub(crate) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::SeqCst);
+        let wakers = std::mem::take(&mut *self.0.wakers.lock());
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Returns whether everything that the HTTP client had taken at that time is written, or never
+    /// will be.
+    pub(crate) fn is_flushed_since(&self, time: u64) -> bool {
+        self.0.flushed.load(Ordering::SeqCst) > time || self.0.is_closed.load(Ordering::SeqCst)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.is_closed.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Notes who waits. Checked again afterwards, so that a close in between is seen.
+    fn wait<R>(&self, side: Side, cx: &Context<'_>) -> Poll<io::Result<R>> {
+        {
+            let mut wakers = self.0.wakers.lock();
+            let [read, write] = &mut *wakers;
+            let place = match side {
+                Side::Read => read,
+                Side::Write => write,
+            };
+            match place {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *place = Some(cx.waker().clone()),
+            }
+        }
+        match self.check() {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl<T> Wire<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self { inner, switch: Switch::default() }
+    }
+}
+
+impl<T: Read + Unpin> Read for Wire<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.switch.check()?;
+        match Pin::new(&mut self.inner).poll_read(cx, buffer) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => self.switch.wait(Side::Read, cx),
+        }
+    }
+}
+
+impl<T: Write + Unpin> Write for Wire<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.switch.check()?;
+        match Pin::new(&mut self.inner).poll_write(cx, bytes) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self.switch.wait(Side::Write, cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.switch.check()?;
+        match Pin::new(&mut self.inner).poll_write_vectored(cx, bytes) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self.switch.wait(Side::Write, cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.switch.check()?;
+        match Pin::new(&mut self.inner).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                // Both HTTP versions flush only when they hold no bytes that may be written.
+                let place = ORDER.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+                self.switch.0.flushed.store(place, Ordering::SeqCst);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(error) => Poll::Ready(error),
+            Poll::Pending => self.switch.wait(Side::Write, cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The socket is closed when the client drops it.
+        if self.switch.check().is_err() {
+            return Poll::Ready(Ok(()));
+        }
+        let shut = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
+        Poll::Ready(shut)
+    }
+}
+
+impl<T: Connection> Connection for Wire<T> {
+    fn connected(&self) -> Connected {
+        self.inner.connected().extra(self.switch.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_close_ends_both_directions_of_a_waiting_connection() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let wire = Wire::new(TokioIo::new(near));
+        let switch = wire.switch.clone();
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(wire));
+        let reads = tokio::spawn(async move { read.read(&mut [0; 8]).await });
+        let writes = tokio::spawn(async move { write.write_all(&[1; 64]).await });
+        let mut first = [0; 8];
+        far.read_exact(&mut first).await.unwrap();
+        tokio::task::yield_now().await;
+        switch.close();
+        for ended in [reads.await.unwrap().map(|_| ()), writes.await.unwrap()] {
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flush_counts_from_when_it_is_complete() {
+        let (near, _far) = tokio::io::duplex(8);
+        let wire = Wire::new(TokioIo::new(near));
+        let switch = wire.switch.clone();
+        let mut write = TokioIo::new(wire);
+        let before = now();
+        write.write_all(b"1234").await.unwrap();
+        assert!(!switch.is_flushed_since(before));
+        write.flush().await.unwrap();
+        assert!(switch.is_flushed_since(before));
+        let after = now();
+        assert!(!switch.is_flushed_since(after));
+        switch.close();
+        assert!(switch.is_flushed_since(after), "nothing more is written");
+    }
+}

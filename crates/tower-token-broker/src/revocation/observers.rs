@@ -1,0 +1,191 @@
+//! Work in progress that a revocation ends at once, whether or not anyone polls it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+const SHARDS: usize = 16;
+/// Interval of the looks that no revocation causes: for expiry and timeouts.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Work in progress.
+pub(crate) trait Observer: Send + Sync {
+    /// Checks whether the work may continue, and ends it otherwise. Called after each revocation,
+    /// before it returns, and a few times a second.
+    fn look(&self);
+}
+
+/// The observers of one process.
+#[derive(Default)]
+pub(super) struct Observers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    shards: [Mutex<Shard>; SHARDS],
+    next: AtomicUsize,
+    clock: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    slots: Vec<Option<Weak<dyn Observer>>>,
+    free: Vec<usize>,
+}
+
+/// The registration of one observer, which ends when it is dropped.
+pub(crate) struct Registered {
+    shared: Weak<Shared>,
+    shard: usize,
+    slot: usize,
+}
+
+impl Observers {
+    /// Registers an observer.
+    pub(super) fn register(&self, observer: Weak<dyn Observer>) -> Registered {
+        let shard = self.0.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let (slot, was_empty) = self.0.shards.get(shard).map_or((0, false), |slots| {
+            let mut slots = slots.lock();
+            let was_empty = slots.slots.len() == slots.free.len();
+            (slots.enter(observer), was_empty)
+        });
+        if was_empty {
+            self.start();
+        }
+        Registered { shared: Arc::downgrade(&self.0), shard, slot }
+    }
+
+    /// Lets all observers look.
+    pub(super) fn look(&self) {
+        self.0.look();
+    }
+
+    /// Starts the task that looks between revocations, unless it runs. Outside of a runtime there
+    /// are no timeouts.
+    fn start(&self) {
+        let mut running = self.0.clock.lock();
+        if running.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let shared = Arc::downgrade(&self.0);
+        let task = runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                let Some(shared) = shared.upgrade() else { return };
+                shared.look();
+            }
+        });
+        *running = Some(task.abort_handle());
+    }
+}
+
+impl Shared {
+    fn look(&self) {
+        for shard in &self.shards {
+            let observers: Vec<Arc<dyn Observer>> =
+                shard.lock().slots.iter().flatten().filter_map(Weak::upgrade).collect();
+            observers.iter().for_each(|observer| observer.look());
+        }
+    }
+}
+
+impl Shard {
+    fn enter(&mut self, observer: Weak<dyn Observer>) -> usize {
+        let Some(slot) = self.free.pop() else {
+            self.slots.push(Some(observer));
+            return self.slots.len().saturating_sub(1);
+        };
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(observer);
+        }
+        slot
+    }
+
+    fn leave(&mut self, slot: usize) {
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = None;
+            self.free.push(slot);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Some(shard) = shared.shards.get(self.shard) {
+            shard.lock().leave(self.slot);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(task) = self.clock.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observers")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Observer for Counter {
+        fn look(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn registered(observers: &Observers) -> (Arc<Counter>, Registered) {
+        let counter = Arc::new(Counter::default());
+        let observer: Weak<Counter> = Arc::downgrade(&counter);
+        (counter, observers.register(observer))
+    }
+
+    #[test]
+    fn observers_look_while_they_are_registered() {
+        let observers = Observers::default();
+        let all: Vec<_> = (0..40).map(|_| registered(&observers)).collect();
+        observers.look();
+        assert!(all.iter().all(|(counter, _)| counter.0.load(Ordering::Relaxed) == 1));
+        let (counters, registrations): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        drop(registrations);
+        observers.look();
+        assert!(counters.iter().all(|counter| counter.0.load(Ordering::Relaxed) == 1));
+        let slots = || observers.0.shards.iter().map(|shard| shard.lock().slots.len());
+        let before = slots().sum::<usize>();
+        // As many as there are shards, times their slots.
+        let again: Vec<_> = (0..32).map(|_| registered(&observers)).collect();
+        assert_eq!(slots().sum::<usize>(), before, "slots are used again");
+        drop(again);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn observers_look_without_a_revocation() {
+        let observers = Observers::default();
+        let (counter, _registered) = registered(&observers);
+        tokio::time::sleep(INTERVAL * 4 + Duration::from_millis(1)).await;
+        assert_eq!(counter.0.load(Ordering::Relaxed), 4);
+        let task = observers.0.clock.lock().clone().unwrap();
+        drop(observers);
+        tokio::task::yield_now().await;
+        assert!(task.is_finished());
+    }
+}
