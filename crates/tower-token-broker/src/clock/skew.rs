@@ -8,14 +8,14 @@ use std::{
 use http::{HeaderMap, header};
 
 use super::{
-    Timestamp,
-    steady::{NEVER, once_every},
+    Moment, Timestamp,
+    steady::{NEVER, millis, once_every},
 };
 
 /// Largest difference without an alarm: the leeway for tokens (RFC 7519 §4.1.4).
 pub(super) const TOLERATED: Duration = Duration::from_secs(30);
 
-/// Time of the last alarm, for at most one per minute.
+/// Moment of the last alarm, for at most one per minute.
 #[derive(Debug)]
 pub(super) struct Skew(AtomicU64);
 
@@ -25,10 +25,15 @@ impl Skew {
     }
 
     /// Returns the difference of the clocks, if an alarm is due.
-    pub(super) fn seen(&self, ours: Timestamp, theirs: Timestamp) -> Option<Duration> {
+    pub(super) fn seen(
+        &self,
+        ours: Timestamp,
+        theirs: Timestamp,
+        moment: Moment,
+    ) -> Option<Duration> {
         let apart = ours.until(theirs).max(theirs.until(ours));
-        let tell =
-            apart > TOLERATED && once_every(&self.0, Duration::from_secs(60), ours.unix_millis());
+        let passed = millis(moment.since_start());
+        let tell = apart > TOLERATED && once_every(&self.0, Duration::from_secs(60), passed);
         tell.then_some(apart)
     }
 }
@@ -56,26 +61,21 @@ mod tests {
     fn x23_a_difference_over_30_seconds_is_reported() {
         let skew = Skew::new();
         let ours = Timestamp::from_unix_seconds(1_800_000_000);
-        assert_eq!(skew.seen(ours, ours.plus(TOLERATED)), None);
-        assert_eq!(skew.seen(ours, ours.minus(TOLERATED)), None);
+        let start = Moment::after_start(Duration::ZERO);
+        let (minute, half) = (Duration::from_secs(60), Duration::from_secs(31));
+        assert_eq!(skew.seen(ours, ours.plus(TOLERATED), start), None);
+        assert_eq!(skew.seen(ours, ours.minus(TOLERATED), start), None);
+        assert_eq!(skew.seen(ours, ours.plus(half), start), Some(half), "X23");
+        assert_eq!(skew.seen(ours, ours.plus(half), start), None);
+        let slipped = ours.plus(Duration::from_secs(3600));
+        assert_eq!(skew.seen(slipped, ours, start), None, "X23: the same minute");
+        let later = start.plus(minute);
+        assert_eq!(skew.seen(ours, ours.minus(minute), later), Some(minute), "X23: the other way");
+        let latest = later.plus(minute);
         assert_eq!(
-            skew.seen(ours, ours.plus(Duration::from_secs(31))),
-            Some(Duration::from_secs(31)),
-            "X23"
-        );
-        assert_eq!(skew.seen(ours, ours.plus(Duration::from_secs(31))), None);
-        let later = ours.plus(Duration::from_secs(60));
-        assert_eq!(skew.seen(later, ours), Some(Duration::from_secs(60)), "X23: the other way");
-        let slipped = later.plus(Duration::from_secs(3600));
-        assert_eq!(
-            skew.seen(slipped, later),
-            Some(Duration::from_secs(3600)),
-            "X23: ours slipped ahead for a while"
-        );
-        assert_eq!(
-            skew.seen(later, ours),
-            Some(Duration::from_secs(60)),
-            "X23: which silences nothing afterwards"
+            skew.seen(ours.minus(minute), ours, latest),
+            Some(minute),
+            "X23: a clock that slipped ahead silences nothing afterwards"
         );
     }
 

@@ -10,7 +10,7 @@ use std::{
 use http::HeaderMap;
 
 use super::{
-    Timestamp,
+    Moment, Reading, Timestamp,
     skew::{self, Skew},
     steady::{Steady, Step},
 };
@@ -21,7 +21,8 @@ use crate::alarm::Alarm;
 // B044.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
-/// A source of the current time: the system's by default, or a manual one (feature `test-util`).
+/// A source of the current time and moment: the system's by default, or a manual one (feature
+/// `test-util`).
 ///
 /// If the system's clock is set forward, the new time is used at once, and tokens expire earlier.
 /// If it is set back by more than five seconds, time continues as before, so that no token lives
@@ -97,19 +98,42 @@ impl Clock {
         }
     }
 
-    /// Returns the current time.
+    /// Returns the current time, for dates. Durations are measured with [`Clock::moment`].
     pub fn now(&self) -> Timestamp {
+        self.read().wall
+    }
+
+    /// Returns the current moment, for durations.
+    pub fn moment(&self) -> Moment {
+        Moment::after_start(match &self.0 {
+            Source::System => SYSTEM.0.elapsed(),
+            #[cfg(any(test, feature = "test-util"))]
+            Source::Manual(clock) => clock.hands.borrow().passed,
+        })
+    }
+
+    /// Returns the current time and moment, from one reading.
+    pub fn read(&self) -> Reading {
         match &self.0 {
             Source::System => {
                 let (began, watch) = &*SYSTEM;
-                watch.now(wall(), began.elapsed())
+                watch.read(wall(), began.elapsed())
             }
             #[cfg(any(test, feature = "test-util"))]
             Source::Manual(clock) => {
                 let hands = *clock.hands.borrow();
-                clock.watch.now(hands.wall, hands.passed)
+                clock.watch.read(hands.wall, hands.passed)
             }
         }
+    }
+
+    /// Returns the current time without a forward step of the system's clock that is less than a
+    /// minute old. For the ends of what others hold, which must not seem to have passed because
+    /// this clock is wrong for a moment. After a system slept, it is late for a minute.
+    pub fn cautious_now(&self) -> Timestamp {
+        let now = self.read();
+        let watch = self.watch();
+        now.wall.min(watch.steady.without_steps(now.moment.since_start()))
     }
 
     /// Raises an alarm (`clock.skewed`, at most once a minute) if this clock and another party's
@@ -118,13 +142,8 @@ impl Clock {
     ///
     /// `whose` is logged: a name or address from your configuration, never text of that party.
     pub fn compare(&self, theirs: Timestamp, whose: &str) {
-        let watch = match &self.0 {
-            Source::System => &SYSTEM.1,
-            #[cfg(any(test, feature = "test-util"))]
-            Source::Manual(clock) => &clock.watch,
-        };
-        let ours = self.now();
-        if let Some(apart) = watch.skew.seen(ours, theirs) {
+        let Reading { wall: ours, moment } = self.read();
+        if let Some(apart) = self.watch().skew.seen(ours, theirs, moment) {
             let side = if ours < theirs { "behind" } else { "ahead of" };
             tracing::error!(
                 alarm = Alarm::ClockSkewed.code(),
@@ -141,6 +160,14 @@ impl Clock {
     pub fn compare_with_response(&self, response: &HeaderMap, whose: &str) {
         if let Some(theirs) = skew::stamped(response) {
             self.compare(theirs, whose);
+        }
+    }
+
+    fn watch(&self) -> &Watch {
+        match &self.0 {
+            Source::System => &SYSTEM.1,
+            #[cfg(any(test, feature = "test-util"))]
+            Source::Manual(clock) => &clock.watch,
         }
     }
 
@@ -175,12 +202,12 @@ impl Watch {
         Self { steady: Steady::new(wall), skew: Skew::new() }
     }
 
-    fn now(&self, wall: Timestamp, passed: Duration) -> Timestamp {
-        let (now, step) = self.steady.now(wall, passed);
+    fn read(&self, wall: Timestamp, passed: Duration) -> Reading {
+        let (wall, step) = self.steady.now(wall, passed);
         if let Some(step) = step {
             tell(step);
         }
-        now
+        Reading { wall, moment: Moment::after_start(passed) }
     }
 }
 
@@ -230,6 +257,23 @@ mod tests {
         mut future: std::pin::Pin<&mut F>,
     ) -> std::task::Poll<F::Output> {
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+    }
+
+    #[test]
+    fn g405_cautious_time_follows_no_sudden_step() {
+        let start = Timestamp::from_unix_seconds(1_800_000_000);
+        let (second, day) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+        let clock = Clock::manual(start);
+        assert_eq!(clock.cautious_now(), start);
+        clock.set_wall_clock(start.plus(day));
+        assert_eq!((clock.now(), clock.cautious_now()), (start.plus(day), start), "G405");
+        clock.advance(second * 59);
+        assert_eq!(clock.cautious_now(), start.plus(second * 59), "G405");
+        clock.advance(second);
+        let believed = start.plus(day).plus(second * 60);
+        assert_eq!((clock.now(), clock.cautious_now()), (believed, believed));
+        clock.set_wall_clock(start);
+        assert_eq!(clock.cautious_now(), believed, "a step back is not followed");
     }
 
     #[tokio::test]

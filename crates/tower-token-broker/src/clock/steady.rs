@@ -88,6 +88,13 @@ impl Steady {
         (wall, self.tell(Step::Forward(Duration::from_millis(ahead)), passed))
     }
 
+    /// Returns the time by the last wall clock that was accepted and the time that has passed
+    /// since then: without forward steps that are not accepted yet.
+    pub(super) fn without_steps(&self, passed: Duration) -> Timestamp {
+        let base = self.base.load(Ordering::Relaxed);
+        Timestamp::from_unix_millis(base.saturating_add(millis(passed)))
+    }
+
     /// Reports a step from one of all concurrent calls.
     fn tell(&self, step: Step, passed: u64) -> Option<Step> {
         once_every(&self.told, Self::TELL_EVERY, passed).then_some(step)
@@ -97,8 +104,7 @@ impl Steady {
 /// Returns true for one caller per `pause`; `last` holds the time.
 pub(super) fn once_every(last: &AtomicU64, pause: Duration, passed: u64) -> bool {
     let before = last.load(Ordering::Relaxed);
-    // In both directions, so that a clock that was ahead for a while suppresses no alarm.
-    (before == NEVER || passed.abs_diff(before) >= millis(pause))
+    (before == NEVER || passed.saturating_sub(before) >= millis(pause))
         && last.compare_exchange(before, passed, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
