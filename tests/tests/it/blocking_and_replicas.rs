@@ -14,7 +14,7 @@ use token_broker_tests::{
 use tokio::time::timeout;
 use tower_token_broker::{
     clock::Clock,
-    principal::{GrantId, Initiator, User},
+    principal::{Actor, GrantId, Initiator, User},
     revocation::RevocationTarget,
 };
 
@@ -272,6 +272,74 @@ async fn a_revoke_is_effective_at_another_replica() {
         assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()));
         broker.done().await;
     }
+}
+
+/// Returns a call, or a request for a stream, by which `agent` acts for alice.
+fn by_agent(broker: &Broker, message: &str) -> Vec<u8> {
+    let first = Actor::new(User::new("https://agents.example", "first"), None);
+    let agent = Actor::new(User::new(ISSUER, "agent"), Some(first.with_client("first-app")));
+    let mint = Mint::for_user("alice").client("test-client").resource(broker.resource());
+    let token = broker.issuer().mint(mint.actor(agent)).unwrap().into_text();
+    broker.ledger().token(&token);
+    let bearer = format!("Bearer {token}");
+    let path = broker.resource().path();
+    wire::post(path, broker.host(), &[("authorization", &bearer)], message)
+}
+
+#[tokio::test]
+async fn n402_a_revoked_agent_loses_streams_at_another_replica() {
+    let client = RevocationTarget::Client {
+        issuer: "https://agents.example".into(),
+        id: "first-app".into(),
+    };
+    for target in [
+        RevocationTarget::User(User::new(ISSUER, "agent")),
+        RevocationTarget::User(User::new("https://agents.example", "first")),
+        client,
+    ] {
+        let store = MemoryRevocations::new();
+        let mut streams = Streams::start().await;
+        let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+        let one = Broker::in_front_of(&upstream).revocation_store(store.clone()).start().await;
+        let other = Broker::in_front_of(&streams.scripted).revocation_store(store).start().await;
+        until_status(&one, "bob", 200, &[503]).await;
+        until_status(&other, "bob", 200, &[503]).await;
+        let call = by_agent(&other, CALL);
+        assert_eq!(other.send(&call).await.status, 200);
+        let mut stream = other.open(&by_agent(&other, STREAMED_CALL)).await;
+        let feed = streams.opened().await;
+        feed.send(&progress(1)).await;
+        stream.until(&progress(1)).await;
+
+        one.revoke(target.clone()).await;
+        let cut = timeout(LONG, stream.rest()).await.expect("it travels through the store");
+        assert_eq!((cut.status, cut.text()), (200, progress(1).as_str()), "N402 {target:?}");
+        feed.closed().await;
+        let refused = other.send(&call).await;
+        assert_eq!(refused.status, 401, "N402 {target:?}: {}", refused.text());
+        assert_eq!(call_as(&other, "alice").await.status, 200, "without the agent");
+        for broker in [&one, &other] {
+            assert_eq!(broker.shutdown(Duration::ZERO).await, Ok(()));
+            broker.done().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn n402_a_blocked_agent_is_refused_until_unblocked() {
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
+    let (call, agent) = (by_agent(&broker, CALL), User::new(ISSUER, "agent"));
+    assert_eq!(broker.send(&call).await.status, 200);
+    let blocked = broker.handle().block(&agent, &olga()).await.unwrap();
+    assert!(blocked.was_known(), "N402: it has acted");
+    assert_eq!(broker.send(&call).await.status, 401, "N402");
+    assert_eq!(last_result(&broker, 2).await["reason"], "authn.blocked", "N402");
+    // Also with a token that was issued after the block.
+    assert_eq!(broker.send(&by_agent(&broker, CALL)).await.status, 401, "N402");
+    broker.handle().unblock(&agent, &olga()).await.unwrap();
+    assert_eq!(broker.send(&call).await.status, 200, "N402");
+    broker.done().await;
 }
 
 #[tokio::test]

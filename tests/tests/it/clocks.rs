@@ -6,12 +6,16 @@ use bytes::Bytes;
 use serde_json::json;
 use token_broker_authority::issue::Issuer;
 use token_broker_tests::{
-    harness::{Broker, CALL},
+    harness::{Broker, CALL, ISSUER},
     upstream::{ScriptedServer, json as json_response, live_events},
     wire,
 };
 use tokio::sync::mpsc;
-use tower_token_broker::clock::{Clock, Timestamp};
+use tower_token_broker::{
+    clock::{Clock, Timestamp},
+    principal::User,
+    revocation::RevocationTarget,
+};
 
 use crate::{
     hostile_case::{Case, run},
@@ -111,6 +115,26 @@ async fn x23_the_key_servers_clock_is_compared() {
         "X23: {logs}"
     );
     fetching.broker.done().await;
+}
+
+#[tokio::test]
+async fn n400_a_revoked_user_stays_out_after_the_clock_was_ahead() {
+    let upstream = ScriptedServer::start(|_| json_response("{}")).await;
+    let start = Clock::system().now();
+    let clock = Clock::manual(start);
+    let broker = Broker::in_front_of(&upstream).with_clock(clock.clone()).start().await;
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let post = wire::post("/mcp", broker.host(), &[("authorization", &bearer)], CALL);
+    run(&broker, &upstream, [Case::passes("N400", post.clone())]).await;
+    let alice = User::new(ISSUER, "alice");
+    broker.revoke(RevocationTarget::User(alice)).await;
+    // For 20 s the clock is two days ahead, and another revoke sweeps the tables.
+    clock.set_wall_clock(start.plus(Duration::from_secs(2 * 24 * 3600)));
+    broker.revoke(RevocationTarget::User(User::new(ISSUER, "bob"))).await;
+    clock.advance(Duration::from_secs(20));
+    clock.set_wall_clock(start.plus(Duration::from_secs(20)));
+    run(&broker, &upstream, [Case::refused("N400", post, 401, "authn.revoked")]).await;
+    broker.done().await;
 }
 
 #[tokio::test]

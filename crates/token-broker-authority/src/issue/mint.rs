@@ -116,6 +116,9 @@ impl Issuer {
 
 fn act(actor: &Actor) -> Value {
     let mut object = json!({"iss": actor.user().issuer(), "sub": actor.user().subject()});
+    if let (Some(client), Some(members)) = (actor.client(), object.as_object_mut()) {
+        members.insert("client_id".into(), client.into());
+    }
     if let (Some(before), Some(members)) = (actor.before(), object.as_object_mut()) {
         members.insert("act".into(), act(before));
     }

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tower_token_broker::{
-    clock::{Clock, LEEWAY, Timestamp},
+    clock::{Clock, LEEWAY, Moment},
     revocation::{
         RevocationChange, RevocationEntry, RevocationStore, RevocationStoreError, RevocationTarget,
         Revocations, Sequence,
@@ -31,7 +31,8 @@ pub struct MemoryRevocations {
 
 #[derive(Debug)]
 struct Log {
-    entries: BTreeMap<Sequence, RevocationEntry>,
+    /// Each with the moment at which it was appended.
+    entries: BTreeMap<Sequence, (Moment, RevocationEntry)>,
     last: Sequence,
     /// Number of entries at which those that no longer count are dropped.
     compact_at: usize,
@@ -69,20 +70,21 @@ impl Default for MemoryRevocations {
 }
 
 impl Log {
-    fn append(&mut self, entry: RevocationEntry, now: Timestamp, retention: Duration) -> Sequence {
+    fn append(&mut self, entry: RevocationEntry, now: Moment, retention: Duration) -> Sequence {
         if self.entries.len() >= self.compact_at {
             self.compact(now, retention);
             self.compact_at = self.entries.len().saturating_mul(2).max(COMPACT_AT);
         }
         self.last = self.last.next();
-        self.entries.insert(self.last, entry);
+        self.entries.insert(self.last, (now, entry));
         self.last
     }
 
     /// Drops entries that are older than the retention and no longer count.
-    fn compact(&mut self, now: Timestamp, retention: Duration) {
+    // N400: measured here, whatever the clock of the replica was that made the entry.
+    fn compact(&mut self, now: Moment, retention: Duration) {
         let (mut users, mut grants, mut dropped) = (HashSet::new(), HashSet::new(), Vec::new());
-        for (place, entry) in self.entries.iter().rev() {
+        for (place, (appended, entry)) in self.entries.iter().rev() {
             let counts = match &entry.change {
                 RevocationChange::Blocked(user) | RevocationChange::Unblocked(user) => {
                     users.insert(user)
@@ -93,7 +95,7 @@ impl Log {
                 // Unknown here: kept.
                 _ => true,
             };
-            if !counts && entry.at.plus(retention) <= now {
+            if !counts && appended.plus(retention) <= now {
                 dropped.push(*place);
             }
         }
@@ -105,7 +107,7 @@ impl Log {
 
 impl RevocationStore for MemoryRevocations {
     async fn append(&self, entry: &RevocationEntry) -> Result<Sequence, RevocationStoreError> {
-        Ok(self.log.lock().append(entry.clone(), self.clock.now(), self.retention))
+        Ok(self.log.lock().append(entry.clone(), self.clock.moment(), self.retention))
     }
 
     async fn read_after(
@@ -115,21 +117,24 @@ impl RevocationStore for MemoryRevocations {
     ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
         let log = self.log.lock();
         let unread = log.entries.range((Bound::Excluded(after), Bound::Unbounded));
-        Ok(unread.take(limit).map(|(place, entry)| (*place, entry.clone())).collect())
+        Ok(unread.take(limit).map(|(place, (_, entry))| (*place, entry.clone())).collect())
     }
 }
 
-/// Returns how long a revocation counts: `iat` may be a leeway ahead of the clock, and a token is
-/// accepted for a leeway after its end.
+/// Returns how long a revocation counts: `iat` may be a leeway ahead of the clock, a token is
+/// accepted for a leeway after its end, and the wall clock may be set back a little.
 fn retention(longest_lifetime: Duration) -> Duration {
-    longest_lifetime.max(Revocations::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY)
+    longest_lifetime.max(Revocations::RETENTION).saturating_add(LEEWAY * 3)
 }
 
 const COMPACT_AT: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use tower_token_broker::principal::{GrantId, User};
+    use tower_token_broker::{
+        clock::Timestamp,
+        principal::{GrantId, User},
+    };
 
     use super::*;
 
@@ -171,7 +176,7 @@ mod tests {
         };
         assert_eq!(kept().await.len(), COMPACT_AT + 7, "nothing is dropped before the retention");
 
-        clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY);
+        clock.advance(Revocations::RETENTION + LEEWAY * 3);
         let newest = RevocationEntry::new(everything(), clock.now());
         while store.append(&newest).await.unwrap().as_u64() < 3 * COMPACT_AT as u64 {}
         let kept = kept().await;
@@ -180,5 +185,24 @@ mod tests {
             counting
         );
         assert!(kept.len() <= 2 * COMPACT_AT + 4, "the store is bounded: {}", kept.len());
+    }
+
+    #[tokio::test]
+    async fn n400_no_wrong_clock_drops_an_entry() {
+        let (start, day) =
+            (Timestamp::from_unix_seconds(1_800_000_000), Duration::from_secs(24 * 3600));
+        let clock = Clock::manual(start);
+        let store = MemoryRevocations::new().with_clock(clock.clone());
+        let alice = RevocationChange::Revoked(RevocationTarget::User(user("alice")));
+        // By a replica whose clock is days slow.
+        let entry = RevocationEntry::new(alice, start.minus(day * 3));
+        store.append(&entry).await.unwrap();
+        // The clock of this process is ahead, too.
+        clock.set_wall_clock(start.plus(day * 3));
+        let everything = RevocationChange::Revoked(RevocationTarget::Everything);
+        let more = RevocationEntry::new(everything, start);
+        while store.append(&more).await.unwrap().as_u64() < 2 * COMPACT_AT as u64 {}
+        let first = store.read_after(Sequence::START, 1).await.unwrap();
+        assert_eq!(first, [(Sequence::START.next(), entry)], "N400");
     }
 }

@@ -12,9 +12,9 @@ use moka::sync::Cache;
 
 use super::{PresentedToken, VerifyError};
 use crate::{
-    clock::{Clock, LEEWAY, Timestamp},
+    clock::{Clock, Deadline, LEEWAY, Reading, Timestamp},
     inbound::PeerCertificate,
-    principal::{Principal, Resource, Verified},
+    principal::{Actor, Principal, Resource, Verified},
     refusal::Reason,
     revocation::{Epoch, Revocations},
 };
@@ -45,12 +45,13 @@ impl VerdictKey {
 pub(super) struct VerdictCache {
     good: Cache<[u8; 32], Arc<Good>>,
     /// Separate, so that invalid tokens cannot evict valid ones.
-    bad: Cache<[u8; 32], (Reason, Timestamp)>,
+    bad: Cache<[u8; 32], (Reason, Deadline)>,
 }
 
 struct Good {
     principal: Principal,
-    dies_at: Timestamp,
+    /// When the token must be verified again.
+    stale: Deadline,
     ends_at: Timestamp,
     stamp: AtomicU64,
 }
@@ -105,12 +106,13 @@ impl VerdictCache {
         clock: &Clock,
         revocations: &Revocations,
     ) -> Option<Result<Admitted, RefusedToken>> {
-        let now = clock.now();
+        let now = clock.read();
         if let Some(good) = self.good.get(&key.0) {
-            if now >= good.ends_at {
+            if now.wall >= good.ends_at {
                 return Some(Err(RefusedToken::known(Reason::JwtExpired, &good.principal)));
             }
-            if now >= good.dies_at {
+            // N401: measured, so that a verdict from under a wrong clock lives no longer.
+            if good.stale.has_passed(now) {
                 return None;
             }
             // N258: read before the tables, so that a revocation in between is checked next time.
@@ -130,7 +132,7 @@ impl VerdictCache {
             }));
         }
         match self.bad.get(&key.0) {
-            Some((reason, dies_at)) if now < dies_at => Some(Err(reason.into())),
+            Some((reason, stale)) if !stale.has_passed(now) => Some(Err(reason.into())),
             Some(_) | None => None,
         }
     }
@@ -144,12 +146,12 @@ impl VerdictCache {
         clock: &Clock,
         revocations: &Revocations,
     ) -> Result<Admitted, RefusedToken> {
-        let now = clock.now();
+        let now = clock.read();
         let verified = match found {
             Ok(verified) => verified,
             Err(rejected) => {
                 if rejected.may_be_remembered() {
-                    self.bad.insert(key.0, (rejected.reason(), now.plus(BAD)));
+                    self.bad.insert(key.0, (rejected.reason(), Deadline::after(now, BAD)));
                 }
                 return Err(rejected.reason().into());
             }
@@ -159,8 +161,11 @@ impl VerdictCache {
         if verified.resource() != resource {
             return Err(RefusedToken::known(Reason::WrongResource, &principal));
         }
+        if let Err(reason) = within_retention(&principal, now) {
+            return Err(RefusedToken::known(reason, &principal));
+        }
         let ends_at = verified.expires_at().plus(LEEWAY);
-        if now >= ends_at {
+        if now.wall >= ends_at {
             return Err(RefusedToken::known(Reason::JwtExpired, &principal));
         }
         let epoch = revocations.epoch();
@@ -168,7 +173,7 @@ impl VerdictCache {
         revocations.note_seen(&principal);
         let good = Good {
             principal: principal.clone(),
-            dies_at: now.plus(GOOD).min(ends_at),
+            stale: Deadline::after(now, GOOD),
             ends_at,
             stamp: AtomicU64::new(epoch.0),
         };
@@ -177,6 +182,23 @@ impl VerdictCache {
         }
         Ok(Admitted { principal, epoch, ends_at })
     }
+}
+
+/// Refuses what revocations could not stop: a token that is valid for longer than they are kept,
+/// and a chain of more actors than are looked up.
+// N403: whatever verifies the token.
+fn within_retention(principal: &Principal, now: Reading) -> Result<(), Reason> {
+    let (issued, expires) = (principal.issued_at(), principal.expires_at());
+    if issued.until(expires) > Revocations::RETENTION
+        || now.wall.until(expires) > Revocations::RETENTION.saturating_add(LEEWAY)
+    {
+        return Err(Reason::JwtLifetime);
+    }
+    let chain = std::iter::successors(principal.actor(), |actor| actor.before());
+    if chain.take(Actor::MAX_CHAIN + 1).count() > Actor::MAX_CHAIN {
+        return Err(Reason::JwtClaimType);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -360,5 +382,88 @@ mod tests {
         let (kept, most) = (setting.verdicts.bad.entry_count(), 100);
         assert!((1..=most).contains(&kept), "{kept}");
         assert_eq!(setting.recall(), Some(Ok(())));
+    }
+
+    #[test]
+    fn n401_a_verdict_from_under_a_wrong_clock_lives_no_longer() {
+        let day = Duration::from_secs(24 * 3600);
+        let steps = |from: Timestamp| [from, from.plus(day), from.minus(day)];
+        for first in steps(setting().clock.now()) {
+            for second in steps(setting().clock.now()) {
+                let setting = setting();
+                setting.clock.set_wall_clock(first);
+                // Valid for as long as any token is.
+                let verified = setting.verified(24 * 3600);
+                setting.judge(Ok(verified)).unwrap();
+                setting.clock.set_wall_clock(second);
+                setting.clock.advance(GOOD);
+                let recalled = setting.recall();
+                assert!(
+                    matches!(recalled, None | Some(Err(Reason::JwtExpired))),
+                    "N401 {first} {second}: {recalled:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn n401_a_verdict_does_not_survive_the_sleep_of_its_system() {
+        let setting = setting();
+        setting.judge(Ok(setting.verified(600))).unwrap();
+        setting.clock.set_wall_clock(setting.clock.now().plus(GOOD));
+        assert_eq!(setting.recall(), None, "N401: the monotonic clock stood still");
+    }
+
+    #[test]
+    fn n403_a_token_that_outlives_revocations_is_refused() {
+        let day = Revocations::RETENTION.as_secs();
+        let setting = setting();
+        assert_eq!(setting.judge(Ok(setting.verified(day))), Ok(()));
+        for life in [day + 1, 30 * day, 1 << 53] {
+            let judged = setting.judge(Ok(setting.verified(life)));
+            assert_eq!(judged, Err(Reason::JwtLifetime), "N403 {life}");
+        }
+        // Issued in the future, by its own claim.
+        let issued_at = setting.clock.now().plus(Revocations::RETENTION);
+        let times = TokenTimes { id: "1", issued_at, expires_at: issued_at.plus(GOOD) };
+        let alice = User::new("https://i.example", "alice");
+        let verified = Verified::vouch(alice, "client", setting.resource.clone(), times);
+        assert_eq!(setting.judge(Ok(verified)), Err(Reason::JwtLifetime), "N403");
+    }
+
+    #[test]
+    fn n402_a_revoked_actor_reaches_cached_verdicts() {
+        let setting = setting();
+        let agent = User::new("https://agents.example", "agent");
+        let acting = || {
+            let actor = Actor::new(agent.clone(), None).with_client("agents");
+            setting.verified(600).with_actor(actor)
+        };
+        setting.judge(Ok(acting())).unwrap();
+        setting.revocations.block(agent.clone());
+        assert_eq!(setting.recall(), Some(Err(Reason::Blocked)), "N402");
+        assert_eq!(setting.judge(Ok(acting())), Err(Reason::Blocked), "N402");
+        setting.revocations.unblock(&agent);
+        assert_eq!(setting.recall(), Some(Ok(())));
+        let agents = RevocationTarget::Client {
+            issuer: "https://agents.example".into(),
+            id: "agents".into(),
+        };
+        setting.revocations.revoke(agents);
+        assert_eq!(setting.recall(), Some(Err(Reason::Revoked)), "N402");
+    }
+
+    #[test]
+    fn n402_a_chain_that_is_too_long_is_refused() {
+        let setting = setting();
+        let chain = |length: usize| {
+            (0..length).fold(None, |before, number| {
+                Some(Actor::new(User::new("https://i.example", number.to_string()), before))
+            })
+        };
+        let judge =
+            |length| setting.judge(Ok(setting.verified(600).with_actor(chain(length).unwrap())));
+        assert_eq!(judge(Actor::MAX_CHAIN), Ok(()));
+        assert_eq!(judge(Actor::MAX_CHAIN + 1), Err(Reason::JwtClaimType), "N402");
     }
 }

@@ -31,13 +31,30 @@ impl User {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
     user: User,
+    client: Option<Arc<str>>,
     acts_for: Option<Arc<Self>>,
 }
 
 impl Actor {
+    /// The longest chain of actors that is accepted.
+    pub const MAX_CHAIN: usize = 8;
+
     /// Creates an actor; `before` is the previous actor, if any.
     pub fn new(user: User, before: Option<Self>) -> Self {
-        Self { user, acts_for: before.map(Arc::new) }
+        Self { user, client: None, acts_for: before.map(Arc::new) }
+    }
+
+    /// Sets the client by which the actor acts, if the token names it (`client_id` in `act`). It is
+    /// a client of the actor's issuer, and its revocation ends the token.
+    #[must_use = "returns the changed actor"]
+    pub fn with_client(mut self, client: &str) -> Self {
+        self.client = Some(client.into());
+        self
+    }
+
+    /// Returns the client by which the actor acts, if it is known.
+    pub fn client(&self) -> Option<&str> {
+        self.client.as_deref()
     }
 
     /// Returns issuer and subject of the actor.

@@ -1,19 +1,11 @@
 //! Feeds that report revocations of other replicas.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Phase, RevocationChange, RevocationEntry, Revocations, Sequence};
+use super::{Phase, RevocationChange, RevocationEntry, Revocations, Sequence, revocations::Heard};
 use crate::{
     alarm::Alarm,
-    clock::LEEWAY,
+    clock::{LEEWAY, Moment},
     tasks::{Task, Tasks},
 };
 
@@ -104,17 +96,18 @@ impl Revocations {
     /// # Panics
     /// Outside of a tokio runtime.
     pub(crate) fn follow<F: RevocationFeed>(&self, mut feed: F, tasks: &Tasks) -> Task<()> {
-        let last_heard = Arc::new(AtomicU64::new(0));
-        self.add_feed(&last_heard);
+        let heard = Arc::new(Heard::default());
+        self.add_feed(&heard);
         let (revocations, ending, mut changes) =
             (self.downgrade(), self.downgrade(), self.subscribe());
         tasks.spawn("revocation feed", async move {
+            let mut following = Following { heard, caught_up: None, last: None };
             let reading = async {
                 loop {
-                    match feed.next().await {
+                    match watched(feed.next()).await {
                         Ok(event) => {
                             let Some(revocations) = Self::upgrade(&revocations) else { return };
-                            revocations.handle(event, &last_heard);
+                            following.handle(&revocations, event);
                         }
                         Err(error) => {
                             tracing::warn!(
@@ -145,27 +138,11 @@ impl Revocations {
         })
     }
 
-    fn handle(&self, event: FeedEvent, last_heard: &AtomicU64) {
-        match event {
-            FeedEvent::Changed(entry) => self.apply(entry),
-            FeedEvent::Stored { place, entry } => {
-                if self.may_apply(place, &entry.change) {
-                    self.apply(entry);
-                }
-            }
-            FeedEvent::Current => {
-                last_heard.store(self.clock().now().unix_millis(), Ordering::Release);
-            }
-        }
-    }
-
     /// Applies a change that another replica made, or this one before it restarted.
-    fn apply(&self, entry: RevocationEntry) {
+    fn apply(&self, entry: RevocationEntry, earliest: Option<Moment>) {
         match entry.change {
             RevocationChange::Revoked(target) => {
-                // A clock that is far ahead must not revoke tokens that are still to be issued.
-                let latest = self.clock().now().plus(LEEWAY);
-                self.revoke_at(target, entry.at.min(latest));
+                self.revoke_elsewhere(target, entry.at, earliest);
             }
             RevocationChange::Blocked(user) => {
                 self.block(user);
@@ -176,6 +153,59 @@ impl Revocations {
             RevocationChange::GrantRestored(grant) => {
                 self.lift(&grant);
             }
+        }
+    }
+}
+
+/// The state of a feed that is followed.
+struct Following {
+    heard: Arc<Heard>,
+    /// When it last yielded all changes: a new one is not older.
+    caught_up: Option<Moment>,
+    /// The last place of the sequence that was read.
+    last: Option<Sequence>,
+}
+
+impl Following {
+    fn handle(&mut self, revocations: &Revocations, event: FeedEvent) {
+        match event {
+            // It may have been yielded before, so its age is not known.
+            FeedEvent::Changed(entry) => revocations.apply(entry, None),
+            FeedEvent::Stored { place, entry } => {
+                let is_new = self.last.is_some_and(|last| last < place);
+                self.last = self.last.max(Some(place));
+                if !revocations.may_apply(place, &entry.change) {
+                    return;
+                }
+                let earliest = self.caught_up.filter(|_| is_new);
+                let now = revocations.clock().moment();
+                if earliest.is_some_and(|earliest| earliest.until(now) <= LEEWAY) {
+                    revocations.clock().compare(entry.at, "another replica of this broker");
+                }
+                revocations.apply(entry, earliest);
+            }
+            FeedEvent::Current => {
+                self.caught_up = Some(revocations.clock().moment());
+                // An empty sequence was read to its end, too.
+                self.last = self.last.or(Some(Sequence::START));
+                self.heard.current(revocations.clock());
+            }
+        }
+    }
+}
+
+/// Waits for the next event, and raises the alarm while there is none. The wait is never ended: a
+/// feed may be in the middle of an event.
+async fn watched<T>(next: impl Future<Output = T>) -> T {
+    let mut next = std::pin::pin!(next);
+    loop {
+        match tokio::time::timeout(Revocations::STALE_AFTER, next.as_mut()).await {
+            Ok(event) => return event,
+            Err(_elapsed) => tracing::warn!(
+                alarm = Alarm::RevocationFeedFailed.code(),
+                silent_for = ?Revocations::STALE_AFTER,
+                "the revocation feed is silent; requests are refused until it reports again"
+            ),
         }
     }
 }
@@ -246,7 +276,7 @@ mod tests {
         let revocations = Revocations::new(Clock::manual(Timestamp::from_unix_seconds(1_000)));
         let (alice, grant) = (User::new("https://broker.example.com", "alice"), GrantId::new("g"));
         let apply = |change| {
-            revocations.apply(RevocationEntry::new(change, Timestamp::from_unix_seconds(900)))
+            revocations.apply(RevocationEntry::new(change, Timestamp::from_unix_seconds(900)), None)
         };
         apply(RevocationChange::Revoked(RevocationTarget::Grant(grant.clone())));
         assert_eq!(revocations.grant_stands(&grant), Err(Reason::GrantRevoked));
@@ -256,5 +286,93 @@ mod tests {
         assert_eq!(revocations.stands(&principal(2_000)), Err(Reason::Blocked));
         apply(RevocationChange::Unblocked(alice));
         assert_eq!(revocations.stands(&principal(2_000)), Ok(()));
+    }
+
+    struct Setting {
+        clock: Clock,
+        revocations: Revocations,
+        following: Following,
+    }
+
+    fn setting(start: Timestamp) -> Setting {
+        let clock = Clock::manual(start);
+        let revocations = Revocations::new(clock.clone());
+        let heard = Arc::new(Heard::default());
+        revocations.add_feed(&heard);
+        Setting { clock, revocations, following: Following { heard, caught_up: None, last: None } }
+    }
+
+    impl Setting {
+        fn event(&mut self, event: FeedEvent) {
+            self.following.handle(&self.revocations, event);
+        }
+
+        fn revoked(&mut self, place: u64, at: Timestamp) {
+            let alice = User::new("https://broker.example.com", "alice");
+            let change = RevocationChange::Revoked(RevocationTarget::User(alice));
+            let entry = RevocationEntry::new(change, at);
+            self.event(FeedEvent::Stored { place: Sequence::new(place), entry });
+        }
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn n401_no_wrong_clock_hides_the_silence_of_a_feed() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        // Heard under a clock that is ahead or slow, and right again; or right, then wrong.
+        for (first, second) in [
+            (start.plus(DAY), start),
+            (start.minus(DAY), start),
+            (start, start.minus(DAY)),
+            (start.minus(DAY), start.plus(DAY)),
+        ] {
+            let mut setting = setting(start);
+            setting.clock.set_wall_clock(first);
+            setting.event(FeedEvent::Current);
+            assert_eq!(setting.revocations.fresh(), Ok(()));
+            setting.clock.set_wall_clock(second);
+            setting.clock.advance(Duration::from_millis(5_001));
+            let fresh = setting.revocations.fresh();
+            assert_eq!(fresh, Err(Reason::RevocationStale), "N401 {first} {second}");
+        }
+    }
+
+    #[test]
+    fn n401_a_system_that_slept_hears_the_feed_first() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let mut setting = setting(start);
+        setting.event(FeedEvent::Current);
+        setting.clock.set_wall_clock(start.plus(DAY));
+        assert_eq!(setting.revocations.fresh(), Err(Reason::RevocationStale), "N401");
+        setting.event(FeedEvent::Current);
+        assert_eq!(setting.revocations.fresh(), Ok(()));
+    }
+
+    #[test]
+    fn n401_a_revoke_by_a_replica_with_a_slow_clock_counts() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let mut setting = setting(start);
+        setting.event(FeedEvent::Current);
+        setting.clock.advance(Duration::from_secs(1));
+        setting.revoked(1, start.minus(DAY));
+        let issued = |seconds| setting.revocations.stands(&principal(seconds));
+        assert_eq!(issued(1_000_000), Err(Reason::Revoked), "N401: issued before it was revoked");
+        assert_eq!(issued(1_000_031), Ok(()), "N401: issued afterwards");
+    }
+
+    #[test]
+    fn an_entry_that_is_read_again_revokes_nothing_new() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let mut setting = setting(start);
+        let yesterday = start.minus(DAY / 2);
+        setting.revoked(7, yesterday);
+        setting.event(FeedEvent::Current);
+        setting.clock.advance(Duration::from_secs(3600));
+        // The store lost entries, and is read again from its start.
+        setting.revoked(3, yesterday);
+        setting.revoked(7, yesterday);
+        assert_eq!(setting.revocations.stands(&principal(1_000_000)), Ok(()));
+        assert_eq!(setting.revocations.stands(&principal(950_000)), Err(Reason::Revoked));
     }
 }

@@ -39,15 +39,21 @@
 //! [`Broker::restore_grant`](crate::Broker::restore_grant). An account that is connected again has
 //! a new [`GrantId`](crate::principal::GrantId), so nothing must be restored.
 //!
+//! An agent that acts for others (RFC 8693 §4.1) is a user, too: revoking or blocking it ends every
+//! token in whose actor chain it is, and revoking a client ends those in whose chain it is the
+//! `client_id` of an actor.
+//!
 //! A blocked user is refused until unblocked, whenever the token was issued (`authn.blocked`).
 //! Blocks have their own table: they do not expire, and are not part of "everything until now".
 //!
 //! # Limits
-//! An entry is kept for the longest lifetime of a token ([`Revocations::RETENTION`], and twice the
-//! leeway). After that, every token that existed at the revocation has expired. More entries than
-//! [`Revocations::CAPACITY`] become one, "everything until now", so memory is bounded and what was
-//! revoked stays revoked. Revoked grants are kept until they are restored or the process ends;
-//! there are never more than the store has grants.
+//! An entry is kept for the longest lifetime of a token ([`Revocations::RETENTION`], and three
+//! times the leeway), measured by the monotonic clock since it was last reported. After that, every
+//! token that existed at the revocation has expired. A token with a longer lifetime is refused
+//! (`jwt.lifetime`), whatever verifies it. More entries than [`Revocations::CAPACITY`] become one,
+//! "everything until now", so memory is bounded and what was revoked stays revoked. Revoked grants
+//! are kept until they are restored or the process ends; there are never more than the store has
+//! grants.
 //!
 //! # Several replicas
 //! The [`Broker`](crate::Broker) reads a [`RevocationFeed`] in an owned task. If the feed is silent

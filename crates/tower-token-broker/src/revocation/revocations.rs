@@ -8,17 +8,19 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{
-    Observer, Registered, RevocationChange, Sequence, observers::Observers, placed::Placed,
-    seen::Seen, tables::Tables,
+    Observer, Registered, RevocationChange, Sequence,
+    observers::Observers,
+    placed::Placed,
+    seen::Seen,
+    tables::{RevokedAt, Tables},
 };
 use crate::{
-    clock::LEEWAY,
-    clock::{Clock, Timestamp},
+    clock::{Clock, Deadline, LEEWAY, Moment, Timestamp},
     principal::GrantId,
     principal::{Principal, Resource, User},
     refusal::Reason,
@@ -46,14 +48,16 @@ pub enum RevocationTarget {
         /// The ID of the family.
         id: Arc<str>,
     },
-    /// All tokens of one client, by issuer and `client_id`, that were issued until now.
+    /// All tokens of one client, by issuer and `client_id`, that were issued until now, and those
+    /// in whose actor chain it is.
     Client {
         /// `iss`
         issuer: Arc<str>,
         /// `client_id`
         id: Arc<str>,
     },
-    /// All tokens of one user that were issued until now. `iat` has whole seconds, so a token of
+    /// All tokens of one user that were issued until now, and those by which it acts for others
+    /// (RFC 8693 §4.1). `iat` has whole seconds, so a token of
     /// the second of the revocation is refused, too.
     User(User),
     /// One grant, until it is restored.
@@ -106,15 +110,29 @@ struct Shared {
     /// it counts.
     epoch: AtomicU64,
     changed: watch::Sender<Epoch>,
-    /// Time of the last [`FeedEvent::Current`](super::FeedEvent::Current) of each feed, in
-    /// milliseconds.
-    feeds: ArcSwap<Vec<Arc<AtomicU64>>>,
+    feeds: ArcSwap<Vec<Arc<Heard>>>,
     seen: Seen,
     placed: Placed,
     /// A [`Phase`]. A change of it raises the epoch, so that open requests check it.
     phase: AtomicU8,
     observers: Observers,
 }
+
+/// When a feed becomes stale, unless it reports again; `None` before its first
+/// [`FeedEvent::Current`](super::FeedEvent::Current).
+#[derive(Debug, Default)]
+pub(super) struct Heard(ArcSwapOption<Deadline>);
+
+impl Heard {
+    /// Notes that the feed was current.
+    pub(super) fn current(&self, clock: &Clock) {
+        let stale = Deadline::after(clock.read(), Revocations::STALE_AFTER + TICK);
+        self.0.store(Some(Arc::new(stale)));
+    }
+}
+
+/// The shortest time by which a feed is late.
+const TICK: Duration = Duration::from_millis(1);
 
 impl Revocations {
     /// The longest lifetime of a token that a verifier may accept, and so the default retention of
@@ -137,10 +155,9 @@ impl Revocations {
     }
 
     fn with_bounds(clock: Clock, retention: Duration, capacity: usize) -> Self {
-        // `iat` may be ahead of our clock by the leeway, and a token is accepted for the leeway
-        // after `exp`.
-        let retention =
-            retention.max(Self::RETENTION).saturating_add(LEEWAY).saturating_add(LEEWAY);
+        // `iat` may be ahead of our clock by the leeway, a token is accepted for the leeway after
+        // `exp`, and the wall clock may be set back a little.
+        let retention = retention.max(Self::RETENTION).saturating_add(LEEWAY * 3);
         Self(Arc::new(Shared {
             clock,
             retention,
@@ -163,12 +180,28 @@ impl Revocations {
         self.revoke_at(what, self.0.clock.now())
     }
 
-    /// Revokes what was revoked elsewhere at that time. See [`Revocations::revoke`].
+    /// Revokes at this time, which is the current one.
     pub(crate) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
-        let now = self.0.clock.now();
+        let now = self.0.clock.read();
         self.change(|tables| {
-            tables.collect(now, self.0.retention);
-            tables.insert(what, at, now, self.0.retention, self.0.capacity);
+            tables.collect(now.moment, self.0.retention);
+            tables.insert(what, RevokedAt::now(at, now), now, self.0.capacity);
+        })
+    }
+
+    /// Revokes what was revoked elsewhere at that time, and not before `earliest`, if that is
+    /// known.
+    pub(super) fn revoke_elsewhere(
+        &self,
+        what: RevocationTarget,
+        at: Timestamp,
+        earliest: Option<Moment>,
+    ) -> Epoch {
+        let now = self.0.clock.read();
+        self.change(|tables| {
+            tables.collect(now.moment, self.0.retention);
+            let at = RevokedAt::elsewhere(at, earliest, now);
+            tables.insert(what, at, now, self.0.capacity);
         })
     }
 
@@ -288,22 +321,22 @@ impl Revocations {
         if feeds.is_empty() {
             return Ok(());
         }
-        let oldest =
-            feeds.iter().map(|heard| heard.load(Ordering::Acquire)).min().unwrap_or_default();
-        // N260: while a feed is silent, requests are refused.
-        if Timestamp::from_unix_millis(oldest).plus(Self::STALE_AFTER) < self.0.clock.now() {
-            return Err(Reason::RevocationStale);
-        }
-        Ok(())
+        let now = self.0.clock.read();
+        let is_stale =
+            |heard: &Arc<Heard>| heard.0.load().as_deref().is_none_or(|end| end.has_passed(now));
+        // N260: while a feed is silent, requests are refused. N401: measured by both clocks, so
+        // that neither a wrong wall clock nor a system that slept hides the silence.
+        if feeds.iter().any(is_stale) { Err(Reason::RevocationStale) } else { Ok(()) }
     }
 
     /// Returns an error if something that this principal depends on was revoked.
     pub(crate) fn stands(&self, principal: &Principal) -> Result<(), Reason> {
+        let now = self.0.clock.read();
         let tables = self.0.tables.read();
-        if tables.is_blocked(principal.user()) {
+        if tables.blocks(principal) {
             return Err(Reason::Blocked);
         }
-        if tables.is_revoked(principal) { Err(Reason::Revoked) } else { Ok(()) }
+        if tables.is_revoked(principal, now) { Err(Reason::Revoked) } else { Ok(()) }
     }
 
     pub(super) fn grant_stands(&self, grant: &GrantId) -> Result<(), Reason> {
@@ -322,10 +355,10 @@ impl Revocations {
         self.0.changed.subscribe()
     }
 
-    pub(super) fn add_feed(&self, last_heard: &Arc<AtomicU64>) {
+    pub(super) fn add_feed(&self, heard: &Arc<Heard>) {
         self.0.feeds.rcu(|feeds| {
             let mut more = Vec::clone(feeds);
-            more.push(Arc::clone(last_heard));
+            more.push(Arc::clone(heard));
             more
         });
     }
@@ -357,7 +390,7 @@ mod tests {
             id: "token-1".into(),
         });
         assert_eq!(first, Epoch(1));
-        clock.advance(Revocations::RETENTION + LEEWAY + LEEWAY - Duration::from_millis(1));
+        clock.advance(Revocations::RETENTION + LEEWAY * 3 - Duration::from_millis(1));
         revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
         assert_eq!(revocations.stands(&principal(1_000_000)), Err(Reason::Revoked));
         clock.advance(Duration::from_millis(1));
@@ -406,5 +439,44 @@ mod tests {
         );
         assert!(revocations.unblock(&alice) > first, "cached refusals are looked up again");
         assert_eq!(revocations.stands(&principal(20_000_000)), Ok(()));
+    }
+
+    fn alice() -> RevocationTarget {
+        RevocationTarget::User(User::new("https://broker.example.com", "alice"))
+    }
+
+    #[test]
+    fn n400_a_clock_that_was_ahead_forgets_no_revocation() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let clock = Clock::manual(start);
+        let revocations = Revocations::new(clock.clone());
+        revocations.revoke(alice());
+        clock.set_wall_clock(start.plus(Revocations::RETENTION * 2));
+        revocations.revoke(RevocationTarget::Grant(GrantId::new("g")));
+        clock.advance(Duration::from_secs(20));
+        clock.set_wall_clock(start.plus(Duration::from_secs(20)));
+        assert_eq!(revocations.stands(&principal(1_000_000)), Err(Reason::Revoked), "N400");
+    }
+
+    #[test]
+    fn n402_a_revoked_actor_ends_the_tokens_it_acts_with() {
+        let start = Timestamp::from_unix_seconds(1_000_000);
+        let revocations = Revocations::new(Clock::manual(start));
+        let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+        let times = crate::principal::TokenTimes {
+            id: "token-1",
+            issued_at: start,
+            expires_at: start.plus(Duration::from_secs(600)),
+        };
+        let agent = User::new("https://broker.example.com", "agent");
+        let alice = User::new("https://broker.example.com", "alice");
+        let verified = crate::principal::Verified::vouch(alice, "inspector", resource, times)
+            .with_actor(crate::principal::Actor::new(agent.clone(), None));
+        let principal = Principal::of(&verified);
+        revocations.block(agent.clone());
+        assert_eq!(revocations.stands(&principal), Err(Reason::Blocked), "N402");
+        revocations.unblock(&agent);
+        revocations.revoke(RevocationTarget::User(agent));
+        assert_eq!(revocations.stands(&principal), Err(Reason::Revoked), "N402");
     }
 }

@@ -37,6 +37,13 @@ impl Seen {
         ];
         let mut generations = self.generations.lock();
         hashes.iter_mut().filter_map(Option::take).for_each(|hash| generations.insert(hash));
+        for actor in std::iter::successors(principal.actor(), |actor| actor.before()) {
+            let user = actor.user();
+            generations.insert(self.hash("user", user.issuer(), user.subject()));
+            if let Some(client) = actor.client() {
+                generations.insert(self.hash("client", user.issuer(), client));
+            }
+        }
     }
 
     /// Notes a grant whose credential was provided.

@@ -128,9 +128,11 @@ type ReadAfter = Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError>;
 ///   this, because numbers of a database sequence become visible in the order of the commits.
 /// - Places may have gaps.
 /// - An entry may be dropped after the retention
-///   ([`Revocations::RETENTION`](super::Revocations::RETENTION) plus twice the leeway), but only if
-///   a reader that starts from [`Sequence::START`] still obtains all blocks and everything that
-///   still counts: the last change of each user's block and of each grant is kept.
+///   ([`Revocations::RETENTION`](super::Revocations::RETENTION) plus three times the leeway), but
+///   only if a reader that starts from [`Sequence::START`] still obtains all blocks and everything
+///   that still counts: the last change of each user's block and of each grant is kept. The
+///   retention is measured since the store appended the entry, by the store's own clock. It is not
+///   counted from [`RevocationEntry::at`], because the clock of that replica may be wrong.
 ///
 /// The laws in `token_broker_store::contract` (feature `contract`) check an implementation.
 pub trait RevocationStore: Send + Sync + 'static {

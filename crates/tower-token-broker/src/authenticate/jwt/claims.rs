@@ -15,8 +15,6 @@ use crate::{
 const LONGEST_KEPT: usize = 4096;
 /// Largest number of groups.
 const MAX_GROUPS: usize = 1000;
-/// Longest chain of actors.
-const MAX_ACTORS: usize = 8;
 /// The largest integer on which all JSON readers agree (RFC 8259 §6).
 const MAX_TIME: u64 = 1 << 53;
 
@@ -156,7 +154,7 @@ fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
     let mut chain = Vec::new();
     let mut next = optional(claims, "act");
     while let Some(actor) = next {
-        if chain.len() >= MAX_ACTORS || actor.kind() != Kind::Object {
+        if chain.len() >= Actor::MAX_CHAIN || actor.kind() != Kind::Object {
             return Err(Reason::JwtClaimType);
         }
         let subject = text(actor, "sub", 1024)?;
@@ -165,10 +163,20 @@ fn actors(claims: Value<'_>, issuer: &str) -> Result<Option<Actor>, Reason> {
         } else {
             issuer.into()
         };
-        chain.push(User::new(of_issuer, subject));
+        let client = match optional(actor, "client_id") {
+            Some(_) => Some(text(actor, "client_id", 2048)?),
+            None => None,
+        };
+        chain.push((User::new(of_issuer, subject), client));
         next = optional(actor, "act");
     }
-    Ok(chain.into_iter().rev().fold(None, |before, user| Some(Actor::new(user, before))))
+    Ok(chain.into_iter().rev().fold(None, |before, (user, client)| {
+        let actor = Actor::new(user, before);
+        Some(match client {
+            Some(client) => actor.with_client(&client),
+            None => actor,
+        })
+    }))
 }
 
 /// Reads a time: an integer, written as one. A value of another type is an error, not an absent
