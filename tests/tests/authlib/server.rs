@@ -49,7 +49,7 @@ impl Authlib {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let jwks = |keys: &SigningKeys| keys.jwks(Clock::system().now()).parse::<Value>().unwrap();
+        let jwks = |keys: &SigningKeys| keys.jwks(Clock::system().read()).parse::<Value>().unwrap();
         let configuration = json!({
             "issuer": harness::ISSUER, "client_secret": CLIENT_SECRET,
             "broker_jwks": jwks(&broker), "client_jwks": jwks(&client)

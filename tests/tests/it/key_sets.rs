@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use token_broker_authority::issue::{Algorithm, SigningKey, SigningKeys};
 use token_broker_tests::harness::base64url;
-use tower_token_broker::clock::Timestamp;
+use tower_token_broker::clock::Clock;
 
 use crate::{hostile_case::Case, hostile_tokens::Fetching};
 
@@ -18,7 +18,7 @@ const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 /// Returns the public half of a new key.
 fn another_key() -> Value {
     let key = SigningKeys::new(SigningKey::generate(Algorithm::Es256).unwrap()).unwrap();
-    key.jwks(Timestamp::from_unix_seconds(0)).parse::<Value>().unwrap()["keys"][0].clone()
+    key.jwks(Clock::system().read()).parse::<Value>().unwrap()["keys"][0].clone()
 }
 
 fn with(mut object: Value, name: &str, value: impl Into<Value>) -> Value {
@@ -216,7 +216,7 @@ async fn b061_a_key_that_left_the_set_is_retired() {
     let edwards = SigningKey::generate(Algorithm::EdDsa).unwrap();
     let next = SigningKeys::new(edwards)
         .unwrap()
-        .jwks(Timestamp::from_unix_seconds(0))
+        .jwks(Clock::system().read())
         .parse::<Value>()
         .unwrap()["keys"][0]
         .clone();

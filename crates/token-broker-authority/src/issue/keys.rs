@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower_token_broker::{
     Secret,
     authenticate::jwt::{Algorithm, Keys, KeysError},
-    clock::Timestamp,
+    clock::{Clock, Reading},
 };
 
 /// Private key with its public half and its ID.
@@ -177,8 +177,7 @@ impl SigningKeys {
     pub fn publish(mut self, other: &SigningKey) -> Result<Self, KeyError> {
         self.others.push(other.public.clone());
         // No key is removed, so none is retired now. Retired keys remain retired.
-        self.published
-            .replace(&published(&self.active, &self.others)?, Timestamp::from_unix_seconds(0));
+        self.published.replace(&published(&self.active, &self.others)?, Clock::system().read());
         Ok(self)
     }
 
@@ -191,7 +190,7 @@ impl SigningKeys {
     pub fn rotate(
         &mut self,
         next: SigningKey,
-        now: Timestamp,
+        now: Reading,
         grace: Duration,
     ) -> Result<(), KeyError> {
         // B061: tokens that it signed before would be valid again.
@@ -205,7 +204,7 @@ impl SigningKeys {
         let old = std::mem::replace(&mut self.active, next);
         self.others = others;
         self.published.replace(&published, now);
-        self.published.retire(old.id(), now.plus(grace));
+        self.published.retire_after(old.id(), grace, now);
         Ok(())
     }
 
@@ -221,13 +220,12 @@ impl SigningKeys {
 
     /// Returns the public keys that are valid at this time as a JWK set (RFC 7517 §5), for
     /// verifiers in other processes.
-    pub fn jwks(&self, now: Timestamp) -> String {
+    pub fn jwks(&self, now: Reading) -> String {
         jwk_set(&self.active, &self.still_good(now))
     }
 
-    fn still_good(&self, now: Timestamp) -> Vec<Value> {
-        let is_good =
-            |key: &&Value| self.published.retires_at(key_id(key)).is_none_or(|at| now < at);
+    fn still_good(&self, now: Reading) -> Vec<Value> {
+        let is_good = |key: &&Value| !self.published.is_retired(key_id(key), now);
         self.others.iter().filter(is_good).cloned().collect()
     }
 }
@@ -290,7 +288,7 @@ mod tests {
                 .publish(&SigningKey::generate(algorithm).unwrap())
                 .unwrap();
             assert_eq!((keys.keys().len(), keys.keys().problems()), (2, vec![]));
-            assert!(!keys.jwks(Timestamp::from_unix_seconds(0)).contains("\"d\""));
+            assert!(!keys.jwks(Clock::system().read()).contains("\"d\""));
             assert_eq!(
                 format!("{:?}", keys.active()),
                 format!("SigningKey {{ id: {:?}, .. }}", keys.active().id())

@@ -51,7 +51,7 @@ impl Issuer {
     /// Returns the public keys as a JWK set for verifiers in other processes. It has each formerly
     /// active key until its grace ends.
     pub fn jwks(&self) -> String {
-        self.keys.jwks(self.clock.now())
+        self.keys.jwks(self.clock.read())
     }
 
     /// Makes this key the active one. Tokens signed with the old one remain valid for `grace`.
@@ -59,7 +59,7 @@ impl Issuer {
     /// # Errors
     /// As [`SigningKeys::rotate`].
     pub fn rotate(&mut self, next: SigningKey, grace: Duration) -> Result<(), KeyError> {
-        self.keys.rotate(next, self.clock.now(), grace)
+        self.keys.rotate(next, self.clock.read(), grace)
     }
 
     /// Signs a JWT of these claims with the active key. See [`SigningKey::sign_jwt`].
@@ -305,7 +305,7 @@ mod tests {
             let published = Keys::parse(issuer.jwks().as_bytes()).unwrap();
             let checker = Checker::new(&published, &clock);
             let first = Actor::new(User::new("https://other.example", "first"), None);
-            let actor = Actor::new(User::new(ISSUER, "agent"), Some(first));
+            let actor = Actor::new(User::new(ISSUER, "agent"), Some(first)).with_client("agents");
             let scopes = Scopes::parse("crm:read crm:write").unwrap();
             let mint =
                 Mint::for_user("alice").client("inspector").resource(&crm()).scopes(scopes.clone());

@@ -39,6 +39,8 @@ struct Inner {
     log: Arc<Shared>,
     work: Work,
     started: Timestamp,
+    #[cfg(feature = "grpc")]
+    begun: crate::clock::Moment,
     resource: Option<Resource>,
     peer: Option<SocketAddr>,
     outer_request: Option<OuterRequestId>,
@@ -105,10 +107,13 @@ impl Trail {
         facts: RequestFacts,
     ) -> Result<(Self, Terminal), AuditError> {
         let place = log.0.place()?;
+        let now = log.0.clock.read();
         let trail = Self(Arc::new(Inner {
             log: Arc::clone(&log.0),
             work,
-            started: log.0.clock.now(),
+            started: now.wall,
+            #[cfg(feature = "grpc")]
+            begun: now.moment,
             resource: facts.resource,
             peer: facts.peer,
             outer_request: facts.outer_request,
@@ -204,8 +209,7 @@ impl Trail {
     /// Returns the time since the request came in, by the clock of the log.
     #[cfg(feature = "grpc")]
     pub(crate) fn elapsed(&self) -> std::time::Duration {
-        let now = self.0.log.clock.now().unix_millis();
-        std::time::Duration::from_millis(now.saturating_sub(self.0.started.unix_millis()))
+        self.0.begun.until(self.0.log.clock.moment())
     }
 
     /// Counts echoes of the credential that were masked in the response.

@@ -1,6 +1,6 @@
 //! A set of public keys, parsed once (RFC 7517).
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
@@ -10,7 +10,7 @@ use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
 use super::ed25519::is_weak_point;
 use crate::{
     alarm::Alarm,
-    clock::Timestamp,
+    clock::{Deadline, Reading, Timestamp},
     json::{Kind, Limits, Value},
     refusal::Reason,
 };
@@ -77,19 +77,36 @@ impl Keys {
 
     /// Replaces the current keys, for all clones. Key IDs that are missing from the new set are
     /// retired from now on. A retired ID stays retired, even if the new set contains it.
-    pub fn replace(&self, with: &Self, now: Timestamp) {
+    pub fn replace(&self, with: &Self, now: Reading) {
         let next = with.0.load();
         self.0.rcu(|old| old.followed_by(&next, now));
     }
 
     /// Refuses tokens that were signed with this key from `from` on, the end of the grace period of
-    /// its last tokens. Cached verdicts expire within a minute after that.
+    /// its last tokens. Cached verdicts expire within a minute after that. For a period that begins
+    /// now, use [`Keys::retire_after`].
     pub fn retire(&self, key_id: &str, from: Timestamp) {
+        self.retire_at(key_id, Deadline::on(from));
+    }
+
+    /// Refuses tokens that were signed with this key after this grace period, which begins now. It
+    /// is measured, too: a wall clock that was ahead when it began does not extend it.
+    // N401
+    pub fn retire_after(&self, key_id: &str, grace: Duration, now: Reading) {
+        self.retire_at(key_id, Deadline::after(now, grace));
+    }
+
+    fn retire_at(&self, key_id: &str, from: Deadline) {
         self.0.rcu(|old| {
             let mut set = KeySet::clone(old);
             set.retire(key_id, from);
             set
         });
+    }
+
+    /// Returns whether tokens of this key are refused.
+    pub fn is_retired(&self, key_id: &str, now: Reading) -> bool {
+        self.0.load().is_retired(key_id, now)
     }
 
     /// Returns the time from which tokens of this key are refused, if it was retired.
@@ -99,7 +116,7 @@ impl Keys {
             .retired
             .iter()
             .find(|(retired, _)| **retired == *key_id)
-            .map(|(_, from)| *from)
+            .map(|(_, from)| from.date())
     }
 
     /// Returns the skipped keys: position in the set, and problem.
@@ -117,7 +134,7 @@ impl Keys {
         self.len() == 0
     }
 
-    pub(super) fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, Reason> {
+    pub(super) fn find(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, Reason> {
         self.0.load().find(wanted, now)
     }
 }
@@ -292,7 +309,7 @@ pub(super) fn is_key_id(text: &str) -> bool {
 pub(super) struct KeySet {
     keys: Vec<Arc<Key>>,
     /// Key IDs and the times from which they are refused, the latest first.
-    retired: Vec<(Box<str>, Timestamp)>,
+    retired: Vec<(Box<str>, Deadline)>,
     problems: Vec<(usize, KeyError)>,
 }
 
@@ -361,9 +378,8 @@ impl KeySet {
         Ok(parsed)
     }
 
-    pub(super) fn find(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, Reason> {
-        let is_retired =
-            |id: &str| self.retired.iter().any(|(retired, from)| **retired == *id && *from <= now);
+    pub(super) fn find(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, Reason> {
+        let is_retired = |id: &str| self.is_retired(id, now);
         let Some(id) = &wanted.id else {
             // B030: without a `kid`, only if exactly one key matches.
             let mut fitting = self.keys.iter().filter(|key| {
@@ -391,21 +407,21 @@ impl KeySet {
 
     /// Returns the next set: IDs that are retired in this set, or missing in the next, are retired
     /// in it.
-    pub(super) fn followed_by(&self, next: &Self, now: Timestamp) -> Self {
+    pub(super) fn followed_by(&self, next: &Self, now: Reading) -> Self {
         let mut set = next.clone();
         for (id, from) in self.retired.iter().rev() {
             set.retire(id, *from);
         }
         for id in self.keys.iter().filter_map(|key| key.id.as_deref()) {
             if !set.has(id) {
-                set.retire(id, now);
+                set.retire(id, Deadline::after(now, Duration::ZERO));
             }
         }
         set
     }
 
     /// Returns the next set of a remote source, where IDs are only retired while they are missing.
-    pub(super) fn followed_by_remote(&self, next: &Self, now: Timestamp) -> Self {
+    pub(super) fn followed_by_remote(&self, next: &Self, now: Reading) -> Self {
         let mut set = self.followed_by(next, now);
         let keys = &set.keys;
         set.retired.retain(|(id, _)| !keys.iter().any(|key| key.id.as_ref() == Some(id)));
@@ -416,7 +432,11 @@ impl KeySet {
         self.keys.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
-    fn retire(&mut self, id: &str, from: Timestamp) {
+    fn is_retired(&self, id: &str, now: Reading) -> bool {
+        self.retired.iter().any(|(retired, from)| **retired == *id && from.has_passed(now))
+    }
+
+    fn retire(&mut self, id: &str, from: Deadline) {
         let earlier = self.retired.iter().position(|(retired, _)| **retired == *id);
         let from = earlier.map_or(from, |position| self.retired.remove(position).1.min(from));
         self.retired.insert(0, (id.into(), from));

@@ -13,7 +13,7 @@ use super::keys::{Key, KeySet, Keys, KeysError, WantedKey};
 use crate::{
     alarm::Alarm,
     authenticate::VerifyError,
-    clock::{Clock, Timestamp},
+    clock::{Clock, Deadline, Moment, Reading},
     refusal::Reason,
     tasks::Tasks,
 };
@@ -26,7 +26,7 @@ impl KeySource {
     pub(super) async fn find(
         &self,
         wanted: &WantedKey,
-        now: Timestamp,
+        now: Reading,
     ) -> Result<Arc<Key>, VerifyError> {
         self.0.find(wanted, now).await
     }
@@ -35,11 +35,11 @@ impl KeySource {
 type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Key>, VerifyError>> + Send + 'a>>;
 
 trait FindKey: Send + Sync + 'static {
-    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a>;
+    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a>;
 }
 
 impl FindKey for Keys {
-    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a> {
+    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         // Not cached, because keys may be replaced at any time.
         Box::pin(async move { Self::find(self, wanted, now).map_err(VerifyError::for_now) })
     }
@@ -101,14 +101,21 @@ struct Remote<S> {
 
 struct Fetched {
     set: KeySet,
-    at: Timestamp,
+    at: Reading,
+}
+
+impl Fetched {
+    /// Returns whether the set is as old as this, by either clock.
+    fn is_older_than(&self, age: Duration, now: Reading) -> bool {
+        Deadline::after(self.at, age).has_passed(now)
+    }
 }
 
 #[derive(Default)]
 struct Fetch {
     /// Closed when the current fetch ends.
     running: Option<watch::Receiver<()>>,
-    last_begun: Option<Timestamp>,
+    last_begun: Option<Moment>,
 }
 
 impl<S> RemoteKeys<S>
@@ -166,14 +173,14 @@ where
         Self { shared: Arc::new(remote) }
     }
 
-    async fn find_key(&self, wanted: &WantedKey, now: Timestamp) -> Result<Arc<Key>, VerifyError> {
+    async fn find_key(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, VerifyError> {
         if let Some(good) = self.shared.usable(now) {
-            let refresh_at = good.at.plus(self.shared.refresh_after);
+            let refresh_after = self.shared.refresh_after;
             match good.set.find(wanted, now) {
                 // B061: after a long idle time, or failed fetches, wait for current keys.
-                Ok(_) if now >= refresh_at.plus(self.shared.refresh_after) => {}
+                Ok(_) if good.is_older_than(refresh_after.saturating_mul(2), now) => {}
                 Ok(key) => {
-                    if now >= refresh_at {
+                    if good.is_older_than(refresh_after, now) {
                         // Not awaited.
                         drop(self.fetch(now));
                     }
@@ -195,7 +202,7 @@ where
     }
 
     /// Joins the fetch in progress, or begins one if the cool-down allows it.
-    fn fetch(&self, now: Timestamp) -> Option<watch::Receiver<()>> {
+    fn fetch(&self, now: Reading) -> Option<watch::Receiver<()>> {
         let mut fetch = self.shared.fetch.lock();
         if let Some(running) = &fetch.running {
             return Some(running.clone());
@@ -208,11 +215,12 @@ where
         } else {
             self.shared.cool_down.min(Duration::from_secs(1))
         };
-        if fetch.last_begun.is_some_and(|begun| now < begun.plus(pause)) {
+        // N401: measured, so that a clock that was ahead for a moment delays no fetch.
+        if fetch.last_begun.is_some_and(|begun| now.moment < begun.plus(pause)) {
             return None;
         }
         let (ended, running) = watch::channel(());
-        fetch.last_begun = Some(now);
+        fetch.last_begun = Some(now.moment);
         fetch.running = Some(running.clone());
         drop(fetch);
         let remote = Arc::clone(&self.shared);
@@ -239,8 +247,8 @@ impl<S> Drop for Ending<S> {
 }
 
 impl<S> Remote<S> {
-    fn usable(&self, now: Timestamp) -> Option<Arc<Fetched>> {
-        self.good.load_full().filter(|good| now < good.at.plus(HARD_LIMIT))
+    fn usable(&self, now: Reading) -> Option<Arc<Fetched>> {
+        self.good.load_full().filter(|good| !good.is_older_than(HARD_LIMIT, now))
     }
 }
 
@@ -252,7 +260,7 @@ where
         + 'static,
 {
     async fn fetch_once(&self) {
-        let began = self.clock.now();
+        let began = self.clock.read();
         let fetched = tokio::time::timeout(RemoteKeys::<S>::FETCH_TIMEOUT, self.get()).await;
         match fetched.unwrap_or(Err(FetchProblem::Timeout)) {
             Ok(set) => {
@@ -311,7 +319,7 @@ where
         + Send
         + 'static,
 {
-    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Timestamp) -> Finding<'a> {
+    fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         Box::pin(self.find_key(wanted, now))
     }
 }

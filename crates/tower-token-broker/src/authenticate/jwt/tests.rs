@@ -670,7 +670,7 @@ async fn b061_a_retired_key_is_refused() {
     let nameless = signer.sign(&without(header(), "kid"), &claims());
     assert_eq!(verify_by(&verifier, &nameless).await.unwrap_err().reason(), Reason::JwtKeyId);
 
-    keys.replace(&set([with(next.ec_jwk(), "kid", json!("next"))]).unwrap(), clock.now());
+    keys.replace(&set([with(next.ec_jwk(), "kid", json!("next"))]).unwrap(), clock.read());
     assert_eq!(verify_by(&verifier, &token).await.unwrap_err().reason(), Reason::JwtKeyRetired);
     let eddsa = signer.sign(&json!({"alg": "EdDSA", "typ": "at+jwt", "kid": "ed"}), &claims());
     assert_eq!(
@@ -681,11 +681,28 @@ async fn b061_a_retired_key_is_refused() {
     let new = next.sign(&with(header(), "kid", json!("next")), &claims());
     assert!(verify_by(&verifier, &new).await.is_ok());
 
-    keys.replace(&signer.keys(), clock.now());
+    keys.replace(&signer.keys(), clock.read());
     assert_eq!(keys.retires_at("ec"), Some(clock.now()));
     for gone in [&token, &eddsa, &new] {
         let reason = verify_by(&verifier, gone).await.unwrap_err().reason();
         assert_eq!(reason, Reason::JwtKeyRetired, "a later set has it again");
+    }
+}
+
+#[tokio::test]
+async fn n401_a_wrong_clock_extends_no_grace_period() {
+    let day = Duration::from_secs(24 * 3600);
+    for grace in [Duration::ZERO, Duration::from_secs(60)] {
+        let (signer, clock) = (Signer::new(), clock());
+        let keys = signer.keys();
+        let verifier = Timed(JwtVerifier::new(ISSUER, &keys), clock.clone());
+        let (token, right) = (signer.sign(&header(), &claims()), clock.now());
+        clock.set_wall_clock(right.plus(day));
+        keys.retire_after("ec", grace, clock.read());
+        clock.set_wall_clock(right);
+        clock.advance(grace);
+        let refused = verify_by(&verifier, &token).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::JwtKeyRetired, "N401 {grace:?}");
     }
 }
 

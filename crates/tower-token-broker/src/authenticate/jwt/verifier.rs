@@ -54,7 +54,7 @@ impl VerifyToken for JwtVerifier {
             reason = "read for verification; only claims are kept"
         )]
         let jws = Jws::parse(request.token.secret().expose()).map_err(VerifyError::because)?;
-        let key = self.keys.find(&jws.wanted, request.clock.now()).await?;
+        let key = self.keys.find(&jws.wanted, request.clock.read()).await?;
         if !key.verify(jws.signed, &jws.signature) {
             return Err(VerifyError::because(Reason::JwtSignature));
         }
