@@ -51,6 +51,10 @@ alarms! {
     /// The system clock was set forward.
     ClockSetForward = "clock.set_forward";
 
+    // Authentication
+    /// The verifier did not verify a token in time.
+    VerifierTimeout = "authn.verifier_timeout";
+
     // Key sets
     /// A public key set contains a private key.
     JwksPrivateKey = "jwks.private_key";

@@ -70,6 +70,9 @@ pub struct Limits {
     /// Longest time between two frames of a streamed request body; 60 s by default. Then it is cut.
     /// For gRPC there is no such limit.
     pub upload_idle_timeout: Duration,
+    /// Longest time that the verification of a token takes; 15 s by default. That is longer than
+    /// a fetch of remote keys, which has its own timeout.
+    pub verify_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -81,6 +84,7 @@ impl Default for Limits {
             credential_timeout: Duration::from_secs(30),
             upload_grace: Duration::from_secs(10),
             upload_idle_timeout: Duration::from_secs(60),
+            verify_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -101,6 +105,12 @@ impl Limits {
     /// Sets [`Limits::max_response`].
     pub const fn max_response(mut self, bytes: usize) -> Self {
         self.max_response = bytes;
+        self
+    }
+
+    /// Sets [`Limits::verify_timeout`].
+    pub const fn verify_timeout(mut self, timeout: Duration) -> Self {
+        self.verify_timeout = timeout;
         self
     }
 

@@ -115,6 +115,14 @@ where
                     }
                 }
                 StateProjection::Inner { future, guarded, refuser } => {
+                    // N404: looked at first, so that a revoked request does no more work. The inner
+                    // future is dropped with the state.
+                    let ended = guarded.as_ref().expect("polled after completion").ended();
+                    if let Some(reason) = ended {
+                        let response = Some(refuser.refuse(reason));
+                        state.set(State::Refused { response });
+                        continue;
+                    }
                     if let Poll::Ready(result) = future.poll(cx) {
                         let guarded = guarded.take().expect("polled after completion");
                         let response = match result {

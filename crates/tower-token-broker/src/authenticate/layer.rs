@@ -1,6 +1,6 @@
 //! Layer configuration.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
@@ -32,6 +32,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) verdicts: VerdictCache,
     pub(super) challenge_scopes: Scopes,
+    pub(super) verify_timeout: Duration,
 }
 
 /// The configuration of a layer, except its verifier.
@@ -42,6 +43,7 @@ pub(crate) struct Config<'a> {
     pub(crate) revocations: &'a Revocations,
     pub(crate) clock: &'a Clock,
     pub(crate) verdict_cache_capacity: u64,
+    pub(crate) verify_timeout: Duration,
 }
 
 impl<V: VerifyToken> AuthenticateLayer<V> {
@@ -55,6 +57,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 clock: config.clock.clone(),
                 verdicts: VerdictCache::new(config.verdict_cache_capacity),
                 challenge_scopes: config.challenge_scopes.clone(),
+                verify_timeout: config.verify_timeout,
             }),
         })
     }

@@ -75,7 +75,9 @@
 //! Token ≤ 16 KiB. A good verdict is cached for at most 60 s, never past `exp` and
 //! [`LEEWAY`](crate::clock::LEEWAY), and never past its epoch; a bad one for 5 s; 100 000 of each
 //! by default ([`verdict_cache_capacity`](crate::stack::BrokerBuilder::verdict_cache_capacity)). A
-//! verdict of an older epoch is looked up by its IDs, without another verification.
+//! verdict of an older epoch is looked up by its IDs, without another verification. A verification
+//! takes at most [`verify_timeout`](crate::limits::Limits::verify_timeout). A token is valid for at
+//! most 24 hours, and has at most 8 actors.
 //!
 //! # Cancellation
 //! Safe at every await: verification has no side effects.
@@ -86,8 +88,8 @@
 //!   `UnsupportedScheme`, `QueryToken`, `EmptyToken`.
 //! - 400: `Malformed`, `DuplicateHeader`, `TokenTooLarge`.
 //! - 401 `invalid_token`, all alike: the reasons of the verifier, `WrongResource`, `Revoked`,
-//!   `Blocked`, `JwtExpired`.
-//! - 503: `KeysUnavailable`, `RevocationStale`, `ShuttingDown`.
+//!   `Blocked`, `JwtExpired`, `JwtLifetime`, `JwtClaimType` (too many actors).
+//! - 503: `KeysUnavailable`, `VerifierTimeout`, `RevocationStale`, `ShuttingDown`.
 //! - 500: `MissingLayer`.
 //! - While the response is awaited, also 403 `GrantRevoked`.
 //!

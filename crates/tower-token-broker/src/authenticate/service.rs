@@ -13,7 +13,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    CutBody, PresentedToken, ResponseFuture, VerifyRequest, VerifyToken,
+    CutBody, PresentedToken, ResponseFuture, VerifyError, VerifyRequest, VerifyToken,
     body::Guarded,
     head_limits,
     layer::Shared,
@@ -26,7 +26,7 @@ use crate::{
     body::ResponseBody,
     dialect::Dialect,
     inbound::{self, PeerCertificate},
-    principal::{Confirmation, Principal},
+    principal::{Confirmation, Principal, Verified},
     refusal::Reason,
     revocation::Standing,
 };
@@ -118,7 +118,7 @@ where
                     let mut asked =
                         VerifyRequest::new(&token, resource, clock).request(&method, &uri);
                     asked.peer_certificate = certificate.as_ref();
-                    let found = verifier.verify(&asked).await;
+                    let found = of_future.bounded(verifier.verify(&asked)).await;
                     let verdict = of_future.judge(&key, found);
                     // The process may have begun to shut down during the verification.
                     of_future.revocations.admits().map_err(RefusedToken::from)?;
@@ -148,10 +148,27 @@ impl Shared {
             .connection(request.extensions())
     }
 
+    /// Bounds a verification, so that one that hangs refuses its request.
+    async fn bounded(
+        &self,
+        verifying: impl Future<Output = Result<Verified, VerifyError>>,
+    ) -> Result<Verified, VerifyError> {
+        // N405
+        tokio::time::timeout(self.verify_timeout, verifying).await.unwrap_or_else(|_| {
+            tracing::error!(
+                alarm = Alarm::VerifierTimeout.code(),
+                resource = self.resource.as_str(),
+                timeout = ?self.verify_timeout,
+                "the verifier did not verify a token in time"
+            );
+            Err(VerifyError::for_now(Reason::VerifierTimeout))
+        })
+    }
+
     fn judge(
         &self,
         key: &VerdictKey,
-        found: Result<crate::principal::Verified, super::VerifyError>,
+        found: Result<Verified, VerifyError>,
     ) -> Result<Admitted, RefusedToken> {
         self.verdicts.judge(key, found, &self.resource, &self.clock, &self.revocations)
     }

@@ -33,6 +33,7 @@ use crate::{
     audit::{Audit, AuditLayer, AuditLog, InMemory, TrailBody},
     body::{BodyError, ResponseBody},
     clock::{Clock, LEEWAY, Timestamp},
+    limits::Limits,
     principal::GrantId,
     principal::{Principal, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
@@ -161,6 +162,7 @@ fn layer<V: VerifyToken>(
         revocations,
         clock,
         verdict_cache_capacity: 1000,
+        verify_timeout: Limits::default().verify_timeout,
     };
     AuthenticateLayer::build(verifier, &config).unwrap()
 }
@@ -838,4 +840,131 @@ async fn axum_serves_a_pass_a_refusal_and_a_stream() {
     let mut request = good(&setting.token());
     (*request.method_mut(), *request.uri_mut()) = (Method::GET, "/stream".parse().unwrap());
     assert_eq!(send(request).await, (StatusCode::OK, Bytes::from_static(b"data: 1\n\n")));
+}
+
+/// Counts the polls of a service's future, which never completes.
+#[derive(Clone, Default)]
+struct CountsPolls(Arc<AtomicUsize>, Arc<Mutex<Option<mpsc::Sender<()>>>>);
+
+impl Service<Request<Full<Bytes>>> for CountsPolls {
+    type Response = Response<Stream>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Stream>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+        let (polls, held) = (Arc::clone(&self.0), self.1.lock().take());
+        Box::pin(std::future::poll_fn(move |_| {
+            let _held = &held;
+            polls.fetch_add(1, Ordering::SeqCst);
+            Poll::Pending
+        }))
+    }
+}
+
+#[tokio::test]
+async fn n404_a_revoked_request_is_not_polled_again() {
+    let setting = setting();
+    let (held, mut dropped) = mpsc::channel(1);
+    let inner = CountsPolls(Arc::default(), Arc::new(Mutex::new(Some(held))));
+    let stack = AuditLayer::for_test(&setting.log).layer(setting.layer.layer(inner.clone()));
+    let mut sent = Box::pin(stack.oneshot(good(&setting.token())));
+    // The verification is pending once.
+    for _ in 0..2 {
+        assert!(poll_once(sent.as_mut()).await.is_pending());
+    }
+    let polls = inner.0.load(Ordering::SeqCst);
+    assert!(polls > 0);
+    setting.revocations.revoke(Setting::alice());
+    let Poll::Ready(answer) = poll_once(sent.as_mut()).await else { panic!("N404") };
+    assert_eq!(form(&answer.unwrap()), "I401", "N404");
+    assert_eq!(inner.0.load(Ordering::SeqCst), polls, "N404: not polled again");
+    assert_eq!(dropped.try_recv(), Err(mpsc::error::TryRecvError::Disconnected), "N404: dropped");
+}
+
+/// Never verifies a token; holds the sender until it is dropped.
+struct Hanging(mpsc::Sender<()>);
+
+impl VerifyToken for Hanging {
+    async fn verify(&self, _: &VerifyRequest<'_>) -> Result<Verified, VerifyError> {
+        let _held = self.0.clone();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn n405_a_verifier_that_hangs_refuses_its_request() {
+    let setting = setting();
+    let (held, dropped) = mpsc::channel(1);
+    let (hanging, resource) = (Hanging(held.clone()), Resource::parse(RESOURCE).unwrap());
+    let config = Config {
+        resource: &resource,
+        host_and_origin: &HostAndOrigin::new(),
+        challenge_scopes: &Scopes::none(),
+        revocations: &setting.revocations,
+        clock: &setting.clock,
+        verdict_cache_capacity: 1000,
+        // Over at its first poll, so that the test does not wait.
+        verify_timeout: Duration::ZERO,
+    };
+    let layer = AuthenticateLayer::build(hanging, &config).unwrap();
+    let stack = AuditLayer::for_test(&setting.log).layer(layer.layer(setting.inner.clone()));
+    let answer = stack.oneshot(good("any")).await.unwrap();
+    assert_eq!(form(&answer), "503", "N405");
+    assert_eq!(setting.calls(), 0, "N405");
+    drop((answer, layer));
+    assert_eq!(dropped.sender_strong_count(), 1, "N405: the verification was dropped");
+    assert_eq!(setting.records().await, ["refused authn.verifier_timeout"], "N405");
+    drop(held);
+}
+
+#[tokio::test]
+async fn n402_an_actor_that_is_revoked_ends_requests_and_streams() {
+    for target in ["user", "client", "block"] {
+        let setting = setting();
+        let mut claims = claims();
+        claims["act"] = serde_json::json!({
+            "iss": "https://agents.example", "sub": "agent", "client_id": "agents",
+            "act": {"sub": "first"},
+        });
+        let token = setting.signer.sign(&header(), &claims);
+        let feed = setting.plan_stream("text/event-stream");
+        feed.try_send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n")))).unwrap();
+        let mut open = setting.send(good(&token)).await;
+        assert_eq!(open.status(), StatusCode::OK);
+        assert!(open.body_mut().frame().await.unwrap().is_ok());
+        let standing = setting.inner.seen.lock()[0].standing.clone().unwrap();
+        assert_eq!(standing.check_before_send(None), Ok(()));
+        let agent = User::new("https://agents.example", "agent");
+        let reason = match target {
+            "user" => {
+                setting.revocations.revoke(RevocationTarget::User(agent));
+                Reason::Revoked
+            }
+            "client" => {
+                setting.revocations.revoke(RevocationTarget::Client {
+                    issuer: "https://agents.example".into(),
+                    id: "agents".into(),
+                });
+                Reason::Revoked
+            }
+            _ => {
+                setting.revocations.block(agent);
+                Reason::Blocked
+            }
+        };
+        assert_eq!(standing.check_before_send(None), Err(reason), "N402 {target}: at the send");
+        feed.try_send(Ok(Frame::data(Bytes::from_static(b"data: 2\n\n")))).unwrap();
+        assert!(open.body_mut().frame().await.is_none(), "N402 {target}: the stream is cut");
+        assert_eq!(setting.send(good(&token)).await.status(), 401, "N402 {target}: cached");
+        // Tokens by which the user acts without the agent are not affected.
+        assert_eq!(setting.send_good().await.status(), 200, "N402 {target}");
+    }
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }

@@ -125,7 +125,9 @@ impl<'a> VerifyRequest<'a> {
 /// The authenticate layer caches the results per stack, by the hash of the whole token and the
 /// client certificate, except [`Verified::for_this_request`] and [`VerifyError::for_now`]. It also
 /// compares the certificate with the one that the token names, checks revocation, and compares
-/// [`Verified::resource`] with its own. A verifier does none of these.
+/// [`Verified::resource`] with its own. A verifier does none of these. A token that is valid for
+/// longer than [`Revocations::RETENTION`](crate::revocation::Revocations::RETENTION) is refused
+/// (`jwt.lifetime`), because a revocation is not kept that long.
 pub trait VerifyToken: Send + Sync + 'static {
     /// Returns a result that is available without waiting; by default none. For verifiers with
     /// their own cache.
@@ -134,7 +136,9 @@ pub trait VerifyToken: Send + Sync + 'static {
         None
     }
 
-    /// Verifies the token.
+    /// Verifies the token. After
+    /// [`Limits::verify_timeout`](crate::limits::Limits::verify_timeout) the call is dropped, and
+    /// the request is refused with 503 (`authn.verifier_timeout`).
     ///
     /// # Errors
     /// The reason why the token is not accepted.

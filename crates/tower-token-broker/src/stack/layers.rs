@@ -52,6 +52,7 @@ impl<V: VerifyToken> AuthenticateLayer<V> {
                 revocations: broker.revocations(),
                 clock: broker.clock(),
                 verdict_cache_capacity: broker.verdict_cache_capacity(),
+                verify_timeout: config.limits.verify_timeout,
             },
         )
     }
