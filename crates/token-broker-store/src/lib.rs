@@ -37,7 +37,7 @@ mod revocations;
 
 pub use grants::{
     AccessToken, Account, AccountError, Attempt, AttemptOutcome, Backoff, BoxGrantStore, Grant,
-    GrantFilter, GrantKey, GrantPage, GrantState, GrantStore, GrantSummary, Lease, LeaseOutcome,
-    LeaseRequest, MemoryGrants, Renewal, StoreError,
+    GrantFilter, GrantKey, GrantPage, GrantRef, GrantState, GrantStore, GrantSummary, Lease,
+    LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
 };
 pub use revocations::MemoryRevocations;

@@ -121,6 +121,7 @@ macro_rules! grant_store_contract {
                 put_forgets_the_id_that_it_replaces,
                 an_id_of_another_key_is_refused,
                 an_id_of_another_account_is_refused,
+                an_id_counts_only_with_its_key,
                 two_accounts_of_one_user_are_apart,
                 two_servers_of_one_user_are_apart,
                 one_subject_at_two_issuers_is_apart,

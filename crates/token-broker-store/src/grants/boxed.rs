@@ -2,10 +2,8 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use tower_token_broker::principal::GrantId;
-
 use super::{
-    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantStore, Lease, LeaseOutcome,
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantRef, GrantStore, Lease, LeaseOutcome,
     LeaseRequest, Renewal, StoreError,
 };
 
@@ -25,11 +23,10 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 /// [`GrantStore`] with boxed futures, so that it can be a trait object.
 trait DynGrantStore: Send + Sync {
     fn load<'a>(&'a self, key: &'a GrantKey) -> BoxFuture<'a, Option<Grant>>;
-    fn load_by_id<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, Option<Grant>>;
     fn list<'a>(&'a self, filter: &'a GrantFilter) -> BoxFuture<'a, GrantPage>;
     fn put(&self, grant: Grant) -> BoxFuture<'_, Grant>;
-    fn revoke<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool>;
-    fn delete<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool>;
+    fn revoke<'a>(&'a self, grant: &'a GrantRef) -> BoxFuture<'a, bool>;
+    fn delete<'a>(&'a self, grant: &'a GrantRef) -> BoxFuture<'a, bool>;
     fn lease<'a>(&'a self, request: &'a LeaseRequest) -> BoxFuture<'a, LeaseOutcome>;
     fn mark_attempt<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, ()>;
     fn complete<'a>(
@@ -38,16 +35,12 @@ trait DynGrantStore: Send + Sync {
         renewal: &'a Renewal,
     ) -> BoxFuture<'a, Option<Grant>>;
     fn release<'a>(&'a self, lease: &'a Lease, attempt: &'a Attempt) -> BoxFuture<'a, ()>;
-    fn end<'a>(&'a self, id: &'a GrantId, version: u64) -> BoxFuture<'a, bool>;
+    fn end<'a>(&'a self, grant: &'a GrantRef, version: u64) -> BoxFuture<'a, bool>;
 }
 
 impl<S: GrantStore> DynGrantStore for S {
     fn load<'a>(&'a self, key: &'a GrantKey) -> BoxFuture<'a, Option<Grant>> {
         Box::pin(GrantStore::load(self, key))
-    }
-
-    fn load_by_id<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, Option<Grant>> {
-        Box::pin(GrantStore::load_by_id(self, id))
     }
 
     fn list<'a>(&'a self, filter: &'a GrantFilter) -> BoxFuture<'a, GrantPage> {
@@ -58,12 +51,12 @@ impl<S: GrantStore> DynGrantStore for S {
         Box::pin(GrantStore::put(self, grant))
     }
 
-    fn revoke<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool> {
-        Box::pin(GrantStore::revoke(self, id))
+    fn revoke<'a>(&'a self, grant: &'a GrantRef) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::revoke(self, grant))
     }
 
-    fn delete<'a>(&'a self, id: &'a GrantId) -> BoxFuture<'a, bool> {
-        Box::pin(GrantStore::delete(self, id))
+    fn delete<'a>(&'a self, grant: &'a GrantRef) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::delete(self, grant))
     }
 
     fn lease<'a>(&'a self, request: &'a LeaseRequest) -> BoxFuture<'a, LeaseOutcome> {
@@ -86,18 +79,14 @@ impl<S: GrantStore> DynGrantStore for S {
         Box::pin(GrantStore::release(self, lease, attempt))
     }
 
-    fn end<'a>(&'a self, id: &'a GrantId, version: u64) -> BoxFuture<'a, bool> {
-        Box::pin(GrantStore::end(self, id, version))
+    fn end<'a>(&'a self, grant: &'a GrantRef, version: u64) -> BoxFuture<'a, bool> {
+        Box::pin(GrantStore::end(self, grant, version))
     }
 }
 
 impl GrantStore for BoxGrantStore {
     async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
         self.0.load(key).await
-    }
-
-    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
-        self.0.load_by_id(id).await
     }
 
     async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
@@ -108,12 +97,12 @@ impl GrantStore for BoxGrantStore {
         self.0.put(grant).await
     }
 
-    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
-        self.0.revoke(id).await
+    async fn revoke(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        self.0.revoke(grant).await
     }
 
-    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
-        self.0.delete(id).await
+    async fn delete(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        self.0.delete(grant).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
@@ -136,8 +125,8 @@ impl GrantStore for BoxGrantStore {
         self.0.release(lease, attempt).await
     }
 
-    async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
-        self.0.end(id, version).await
+    async fn end(&self, grant: &GrantRef, version: u64) -> Result<bool, StoreError> {
+        self.0.end(grant, version).await
     }
 }
 

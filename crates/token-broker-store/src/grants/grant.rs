@@ -27,6 +27,40 @@ impl GrantKey {
     }
 }
 
+/// One grant: its key and its ID. Each method of a store that changes a grant takes both, so that
+/// an ID that belongs to another user, server or account finds nothing.
+///
+/// An ID by itself names no grant:
+/// ```compile_fail,E0308
+/// # use token_broker_store::{GrantStore, MemoryGrants};
+/// # use tower_token_broker::principal::GrantId;
+/// # async fn revoke(store: MemoryGrants, id: GrantId) {
+/// store.revoke(&id).await.unwrap();
+/// # }
+/// ```
+///
+/// ```
+/// # use token_broker_store::{Grant, GrantStore, MemoryGrants};
+/// # async fn revoke(store: MemoryGrants, grant: Grant) {
+/// store.revoke(&grant.to_ref()).await.unwrap();
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct GrantRef {
+    /// User, server and account.
+    pub key: GrantKey,
+    /// ID of the grant.
+    pub id: GrantId,
+}
+
+impl GrantRef {
+    /// Creates a reference to the grant with this key, if it has this ID.
+    pub const fn new(key: GrantKey, id: GrantId) -> Self {
+        Self { key, id }
+    }
+}
+
 /// A grant with its tokens. `Debug` does not print them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -93,6 +127,11 @@ impl Grant {
         self
     }
 
+    /// Returns its key and ID.
+    pub fn to_ref(&self) -> GrantRef {
+        GrantRef::new(self.key.clone(), self.id.clone())
+    }
+
     /// Returns the grant without its secrets.
     pub fn to_summary(&self) -> GrantSummary {
         GrantSummary {
@@ -137,6 +176,11 @@ pub struct GrantSummary {
 }
 
 impl GrantSummary {
+    /// Returns the key and the ID of the grant.
+    pub fn to_ref(&self) -> GrantRef {
+        GrantRef::new(self.key.clone(), self.id.clone())
+    }
+
     /// Creates the summary of an active grant without scopes and tokens. Only stores call this.
     pub fn new(id: GrantId, key: GrantKey, authorization_server: &str) -> Self {
         Grant::new(id, key, authorization_server).to_summary()

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tower_token_broker::{clock::Timestamp, principal::GrantId};
 
 use super::{
-    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantState, GrantStore, Lease, LeaseOutcome,
-    LeaseRequest, Renewal, StoreError,
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantRef, GrantState, GrantStore, Lease,
+    LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 
 /// Grants in the memory of one process, for tests and embedders. Clones share them.
@@ -33,8 +33,10 @@ pub struct MemoryGrants {
 
 #[derive(Debug, Default)]
 struct Rows {
-    by_id: HashMap<GrantId, Row>,
-    ids: HashMap<GrantKey, GrantId>,
+    /// The only way to a grant.
+    by_key: HashMap<GrantKey, Row>,
+    /// The key to which each ID belongs, so that no other takes it.
+    ids: HashMap<GrantId, GrantKey>,
 }
 
 #[derive(Debug)]
@@ -60,12 +62,13 @@ impl MemoryGrants {
 
     /// Returns the grant with this key, for callers that are not async.
     pub fn get(&self, key: &GrantKey) -> Option<Grant> {
-        let rows = self.rows.lock();
-        rows.ids.get(key).and_then(|id| rows.by_id.get(id)).map(|row| row.grant.clone())
+        self.rows.lock().by_key.get(key).map(|row| row.grant.clone())
     }
 
-    fn with_row<T>(&self, id: &GrantId, change: impl FnOnce(Option<&mut Row>) -> T) -> T {
-        change(self.rows.lock().by_id.get_mut(id))
+    // G404: found by the whole key, and only if it has this ID.
+    fn with_row<T>(&self, grant: &GrantRef, change: impl FnOnce(Option<&mut Row>) -> T) -> T {
+        let mut rows = self.rows.lock();
+        change(rows.by_key.get_mut(&grant.key).filter(|row| row.grant.id == grant.id))
     }
 
     /// Changes a row, if this is the last lease of its current version.
@@ -84,13 +87,12 @@ impl MemoryGrants {
 
 impl Rows {
     fn put(&mut self, mut grant: Grant) -> Result<Grant, StoreError> {
-        if self.by_id.get(&grant.id).is_some_and(|held| held.grant.key != grant.key) {
+        if self.ids.get(&grant.id).is_some_and(|key| *key != grant.key) {
             return Err(StoreError::IdTaken { id: grant.id });
         }
-        let replaced = self.ids.insert(grant.key.clone(), grant.id.clone());
-        let replaced = replaced.and_then(|id| self.by_id.remove(&id));
         let mut fence = 0;
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = self.by_key.remove(&grant.key) {
+            self.ids.remove(&replaced.grant.id);
             grant.version = grant.version.max(replaced.grant.version.saturating_add(1));
             fence = replaced.fence.saturating_add(1);
         }
@@ -98,7 +100,8 @@ impl Rows {
             token.version = grant.version;
         }
         let row = Row { grant: grant.clone(), fence, leased_until: None };
-        self.by_id.insert(grant.id.clone(), row);
+        self.ids.insert(grant.id.clone(), grant.key.clone());
+        self.by_key.insert(grant.key.clone(), row);
         Ok(grant)
     }
 }
@@ -108,20 +111,16 @@ impl GrantStore for MemoryGrants {
         Ok(self.get(key))
     }
 
-    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
-        Ok(self.with_row(id, |row| row.map(|row| row.grant.clone())))
-    }
-
     async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
-        Ok(filter.page_of(self.rows.lock().by_id.values().map(|row| &row.grant)))
+        Ok(filter.page_of(self.rows.lock().by_key.values().map(|row| &row.grant)))
     }
 
     async fn put(&self, grant: Grant) -> Result<Grant, StoreError> {
         self.insert(grant)
     }
 
-    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
-        Ok(self.with_row(id, |row| {
+    async fn revoke(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        Ok(self.with_row(grant, |row| {
             let Some(row) = row else { return false };
             if row.grant.state != GrantState::Revoked {
                 row.grant.version = row.grant.version.saturating_add(1);
@@ -134,10 +133,13 @@ impl GrantStore for MemoryGrants {
         }))
     }
 
-    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
+    async fn delete(&self, grant: &GrantRef) -> Result<bool, StoreError> {
         let mut rows = self.rows.lock();
-        let Some(row) = rows.by_id.remove(id) else { return Ok(false) };
-        rows.ids.remove(&row.grant.key);
+        if rows.by_key.get(&grant.key).is_none_or(|row| row.grant.id != grant.id) {
+            return Ok(false);
+        }
+        rows.by_key.remove(&grant.key);
+        rows.ids.remove(&grant.id);
         Ok(true)
     }
 
@@ -191,14 +193,40 @@ impl GrantStore for MemoryGrants {
         }
     }
 
-    async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
+    async fn end(&self, grant: &GrantRef, version: u64) -> Result<bool, StoreError> {
         let current =
             |row: &&mut Row| row.grant.version == version && row.grant.state == GrantState::Active;
-        Ok(self.with_row(id, |row| {
+        Ok(self.with_row(grant, |row| {
             let Some(row) = row.filter(current) else { return false };
             row.grant.state = GrantState::EndedByServer;
             row.leased_until = None;
             true
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_token_broker::principal::{GrantId, User};
+
+    use super::*;
+    use crate::Account;
+
+    #[tokio::test]
+    async fn g404_an_id_of_another_user_finds_no_grant() {
+        let store = MemoryGrants::new();
+        let key = |subject, server| {
+            let user = User::new("https://broker.example.com", subject);
+            GrantKey::new(user, server, Account::default_account())
+        };
+        let of_alice = Grant::new(GrantId::new("g1"), key("alice", "crm"), "https://as.example");
+        store.put(of_alice.clone()).await.unwrap();
+        for (subject, server) in [("mallory", "crm"), ("alice", "mail")] {
+            let guessed = GrantRef::new(key(subject, server), GrantId::new("g1"));
+            assert!(!store.revoke(&guessed).await.unwrap(), "G404 {guessed:?}");
+            assert!(!store.delete(&guessed).await.unwrap(), "G404 {guessed:?}");
+            assert!(!store.end(&guessed, 1).await.unwrap(), "G404 {guessed:?}");
+        }
+        assert!(store.revoke(&of_alice.to_ref()).await.unwrap());
     }
 }

@@ -1,18 +1,19 @@
 //! Steps of a refresh: the lease, the outcome of an attempt, and the new tokens.
 
-use tower_token_broker::{Secret, clock::Timestamp, principal::GrantId};
+use tower_token_broker::{Secret, clock::Timestamp};
 
-use super::{AccessToken, Backoff, Grant, GrantState};
+use super::{AccessToken, Backoff, Grant, GrantRef, GrantState};
 
 /// Request for the lease on one version of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseRequest {
-    /// ID of the grant.
-    pub grant: GrantId,
+    /// Key and ID of the grant.
+    pub grant: GrantRef,
     /// Version that is to be refreshed.
     pub version: u64,
-    /// Current time. A lease that ends at or before it has expired.
+    /// Current time. A lease that ends at or before it has expired. It may be later than `until`:
+    /// the caller has measured that the lease that is held is over.
     pub now: Timestamp,
     /// End of the lease.
     pub until: Timestamp,
@@ -21,7 +22,7 @@ pub struct LeaseRequest {
 impl LeaseRequest {
     /// Requests the lease on this grant at its version, from `now` until `until`.
     pub fn new(grant: &Grant, now: Timestamp, until: Timestamp) -> Self {
-        Self { grant: grant.id.clone(), version: grant.version, now, until }
+        Self { grant: grant.to_ref(), version: grant.version, now, until }
     }
 }
 
@@ -29,8 +30,8 @@ impl LeaseRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lease {
-    /// ID of the grant.
-    pub grant: GrantId,
+    /// Key and ID of the grant.
+    pub grant: GrantRef,
     /// Version of the grant.
     pub version: u64,
     /// Number of the lease; rises with each lease of this grant.
@@ -39,7 +40,7 @@ pub struct Lease {
 
 impl Lease {
     /// Creates a lease. Only stores call this.
-    pub const fn new(grant: GrantId, version: u64, fence: u64) -> Self {
+    pub const fn new(grant: GrantRef, version: u64, fence: u64) -> Self {
         Self { grant, version, fence }
     }
 }

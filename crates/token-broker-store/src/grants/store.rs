@@ -3,7 +3,8 @@
 use tower_token_broker::principal::GrantId;
 
 use super::{
-    Attempt, Grant, GrantFilter, GrantKey, GrantPage, Lease, LeaseOutcome, LeaseRequest, Renewal,
+    Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantRef, Lease, LeaseOutcome, LeaseRequest,
+    Renewal,
 };
 
 /// A store of grants. All processes that share it refresh each grant one at a time.
@@ -13,6 +14,9 @@ use super::{
 /// refresh, and the version guards its end: a caller whose lease was overtaken may not send the
 /// refresh token, but tokens that the authorization server has issued are stored even after the
 /// lease has expired, as long as there is no newer version.
+///
+/// A grant is found only by its whole key. An ID is compared in addition, and by itself finds
+/// nothing: an ID of another user, server or account is treated as an unknown one.
 ///
 /// The laws in `token_broker_store::contract` (feature `contract`) check an implementation.
 ///
@@ -29,18 +33,6 @@ pub trait GrantStore: Send + Sync + 'static {
     fn load(
         &self,
         key: &GrantKey,
-    ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
-
-    /// Returns the grant with this ID, in any state.
-    ///
-    /// # Errors
-    /// [`StoreError::Unreachable`]
-    ///
-    /// # Cancellation
-    /// Reads only.
-    fn load_by_id(
-        &self,
-        id: &GrantId,
     ) -> impl Future<Output = Result<Option<Grant>, StoreError>> + Send;
 
     /// Returns one page of the selected grants, without secrets, in the order of the octets of
@@ -71,24 +63,24 @@ pub trait GrantStore: Send + Sync + 'static {
     fn put(&self, grant: Grant) -> impl Future<Output = Result<Grant, StoreError>> + Send;
 
     /// Revokes a grant for the user or the operator, and returns whether there is one with this
-    /// ID. The version rises, refresh token and access tokens are erased, and the lease ends. A
-    /// grant that is already revoked does not change.
+    /// key and ID. The version rises, refresh token and access tokens are erased, and the lease
+    /// ends. A grant that is already revoked does not change.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// The grant is revoked or not; a retry is safe.
-    fn revoke(&self, id: &GrantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn revoke(&self, grant: &GrantRef) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Deletes a grant, and returns whether there was one with this ID.
+    /// Deletes a grant, and returns whether there was one with this key and ID.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// The grant is deleted or not; a retry is safe.
-    fn delete(&self, id: &GrantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn delete(&self, grant: &GrantRef) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Takes the lease on a version, if it is the current one, the grant is active and no other
     /// lease is valid.
@@ -155,7 +147,7 @@ pub trait GrantStore: Send + Sync + 'static {
     /// The grant has ended or not.
     fn end(
         &self,
-        id: &GrantId,
+        grant: &GrantRef,
         version: u64,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
@@ -186,7 +178,7 @@ pub enum StoreError {
 impl StoreError {
     /// Creates the error of a lease that was overtaken.
     pub fn overtaken(lease: &Lease) -> Self {
-        Self::Overtaken { grant: lease.grant.clone(), version: lease.version }
+        Self::Overtaken { grant: lease.grant.id.clone(), version: lease.version }
     }
 
     /// Returns whether the same call may succeed later.

@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use token_broker_store::{
-    Account, Attempt, AttemptOutcome, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantState,
-    GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
+    Account, Attempt, AttemptOutcome, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantRef,
+    GrantState, GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
     contract::{ContractError, grants},
 };
 use tower_token_broker::{
@@ -19,6 +19,7 @@ enum Fault {
     PutKeepsLease,
     PutKeepsReplacedId,
     PutOverwritesId,
+    FindsByIdAlone,
     IgnoresAccount,
     IgnoresServer,
     IgnoresIssuer,
@@ -77,6 +78,7 @@ noticed! {
     put_forgets_the_id_that_it_replaces: PutKeepsReplacedId,
     an_id_of_another_key_is_refused: PutOverwritesId,
     an_id_of_another_account_is_refused: PutOverwritesId,
+    an_id_counts_only_with_its_key: FindsByIdAlone,
     two_accounts_of_one_user_are_apart: IgnoresAccount,
     two_servers_of_one_user_are_apart: IgnoresServer,
     one_subject_at_two_issuers_is_apart: IgnoresIssuer,
@@ -163,8 +165,26 @@ impl Faulty {
         put.iter().filter(|(grant, _)| grant.id == *id).map(|(_, fence)| *fence).max().unwrap_or(0)
     }
 
-    async fn version(&self, id: &GrantId) -> u64 {
-        self.grants.load_by_id(id).await.unwrap().map_or(0, |grant| grant.version)
+    /// The reference as a store sees it that does not compare all of it.
+    fn of(&self, grant: &GrantRef) -> GrantRef {
+        let key = match self.last_put(&grant.id) {
+            Some(put) if self.has(Fault::FindsByIdAlone) => put.key,
+            _ => self.key(&grant.key),
+        };
+        GrantRef::new(key, grant.id.clone())
+    }
+
+    fn lease_of(&self, lease: &Lease) -> Lease {
+        Lease::new(self.of(&lease.grant), lease.version, lease.fence)
+    }
+
+    async fn found(&self, grant: &GrantRef) -> Option<Grant> {
+        let found = self.grants.load(&self.of(grant).key).await.unwrap();
+        found.filter(|found| found.id == grant.id)
+    }
+
+    async fn version(&self, grant: &GrantRef) -> u64 {
+        self.found(grant).await.map_or(0, |grant| grant.version)
     }
 
     fn note(&self, grant: &Grant, fence: u64) {
@@ -183,21 +203,14 @@ impl GrantStore for Faulty {
         if let Some(grant) = found.as_mut().filter(|_| self.has(Fault::LosesBackoff)) {
             grant.backoff = Backoff::default();
         }
-        Ok(found)
-    }
-
-    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
-        let found = self.grants.load_by_id(id).await?;
         if self.has(Fault::FindsByPrefix) && found.is_none() {
-            let id = id.as_str();
             let put = self.put.lock();
-            return Ok(put
-                .iter()
-                .map(|(grant, _)| grant.clone())
-                .find(|grant| !id.is_empty() && grant.id.as_str().starts_with(id)));
-        }
-        if self.has(Fault::PutKeepsReplacedId) && found.is_none() {
-            return Ok(self.last_put(id));
+            let subject = key.user.subject();
+            let grants = put.iter().map(|(grant, _)| grant);
+            return Ok(grants
+                .clone()
+                .find(|grant| grant.key.user.subject().starts_with(subject))
+                .cloned());
         }
         Ok(found)
     }
@@ -234,28 +247,28 @@ impl GrantStore for Faulty {
     async fn put(&self, mut grant: Grant) -> Result<Grant, StoreError> {
         let key = grant.key.clone();
         grant.key = self.key(&grant.key);
-        if self.has(Fault::PutOverwritesId) {
-            self.grants.delete(&grant.id).await?;
+        if let Some(old) = self.last_put(&grant.id).filter(|_| self.has(Fault::PutOverwritesId)) {
+            self.grants.delete(&old.to_ref()).await?;
         }
         if self.has(Fault::PutKeepsVersion)
             && let Some(old) = self.grants.load(&grant.key).await?
         {
-            self.grants.delete(&old.id).await?;
+            self.grants.delete(&old.to_ref()).await?;
         }
         let mut stored = self.grants.put(grant).await?;
         self.note(&stored, self.fence(&stored.id));
         if self.has(Fault::PutKeepsLease) && self.fence(&stored.id) > 0 {
             // The old lease is still counted: the same fence is issued again.
-            self.grants.delete(&stored.id).await?;
+            self.grants.delete(&stored.to_ref()).await?;
             stored = self.grants.put(stored).await?;
         }
         stored.key = key;
         Ok(stored)
     }
 
-    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
-        let before = self.grants.load_by_id(id).await?;
-        let revoked = self.grants.revoke(id).await?;
+    async fn revoke(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        let before = self.found(grant).await;
+        let revoked = self.grants.revoke(&self.of(grant)).await?;
         let raises_again = |grant: &Grant| {
             self.has(Fault::RevokeAgainRaisesVersion) && grant.state == GrantState::Revoked
         };
@@ -265,18 +278,20 @@ impl GrantStore for Faulty {
             grant.state = GrantState::Revoked;
             self.grants.put(grant).await?;
         }
-        Ok(revoked || self.has(Fault::RevokeUnknown))
+        let is_kept = self.has(Fault::PutKeepsReplacedId) && self.last_put(&grant.id).is_some();
+        Ok(revoked || self.has(Fault::RevokeUnknown) || is_kept)
     }
 
-    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
+    async fn delete(&self, grant: &GrantRef) -> Result<bool, StoreError> {
         if self.has(Fault::DeleteDoesNothing) {
             return Ok(true);
         }
-        self.grants.delete(id).await
+        self.grants.delete(&self.of(grant)).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
         let mut request = request.clone();
+        request.grant = self.of(&request.grant);
         match self.fault {
             Fault::LeaseOfAnyVersion => request.version = self.version(&request.grant).await,
             Fault::LeaseNeverEnds => request.now = Timestamp::from_unix_millis(0),
@@ -295,7 +310,7 @@ impl GrantStore for Faulty {
         let outcome = self.grants.lease(&request).await?;
         match &outcome {
             LeaseOutcome::Acquired(lease) => {
-                if let Some(grant) = self.last_put(&lease.grant) {
+                if let Some(grant) = self.last_put(&lease.grant.id) {
                     self.note(&grant, lease.fence);
                 }
             }
@@ -315,7 +330,7 @@ impl GrantStore for Faulty {
         if self.has(Fault::MarkIsNoCount) {
             return Ok(());
         }
-        let marked = self.grants.mark_attempt(lease).await;
+        let marked = self.grants.mark_attempt(&self.lease_of(lease)).await;
         if matches!(self.fault, Fault::MarkWithoutFence | Fault::MarkWithoutVersion) {
             return Ok(());
         }
@@ -327,11 +342,11 @@ impl GrantStore for Faulty {
         lease: &Lease,
         renewal: &Renewal,
     ) -> Result<Option<Grant>, StoreError> {
-        let (mut lease, mut renewal) = (lease.clone(), renewal.clone());
-        let before = self.grants.load_by_id(&lease.grant).await?;
+        let (mut lease, mut renewal) = (self.lease_of(lease), renewal.clone());
+        let before = self.found(&lease.grant).await;
         match self.fault {
             Fault::CompleteLosesRefreshToken => renewal.refresh_token = None,
-            Fault::CompleteWantsTheLease if lease.fence != self.fence(&lease.grant) => {
+            Fault::CompleteWantsTheLease if lease.fence != self.fence(&lease.grant.id) => {
                 return Ok(None);
             }
             Fault::CompleteAnyVersion => lease.version = self.version(&lease.grant).await,
@@ -362,7 +377,7 @@ impl GrantStore for Faulty {
                 return Ok(Some(self.grants.put(revoked).await?));
             }
             (None, None) if self.has(Fault::CompleteRestoresDeleted) => {
-                let Some(deleted) = self.last_put(&lease.grant) else { return Ok(None) };
+                let Some(deleted) = self.last_put(&lease.grant.id) else { return Ok(None) };
                 return Ok(Some(self.grants.put(deleted).await?));
             }
             _ => {}
@@ -371,7 +386,7 @@ impl GrantStore for Faulty {
     }
 
     async fn release(&self, lease: &Lease, attempt: &Attempt) -> Result<(), StoreError> {
-        let (mut lease, mut attempt) = (lease.clone(), *attempt);
+        let (mut lease, mut attempt) = (self.lease_of(lease), *attempt);
         match self.fault {
             Fault::ReleaseMixesOutcomes => {
                 attempt.outcome = match attempt.outcome {
@@ -380,23 +395,23 @@ impl GrantStore for Faulty {
                     AttemptOutcome::Unknown => AttemptOutcome::NotSent,
                 };
             }
-            Fault::ReleaseWithoutFence => lease.fence = self.fence(&lease.grant),
+            Fault::ReleaseWithoutFence => lease.fence = self.fence(&lease.grant.id),
             _ => {}
         }
         self.grants.release(&lease, &attempt).await
     }
 
-    async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
+    async fn end(&self, grant: &GrantRef, version: u64) -> Result<bool, StoreError> {
         if self.has(Fault::EndAnyVersion) {
-            return self.grants.end(id, self.version(id).await).await;
+            return self.grants.end(&self.of(grant), self.version(grant).await).await;
         }
         if self.has(Fault::EndRevoked)
-            && let Some(mut grant) = self.grants.load_by_id(id).await?
+            && let Some(mut grant) = self.found(grant).await
         {
             grant.state = GrantState::EndedByServer;
             self.grants.put(grant).await?;
             return Ok(true);
         }
-        self.grants.end(id, version).await
+        self.grants.end(&self.of(grant), version).await
     }
 }

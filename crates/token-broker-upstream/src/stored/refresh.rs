@@ -364,7 +364,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     ) -> Result<Next, StoreError> {
         let current = self.load().await;
         if matches!(&current, Ok(Some(current)) if current.version == lease.version)
-            && bounded(self.shared.store.end(&grant.id, lease.version)).await?
+            && bounded(self.shared.store.end(&grant.to_ref(), lease.version)).await?
         {
             receipt.finish(TokenOutcome::GrantEnded);
             tracing::warn!(

@@ -14,8 +14,8 @@ use std::{
 use parking_lot::Mutex;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
 use token_broker_store::{
-    AccessToken, Account, Attempt, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantState,
-    GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
+    AccessToken, Account, Attempt, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantRef,
+    GrantState, GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
 };
 use tower_token_broker::{
     Broker, Secret,
@@ -621,7 +621,7 @@ async fn x11_invalid_grant_does_not_end_a_newer_version() {
         // Another process sent the token before, and stores the new ones under an expired lease.
         let token = AccessToken::new(secret("at-7"), scopes("crm:read"), now(), now().plus(HOUR));
         let (lease, renewal) =
-            (Lease::new(GrantId::new("g1"), 1, 0), Renewal::new(Some(secret("rt-7")), Some(token)));
+            (Lease::new(broker.grant().to_ref(), 1, 0), Renewal::new(Some(secret("rt-7")), Some(token)));
         assert!(broker.grants.complete(&lease, &renewal).await.unwrap().is_some());
         broker.server.open();
     };
@@ -636,7 +636,7 @@ async fn x11_a_rotated_token_is_kept_after_invalid_grant() {
     let grants = MemoryGrants::new();
     let request =
         LeaseRequest::new(&grants.put(grant(HOUR * 2)).await.unwrap(), now(), now().plus(HOUR));
-    let id = GrantId::new("g1");
+    let id = grant(HOUR).to_ref();
     let LeaseOutcome::Acquired(lease) = grants.lease(&request).await.unwrap() else { panic!() };
     assert!(grants.end(&id, 1).await.unwrap());
     let stored = grants.complete(&lease, &Renewal::new(Some(secret("rt-1")), None)).await.unwrap();
@@ -979,7 +979,7 @@ async fn an_access_token_without_refresh_is_used_fully() {
 async fn a_revoked_grant_is_not_used_after_a_minute() {
     let broker = Harness::with(grant(Duration::ZERO)).await;
     broker.get().await.unwrap();
-    assert!(broker.grants.revoke(&GrantId::new("g1")).await.unwrap());
+    assert!(broker.grants.revoke(&broker.grant().to_ref()).await.unwrap());
     broker.clock.advance(Duration::from_secs(60));
     assert_eq!(broker.get().await.unwrap_err(), revoked());
 }
@@ -1121,7 +1121,7 @@ async fn a_refused_credential_ends_that_of_its_account_only() {
 #[tokio::test]
 async fn a_revoked_grant_leaves_the_other_account_connected() {
     let broker = with_both(Duration::ZERO).await;
-    assert!(broker.grants.revoke(&GrantId::new("g-work")).await.unwrap());
+    assert!(broker.grants.revoke(&grant_at_work(HOUR).to_ref()).await.unwrap());
     let refused = broker.credential(caller_at("work"), "").await.unwrap_err();
     assert_eq!(refused, revoked());
     assert!(broker.get().await.is_ok());
@@ -1147,10 +1147,6 @@ impl GrantStore for Hiccups {
         self.grants.load(key).await
     }
 
-    async fn load_by_id(&self, id: &GrantId) -> Result<Option<Grant>, StoreError> {
-        self.grants.load_by_id(id).await
-    }
-
     async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
         self.grants.list(filter).await
     }
@@ -1159,12 +1155,12 @@ impl GrantStore for Hiccups {
         self.grants.put(grant).await
     }
 
-    async fn revoke(&self, id: &GrantId) -> Result<bool, StoreError> {
-        self.grants.revoke(id).await
+    async fn revoke(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        self.grants.revoke(grant).await
     }
 
-    async fn delete(&self, id: &GrantId) -> Result<bool, StoreError> {
-        self.grants.delete(id).await
+    async fn delete(&self, grant: &GrantRef) -> Result<bool, StoreError> {
+        self.grants.delete(grant).await
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
@@ -1193,8 +1189,8 @@ impl GrantStore for Hiccups {
         self.grants.release(lease, attempt).await
     }
 
-    async fn end(&self, id: &GrantId, version: u64) -> Result<bool, StoreError> {
-        self.grants.end(id, version).await
+    async fn end(&self, grant: &GrantRef, version: u64) -> Result<bool, StoreError> {
+        self.grants.end(grant, version).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Laws of `end`, `revoke` and `delete`.
 
-use tower_token_broker::principal::GrantId;
-
-use super::{Law, acquire, existing, expect_same, expect_stored, grant, grant_for, key, request};
+use super::{
+    Law, acquire, existing, expect_same, expect_stored, grant, grant_for, key, of_alice, request,
+};
 use crate::{Attempt, AttemptOutcome, Backoff, GrantState, GrantStore, LeaseOutcome, Renewal};
 
 /// `invalid_grant` ends a grant only at its current version, once, and keeps the version.
@@ -14,14 +14,14 @@ pub async fn end_counts_only_at_the_current_version<S: GrantStore>(store: S) -> 
     first.version = 5;
     let mut grant = store.put(first).await?;
     for version in [0, 4, 6] {
-        ensure!(!store.end(&grant.id, version).await?, "version {version} ends version 5");
+        ensure!(!store.end(&grant.to_ref(), version).await?, "version {version} ends version 5");
     }
-    ensure!(!store.end(&GrantId::new("unknown"), 5).await?, "an unknown grant ends");
+    ensure!(!store.end(&of_alice("unknown"), 5).await?, "an unknown grant ends");
     expect_stored(&store, &grant).await?;
-    ensure!(store.end(&grant.id, 5).await?, "the current version does not end");
+    ensure!(store.end(&grant.to_ref(), 5).await?, "the current version does not end");
     grant.state = GrantState::EndedByServer;
     expect_stored(&store, &grant).await?;
-    ensure!(!store.end(&grant.id, 5).await?, "a grant ends twice");
+    ensure!(!store.end(&grant.to_ref(), 5).await?, "a grant ends twice");
     expect_stored(&store, &grant).await
 }
 
@@ -31,10 +31,10 @@ pub async fn end_counts_only_at_the_current_version<S: GrantStore>(store: S) -> 
 /// [`ContractError`](crate::contract::ContractError)
 pub async fn end_keeps_a_revoked_grant_revoked<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
-    store.revoke(&grant.id).await?;
-    let revoked = existing(&store, &grant.id).await?;
+    store.revoke(&grant.to_ref()).await?;
+    let revoked = existing(&store, &grant.to_ref()).await?;
     for version in [grant.version, revoked.version] {
-        ensure!(!store.end(&grant.id, version).await?, "a revoked grant ends at {version}");
+        ensure!(!store.end(&grant.to_ref(), version).await?, "a revoked grant ends at {version}");
     }
     ensure_eq!(revoked.state, GrantState::Revoked, "the state");
     expect_stored(&store, &revoked).await
@@ -47,8 +47,8 @@ pub async fn end_keeps_a_revoked_grant_revoked<S: GrantStore>(store: S) -> Law {
 pub async fn revoke_erases_tokens_and_raises_the_version<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     let lease = acquire(&store, &request(&grant)).await?;
-    ensure!(store.revoke(&grant.id).await?, "the grant is not found");
-    let revoked = existing(&store, &grant.id).await?;
+    ensure!(store.revoke(&grant.to_ref()).await?, "the grant is not found");
+    let revoked = existing(&store, &grant.to_ref()).await?;
     ensure!(revoked.version > grant.version, "{} after {}", revoked.version, grant.version);
     let mut expected = grant;
     (expected.version, expected.state) = (revoked.version, GrantState::Revoked);
@@ -66,28 +66,28 @@ pub async fn revoke_erases_tokens_and_raises_the_version<S: GrantStore>(store: S
 /// [`ContractError`](crate::contract::ContractError)
 pub async fn revoke_again_changes_nothing<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
-    store.revoke(&grant.id).await?;
-    let revoked = existing(&store, &grant.id).await?;
+    store.revoke(&grant.to_ref()).await?;
+    let revoked = existing(&store, &grant.to_ref()).await?;
     ensure_eq!(revoked.state, GrantState::Revoked, "the state");
-    ensure!(store.revoke(&grant.id).await?, "a retry does not find the grant");
+    ensure!(store.revoke(&grant.to_ref()).await?, "a retry does not find the grant");
     expect_stored(&store, &revoked).await
 }
 
-/// Both return false for an unknown ID, and affect no other grant.
+/// Both return false for an unknown ID of a known key, and affect no other grant.
 ///
 /// # Errors
 /// [`ContractError`](crate::contract::ContractError)
 pub async fn revoke_and_delete_return_whether_the_id_exists<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     for id in ["", "g", "g11", "G1", "%"] {
-        let id = GrantId::new(id);
+        let id = of_alice(id);
         ensure!(!store.revoke(&id).await?, "{id:?} is revoked");
         ensure!(!store.delete(&id).await?, "{id:?} is deleted");
     }
     expect_stored(&store, &grant).await?;
-    ensure!(store.delete(&grant.id).await?, "the grant is not deleted");
-    ensure!(!store.delete(&grant.id).await?, "the grant is deleted twice");
-    ensure!(!store.revoke(&grant.id).await?, "a deleted grant is revoked");
+    ensure!(store.delete(&grant.to_ref()).await?, "the grant is not deleted");
+    ensure!(!store.delete(&grant.to_ref()).await?, "the grant is deleted twice");
+    ensure!(!store.revoke(&grant.to_ref()).await?, "a deleted grant is revoked");
     Ok(())
 }
 
@@ -98,9 +98,9 @@ pub async fn revoke_and_delete_return_whether_the_id_exists<S: GrantStore>(store
 pub async fn delete_removes_one_grant<S: GrantStore>(store: S) -> Law {
     let alice = store.put(grant("g1")).await?;
     let bob = store.put(grant_for("g2", key("bob", "crm"))).await?;
-    store.delete(&alice.id).await?;
+    store.delete(&alice.to_ref()).await?;
     ensure!(store.load(&alice.key).await?.is_none(), "a deleted grant is found by its key");
-    ensure!(store.load_by_id(&alice.id).await?.is_none(), "a deleted grant is found by its ID");
+    ensure!(!store.revoke(&alice.to_ref()).await?, "a deleted grant is found by its ID");
     expect_stored(&store, &bob).await?;
     let again = store.put(grant("g3")).await?;
     expect_stored(&store, &again).await
@@ -113,13 +113,13 @@ pub async fn delete_removes_one_grant<S: GrantStore>(store: S) -> Law {
 pub async fn a_deleted_grant_can_not_be_completed<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     let lease = acquire(&store, &request(&grant)).await?;
-    store.delete(&grant.id).await?;
+    store.delete(&grant.to_ref()).await?;
     ensure!(store.mark_attempt(&lease).await.is_err(), "the lease is still valid");
     let stored = store.complete(&lease, &Renewal::new(None, None)).await?;
     ensure!(stored.is_none(), "tokens of a deleted grant are stored");
     store.release(&lease, &Attempt::new(AttemptOutcome::Unknown, Backoff::default())).await?;
-    ensure!(!store.end(&grant.id, grant.version).await?, "a deleted grant ends");
+    ensure!(!store.end(&grant.to_ref(), grant.version).await?, "a deleted grant ends");
     ensure_eq!(store.lease(&request(&grant)).await?, LeaseOutcome::Stale, "the lease");
-    ensure!(store.load_by_id(&grant.id).await?.is_none(), "the grant is back");
+    ensure!(store.load(&grant.key).await?.is_none(), "the grant is back");
     Ok(())
 }

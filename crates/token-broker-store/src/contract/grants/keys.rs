@@ -1,4 +1,4 @@
-//! Laws of `put`, `load` and `load_by_id`.
+//! Laws of `put` and `load`, and of the keys and IDs that find a grant.
 
 use std::time::Duration;
 
@@ -8,12 +8,15 @@ use tower_token_broker::{
 };
 
 use super::{
-    Law, access_token, acquire, backoff, existing, expect_same, expect_stored, grant, grant_for,
-    key, request, scopes, user,
+    Law, TERM, access_token, acquire, backoff, existing, expect_same, expect_stored, grant,
+    grant_for, key, now, of_alice, request, scopes, user,
 };
-use crate::{Account, Grant, GrantKey, GrantState, GrantStore, LeaseOutcome, StoreError};
+use crate::{
+    Account, Attempt, AttemptOutcome, Grant, GrantKey, GrantRef, GrantState, GrantStore, Lease,
+    LeaseOutcome, Renewal, StoreError,
+};
 
-/// A grant is loaded by key and by ID as it was put, with every field.
+/// A grant is loaded as it was put, with every field.
 ///
 /// # Errors
 /// [`ContractError`](crate::contract::ContractError)
@@ -43,19 +46,25 @@ pub async fn put_and_load_keep_every_field<S: GrantStore>(store: S) -> Law {
     Ok(())
 }
 
-/// Keys and IDs of no grant find none.
+/// Keys of no grant find none, and neither do IDs.
 ///
 /// # Errors
 /// [`ContractError`](crate::contract::ContractError)
 pub async fn an_unknown_key_or_id_finds_nothing<S: GrantStore>(store: S) -> Law {
     for _ in 0..2 {
-        ensure!(store.load(&key("bob", "crm")).await?.is_none(), "an unknown key");
+        for (subject, server) in [("bob", "crm"), ("ali", "crm"), ("alice1", "crm"), ("alice", "c")]
+        {
+            let found = store.load(&key(subject, server)).await?;
+            ensure!(found.is_none(), "an unknown key {subject} {server}");
+        }
         for id in ["", "g", "g11", "G1", "g1 "] {
-            ensure!(store.load_by_id(&GrantId::new(id)).await?.is_none(), "an unknown ID {id:?}");
+            let mut unknown = request(&grant("g1"));
+            unknown.grant = of_alice(id);
+            ensure_eq!(store.lease(&unknown).await?, LeaseOutcome::Stale, "an unknown ID {id:?}");
         }
         store.put(grant("g1")).await?;
     }
-    existing(&store, &GrantId::new("g1")).await.map(drop)
+    existing(&store, &of_alice("g1")).await.map(drop)
 }
 
 /// A grant that replaces another has a higher version, and so have its access tokens.
@@ -101,8 +110,7 @@ pub async fn put_overtakes_the_lease_of_what_it_replaces<S: GrantStore>(store: S
 pub async fn put_forgets_the_id_that_it_replaces<S: GrantStore>(store: S) -> Law {
     let old = store.put(grant("g1")).await?;
     let new = store.put(grant("g2")).await?;
-    ensure!(store.load_by_id(&old.id).await?.is_none(), "the replaced ID is found");
-    ensure!(!store.revoke(&old.id).await?, "the replaced ID is revoked");
+    ensure!(!store.revoke(&old.to_ref()).await?, "the replaced ID is revoked");
     expect_stored(&store, &new).await?;
     // The ID is free, also for another key.
     let reused = store.put(grant_for("g1", key("bob", "crm"))).await?;
@@ -137,6 +145,49 @@ pub async fn an_id_of_another_account_is_refused<S: GrantStore>(store: S) -> Law
     expect_id_taken(&store, other_account).await?;
     expect_id_taken(&store, grant_for("g1", key("alice", "mail"))).await?;
     expect_stored(&store, &first).await
+}
+
+/// The ID of a grant with the key of another user, issuer, server or account is an unknown one: no
+/// method finds the grant.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn an_id_counts_only_with_its_key<S: GrantStore>(store: S) -> Law {
+    let alice = store.put(grant("g1")).await?;
+    let lease = acquire(&store, &request(&alice)).await?;
+    let of_issuer = User::new("https://other.example", "alice");
+    let bob = store.put(grant_for("g2", key("bob", "crm"))).await?;
+    for key in [
+        // One with a grant of its own, the others without.
+        bob.key.clone(),
+        key("mallory", "crm"),
+        key("alice", "mail"),
+        GrantKey::new(user("alice"), "crm", account("work")),
+        GrantKey::new(of_issuer, "crm", Account::default_account()),
+    ] {
+        let wrong = GrantRef::new(key, alice.id.clone());
+        ensure!(!store.revoke(&wrong).await?, "{wrong:?} is revoked");
+        ensure!(!store.delete(&wrong).await?, "{wrong:?} is deleted");
+        ensure!(!store.end(&wrong, alice.version).await?, "{wrong:?} ends");
+        let mut asked = request(&alice);
+        (asked.grant, asked.now) = (wrong.clone(), now().plus(TERM));
+        ensure_eq!(store.lease(&asked).await?, LeaseOutcome::Stale, "the lease of {wrong:?}");
+        let forged = Lease::new(wrong.clone(), lease.version, lease.fence);
+        ensure_eq!(
+            store.mark_attempt(&forged).await,
+            Err(StoreError::overtaken(&forged)),
+            "mark_attempt of {wrong:?}"
+        );
+        let stored = store.complete(&forged, &Renewal::new(None, None)).await?;
+        ensure!(stored.is_none(), "tokens of {wrong:?} are stored");
+        let attempt = Attempt::new(AttemptOutcome::Responded, backoff());
+        store.release(&forged, &attempt).await?;
+        expect_stored(&store, &alice).await?;
+        expect_stored(&store, &bob).await?;
+    }
+    // The lease of alice is still valid.
+    store.mark_attempt(&lease).await?;
+    Ok(())
 }
 
 /// Grants of two accounts of one user at one server do not affect each other.
@@ -223,10 +274,10 @@ async fn expect_apart<S: GrantStore>(store: &S, one: GrantKey, other: GrantKey) 
     let lease = acquire(store, &request(&other)).await?;
     store.mark_attempt(&lease).await?;
     expect_stored(store, &one).await?;
-    ensure!(store.revoke(&other.id).await?, "the other grant is not found");
+    ensure!(store.revoke(&other.to_ref()).await?, "the other grant is not found");
     expect_stored(store, &one).await?;
-    ensure!(store.end(&one.id, one.version).await?, "the first grant is not at its version");
-    let other = existing(store, &other.id).await?;
+    ensure!(store.end(&one.to_ref(), one.version).await?, "the first grant is not at its version");
+    let other = existing(store, &other.to_ref()).await?;
     ensure_eq!(other.state, GrantState::Revoked, "the other grant's state");
     Ok(())
 }

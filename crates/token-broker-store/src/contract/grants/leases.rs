@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Barrier;
-use tower_token_broker::{principal::GrantId, tasks::Tasks};
+use tower_token_broker::tasks::Tasks;
 
-use super::{Law, TERM, acquire, acquire_later, existing, expect_stored, grant, now, request};
+use super::{
+    Law, TERM, acquire, acquire_later, existing, expect_stored, grant, now, of_alice, request,
+};
 use crate::{
     GrantStore, Lease, LeaseOutcome, LeaseRequest, Renewal, StoreError, contract::ContractError,
 };
@@ -17,7 +19,7 @@ use crate::{
 pub async fn a_lease_is_given_once<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     let lease = acquire(&store, &request(&grant)).await?;
-    ensure_eq!((&lease.grant, lease.version), (&grant.id, grant.version), "the lease");
+    ensure_eq!((&lease.grant, lease.version), (&grant.to_ref(), grant.version), "the lease");
     for _ in 0..2 {
         let held = store.lease(&request(&grant)).await?;
         ensure_eq!(held, LeaseOutcome::Held(now().plus(TERM)), "a second lease");
@@ -55,7 +57,7 @@ pub async fn a_stale_version_has_no_lease<S: GrantStore>(store: S) -> Law {
         ensure_eq!(store.lease(&request).await?, LeaseOutcome::Stale, "version {version}");
     }
     let mut unknown = request(&grant);
-    unknown.grant = GrantId::new("unknown");
+    unknown.grant = of_alice("unknown");
     ensure_eq!(store.lease(&unknown).await?, LeaseOutcome::Stale, "an unknown grant");
     acquire(&store, &request(&grant)).await.map(drop)
 }
@@ -66,10 +68,10 @@ pub async fn a_stale_version_has_no_lease<S: GrantStore>(store: S) -> Law {
 /// [`ContractError`]
 pub async fn a_grant_that_ended_has_no_lease<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
-    store.end(&grant.id, grant.version).await?;
+    store.end(&grant.to_ref(), grant.version).await?;
     ensure_eq!(store.lease(&request(&grant)).await?, LeaseOutcome::Stale, "ended by the server");
-    store.revoke(&grant.id).await?;
-    let revoked = existing(&store, &grant.id).await?;
+    store.revoke(&grant.to_ref()).await?;
+    let revoked = existing(&store, &grant.to_ref()).await?;
     ensure_eq!(store.lease(&request(&revoked)).await?, LeaseOutcome::Stale, "revoked");
     Ok(())
 }
@@ -138,7 +140,7 @@ pub async fn the_fence_guards_mark_attempt<S: GrantStore>(store: S) -> Law {
     let second = acquire_later(&store, &grant).await?;
     expect_overtaken(&store, &first).await?;
     expect_stored(&store, &grant).await?;
-    let ahead = Lease::new(grant.id.clone(), grant.version, second.fence.saturating_add(1));
+    let ahead = Lease::new(grant.to_ref(), grant.version, second.fence.saturating_add(1));
     expect_overtaken(&store, &ahead).await?;
     store.mark_attempt(&second).await?;
     Ok(())
@@ -153,7 +155,7 @@ pub async fn the_version_guards_mark_attempt<S: GrantStore>(store: S) -> Law {
     let lease = acquire(&store, &request(&grant)).await?;
     store.complete(&lease, &Renewal::new(None, None)).await?;
     expect_overtaken(&store, &lease).await?;
-    let unknown = Lease::new(GrantId::new("unknown"), lease.version, lease.fence);
+    let unknown = Lease::new(of_alice("unknown"), lease.version, lease.fence);
     expect_overtaken(&store, &unknown).await
 }
 

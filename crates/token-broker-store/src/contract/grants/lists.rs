@@ -2,9 +2,10 @@
 
 use tower_token_broker::principal::{GrantId, User};
 
-use super::{ISSUER, Law, backoff, existing, grant, grant_for, key, user};
+use super::{ISSUER, Law, backoff, existing, grant, grant_for, key, of_alice, user};
 use crate::{
-    Account, Grant, GrantFilter, GrantKey, GrantStore, GrantSummary, contract::ContractError,
+    Account, Grant, GrantFilter, GrantKey, GrantRef, GrantStore, GrantSummary,
+    contract::ContractError,
 };
 
 /// Pages of any size have each grant once, in the order of the octets of the IDs.
@@ -41,7 +42,7 @@ pub async fn list_selects_by_user_and_server<S: GrantStore>(store: S) -> Law {
     ] {
         store.put(grant_for(id, key)).await?;
     }
-    store.revoke(&GrantId::new("g1")).await?;
+    store.revoke(&of_alice("g1")).await?;
     let of_alice = GrantFilter::all().user(user("alice"));
     for (filter, expected) in [
         (GrantFilter::all(), vec!["g1", "g2", "g3", "g4", "g5"]),
@@ -92,9 +93,9 @@ pub async fn list_summarizes_without_secrets<S: GrantStore>(store: S) -> Law {
     let first = store.put(first).await?;
     let without_tokens = Grant::new(GrantId::new("g2"), key("bob", "crm"), "https://as.example");
     store.put(without_tokens).await?;
-    store.end(&first.id, first.version).await?;
+    store.end(&first.to_ref(), first.version).await?;
     for summary in all(&store, &GrantFilter::all()).await? {
-        let stored = existing(&store, &summary.id).await?;
+        let stored = existing(&store, &summary.to_ref()).await?;
         ensure_eq!(summary, stored.to_summary(), "the summary");
     }
     ensure_eq!(ids(&store, &GrantFilter::all()).await?, ["g1", "g2"], "the list");
@@ -115,7 +116,7 @@ pub async fn list_is_not_disturbed_by_other_changes<S: GrantStore>(store: S) -> 
         return Err(ContractError::Broken { how: "the first of two pages has no cursor".into() });
     };
     // The grant of the cursor is gone, and others are put before it.
-    store.delete(&GrantId::new("d")).await?;
+    store.delete(&GrantRef::new(key("d", "crm"), GrantId::new("d"))).await?;
     for id in ["a", "aa"] {
         store.put(grant_for(id, key(id, "crm"))).await?;
     }

@@ -17,7 +17,8 @@ use tower_token_broker::{
 pub use self::{endings::*, keys::*, leases::*, lists::*, tokens::*};
 use super::ContractError;
 use crate::{
-    AccessToken, Account, Backoff, Grant, GrantKey, GrantStore, Lease, LeaseOutcome, LeaseRequest,
+    AccessToken, Account, Backoff, Grant, GrantKey, GrantRef, GrantStore, Lease, LeaseOutcome,
+    LeaseRequest,
 };
 
 const ISSUER: &str = "https://broker.example.com";
@@ -92,25 +93,23 @@ async fn acquire_later<S: GrantStore>(store: &S, grant: &Grant) -> Result<Lease,
 }
 
 /// Loads a grant, which must exist.
-async fn existing<S: GrantStore>(store: &S, id: &GrantId) -> Result<Grant, ContractError> {
-    let Some(grant) = store.load_by_id(id).await? else {
-        let how = format!("grant {:?} is not found by its ID", id.as_str()).into();
+async fn existing<S: GrantStore>(store: &S, grant: &GrantRef) -> Result<Grant, ContractError> {
+    let Some(found) = store.load(&grant.key).await? else {
+        let how = format!("no grant is found by the key {:?}", grant.key).into();
         return Err(ContractError::Broken { how });
     };
-    Ok(grant)
+    ensure_eq!(found.id, grant.id, "the ID of the grant of {:?}", grant.key);
+    Ok(found)
 }
 
-/// Fails if the store has another grant than this one under its ID and its key.
+/// Returns a reference to a grant of alice at the server `crm`, by this ID.
+fn of_alice(id: &str) -> GrantRef {
+    GrantRef::new(key("alice", "crm"), GrantId::new(id))
+}
+
+/// Fails if the store has another grant than this one under its key.
 async fn expect_stored<S: GrantStore>(store: &S, expected: &Grant) -> Law {
-    let by_id = existing(store, &expected.id).await?;
-    expect_same(&by_id, expected)?;
-    match store.load(&expected.key).await? {
-        Some(by_key) => expect_same(&by_key, expected),
-        None => {
-            let how = format!("no grant is found by the key {:?}", expected.key).into();
-            Err(ContractError::Broken { how })
-        }
-    }
+    expect_same(&existing(store, &expected.to_ref()).await?, expected)
 }
 
 /// Fails if two grants differ. Access tokens may be in any order.

@@ -154,7 +154,7 @@ pub async fn concurrent_completes_store_one<S: GrantStore>(store: S) -> Law {
 pub async fn complete_revives_a_grant_ended_by_server<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     let lease = acquire(&store, &request(&grant)).await?;
-    ensure!(store.end(&grant.id, grant.version).await?, "the grant is at its version");
+    ensure!(store.end(&grant.to_ref(), grant.version).await?, "the grant is at its version");
     let stored = completed(store.complete(&lease, &renewal("second")).await?)?;
     ensure_eq!(stored.state, GrantState::Active, "the state");
     expect_stored(&store, &stored).await
@@ -167,8 +167,8 @@ pub async fn complete_revives_a_grant_ended_by_server<S: GrantStore>(store: S) -
 pub async fn complete_never_revives_a_revoked_grant<S: GrantStore>(store: S) -> Law {
     let grant = store.put(grant("g1")).await?;
     let mut lease = acquire(&store, &request(&grant)).await?;
-    store.revoke(&grant.id).await?;
-    let revoked = existing(&store, &grant.id).await?;
+    store.revoke(&grant.to_ref()).await?;
+    let revoked = existing(&store, &grant.to_ref()).await?;
     for version in [grant.version, revoked.version] {
         lease.version = version;
         let late = store.complete(&lease, &renewal("second")).await?;
