@@ -73,6 +73,7 @@ impl ClientCredentials {
 
 impl RequestToken for OfTheBroker {
     const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
+    const IS_PER_USER: bool = false;
 
     /// The token is the same for every caller.
     fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {

@@ -48,6 +48,7 @@ mod client_credentials;
 mod connect_url;
 mod lifetime;
 mod on_demand;
+mod places;
 pub mod prelude;
 mod scopes;
 mod signing;

@@ -11,6 +11,7 @@ use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
 use self::form::Form;
 use crate::{
     cache_key::Parts,
+    places::Places,
     signing::SignError,
     token_exchange::{SecurityToken, TokenType},
 };
@@ -30,7 +31,12 @@ pub struct AuthorizationServer {
     resource: Option<Box<str>>,
     audience: Option<Box<str>>,
     wider: Wider,
+    max_requests: usize,
+    max_requests_per_user: usize,
 }
+
+/// Largest setting for concurrent requests.
+const MOST_REQUESTS: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wider {
@@ -50,6 +56,8 @@ impl AuthorizationServer {
             resource: None,
             audience: None,
             wider,
+            max_requests: 64,
+            max_requests_per_user: 4,
         }
     }
 
@@ -79,6 +87,26 @@ impl AuthorizationServer {
     pub fn dangerous_tolerate_wider_scopes(mut self) -> Self {
         self.wider = Wider::Tolerated;
         self
+    }
+
+    /// Sets the largest number of concurrent requests of one provider to the token endpoint; 64 by
+    /// default. At least one.
+    pub fn max_requests(mut self, requests: usize) -> Self {
+        self.max_requests = requests.clamp(1, MOST_REQUESTS);
+        self
+    }
+
+    /// Sets how many of [`AuthorizationServer::max_requests`] one user may hold, with all of the
+    /// user's accounts; 4 by default, a sixteenth. At least one. Further 64 requests of the user
+    /// wait, and the rest are refused (503), so that one user does not delay the others.
+    pub fn max_requests_per_user(mut self, requests: usize) -> Self {
+        self.max_requests_per_user = requests.clamp(1, MOST_REQUESTS);
+        self
+    }
+
+    /// Returns the places for requests of one provider.
+    pub(crate) fn places(&self) -> Places {
+        Places::new(self.max_requests, self.max_requests_per_user)
     }
 
     pub(crate) fn issuer(&self) -> &str {

@@ -12,7 +12,7 @@ use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
     alarm::Alarm,
     audit::{Intent, TokenOutcome, Trail},
-    clock::Timestamp,
+    clock::{Reading, Timestamp},
     exchange::{Credential, CredentialError, Origin},
     principal::Principal,
 };
@@ -26,33 +26,6 @@ use crate::{
     authorization_server::{Denial, TokenResponse, Tokens, Wider},
     lifetime,
 };
-
-/// Pause of all requests: the server does not accept the broker, is overloaded, or is unreachable.
-///
-/// A failure that may concern one caller is remembered for that caller only; otherwise one user
-/// could lock out all others.
-#[derive(Debug, Default)]
-pub(super) struct Pause {
-    failures: u32,
-    until: Option<Timestamp>,
-}
-
-/// Longest time that the response to one caller delays others.
-const LONGEST_FOR_ALL: Duration = Duration::from_secs(60);
-
-impl Pause {
-    /// Extends the pause. Concurrent failures count as one. A server may name a time because of one
-    /// user, so the others do not wait for long.
-    fn extend(&mut self, now: Timestamp, retry_after: Option<Duration>) {
-        let retry_after = retry_after.map(|after| after.min(LONGEST_FOR_ALL));
-        if self.until.is_none_or(|until| now >= until) {
-            self.until = Some(lifetime::retry_at(self.failures, now, retry_after));
-            self.failures = self.failures.saturating_add(1);
-        } else if retry_after.is_some() {
-            self.until = self.until.max(Some(lifetime::retry_at(0, now, retry_after)));
-        }
-    }
-}
 
 pub(super) struct Attempt<'a, A> {
     shared: &'a Shared<A>,
@@ -72,8 +45,10 @@ struct Failed {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// It may concern the caller.
+    /// It concerns the caller.
     Callers,
+    /// It may concern the caller, or the server fails.
+    CallersOrServers,
     /// The server refused the caller, so the current token is not used any more.
     Denied,
     /// It concerns all callers.
@@ -100,20 +75,19 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             .get(&self.wanted.key)
             .map_or_else(CacheEntry::default, |entry| CacheEntry::clone(&entry));
         // Another flight may have ended after the caller looked at the cache.
-        match entry.lookup(self.now()) {
+        match entry.lookup(self.read()) {
             Lookup::Token { token, is_due: false } => return Ok(token),
             Lookup::Failed(no) => return Err(no),
             Lookup::Token { .. } | Lookup::Absent => {}
         }
-        if let Some(until) = self.paused() {
-            return self.without_request(
-                &entry,
-                CredentialError::Unavailable { retry_after: Some(self.now().until(until)) },
-            );
+        let paused = self.shared.pause.lock().left(self.read());
+        if let Some(left) = paused {
+            let no = CredentialError::Unavailable { retry_after: Some(left) };
+            return self.without_request(&entry, no);
         }
         let unavailable = || CredentialError::Unavailable { retry_after: None };
-        let Ok(Ok(_place)) = tokio::time::timeout(Self::STEP, self.shared.places.acquire()).await
-        else {
+        let user = A::IS_PER_USER.then(|| self.caller.user());
+        let Ok(_place) = self.shared.places.enter(user, Self::STEP).await else {
             return self.without_request(&entry, unavailable());
         };
         let request = self.shared.requester.request(
@@ -144,14 +118,14 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         match self.judge(response) {
             Ok(tokens) => {
                 receipt.finish(TokenOutcome::Issued);
-                *self.shared.pause.lock() = Pause::default();
+                self.shared.pause.lock().succeeded();
                 let scopes = tokens.scopes.unwrap_or_else(|| self.wanted.requested.clone());
-                let now = self.now();
+                let now = self.read();
                 let credential =
                     Credential::vouch(tokens.access_token, self.shared.upstream.origin().clone())
                         .with_scopes(scopes)
                         .from_grant(grant, version)
-                        .until(now.plus(tokens.lifetime));
+                        .until(now.wall.plus(tokens.lifetime));
                 let token = Arc::new(Token::new(credential, now, tokens.lifetime, forced));
                 self.keep(CacheEntry { token: Some(Arc::clone(&token)), failure: None });
                 Ok(token)
@@ -209,14 +183,14 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) })
             }
             Ok(TokenResponse::Failed { what, retry_after }) => {
-                // A `Retry-After` is meant for the broker, not for one user.
-                let whose = if retry_after.is_some() { Whose::Everyones } else { Whose::Callers };
+                // Also with `Retry-After`: a server may limit one user.
+                let whose = Whose::CallersOrServers;
                 Err(Failed { retry_after, whose, ..Failed::because(what) })
             }
             Err(error) => {
                 let (outcome, whose) = match error.sent() {
                     Sent::No => (TokenOutcome::Failed, Whose::Everyones),
-                    Sent::Maybe => (TokenOutcome::Unknown, Whose::Callers),
+                    Sent::Maybe => (TokenOutcome::Unknown, Whose::CallersOrServers),
                 };
                 Err(Failed { outcome, whose, ..Failed::because(error.code()) })
             }
@@ -226,7 +200,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
     /// Ends the attempt without a request. Nothing is remembered: the next call starts over.
     fn without_request(&self, entry: &CacheEntry, no: CredentialError) -> Landed {
         match &entry.token {
-            Some(token) if token.is_good(self.now()) => Ok(Arc::clone(token)),
+            Some(token) if token.is_good(self.read()) => Ok(Arc::clone(token)),
             _ => Err(no),
         }
     }
@@ -234,10 +208,19 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
     /// Records the failure. The next attempt waits until the time that the server named, or ours.
     // G155: no retry storm against a failing server.
     fn remember(&self, entry: CacheEntry, failed: Failed) -> Landed {
-        let (now, count) = (self.now(), entry.failures());
-        let retry_at = lifetime::retry_at(count, now, failed.retry_after);
-        if failed.whose == Whose::Everyones {
-            self.shared.pause.lock().extend(now, failed.retry_after);
+        let (now, count) = (self.read(), entry.failures());
+        let retry_at = now.moment.plus(lifetime::pause(count, failed.retry_after));
+        match failed.whose {
+            Whose::Callers | Whose::Denied => {}
+            Whose::CallersOrServers if A::IS_PER_USER => {
+                let mut pause = self.shared.pause.lock();
+                pause.failed_for(self.caller.user(), now, failed.retry_after);
+            }
+            // A `Retry-After` is meant for the broker, which requests for all.
+            Whose::CallersOrServers if failed.retry_after.is_none() => {}
+            Whose::CallersOrServers | Whose::Everyones => {
+                self.shared.pause.lock().failed(now, failed.retry_after);
+            }
         }
         let (server, grant, cause) =
             (self.shared.upstream.name(), A::GRANT_TYPE.as_str(), failed.cause);
@@ -274,13 +257,12 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         self.shared.entries.insert(self.wanted.key, Arc::new(entry));
     }
 
-    fn paused(&self) -> Option<Timestamp> {
-        let now = self.now();
-        self.shared.pause.lock().until.filter(|until| now < *until)
-    }
-
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    fn read(&self) -> Reading {
+        self.shared.clock.read()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tower_token_broker::{
-    clock::Timestamp,
+    clock::{Deadline, Moment, Reading},
     exchange::{Credential, CredentialError},
 };
 
@@ -26,20 +26,21 @@ pub(super) struct CacheEntry {
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) credential: Credential,
-    obtained_at: Timestamp,
-    expires_at: Timestamp,
-    refresh_at: Timestamp,
-    /// Whether it replaced a token that the upstream refused.
-    forced: bool,
+    ends: Deadline,
+    /// A moment before its end.
+    usable: Deadline,
+    refresh: Deadline,
+    /// Until when no other is requested, if it replaced a token that the upstream refused.
+    forced_until: Option<Moment>,
     refused: AtomicBool,
 }
 
-/// Last failure, the number of failures in a row, and the time of the next attempt.
+/// Last failure, the number of failures in a row, and the moment of the next attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) no: CredentialError,
     pub(super) count: u32,
-    pub(super) retry_at: Timestamp,
+    pub(super) retry_at: Moment,
 }
 
 /// The result that the entry provides without a request.
@@ -55,8 +56,8 @@ pub(super) enum Lookup {
 }
 
 impl CacheEntry {
-    pub(super) fn lookup(&self, now: Timestamp) -> Lookup {
-        let failure = self.failure.as_ref().filter(|failure| now < failure.retry_at);
+    pub(super) fn lookup(&self, now: Reading) -> Lookup {
+        let failure = self.failure.as_ref().filter(|failure| now.moment < failure.retry_at);
         match self.token.as_ref().filter(|token| token.is_good(now)) {
             // After a failure the next attempt waits, and the token is used to its end.
             Some(token) if failure.is_some() => {
@@ -64,7 +65,7 @@ impl CacheEntry {
             }
             Some(token) if token.is_usable(now) => Lookup::Token {
                 token: Arc::clone(token),
-                is_due: now >= token.refresh_at && !token.is_refused(),
+                is_due: token.refresh.has_passed(now) && !token.is_refused(),
             },
             _ => failure.map_or(Lookup::Absent, |failure| Lookup::Failed(failure.error_at(now))),
         }
@@ -77,22 +78,22 @@ impl CacheEntry {
 }
 
 impl Token {
+    // G401: its times are measured, so that a token from under a wrong clock is used no longer.
     pub(super) fn new(
         credential: Credential,
-        obtained_at: Timestamp,
+        now: Reading,
         lifetime: Duration,
         forced: bool,
     ) -> Self {
-        let expires_at = obtained_at.plus(lifetime);
         let (grant, version) =
             credential.grant().map_or(("", 0), |(grant, version)| (grant.as_str(), version));
-        let refresh_at = lifetime::refresh_at(obtained_at, expires_at, version, grant);
+        let refresh_after = lifetime::refresh_after(lifetime, version, grant);
         Self {
+            ends: Deadline::after(now, lifetime),
+            usable: Deadline::after(now, lifetime::usable_for(lifetime)),
+            refresh: Deadline::after(now, refresh_after),
+            forced_until: forced.then(|| now.moment.plus(BETWEEN_FORCED)),
             credential,
-            obtained_at,
-            expires_at,
-            refresh_at,
-            forced,
             refused: AtomicBool::new(false),
         }
     }
@@ -109,21 +110,23 @@ impl Token {
     /// Whether the token has not ended and was not refused. A refused token that itself replaced a
     /// refused one stays good for a while: a caller that receives it again sees that it is the
     /// same, and no third token is requested so soon.
-    pub(super) fn is_good(&self, now: Timestamp) -> bool {
-        let kept_though_refused = self.forced && now < self.obtained_at.plus(BETWEEN_FORCED);
-        now < self.expires_at && (!self.is_refused() || kept_though_refused)
+    pub(super) fn is_good(&self, now: Reading) -> bool {
+        let kept_though_refused = self.forced_until.is_some_and(|until| now.moment < until);
+        !self.ends.has_passed(now) && (!self.is_refused() || kept_though_refused)
     }
 
-    fn is_usable(&self, now: Timestamp) -> bool {
-        now < lifetime::usable_until(self.obtained_at, self.expires_at)
+    fn is_usable(&self, now: Reading) -> bool {
+        !self.usable.has_passed(now)
     }
 }
 
 impl Failure {
-    /// Returns the error for a caller at this time.
-    pub(super) fn error_at(&self, now: Timestamp) -> CredentialError {
+    /// Returns the error for a caller at this moment.
+    pub(super) fn error_at(&self, now: Reading) -> CredentialError {
         if matches!(self.no, CredentialError::Unavailable { .. }) {
-            return CredentialError::Unavailable { retry_after: Some(now.until(self.retry_at)) };
+            return CredentialError::Unavailable {
+                retry_after: Some(now.moment.until(self.retry_at)),
+            };
         }
         self.no.clone()
     }

@@ -5,6 +5,7 @@
 mod attempt;
 mod cache_entry;
 mod provider;
+mod server_pause;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub(crate) use provider::OnDemand;
 pub(crate) trait RequestToken: Send + Sync + 'static {
     /// Name of the grant type, in keys and logs.
     const GRANT_TYPE: GrantType;
+    /// Whether each user has tokens of its own. If not, the broker requests for all of them.
+    const IS_PER_USER: bool;
 
     /// Adds to the key what of the caller and its account determines the token.
     fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts;

@@ -10,7 +10,6 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use token_broker_outbound::GuardedClient;
-use tokio::sync::Semaphore;
 use tower_token_broker::{
     Broker,
     audit::Trail,
@@ -22,13 +21,15 @@ use tower_token_broker::{
 
 use super::{
     RequestToken,
-    attempt::{Attempt, Pause},
+    attempt::Attempt,
     cache_entry::{CacheEntry, Lookup, Token},
+    server_pause::ServerPause,
 };
 use crate::{
     authorization_server::AuthorizationServer,
     cache_key::{Key, Parts},
-    lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
+    lifetime::{LONGEST_WAIT, MOST_ENTRIES, MOST_REFUSED},
+    places::Places,
     scopes,
     single_flight::{Flight, SingleFlight},
 };
@@ -47,9 +48,8 @@ pub(crate) struct Shared<A> {
     pub(crate) tasks: Tasks,
     pub(super) entries: Cache<Key, Arc<CacheEntry>>,
     flights: SingleFlight<(), Landed>,
-    // X03: bounds concurrent requests at the token endpoint.
-    pub(super) places: Semaphore,
-    pub(super) pause: Mutex<Pause>,
+    pub(super) places: Places,
+    pub(super) pause: Mutex<ServerPause>,
     /// Version of the last token. Each token has its own.
     pub(super) versions: AtomicU64,
 }
@@ -76,6 +76,7 @@ impl<A: RequestToken> OnDemand<A> {
         client: GuardedClient,
     ) -> Self {
         Self(Arc::new(Shared {
+            places: server.places(),
             requester,
             upstream,
             server,
@@ -84,7 +85,6 @@ impl<A: RequestToken> OnDemand<A> {
             tasks: broker.tasks().clone(),
             entries: Cache::builder().max_capacity(MOST_ENTRIES).time_to_idle(IDLE).build(),
             flights: SingleFlight::new(),
-            places: Semaphore::new(MOST_AT_ONCE),
             pause: Mutex::default(),
             versions: AtomicU64::new(0),
         }))
@@ -171,7 +171,7 @@ impl<A: RequestToken> Shared<A> {
     }
 
     fn lookup(&self, key: &Key) -> Lookup {
-        self.entries.get(key).map_or(Lookup::Absent, |entry| entry.lookup(self.clock.now()))
+        self.entries.get(key).map_or(Lookup::Absent, |entry| entry.lookup(self.clock.read()))
     }
 
     /// Joins the attempt for a key that is in progress, or begins one in an owned task.
@@ -239,6 +239,7 @@ mod tests {
 
     impl RequestToken for Anything {
         const GRANT_TYPE: GrantType = GrantType::ClientCredentials;
+        const IS_PER_USER: bool = false;
 
         fn key(&self, _: &Principal, _: Option<&str>, parts: Parts) -> Parts {
             parts

@@ -10,10 +10,11 @@ use std::{
 
 use token_broker_store::{AccessToken, Grant};
 use tower_token_broker::{
-    clock::Timestamp,
+    clock::{Deadline, Reading},
     exchange::{Credential, Origin},
 };
 
+use super::sightings::{Pause, SeenToken, lifetime_of};
 use crate::lifetime;
 
 /// One cached access token.
@@ -21,15 +22,14 @@ use crate::lifetime;
 pub(super) struct Entry {
     pub(super) credential: Credential,
     /// Until then the token is provided: a moment before its end.
-    usable_until: Timestamp,
+    usable: Deadline,
     /// From then on a new token is requested, while this one is still used.
-    refresh_at: Timestamp,
+    refresh: Deadline,
     /// From then on the grant is loaded from the store again.
-    recheck_at: Timestamp,
+    recheck: Deadline,
     /// Whether a refresh was begun.
     refreshing: AtomicBool,
-    /// Whether the upstream refused it.
-    refused: Arc<AtomicBool>,
+    seen: Arc<SeenToken>,
 }
 
 impl Entry {
@@ -42,40 +42,39 @@ impl Entry {
         grant: &Grant,
         token: &AccessToken,
         origin: &Origin,
-        now: Timestamp,
-        refused: Arc<AtomicBool>,
+        (seen, pause): (Arc<SeenToken>, Option<Pause>),
+        now: Reading,
     ) -> Self {
         let credential = Credential::vouch(token.secret.clone(), origin.clone())
             .with_scopes(token.scopes.clone())
             .from_grant(grant.id.clone(), token.version)
             .until(token.expires_at);
+        let ends = seen.after(token, lifetime_of(token), now);
         // After a failure the next refresh is due when the store allows it, and the token is used
         // to its end.
-        let (usable_until, refresh_at) =
-            match grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
-                // Without a refresh token there is no other token.
-                _ if grant.refresh_token.is_none() => (token.expires_at, token.expires_at),
-                Some(retry_at) => (token.expires_at, retry_at),
-                None => (usable_until(token), refresh_at(grant, token)),
-            };
-        let recheck_at = now.plus(Self::RECHECK);
-        let refreshing = AtomicBool::new(false);
-        Self { credential, usable_until, refresh_at, recheck_at, refreshing, refused }
+        let (usable, refresh) = match pause {
+            // Without a refresh token there is no other token.
+            Some(_) if grant.refresh_token.is_none() => (ends, ends),
+            Some(pause) => (ends, Deadline::after(now, pause.left(now))),
+            None => (usable(&seen, token, now), refresh(&seen, grant, token, now)),
+        };
+        let recheck = Deadline::after(now, Self::RECHECK);
+        Self { credential, usable, refresh, recheck, refreshing: AtomicBool::new(false), seen }
     }
 
     /// Whether the token can be provided.
-    pub(super) fn is_usable(&self, now: Timestamp) -> bool {
+    pub(super) fn is_usable(&self, now: Reading) -> bool {
         // A refresh in progress loads the grant too, so no caller has to wait for a load.
-        let looked_up_by = match self.refreshing.load(Ordering::Acquire) {
-            true => self.recheck_at.plus(Self::REFRESHING),
-            false => self.recheck_at,
+        let recheck = match self.refreshing.load(Ordering::Acquire) {
+            true => self.recheck.plus(Self::REFRESHING),
+            false => self.recheck,
         };
-        now < self.usable_until && now < looked_up_by && !self.is_refused()
+        !self.usable.has_passed(now) && !recheck.has_passed(now) && !self.is_refused()
     }
 
     /// Whether a refresh is due and was not begun.
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        now >= self.refresh_at && !self.refreshing.load(Ordering::Acquire)
+    pub(super) fn is_due(&self, now: Reading) -> bool {
+        self.refresh.has_passed(now) && !self.refreshing.load(Ordering::Acquire)
     }
 
     /// Marks that a refresh was begun; true for the first call.
@@ -84,16 +83,22 @@ impl Entry {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire)
+        self.seen.is_refused()
     }
 }
 
 /// Returns until when a token is provided.
-pub(super) fn usable_until(token: &AccessToken) -> Timestamp {
-    lifetime::usable_until(token.obtained_at, token.expires_at)
+pub(super) fn usable(seen: &SeenToken, token: &AccessToken, now: Reading) -> Deadline {
+    seen.after(token, lifetime::usable_for(lifetime_of(token)), now)
 }
 
 /// Returns when a token is refreshed.
-pub(super) fn refresh_at(grant: &Grant, token: &AccessToken) -> Timestamp {
-    lifetime::refresh_at(token.obtained_at, token.expires_at, token.version, grant.id.as_str())
+pub(super) fn refresh(
+    seen: &SeenToken,
+    grant: &Grant,
+    token: &AccessToken,
+    now: Reading,
+) -> Deadline {
+    let (lifetime, id) = (lifetime_of(token), grant.id.as_str());
+    seen.after(token, lifetime::refresh_after(lifetime, token.version, id), now)
 }

@@ -66,7 +66,8 @@
 //!
 //! # Limits
 //! - 100 000 credentials in memory, each loaded from the store again after a minute.
-//! - One refresh at a time per grant, and 64 per authorization server.
+//! - One refresh at a time per grant, and 64 per authorization server, of which one user holds at
+//!   most 4 ([`AuthorizationServer`](crate::AuthorizationServer) has the settings).
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
 //!   `Retry-After`, up to an hour.
@@ -93,6 +94,7 @@
 mod cache;
 mod provider;
 mod refresh;
+mod sightings;
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,10 @@
 //! The provider: serves cached tokens, and coordinates refreshes.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use moka::sync::Cache;
 use token_broker_outbound::GuardedClient;
 use token_broker_store::{Account, GrantKey, GrantStore};
-use tokio::sync::Semaphore;
 use tower_token_broker::{
     Broker,
     audit::Trail,
@@ -20,19 +13,21 @@ use tower_token_broker::{
         Credential, CredentialError, CredentialRequest, ProvideCredential, Upstream,
         UpstreamRefusal,
     },
-    principal::{GrantId, Principal, Scopes},
+    principal::{Principal, Scopes},
     tasks::Tasks,
 };
 
 use super::{
     cache::Entry,
     refresh::{Outcome, Purpose, Refresh},
+    sightings::Sightings,
 };
 use crate::{
     authorization_server::AuthorizationServer,
     cache_key::{Key, Parts},
     connect_url::ConnectUrl,
-    lifetime::{LONGEST_WAIT, MOST_AT_ONCE, MOST_ENTRIES, MOST_REFUSED},
+    lifetime::{LONGEST_WAIT, MOST_ENTRIES, MOST_REFUSED},
+    places::Places,
     scopes,
     single_flight::{Flight, SingleFlight},
 };
@@ -51,11 +46,10 @@ pub(super) struct Shared<S> {
     connect_url: ConnectUrl,
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
-    refused: Cache<(GrantId, u64), Arc<AtomicBool>>,
+    pub(super) sightings: Sightings,
     /// Refreshes in progress, by grant; each has the scopes that it requests.
     flights: SingleFlight<Scopes, Outcome>,
-    // X03: bounds concurrent refreshes at the authorization server.
-    pub(super) places: Semaphore,
+    pub(super) places: Places,
 }
 
 impl<S: GrantStore> StoredGrants<S> {
@@ -69,6 +63,7 @@ impl<S: GrantStore> StoredGrants<S> {
         client: GuardedClient,
     ) -> Self {
         Self(Arc::new(Shared {
+            places: server.places(),
             store,
             upstream,
             server,
@@ -77,9 +72,8 @@ impl<S: GrantStore> StoredGrants<S> {
             connect_url: ConnectUrl::default(),
             tasks: broker.tasks().clone(),
             entries: Cache::new(MOST_ENTRIES),
-            refused: Cache::new(MOST_ENTRIES),
+            sightings: Sightings::new(),
             flights: SingleFlight::new(),
-            places: Semaphore::new(MOST_AT_ONCE),
         }))
     }
 
@@ -125,11 +119,6 @@ impl<S: GrantStore> Shared<S> {
         parts.part(self.server.issuer())
     }
 
-    /// Returns the mark that the upstream refused the tokens of this version of a grant.
-    pub(super) fn refused_mark(&self, grant: &GrantId, version: u64) -> Arc<AtomicBool> {
-        self.refused.get_with((grant.clone(), version), Arc::default)
-    }
-
     /// Begins a refresh if one is due. Callers use the current token meanwhile.
     fn renew_if_due(
         self: &Arc<Self>,
@@ -138,7 +127,7 @@ impl<S: GrantStore> Shared<S> {
         requested: &Scopes,
         trail: &Trail,
     ) {
-        if entry.is_due(self.clock.now()) && entry.begin_refreshing() {
+        if entry.is_due(self.clock.read()) && entry.begin_refreshing() {
             drop(self.join(grant_key, requested, trail, Purpose::Renew));
         }
     }
@@ -184,7 +173,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let grant_key = self.0.grant_key(request)?;
         let entry =
             self.0.entries.get(&self.0.entry_key(&grant_key, &self.0.requested_scopes(need)))?;
-        let now = self.0.clock.now();
+        let now = self.0.clock.read();
         let good = entry.is_usable(now)
             && !entry.is_due(now)
             && entry.credential.scopes().contains_all(need);
@@ -200,7 +189,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let grant_key = shared.grant_key(request).ok_or(CredentialError::ConnectRequired)?;
         let requested = shared.requested_scopes(need);
         if let Some(entry) = shared.entries.get(&shared.entry_key(&grant_key, &requested)) {
-            let now = shared.clock.now();
+            let now = shared.clock.read();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
                 shared.renew_if_due(&entry, &grant_key, &requested, trail);
                 return Ok(entry.credential.clone());
@@ -233,7 +222,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         // Marks only the version that was refused: a hundred concurrent refusals, or a late one,
         // cause one refresh.
         if let Some((grant, version)) = refusal.credential.grant() {
-            self.0.refused_mark(grant, version).store(true, Ordering::Release);
+            self.0.sightings.token(grant, version, self.0.clock.read()).refuse();
         }
     }
 

@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use token_broker_outbound::{FetchError, Sent};
 use token_broker_store::{
-    AccessToken, Attempt, AttemptOutcome, Grant, GrantKey, GrantState, GrantStore, Lease,
+    AccessToken, Attempt, AttemptOutcome, Backoff, Grant, GrantKey, GrantState, GrantStore, Lease,
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 use tower_token_broker::{
     alarm::Alarm,
     audit::{GrantType, Intent, TokenOutcome, TokenReceipt, Trail},
-    clock::Timestamp,
+    clock::Reading,
     exchange::{CredentialError, Origin},
     principal::Scopes,
 };
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     authorization_server::{Denial, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Tokens, Wider},
-    lifetime::{self, BETWEEN_FORCED},
+    lifetime::{self, BETWEEN_FORCED, LONGEST_WAIT},
     scopes,
 };
 
@@ -109,7 +109,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
 
     async fn step(&self) -> Result<Next, StoreError> {
         let Some(grant) = self.load().await? else { return Ok(Next::Done(connect_required())) };
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.read();
         let effective = scopes::common(self.requested, &grant.granted);
         let (fallback, forced) = match self.judge(&grant, &effective, now) {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
@@ -117,12 +117,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         };
         // Wait for a place before the lease begins to run. If another process refreshed the grant
         // meanwhile, its version has changed.
-        let Ok(place) = self.shared.places.acquire().await else {
-            return Ok(Next::Done(unavailable(None)));
+        let user = &self.grant_key.user;
+        let Ok(place) = self.shared.places.enter(Some(user), LONGEST_WAIT).await else {
+            return Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, None)));
         };
-        let now = self.shared.clock.now();
-        let request = LeaseRequest::new(&grant, now, now.plus(LEASE));
-        match bounded(self.shared.store.lease(&request)).await? {
+        match self.lease(&grant).await? {
             LeaseOutcome::Stale => Ok(Next::Again),
             LeaseOutcome::Held(_) => {
                 if let Some(token) = fallback {
@@ -138,7 +137,25 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
     }
 
-    fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Timestamp) -> Judged<'g> {
+    /// Requests the lease. Two clocks decide about one that another process holds: it is over by
+    /// its stored end, or when it was first seen here as long ago as a lease lasts.
+    // G405: a clock that is ahead for a moment overtakes no lease, because two processes would send
+    // the same refresh token. The end of our own lease is rather too late than too early.
+    async fn lease(&self, grant: &Grant) -> Result<LeaseOutcome, StoreError> {
+        let (store, clock) = (&self.shared.store, &self.shared.clock);
+        let until = || clock.now().plus(LEASE);
+        let mut request = LeaseRequest::new(grant, clock.cautious_now(), until());
+        let outcome = bounded(store.lease(&request)).await?;
+        if let LeaseOutcome::Held(held) = outcome
+            && self.shared.sightings.lease_is_over(&grant.id, held, LEASE, clock.read())
+        {
+            (request.now, request.until) = (held, until());
+            return bounded(store.lease(&request)).await;
+        }
+        Ok(outcome)
+    }
+
+    fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Reading) -> Judged<'g> {
         if grant.state != GrantState::Active {
             return Judged::Done(Outcome::None(CredentialError::Revoked));
         }
@@ -150,20 +167,22 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             let missing = self.requested.clone();
             return Judged::Done(Outcome::None(CredentialError::ScopeRequired { missing }));
         }
-        let token = grant
-            .access
-            .iter()
-            .find(|token| token.requested == *effective && now < token.expires_at);
-        let refused = token.is_some_and(|token| self.given_entry(grant, token).is_refused());
+        let sightings = &self.shared.sightings;
+        let token = grant.access.iter().find(|token| {
+            token.requested == *effective && !sightings.ends(grant, token, now).has_passed(now)
+        });
+        let seen = token.map(|token| sightings.token(&grant.id, token.version, now));
+        let refused = seen.as_ref().is_some_and(|seen| seen.is_refused());
         let fallback = token.filter(|_| !refused);
-        if let Some(token) = fallback
-            && now < cache::usable_until(token)
-            && (self.purpose == Purpose::Use || now < cache::refresh_at(grant, token))
+        if let (Some(token), Some(seen)) = (fallback, &seen)
+            && !cache::usable(seen, token, now).has_passed(now)
+            && (self.purpose == Purpose::Use
+                || !cache::refresh(seen, grant, token, now).has_passed(now))
         {
             return Judged::Done(self.outcome_of(grant, token));
         }
-        if let Some(token) = token.filter(|token| refused && token.forced)
-            && now < token.obtained_at.plus(BETWEEN_FORCED)
+        if let (Some(token), Some(seen)) = (token.filter(|token| refused && token.forced), &seen)
+            && !seen.after(token, BETWEEN_FORCED, now).has_passed(now)
         {
             return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));
         }
@@ -174,8 +193,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if grant.refresh_token.is_none() {
             return else_fallback(connect_required());
         }
-        if let Some(retry_at) = grant.backoff.retry_at.filter(|retry_at| *retry_at > now) {
-            return else_fallback(unavailable(Some(now.until(retry_at))));
+        if let Some(pause) = sightings.pause(grant, now) {
+            return else_fallback(unavailable(Some(pause.left(now))));
         }
         // X05: sent twice without a response. To a server that rotates, a third time looks like
         // theft.
@@ -225,7 +244,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
         }
         let response = TokenResponse::to(request, &self.shared.client, &self.shared.clock).await;
-        let now = self.shared.clock.now();
+        let usual = lifetime::pause(grant.backoff.failures, None);
         let failed = |what, retry_after| Ok(TokenResponse::Failed { what, retry_after });
         let response = match response {
             // Any other refusal does not concern the grant.
@@ -240,22 +259,22 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
             Ok(TokenResponse::Denied { .. }) => self.invalid_grant(grant, lease, receipt).await,
             Ok(TokenResponse::Failed { what, retry_after }) => {
-                let retry_at = lifetime::retry_at(grant.backoff.failures, now, retry_after);
+                let pause = lifetime::pause(grant.backoff.failures, retry_after);
                 let outcome = (AttemptOutcome::Responded, TokenOutcome::Failed);
-                self.failed(grant, lease, fallback, outcome, retry_at, what, receipt).await
+                self.failed(grant, lease, fallback, outcome, (pause, pause), what, receipt).await
             }
             Err(error) => {
-                let usual = lifetime::retry_at(grant.backoff.failures, now, None);
-                let (outcome, retry_at) = match (error, error.sent()) {
+                let usual = (usual, usual);
+                let (outcome, pause) = match (error, error.sent()) {
                     (_, Sent::No) => ((AttemptOutcome::NotSent, TokenOutcome::Failed), usual),
                     (FetchError::Timeout(_) | FetchError::Failed(_), Sent::Maybe) => (
                         (AttemptOutcome::Unknown, TokenOutcome::Unknown),
-                        Self::after_unknown(fallback, now),
+                        self.after_unknown(grant, fallback),
                     ),
                     // X10: a redirect or an oversized body is a response, but not a usable one.
                     (_, Sent::Maybe) => ((AttemptOutcome::Responded, TokenOutcome::Failed), usual),
                 };
-                self.failed(grant, lease, fallback, outcome, retry_at, error.code(), receipt).await
+                self.failed(grant, lease, fallback, outcome, pause, error.code(), receipt).await
             }
         }
     }
@@ -304,8 +323,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if wider && self.shared.server.wider() == Wider::Refused {
             // Least scope: keep the rotated refresh token, and do not use the access token.
             renewal.access = None;
-            renewal.backoff =
-                grant.backoff.after_failure(lifetime::retry_at(grant.backoff.failures, now, None));
+            let pause = lifetime::pause(grant.backoff.failures, None);
+            renewal.backoff = self.pause_began(grant, (pause, pause));
         }
         match self.store_durably(lease, &renewal).await {
             Ok(Some(stored)) => {
@@ -386,7 +405,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         lease: &Lease,
         fallback: Option<&AccessToken>,
         (tried, recorded): (AttemptOutcome, TokenOutcome),
-        retry_at: Timestamp,
+        pause: (Duration, Duration),
         cause: &'static str,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
@@ -404,7 +423,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         } else {
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
-        let attempt = Attempt::new(tried, grant.backoff.after_failure(retry_at));
+        let attempt = Attempt::new(tried, self.pause_began(grant, pause));
         if let Err(error) = bounded(self.shared.store.release(lease, &attempt)).await {
             // Safe: the lease expires, and the mark of the attempt stays.
             tracing::error!(
@@ -414,17 +433,26 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 "a failed refresh could not be stored"
             );
         }
-        let wait = self.shared.clock.now().until(retry_at);
         let mut grant = grant.clone();
         grant.backoff = attempt.backoff;
-        Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(wait))))
+        Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, Some(pause.1))))
     }
 
-    /// Returns when the last attempt is made: when the current token has ended, because only then
-    /// it is needed, and not before the server had time to recover.
-    fn after_unknown(fallback: Option<&AccessToken>, now: Timestamp) -> Timestamp {
-        let earliest = now.plus(Self::AFTER_UNKNOWN);
-        fallback.map_or(earliest, |token| earliest.max(token.expires_at))
+    /// Returns the pause before the last attempt, at least and in all: until the current token has
+    /// ended, because only then it is needed, and not before the server had time to recover.
+    fn after_unknown(&self, grant: &Grant, fallback: Option<&AccessToken>) -> (Duration, Duration) {
+        let now = self.shared.clock.read();
+        let left = fallback.map(|token| self.shared.sightings.ends(grant, token, now).left(now));
+        (Self::AFTER_UNKNOWN, Self::AFTER_UNKNOWN.max(left.unwrap_or_default()))
+    }
+
+    /// Notes a pause that begins now, and returns what others see of it.
+    fn pause_began(&self, grant: &Grant, (at_least, wait): (Duration, Duration)) -> Backoff {
+        // Of a clock that is ahead for a moment, others see nothing.
+        let retry_at = self.shared.clock.cautious_now().plus(wait);
+        let now = self.shared.clock.read();
+        self.shared.sightings.pause_began(&grant.id, retry_at, (at_least, wait), now);
+        grant.backoff.after_failure(retry_at)
     }
 
     async fn load(&self) -> Result<Option<Grant>, StoreError> {
@@ -432,9 +460,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {
-        let refused = self.shared.refused_mark(&grant.id, token.version);
-        let (origin, now) = (self.shared.upstream.origin(), self.shared.clock.now());
-        Arc::new(Entry::new(grant, token, origin, now, refused))
+        let (origin, now) = (self.shared.upstream.origin(), self.shared.clock.read());
+        let sightings = &self.shared.sightings;
+        let seen = sightings.token(&grant.id, token.version, now);
+        let pause = sightings.pause(grant, now);
+        Arc::new(Entry::new(grant, token, origin, (seen, pause), now))
     }
 
     fn outcome_of(&self, grant: &Grant, token: &AccessToken) -> Outcome {
@@ -447,7 +477,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         fallback: Option<&AccessToken>,
         wait: Option<Duration>,
     ) -> Outcome {
-        match fallback.filter(|token| self.shared.clock.now() < token.expires_at) {
+        let now = self.shared.clock.read();
+        let is_valid =
+            |token: &&AccessToken| !self.shared.sightings.ends(grant, token, now).has_passed(now);
+        match fallback.filter(is_valid) {
             Some(token) => self.outcome_of(grant, token),
             None => unavailable(wait),
         }

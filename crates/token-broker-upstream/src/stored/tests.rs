@@ -14,8 +14,9 @@ use std::{
 use parking_lot::Mutex;
 use token_broker_outbound::{FetchLimits, Guard, GuardedClient};
 use token_broker_store::{
-    AccessToken, Account, Attempt, Backoff, Grant, GrantFilter, GrantKey, GrantPage, GrantRef,
-    GrantState, GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
+    AccessToken, Account, Attempt, AttemptOutcome, Backoff, Grant, GrantFilter, GrantKey,
+    GrantPage, GrantRef, GrantState, GrantStore, Lease, LeaseOutcome, LeaseRequest, MemoryGrants,
+    Renewal, StoreError,
 };
 use tower_token_broker::{
     Broker, Secret,
@@ -89,6 +90,9 @@ impl std::ops::Deref for Server {
 
 impl State {
     fn reply(&self, request: &str) -> Reply {
+        if request.contains("refresh_token=rt-slow&") {
+            return Reply::Hangs;
+        }
         let rotates =
             request.contains(&format!("refresh_token=rt-{}&", self.rotated.load(Ordering::SeqCst)));
         let mode = self.modes.lock().pop_front();
@@ -620,8 +624,10 @@ async fn x11_invalid_grant_does_not_end_a_newer_version() {
         broker.server.until_asked(1).await;
         // Another process sent the token before, and stores the new ones under an expired lease.
         let token = AccessToken::new(secret("at-7"), scopes("crm:read"), now(), now().plus(HOUR));
-        let (lease, renewal) =
-            (Lease::new(broker.grant().to_ref(), 1, 0), Renewal::new(Some(secret("rt-7")), Some(token)));
+        let (lease, renewal) = (
+            Lease::new(broker.grant().to_ref(), 1, 0),
+            Renewal::new(Some(secret("rt-7")), Some(token)),
+        );
         assert!(broker.grants.complete(&lease, &renewal).await.unwrap().is_some());
         broker.server.open();
     };
@@ -1423,4 +1429,179 @@ async fn nothing_that_can_be_printed_shows_a_secret() {
     for marker in ["rt-", "at-0", "at-1", "client-marker", "Y2xpZW50LW1hcmtlcg"] {
         assert!(!printed.contains(marker), "{marker} in {printed}");
     }
+}
+
+/// Sets the clock a day ahead, runs `during`, and sets it right again after 20 s.
+async fn a_day_ahead<T>(clock: &Clock, during: impl Future<Output = T>) -> T {
+    let right = clock.now();
+    clock.set_wall_clock(right.plus(HOUR * 24));
+    let result = during.await;
+    clock.advance(Duration::from_secs(20));
+    clock.set_wall_clock(right.plus(Duration::from_secs(20)));
+    result
+}
+
+#[tokio::test]
+async fn g400_a_failure_while_the_clock_was_ahead_is_retried_soon() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(Mode::Says(500, "", ""));
+    assert!(is_unavailable(&a_day_ahead(&broker.clock, broker.get()).await), "G400");
+    broker.clock.advance(Duration::from_secs(600));
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G400");
+}
+
+#[tokio::test]
+async fn g400_the_retry_time_of_another_replica_is_bounded() {
+    for ahead in [24, 24 * 365] {
+        let mut row = grant(HOUR * 2);
+        row.backoff = Backoff::new(1, Some(now().plus(HOUR * ahead)));
+        let broker = Harness::with(row).await;
+        let refused = broker.get().await.unwrap_err();
+        assert_eq!(refused, CredentialError::Unavailable { retry_after: Some(HOUR) }, "G400");
+        broker.clock.advance(HOUR);
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G400");
+    }
+}
+
+#[tokio::test]
+async fn g400_a_clock_ahead_ends_no_pause_of_this_process() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(Mode::Says(429, "", "retry-after: 60\r\n"));
+    assert!(is_unavailable(&broker.get().await));
+    broker.clock.set_wall_clock(now().plus(HOUR * 24));
+    assert!(is_unavailable(&broker.get().await), "G400");
+    assert_eq!(broker.server.posts().len(), 1, "G400: no storm");
+    broker.clock.advance(Duration::from_secs(60));
+    assert!(broker.get().await.is_ok(), "G400");
+}
+
+#[tokio::test]
+async fn g400_other_replicas_see_no_time_of_a_clock_that_was_ahead() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(Mode::Says(500, "", ""));
+    assert!(is_unavailable(&a_day_ahead(&broker.clock, broker.get()).await));
+    let retry_at = broker.grant().backoff.retry_at;
+    assert_eq!(retry_at, Some(now().plus(Duration::from_secs(5))), "G400");
+}
+
+#[tokio::test]
+async fn g401_a_token_from_under_a_clock_ahead_is_used_no_longer() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    let first = a_day_ahead(&broker.clock, broker.get()).await;
+    assert_eq!(first.map(|credential| number(&credential)), Ok(1));
+    broker.clock.advance(HOUR);
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(2), "G401");
+}
+
+#[tokio::test]
+async fn g401_a_token_of_a_replica_with_a_clock_ahead_is_bounded() {
+    let obtained = now().plus(HOUR * 24);
+    let mut row = grant(Duration::ZERO);
+    row.access[0].obtained_at = obtained;
+    row.access[0].expires_at = obtained.plus(HOUR);
+    let broker = Harness::with(row).await;
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(0));
+    broker.clock.advance(HOUR);
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G401");
+}
+
+#[tokio::test]
+async fn g401_a_slow_clock_extends_no_token() {
+    let broker = Harness::with(grant(Duration::ZERO)).await;
+    // Slow from the start, and then right: only the second step is one that the clock follows.
+    broker.clock.set_wall_clock(now().minus(HOUR * 24));
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(0));
+    broker.clock.set_wall_clock(now());
+    broker.clock.advance(HOUR);
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G401");
+}
+
+#[tokio::test]
+async fn g401_a_grant_is_loaded_again_after_the_system_slept() {
+    let broker = Harness::with(grant(Duration::ZERO)).await;
+    assert!(broker.get().await.is_ok());
+    assert!(broker.grants.revoke(&broker.grant().to_ref()).await.unwrap());
+    assert!(broker.get().await.is_ok(), "cached");
+    // The monotonic clock did not run.
+    broker.clock.set_wall_clock(now().plus(Duration::from_secs(60)));
+    assert_eq!(broker.get().await.unwrap_err(), revoked(), "G401");
+}
+
+async fn many_turns() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn g405_a_clock_ahead_overtakes_no_lease() {
+    let broker = Arc::new(Harness::with(grant(HOUR * 2)).await);
+    let until = now().plus(Duration::from_secs(20));
+    let leased = broker.grants.lease(&broker.lease_until(until)).await.unwrap();
+    let LeaseOutcome::Acquired(lease) = leased else { panic!() };
+    broker.clock.set_wall_clock(now().plus(HOUR * 24));
+    let (callers, calling) = (Tasks::new(), Arc::clone(&broker));
+    let call = callers.spawn("caller", async move { calling.credential(caller(), "").await });
+    many_turns().await;
+    assert_eq!(broker.grants.mark_attempt(&lease).await, Ok(()), "G405: still the last lease");
+    assert_eq!(broker.server.posts().len(), 0, "G405");
+    broker.clock.set_wall_clock(now());
+    let attempt = Attempt::new(AttemptOutcome::NotSent, Backoff::default());
+    broker.grants.release(&lease, &attempt).await.unwrap();
+    assert_eq!(call.await.unwrap().map(|credential| number(&credential)), Ok(1));
+}
+
+#[tokio::test]
+async fn g405_a_lease_from_under_a_clock_ahead_is_over_in_time() {
+    let broker = Arc::new(Harness::with(grant(HOUR * 2)).await);
+    let until = now().plus(HOUR * 24);
+    let leased = broker.grants.lease(&broker.lease_until(until)).await.unwrap();
+    assert!(matches!(leased, LeaseOutcome::Acquired(_)), "of a process that ended");
+    let (callers, calling) = (Tasks::new(), Arc::clone(&broker));
+    let call = callers.spawn("caller", async move { calling.credential(caller(), "").await });
+    many_turns().await;
+    assert_eq!(broker.server.posts().len(), 0);
+    broker.clock.advance(Duration::from_secs(20));
+    assert_eq!(call.await.unwrap().map(|credential| number(&credential)), Ok(1), "G405");
+}
+
+#[tokio::test]
+async fn g402_failures_of_one_grant_pause_no_other() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    for number in 0..10 {
+        let user = User::new("https://broker.example.com", format!("user-{number}"));
+        let id = GrantId::new(&format!("grant-{number}"));
+        let grant = Grant::new(id, key(user.clone()), ISSUER).granted(scopes("crm:read"));
+        broker.grants.insert(grant.refresh_token(secret("rt-dead"))).unwrap();
+        assert!(broker.credential(caller_for(user), "").await.is_err());
+    }
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G402");
+}
+
+#[tokio::test]
+async fn g402_one_user_leaves_places_for_the_others() {
+    let broker = Arc::new(Harness::with(grant(HOUR * 2)).await);
+    let bob = User::new("https://broker.example.com", "bob");
+    let mut of_bob = grant(HOUR * 2).refresh_token(secret("rt-0"));
+    (of_bob.id, of_bob.key.user) = (GrantId::new("bob"), bob.clone());
+    broker.grants.put(of_bob).await.unwrap();
+    for account in 0..10_000 {
+        let mut many = grant(HOUR * 2).refresh_token(secret("rt-slow"));
+        many.id = GrantId::new(&format!("many-{account}"));
+        many.key.account = Account::parse(&format!("a{account}")).unwrap();
+        broker.grants.put(many).await.unwrap();
+    }
+    let callers = Tasks::new();
+    let waiting: Vec<_> = (0..10_000)
+        .map(|account| {
+            let broker = Arc::clone(&broker);
+            callers.spawn("caller", async move {
+                broker.credential(caller_at(&format!("a{account}")), "").await.is_ok()
+            })
+        })
+        .collect();
+    broker.server.until_asked(4).await;
+    let outcome = broker.credential(caller_for(bob), "").await;
+    assert_eq!(outcome.map(|credential| number(&credential)), Ok(1), "G402");
+    drop(waiting);
 }

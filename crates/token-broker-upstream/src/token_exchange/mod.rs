@@ -79,7 +79,11 @@
 //!   authorization server, client of the broker, resource, audience and scopes; for a
 //!   [`ProvideToken`] also client, resource, family, scopes, groups, `acr` and kept claims of the
 //!   broker token.
-//! - One request at a time per key, and 64 per authorization server.
+//! - One request at a time per key, and 64 per authorization server, of which one user holds at
+//!   most 4 ([`AuthorizationServer`](crate::AuthorizationServer) has the settings).
+//! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
+//!   `Retry-After`, up to an hour. Other users wait only if the server cannot be reached, refuses
+//!   the broker, or fails for three users; and for a minute at most.
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - A token is used until 10 s before its end. A new one is requested in the background at four
 //!   fifths of its lifetime. Without a usable `expires_in` a token lives for 5 minutes.

@@ -75,6 +75,7 @@ impl TokenExchange {
 
 impl RequestToken for Exchange {
     const GRANT_TYPE: GrantType = GrantType::TokenExchange;
+    const IS_PER_USER: bool = true;
 
     fn key(&self, caller: &Principal, account: Option<&str>, parts: Parts) -> Parts {
         let parts = self.subject.key(caller, parts.list(account.into_iter()));

@@ -139,31 +139,68 @@ async fn g155_a_failure_of_one_user_affects_no_other() {
 
 #[tokio::test]
 async fn g155_a_failure_for_all_is_requested_once() {
-    let retry = "retry-after: 90\r\n";
+    let broker = Harness::exchange().await;
+    broker.next(Reply::Says(401, "", r#"{"error":"invalid_client"}"#.to_owned()));
+    assert_eq!(broker.get().await.unwrap_err(), unavailable(5));
+    for user in 0..100 {
+        let refused = broker.get_for(&caller(&format!("user-{user}")), "").await.unwrap_err();
+        assert_eq!(refused, unavailable(5), "G155");
+    }
+    assert_eq!(broker.posts().len(), 1, "G155");
+    broker.clock.advance(Duration::from_secs(5));
+    assert!(broker.get_for(&caller("bob"), "").await.is_ok(), "G155");
+}
+
+#[tokio::test]
+async fn g403_a_server_that_fails_for_several_users_pauses_all() {
     for (reply, wait) in [
-        (Reply::Says(429, retry, String::new()), 90),
-        (Reply::Says(503, retry, String::new()), 90),
-        (Reply::Says(401, "", r#"{"error":"invalid_client"}"#.to_owned()), 5),
+        ((|| Reply::Says(429, "retry-after: 90\r\n", String::new())) as fn() -> Reply, 90),
+        (|| Reply::Says(503, "retry-after: 90\r\n", String::new()), 90),
+        (|| says(500, ""), 5),
+        (|| says(200, "<html>"), 5),
+        (|| Reply::HangsUp, 5),
     ] {
         let broker = Harness::exchange().await;
-        broker.next(reply);
-        assert_eq!(broker.get().await.unwrap_err(), unavailable(wait));
+        for user in ["ana", "bob", "eve"] {
+            broker.next(reply());
+            assert_eq!(broker.get_for(&caller(user), "").await.unwrap_err(), unavailable(wait));
+        }
         // The response to one caller delays the others for at most a minute.
         let others_wait = wait.min(60);
         for user in 0..100 {
             let refused = broker.get_for(&caller(&format!("user-{user}")), "").await.unwrap_err();
-            assert_eq!(refused, unavailable(others_wait), "G155");
+            assert_eq!(refused, unavailable(others_wait), "G403");
         }
-        broker.clock.advance(Duration::from_secs(others_wait - 1));
-        assert_eq!(broker.get_for(&caller("bob"), "").await.unwrap_err(), unavailable(1), "G155");
-        assert_eq!(broker.posts().len(), 1, "G155");
-        broker.clock.advance(Duration::from_secs(1));
-        assert!(broker.get_for(&caller("bob"), "").await.is_ok(), "G155");
-        if let Some(left) = wait.checked_sub(others_wait).filter(|left| *left > 0) {
-            assert_eq!(broker.get().await.unwrap_err(), unavailable(left), "G155");
-            broker.clock.advance(Duration::from_secs(left));
-        }
-        assert!(broker.get().await.is_ok(), "G155");
+        assert_eq!(broker.posts().len(), 3, "G403");
+        broker.clock.advance(Duration::from_secs(others_wait));
+        assert!(broker.get_for(&caller("carol"), "").await.is_ok(), "G403");
+    }
+}
+
+#[tokio::test]
+async fn g403_refused_grants_of_many_users_pause_no_other() {
+    let broker = Harness::exchange().await;
+    for user in 0..10 {
+        broker.next(denies("invalid_grant"));
+        let refused = broker.get_for(&caller(&format!("user-{user}")), "").await.unwrap_err();
+        assert_eq!(refused, REVOKED);
+    }
+    assert!(broker.get().await.is_ok(), "G403");
+}
+
+#[tokio::test]
+async fn g401_a_token_is_used_no_longer_under_any_clock() {
+    let day = HOUR * 24;
+    for wrong in [now().plus(day), now().minus(day)] {
+        let broker = Harness::exchange().await;
+        broker.clock.set_wall_clock(wrong);
+        assert_eq!(numbers(broker.get().await), Ok(1));
+        broker.clock.set_wall_clock(now());
+        broker.clock.advance(HOUR);
+        assert_eq!(numbers(broker.get().await), Ok(2), "G401 {wrong}");
+        // The system sleeps, and the monotonic clock does not run.
+        broker.clock.set_wall_clock(now().plus(HOUR * 3));
+        assert_eq!(numbers(broker.get().await), Ok(3), "G401 {wrong}");
     }
 }
 
@@ -333,4 +370,26 @@ async fn nothing_that_can_be_printed_shows_a_secret() {
     for marker in ["at-1", "client-marker", "Y2xpZW50LW1hcmtlcg", "signature-marker"] {
         assert!(!printed.contains(marker), "{marker} in {printed}");
     }
+}
+
+#[tokio::test]
+async fn g401_a_failure_while_the_clock_was_ahead_is_retried_soon() {
+    for reply in [says(500, ""), Reply::Says(503, "retry-after: 5\r\n", String::new())] {
+        let broker = Harness::exchange().await;
+        broker.next(reply);
+        broker.clock.set_wall_clock(now().plus(HOUR * 24));
+        assert!(broker.get().await.is_err());
+        broker.clock.advance(Duration::from_secs(20));
+        broker.clock.set_wall_clock(now().plus(Duration::from_secs(20)));
+        broker.clock.advance(Duration::from_secs(600));
+        assert!(broker.get().await.is_ok(), "G401");
+    }
+}
+
+#[tokio::test]
+async fn g403_a_limit_that_one_user_reached_affects_no_other() {
+    let broker = Harness::exchange().await;
+    broker.next(Reply::Says(429, "retry-after: 90\r\n", String::new()));
+    assert_eq!(broker.get_for(&caller("mallory"), "").await.unwrap_err(), unavailable(90));
+    assert!(broker.get_for(&caller("ana"), "").await.is_ok(), "G403");
 }

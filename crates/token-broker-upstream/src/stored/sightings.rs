@@ -1,0 +1,142 @@
+//! Measurements of this process about the rows that it shares with others.
+//!
+//! A row has times by the wall clock of the process that wrote it. Such a clock may be wrong, so
+//! each of these times also ends here: a pause, a lease and a token last at most as long as they
+//! may, measured since this process first saw them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use token_broker_store::{AccessToken, Grant};
+use tower_token_broker::{
+    clock::{Deadline, Moment, Reading, Timestamp},
+    principal::GrantId,
+};
+
+use crate::lifetime::{LONGEST_PAUSE, MOST_ENTRIES};
+
+/// First sightings, by the ID of a grant and what identifies the sighted value.
+pub(super) struct Sightings {
+    tokens: Cache<(GrantId, u64), Arc<SeenToken>>,
+    pauses: Cache<(GrantId, Timestamp), Pause>,
+    leases: Cache<(GrantId, Timestamp), Moment>,
+}
+
+/// An access token that this process has seen.
+#[derive(Debug)]
+pub(super) struct SeenToken {
+    first: Moment,
+    /// Whether the upstream refused it.
+    refused: AtomicBool,
+}
+
+/// A pause after a failed refresh.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pause {
+    /// Not earlier, whatever the wall clock shows: measured by the process that failed.
+    at_least: Moment,
+    end: Deadline,
+}
+
+impl Sightings {
+    pub(super) fn new() -> Self {
+        Self {
+            tokens: Cache::new(MOST_ENTRIES),
+            pauses: Cache::new(MOST_ENTRIES),
+            leases: Cache::new(MOST_ENTRIES),
+        }
+    }
+
+    /// Returns the token of this version of a grant.
+    pub(super) fn token(&self, grant: &GrantId, version: u64, now: Reading) -> Arc<SeenToken> {
+        self.tokens.get_with((grant.clone(), version), || {
+            Arc::new(SeenToken { first: now.moment, refused: AtomicBool::new(false) })
+        })
+    }
+
+    /// Returns the pause of a grant, if it is not over.
+    // G400: a `retry_at` from under a wrong clock does not lock the user out.
+    pub(super) fn pause(&self, grant: &Grant, now: Reading) -> Option<Pause> {
+        let retry_at = grant.backoff.retry_at?;
+        let pause = self.pauses.get_with((grant.id.clone(), retry_at), || {
+            // Not before the last access token has ended, where there is one.
+            let tokens = grant.access.iter().map(|token| self.ends(grant, token, now).left(now));
+            let longest = tokens.fold(LONGEST_PAUSE, Duration::max);
+            let wait = now.wall.until(retry_at).min(longest);
+            Pause { at_least: now.moment, end: Deadline::at(retry_at, now, wait) }
+        });
+        (!pause.is_over(now)).then_some(pause)
+    }
+
+    /// Notes a pause that begins now and ends at `retry_at`, by this clock after `wait`.
+    pub(super) fn pause_began(
+        &self,
+        grant: &GrantId,
+        retry_at: Timestamp,
+        (at_least, wait): (Duration, Duration),
+        now: Reading,
+    ) {
+        let at_least = now.moment.plus(at_least);
+        let pause = Pause { at_least, end: Deadline::at(retry_at, now, wait) };
+        self.pauses.insert((grant.clone(), retry_at), pause);
+    }
+
+    /// Returns whether a lease that another process holds until `until` was first seen so long ago
+    /// that it is over.
+    // G405
+    pub(super) fn lease_is_over(
+        &self,
+        grant: &GrantId,
+        until: Timestamp,
+        longest: Duration,
+        now: Reading,
+    ) -> bool {
+        let first = self.leases.get_with((grant.clone(), until), || now.moment);
+        first.plus(longest) <= now.moment
+    }
+
+    /// Returns when a token of a grant ends.
+    pub(super) fn ends(&self, grant: &Grant, token: &AccessToken, now: Reading) -> Deadline {
+        self.token(&grant.id, token.version, now).after(token, lifetime_of(token), now)
+    }
+}
+
+impl SeenToken {
+    /// Returns the deadline this long after the token was obtained, and at the latest this long
+    /// after it was first seen.
+    // G401: a token from under a wrong clock is used no longer.
+    pub(super) fn after(&self, token: &AccessToken, duration: Duration, now: Reading) -> Deadline {
+        let left = now.moment.until(self.first.plus(duration));
+        Deadline::at(token.obtained_at.plus(duration), now, left)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+}
+
+impl Pause {
+    fn is_over(self, now: Reading) -> bool {
+        self.left(now).is_zero()
+    }
+
+    /// Returns the rest of the pause.
+    pub(super) fn left(self, now: Reading) -> Duration {
+        self.end.left(now).max(now.moment.until(self.at_least))
+    }
+}
+
+/// Returns the lifetime of a token, as its row states it.
+pub(super) const fn lifetime_of(token: &AccessToken) -> Duration {
+    token.obtained_at.until(token.expires_at)
+}
