@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{Extensions, Request, Uri};
+use http::{Extensions, Request, Uri, header};
 
 /// The client certificate of a mutual TLS connection, as DER. Insert it into the request's
 /// extensions; a verifier finds it in its request.
@@ -46,6 +46,14 @@ pub(crate) fn peer(extensions: &Extensions) -> Option<SocketAddr> {
         info.map(|axum::extract::ConnectInfo(peer)| *peer)
     });
     peer
+}
+
+/// Keeps the inner services from upgrading the connection: removes `Upgrade` and, with feature
+/// `axum`, hyper's handle. A server may ignore `Upgrade` (RFC 9110 §7.8).
+pub(crate) fn forbid_upgrade<B>(request: &mut Request<B>) {
+    request.headers_mut().remove(header::UPGRADE);
+    #[cfg(feature = "axum")]
+    request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
 }
 
 /// Returns the URI as the server received it, before routing removed a part of it.

@@ -34,6 +34,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tower_token_broker::{
+    body::RequestBody,
     clock::Clock,
     limits::Limits,
     principal::User,
@@ -251,10 +252,16 @@ impl Sending {
 }
 
 async fn last_result(broker: &Broker) -> Value {
+    let requests = usize::try_from(broker.ledger().requests()).unwrap();
+    nth_result(broker, requests - 1).await
+}
+
+async fn nth_result(broker: &Broker, number: usize) -> Value {
     loop {
-        let records = broker.log().flush().await.map(|()| broker.sink().lines()).unwrap();
+        broker.log().flush().await.unwrap();
+        let records = broker.sink().lines();
         let parsed = records.iter().map(|line| line.parse::<Value>().unwrap());
-        if let Some(result) = parsed.filter(|record| record["kind"] == "result").last() {
+        if let Some(result) = parsed.filter(|record| record["kind"] == "result").nth(number) {
             return result;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -330,6 +337,8 @@ async fn n462_a_stream_that_the_peer_does_not_read_is_reset_alone() {
         let mut upstream = Upstream::with_window(responds, 1024).await;
         upstream.reads.send_replace(false);
         let broker = broker(&upstream, is_grpc, proxy(true), Limits::default()).await;
+        // From here on, the client knows the window.
+        assert_eq!(Sending::other(&broker, is_grpc).await, 200);
         let mut sending = Sending::begin(&broker, true, is_grpc);
         // More than the window: hyper and h2 hold a part of it, and the body is not polled.
         let piece = Bytes::from([&[0, 0, 0, 15, 255][..], &[b'x'; 4095]].concat());
@@ -340,7 +349,7 @@ async fn n462_a_stream_that_the_peer_does_not_read_is_reset_alone() {
         upstream.arrived().await;
         let alice = User::new(harness::ISSUER, "alice");
         assert!(broker.revoke(RevocationTarget::User(alice)).await.was_known());
-        let result = last_result(&broker).await;
+        let result = nth_result(&broker, 1).await;
         assert_eq!(result["reason"], "authn.revoked", "{responds:?}: {result}");
         // The reset is in the socket before anything of another request is.
         let other = Sending::other(&broker, is_grpc);
@@ -613,4 +622,40 @@ async fn h463_trailers_of_a_request_are_not_forwarded() {
         last_result(&broker).await;
         broker.done().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n467_no_connection_is_upgraded() {
+    let upstream = ScriptedServer::start(|_| Response::new(full("unused"))).await;
+    let (listener, stack, _secret, broker) =
+        Broker::in_front_of(&upstream).plain_http().prepare_for_handler().await;
+    let (upgraded, mut is_upgraded) = mpsc::channel(8);
+    // A handler that upgrades its client's connection.
+    let handler = tower::service_fn(move |mut request: Request<RequestBody<axum::body::Body>>| {
+        let upgraded = upgraded.clone();
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move { upgraded.send(upgrade.await.is_ok()).await });
+        let is_connect = request.method() == Method::CONNECT;
+        let status = if is_connect { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+        async move {
+            let response = Response::builder().status(status).header("connection", "upgrade");
+            Ok::<_, Infallible>(response.header("upgrade", "echo").body(full("")).unwrap())
+        }
+    });
+    harness::serve(listener, Router::new().fallback_service(stack.layer(handler)));
+    for (method, target, status) in
+        [("GET", "/echo", 502), ("POST", "/echo", 502), ("CONNECT", "db.internal:5432", 405)]
+    {
+        let (host, token) = (broker.host(), broker.token("items:read"));
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\
+             connection: upgrade, close\r\nupgrade: echo\r\n\r\n"
+        );
+        let response = broker.send(request.as_bytes()).await;
+        assert_eq!(response.status, status, "{method}: {}", response.text());
+        if method != "CONNECT" {
+            assert_eq!(is_upgraded.recv().await, Some(false), "{method}");
+        }
+    }
+    broker.done_unsent().await;
 }

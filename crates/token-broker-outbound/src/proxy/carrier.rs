@@ -37,6 +37,8 @@ pub(super) struct Carrier {
     dropped_at: AtomicU64,
     is_reset: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// hyper's work that sends the body of an HTTP/2 stream. Locked while it runs.
+    sending: Mutex<Option<Work>>,
 }
 
 /// The two directions of an HTTP/2 stream, which end the stream when both are dropped.
@@ -58,6 +60,7 @@ impl Carrier {
             dropped_at: AtomicU64::new(HELD),
             is_reset: AtomicBool::new(false),
             waiting: Mutex::default(),
+            sending: Mutex::default(),
         })
     }
 
@@ -147,6 +150,9 @@ impl Transport for Carrier {
                 let waiting = std::mem::take(&mut *self.waiting.lock());
                 let Waiting { sender, reader, response } = waiting;
                 drop(response);
+                // Work that is running is dropped after this step of it.
+                let work = self.sending.try_lock().and_then(|mut sending| sending.take());
+                drop(work);
                 [sender, reader].into_iter().flatten().for_each(Waker::wake);
             }
             Some(false) => self.close(),
@@ -281,29 +287,35 @@ impl Executor<Work> for StreamExecutor {
     fn execute(&self, work: Work) {
         let executor = TokioExecutor::new();
         match Self::polled() {
-            Some(carrier) => executor.execute(UntilReset { work: Some(work), carrier }),
+            Some(carrier) => {
+                *carrier.sending.lock() = Some(work);
+                executor.execute(UntilReset(carrier));
+            }
             None => executor.execute(work),
         }
     }
 }
 
-/// Work that is dropped when its request is reset.
-struct UntilReset {
-    work: Option<Work>,
-    carrier: Arc<Carrier>,
-}
+/// Runs the work that sends a body, until its request is reset.
+struct UntilReset(Arc<Carrier>);
 
 impl Future for UntilReset {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        this.carrier.waiting.lock().sender = Some(cx.waker().clone());
-        // Checked after the waker is in its place.
-        if this.carrier.is_reset() {
-            this.work = None;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let carrier = &*self.0;
+        let mut sending = carrier.sending.lock();
+        carrier.waiting.lock().sender = Some(cx.waker().clone());
+        let ended = match sending.as_mut() {
+            Some(work) if !carrier.is_reset() => work.as_mut().poll(cx),
+            Some(_) | None => Poll::Ready(()),
+        };
+        if ended.is_ready() || carrier.is_reset() {
+            let work = sending.take();
+            drop(sending);
+            drop(work);
             return Poll::Ready(());
         }
-        this.work.as_mut().map_or(Poll::Ready(()), |work| work.as_mut().poll(cx))
+        Poll::Pending
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -20,7 +20,11 @@ use super::{
     refuser::Refuser,
     verdict_cache::{Admitted, RefusedToken},
 };
-use crate::{audit::Trail, body::ResponseBody, refusal::Refused};
+use crate::{
+    audit::Trail,
+    body::ResponseBody,
+    refusal::{Reason, Refused},
+};
 
 type Verdict = Pin<Box<dyn Future<Output = Result<Admitted, RefusedToken>> + Send>>;
 
@@ -135,6 +139,12 @@ where
                             return Poll::Ready(Ok(
                                 CutBody::untouched(response).map(ResponseBody::inner)
                             ));
+                        }
+                        // N467: no revocation ends a connection that speaks another protocol.
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            let response = Some(refuser.refuse(Reason::UpstreamFailed));
+                            state.set(State::Refused { response });
+                            continue;
                         }
                         // A revocation before the headers were sent becomes a refusal instead of a
                         // broken body.

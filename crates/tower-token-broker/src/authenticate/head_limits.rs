@@ -1,6 +1,7 @@
-//! Limits of a request's headers and target, because not every server has its own.
+//! Limits of a request's headers and target, because not every server has its own, and methods that
+//! no stack serves.
 
-use http::Request;
+use http::{Method, Request};
 
 use crate::refusal::Reason;
 
@@ -11,9 +12,13 @@ const MOST_BYTES: usize = 64 * 1024;
 /// Most bytes of path and query.
 const MOST_TARGET_BYTES: usize = 16 * 1024;
 
-/// Refuses a request over a limit.
+/// Refuses a request over a limit, and `CONNECT`.
 // M253: before any part of it is examined.
 pub(super) fn admit<B>(request: &Request<B>) -> Result<(), Reason> {
+    // N467: no revocation ends a tunnel.
+    if request.method() == Method::CONNECT {
+        return Err(Reason::HttpMethod);
+    }
     let fields = request.headers();
     let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());

@@ -65,6 +65,8 @@
 //!   last whole event (at most 64 KiB of an unfinished one are held back), any other body with
 //!   [`BodyError::Cut`](crate::body::BodyError::Cut). A body that is not polled is cut at its next
 //!   poll.
+//! - Refuses `CONNECT` and a response with status 101, and removes `Upgrade`: no revocation would
+//!   end a connection that speaks another protocol.
 //!
 //! RFC 6750 leaves open, and we chose: the scheme in any case, then exactly one space. Whitespace
 //! at the end is ignored; a tab, a second space or a byte beyond visible ASCII is malformed (400).
@@ -90,6 +92,7 @@
 //! - 401 `invalid_token`, all alike: the reasons of the verifier, `WrongResource`, `Revoked`,
 //!   `Blocked`, `JwtExpired`, `JwtLifetime`, `JwtClaimType` (too many actors).
 //! - 503: `KeysUnavailable`, `VerifierTimeout`, `RevocationStale`, `ShuttingDown`.
+//! - 405: `HttpMethod` (`CONNECT`). 502: `UpstreamFailed` (status 101).
 //! - 500: `MissingLayer`.
 //! - While the response is awaited, also 403 `GrantRevoked`.
 //!

@@ -79,6 +79,8 @@ where
         {
             return ResponseFuture::refused(refuser.refuse(reason));
         }
+        // N467: hyper hands a connection over whatever the status of the response.
+        inbound::forbid_upgrade(&mut request);
         // Removed first, so that no inner service can see or forward it.
         let token = match PresentedToken::take(&mut request) {
             Ok(token) => token,

@@ -40,7 +40,7 @@ pub(super) struct Decider<'a, P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Streamed,
-    /// H461: a server that ignores it may take it for the next request, of another user.
+    // H461: a server that ignores it may take it for the next request, of another user.
     Refused,
 }
 
