@@ -182,13 +182,15 @@ mod tests {
         let wire = Wire::new(TokioIo::new(near));
         let switch = wire.switch.clone();
         let (mut read, mut write) = tokio::io::split(TokioIo::new(wire));
-        let reads = tokio::spawn(async move { read.read(&mut [0; 8]).await });
-        let writes = tokio::spawn(async move { write.write_all(&[1; 64]).await });
-        let mut first = [0; 8];
-        far.read_exact(&mut first).await.unwrap();
-        tokio::task::yield_now().await;
-        switch.close();
-        for ended in [reads.await.unwrap().map(|_| ()), writes.await.unwrap()] {
+        let mut buffer = [0; 8];
+        let (reads, writes) = (read.read(&mut buffer), write.write_all(&[1; 64]));
+        let close = async {
+            // Both wait by now: the duplex holds 8 bytes.
+            far.read_exact(&mut [0; 8]).await.unwrap();
+            switch.close();
+        };
+        let (read, written, ()) = tokio::join!(reads, writes, close);
+        for ended in [read.map(|_| ()), written] {
             assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         }
     }

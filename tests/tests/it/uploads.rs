@@ -1,5 +1,11 @@
 //! Request bodies on their way to the upstream: they end with their token, their grant and their
-//! response, whoever polls them.
+//! response, also while no one polls them.
+
+#![expect(clippy::print_stderr, reason = "the gate reads the figures of n461")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients and servers of the broker stop with the test"
+)]
 
 use std::{
     convert::Infallible,
@@ -54,8 +60,8 @@ enum Event {
     },
 }
 
-/// An upstream that responds before it has read the body, or after it, and reads while it is told
-/// to.
+/// An upstream that responds before it has read the body, or after it, and reads while the test
+/// lets it.
 struct Upstream {
     server: ScriptedServer,
     events: mpsc::Receiver<Event>,
@@ -284,7 +290,7 @@ fn proxy(is_h2: bool) -> Proxy {
     if is_h2 { harness::grpc_proxy() } else { harness::proxy() }
 }
 
-/// Runs of each way. `.ci/run` and `.ci/long` set more.
+/// The revocations of each way. `.ci/run` and `.ci/long` set more.
 fn runs() -> usize {
     std::env::var("TOKEN_BROKER_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(5)
 }
@@ -325,6 +331,8 @@ async fn n461_no_piece_arrives_after_a_revoke() {
                 broker.ledger().in_use(SECRET.as_bytes());
                 broker.done().await;
             }
+            let runs = runs();
+            eprintln!("{way}, {responds:?}: {runs} revocations, 0 bytes after them");
         }
     }
 }
@@ -349,8 +357,10 @@ async fn n462_a_stream_that_the_peer_does_not_read_is_reset_alone() {
         upstream.arrived().await;
         let alice = User::new(harness::ISSUER, "alice");
         assert!(broker.revoke(RevocationTarget::User(alice)).await.was_known());
-        let result = nth_result(&broker, 1).await;
-        assert_eq!(result["reason"], "authn.revoked", "{responds:?}: {result}");
+        // Its record, and that of the other request, in any order.
+        let results = [nth_result(&broker, 0).await, nth_result(&broker, 1).await];
+        let is_revoked = |result: &Value| result["reason"] == "authn.revoked";
+        assert!(results.iter().any(is_revoked), "{responds:?}: {results:?}");
         // The reset is in the socket before anything of another request is.
         let other = Sending::other(&broker, is_grpc);
         assert_eq!(other.await, 200);

@@ -24,6 +24,8 @@ use tower_token_broker::upload::Transport;
 use super::service::BoxError;
 use crate::wire::{self, Switch};
 
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
 /// The place of a body that the client still holds.
 const HELD: u64 = u64::MAX;
 
@@ -82,10 +84,7 @@ impl Carrier {
     }
 
     /// Polls the response body. `None` once it was reset.
-    pub(super) fn poll_response(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Option<Poll<Option<Result<Frame<Bytes>, hyper::Error>>>> {
+    pub(super) fn poll_response(&self, cx: &mut Context<'_>) -> Option<PolledFrame> {
         let mut waiting = self.waiting.lock();
         let polled = Pin::new(waiting.response.as_mut()?).poll_frame(cx);
         waiting.reader = polled.is_pending().then(|| cx.waker().clone());
@@ -174,12 +173,12 @@ impl fmt::Debug for Carrier {
     }
 }
 
-/// The request body that hyper takes. It tells the carrier when it is dropped.
+/// The request body that hyper takes. The carrier learns when it is dropped.
 pub(super) struct CarriedBody {
     body: UnsyncBoxBody<Bytes, BoxError>,
     carrier: Option<Arc<Carrier>>,
-    /// The last byte of a frame, on HTTP/2. hyper requests the next frame only when the peer's
-    /// window has room for all that it holds. So it drops the body only then.
+    /// The last byte of a frame, on HTTP/2. hyper sends a frame only when the peer's window covers
+    /// all that it sent before. So when it drops the body, no window delays what it took.
     last_byte: Option<Bytes>,
     was_polled: bool,
 }
@@ -226,7 +225,8 @@ impl Body for CarriedBody {
                 }
                 Err(frame) => Poll::Ready(Some(Ok(frame))),
             },
-            polled => polled,
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => Poll::Pending,
         }
     }
 

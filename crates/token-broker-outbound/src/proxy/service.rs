@@ -161,7 +161,7 @@ where
             Carrier::new(captured, self.version == Version::HTTP_2)
         });
         if let (Some(upload), Some(carrier)) = (upload, &carrier) {
-            upload.carried_by(carrier.clone());
+            upload.carried_by(carrier);
         }
         // H462: an upstream may take the content of such a request for the next request.
         let is_unusual = carrier.is_some() && !has_usual_content(request.method());

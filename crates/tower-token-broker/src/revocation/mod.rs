@@ -84,7 +84,7 @@ mod seen;
 mod standing;
 mod store;
 mod store_feed;
-mod tables;
+pub(crate) mod tables;
 
 pub use feed::{BoxRevocationFeed, FeedError, FeedEvent, RevocationFeed};
 pub use revocations::{Epoch, RevocationTarget, Revocations};

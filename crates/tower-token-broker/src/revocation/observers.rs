@@ -128,7 +128,8 @@ impl Drop for Registered {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(task) = self.clock.lock().take() {
+        let clock = self.clock.get_mut().take();
+        if let Some(task) = clock {
             task.abort();
         }
     }

@@ -282,7 +282,7 @@ fn chain_of(principal: &Principal) -> impl Iterator<Item = &Actor> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         clock::Clock,
@@ -291,7 +291,7 @@ pub(super) mod tests {
 
     const LIFE: Duration = Duration::from_secs(60);
 
-    pub(in crate::revocation) fn principal(issued_at: u64) -> Principal {
+    pub(crate) fn principal(issued_at: u64) -> Principal {
         let times = TokenTimes {
             id: "token-1",
             issued_at: Timestamp::from_unix_seconds(issued_at),

@@ -140,10 +140,10 @@ impl Upload {
     }
 
     /// Names the transport of this request. If the upload has already ended, it is reset at once.
-    pub fn carried_by(&self, transport: Arc<dyn Transport>) {
+    pub fn carried_by<T: Transport + 'static>(&self, transport: &Arc<T>) {
         let has_ended = {
             let mut state = self.0.state.lock();
-            state.transport = Some(Arc::clone(&transport));
+            state.transport = Some(Arc::<T>::clone(transport));
             state.ended.is_some()
         };
         if has_ended {

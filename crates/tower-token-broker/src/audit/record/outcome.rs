@@ -14,7 +14,8 @@ pub enum Outcome {
     Dropped,
     /// Its response was cut, for the reason given; the job was ended by a shutdown.
     Cut,
-    /// Its response was complete, but the rest of its request body was not sent: it came too slowly.
+    /// Its response was complete, but the rest of its request body was not sent, because it came
+    /// too slowly.
     UploadCut,
     /// The process ended before the outcome was known. Written when the log is opened again.
     Unknown,
