@@ -70,6 +70,10 @@ alarms! {
     // Exchange
     /// The upstream returned the credential. It was masked.
     UpstreamEcho = "exchange.upstream_echo";
+    /// The upstream returned a live credential of another user. It was masked.
+    CredentialOfAnotherUser = "exchange.credential_of_another_user";
+    /// More credentials are in use than the leak guard remembers.
+    CredentialRegistryFull = "exchange.credential_registry_full";
     /// The inner service responded without applying the credential.
     CredentialUnused = "exchange.credential_unused";
     /// A credential source returned a credential that cannot be sent safely.

@@ -23,6 +23,7 @@ mod immediate_revocation;
 mod key_sets;
 #[cfg(unix)]
 mod killed;
+mod leak_guard;
 mod ledger;
 mod manual_stack;
 mod many_streams;

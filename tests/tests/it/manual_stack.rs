@@ -24,6 +24,7 @@ struct Layers {
     authenticate: AuthenticateLayer<JwtVerifier>,
     scope_filter: ScopeFilterLayer<Rules>,
     exchange: ExchangeLayer<StaticSecret>,
+    caller: CallerLayer,
 }
 
 impl Layers {
@@ -37,6 +38,7 @@ impl Layers {
             authenticate: AuthenticateLayer::new(handle, &config, verifier).unwrap(),
             scope_filter: ScopeFilterLayer::new(handle, &config, rules),
             exchange: ExchangeLayer::new(handle, &config, secret).unwrap(),
+            caller: CallerLayer::new(handle),
         }
     }
 }
@@ -46,7 +48,7 @@ async fn manually_stacked_layers_serve() {
     let items = mounts::Items::start().await;
     let (listener, _, secret, broker) =
         Broker::in_front_of(&items.scripted).prepare_for_handler().await;
-    let Layers { audit, authenticate, scope_filter, exchange } = Layers::of(&broker, secret);
+    let Layers { audit, authenticate, scope_filter, exchange, .. } = Layers::of(&broker, secret);
     let stacked =
         ServiceBuilder::new().layer(audit).layer(authenticate).layer(scope_filter).layer(exchange);
     serve(listener, Router::new().fallback_service(stacked.service(proxy())));
@@ -118,7 +120,7 @@ async fn h169_a_missing_layer_is_a_logged_500() {
     })
     .await;
     is_refused_loudly("misordered", 1, "authenticate layer is missing", |layers| {
-        let Layers { audit, authenticate, scope_filter, exchange } = layers;
+        let Layers { audit, authenticate, scope_filter, exchange, .. } = layers;
         let stack = ServiceBuilder::new()
             .layer(audit)
             .layer(scope_filter)
@@ -132,20 +134,18 @@ async fn h169_a_missing_layer_is_a_logged_500() {
 #[tokio::test]
 async fn h169_a_missing_layer_is_a_500_for_handlers() {
     is_refused_loudly("no scope filter", 1, "no proof of the scope filter layer", |layers| {
-        let Layers { audit, authenticate, .. } = layers;
-        let stack =
-            ServiceBuilder::new().layer(audit).layer(authenticate).layer(CallerLayer::new());
+        let Layers { audit, authenticate, caller, .. } = layers;
+        let stack = ServiceBuilder::new().layer(audit).layer(authenticate).layer(caller);
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
     is_refused_loudly("only audit", 1, "no proof of the authenticate layer", |layers| {
-        let stack = ServiceBuilder::new().layer(layers.audit).layer(CallerLayer::new());
+        let stack = ServiceBuilder::new().layer(layers.audit).layer(layers.caller);
         Router::new().fallback_service(stack.service(proxy()))
     })
     .await;
-    is_refused_loudly("only caller", 0, "no proof of the audit layer", |_| {
-        Router::new()
-            .fallback_service(ServiceBuilder::new().layer(CallerLayer::new()).service(proxy()))
+    is_refused_loudly("only caller", 0, "no proof of the audit layer", |layers| {
+        Router::new().fallback_service(ServiceBuilder::new().layer(layers.caller).service(proxy()))
     })
     .await;
 }

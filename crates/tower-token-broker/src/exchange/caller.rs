@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use super::{
     context::RequestContext,
-    leak_guard::{LeakGuardBody, Watched},
+    leak_guard::{Framing, LeakGuardBody, Registry, Watched},
 };
 use crate::{
     alarm::Alarm,
@@ -98,14 +98,13 @@ impl CallerHandle {
 /// Takes the place of [`ExchangeLayer`](super::ExchangeLayer) around a service that responds
 /// itself. It inserts a [`CallerHandle`] into the extensions, passes the judged bytes on, and masks
 /// echoes of the used credentials in the response.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct CallerLayer(());
+pub struct CallerLayer(Arc<Registry>);
 
 impl CallerLayer {
-    /// Creates the layer. The credential provider is configured at the handler's client.
-    pub const fn new() -> Self {
-        Self(())
+    pub(crate) const fn build(registry: Arc<Registry>) -> Self {
+        Self(registry)
     }
 }
 
@@ -113,7 +112,7 @@ impl<S> Layer<S> for CallerLayer {
     type Service = CallerService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallerService { inner }
+        CallerService { inner, registry: Arc::clone(&self.0) }
     }
 }
 
@@ -121,6 +120,7 @@ impl<S> Layer<S> for CallerLayer {
 #[derive(Clone, Debug)]
 pub struct CallerService<S> {
     inner: S,
+    registry: Arc<Registry>,
 }
 
 impl<S, B, R> Service<Request<B>> for CallerService<S>
@@ -140,12 +140,15 @@ where
         let dialect = Dialect::of(&request);
         let extensions = request.extensions();
         let found = (|| {
+            let trail = extensions.get::<Trail>().ok_or("audit")?.clone();
+            let principal = extensions.get::<Principal>().ok_or("authenticate")?.clone();
+            let watched = Watched::new(&self.registry, principal.user());
             Ok(Parts {
-                trail: extensions.get::<Trail>().ok_or("audit")?.clone(),
-                principal: extensions.get::<Principal>().ok_or("authenticate")?.clone(),
+                trail,
+                principal,
                 standing: extensions.get::<Standing>().ok_or("authenticate")?.clone(),
                 judged: extensions.get::<Judged>().ok_or("scope filter")?.clone(),
-                watched: Watched::default(),
+                watched,
             })
         })();
         let caller = match found {
@@ -219,12 +222,11 @@ where
                 // response like any other, which is filtered and cut.
                 response.extensions_mut().remove::<Refused>();
                 let (trail, watched) = (caller.0.trail.clone(), caller.0.watched.clone());
-                let masked = watched.mask_fields(response.headers_mut());
-                if masked > 0 {
-                    trail.echo_masked(masked);
-                }
-                Poll::Ready(Ok(response
-                    .map(|body| ResponseBody::inner(LeakGuardBody::new(body, watched, trail)))))
+                watched.mask_fields(response.headers_mut(), &trail);
+                let framing = Framing::of(response.headers());
+                Poll::Ready(Ok(response.map(|body| {
+                    ResponseBody::inner(LeakGuardBody::new(body, framing, watched, trail))
+                })))
             }
         }
     }

@@ -1,10 +1,16 @@
 //! The facts that the outer layers established about a request.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Extensions;
 use http_body::Body;
 
-use super::{caller::Stamped, layer::Requests, leak_guard::Watched};
+use super::{
+    caller::Stamped,
+    layer::Requests,
+    leak_guard::{Registry, Watched},
+};
 use crate::{
     audit::Trail,
     body::RequestBody,
@@ -39,6 +45,7 @@ impl RequestContext {
         extensions: &mut Extensions,
         requests: Requests,
         own: &Dialect,
+        registry: &Arc<Registry>,
     ) -> Result<Self, &'static str> {
         let stamped = extensions.remove::<Stamped>();
         match (requests, stamped) {
@@ -53,7 +60,8 @@ impl RequestContext {
         let principal = extensions.get::<Principal>().ok_or("authenticate")?.clone();
         let standing = extensions.remove::<Standing>().ok_or("authenticate")?;
         let judged = extensions.get::<Judged>().ok_or("scope filter")?.clone();
-        let (dialect, watched) = (judged.dialect().clone(), Watched::default());
+        let dialect = judged.dialect().clone();
+        let watched = Watched::new(registry, principal.user());
         Ok(Self { trail, principal, standing, judged, dialect, watched, by_handler: false })
     }
 

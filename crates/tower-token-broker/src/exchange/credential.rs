@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Request, Uri, header, uri};
 
-use super::leak_guard::SecretForms;
+use super::leak_guard::SecretTails;
 use crate::{
     audit::Receipt,
     bad_value::BadValue,
@@ -224,7 +224,7 @@ struct Held {
     scopes: Scopes,
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
-    forms: OnceLock<Option<Arc<SecretForms>>>,
+    tails: OnceLock<Option<Arc<SecretTails>>>,
     was_seen: AtomicBool,
 }
 
@@ -246,13 +246,14 @@ impl Credential {
             scopes: Scopes::none(),
             grant: None,
             expires_at: None,
-            forms: OnceLock::new(),
+            tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
         }))
     }
 
     /// Sends it in this header instead, unchanged: an API key, or a scheme, a space and the token.
-    /// Of a value with spaces, the leak guard searches for the part after the last one.
+    /// Of a value with spaces, the leak guard searches for the part after the last one, and of
+    /// `Basic` also for the password.
     #[must_use = "returns the changed credential"]
     pub fn in_header(self, name: HeaderName) -> Self {
         self.with(|held| held.placement = Placement::Header(name))
@@ -285,7 +286,7 @@ impl Credential {
             scopes: shared.scopes.clone(),
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
-            forms: OnceLock::new(),
+            tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
         });
         change(&mut held);
@@ -312,10 +313,10 @@ impl Credential {
         self.0.expires_at
     }
 
-    /// Returns the forms for which the leak guard searches; computed once per credential. `None` if
+    /// Returns the parts for which the leak guard searches; computed once per credential. `None` if
     /// it cannot be guarded, and so must not be sent.
-    pub(crate) fn forms(&self) -> Option<Arc<SecretForms>> {
-        self.0.forms.get_or_init(|| SecretForms::of(&self.0.secret).map(Arc::new)).clone()
+    pub(crate) fn tails(&self) -> Option<Arc<SecretTails>> {
+        self.0.tails.get_or_init(|| SecretTails::of(&self.0.secret).map(Arc::new)).clone()
     }
 
     /// Returns the grant on the first call only, so that a credential is noted once.

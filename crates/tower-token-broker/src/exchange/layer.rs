@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::HeaderName;
 use tower_layer::Layer;
 
-use super::{headers::Forwarded, provide::ProvideCredential, service::Exchange};
+use super::{
+    headers::Forwarded, leak_guard::Registry, provide::ProvideCredential, service::Exchange,
+};
 use crate::limits::Limits;
 
 /// Provides each request with the caller's upstream credential. See the [module](super).
@@ -24,6 +26,8 @@ pub(super) struct Shared<P> {
     pub(super) mount_path: Box<str>,
     pub(super) limits: Limits,
     pub(super) requests: Requests,
+    /// The live credentials of all users, of which a response must contain none.
+    pub(super) registry: Arc<Registry>,
 }
 
 /// The origin of the requests that a layer sends.
@@ -59,6 +63,7 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         forward_headers: &[HeaderName],
         mount_path: &str,
         limits: Limits,
+        registry: Arc<Registry>,
     ) -> Result<Self, ForwardHeaderError> {
         let mut forwarded = Forwarded::default();
         for name in forward_headers {
@@ -68,14 +73,14 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
         }
         let mount_path = mount_path.into();
         let requests = Requests::OfClients;
-        let shared = Shared { provider, forwarded, mount_path, limits, requests };
+        let shared = Shared { provider, forwarded, mount_path, limits, requests, registry };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    pub(crate) fn build_for_handler(provider: P, limits: Limits) -> Self {
+    pub(crate) fn build_for_handler(provider: P, limits: Limits, registry: Arc<Registry>) -> Self {
         let (forwarded, mount_path) = (Forwarded::default(), "".into());
         let requests = Requests::OfAHandler;
-        let shared = Shared { provider, forwarded, mount_path, limits, requests };
+        let shared = Shared { provider, forwarded, mount_path, limits, requests, registry };
         Self { shared: Arc::new(shared) }
     }
 }

@@ -81,14 +81,18 @@
 //! For plain HTTP and gRPC, the path is the upstream's own, followed by the judged path without the
 //! mount path. The upstream's query is sent unchanged and never merged with a client's query.
 //!
-//! Removes the upstream's cookies, challenges and redirects from the response, and masks echoes of
-//! the credential in headers, body and trailers.
+//! Removes the upstream's cookies, challenges and redirects from the response, and masks the
+//! credential, and each live credential of any user, in headers, body and trailers. A header whose
+//! name contains one is removed.
 //!
 //! # Limits
-//! A request waits at most 30 s for its credential ([`Limits`](crate::limits::Limits)). The guard
-//! holds back at most one form of the last 64 bytes of one credential. A credential for which it
-//! cannot search is not sent. It masks an echo in plain, base64, hexadecimal, percent-encoded and
-//! JSON-escaped form, but not one that the upstream encrypts or compresses. Bytes that hyper copies
+//! A request waits at most 30 s for its credential ([`Limits`](crate::limits::Limits)). A
+//! credential for which the guard cannot search is not sent; one response may use 32 different
+//! ones. The guard masks a credential in plain, base64, hexadecimal, percent-encoded, escaped and
+//! wrapped form, also within each other, but not one that the upstream encrypts or compresses. It
+//! holds back the last run of token characters, at most 4 KiB, and nothing at the end of an event
+//! or gRPC message. It remembers
+//! [so many](crate::Broker::CREDENTIAL_REGISTRY_CAPACITY) credentials. Bytes that hyper copies
 //! into its write buffer are not zeroized.
 //!
 //! # Cancellation

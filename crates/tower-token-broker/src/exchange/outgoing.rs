@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::{
     credential::Credential,
-    leak_guard::{SecretForms, Watched},
+    leak_guard::{SecretTails, Watched},
 };
-use crate::{audit::Receipt, refusal::Reason, revocation::Standing};
+use crate::{alarm::Alarm, audit::Receipt, refusal::Reason, revocation::Standing};
 
 /// The caller's credential for one upstream request. The exchange layer inserts it into the
 /// extensions of the request that it passes inward. The value cannot be read; only [`apply`] places
@@ -39,7 +39,7 @@ struct Held {
     credential: Credential,
     receipt: Receipt,
     standing: Standing,
-    forms: Arc<SecretForms>,
+    tails: Arc<SecretTails>,
     watched: Watched,
 }
 
@@ -48,14 +48,14 @@ impl OutgoingCredential {
         credential: &Credential,
         receipt: Receipt,
         standing: &Standing,
-        forms: Arc<SecretForms>,
+        tails: Arc<SecretTails>,
         watched: &Watched,
     ) -> Self {
         let held = Held {
             credential: credential.clone(),
             receipt,
             standing: standing.clone(),
-            forms,
+            tails,
             watched: watched.clone(),
         };
         Self(Arc::new(Cell { held: Mutex::new(Some(held)), was_applied: AtomicBool::new(false) }))
@@ -73,7 +73,14 @@ impl OutgoingCredential {
         let Some(held) = place.take() else { return Err(ApplyError(Reason::CredentialTaken)) };
         let grant = held.credential.grant().map(|(id, _)| id);
         held.standing.check_before_send(grant).map_err(ApplyError)?;
-        held.watched.add(held.forms);
+        // I440: from now on, no response to anyone may contain it.
+        held.watched.add(&held.tails, held.credential.expires_at()).map_err(|_too_many| {
+            tracing::error!(
+                alarm = Alarm::CredentialUnusable.code(),
+                "a handler uses too many different credentials for one response"
+            );
+            ApplyError(Reason::CredentialUnavailable)
+        })?;
         held.credential.place_on(held.receipt, request).map_err(ApplyError)?;
         self.0.was_applied.store(true, Ordering::Release);
         drop(place);
@@ -119,7 +126,8 @@ impl fmt::Debug for OutgoingCredential {
 pub struct ApplyError(Reason);
 
 impl ApplyError {
-    /// Returns the reason: another origin, taken before, revoked since, or no valid header value.
+    /// Returns the reason: another origin, taken before, revoked since, no valid header value, or
+    /// too many different credentials for one response.
     pub const fn reason(self) -> Reason {
         self.0
     }

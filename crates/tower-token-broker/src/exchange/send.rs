@@ -181,7 +181,7 @@ where
     let Outgoing { shared, context, .. } = *outgoing;
     let upstream = shared.provider.upstream();
     // The guard could not mask an echo of it.
-    let Some(forms) = credential.forms() else {
+    let Some(tails) = credential.tails() else {
         tracing::error!(
             alarm = Alarm::CredentialUnusable.code(),
             server.name = upstream.name(),
@@ -207,7 +207,7 @@ where
         credential,
         receipt,
         &context.standing,
-        forms,
+        tails,
         &context.watched,
     );
     request.extensions_mut().insert(outgoing.clone());

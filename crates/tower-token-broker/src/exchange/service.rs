@@ -83,7 +83,12 @@ where
         };
         let (mut parts, body) = request.into_parts();
         // H169: without the proofs of the outer layers, nothing is sent.
-        let context = match RequestContext::take(&mut parts.extensions, shared.requests, &dialect) {
+        let context = match RequestContext::take(
+            &mut parts.extensions,
+            shared.requests,
+            &dialect,
+            &shared.registry,
+        ) {
             Ok(context) => context,
             Err(missing) => {
                 tracing::error!(

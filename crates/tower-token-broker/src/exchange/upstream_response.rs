@@ -4,11 +4,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body;
 
-use super::{context::RequestContext, leak_guard::LeakGuardBody};
+use super::{
+    context::RequestContext,
+    leak_guard::{Framing, LeakGuardBody},
+};
 #[cfg(feature = "grpc")]
 use crate::grpc::metadata as grpc;
 use crate::{
-    alarm::Alarm,
     body::ResponseBody,
     header_rules, media_type,
     refusal::{Reason, Refusal, Refused},
@@ -74,16 +76,9 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
         // I188: the response is for this user only.
         header_rules::set_in_response(&mut parts.headers);
     }
-    let masked = context.watched.mask_fields(&mut parts.headers);
-    if masked > 0 {
-        tracing::error!(
-            alarm = Alarm::UpstreamEcho.code(),
-            request.id = %context.trail.request_id(),
-            "the upstream echoed a credential in a header field"
-        );
-        context.trail.echo_masked(masked);
-    }
-    let body = LeakGuardBody::new(body, context.watched.clone(), context.trail.clone());
+    context.watched.mask_fields(&mut parts.headers, &context.trail);
+    let framing = Framing::of(&parts.headers);
+    let body = LeakGuardBody::new(body, framing, context.watched.clone(), context.trail.clone());
     #[cfg(feature = "grpc")]
     let body = if is_grpc {
         let end = super::grpc::End { dialect: context.dialect.clone(), was_applied };

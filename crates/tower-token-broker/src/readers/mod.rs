@@ -14,7 +14,7 @@ use crate::{
     authenticate::PresentedToken,
     exchange::{
         LeakGuardBody,
-        leak_guard::{SecretForms, Watched},
+        leak_guard::{Framing, SecretTails, Watched},
     },
     json::{JsonError, Limits},
     mcp::{
@@ -137,8 +137,8 @@ pub fn credential(request: &mut Request<()>) -> Result<Vec<u8>, Reason> {
 /// Wraps a body so that echoes of the secret are masked; `None` if the secret is empty.
 pub fn guarded<R>(inner: R, secret: &Secret, trail: Trail) -> Option<LeakGuardBody<R>> {
     let watched = Watched::default();
-    watched.add(Arc::new(SecretForms::of(secret)?));
-    Some(LeakGuardBody::new(inner, watched, trail))
+    watched.add(&Arc::new(SecretTails::of(secret)?), None).ok()?;
+    Some(LeakGuardBody::new(inner, Framing::default(), watched, trail))
 }
 
 fn purpose(state_of: Option<&str>) -> Purpose<'_> {

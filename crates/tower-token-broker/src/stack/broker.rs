@@ -11,6 +11,7 @@ use super::{
 use crate::{
     audit::{AuditLog, AuditOptions, AuditSink},
     clock::Clock,
+    exchange::leak_guard::Registry,
     revocation::{BoxRevocationStore, RevocationFeed, RevocationStore, Revocations, StoreFeed},
     sealing::SealingKeys,
     tasks::Tasks,
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) verdict_cache_capacity: u64,
+    pub(super) credential_registry: Arc<Registry>,
     pub(super) resources: Resources,
     /// Loosening holds it exclusively, tightening shared.
     pub(super) loosening: RwLock<()>,
@@ -74,6 +76,9 @@ impl Broker {
     /// The default number of verdicts that each stack caches, separately for good and bad ones.
     pub const VERDICT_CACHE_CAPACITY: u64 = 100_000;
 
+    /// The default number of live credentials that the leak guard remembers.
+    pub const CREDENTIAL_REGISTRY_CAPACITY: usize = 200_000;
+
     /// Creates a builder. Only [`BrokerBuilder::audit`] is required.
     pub fn builder() -> BrokerBuilder<()> {
         BrokerBuilder {
@@ -83,6 +88,7 @@ impl Broker {
             tasks: Tasks::new(),
             sealing_keys: None,
             verdict_cache_capacity: Self::VERDICT_CACHE_CAPACITY,
+            credential_registry_capacity: Self::CREDENTIAL_REGISTRY_CAPACITY,
             revocations: RevocationSource::Process,
         }
     }
@@ -138,6 +144,10 @@ impl Broker {
     pub(super) fn verdict_cache_capacity(&self) -> u64 {
         self.0.verdict_cache_capacity
     }
+
+    pub(super) fn credential_registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.0.credential_registry)
+    }
 }
 
 impl fmt::Debug for Broker {
@@ -160,6 +170,7 @@ pub struct BrokerBuilder<S> {
     tasks: Tasks,
     sealing_keys: Option<SealingKeys>,
     verdict_cache_capacity: u64,
+    credential_registry_capacity: usize,
     revocations: RevocationSource,
 }
 
@@ -186,6 +197,7 @@ impl BrokerBuilder<()> {
             tasks: self.tasks,
             sealing_keys: self.sealing_keys,
             verdict_cache_capacity: self.verdict_cache_capacity,
+            credential_registry_capacity: self.credential_registry_capacity,
             revocations: self.revocations,
         }
     }
@@ -223,6 +235,18 @@ impl<S> BrokerBuilder<S> {
     /// [`Broker::VERDICT_CACHE_CAPACITY`] by default.
     pub fn verdict_cache_capacity(mut self, entries: u64) -> Self {
         self.verdict_cache_capacity = entries;
+        self
+    }
+
+    /// Sets the number of live credentials that the leak guard remembers, of all users and servers;
+    /// [`Broker::CREDENTIAL_REGISTRY_CAPACITY`] by default. No response to any user may contain one
+    /// of them. The registry has keyed hashes of them, about 700 bytes for each. When it is full,
+    /// the credentials that were used the longest ago are forgotten, with an alarm
+    /// (`exchange.credential_registry_full`).
+    ///
+    /// With 0, a response is searched only for the credentials that were used for it.
+    pub fn credential_registry_capacity(mut self, credentials: usize) -> Self {
+        self.credential_registry_capacity = credentials;
         self
     }
 
@@ -294,6 +318,10 @@ impl<S: AuditSink> BrokerBuilder<S> {
             sealing_keys: self.sealing_keys.unwrap_or_else(SealingKeys::generate),
             sealing_keys_were_given,
             audit_sink: std::any::type_name::<S>(),
+            credential_registry: Arc::new(Registry::new(
+                self.credential_registry_capacity,
+                self.clock.clone(),
+            )),
             clock: self.clock,
             tasks: self.tasks,
             verdict_cache_capacity: self.verdict_cache_capacity,

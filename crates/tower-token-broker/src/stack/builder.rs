@@ -231,7 +231,8 @@ impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
     pub fn build(self) -> Result<BrokerLayer<V, P, CallerLayer>, BuildError> {
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, .. } = self.state;
-        build(&broker, &config, &self.metadata, verifier, policy, CallerLayer::new())
+        let caller = CallerLayer::new(&broker);
+        build(&broker, &config, &self.metadata, verifier, policy, caller)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::authenticate::jwt::RemoteKeys;
 use crate::{
     audit::{self, AuditLayer},
     authenticate::{self, AuthenticateLayer, HostAndOriginError, VerifyToken},
-    exchange::{ExchangeLayer, ForwardHeaderError, ProvideCredential},
+    exchange::{CallerLayer, ExchangeLayer, ForwardHeaderError, ProvideCredential},
     limits::Limits,
     scope_filter::{Policy, ScopeFilterLayer},
 };
@@ -85,19 +85,32 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     /// # Errors
     /// A header of the configuration must never be forwarded to an upstream.
     pub fn new(
-        _broker: &Broker,
+        broker: &Broker,
         config: &StackConfig,
         provider: P,
     ) -> Result<Self, ForwardHeaderError> {
-        let mount_path = config.mount_path();
-        Self::build(provider, &config.forward_headers, mount_path.prefix(), config.limits)
+        Self::build(
+            provider,
+            &config.forward_headers,
+            config.mount_path().prefix(),
+            config.limits,
+            broker.credential_registry(),
+        )
     }
 
     /// Creates a layer for the client of a handler
     /// ([`credential_for_handler`](super::BrokerStack::credential_for_handler)). Each request that
     /// the handler [stamped](crate::exchange::CallerHandle::stamp) is sent with the credential of
     /// its caller.
-    pub fn for_handler(_broker: &Broker, provider: P) -> Self {
-        Self::build_for_handler(provider, Limits::default())
+    pub fn for_handler(broker: &Broker, provider: P) -> Self {
+        Self::build_for_handler(provider, Limits::default(), broker.credential_registry())
+    }
+}
+
+impl CallerLayer {
+    /// Creates the layer around a handler, in the place of [`ExchangeLayer`]. The credential
+    /// provider is configured at the handler's client.
+    pub fn new(broker: &Broker) -> Self {
+        Self::build(broker.credential_registry())
     }
 }

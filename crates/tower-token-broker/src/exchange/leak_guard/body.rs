@@ -9,13 +9,17 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{Watched, search::mask};
+use super::{
+    Framing, Watched,
+    mask::mask,
+    search::{Hit, LONGEST_FORM, Search},
+};
 #[cfg(feature = "grpc")]
 use crate::exchange::grpc;
-use crate::{alarm::Alarm, audit::Trail, body::BodyError, header_rules};
+use crate::{audit::Trail, body::BodyError, header_rules};
 
 pin_project! {
-    /// The response body without any echo of the credentials that were used for it.
+    /// The response body without any credential: those that were used for it, and those of others.
     #[derive(Debug)]
     pub struct LeakGuardBody<R> {
         #[pin]
@@ -28,6 +32,8 @@ pin_project! {
 struct Guard {
     watched: Watched,
     trail: Trail,
+    framing: Framing,
+    /// The last run of characters that may be a part of a secret.
     held: BytesMut,
     after_held: Option<Frame<Bytes>>,
     ended: bool,
@@ -37,10 +43,11 @@ struct Guard {
 }
 
 impl<R> LeakGuardBody<R> {
-    pub(crate) fn new(inner: R, watched: Watched, trail: Trail) -> Self {
+    pub(crate) fn new(inner: R, framing: Framing, watched: Watched, trail: Trail) -> Self {
         let guard = Guard {
             watched,
             trail,
+            framing,
             held: BytesMut::new(),
             after_held: None,
             ended: false,
@@ -69,33 +76,74 @@ impl<R: Default> Default for LeakGuardBody<R> {
 
 impl Guard {
     /// Returns the bytes of `data`, and of those held back before it, that may be passed on now.
-    fn pass(&mut self, data: Bytes) -> Bytes {
-        let few = self.watched.now();
-        let all = few.as_slice();
-        let is_clean = |text: &[u8]| {
-            all.iter().all(|one| one.find(text, 0).is_none() && one.unfinished(text) == 0)
-        };
-        if self.held.is_empty() && is_clean(&data) {
-            return data;
+    fn pass(&mut self, mut data: Bytes) -> Bytes {
+        let after_border = self.framing.after_border(&data);
+        let watched = self.watched.clone();
+        let used = watched.used();
+        let search = watched.search(&used);
+        if self.held.is_empty() {
+            let hits = search.hits(&data, self.watched.user());
+            if hits.is_empty() {
+                let held = self.to_hold(&search, &data, after_border);
+                let passed = data.len() - held;
+                self.held.extend_from_slice(data.get(passed..).unwrap_or_default());
+                data.truncate(passed);
+                return data;
+            }
+            self.held.extend_from_slice(&data);
+            return self.mask_and_pass(&search, &hits, after_border);
         }
+        let known = self.held.len();
         self.held.extend_from_slice(&data);
-        let masked = mask(all, &mut self.held);
-        self.report(masked);
-        let unfinished = all.iter().map(|one| one.unfinished(&self.held)).max().unwrap_or(0);
-        let whole = self.held.len() - unfinished;
-        self.held.split_to(whole).freeze()
+        // I445: the bytes of a run are searched once, however small its chunks are.
+        if after_border.is_none()
+            && self.held.len() <= 2 * LONGEST_FORM
+            && (known..self.held.len()).all(|at| search.joins(&self.held, at))
+        {
+            return Bytes::new();
+        }
+        let hits = search.hits(&self.held, self.watched.user());
+        self.mask_and_pass(&search, &hits, after_border)
     }
 
-    fn report(&self, masked: u64) {
-        if masked > 0 {
-            tracing::error!(
-                alarm = Alarm::UpstreamEcho.code(),
-                request.id = %self.trail.request_id(),
-                times = masked,
-                "the upstream echoed a credential; it was masked"
-            );
-            self.trail.echo_masked(masked);
+    /// Masks the hits in the available bytes and returns those that may be passed on. A hit in the
+    /// run at the end is held back unmasked, because the rest of the secret may follow.
+    fn mask_and_pass(
+        &mut self,
+        search: &Search<'_>,
+        hits: &[Hit],
+        after_border: Option<usize>,
+    ) -> Bytes {
+        let length = self.held.len();
+        let held = self.to_hold(search, &self.held, after_border);
+        let mut passed = length - held;
+        if held > 0 && !hits.is_empty() {
+            let after = self.framing.after_event(&self.held, length);
+            let border = length - after.min(after_border.unwrap_or(length));
+            for hit in hits.iter().rev().filter(|hit| hit.start >= border) {
+                if hit.end > passed {
+                    passed = passed.min(hit.start);
+                }
+            }
         }
+        let whole: Vec<Hit> = hits.iter().filter(|hit| hit.start < passed).copied().collect();
+        mask(&mut self.held, &whole).report(&self.trail);
+        self.held.split_to(passed).freeze()
+    }
+
+    /// Returns how many bytes at the end of `text` are held back: a run that may continue, but
+    /// nothing before a border.
+    fn to_hold(&self, search: &Search<'_>, text: &[u8], after_border: Option<usize>) -> usize {
+        let held = search.unfinished(text).min(after_border.unwrap_or(usize::MAX));
+        self.framing.after_event(text, held)
+    }
+
+    /// Returns the bytes that were held back, at the end of the body.
+    fn rest(&mut self) -> Bytes {
+        let used = self.watched.used();
+        let hits = self.watched.search(&used).hits(&self.held, self.watched.user());
+        mask(&mut self.held, &hits).report(&self.trail);
+        self.held.split().freeze()
     }
 }
 
@@ -129,7 +177,7 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                     Err(frame) => {
                         let trailers = frame.into_trailers().map(|mut fields| {
                             header_rules::remove_from_response(&mut fields);
-                            guard.report(guard.watched.mask_fields(&mut fields));
+                            guard.watched.mask_fields(&mut fields, &guard.trail);
                             #[cfg(feature = "grpc")]
                             if let Some(end) = &guard.grpc {
                                 end.rewrite(&guard.trail, &mut fields);
@@ -141,7 +189,7 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                             return Poll::Ready(Some(Ok(trailers)));
                         }
                         guard.after_held = Some(trailers);
-                        return Poll::Ready(Some(Ok(Frame::data(guard.held.split().freeze()))));
+                        return Poll::Ready(Some(Ok(Frame::data(guard.rest()))));
                     }
                 },
                 Some(Err(error)) => {
@@ -150,8 +198,7 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                 }
                 None => {
                     guard.ended = true;
-                    // The bytes that were held back began like a secret and were none.
-                    let rest = guard.held.split().freeze();
+                    let rest = guard.rest();
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }
             }
@@ -187,7 +234,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{exchange::leak_guard::SecretForms, secret::Secret};
+    use crate::{exchange::leak_guard::SecretTails, secret::Secret};
 
     const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
@@ -200,17 +247,14 @@ mod tests {
         for has_trailers in [true, false] {
             let (trail, _terminal) = Trail::for_test(&log);
             let watched = Watched::default();
-            let forms = SecretForms::of(&Secret::from_text(TOKEN.to_owned())).unwrap();
-            watched.add(Arc::new(forms));
-            // The same credential twice is searched for once.
-            watched.add(watched.now().as_slice()[0].clone());
-            assert_eq!(watched.now().as_slice().len(), 1);
+            let tails = SecretTails::of(&Secret::from_text(TOKEN.to_owned())).unwrap();
+            watched.add(&Arc::new(tails), None).unwrap();
             let mut fields = http::HeaderMap::new();
             fields.insert("x-echo", TOKEN.parse().unwrap());
             let trailers = has_trailers.then_some(Ok(fields));
             let inner =
                 Full::<Bytes>::from(begun.clone()).with_trailers(std::future::ready(trailers));
-            let mut body = LeakGuardBody::new(inner, watched, trail);
+            let mut body = LeakGuardBody::new(inner, Framing::None, watched, trail);
             let mut text = Vec::new();
             let mut after = None;
             while let Some(frame) = body.frame().await {

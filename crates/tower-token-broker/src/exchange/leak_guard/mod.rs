@@ -1,19 +1,41 @@
-//! Masks echoes of a credential in a response, also across the boundaries of its chunks.
+//! Masks credentials in a response, also across the boundaries of its chunks.
 //!
-//! The guard searches for the last bytes of the token in these forms: plain, base64 (both
-//! alphabets, every alignment, with `+` and `/` also as JSON and URLs escape them), hexadecimal,
-//! percent-encoded and JSON-escaped (also if only some characters are). It overwrites each with as
-//! many `*`, so lengths and JSON syntax stay valid. Of a stream it holds back only the longest
-//! suffix that may begin such a form.
+//! Two searches share one pass. The credentials that were used for the response are searched for
+//! by the last bytes of each ([`tails`]). Those of all other users are known by keyed hashes
+//! ([`registry`]), and any piece of 23 bytes near their end is found. A value for `Basic` is
+//! searched for as it is sent and as the password in it.
 //!
-//! It cannot stop an upstream that transforms the token otherwise, such as by encryption or
-//! compression.
+//! Both look at a text as it is and as its readers may decode it ([`readings`]): base64 (both
+//! alphabets, wherever it begins), hexadecimal, percent-encoded, with escapes of JSON, HTML or
+//! quoted-printable, wrapped in lines of any width, and up to four of these within each other. A
+//! secret is overwritten with as many `*`, so lengths and JSON syntax stay valid; a field whose
+//! name contains one is removed.
+//!
+//! Most texts contain no run of characters that is as long as a secret. A text is probed once per
+//! that length, and only runs are searched and decoded ([`search`]). A run that would cost more
+//! than a fixed number of bytes for each of its own is masked as a whole.
+//!
+//! Of a stream, the guard holds back the run at its end, at most 4 KiB, until the run ends. It
+//! holds nothing back at the end of an event or gRPC message ([`framing`]).
+//!
+//! It cannot stop an upstream that transforms the token otherwise, such as by encryption,
+//! compression, reversal, or by other characters in between.
 
+mod alphabet;
 mod body;
+mod framing;
+mod mask;
+mod readings;
+mod registry;
 mod search;
+mod tails;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 pub use body::LeakGuardBody;
 
-pub(crate) use search::SecretForms;
+pub(crate) use framing::Framing;
+pub(crate) use registry::Registry;
+pub(crate) use tails::SecretTails;
 pub(crate) use watched::Watched;

@@ -1,519 +1,337 @@
-//! Search for one secret in every form that an echo may have.
+//! Search for secrets in a text and in its other readings, in a time linear to the text.
 
-use std::{fmt, sync::Arc};
+use memchr::memmem;
 
-use base64::{Engine as _, engine::general_purpose};
-use zeroize::Zeroizing;
+use super::{
+    alphabet::{Alphabet, first_end, joins, last_end, line_break},
+    readings::{Coded, Coding, Escapes, Origin, Reading, Span, unescaped, unfolded},
+    registry::{Found, GRAM, View, WINDOW},
+    tails::SecretTails,
+};
 
-use crate::secret::Secret;
+/// Encodings that are resolved within each other: three, in a JSON string.
+const LEVELS: usize = 4;
+/// Longest form of a secret that is found across chunks. As many bytes are held back at most, or
+/// twice as many where each chunk is smaller.
+pub(super) const LONGEST_FORM: usize = 2048;
+/// Number of starting positions that are checked together in a long run, so that memory does not
+/// grow with the response.
+const TOGETHER: usize = if cfg!(test) { 4096 } else { 16 * 1024 };
+/// Number of bytes that are decoded for each byte of a run, at most. Encodings shorten, so only a
+/// text that is made to be expensive reaches it.
+const DECODED_PER_BYTE: usize = 6;
+const DECODED_AT_LEAST: usize = 1024;
 
-/// Number of bytes that are searched for, at the end of a longer secret: JWTs differ at their end,
-/// not at their beginning.
-const TAIL: usize = 64;
-/// A shorter secret is searched for too, but its forms are not shorter than this.
-const SHORTEST_FORM: usize = 8;
-/// Longest escape of one byte: `\u0074`.
-const LONGEST_ESCAPE: usize = 6;
-/// Number of starting positions that are checked together. With it, work grows linearly with a
-/// response that echoes endlessly in one run of characters, not quadratically.
-const WINDOW: usize = if cfg!(test) { 16 } else { 4096 };
-
-/// How JSON writers and URLs escape the two characters of base64 that they escape.
-const ESCAPED_BASE64: [(&str, &str); 3] = [("+", "\\/"), ("\\u002B", "/"), ("%2B", "%2F")];
-
-/// The forms of one secret. Small, because one is kept for each credential in memory.
-///
-/// Each form is a run of characters of one small alphabet, at least as long as the tail, and most
-/// texts contain no such run. So a text is probed once per that length, and the forms are computed
-/// only where a run is long enough.
-pub(crate) struct SecretForms {
-    tail: Zeroizing<Box<[u8]>>,
-    /// The alphabet of all forms, one bit per byte value.
-    alphabet: [u64; 4],
-    /// Length of the shortest form.
+/// Secrets to search for, and where.
+pub(super) struct Search<'a> {
+    /// The credentials of the response itself: complete tails are searched for.
+    own: &'a [Own],
+    /// Those of all users.
+    registry: Option<View<'a>>,
+    alphabet: &'a [bool; 256],
+    /// Length of the shortest secret, and so of the shortest run that can contain one.
     shortest: usize,
-    /// Length of the longest form, however it is escaped.
-    longest: usize,
 }
 
-/// The forms of a whole secret: plain, base64 and hexadecimal.
-type Literals = Zeroizing<Vec<Vec<u8>>>;
+/// A credential of the response.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) tails: std::sync::Arc<SecretTails>,
+    /// Its digest in the registry.
+    pub(super) digest: Option<u64>,
+}
 
-impl SecretForms {
-    /// Returns the forms; `None` if the secret is empty, and so must not be sent.
-    #[expect(clippy::disallowed_methods, reason = "the guard must know what it looks for")]
-    pub(crate) fn of(secret: &Secret) -> Option<Self> {
-        let bytes = without_scheme(secret.expose());
-        let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
-        if tail.is_empty() {
-            return None;
-        }
-        let mut alphabet = [0; 4];
-        let of_escapes_and_codings =
-            (0..=u8::MAX).filter(|byte| byte.is_ascii_alphanumeric() || b"+/-_%\\".contains(byte));
-        for byte in of_escapes_and_codings.chain(tail.iter().copied()) {
-            if let Some(word) = alphabet.get_mut(usize::from(byte >> 6)) {
-                *word |= 1_u64 << (byte & 63);
-            }
-        }
-        let mut forms =
-            Self { tail: Zeroizing::new(tail.into()), alphabet, shortest: 0, longest: 0 };
-        let literals = forms.literals();
-        let lengths = || literals.iter().map(Vec::len);
-        forms.shortest = lengths().chain([forms.tail.len()]).min()?;
-        forms.longest = lengths().chain([forms.tail.len() * LONGEST_ESCAPE]).max()?;
-        Some(forms)
-    }
+/// A place at which the text contains a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hit {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) owner: Owner,
+}
 
-    fn literals(&self) -> Literals {
-        let mut literals = vec![self.tail.to_vec()];
-        for skip in 0..3 {
-            let standard = base64_core(&self.tail, skip, &general_purpose::STANDARD_NO_PAD);
-            for (plus, slash) in ESCAPED_BASE64 {
-                literals.push(standard.replace('+', plus).replace('/', slash).into_bytes());
-            }
-            literals.push(standard.into_bytes());
-            literals.push(
-                base64_core(&self.tail, skip, &general_purpose::URL_SAFE_NO_PAD).into_bytes(),
-            );
-        }
-        let hex: String = self.tail.iter().map(|byte| format!("{byte:02x}")).collect();
-        literals.push(hex.to_ascii_uppercase().into_bytes());
-        literals.push(hex.into_bytes());
-        literals.sort_unstable();
-        literals.dedup();
-        literals.retain(|form| form.len() >= SHORTEST_FORM || **form == **self.tail);
-        Zeroizing::new(literals)
-    }
+/// The user whose secret was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// That of the response, or one that has the same user or several.
+    Caller,
+    /// That of another user.
+    Another,
+    /// The run could not be searched completely.
+    Unknown,
+}
 
+/// The places that were found, and the rest of the budget.
+#[derive(Default)]
+struct Work {
+    hits: Vec<Hit>,
+    /// Number of bytes that may still be decoded for this run.
+    budget: usize,
+    is_exceeded: bool,
+    #[cfg(test)]
+    steps: usize,
+}
+
+impl Work {
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "counted in tests"))]
+    #[cfg_attr(not(test), expect(unused_variables, reason = "counted in tests"))]
     #[inline]
-    fn is_of_alphabet(&self, byte: u8) -> bool {
-        self.alphabet.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
+    fn count(&mut self, bytes: usize) {
+        #[cfg(test)]
+        {
+            self.steps += bytes;
+        }
     }
 
-    /// Returns the next run of the alphabet at or after `from` that is long enough to be a form. Of
-    /// a longer run it returns a window, and as many bytes after it as a form may have.
-    fn run(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
-        loop {
-            // A form that begins at or after `from` covers this position, or begins after it.
-            let probe = from + self.shortest - 1;
-            if !self.is_of_alphabet(*text.get(probe)?) {
-                from = probe + 1;
+    /// Takes the bytes of another reading from the budget.
+    fn may_read(&mut self, reading: &Reading) -> bool {
+        self.count(reading.bytes.len());
+        match self.budget.checked_sub(reading.bytes.len()) {
+            Some(rest) => self.budget = rest,
+            None => self.is_exceeded = true,
+        }
+        !self.is_exceeded
+    }
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(own: &'a [Own], registry: Option<View<'a>>, alphabet: &'a Alphabet) -> Self {
+        let tails = own.iter().flat_map(|own| own.tails.tails()).map(|tail| tail.len());
+        let shortest = tails.chain(registry.as_ref().map(|_| WINDOW)).min();
+        let shortest = shortest.unwrap_or(usize::MAX);
+        Self { own, registry, alphabet: alphabet.set(), shortest }
+    }
+
+    /// Returns whether the byte at this position continues a run.
+    pub(super) fn joins(&self, text: &[u8], at: usize) -> bool {
+        joins(self.alphabet, text, at)
+    }
+
+    /// Returns all places that contain a secret, sorted. `user` is the hash of the user whose
+    /// response it is.
+    pub(super) fn hits(&self, text: &[u8], user: u64) -> Vec<Hit> {
+        let mut work = Work::default();
+        self.search(text, user, &mut work);
+        work.hits.sort_unstable();
+        work.hits
+    }
+
+    /// Returns the number of bytes that are read, in all readings.
+    #[cfg(test)]
+    pub(super) fn steps(&self, text: &[u8], user: u64) -> usize {
+        let mut work = Work::default();
+        self.search(text, user, &mut work);
+        work.steps
+    }
+
+    fn search(&self, text: &[u8], user: u64, work: &mut Work) {
+        if text.len() < self.shortest {
+            return;
+        }
+        let scope = Scope { search: self, user, least: 0 };
+        let mut from = 0;
+        while let Some((start, end)) = self.run(text, from, TOGETHER + LONGEST_FORM) {
+            let run = text.get(start..end).unwrap_or_default();
+            work.budget = DECODED_AT_LEAST + DECODED_PER_BYTE * run.len();
+            scope.run(run, Origin::Text(start), 0, work);
+            if std::mem::take(&mut work.is_exceeded) {
+                // I446: what cannot be searched does not pass.
+                work.hits.push(Hit { start, end, owner: Owner::Unknown });
+            }
+            // A form that begins in the first part ends within this run; a later one is found from
+            // there on.
+            from = if run.len() == TOGETHER + LONGEST_FORM { start + TOGETHER } else { end };
+        }
+    }
+
+    /// Returns the next run of the alphabet at or after `from` that is long enough, up to `most`
+    /// bytes of it.
+    fn run(&self, text: &[u8], from: usize, most: usize) -> Option<Span> {
+        let last = |from: usize, to: usize| last_end(self.alphabet, text, from, to);
+        let first = |from: usize, to: usize| first_end(self.alphabet, text, from, to);
+        run(from, text.len(), self.shortest, most, last, first)
+    }
+
+    /// Returns the number of bytes at the end of `text` that may be the beginning of a form: its
+    /// last run, without line breaks at its beginning.
+    pub(super) fn unfinished(&self, text: &[u8]) -> usize {
+        let first = text.len().saturating_sub(LONGEST_FORM);
+        let run = (first..text.len()).rev().take_while(|at| self.joins(text, *at)).count();
+        let begins = text.len() - run;
+        let rest = text.get(begins..).unwrap_or_default();
+        // Before the run is no character of a token, so a break there separates nothing.
+        let is_whole = begins > first || first == 0;
+        if is_whole { run - line_break(rest) } else { run }
+    }
+}
+
+/// The search in one reading.
+#[derive(Clone, Copy)]
+struct Scope<'s> {
+    search: &'s Search<'s>,
+    user: u64,
+    /// Own secrets shorter than this occur in the reading by chance.
+    least: usize,
+}
+
+impl Scope<'_> {
+    /// Searches a run in all its readings.
+    fn run(self, run: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
+        self.plain(run, origin, work);
+        match unfolded(run, origin) {
+            Some(reading) if work.may_read(&reading) => {
+                self.plain(&reading.bytes, reading.origin(), work);
+                self.decoded(&reading.bytes, reading.origin(), level, work);
+            }
+            Some(_) => {}
+            None => self.decoded(run, origin, level, work),
+        }
+    }
+
+    fn plain(self, run: &[u8], origin: Origin<'_>, work: &mut Work) {
+        self.own(run, origin, work);
+        self.registered(run, origin, work);
+    }
+
+    /// Searches for the complete tails of the credentials of the response.
+    fn own(self, text: &[u8], origin: Origin<'_>, work: &mut Work) {
+        for tail in self.search.own.iter().flat_map(|own| own.tails.tails()) {
+            if tail.len() < self.least || tail.len() > text.len() {
                 continue;
             }
-            let before = text
-                .get(from..probe)?
-                .iter()
-                .rev()
-                .take_while(|byte| self.is_of_alphabet(**byte))
-                .count();
-            let most = WINDOW + self.longest - before;
-            let rest = text.get(probe..)?.iter().take(most);
-            let behind = rest.take_while(|byte| self.is_of_alphabet(**byte)).count();
-            if before + behind >= self.shortest {
-                return Some((probe - before, probe + behind));
+            work.count(text.len());
+            for at in memmem::find_iter(text, &***tail) {
+                let (start, end) = origin.span(at, at + tail.len());
+                work.hits.push(Hit { start, end, owner: Owner::Caller });
             }
-            from = probe + behind;
         }
     }
 
-    /// Returns start and end of the first form at or after `from`; the longest of those that begin
-    /// there.
-    pub(super) fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, usize)> {
-        let mut known = None;
-        while let Some((begins, ends)) = self.run(text, from) {
-            let literals = known.get_or_insert_with(|| self.literals());
-            let run = text.get(begins..ends)?;
-            let literal = literals
-                .iter()
-                .filter_map(|form| {
-                    memchr::memmem::find(run, form)
-                        .map(|at| (begins + at, begins + at + form.len()))
-                })
-                .min_by_key(|(at, end)| (*at, usize::MAX - end));
-            let found = match (literal, self.find_escaped(text, begins, ends)) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-            // A form that begins in the window ends in the bytes after it. A form that begins after
-            // the window is found in the next round.
-            let next = if ends - begins == WINDOW + self.longest { begins + WINDOW } else { ends };
-            if let Some(found) = found.filter(|(at, _)| *at < next) {
-                return Some(found);
-            }
-            from = next;
+    /// Searches for windows of registered credentials.
+    fn registered(self, run: &[u8], origin: Origin<'_>, work: &mut Work) {
+        let Some(view) = &self.search.registry else { return };
+        let mut at = 0;
+        while at + GRAM <= run.len() {
+            work.count(1);
+            view.probe(run, at, |start, found| {
+                let (start, end) = extent(run, start, found);
+                let (start, end) = origin.span(start, end);
+                work.hits.push(Hit { start, end, owner: self.owner_of(found) });
+            });
+            at += GRAM;
         }
-        None
     }
 
-    /// Returns the first position in this run at which the tail begins with some of its bytes
-    /// escaped. The bytes after the run decide whether its last `%` begins an escape.
-    ///
-    /// The search starts from the first of these escapes: the bytes before it are the plain
-    /// beginning of the tail. So the work grows with the number of escapes of the tail's bytes, and
-    /// a form that is found by a later escape begins later.
-    fn find_escaped(&self, text: &[u8], from: usize, to: usize) -> Option<(usize, usize)> {
-        memchr::memchr2_iter(b'%', b'\\', text.get(from..to)?).find_map(|offset| {
-            let at = from + offset;
-            let Unescaped::Byte(byte, 2..) = unescape(text.get(at..)?) else { return None };
-            memchr::memrchr_iter(byte, &self.tail).find_map(|before| {
-                let start = at.checked_sub(before).filter(|start| *start >= from)?;
-                if text.get(start..at)? != self.tail.get(..before)? {
-                    return None;
+    fn owner_of(self, found: &Found) -> Owner {
+        let is_own = self.search.own.iter().any(|own| own.digest == Some(found.entry.digest()));
+        if is_own || found.entry.is_of(self.user) { Owner::Caller } else { Owner::Another }
+    }
+
+    /// Searches the readings of a run without its escapes, and decoded.
+    fn decoded(self, run: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
+        if level == LEVELS {
+            return;
+        }
+        for escapes in [Escapes::UrlJsonHtml, Escapes::QuotedPrintable] {
+            if let Some(reading) = unescaped(run, origin, escapes) {
+                if !work.may_read(&reading) {
+                    return;
                 }
-                match self.escaped_at(text, start) {
-                    Escaped::Whole(end) => Some((start, end)),
-                    Escaped::Part | Escaped::No => None,
+                let (text, mut from) = (&reading.bytes, 0);
+                while let Some((start, end)) = self.search.run(text, from, usize::MAX) {
+                    let part = text.get(start..end).unwrap_or_default();
+                    self.run(part, reading.origin().part(start, end), level + 1, work);
+                    from = end;
                 }
-            })
-        })
-    }
-
-    /// Returns the number of bytes at the end of `text` that may be the beginning of a form.
-    pub(super) fn unfinished(&self, text: &[u8]) -> usize {
-        let run = text
-            .iter()
-            .rev()
-            .take(self.longest)
-            .take_while(|byte| self.is_of_alphabet(**byte))
-            .count();
-        if run == 0 {
-            return 0;
-        }
-        let literals = self.literals();
-        let may_begin = |at: &usize| {
-            let rest = text.get(*at..).unwrap_or_default();
-            literals.iter().any(|form| rest.len() < form.len() && form.starts_with(rest))
-                || matches!(self.escaped_at(text, *at), Escaped::Part)
-        };
-        (text.len() - run..text.len()).find(may_begin).map_or(0, |at| text.len() - at)
-    }
-
-    /// Checks whether the tail begins at `at`, each byte plain or escaped.
-    fn escaped_at(&self, text: &[u8], mut at: usize) -> Escaped {
-        for wanted in self.tail.iter() {
-            match unescape(text.get(at..).unwrap_or_default()) {
-                Unescaped::Byte(byte, length) if byte == *wanted => at += length,
-                Unescaped::Byte(..) => return Escaped::No,
-                Unescaped::Part => return Escaped::Part,
             }
         }
-        Escaped::Whole(at)
-    }
-}
-
-/// Returns the secret itself out of a whole header value: an echo may omit the scheme (`token
-/// ghp_…`).
-fn without_scheme(value: &[u8]) -> &[u8] {
-    let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(value);
-    if last.len() < SHORTEST_FORM { value } else { last }
-}
-
-impl fmt::Debug for SecretForms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretForms")
-    }
-}
-
-enum Escaped {
-    Whole(usize),
-    Part,
-    No,
-}
-
-enum Unescaped {
-    Byte(u8, usize),
-    Part,
-}
-
-/// Reads one byte, plain or escaped as `%74`, `\u0074` or `\/`; or the beginning of an escape.
-fn unescape(text: &[u8]) -> Unescaped {
-    let hex = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0_u32, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
-    };
-    match text {
-        [] => Unescaped::Part,
-        [b'%', high, low, ..] => {
-            match hex(&[*high, *low]).and_then(|value| u8::try_from(value).ok()) {
-                Some(byte) => Unescaped::Byte(byte, 3),
-                None => Unescaped::Byte(b'%', 1),
-            }
+        for coding in Coding::ALL {
+            self.coded(run, origin, coding, level, work);
         }
-        [b'%', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit) && digits.len() < 2 => {
-            Unescaped::Part
-        }
-        [b'\\', b'u', digits @ ..] => match digits.get(..4) {
-            Some(digits) => match hex(digits).and_then(|value| u8::try_from(value).ok()) {
-                Some(byte) => Unescaped::Byte(byte, LONGEST_ESCAPE),
-                None => Unescaped::Byte(b'\\', 1),
-            },
-            None if digits.iter().all(u8::is_ascii_hexdigit) => Unescaped::Part,
-            None => Unescaped::Byte(b'\\', 1),
-        },
-        [b'\\', escaped @ (b'/' | b'\\' | b'"'), ..] => Unescaped::Byte(*escaped, 2),
-        [b'\\'] => Unescaped::Part,
-        [byte, ..] => Unescaped::Byte(*byte, 1),
     }
-}
 
-/// Returns the characters that encode `tail` in base64 if `skip` bytes precede it in its group of
-/// three, without those that depend on neighbours.
-fn base64_core(tail: &[u8], skip: usize, engine: &general_purpose::GeneralPurpose) -> String {
-    let mut padded = Zeroizing::new(vec![0; skip]);
-    padded.extend_from_slice(tail);
-    let encoded = Zeroizing::new(engine.encode(&*padded));
-    let first = (skip * 8).div_ceil(6);
-    let whole = padded.len() * 8 / 6;
-    encoded.get(first..whole).unwrap_or_default().to_owned()
-}
-
-/// Overwrites every form in `text`; returns their number.
-pub(super) fn mask(all: &[Arc<SecretForms>], text: &mut [u8]) -> u64 {
-    let mut masked = 0;
-    for forms in all {
+    /// Decodes the parts of a run that may be encoded secrets. Each starting position within a
+    /// group is tried, because the characters before the encoded text may be of its alphabet.
+    fn coded(self, run: &[u8], origin: Origin<'_>, coding: Coding, level: usize, work: &mut Work) {
+        let least = self.least.max(coding.shortest_secret());
+        let needed = self.search.shortest.max(least);
+        let chars = coding.chars_for(needed);
         let mut from = 0;
-        while let Some((start, end)) = forms.find(text, from) {
-            if let Some(found) = text.get_mut(start..end) {
-                found.fill(b'*');
+        let other = |char: &u8| !coding.has(*char);
+        let last =
+            |from: usize, to: usize| run.get(from..to)?.iter().rposition(other).map(|at| from + at);
+        let first =
+            |from: usize, to: usize| run.get(from..to)?.iter().position(other).map(|at| from + at);
+        while let Some((start, end)) = self::run(from, run.len(), chars, usize::MAX, last, first) {
+            from = end;
+            for skipped in 0..coding.group() {
+                let begins = start + skipped;
+                let coded = Coded::new(run.get(begins..end).unwrap_or_default(), coding);
+                let origin = origin.part(begins, end);
+                self.decoded_runs(coded, needed, work, |(from, to), work| {
+                    let reading = coded.part(from, to, origin);
+                    if work.may_read(&reading) {
+                        let scope = Self { least, ..self };
+                        scope.run(&reading.bytes, reading.origin(), level + 1, work);
+                    }
+                });
+                if work.is_exceeded {
+                    return;
+                }
             }
-            masked += 1;
+        }
+    }
+
+    /// Calls back with each run of the decoded text that is long enough. Only some bytes are
+    /// decoded to find them.
+    fn decoded_runs(
+        self,
+        coded: Coded<'_>,
+        needed: usize,
+        work: &mut Work,
+        mut found: impl FnMut(Span, &mut Work),
+    ) {
+        let set = self.search.alphabet;
+        let ends = |at: &usize| !set.get(usize::from(coded.byte(*at))).is_some_and(|is_of| *is_of);
+        let last = |from: usize, to: usize| (from..to).rev().find(ends);
+        let first = |from: usize, to: usize| (from..to).find(ends);
+        let mut from = 0;
+        while let Some((start, end)) = run(from, coded.len(), needed, usize::MAX, last, first) {
+            work.count(end - from);
+            found((start, end), work);
             from = end;
         }
+        work.count(coded.len().saturating_sub(from).div_ceil(needed));
     }
-    masked
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
-
-    fn forms(secret: &str) -> Vec<Arc<SecretForms>> {
-        vec![Arc::new(SecretForms::of(&Secret::from_text(secret.to_owned())).unwrap())]
-    }
-
-    fn percent(text: &str) -> String {
-        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-    }
-
-    fn json(text: &str) -> String {
-        text.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect()
-    }
-
-    fn echoes() -> Vec<String> {
-        let mut all = vec![
-            TOKEN.to_owned(),
-            percent(TOKEN),
-            percent(TOKEN).to_lowercase(),
-            json(TOKEN),
-            TOKEN.replace('/', "\\/"),
-            TOKEN.replace('+', "%2B").replace('/', "%2F"),
-            TOKEN.bytes().map(|byte| format!("{byte:02x}")).collect(),
-        ];
-        for before in ["", "a", "ab", "Bearer "] {
-            for engine in [&general_purpose::STANDARD, &general_purpose::URL_SAFE_NO_PAD] {
-                all.push(engine.encode(format!("{before}{TOKEN}!")));
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn each_form_is_masked_at_equal_length() {
-        let forms = forms(TOKEN);
-        for echo in echoes() {
-            let mut text = format!("{{\"echo\":\"{echo}\"}}").into_bytes();
-            let length = text.len();
-            assert_eq!(mask(&forms, &mut text), 1, "{echo}");
-            assert_eq!(text.len(), length);
-            assert!(text.starts_with(b"{\"echo\":\"") && text.ends_with(b"\"}"));
-        }
-    }
-
-    #[test]
-    fn base64_is_masked_as_json_and_urls_escape_it() {
-        // These three alignments contain `+` and `/`.
-        let secret = "~~~?>>>?~~>?>~?~?>>~~?>??>~";
-        let forms = forms(secret);
-        for before in ["", "a", "ab"] {
-            let coded = general_purpose::STANDARD.encode(format!("{before}{secret}!"));
-            assert!(coded.contains('+') && coded.contains('/'), "{coded}");
-            for (plus, slash) in ESCAPED_BASE64 {
-                let mut text = coded.replace('/', slash).replace('+', plus).into_bytes();
-                assert_eq!(mask(&forms, &mut text), 1, "{coded} {plus} {slash}");
+/// Returns the next run at or after `from`, in a text of so many bytes, that has at least `least`
+/// bytes, up to `most` of it.
+///
+/// A run that begins at or after `from` covers the position at that distance, or begins after it.
+/// So most texts are looked at once per `least` bytes, and each byte at most once per half of it.
+#[inline]
+fn run(
+    mut from: usize,
+    length: usize,
+    least: usize,
+    most: usize,
+    last_end: impl Fn(usize, usize) -> Option<usize>,
+    first_end: impl Fn(usize, usize) -> Option<usize>,
+) -> Option<Span> {
+    loop {
+        let end = from.checked_add(least).filter(|end| *end <= length)?;
+        match last_end(from, end) {
+            Some(between) => from = between + 1,
+            None => {
+                let most = from.saturating_add(most).clamp(end, length);
+                return Some((from, first_end(end, most).unwrap_or(most)));
             }
         }
     }
+}
 
-    #[test]
-    fn a_token_is_found_without_its_scheme() {
-        for value in [format!("token {TOKEN}"), format!("Key  {TOKEN}")] {
-            let mut echo = format!("you are {TOKEN}").into_bytes();
-            assert_eq!(mask(&forms(&value), &mut echo), 1);
-            assert!(
-                echo.ends_with(b"***")
-                    && !echo.windows(8).any(|window| window == &TOKEN.as_bytes()[..8])
-            );
-        }
-        // The part after the last space is too short to be a secret.
-        let mut echo = b"the 7 of us; open sesame 7".to_vec();
-        assert_eq!(mask(&forms("open sesame 7"), &mut echo), 1);
-        assert!(echo.starts_with(b"the 7 of us; ***"));
-    }
-
-    #[test]
-    fn a_percent_sign_may_be_no_escape() {
-        let mut echo = br#"a\/%" b"#.to_vec();
-        assert_eq!(mask(&forms("/%"), &mut echo), 1);
-        assert_eq!(echo, br#"a***" b"#);
-    }
-
-    #[test]
-    fn an_empty_secret_has_no_forms() {
-        assert!(SecretForms::of(&Secret::from_text(String::new())).is_none());
-    }
-
-    #[test]
-    fn other_texts_pass_unchanged() {
-        let forms = forms(TOKEN);
-        for innocent in ["", "tbm-", "tbm-9fK2+xQ", "100 % of \\ all", "eyJhbGciOiJFUzI1NiJ9"] {
-            let mut text = innocent.as_bytes().to_vec();
-            assert_eq!(mask(&forms, &mut text), 0);
-            assert_eq!(text, innocent.as_bytes());
-        }
-    }
-
-    #[test]
-    fn a_long_secret_is_found_by_its_tail() {
-        let head = "eyJhbGciOiJFUzI1NiJ9.".repeat(20);
-        let forms = forms(&format!("{head}{TOKEN}{TOKEN}"));
-        let mut other = format!("{head}another tail").into_bytes();
-        assert_eq!(mask(&forms, &mut other), 0);
-        let mut echo = format!("{head}{TOKEN}{TOKEN}").into_bytes();
-        assert_eq!(mask(&forms, &mut echo), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn no_form_passes_in_any_chunks(
-            which in 0..15_usize,
-            cuts in prop::collection::vec(1..40_usize, 0..40),
-        ) {
-            let echo = echoes()[which].clone();
-            let text = format!("before {echo} after").into_bytes();
-            let forms = &forms(TOKEN)[..];
-            // The steps of the guard, without a body around them.
-            let (mut held, mut out, mut rest) = (Vec::new(), Vec::new(), text.as_slice());
-            let mut cuts = cuts.into_iter();
-            while !rest.is_empty() {
-                let cut = cuts.next().unwrap_or(rest.len()).min(rest.len());
-                let (chunk, later) = rest.split_at(cut);
-                rest = later;
-                held.extend_from_slice(chunk);
-                mask(forms, &mut held);
-                let unfinished = forms.iter().map(|forms| forms.unfinished(&held)).max().unwrap();
-                out.extend(held.drain(..held.len() - unfinished));
-            }
-            out.extend(held);
-            prop_assert_eq!(out.len(), text.len());
-            prop_assert!(out.starts_with(b"before ") && out.ends_with(b" after"));
-            prop_assert!(forms[0].find(&out, 0).is_none());
-            let masked = out.iter().filter(|byte| **byte == b'*').count();
-            prop_assert!(masked >= TOKEN.len(), "{}", String::from_utf8(out).unwrap());
-        }
-    }
-
-    /// The definition of [`SecretForms::find`] and [`SecretForms::unfinished`], evaluated at every
-    /// position and for every length.
-    mod plainly {
-        use super::*;
-
-        pub(super) fn find(
-            forms: &SecretForms,
-            text: &[u8],
-            from: usize,
-        ) -> Option<(usize, usize)> {
-            let literals = forms.literals();
-            let literal = (from..text.len()).find_map(|at| {
-                let here = literals
-                    .iter()
-                    .filter(|form| text[at..].starts_with(form))
-                    .map(|form| at + form.len());
-                here.max().map(|end| (at, end))
-            });
-            let escaped = (from..text.len()).find_map(|at| match forms.escaped_at(text, at) {
-                Escaped::Whole(end) => Some((at, end)),
-                Escaped::Part | Escaped::No => None,
-            });
-            match (literal, escaped) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            }
-        }
-
-        pub(super) fn unfinished(forms: &SecretForms, text: &[u8]) -> usize {
-            let literals = forms.literals();
-            let prefixes =
-                literals.iter().flat_map(|form| (1..form.len()).map(move |length| &form[..length]));
-            let literal = prefixes.filter(|prefix| text.ends_with(prefix)).map(<[u8]>::len).max();
-            let escaped =
-                (0..text.len()).find(|at| matches!(forms.escaped_at(text, *at), Escaped::Part));
-            literal.unwrap_or(0).max(escaped.map_or(0, |at| text.len() - at))
-        }
-    }
-
-    /// A secret of few characters, many of which begin or end an escape.
-    fn tricky_secret() -> impl Strategy<Value = String> {
-        prop_oneof!["[a/%]{1,12}", r#"[%\\u04125a/"+]{1,12}"#, "[a-z0-9/+]{20,80}"]
-    }
-
-    /// Pieces of the secret: plain, escaped and in base64, among similar characters.
-    fn tricky_text(secret: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
-        let secret = secret.as_bytes().to_vec();
-        let piece = (0..secret.len(), 0..=secret.len(), 0..6_usize, r#"[%\\u04125a/"+]{0,3}"#);
-        let piece = piece.prop_map(move |(from, length, how, between)| {
-            let piece = &secret[from..(from + length).min(secret.len())];
-            let escaped =
-                |write: fn(u8) -> String| piece.iter().map(|byte| write(*byte)).collect::<String>();
-            let text = match how {
-                0 => String::from_utf8(piece.to_vec()).unwrap(),
-                1 => escaped(|byte| format!("%{byte:02X}")),
-                2 => escaped(|byte| format!("\\u{byte:04x}")),
-                3 => escaped(|byte| {
-                    if b"/\\\"".contains(&byte) {
-                        format!("\\{}", char::from(byte))
-                    } else {
-                        char::from(byte).into()
-                    }
-                }),
-                4 => general_purpose::STANDARD.encode(piece),
-                _ => String::new(),
-            };
-            text + &between
-        });
-        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(500))]
-        #[test]
-        fn the_fast_search_finds_what_the_plain_one_finds(
-            (secret, mut text) in tricky_secret()
-                .prop_flat_map(|secret| (Just(secret.clone()), tricky_text(&secret))),
-            cut in 0..6_usize,
-        ) {
-            let forms = &forms(&secret)[0];
-            text.truncate(text.len().saturating_sub(cut));
-            prop_assert_eq!(forms.unfinished(&text), plainly::unfinished(forms, &text));
-            for from in 0..=text.len() {
-                let found = forms.find(&text, from);
-                prop_assert_eq!(found, plainly::find(forms, &text, from), "from {}", from);
-            }
-        }
-    }
+/// Returns start and end of a secret's tail around one of its windows, as far as the run reaches.
+fn extent(run: &[u8], start: usize, found: &Found) -> Span {
+    let end = start + WINDOW + found.after;
+    (start.saturating_sub(found.before), end.min(run.len()))
 }
