@@ -6,6 +6,7 @@
 
 use std::{convert::Infallible, future::poll_fn};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
@@ -69,10 +70,43 @@ enum Reply {
     Large,
     Json(usize),
     Events(usize),
+    Hostile(Hostile),
 }
 
+/// 64 KiB that are expensive to search.
+#[derive(Clone, Copy, Debug)]
+enum Hostile {
+    /// Base64 of bytes that are no text.
+    Image,
+    /// Most of the secret, again and again.
+    NearMisses,
+    /// Text that is base64 of base64 of near misses.
+    Nested,
+}
+
+impl Hostile {
+    fn text(self) -> String {
+        let almost = SECRET.get(..SECRET.len() - 1).unwrap_or_default();
+        let near = |bytes: usize| almost.get(16..).unwrap_or_default().repeat(bytes / 15);
+        let text = match self {
+            Self::Image => {
+                let bytes: Vec<u8> = (0..48 * 1024_u64)
+                    .map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[1])
+                    .collect();
+                STANDARD.encode(bytes)
+            }
+            Self::NearMisses => near(64 * 1024),
+            Self::Nested => STANDARD.encode(STANDARD.encode(near(36 * 1024))),
+        };
+        format!(r#"{{"jsonrpc":"2.0","id":17,"result":{{"text":"{text}"}}}}"#)
+    }
+}
+
+/// The upstream's secret.
+const SECRET: &str = "upstream-secret-f3b1c9d27a5e4886";
+
 /// All pieces.
-pub const PIECES: [Piece; 12] = {
+pub const PIECES: [Piece; 15] = {
     use Algorithm::{EdDsa, Es256};
     use Tokens::{NeverSeen, One};
     const fn piece(name: &'static str, within: &'static str, times: usize, what: What) -> Piece {
@@ -109,6 +143,9 @@ pub const PIECES: [Piece; 12] = {
         stack("list-filter-20-sse", 200, Message::List, Reply::Events(20)),
         stack("list-filter-500-sse", 40, Message::List, Reply::Events(500)),
         stack("leak-guard-64-kib", 200, Message::Small, Reply::Large),
+        stack("leak-guard-64-kib-image", 100, Message::Small, Reply::Hostile(Hostile::Image)),
+        stack("leak-guard-64-kib-near", 100, Message::Small, Reply::Hostile(Hostile::NearMisses)),
+        stack("leak-guard-64-kib-nested", 100, Message::Small, Reply::Hostile(Hostile::Nested)),
     ]
 };
 
@@ -144,7 +181,7 @@ impl Piece {
                 let issuer = issuer(Algorithm::Es256);
                 let upstream =
                     Upstream::parse("items", "http://127.0.0.1:1/mcp").expect("an upstream");
-                let secret = Secret::from_text("upstream-secret-f3b1c9d27a5e4886".into());
+                let secret = Secret::from_text(SECRET.into());
                 let stack = broker
                     .protect(RESOURCE)
                     .authenticate(JwtVerifier::new(ISSUER, issuer.keys()))
@@ -174,6 +211,7 @@ impl Reply {
         match self {
             Self::Small => Instant::new("application/json", Call::Small.response()),
             Self::Large => Instant::new("application/json", Call::Large.response()),
+            Self::Hostile(hostile) => Instant::new("application/json", hostile.text()),
             Self::Json(tools) => Instant::new("application/json", fixtures::list(tools)),
             Self::Events(tools) => Instant::new(
                 "text/event-stream",
