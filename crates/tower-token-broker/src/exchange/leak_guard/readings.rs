@@ -172,8 +172,6 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    pub(super) const ALL: [Self; 2] = [Self::Base64, Self::Hex];
-
     /// Number of characters in a group. A run may begin within a group.
     pub(super) const fn group(self) -> usize {
         match self {
@@ -204,12 +202,12 @@ impl Coding {
         (bytes * self.group()).div_ceil(self.bytes())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn has(self, char: u8) -> bool {
         self.value(char) != NO_VALUE
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(self, char: u8) -> u8 {
         let values = match self {
             Self::Base64 => &BASE64,
@@ -230,7 +228,7 @@ impl<'a> Coded<'a> {
     }
 
     /// Returns the first of the two characters that encode a byte.
-    #[inline]
+    #[inline(always)]
     const fn first_char(&self, at: usize) -> usize {
         match self.coding {
             Coding::Base64 => at + at / 3,
@@ -238,7 +236,7 @@ impl<'a> Coded<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn byte(&self, at: usize) -> u8 {
         let first = self.first_char(at);
         let value = |at: usize| self.chars.get(at).map_or(0, |char| self.coding.value(*char));
@@ -252,13 +250,13 @@ impl<'a> Coded<'a> {
     }
 
     /// Decodes a part.
+    #[inline(always)]
     pub(super) fn part(&self, start: usize, end: usize, origin: Origin<'_>) -> Reading {
-        let mut reading = Reading::with_capacity(end - start);
-        for at in start..end {
-            let first = self.first_char(at);
-            reading.push(self.byte(at), origin.span(first, first + 2));
+        let span = |at: usize| origin.span(self.first_char(at), self.first_char(at) + 2);
+        Reading {
+            bytes: (start..end).map(|at| self.byte(at)).collect(),
+            spans: (start..end).map(span).collect(),
         }
-        reading
     }
 }
 

@@ -244,9 +244,9 @@ impl Scope<'_> {
                 }
             }
         }
-        for coding in Coding::ALL {
-            self.coded(run, origin, coding, level, work);
-        }
+        // One copy of the code for each coding.
+        self.coded(run, origin, Coding::Base64, level, work);
+        self.coded(run, origin, Coding::Hex, level, work);
     }
 
     /// Decodes the parts of a run that may be encoded secrets. Each starting position within a
@@ -283,6 +283,7 @@ impl Scope<'_> {
 
     /// Calls back with each run of the decoded text that is long enough. Only some bytes are
     /// decoded to find them.
+    #[inline(always)]
     fn decoded_runs(
         self,
         coded: Coded<'_>,
@@ -309,7 +310,7 @@ impl Scope<'_> {
 ///
 /// A run that begins at or after `from` covers the position at that distance, or begins after it.
 /// So most texts are looked at once per `least` bytes, and each byte at most once per half of it.
-#[inline]
+#[inline(always)]
 fn run(
     mut from: usize,
     length: usize,
