@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     alarm::Alarm,
-    clock::{Clock, LEEWAY, Timestamp},
+    clock::{Clock, LEEWAY, Moment, Timestamp},
     principal::User,
 };
 
@@ -72,7 +72,8 @@ pub(crate) struct Entry {
     windows: Box<[Window]>,
     /// Hash of the user, or [`SHARED`].
     owner: AtomicU64,
-    /// Milliseconds of the Unix epoch, or [`NO_EXPIRY`].
+    /// Milliseconds of the monotonic clock, or [`NO_EXPIRY`]. If the wall clock is set to a wrong
+    /// time for a moment, nothing expires.
     expires_at: u64,
     last_used: AtomicU64,
     is_registered: AtomicBool,
@@ -146,7 +147,8 @@ impl Registry {
             .tails()
             .iter()
             .fold(0_u64, |digest, tail| digest.rotate_left(1) ^ self.key.digest(tail));
-        let now = self.clock.now();
+        let now = self.clock.moment();
+        let lifetime = expires_at.map(|at| self.clock.cautious_now().until(at) + LEEWAY);
         let mut entries = self.entries.write();
         let known = entries.credentials.get(&digest).cloned();
         let entry = known.unwrap_or_else(|| {
@@ -154,8 +156,8 @@ impl Registry {
                 digest,
                 windows,
                 owner: AtomicU64::new(owner),
-                expires_at: expires_at.map_or(NO_EXPIRY, |at| at.plus(LEEWAY).unix_millis()),
-                last_used: AtomicU64::new(now.unix_millis()),
+                expires_at: lifetime.map_or(NO_EXPIRY, |lifetime| millis(now.plus(lifetime))),
+                last_used: AtomicU64::new(millis(now)),
                 is_registered: AtomicBool::new(true),
             });
             if entries.credentials.len() >= entries.sweep_at {
@@ -172,8 +174,8 @@ impl Registry {
     }
 
     /// Removes expired entries, and the oldest if there are too many, and builds the filter again.
-    fn sweep(&self, entries: &mut Entries, now: Timestamp) {
-        let now = now.unix_millis();
+    fn sweep(&self, entries: &mut Entries, now: Moment) {
+        let now = millis(now);
         let retention = u64::try_from(RETENTION.as_millis()).unwrap_or(u64::MAX);
         let mut live: Vec<Arc<Entry>> = Vec::with_capacity(entries.credentials.len());
         for (_, entry) in entries.credentials.drain() {
@@ -301,7 +303,7 @@ impl Entry {
             self.owner.store(SHARED, Ordering::Relaxed);
         }
         if self.expires_at == NO_EXPIRY {
-            self.last_used.store(clock.now().unix_millis(), Ordering::Relaxed);
+            self.last_used.store(millis(clock.moment()), Ordering::Relaxed);
         }
     }
 }
@@ -352,6 +354,10 @@ impl View<'_> {
         });
         found
     }
+}
+
+fn millis(moment: Moment) -> u64 {
+    u64::try_from(moment.since_start().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Excludes texts that contain no window, without a lock. It is only added to, and built again with

@@ -375,6 +375,23 @@ fn i448_entries_expire_and_the_oldest_leave() {
 }
 
 #[test]
+fn i448_a_wrong_wall_clock_removes_no_entry() {
+    let start = Timestamp::from_unix_seconds(1_800_000_000);
+    let clock = Clock::manual(start);
+    let registry = Arc::new(Registry::new(1000, clock.clone()));
+    let bob = Watched::new(&registry, &user("bob"));
+    bob.add(&tails(TOKEN), Some(start.plus(Duration::from_secs(3600)))).unwrap();
+    clock.set_wall_clock(start.plus(Duration::from_secs(86_400)));
+    for number in 0..200 {
+        let bob = Watched::new(&registry, &user("bob"));
+        bob.add(&tails(&distinct(number)), None).unwrap();
+    }
+    clock.set_wall_clock(start);
+    let alice = Watched::new(&registry, &user("alice"));
+    assert!(!hits(&alice, TOKEN.as_bytes()).is_empty(), "I448");
+}
+
+#[test]
 fn i448_a_credential_that_left_is_registered_again() {
     let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
     let registry = Arc::new(Registry::new(2, clock.clone()));
