@@ -240,7 +240,7 @@ impl<S> BrokerBuilder<S> {
 
     /// Sets the number of live credentials that the leak guard remembers, of all users and servers;
     /// [`Broker::CREDENTIAL_REGISTRY_CAPACITY`] by default. No response to any user may contain one
-    /// of them. The registry has keyed hashes of them, about 700 bytes for each. When it is full,
+    /// of them. The registry has keyed hashes of them, about 900 bytes for each. When it is full,
     /// the credentials that were used the longest ago are forgotten, with an alarm
     /// (`exchange.credential_registry_full`).
     ///

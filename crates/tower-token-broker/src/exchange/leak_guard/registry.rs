@@ -275,6 +275,8 @@ impl Entries {
             filter.window(window.hash).into_iter().for_each(|bit| filter.set(bit));
             let same = self.windows.entry(window.hash).or_default();
             if same.len() < ALIKE {
+                // Nearly all windows have one secret.
+                same.reserve_exact(1);
                 same.push(Found {
                     entry: Arc::clone(entry),
                     before: window.before.into(),
