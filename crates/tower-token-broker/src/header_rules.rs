@@ -87,7 +87,7 @@ const TABLE: &[Row] = {
         ("accept-language",            &[Forwarded],                         &[]),
         ("content-encoding",           &[Never],                             &[]),
         ("content-language",           &[Forwarded],                         &[]),
-        ("content-type",               &[Forwarded],                         &[]),
+        ("content-type",               &[Forwarded, EndToEnd],               &[]),
         ("range",                      &[Never],                             &[]),
         ("user-agent",                 &[Forwarded],                         &[]),
     // Caches and validators.
@@ -104,18 +104,18 @@ const TABLE: &[Row] = {
         ("last-modified",              &[],                                  &[Validator]),
         ("repr-digest",                &[],                                  &[Removed, Validator]),
     // MCP. The scope filter replaces the session and event IDs, which clients hold sealed.
-        ("last-event-id",              &[Forwarded],                         &[]),
-        ("mcp-method",                 &[Forwarded, Compared],               &[]),
-        ("mcp-name",                   &[Forwarded, Compared],               &[]),
-        ("mcp-param-*",                &[Forwarded, Compared],               &[]),
-        ("mcp-protocol-version",       &[Forwarded],                         &[]),
-        ("mcp-session-id",             &[Forwarded],                         &[]),
+        ("last-event-id",              &[Forwarded, EndToEnd],               &[]),
+        ("mcp-method",                 &[Forwarded, Compared, EndToEnd],     &[]),
+        ("mcp-name",                   &[Forwarded, Compared, EndToEnd],     &[]),
+        ("mcp-param-*",                &[Forwarded, Compared, EndToEnd],     &[]),
+        ("mcp-protocol-version",       &[Forwarded, EndToEnd],               &[]),
+        ("mcp-session-id",             &[Forwarded, EndToEnd],               &[]),
     // gRPC. The exchange layer writes `grpc-timeout` from the time that is left.
         ("grpc-accept-encoding",       &[SetInGrpc("identity")],             &[]),
-        ("grpc-encoding",              &[ForwardedInGrpc],                   &[]),
-        ("mcp_prompt",                 &[ForwardedInGrpc],                   &[]),
-        ("mcp_resource",               &[ForwardedInGrpc],                   &[]),
-        ("mcp_tool",                   &[ForwardedInGrpc],                   &[]),
+        ("grpc-encoding",              &[ForwardedInGrpc, EndToEnd],         &[]),
+        ("mcp_prompt",                 &[ForwardedInGrpc, EndToEnd],         &[]),
+        ("mcp_resource",               &[ForwardedInGrpc, EndToEnd],         &[]),
+        ("mcp_tool",                   &[ForwardedInGrpc, EndToEnd],         &[]),
     // Traces (W3C Trace Context).
         ("traceparent",                &[TraceParent],                       &[]),
         ("tracestate",                 &[TraceState],                        &[]),
@@ -139,10 +139,15 @@ enum Rule {
     Forwarded,
     /// Request: forwarded in gRPC.
     ForwardedInGrpc,
-    /// Request: forwarded if it has the length of a `traceparent`.
+    /// Request: forwarded also if `Connection` names it, because it was judged or replaced.
+    // H420.
+    EndToEnd,
+    /// Request: forwarded if it has the length of a `traceparent` and occurs once, also if
+    /// `Connection` names it.
     // H177.
     TraceParent,
-    /// Request: forwarded up to the length that W3C Trace Context requires.
+    /// Request: forwarded up to the length that W3C Trace Context requires, also if `Connection`
+    /// names it.
     // H177.
     TraceState,
     /// Request: not forwarded, even if the operator adds it. In gRPC, neither is `<name>-bin`.
@@ -213,12 +218,6 @@ impl Rule {
     fn set_in_grpc(&self) -> Option<&'static str> {
         if let Self::SetInGrpc(value) = self { Some(value) } else { None }
     }
-
-    fn forwards(self, value: &HeaderValue) -> bool {
-        self == Self::Forwarded
-            || (self == Self::TraceParent && value.len() == TRACE_PARENT)
-            || (self == Self::TraceState && value.len() <= LONGEST_TRACE_STATE)
-    }
 }
 
 fn row(name: &str) -> &'static Row {
@@ -248,9 +247,37 @@ pub(crate) fn remove_uncompared(headers: &mut HeaderMap) {
     remove_where(headers, |name| in_requests(name.as_str()).contains(&Rule::Compared));
 }
 
-/// Returns whether a request header is forwarded to the upstream.
-pub(crate) fn is_forwarded(name: &HeaderName, value: &HeaderValue) -> bool {
-    in_requests(name.as_str()).iter().any(|rule| rule.forwards(value))
+/// How a request header is forwarded to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarding {
+    /// Only if the operator adds it.
+    No,
+    /// Unless `Connection` names it.
+    Ordinary,
+    /// In any case.
+    EndToEnd,
+    /// If it occurs once.
+    Once,
+}
+
+/// Returns how a request header is forwarded to the upstream.
+pub(crate) fn forwarding(name: &HeaderName, value: &HeaderValue) -> Forwarding {
+    let rules = in_requests(name.as_str());
+    match rules {
+        [Rule::TraceParent] if value.len() == TRACE_PARENT => Forwarding::Once,
+        [Rule::TraceState] if value.len() <= LONGEST_TRACE_STATE => Forwarding::EndToEnd,
+        _ if !rules.contains(&Rule::Forwarded) => Forwarding::No,
+        _ if rules.contains(&Rule::EndToEnd) => Forwarding::EndToEnd,
+        _ => Forwarding::Ordinary,
+    }
+}
+
+/// Returns whether a request header belongs to no connection, whatever `Connection` names.
+// H420: a client cannot take away what was compared with the message.
+pub(crate) fn is_end_to_end(name: &HeaderName) -> bool {
+    let is_kept =
+        |rule: &Rule| matches!(rule, Rule::EndToEnd | Rule::TraceParent | Rule::TraceState);
+    in_requests(name.as_str()).iter().any(is_kept)
 }
 
 /// Returns whether a request header is forwarded only with certain values, also if an operator adds
@@ -316,13 +343,15 @@ pub(crate) fn set_in_response(headers: &mut HeaderMap) {
 /// Removes the request headers that belong to one connection, those that `Connection` names, and
 /// those that an HTTP client writes from the URI and the body (`Host`, `Content-Length`, `Expect`).
 ///
-/// A credential stays: `Authorization`, and values that are marked sensitive. So does `TE:
-/// trailers` of a gRPC request.
+/// A credential stays: `Authorization`, and values that are marked sensitive. So do `TE: trailers`
+/// of a gRPC request, and the headers that the layers compared or replaced: `Content-Type`,
+/// `Last-Event-ID`, `Mcp-*` and the trace context.
 pub fn remove_hop_by_hop_from_request(headers: &mut HeaderMap) {
     // RFC 9113 §8.2.2 allows this one value, and gRPC requires it.
     let trailers =
         headers.get(header::TE).is_some_and(|value| value == "trailers") && is_grpc(headers);
-    let connection = removable_connection_options(headers);
+    let mut connection = removable_connection_options(headers);
+    connection.retain(|name| !is_end_to_end(name));
     remove_where(headers, |name| {
         let is_removed = |rule: &Rule| matches!(rule, Rule::HopByHop | Rule::WrittenBySender);
         in_requests(name.as_str()).iter().any(is_removed) || connection.contains(name)
@@ -502,6 +531,11 @@ mod tests {
             ("host", "other.example"),
             ("expect", "100-continue"),
             ("accept", "application/json"),
+            ("connection", "mcp-name, Mcp-Param-Region, traceparent, content-type"),
+            ("mcp-name", "get_item"),
+            ("mcp-param-region", "eu"),
+            ("content-type", "application/json"),
+            ("traceparent", "1"),
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
@@ -511,7 +545,10 @@ mod tests {
         remove_hop_by_hop_from_request(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "authorization", "x-api-key"], "H167");
+        let judged = ["content-type", "mcp-name", "mcp-param-region", "traceparent"];
+        let mut expected = [&["accept", "authorization", "x-api-key"][..], &judged].concat();
+        expected.sort_unstable();
+        assert_eq!(left, expected, "H167, H420");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The headers that are forwarded to the upstream.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
-use crate::header_rules;
+use crate::header_rules::{self, Forwarding};
 
 /// Most requests have as many headers when they are sent. A larger map would be cleared for
 /// nothing.
@@ -25,39 +25,50 @@ impl Forwarded {
     /// Returns the headers that are forwarded to the upstream.
     // H167, H168, H170: built header by header, out of those that may be forwarded.
     pub(crate) fn of_request(&self, from: &HeaderMap) -> HeaderMap {
-        copy(from, |name, value| self.is_forwarded(name, value))
+        self.copy(from, |_| false)
     }
 
     /// Returns the metadata that is forwarded to a gRPC upstream. Binary metadata passes, except
     /// what a server may read as a credential, framing, or a proxy's report.
     #[cfg(feature = "grpc")]
     pub(crate) fn of_grpc_request(&self, from: &HeaderMap) -> HeaderMap {
-        let mut to = copy(from, |name, value| {
-            self.is_forwarded(name, value) || header_rules::is_forwarded_in_grpc(name)
-        });
+        let mut to = self.copy(from, header_rules::is_forwarded_in_grpc);
         header_rules::set_in_grpc_request(&mut to);
         to
     }
 
-    fn is_forwarded(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        header_rules::is_forwarded(name, value)
-            || (!header_rules::limits_value(name) && self.0.contains(name))
+    fn adds(&self, name: &HeaderName) -> bool {
+        self.0.contains(name) && !header_rules::limits_value(name)
     }
-}
 
-fn copy(from: &HeaderMap, passes: impl Fn(&HeaderName, &HeaderValue) -> bool) -> HeaderMap {
-    let for_one_hop = header_rules::connection_options(from);
-    let mut to = HeaderMap::with_capacity(ROOM);
-    for (name, value) in from {
-        if passes(name, value) && !for_one_hop.contains(name) {
-            to.append(name.clone(), value.clone());
+    fn copy(&self, from: &HeaderMap, also: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        let for_one_hop = header_rules::connection_options(from);
+        let mut to = HeaderMap::with_capacity(ROOM);
+        for (name, value) in from {
+            let is_for_one_hop = || for_one_hop.contains(name);
+            let passes = match header_rules::forwarding(name, value) {
+                // H420: `Connection` cannot remove what was judged.
+                Forwarding::EndToEnd => true,
+                // H177: two values are two traces.
+                Forwarding::Once => from.get_all(name).iter().nth(1).is_none(),
+                Forwarding::Ordinary => !is_for_one_hop(),
+                Forwarding::No if also(name) => {
+                    header_rules::is_end_to_end(name) || !is_for_one_hop()
+                }
+                Forwarding::No => self.adds(name) && !is_for_one_hop(),
+            };
+            if passes {
+                to.append(name.clone(), value.clone());
+            }
         }
+        to
     }
-    to
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -67,7 +78,7 @@ mod tests {
             ("accept", "application/json"),
             ("authorization", "Bearer stolen"),
             ("cookie", "access_token=x"),
-            ("connection", "keep-alive, X-User, accept-language"),
+            ("connection", "keep-alive, X-User, accept-language, mcp-param-region"),
             ("accept-language", "de"),
             ("mcp-param-region", "eu"),
             ("traceparent", "short"),

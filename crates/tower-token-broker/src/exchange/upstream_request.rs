@@ -93,6 +93,9 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
                 forwarded.of_request(from)
             }
         };
+        if !self.context.by_handler {
+            self.context.judged.headers().write(&mut headers);
+        }
         headers.insert(header::HOST, self.shared.provider.upstream().host().clone());
         // I191: the guard and the filter must be able to read the response.
         header_rules::set_in_request(&mut headers);

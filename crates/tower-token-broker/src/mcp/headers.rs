@@ -56,6 +56,58 @@ pub(crate) fn agree(
     mirrors(fields, method, message)
 }
 
+/// The headers that repeat a message, as the upstream receives them. They are taken from the
+/// message, so that no header of the client decides whether the upstream sees them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JudgedHeaders {
+    version: Option<HeaderValue>,
+    method: Option<HeaderValue>,
+    name: Option<HeaderValue>,
+}
+
+impl JudgedHeaders {
+    /// Returns the headers for a message that agrees with its own.
+    // H420: a value that was compared is kept as the client wrote it. One that is missing is
+    // written.
+    pub(crate) fn of(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Self {
+        let version = match revision {
+            // Before the response to `initialize` there is none.
+            Revision::V2025_11_25 => fields.get(PROTOCOL_VERSION).cloned(),
+            Revision::V2026_07_28 => Some(HeaderValue::from_static(revision.as_str())),
+        };
+        let method = message.method.as_ref();
+        let written = |name, text: &str| match fields.get(name) {
+            Some(compared) => Some(compared.clone()),
+            None => encode(text),
+        };
+        let name = method.and_then(McpMethod::name_header).map(|by| message.params.named(by));
+        Self {
+            version,
+            method: method.and_then(|method| written(METHOD, method.as_str())),
+            name: name.and_then(|name| written(NAME, name.required().ok()?)),
+        }
+    }
+
+    /// Returns these headers for HTTP. In 2025-11-25, only the version is one.
+    pub(crate) fn for_http(mut self, revision: Revision) -> Self {
+        if revision == Revision::V2025_11_25 {
+            (self.method, self.name) = (None, None);
+        }
+        self
+    }
+
+    /// Writes the headers into a request to the upstream.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        for (name, value) in
+            [(PROTOCOL_VERSION, &self.version), (METHOD, &self.method), (NAME, &self.name)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
 /// Returns the revision of a gRPC request, whose metadata must state it.
 #[cfg(feature = "grpc")]
 pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> {
@@ -148,7 +200,8 @@ fn mirrors(
         (None, Some(_)) => return Err(Reason::HeaderMismatch),
         (None, None) => {}
     }
-    for (_, value) in fields.iter().filter(|(name, _)| name.as_str().starts_with(PARAM)) {
+    for (param, value) in fields.iter().filter(|(name, _)| name.as_str().starts_with(PARAM)) {
+        only(fields, param)?;
         decode(value)?;
     }
     Ok(())
@@ -171,6 +224,15 @@ fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
         Some(coded) => STANDARD.decode(coded).map(Some).map_err(|_| Reason::HeaderMismatch),
         None => Ok(Some(bytes.to_vec())),
     }
+}
+
+/// Writes a value as [`decode`] reads it.
+fn encode(text: &str) -> Option<HeaderValue> {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'))
+        && !(text.starts_with("=?base64?") && text.ends_with("?="));
+    let value =
+        if is_plain { text.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(text)) };
+    HeaderValue::try_from(value).ok()
 }
 
 #[cfg(test)]
@@ -215,6 +277,16 @@ mod tests {
                 "broken parameter",
                 &[version, method, ("mcp-name", "get_item"), ("mcp-param-a", "=?base64?!?=")],
             ),
+            (
+                "two values of a parameter",
+                &[
+                    version,
+                    method,
+                    ("mcp-name", "get_item"),
+                    ("mcp-param-a", "1"),
+                    ("mcp-param-a", "1"),
+                ],
+            ),
             ("two versions", &[version, version, method, ("mcp-name", "get_item")]),
             ("two methods", &[version, method, method, ("mcp-name", "get_item")]),
             ("a name with invalid base64", &[version, method, ("mcp-name", "=?base64?!?=")]),
@@ -232,6 +304,48 @@ mod tests {
         // J209
         let old = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
         assert_eq!(check(&[("mcp-name", "other")], old), Ok(()));
+    }
+
+    #[test]
+    fn h420_the_headers_sent_are_those_of_the_message() {
+        let written = |fields: &[(&'static str, &str)], revision: Revision, body: &str| {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(*name, value.parse().unwrap());
+            }
+            let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
+            let mut to = HeaderMap::new();
+            to.insert(NAME, HeaderValue::from_static("forged"));
+            JudgedHeaders::of(&map, revision, &message).for_http(revision).write(&mut to);
+            [&PROTOCOL_VERSION, &METHOD, &NAME]
+                .map(|name| to.get(name).map(|value| value.to_str().unwrap().to_owned()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let call = |name: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#
+            )
+        };
+        let (old, new) = (Revision::V2025_11_25, Revision::V2026_07_28);
+        let (version, method) = (some("2026-07-28"), some("tools/call"));
+        for (name, value) in [
+            ("get_item", "get_item"),
+            ("é", "=?base64?w6k=?="),
+            (" x", "=?base64?IHg=?="),
+            ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?="),
+        ] {
+            let expected = [version.clone(), method.clone(), some(value)];
+            assert_eq!(written(&[], new, &call(name)), expected, "H420 {name}");
+        }
+        let as_compared = [("mcp-name", "=?base64?Z2V0?=")];
+        let name = some("=?base64?Z2V0?=");
+        assert_eq!(written(&as_compared, new, &call("get")), [version.clone(), method, name]);
+        let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
+        let method = some("notifications/cancelled");
+        assert_eq!(written(&[], new, cancelled), [version, method, some("forged")]);
+        assert_eq!(written(&[], old, &call("get")), [None, None, some("forged")]);
+        let sent = [("mcp-protocol-version", "2025-11-25")];
+        assert_eq!(written(&sent, old, &call("get"))[0], some("2025-11-25"));
     }
 
     #[test]

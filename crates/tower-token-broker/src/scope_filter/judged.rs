@@ -10,6 +10,7 @@ use http::{Extensions, Method, Uri};
 use crate::{
     audit::Operation,
     dialect::Dialect,
+    mcp::headers::JudgedHeaders,
     principal::Scopes,
     revocation::Standing,
     sealing::{Kept, RequestStates},
@@ -27,6 +28,7 @@ struct Parts {
     body: JudgedBody,
     kept: Kept,
     listening: Option<Listening>,
+    headers: JudgedHeaders,
 }
 
 /// A stream that belongs to no call. It checks its own permission again when the policy changes,
@@ -73,8 +75,24 @@ impl Judged {
         body: JudgedBody,
         kept: Kept,
     ) -> Self {
-        let listening = None;
-        Self(Arc::new(Parts { dialect, operation, upstream_scopes, body, kept, listening }))
+        let (listening, headers) = (None, JudgedHeaders::default());
+        Self(Arc::new(Parts {
+            dialect,
+            operation,
+            upstream_scopes,
+            body,
+            kept,
+            listening,
+            headers,
+        }))
+    }
+
+    /// Sets the headers that repeat the message.
+    pub(super) fn with_headers(mut self, headers: JudgedHeaders) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.0) {
+            parts.headers = headers;
+        }
+        self
     }
 
     /// Marks the request as one that opens a stream without a call.
@@ -124,6 +142,11 @@ impl Judged {
     /// Returns the scopes that the upstream credential needs in addition to the operator's own.
     pub(crate) fn upstream_scopes(&self) -> &Scopes {
         &self.0.upstream_scopes
+    }
+
+    /// Returns the headers that repeat the judged message.
+    pub(crate) fn headers(&self) -> &JudgedHeaders {
+        &self.0.headers
     }
 
     /// Returns the judged body.

@@ -16,7 +16,8 @@ use crate::{
     header_rules,
     limits::Limits,
     mcp::{
-        Revision, headers,
+        Revision,
+        headers::{self, JudgedHeaders},
         message::{Message, Reference},
         method::{JudgedAs, McpMethod},
     },
@@ -156,6 +157,7 @@ impl<P: Policy> Decider<'_, P> {
         headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
 
         let (operation, permit) = self.decide(revision, session, &message).map_err(refuse)?;
+        let headers = JudgedHeaders::of(fields, revision, &message).for_http(revision);
         let listening = listening(&message).map_err(refuse)?;
         let kept = self.kept(revision, session, &message);
         let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
@@ -165,7 +167,8 @@ impl<P: Policy> Decider<'_, P> {
             Kept::RequestState(_) | Kept::Session(_) | Kept::Nothing => dialect,
         };
         let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
-        let judged = Judged::new(dialect, operation, permit.upstream_scopes, body, kept);
+        let judged = Judged::new(dialect, operation, permit.upstream_scopes, body, kept)
+            .with_headers(headers);
         Ok(match listening {
             Some(listening) => judged.which_listens(listening),
             None => judged,

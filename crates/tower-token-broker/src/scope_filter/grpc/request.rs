@@ -21,7 +21,11 @@ use crate::{
         metadata::{self, Coding},
         typed_mcp::{self, TypedCall},
     },
-    mcp::{Listed, headers, message::Message},
+    mcp::{
+        Listed,
+        headers::{self, JudgedHeaders},
+        message::Message,
+    },
     media_type::{self, IDENTITY},
     refusal::{Reason, Refusal},
     revocation::{Standing, StandingWatch},
@@ -66,11 +70,19 @@ struct Framed {
     kept: Kept,
     restored: Option<Bytes>,
     listening: Option<Listening>,
+    headers: JudgedHeaders,
 }
 
 impl Framed {
     fn of((operation, permit): (Operation, Permit)) -> Self {
-        Self { operation, permit, kept: Kept::Nothing, restored: None, listening: None }
+        Self {
+            operation,
+            permit,
+            kept: Kept::Nothing,
+            restored: None,
+            listening: None,
+            headers: JudgedHeaders::default(),
+        }
     }
 }
 
@@ -123,7 +135,7 @@ impl<P: Policy> GrpcCall<P> {
             }
             (Judgement::Framed(_) | Judgement::Typed(_), Err(_)) => Err(Reason::Internal.into()),
         };
-        let Framed { operation, permit, kept, restored, listening } =
+        let Framed { operation, permit, kept, restored, listening, headers } =
             judged.map_err(|refusal| self.wrong(refusal))?;
         let message = message.map(|message| restored.unwrap_or(message));
         let form = match judgement {
@@ -142,7 +154,8 @@ impl<P: Policy> GrpcCall<P> {
         let rpc = Rpc { path, message: framed.clone(), deadline };
         let scopes = permit.upstream_scopes;
         let judged =
-            Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept);
+            Judged::new(self.dialect.clone(), operation, scopes, JudgedBody::Rpc(rpc), kept)
+                .with_headers(headers);
         let judged = match listening {
             Some(listening) => judged.which_listens(listening),
             None => judged,
@@ -239,7 +252,8 @@ impl<P: Policy> GrpcCall<P> {
         let listening = listening(&message)?;
         let restored =
             restored(&kept, &message, json)?.map(|json| framed_mcp::encode(&json).into());
-        Ok(Framed { operation, permit, kept, restored, listening })
+        let headers = JudgedHeaders::of(fields, revision, &message);
+        Ok(Framed { operation, permit, kept, restored, listening, headers })
     }
 
     fn typed(
