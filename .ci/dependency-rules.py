@@ -82,7 +82,7 @@ METADATA = ["description", "license", "repository", "keywords", "categories", "r
 # its own.
 LAYERS = "tower-token-broker"
 MODULE_FLOORS = [
-    {"alarm", "hex"},
+    {"alarm", "folding", "hex"},
     {
         "bad_value", "body", "clock", "header_rules", "inbound", "json", "limits", "media_type",
         "percent", "request_id", "secret", "tasks",

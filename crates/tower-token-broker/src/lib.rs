@@ -114,6 +114,7 @@ pub mod tasks;
 pub mod test_util;
 pub mod upload;
 
+mod folding;
 mod hex;
 mod media_type;
 mod percent;

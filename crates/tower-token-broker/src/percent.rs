@@ -25,6 +25,43 @@ pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(octets)
 }
 
+/// The result of [`decode_text`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    /// There is no escape.
+    Unchanged,
+    /// The text without its escapes.
+    Text(String),
+    /// The octets are not UTF-8: in no encoding, overlong, or a surrogate.
+    NoText,
+}
+
+/// Decodes each escape once, also the form `%uXXXX` that some servers read.
+pub(crate) fn decode_text(text: &str) -> Decoded {
+    let mut parts = text.split('%');
+    let mut octets = parts.next().unwrap_or_default().as_bytes().to_vec();
+    let mut is_changed = false;
+    for part in parts {
+        if let Some(octet) = escaped(part) {
+            octets.push(octet);
+            octets.extend(part.bytes().skip(2));
+        } else if let Some(unit) = escaped_unit(part) {
+            let Some(char) = char::from_u32(unit) else { return Decoded::NoText };
+            octets.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+            octets.extend(part.bytes().skip(5));
+        } else {
+            octets.push(b'%');
+            octets.extend_from_slice(part.as_bytes());
+            continue;
+        }
+        is_changed = true;
+    }
+    match is_changed {
+        true => String::from_utf8(octets).map_or(Decoded::NoText, Decoded::Text),
+        false => Decoded::Unchanged,
+    }
+}
+
 /// Returns the octet of each percent sign and its digits; `None` if it begins no escape.
 pub(crate) fn escapes(text: &str) -> impl Iterator<Item = Option<u8>> {
     text.split('%').skip(1).map(escaped)
@@ -40,6 +77,17 @@ pub(crate) const fn is_unreserved(octet: u8) -> bool {
 fn escaped(behind: &str) -> Option<u8> {
     match behind.as_bytes() {
         [high, low, ..] => Some(hex_digit(*high)? << 4 | hex_digit(*low)?),
+        _ => None,
+    }
+}
+
+/// Decodes the `u` and four digits after a percent sign.
+fn escaped_unit(behind: &str) -> Option<u32> {
+    match behind.as_bytes() {
+        [b'u' | b'U', digits @ ..] => digits
+            .get(..4)?
+            .iter()
+            .try_fold(0, |unit, digit| Some(unit << 4 | u32::from(hex_digit(*digit)?))),
         _ => None,
     }
 }
@@ -70,6 +118,19 @@ mod tests {
             ("%zz%+1%%41é", "%zz%+1%Aé".as_bytes()),
         ] {
             assert_eq!(*decode(text), *octets, "{text}");
+        }
+        for (text, decoded) in [
+            ("100%", Decoded::Unchanged),
+            ("a%2fb%", Decoded::Text("a/b%".to_owned())),
+            ("%u002F%U00e9", Decoded::Text("/é".to_owned())),
+            ("%%32%65", Decoded::Text("%2e".to_owned())),
+            ("%c0%ae", Decoded::NoText),
+            ("%e0%80%af", Decoded::NoText),
+            ("%ed%a0%80", Decoded::NoText),
+            ("%ud800", Decoded::NoText),
+            ("%ff", Decoded::NoText),
+        ] {
+            assert_eq!(decode_text(text), decoded, "{text}");
         }
         assert_eq!(escapes("a%41b%zz%").collect::<Vec<_>>(), [Some(b'A'), None, None]);
     }

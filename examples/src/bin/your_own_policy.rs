@@ -36,7 +36,8 @@ impl Policy for OfficeClients {
             return Decision::deny(call).by_rule("office-clients");
         }
         // In a list the arguments are unknown. The tool is listed, and judged again when called.
-        if let Call::Tool { name: "send_mail", arguments } = call
+        if let Call::Tool { arguments, .. } = call
+            && call.may_name("send_mail")
             && Arguments::as_json(arguments).is_some_and(|text| !text.contains("@example.com\""))
         {
             return Decision::deny(call).by_rule("mail-stays-inside");
@@ -52,7 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .allow(tools(["get_*", "send_mail"]))
         .allow(tools(["delete_*"]).with_scope("crm:admin"));
     let secrets = policy_fn(|_, call| {
-        let is_secret = matches!(call, Call::Tool { name, .. } if name.ends_with("_secret"));
+        // In every spelling: some servers take `GET_SECRET` for `get_secret`.
+        let is_secret = matches!(call, Call::Tool { .. }) && call.may_name("*_secret");
         if is_secret { Decision::allow() } else { Decision::deny(call) }
     });
     // Both must allow, and a call that the closure names is denied to everyone.

@@ -3,5 +3,6 @@
 mod strict;
 mod write;
 
+pub(crate) use strict::Watch;
 pub use strict::{JsonError, Kind, Limits, Reader, Value};
 pub(crate) use write::{push_ascii_json_string, push_json_string};

@@ -4,7 +4,15 @@
 //! duplicate member at any depth after unescaping, no lone surrogate, bounded depth, and no
 //! trailing bytes. Numbers remain text. No tree is built: a [`Value`] is a view into the text.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{
+    borrow::Cow,
+    cmp,
+    collections::HashSet,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::folding;
 
 /// The limits for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +69,77 @@ pub enum Kind {
 
 /// A value in a text that was parsed strictly: a view, free to copy.
 #[derive(Clone, Copy)]
-pub struct Value<'a>(&'a str);
+pub struct Value<'a> {
+    raw: &'a str,
+    watch: Option<&'a Watch>,
+}
+
+/// Notes whether someone read an object that other readers may read differently, because members
+/// differ only in their spelling. Shared by all values that are taken from one.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(AtomicBool);
+
+impl Watch {
+    /// Whether such an object was read.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn trip(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the whole text of a value is read.
+    // J420: it is not known which members are looked at, so all are.
+    pub(crate) fn read_whole(&self, raw: &str) {
+        if self.walk(&mut Value::known(raw).reader()).is_err() {
+            self.trip();
+        }
+    }
+
+    fn walk(&self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+        match reader.kind()? {
+            Kind::Object => {
+                let mut seen = HashSet::new();
+                reader.object(|reader, name| {
+                    self.see(name, &mut seen);
+                    self.walk(reader)
+                })?;
+            }
+            Kind::Array => {
+                reader.array(|reader| self.walk(reader))?;
+            }
+            Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
+                reader.skip()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&self, name: &str, seen: &mut HashSet<String>) {
+        let keys = folding::member_keys(name);
+        if keys.iter().any(|key| seen.contains(key)) {
+            self.trip();
+        }
+        seen.extend(keys);
+    }
+
+    /// Notes that all members of an object are read.
+    fn read_names(&self, object: Value<'_>) {
+        let mut seen = HashSet::new();
+        for (name, _) in Value::known(object.raw).members().into_iter().flatten() {
+            self.see(&name, &mut seen);
+        }
+    }
+
+    /// Notes that one member of an object is read.
+    fn read_name(&self, object: Value<'_>, read: &str) {
+        let mut names = Value::known(object.raw).members().into_iter().flatten();
+        if names.any(|(name, _)| name != read && folding::is_same_member(&name, read)) {
+            self.trip();
+        }
+    }
+}
 
 impl<'a> Value<'a> {
     /// Parses a whole text.
@@ -72,22 +150,34 @@ impl<'a> Value<'a> {
         let mut reader = Reader::new(bytes, limits)?;
         let raw = reader.skip()?;
         reader.end()?;
-        Ok(Self(raw))
+        Ok(Self::known(raw))
     }
 
     /// Creates a view of text that this module's reader has parsed.
     pub(crate) const fn known(raw: &'a str) -> Self {
-        Self(raw)
+        Self { raw, watch: None }
+    }
+
+    /// Creates a view that notes which objects are read.
+    pub(crate) const fn watched(raw: &'a str, watch: &'a Watch) -> Self {
+        Self { raw, watch: Some(watch) }
+    }
+
+    const fn inner(self, raw: &'a str) -> Self {
+        Self { raw, watch: self.watch }
     }
 
     /// Returns the text of the value.
-    pub const fn raw(self) -> &'a str {
-        self.0
+    pub fn raw(self) -> &'a str {
+        if let Some(watch) = self.watch {
+            watch.read_whole(self.raw);
+        }
+        self.raw
     }
 
     /// Returns the kind of the value.
     pub fn kind(self) -> Kind {
-        match self.0.as_bytes().first() {
+        match self.raw.as_bytes().first() {
             Some(b'{') => Kind::Object,
             Some(b'[') => Kind::Array,
             Some(b'"') => Kind::String,
@@ -105,14 +195,14 @@ impl<'a> Value<'a> {
     /// Returns a number that is written as a non-negative integer and fits: without fraction,
     /// exponent or sign.
     pub fn as_u64(self) -> Option<u64> {
-        (self.kind() == Kind::Number && self.0.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| self.0.parse().ok())
+        (self.kind() == Kind::Number && self.raw.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| self.raw.parse().ok())
             .flatten()
     }
 
     /// Returns `true` or `false`.
     pub fn as_bool(self) -> Option<bool> {
-        match self.0 {
+        match self.raw {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -121,23 +211,33 @@ impl<'a> Value<'a> {
 
     /// Returns the member with this name.
     pub fn get(self, name: &str) -> Option<Self> {
-        self.members()?.find(|(found, _)| found == name).map(|(_, value)| value)
+        if let Some(watch) = self.watch {
+            watch.read_name(self, name);
+        }
+        self.all_members()?.find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// Returns the members of an object, in order.
     pub fn members(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Self)>> {
+        if let Some(watch) = self.watch {
+            watch.read_names(self);
+        }
+        self.all_members()
+    }
+
+    fn all_members(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Self)>> {
         let mut inside = self.inside(Kind::Object)?;
         Some(std::iter::from_fn(move || {
             let name = inside.next_item(b'}')?.string().ok()?;
             inside.0.expect(b':').ok()?;
-            Some((name, Self(inside.0.skip().ok()?)))
+            Some((name, self.inner(inside.0.skip().ok()?)))
         }))
     }
 
     /// Returns the elements of an array, in order.
     pub fn elements(self) -> Option<impl Iterator<Item = Self>> {
         let mut inside = self.inside(Kind::Array)?;
-        Some(std::iter::from_fn(move || Some(Self(inside.next_item(b']')?.skip().ok()?))))
+        Some(std::iter::from_fn(move || Some(self.inner(inside.next_item(b']')?.skip().ok()?))))
     }
 
     fn inside(self, kind: Kind) -> Option<Inside<'a>> {
@@ -150,7 +250,7 @@ impl<'a> Value<'a> {
 
     // The text was parsed strictly once, so it is read again without limits and checks.
     const fn reader(self) -> Reader<'a> {
-        Reader { text: self.0, at: 0, depth: usize::MAX, names: Vec::new(), known: true }
+        Reader { text: self.raw, at: 0, depth: usize::MAX, names: Vec::new(), known: true }
     }
 }
 
@@ -172,7 +272,7 @@ impl<'a> Inside<'a> {
 
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value({:?}, {} bytes)", self.kind(), self.0.len())
+        write!(f, "Value({:?}, {} bytes)", self.kind(), self.raw.len())
     }
 }
 
@@ -611,7 +711,7 @@ fn end_of_digits(text: &[u8], from: usize) -> Result<usize, JsonError> {
 }
 
 /// Orders two names without escapes that begin at these positions.
-fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
+fn order_plain(text: &str, one: u32, other: u32) -> cmp::Ordering {
     let octets = |begins: u32| {
         text.as_bytes()
             .get(begins as usize..)
@@ -623,7 +723,7 @@ fn order_plain(text: &str, one: u32, other: u32) -> Ordering {
 }
 
 /// Orders two names that begin at these positions, after unescaping.
-fn order_unescaped(text: &str, one: u32, other: u32) -> Ordering {
+fn order_unescaped(text: &str, one: u32, other: u32) -> cmp::Ordering {
     let characters = |begins: u32| {
         let mut at = begins as usize;
         std::iter::from_fn(move || match text.as_bytes().get(at)? {

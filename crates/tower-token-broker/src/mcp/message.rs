@@ -6,6 +6,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::method::{McpMethod, Parameter};
 use crate::{
+    folding,
     json::{JsonError, Kind, Limits, Reader, Value, push_json_string},
     refusal::Reason,
 };
@@ -318,7 +319,7 @@ impl<'a> Reference<'a> {
 }
 
 /// Refuses an object with a known member in another case.
-// J197: some parsers ignore case.
+// J197, J420: some parsers ignore case, and some hyphens and underscores.
 fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
     let mut others =
         object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));
@@ -326,7 +327,7 @@ fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
 }
 
 fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
-    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+    if known.iter().any(|known| folding::is_same_member(known, name)) {
         Err(Reason::CaseVariant)
     } else {
         Ok(())

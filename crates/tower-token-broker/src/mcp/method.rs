@@ -34,8 +34,8 @@ macro_rules! methods {
                 }
             }
 
-            #[cfg(test)]
-            const KNOWN: &'static [McpMethod<'static>] = &[$(McpMethod::$variant),+];
+            /// All methods of the two revisions.
+            pub(crate) const KNOWN: &'static [McpMethod<'static>] = &[$(McpMethod::$variant),+];
         }
     };
 }

@@ -7,7 +7,7 @@ use http_body::Body;
 use super::{
     judged::{Judged, JudgedBody, Listening},
     layer::Shared,
-    policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_canonical_path},
+    policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_canonical_path, judge},
 };
 use crate::{
     audit::{Operation, PolicyDigest, Trail},
@@ -207,7 +207,7 @@ impl<P: Policy> Decider<'_, P> {
         let method = message.method.as_ref().map_or("response", McpMethod::as_str);
         let operation = operation(method, &call, name);
         self.trail.judged(&operation);
-        let decide = |call: &Call<'_>| self.shared.policy.decide_with_digest(self.principal, call);
+        let decide = |call: &Call<'_>| judge(&self.shared.policy, self.principal, call);
         let (mut decision, mut digest) = decide(&call);
         // J217: a subscription reveals the resource, so each resource is judged as if it were read.
         if message.method == Some(McpMethod::Listen) {

@@ -31,7 +31,7 @@ use crate::{
     revocation::{Standing, StandingWatch},
     scope_filter::{
         judged::{Judged, JudgedBody, Listening, Rpc},
-        policy::{Arguments, Call, Permit, Policy},
+        policy::{Arguments, Call, Permit, Policy, judge},
         request::{Decider, RefusedRequest, listening, operation, restored},
         service::streamed,
     },
@@ -290,7 +290,7 @@ impl<P: Policy> GrpcCall<P> {
         headers::agree_in_types(fields, &method, name, routing)?;
         let operation = operation(method.as_str(), &call, name);
         self.trail.judged(&operation);
-        let decision = self.shared.policy.decide_with_digest(&self.principal, &call);
+        let decision = judge(&self.shared.policy, &self.principal, &call);
         let permit = self.decider().permit(decision)?;
         Ok((operation, permit))
     }

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::mcp::Listed;
+use crate::{json::Watch, mcp::Listed};
 
 /// One operation that a client requests, exactly as it will be forwarded. Borrows from the parsed
 /// message.
@@ -66,6 +66,28 @@ pub enum Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// Returns the same call, with arguments that note in the watch when their text is read.
+    pub(super) fn watched<'w>(&self, watch: &'w Watch) -> Call<'w>
+    where
+        'a: 'w,
+    {
+        match *self {
+            Self::Tool { name, arguments: Arguments { json, .. } } => {
+                Call::Tool { name, arguments: Arguments { json, watch: Some(watch) } }
+            }
+            Self::Prompt { name, arguments: Arguments { json, .. } } => {
+                Call::Prompt { name, arguments: Arguments { json, watch: Some(watch) } }
+            }
+            Self::Resource { .. }
+            | Self::List { .. }
+            | Self::Protocol { .. }
+            | Self::Response
+            | Self::Method { .. }
+            | Self::Rpc { .. }
+            | Self::Http { .. } => *self,
+        }
+    }
+
     /// Returns the name that patterns are compared with. A path is compared with templates instead.
     pub(in crate::scope_filter) const fn name(&self) -> Option<&'a str> {
         match self {
@@ -76,26 +98,47 @@ impl<'a> Call<'a> {
             Self::List { .. } | Self::Protocol { .. } | Self::Response | Self::Http { .. } => None,
         }
     }
+
+    /// Returns the path of an HTTP request.
+    pub(super) const fn path(&self) -> Option<&'a str> {
+        if let Self::Http { path, .. } = self { Some(path) } else { None }
+    }
 }
 
 /// The arguments of a call: the JSON text of an object, or unknown (in a list).
 #[derive(Clone, Copy, Debug)]
-pub struct Arguments<'a>(Option<&'a str>);
+pub struct Arguments<'a> {
+    json: Option<&'a str>,
+    watch: Option<&'a Watch>,
+}
 
 impl<'a> Arguments<'a> {
     /// Creates unknown arguments, as for an entry of a list.
     pub const fn unknown() -> Self {
-        Self(None)
+        Self { json: None, watch: None }
     }
 
     /// Wraps the JSON text of an object, as it was parsed.
     pub const fn of_object(text: &'a str) -> Self {
-        Self(Some(text))
+        Self { json: Some(text), watch: None }
     }
 
     /// Returns the JSON text of the object, exactly as it will be forwarded, or `None` if the
     /// arguments are unknown.
-    pub const fn as_json(&self) -> Option<&'a str> {
-        self.0
+    ///
+    /// Once it was called, the scope filter refuses the call
+    /// ([`Reason::CaseVariant`](crate::refusal::Reason::CaseVariant)) if any object in the
+    /// arguments has two members that differ only in case, hyphens, underscores or invisible
+    /// characters, because servers disagree on which of them counts.
+    pub fn as_json(&self) -> Option<&'a str> {
+        if let (Some(json), Some(watch)) = (self.json, self.watch) {
+            watch.read_whole(json);
+        }
+        self.json
+    }
+
+    /// Returns the text for a reader that watches the objects it reads.
+    pub(super) const fn unwatched(&self) -> Option<&'a str> {
+        self.json
     }
 }

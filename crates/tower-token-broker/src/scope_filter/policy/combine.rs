@@ -44,7 +44,10 @@ pub trait PolicyExt: Policy + Sized {
     /// | any | allow or needs scopes | deny, as if it did not exist |
     /// | any | deny | as this policy |
     ///
-    /// The exception matches an HTTP path with or without a trailing slash.
+    /// The exception names a call in every spelling, as [`Rules::deny`](super::Rules::deny) does;
+    /// what it leaves out itself, by a rule that denies or by `unless`, is compared as it is
+    /// written. A call without a bounded set of readings is an exception. A closure as the
+    /// exception should compare names by [`Call::may_name`].
     fn unless<P: Policy>(self, exception: P) -> Unless<Self, P> {
         Unless(self, exception)
     }
@@ -85,6 +88,19 @@ impl<A: Policy, B: Policy> Policy for And<A, B> {
         let (one, digest) = self.0.decide_with_digest(caller, call);
         let (other, with) = self.1.decide_with_digest(caller, call);
         (one.and(other), combined("and", digest, with))
+    }
+
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        let (one, digest) = self.0.except(caller, call);
+        let (other, with) = self.1.except(caller, call);
+        (
+            one.and_then(|one| other.map(|other| one.or_rule_of(&other))),
+            combined("and", digest, with),
+        )
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
@@ -154,32 +170,24 @@ impl<A: Policy, B: Policy> Policy for Or<A, B> {
         (first.or(second), combined("or", digest, with))
     }
 
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        let (one, digest) = self.0.except(caller, call);
+        let (other, with) = self.1.except(caller, call);
+        (one.or(other), combined("or", digest, with))
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         self.0.summary(protocol).and(self.1.summary(protocol))
     }
 }
 
-impl<A: Policy, B: Policy> Unless<A, B> {
-    /// Returns the denial if the exception names the call.
-    fn excepted(
-        call: &Call<'_>,
-        mut decide: impl FnMut(&Call<'_>) -> Decision,
-    ) -> Option<Decision> {
-        // A message without a name cannot be an exception.
-        if matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response) {
-            return None;
-        }
-        let mut exception =
-            |call: &Call<'_>| Some(decide(call)).filter(|decision| !decision.is_denied());
-        let found = exception(call).or_else(|| with_or_without_slash(call, exception));
-        found.map(|exception| Decision::deny(call).or_rule_of(&exception))
-    }
-}
-
 impl<A: Policy, B: Policy> Policy for Unless<A, B> {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        Self::excepted(call, |call| self.1.decide(caller, call))
-            .unwrap_or_else(|| self.0.decide(caller, call))
+        denied(call, self.1.except(caller, call).0).unwrap_or_else(|| self.0.decide(caller, call))
     }
 
     fn change_count(&self) -> u64 {
@@ -196,18 +204,42 @@ impl<A: Policy, B: Policy> Policy for Unless<A, B> {
         call: &Call<'_>,
     ) -> (Decision, Option<PolicyDigest>) {
         let (decision, digest) = self.0.decide_with_digest(caller, call);
-        let mut with = self.1.digest();
-        let excepted = Self::excepted(call, |call| {
-            let (exception, of_rules) = self.1.decide_with_digest(caller, call);
-            with = of_rules;
-            exception
-        });
-        (excepted.unwrap_or(decision), combined("unless", digest, with))
+        let (exception, with) = self.1.except(caller, call);
+        (denied(call, exception).unwrap_or(decision), combined("unless", digest, with))
+    }
+
+    // J425: as an exception, this is wide in the first policy, and narrow in the second: only what
+    // the second names as it is written is left out.
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        let (exception, digest) = self.0.except(caller, call);
+        let (left_out, with) = self.1.decide_with_digest(caller, call);
+        let exception = exception.filter(|_| left_out.is_denied());
+        (exception, combined("unless", digest, with))
     }
 
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         self.0.summary(protocol).and(self.1.summary(protocol))
     }
+}
+
+/// Returns the denial if an exception names the call.
+// J425: the exception was compared in all readings of the call.
+fn denied(call: &Call<'_>, exception: Option<Decision>) -> Option<Decision> {
+    // A message without a name cannot be an exception.
+    if matches!(call, Call::List { .. } | Call::Protocol { .. } | Call::Response) {
+        return None;
+    }
+    exception.map(|exception| {
+        let denial = match &exception.verdict {
+            Verdict::Deny(reason) => Decision::deny_for(*reason),
+            Verdict::Allow(_) | Verdict::NeedsScope(_) => Decision::deny(call),
+        };
+        denial.or_rule_of(&exception)
+    })
 }
 
 /// The digest of two policies that decide together.
@@ -228,20 +260,6 @@ impl PolicySummary {
         self.without_effect.extend(other.without_effect);
         self
     }
-}
-
-/// Repeats the decision for the same HTTP path with or without its trailing slash.
-// L241: a denied path is denied in both forms.
-fn with_or_without_slash(
-    call: &Call<'_>,
-    mut decide: impl FnMut(&Call<'_>) -> Option<Decision>,
-) -> Option<Decision> {
-    let Call::Http { method, path } = call else { return None };
-    let other = match path.strip_suffix('/') {
-        Some(without) => without.to_owned(),
-        None => format!("{path}/"),
-    };
-    decide(&Call::Http { method, path: &other })
 }
 
 #[cfg(test)]

@@ -75,4 +75,6 @@ pub(super) enum Holds {
     Yes,
     No,
     Unknown,
+    /// The condition read an object that servers read differently.
+    Ambiguous,
 }

@@ -77,6 +77,14 @@ impl Policy for PolicyHandle {
         self.0.load().policy.decide_with_digest(caller, call)
     }
 
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        self.0.load().policy.except(caller, call)
+    }
+
     fn change_count(&self) -> u64 {
         self.0.load().change_count()
     }

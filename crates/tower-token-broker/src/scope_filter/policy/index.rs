@@ -1,7 +1,12 @@
 //! An index of rules by name. The cost of a lookup grows with the name, not with the number of
 //! rules.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, OnceLock},
+};
 
 use foldhash::fast::RandomState;
 
@@ -9,7 +14,10 @@ use super::{
     call::Call,
     names::{Kind, Names, Reading},
     pattern::Pattern,
+    readings::Readings,
     rule::Rule,
+    spelling::Unbounded,
+    wide_index::WideIndex,
 };
 use crate::percent::decode;
 
@@ -19,15 +27,18 @@ pub(super) struct Index {
     rules: Vec<Rule>,
     by_name: Vec<(Kind, ByName)>,
     by_path: ByPath,
+    kinds: Vec<Kind>,
     has_conditions: bool,
+    /// Built when a call is compared in all its readings for the first time.
+    wide: OnceLock<Arc<WideIndex>>,
 }
 
 /// Positions of rules, ascending and without duplicates.
-type Numbers = Vec<usize>;
+pub(super) type Numbers = Vec<usize>;
 
 /// Rules by exact name and by prefix.
 #[derive(Clone, Debug, Default)]
-struct ByName {
+pub(super) struct ByName {
     exact: HashMap<Box<str>, Numbers, RandomState>,
     /// By the text before the first `*`.
     prefixed: HashMap<Box<str>, Numbers, RandomState>,
@@ -72,7 +83,7 @@ impl<'a> Found<'a> {
     }
 }
 
-fn note<K, Q>(numbers: &mut HashMap<K, Numbers, RandomState>, key: &Q, number: usize)
+pub(super) fn note<K, Q>(numbers: &mut HashMap<K, Numbers, RandomState>, key: &Q, number: usize)
 where
     K: Borrow<Q> + Eq + Hash + for<'a> From<&'a Q>,
     Q: Eq + Hash + ?Sized,
@@ -103,6 +114,10 @@ impl Index {
                 None => self.by_path.any.push(number),
             },
         }
+        if !self.kinds.contains(&rule.kind) {
+            self.kinds.push(rule.kind);
+        }
+        self.wide = OnceLock::new();
         self.has_conditions |= rule.has_conditions();
         self.rules.push(rule);
     }
@@ -140,6 +155,51 @@ impl Index {
         call: &Call<'_>,
         reading: Reading,
     ) -> impl Iterator<Item = &Rule> {
+        let rules = self.find(kind, call).filter_map(|number| self.rules.get(number));
+        rules.filter(move |rule| rule.names(call, reading))
+    }
+
+    /// Returns the rules that name this call in any of its readings, in the order in which they
+    /// were added. If the readings are unbounded, these are all rules of that kind.
+    // J421: what cannot be compared is denied.
+    pub(super) fn matching_any(
+        &self,
+        kind: Kind,
+        call: &Call<'_>,
+        readings: &Result<Readings<'_>, Unbounded>,
+    ) -> impl Iterator<Item = &Rule> {
+        let mut numbers = Numbers::new();
+        match readings {
+            Ok(readings) => self.find_any(kind, call, readings, &mut numbers),
+            Err(Unbounded) => {
+                let all = self.rules.iter().enumerate();
+                numbers.extend(all.filter(|(_, rule)| rule.kind == kind).map(|(at, _)| at));
+            }
+        }
+        numbers.into_iter().filter_map(|number| self.rules.get(number))
+    }
+
+    fn find_any(&self, kind: Kind, call: &Call<'_>, readings: &Readings<'_>, found: &mut Numbers) {
+        // A pattern that matches a plain text as it is written also matches its reading.
+        if !readings.is_plain() {
+            let names = |rule: &Rule| rule.names(call, Reading::Wide);
+            let named = |number: &usize| self.rules.get(*number).is_some_and(names);
+            found.extend(self.find(kind, call).filter(named));
+        }
+        let wide = self.wide.get_or_init(|| Arc::new(WideIndex::of(&self.rules)));
+        wide.find(kind, call, readings, found);
+        found.sort_unstable();
+        found.dedup();
+    }
+
+    /// Whether there is a rule of this kind.
+    #[inline]
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// Returns the positions of the rules that may name this call as it is written.
+    fn find<'a>(&'a self, kind: Kind, call: &Call<'_>) -> impl Iterator<Item = usize> + use<'a> {
         let mut found = Found::InOne(&[]);
         if let Call::Http { path, .. } = call {
             self.by_path.find(path, &mut found);
@@ -149,13 +209,19 @@ impl Index {
                 by_name.find(name, &mut found);
             }
         }
-        let rules = found.sorted().filter_map(|number| self.rules.get(number));
-        rules.filter(move |rule| rule.names(call, reading))
+        found.sorted()
     }
 }
 
 impl ByName {
-    fn add(&mut self, pattern: &Pattern, number: usize) {
+    /// Returns the positions of the rules that may match a name.
+    pub(super) fn candidates(&self, name: &str) -> impl Iterator<Item = usize> {
+        let mut found = Found::InOne(&[]);
+        self.find(name, &mut found);
+        found.sorted()
+    }
+
+    pub(super) fn add(&mut self, pattern: &Pattern, number: usize) {
         match pattern.as_exact() {
             Some(name) => note(&mut self.exact, name, number),
             None => {

@@ -1,5 +1,6 @@
 //! The policy that decides on each call: its trait, and policies made of rules.
 
+mod authority;
 mod call;
 mod canonical;
 mod combine;
@@ -10,9 +11,14 @@ mod handle;
 mod index;
 mod names;
 mod pattern;
+mod plain;
 mod policy_trait;
+mod readings;
 mod rule;
 mod rules;
+mod spelling;
+mod wide_index;
+mod wide_patterns;
 
 pub use call::{Arguments, Call};
 pub use combine::{And, Or, PolicyExt, Unless};
@@ -26,3 +32,7 @@ pub use rules::Rules;
 
 pub(super) use canonical::is_canonical_path;
 pub(super) use decision::{Permit, Verdict};
+pub(super) use policy_trait::judge;
+
+#[cfg(test)]
+mod tests;

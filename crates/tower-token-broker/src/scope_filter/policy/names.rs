@@ -30,7 +30,7 @@ pub(super) enum Names {
 /// How strictly names are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// For a denial: a trailing slash makes no difference.
+    /// For a denial, in addition to all readings: a trailing slash makes no difference.
     Wide,
     /// For a permission: exactly as written.
     AsWritten,
@@ -49,7 +49,10 @@ impl Names {
                 })
             }),
             (Self::Path(method, template), Call::Http { method: other, path }) => {
-                *other == method
+                (*other == method
+                    // J424: a server may ignore the case of a method.
+                    || (reading == Reading::Wide
+                        && method.as_str().eq_ignore_ascii_case(other.as_str())))
                     && match reading {
                         Reading::Wide => template.matches_but_for_a_slash(path),
                         Reading::AsWritten | Reading::Exact => template.matches(path),
@@ -110,6 +113,19 @@ impl Names {
 }
 
 impl Kind {
+    /// Returns the kind of the rules that name this call.
+    pub(super) const fn of(call: &Call<'_>) -> Option<Self> {
+        match call {
+            Call::Tool { .. } => Some(Self::Tool),
+            Call::Resource { .. } => Some(Self::Resource),
+            Call::Prompt { .. } => Some(Self::Prompt),
+            Call::Method { .. } => Some(Self::Method),
+            Call::Rpc { .. } => Some(Self::Rpc),
+            Call::Http { .. } => Some(Self::Http),
+            Call::List { .. } | Call::Protocol { .. } | Call::Response => None,
+        }
+    }
+
     /// Returns a word for the digest of the rules.
     pub(super) const fn word(self) -> &'static str {
         match self {

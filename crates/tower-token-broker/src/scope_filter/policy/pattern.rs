@@ -108,6 +108,19 @@ impl PathTemplate {
         encoder.count(usize::from(self.has_rest));
     }
 
+    /// Returns the decoded octets of each segment, `None` for one that matches any.
+    pub(super) fn texts(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.segments.iter().map(|segment| match segment {
+            Segment::Is(text) => Some(&**text),
+            Segment::Any => None,
+        })
+    }
+
+    /// Whether any segments may follow.
+    pub(super) const fn has_rest(&self) -> bool {
+        self.has_rest
+    }
+
     /// Returns the first segment, if it is fixed.
     pub(super) fn first(&self) -> Option<&[u8]> {
         match self.segments.first() {

@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{call::Call, decision::Decision};
-use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal};
+use super::{call::Call, decision::Decision, readings::in_any_reading};
+use crate::{
+    audit::PolicyDigest, json::Watch, limits::Protocol, principal::Principal, refusal::Reason,
+};
 
 /// A policy's description of itself, for the log when a stack is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,28 @@ pub trait Policy: Send + Sync + 'static {
         (self.decide(caller, call), self.digest())
     }
 
+    /// Decides on one call as the exception of [`PolicyExt::unless`](super::PolicyExt::unless):
+    /// returns a decision if the policy allows the call, or would with more scopes, in any of its
+    /// readings. Also returns the digest of the rules.
+    ///
+    /// The default asks [`Policy::decide`] about the call, and then about each reading, which is in
+    /// lower case and without escapes. A policy that compares names in another form must compare
+    /// them by [`Call::may_name`].
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        let (decision, digest) = self.decide_with_digest(caller, call);
+        if !decision.is_denied() {
+            return (Some(decision), digest);
+        }
+        let excepts = |call: &Call<'_>| {
+            Some(self.decide(caller, call)).filter(|decision| !decision.is_denied())
+        };
+        (in_any_reading(call, excepts), digest)
+    }
+
     /// Describes the policy, for a stack with this protocol.
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         let _ = protocol;
@@ -85,9 +109,33 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
         P::decide_with_digest(self, caller, call)
     }
 
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        P::except(self, caller, call)
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         P::summary(self, protocol)
     }
+}
+
+/// Decides on one call, as [`Policy::decide_with_digest`]. Denies it if the policy read arguments
+/// that servers read differently.
+// J420: whatever reads the text of the arguments, a policy of the user's own or a closure.
+pub(in crate::scope_filter) fn judge(
+    policy: &impl Policy,
+    caller: &Principal,
+    call: &Call<'_>,
+) -> (Decision, Option<PolicyDigest>) {
+    let watch = Watch::default();
+    let (decision, digest) = policy.decide_with_digest(caller, &call.watched(&watch));
+    if watch.is_tripped() && !decision.is_denied() {
+        return (Decision::deny_for(Reason::CaseVariant).or_rule_of(&decision), digest);
+    }
+    (decision, digest)
 }
 
 /// A policy with its type erased, for policies chosen by configuration. Cheap to clone.
@@ -122,6 +170,14 @@ impl Policy for BoxPolicy {
         self.0.decide_with_digest(caller, call)
     }
 
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        self.0.except(caller, call)
+    }
+
     fn summary(&self, protocol: Protocol) -> PolicySummary {
         self.0.summary(protocol)
     }
@@ -138,11 +194,15 @@ impl fmt::Debug for BoxPolicy {
 /// A closure reports no changes: open streams do not notice when the data that it reads changes. To
 /// replace it, put it into a [`PolicyHandle`](super::PolicyHandle).
 ///
+/// A closure receives the name as the client wrote it. To deny a name, compare it by
+/// [`Call::may_name`]: `*name == "get_salary"` does not deny `Get_Salary`, which some servers take
+/// for the same. To allow one, compare it exactly.
+///
 /// ```
 /// use tower_token_broker::scope_filter::{Call, Decision, policy_fn};
 ///
 /// let policy = policy_fn(|caller, call| match call {
-///     Call::Tool { name, .. } if *name == "get_salary" => {
+///     Call::Tool { .. } if call.may_name("get_salary") => {
 ///         let is_hr = caller.groups().iter().any(|group| **group == *"hr");
 ///         if is_hr { Decision::allow() } else { Decision::deny(call) }
 ///     }
@@ -155,4 +215,31 @@ where
     F: Fn(&Principal, &Call<'_>) -> Decision + Send + Sync + 'static,
 {
     decide
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope_filter::{Arguments, tests::caller};
+
+    #[test]
+    fn j420_a_policy_that_reads_the_text_does_not_decide_on_variants() {
+        let reads = policy_fn(|_, call: &Call<'_>| {
+            if let Call::Tool { arguments, .. } = call
+                && arguments.as_json().is_some()
+            {
+                return Decision::allow().by_rule("r");
+            }
+            Decision::deny(call)
+        });
+        let ignores = policy_fn(|_, _| Decision::allow());
+        let refused = Decision::deny_for(Reason::CaseVariant).by_rule("r");
+        for json in [r#"{"owner":1,"Owner":2}"#, r#"{"a":[{"b_c":1,"bC":2}]}"#] {
+            let call = Call::Tool { name: "x", arguments: Arguments::of_object(json) };
+            assert_eq!(judge(&reads, &caller(""), &call).0, refused, "J420 {json}");
+            assert_eq!(judge(&ignores, &caller(""), &call).0, Decision::allow(), "{json}");
+        }
+        let call = Call::Tool { name: "x", arguments: Arguments::of_object(r#"{"a":{"b":1}}"#) };
+        assert!(judge(&reads, &caller(""), &call).0.is_allowed());
+    }
 }

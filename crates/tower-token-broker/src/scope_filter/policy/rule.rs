@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     bad_value::BadValue,
-    json::Value,
+    json::{Value, Watch},
     principal::{Principal, Scopes, ScopesError},
+    refusal::Reason,
 };
 
 /// One rule: the names it applies to, and its conditions.
@@ -285,6 +286,14 @@ impl Rule {
     /// Limits the rule to arguments (of a tool or prompt) for which the closure returns true. In a
     /// list, where the arguments are unknown, the entry is kept.
     ///
+    /// Servers disagree on members that differ only in case, hyphens, underscores or invisible
+    /// characters: in `{"owner":"me","Owner":"ceo"}`, some read the one, some the other. The call
+    /// is refused ([`Reason::CaseVariant`]) if an object has such a variant of a member that the
+    /// closure reads with [`Value::get`], whether or not the member itself is present. It is also
+    /// refused if the closure reads all [members](Value::members) of an object, or its
+    /// [text](Value::raw), and two of them are such variants. Objects that it does not read are
+    /// not looked at. The *values* are compared by the closure, as they are written.
+    ///
     /// # Panics
     /// If the rule is about something without arguments: it would never apply.
     #[track_caller]
@@ -311,11 +320,25 @@ impl Rule {
         let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else {
             return Holds::No;
         };
-        match Arguments::as_json(arguments).map(Value::known) {
-            Some(arguments) if when(arguments) => Holds::Yes,
-            Some(_) => Holds::No,
-            None => Holds::Unknown,
+        let Some(json) = Arguments::unwatched(arguments) else { return Holds::Unknown };
+        let watch = Watch::default();
+        let holds = when(Value::watched(json, &watch));
+        // J420: another server may read the other member.
+        match holds {
+            _ if watch.is_tripped() => Holds::Ambiguous,
+            true => Holds::Yes,
+            false => Holds::No,
         }
+    }
+
+    /// Returns the denial of a call that the rule names, unless its condition does not hold.
+    pub(super) fn denial(&self, call: &Call<'_>) -> Option<Decision> {
+        let decision = match self.when_holds(call) {
+            Holds::No => return None,
+            Holds::Yes | Holds::Unknown => Decision::deny(call),
+            Holds::Ambiguous => Decision::deny_for(Reason::CaseVariant),
+        };
+        Some(self.decided(decision))
     }
 }
 

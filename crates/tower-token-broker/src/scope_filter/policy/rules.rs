@@ -4,13 +4,14 @@ use std::sync::OnceLock;
 
 use super::{
     call::Call,
-    canonical::is_canonical_uri,
+    canonical::{is_canonical_uri, is_method_respelled},
     conditions::Holds,
     decision::Decision,
     digest::Encoder,
     index::Index,
     names::{Kind, Reading},
     policy_trait::{Policy, PolicySummary},
+    readings::Readings,
     rule::Rule,
 };
 use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal::Reason};
@@ -28,10 +29,23 @@ use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal
 /// If several `allow` rules name a call, the first one whose scopes the caller has decides. If the
 /// caller has the scopes of none, the first one determines which scopes are needed.
 ///
-/// An `allow` matches the name exactly as written; a `deny` matches every spelling. A `deny` of a
-/// path ignores a trailing slash. A URI that contains a dot segment or a backslash (also escaped),
-/// or an escape that is not needed, is allowed only by a rule with exactly this URI, never by a
-/// pattern.
+/// An `allow` matches the name exactly as written. A URI that differs from its canonical text (RFC
+/// 3986 §6.2.2: scheme and host in lower case, escapes in upper case and only where needed, no dot
+/// segments, no empty path of `http`), or that contains a backslash, a control character or octets
+/// that are not UTF-8, is allowed only by a rule with exactly this URI, never by a pattern. So is a
+/// method that differs from one of MCP only in its spelling, such as `Tools/call`.
+///
+/// A `deny` matches every spelling that a server may read as the name. It ignores case,
+/// percent-escapes (also repeated ones), compatibility forms (NFKC) and invisible characters of
+/// Unicode, repeated slashes and a trailing one, dots and blanks at the end of a segment, and the
+/// difference between slash and backslash. In names of tools, prompts and methods it also ignores
+/// the difference between `_`, `-` and a blank; in URIs and paths parameters (`;v=1`); in URIs
+/// query, fragment, user information, default ports, the spelling of an IP address or an
+/// internationalized host, and the forms of a `file` URI. A pattern that a text leaves by `..` and
+/// one that it then enters both match. Of a URI template, the text before the first `{` is also
+/// compared. A text with octets that are not UTF-8, or with more readings than are compared (64),
+/// is denied while there is any `deny` for that kind of call. Without such a rule, none of this is
+/// computed. [`Call::may_name`] compares in the same way in closures.
 ///
 /// Audit records name the rules that decided by their digest (`policy_version`). It covers
 /// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]). Give such a rule an
@@ -86,31 +100,32 @@ impl Rules {
     }
 }
 
+/// Returns the denial of a call by the first of these rules that names it in any of its readings.
+#[cold]
+fn named_by(rules: &Index, kind: Kind, caller: &Principal, call: &Call<'_>) -> Option<Decision> {
+    let readings = Readings::of(call);
+    let mut matching = rules.matching_any(kind, call, &readings);
+    matching.find_map(|rule| rule.denial(call).filter(|_| rule.may_be_about(caller)))
+}
+
 impl Policy for Rules {
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision {
-        let kind = match call {
-            Call::List { of } => {
-                let listed = self.has_kind_for(caller, |kind| kind.is_listed_as(*of));
-                return if listed { Decision::allow() } else { Decision::deny(call) };
-            }
-            Call::Protocol { .. } | Call::Response => {
-                let any = self.has_kind_for(caller, |kind| !matches!(kind, Kind::Rpc | Kind::Http));
-                return if any { Decision::allow() } else { Decision::deny(call) };
-            }
-            Call::Tool { .. } => Kind::Tool,
-            Call::Resource { .. } => Kind::Resource,
-            Call::Prompt { .. } => Kind::Prompt,
-            Call::Method { .. } => Kind::Method,
-            Call::Rpc { .. } => Kind::Rpc,
-            Call::Http { .. } => Kind::Http,
+        let Some(kind) = Kind::of(call) else {
+            let is_allowed = if let Call::List { of } = call {
+                self.has_kind_for(caller, |kind| kind.is_listed_as(*of))
+            } else {
+                self.has_kind_for(caller, |kind| !matches!(kind, Kind::Rpc | Kind::Http))
+            };
+            return if is_allowed { Decision::allow() } else { Decision::deny(call) };
         };
-        let mut denying = self.deny.matching(kind, call, Reading::Wide);
-        if let Some(rule) =
-            denying.find(|rule| rule.may_be_about(caller) && rule.when_holds(call) != Holds::No)
+        // The readings are computed only if a rule compares them.
+        if self.deny.has(kind)
+            && let Some(denial) = named_by(&self.deny, kind, caller, call)
         {
-            return rule.decided(Decision::deny(call));
+            return denial;
         }
-        let is_ambiguous = matches!(call, Call::Resource { uri } if !is_canonical_uri(uri));
+        let is_ambiguous = matches!(call, Call::Resource { uri } if !is_canonical_uri(uri))
+            || matches!(call, Call::Method { method } if is_method_respelled(method));
         let reading = if is_ambiguous { Reading::Exact } else { Reading::AsWritten };
         let (mut needed, mut wrong_arguments) = (None, None);
         let matching = self.allow.matching(kind, call, reading);
@@ -128,6 +143,9 @@ impl Policy for Rules {
                     return rule.decided(allowed);
                 }
                 Holds::Yes | Holds::Unknown => drop(needed.get_or_insert(rule)),
+                Holds::Ambiguous => {
+                    return rule.decided(Decision::deny_for(Reason::CaseVariant));
+                }
             }
         }
         match (needed, wrong_arguments) {
@@ -135,6 +153,22 @@ impl Policy for Rules {
             (None, Some(rule)) => rule.decided(Decision::deny_for(Reason::ArgumentsDenied)),
             (None, None) => Decision::deny(call),
         }
+    }
+
+    fn except(
+        &self,
+        caller: &Principal,
+        call: &Call<'_>,
+    ) -> (Option<Decision>, Option<PolicyDigest>) {
+        let Some(kind) = Kind::of(call).filter(|kind| self.allow.has(*kind)) else {
+            return (None, self.digest());
+        };
+        let exception = named_by(&self.allow, kind, caller, call).filter(|_| {
+            // J425: only what is denied as it is written is left out.
+            let mut denying = self.deny.matching(kind, call, Reading::AsWritten);
+            !denying.any(|rule| rule.is_about(caller) && rule.when_holds(call) == Holds::Yes)
+        });
+        (exception, self.digest())
     }
 
     fn digest(&self) -> Option<PolicyDigest> {
@@ -236,6 +270,60 @@ mod tests {
         assert_eq!(other, Decision::deny_for(Reason::ArgumentsDenied));
         let listed = Call::Tool { name: "push", arguments: Arguments::unknown() };
         assert_eq!(rules.decide(&caller, &listed), Decision::allow());
+    }
+
+    #[test]
+    fn j420_a_variant_of_a_member_that_is_read_is_refused() {
+        let owner_is = |path: &'static [&'static str], owner: &'static str| {
+            move |arguments: Value<'_>| {
+                let read = path.iter().try_fold(arguments, |value, name| match *name {
+                    "[]" => value.elements()?.next(),
+                    name => value.get(name),
+                });
+                read.and_then(Value::as_str).is_some_and(|read| *read == *owner)
+            }
+        };
+        let refused = Decision::deny_for(Reason::CaseVariant);
+        let caller = caller("");
+        for (path, arguments) in [
+            (&["owner"][..], r#"{"owner":"me","Owner":"ceo"}"#),
+            (&["owner"], r#"{"owner":"me","\u004fWNER":"ceo"}"#),
+            (&["owner"], r#"{"owner":"me","owner\u0000":"ceo"}"#),
+            (&["owner"], r#"{"Owner":"ceo"}"#),
+            (&["status"], r#"{"status":"me","\u017ftatus":"ceo"}"#),
+            (&["key"], r#"{"key":"me","\u212aey":"ceo"}"#),
+            (&["id"], r#"{"id":"me","ıd":"ceo"}"#),
+            (&["owner_id"], r#"{"owner_id":"me","ownerId":"ceo"}"#),
+            (&["filter", "owner"], r#"{"filter":{"owner":"me","OWNER":"ceo"}}"#),
+            (&["filter", "owner"], r#"{"filter":{"owner":"me"},"Filter":{"owner":"ceo"}}"#),
+            (&["all", "[]", "owner"], r#"{"all":[{"owner":"me","Owner":"ceo"}]}"#),
+        ] {
+            let allow = Rules::new().allow(tools(["push"]).when(owner_is(path, "me")));
+            let all = || Rules::new().allow(tools(["*"]));
+            let deny = all().deny(tools(["push"]).when(owner_is(path, "ceo")));
+            let exception = Rules::new().allow(tools(["push"]).when(owner_is(path, "ceo")));
+            let unless = all().unless(exception);
+            let call = tool("push", arguments);
+            assert_eq!(allow.decide(&caller, &call), refused, "J420 {arguments}");
+            assert_eq!(deny.decide(&caller, &call), refused, "J420 {arguments}");
+            assert_eq!(unless.decide(&caller, &call), refused, "J420 {arguments}");
+            let unread = all().deny(tools(["push"]).when(owner_is(&["other"], "ceo")));
+            assert_eq!(unread.decide(&caller, &call), Decision::allow(), "{arguments}");
+        }
+        // All members are read, or the text.
+        let names = |arguments: Value<'_>| arguments.members().is_some_and(|it| it.count() > 0);
+        let text = |arguments: Value<'_>| arguments.raw().contains("me");
+        for (rule, is_deep) in
+            [(tools(["push"]).when(names), false), (tools(["push"]).when(text), true)]
+        {
+            let rules = Rules::new().allow(rule);
+            let flat = tool("push", r#"{"owner":"me","Owner":"ceo"}"#);
+            assert_eq!(rules.decide(&caller, &flat), refused, "J420");
+            let deep = tool("push", r#"{"a":[{"owner":"me","Owner":"ceo"}]}"#);
+            assert_eq!(rules.decide(&caller, &deep) == refused, is_deep, "J420");
+            let plain = tool("push", r#"{"a":"me","b":{"a":1}}"#);
+            assert_eq!(rules.decide(&caller, &plain), Decision::allow());
+        }
     }
 
     #[cfg(feature = "grpc")]
