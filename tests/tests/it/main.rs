@@ -37,6 +37,7 @@ mod records;
 mod refusal_marks;
 mod replaced_policies;
 mod request_hygiene;
+mod respelled_names;
 mod response_hygiene;
 mod secrets_in_debug;
 mod shutdown;
