@@ -52,11 +52,11 @@ impl<R: BufRead> Lines<R> {
         })
     }
 
-    /// Returns whether the line and the rest of the file are zeros: the blocks of a file that a
-    /// power failure left without content.
+    /// Returns whether the line ends in zeros and the rest of the file consists of them: blocks of
+    /// a file that a power failure left without content. A line over the limit is then torn.
     pub(in crate::audit) fn rest_is_zeros(&mut self) -> io::Result<bool> {
         let is_zero = |byte: &u8| *byte == 0;
-        let mut all = self.line.iter().all(is_zero);
+        let mut all = self.line.last().is_some_and(is_zero);
         while all {
             let buffered = self.file.fill_buf()?;
             let length = buffered.len();

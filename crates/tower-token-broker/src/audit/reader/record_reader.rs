@@ -31,7 +31,7 @@ pub enum ReadError {
         /// The number of the line, from 1 on.
         line: u64,
     },
-    /// The last line has no line break: it is being written, or its process was killed.
+    /// The last line has no line break: it is being written, or its process or machine failed.
     #[error("line {line} of the audit file is incomplete")]
     Torn {
         /// The number of the line, from 1 on.
@@ -64,6 +64,8 @@ impl<R: BufRead> RecordReader<R> {
         match next {
             Next::End => return Ok(None),
             Next::Torn => return Err(ReadError::Torn { line }),
+            // X17: zeros of any length are the end of a file after a power failure.
+            Next::TooLong if self.lines.rest_is_zeros()? => return Err(ReadError::Torn { line }),
             Next::TooLong | Next::Line => {}
         }
         // Lifted by the record that follows.

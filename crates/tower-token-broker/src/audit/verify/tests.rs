@@ -381,6 +381,41 @@ async fn x17_only_a_started_record_counts_as_torn() {
 }
 
 #[tokio::test]
+async fn x17_zeros_of_any_length_are_a_torn_end() {
+    let lines = written().await;
+    let next = half(&lines[7]);
+    let (start, megabyte) = (lines[..7].concat(), 1 << 20);
+    for (what, written, zeros, after, is_honest) in [
+        ("zeros", "", megabyte, "", true),
+        ("one more", "", megabyte + 1, "", true),
+        ("three megabytes", "", 3 * megabyte, "", true),
+        ("half of it, and zeros", next, 3 * megabyte, "", true),
+        ("half of it up to the limit", next, megabyte - next.len(), "", true),
+        ("a byte after them", "", 3 * megabyte, "x", false),
+        ("a line after them", next, 3 * megabyte, "\n", false),
+        ("another text before them", "restarted by hand", megabyte, "", false),
+    ] {
+        let tail = format!("{written}{}{after}", "\0".repeat(zeros));
+        let text = format!("{start}{tail}");
+        let found = verified(text.clone()).found;
+        let is_torn = found == Ok(End::Torn { bytes: tail.len() as u64 });
+        assert_eq!(is_torn, is_honest, "{what}: {found:?}");
+        // The reader and the log that continues the file agree, except about a text that no crash
+        // leaves: only the verification compares it with the start of a record.
+        let mut reader = RecordReader::new(text.as_bytes());
+        for _ in 0..7 {
+            assert!(matches!(reader.read(), Ok(Some(_))));
+        }
+        let is_torn = matches!(reader.read(), Err(ReadError::Torn { line: 8 }));
+        assert_eq!(is_torn, after.is_empty(), "{what}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(JsonLines::append(&path).is_ok(), after.is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
 async fn memory_is_bounded_and_progress_is_reported() {
     let mut told = Vec::new();
     let lines = written().await;

@@ -62,13 +62,22 @@ impl<'p> Verification<'p> {
             WatchedLines { lines: Lines::new(file), reported: 0, progress: self.progress };
         let mut walk = Walk { report: Report::empty(), is_closed: false, noted: &self.noted };
         let found = loop {
-            let fault = match watched.next()? {
+            let next = watched.next()?;
+            let is_torn = match next {
+                Next::Torn => true,
+                Next::TooLong => watched.lines.rest_is_zeros()?,
+                Next::Line | Next::End => false,
+            };
+            let fault = match next {
                 Next::End => break walk.ends(),
-                Next::Torn => match walk.torn(&watched.lines.line) {
-                    Ok(end) => break walk.cut_off().map_or(Ok(end), Err),
-                    Err(fault) => fault,
-                },
-                Next::TooLong => Fault::TooLong,
+                Next::Torn | Next::TooLong if is_torn => {
+                    let bytes = watched.lines.bytes - walk.report.bytes;
+                    match walk.torn(&watched.lines.line, bytes) {
+                        Ok(end) => break walk.cut_off().map_or(Ok(end), Err),
+                        Err(fault) => fault,
+                    }
+                }
+                Next::Torn | Next::TooLong => Fault::TooLong,
                 Next::Line => match walk.line(&watched.lines.line) {
                     Ok(()) => {
                         walk.report.bytes = watched.lines.bytes;
@@ -207,7 +216,7 @@ impl Walk<'_> {
     /// A crash leaves the beginning of the next record, or zeros where the disk had not
     /// received the bytes.
     // X17.
-    fn torn(&self, line: &[u8]) -> Result<End, Fault> {
+    fn torn(&self, line: &[u8], bytes: u64) -> Result<End, Fault> {
         let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let written = line.get(..end).unwrap_or_default();
         let start = format!("{{\"seq\":{},\"time\":\"", sequence_after(self.report.head));
@@ -217,7 +226,7 @@ impl Walk<'_> {
             return Err(Fault::Empty);
         }
         if is_start && written.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-            Ok(End::Torn { bytes: line.len() as u64 })
+            Ok(End::Torn { bytes })
         } else {
             Err(Fault::NotARecord)
         }
