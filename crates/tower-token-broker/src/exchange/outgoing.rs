@@ -126,8 +126,9 @@ impl fmt::Debug for OutgoingCredential {
 pub struct ApplyError(Reason);
 
 impl ApplyError {
-    /// Returns the reason: another origin, taken before, revoked since, no valid header value, or
-    /// too many different credentials for one response.
+    /// Returns the reason: another origin, taken before, revoked since, no valid header value, too
+    /// many different credentials for one response, or `AuditUnavailable` because the request's
+    /// result was written in the meantime.
     pub const fn reason(self) -> Reason {
         self.0
     }
