@@ -31,7 +31,7 @@ use tokio::{
 };
 use tower_token_broker::{
     Broker as Handle, Secret,
-    audit::{AuditLog, AuditSink, BoxAuditSink, InMemory},
+    audit::{AuditLog, AuditOptions, AuditSink, BoxAuditSink, InMemory},
     authenticate::jwt::{JwtVerifier, KeySource},
     clock::Clock,
     exchange::{self, CallerLayer, ExchangeLayer, ProvideCredential},
@@ -148,6 +148,7 @@ pub struct BrokerBuilder<P> {
     policy: P,
     clock: Clock,
     audit: Option<(BoxAuditSink, Sink)>,
+    audit_options: AuditOptions,
     keys: Option<MakeKeys>,
     revocation_store: Option<BoxRevocationStore>,
     url: String,
@@ -176,6 +177,7 @@ impl Broker {
             policy: |_: &tower_token_broker::principal::Principal, _: &Call<'_>| Decision::allow(),
             clock: Clock::system(),
             audit: None,
+            audit_options: AuditOptions::new(),
             keys: None,
             revocation_store: None,
             url: upstream.url("/mcp"),
@@ -245,9 +247,17 @@ impl Broker {
     /// # Panics
     /// Panics if the token cannot be minted.
     pub fn token(&self, scopes: &str) -> String {
+        self.token_of("alice", scopes)
+    }
+
+    /// Mints a broker token for this user.
+    ///
+    /// # Panics
+    /// Panics if the token cannot be minted.
+    pub fn token_of(&self, user: &str, scopes: &str) -> String {
         let scopes = Scopes::parse(scopes).expect("scopes");
         let mint =
-            Mint::for_user("alice").client("test-client").resource(&self.resource).scopes(scopes);
+            Mint::for_user(user).client("test-client").resource(&self.resource).scopes(scopes);
         let token = self.issuer.mint(mint).expect("a token").into_text();
         self.ledger.token(&token);
         token
@@ -462,6 +472,7 @@ impl<P: Policy> BrokerBuilder<P> {
             policy,
             clock: self.clock,
             audit: self.audit,
+            audit_options: self.audit_options,
             keys: self.keys,
             revocation_store: self.revocation_store,
             url: self.url,
@@ -515,6 +526,12 @@ impl<P: Policy> BrokerBuilder<P> {
         lines: impl Fn() -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
         self.audit = Some((BoxAuditSink::new(sink), Sink::OfTheTest(Arc::new(lines))));
+        self
+    }
+
+    /// Sets the options of the audit log.
+    pub fn audit_options(mut self, options: AuditOptions) -> Self {
+        self.audit_options = options;
         self
     }
 
@@ -632,7 +649,8 @@ impl<P: Policy> BrokerBuilder<P> {
             let records = InMemory::new();
             (BoxAuditSink::new(records.clone()), Sink::InMemory(records))
         });
-        let mut handle = Handle::builder().audit(audit).clock(self.clock);
+        let mut handle =
+            Handle::builder().audit(audit).audit_options(self.audit_options).clock(self.clock);
         if let Some(store) = self.revocation_store {
             handle = handle.revocation_store(store);
         }

@@ -225,6 +225,8 @@ reasons! {
     // Internal errors
     /// The audit sink fails or hangs, so no credential may be used.
     AuditUnavailable = "audit.unavailable", Unavailable, Operator;
+    /// The user has as many open requests as one user may have.
+    UserQuota = "audit.user_quota", Unavailable, Caller;
     /// The revocation feed is silent.
     RevocationStale = "revocation.stale", Unavailable, Operator;
     /// The broker is shutting down.

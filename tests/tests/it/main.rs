@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "servers and clients stop with the test")]
 
 mod audit_completeness;
+mod audit_reservations;
 mod blocking_and_replicas;
 mod cancellation;
 mod clocks;

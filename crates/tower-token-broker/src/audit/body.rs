@@ -33,7 +33,7 @@ impl<R: Body> TrailBody<R> {
         Self { inner, terminal: Some(terminal) }
     }
 
-    /// Wraps a body whose request has no record of its own.
+    /// Wraps a body whose request has its record already, or has none of its own.
     pub(super) const fn without_record(inner: R) -> Self {
         Self { inner, terminal: None }
     }

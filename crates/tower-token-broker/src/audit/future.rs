@@ -11,7 +11,12 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{body::TrailBody, record::Outcome, trail::Terminal};
-use crate::{body::ResponseBody, refusal::Refused, request_id::RequestId};
+use crate::{
+    body::ResponseBody,
+    dialect::Dialect,
+    refusal::{Reason, Refusal, Refused},
+    request_id::RequestId,
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -28,15 +33,17 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<F> {
-        // Without a terminal record if the log is closed.
-        Refused { response: Option<Response<Bytes>>, terminal: Option<Terminal> },
+        // Recorded or counted before.
+        Refused { response: Option<Response<Bytes>> },
         Inner { #[pin] inner: F, request: RequestId, terminal: Option<Terminal> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn not_recorded(response: Response<Bytes>) -> Self {
-        Self { state: State::Refused { response: Some(response), terminal: None } }
+    /// Refuses a request that has no place for a record.
+    pub(super) fn not_recorded(dialect: &Dialect, reason: Reason) -> Self {
+        let response = dialect.render(&Refusal::new(reason));
+        Self { state: State::Refused { response: Some(response) } }
     }
 
     pub(super) fn refused(
@@ -45,8 +52,9 @@ impl<F> ResponseFuture<F> {
         mut terminal: Terminal,
     ) -> Self {
         terminal.responded(response.status(), Refused::of(&response).map(Refused::reason));
+        terminal.refused(response.body().len() as u64);
         response.headers_mut().insert(X_REQUEST_ID, request.header_value());
-        Self { state: State::Refused { response: Some(response), terminal: Some(terminal) } }
+        Self { state: State::Refused { response: Some(response) } }
     }
 
     pub(super) const fn inner(inner: F, request: RequestId, terminal: Terminal) -> Self {
@@ -63,33 +71,33 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Refused { response, terminal } => {
+            StateProjection::Refused { response } => {
                 let response = response.take().expect("polled after it was ready");
-                let terminal = terminal.take();
-                Poll::Ready(Ok(response.map(|bytes| {
-                    let body = ResponseBody::bytes(bytes);
-                    match terminal {
-                        Some(terminal) => TrailBody::new(body, terminal),
-                        None => TrailBody::without_record(body),
-                    }
-                })))
+                Poll::Ready(Ok(
+                    response.map(|bytes| TrailBody::without_record(ResponseBody::bytes(bytes)))
+                ))
             }
             StateProjection::Inner { inner, request, terminal } => {
                 let polled = ready!(inner.poll(cx));
                 let mut terminal = terminal.take().expect("polled after it was ready");
                 match polled {
                     Ok(mut response) => {
-                        terminal.responded(
-                            response.status(),
-                            Refused::of(&response).map(Refused::reason),
-                        );
+                        let refused = Refused::of(&response).map(Refused::reason);
+                        terminal.responded(response.status(), refused);
                         #[cfg(feature = "grpc")]
                         if crate::grpc::metadata::is_grpc(response.headers()) {
                             terminal.grpc_fields(response.headers());
                         }
                         response.headers_mut().insert(X_REQUEST_ID, request.header_value());
-                        Poll::Ready(Ok(response
-                            .map(|body| TrailBody::new(ResponseBody::inner(body), terminal))))
+                        Poll::Ready(Ok(response.map(|body| {
+                            let body = ResponseBody::inner(body);
+                            if refused.is_none() {
+                                return TrailBody::new(body, terminal);
+                            }
+                            // M380: the record does not wait for the client to read the refusal.
+                            terminal.refused(body.size_hint().exact().unwrap_or_default());
+                            TrailBody::without_record(body)
+                        })))
                     }
                     Err(error) => {
                         terminal.settle(Outcome::Failed);

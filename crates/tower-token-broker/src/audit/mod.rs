@@ -70,7 +70,8 @@
 //! service's error.
 //!
 //! Each request has one terminal record, written when the response body ends, fails or is dropped,
-//! or when the future is dropped before there is a response. Its place in the queue is reserved
+//! or when the future is dropped before there is a response. The record of a refusal is written at
+//! once, before its response is read. Its place in the queue is reserved
 //! before the inner service is called, so nothing can prevent it. Each use of a credential has an
 //! intent before it, and the caller waits until the intent is durable. All callers that wait at one
 //! time share one write. `docs/audit-schema.md` lists the records and their members; [`reader`]
@@ -83,9 +84,13 @@
 //! the log opens again by itself.
 //!
 //! # Limits
-//! A wait for durability ≤ 1.5 s. Records queued or reserved ≤ 65 536, so at most as many requests
-//! can be open ([`AuditOptions`]). A text from outside ≤ [`MAX_TEXT`] bytes; a longer one is
-//! truncated, with the SHA-256 of the whole next to it.
+//! A wait for durability ≤ 1.5 s. Records of requests that are queued or reserved ≤ 65 536, so at
+//! most as many requests can be open: half of them without a verified user, half of them of users,
+//! and a sixteenth of one user ([`AuditOptions`]). Three quarters of a user's places are for open
+//! requests, the others for intents. While requests without a user have taken their half, only
+//! those pass whose user is known at once, from a cached verdict. Jobs and token requests have a
+//! sixteenth of their own, and so have revocations. A text from outside ≤ [`MAX_TEXT`] bytes; a
+//! longer one is truncated, with the SHA-256 of the whole next to it.
 //!
 //! # Cancellation
 //! A request dropped at any await has its terminal record (`dropped`). An intent that was being
@@ -93,7 +98,8 @@
 //!
 //! # Refusals
 //! [`Reason::AuditUnavailable`](crate::refusal::Reason::AuditUnavailable) (503) while the log is
-//! closed or the queue is full; `PathNotServed` (404); `ShuttingDown` (503).
+//! closed or there is no place; `UserQuota` (503) if the user has taken its places; `PathNotServed`
+//! (404); `ShuttingDown` (503).
 //!
 //! # Sources
 //! FIPS 180-4 (SHA-256), RFC 8259 (JSON), RFC 3339 (times).
@@ -134,6 +140,8 @@ pub use sink::{
 };
 pub use trail::{Job, Receipt, Terminal, TokenReceipt, Trail};
 
+#[cfg(test)]
+mod places_tests;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]

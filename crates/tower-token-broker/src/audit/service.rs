@@ -77,11 +77,11 @@ where
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
             log.0.count(reason);
-            return ResponseFuture::not_recorded(
-                Dialect::of(&request).render(&Refusal::new(reason)),
-            );
+            return ResponseFuture::not_recorded(&Dialect::of(&request), reason);
         };
         let id = trail.request_id();
+        // Without the ID, because no record has it.
+        let unrecorded = terminal.is_passing().then(|| Dialect::of(&request));
         request.extensions_mut().insert(id);
         // Determined once; the inner layers read it.
         let dialect = Dialect::of(&request);
@@ -96,6 +96,12 @@ where
         }
         request.extensions_mut().insert(dialect);
         request.extensions_mut().insert(trail);
-        ResponseFuture::inner(self.inner.call(request), id, terminal)
+        let future = self.inner.call(request);
+        // P383: while requests without a verified user have no place left, only those pass whose
+        // user is known at once: they have a place of their own now.
+        match unrecorded.filter(|_| terminal.is_passing()) {
+            None => ResponseFuture::inner(future, id, terminal),
+            Some(dialect) => ResponseFuture::not_recorded(&dialect, Reason::AuditUnavailable),
+        }
     }
 }

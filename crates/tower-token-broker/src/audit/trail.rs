@@ -13,7 +13,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
-    log::{AuditError, AuditLog, OpenRequest, Place, Shared, Slot},
+    log::{AuditError, AuditLog, NoPlace, OpenRequest, Place, Shared, Slot},
     record::{
         Event, GrantType, Intent, Operation, Outcome, PolicyDigest, RequestResult, TokenOutcome,
         Work,
@@ -92,21 +92,18 @@ impl Trail {
         log: &AuditLog,
         facts: RequestFacts,
     ) -> Result<(Self, Terminal), AuditError> {
-        Self::open(log, Work::Request(RequestId::from_bits(random_bits())), facts)
+        let place = log.0.place_of_request()?;
+        Ok(Self::open(log, place, Work::Request(RequestId::from_bits(random_bits())), facts))
     }
 
     /// Opens the trail of a background job. The guard writes the terminal record.
     fn begin_job(log: &AuditLog, name: &'static str) -> Result<(Self, Terminal), AuditError> {
+        let place = log.0.place_of_job()?;
         let work = Work::Job { id: RequestId::from_bits(random_bits()), name };
-        Self::open(log, work, RequestFacts::default())
+        Ok(Self::open(log, place, work, RequestFacts::default()))
     }
 
-    fn open(
-        log: &AuditLog,
-        work: Work,
-        facts: RequestFacts,
-    ) -> Result<(Self, Terminal), AuditError> {
-        let place = log.0.place()?;
+    fn open(log: &AuditLog, place: Place, work: Work, facts: RequestFacts) -> (Self, Terminal) {
         let now = log.0.clock.read();
         let trail = Self(Arc::new(Inner {
             log: Arc::clone(&log.0),
@@ -124,7 +121,7 @@ impl Trail {
         let slot = log.0.open_requests.enter(work.id(), inner);
         trail.0.known.lock().slot = Some(slot);
         let terminal = Terminal { trail: trail.clone() };
-        Ok((trail, terminal))
+        (trail, terminal)
     }
 
     /// Opens a trail for the tests of a provider. The terminal record is written when the second
@@ -142,9 +139,25 @@ impl Trail {
         self.0.work.id()
     }
 
-    /// Adds the verified caller.
+    /// Adds the caller that a refused token names.
     pub(crate) fn identified(&self, principal: &Principal) {
         self.0.known.lock().principal = Some(principal.clone());
+    }
+
+    /// Adds the verified caller, and moves the place of the result into the caller's quota.
+    ///
+    /// # Errors
+    /// The user has no place left, or no user has: the request must be refused.
+    // P382.
+    pub(crate) fn admitted(&self, principal: &Principal) -> Result<(), Reason> {
+        let mut known = self.0.known.lock();
+        known.principal = Some(principal.clone());
+        // Without a place, the result was written, at the end of a shutdown.
+        let moved = known.place.as_mut().map_or(Ok(()), |place| place.identify(principal.user()));
+        moved.map_err(|no_place| match no_place {
+            NoPlace::Quota => Reason::UserQuota,
+            NoPlace::Full => Reason::AuditUnavailable,
+        })
     }
 
     /// Adds the requested operation.
@@ -234,7 +247,11 @@ impl Trail {
             let mut known = self.0.known.lock();
             let (principal, is_late) = (known.principal.as_ref(), known.ended);
             let event = Event::Intent { work: self.0.work, is_late, principal, intent: &intent };
-            let written = self.0.log.enqueue(&event)?;
+            let place = match &known.place {
+                Some(place) => place.another()?,
+                None => self.0.log.late_place(principal)?,
+            };
+            let written = self.0.log.enqueue(place, &event)?;
             known.intents += 1;
             (written, is_late)
         };
@@ -257,29 +274,23 @@ impl Trail {
         intent: Intent<'_>,
     ) -> Result<TokenReceipt, AuditError> {
         let number = self.0.log.next_token_request();
-        let place = self.0.log.place()?;
-        let queued = {
+        let place_of_result = self.0.log.place_of_token_request()?;
+        let place = self.0.log.place_of_token_request()?;
+        let written = {
             let known = self.0.known.lock();
             let principal = known.principal.as_ref();
-            self.0.log.enqueue(&Event::TokenRequest {
+            let event = Event::TokenRequest {
                 work: self.0.work,
                 number,
                 grant_type,
                 principal,
                 intent: &intent,
-            })
-        };
-        let written = match queued {
-            Ok(written) => written,
-            Err(error) => {
-                // No request, so no result.
-                self.0.log.release(place);
-                return Err(error);
-            }
+            };
+            self.0.log.enqueue(place, &event)?
         };
         // Created before the wait, so that the request has a result whatever happens to this
         // future.
-        let receipt = TokenReceipt { trail: self.clone(), number, place: Some(place) };
+        let receipt = TokenReceipt { trail: self.clone(), number, place: Some(place_of_result) };
         self.0.log.durable(written).await?;
         Ok(receipt)
     }
@@ -418,6 +429,17 @@ impl Terminal {
         self.trail.0.response_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Returns whether the place of the result belongs to no share.
+    pub(super) fn is_passing(&self) -> bool {
+        self.trail.0.known.lock().place.as_ref().is_some_and(Place::is_passing)
+    }
+
+    /// Writes the record of a refusal, with the length of its body.
+    pub(super) fn refused(&mut self, body: u64) {
+        self.trail.0.response_bytes.store(body, Ordering::Relaxed);
+        self.settle(Outcome::Refused);
+    }
+
     /// Ends the response. The record is written when the uploads are over, too. A refusal or cut
     /// that a layer reported takes precedence over how the body ended.
     pub(super) fn settle(&mut self, ended: Outcome) {
@@ -454,6 +476,12 @@ impl Inner {
         known.ended = true;
         let slot = known.slot.take();
         let (outcome, reason) = known.outcome(ended);
+        if place.is_passing() {
+            // No record without a share: a flood would fill the queue.
+            self.log.count(reason.unwrap_or(Reason::AuditUnavailable));
+            drop(known);
+            return self.leave(slot);
+        }
         match self.work {
             Work::Request(request) => {
                 let result = self.result(request, &known, outcome, reason);
@@ -467,6 +495,10 @@ impl Inner {
             }
         }
         drop(known);
+        self.leave(slot);
+    }
+
+    fn leave(&self, slot: Option<Slot>) {
         if let Some(slot) = slot {
             self.log.open_requests.leave(slot);
         }

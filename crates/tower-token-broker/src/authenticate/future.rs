@@ -105,14 +105,16 @@ where
                     let Waiting { mut ready, mut request, shared, trail, refuser } =
                         waiting.take().expect("polled after completion");
                     match verdict {
-                        Ok(admitted) => {
-                            let guarded = shared.admit(&mut request, &admitted, trail);
-                            State::Inner {
+                        Ok(admitted) => match shared.admit(&mut request, &admitted, trail) {
+                            Ok(guarded) => State::Inner {
                                 future: ready.call(request),
                                 guarded: Some(guarded),
                                 refuser,
+                            },
+                            Err(reason) => {
+                                State::Refused { response: Some(refuser.refuse(reason)) }
                             }
-                        }
+                        },
                         Err(refused) => {
                             State::Refused { response: Some(refuser.refuse_token(&refused)) }
                         }

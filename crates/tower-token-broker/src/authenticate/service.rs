@@ -101,10 +101,10 @@ where
         let known = known.map(|verdict| confirmed(verdict, certificate));
         match known {
             // A cached verdict: no await, no box.
-            Some(Ok(admitted)) => {
-                let guarded = shared.admit(&mut request, &admitted, trail);
-                ResponseFuture::inner(self.inner.call(request), guarded, refuser)
-            }
+            Some(Ok(admitted)) => match shared.admit(&mut request, &admitted, trail) {
+                Ok(guarded) => ResponseFuture::inner(self.inner.call(request), guarded, refuser),
+                Err(reason) => ResponseFuture::refused(refuser.refuse(reason)),
+            },
             Some(Err(refused)) => ResponseFuture::refused(refuser.refuse_token(&refused)),
             // The future takes the service that was polled ready; its clone stays.
             None => {
@@ -176,13 +176,14 @@ impl Shared {
     }
 
     /// Inserts the caller into the request and the trail. From here on, a revocation cuts the
-    /// response.
+    /// response. Fails if the audit log has no place for another request of this user.
     pub(super) fn admit<B>(
         &self,
         request: &mut Request<B>,
         admitted: &Admitted,
         trail: Trail,
-    ) -> Guarded {
+    ) -> Result<Guarded, Reason> {
+        trail.admitted(&admitted.principal)?;
         let standing = Standing::new(
             &self.revocations,
             &self.clock,
@@ -190,10 +191,9 @@ impl Shared {
             admitted.epoch,
             admitted.ends_at,
         );
-        trail.identified(&admitted.principal);
         request.extensions_mut().insert(admitted.principal.clone());
         request.extensions_mut().insert(standing.clone());
-        Guarded::new(standing, trail)
+        Ok(Guarded::new(standing, trail))
     }
 }
 

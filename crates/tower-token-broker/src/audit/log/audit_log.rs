@@ -12,8 +12,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    core::Core, durable::Durable, error::AuditError, group_commit::Group,
-    open_requests::OpenRequests, options::AuditOptions, queue::Place, writer,
+    core::Core, durable::durable, error::AuditError, group_commit::Member,
+    open_requests::OpenRequests, options::AuditOptions, places::Place, writer,
 };
 #[cfg(any(test, feature = "test-util"))]
 use crate::audit::sink::InMemory;
@@ -23,7 +23,7 @@ use crate::{
         sink::AuditSink,
     },
     clock::Clock,
-    principal::Initiator,
+    principal::{Initiator, Principal},
     refusal::Reason,
 };
 
@@ -90,10 +90,13 @@ impl AuditLog {
     /// If dropped after it was polled, the record is written all the same.
     pub async fn note(&self, initiator: &Initiator, note: Note<'_>) -> Result<(), AuditError> {
         let event = Event::Note { note: &note, initiator };
+        let places = &self.0.core.queue.places;
+        // A revocation is recorded even while the log is closed: the record waits.
         let written = if note.must_be_written() {
-            self.0.core.queue.enqueue_first(self.0.clock.now(), &event)?
+            let place = places.for_revocation()?;
+            self.0.core.queue.enqueue(place, self.0.clock.now(), &event)?
         } else {
-            self.0.enqueue(&event)?
+            self.0.enqueue(places.for_background()?, &event)?
         };
         self.0.durable(written).await
     }
@@ -135,9 +138,15 @@ impl AuditLog {
         }
     }
 
+    /// Returns whether no place is taken, and no user is listed.
+    #[cfg(test)]
+    pub(in crate::audit) fn has_all_places(&self) -> bool {
+        self.0.core.queue.places.are_all_free()
+    }
+
     /// Returns how many records are reserved by requests and token requests in flight.
     pub(crate) fn owed(&self) -> usize {
-        self.0.core.queue.owed()
+        self.0.core.queue.places.taken()
     }
 }
 
@@ -150,18 +159,32 @@ async fn done_within(timeout: Duration, done: oneshot::Receiver<()>) -> Result<(
 }
 
 impl Shared {
-    /// Reserves the place of a record that must be written. Fails if the log is closed or the queue
-    /// is full.
-    pub(in crate::audit) fn place(&self) -> Result<Place, AuditError> {
-        if !self.core.is_open() {
-            return Err(AuditError);
-        }
-        self.core.queue.place()
+    /// Reserves the place of a request's result. Fails if the log is closed.
+    pub(in crate::audit) fn place_of_request(&self) -> Result<Place, AuditError> {
+        if self.core.is_open() { self.core.queue.request() } else { Err(AuditError) }
     }
 
-    /// Releases a reserved place without a record.
-    pub(in crate::audit) fn release(&self, place: Place) {
-        self.core.queue.release(place);
+    /// Reserves the place of a job's result. Fails if the log is closed, or there is none.
+    pub(in crate::audit) fn place_of_job(&self) -> Result<Place, AuditError> {
+        if self.core.is_open() { self.core.queue.job() } else { Err(AuditError) }
+    }
+
+    /// Returns the place of a record about a token endpoint. The request may serve other callers
+    /// than the one that began it, so it does not depend on a user's quota.
+    pub(in crate::audit) fn place_of_token_request(&self) -> Result<Place, AuditError> {
+        self.core.queue.places.for_background()
+    }
+
+    /// Returns the place of an intent whose request has ended.
+    pub(in crate::audit) fn late_place(
+        &self,
+        principal: Option<&Principal>,
+    ) -> Result<Place, AuditError> {
+        let places = &self.core.queue.places;
+        match principal {
+            Some(principal) => Ok(places.for_user(principal.user())?),
+            None => places.for_background(),
+        }
     }
 
     /// Returns whether the log was closed, or is being closed.
@@ -175,16 +198,20 @@ impl Shared {
     }
 
     /// Queues a record. The group is settled when it is durable.
-    pub(in crate::audit) fn enqueue(&self, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
+    pub(in crate::audit) fn enqueue(
+        &self,
+        place: Place,
+        event: &Event<'_>,
+    ) -> Result<Member, AuditError> {
         if !self.core.is_open() {
             return Err(AuditError);
         }
-        self.core.queue.enqueue(self.clock.now(), event)
+        self.core.queue.enqueue(place, self.clock.now(), event)
     }
 
     /// Waits for a queued record.
-    pub(in crate::audit) fn durable(&self, group: Arc<Group>) -> Durable<'_> {
-        Durable::new(&self.core, group)
+    pub(in crate::audit) async fn durable(&self, member: Member) -> Result<(), AuditError> {
+        durable(&self.core, member).await
     }
 
     /// Counts a refusal that cannot be written now.

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::queue::Queue;
+use super::{options::Capacity, queue::Queue};
 use crate::{alarm::Alarm, clock::Timestamp, refusal::Reason};
 
 /// State shared by the callers and the writer.
@@ -24,7 +24,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(capacity: usize, timeout: Duration) -> Self {
+    pub(super) fn new(capacity: Capacity, timeout: Duration) -> Self {
         Self {
             queue: Queue::new(capacity),
             timeout,

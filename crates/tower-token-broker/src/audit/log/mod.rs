@@ -1,7 +1,8 @@
 //! The log: one queue, one writer on its own thread, and group commit.
 //!
 //! Requests put records into the [queue](queue). The [writer] chains them and has the sink write
-//! them in batches. Callers that wait for one batch [share its write](group_commit). While the sink
+//! them in batches. Each record has a [place](places) in the queue, so no one fills it for others.
+//! Callers that wait for one batch [share its write](group_commit). While the sink
 //! fails, the log is closed: it refuses what it could not make durable, and counts the refusals.
 
 mod audit_log;
@@ -11,6 +12,7 @@ mod error;
 mod group_commit;
 mod open_requests;
 mod options;
+mod places;
 mod queue;
 mod writer;
 
@@ -19,4 +21,4 @@ pub(super) use audit_log::Shared;
 pub use error::AuditError;
 pub(super) use open_requests::{OpenRequest, Slot};
 pub use options::AuditOptions;
-pub(super) use queue::Place;
+pub(super) use places::{NoPlace, Place};

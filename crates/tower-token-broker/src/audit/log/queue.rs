@@ -2,14 +2,15 @@
 //!
 //! A caller holds the lock while it copies one record, and never while it formats, hashes or
 //! writes. A record without waiters does not wake the writer, unless it sleeps until it is woken.
-//! Waiters wake it together (see [`durable`](super::durable)).
+//! Waiters wake it after others have joined (see [`durable`](super::durable)). Each record has a
+//! [place](super::places) before it is queued.
 
 use std::{
     cell::RefCell,
     mem,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +18,12 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{error::AuditError, group_commit::Group};
+use super::{
+    error::AuditError,
+    group_commit::{Group, Member},
+    options::Capacity,
+    places::{Place, Places},
+};
 use crate::{
     audit::record::{Event, RecordKind},
     clock::Timestamp,
@@ -26,17 +32,13 @@ use crate::{
 /// Maximum delay before records without waiters are written.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Places for records that must be written, in addition to those that requests can reserve.
-const RESERVE: usize = 256;
-
 /// The queue between the requests and the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
-    /// Reserved places, and queued records that the writer has not taken.
-    taken: AtomicUsize,
-    limit: usize,
-    /// No new place is given.
+    /// Of reserved records, and of queued ones that the writer has not taken.
+    pub(super) places: Arc<Places>,
+    /// No new work begins.
     ending: AtomicBool,
 }
 
@@ -69,103 +71,68 @@ pub(super) struct Batch {
     members: Vec<u8>,
     /// The kind of each record, and where its members end.
     ends: Vec<(RecordKind, usize)>,
+    /// Released when the writer takes the records.
+    places: Vec<Place>,
     waiting: Option<Arc<Group>>,
     /// The callers that wait for everything before.
     pub(super) flushed: Vec<oneshot::Sender<()>>,
     urgent: bool,
 }
 
-/// A place in the queue, reserved for a record that must be written. Writing releases it.
-#[derive(Debug)]
-#[must_use = "a place that is not written to is never released"]
-pub(in crate::audit) struct Place(());
-
 impl Queue {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(capacity: Capacity) -> Self {
         Self {
             state: Mutex::default(),
             wake: Condvar::new(),
-            taken: AtomicUsize::new(0),
-            limit: limit.max(2),
+            places: Places::new(capacity),
             ending: AtomicBool::new(false),
         }
     }
 
-    /// Reserves a place. Fails if the queue is full or the log ends.
-    pub(super) fn place(&self) -> Result<Place, AuditError> {
-        self.take_place(self.limit)?;
+    /// Reserves the place of a request without a verified user. Fails if the log ends.
+    pub(super) fn request(&self) -> Result<Place, AuditError> {
+        self.unless_ending(self.places.for_request())
+    }
+
+    /// Reserves the place of a job. Fails if there is none, or the log ends.
+    pub(super) fn job(&self) -> Result<Place, AuditError> {
+        self.unless_ending(self.places.for_background()?)
+    }
+
+    fn unless_ending(&self, place: Place) -> Result<Place, AuditError> {
         // Read after the place is taken: either the writer sees this place before it ends, or its
         // end is seen here.
-        if self.ending.load(Ordering::SeqCst) {
-            self.taken.fetch_sub(1, Ordering::SeqCst);
-            return Err(AuditError);
-        }
-        Ok(Place(()))
-    }
-
-    /// Releases a place without writing to it.
-    pub(super) fn release(&self, Place(()): Place) {
-        self.taken.fetch_sub(1, Ordering::SeqCst);
-        if self.is_ending() {
-            self.nudge();
-        }
-    }
-
-    /// Returns the number of taken places: queued records and reserved places.
-    pub(super) fn owed(&self) -> usize {
-        self.taken.load(Ordering::SeqCst)
-    }
-
-    fn take_place(&self, limit: usize) -> Result<(), AuditError> {
-        if self.taken.fetch_add(1, Ordering::SeqCst) >= limit {
-            self.taken.fetch_sub(1, Ordering::SeqCst);
-            return Err(AuditError);
-        }
-        Ok(())
+        if self.ending.load(Ordering::SeqCst) { Err(AuditError) } else { Ok(place) }
     }
 
     /// Writes into a reserved place, without waiting.
-    pub(super) fn settle(&self, Place(()): Place, at: Timestamp, event: &Event<'_>) {
+    pub(super) fn settle(&self, place: Place, at: Timestamp, event: &Event<'_>) {
         formatted(at, event, |members| {
             let mut state = self.state.lock();
-            state.pending.append(event.kind(), members);
-            self.wake_writer(&mut state, Sleeps::Deeply);
+            if !state.has_ended {
+                state.pending.append(place, event.kind(), members);
+                self.wake_writer(&mut state, Sleeps::Deeply);
+            }
         });
     }
 
-    /// Queues a record. The group is settled when it is durable.
+    /// Queues a record. The group is settled when it is durable. Fails if the log has ended.
     pub(super) fn enqueue(
         &self,
+        place: Place,
         at: Timestamp,
         event: &Event<'_>,
-    ) -> Result<Arc<Group>, AuditError> {
-        self.take_place(self.limit)?;
-        self.enqueue_in_place(at, event)
-    }
-
-    /// As [`Queue::enqueue`], and has places of its own after open requests have reserved all.
-    pub(super) fn enqueue_first(
-        &self,
-        at: Timestamp,
-        event: &Event<'_>,
-    ) -> Result<Arc<Group>, AuditError> {
-        self.take_place(self.limit.saturating_add(RESERVE))?;
-        self.enqueue_in_place(at, event)
-    }
-
-    fn enqueue_in_place(&self, at: Timestamp, event: &Event<'_>) -> Result<Arc<Group>, AuditError> {
+    ) -> Result<Member, AuditError> {
         formatted(at, event, |members| {
             let mut state = self.state.lock();
             if state.has_ended {
                 return Err(AuditError);
             }
-            state.pending.append(event.kind(), members);
-            let group = state.pending.waiting.get_or_insert_default();
-            group.join();
-            let group = Arc::clone(group);
+            state.pending.append(place, event.kind(), members);
+            let member = state.pending.waiting.get_or_insert_default().join();
             // If no waiter is polled again, the writer looks by itself after `LINGER`.
             self.wake_writer(&mut state, Sleeps::Deeply);
-            Ok(group)
+            Ok(member)
         })
     }
 
@@ -174,6 +141,7 @@ impl Queue {
         let mut state = self.state.lock();
         if state.pending.waiting.as_ref().is_some_and(|pending| Arc::ptr_eq(pending, group)) {
             state.pending.urgent = true;
+            group.commit();
             self.wake_writer(&mut state, Sleeps::Lightly);
         }
     }
@@ -261,14 +229,17 @@ impl Queue {
         let mut lingered = false;
         loop {
             let pending = &state.pending;
-            let has_ended =
-                self.is_ending() && self.taken.load(Ordering::SeqCst) == pending.ends.len();
+            let has_ended = self.is_ending() && self.places.taken() == pending.places.len();
             if pending.urgent || (lingered && !pending.ends.is_empty()) || has_ended {
                 if has_ended && pending.ends.is_empty() && pending.flushed.is_empty() {
                     return None;
                 }
-                let batch = mem::replace(&mut state.pending, spare);
-                self.taken.fetch_sub(batch.ends.len(), Ordering::SeqCst);
+                let mut batch = mem::replace(&mut state.pending, spare);
+                drop(state);
+                if let Some(group) = &batch.waiting {
+                    group.commit();
+                }
+                batch.places.clear();
                 return Some(batch);
             }
             if pending.ends.is_empty() && !self.is_ending() {
@@ -304,9 +275,10 @@ fn formatted<T>(at: Timestamp, event: &Event<'_>, then: impl FnOnce(&[u8]) -> T)
 }
 
 impl Batch {
-    fn append(&mut self, kind: RecordKind, members: &[u8]) {
+    fn append(&mut self, place: Place, kind: RecordKind, members: &[u8]) {
         self.members.extend_from_slice(members);
         self.ends.push((kind, self.members.len()));
+        self.places.push(place);
     }
 
     pub(super) fn push(&mut self, at: Timestamp, event: &Event<'_>) {
@@ -337,7 +309,9 @@ impl Batch {
         }
         self.members.clear();
         self.ends.clear();
-        Self { members: self.members, ends: self.ends, ..Self::default() }
+        self.places.clear();
+        let Self { members, ends, places, .. } = self;
+        Self { members, ends, places, ..Self::default() }
     }
 }
 
@@ -347,25 +321,44 @@ mod tests {
 
     use super::*;
 
+    fn queue() -> Queue {
+        Queue::new(Capacity { records: 8, per_user: None })
+    }
+
     #[test]
-    fn a_full_queue_refuses_until_the_writer_takes_records() {
-        let queue = Queue::new(3);
+    fn places_are_released_when_the_writer_takes_records() {
+        let queue = queue();
         let at = Timestamp::from_unix_seconds(0);
-        let (one, _two) = (queue.place().unwrap(), queue.place().unwrap());
-        queue.enqueue(at, &Event::Close).unwrap();
-        assert_eq!(queue.place().unwrap_err(), AuditError);
-        assert!(queue.enqueue(at, &Event::Close).is_err());
-        queue.settle(one, at, &Event::Close);
-        let batch = queue.next(Batch::default()).unwrap();
-        assert_eq!(batch.iter().count(), 2);
-        let (_three, _four) = (queue.place().unwrap(), queue.place().unwrap());
-        assert!(queue.place().is_err());
+        let mut reserved: Vec<_> = (0..4).map(|_| queue.request().unwrap()).collect();
+        assert!(reserved.iter().all(|place| !place.is_passing()));
+        assert!(reserved[0].another().is_err() && queue.request().unwrap().is_passing());
+        queue.settle(reserved.remove(0), at, &Event::Close);
+        assert!(reserved[0].another().is_err(), "the record is queued");
+        assert_eq!(queue.next(Batch::default()).unwrap().iter().count(), 1);
+        let another = reserved[0].another().unwrap();
+        drop(queue.enqueue(another, at, &Event::Close).unwrap());
+        assert!(reserved[0].another().is_err());
+        drop(reserved);
+        queue.next(Batch::default()).unwrap();
+        assert!(queue.places.are_all_free());
+    }
+
+    #[test]
+    fn an_ended_log_keeps_no_place() {
+        let queue = queue();
+        let (one, other) = (queue.request().unwrap(), queue.request().unwrap());
+        drop(queue.has_ended());
+        let at = Timestamp::from_unix_seconds(0);
+        assert!(queue.enqueue(one, at, &Event::Close).is_err());
+        queue.settle(other, at, &Event::Close);
+        assert!(queue.request().is_err() && queue.job().is_err());
+        assert!(queue.places.are_all_free());
     }
 
     #[test]
     fn closing_signals_the_end_however_busy_the_writer_is() {
         for round in 0..5000 {
-            let queue = Queue::new(3);
+            let queue = queue();
             let (done, mut wait) = oneshot::channel();
             thread::scope(|threads| {
                 threads.spawn(|| {
