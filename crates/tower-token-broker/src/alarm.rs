@@ -34,6 +34,9 @@ alarms! {
     AuditNotResumed = "audit.not_resumed";
     /// The sink failed to write a batch. It is retried.
     AuditSinkFailed = "audit.sink_failed";
+    /// The audit file was deleted, renamed, replaced, truncated or written to by another program:
+    /// every request is refused.
+    AuditFileChanged = "audit.file_changed";
 
     // The stack
     /// A layer is missing outside another one.

@@ -141,6 +141,8 @@ pub use sink::{
 pub use trail::{Job, Receipt, Terminal, TokenReceipt, Trail};
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod places_tests;
 #[cfg(test)]
 mod schema_tests;

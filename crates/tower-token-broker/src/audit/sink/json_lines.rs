@@ -10,13 +10,24 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::audit_sink::{AuditSink, Resumed, SinkError};
-use crate::audit::{
-    reader::{Lines, Next, StoredRecord},
-    record::{Head, Member, OpenWork, RecordKind, Records},
+use super::{
+    audit_sink::{AuditSink, Resumed, SinkError},
+    file_identity::{Changed, FileIdentity},
+};
+use crate::{
+    alarm::Alarm,
+    audit::{
+        reader::{Lines, Next, StoredRecord},
+        record::{Head, Member, OpenWork, RecordKind, Records},
+    },
 };
 
 /// A file, written by one broker process: the file is locked while it is open.
+///
+/// Before and after each batch, the path must lead to the open file, with exactly the bytes that
+/// were written. If the file was deleted, renamed, replaced, truncated or written to by another
+/// program, the log closes and requests are refused, until the file is back as it was or the
+/// process is restarted. So programs that rotate logs must not touch the file.
 #[derive(Debug)]
 pub struct JsonLines {
     state: Mutex<State>,
@@ -35,6 +46,8 @@ trait Disk: fmt::Debug + Send {
 impl Disk for File {
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)?;
+        // On Unix, the file is opened for appending, so that no byte of another writer is
+        // overwritten.
         self.seek(SeekFrom::Start(length)).map(drop)
     }
 
@@ -50,12 +63,23 @@ impl Disk for File {
 #[derive(Debug)]
 struct State {
     disk: Box<dyn Disk>,
+    /// `None` only in tests without a file.
+    identity: Option<FileIdentity>,
     /// The length that is written and synced. Bytes after it belong to a failed batch.
     durable: u64,
-    /// Whether there may be bytes of a failed batch after `durable`.
-    is_torn: bool,
+    /// The length of the file if a batch has failed; `None` if it is not known.
+    torn: Option<Torn>,
+    /// Whether the alarm was raised.
+    has_changed: bool,
     last: Option<Head>,
     resumed: Resumed,
+}
+
+/// The file after a failed batch.
+#[derive(Clone, Copy, Debug)]
+struct Torn {
+    /// Its length; `None` if it is not known.
+    length: Option<u64>,
 }
 
 /// A file that cannot be continued.
@@ -89,6 +113,16 @@ pub enum AuditFileError {
         path.display()
     )]
     InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another file is at the path than the one that was opened.
+    #[error(
+        "the audit file {} was replaced or changed while it was opened; let no other program \
+         rename, delete or write it",
+        path.display()
+    )]
+    Changed {
         /// The path.
         path: PathBuf,
     },
@@ -136,7 +170,13 @@ impl JsonLines {
     /// See [`AuditFileError`].
     pub fn append(path: impl AsRef<Path>) -> Result<Self, AuditFileError> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
+        options.read(true).create(true).truncate(false);
+        // Elsewhere, a file that is opened for appending cannot be truncated.
+        if cfg!(unix) {
+            options.append(true)
+        } else {
+            options.write(true)
+        };
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let path = path.as_ref();
@@ -163,8 +203,10 @@ impl JsonLines {
                 .unwrap_or(Path::new("."));
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         }
-        let (disk, last) = (Box::new(file), resumed.last);
-        Ok(Self { state: Mutex::new(State { disk, durable, is_torn: true, last, resumed }) })
+        let changed = || AuditFileError::Changed { path: path.to_owned() };
+        let identity = FileIdentity::of(&file, path).map_err(io)?.map_err(|_changed| changed())?;
+        identity.check(durable).map_err(|_changed| changed())?;
+        Ok(Self { state: Mutex::new(State::new(Box::new(file), Some(identity), durable, resumed)) })
     }
 }
 
@@ -180,26 +222,78 @@ impl AuditSink for JsonLines {
         if !records.follow(state.last) {
             return Err(SinkError::new("the records do not follow the last one of the file"));
         }
-        let written = state.append(records.as_json_lines());
-        written.map_err(|error| SinkError::new(&error.kind().to_string()))?;
+        state.append(records.as_json_lines())?;
         state.last = records.last().or(state.last);
         Ok(())
     }
 }
 
 impl State {
-    fn append(&mut self, group: &[u8]) -> io::Result<()> {
+    fn new(
+        disk: Box<dyn Disk>,
+        identity: Option<FileIdentity>,
+        durable: u64,
+        resumed: Resumed,
+    ) -> Self {
+        let last = resumed.last;
+        Self { disk, identity, durable, torn: None, has_changed: false, last, resumed }
+    }
+
+    fn append(&mut self, batch: &[u8]) -> Result<(), SinkError> {
+        // P385: nothing is written to another file, and no batch is durable in one that is gone.
+        self.is_unchanged(batch.len())?;
+        let end = self.durable + batch.len() as u64;
+        if let Err(error) = self.write(batch) {
+            let length = self.identity.as_ref().and_then(|identity| identity.length().ok());
+            self.torn = Some(Torn { length });
+            return Err(SinkError::new(&error.kind().to_string()));
+        }
+        self.torn = Some(Torn { length: Some(end) });
+        self.is_unchanged(batch.len())?;
+        (self.torn, self.durable) = (None, end);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
         // X17: remove the rest of a failed attempt first, so that a batch is in the file once and
         // whole.
-        if self.is_torn {
+        if self.torn.is_some() {
             self.disk.cut(self.durable)?;
         }
-        self.is_torn = true;
-        self.disk.append(group)?;
-        self.disk.sync()?;
-        self.is_torn = false;
-        self.durable += group.len() as u64;
-        Ok(())
+        self.disk.append(batch)?;
+        self.disk.sync()
+    }
+
+    /// Checks that the path leads to the open file, with exactly what was written. Raises the alarm
+    /// the first time it does not.
+    fn is_unchanged(&mut self, batch: usize) -> Result<(), SinkError> {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        let checked = match self.torn {
+            None => identity.check(self.durable),
+            Some(Torn { length: Some(length) }) => identity.check(length),
+            // The length could not be read after the failure: a part of the batch may be there.
+            Some(Torn { length: None }) => identity.length().and_then(|found| {
+                let longest = self.durable + batch as u64;
+                let is_ours = (self.durable..=longest).contains(&found);
+                let written = if found < self.durable { self.durable } else { longest };
+                if is_ours { Ok(()) } else { Err(Changed::Length { found, written }) }
+            }),
+        };
+        let Err(changed) = checked else {
+            self.has_changed = false;
+            return Ok(());
+        };
+        if !std::mem::replace(&mut self.has_changed, true) {
+            tracing::error!(
+                alarm = Alarm::AuditFileChanged.code(),
+                path = %identity.path().display(),
+                %changed,
+                "the audit file is not as this process left it: every request is refused. Rotating \
+                 it (rename or copytruncate) is not supported while the broker runs. Put the file \
+                 back as it was, or restart the broker; keep what is there for the investigation"
+            );
+        }
+        Err(SinkError::new(&format!("the file was changed by others: {changed}")))
     }
 }
 
@@ -337,13 +431,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_one_append_and_one_sync() {
         let disk = Watched::default();
-        let state = State {
-            disk: Box::new(disk.clone()),
-            durable: 0,
-            is_torn: false,
-            last: None,
-            resumed: Resumed::after(None),
-        };
+        let state = State::new(Box::new(disk.clone()), None, 0, Resumed::after(None));
         let log = AuditLog::from(JsonLines { state: Mutex::new(state) });
         log.flush().await.unwrap();
         disk.0.lock().clear();

@@ -2,6 +2,7 @@
 
 mod audit_sink;
 mod boxed;
+mod file_identity;
 mod json_lines;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
