@@ -47,6 +47,7 @@ mod slow_clients;
 mod streams;
 mod timing;
 mod token_exchange;
+mod truncated_members;
 mod uploads;
 mod upstream_401;
 mod verdict_cache;
