@@ -664,6 +664,11 @@ impl<P: Policy> BrokerBuilder<P> {
             .protocol(self.protocol)
             .authenticate(JwtVerifier::new(ISSUER, keys))
             .scope_filter(self.policy);
+        // Upstreams of tests echo credentials in these.
+        let stack = ["x-echo", "x-echo-bin", "x-after"]
+            .map(HeaderName::from_static)
+            .into_iter()
+            .fold(stack, BrokerStack::forward_response_header);
         let resource = Resource::parse(&uri).expect("a resource");
         let is_shut_down = AtomicBool::new(false);
         let broker =

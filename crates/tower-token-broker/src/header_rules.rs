@@ -4,8 +4,10 @@
 //! without a rule is not forwarded, unless the operator adds it
 //! ([`forward_header`](crate::stack::BrokerStack::forward_header)). In gRPC, binary metadata
 //! (`-bin`) is forwarded unless a rule of its base name forbids it. A response header without a
-//! rule is passed on. In every header and trailer of a response, the leak guard masks an echo of
-//! the credential.
+//! rule does not reach the client, unless the operator adds it
+//! ([`forward_response_header`](crate::stack::BrokerStack::forward_response_header)); a handler's
+//! own requests receive all but a few. In every header and trailer of a response, the leak guard
+//! masks an echo of the credential.
 //!
 //! A proxy of your own calls [`remove_hop_by_hop_from_request`] before it sends a request, and
 //! [`remove_hop_by_hop_from_response`] before it returns the response.
@@ -64,7 +66,7 @@ const TABLE: &[Row] = {
         ("location",                   &[],                                  &[Reference]),
     // Connections and framing (RFC 9110 §7.6.1, RFC 9112).
         ("connection",                 &[Never, HopByHop],                   &[Removed, HopByHop]),
-        ("content-length",             &[Never, WrittenBySender],            &[]),
+        ("content-length",             &[Never, WrittenBySender],            &[Returned]),
         ("expect",                     &[Never, WrittenBySender],            &[]),
         ("host",                       &[Never, WrittenBySender],            &[]),
         ("http2-settings",             &[Never, HopByHop],                   &[HopByHop]),
@@ -85,34 +87,68 @@ const TABLE: &[Row] = {
         ("accept",                     &[Forwarded],                         &[]),
         ("accept-encoding",            &[Set("identity")],                   &[]),
         ("accept-language",            &[Forwarded],                         &[]),
-        ("content-encoding",           &[Never],                             &[]),
-        ("content-language",           &[Forwarded],                         &[]),
-        ("content-type",               &[Forwarded, EndToEnd],               &[]),
+        ("content-encoding",           &[Never, ForwardedInHttp],            &[]),
+        ("content-language",           &[Forwarded],                         &[ReturnedInHttp]),
+        ("content-type",               &[Forwarded, EndToEnd],               &[Returned]),
         ("range",                      &[Never],                             &[]),
         ("user-agent",                 &[Forwarded],                         &[]),
+    // What clients may know of a response, and how browsers treat it.
+        ("accept-patch",               &[],                                  &[ReturnedInHttp]),
+        ("accept-post",                &[],                                  &[ReturnedInHttp]),
+        ("allow",                      &[],                                  &[ReturnedInHttp]),
+        ("content-disposition",        &[],                                  &[ReturnedInHttp]),
+        ("content-security-policy",    &[],                                  &[ReturnedInHttp]),
+        ("cross-origin-opener-policy", &[],                                  &[ReturnedInHttp]),
+        ("cross-origin-resource-policy", &[],                                &[ReturnedInHttp]),
+        ("date",                       &[],                                  &[Returned]),
+        ("deprecation",                &[],                                  &[ReturnedInHttp]),
+        ("permissions-policy",         &[],                                  &[ReturnedInHttp]),
+        ("preference-applied",         &[],                                  &[ReturnedInHttp]),
+        ("ratelimit",                  &[],                                  &[ReturnedInHttp]),
+        ("ratelimit-*",                &[],                                  &[ReturnedInHttp]),
+        ("referrer-policy",            &[],                                  &[ReturnedInHttp]),
+        ("retry-after",                &[],                                  &[Returned]),
+        ("sunset",                     &[],                                  &[ReturnedInHttp]),
+        ("vary",                       &[],                                  &[ReturnedInHttp]),
+        ("x-content-type-options",     &[],                                  &[Returned]),
+        ("x-frame-options",            &[],                                  &[ReturnedInHttp]),
+        ("x-ratelimit-*",              &[],                                  &[ReturnedInHttp]),
+        ("x-total-count",              &[],                                  &[ReturnedInHttp]),
+    // Instructions to the servers in front, and permissions of another origin's pages.
+        ("access-control-*",           &[],                                  &[Removed]),
+        ("timing-allow-origin",        &[],                                  &[Removed]),
+        ("x-accel-*",                  &[],                                  &[Removed]),
+        ("x-lighttpd-send-file",       &[],                                  &[Removed]),
+        ("x-reproxy-*",                &[],                                  &[Removed]),
+        ("x-sendfile",                 &[],                                  &[Removed]),
     // Caches and validators.
-        ("accept-ranges",              &[],                                  &[Validator]),
+        ("accept-ranges",              &[],                              &[Validator, ReturnedInHttp]),
         ("cache-control",              &[],                            &[Set("private, no-store")]),
         ("content-digest",             &[],                                  &[Removed, Validator]),
         ("content-md5",                &[],                                  &[Removed, Validator]),
         ("digest",                     &[],                                  &[Removed, Validator]),
-        ("etag",                       &[],                                  &[Validator]),
+        ("etag",                       &[],                              &[Validator, ReturnedInHttp]),
         ("if-match",                   &[Forwarded],                         &[]),
         ("if-modified-since",          &[Forwarded],                         &[]),
         ("if-none-match",              &[Forwarded],                         &[]),
         ("if-unmodified-since",        &[Forwarded],                         &[]),
-        ("last-modified",              &[],                                  &[Validator]),
+        ("last-modified",              &[],                              &[Validator, ReturnedInHttp]),
         ("repr-digest",                &[],                                  &[Removed, Validator]),
     // MCP. The scope filter replaces the session and event IDs, which clients hold sealed.
         ("last-event-id",              &[Forwarded, EndToEnd],               &[]),
         ("mcp-method",                 &[Forwarded, Compared, EndToEnd],     &[]),
         ("mcp-name",                   &[Forwarded, Compared, EndToEnd],     &[]),
         ("mcp-param-*",                &[Forwarded, Compared, EndToEnd],     &[]),
-        ("mcp-protocol-version",       &[Forwarded, EndToEnd],               &[]),
-        ("mcp-session-id",             &[Forwarded, EndToEnd],               &[]),
+        ("mcp-protocol-version",       &[Forwarded, EndToEnd],               &[Returned]),
+        ("mcp-session-id",             &[Forwarded, EndToEnd],               &[Returned]),
+    // gRPC's own response headers and trailers.
+        ("grpc-message",               &[],                                  &[ReturnedInGrpc]),
+        ("grpc-retry-pushback-ms",     &[],                                  &[ReturnedInGrpc]),
+        ("grpc-status",                &[],                                  &[ReturnedInGrpc]),
+        ("grpc-status-details-bin",    &[],                                  &[ReturnedInGrpc]),
     // gRPC. The exchange layer writes `grpc-timeout` from the time that is left.
         ("grpc-accept-encoding",       &[SetInGrpc("identity")],             &[]),
-        ("grpc-encoding",              &[ForwardedInGrpc, EndToEnd],         &[]),
+        ("grpc-encoding",              &[ForwardedInGrpc, EndToEnd],         &[ReturnedInGrpc]),
         ("mcp_prompt",                 &[ForwardedInGrpc, EndToEnd],         &[]),
         ("mcp_resource",               &[ForwardedInGrpc, EndToEnd],         &[]),
         ("mcp_tool",                   &[ForwardedInGrpc, EndToEnd],         &[]),
@@ -139,6 +175,8 @@ enum Rule {
     Forwarded,
     /// Request: forwarded in gRPC.
     ForwardedInGrpc,
+    /// Request: forwarded in plain HTTP, whose content is not read.
+    ForwardedInHttp,
     /// Request: forwarded also if `Connection` names it, because it was judged or replaced.
     // H420.
     EndToEnd,
@@ -158,8 +196,15 @@ enum Rule {
     /// Request: the proxy removes it, and the HTTP client writes it from URI and body.
     // J213: a second value would allow request smuggling.
     WrittenBySender,
-    /// Response: the exchange layer removes it, also from trailers.
-    // I180.
+    /// Response: passed to the client.
+    Returned,
+    /// Response: passed to the client in plain HTTP.
+    ReturnedInHttp,
+    /// Response: passed to the client in gRPC.
+    ReturnedInGrpc,
+    /// Response: the exchange layer removes it, also from trailers and for handlers. No operator
+    /// can add it.
+    // I180, I460.
     Removed,
     /// Response: the exchange layer removes it, except for a handler's own request.
     // I187.
@@ -324,6 +369,43 @@ pub(crate) fn remove_from_response(fields: &mut HeaderMap) {
     });
 }
 
+/// The protocol in which a client receives a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReturnedTo {
+    Mcp,
+    Http,
+    #[cfg(feature = "grpc")]
+    Grpc,
+}
+
+/// Returns whether a response header is passed to the client.
+pub(crate) fn is_returned(name: &HeaderName, to: ReturnedTo) -> bool {
+    in_responses(name.as_str()).iter().any(|rule| match rule {
+        Rule::Returned | Rule::Set(_) => true,
+        Rule::ReturnedInHttp => to == ReturnedTo::Http,
+        #[cfg(feature = "grpc")]
+        Rule::ReturnedInGrpc => to == ReturnedTo::Grpc,
+        _ => false,
+    })
+}
+
+/// Returns whether an operator may have this response header passed to clients.
+pub(crate) fn may_be_returned(name: &HeaderName) -> bool {
+    let forbids = |rule: &Rule| {
+        matches!(rule, Rule::Removed | Rule::HopByHop | Rule::Reference | Rule::Set(_))
+    };
+    !in_responses(name.as_str()).iter().any(forbids)
+}
+
+/// Copies the headers that describe the content of a plain HTTP request.
+pub(crate) fn forward_in_http(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if in_requests(name.as_str()).contains(&Rule::ForwardedInHttp) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+}
+
 /// Removes the response headers that refer to other resources.
 pub(crate) fn remove_references(headers: &mut HeaderMap) {
     remove_where(headers, |name| in_responses(name.as_str()).contains(&Rule::Reference));
@@ -410,11 +492,17 @@ fn set(headers: &mut HeaderMap, values: &[(HeaderName, HeaderValue)]) {
 #[cfg(test)]
 mod tests {
     #[cfg(feature = "grpc")]
+    use std::sync::Arc;
+
+    #[cfg(feature = "grpc")]
     use http::Request;
 
     use super::*;
     #[cfg(feature = "grpc")]
-    use crate::{authenticate::PresentedToken, exchange::headers::Forwarded};
+    use crate::{
+        authenticate::PresentedToken,
+        exchange::headers::{Forwarded, Returned, ReturnedFields},
+    };
 
     #[test]
     fn names_are_unique_and_in_lower_case() {
@@ -483,8 +571,17 @@ mod tests {
             remove_references(headers);
             set_in_response(headers);
         };
+        let returned_to = |to: ReturnedTo| {
+            move |headers: &mut HeaderMap| {
+                ReturnedFields::ToClient(Arc::default(), to).retain_in(headers);
+                remove_references(headers);
+                set_in_response(headers);
+            }
+        };
         let may_be_added =
             if Forwarded::default().add(name.clone()) { "passes" } else { "refused" };
+        let may_be_returned =
+            if Returned::default().add(name.clone()) { "passes" } else { "refused" };
         [
             ("arrival", after(&arrives), "passes"),
             ("uncompared", after(&remove_uncompared), "passes"),
@@ -494,7 +591,11 @@ mod tests {
             ("to the upstream", after(&remove_hop_by_hop_from_request), "passes"),
             ("from the upstream", after(&remove_hop_by_hop_from_response), "passes"),
             ("response", after(&remove_from_response), "passes"),
-            ("to the client", after(&returned), "passes"),
+            ("to a handler", after(&returned), "passes"),
+            ("to MCP", after(&returned_to(ReturnedTo::Mcp)), "removed"),
+            ("to HTTP", after(&returned_to(ReturnedTo::Http)), "removed"),
+            ("to gRPC", after(&returned_to(ReturnedTo::Grpc)), "removed"),
+            ("response operator", may_be_returned.to_owned(), "passes"),
             ("changed", after(&remove_validators), "passes"),
         ]
         .into_iter()

@@ -39,6 +39,7 @@ mod refusal_marks;
 mod replaced_policies;
 mod request_hygiene;
 mod respelled_names;
+mod response_headers;
 mod response_hygiene;
 mod secrets_in_debug;
 mod shutdown;

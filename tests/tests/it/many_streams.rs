@@ -56,12 +56,14 @@ async fn x27_m250_ten_thousand_streams_use_little_memory() {
         ))
     });
     let service = stack.layer(ApplyCredentialLayer::new().layer(inner));
-    let bearer = format!("Bearer {}", broker.token("items:read"));
-    broker.ledger().sent(STREAMS, bearer.as_bytes());
-    let request = || {
+    // More than one user may open.
+    let bearers = ["alice", "bob", "carol", "dave"]
+        .map(|user| format!("Bearer {}", broker.token_of(user, "items:read")));
+    broker.ledger().sent(STREAMS, bearers.concat().as_bytes());
+    let request = |bearer: &str| {
         Request::post(broker.resource().path())
             .header(header::HOST, broker.host())
-            .header(header::AUTHORIZATION, &bearer)
+            .header(header::AUTHORIZATION, bearer)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream")
             .body(Full::from(CALL))
@@ -70,8 +72,8 @@ async fn x27_m250_ten_thousand_streams_use_little_memory() {
 
     let before = resident();
     let mut streams = Vec::new();
-    for _ in 0..STREAMS {
-        let mut response = service.clone().oneshot(request()).await.unwrap().into_body();
+    for (_, bearer) in (0..STREAMS).zip(bearers.iter().cycle()) {
+        let mut response = service.clone().oneshot(request(bearer)).await.unwrap().into_body();
         let first = response.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first, EVENT);
         streams.push(response);

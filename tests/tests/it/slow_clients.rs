@@ -32,12 +32,15 @@ async fn m250_ten_thousand_slow_clients_delay_no_other() {
         let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
         std::future::ready(Ok::<_, Infallible>(response.body(Full::from("{}")).unwrap()))
     }));
-    let bearer = format!("Bearer {}", broker.token("items:read"));
-    broker.ledger().sent(SLOW + 1, bearer.as_bytes());
-    let request = |body: Sent| {
+    // More than one user may send.
+    let bearers = ["alice", "bob", "carol", "dave"]
+        .map(|user| format!("Bearer {}", broker.token_of(user, "items:read")));
+    broker.ledger().sent(SLOW + 1, bearers.concat().as_bytes());
+    let mut next = bearers.iter().cycle();
+    let mut request = |body: Sent| {
         Request::post(broker.resource().path())
             .header(header::HOST, broker.host())
-            .header(header::AUTHORIZATION, &bearer)
+            .header(header::AUTHORIZATION, next.next().unwrap())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream")
             .body(body)

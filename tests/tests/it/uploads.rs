@@ -368,6 +368,7 @@ async fn n462_a_stream_that_the_peer_does_not_read_is_reset_alone() {
         let (seen, is_complete) = upstream.end().await;
         assert!(seen.len() <= 1024 && !is_complete, "{} bytes", seen.len());
         assert_eq!(upstream.connections.load(Ordering::SeqCst), 1, "one connection for all");
+        last_result(&broker).await;
         broker.ledger().in_use(SECRET.as_bytes());
         broker.done().await;
     }

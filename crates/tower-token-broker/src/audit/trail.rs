@@ -208,6 +208,10 @@ impl Trail {
             // A handler may send many.
             known.uploads.retain(|upload| !upload.is_over());
             known.uploads.push(upload.clone());
+            // Opened after the response, while another upload continues.
+            if known.response_ended.is_some() {
+                upload.start_grace();
+            }
         }
         drop(known);
         upload
@@ -556,11 +560,13 @@ impl Known {
             (Some(reason), _, _) => (Outcome::Cut, Some(reason)),
             (None, Some(reason), _) => (Outcome::Refused, Some(reason)),
             (None, None, Some(End::Cut(reason))) => (Outcome::Cut, Some(reason)),
-            (None, None, Some(End::Idle | End::Grace)) => (Outcome::UploadCut, None),
+            (None, None, Some(End::Idle | End::Grace)) if ended == Outcome::Completed => {
+                (Outcome::UploadCut, None)
+            }
             (None, None, Some(End::BrokenOff)) if ended == Outcome::Completed => {
                 (Outcome::Dropped, None)
             }
-            (None, None, Some(End::BrokenOff | End::Abandoned) | None) => (ended, None),
+            (None, None, _) => (ended, None),
         }
     }
 }

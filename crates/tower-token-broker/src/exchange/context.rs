@@ -8,6 +8,7 @@ use http_body::Body;
 
 use super::{
     caller::Stamped,
+    headers::{Returned, ReturnedFields},
     layer::Requests,
     leak_guard::{Registry, Watched},
 };
@@ -15,6 +16,7 @@ use crate::{
     audit::Trail,
     body::RequestBody,
     dialect::Dialect,
+    header_rules::ReturnedTo,
     limits::Limits,
     principal::Principal,
     refusal::Reason,
@@ -77,6 +79,19 @@ impl RequestContext {
         } else {
             self.trail.refused(reason);
         }
+    }
+
+    /// Returns the fields of the upstream's response that pass.
+    pub(super) fn returned_fields(&self, returned: &Arc<Returned>) -> ReturnedFields {
+        if self.by_handler {
+            return ReturnedFields::ToHandler;
+        }
+        #[cfg(feature = "grpc")]
+        if self.dialect.is_grpc() {
+            return ReturnedFields::ToClient(Arc::clone(returned), ReturnedTo::Grpc);
+        }
+        let to = if self.dialect.is_mcp() { ReturnedTo::Mcp } else { ReturnedTo::Http };
+        ReturnedFields::ToClient(Arc::clone(returned), to)
     }
 
     /// Returns the body to send: the judged bytes, or the stream.

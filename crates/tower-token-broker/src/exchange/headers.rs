@@ -1,8 +1,10 @@
-//! The headers that are forwarded to the upstream.
+//! The headers that are forwarded to the upstream, and those that are returned to the client.
+
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::header_rules::{self, Forwarding};
+use crate::header_rules::{self, Forwarding, ReturnedTo};
 
 /// Most requests have as many headers when they are sent. A larger map would be cleared for
 /// nothing.
@@ -62,6 +64,46 @@ impl Forwarded {
             }
         }
         to
+    }
+}
+
+/// The response headers that an operator passes to clients in addition to ours.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Returned(Vec<HeaderName>);
+
+impl Returned {
+    /// Adds a header; returns whether it may be passed at all.
+    pub(crate) fn add(&mut self, name: HeaderName) -> bool {
+        let is_allowed = header_rules::may_be_returned(&name);
+        if is_allowed {
+            self.0.push(name);
+        }
+        is_allowed
+    }
+}
+
+/// The headers and trailers of one response that pass.
+#[derive(Clone, Debug)]
+pub(crate) enum ReturnedFields {
+    /// A client receives what is listed.
+    // I460: a server in front would obey the others, or a client take them for the broker's.
+    ToClient(Arc<Returned>, ReturnedTo),
+    /// A handler receives all, except what is about the upstream itself.
+    ToHandler,
+}
+
+impl ReturnedFields {
+    /// Removes the fields that do not pass.
+    pub(crate) fn retain_in(&self, fields: &mut HeaderMap) {
+        header_rules::remove_from_response(fields);
+        let Self::ToClient(returned, to) = self else { return };
+        let passes =
+            |name: &HeaderName| header_rules::is_returned(name, *to) || returned.0.contains(name);
+        let removed: Vec<HeaderName> =
+            fields.keys().filter(|name| !passes(name)).cloned().collect();
+        for name in removed {
+            fields.remove(name);
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use http::HeaderName;
 use tower_layer::Layer;
 
 use super::{
-    headers::Forwarded, leak_guard::Registry, provide::ProvideCredential, service::Exchange,
+    headers::{Forwarded, Returned},
+    leak_guard::Registry,
+    provide::ProvideCredential,
+    service::Exchange,
 };
 use crate::limits::Limits;
 
@@ -22,6 +25,7 @@ pub struct ExchangeLayer<P> {
 pub(super) struct Shared<P> {
     pub(super) provider: P,
     pub(super) forwarded: Forwarded,
+    pub(super) returned: Arc<Returned>,
     /// The prefix that is removed from a judged path before the upstream's path is prepended.
     pub(super) mount_path: Box<str>,
     pub(super) limits: Limits,
@@ -39,12 +43,22 @@ pub(super) enum Requests {
     OfAHandler,
 }
 
+/// Headers in addition to the default ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderLists<'a> {
+    /// Of requests.
+    pub(crate) forwarded: &'a [HeaderName],
+    /// Of responses.
+    pub(crate) returned: &'a [HeaderName],
+}
+
 /// A header that is never forwarded to an upstream: a credential, a hop-by-hop header, an identity
-/// that a proxy reports, or `Range`.
+/// that a proxy reports, or `Range`; or one that is never returned to a client: a cookie, a
+/// challenge, a reference, a permission of another origin, or an instruction to a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the header {name} cannot be forwarded: it carries credentials, framing or the identity that a \
-     proxy reports, or requests a part of a response"
+     proxy reports, requests a part of a response, or instructs a proxy or browser"
 )]
 pub struct ForwardHeaderError {
     name: HeaderName,
@@ -60,27 +74,37 @@ impl ForwardHeaderError {
 impl<P: ProvideCredential> ExchangeLayer<P> {
     pub(crate) fn build(
         provider: P,
-        forward_headers: &[HeaderName],
+        headers: &HeaderLists<'_>,
         mount_path: &str,
         limits: Limits,
         registry: Arc<Registry>,
     ) -> Result<Self, ForwardHeaderError> {
         let mut forwarded = Forwarded::default();
-        for name in forward_headers {
+        for name in headers.forwarded {
             if !forwarded.add(name.clone()) {
                 return Err(ForwardHeaderError { name: name.clone() });
             }
         }
+        let mut returned = Returned::default();
+        for name in headers.returned {
+            if !returned.add(name.clone()) {
+                return Err(ForwardHeaderError { name: name.clone() });
+            }
+        }
+        let returned = Arc::new(returned);
         let mount_path = mount_path.into();
         let requests = Requests::OfClients;
-        let shared = Shared { provider, forwarded, mount_path, limits, requests, registry };
+        let shared =
+            Shared { provider, forwarded, returned, mount_path, limits, requests, registry };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     pub(crate) fn build_for_handler(provider: P, limits: Limits, registry: Arc<Registry>) -> Self {
-        let (forwarded, mount_path) = (Forwarded::default(), "".into());
+        let (forwarded, returned) = (Forwarded::default(), Arc::default());
+        let mount_path = "".into();
         let requests = Requests::OfAHandler;
-        let shared = Shared { provider, forwarded, mount_path, limits, requests, registry };
+        let shared =
+            Shared { provider, forwarded, returned, mount_path, limits, requests, registry };
         Self { shared: Arc::new(shared) }
     }
 }

@@ -138,6 +138,7 @@ mod upstream_response;
 pub use apply::{ApplyCredential, ApplyCredentialLayer, ApplyFuture};
 pub use caller::{CallerFuture, CallerHandle, CallerLayer, CallerService};
 pub use credential::{Credential, Origin, Upstream, UpstreamError};
+pub(crate) use layer::HeaderLists;
 pub use layer::{ExchangeLayer, ForwardHeaderError};
 pub use leak_guard::LeakGuardBody;
 pub use outgoing::{ApplyError, OutgoingCredential};

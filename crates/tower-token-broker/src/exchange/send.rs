@@ -51,7 +51,7 @@ where
     };
     // A 401 to a request that carried no credential is not about the credential.
     if !was_applied || !refuses_the_credential(context, &response) {
-        return Ok(Ok(guard(context, response, was_applied)?));
+        return Ok(Ok(guard(context, &shared.returned, response, was_applied)?));
     }
     // Boxed, because few requests come here and all others stay small.
     Box::pin(retry(ready, &outgoing, &credential, response.into_parts().0, replay)).await
@@ -94,7 +94,7 @@ where
         report_refused(shared, &fresh, &response.into_parts().0).await;
         return Err(Refusal::new(Reason::CredentialRefused));
     }
-    Ok(Ok(guard(context, response, was_applied)?))
+    Ok(Ok(guard(context, &shared.returned, response, was_applied)?))
 }
 
 #[cfg_attr(

@@ -89,8 +89,11 @@ impl<'a, P: ProvideCredential> Outgoing<'a, P> {
                 }
                 headers
             }
-            JudgedBody::Bytes(_) | JudgedBody::Nothing | JudgedBody::Http(..) => {
-                forwarded.of_request(from)
+            JudgedBody::Bytes(_) | JudgedBody::Nothing => forwarded.of_request(from),
+            JudgedBody::Http(..) => {
+                let mut headers = forwarded.of_request(from);
+                header_rules::forward_in_http(from, &mut headers);
+                headers
             }
         };
         if !self.context.by_handler {

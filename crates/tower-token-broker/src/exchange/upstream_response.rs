@@ -1,11 +1,14 @@
 //! Checks the upstream's response and removes what clients must not receive.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::Body;
 
 use super::{
     context::RequestContext,
+    headers::Returned,
     leak_guard::{Framing, LeakGuardBody},
 };
 #[cfg(feature = "grpc")]
@@ -23,6 +26,7 @@ use crate::{
 )]
 pub(super) fn guard<R: Body<Data = Bytes>>(
     context: &RequestContext,
+    returned: &Arc<Returned>,
     response: Response<R>,
     was_applied: bool,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
@@ -67,18 +71,21 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
         return Err(Refusal::new(Reason::ResponseUnreadable));
     }
     let (mut parts, body) = response.into_parts();
-    header_rules::remove_from_response(&mut parts.headers);
+    // I181: an HTTP client may store text of the upstream here (hyper: the reason phrase).
+    parts.extensions.clear();
+    let fields = context.returned_fields(returned);
+    // Masked first: an echo in a field that does not pass is an incident, too.
+    context.watched.mask_fields(&mut parts.headers, &context.trail);
+    fields.retain_in(&mut parts.headers);
     if !context.by_handler {
-        // I181: an HTTP client may store text of the upstream here (hyper: the reason phrase).
-        parts.extensions.clear();
         // I187: a reference of the upstream may contain a token.
         header_rules::remove_references(&mut parts.headers);
         // I188: the response is for this user only.
         header_rules::set_in_response(&mut parts.headers);
     }
-    context.watched.mask_fields(&mut parts.headers, &context.trail);
     let framing = Framing::of(&parts.headers);
-    let body = LeakGuardBody::new(body, framing, context.watched.clone(), context.trail.clone());
+    let (watched, trail) = (context.watched.clone(), context.trail.clone());
+    let body = LeakGuardBody::new(body, framing, watched, trail).returning(fields);
     #[cfg(feature = "grpc")]
     let body = if is_grpc {
         let end = super::grpc::End { dialect: context.dialect.clone(), was_applied };

@@ -132,6 +132,13 @@ impl<State> BrokerStack<State> {
         self.with(|config| config.forward_headers.push(name))
     }
 
+    /// Passes this response header to clients, in addition to the default ones. Of MCP and gRPC few
+    /// pass, of plain HTTP also those that REST APIs commonly use
+    /// ([`header_rules`](crate::header_rules)).
+    pub fn forward_response_header(self, name: HeaderName) -> Self {
+        self.with(|config| config.forward_response_headers.push(name))
+    }
+
     /// Sets the scopes that the challenge of a 401 names, for clients to request first.
     pub fn challenge_scopes(self, scopes: Scopes) -> Self {
         self.with(|config| config.challenge_scopes = scopes)

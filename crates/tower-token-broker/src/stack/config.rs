@@ -28,6 +28,8 @@ pub struct StackConfig {
     pub host_and_origin: HostAndOrigin,
     /// Request headers that are forwarded to the upstream, in addition to the default ones.
     pub forward_headers: Vec<HeaderName>,
+    /// Response headers that clients receive in addition to the default ones.
+    pub forward_response_headers: Vec<HeaderName>,
     /// The scopes that the challenge of a 401 names (RFC 6750 §3), for clients to request first.
     /// None by default.
     pub challenge_scopes: Scopes,
@@ -49,6 +51,7 @@ impl StackConfig {
             limits: Limits::default(),
             host_and_origin: HostAndOrigin::default(),
             forward_headers: Vec::new(),
+            forward_response_headers: Vec::new(),
             challenge_scopes: Scopes::none(),
             mounted_at: None,
             trusts_request_id_header: false,

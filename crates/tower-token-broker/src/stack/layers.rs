@@ -16,7 +16,7 @@ use crate::authenticate::jwt::RemoteKeys;
 use crate::{
     audit::{self, AuditLayer},
     authenticate::{self, AuthenticateLayer, HostAndOriginError, VerifyToken},
-    exchange::{CallerLayer, ExchangeLayer, ForwardHeaderError, ProvideCredential},
+    exchange::{CallerLayer, ExchangeLayer, ForwardHeaderError, HeaderLists, ProvideCredential},
     limits::Limits,
     scope_filter::{Policy, ScopeFilterLayer},
 };
@@ -83,7 +83,8 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     /// Creates the innermost layer, around the proxy.
     ///
     /// # Errors
-    /// A header of the configuration must never be forwarded to an upstream.
+    /// A header of the configuration must never be forwarded to an upstream, or never returned to a
+    /// client.
     pub fn new(
         broker: &Broker,
         config: &StackConfig,
@@ -91,7 +92,10 @@ impl<P: ProvideCredential> ExchangeLayer<P> {
     ) -> Result<Self, ForwardHeaderError> {
         Self::build(
             provider,
-            &config.forward_headers,
+            &HeaderLists {
+                forwarded: &config.forward_headers,
+                returned: &config.forward_response_headers,
+            },
             config.mount_path().prefix(),
             config.limits,
             broker.credential_registry(),

@@ -193,13 +193,16 @@ impl Upload {
 
 impl Inner {
     fn end(&self, end: End) {
+        // The connection of a request that was sent may carry another one by now.
+        let was_sent = self.is_over();
         let (wakers, transport) = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
                 return;
             }
             state.ended = Some((end, Instant::now()));
-            ([state.body.take(), state.response.take()], state.transport.clone())
+            let transport = state.transport.clone().filter(|_| !was_sent);
+            ([state.body.take(), state.response.take()], transport)
         };
         if let Some(transport) = transport {
             transport.reset();

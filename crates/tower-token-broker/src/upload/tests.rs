@@ -146,3 +146,12 @@ fn a_transport_of_an_ended_upload_is_reset_at_once() {
     world.upload.carried_by(&late);
     assert_eq!(late.resets.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn a_sent_request_does_not_reset_its_connection() {
+    let world = World::new();
+    drop(world.upload.watch());
+    world.transport.is_written.store(true, Ordering::SeqCst);
+    world.revocations.revoke(RevocationTarget::Everything);
+    assert_eq!(world.counts(), (0, 0), "another request may be on it");
+}

@@ -16,7 +16,7 @@ use super::{
 };
 #[cfg(feature = "grpc")]
 use crate::exchange::grpc;
-use crate::{audit::Trail, body::BodyError, header_rules};
+use crate::{audit::Trail, body::BodyError, exchange::headers::ReturnedFields};
 
 pin_project! {
     /// The response body without any credential: those that were used for it, and those of others.
@@ -37,6 +37,8 @@ struct Guard {
     held: BytesMut,
     after_held: Option<Frame<Bytes>>,
     ended: bool,
+    /// The trailers that pass.
+    fields: ReturnedFields,
     /// Rewrites the status that ends a gRPC response.
     #[cfg(feature = "grpc")]
     grpc: Option<grpc::End>,
@@ -51,10 +53,19 @@ impl<R> LeakGuardBody<R> {
             held: BytesMut::new(),
             after_held: None,
             ended: false,
+            fields: ReturnedFields::ToHandler,
             #[cfg(feature = "grpc")]
             grpc: None,
         };
         Self { inner, guard: Some(guard) }
+    }
+
+    /// Lets only these trailers pass.
+    pub(in crate::exchange) fn returning(mut self, fields: ReturnedFields) -> Self {
+        if let Some(guard) = &mut self.guard {
+            guard.fields = fields;
+        }
+        self
     }
 
     /// Also checks the gRPC status in the trailers.
@@ -176,8 +187,8 @@ impl<R: Body<Data = Bytes>> Body for LeakGuardBody<R> {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().map(|mut fields| {
-                            header_rules::remove_from_response(&mut fields);
                             guard.watched.mask_fields(&mut fields, &guard.trail);
+                            guard.fields.retain_in(&mut fields);
                             #[cfg(feature = "grpc")]
                             if let Some(end) = &guard.grpc {
                                 end.rewrite(&guard.trail, &mut fields);
