@@ -16,11 +16,11 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::{
+    closable_stream::ClosableStream,
     error::{FetchError, OutboundError, Sent},
     guard::Guard,
     resolve::GuardedResolver,
     tls,
-    wire::Wire,
 };
 
 /// Connector for hyper-util's client that obeys a guard. It uses HTTP/2 where the peer offers it by
@@ -60,7 +60,7 @@ impl GuardedConnector {
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
-type Stream = Wire<MaybeHttpsStream<TokioIo<TcpStream>>>;
+type Stream = ClosableStream<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 impl Service<Uri> for GuardedConnector {
     type Response = Stream;
@@ -79,7 +79,7 @@ impl Service<Uri> for GuardedConnector {
         let (connecting, bound) = (self.https.call(uri), self.guard.connect_bound());
         Connecting(Box::pin(async move {
             match tokio::time::timeout(bound, connecting).await {
-                Ok(connected) => connected.map(Wire::new),
+                Ok(connected) => connected.map(ClosableStream::new),
                 Err(_) => Err(FetchError::Timeout(Sent::No).into()),
             }
         }))

@@ -29,21 +29,21 @@
 
 mod address;
 mod client;
+mod closable_stream;
 mod connector;
 mod error;
 mod guard;
 pub mod proxy;
 mod resolve;
 mod tls;
-mod wire;
 
 pub use client::{FetchFuture, FetchLimits, GuardedClient};
+pub use closable_stream::ClosableStream;
 pub use connector::{Connecting, GuardedConnector};
 pub use error::{FetchError, OutboundError, Sent};
 pub use guard::Guard;
 pub use proxy::{Proxy, ProxyBody, ProxyBodyError};
 pub use resolve::Resolve;
-pub use wire::Wire;
 
 #[cfg(test)]
 mod test_servers;

@@ -77,6 +77,8 @@ alarms! {
     CredentialOfAnotherUser = "exchange.credential_of_another_user";
     /// More credentials are in use than the leak guard remembers.
     CredentialRegistryFull = "exchange.credential_registry_full";
+    /// The transport of an upload panicked.
+    TransportPanicked = "exchange.transport_panicked";
     /// The inner service responded without applying the credential.
     CredentialUnused = "exchange.credential_unused";
     /// A credential source returned a credential that cannot be sent safely.

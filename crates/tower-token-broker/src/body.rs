@@ -43,7 +43,10 @@ pub(crate) trait Watch: Send + Sync + fmt::Debug {
 #[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "only messages of gRPC are limited"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
+    /// The request is no longer valid.
     Cut,
+    /// The request is over, or its body took too long.
+    Over,
     Limit,
 }
 
@@ -51,6 +54,7 @@ impl<E> From<Ended> for BodyError<E> {
     fn from(ended: Ended) -> Self {
         match ended {
             Ended::Cut => Self::Cut,
+            Ended::Over => Self::Ended,
             Ended::Limit => Self::Limit,
         }
     }
@@ -175,12 +179,12 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = self.project();
+        let mut this = self.project();
         // A client that is always ready must not outrun a revocation.
         if let Some(Poll::Ready(ended)) = this.watch.as_mut().map(|watch| watch.poll_ended(cx)) {
             return Poll::Ready(Some(Err(ended.into())));
         }
-        let frame = match ready!(this.kind.poll_frame(cx)) {
+        let frame = match ready!(this.kind.as_mut().poll_frame(cx)) {
             // H168: no layer judged a client's trailers.
             Some(Ok(frame)) if frame.is_trailers() => None,
             frame => frame,
@@ -198,6 +202,13 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
                     watch.broke_off();
                 }
                 Some(Err(BodyError::Inner(error)))
+            }
+            // N468: hyper ends a body that was reset with NO_ERROR like a complete one.
+            (None, watch) if this.kind.size_hint().lower() > 0 => {
+                if let Some(watch) = watch {
+                    watch.broke_off();
+                }
+                Some(Err(BodyError::Incomplete))
             }
             (None, _) => None,
         };
@@ -310,6 +321,10 @@ pub enum BodyError<E> {
     Inner(E),
     /// The token or the grant of the request was revoked, or has expired.
     Cut,
+    /// The request was over before its body was, or its body took too long.
+    Ended,
+    /// The client sent less than it declared.
+    Incomplete,
     /// More bytes, or a longer event, than the limit.
     Limit,
     /// It is unreadable, and so cannot be judged.
@@ -323,6 +338,8 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
             Self::Cut => {
                 f.write_str("the stream was cut: its token or grant was revoked or has expired")
             }
+            Self::Ended => f.write_str("the request was over before its body was"),
+            Self::Incomplete => f.write_str("the body is shorter than it was declared"),
             Self::Limit => f.write_str("the body is over its limit"),
             Self::Unreadable => f.write_str("the body can't be read, so it can't be judged"),
         }
@@ -369,6 +386,33 @@ mod tests {
         let all = RequestBody::stream(body, Box::new(All::default())).collect().await.unwrap();
         assert!(all.trailers().is_none());
         assert_eq!(all.to_bytes(), "abc");
+    }
+
+    #[tokio::test]
+    async fn n468_a_body_shorter_than_declared_is_no_whole_body() {
+        /// A body that ends after three of its ten bytes, as hyper's does after NO_ERROR.
+        struct Short(Option<Bytes>);
+
+        impl Body for Short {
+            type Data = Bytes;
+            type Error = std::convert::Infallible;
+
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+                Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                SizeHint::with_exact(if self.0.is_some() { 10 } else { 7 })
+            }
+        }
+
+        let short = Short(Some(Bytes::from_static(b"abc")));
+        let mut body = RequestBody::stream(short, Box::new(All::default()));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+        assert!(matches!(body.frame().await, Some(Err(BodyError::Incomplete))));
     }
 
     #[tokio::test]

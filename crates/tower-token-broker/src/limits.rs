@@ -67,7 +67,8 @@ pub struct Limits {
     /// Longest time that a streamed request body is sent after its response has ended; 10 s by
     /// default. Then it is cut, and recorded as `upload_cut`. In gRPC it is cut at once.
     pub upload_grace: Duration,
-    /// Longest time between two frames of a streamed request body; 60 s by default. Then it is cut.
+    /// Longest time between two frames of a streamed request body, whether the client or the
+    /// upstream delays it; 60 s by default. Then it is cut.
     /// For gRPC there is no such limit.
     pub upload_idle_timeout: Duration,
     /// Longest time that the verification of a token takes; 15 s by default. That is longer than

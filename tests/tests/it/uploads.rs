@@ -39,9 +39,11 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
+use tower::ServiceExt as _;
 use tower_token_broker::{
     body::RequestBody,
     clock::Clock,
+    exchange::{CallerHandle, ExchangeLayer},
     limits::Limits,
     principal::User,
     revocation::RevocationTarget,
@@ -669,4 +671,85 @@ async fn n467_no_connection_is_upgraded() {
         }
     }
     broker.done_unsent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n469_a_revoke_ends_no_request_of_another_user() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let upstream = ScriptedServer::elsewhere(listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (counted, (arrived, mut arrivals)) = (Arc::clone(&connections), mpsc::channel(4));
+    let (release, released) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (arrived, released) = (arrived.clone(), released.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (arrived, mut released) = (arrived.clone(), released.clone());
+                async move {
+                    let is_slow = request.uri().path().ends_with("/slow");
+                    drop(request.into_body().collect().await);
+                    arrived.send(is_slow).await.unwrap();
+                    if is_slow {
+                        released.wait_for(|released| *released).await.unwrap();
+                    }
+                    Ok::<_, Infallible>(Response::new(full("done")))
+                }
+            });
+            tokio::spawn(async move {
+                let server = auto::Builder::new(TokioExecutor::new());
+                drop(server.serve_connection(TokioIo::new(socket), service).await);
+            });
+        }
+    });
+    let (listener, stack, secret, broker) =
+        Broker::in_front_of(&upstream).plain_http().prepare_for_handler().await;
+    let api = ExchangeLayer::for_handler(broker.handle(), secret).layer(harness::proxy());
+    let base = upstream.url("/mcp");
+    // A handler that sends one request, and for alice keeps its own response open.
+    let handler = tower::service_fn(move |request: Request<RequestBody<axum::body::Body>>| {
+        let (api, url) = (api.clone(), format!("{base}{}", request.uri().path()));
+        let caller = request.extensions().get::<CallerHandle>().unwrap().clone();
+        async move {
+            let mut own = Request::post(&url).body(full("content")).unwrap();
+            caller.stamp(&mut own);
+            let response = api.oneshot(own).await.unwrap();
+            let status = response.status();
+            response.into_body().collect().await.unwrap();
+            if url.ends_with("/slow") {
+                return Ok::<_, Infallible>(
+                    Response::builder().status(status).body(full("")).unwrap(),
+                );
+            }
+            let (sender, chunks) = mpsc::channel(1);
+            // The guard holds a word back until its end is known.
+            sender.send(Bytes::from_static(b"first ")).await.unwrap();
+            tokio::spawn(async move { sender.closed().await });
+            Ok(Response::new(live(chunks)))
+        }
+    });
+    harness::serve(listener, Router::new().fallback_service(stack.layer(handler)));
+    let request = |user: &str, path: &str| {
+        let token = broker.token_of(user, "items:read");
+        broker.ledger().sent(1, token.as_bytes());
+        Request::get(format!("http://{}{path}", broker.host()))
+            .header("authorization", format!("Bearer {token}"))
+            .body(full(""))
+            .unwrap()
+    };
+    let (of_alice, of_bob) = (client(false), client(false));
+    let mut alice = of_alice.request(request("alice", "/keep")).await.unwrap();
+    assert!(alice.body_mut().frame().await.unwrap().is_ok());
+    assert_eq!(arrivals.recv().await, Some(false));
+    let bob = tokio::spawn(of_bob.request(request("bob", "/slow")));
+    assert_eq!(arrivals.recv().await, Some(true));
+    let user = User::new(harness::ISSUER, "alice");
+    assert!(broker.revoke(RevocationTarget::User(user)).await.was_known());
+    assert!(alice.into_body().collect().await.is_err(), "alice's response is cut");
+    release.send_replace(true);
+    assert_eq!(bob.await.unwrap().unwrap().status(), 200, "bob's request continues");
+    assert_eq!(connections.load(Ordering::SeqCst), 1, "on the connection that alice used");
+    broker.ledger().in_use(SECRET.as_bytes());
+    last_result(&broker).await;
+    broker.done().await;
 }

@@ -4,6 +4,7 @@
 use std::{
     cell::RefCell,
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
@@ -13,16 +14,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Extensions;
+use http::{Extensions, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, rt::Executor};
-use hyper_util::{client::legacy::connect::CaptureConnection, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Error as ClientError, ResponseFuture, connect::CaptureConnection},
+    rt::TokioExecutor,
+};
 use parking_lot::Mutex;
 use tower_token_broker::upload::Transport;
 
 use super::service::BoxError;
-use crate::wire::{self, Switch};
+use crate::closable_stream::{self, CloseHandle};
 
 type PolledFrame = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
 
@@ -34,13 +38,15 @@ pub(super) struct Carrier {
     /// Whether every connection of the client is HTTP/2; otherwise the connection knows.
     is_h2_only: bool,
     captured: CaptureConnection,
-    switch: OnceLock<Switch>,
+    close_handle: OnceLock<CloseHandle>,
     /// When the client dropped the request body, in the order of flushes.
     dropped_at: AtomicU64,
     is_reset: AtomicBool,
     waiting: Mutex<Waiting>,
     /// hyper's work that sends the body of an HTTP/2 stream. Locked while it runs.
     sending: Mutex<Option<Work>>,
+    /// hyper's future of the response. Locked while it is polled.
+    requesting: Mutex<Option<ResponseFuture>>,
 }
 
 /// The two directions of an HTTP/2 stream, which end the stream when both are dropped.
@@ -58,12 +64,45 @@ impl Carrier {
         Arc::new(Self {
             is_h2_only,
             captured,
-            switch: OnceLock::new(),
+            close_handle: OnceLock::new(),
             dropped_at: AtomicU64::new(HELD),
             is_reset: AtomicBool::new(false),
             waiting: Mutex::default(),
             sending: Mutex::default(),
+            requesting: Mutex::default(),
         })
+    }
+
+    /// Waits for the response, until the request is reset.
+    pub(super) async fn response_to(
+        self: &Arc<Self>,
+        request: ResponseFuture,
+    ) -> Option<Result<Response<Incoming>, ClientError>> {
+        /// Drops the request if no one waits for its response any more.
+        struct Requesting<'a>(&'a Carrier);
+
+        impl Drop for Requesting<'_> {
+            fn drop(&mut self) {
+                let request = self.0.requesting.lock().take();
+                drop(request);
+            }
+        }
+
+        *self.requesting.lock() = Some(request);
+        let requesting = Requesting(self);
+        poll_fn(|cx| {
+            let mut slot = requesting.0.requesting.lock();
+            let polled = match slot.as_mut() {
+                Some(request) if !requesting.0.is_reset() => Pin::new(request).poll(cx).map(Some),
+                Some(_) | None => Poll::Ready(None),
+            };
+            // A reset in between found it locked.
+            if requesting.0.is_reset() && polled.is_pending() {
+                return Poll::Ready(None);
+            }
+            polled
+        })
+        .await
     }
 
     /// Takes the response body, so that a reset drops it.
@@ -114,21 +153,21 @@ impl Carrier {
         connection.as_ref().map(|connected| self.is_h2_only || connected.is_negotiated_h2())
     }
 
-    fn switch(&self) -> Option<&Switch> {
-        if let Some(switch) = self.switch.get() {
-            return Some(switch);
+    fn close_handle(&self) -> Option<&CloseHandle> {
+        if let Some(close_handle) = self.close_handle.get() {
+            return Some(close_handle);
         }
         let mut extras = Extensions::new();
         self.captured.connection_metadata().as_ref()?.get_extras(&mut extras);
-        let switch = extras.remove::<Switch>()?;
-        Some(self.switch.get_or_init(|| switch))
+        let close_handle = extras.remove::<CloseHandle>()?;
+        Some(self.close_handle.get_or_init(|| close_handle))
     }
 
-    /// Notes the connection's switch, if the response has it.
+    /// Notes the connection's close_handle, if the response has it.
     pub(super) fn arrived_on(&self, extensions: &Extensions) {
-        if let Some(switch) = extensions.get::<Switch>() {
+        if let Some(close_handle) = extensions.get::<CloseHandle>() {
             // The same one, if it is known already.
-            drop(self.switch.set(switch.clone()));
+            drop(self.close_handle.set(close_handle.clone()));
         }
     }
 }
@@ -137,7 +176,7 @@ impl Transport for Carrier {
     fn is_written(&self) -> bool {
         let dropped_at = self.dropped_at.load(Ordering::SeqCst);
         // Without a connection, nothing was sent.
-        dropped_at != HELD && self.switch().is_none_or(|it| it.is_flushed_since(dropped_at))
+        dropped_at != HELD && self.close_handle().is_none_or(|it| it.is_flushed_since(dropped_at))
     }
 
     fn reset(&self) {
@@ -149,9 +188,11 @@ impl Transport for Carrier {
                 let waiting = std::mem::take(&mut *self.waiting.lock());
                 let Waiting { sender, reader, response } = waiting;
                 drop(response);
-                // Work that is running is dropped after this step of it.
+                // What is running is dropped after this step of it.
                 let work = self.sending.try_lock().and_then(|mut sending| sending.take());
                 drop(work);
+                let request = self.requesting.try_lock().and_then(|mut it| it.take());
+                drop(request);
                 [sender, reader].into_iter().flatten().for_each(Waker::wake);
             }
             Some(false) => self.close(),
@@ -161,8 +202,8 @@ impl Transport for Carrier {
     }
 
     fn close(&self) {
-        if let Some(switch) = self.switch() {
-            switch.close();
+        if let Some(close_handle) = self.close_handle() {
+            close_handle.close();
         }
     }
 }
@@ -250,7 +291,7 @@ impl Drop for CarriedBody {
     fn drop(&mut self) {
         // Before the body itself, whose watch asks the carrier.
         if let Some(carrier) = &self.carrier {
-            carrier.dropped_at.store(wire::now(), Ordering::SeqCst);
+            carrier.dropped_at.store(closable_stream::now(), Ordering::SeqCst);
         }
     }
 }

@@ -172,15 +172,22 @@ where
         let (version, bound, idle) = (self.version, self.header_timeout, self.idle_timeout);
         let sent = self.client.request(request);
         ProxyFuture(Box::pin(async move {
+            let sent = async {
+                match carrier.as_ref() {
+                    Some(carrier) => carrier.response_to(sent).await,
+                    None => Some(sent.await),
+                }
+            };
             let reason = match tokio::time::timeout(bound, sent).await {
-                Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(Some(Ok(response))) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     if let Some(carrier) = carrier.as_ref().filter(|_| is_unusual) {
                         carrier.poison();
                     }
                     return Ok(passed(response, version, idle, carrier));
                 }
-                Ok(Ok(_)) => Reason::UpstreamFailed,
-                Ok(Err(error)) => failed(&error),
+                // Ended from outside: the exchange layer knows why.
+                Ok(Some(Ok(_)) | None) => Reason::UpstreamFailed,
+                Ok(Some(Err(error))) => failed(&error),
                 Err(_) => {
                     tracing::warn!(
                         alarm = Alarm::UpstreamUnavailable.code(),

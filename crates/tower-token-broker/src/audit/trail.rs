@@ -544,6 +544,13 @@ impl Inner {
     }
 }
 
+// The last owner of an upload may be the last owner of the trail.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.settle(Outcome::Dropped);
+    }
+}
+
 impl Known {
     /// Returns whether the uploads end with the response.
     fn ends_uploads(&self) -> bool {

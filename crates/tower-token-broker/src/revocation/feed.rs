@@ -145,7 +145,7 @@ impl Revocations {
                 self.revoke_elsewhere(target, entry.at, earliest);
             }
             RevocationChange::Blocked(user) => {
-                self.block(user);
+                self.block_elsewhere(user);
             }
             RevocationChange::Unblocked(user) => {
                 self.unblock(&user);
@@ -189,6 +189,8 @@ impl Following {
                 // An empty sequence was read to its end, too.
                 self.last = self.last.or(Some(Sequence::START));
                 self.heard.current(revocations.clock());
+                // Once for all changes since the last time; a feed that lags may have many.
+                revocations.end_revoked_work();
             }
         }
     }

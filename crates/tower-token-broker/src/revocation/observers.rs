@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+
+use crate::alarm::Alarm;
 
 const SHARDS: usize = 16;
 /// Interval of the looks that no revocation causes: for expiry and timeouts.
@@ -31,6 +34,7 @@ pub(super) struct Observers(Arc<Shared>);
 struct Shared {
     shards: [Mutex<Shard>; SHARDS],
     next: AtomicUsize,
+    is_running: Arc<AtomicBool>,
     clock: Mutex<Option<AbortHandle>>,
 }
 
@@ -51,12 +55,8 @@ impl Observers {
     /// Registers an observer.
     pub(super) fn register(&self, observer: Weak<dyn Observer>) -> Registered {
         let shard = self.0.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let (slot, was_empty) = self.0.shards.get(shard).map_or((0, false), |slots| {
-            let mut slots = slots.lock();
-            let was_empty = slots.slots.len() == slots.free.len();
-            (slots.enter(observer), was_empty)
-        });
-        if was_empty {
+        let slot = self.0.shards.get(shard).map_or(0, |slots| slots.lock().enter(observer));
+        if !self.0.is_running.load(Ordering::Acquire) {
             self.start();
         }
         Registered { shared: Arc::downgrade(&self.0), shard, slot }
@@ -76,7 +76,11 @@ impl Observers {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let shared = Arc::downgrade(&self.0);
+        self.0.is_running.store(true, Ordering::Release);
+        // Also dropped with its runtime, which may end before the broker does.
+        let is_running = Running(Arc::clone(&self.0.is_running));
         let task = runtime.spawn(async move {
+            let _is_running = is_running;
             loop {
                 tokio::time::sleep(INTERVAL).await;
                 let Some(shared) = shared.upgrade() else { return };
@@ -87,12 +91,30 @@ impl Observers {
     }
 }
 
+/// Held by the task while it runs.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl Shared {
     fn look(&self) {
         for shard in &self.shards {
             let observers: Vec<Arc<dyn Observer>> =
                 shard.lock().slots.iter().flatten().filter_map(Weak::upgrade).collect();
-            observers.iter().for_each(|observer| observer.look());
+            for observer in observers {
+                // A panic of one transport does not keep the others from their end.
+                let looked = catch_unwind(AssertUnwindSafe(|| observer.look()));
+                if looked.is_err() {
+                    tracing::error!(
+                        alarm = Alarm::TransportPanicked.code(),
+                        "the transport of an upload panicked; fix its implementation"
+                    );
+                }
+            }
         }
     }
 }
@@ -176,6 +198,51 @@ mod tests {
         let again: Vec<_> = (0..32).map(|_| registered(&observers)).collect();
         assert_eq!(slots().sum::<usize>(), before, "slots are used again");
         drop(again);
+    }
+
+    struct Panics;
+
+    impl Observer for Panics {
+        fn look(&self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_observer_reaches_no_other() {
+        let observers = Observers::default();
+        let panics: Vec<_> = (0..16)
+            .map(|_| {
+                let panics = Arc::new(Panics);
+                let observer: Weak<Panics> = Arc::downgrade(&panics);
+                (panics, observers.register(observer))
+            })
+            .collect();
+        let (counter, _registered) = registered(&observers);
+        observers.look();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        drop(panics);
+    }
+
+    #[test]
+    fn observers_look_after_their_runtime_has_ended() {
+        let observers = Observers::default();
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap()
+        };
+        let first = runtime().block_on(async { registered(&observers) });
+        let second = runtime().block_on(async {
+            let second = registered(&observers);
+            tokio::time::sleep(INTERVAL * 2 + Duration::from_millis(1)).await;
+            second
+        });
+        for (counter, _registered) in [first, second] {
+            assert_eq!(counter.0.load(Ordering::Relaxed), 2);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -183,10 +183,12 @@ impl Revocations {
     /// Revokes at this time, which is the current one.
     pub(crate) fn revoke_at(&self, what: RevocationTarget, at: Timestamp) -> Epoch {
         let now = self.0.clock.read();
-        self.change(|tables| {
+        let epoch = self.change(|tables| {
             tables.collect(now.moment, self.0.retention);
             tables.insert(what, RevokedAt::now(at, now), now, self.0.capacity);
-        })
+        });
+        self.end_revoked_work();
+        epoch
     }
 
     /// Revokes what was revoked elsewhere at that time, and not before `earliest`, if that is
@@ -212,6 +214,13 @@ impl Revocations {
 
     /// Blocks a user until [`Revocations::unblock`].
     pub(crate) fn block(&self, user: User) -> Epoch {
+        let epoch = self.change(|tables| tables.block(user));
+        self.end_revoked_work();
+        epoch
+    }
+
+    /// Blocks a user who was blocked elsewhere.
+    pub(super) fn block_elsewhere(&self, user: User) -> Epoch {
         self.change(|tables| tables.block(user))
     }
 
@@ -229,9 +238,13 @@ impl Revocations {
         };
         // Outside of the lock, since this wakes others; two at once may arrive in either order.
         self.0.changed.send_modify(|seen| *seen = epoch.max(*seen));
-        // N461: what no one polls ends, too.
-        self.0.observers.look();
         epoch
+    }
+
+    /// Ends the work in progress that is no longer valid, also what no one polls.
+    // N461.
+    pub(super) fn end_revoked_work(&self) {
+        self.0.observers.look();
     }
 
     /// Registers work that a revocation ends before it returns.

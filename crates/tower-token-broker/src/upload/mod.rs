@@ -41,7 +41,9 @@ pub struct Upload(Arc<Inner>);
 
 /// The connection that carries a request, as its client sees it.
 ///
-/// The methods are called from any thread and must not block.
+/// The methods are called from any thread, also while the client polls the request body. They must
+/// not block, panic, or drop the body. [`reset`](Self::reset) and [`close`](Self::close) may be
+/// called again.
 pub trait Transport: Send + Sync {
     /// Returns whether everything that the client took from the request body is written to the
     /// socket. Called after the body was dropped.
@@ -66,7 +68,7 @@ pub(crate) trait Owner: Send + Sync {
 pub(crate) enum End {
     /// The request's token or grant was revoked, or has expired.
     Cut(Reason),
-    /// The client sent nothing for too long.
+    /// No frame passed for too long: the client sent none, or the upstream took none.
     Idle,
     /// The response is over, and the time that the upload has after it.
     Grace,
@@ -151,7 +153,7 @@ impl Upload {
         }
     }
 
-    /// Completes when the upload was ended, with the reason if it is a refusal's.
+    /// Completes when the upload was ended, with the reason for a refusal.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Reason> {
         self.0.check();
         let mut state = self.0.state.lock();
@@ -193,7 +195,7 @@ impl Upload {
 
 impl Inner {
     fn end(&self, end: End) {
-        // The connection of a request that was sent may carry another one by now.
+        // N469: the connection of a request that was sent may carry another one by now.
         let was_sent = self.is_over();
         let (wakers, transport) = {
             let mut state = self.state.lock();
@@ -297,8 +299,10 @@ impl Watch for Held {
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.0.0.check();
         let mut state = self.0.0.state.lock();
-        if state.ended.is_some() {
-            return Poll::Ready(Ended::Cut);
+        match state.ended {
+            Some((End::Cut(_), _)) => return Poll::Ready(Ended::Cut),
+            Some(_) => return Poll::Ready(Ended::Over),
+            None => {}
         }
         note(&mut state.body, cx);
         Poll::Pending

@@ -2,7 +2,7 @@
 //!
 //! Two searches share one pass. The credentials that were used for the response are searched for
 //! by the last bytes of each ([`tails`]). Those of all other users are known by keyed hashes
-//! ([`registry`]), and any piece of 23 bytes near their end is found. A value for `Basic` is
+//! ([`registry`]), and any piece of 22 bytes near their end is found. A value for `Basic` is
 //! searched for as it is sent and as the password in it.
 //!
 //! Both look at a text as it is and as its readers may decode it ([`readings`]): base64 (both

@@ -12,7 +12,7 @@ use super::{
     },
 };
 
-/// The most patterns that one pattern stands for.
+/// The most patterns into which one pattern is expanded.
 const MOST_PATTERNS: usize = 32;
 
 /// A pattern in the form in which readings are compared with it.
@@ -128,8 +128,8 @@ fn segment_forms(segment: &str, is_last: bool) -> Vec<Vec<&str>> {
     }
 }
 
-/// Returns the forms of a segment with stars. What a star stands for may vanish in a reading, with
-/// the dots and blanks before it.
+/// Returns the forms of a segment with stars. The text that a star matches may vanish in a reading,
+/// with the dots and blanks before it.
 fn star_forms(segment: &str, is_last: bool) -> Vec<Vec<&str>> {
     let whole = segment.trim_end_matches([' ', '.']);
     let mut forms = vec![vec![whole]];
