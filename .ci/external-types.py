@@ -55,6 +55,8 @@ ALLOWED = {
         ("tower_service", None, TOWER),
         ("hyper_rustls", "src/connector.rs", CONNECTOR),
         ("hyper_util", "src/connector.rs", CONNECTOR),
+        ("hyper", "src/closable_stream.rs", CONNECTOR),
+        ("hyper_util", "src/closable_stream.rs", CONNECTOR),
         ("tokio", "src/connector.rs", CONNECTOR),
     ],
     "token-broker-upstream": [
