@@ -163,7 +163,7 @@ impl Carrier {
         Some(self.close_handle.get_or_init(|| close_handle))
     }
 
-    /// Notes the connection's close_handle, if the response has it.
+    /// Notes the handle that closes the connection, if the response has it.
     pub(super) fn arrived_on(&self, extensions: &Extensions) {
         if let Some(close_handle) = extensions.get::<CloseHandle>() {
             // The same one, if it is known already.
@@ -181,6 +181,9 @@ impl Transport for Carrier {
 
     fn reset(&self) {
         self.is_reset.store(true, Ordering::SeqCst);
+        // What is running is dropped after this step of it.
+        let request = self.requesting.try_lock().and_then(|mut it| it.take());
+        drop(request);
         match self.is_h2() {
             // hyper resets a stream, and discards what it holds of it, when both directions are
             // dropped.
@@ -188,15 +191,12 @@ impl Transport for Carrier {
                 let waiting = std::mem::take(&mut *self.waiting.lock());
                 let Waiting { sender, reader, response } = waiting;
                 drop(response);
-                // What is running is dropped after this step of it.
                 let work = self.sending.try_lock().and_then(|mut sending| sending.take());
                 drop(work);
-                let request = self.requesting.try_lock().and_then(|mut it| it.take());
-                drop(request);
                 [sender, reader].into_iter().flatten().for_each(Waker::wake);
             }
             Some(false) => self.close(),
-            // The future of the request is dropped.
+            // Without a connection, nothing was sent.
             None => {}
         }
     }
@@ -289,7 +289,7 @@ impl Body for CarriedBody {
 
 impl Drop for CarriedBody {
     fn drop(&mut self) {
-        // Before the body itself, whose watch asks the carrier.
+        // Before the body itself is dropped, whose watch reads it.
         if let Some(carrier) = &self.carrier {
             carrier.dropped_at.store(closable_stream::now(), Ordering::SeqCst);
         }
@@ -305,10 +305,10 @@ thread_local! {
 
 /// Runs hyper's tasks. It can drop the one that sends the body of an HTTP/2 stream.
 ///
-/// hyper polls a body while the task waits for the peer's window only once: before the task is
-/// created, in the connection's task. So the next task that this connection's task creates sends
-/// that body. If hyper changes this, a stream that the peer does not read is not reset, and its
-/// connection is closed a second later instead.
+/// hyper polls the body of a request for the first time in the task of its connection. If the body
+/// does not end there, the next task that the connection creates sends the rest of it; otherwise
+/// that task waits for the response, and to drop it is right, too. If hyper changes this, a stream
+/// that the peer does not read is not reset, and its connection is closed a second later instead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamExecutor;
 

@@ -99,7 +99,8 @@ impl Proxy {
         self
     }
 
-    /// Sets the timeout for the headers of the response; 60 s by default.
+    /// Sets the timeout for the headers of the response; 60 s by default. It counts from the start
+    /// of the request, so it also limits an upload to which the upstream responds at its end.
     pub const fn header_timeout(mut self, bound: Duration) -> Self {
         self.header_timeout = bound;
         self
