@@ -24,7 +24,11 @@ use tower_token_broker::{
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (cut, length, rest) = (usize::from(input.0).max(1), usize::from(input.1), input.2);
     let Some((secret, text)) = rest.split_at_checked(length) else { return };
-    if secret.is_empty() || secret.contains(&b'*') {
+    // Another one cannot be sent: it is no header value, or loses its blanks on the wire.
+    let is_value = secret.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..))
+        && secret.trim_ascii() == secret;
+    // A shorter one than eight bytes may be a part of a line break of events (`data:`).
+    if secret.len() < 8 || secret.contains(&b'*') || !is_value {
         return;
     }
     let masked = masked(secret, text.chunks(cut));
@@ -34,12 +38,14 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         "a byte other than `*` is new"
     );
     for form in [secret.to_vec(), hex(secret), STANDARD_NO_PAD.encode(secret).into_bytes()] {
-        // Shorter forms occur by chance, except the secret itself.
-        if form.len() >= 8 || form == secret {
-            assert!(!holds(&masked, &form), "{:?} is left", String::from_utf8_lossy(&form));
-        }
+        assert!(!holds(&masked, &form), "{:?} is left", String::from_utf8_lossy(&form));
     }
-    assert_eq!(self::masked(secret, [&*masked].into_iter()), masked, "a second pass masks more");
+    // A run whose escapes cost too much to resolve is masked as a whole, and that depends on where
+    // it begins.
+    if !text.iter().any(|byte| b"\\%&=".contains(byte)) {
+        let again = self::masked(secret, [&*masked].into_iter());
+        assert_eq!(again, masked, "a second pass masks more");
+    }
 });
 
 fn holds(text: &[u8], form: &[u8]) -> bool {
