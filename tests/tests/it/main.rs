@@ -42,6 +42,7 @@ mod respelled_names;
 mod response_headers;
 mod response_hygiene;
 mod secrets_in_debug;
+mod shared_connections;
 mod shutdown;
 mod silent_upstreams;
 mod slow_clients;

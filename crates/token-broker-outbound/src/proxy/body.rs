@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::carrier::Carrier;
+use super::{carrier::Carrier, shared_connections::Occupied};
 
 /// Body of a response: the upstream's, as it arrives, or the few bytes of a refusal.
 #[derive(Default)]
@@ -33,6 +33,8 @@ struct Streamed {
     /// Timeout for the next frame, while a caller waits for it. Time without a waiting caller does
     /// not count.
     silence: Option<Pin<Box<Sleep>>>,
+    /// The place of a request without a body.
+    _place: Option<Occupied>,
 }
 
 enum Source {
@@ -99,6 +101,7 @@ impl ProxyBody {
         incoming: Incoming,
         idle: Duration,
         carrier: Option<Arc<Carrier>>,
+        place: Option<Occupied>,
     ) -> Self {
         let source = match carrier {
             // An empty body has nothing to be dropped.
@@ -108,7 +111,7 @@ impl ProxyBody {
             }
             Some(_) | None => Source::Direct(incoming),
         };
-        Self(Kind::Upstream(Streamed { source, idle, silence: None }))
+        Self(Kind::Upstream(Streamed { source, idle, silence: None, _place: place }))
     }
 }
 

@@ -25,7 +25,7 @@ use hyper_util::{
 use parking_lot::Mutex;
 use tower_token_broker::upload::Transport;
 
-use super::service::BoxError;
+use super::{service::BoxError, shared_connections::Occupied};
 use crate::closable_stream::{self, CloseHandle};
 
 type PolledFrame = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
@@ -47,6 +47,7 @@ pub(super) struct Carrier {
     sending: Mutex<Option<Work>>,
     /// hyper's future of the response. Locked while it is polled.
     requesting: Mutex<Option<ResponseFuture>>,
+    _place: Occupied,
 }
 
 /// The two directions of an HTTP/2 stream, which end the stream when both are dropped.
@@ -60,7 +61,7 @@ struct Waiting {
 }
 
 impl Carrier {
-    pub(super) fn new(captured: CaptureConnection, is_h2_only: bool) -> Arc<Self> {
+    pub(super) fn new(captured: CaptureConnection, is_h2_only: bool, place: Occupied) -> Arc<Self> {
         Arc::new(Self {
             is_h2_only,
             captured,
@@ -70,6 +71,7 @@ impl Carrier {
             waiting: Mutex::default(),
             sending: Mutex::default(),
             requesting: Mutex::default(),
+            _place: place,
         })
     }
 

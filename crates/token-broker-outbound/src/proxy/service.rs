@@ -31,6 +31,7 @@ use tower_token_broker::{
 use super::{
     body::ProxyBody,
     carrier::{CarriedBody, Carrier, StreamExecutor},
+    shared_connections::{CONNECTION_WINDOW, Occupied, STREAM_WINDOW, SharedConnections},
 };
 use crate::{
     connector::GuardedConnector,
@@ -45,7 +46,7 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct Proxy {
-    client: Client<GuardedConnector, CarriedBody>,
+    connections: SharedConnections,
     header_timeout: Duration,
     idle_timeout: Duration,
     version: Version,
@@ -80,16 +81,22 @@ impl Proxy {
     }
 
     fn over(guard: &Guard, version: Version) -> Result<Self, OutboundError> {
+        let connector = GuardedConnector::new(guard)?;
         #[expect(clippy::disallowed_methods, reason = "the outbound client")]
-        let client = Client::builder(StreamExecutor)
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .http2_only(version == Version::HTTP_2)
-            .http2_max_header_list_size(64 * 1024)
-            .build(GuardedConnector::new(guard)?);
+        let new_pool = move || {
+            Client::builder(StreamExecutor)
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(60))
+                .http2_only(version == Version::HTTP_2)
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .http2_max_header_list_size(64 * 1024)
+                .build(connector.clone())
+        };
+        let connections = SharedConnections::new(new_pool);
         let (header_timeout, idle_timeout) = (Duration::from_secs(60), Duration::from_secs(300));
-        Ok(Self { client, header_timeout, idle_timeout, version, senders: Senders::Exchange })
+        Ok(Self { connections, header_timeout, idle_timeout, version, senders: Senders::Exchange })
     }
 
     /// Forwards also requests without a credential of an exchange layer: any caller chooses the
@@ -153,14 +160,18 @@ where
             }
             (None, Senders::Anyone) => {}
         }
+        // M390: no user can fill the connection of the others.
+        let (client, place) = self.connections.enter(self.connections.sharing(&request));
         // The extensions are for the layers only. The version is that of the connection.
         let upload = request.extensions_mut().remove::<Upload>();
         *request.extensions_mut() = Extensions::new();
         *request.version_mut() = self.version;
-        let carrier = (!request.body().is_end_stream()).then(|| {
+        let (carrier, place) = if request.body().is_end_stream() {
+            (None, Some(place))
+        } else {
             let captured = capture_connection(&mut request);
-            Carrier::new(captured, self.version == Version::HTTP_2)
-        });
+            (Some(Carrier::new(captured, self.version == Version::HTTP_2, place)), None)
+        };
         if let (Some(upload), Some(carrier)) = (upload, &carrier) {
             upload.carried_by(carrier);
         }
@@ -171,7 +182,7 @@ where
         }
         let request = request.map(|body| CarriedBody::new(body, carrier.clone()));
         let (version, bound, idle) = (self.version, self.header_timeout, self.idle_timeout);
-        let sent = self.client.request(request);
+        let sent = client.request(request);
         ProxyFuture(Box::pin(async move {
             let sent = async {
                 match carrier.as_ref() {
@@ -184,7 +195,7 @@ where
                     if let Some(carrier) = carrier.as_ref().filter(|_| is_unusual) {
                         carrier.poison();
                     }
-                    return Ok(passed(response, version, idle, carrier));
+                    return Ok(passed(response, version, idle, carrier, place));
                 }
                 // Ended from outside: the exchange layer knows why.
                 Ok(Some(Ok(_)) | None) => Reason::UpstreamFailed,
@@ -244,6 +255,7 @@ fn passed(
     version: Version,
     idle: Duration,
     carrier: Option<Arc<Carrier>>,
+    place: Option<Occupied>,
 ) -> Response<ProxyBody> {
     let (mut parts, incoming) = response.into_parts();
     if let Some(carrier) = &carrier {
@@ -253,7 +265,7 @@ fn passed(
     // Remove the reason phrase and the addresses of the connection.
     parts.extensions = Extensions::new();
     parts.version = version;
-    Response::from_parts(parts, ProxyBody::upstream(incoming, idle, carrier))
+    Response::from_parts(parts, ProxyBody::upstream(incoming, idle, carrier, place))
 }
 
 /// Returns whether every server reads the content of a request with this method.
