@@ -133,7 +133,8 @@ reasons! {
     NotAMessage = "filter.not_a_message", InvalidMessage, Caller;
     /// A member occurs twice, at any depth, after unescaping.
     DuplicateMember = "filter.duplicate_member", InvalidMessage, Caller;
-    /// A known member is written in another case (`Method`), which parsers read differently.
+    /// A known member is written in another case or spelling (`Method`, `"name "`), which parsers
+    /// read differently.
     CaseVariant = "filter.case_variant", InvalidMessage, Caller;
     /// The nesting exceeds the limit.
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
@@ -180,7 +181,7 @@ reasons! {
     ResourceDenied = "filter.resource_denied", UnknownItem, Caller;
     /// No rule allows the prompt. Rendered like a prompt that does not exist.
     PromptDenied = "filter.prompt_denied", UnknownItem, Caller;
-    /// The rule does not allow these arguments.
+    /// The rule does not allow these arguments, or judges by one that a completion does not name.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem, Caller;
     /// The session id was not issued to this user at this server, or a stream is resumed without
     /// one.

@@ -171,14 +171,28 @@ async fn j420_members_in_another_case_are_refused() {
         r#"{"owner":"me","ｏwner":"ceo"}"#,
         r#"{"owner":"me","owner\u0000":"ceo"}"#,
         r#"{"Owner":"ceo"}"#,
+        r#"{"owner":"me","owner ":"ceo"}"#,
+        r#"{"owner":"me","own.er":"ceo"}"#,
+        r#"{"owner":"me","owner[]":"ceo"}"#,
+        r#"{"owner":"me","owner\u0301":"ceo"}"#,
+        r#"{"owner":"me","owner\u200b":"ceo"}"#,
+        r#"{"owner":"me","owner.id":"ceo"}"#,
+        r#"{"owner":"me","__proto__":{"owner":"ceo"}}"#,
+        r#"{"__proto__":{"owner":"ceo"}}"#,
+        r#"{"x":{"constructor":{"prototype":{"owner":"ceo"}}}}"#,
     ] {
         let read = call("read", arguments);
         rows.push(Case::refused("J420", read, 400, "filter.case_variant"));
     }
     // The same for the members that name what is called.
-    for params in
-        [r#"{"name":"write","ﬁle":1,"argument\u017f":{}}"#, r#"{"name":"write","n_ame":"read"}"#]
-    {
+    for params in [
+        r#"{"name":"write","ﬁle":1,"argument\u017f":{}}"#,
+        r#"{"name":"write","n_ame":"read"}"#,
+        r#"{"name":"write","name ":"read"}"#,
+        r#"{"name":"write","arguments.owner":"ceo"}"#,
+        r#"{"name":"write","arguments[owner]":"ceo"}"#,
+        r#"{"name":"write","__proto__":{"arguments":{"owner":"ceo"}}}"#,
+    ] {
         let write = post(&broker, "tools/call", params);
         rows.push(Case::refused("J420", write, 400, "filter.case_variant"));
     }

@@ -131,8 +131,8 @@ impl Policy for Rules {
         let matching = self.allow.matching(kind, call, reading);
         for rule in matching.filter(|rule| rule.is_about(caller)) {
             match rule.when_holds(call) {
-                Holds::No => drop(wrong_arguments.get_or_insert(rule)),
-                Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
+                Holds::No | Holds::Unknown => drop(wrong_arguments.get_or_insert(rule)),
+                Holds::Yes | Holds::ForSome if caller.scopes().contains_all(&rule.scopes) => {
                     let allowed = match rule.get_content {
                         true => Decision::allow().with_get_content(),
                         false => Decision::allow(),
@@ -142,7 +142,7 @@ impl Policy for Rules {
                         .resting_on(rule.scopes.clone());
                     return rule.decided(allowed);
                 }
-                Holds::Yes | Holds::Unknown => drop(needed.get_or_insert(rule)),
+                Holds::Yes | Holds::ForSome => drop(needed.get_or_insert(rule)),
                 Holds::Ambiguous => {
                     return rule.decided(Decision::deny_for(Reason::CaseVariant));
                 }
@@ -166,7 +166,8 @@ impl Policy for Rules {
         let exception = named_by(&self.allow, kind, caller, call).filter(|_| {
             // J425: only what is denied as it is written is left out.
             let mut denying = self.deny.matching(kind, call, Reading::AsWritten);
-            !denying.any(|rule| rule.is_about(caller) && rule.when_holds(call) == Holds::Yes)
+            let holds = |rule: &Rule| matches!(rule.when_holds(call), Holds::Yes | Holds::ForSome);
+            !denying.any(|rule| rule.is_about(caller) && holds(rule))
         });
         (exception, self.digest())
     }

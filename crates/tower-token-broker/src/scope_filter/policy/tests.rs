@@ -8,6 +8,9 @@ use super::{Arguments, Call, Policy, PolicyExt, PolicyHandle, Rule, Rules, metho
 use super::{http as path_rule, policy_fn, resources, tools};
 use crate::scope_filter::{Decision, tests::caller};
 
+mod completions;
+mod members;
+
 /// A text, of which a respelling changes one part.
 #[derive(Clone, Debug)]
 struct Spelled {
