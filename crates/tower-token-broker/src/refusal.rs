@@ -140,7 +140,8 @@ reasons! {
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
     /// The message is a batch, which neither revision has.
     Batch = "filter.batch", InvalidMessage, Caller;
-    /// A member or id exceeds its limit.
+    /// A member or id exceeds its limit, or a name has more readings than are compared with rules
+    /// that deny.
     MemberTooLarge = "filter.member_too_large", InvalidMessage, Caller;
     /// A gRPC frame cannot be read.
     NotAFrame = "filter.not_a_frame", InvalidMessage, Caller;

@@ -41,11 +41,14 @@ use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal
 /// difference between slash and backslash. In names of tools, prompts and methods it also ignores
 /// the difference between `_`, `-` and a blank; in URIs and paths parameters (`;v=1`); in URIs
 /// query, fragment, user information, default ports, the spelling of an IP address or an
-/// internationalized host, and the forms of a `file` URI. A pattern that a text leaves by `..` and
-/// one that it then enters both match. Of a URI template, the text before the first `{` is also
-/// compared. A text with octets that are not UTF-8, or with more readings than are compared (64),
-/// is denied while there is any `deny` for that kind of call. Without such a rule, none of this is
-/// computed. [`Call::may_name`] compares in the same way in closures.
+/// internationalized host, the forms of a `file` URI, and the values of variables; around names and
+/// URIs delimiters. A URI inside the text (`jar:file:///a!/b`, `url(https://a)`, in a query) is
+/// compared as well, and a file or a web server by an unknown scheme or, after `//`, without one. A
+/// pattern that a text leaves by `..` and one that it then enters both match. Of a URI template,
+/// the text before the first `{` is also compared. A text with octets that are not UTF-8 is denied
+/// while there is any `deny` for that kind of call, and one with more readings than are compared
+/// (64, or 128 KiB of work) is refused ([`Reason::MemberTooLarge`]). Without such a rule, none of
+/// this is computed. [`Call::may_name`] compares in the same way in closures.
 ///
 /// Audit records name the rules that decided by their digest (`policy_version`). It covers
 /// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]). Give such a rule an
@@ -105,7 +108,12 @@ impl Rules {
 fn named_by(rules: &Index, kind: Kind, caller: &Principal, call: &Call<'_>) -> Option<Decision> {
     let readings = Readings::of(call);
     let mut matching = rules.matching_any(kind, call, &readings);
-    matching.find_map(|rule| rule.denial(call).filter(|_| rule.may_be_about(caller)))
+    let denial =
+        matching.find_map(|rule| rule.denial(call).filter(|_| rule.may_be_about(caller)))?;
+    Some(match readings {
+        Ok(_) => denial,
+        Err(unbounded) => unbounded.denial(call).or_rule_of(&denial),
+    })
 }
 
 impl Policy for Rules {
