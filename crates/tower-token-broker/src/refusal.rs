@@ -133,13 +133,15 @@ reasons! {
     NotAMessage = "filter.not_a_message", InvalidMessage, Caller;
     /// A member occurs twice, at any depth, after unescaping.
     DuplicateMember = "filter.duplicate_member", InvalidMessage, Caller;
-    /// A known member is written in another case (`Method`), which parsers read differently.
+    /// A known member is written in another case or spelling (`Method`, `"name "`), which parsers
+    /// read differently.
     CaseVariant = "filter.case_variant", InvalidMessage, Caller;
     /// The nesting exceeds the limit.
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
     /// The message is a batch, which neither revision has.
     Batch = "filter.batch", InvalidMessage, Caller;
-    /// A member or id exceeds its limit.
+    /// A member or id exceeds its limit, or a name has more readings than are compared with rules
+    /// that deny.
     MemberTooLarge = "filter.member_too_large", InvalidMessage, Caller;
     /// A gRPC frame cannot be read.
     NotAFrame = "filter.not_a_frame", InvalidMessage, Caller;
@@ -180,7 +182,7 @@ reasons! {
     ResourceDenied = "filter.resource_denied", UnknownItem, Caller;
     /// No rule allows the prompt. Rendered like a prompt that does not exist.
     PromptDenied = "filter.prompt_denied", UnknownItem, Caller;
-    /// The rule does not allow these arguments.
+    /// The rule does not allow these arguments, or judges by one that a completion does not name.
     ArgumentsDenied = "filter.arguments_denied", UnknownItem, Caller;
     /// The session id was not issued to this user at this server, or a stream is resumed without
     /// one.

@@ -8,6 +8,7 @@ mod audit_reservations;
 mod blocking_and_replicas;
 mod cancellation;
 mod clocks;
+mod completions;
 mod credential_placement;
 #[cfg(unix)]
 mod file_descriptors;

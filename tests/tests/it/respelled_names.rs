@@ -87,6 +87,132 @@ async fn j421_a_denied_resource_is_denied_in_every_spelling() {
 }
 
 #[tokio::test]
+async fn j421_a_denied_uri_inside_a_text_is_denied() {
+    let rules = Rules::new().allow(resources(["*"])).deny(resources(["file:///data/secret/*"]));
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).policy(rules).start().await;
+    let read =
+        |uri: &str| post(&broker, "resources/read", &format!(r#"{{"uri":{}}}"#, quoted(uri)));
+    let mut rows = vec![
+        Case::passes("J421 another", read("jar:file:///data/secrets/x!/y")),
+        Case::passes("J421 another", read("note:///secret/x")),
+        Case::passes("J421 another", read("<file:///data/public/x>")),
+    ];
+    for uri in [
+        "url:file:///data/secret/x",
+        "<URL:file:///data/secret/x>",
+        "\"file:///data/secret/x\"",
+        "“file:///data/secret/x”",
+        "local_file:///data/secret/x",
+        "netdoc:/data/secret/x",
+        "jar:file:///data/secret/x!/y",
+        "view-source:x-y:file:/data/secret/x",
+        "https://a.example/?u=file%3A///data/secret/x",
+        "//localhost/data/secret/x",
+        "file:///data/sec{x}ret/x",
+        "file:///data/&#115;ecret/x",
+        "file:///data/\\u0073ecret/x",
+    ] {
+        rows.push(Case::refused("J421", read(uri), 200, "filter.resource_denied"));
+    }
+    run(&broker, &upstream, rows).await;
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn j421_a_denied_host_is_denied_in_every_spelling() {
+    let rules = Rules::new().allow(resources(["*"])).deny(resources([
+        "https://intra.example/*",
+        "http://10.0.0.1/*",
+        "crm://hr/*",
+    ]));
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).policy(rules).start().await;
+    let read =
+        |uri: &str| post(&broker, "resources/read", &format!(r#"{{"uri":{}}}"#, quoted(uri)));
+    let mut rows = vec![
+        Case::passes("J421 another", read("https://extra.example/x")),
+        Case::passes("J421 another", read("//extra.example/x")),
+        Case::passes("J421 another", read("feed://extra.example/x")),
+        Case::passes("J421 another", read("http://10.0.0.2/x")),
+        Case::passes("J421 another", read("http://[fe80::a00:1]/x")),
+        Case::passes("J421 another", read("erp://hr/x")),
+        Case::passes("J421 another", read("blob:https://extra.example/x")),
+    ];
+    for uri in [
+        "//intra.example/x",
+        "//INTRA.example:443/x",
+        "///intra.example/x",
+        "\\\\intra.example\\x",
+        "blob:https://intra.example/x",
+        "feed:https://intra.example/x",
+        "feed://intra.example/x",
+        "filesystem:https://intra.example/temporary/x",
+        "view-source:https://intra.example/x",
+        "url(https://intra.example/x)",
+        "https://a.example/r?to=https://intra.example/x",
+        "https://a.example/https://intra.example/x",
+        "http://[::ffff:10.0.0.1]/x",
+        "http://[::10.0.0.1]/x",
+        "http://[64:ff9b::a00:1]/x",
+        "http://[2002:a00:1::]/x",
+        "http://167772161/x",
+        "http://010.0.0.1/x",
+        "http://10.0.0.1./x",
+        "//10.0.0.1/x",
+        "//hr/x",
+        "<crm://hr/x>",
+    ] {
+        rows.push(Case::refused("J421", read(uri), 200, "filter.resource_denied"));
+    }
+    run(&broker, &upstream, rows).await;
+    broker.done().await;
+}
+
+#[tokio::test]
+async fn j429_a_name_that_costs_too_much_is_refused() {
+    let mut rules = Rules::new().allow(resources(["*"])).allow(tools(["*"])).allow(prompts(["*"]));
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let open = Broker::in_front_of(&upstream).policy(rules.clone()).start().await;
+    for number in 0..50 {
+        let uri = format!("file:///*a*a*a*b{number}/*");
+        rules = rules.deny(resources([uri.as_str()])).deny(tools([uri.as_str()]));
+    }
+    let broker = Broker::in_front_of(&upstream).policy(rules).start().await;
+    let fill = |text: &str| format!("file:///{}{text}", "a".repeat(16_000 - text.len()));
+    let read = |broker: &Broker, uri: &str| {
+        post(broker, "resources/read", &format!(r#"{{"uri":{}}}"#, quoted(uri)))
+    };
+    let named = |method: &str, name: &str| {
+        post(&broker, method, &format!(r#"{{"name":{}}}"#, quoted(name)))
+    };
+    let many = fill(&"?".repeat(62));
+    let mut rows = vec![
+        Case::passes("J429 usual", read(&broker, "https://api.example.com/v1/a?b=c&d=e#f")),
+        Case::passes("J429 usual", named("tools/call", "get_item (v2)")),
+        // No denial of a prompt compares it.
+        Case::passes("J429 no denial", named("prompts/get", &fill("\0"))),
+    ];
+    for text in [
+        many.as_str(),
+        &fill(&"u:file:/".repeat(40)),
+        &fill(&"{?".repeat(30)),
+        &"ab:".repeat(5_000),
+        &"a".repeat(17_000),
+    ] {
+        let refused = read(&broker, text);
+        rows.push(Case::refused("J429", refused, 400, "filter.member_too_large"));
+    }
+    let controls: String = (1..32).filter_map(char::from_u32).collect();
+    let refused = named("tools/call", &fill(&controls));
+    rows.push(Case::refused("J429", refused, 400, "filter.member_too_large"));
+    run(&broker, &upstream, rows).await;
+    run(&open, &upstream, [Case::passes("J429 no denial", read(&open, &many))]).await;
+    broker.done().await;
+    open.done().await;
+}
+
+#[tokio::test]
 async fn j422_a_denied_name_is_denied_in_every_spelling() {
     let rules = Rules::new()
         .allow(tools(["*"]))
@@ -120,6 +246,13 @@ async fn j422_a_denied_name_is_denied_in_every_spelling() {
         "ｇｅｔ_salary",
         "get%5Fsalary",
         "get_salary/",
+        "\"get_salary\"",
+        "“get_salary”",
+        "get_salary()",
+        "<get_salary>",
+        "get\\u005fsalary",
+        "get&#95;salary",
+        "get\u{2800}salary",
         "get_sa\u{301}lary\u{8}",
     ] {
         let reason = "filter.tool_denied";
@@ -171,14 +304,28 @@ async fn j420_members_in_another_case_are_refused() {
         r#"{"owner":"me","ｏwner":"ceo"}"#,
         r#"{"owner":"me","owner\u0000":"ceo"}"#,
         r#"{"Owner":"ceo"}"#,
+        r#"{"owner":"me","owner ":"ceo"}"#,
+        r#"{"owner":"me","own.er":"ceo"}"#,
+        r#"{"owner":"me","owner[]":"ceo"}"#,
+        r#"{"owner":"me","owner\u0301":"ceo"}"#,
+        r#"{"owner":"me","owner\u200b":"ceo"}"#,
+        r#"{"owner":"me","owner.id":"ceo"}"#,
+        r#"{"owner":"me","__proto__":{"owner":"ceo"}}"#,
+        r#"{"__proto__":{"owner":"ceo"}}"#,
+        r#"{"x":{"constructor":{"prototype":{"owner":"ceo"}}}}"#,
     ] {
         let read = call("read", arguments);
         rows.push(Case::refused("J420", read, 400, "filter.case_variant"));
     }
     // The same for the members that name what is called.
-    for params in
-        [r#"{"name":"write","ﬁle":1,"argument\u017f":{}}"#, r#"{"name":"write","n_ame":"read"}"#]
-    {
+    for params in [
+        r#"{"name":"write","ﬁle":1,"argument\u017f":{}}"#,
+        r#"{"name":"write","n_ame":"read"}"#,
+        r#"{"name":"write","name ":"read"}"#,
+        r#"{"name":"write","arguments.owner":"ceo"}"#,
+        r#"{"name":"write","arguments[owner]":"ceo"}"#,
+        r#"{"name":"write","__proto__":{"arguments":{"owner":"ceo"}}}"#,
+    ] {
         let write = post(&broker, "tools/call", params);
         rows.push(Case::refused("J420", write, 400, "filter.case_variant"));
     }

@@ -8,7 +8,12 @@ use std::{borrow::Cow, collections::HashSet, fmt::Write as _};
 use super::protobuf::{Field, Reader, Value, WireError, Writer, once};
 use crate::{
     json::Limits,
-    mcp::{Listed, method::McpMethod, response::Entry},
+    mcp::{
+        Listed,
+        completion::{Argument, Completion},
+        method::McpMethod,
+        response::Entry,
+    },
     refusal::Reason,
 };
 
@@ -88,11 +93,15 @@ pub(crate) enum TypedCall<'a> {
         name: &'a str,
         arguments: String,
     },
-    /// A completion for a prompt, whose arguments are unknown.
-    CompletionFor(&'a str),
+    /// A completion for a prompt.
+    CompletionFor {
+        name: &'a str,
+        known: Completion<'a>,
+    },
     /// A completion for a template.
     CompletionIn {
         uri: &'a str,
+        known: Completion<'a>,
     },
 }
 
@@ -135,14 +144,15 @@ pub(crate) fn read<'a>(
             Ok(TypedCall::Prompt { name: named(second.map(text).transpose()?)?, arguments })
         }
         Method::Complete => {
-            only_texts(argument.unwrap_or_default(), 2)?;
-            completion_context(context.unwrap_or_default())?;
+            let known = completion(argument, context.unwrap_or_default())?;
             match (second, third) {
                 (Some(resource), None) => {
-                    Ok(TypedCall::CompletionIn { uri: named(only_texts(resource, 1)?)? })
+                    let (uri, _) = only_texts(resource, 1)?;
+                    Ok(TypedCall::CompletionIn { uri: named(uri)?, known })
                 }
                 (None, Some(prompt)) => {
-                    Ok(TypedCall::CompletionFor(named(only_texts(prompt, 2)?)?))
+                    let (name, _) = only_texts(prompt, 2)?;
+                    Ok(TypedCall::CompletionFor { name: named(name)?, known })
                 }
                 // Ambiguous: either of the two could be completed.
                 (Some(_), Some(_)) => Err(WireError::Doubled.into()),
@@ -179,8 +189,8 @@ fn text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8)
 }
 
-/// Reads a message of at most `count` texts, numbered from 1. Returns the first.
-fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
+/// Reads a message of at most `count` texts (1 or 2), numbered from 1.
+fn only_texts(message: &[u8], count: u32) -> Result<(Option<&str>, Option<&str>), WireError> {
     let (mut first, mut second) = (None, None);
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next_field()? {
@@ -190,7 +200,30 @@ fn only_texts(message: &[u8], count: u32) -> Result<Option<&str>, WireError> {
             _ => return Err(WireError::UnknownField),
         }
     }
-    Ok(first)
+    Ok((first, second))
+}
+
+/// Reads the argument that is completed (name = 1, value = 2) and `Context` (arguments = 1, a map
+/// of texts). In proto3, an empty text is absent.
+fn completion<'a>(
+    argument: Option<&'a [u8]>,
+    context: &'a [u8],
+) -> Result<Completion<'a>, WireError> {
+    let argument = match argument {
+        None => None,
+        Some(argument) => {
+            let (name, value) = only_texts(argument, 2)?;
+            Some((name.unwrap_or_default().into(), value.unwrap_or_default().into()))
+        }
+    };
+    let (mut reader, mut entries) = (Reader::new(context), Vec::new());
+    while let Some(field) = reader.next_field()? {
+        match field.number {
+            1 => entries.push(field.value.bytes()?),
+            _ => return Err(WireError::UnknownField),
+        }
+    }
+    Ok(Completion::new(argument, entries_of_texts(&entries)?))
 }
 
 /// Checks `RequestFields`: metadata = 1, input_responses = 6. The fields resume_data = 7 and
@@ -232,34 +265,32 @@ fn input_response(message: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Checks `Context`: arguments = 1, a map of texts.
-fn completion_context(message: &[u8]) -> Result<(), WireError> {
-    let (mut reader, mut entries) = (Reader::new(message), Vec::new());
-    while let Some(field) = reader.next_field()? {
-        match field.number {
-            1 => entries.push(field.value.bytes()?),
-            _ => return Err(WireError::UnknownField),
+fn map_of_texts(entries: &[&[u8]]) -> Result<String, WireError> {
+    let mut json = String::from("{");
+    for (number, (key, value)) in entries_of_texts(entries)?.into_iter().enumerate() {
+        if number > 0 {
+            json.push(',');
         }
+        push_text(&mut json, &key);
+        json.push(':');
+        push_text(&mut json, &value);
     }
-    map_of_texts(&entries).map(drop)
+    json.push('}');
+    Ok(json)
 }
 
-fn map_of_texts(entries: &[&[u8]]) -> Result<String, WireError> {
-    let (mut json, mut names) = (String::from("{"), HashSet::new());
-    for (number, of_map) in entries.iter().enumerate() {
+/// Reads the entries of a map of texts, with distinct keys.
+fn entries_of_texts<'a>(entries: &[&'a [u8]]) -> Result<Vec<Argument<'a>>, WireError> {
+    let (mut texts, mut names) = (Vec::new(), HashSet::new());
+    for of_map in entries {
         let (key, value) = entry(of_map)?;
         if !names.insert(key) {
             return Err(WireError::Doubled);
         }
-        if number > 0 {
-            json.push(',');
-        }
-        push_text(&mut json, key);
-        json.push(':');
-        push_text(&mut json, value.map(Value::text).transpose()?.unwrap_or_default());
+        let value = value.map(Value::text).transpose()?.unwrap_or_default();
+        texts.push((key.into(), value.into()));
     }
-    json.push('}');
-    Ok(json)
+    Ok(texts)
 }
 
 /// Reads an entry of a map: key = 1, value = 2, each at most once.
@@ -438,10 +469,13 @@ mod tests {
             TypedCall::Tool { name, arguments } | TypedCall::Prompt { name, arguments } => {
                 (name.to_owned(), arguments)
             }
-            TypedCall::Resource { uri } | TypedCall::CompletionIn { uri } => {
+            TypedCall::CompletionIn { uri, known } if known.completing().is_some() => {
+                (uri.to_owned(), known.json().to_owned())
+            }
+            TypedCall::Resource { uri } | TypedCall::CompletionIn { uri, .. } => {
                 (uri.to_owned(), String::new())
             }
-            TypedCall::CompletionFor(name) => (name.to_owned(), String::new()),
+            TypedCall::CompletionFor { name, known } => (name.to_owned(), known.json().to_owned()),
             TypedCall::List(of) => (format!("{of:?}"), String::new()),
         })
     }
@@ -489,8 +523,11 @@ mod tests {
         );
         let so_far =
             [message(4, entry("who", "A")), message(5, message(1, entry("of", "x")))].concat();
-        let completed = [message(3, entry("hello", "its title")), so_far].concat();
-        assert_eq!(parsed("Complete", &completed), Ok(("hello".into(), String::new())));
+        let completed = [message(3, entry("hello", "its title")), so_far.clone()].concat();
+        let known = r#"{"of":"x","who":"A"}"#;
+        assert_eq!(parsed("Complete", &completed), Ok(("hello".into(), known.into())), "J427");
+        let completed = [message(2, message(1, "db://{who}")), so_far].concat();
+        assert_eq!(parsed("Complete", &completed), Ok(("db://{who}".into(), known.into())), "J428");
         let answered = message(6, [message(1, "q"), message(2, message(9, []))].concat());
         let common = message(1, [message(1, member("x", double(1.0))), answered].concat());
         assert_eq!(parsed("ListTools", &common), Ok(("Tools".into(), String::new())));

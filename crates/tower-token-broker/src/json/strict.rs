@@ -4,15 +4,9 @@
 //! duplicate member at any depth after unescaping, no lone surrogate, bounded depth, and no
 //! trailing bytes. Numbers remain text. No tree is built: a [`Value`] is a view into the text.
 
-use std::{
-    borrow::Cow,
-    cmp,
-    collections::HashSet,
-    fmt,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{borrow::Cow, cmp, fmt};
 
-use crate::folding;
+use super::watch::Watch;
 
 /// The limits for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,73 +68,6 @@ pub struct Value<'a> {
     watch: Option<&'a Watch>,
 }
 
-/// Notes whether someone read an object that other readers may read differently, because members
-/// differ only in their spelling. Shared by all values that are taken from one.
-#[derive(Debug, Default)]
-pub(crate) struct Watch(AtomicBool);
-
-impl Watch {
-    /// Whether such an object was read.
-    pub(crate) fn is_tripped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn trip(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Notes that the whole text of a value is read.
-    // J420: it is not known which members are looked at, so all are.
-    pub(crate) fn read_whole(&self, raw: &str) {
-        if self.walk(&mut Value::known(raw).reader()).is_err() {
-            self.trip();
-        }
-    }
-
-    fn walk(&self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        match reader.kind()? {
-            Kind::Object => {
-                let mut seen = HashSet::new();
-                reader.object(|reader, name| {
-                    self.see(name, &mut seen);
-                    self.walk(reader)
-                })?;
-            }
-            Kind::Array => {
-                reader.array(|reader| self.walk(reader))?;
-            }
-            Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
-                reader.skip()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn see(&self, name: &str, seen: &mut HashSet<String>) {
-        let keys = folding::member_keys(name);
-        if keys.iter().any(|key| seen.contains(key)) {
-            self.trip();
-        }
-        seen.extend(keys);
-    }
-
-    /// Notes that all members of an object are read.
-    fn read_names(&self, object: Value<'_>) {
-        let mut seen = HashSet::new();
-        for (name, _) in Value::known(object.raw).members().into_iter().flatten() {
-            self.see(&name, &mut seen);
-        }
-    }
-
-    /// Notes that one member of an object is read.
-    fn read_name(&self, object: Value<'_>, read: &str) {
-        let mut names = Value::known(object.raw).members().into_iter().flatten();
-        if names.any(|(name, _)| name != read && folding::is_same_member(&name, read)) {
-            self.trip();
-        }
-    }
-}
-
 impl<'a> Value<'a> {
     /// Parses a whole text.
     ///
@@ -161,6 +88,11 @@ impl<'a> Value<'a> {
     /// Creates a view that notes which objects are read.
     pub(crate) const fn watched(raw: &'a str, watch: &'a Watch) -> Self {
         Self { raw, watch: Some(watch) }
+    }
+
+    /// Returns the value without its watch.
+    pub(super) const fn unwatched(self) -> Self {
+        Self::known(self.raw)
     }
 
     const fn inner(self, raw: &'a str) -> Self {
@@ -249,7 +181,7 @@ impl<'a> Value<'a> {
     }
 
     // The text was parsed strictly once, so it is read again without limits and checks.
-    const fn reader(self) -> Reader<'a> {
+    pub(super) const fn reader(self) -> Reader<'a> {
         Reader { text: self.raw, at: 0, depth: usize::MAX, names: Vec::new(), known: true }
     }
 }

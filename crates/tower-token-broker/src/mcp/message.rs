@@ -4,10 +4,12 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::method::{McpMethod, Parameter};
+use super::{
+    completion::Completion,
+    method::{McpMethod, Parameter},
+};
 use crate::{
-    folding,
-    json::{JsonError, Kind, Limits, Reader, Value, push_json_string},
+    json::{JsonError, Kind, Limits, Reader, Value, is_same_member, push_json_string},
     refusal::Reason,
 };
 
@@ -16,12 +18,16 @@ const LONGEST_ID: usize = 1024;
 /// The members of `_meta` that state the revision and the client's capabilities (2026-07-28).
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-/// Members that affect the decision. In another case they are refused, because some parsers ignore
-/// case.
+/// Members that affect the decision. In another spelling they are refused, because some parsers
+/// ignore case, and others more.
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 const KNOWN_PARAMS: [&str; 8] =
     ["name", "uri", "arguments", "ref", "notifications", "_meta", REQUEST_STATE, "capabilities"];
 const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
+/// Members of the parameters of a completion, and of these.
+const KNOWN_COMPLETION: [&str; 2] = ["argument", "context"];
+const KNOWN_ARGUMENT: [&str; 2] = ["name", "value"];
+const KNOWN_CONTEXT: [&str; 1] = ["arguments"];
 /// The state that the client returns, and its responses to input requests (MCP 2026-07-28,
 /// `RetryFields`).
 const REQUEST_STATE: &str = "requestState";
@@ -49,6 +55,11 @@ pub(crate) struct Params<'a> {
     /// `ref.name` or `ref.uri` of a completion.
     pub(crate) reference: Reference<'a>,
     arguments: Option<(Kind, &'a str)>,
+    /// `argument` and `context` of a completion.
+    argument: Option<Value<'a>>,
+    context: Option<Value<'a>>,
+    /// Whether another member may be read as one of these two.
+    has_completion_variant: bool,
     /// `notifications` of a `subscriptions/listen`.
     notifications: Option<Value<'a>>,
     /// The protocol version in `_meta` (2026-07-28).
@@ -222,6 +233,8 @@ impl<'a> Params<'a> {
                 "capabilities" => {
                     self.declares_url_elicitation = elicits_urls(Some(Value::known(reader.skip()?)))
                 }
+                "argument" => self.argument = Some(Value::known(reader.skip()?)),
+                "context" => self.context = Some(Value::known(reader.skip()?)),
                 REQUEST_STATE => {
                     let begins = reader.position();
                     let state = Text::read(reader)?;
@@ -230,6 +243,7 @@ impl<'a> Params<'a> {
                 other => {
                     reader.skip()?;
                     wrong = wrong.and(other_case(other, &KNOWN_PARAMS));
+                    self.has_completion_variant |= other_case(other, &KNOWN_COMPLETION).is_err();
                 }
             }
             Ok::<(), Reason>(())
@@ -258,6 +272,19 @@ impl<'a> Params<'a> {
             Some((Kind::Object, raw)) => Ok(raw),
             Some(_) => Err(Reason::NotAMessage),
         }
+    }
+
+    /// Returns the arguments that a completion names.
+    pub(crate) fn completion(&self) -> Result<Completion<'a>, Reason> {
+        if self.has_completion_variant {
+            return Err(Reason::CaseVariant);
+        }
+        for (object, known) in
+            [(self.argument, &KNOWN_ARGUMENT[..]), (self.context, &KNOWN_CONTEXT[..])]
+        {
+            object.map_or(Ok(()), |object| no_other_case(object, known))?;
+        }
+        Completion::read(self.argument, self.context)
     }
 
     /// Returns the resources to subscribe to (MCP 2026-07-28, `SubscriptionFilter`).
@@ -319,7 +346,7 @@ impl<'a> Reference<'a> {
 }
 
 /// Refuses an object with a known member in another case.
-// J197, J420: some parsers ignore case, and some hyphens and underscores.
+// J197, J420: some parsers ignore case, and some hyphens, underscores and blanks.
 fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
     let mut others =
         object.members().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_ref()));
@@ -327,7 +354,8 @@ fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
 }
 
 fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
-    if known.iter().any(|known| folding::is_same_member(known, name)) {
+    // J420: a reader that merges the object may inherit any member from `__proto__`.
+    if name.contains("__proto__") || known.iter().any(|known| is_same_member(known, name)) {
         Err(Reason::CaseVariant)
     } else {
         Ok(())

@@ -17,6 +17,7 @@ use crate::{
     limits::Limits,
     mcp::{
         Revision,
+        completion::Completion,
         headers::{self, JudgedHeaders},
         message::{Message, Reference},
         method::{JudgedAs, McpMethod},
@@ -203,20 +204,40 @@ impl<P: Policy> Decider<'_, P> {
             self.trail.judged(&Operation::new(removed.as_str(), None));
             return Err(Reason::MethodDenied.into());
         }
-        let (call, name) = call(message, session)?;
+        let completion = match message.method {
+            Some(McpMethod::Complete) => message.params.completion()?,
+            _ => Completion::default(),
+        };
+        let (call, name) = call(message, session, &completion)?;
         let method = message.method.as_ref().map_or("response", McpMethod::as_str);
         let operation = operation(method, &call, name);
         self.trail.judged(&operation);
-        let decide = |call: &Call<'_>| judge(&self.shared.policy, self.principal, call);
-        let (mut decision, mut digest) = decide(&call);
+        let mut decision = judge(&self.shared.policy, self.principal, &call);
+        // J428: a completion reveals what the template names with these values.
+        if let Reference::Resource(template) = &message.params.reference
+            && message.method == Some(McpMethod::Complete)
+        {
+            decision = self.with_resources(decision, completion.expanded(template));
+        }
         // J217: a subscription reveals the resource, so each resource is judged as if it were read.
         if message.method == Some(McpMethod::Listen) {
-            for uri in message.params.subscriptions()? {
-                let (of_resource, newer) = decide(&Call::Resource { uri: &uri? });
-                (decision, digest) = (decision.and(of_resource), newer);
-            }
+            let uris: Result<Vec<_>, Reason> = message.params.subscriptions()?.collect();
+            decision = self.with_resources(decision, uris?);
         }
-        Ok((operation, self.permit((decision, digest))?))
+        Ok((operation, self.permit(decision)?))
+    }
+
+    /// Adds the decisions on the resources that a request also reveals. All must be allowed.
+    pub(super) fn with_resources<T: AsRef<str>>(
+        &self,
+        decision: (Decision, Option<PolicyDigest>),
+        uris: impl IntoIterator<Item = T>,
+    ) -> (Decision, Option<PolicyDigest>) {
+        uris.into_iter().fold(decision, |(decision, _), uri| {
+            let call = Call::Resource { uri: uri.as_ref() };
+            let (of_resource, digest) = judge(&self.shared.policy, self.principal, &call);
+            (decision.and(of_resource), digest)
+        })
     }
 
     /// Returns the kind of state that the response may give its client to keep.
@@ -367,6 +388,7 @@ pub(super) fn restored(
 fn call<'a>(
     message: &'a Message<'_>,
     session: Option<Session>,
+    completion: &'a Completion<'_>,
 ) -> Result<(Call<'a>, Option<&'a str>), Reason> {
     let Some(method) = &message.method else {
         return if session.is_some() {
@@ -394,7 +416,9 @@ fn call<'a>(
         }
         JudgedAs::Reference => match &params.reference {
             Reference::Prompt(name) => {
-                (Call::Prompt { name, arguments: Arguments::unknown() }, Some(name))
+                let (known, completing) = (completion.json(), completion.completing());
+                let arguments = Arguments::of_completion(known, completing);
+                (Call::Prompt { name, arguments }, Some(name))
             }
             Reference::Resource(uri) => (Call::Resource { uri }, Some(uri)),
             Reference::Absent | Reference::Unreadable => return Err(Reason::NotAMessage),

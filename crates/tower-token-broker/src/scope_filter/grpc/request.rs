@@ -278,11 +278,12 @@ impl<P: Policy> GrpcCall<P> {
             ),
             // In the proto, `mcp_resource` is "the name of the resource or prompt being used for
             // completion".
-            TypedCall::CompletionFor(name) => {
-                let call = Call::Prompt { name, arguments: Arguments::unknown() };
+            TypedCall::CompletionFor { name, known } => {
+                let arguments = Arguments::of_completion(known.json(), known.completing());
+                let call = Call::Prompt { name, arguments };
                 (call, Some(*name), &["mcp_resource", "mcp_prompt"])
             }
-            TypedCall::CompletionIn { uri } => {
+            TypedCall::CompletionIn { uri, .. } => {
                 (Call::Resource { uri }, Some(*uri), &["mcp_resource"])
             }
         };
@@ -290,7 +291,10 @@ impl<P: Policy> GrpcCall<P> {
         headers::agree_in_types(fields, &method, name, routing)?;
         let operation = operation(method.as_str(), &call, name);
         self.trail.judged(&operation);
-        let decision = judge(&self.shared.policy, &self.principal, &call);
+        let mut decision = judge(&self.shared.policy, &self.principal, &call);
+        if let TypedCall::CompletionIn { uri, known } = &typed {
+            decision = self.decider().with_resources(decision, known.expanded(uri));
+        }
         let permit = self.decider().permit(decision)?;
         Ok((operation, permit))
     }

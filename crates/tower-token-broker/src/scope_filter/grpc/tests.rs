@@ -48,7 +48,10 @@ impl SampleCall {
             "tools/call" => format!(r#""name":{name},"arguments":{{"n":{}}}"#, self.number),
             "prompts/get" => format!(r#""name":{name}"#),
             "resources/read" => format!(r#""uri":{name}"#),
-            "completion/complete" => format!(r#""ref":{{"type":"ref/prompt","name":{name}}}"#),
+            "completion/complete" => {
+                let argument = format!(r#"{{"name":"n","value":"{}"}}"#, self.number);
+                format!(r#""ref":{{"type":"ref/prompt","name":{name}}},"argument":{argument}"#)
+            }
             _ => r#""x":1"#.to_owned(),
         };
         format!(
@@ -93,10 +96,12 @@ impl SampleCall {
             }
             "prompts/get" => ("GetPrompt", Writer::default().bytes(2, name).finish()),
             "resources/read" => ("ReadResource", Writer::default().bytes(2, name).finish()),
-            "completion/complete" => (
-                "Complete",
-                Writer::default().bytes(3, &Writer::default().bytes(1, name).finish()).finish(),
-            ),
+            "completion/complete" => {
+                let prompt = Writer::default().bytes(1, name).finish();
+                let value = self.number.to_string();
+                let argument = Writer::default().bytes(1, b"n").bytes(2, value.as_bytes()).finish();
+                ("Complete", Writer::default().bytes(3, &prompt).bytes(4, &argument).finish())
+            }
             "tools/list" => ("ListTools", vec![]),
             "prompts/list" => ("ListPrompts", vec![]),
             "resources/list" => ("ListResources", vec![]),
@@ -182,6 +187,26 @@ async fn a_completion_for_a_template_is_judged_as_a_resource() {
     );
 }
 
+#[tokio::test]
+async fn j428_a_completion_is_judged_by_its_values() {
+    let complete = |value: &str| {
+        let template = Writer::default().bytes(1, b"crm://{team}/{id}").finish();
+        let argument = Writer::default().bytes(1, b"team").bytes(2, value.as_bytes()).finish();
+        let message = Writer::default().bytes(2, &template).bytes(4, &argument).finish();
+        let request = Request::post("/model_context_protocol.Mcp/Complete")
+            .header("content-type", "application/grpc");
+        request.body(framed(&message)).unwrap()
+    };
+    let rules = Rules::new().allow(resources(["crm:*"])).deny(resources(["crm://hr/*"]));
+    let decide = async |value| {
+        decide(ScopeFilterLayer::for_test_of_grpc(rules.clone()), "", complete(value)).await
+    };
+    assert!(decide("sales").await.passed.is_some());
+    for value in ["hr", "HR", "x/../hr"] {
+        assert_eq!(decide(value).await.refused, Some(Reason::ResourceDenied), "J428 {value}");
+    }
+}
+
 fn policy() -> impl Strategy<Value = Rules> {
     let pattern = prop::sample::select(&["*", "a*", "*b", "ab", "é*", "", "a"][..]);
     let scope = prop::sample::select(&["", "r", "r w"][..]);
@@ -200,10 +225,10 @@ fn policy() -> impl Strategy<Value = Rules> {
                 let rule = if upstream { rule.with_upstream_scopes("u") } else { rule };
                 let even = |arguments: Value<'_>| {
                     arguments.get("n").is_some_and(|n| {
-                        n.raw().trim_start_matches('-').bytes().last().unwrap_or(b'1') % 2 == 0
+                        n.raw().trim_matches(['-', '"']).bytes().last().unwrap_or(b'1') % 2 == 0
                     })
                 };
-                let rule = if only_even && kind < 2 { rule.when(even) } else { rule };
+                let rule = if only_even && kind < 3 { rule.when(even) } else { rule };
                 if allows { all.allow(rule) } else { all.deny(rule) }
             },
         )

@@ -70,10 +70,14 @@ fn says(claim: Value<'_>, value: &str) -> Option<bool> {
     all_are_texts.then_some(false)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether the condition on the arguments of a call holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
     Yes,
     No,
+    /// For some arguments, in a list.
+    ForSome,
+    /// It depends on an argument that is not known, or not final.
     Unknown,
     /// The condition read an object that servers read differently.
     Ambiguous,

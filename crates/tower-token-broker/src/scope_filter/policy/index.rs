@@ -11,12 +11,12 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
+    budget::Unbounded,
     call::Call,
     names::{Kind, Names, Reading},
     pattern::Pattern,
     readings::Readings,
     rule::Rule,
-    spelling::Unbounded,
     wide_index::WideIndex,
 };
 use crate::percent::decode;
@@ -171,7 +171,7 @@ impl Index {
         let mut numbers = Numbers::new();
         match readings {
             Ok(readings) => self.find_any(kind, call, readings, &mut numbers),
-            Err(Unbounded) => {
+            Err(_) => {
                 let all = self.rules.iter().enumerate();
                 numbers.extend(all.filter(|(_, rule)| rule.kind == kind).map(|(at, _)| at));
             }

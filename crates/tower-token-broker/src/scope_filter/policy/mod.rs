@@ -1,6 +1,7 @@
 //! The policy that decides on each call: its trait, and policies made of rules.
 
 mod authority;
+mod budget;
 mod call;
 mod canonical;
 mod combine;
@@ -9,6 +10,7 @@ mod decision;
 mod digest;
 mod handle;
 mod index;
+mod inner;
 mod names;
 mod pattern;
 mod plain;

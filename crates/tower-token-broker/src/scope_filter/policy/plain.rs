@@ -39,6 +39,13 @@ fn plain_uri(text: &str) -> Option<String> {
     } else {
         Some(rest).filter(|rest| rest.starts_with(|char: char| char.is_ascii_alphabetic()))?
     };
+    // An unknown scheme before a host may be one of the web, and this machine has several names.
+    let host = rest.split('/').next().unwrap_or_default();
+    let is_local = host.rsplit('.').next().is_some_and(|it| it.eq_ignore_ascii_case("localhost"));
+    let is_of_web = || ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+    if is_local || (host.contains('.') && !is_of_web()) {
+        return None;
+    }
     let is_coded = rest.get(..4).is_some_and(|label| label.eq_ignore_ascii_case("xn--"));
     let is_scheme =
         scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && !is_coded;

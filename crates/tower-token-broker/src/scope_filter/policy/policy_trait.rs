@@ -21,7 +21,9 @@ pub struct PolicySummary {
 /// of a list.
 ///
 /// An entry of a list is judged with [`Arguments::unknown`](super::Arguments::unknown). It is
-/// listed unless the decision [is a denial](Decision::is_denied).
+/// listed unless the decision [is a denial](Decision::is_denied): allow it if a call with some
+/// arguments would be allowed. No call of a client has unknown arguments; a completion has those of
+/// [`Arguments::known_so_far`](super::Arguments::known_so_far).
 pub trait Policy: Send + Sync + 'static {
     /// Decides on one call. Deny by default: end with [`Decision::deny`].
     fn decide(&self, caller: &Principal, call: &Call<'_>) -> Decision;
@@ -122,9 +124,9 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     }
 }
 
-/// Decides on one call, as [`Policy::decide_with_digest`]. Denies it if the policy read arguments
-/// that servers read differently.
-// J420: whatever reads the text of the arguments, a policy of the user's own or a closure.
+/// Decides on one call of a request, as [`Policy::decide_with_digest`]. Denies it if the policy
+/// read arguments that servers read differently, or that are not all known.
+// J420, J427: whatever reads the text of the arguments, a policy of the user's own or a closure.
 pub(in crate::scope_filter) fn judge(
     policy: &impl Policy,
     caller: &Principal,
@@ -132,10 +134,15 @@ pub(in crate::scope_filter) fn judge(
 ) -> (Decision, Option<PolicyDigest>) {
     let watch = Watch::default();
     let (decision, digest) = policy.decide_with_digest(caller, &call.watched(&watch));
-    if watch.is_tripped() && !decision.is_denied() {
-        return (Decision::deny_for(Reason::CaseVariant).or_rule_of(&decision), digest);
+    let reason = match (watch.is_tripped(), watch.has_read_unknown()) {
+        (true, _) => Reason::CaseVariant,
+        (false, true) => Reason::ArgumentsDenied,
+        (false, false) => return (decision, digest),
+    };
+    if decision.is_denied() {
+        return (decision, digest);
     }
-    (decision, digest)
+    (Decision::deny_for(reason).or_rule_of(&decision), digest)
 }
 
 /// A policy with its type erased, for policies chosen by configuration. Cheap to clone.

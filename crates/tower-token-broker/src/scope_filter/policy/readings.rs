@@ -6,27 +6,30 @@
 //! and dots at the end of a segment, `.` segments, a trailing slash, user information, default
 //! ports, spellings of a host. Where servers differ in the rest that they read, each way is a
 //! reading: dot segments, parameters of segments, the end at a query, fragment, control character
-//! or template variable, the host of a `file` URI, a scheme that is missing.
+//! or template variable, a variable without a value, the host of a `file` URI, a scheme that is
+//! missing or unknown, a URI inside the text, delimiters around it, numeric escapes of HTML and
+//! JSON.
 //!
 //! Sources: RFC 3986 §6; WHATWG URL "URL parsing"; RFC 8089 appendices B to F; UTS #46; RFC 3492.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
+    budget::{Budget, Unbounded},
     call::Call,
     decision::Decision,
+    inner,
     pattern::{PathTemplate, Pattern},
     plain::plain,
     spelling::{
-        Role, Step, TextKind, Unbounded, places, push_segment, same_delimiters, settle, step,
+        OF_FILE, Role, Step, TextKind, places, push_segment, same_delimiters, settle, step,
         without_parameters,
     },
     wide_patterns::{WidePatterns, WideTemplate},
 };
 
-/// The most readings, and their bytes. A text with more has no bounded set.
+/// The most readings. A text with more has no bounded set.
 const MOST: usize = 64;
-const MOST_BYTES: usize = 1 << 20;
 /// The longest text that is read. No name is as long.
 const LONGEST: usize = 16 << 10;
 
@@ -47,10 +50,9 @@ enum Texts<'a> {
 }
 
 /// Texts found so far, within the bounds.
-#[derive(Default)]
 struct Found {
     texts: Vec<String>,
-    bytes: usize,
+    budget: Budget,
 }
 
 impl<'a> Readings<'a> {
@@ -107,7 +109,10 @@ impl<'a> Readings<'a> {
             TextKind::Name => vec![text.to_owned()],
             TextKind::Path => vec![text.to_owned(), format!("{text}/")],
             TextKind::Uri => match text.split_once(":/") {
-                Some(("file", path)) => vec![format!("file:///{path}")],
+                Some(("file" | ":f", path)) => vec![format!("file:///{path}")],
+                Some(("" | ":", rest)) => {
+                    ["https", "http"].map(|scheme| format!("{scheme}://{rest}")).to_vec()
+                }
                 Some((scheme, rest)) => {
                     ["://", ":/", ":"].map(|between| format!("{scheme}{between}{rest}")).to_vec()
                 }
@@ -129,55 +134,109 @@ pub(super) fn service_form(service: &str) -> Option<String> {
 }
 
 fn of_text(text: &str, kind: TextKind) -> Result<Vec<String>, Unbounded> {
+    found_in(text, kind, Budget::of_text()).map(|found| found.texts)
+}
+
+fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbounded> {
     if text.len() > LONGEST {
-        return Err(Unbounded);
+        return Err(Unbounded::TooMany);
     }
-    let mut found = Found::default();
+    let mut found = Found { texts: Vec::new(), budget };
     let (mut waiting, mut seen) = (vec![text.to_owned()], 0);
     while let Some(text) = waiting.pop() {
         seen += 1;
         if seen > MOST {
-            return Err(Unbounded);
+            return Err(Unbounded::TooMany);
         }
-        let settled = settle(&text, &mut waiting)?;
+        let settled = settle(&text, &mut found.budget, &mut waiting)?;
         add_readings(&settled, kind, &mut found)?;
+        let variables = Some(&settled).filter(|text| kind == TextKind::Uri && text.contains('{'));
+        let others =
+            [inner::without_escapes(&settled), variables.map(|text| without_variables(text))];
+        for other in others.into_iter().flatten() {
+            found.budget.spend(&other)?;
+            waiting.push(other);
+        }
     }
-    Ok(found.texts)
+    Ok(found)
 }
 
 impl Found {
     fn add(&mut self, text: String) -> Result<(), Unbounded> {
+        self.budget.spend(&text)?;
         if self.texts.contains(&text) {
             return Ok(());
         }
-        self.bytes = self.bytes.saturating_add(text.len());
-        if self.texts.len() == MOST || self.bytes > MOST_BYTES {
-            return Err(Unbounded);
+        if self.texts.len() == MOST {
+            return Err(Unbounded::TooMany);
         }
         self.texts.push(text);
         Ok(())
     }
 }
 
-/// Adds the readings of a settled text.
+/// Adds the readings of a settled text, and of the texts inside it.
 fn add_readings(text: &str, kind: TextKind, found: &mut Found) -> Result<(), Unbounded> {
-    let text = same_delimiters(text, kind);
-    let mut ends = vec![text.len()];
+    let text = &same_delimiters(text, kind);
+    add_with_ends(text, kind, false, found)?;
+    if kind == TextKind::Path {
+        return Ok(());
+    }
+    // J421, J422: what is around a name is not part of it for all readers.
+    let undelimited = inner::undelimited(text);
+    if !undelimited.is_empty() && undelimited != text {
+        add_with_ends(undelimited, kind, true, found)?;
+    }
     if kind == TextKind::Uri {
-        ends.extend(text.match_indices(['?', '#']).map(|(at, _)| at));
-        ends.extend(text.find('{'));
-    }
-    if ends.len() > MOST {
-        return Err(Unbounded);
-    }
-    for end in ends {
-        let text = text.get(..end).unwrap_or_default();
-        add_whole(text, kind, found)?;
-        if kind != TextKind::Name && text.contains(';') {
-            add_whole(&without_parameters(text), kind, found)?;
+        for begin in inner::beginnings(text) {
+            add_with_ends(text.get(begin..).unwrap_or_default(), kind, true, found)?;
         }
     }
     Ok(())
+}
+
+/// Adds the readings of a text up to each place where some reader ends it. A text inside another
+/// may also end at a delimiter.
+fn add_with_ends(
+    text: &str,
+    kind: TextKind,
+    is_inner: bool,
+    found: &mut Found,
+) -> Result<(), Unbounded> {
+    let mut ends = vec![text.len()];
+    if kind == TextKind::Uri {
+        ends.extend(text.match_indices(['?', '#']).map(|(at, _)| at).take(MOST));
+        ends.extend(text.find('{'));
+    }
+    if is_inner {
+        ends.extend(inner::ends(text));
+    }
+    if ends.len() > MOST {
+        return Err(Unbounded::TooMany);
+    }
+    for end in ends {
+        let text = text.get(..end).unwrap_or_default();
+        let undelimited = Some(inner::undelimited(text)).filter(|it| is_inner && *it != text);
+        for text in [Some(text), undelimited].into_iter().flatten() {
+            found.budget.spend(text)?;
+            add_whole(text, kind, found)?;
+            if kind != TextKind::Name && text.contains(';') {
+                add_whole(&without_parameters(text), kind, found)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the variables of a template: without a value, they are empty (RFC 6570 §3.2.1).
+fn without_variables(text: &str) -> String {
+    let (mut without, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, behind)) = rest.split_once('{') {
+        without.push_str(before);
+        rest = behind.split_once('}').map_or("", |(_, behind)| behind);
+    }
+    without.push_str(rest);
+    without
 }
 
 /// Adds the readings of a text that does not end earlier.
@@ -185,7 +244,8 @@ fn add_whole(text: &str, kind: TextKind, found: &mut Found) -> Result<(), Unboun
     for place in places(text, kind, Role::Text)? {
         add_paths(&place.head, &place.segments, kind, found)?;
         // RFC 8089 F: on Windows, a colon begins the name of a stream.
-        if kind == TextKind::Uri && (place.head.is_empty() || place.head.starts_with("file:")) {
+        let is_file = matches!(&*place.head, "" | OF_FILE) || place.head.starts_with("file:");
+        if kind == TextKind::Uri && is_file {
             let has_stream = |segment: &&str| stream(segment).is_some();
             if place.segments.iter().any(has_stream) {
                 let of_file = |segment| stream(segment).unwrap_or(segment);
@@ -257,7 +317,7 @@ fn add_outer_slashes(name: &str, segments: &[&str], found: &mut Found) -> Result
 fn resolved<'a>(segments: &[&'a str]) -> Result<BTreeSet<Vec<&'a str>>, Unbounded> {
     let ups = segments.iter().filter(|segment| **segment == "..").count();
     if segments.len() - ups > MOST || ups > MOST {
-        return Err(Unbounded);
+        return Err(Unbounded::TooMany);
     }
     let mut paths = BTreeSet::from([Vec::new()]);
     for segment in segments {
@@ -268,7 +328,7 @@ fn resolved<'a>(segments: &[&'a str]) -> Result<BTreeSet<Vec<&'a str>>, Unbounde
             name => paths.into_iter().map(|path| [path, vec![name]].concat()).collect(),
         };
         if paths.len() > MOST {
-            return Err(Unbounded);
+            return Err(Unbounded::TooMany);
         }
     }
     Ok(paths)
@@ -298,7 +358,10 @@ pub(super) fn in_any_reading(
     call: &Call<'_>,
     mut decide: impl FnMut(&Call<'_>) -> Option<Decision>,
 ) -> Option<Decision> {
-    let Ok(readings) = Readings::of(call) else { return Some(Decision::deny(call)) };
+    let readings = match Readings::of(call) {
+        Ok(readings) => readings,
+        Err(unbounded) => return Some(unbounded.denial(call)),
+    };
     let slash = call.path().map(|path| match path.strip_suffix('/') {
         Some(without) => without.to_owned(),
         None => format!("{path}/"),
@@ -409,6 +472,8 @@ mod tests {
             (TextKind::Uri, "https://xn--a/b"),
             (TextKind::Uri, "https://a.xn--a/b"),
             (TextKind::Uri, "https://a:1/b"),
+            (TextKind::Uri, "feed://a.example/b"),
+            (TextKind::Uri, "https://a.localhost/b"),
             (TextKind::Uri, "https://u@a/b"),
             (TextKind::Uri, "c://a"),
             (TextKind::Uri, "https:///a"),
@@ -416,6 +481,63 @@ mod tests {
         ] {
             assert_eq!(plain(text, kind), None, "{text}");
         }
+    }
+
+    #[test]
+    fn j429_the_work_for_a_text_is_bounded() {
+        let spent = |text: &str, kind| {
+            found_in(text, kind, Budget::of_text()).map(|found| found.budget.spent())
+        };
+        // Usual texts, up to a length that no client sends.
+        let long = "segment/".repeat(250);
+        for (text, kind) in [
+            ("file:///data/Report (final).txt".to_owned(), TextKind::Uri),
+            ("https://me@api.example.com:443/v1/a;b=c/../d?e=f&g=h#i".to_owned(), TextKind::Uri),
+            ("jar:file:///data/a.jar!/b/{name}{?x}".to_owned(), TextKind::Uri),
+            (format!("https://api.example.com/{long}"), TextKind::Uri),
+            (
+                format!(
+                    "https://api.example.com/{}?u=https%3A%2F%2Fb.example",
+                    "segment/".repeat(100)
+                ),
+                TextKind::Uri,
+            ),
+            ("Get-Item %C3%A9".to_owned(), TextKind::Name),
+            (long.clone(), TextKind::Name),
+            (format!("/v1/{long}"), TextKind::Path),
+        ] {
+            let spent = spent(&text, kind).unwrap();
+            assert!(spent <= Budget::MOST / 4, "J429 {spent} bytes for {text}");
+        }
+        let fill = |text: &str| format!("file:///{}{text}", "a".repeat(16_000 - text.len()));
+        let controls: String = (1..32).filter_map(char::from_u32).collect();
+        for text in [
+            fill(&"?".repeat(62)),
+            fill(&"?".repeat(10)),
+            fill(&"#?".repeat(40)),
+            fill(&"{?".repeat(30)),
+            fill(&"u:file:/".repeat(40)),
+            fill(&controls),
+            fill(&format!("/{}", "../".repeat(20))),
+            format!("file:///{}", "%25252541".repeat(1_700)),
+            format!("file:///{}", "\\u005c".repeat(2_500)),
+            format!("file:///{}", "a:b/".repeat(4_000)),
+            "ab:".repeat(5_000),
+            "?".repeat(16_000),
+            "a".repeat(17_000),
+        ] {
+            for kind in [TextKind::Uri, TextKind::Name, TextKind::Path] {
+                match found_in(&text, kind, Budget::of_text()) {
+                    Ok(found) => {
+                        let bytes: usize = found.texts.iter().map(String::len).sum();
+                        assert!(bytes <= found.budget.spent(), "J429");
+                    }
+                    Err(unbounded) => assert_eq!(unbounded, Unbounded::TooMany, "J429"),
+                }
+            }
+        }
+        let hostile = fill(&"?".repeat(62));
+        assert_eq!(of_text(&hostile, TextKind::Uri), Err(Unbounded::TooMany), "J429");
     }
 
     proptest! {

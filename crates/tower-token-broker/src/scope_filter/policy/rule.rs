@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::Method;
 
 use super::{
-    call::{Arguments, Call},
+    call::{Call, Known},
     conditions::{CallerCondition, Holds, When},
     decision::Decision,
     digest::Encoder,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bad_value::BadValue,
-    json::{Value, Watch},
+    json::{Value, Watch, changes_prototypes},
     principal::{Principal, Scopes, ScopesError},
     refusal::Reason,
 };
@@ -284,15 +284,23 @@ impl Rule {
     }
 
     /// Limits the rule to arguments (of a tool or prompt) for which the closure returns true. In a
-    /// list, where the arguments are unknown, the entry is kept.
+    /// list, where the arguments are unknown, an entry is kept if it can be called with some.
     ///
-    /// Servers disagree on members that differ only in case, hyphens, underscores or invisible
-    /// characters: in `{"owner":"me","Owner":"ceo"}`, some read the one, some the other. The call
-    /// is refused ([`Reason::CaseVariant`]) if an object has such a variant of a member that the
-    /// closure reads with [`Value::get`], whether or not the member itself is present. It is also
-    /// refused if the closure reads all [members](Value::members) of an object, or its
-    /// [text](Value::raw), and two of them are such variants. Objects that it does not read are
-    /// not looked at. The *values* are compared by the closure, as they are written.
+    /// A completion names some of the arguments, and the beginning of one. If the closure reads
+    /// another argument, or all, a rule that allows does not apply and one that denies does. So it
+    /// is with the argument that is completed, if a rule that denies reads it.
+    ///
+    /// Servers disagree on members that are spelled in two ways: in `{"owner":"me","Owner":"ceo"}`,
+    /// some read the one, some the other. The call is refused ([`Reason::CaseVariant`]) if an
+    /// object has a variant of a member that the closure reads with [`Value::get`], whether or not
+    /// the member itself is present. Variants differ in case, accents, hyphens, underscores,
+    /// blanks, dots, brackets, quotation marks or invisible characters (`own.er`, `owner[]`), or
+    /// are paths that begin with the member (`owner.id`, `owner[id]`). The call is also refused if
+    /// the closure reads all [members](Value::members) of an object, or its [text](Value::raw), and
+    /// two of them are such variants; and if it reads any member, and `__proto__` (or `prototype`
+    /// in `constructor`) is a member at any depth, which changes what a server in JavaScript reads.
+    /// Other objects that it does not read are not looked at. The *values* are compared by the
+    /// closure, as they are written.
     ///
     /// # Panics
     /// If the rule is about something without arguments: it would never apply.
@@ -320,21 +328,31 @@ impl Rule {
         let (Call::Tool { arguments, .. } | Call::Prompt { arguments, .. }) = call else {
             return Holds::No;
         };
-        let Some(json) = Arguments::unwatched(arguments) else { return Holds::Unknown };
-        let watch = Watch::default();
+        let (json, watch) = match arguments.known() {
+            Known::Nothing => return Holds::ForSome,
+            Known::All(json) => (json, Watch::default()),
+            Known::Some { json, completing } => (json, Watch::of_part(completing)),
+        };
         let holds = when(Value::watched(json, &watch));
-        // J420: another server may read the other member.
         match holds {
-            _ if watch.is_tripped() => Holds::Ambiguous,
+            // J420: another server may read the other member, or inherit one.
+            _ if watch.is_tripped() || (watch.has_read() && changes_prototypes(json)) => {
+                Holds::Ambiguous
+            }
+            // J427: no rule decides by an argument that it does not know.
+            _ if watch.has_read_unknown() => Holds::Unknown,
             true => Holds::Yes,
+            false if watch.has_read_unfinished() => Holds::Unknown,
             false => Holds::No,
         }
     }
 
-    /// Returns the denial of a call that the rule names, unless its condition does not hold.
+    /// Returns the denial of a call that the rule names, unless its condition does not hold, or a
+    /// list does not know.
     pub(super) fn denial(&self, call: &Call<'_>) -> Option<Decision> {
         let decision = match self.when_holds(call) {
-            Holds::No => return None,
+            // An entry is listed if it can be called with some arguments.
+            Holds::No | Holds::ForSome => return None,
             Holds::Yes | Holds::Unknown => Decision::deny(call),
             Holds::Ambiguous => Decision::deny_for(Reason::CaseVariant),
         };

@@ -41,11 +41,14 @@ use crate::{audit::PolicyDigest, limits::Protocol, principal::Principal, refusal
 /// difference between slash and backslash. In names of tools, prompts and methods it also ignores
 /// the difference between `_`, `-` and a blank; in URIs and paths parameters (`;v=1`); in URIs
 /// query, fragment, user information, default ports, the spelling of an IP address or an
-/// internationalized host, and the forms of a `file` URI. A pattern that a text leaves by `..` and
-/// one that it then enters both match. Of a URI template, the text before the first `{` is also
-/// compared. A text with octets that are not UTF-8, or with more readings than are compared (64),
-/// is denied while there is any `deny` for that kind of call. Without such a rule, none of this is
-/// computed. [`Call::may_name`] compares in the same way in closures.
+/// internationalized host, the forms of a `file` URI, and the values of variables; around names and
+/// URIs delimiters. A URI inside the text (`jar:file:///a!/b`, `url(https://a)`, in a query) is
+/// compared as well, and a file or a web server by an unknown scheme or, after `//`, without one. A
+/// pattern that a text leaves by `..` and one that it then enters both match. Of a URI template,
+/// the text before the first `{` is also compared. A text with octets that are not UTF-8 is denied
+/// while there is any `deny` for that kind of call, and one with more readings than are compared
+/// (64, or 128 KiB of work) is refused ([`Reason::MemberTooLarge`]). Without such a rule, none of
+/// this is computed. [`Call::may_name`] compares in the same way in closures.
 ///
 /// Audit records name the rules that decided by their digest (`policy_version`). It covers
 /// everything but the code of closures ([`Rule::when`], [`Rule::for_caller`]). Give such a rule an
@@ -105,7 +108,12 @@ impl Rules {
 fn named_by(rules: &Index, kind: Kind, caller: &Principal, call: &Call<'_>) -> Option<Decision> {
     let readings = Readings::of(call);
     let mut matching = rules.matching_any(kind, call, &readings);
-    matching.find_map(|rule| rule.denial(call).filter(|_| rule.may_be_about(caller)))
+    let denial =
+        matching.find_map(|rule| rule.denial(call).filter(|_| rule.may_be_about(caller)))?;
+    Some(match readings {
+        Ok(_) => denial,
+        Err(unbounded) => unbounded.denial(call).or_rule_of(&denial),
+    })
 }
 
 impl Policy for Rules {
@@ -131,8 +139,8 @@ impl Policy for Rules {
         let matching = self.allow.matching(kind, call, reading);
         for rule in matching.filter(|rule| rule.is_about(caller)) {
             match rule.when_holds(call) {
-                Holds::No => drop(wrong_arguments.get_or_insert(rule)),
-                Holds::Yes | Holds::Unknown if caller.scopes().contains_all(&rule.scopes) => {
+                Holds::No | Holds::Unknown => drop(wrong_arguments.get_or_insert(rule)),
+                Holds::Yes | Holds::ForSome if caller.scopes().contains_all(&rule.scopes) => {
                     let allowed = match rule.get_content {
                         true => Decision::allow().with_get_content(),
                         false => Decision::allow(),
@@ -142,7 +150,7 @@ impl Policy for Rules {
                         .resting_on(rule.scopes.clone());
                     return rule.decided(allowed);
                 }
-                Holds::Yes | Holds::Unknown => drop(needed.get_or_insert(rule)),
+                Holds::Yes | Holds::ForSome => drop(needed.get_or_insert(rule)),
                 Holds::Ambiguous => {
                     return rule.decided(Decision::deny_for(Reason::CaseVariant));
                 }
@@ -166,7 +174,8 @@ impl Policy for Rules {
         let exception = named_by(&self.allow, kind, caller, call).filter(|_| {
             // J425: only what is denied as it is written is left out.
             let mut denying = self.deny.matching(kind, call, Reading::AsWritten);
-            !denying.any(|rule| rule.is_about(caller) && rule.when_holds(call) == Holds::Yes)
+            let holds = |rule: &Rule| matches!(rule.when_holds(call), Holds::Yes | Holds::ForSome);
+            !denying.any(|rule| rule.is_about(caller) && holds(rule))
         });
         (exception, self.digest())
     }

@@ -8,6 +8,9 @@ use super::{Arguments, Call, Policy, PolicyExt, PolicyHandle, Rule, Rules, metho
 use super::{http as path_rule, policy_fn, resources, tools};
 use crate::scope_filter::{Decision, tests::caller};
 
+mod completions;
+mod members;
+
 /// A text, of which a respelling changes one part.
 #[derive(Clone, Debug)]
 struct Spelled {
@@ -86,6 +89,41 @@ fn is_letter(char: char) -> bool {
 fn is_slash(char: char) -> bool {
     char == '/'
 }
+
+/// Puts a text before and after the whole.
+fn between(spelled: &Spelled, before: &str, behind: &str) -> Option<Spelled> {
+    Some(Spelled {
+        scheme: format!("{before}{}", spelled.scheme),
+        end: format!("{}{behind}", spelled.end),
+        ..spelled.clone()
+    })
+}
+
+/// Puts a text before the scheme.
+fn before_scheme(spelled: &Spelled, before: &str) -> Option<Spelled> {
+    spelled.scheme.ends_with(is_letter).then(|| between(spelled, before, ""))?
+}
+
+fn with_scheme(spelled: &Spelled, from: &str, to: &str) -> Option<Spelled> {
+    spelled
+        .scheme
+        .eq_ignore_ascii_case(from)
+        .then(|| Spelled { scheme: to.into(), ..spelled.clone() })
+}
+
+/// Spellings of an address.
+const ADDRESSES: &[&str] = &[
+    "[::ffff:10.0.0.1]",
+    "[::ffff:a00:1]",
+    "[::10.0.0.1]",
+    "[64:ff9b::a00:1]",
+    "[2002:a00:1::]",
+    "10.1",
+    "167772161",
+    "0xa.0.0.1",
+    "012.0.0.1",
+    "010.0.0.1",
+];
 
 /// One way to respell a text, at a place. `None` if there is no such place.
 type Respelling = fn(&Spelled, Index) -> Option<Spelled>;
@@ -168,10 +206,38 @@ const OF_NAMES: &[(&str, Respelling)] = &[
     ("two slashes", |text, at| in_path(text, at, is_slash, |_| "//".into())),
     ("a dot before a slash", |text, at| in_path(text, at, is_slash, |_| "./".into())),
     ("a blank before a slash", |text, at| in_path(text, at, is_slash, |_| "%20/".into())),
+    ("escaped for HTML", |text, at| {
+        in_path(text, at, is_letter, |char| format!("&#{};", u32::from(char)))
+    }),
+    ("escaped for HTML in hexadecimal", |text, at| {
+        in_path(text, at, is_letter, |char| format!("&#x{:X};", u32::from(char)))
+    }),
+    ("escaped for JSON", |text, at| {
+        in_path(text, at, is_letter, |char| format!("\\u{:04x}", u32::from(char)))
+    }),
+    ("escaped for C", |text, at| {
+        in_path(text, at, is_letter, |char| format!("\\x{:02x}", u32::from(char)))
+    }),
+    ("a format character", |text, at| {
+        in_path(text, at, is_letter, |char| format!("{char}\u{2064}"))
+    }),
+];
+
+/// Respellings of names and URIs: delimiters around them.
+const DELIMITED: &[(&str, Respelling)] = &[
+    ("between angle brackets", |text, _| between(text, "<", ">")),
+    ("between quotation marks", |text, _| between(text, "\"", "\"")),
+    ("between apostrophes", |text, _| between(text, "'", "'")),
+    ("between printed quotation marks", |text, _| between(text, "“", "”")),
+    ("between parentheses", |text, _| between(text, "(", ")")),
+    ("between corner brackets", |text, _| between(text, "「", "」")),
+    ("between escaped quotation marks", |text, _| between(text, "%22", "%22")),
 ];
 
 /// Respellings of tools, prompts and methods only.
 const SEPARATORS: &[(&str, Respelling)] = &[
+    ("with a comma", |text, _| between(text, "", ",")),
+    ("with parentheses", |text, _| between(text, "", "()")),
     ("a hyphen", |text, at| in_path(text, at, |char| char == '_', |_| "-".into())),
     ("a blank", |text, at| in_path(text, at, |char| char == '_', |_| " ".into())),
     ("an en dash", |text, at| in_path(text, at, |char| char == '_', |_| "–".into())),
@@ -245,6 +311,37 @@ const OF_URIS: &[(&str, Respelling)] = &[
     }),
     ("a blank before", |text, _| {
         Some(Spelled { scheme: format!(" {}", text.scheme), ..text.clone() })
+    }),
+    ("after URL:", |text, _| before_scheme(text, "URL:")),
+    ("after a scheme for archives", |text, _| between(&before_scheme(text, "jar:")?, "", "!/x")),
+    ("after a scheme for views", |text, _| before_scheme(text, "view-source:")),
+    ("after an unknown scheme", |text, _| before_scheme(text, "x-a.b:")),
+    ("after an unknown scheme and slashes", |text, _| before_scheme(text, "x://")),
+    ("after a word and a line", |text, _| before_scheme(text, "local_")),
+    ("after a word and a plus", |text, _| before_scheme(text, "git+")),
+    ("in a query", |text, _| before_scheme(text, "https://other.example/?u=")),
+    ("in a function", |text, _| between(&before_scheme(text, "url(")?, "", ")")),
+    ("a file by another scheme", |text, _| {
+        (text.authority == "://").then(|| with_scheme(text, "file", "netdoc"))?
+    }),
+    ("a web server by another scheme", |text, _| with_scheme(text, "https", "feed")),
+    ("relative to a scheme", |text, _| {
+        let authority = text.authority.strip_prefix(':').filter(|_| text.has_host())?;
+        let has_one_scheme = !text.scheme.is_empty() && text.scheme.chars().all(is_letter);
+        has_one_scheme.then(|| Spelled {
+            scheme: String::new(),
+            authority: authority.into(),
+            ..text.clone()
+        })
+    }),
+    ("an address in another form", |text, at| {
+        let host = text.authority.contains("10.0.0.1").then_some("10.0.0.1")?;
+        let other = ADDRESSES[at.index(ADDRESSES.len())];
+        (text.authority.matches([':', '@', '[']).count() == 1)
+            .then(|| with_authority(text, |authority| authority.replace(host, other)))?
+    }),
+    ("a variable without a value", |text, at| {
+        in_path(text, at, is_letter, |char| format!("{char}{{+x}}"))
     }),
     ("form blanks", |text, _| {
         let path = text.path.replace("%20", "+");
@@ -337,6 +434,7 @@ proptest! {
             ("https", "://bücher.example"),
             ("repo", "://acme"),
             ("ui", "://widget"),
+            ("https", "://10.0.0.1"),
         ][..]),
         segments in path(),
         star in prop::option::of(any::<Index>()),
@@ -364,7 +462,7 @@ proptest! {
         };
         let rule = resources([pattern.as_str()]);
         let (text, kinds) =
-            respelled(&canonical, &[SYNTAX, OF_NAMES, OF_PATHS, OF_URIS], &places);
+            respelled(&canonical, &[SYNTAX, OF_NAMES, OF_PATHS, OF_URIS, DELIMITED], &places);
         let uri = text.text();
         // Rules name an ambiguous URI exactly, so that only the denial can refuse it.
         let all = Rules::new().allow(resources(["*", uri.as_str()]));
@@ -389,7 +487,7 @@ proptest! {
             Some(true) => format!("{}*", word.get(..3).unwrap()),
             Some(false) => format!("*{}", word.get(1..).unwrap()),
         };
-        let (text, kinds) = respelled(&canonical, &[OF_NAMES, SEPARATORS], &places);
+        let (text, kinds) = respelled(&canonical, &[OF_NAMES, SEPARATORS, DELIMITED], &places);
         let name = text.text();
         let all = Rules::new().allow(tools(["*"])).allow(prompts(["*"])).allow(methods(["*"]));
         let arguments = Arguments::unknown();
@@ -484,11 +582,29 @@ fn other_names_are_not_denied() {
         "repo://x/key/a",
         "ui://widget",
         "file:///data/a%2520b",
+        "note:///secret/x",
+        "crm://data/secret/x",
+        "erp://a.example/x",
+        "//b.example:8443/x",
+        "https://b.example/?u=https://a.example/x",
+        "jar:file:///data/a.jar!/secret/x",
+        "\"file:///data/secrets/x\"",
+        "urn:data:secret:x",
     ] {
         let is_written_once = !uri.contains("%25");
         assert_eq!(passes(&Call::Resource { uri }), is_written_once, "{uri}");
     }
-    for name in ["get_salaries", "get_salar", "salary", "dropped", "drop", "get.salary"] {
+    for name in [
+        "\"get_salaries\"",
+        "(get)",
+        "salary()",
+        "get_salaries",
+        "get_salar",
+        "salary",
+        "dropped",
+        "drop",
+        "get.salary",
+    ] {
         assert!(passes(&Call::Tool { name, arguments: Arguments::unknown() }), "{name}");
     }
     for path in ["/v1/admin", "/v1/administrators/7", "/v1/admin/7/notes", "/v2/admin/7"] {

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
+    budget::{Budget, Unbounded},
     names::Kind,
     pattern::{PathTemplate, Pattern},
     readings::Readings,
     spelling::{
-        Place, Role, Step, TextKind, Unbounded, places, push_segment, same_delimiters, settle,
+        Place, Role, Step, TextKind, other_heads, places, push_segment, same_delimiters, settle,
         step, without_parameters,
     },
 };
@@ -35,8 +36,7 @@ impl WidePatterns {
     }
 
     pub(super) fn parse(pattern: &str, kind: TextKind) -> Self {
-        let parts: Result<Vec<_>, Unbounded> =
-            pattern.split('*').map(|part| settle(part, &mut Vec::new())).collect();
+        let parts: Result<Vec<_>, Unbounded> = pattern.split('*').map(settled).collect();
         // A text that matches a pattern without a bounded form has none either.
         let Ok(parts) = parts else { return Self(Vec::new()) };
         let text = same_delimiters(&parts.join("*"), kind);
@@ -59,6 +59,11 @@ impl WidePatterns {
     }
 }
 
+/// Settles a text of a rule.
+fn settled(text: &str) -> Result<std::borrow::Cow<'_, str>, Unbounded> {
+    settle(text, &mut Budget::of_rule(), &mut Vec::new())
+}
+
 /// Adds the forms of a settled pattern.
 fn add_texts(text: &str, kind: TextKind, texts: &mut BTreeSet<String>) {
     // Without a scheme, a star may stand for one.
@@ -77,6 +82,9 @@ fn add_texts(text: &str, kind: TextKind, texts: &mut BTreeSet<String>) {
             }
             if kind != TextKind::Name {
                 texts.extend(with_head(&head, &path));
+                for head in other_heads(&head, &path) {
+                    texts.extend(with_head(&head, &path));
+                }
             }
         }
     }
@@ -170,7 +178,7 @@ impl WideTemplate {
                 segments.push(None);
                 continue;
             };
-            let text = settle(std::str::from_utf8(text).ok()?, &mut Vec::new()).ok()?;
+            let text = settled(std::str::from_utf8(text).ok()?).ok()?;
             let text = same_delimiters(&text, TextKind::Path);
             for part in text.split('/') {
                 if let Step::Name(name) = step(part) {
