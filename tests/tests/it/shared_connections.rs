@@ -36,7 +36,7 @@ use tokio::{
 };
 use tower_token_broker::{principal::User, revocation::RevocationTarget};
 
-/// What an HTTP/2 server accepts on one connection by default, or less.
+/// Streams that the upstream accepts on one connection; HTTP/2 servers accept at least so many.
 const STREAMS: u32 = 100;
 
 /// An upstream that counts its connections and the requests it holds.
