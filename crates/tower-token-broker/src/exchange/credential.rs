@@ -316,7 +316,8 @@ impl Credential {
     /// Returns the parts for which the leak guard searches; computed once per credential. `None` if
     /// it cannot be guarded, and so must not be sent.
     pub(crate) fn tails(&self) -> Option<Arc<SecretTails>> {
-        self.0.tails.get_or_init(|| SecretTails::of(&self.0.secret).map(Arc::new)).clone()
+        let tails = || Some(Arc::new(SecretTails::of(&self.0.secret)?.at(&self.0.origin)));
+        self.0.tails.get_or_init(tails).clone()
     }
 
     /// Returns the grant on the first call only, so that a credential is noted once.

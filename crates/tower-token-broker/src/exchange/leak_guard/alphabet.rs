@@ -6,7 +6,8 @@ use std::sync::Arc;
 const LONGEST_PREFIX: usize = 64;
 
 /// A set of bytes: the characters of tokens (RFC 6750 §2.1), base64, hexadecimal and escapes, line
-/// breaks, by which long values are wrapped, and the bytes of the secrets in question.
+/// breaks, by which long values are wrapped, zeros, which UTF-16 has between ASCII characters, and
+/// the bytes of the secrets in question.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Alphabet {
     /// `None` if the secrets add nothing.
@@ -17,7 +18,7 @@ pub(super) struct Alphabet {
 const TOKENS: [bool; 256] = {
     let mut set = [false; 256];
     let mut rest: &[u8] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=%\\&#;\r\n";
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=%\\&#;\r\n\0";
     while let [byte, tail @ ..] = rest {
         set[*byte as usize] = true;
         rest = tail;

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     Framing, Watched,
+    lists::{is_of_list, list_at_end},
     mask::mask,
     search::{Hit, LONGEST_FORM, Search},
 };
@@ -35,6 +36,8 @@ struct Guard {
     framing: Framing,
     /// The last run of characters that may be a part of a secret.
     held: BytesMut,
+    /// Whether all of it is a list of numbers.
+    holds_list: bool,
     after_held: Option<Frame<Bytes>>,
     ended: bool,
     /// The trailers that pass.
@@ -51,6 +54,7 @@ impl<R> LeakGuardBody<R> {
             trail,
             framing,
             held: BytesMut::new(),
+            holds_list: false,
             after_held: None,
             ended: false,
             fields: ReturnedFields::ToHandler,
@@ -97,7 +101,7 @@ impl Guard {
             if hits.is_empty() {
                 let held = self.to_hold(&search, &data, after_border);
                 let passed = data.len() - held;
-                self.held.extend_from_slice(data.get(passed..).unwrap_or_default());
+                self.hold(data.get(passed..).unwrap_or_default());
                 data.truncate(passed);
                 return data;
             }
@@ -109,7 +113,8 @@ impl Guard {
         // I445: the bytes of a run are searched once, however small its chunks are.
         if after_border.is_none()
             && self.held.len() <= 2 * LONGEST_FORM
-            && (known..self.held.len()).all(|at| search.joins(&self.held, at))
+            && (self.continues_list(known)
+                || (known..self.held.len()).all(|at| search.joins(&self.held, at)))
         {
             return Bytes::new();
         }
@@ -139,7 +144,19 @@ impl Guard {
         }
         let whole: Vec<Hit> = hits.iter().filter(|hit| hit.start < passed).copied().collect();
         mask(&mut self.held, &whole).report(&self.trail);
-        self.held.split_to(passed).freeze()
+        let passed = self.held.split_to(passed).freeze();
+        self.holds_list = list_at_end(&self.held) == self.held.len();
+        passed
+    }
+
+    fn hold(&mut self, data: &[u8]) {
+        self.held.extend_from_slice(data);
+        self.holds_list = list_at_end(data) == data.len();
+    }
+
+    fn continues_list(&self, known: usize) -> bool {
+        let new = self.held.get(known..).unwrap_or_default();
+        self.holds_list && new.iter().all(|byte| is_of_list(*byte))
     }
 
     /// Returns how many bytes at the end of `text` are held back: a run that may continue, but

@@ -47,8 +47,8 @@ impl Masked {
     }
 }
 
-/// Overwrites the hits, which are sorted, with as many `*`. Line breaks, and what an event stream
-/// has after them, stay.
+/// Overwrites the hits, which are sorted, with as many `*`. Line breaks, what an event stream has
+/// after them, and the zero bytes of UTF-16 stay.
 pub(super) fn mask(text: &mut [u8], hits: &[Hit]) -> Masked {
     let mut masked = Masked::default();
     let mut end_of_last = 0;
@@ -63,7 +63,7 @@ pub(super) fn mask(text: &mut [u8], hits: &[Hit]) -> Masked {
         while at < hit.end {
             let length = line_break(text.get(at..hit.end).unwrap_or_default());
             if length == 0
-                && let Some(byte) = text.get_mut(at)
+                && let Some(byte) = text.get_mut(at).filter(|byte| **byte != 0)
             {
                 *byte = b'*';
             }

@@ -2,11 +2,14 @@
 
 use memchr::memmem;
 
+pub(super) use super::readings::Span;
 use super::{
     alphabet::{Alphabet, first_end, joins, last_end, line_break},
-    readings::{Coded, Coding, Escapes, Origin, Reading, Span, unescaped, unfolded},
+    coded::{Coded, Coding},
+    lists::{self, Base, is_of_list, list_at_end},
+    readings::{Escapes, Origin, unescaped, unfolded},
     registry::{Found, GRAM, View, WINDOW},
-    tails::SecretTails,
+    tails::{Registered, SecretTails},
 };
 
 /// Encodings that are resolved within each other: three, in a JSON string.
@@ -37,8 +40,6 @@ pub(super) struct Search<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Own {
     pub(super) tails: std::sync::Arc<SecretTails>,
-    /// Its digest in the registry.
-    pub(super) digest: Option<u64>,
 }
 
 /// A place at which the text contains a secret.
@@ -83,9 +84,9 @@ impl Work {
     }
 
     /// Takes the bytes of another reading from the budget.
-    fn may_read(&mut self, reading: &Reading) -> bool {
-        self.count(reading.bytes.len());
-        match self.budget.checked_sub(reading.bytes.len()) {
+    fn may_read(&mut self, bytes: &[u8]) -> bool {
+        self.count(bytes.len());
+        match self.budget.checked_sub(bytes.len()) {
             Some(rest) => self.budget = rest,
             None => self.is_exceeded = true,
         }
@@ -115,6 +116,11 @@ impl<'a> Search<'a> {
         work.hits
     }
 
+    #[cfg(test)]
+    pub(super) fn shortest(&self) -> usize {
+        self.shortest
+    }
+
     /// Returns the number of bytes that are read, in all readings.
     #[cfg(test)]
     pub(super) fn steps(&self, text: &[u8], user: u64) -> usize {
@@ -141,6 +147,37 @@ impl<'a> Search<'a> {
             // there on.
             from = if run.len() == TOGETHER + LONGEST_FORM { start + TOGETHER } else { end };
         }
+        self.search_lists(text, scope, work);
+    }
+
+    /// Searches lists of numbers, which are no runs.
+    fn search_lists(&self, text: &[u8], scope: Scope<'_>, work: &mut Work) {
+        let needed = self.shortest.max(lists::SHORTEST_SECRET);
+        let scope = Scope { least: needed.min(lists::SHORTEST_SECRET), ..scope };
+        let Some(chars) = needed.checked_mul(lists::CHARS) else { return };
+        let last = |from: usize, to: usize| {
+            text.get(from..to)?.iter().rposition(|byte| !is_of_list(*byte)).map(|at| from + at)
+        };
+        let first = |from: usize, to: usize| {
+            text.get(from..to)?.iter().position(|byte| !is_of_list(*byte)).map(|at| from + at)
+        };
+        let most = TOGETHER + LONGEST_FORM;
+        let mut from = 0;
+        while let Some((start, end)) = run(from, text.len(), chars - 1, most, last, first) {
+            let list = text.get(start..end).unwrap_or_default();
+            work.budget = DECODED_AT_LEAST + DECODED_PER_BYTE * list.len();
+            // I452: no run contains the bytes between the numbers.
+            for base in [Base::Hex, Base::Decimal] {
+                let reading = lists::numbers(list, Origin::Text(start), base);
+                if work.may_read(&reading.bytes) {
+                    scope.runs(&reading.bytes, reading.origin(), 1, work);
+                }
+            }
+            if std::mem::take(&mut work.is_exceeded) {
+                work.hits.push(Hit { start, end, owner: Owner::Unknown });
+            }
+            from = if list.len() == most { start + TOGETHER } else { end };
+        }
     }
 
     /// Returns the next run of the alphabet at or after `from` that is long enough, up to `most`
@@ -152,8 +189,13 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the number of bytes at the end of `text` that may be the beginning of a form: its
-    /// last run, without line breaks at its beginning.
+    /// last run, without line breaks at its beginning, or its last list of numbers.
     pub(super) fn unfinished(&self, text: &[u8]) -> usize {
+        let first = text.len().saturating_sub(LONGEST_FORM);
+        self.unfinished_run(text).max(list_at_end(text.get(first..).unwrap_or_default()))
+    }
+
+    fn unfinished_run(&self, text: &[u8]) -> usize {
         let first = text.len().saturating_sub(LONGEST_FORM);
         let run = (first..text.len()).rev().take_while(|at| self.joins(text, *at)).count();
         let begins = text.len() - run;
@@ -178,7 +220,7 @@ impl Scope<'_> {
     fn run(self, run: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
         self.plain(run, origin, work);
         match unfolded(run, origin) {
-            Some(reading) if work.may_read(&reading) => {
+            Some(reading) if work.may_read(&reading.bytes) => {
                 self.plain(&reading.bytes, reading.origin(), work);
                 self.decoded(&reading.bytes, reading.origin(), level, work);
             }
@@ -209,21 +251,56 @@ impl Scope<'_> {
     /// Searches for windows of registered credentials.
     fn registered(self, run: &[u8], origin: Origin<'_>, work: &mut Work) {
         let Some(view) = &self.search.registry else { return };
+        // The credential that was compared last, and where its part of the text ends.
+        let mut last = (0, 0);
         let mut at = 0;
         while at + GRAM <= run.len() {
             work.count(1);
             view.probe(run, at, |start, found| {
-                let (start, end) = extent(run, start, found);
-                let (start, end) = origin.span(start, end);
-                work.hits.push(Hit { start, end, owner: self.owner_of(found) });
+                if last.0 == found.entry.digest && start + WINDOW <= last.1 {
+                    return;
+                }
+                let (start, part) = view.extent(run, start, found);
+                let length = part.1 - part.0;
+                work.count(length + 2 - WINDOW);
+                last = (found.entry.digest, start + length);
+                // I449: a piece that other data may contain is no proof.
+                if found.entry.is_proof(part) && self.is_looked_for(view, found) {
+                    let (start, end) = origin.span(start, start + length);
+                    work.hits.push(Hit { start, end, owner: self.owner_of(found) });
+                }
             });
             at += GRAM;
         }
     }
 
+    /// Returns whether the credential is looked for in this response.
+    fn is_looked_for(self, view: &View<'_>, found: &Found) -> bool {
+        found.entry.is_looked_for_at(|server| {
+            let mut servers = self.search.own.iter().filter_map(|own| own.tails.server());
+            servers.any(|own| view.is_server(server, own))
+        })
+    }
+
     fn owner_of(self, found: &Found) -> Owner {
-        let is_own = self.search.own.iter().any(|own| own.digest == Some(found.entry.digest()));
+        let is_same = |own: &Own| {
+            let is_same = |known: &Registered| {
+                known.entries.iter().any(|entry| std::sync::Arc::ptr_eq(entry, &found.entry))
+            };
+            own.tails.registered(is_same) == Some(true)
+        };
+        let is_own = self.search.own.iter().any(is_same);
         if is_own || found.entry.is_of(self.user) { Owner::Caller } else { Owner::Another }
+    }
+
+    /// Searches each run of a reading.
+    fn runs(self, text: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
+        let mut from = 0;
+        while let Some((start, end)) = self.search.run(text, from, usize::MAX) {
+            let run = text.get(start..end).unwrap_or_default();
+            self.run(run, origin.part(start, end), level, work);
+            from = end;
+        }
     }
 
     /// Searches the readings of a run without its escapes, and decoded.
@@ -233,15 +310,10 @@ impl Scope<'_> {
         }
         for escapes in [Escapes::UrlJsonHtml, Escapes::QuotedPrintable] {
             if let Some(reading) = unescaped(run, origin, escapes) {
-                if !work.may_read(&reading) {
+                if !work.may_read(&reading.bytes) {
                     return;
                 }
-                let (text, mut from) = (&reading.bytes, 0);
-                while let Some((start, end)) = self.search.run(text, from, usize::MAX) {
-                    let part = text.get(start..end).unwrap_or_default();
-                    self.run(part, reading.origin().part(start, end), level + 1, work);
-                    from = end;
-                }
+                self.runs(&reading.bytes, reading.origin(), level + 1, work);
             }
         }
         // One copy of the code for each coding.
@@ -266,12 +338,12 @@ impl Scope<'_> {
             for skipped in 0..coding.group() {
                 let begins = start + skipped;
                 let coded = Coded::new(run.get(begins..end).unwrap_or_default(), coding);
-                let origin = origin.part(begins, end);
+                let chars = origin.part(begins, end);
                 self.decoded_runs(coded, needed, work, |(from, to), work| {
-                    let reading = coded.part(from, to, origin);
-                    if work.may_read(&reading) {
-                        let scope = Self { least, ..self };
-                        scope.run(&reading.bytes, reading.origin(), level + 1, work);
+                    let bytes = coded.part(from, to);
+                    if work.may_read(&bytes) {
+                        let origin = Origin::Coded { chars: &chars, coding, first: from };
+                        Self { least, ..self }.run(&bytes, origin, level + 1, work);
                     }
                 });
                 if work.is_exceeded {
@@ -329,10 +401,4 @@ fn run(
             }
         }
     }
-}
-
-/// Returns start and end of a secret's tail around one of its windows, as far as the run reaches.
-fn extent(run: &[u8], start: usize, found: &Found) -> Span {
-    let end = start + WINDOW + found.after;
-    (start.saturating_sub(found.before), end.min(run.len()))
 }

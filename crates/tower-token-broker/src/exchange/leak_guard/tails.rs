@@ -1,10 +1,8 @@
 //! The parts of a secret that a response must not contain.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use base64::{
     Engine as _,
     alphabet::STANDARD,
@@ -13,8 +11,8 @@ use base64::{
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::registry::Entry;
-use crate::secret::Secret;
+use super::{entry::Entry, evidence::Evidence};
+use crate::{clock::Timestamp, exchange::credential::Origin, secret::Secret};
 
 /// Number of bytes that are searched for, at the end of a longer secret: JWTs differ at their end,
 /// not at their beginning.
@@ -31,8 +29,20 @@ pub(super) type Tail = Zeroizing<Box<[u8]>>;
 /// its scheme; of a value for `Basic` (RFC 7617) also the password that it encodes.
 pub(crate) struct SecretTails {
     tails: Vec<Tail>,
-    /// The entry of the registry, by the registry's number. Set at the first use.
-    registered: OnceLock<(u64, Arc<Entry>)>,
+    /// The evidence in each of them.
+    evidence: Vec<Evidence>,
+    /// The server that receives the secret.
+    server: Option<Origin>,
+    registered: ArcSwapOption<Registered>,
+}
+
+/// The entries that a registry has for the tails of one secret.
+pub(super) struct Registered {
+    /// The registry's number.
+    pub(super) registry: u64,
+    pub(super) expires_at: Option<Timestamp>,
+    /// One for each tail that can be registered, each once.
+    pub(super) entries: Vec<Arc<Entry>>,
 }
 
 impl SecretTails {
@@ -44,30 +54,48 @@ impl SecretTails {
         if sent.is_empty() {
             return None;
         }
-        let mut tails = vec![tail(sent)];
+        let pair = basic(value);
         // I442: the value as sent, and the password in it.
-        for part in basic(value).iter().flat_map(|pair| parts_of_basic(pair)) {
-            tails.push(tail(part));
-        }
-        Some(Self { tails, registered: OnceLock::new() })
+        let parts: Vec<&[u8]> =
+            [sent].into_iter().chain(pair.iter().flat_map(|pair| parts_of_basic(pair))).collect();
+        Some(Self {
+            tails: parts.iter().map(|part| tail(part)).collect(),
+            evidence: parts.iter().map(|part| Evidence::of(part)).collect(),
+            server: None,
+            registered: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Sets the server that receives the secret.
+    pub(crate) fn at(self, server: &Origin) -> Self {
+        Self { server: Some(server.clone()), ..self }
     }
 
     pub(super) fn tails(&self) -> &[Tail] {
         &self.tails
     }
 
-    /// Returns the entry that this registry has for the secret.
-    pub(super) fn entry_in(&self, registry: u64) -> Option<&Arc<Entry>> {
-        self.registered.get().filter(|(number, _)| *number == registry).map(|(_, entry)| entry)
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Tail, Evidence)> {
+        self.tails.iter().zip(self.evidence.iter().copied())
     }
 
-    pub(super) fn set_entry(&self, registry: u64, entry: &Arc<Entry>) {
-        self.registered.get_or_init(|| (registry, Arc::clone(entry)));
+    pub(super) fn server(&self) -> Option<&Origin> {
+        self.server.as_ref()
+    }
+
+    /// Calls `read` with what was registered last.
+    pub(super) fn registered<T>(&self, read: impl FnOnce(&Registered) -> T) -> Option<T> {
+        self.registered.load().as_deref().map(read)
+    }
+
+    pub(super) fn set_registered(&self, registered: Registered) {
+        self.registered.store(Some(Arc::new(registered)));
     }
 
     /// Returns whether the search for `other` is the same, in constant time for equal lengths.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.tails.len() == other.tails.len()
+            && self.server == other.server
             && self.tails.iter().zip(&other.tails).all(|(one, other)| one.ct_eq(other).into())
     }
 }

@@ -30,6 +30,9 @@ use crate::{
     secret::Secret,
 };
 
+mod proof;
+mod upkeep;
+
 const TOKEN: &str = "tbm-9fK2+xQ/7aLw_3nZ-pR8sVtYb1cDeGhJ";
 
 fn user(name: &str) -> User {

@@ -76,8 +76,9 @@ impl Watched {
         tails: &Arc<SecretTails>,
         expires_at: Option<Timestamp>,
     ) -> Result<(), TooManyCredentials> {
-        let registry = self.0.registry.as_ref();
-        let entry = registry.and_then(|all| all.register(tails, expires_at, self.0.user));
+        if let Some(registry) = &self.0.registry {
+            registry.register(tails, expires_at, self.0.user);
+        }
         let mut used = self.0.used.lock();
         let known = used.as_slice();
         if known.iter().any(|own| Arc::ptr_eq(&own.tails, tails) || own.tails.is_same(tails)) {
@@ -87,7 +88,7 @@ impl Watched {
         if known.len() == MOST {
             return Err(TooManyCredentials);
         }
-        let own = Own { tails: Arc::clone(tails), digest: entry.map(|entry| entry.digest()) };
+        let own = Own { tails: Arc::clone(tails) };
         let mut alphabet = used.alphabet.clone();
         tails.tails().iter().for_each(|tail| alphabet.extend(tail));
         let all = match known {
@@ -104,7 +105,11 @@ impl Watched {
     }
 
     pub(super) fn search<'a>(&'a self, used: &'a Used) -> Search<'a> {
-        let view = self.0.registry.as_ref().and_then(|registry| registry.view());
+        let registry = self.0.registry.as_ref();
+        let view = registry.and_then(|registry| match used.as_slice() {
+            [own] => registry.view(&own.tails),
+            _ => registry.view_of_all(),
+        });
         Search::new(used.as_slice(), view, &used.alphabet)
     }
 
