@@ -450,3 +450,77 @@ async fn i447_data_of_others_passes_unchanged() {
     }
     items.broker.done().await;
 }
+
+#[tokio::test]
+async fn i449_parts_that_are_no_secret_pass_unchanged() {
+    let tenant = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+    let host = "tools.eu-west-1.example.com";
+    let header = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+    let signature = "Hn3vTc6yRb9mWk4pLd7sQx2f";
+    for (bobs, parts) in [
+        (format!("{BOBS}.{tenant}"), vec![tenant]),
+        (format!("{BOBS}.{host}"), vec![host]),
+        (format!("{BOBS}{}", "0".repeat(30)), vec!["000000000000000000000000000000000000000000"]),
+        (format!("{header}.e30.{signature}"), vec![header, "structuredContent.inputSchema"]),
+        (BOBS.to_owned(), vec!["Hn3vTc6yRb9mWk4p"]),
+    ] {
+        let items = Items::start(&[
+            ("alice", &format!("Bearer {ALICES}")),
+            ("bob", &format!("Bearer {bobs}")),
+        ])
+        .await;
+        items.broker.ledger().secret("alice's token", ALICES);
+        items.broker.ledger().secret("bob's token", &bobs);
+        assert_eq!(items.call("bob", json(RESULT)).await.text(), RESULT);
+        for part in parts {
+            let response = items.call("alice", json(&with_text(part))).await;
+            assert_eq!(response.text(), with_text(part), "I449 {bobs}");
+            assert_eq!(items.echoes().await, 0, "I449 {bobs}");
+        }
+        let response = items.call("alice", json(&with_text(&bobs))).await;
+        let stars = "*".repeat(bobs.len().min(64));
+        assert!(response.text().contains(&stars), "I449 {bobs}: {}", response.text());
+        items.broker.done().await;
+    }
+}
+
+#[tokio::test]
+async fn i450_a_suffix_of_all_tokens_passes() {
+    let suffix = "-7Kp2Lm9Qr4Tz8Wv3Xb6Nc1Hd";
+    let (alices, bobs) = (format!("{ALICES}{suffix}"), format!("{BOBS}{suffix}"));
+    let items =
+        Items::start(&[("alice", &format!("Bearer {alices}")), ("bob", &format!("Bearer {bobs}"))])
+            .await;
+    items.broker.ledger().secret("alice's token", &alices);
+    items.broker.ledger().secret("bob's token", &bobs);
+    for user in ["bob", "alice", "bob"] {
+        assert_eq!(items.call(user, json(RESULT)).await.text(), RESULT);
+    }
+    let response = items.call("alice", json(&with_text(&format!("{suffix} {bobs}")))).await;
+    let expected = format!("{suffix} {}", "*".repeat(bobs.len()));
+    assert_eq!(response.text(), with_text(&expected), "I450");
+    items.broker.done().await;
+}
+
+#[tokio::test]
+async fn i452_other_encodings_are_masked() {
+    let items = Items::of_two_users().await;
+    for token in [ALICES, BOBS] {
+        for form in [
+            each(token, |byte| format!("&#{byte:09};")),
+            each(token, |byte| format!("&#x{byte:07x};")),
+            each(token, |byte| format!("{byte:02x}:")),
+            each(token, |byte| format!("{byte:02X} ")),
+            each(token, |byte| format!("{byte}, ")),
+            each(token, |byte| format!("\\u{byte:04x}\\u0000")),
+            STANDARD.encode(each(token, |byte| format!("{}\0", char::from(byte)))),
+        ] {
+            let response = items.call("alice", json(&with_text(&form))).await;
+            let text = response.text();
+            let stars = text.matches('*').count();
+            assert!(stars + 6 >= form.len() && text.len() == with_text(&form).len(), "I452 {text}");
+            assert_eq!(items.echoes().await, 1, "I452 {form}");
+        }
+    }
+    items.broker.done().await;
+}
