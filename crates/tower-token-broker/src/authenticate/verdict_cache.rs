@@ -171,13 +171,14 @@ impl VerdictCache {
         let epoch = revocations.epoch();
         revocations.stands(&principal).map_err(|reason| RefusedToken::known(reason, &principal))?;
         revocations.note_seen(&principal);
+        let cached_for = verified.longest_cached().map_or(GOOD, |longest| longest.min(GOOD));
         let good = Good {
             principal: principal.clone(),
-            stale: Deadline::after(now, GOOD),
+            stale: Deadline::after(now, cached_for),
             ends_at,
             stamp: AtomicU64::new(epoch.0),
         };
-        if !verified.is_for_this_request() {
+        if !cached_for.is_zero() {
             self.good.insert(key.0, Arc::new(good));
         }
         Ok(Admitted { principal, epoch, ends_at })

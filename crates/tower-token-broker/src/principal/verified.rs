@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{Actor, Resource, Scopes, User};
@@ -26,7 +27,8 @@ pub(super) struct Proof {
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) more: Option<Box<More>>,
-    pub(super) is_for_this_request: bool,
+    /// The longest time for which the layer caches the verdict; zero: not at all.
+    pub(super) cached_for: Option<Duration>,
     pub(super) in_record: OnceLock<Box<[u8]>>,
 }
 
@@ -68,7 +70,7 @@ impl Verified {
             issued_at: token.issued_at,
             expires_at: token.expires_at,
             more: None,
-            is_for_this_request: false,
+            cached_for: None,
             in_record: OnceLock::new(),
         }))
     }
@@ -77,11 +79,19 @@ impl Verified {
     /// certificate, such as a proof of possession over method and URI (RFC 9449). The layer does
     /// not cache it.
     pub fn for_this_request(self) -> Self {
-        self.with(|proof| proof.is_for_this_request = true)
+        self.cached_for(Duration::ZERO)
     }
 
-    pub(crate) fn is_for_this_request(&self) -> bool {
-        self.0.is_for_this_request
+    /// Limits the time for which the layer caches the result, below its own limit of 60 s: for what
+    /// may change while the token is valid. Zero is [`Verified::for_this_request`].
+    pub fn cached_for(self, time: Duration) -> Self {
+        self.with(|proof| {
+            proof.cached_for = Some(proof.cached_for.map_or(time, |earlier| earlier.min(time)));
+        })
+    }
+
+    pub(crate) fn longest_cached(&self) -> Option<Duration> {
+        self.0.cached_for
     }
 
     /// Sets the scopes.
@@ -142,7 +152,7 @@ impl Verified {
             issued_at: shared.issued_at,
             expires_at: shared.expires_at,
             more: shared.more.clone(),
-            is_for_this_request: shared.is_for_this_request,
+            cached_for: shared.cached_for,
             in_record: OnceLock::new(),
         });
         change(&mut proof);
