@@ -36,7 +36,9 @@ impl SigningKey {
                 EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
             }
             Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&random),
-            _ => return Err(KeyError::UnsupportedAlgorithm),
+            Algorithm::Es384 | Algorithm::Rs256 | Algorithm::Ps256 | _ => {
+                return Err(KeyError::UnsupportedAlgorithm);
+            }
         };
         let document = document.map_err(|_| KeyError::Random)?;
         Self::from_pkcs8(algorithm, Secret::new(document.as_ref().to_vec()))
@@ -70,7 +72,9 @@ impl SigningKey {
                 let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
                 json!({"crv": "Ed25519", "kty": "OKP", "x": x})
             }
-            _ => return Err(KeyError::UnsupportedAlgorithm),
+            Algorithm::Es384 | Algorithm::Rs256 | Algorithm::Ps256 | _ => {
+                return Err(KeyError::UnsupportedAlgorithm);
+            }
         };
         let id =
             URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, public.to_string().as_bytes()));
@@ -128,7 +132,9 @@ impl SigningKey {
         let (algorithm, key) = match self.algorithm {
             Algorithm::Es256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_der(der)),
             Algorithm::EdDsa => (jsonwebtoken::Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
-            _ => return Err(KeyError::UnsupportedAlgorithm),
+            Algorithm::Es384 | Algorithm::Rs256 | Algorithm::Ps256 | _ => {
+                return Err(KeyError::UnsupportedAlgorithm);
+            }
         };
         let signer =
             (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).map_err(|_| KeyError::NotAKey)?;

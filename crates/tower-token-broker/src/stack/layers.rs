@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{Broker, StackConfig};
 #[cfg(feature = "jwt")]
-use crate::authenticate::jwt::RemoteKeys;
+use crate::authenticate::jwt::{EndpointError, RemoteKeys};
 use crate::{
     audit::{self, AuditLayer},
     authenticate::{self, AuthenticateLayer, HostAndOriginError, VerifyToken},
@@ -69,6 +69,16 @@ where
     /// fetched before the first token arrives.
     pub fn new(broker: &Broker, client: S, url: Uri) -> Self {
         Self::build(client, url, broker.clock(), broker.tasks())
+    }
+
+    /// Creates keys that are fetched from the `jwks_uri` of this issuer's metadata: at
+    /// `/.well-known/openid-configuration`, else at `/.well-known/oauth-authorization-server`.
+    /// Their `issuer` must be this text, character by character, and `jwks_uri` an https URL.
+    ///
+    /// # Errors
+    /// The issuer is no https URL (http only on loopback), or has a query or fragment.
+    pub fn discover(broker: &Broker, client: S, issuer: &str) -> Result<Self, EndpointError> {
+        Self::build_for_issuer(client, issuer, broker.clock(), broker.tasks())
     }
 }
 

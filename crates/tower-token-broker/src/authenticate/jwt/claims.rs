@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::profile::{Form, TokenProfile, audiences};
 use crate::{
-    authenticate::VerifyError,
-    clock::{Clock, LEEWAY, Timestamp},
+    authenticate::{VerifyError, VerifyRequest},
+    clock::{LEEWAY, Timestamp},
     json::{Kind, Value},
     principal::{Actor, Confirmation, Resource, Scopes, TokenTimes, User, Verified},
     refusal::Reason,
@@ -18,37 +21,44 @@ const MAX_GROUPS: usize = 1000;
 /// The largest integer on which all JSON readers agree (RFC 8259 §6).
 const MAX_TIME: u64 = 1 << 53;
 
-/// Checks the claims of a token whose signature was verified.
-pub(super) fn judge(
+/// The facts that a token must prove.
+pub(in crate::authenticate) struct Expected<'a> {
+    pub(in crate::authenticate) issuer: &'a str,
+    pub(in crate::authenticate) profile: &'a TokenProfile,
+    pub(in crate::authenticate) request: &'a VerifyRequest<'a>,
+}
+
+/// Checks the claims of a token that was verified by its signature or its issuer.
+pub(in crate::authenticate) fn judge(
     claims: Value<'_>,
-    issuer: &str,
-    resource: &Resource,
-    clock: &Clock,
+    expected: &Expected<'_>,
 ) -> Result<Verified, VerifyError> {
+    let Expected { issuer, profile, request } = *expected;
+    let (resource, clock) = (request.resource, request.clock);
     let read = || -> Result<_, Reason> {
-        // B049: octet by octet.
-        if text(claims, "iss", 2048)? != issuer {
+        // B049: octet by octet. An introspection endpoint may leave it out.
+        let is_from = profile.form == Form::Introspected && optional(claims, "iss").is_none();
+        if !is_from && text(claims, "iss", 2048)? != issuer {
             return Err(Reason::JwtIssuer);
         }
-        check_audience(claims, resource)?;
+        profile.check_kind(claims)?;
+        let client = text_of(profile.client_value(claims), 2048)?;
+        check_audience(claims, profile, &client, resource)?;
         let (expires, issued) = (time(claims, "exp")?, time(claims, "iat")?);
         // RFC 9068 §2.2 requires all except this one.
         let not_before =
             if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
-        let (id, client) = (text(claims, "jti", 256)?, text(claims, "client_id", 2048)?);
-        let user = User::new(issuer, text(claims, "sub", 1024)?);
+        let id = token_id(claims, profile, request)?;
+        let subject = optional(claims, &profile.subject).or_else(|| optional(claims, "sub"));
+        let user = User::new(issuer, text_of(subject, 1024)?);
         let times = TokenTimes {
             id: &id,
             issued_at: Timestamp::from_unix_seconds(issued),
             expires_at: Timestamp::from_unix_seconds(expires),
         };
         let mut verified = Verified::vouch(user, &client, resource.clone(), times);
-        if let Some(scope) = optional(claims, "scope") {
-            let scopes = scope
-                .as_str()
-                .and_then(|scope| Scopes::parse(&scope).ok())
-                .ok_or(Reason::JwtClaimType)?;
-            verified = verified.with_scopes(scopes);
+        if let Some(scope) = optional(claims, profile.scope_claim()) {
+            verified = verified.with_scopes(scopes(scope, profile)?);
         }
         if optional(claims, "token_family").is_some() {
             verified = verified.with_family(&text(claims, "token_family", 256)?);
@@ -81,13 +91,16 @@ pub(super) fn judge(
 /// Adds the claims that are kept, groups, authentication context and key.
 ///
 /// # Errors
-/// There are too many: a policy that denies by a claim or a group must see all of them.
-pub(super) fn keep(
+/// There are too many, or they are elsewhere: a policy that denies by a claim or a group must see
+/// all of them.
+pub(in crate::authenticate) fn keep(
     mut verified: Verified,
     claims: Value<'_>,
     kept: &[Box<str>],
+    profile: &TokenProfile,
 ) -> Result<Verified, VerifyError> {
     let too_much = || VerifyError::because(Reason::JwtClaimType);
+    let group_claim = profile.group_claim();
     // One pass over the claims; each lookup by name would be another.
     for (name, value) in claims.members().into_iter().flatten() {
         if kept.iter().any(|kept| **kept == *name) {
@@ -97,7 +110,7 @@ pub(super) fn keep(
             verified = verified.with_claim(&name, value);
         }
         verified = match &*name {
-            "groups" => with_groups(verified, value).ok_or_else(too_much)?,
+            name if name == group_claim => with_groups(verified, value).ok_or_else(too_much)?,
             "acr" => match value.as_str() {
                 Some(acr) => verified.with_acr(&acr),
                 None => verified,
@@ -106,8 +119,32 @@ pub(super) fn keep(
                 Some(confirmation) => verified.with_confirmation(confirmation),
                 None => verified,
             },
+            // B494, OpenID Connect Core §5.6.2: the values of these claims are at another server.
+            "_claim_names" => {
+                let is_needed = |name: &str| {
+                    name == group_claim
+                        || kept.iter().any(|kept| **kept == *name)
+                        || profile
+                            .kept
+                            .iter()
+                            .any(|(_, path)| path.first().is_some_and(|first| **first == *name))
+                };
+                let names = value.members().ok_or_else(too_much)?;
+                if names.into_iter().any(|(name, _)| is_needed(&name)) {
+                    return Err(too_much());
+                }
+                verified
+            }
+            // Entra's short form of the same.
+            "hasgroups" if profile.form == Form::Entra => return Err(too_much()),
             _ => verified,
         };
+    }
+    for (name, path) in &profile.kept {
+        let found = path.iter().try_fold(claims, |value, name| value.get(name));
+        if let Some(value) = found {
+            verified = verified.with_claim(name, value);
+        }
     }
     Ok(verified)
 }
@@ -129,24 +166,80 @@ fn confirmation(cnf: Value<'_>) -> Option<Confirmation> {
         .or_else(|| thumbprint("x5t#S256").map(Confirmation::CertificateThumbprint))
 }
 
-/// Checks that the audience is exactly this resource.
+/// Checks the audience: exactly this resource, unless the profile names another one, or more.
 // B047.
-fn check_audience(claims: Value<'_>, resource: &Resource) -> Result<(), Reason> {
-    let audience = required(claims, "aud")?;
-    let only = match audience.elements() {
-        None => audience,
-        Some(mut elements) => match (elements.next(), elements.next()) {
-            (Some(only), None) => only,
-            _ => return Err(Reason::JwtAudience),
-        },
-    };
-    match only.as_str() {
-        None => Err(Reason::JwtAudience),
-        Some(text) if text.is_empty() => Err(Reason::JwtAudience),
-        Some(text) if resource.is_named_by(&text) => Ok(()),
-        // A017
-        Some(_) => Err(Reason::WrongResource),
+fn check_audience(
+    claims: Value<'_>,
+    profile: &TokenProfile,
+    client: &str,
+    resource: &Resource,
+) -> Result<(), Reason> {
+    // A token of another client is one for another resource.
+    if profile.clients.as_ref().is_some_and(|clients| !clients.iter().any(|one| **one == *client)) {
+        return Err(Reason::WrongResource);
     }
+    if optional(claims, "aud").is_none() {
+        // Then the clients, which were compared, are what limits the token.
+        let may_lack = matches!(profile.form, Form::Cognito | Form::Introspected);
+        let is_limited = may_lack && profile.clients.is_some();
+        return if is_limited { Ok(()) } else { Err(Reason::JwtMissingClaim) };
+    }
+    let mut named = Vec::new();
+    for audience in audiences(claims) {
+        let audience = audience.as_str().ok_or(Reason::JwtAudience)?;
+        if audience.is_empty() || named.contains(&audience) {
+            return Err(Reason::JwtAudience);
+        }
+        named.push(audience);
+    }
+    let is_ours = |text: &str| match &profile.audience {
+        Some(audience) => **audience == *text,
+        None => resource.is_named_by(text),
+    };
+    match named.as_slice() {
+        [] => Err(Reason::JwtAudience),
+        [only] if is_ours(only) => Ok(()),
+        // A017
+        [_] => Err(Reason::WrongResource),
+        _ if !profile.allows_other_audiences => Err(Reason::JwtAudience),
+        several if several.iter().any(|one| is_ours(one)) => Ok(()),
+        _ => Err(Reason::WrongResource),
+    }
+}
+
+/// Reads the ID of the token; its digest, if it has none and the profile allows that.
+fn token_id(
+    claims: Value<'_>,
+    profile: &TokenProfile,
+    request: &VerifyRequest<'_>,
+) -> Result<String, Reason> {
+    let (names, or_digest) = profile.id_claims();
+    match names.iter().find(|name| optional(claims, name).is_some()) {
+        Some(name) => text(claims, name, 256),
+        None if or_digest => {
+            Ok(format!("sha256:{}", URL_SAFE_NO_PAD.encode(request.token.digest())))
+        }
+        None => Err(Reason::JwtMissingClaim),
+    }
+}
+
+/// Reads scopes: a list with spaces, or an array where the provider writes one.
+fn scopes(claim: Value<'_>, profile: &TokenProfile) -> Result<Scopes, Reason> {
+    let text = match claim.elements() {
+        Some(elements) if profile.form == Form::Okta => {
+            let mut all = Vec::new();
+            for element in elements {
+                let scope = element.as_str().ok_or(Reason::JwtClaimType)?;
+                if scope.is_empty() || scope.contains(' ') {
+                    return Err(Reason::JwtClaimType);
+                }
+                all.push(scope);
+            }
+            all.join(" ")
+        }
+        _ => claim.as_str().ok_or(Reason::JwtClaimType)?.into_owned(),
+    };
+    Scopes::parse(&text).map_err(|_| Reason::JwtClaimType)
 }
 
 /// Reads the chain of RFC 8693 §4.1: the outermost actor acts now, those within acted before.
@@ -192,7 +285,11 @@ fn time(claims: Value<'_>, name: &str) -> Result<u64, Reason> {
 /// Reads a text that is not empty.
 // B040.
 fn text(claims: Value<'_>, name: &str, longest: usize) -> Result<String, Reason> {
-    let text = required(claims, name)?.as_str().ok_or(Reason::JwtClaimType)?;
+    text_of(optional(claims, name), longest)
+}
+
+fn text_of(claim: Option<Value<'_>>, longest: usize) -> Result<String, Reason> {
+    let text = claim.ok_or(Reason::JwtMissingClaim)?.as_str().ok_or(Reason::JwtClaimType)?;
     if text.is_empty() {
         return Err(Reason::JwtMissingClaim);
     }

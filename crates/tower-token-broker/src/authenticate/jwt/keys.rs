@@ -1,56 +1,20 @@
 //! A set of public keys, parsed once (RFC 7517).
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
+use bytes::Bytes;
 
-use super::ed25519::is_weak_point;
+use super::{
+    algorithm::{Algorithm, Algorithms},
+    key::{Key, KeyError},
+};
 use crate::{
     alarm::Alarm,
     clock::{Deadline, Reading, Timestamp},
-    json::{Kind, Limits, Value},
+    json::{Limits, Value},
     refusal::Reason,
 };
-
-/// The algorithms of broker tokens (RFC 7518 §3.4, RFC 8037 §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// ECDSA with P-256 and SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl Algorithm {
-    /// Returns the name, as in `alg`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// Parses an `alg`: one of two names, in exact spelling.
-    // B026, B027.
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "ES256" => Some(Self::Es256),
-            "EdDSA" => Some(Self::EdDsa),
-            _ => None,
-        }
-    }
-
-    const fn to_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
-        match self {
-            Self::Es256 => jsonwebtoken::Algorithm::ES256,
-            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-        }
-    }
-}
 
 /// Public keys that verify broker tokens. Clones share them, so keys can be replaced while requests
 /// are in progress.
@@ -67,12 +31,24 @@ impl Keys {
     /// Largest number of keys in a set, usable or not.
     pub const MAX_KEYS: usize = 100;
 
-    /// Parses a JWK set.
+    /// Parses a JWK set and accepts keys for ES256 and EdDSA.
     ///
     /// # Errors
     /// It is no JWK set, exceeds a limit, or has no usable key.
     pub fn parse(jwk_set: &[u8]) -> Result<Self, KeysError> {
-        KeySet::parse(jwk_set).map(|set| Self(Arc::new(ArcSwap::from_pointee(set))))
+        Self::parse_for(jwk_set, Algorithms::default())
+    }
+
+    /// Parses a JWK set and accepts keys for these algorithms, such as
+    /// [`Algorithm::Rs256`](super::Algorithm::Rs256). An RSA key without `alg` is for the one of
+    /// RS256 and PS256 that is accepted.
+    ///
+    /// # Errors
+    /// As for [`Keys::parse`].
+    pub fn parse_for(jwk_set: &[u8], algorithms: impl Into<Algorithms>) -> Result<Self, KeysError> {
+        let set = KeySet::parse(jwk_set, algorithms.into())?;
+        set.report_skipped();
+        Ok(Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
     /// Replaces the current keys, for all clones. Key IDs that are missing from the new set are
@@ -134,6 +110,10 @@ impl Keys {
         self.len() == 0
     }
 
+    pub(super) fn algorithms(&self) -> Algorithms {
+        self.0.load().accepted
+    }
+
     pub(super) fn find(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, Reason> {
         self.0.load().find(wanted, now)
     }
@@ -156,41 +136,11 @@ pub enum KeysError {
     #[error("more than 64 KiB or 100 keys")]
     TooLarge,
     /// No usable key.
-    #[error("no key of the set is usable: EC P-256 or OKP Ed25519, public, for signatures")]
-    NoneUsable,
-}
-
-/// The reasons why a key of a set is skipped (`jwks.bad_key`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// It has a private member, so every reader of the set can sign.
     #[error(
-        "the key has a private member; revoke it, because anyone who read the set can sign with it"
+        "no key of the set is usable: public, for signatures, and of an accepted algorithm \
+         (by default ES256 and EdDSA; others such as RS256 are named)"
     )]
-    Private,
-    /// Neither EC P-256 nor OKP Ed25519.
-    #[error("only EC P-256 and OKP Ed25519 keys are used")]
-    UnsupportedType,
-    /// `use`, `key_ops` or `alg` name another purpose.
-    #[error("`use`, `key_ops` or `alg` do not allow verifying signatures of this type")]
-    OtherPurpose,
-    /// A member of the wrong type or form.
-    #[error("a member is missing, or has the wrong type, length or encoding")]
-    Malformed,
-    /// Not a point of the curve, or one of small order.
-    #[error("the key is not a valid point of its curve")]
-    UnsoundPoint,
-    /// Another key has the same `kid`, so neither is used.
-    #[error("two keys have the same `kid`")]
-    DuplicateKeyId,
-}
-
-/// One usable key.
-pub(super) struct Key {
-    id: Option<Box<str>>,
-    algorithm: Algorithm,
-    public: DecodingKey,
+    NoneUsable,
 }
 
 /// The key that a token's header requires.
@@ -198,184 +148,134 @@ pub(super) struct Key {
 pub(super) struct WantedKey {
     pub(super) id: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
+    /// The claims, before their signature is verified.
+    pub(super) claims: Bytes,
 }
 
-impl Key {
-    /// Returns whether this key made the signature.
-    pub(super) fn verify(&self, message: &[u8], signature: &Vec<u8>) -> bool {
-        if self.algorithm == Algorithm::EdDsa {
-            // B055: also of the commitment.
-            let Some(commitment) = signature.first_chunk::<32>() else { return false };
-            if is_weak_point(commitment) {
-                return false;
-            }
-        }
-        // The provider is named here. The process-wide one panics at its first use if another crate
-        // enabled a second backend.
-        (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.to_jsonwebtoken(), &self.public)
-            .is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
+impl WantedKey {
+    /// Returns the `iat` that the token claims: only a hint whether its key may be newer than the
+    /// set.
+    pub(super) fn claimed_issued_at(&self) -> Option<Timestamp> {
+        let claims = Value::parse(&self.claims, &Limits::default()).ok()?;
+        claims.get("iat")?.as_u64().map(Timestamp::from_unix_seconds)
     }
-
-    fn parse(key: Value<'_>) -> Result<Self, KeyError> {
-        if key.kind() != Kind::Object {
-            return Err(KeyError::Malformed);
-        }
-        let text = |name: &str| match key.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_str().map(Some).ok_or(KeyError::Malformed),
-        };
-        // B053: the members that RFC 7518 §6 and RFC 8037 §2 call private, and every symmetric key.
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| key.get(name).is_some())
-        {
-            return Err(KeyError::Private);
-        }
-        let id = text("kid")?;
-        if id.as_ref().is_some_and(|id| !is_key_id(id)) {
-            return Err(KeyError::Malformed);
-        }
-        let key_type = text("kty")?.ok_or(KeyError::Malformed)?;
-        let curve = text("crv")?;
-        let algorithm = match (key_type.as_ref(), curve.as_deref()) {
-            ("EC", Some("P-256")) => Algorithm::Es256,
-            ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
-            _ => return Err(KeyError::UnsupportedType),
-        };
-        if !may_verify(key, algorithm)? {
-            return Err(KeyError::OtherPurpose);
-        }
-        let public = public_key(key, algorithm)?;
-        Ok(Self { id: id.map(|id| id.as_ref().into()), algorithm, public })
-    }
-}
-
-/// Reads the point of a public key, and checks that it is sound.
-fn public_key(key: Value<'_>, algorithm: Algorithm) -> Result<DecodingKey, KeyError> {
-    let coordinate = |name: &str| -> Result<[u8; 32], KeyError> {
-        let text = key.get(name).and_then(Value::as_str).ok_or(KeyError::Malformed)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text.as_bytes());
-        bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(KeyError::Malformed)
-    };
-    match algorithm {
-        Algorithm::Es256 => {
-            let (x, y) = (coordinate("x")?, coordinate("y")?);
-            let point = [&[4][..], &x, &y].concat();
-            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
-                .map_err(|_| KeyError::UnsoundPoint)?;
-            Ok(DecodingKey::from_ec_der(&point))
-        }
-        Algorithm::EdDsa => {
-            let x = coordinate("x")?;
-            if key.get("y").is_some() {
-                return Err(KeyError::Malformed);
-            }
-            if is_weak_point(&x) {
-                return Err(KeyError::UnsoundPoint);
-            }
-            Ok(DecodingKey::from_ed_der(&x))
-        }
-    }
-}
-
-/// Checks `use`, `key_ops` and `alg`, if present (RFC 7517 §4.2 to 4.4).
-fn may_verify(key: Value<'_>, algorithm: Algorithm) -> Result<bool, KeyError> {
-    for (name, expected) in [("use", "sig"), ("alg", algorithm.as_str())] {
-        if let Some(value) = key.get(name)
-            && value.as_str().ok_or(KeyError::Malformed)? != expected
-        {
-            return Ok(false);
-        }
-    }
-    let Some(operations) = key.get("key_ops") else { return Ok(true) };
-    let mut seen = Vec::new();
-    for operation in operations.elements().ok_or(KeyError::Malformed)? {
-        let operation = operation.as_str().ok_or(KeyError::Malformed)?.into_owned();
-        if seen.contains(&operation) {
-            return Err(KeyError::Malformed);
-        }
-        seen.push(operation);
-    }
-    Ok(seen.iter().any(|operation| operation == "verify"))
-}
-
-/// Returns whether a text may be a key ID: short, without control characters. It is only looked up
-/// in memory.
-// B029.
-pub(super) fn is_key_id(text: &str) -> bool {
-    (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// The keys at one time.
 #[derive(Clone, Default)]
 pub(super) struct KeySet {
+    accepted: Algorithms,
     keys: Vec<Arc<Key>>,
     /// Key IDs and the times from which they are refused, the latest first.
     retired: Vec<(Box<str>, Deadline)>,
     problems: Vec<(usize, KeyError)>,
+    skipped: Vec<Skipped>,
 }
 
-fn report(position: usize, problem: &KeyError) {
-    if *problem == KeyError::Private {
-        tracing::error!(
-            alarm = Alarm::JwksPrivateKey.code(),
-            position,
-            "a public key set shows a private key"
-        );
-    } else {
-        tracing::warn!(
-            alarm = Alarm::JwksKeyUnusable.code(),
-            position,
-            %problem,
-            "a key of the set is skipped"
-        );
+/// A skipped key, as a digest of its text and problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Skipped([u8; 32]);
+
+impl Skipped {
+    fn of(key: &str, problem: KeyError) -> Self {
+        let text = format!("{problem:?} {key}");
+        let hashed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hashed.as_ref());
+        Self(digest)
+    }
+}
+
+impl Key {
+    /// Returns whether a token that names the one may mean the other.
+    fn is_taken_for(&self, other: &Self) -> bool {
+        self.id.is_some() && self.id == other.id && self.algorithm == other.algorithm
     }
 }
 
 impl KeySet {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, KeysError> {
+    pub(super) fn parse(bytes: &[u8], accepted: Algorithms) -> Result<Self, KeysError> {
         if bytes.len() > Keys::MAX_BYTES {
             return Err(KeysError::TooLarge);
         }
         let set = Value::parse(bytes, &Limits::default()).map_err(|_| KeysError::NotAKeySet)?;
         let keys = set.get("keys").ok_or(KeysError::NotAKeySet)?;
-        let elements = || keys.elements().ok_or(KeysError::NotAKeySet);
-        let mut parsed = Self::default();
-        for (position, key) in elements()?.enumerate() {
-            if position >= Keys::MAX_KEYS {
-                return Err(KeysError::TooLarge);
-            }
-            match Key::parse(key) {
-                Ok(key) => parsed.keys.push(Arc::new(key)),
-                Err(problem) => {
-                    report(position, &problem);
-                    parsed.problems.push((position, problem));
+        let entries: Vec<_> = keys
+            .elements()
+            .ok_or(KeysError::NotAKeySet)?
+            .take(Keys::MAX_KEYS.saturating_add(1))
+            .collect();
+        if entries.len() > Keys::MAX_KEYS {
+            return Err(KeysError::TooLarge);
+        }
+        // B491: who read the private member of one entry can sign for all that are the same key.
+        let shown: Vec<_> =
+            entries.iter().filter_map(|key| Key::shown_private(*key, accepted)).collect();
+        let (mut usable, mut problems) = (Vec::<(usize, Arc<Key>)>::new(), Vec::new());
+        for (position, entry) in entries.iter().enumerate() {
+            match Key::parse(*entry, accepted) {
+                Ok(key) if shown.contains(&key.value) => {
+                    problems.push((position, KeyError::Private));
                 }
+                Ok(key) => usable.push((position, Arc::new(key))),
+                Err(problem) => problems.push((position, problem)),
             }
         }
-        // B053: of two keys with the same ID, the second may be meant to replace the first.
-        let mut holders: HashMap<Box<str>, usize> = HashMap::new();
-        for (position, key) in elements()?.enumerate() {
-            if let Some(id) =
-                key.get("kid").and_then(|id| id.as_str().map(|id| Box::from(id.as_ref())))
-            {
-                let others = holders.entry(id).or_insert(0);
-                *others = others.saturating_add(1);
-                if *others > 1 {
-                    tracing::warn!(
-                        alarm = Alarm::JwksKeyUnusable.code(),
-                        position,
-                        "two keys of the set have the same kid; neither is used"
-                    );
-                    parsed.problems.push((position, KeyError::DuplicateKeyId));
+        let mut parsed = Self { accepted, ..Self::default() };
+        let mut ambiguous = Vec::new();
+        for (position, key) in &usable {
+            match parsed.keys.iter().find(|other| other.is_taken_for(key)) {
+                // The same key twice.
+                Some(other) if other.value == key.value => {}
+                // B053, B490: the second may be meant to replace the first, so neither is used.
+                Some(_) => {
+                    problems.push((*position, KeyError::DuplicateKeyId));
+                    ambiguous.push(Arc::clone(key));
                 }
+                None => parsed.keys.push(Arc::clone(key)),
             }
         }
-        parsed.keys.retain(|key| {
-            key.id.as_ref().is_none_or(|id| holders.get(id).is_none_or(|holders| *holders == 1))
-        });
+        parsed.keys.retain(|key| !ambiguous.iter().any(|other| other.is_taken_for(key)));
+        problems.sort_unstable_by_key(|(position, _)| *position);
+        let text = |position: usize| entries.get(position).map_or("", |entry| entry.raw());
+        parsed.skipped =
+            problems.iter().map(|(at, problem)| Skipped::of(text(*at), *problem)).collect();
+        parsed.problems = problems;
         if parsed.keys.is_empty() {
             return Err(KeysError::NoneUsable);
         }
         Ok(parsed)
+    }
+
+    /// Logs the keys that were skipped, in one line.
+    pub(super) fn report_skipped(&self) {
+        let of = |is_private: bool| {
+            let of_kind = self
+                .problems
+                .iter()
+                .filter(move |(_, problem)| (*problem == KeyError::Private) == is_private);
+            of_kind.map(|(at, problem)| format!("{at}: {problem}")).collect::<Vec<_>>().join("; ")
+        };
+        let (private, others) = (of(true), of(false));
+        if !private.is_empty() {
+            tracing::error!(
+                alarm = Alarm::JwksPrivateKey.code(),
+                keys = private,
+                "a public key set shows a private key"
+            );
+        }
+        if !others.is_empty() {
+            tracing::warn!(
+                alarm = Alarm::JwksKeyUnusable.code(),
+                keys = others,
+                "keys of the set are skipped"
+            );
+        }
+    }
+
+    /// Returns the keys that were skipped, to recognize them in a later set.
+    pub(super) fn skipped(&self) -> &[Skipped] {
+        &self.skipped
     }
 
     pub(super) fn find(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, Reason> {
@@ -386,8 +286,8 @@ impl KeySet {
                 key.algorithm == wanted.algorithm
                     && !key.id.as_ref().is_some_and(|id| is_retired(id))
             });
-            return match (fitting.next(), fitting.next()) {
-                (Some(key), None) => Ok(Arc::clone(key)),
+            return match fitting.next() {
+                Some(key) if fitting.all(|other| other.value == key.value) => Ok(Arc::clone(key)),
                 _ => Err(Reason::JwtKeyId),
             };
         };
@@ -395,14 +295,15 @@ impl KeySet {
         if is_retired(id) {
             return Err(Reason::JwtKeyRetired);
         }
-        let key =
-            self.keys.iter().find(|key| key.id.as_ref() == Some(id)).ok_or(Reason::JwtKeyId)?;
-        // B028: a key is for one algorithm, whatever the token claims.
-        if key.algorithm == wanted.algorithm {
-            Ok(Arc::clone(key))
-        } else {
-            Err(Reason::JwtAlgorithmKeyMismatch)
+        let mut named = self.keys.iter().filter(|key| key.id.as_ref() == Some(id)).peekable();
+        if named.peek().is_none() {
+            return Err(Reason::JwtKeyId);
         }
+        // B028: a key is for one algorithm, whatever the token claims.
+        named
+            .find(|key| key.algorithm == wanted.algorithm)
+            .map(Arc::clone)
+            .ok_or(Reason::JwtAlgorithmKeyMismatch)
     }
 
     /// Returns the next set: IDs that are retired in this set, or missing in the next, are retired

@@ -1,6 +1,6 @@
 //! Keys from a remote JWKS: one fetch at a time, and the last good set is kept.
 
-use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -9,11 +9,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::keys::{Key, KeySet, Keys, KeysError, WantedKey};
+use super::{
+    algorithm::Algorithms,
+    discovery::{EndpointError, Issuer, MetadataError},
+    key::Key,
+    keys::{KeySet, Keys, KeysError, Skipped, WantedKey},
+};
 use crate::{
     alarm::Alarm,
     authenticate::VerifyError,
-    clock::{Clock, Deadline, Moment, Reading},
+    clock::{Clock, Deadline, LEEWAY, Moment, Reading},
     refusal::Reason,
     tasks::Tasks,
 };
@@ -23,6 +28,10 @@ use crate::{
 pub struct KeySource(Arc<dyn FindKey>);
 
 impl KeySource {
+    pub(super) fn algorithms(&self) -> Algorithms {
+        self.0.algorithms()
+    }
+
     pub(super) async fn find(
         &self,
         wanted: &WantedKey,
@@ -35,10 +44,15 @@ impl KeySource {
 type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Key>, VerifyError>> + Send + 'a>>;
 
 trait FindKey: Send + Sync + 'static {
+    fn algorithms(&self) -> Algorithms;
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a>;
 }
 
 impl FindKey for Keys {
+    fn algorithms(&self) -> Algorithms {
+        Self::algorithms(self)
+    }
+
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         // Not cached, because keys may be replaced at any time.
         Box::pin(async move { Self::find(self, wanted, now).map_err(VerifyError::for_now) })
@@ -79,24 +93,38 @@ impl fmt::Debug for KeySource {
 ///
 /// A fetch runs in an owned task, one at a time, and all requests that wait for it share it. An
 /// unknown or vanished `kid` causes at most one fetch per cool-down (one per second without any
-/// keys). A set that is unreadable or has no usable key never replaces a good one. A good set is
-/// used until it is 24 hours old. Without one, requests are refused with 503
-/// (`authn.keys_unavailable`).
+/// keys). If it remains unknown, the token is refused with 401, or with 503 if it was issued after
+/// the last fetch, because its key may be newer. A set that is unreadable or has no usable key
+/// never replaces a good one. A good set is used until it is 24 hours old. Without one, requests
+/// are refused with 503 (`authn.keys_unavailable`).
+///
+/// [`RemoteKeys::discover`] finds the URL by the issuer's metadata, again at each fetch. If the
+/// metadata cannot be fetched, the URL that it named last is used.
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct RemoteKeys<S> {
     shared: Arc<Remote<S>>,
 }
 
+/// Where the key set is.
+#[derive(Clone)]
+enum Place {
+    Url(Uri),
+    MetadataOf(Arc<Issuer>),
+}
+
 struct Remote<S> {
     client: Mutex<S>,
-    url: Uri,
+    place: Place,
     clock: Clock,
     tasks: Tasks,
     cool_down: Duration,
     refresh_after: Duration,
+    algorithms: Algorithms,
     good: ArcSwapOption<Fetched>,
     fetch: Mutex<Fetch>,
+    /// Skipped keys that were logged; the oldest are forgotten.
+    logged: Mutex<VecDeque<Skipped>>,
 }
 
 struct Fetched {
@@ -108,6 +136,17 @@ impl Fetched {
     /// Returns whether the set is as old as this, by either clock.
     fn is_older_than(&self, age: Duration, now: Reading) -> bool {
         Deadline::after(self.at, age).has_passed(now)
+    }
+}
+
+impl Fetched {
+    /// Returns whether the token was issued after this set was fetched, so that its key may be a
+    /// newer one. What the token claims is not verified yet, and decides only whether its client is
+    /// to try again (503) or to obtain another token (401).
+    fn may_lack_a_key_since(&self, wanted: &WantedKey, now: Reading) -> bool {
+        wanted
+            .claimed_issued_at()
+            .is_some_and(|at| at > self.at.wall && at <= now.wall.plus(LEEWAY))
     }
 }
 
@@ -131,16 +170,32 @@ where
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
     pub(crate) fn build(client: S, url: Uri, clock: &Clock, tasks: &Tasks) -> Self {
+        Self::build_at(Place::Url(url), client, clock, tasks)
+    }
+
+    pub(crate) fn build_for_issuer(
+        client: S,
+        issuer: &str,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> Result<Self, EndpointError> {
+        let issuer = Arc::new(Issuer::parse(issuer)?);
+        Ok(Self::build_at(Place::MetadataOf(issuer), client, clock, tasks))
+    }
+
+    fn build_at(place: Place, client: S, clock: &Clock, tasks: &Tasks) -> Self {
         Self {
             shared: Arc::new(Remote {
                 client: Mutex::new(client),
-                url,
+                place,
                 clock: clock.clone(),
                 tasks: tasks.clone(),
                 cool_down: Duration::from_secs(30),
                 refresh_after: Duration::from_secs(15 * 60),
+                algorithms: Algorithms::default(),
                 good: ArcSwapOption::empty(),
                 fetch: Mutex::default(),
+                logged: Mutex::default(),
             }),
         }
     }
@@ -152,33 +207,49 @@ where
     }
 
     /// Sets the age at which a set is fetched again; 15 minutes by default. Requests wait for the
-    /// fetch only from twice that age on, and at most for its timeout.
+    /// fetch only from twice that age on, and at most for 2 seconds if the set has the key.
     pub fn refresh_after(self, age: Duration) -> Self {
         self.with(|remote| remote.refresh_after = age)
+    }
+
+    /// Sets the algorithms of the keys that are used; ES256 and EdDSA by default. An RSA key
+    /// without `alg` is for the one of RS256 and PS256 that is accepted.
+    pub fn algorithms(self, algorithms: impl Into<Algorithms>) -> Self {
+        self.with(|remote| {
+            remote.algorithms = algorithms.into();
+            // Read for other algorithms.
+            remote.good = ArcSwapOption::empty();
+        })
     }
 
     /// Changes a setting on a copy; sharers keep theirs.
     fn with(self, change: impl FnOnce(&mut Remote<S>)) -> Self {
         let mut remote = Remote {
             client: Mutex::new(self.shared.client.lock().clone()),
-            url: self.shared.url.clone(),
+            place: self.shared.place.clone(),
             clock: self.shared.clock.clone(),
             tasks: self.shared.tasks.clone(),
             cool_down: self.shared.cool_down,
             refresh_after: self.shared.refresh_after,
+            algorithms: self.shared.algorithms,
             good: ArcSwapOption::new(self.shared.good.load_full()),
             fetch: Mutex::default(),
+            logged: Mutex::default(),
         };
         change(&mut remote);
         Self { shared: Arc::new(remote) }
     }
 
     async fn find_key(&self, wanted: &WantedKey, now: Reading) -> Result<Arc<Key>, VerifyError> {
+        let mut longest_wait = Duration::MAX;
         if let Some(good) = self.shared.usable(now) {
             let refresh_after = self.shared.refresh_after;
             match good.set.find(wanted, now) {
-                // B061: after a long idle time, or failed fetches, wait for current keys.
-                Ok(_) if good.is_older_than(refresh_after.saturating_mul(2), now) => {}
+                // B061: after a long idle time, or failed fetches, wait for current keys, but not
+                // for a server that is silent.
+                Ok(_) if good.is_older_than(refresh_after.saturating_mul(2), now) => {
+                    longest_wait = LONGEST_WAIT;
+                }
                 Ok(key) => {
                     if good.is_older_than(refresh_after, now) {
                         // Not awaited.
@@ -193,12 +264,21 @@ where
         }
         if let Some(mut running) = self.fetch(now) {
             // The task drops its sender when it ends, in whatever way.
-            while running.changed().await.is_ok() {}
+            let ended = async { while running.changed().await.is_ok() {} };
+            // Whether it ended is visible below.
+            drop(tokio::time::timeout(longest_wait, ended).await);
         }
-        match self.shared.usable(now) {
-            Some(good) => good.set.find(wanted, now).map_err(VerifyError::for_now),
-            None => Err(VerifyError::for_now(Reason::KeysUnavailable)),
-        }
+        let Some(good) = self.shared.usable(now) else {
+            return Err(VerifyError::for_now(Reason::KeysUnavailable));
+        };
+        good.set.find(wanted, now).map_err(|reason| {
+            // B492
+            let is_unknown = matches!(reason, Reason::JwtKeyId | Reason::JwtKeyRetired);
+            if is_unknown && wanted.id.is_some() && good.may_lack_a_key_since(wanted, now) {
+                return VerifyError::for_now(Reason::KeysUnavailable);
+            }
+            VerifyError::for_now(reason)
+        })
     }
 
     /// Joins the fetch in progress, or begins one if the cool-down allows it.
@@ -264,6 +344,7 @@ where
         let fetched = tokio::time::timeout(RemoteKeys::<S>::FETCH_TIMEOUT, self.get()).await;
         match fetched.unwrap_or(Err(FetchProblem::Timeout)) {
             Ok(set) => {
+                self.report_skipped(&set);
                 let set = match self.good.load_full() {
                     Some(old) => old.set.followed_by_remote(&set, began),
                     None => set,
@@ -282,10 +363,56 @@ where
         }
     }
 
+    /// Logs the skipped keys of a set, once for as long as the same ones are skipped.
+    fn report_skipped(&self, set: &KeySet) {
+        let mut logged = self.logged.lock();
+        let new: Vec<_> =
+            set.skipped().iter().filter(|skipped| !logged.contains(skipped)).cloned().collect();
+        if new.is_empty() {
+            return;
+        }
+        logged.extend(new);
+        let excess = logged.len().saturating_sub(MOST_LOGGED);
+        logged.drain(..excess);
+        drop(logged);
+        set.report_skipped();
+    }
+
     async fn get(&self) -> Result<KeySet, FetchProblem> {
+        let url = match &self.place {
+            Place::Url(url) => url.clone(),
+            Place::MetadataOf(issuer) => self.discover(issuer).await?,
+        };
+        let response = self.fetch_document(&url).await?;
+        Ok(KeySet::parse(response.body(), self.algorithms)?)
+    }
+
+    /// Finds the URL of the key set by the metadata of the issuer.
+    async fn discover(&self, issuer: &Issuer) -> Result<Uri, FetchProblem> {
+        let mut problem = FetchProblem::Timeout;
+        for document in issuer.documents() {
+            let fetched = tokio::time::timeout(STEP_TIMEOUT, self.fetch_document(document)).await;
+            let found = fetched
+                .unwrap_or(Err(FetchProblem::Timeout))
+                .and_then(|response| Ok(issuer.key_set_url(response.body())?));
+            match found {
+                Ok(url) => return Ok(url),
+                // A wrong document is the better explanation than a missing one.
+                Err(FetchProblem::Metadata(wrong)) => problem = wrong.into(),
+                Err(_) if matches!(problem, FetchProblem::Metadata(_)) => {}
+                Err(missing) => problem = missing,
+            }
+        }
+        match (issuer.known(), problem) {
+            (_, wrong @ FetchProblem::Metadata(_)) | (None, wrong) => Err(wrong),
+            (Some(known), _) => Ok(known),
+        }
+    }
+
+    async fn fetch_document(&self, url: &Uri) -> Result<Response<Bytes>, FetchProblem> {
         let mut client = self.client.lock().clone();
         let mut request = Request::new(Bytes::new());
-        *request.uri_mut() = self.url.clone();
+        *request.uri_mut() = url.clone();
         let accept = HeaderValue::from_static("application/jwk-set+json, application/json");
         request.headers_mut().insert(header::ACCEPT, accept);
         let unreachable = |error: S::Error| FetchProblem::Unreachable(error.to_string().into());
@@ -295,8 +422,8 @@ where
             return Err(FetchProblem::Status(response.status()));
         }
         // X23: we trust this issuer's keys, so compare clocks with it too.
-        self.clock.compare_with_response(response.headers(), self.url.host().unwrap_or_default());
-        Ok(KeySet::parse(response.body())?)
+        self.clock.compare_with_response(response.headers(), url.host().unwrap_or_default());
+        Ok(response)
     }
 }
 
@@ -310,6 +437,8 @@ enum FetchProblem {
     Status(StatusCode),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
 }
 
 impl<S> FindKey for RemoteKeys<S>
@@ -319,6 +448,10 @@ where
         + Send
         + 'static,
 {
+    fn algorithms(&self) -> Algorithms {
+        self.shared.algorithms
+    }
+
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         Box::pin(self.find_key(wanted, now))
     }
@@ -326,8 +459,19 @@ where
 
 impl<S> fmt::Debug for RemoteKeys<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteKeys").field("url", &self.shared.url).finish_non_exhaustive()
+        let mut debug = f.debug_struct("RemoteKeys");
+        match &self.shared.place {
+            Place::Url(url) => debug.field("url", url),
+            Place::MetadataOf(issuer) => debug.field("documents", &issuer.documents()),
+        };
+        debug.finish_non_exhaustive()
     }
 }
 
+/// The longest wait for a newer set where an older one has the key.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// The timeout of one metadata document; both and the key set are within that of a fetch.
+const STEP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Skipped keys whose log line is remembered.
+const MOST_LOGGED: usize = 4 * Keys::MAX_KEYS;
 const HARD_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -6,7 +6,11 @@ use std::{io::Write as _, path::PathBuf};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value as Json, json};
 
-use super::keys::{Algorithm, Key, KeySet, WantedKey};
+use super::{
+    algorithm::{Algorithm, Algorithms},
+    key::Key,
+    keys::{KeySet, WantedKey},
+};
 use crate::clock::Clock;
 
 #[test]
@@ -87,8 +91,14 @@ fn b055_cctv_comes_out_strict() {
 }
 
 fn key(jwk: &Json, algorithm: Algorithm) -> Option<std::sync::Arc<Key>> {
-    let set = KeySet::parse(json!({"keys": [jwk]}).to_string().as_bytes()).ok()?;
-    set.find(&WantedKey { id: None, algorithm }, Clock::system().read()).ok()
+    let set =
+        KeySet::parse(json!({"keys": [jwk]}).to_string().as_bytes(), Algorithms::from(algorithm))
+            .ok()?;
+    set.find(
+        &WantedKey { id: None, algorithm, claims: bytes::Bytes::new() },
+        Clock::system().read(),
+    )
+    .ok()
 }
 
 fn hex(text: &Json) -> Vec<u8> {

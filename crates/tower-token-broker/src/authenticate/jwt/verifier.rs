@@ -2,18 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use super::{
-    claims,
-    keys::{Algorithm, WantedKey, is_key_id},
+    claims::{self, Expected},
+    profile::TokenProfile,
     remote_keys::KeySource,
+    signed::Jws,
 };
 use crate::{
-    authenticate::{VerifyError, VerifyRequest, VerifyToken, bearer::MAX_TOKEN},
-    json::{JsonError, Kind, Limits, Value},
+    authenticate::{VerifyError, VerifyRequest, VerifyToken},
     principal::Verified,
-    refusal::Reason,
 };
 
 /// Verifies broker tokens that are JWTs of one issuer. See the [module](super).
@@ -24,6 +21,7 @@ pub struct JwtVerifier {
     issuer: Arc<[Box<str>; 1]>,
     keys: KeySource,
     kept_claims: Arc<[Box<str>]>,
+    profile: Arc<TokenProfile>,
 }
 
 impl JwtVerifier {
@@ -31,7 +29,19 @@ impl JwtVerifier {
     /// keys: [`Keys`](super::Keys) of the process, or [`RemoteKeys`](super::RemoteKeys).
     pub fn new(issuer: &str, keys: impl Into<KeySource>) -> Self {
         let kept_claims = Arc::from(Vec::new());
-        Self { issuer: Arc::new([issuer.into()]), keys: keys.into(), kept_claims }
+        Self {
+            issuer: Arc::new([issuer.into()]),
+            keys: keys.into(),
+            kept_claims,
+            profile: Arc::default(),
+        }
+    }
+
+    /// Accepts tokens of this profile; [`TokenProfile::rfc9068`] by default. The algorithms are
+    /// those of the keys.
+    pub fn profile(mut self, profile: TokenProfile) -> Self {
+        self.profile = Arc::new(profile);
+        self
     }
 
     /// Keeps these claims of a token for policies and credential sources
@@ -54,14 +64,12 @@ impl VerifyToken for JwtVerifier {
             reason = "read for verification; only claims are kept"
         )]
         let jws = Jws::parse(request.token.secret().expose()).map_err(VerifyError::because)?;
-        let key = self.keys.find(&jws.wanted, request.clock.read()).await?;
-        if !key.verify(jws.signed, &jws.signature) {
-            return Err(VerifyError::because(Reason::JwtSignature));
-        }
-        // No claim is examined before this.
-        let claims = object(&jws.claims).map_err(VerifyError::because)?;
-        let verified = claims::judge(claims, self.issuer(), request.resource, request.clock)?;
-        claims::keep(verified, claims, &self.kept_claims)
+        self.profile.check_header(jws.header()).map_err(VerifyError::because)?;
+        let signed = self.keys.verify_jws(jws, request.clock).await?;
+        let (claims, profile) = (signed.claims(), &*self.profile);
+        let verified =
+            claims::judge(claims, &Expected { issuer: self.issuer(), profile, request })?;
+        claims::keep(verified, claims, &self.kept_claims, profile)
     }
 
     fn authorization_servers(&self) -> &[Box<str>] {
@@ -73,85 +81,4 @@ impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JwtVerifier").field("issuer", &self.issuer()).finish_non_exhaustive()
     }
-}
-
-/// A compact JWS whose header has our profile, not yet verified.
-#[derive(Debug)]
-pub(super) struct Jws<'a> {
-    signed: &'a [u8],
-    claims: Vec<u8>,
-    signature: Vec<u8>,
-    wanted: WantedKey,
-}
-
-impl<'a> Jws<'a> {
-    pub(super) fn parse(token: &'a [u8]) -> Result<Self, Reason> {
-        if token.len() > MAX_TOKEN {
-            return Err(Reason::TokenTooLarge);
-        }
-        // B035: three parts. Five would be a JWE, and a brace begins a JSON serialization. At most
-        // four are searched for.
-        let mut parts = token.split(|byte| *byte == b'.');
-        let (header, claims, signature) =
-            match (parts.next(), parts.next(), parts.next(), parts.next()) {
-                (Some(header), Some(claims), Some(signature), None)
-                    if !header.is_empty() && !header.starts_with(b"{") && !claims.is_empty() =>
-                {
-                    (header, claims, signature)
-                }
-                _ => return Err(Reason::JwtFormat),
-            };
-        let signed = token
-            .get(..header.len().saturating_add(1).saturating_add(claims.len()))
-            .ok_or(Reason::JwtFormat)?;
-        // B036: no padding, no other alphabet, no leftover bits.
-        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::JwtEncoding);
-        let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
-        let wanted = wanted_key(object(&header)?)?;
-        Ok(Self { signed, claims, signature, wanted })
-    }
-}
-
-/// Checks the header, before any cryptography (RFC 8725 §3.1, 3.10).
-fn wanted_key(header: Value<'_>) -> Result<WantedKey, Reason> {
-    let has = |names: &[&str]| names.iter().any(|name| header.get(name).is_some());
-    if has(&["enc"]) {
-        return Err(Reason::JwtFormat);
-    }
-    // B031: a token must not bring the key that verifies it.
-    if has(&["jwk", "jku", "x5c", "x5u"]) {
-        return Err(Reason::JwtHeaderKey);
-    }
-    // B032: no extension is supported, so none may be critical; the others change the meaning of
-    // the bytes.
-    if has(&["crit", "b64", "zip"]) {
-        return Err(Reason::JwtCritical);
-    }
-    // B026, B027
-    let name = header.get("alg").and_then(Value::as_str).ok_or(Reason::JwtAlgorithm)?;
-    let algorithm = Algorithm::parse(&name).ok_or(Reason::JwtAlgorithm)?;
-    let media = header.get("typ").and_then(Value::as_str).ok_or(Reason::JwtType)?;
-    if !["at+jwt", "application/at+jwt"].iter().any(|expected| media.eq_ignore_ascii_case(expected))
-    {
-        return Err(Reason::JwtType);
-    }
-    let id = match header.get("kid") {
-        None => None,
-        Some(id) => {
-            let id = id.as_str().filter(|id| is_key_id(id)).ok_or(Reason::JwtKeyId)?;
-            Some(id.as_ref().into())
-        }
-    };
-    Ok(WantedKey { id, algorithm })
-}
-
-fn object(bytes: &[u8]) -> Result<Value<'_>, Reason> {
-    // B037: duplicate members can be read in two ways.
-    let value = Value::parse(bytes, &Limits::default()).map_err(|error| match error {
-        JsonError::DuplicateMember => Reason::JwtDuplicateMember,
-        JsonError::NotUtf8 | JsonError::Syntax | JsonError::TooDeep | JsonError::LoneSurrogate => {
-            Reason::JwtJson
-        }
-    })?;
-    if value.kind() == Kind::Object { Ok(value) } else { Err(Reason::JwtJson) }
 }
