@@ -57,6 +57,8 @@ alarms! {
     // Authentication
     /// The verifier did not verify a token in time.
     VerifierTimeout = "authn.verifier_timeout";
+    /// The introspection endpoint of an issuer failed.
+    IntrospectionFailed = "authn.introspection_failed";
 
     // Key sets
     /// A public key set contains a private key.

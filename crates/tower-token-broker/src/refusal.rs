@@ -85,6 +85,8 @@ reasons! {
     ConfirmationFailed = "authn.confirmation", InvalidToken, Caller;
     /// The verifier has no keys at the moment.
     KeysUnavailable = "authn.keys_unavailable", Unavailable, Operator;
+    /// The introspection endpoint of the issuer did not give a usable response.
+    IntrospectionUnavailable = "authn.introspection_unavailable", Unavailable, Operator;
     /// The verifier did not verify the token in time.
     VerifierTimeout = "authn.verifier_timeout", Unavailable, Operator;
     /// The token is not a compact JWS: not three parts, JWE, or JSON serialization.

@@ -21,6 +21,7 @@ mod hostile_grpc_requests;
 mod hostile_requests;
 mod hostile_tokens;
 mod http_2_wire;
+mod identity_providers;
 mod immediate_revocation;
 mod key_sets;
 #[cfg(unix)]

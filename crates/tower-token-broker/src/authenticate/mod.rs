@@ -91,7 +91,8 @@
 //! - 400: `Malformed`, `DuplicateHeader`, `TokenTooLarge`.
 //! - 401 `invalid_token`, all alike: the reasons of the verifier, `WrongResource`, `Revoked`,
 //!   `Blocked`, `JwtExpired`, `JwtLifetime`, `JwtClaimType` (too many actors).
-//! - 503: `KeysUnavailable`, `VerifierTimeout`, `RevocationStale`, `ShuttingDown`.
+//! - 503: `KeysUnavailable`, `IntrospectionUnavailable`, `VerifierTimeout`, `RevocationStale`,
+//!   `ShuttingDown`.
 //! - 405: `HttpMethod` (`CONNECT`). 502: `UpstreamFailed` (status 101).
 //! - 500: `MissingLayer`.
 //! - While the response is awaited, also 403 `GrantRevoked`.
@@ -108,6 +109,8 @@ mod future;
 mod grpc_end;
 mod head_limits;
 mod host_and_origin;
+#[cfg(feature = "jwt")]
+pub mod introspection;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod layer;

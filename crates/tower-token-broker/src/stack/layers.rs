@@ -12,7 +12,10 @@ use tower_service::Service;
 
 use super::{Broker, StackConfig};
 #[cfg(feature = "jwt")]
-use crate::authenticate::jwt::{EndpointError, RemoteKeys};
+use crate::authenticate::{
+    introspection::{Introspection, IntrospectionClient},
+    jwt::{EndpointError, RemoteKeys},
+};
 use crate::{
     audit::{self, AuditLayer},
     authenticate::{self, AuthenticateLayer, HostAndOriginError, VerifyToken},
@@ -79,6 +82,29 @@ where
     /// The issuer is no https URL (http only on loopback), or has a query or fragment.
     pub fn discover(broker: &Broker, client: S, issuer: &str) -> Result<Self, EndpointError> {
         Self::build_for_issuer(client, issuer, broker.clock(), broker.tasks())
+    }
+}
+
+#[cfg(feature = "jwt")]
+impl<S> Introspection<S>
+where
+    S: Service<Request<Bytes>, Response = Response<Bytes>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: fmt::Display,
+{
+    /// Creates a verifier for the tokens of this issuer, which asks this endpoint and authenticates
+    /// there as `us`.
+    ///
+    /// # Errors
+    /// One of the URLs is not https (http only on loopback), or has a query or fragment.
+    pub fn new(
+        broker: &Broker,
+        client: S,
+        issuer: &str,
+        endpoint: &str,
+        us: IntrospectionClient,
+    ) -> Result<Self, EndpointError> {
+        Self::build(client, issuer, endpoint, us, broker.clock(), broker.tasks())
     }
 }
 
