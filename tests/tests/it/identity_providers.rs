@@ -1,7 +1,7 @@
 //! Tokens of an identity provider on loopback: found by its metadata, or introspected, with the
 //! whole stack.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -34,28 +34,60 @@ use tower_token_broker::{
 
 use crate::hostile_case::{Case, run};
 
-/// A realm of an identity provider, in the form of Keycloak: one RSA key, metadata, and an
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+
+/// A realm of an identity provider, in the form of Keycloak: an RSA key, metadata, and an
 /// introspection endpoint that responds as configured.
 struct Provider {
     server: ScriptedServer,
-    key: RsaKeyPair,
+    key: Rsa,
+    /// The key set, or `None` for an outage.
+    published: Arc<Mutex<Option<Value>>>,
     introspected: Arc<Mutex<(u16, String)>>,
+}
+
+/// An RSA key and its name.
+struct Rsa(&'static str, RsaKeyPair);
+
+impl Rsa {
+    fn new(kid: &'static str) -> Self {
+        Self(kid, RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+    }
+
+    fn jwk(&self, purpose: &str, algorithm: &str) -> Value {
+        let public: PublicKeyComponents<Vec<u8>> = self.1.public_key().into();
+        json!({
+            "kty": "RSA", "kid": self.0, "use": purpose, "alg": algorithm,
+            "n": base64url(&public.n), "e": base64url(&public.e),
+        })
+    }
+
+    /// Signs under the name of a key.
+    fn sign_as(&self, kid: &str, claims: &Value) -> String {
+        let header = json!({"alg": "RS256", "typ": "JWT", "kid": kid}).to_string();
+        let claims = claims.to_string();
+        let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+        let mut signature = vec![0; self.1.public_modulus_len()];
+        let random = SystemRandom::new();
+        self.1.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
+        format!("{message}.{}", base64url(&signature))
+    }
 }
 
 impl Provider {
     async fn start() -> Self {
-        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let public: PublicKeyComponents<Vec<u8>> = key.public_key().into();
-        let (n, e) = (base64url(&public.n), base64url(&public.e));
+        let key = Rsa::new("r");
         // Its signing key, and one for encryption under the same name.
-        let keys = json!({"keys": [
-            {"kty": "RSA", "kid": "r", "use": "enc", "alg": "RSA-OAEP", "n": n, "e": e},
-            {"kty": "RSA", "kid": "r", "use": "sig", "alg": "RS256", "n": n, "e": e},
-        ]});
+        let keys = json!({"keys": [key.jwk("enc", "RSA-OAEP"), key.jwk("sig", "RS256")]});
+        let published = Arc::new(Mutex::new(Some(keys)));
         let introspected = Arc::new(Mutex::new((200, String::new())));
-        let configured = Arc::clone(&introspected);
+        let (keys, configured) = (Arc::clone(&published), Arc::clone(&introspected));
         let server = ScriptedServer::start(move |request| {
             let origin = format!("http://{}", request.headers["host"].to_str().unwrap());
+            let status = |status: u16, body: String| {
+                http::Response::builder().status(status).body(full(body)).unwrap()
+            };
+            let Some(keys) = keys.lock().clone() else { return status(503, "out of order".into()) };
             match &*request.target {
                 "/realms/staff/.well-known/openid-configuration" => json_response(
                     &json!({
@@ -66,14 +98,14 @@ impl Provider {
                 ),
                 "/realms/staff/certs" => json_response(&keys.to_string()),
                 "/introspect" => {
-                    let (status, body) = configured.lock().clone();
-                    http::Response::builder().status(status).body(full(body)).unwrap()
+                    let (code, body) = configured.lock().clone();
+                    status(code, body)
                 }
-                _ => http::Response::builder().status(404).body(full("")).unwrap(),
+                _ => status(404, String::new()),
             }
         })
         .await;
-        Self { server, key, introspected }
+        Self { server, key, published, introspected }
     }
 
     fn issuer(&self) -> String {
@@ -89,13 +121,7 @@ impl Provider {
     }
 
     fn sign(&self, claims: &Value) -> String {
-        let header = json!({"alg": "RS256", "typ": "JWT", "kid": "r"}).to_string();
-        let claims = claims.to_string();
-        let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
-        let mut signature = vec![0; self.key.public_modulus_len()];
-        let random = SystemRandom::new();
-        self.key.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
-        format!("{message}.{}", base64url(&signature))
+        self.key.sign_as("r", claims)
     }
 
     fn requests_to(&self, target: &str) -> usize {
@@ -147,8 +173,7 @@ fn with(mut object: Value, name: &str, value: impl Into<Value>) -> Value {
 async fn b493_a_provider_found_by_its_metadata() {
     let (clock, now) = fixed_clock();
     let provider = Provider::start().await;
-    let upstream =
-        ScriptedServer::start(|_| json_response(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+    let upstream = ScriptedServer::start(|_| json_response(RESULT)).await;
     let issuer = provider.issuer();
     let broker = mount(&clock, &upstream, ("realm_access.roles", "staff"), |handle| {
         let keys = RemoteKeys::discover(handle, client(), &issuer).unwrap();
@@ -192,11 +217,57 @@ async fn b493_a_provider_found_by_its_metadata() {
 }
 
 #[tokio::test]
+async fn an_outage_of_an_hour_and_a_rotation() {
+    let (clock, _) = fixed_clock();
+    let provider = Provider::start().await;
+    let upstream = ScriptedServer::start(|_| json_response(RESULT)).await;
+    let issuer = provider.issuer();
+    let broker = mount(&clock, &upstream, ("realm_access.roles", "staff"), |handle| {
+        let keys = RemoteKeys::discover(handle, client(), &issuer).unwrap();
+        JwtVerifier::new(&issuer, keys.algorithms(Algorithm::Rs256))
+            .profile(TokenProfile::keycloak("crm-api"))
+    })
+    .await;
+    let next = Rsa::new("next");
+    let access = || provider.access_token(clock.now().unix_seconds());
+    let valid = |case, token: &str| Case::passes(case, call(&broker, token));
+    run(&broker, &upstream, [valid("before", &provider.sign(&access()))]).await;
+    let published = provider.published.lock().take();
+    for _ in 0..60 {
+        clock.advance(Duration::from_secs(60));
+        let forged = next.sign_as("r", &access());
+        let rows = [
+            valid("during", &provider.sign(&access())),
+            Case::refused("forged", call(&broker, &forged), 401, "jwt.signature"),
+        ];
+        run(&broker, &upstream, rows).await;
+    }
+    // A new key, published since: 503 until the set can be fetched.
+    let by_next = next.sign_as("next", &access());
+    let unknown = Case::refused("B492", call(&broker, &by_next), 503, "authn.keys_unavailable");
+    run(&broker, &upstream, [unknown]).await;
+    let mut keys = published.unwrap();
+    keys["keys"].as_array_mut().unwrap().push(next.jwk("sig", "RS256"));
+    *provider.published.lock() = Some(keys);
+    clock.advance(Duration::from_secs(60));
+    let rows = [valid("the new key", &by_next), valid("the old one", &provider.sign(&access()))];
+    run(&broker, &upstream, rows).await;
+    *provider.published.lock() = Some(json!({"keys": [next.jwk("sig", "RS256")]}));
+    clock.advance(Duration::from_secs(3600));
+    let retired = provider.sign(&access());
+    let rows = [
+        valid("the new key", &next.sign_as("next", &access())),
+        Case::refused("the old one", call(&broker, &retired), 401, "jwt.key_retired"),
+    ];
+    run(&broker, &upstream, rows).await;
+    broker.done().await;
+}
+
+#[tokio::test]
 async fn b495_b496_an_introspected_token() {
     let (clock, now) = fixed_clock();
     let provider = Provider::start().await;
-    let upstream =
-        ScriptedServer::start(|_| json_response(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
+    let upstream = ScriptedServer::start(|_| json_response(RESULT)).await;
     let issuer = provider.issuer();
     let broker = mount(&clock, &upstream, ("department", "crm"), |handle| {
         let us = IntrospectionClient::basic("broker", Secret::from_text("our secret".into()));
