@@ -13,6 +13,7 @@ use http::{Request, Response, header};
 use tower_service::Service;
 
 use crate::{
+    content_coding,
     error::{FetchError, OutboundError, Sent},
     guard::Guard,
     resolve::GuardedResolver,
@@ -22,7 +23,8 @@ use crate::{
 /// HTTP client that fetches whole documents: a `tower::Service` from a request to a response that
 /// was read to its end. Cheap to clone.
 ///
-/// It has no redirects, cookies, referer, proxy from the environment, content coding or retries.
+/// It has no redirects, cookies, referer, proxy from the environment or retries. It requests no
+/// content coding; a document that comes with gzip or deflate anyway is decoded within the limit.
 ///
 /// # Limits
 /// 10 s to connect ([`Guard::connect_timeout`]), 10 s in total, 1 MiB of body ([`FetchLimits`]).
@@ -136,9 +138,11 @@ impl GuardedClient {
             }
             read.extend_from_slice(&chunk);
         }
-        let mut response = Response::new(read.freeze());
+        let mut headers = std::mem::take(incoming.headers_mut());
+        let mut response =
+            Response::new(content_coding::decode(&mut headers, read.freeze(), limit)?);
         *response.status_mut() = incoming.status();
-        *response.headers_mut() = std::mem::take(incoming.headers_mut());
+        *response.headers_mut() = headers;
         Ok(response)
     }
 }

@@ -33,6 +33,9 @@ pub enum FetchError {
     /// The response is too large.
     #[error("the response is larger than its limit")]
     TooLarge,
+    /// The response has a content coding, which was not requested, and cannot be decoded.
+    #[error("the response has a content coding that cannot be decoded")]
+    ContentCoding,
     /// No response in time.
     #[error("no response in time")]
     Timeout(Sent),
@@ -50,6 +53,7 @@ impl FetchError {
             Self::BlockedAddress => "fetch.blocked_address",
             Self::Redirect => "fetch.redirect",
             Self::TooLarge => "fetch.too_large",
+            Self::ContentCoding => "fetch.content_coding",
             Self::Timeout(_) => "fetch.timeout",
             Self::Failed(_) => "fetch.failed",
         }
@@ -59,7 +63,7 @@ impl FetchError {
     pub const fn sent(&self) -> Sent {
         match self {
             Self::Url | Self::Scheme | Self::BlockedAddress => Sent::No,
-            Self::Redirect | Self::TooLarge => Sent::Maybe,
+            Self::Redirect | Self::TooLarge | Self::ContentCoding => Sent::Maybe,
             Self::Timeout(sent) | Self::Failed(sent) => *sent,
         }
     }

@@ -31,6 +31,7 @@ mod address;
 mod client;
 mod closable_stream;
 mod connector;
+mod content_coding;
 mod error;
 mod guard;
 pub mod proxy;

@@ -15,6 +15,8 @@ use tower_token_broker::tasks::Tasks;
 pub(crate) enum Reply {
     /// This status, these header lines and this body.
     Says(u16, &'static str, String),
+    /// These bytes, as they are: status line, headers and body. Then the connection ends.
+    Raw(Vec<u8>),
     /// Half of this body.
     BreaksOff(String),
     /// None: the connection is closed.
@@ -100,6 +102,7 @@ impl Shared {
         drop(self.gate.acquire().await.unwrap());
         let (status, headers, length, body) = match reply {
             Reply::Says(status, headers, body) => (status, headers, body.len(), body),
+            Reply::Raw(bytes) => return stream.write_all(&bytes).await.unwrap_or_default(),
             Reply::BreaksOff(body) => (200, "", body.len() + 500, body),
             Reply::HangsUp => return,
             Reply::Hangs => std::future::pending().await,

@@ -1,8 +1,11 @@
 //! Configuration of an upstream's authorization server, and requests to its token endpoint.
 
 mod client_authentication;
+mod denial;
 mod form;
+mod json_object;
 mod token_response;
+mod tokens;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
@@ -17,7 +20,11 @@ use crate::{
 };
 
 pub use self::client_authentication::ClientAuthentication;
-pub(crate) use self::token_response::{Denial, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Tokens};
+pub(crate) use self::{
+    denial::{Codes, Denial, ErrorCodes},
+    token_response::{Refusal, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Verdict},
+    tokens::Tokens,
+};
 
 /// Authorization server of an upstream: issuer, token endpoint, client authentication of the
 /// broker, and the scopes that it requests.
@@ -31,6 +38,8 @@ pub struct AuthorizationServer {
     resource: Option<Box<str>>,
     audience: Option<Box<str>>,
     wider: Wider,
+    codes: ErrorCodes,
+    scope_on_refresh: ScopeOnRefresh,
     max_requests: usize,
     max_requests_per_user: usize,
 }
@@ -42,6 +51,13 @@ const MOST_REQUESTS: usize = 10_000;
 pub(crate) enum Wider {
     Refused,
     Tolerated,
+}
+
+/// Whether a refresh sends `scope` (RFC 6749 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScopeOnRefresh {
+    Sent,
+    Omitted,
 }
 
 impl AuthorizationServer {
@@ -56,6 +72,8 @@ impl AuthorizationServer {
             resource: None,
             audience: None,
             wider,
+            codes: ErrorCodes::default(),
+            scope_on_refresh: ScopeOnRefresh::Sent,
             max_requests: 64,
             max_requests_per_user: 4,
         }
@@ -86,6 +104,34 @@ impl AuthorizationServer {
     /// used. For servers that cannot issue a narrower one; each such token is logged.
     pub fn dangerous_tolerate_wider_scopes(mut self) -> Self {
         self.wider = Wider::Tolerated;
+        self
+    }
+
+    /// Adds error codes with which this server refuses a refresh token that has ended, in addition
+    /// to `invalid_grant` and those that providers are known to use. The grant ends, and the user
+    /// must connect again. Case makes no difference.
+    pub fn grant_ended_codes<'c>(mut self, codes: impl IntoIterator<Item = &'c str>) -> Self {
+        self.codes.end_grants(codes);
+        self
+    }
+
+    /// Adds error codes with which this server refuses a refresh until the user has acted, in
+    /// addition to `interaction_required`, `login_required`, `consent_required` and
+    /// `account_selection_required`. The user is sent to connect; the grant is kept and tried again
+    /// each hour. Case makes no difference.
+    pub fn user_required_codes<'c>(mut self, codes: impl IntoIterator<Item = &'c str>) -> Self {
+        self.codes.need_user(codes);
+        self
+    }
+
+    /// Never sends `scope` with a refresh, for servers that refuse the parameter there. The server
+    /// then issues all scopes that the user agreed to, unless the response names others: a token
+    /// with more scopes than the operator's is not used.
+    ///
+    /// Without this setting, a refresh that is refused with `invalid_scope` is sent once more
+    /// without `scope`, and the grant is remembered for as long as the process runs.
+    pub fn omit_scope_on_refresh(mut self) -> Self {
+        self.scope_on_refresh = ScopeOnRefresh::Omitted;
         self
     }
 
@@ -129,6 +175,14 @@ impl AuthorizationServer {
 
     pub(crate) const fn wider(&self) -> Wider {
         self.wider
+    }
+
+    pub(crate) const fn codes(&self) -> Codes<'_> {
+        Codes::OfRefresh(&self.codes)
+    }
+
+    pub(crate) const fn scope_on_refresh(&self) -> ScopeOnRefresh {
+        self.scope_on_refresh
     }
 
     /// Returns a refresh request (RFC 6749 §6).

@@ -1,104 +1,66 @@
-//! Responses of a token endpoint, parsed strictly and once.
+//! Responses of a token endpoint, read once and tolerantly.
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use token_broker_outbound::{FetchError, GuardedClient, Sent};
-use tower_token_broker::{
-    Secret,
-    clock::Clock,
-    json::{Limits, Value},
-    principal::Scopes,
+use tower_token_broker::{Secret, clock::Clock, principal::Scopes};
+
+use super::{
+    denial::{self, Codes, Denial},
+    json_object::{JsonObject, Member, NotAnObject},
+    tokens::{self, Tokens},
 };
-use zeroize::Zeroizing;
 
 /// Timeout of a request to a token endpoint.
 pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Response of a token endpoint.
+/// Response of a token endpoint. Its refresh token and its verdict are available only together:
+/// the refresh token is kept first, whatever the rest of the response states.
 #[derive(Debug)]
-pub(crate) enum TokenResponse {
+#[must_use = "it may contain the only copy of a rotated refresh token"]
+pub(crate) struct TokenResponse {
+    refresh_token: Option<Secret>,
+    verdict: Verdict,
+}
+
+/// What a response states, apart from its refresh token.
+#[derive(Debug)]
+pub(crate) enum Verdict {
     Tokens(Tokens),
-    /// An error of RFC 6749 §5.2 or of one of its extensions: the server refuses.
+    /// A known error code: the server refuses.
     Denied {
         denial: Denial,
+        refusal: Option<Refusal>,
         retry_after: Option<Duration>,
     },
     /// Any other response: an outage, a limit, or nonsense. It does not concern the caller.
     Failed {
         what: &'static str,
+        refusal: Option<Refusal>,
         retry_after: Option<Duration>,
+    },
+    /// A success that could not be read to its end: the server may have issued tokens.
+    Unknown {
+        what: &'static str,
     },
 }
 
-/// Kind of a refusal by the server.
+/// Identifies a refusal by its status and error code, so that it can be told whether the next one
+/// is the same. Only responses of the token endpoint itself have one: a JSON object, of a server
+/// that is neither failing nor busy, and that accepts the broker as a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denial {
-    /// `invalid_grant`: the grant or token of the user has ended, or is not accepted.
-    Grant,
-    /// `invalid_client`: the server does not accept the broker's authentication.
-    Client,
-    /// `invalid_scope`: the server does not grant these scopes.
-    Scopes,
-    /// The user must act at the server first (OpenID Connect Core §3.1.2.6).
-    User,
-    /// The server's policy forbids this target, client or grant type.
-    Policy,
-}
-
-impl Denial {
-    fn of(error: &str) -> Option<Self> {
-        Some(match error {
-            "invalid_grant" => Self::Grant,
-            "invalid_client" => Self::Client,
-            "invalid_scope" => Self::Scopes,
-            "interaction_required"
-            | "login_required"
-            | "consent_required"
-            | "account_selection_required" => Self::User,
-            // RFC 8693 §2.2.2: `invalid_request` also means an unacceptable subject or actor token.
-            "invalid_request"
-            | "invalid_target"
-            | "unauthorized_client"
-            | "unsupported_grant_type"
-            | "access_denied" => Self::Policy,
-            _ => return None,
-        })
-    }
-
-    pub(crate) const fn what(self) -> &'static str {
-        match self {
-            Self::Grant => "the authorization server does not accept the grant",
-            Self::Client => "the authorization server does not accept the broker as a client",
-            Self::Scopes => "the authorization server does not accept the scopes",
-            Self::User => "the authorization server wants the user to act first",
-            Self::Policy => "the authorization server's policy forbids it",
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    pub(crate) access_token: Secret,
-    pub(crate) refresh_token: Option<Secret>,
-    pub(crate) lifetime: Duration,
-    /// `None` means the requested scopes (RFC 6749 §5.1).
-    pub(crate) scopes: Option<Scopes>,
-    /// Type of the issued token, if the server names one (RFC 8693 §2.2.1).
-    pub(crate) issued_token_type: Option<Box<str>>,
-}
-
-/// Assumed lifetime if the server names none, or an impossible one.
-const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
-const LONGEST_LIFETIME: u64 = 366 * 24 * 3600;
-const LONGEST_TOKEN: usize = 16 * 1024;
+pub(crate) struct Refusal(pub(crate) u64);
 
 impl TokenResponse {
-    /// Sends the request once, with a timeout.
+    /// Sends the request once, with a timeout. `requested` are its scopes.
     // X08: never a second time by itself.
     pub(crate) async fn to(
         request: Request<Bytes>,
+        requested: &Scopes,
+        codes: Codes<'_>,
         client: &GuardedClient,
         clock: &Clock,
     ) -> Result<Self, FetchError> {
@@ -107,79 +69,134 @@ impl TokenResponse {
         let response = response.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
         clock.compare_with_response(response.headers(), uri.host().unwrap_or_default());
-        Ok(Self::of(&response))
+        Ok(Self::of(&response, requested, codes))
     }
 
-    /// Parses a response. Nothing of its text is logged.
-    fn of(response: &Response<Bytes>) -> Self {
+    /// Returns the refresh token, which must be kept first, and the verdict on the rest.
+    pub(crate) fn into_parts(self) -> (Option<Secret>, Verdict) {
+        (self.refresh_token, self.verdict)
+    }
+
+    /// Reads a response. Nothing of its text is logged.
+    fn of(response: &Response<Bytes>, requested: &Scopes, codes: Codes<'_>) -> Self {
+        let status = response.status();
         let retry_after = retry_after(response);
-        let failed = |what| Self::Failed { what, retry_after };
-        match response.status().as_u16() {
-            200 => {
-                let Ok(value) = Value::parse(response.body(), &Limits::default()) else {
-                    return failed("not strict JSON");
-                };
-                Tokens::of(value).map_or_else(failed, Self::Tokens)
-            }
-            // RFC 6749 §5.2 requires 400; servers use 401 and 403 for the same errors.
-            400 | 401 | 403 => {
-                let Ok(value) = Value::parse(response.body(), &Limits::default()) else {
-                    return failed("an error without strict JSON");
-                };
-                match value.get("error").and_then(Value::as_str).as_deref().and_then(Denial::of) {
-                    Some(denial) => Self::Denied { denial, retry_after },
-                    None => failed("an error that is not about the grant"),
+        let failed = |what| Verdict::Failed { what, refusal: None, retry_after };
+        let object = JsonObject::read(response.body());
+        if status.is_success() {
+            return match object {
+                Ok(object) => Self {
+                    refresh_token: tokens::refresh_token(&object),
+                    verdict: match Code::of(&object, status) {
+                        Some(code) => code.verdict(status, codes, retry_after),
+                        None => Tokens::of(&object, requested).map_or_else(failed, Verdict::Tokens),
+                    },
+                },
+                Err(NotAnObject::Other) => Self::without_token(failed("not a JSON object")),
+                Err(NotAnObject::Empty)
+                    if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT =>
+                {
+                    Self::without_token(failed("no content"))
                 }
-            }
+                // X08: a rotated token may be in the part that is missing.
+                Err(NotAnObject::Empty | NotAnObject::Incomplete) => {
+                    Self::without_token(Verdict::Unknown { what: "an incomplete token response" })
+                }
+            };
+        }
+        Self::without_token(match status.as_u16() {
             429 => failed("too many requests"),
             500..=599 => failed("the authorization server failed"),
+            400..=499 => match object {
+                Ok(object) => {
+                    let code = Code::of(&object, status).unwrap_or(Code::Unknown);
+                    code.verdict(status, codes, retry_after)
+                }
+                Err(_) => failed("an error without a JSON object"),
+            },
             _ => failed("an unexpected status"),
+        })
+    }
+
+    const fn without_token(verdict: Verdict) -> Self {
+        Self { refresh_token: None, verdict }
+    }
+}
+
+/// The error code of a response.
+enum Code {
+    Known(String),
+    /// There is an error, but no code, or several.
+    Unknown,
+}
+
+impl Code {
+    /// Finds the error code, wherever the status puts it: RFC 6749 §5.2 requires 400, and servers
+    /// use others for the same errors.
+    fn of(object: &JsonObject<'_>, status: StatusCode) -> Option<Self> {
+        let mut found = None;
+        for member in object.present("error") {
+            let code = match &member {
+                Member::Bool(false) => continue,
+                Member::Text(code) => Some(code.to_string()),
+                // Of an error with parts, its code.
+                _ => member
+                    .object()
+                    .and_then(|object| {
+                        ["code", "type", "status"].iter().find_map(|name| object.text(name))
+                    })
+                    .map(|code| code.to_string()),
+            };
+            let code = code.map_or(Self::Unknown, Self::Known);
+            found = match (found, code) {
+                (None, code) => Some(code),
+                (Some(Self::Known(one)), Self::Known(other)) if one == other => {
+                    Some(Self::Known(one))
+                }
+                (Some(_), _) => Some(Self::Unknown),
+            };
+        }
+        // Some servers name it differently in an error of theirs.
+        let elsewhere = || {
+            let names = ["status", "code", "error_code", "errorCode"];
+            let code = names.iter().find_map(|name| object.text(name))?;
+            Some(Self::Known(code.to_string()))
+        };
+        found.or_else(|| if status.is_success() { None } else { elsewhere() })
+    }
+
+    fn verdict(
+        self,
+        status: StatusCode,
+        codes: Codes<'_>,
+        retry_after: Option<Duration>,
+    ) -> Verdict {
+        let code = match &self {
+            Self::Known(code) => code.as_str(),
+            Self::Unknown => "",
+        };
+        let is_outage = denial::is_outage(code) || status == StatusCode::REQUEST_TIMEOUT;
+        let refusal = (!is_outage).then(|| Refusal::of(status, code));
+        match codes.denial(code) {
+            Some(Denial::Client) => {
+                Verdict::Denied { denial: Denial::Client, refusal: None, retry_after }
+            }
+            Some(denial) => Verdict::Denied { denial, refusal, retry_after },
+            None => {
+                let what = "an error that is not about the grant";
+                Verdict::Failed { what, refusal, retry_after }
+            }
         }
     }
 }
 
-impl Tokens {
-    // E119: a response that does not follow RFC 6749 §5.1 is a failure.
-    fn of(value: Value<'_>) -> Result<Self, &'static str> {
-        let text = |name| match value.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_str().map(Some).ok_or("a member of the wrong type"),
-        };
-        // Our copies of a token are zeroized; the bytes of the response are out of reach.
-        let token =
-            |name| text(name).map(|found| found.map(|text| Zeroizing::new(text.into_owned())));
-        if !text("token_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-            return Err("the token is not a Bearer token");
-        }
-        let access_token = token("access_token")?.ok_or("no access token")?;
-        // RFC 6750 §2.1: the characters of a Bearer token.
-        let is_b64_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        if access_token.is_empty()
-            || access_token.len() > LONGEST_TOKEN
-            || !access_token.bytes().all(is_b64_token)
-        {
-            return Err("an access token that can't be sent");
-        }
-        let refresh_token = token("refresh_token")?;
-        if refresh_token.as_ref().is_some_and(|token| {
-            token.is_empty()
-                || token.len() > LONGEST_TOKEN
-                || !token.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
-        }) {
-            return Err("a refresh token that can't be sent");
-        }
-        let scopes = text("scope")?
-            .map(|text| Scopes::parse(&text))
-            .transpose()
-            .map_err(|_| "scopes that can't be read")?;
-        let seconds = value.get("expires_in").and_then(Value::as_u64);
-        let lifetime = seconds
-            .filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds))
-            .map_or(UNKNOWN_LIFETIME, Duration::from_secs);
-        let issued_token_type = text("issued_token_type")?.map(|kind| kind.into());
-        let secret = |token: Zeroizing<String>| Secret::new(token.as_bytes().to_vec());
-        let (access_token, refresh_token) = (secret(access_token), refresh_token.map(secret));
-        Ok(Self { access_token, refresh_token, lifetime, scopes, issued_token_type })
+impl Refusal {
+    /// The code is text of the server, which is not stored.
+    fn of(status: StatusCode, code: &str) -> Self {
+        let text = format!("{} {code}", status.as_u16());
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
+        Self(u64::from_be_bytes(first))
     }
 }
 

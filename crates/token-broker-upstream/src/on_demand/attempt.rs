@@ -10,6 +10,7 @@ use std::{
 
 use token_broker_outbound::{FetchError, Sent};
 use tower_token_broker::{
+    Secret,
     alarm::Alarm,
     audit::{Intent, TokenOutcome, Trail},
     clock::{Reading, Timestamp},
@@ -23,7 +24,7 @@ use super::{
     provider::{Landed, Shared, Wanted, grant_of},
 };
 use crate::{
-    authorization_server::{Denial, TokenResponse, Tokens, Wider},
+    authorization_server::{Codes, Denial, TokenResponse, Tokens, Verdict, Wider},
     lifetime,
 };
 
@@ -113,7 +114,10 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         let Ok(receipt) = self.trail.token_request(A::GRANT_TYPE, intent).await else {
             return self.without_request(&entry, unavailable());
         };
-        let response = TokenResponse::to(request, &self.shared.client, &self.shared.clock).await;
+        let (requested, client) = (&self.wanted.requested, &self.shared.client);
+        let codes = Codes::Standard;
+        let response =
+            TokenResponse::to(request, requested, codes, client, &self.shared.clock).await;
         let forced = entry.token.as_ref().is_some_and(|token| token.is_refused());
         match self.judge(response) {
             Ok(tokens) => {
@@ -139,7 +143,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
 
     /// Returns the tokens of a response that can be used.
     fn judge(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
-        let tokens = self.tokens(response)?;
+        let (refresh_token, tokens) = self.tokens(response)?;
         if !self.shared.requester.accepts(&tokens) {
             return Err(Failed::because("a token of another type than requested"));
         }
@@ -162,7 +166,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 "the authorization server issued a token with more scopes than requested"
             );
         }
-        if tokens.refresh_token.is_some() {
+        if refresh_token.is_some() {
             tracing::warn!(
                 alarm = Alarm::UnrequestedRefreshToken.code(),
                 server.name = server,
@@ -174,25 +178,35 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
     }
 
     /// Returns the tokens of a response, or the reason why there are none.
-    fn tokens(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
-        match response {
-            Ok(TokenResponse::Tokens(tokens)) => Ok(tokens),
-            Ok(TokenResponse::Denied { denial, retry_after }) => {
-                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
-                let no = self.shared.requester.denied(denial, &self.wanted.need);
-                Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) })
-            }
-            Ok(TokenResponse::Failed { what, retry_after }) => {
-                // Also with `Retry-After`: a server may limit one user.
-                let whose = Whose::CallersOrServers;
-                Err(Failed { retry_after, whose, ..Failed::because(what) })
-            }
+    fn tokens(
+        &self,
+        response: Result<TokenResponse, FetchError>,
+    ) -> Result<(Option<Secret>, Tokens), Failed> {
+        let (refresh_token, verdict) = match response {
+            Ok(response) => response.into_parts(),
             Err(error) => {
                 let (outcome, whose) = match error.sent() {
                     Sent::No => (TokenOutcome::Failed, Whose::Everyones),
                     Sent::Maybe => (TokenOutcome::Unknown, Whose::CallersOrServers),
                 };
-                Err(Failed { outcome, whose, ..Failed::because(error.code()) })
+                return Err(Failed { outcome, whose, ..Failed::because(error.code()) });
+            }
+        };
+        match verdict {
+            Verdict::Tokens(tokens) => Ok((refresh_token, tokens)),
+            Verdict::Denied { denial, retry_after, .. } => {
+                let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
+                let no = self.shared.requester.denied(denial, &self.wanted.need);
+                Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) })
+            }
+            Verdict::Failed { what, retry_after, .. } => {
+                // Also with `Retry-After`: a server may limit one user.
+                let whose = Whose::CallersOrServers;
+                Err(Failed { retry_after, whose, ..Failed::because(what) })
+            }
+            Verdict::Unknown { what } => {
+                let (outcome, whose) = (TokenOutcome::Unknown, Whose::CallersOrServers);
+                Err(Failed { outcome, whose, ..Failed::because(what) })
             }
         }
     }

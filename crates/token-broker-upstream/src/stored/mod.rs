@@ -91,6 +91,7 @@
 //! # Sources
 //! RFC 6749 §5, §6; RFC 8707 §2.2; RFC 9700 §4.14 (rotation).
 
+mod attempt;
 mod cache;
 mod provider;
 mod refresh;

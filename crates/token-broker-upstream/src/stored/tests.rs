@@ -1,6 +1,8 @@
 //! Tests of stored grants, with a token endpoint on loopback that rotates, counts, and misbehaves
 //! on demand.
 
+mod token_responses;
+
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
@@ -46,6 +48,8 @@ enum Mode {
     Says(u16, &'static str, &'static str),
     /// New tokens of these scopes.
     Grants(&'static str),
+    /// New tokens with this number, in the response that the function returns.
+    RotatesInto(Box<dyn Fn(usize) -> Reply + Send + Sync>),
     /// New tokens, in a response that is lost.
     RotatesAndDrops,
     /// New tokens, in a response that breaks off.
@@ -93,8 +97,8 @@ impl State {
         if request.contains("refresh_token=rt-slow&") {
             return Reply::Hangs;
         }
-        let rotates =
-            request.contains(&format!("refresh_token=rt-{}&", self.rotated.load(Ordering::SeqCst)));
+        let current = format!("rt-{}", self.rotated.load(Ordering::SeqCst));
+        let rotates = form_value(request, "refresh_token").is_some_and(|sent| sent == current);
         let mode = self.modes.lock().pop_front();
         match mode {
             Some(Mode::Says(status, body, headers)) => {
@@ -107,6 +111,9 @@ impl State {
                 Reply::Says(200, "", self.rotate(&format!(r#","scope":"{scopes}""#)))
             }
             None => Reply::Says(200, "", self.rotate("")),
+            Some(Mode::RotatesInto(reply)) => {
+                reply(self.rotated.fetch_add(1, Ordering::SeqCst) + 1)
+            }
             Some(Mode::RotatesAndDrops) => {
                 drop(self.rotate(""));
                 Reply::HangsUp
@@ -120,6 +127,13 @@ impl State {
         let tokens = format!(r#""access_token":"at-{number}","refresh_token":"rt-{number}""#);
         format!(r#"{{{tokens},"token_type":"Bearer","expires_in":3600{more}}}"#)
     }
+}
+
+/// Returns the value of a form field, as it was sent.
+fn form_value<'r>(request: &'r str, name: &str) -> Option<&'r str> {
+    let (_, form) = request.split_once("\r\n\r\n")?;
+    let pairs = form.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// Provider with a store, the server above, and a manual clock.
@@ -711,11 +725,10 @@ async fn x10_e119_nonsense_keeps_the_grant() {
         ("X10 2 MiB of an error", Mode::Says(400, huge, "")),
         ("X10 HTML", Mode::Says(200, "<html>at-9</html>", "content-type: text/html\r\n")),
         ("X10 no content", Mode::Says(204, "", "")),
-        ("X10 half JSON", Mode::Says(200, r#"{"access_token":"#, "")),
         ("X10 compressed", Mode::Says(200, "\u{1f}\u{8b}x", "content-encoding: gzip\r\n")),
         ("X10 no JSON in an error", Mode::Says(400, "Bad Request", "")),
         ("E119 mac", Mode::Says(200, r#"{"access_token":"a","token_type":"mac"}"#, "")),
-        ("E119 no type", Mode::Says(200, r#"{"access_token":"a"}"#, "")),
+        ("E119 DPoP", Mode::Says(200, r#"{"access_token":"a","token_type":"DPoP"}"#, "")),
         ("E119 no token", Mode::Says(200, r#"{"token_type":"Bearer"}"#, "")),
         ("E119 empty token", Mode::Says(200, r#"{"access_token":"","token_type":"Bearer"}"#, "")),
         (
@@ -738,20 +751,11 @@ async fn x10_e119_nonsense_keeps_the_grant() {
                 "",
             ),
         ),
-        (
-            "E119 trailing bytes",
-            Mode::Says(200, r#"{"access_token":"a","token_type":"Bearer"}x"#, ""),
-        ),
         ("E119 an array", Mode::Says(200, r#"[{"access_token":"a","token_type":"Bearer"}]"#, "")),
-        (
-            "E119 a refresh token that is none",
-            Mode::Says(200, r#"{"access_token":"a","token_type":"Bearer","refresh_token":{}}"#, ""),
-        ),
         (
             "E119 scopes that are none",
             Mode::Says(200, r#"{"access_token":"a","token_type":"Bearer","scope":"a\"b"}"#, ""),
         ),
-        ("invalid_grant, but as a success", Mode::Says(200, r#"{"error":"invalid_grant"}"#, "")),
         (
             "invalid_grant of a server that fails",
             Mode::Says(500, r#"{"error":"invalid_grant"}"#, ""),
@@ -783,14 +787,21 @@ async fn x10_e119_nonsense_keeps_the_grant() {
 async fn e119_an_impossible_lifetime_is_five_minutes() {
     for (expires_in, seconds) in [
         ("-1", 300),
-        (r#""3600""#, 300),
+        (r#""3600""#, 3600),
+        (r#"" 3600.0 ""#, 3600),
+        (r#""soon""#, 300),
+        (r#""NaN""#, 300),
         ("1e308", 300),
+        ("[3600]", 300),
+        ("36e2", 3600),
         ("0", 300),
         ("null", 300),
-        ("3600.5", 300),
+        ("3600.5", 3600),
+        ("0.5", 300),
         ("99999999999999999999", 300),
         ("999999999", 300),
         ("120", 120),
+        (r#"120,"expires_in":60"#, 60),
     ] {
         let body =
             format!(r#"{{"access_token":"a","token_type":"bearer","expires_in":{expires_in}}}"#);

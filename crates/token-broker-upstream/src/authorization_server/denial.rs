@@ -1,0 +1,112 @@
+//! Error codes of authorization servers, and what each means for the grant.
+
+use std::sync::Arc;
+
+/// Kind of a refusal by the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// The grant or token of the user has ended, or is not accepted.
+    Grant,
+    /// The server does not accept the broker's authentication.
+    Client,
+    /// The server does not grant these scopes.
+    Scopes,
+    /// The user must act at the server first (OpenID Connect Core §3.1.2.6).
+    User,
+    /// The server's policy forbids this target, client or grant type.
+    Policy,
+}
+
+/// Error codes of RFC 6749 §5.2 and its extensions.
+const STANDARD: &[(&str, Denial)] = &[
+    ("invalid_grant", Denial::Grant),
+    ("invalid_client", Denial::Client),
+    ("invalid_scope", Denial::Scopes),
+    ("interaction_required", Denial::User),
+    ("login_required", Denial::User),
+    ("consent_required", Denial::User),
+    ("account_selection_required", Denial::User),
+    // RFC 8693 §2.2.2: `invalid_request` also means an unacceptable subject or actor token.
+    ("invalid_request", Denial::Policy),
+    ("invalid_target", Denial::Policy),
+    ("unauthorized_client", Denial::Policy),
+    ("unsupported_grant_type", Denial::Policy),
+    ("access_denied", Denial::Policy),
+];
+
+/// Error codes with which providers refuse a refresh token that has ended. An
+/// `error_description` is never judged: it is text for people, and changes without notice.
+const OF_PROVIDERS: &[&str] = &[
+    // GitHub, and HubSpot in upper case.
+    "bad_refresh_token",
+    // Slack.
+    "invalid_refresh_token",
+    "token_revoked",
+    "token_expired",
+    // Zoho.
+    "invalid_code",
+];
+
+/// Error codes of an outage. They say nothing about the grant, at whatever status.
+const OF_OUTAGES: &[&str] =
+    &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
+
+/// Error codes that the operator added for one server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ErrorCodes {
+    grant: Arc<[Box<str>]>,
+    user: Arc<[Box<str>]>,
+}
+
+impl ErrorCodes {
+    pub(super) fn end_grants<'c>(&mut self, codes: impl IntoIterator<Item = &'c str>) {
+        self.grant = self.grant.iter().cloned().chain(codes.into_iter().map(Into::into)).collect();
+    }
+
+    pub(super) fn need_user<'c>(&mut self, codes: impl IntoIterator<Item = &'c str>) {
+        self.user = self.user.iter().cloned().chain(codes.into_iter().map(Into::into)).collect();
+    }
+}
+
+/// The codes that a response is compared with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Codes<'a> {
+    /// Those of the standards: the request had no refresh token.
+    Standard,
+    /// Those of the standards, of providers and of the operator.
+    OfRefresh(&'a ErrorCodes),
+}
+
+impl Codes<'_> {
+    /// Returns what a code means; `None` if it is not known. Case makes no difference.
+    pub(super) fn denial(self, code: &str) -> Option<Denial> {
+        let is = |known: &str| known.eq_ignore_ascii_case(code);
+        let configured = match self {
+            Self::Standard => None,
+            Self::OfRefresh(own) if own.user.iter().any(|known| is(known)) => Some(Denial::User),
+            Self::OfRefresh(own) if own.grant.iter().any(|known| is(known)) => Some(Denial::Grant),
+            Self::OfRefresh(_) => {
+                OF_PROVIDERS.iter().any(|known| is(known)).then_some(Denial::Grant)
+            }
+        };
+        let standard = || STANDARD.iter().find(|(known, _)| is(known)).map(|(_, denial)| *denial);
+        configured.or_else(standard)
+    }
+}
+
+/// Returns whether a code is that of an outage.
+pub(super) fn is_outage(code: &str) -> bool {
+    OF_OUTAGES.iter().any(|known| known.eq_ignore_ascii_case(code))
+}
+
+impl Denial {
+    pub(crate) const fn what(self) -> &'static str {
+        match self {
+            Self::Grant => "the authorization server does not accept the grant",
+            Self::Client => "the authorization server does not accept the broker as a client",
+            Self::Scopes => "the authorization server does not accept the scopes",
+            Self::User => "the authorization server wants the user to act first",
+            Self::Policy => "the authorization server's policy forbids it",
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The members of a token response (RFC 6749 §5.1), as servers write them.
+
+use std::time::Duration;
+
+use tower_token_broker::{Secret, principal::Scopes};
+use zeroize::Zeroizing;
+
+use super::json_object::{JsonObject, Member};
+
+/// Tokens that can be used.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) access_token: Secret,
+    pub(crate) lifetime: Duration,
+    /// `None` means the requested scopes (RFC 6749 §5.1).
+    pub(crate) scopes: Option<Scopes>,
+    /// Type of the issued token, if the server names one (RFC 8693 §2.2.1).
+    pub(crate) issued_token_type: Option<Box<str>>,
+}
+
+/// Assumed lifetime if the server names none, or an impossible one.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
+const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// Returns the refresh token: a text of 1 to 16 384 bytes that occurs once. Any other value is no
+/// refresh token, and the current one stays.
+pub(super) fn refresh_token(object: &JsonObject<'_>) -> Option<Secret> {
+    let mut members = object.all("refresh_token");
+    match (members.next()?, members.next()) {
+        (Member::Text(token), None) if (1..=LONGEST_TOKEN).contains(&token.len()) => {
+            Some(secret(&token))
+        }
+        _ => None,
+    }
+}
+
+impl Tokens {
+    /// Reads the members of a response. A member that is `null` or empty is absent.
+    // E119: only the access token can be refused. A refresh token was taken out before.
+    pub(super) fn of(object: &JsonObject<'_>, requested: &Scopes) -> Result<Self, &'static str> {
+        if !object.present("token_type").all(|kind| names_bearer(&kind)) {
+            return Err("the token is not a Bearer token");
+        }
+        if object.present("access_token").next().is_none() {
+            return Err("no access token");
+        }
+        // In a header, a space, quotation mark or comma would end the token (RFC 9110 §11.2).
+        // RFC 6750 §2.1 allows fewer characters than servers use.
+        let can_be_sent = |token: &Zeroizing<String>| {
+            token.len() <= LONGEST_TOKEN
+                && token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x7e))
+        };
+        let access_token = object
+            .text("access_token")
+            .filter(can_be_sent)
+            .ok_or("an access token that can't be sent")?;
+        let scopes = scopes(object, requested).map_err(|_| "scopes that can't be read")?;
+        let issued_token_type = object.text("issued_token_type").map(|kind| kind.as_str().into());
+        let (access_token, lifetime) = (secret(&access_token), lifetime(object));
+        Ok(Self { access_token, lifetime, scopes, issued_token_type })
+    }
+}
+
+/// The bytes of the response are out of reach; our copies are zeroized.
+fn secret(token: &Zeroizing<String>) -> Secret {
+    Secret::new(token.as_bytes().to_vec())
+}
+
+/// Returns whether a `token_type` names the Bearer scheme, in any spelling, or no scheme at all.
+// E119: DPoP and MAC tokens are not sent as Bearer tokens.
+fn names_bearer(kind: &Member<'_>) -> bool {
+    match kind {
+        Member::Text(text) => {
+            let letters = text.chars().filter(char::is_ascii_alphanumeric);
+            let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+            matches!(plain.as_str(), "bearer" | "bearertoken")
+        }
+        Member::NotText => false,
+        Member::Array(_) => kind.elements().iter().all(names_bearer),
+        Member::Null | Member::Bool(_) | Member::Number(_) | Member::Object(_) => true,
+    }
+}
+
+struct NotScopes;
+
+/// Returns the scopes of the token: of a text or an array of texts, separated by spaces or commas.
+/// `None` if the server names none. A repeated member counts with all its values, so that no scope
+/// stays unseen.
+fn scopes(object: &JsonObject<'_>, requested: &Scopes) -> Result<Option<Scopes>, NotScopes> {
+    let mut all = None;
+    for member in object.present("scope") {
+        let mut texts = Vec::new();
+        match member {
+            Member::Text(text) => texts.push(text),
+            Member::Array(_) => {
+                for element in member.elements() {
+                    match element {
+                        Member::Text(text) => texts.push(text),
+                        Member::Null => {}
+                        _ => return Err(NotScopes),
+                    }
+                }
+            }
+            _ => return Err(NotScopes),
+        }
+        for text in texts {
+            let names: Vec<_> = text.split_ascii_whitespace().collect();
+            let parsed = Scopes::parse(&names.join(" ")).map_err(|_| NotScopes)?;
+            // A scope that was requested may contain a comma (RFC 6749 §3.3).
+            let split = parsed.iter().flat_map(|scope| match requested.contains(scope) {
+                true => vec![scope],
+                false => scope.split(',').filter(|scope| !scope.is_empty()).collect(),
+            });
+            let names: Vec<_> = split.collect();
+            let parsed = Scopes::parse(&names.join(" ")).map_err(|_| NotScopes)?;
+            if !parsed.is_empty() {
+                all = Some(all.unwrap_or_else(Scopes::none).union(&parsed));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the lifetime: a number, or a text that is one. Of several, the shortest.
+fn lifetime(object: &JsonObject<'_>) -> Duration {
+    let seconds = |member: Member<'_>| match member {
+        Member::Number(raw) => std::str::from_utf8(raw).ok()?.parse().ok(),
+        Member::Text(text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    let possible = |seconds: f64| {
+        let lifetime = Duration::try_from_secs_f64(seconds.floor()).ok()?;
+        (Duration::from_secs(1)..=LONGEST_LIFETIME).contains(&lifetime).then_some(lifetime)
+    };
+    let all = object.present("expires_in").map(|member| seconds(member).and_then(possible));
+    all.map(|lifetime| lifetime.unwrap_or(UNKNOWN_LIFETIME)).min().unwrap_or(UNKNOWN_LIFETIME)
+}

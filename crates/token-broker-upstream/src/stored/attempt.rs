@@ -1,0 +1,356 @@
+//! One attempt under a lease: sends the refresh token, keeps what the response contains, and stores
+//! the outcome.
+
+use std::time::Duration;
+
+use token_broker_outbound::{FetchError, Sent};
+use token_broker_store::{
+    AccessToken, Attempt, AttemptOutcome, Backoff, Grant, GrantStore, Lease, Renewal, StoreError,
+};
+use tower_token_broker::{
+    Secret,
+    alarm::Alarm,
+    audit::{GrantType, Intent, TokenOutcome, TokenReceipt},
+    exchange::{CredentialError, Origin},
+    principal::Scopes,
+};
+
+use super::{
+    provider::Shared,
+    refresh::{Next, Outcome, Refresh, bounded, connect_required, unavailable},
+};
+use crate::{
+    authorization_server::{Denial, TokenResponse, Tokens, Verdict, Wider},
+    lifetime, scopes,
+};
+
+/// The refresh of one version of a grant, by the holder of its lease.
+pub(super) struct Sending<'a, S> {
+    pub(super) refresh: &'a Refresh<'a, S>,
+    pub(super) grant: &'a Grant,
+    pub(super) lease: &'a Lease,
+    /// Scopes that the new token must not exceed.
+    pub(super) effective: &'a Scopes,
+    /// The token that is used if there is no new one.
+    pub(super) fallback: Option<&'a AccessToken>,
+    /// Whether the upstream refused the current token.
+    pub(super) forced: bool,
+}
+
+/// An attempt without new tokens.
+struct Failure {
+    cause: &'static str,
+    tried: AttemptOutcome,
+    recorded: TokenOutcome,
+    /// Time until the next attempt: at least, and in all.
+    pause: (Duration, Duration),
+}
+
+impl<S: GrantStore> Sending<'_, S> {
+    const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
+
+    pub(super) async fn run(&self) -> Result<Next, StoreError> {
+        let (shared, grant) = (self.shared(), self.grant);
+        let Some(refresh_token) = &grant.refresh_token else {
+            return Ok(Next::Done(connect_required()));
+        };
+        let now = shared.clock.now();
+        let Ok(request) = shared.server.refresh_request(refresh_token, self.effective, now) else {
+            tracing::error!(
+                alarm = Alarm::ClientAuthenticationFailed.code(),
+                server.name = shared.upstream.name(),
+                "the broker could not authenticate as a client"
+            );
+            return self.not_begun().await;
+        };
+        let origin = Origin::of(request.uri());
+        let intent = Intent::new(
+            shared.upstream.name(),
+            origin.as_ref().map_or("", Origin::as_str),
+            self.effective,
+            Some((&grant.id, grant.version)),
+        );
+        let trail = self.refresh.trail;
+        let Ok(receipt) = trail.token_request(GrantType::RefreshToken, intent).await else {
+            return self.not_begun().await;
+        };
+        match bounded(shared.store.mark_attempt(self.lease)).await {
+            Ok(()) => {}
+            Err(error) => {
+                receipt.finish(TokenOutcome::Failed);
+                let overtaken = matches!(error, StoreError::Overtaken { .. });
+                return if overtaken { Ok(Next::Again) } else { Err(error) };
+            }
+        }
+        let response = TokenResponse::to(
+            request,
+            self.effective,
+            shared.server.codes(),
+            &shared.client,
+            &shared.clock,
+        );
+        match response.await {
+            Ok(response) => {
+                let (rotated, verdict) = response.into_parts();
+                self.keep(rotated, verdict, receipt).await
+            }
+            Err(error) => self.failed(self.without_response(error), receipt).await,
+        }
+    }
+
+    /// Makes durable what a response contains, the refresh token whatever else it states, and then
+    /// handles the rest.
+    // E119, design 10: a rotated refresh token is never lost to another member.
+    async fn keep(
+        &self,
+        rotated: Option<Secret>,
+        verdict: Verdict,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
+        match (rotated, verdict) {
+            (rotated, Verdict::Tokens(tokens)) => self.use_tokens(rotated, tokens, receipt).await,
+            (Some(rotated), refused) => self.keep_rotated(rotated, &refused, receipt).await,
+            (None, Verdict::Denied { denial: Denial::Grant, .. }) => {
+                self.invalid_grant(receipt).await
+            }
+            (None, refused) => self.failed(self.refused(&refused), receipt).await,
+        }
+    }
+
+    /// Ends a lease before the attempt was marked. The mark of an earlier process stays.
+    async fn not_begun(&self) -> Result<Next, StoreError> {
+        let untouched = Attempt::new(AttemptOutcome::Unknown, self.grant.backoff);
+        bounded(self.shared().store.release(self.lease, &untouched)).await?;
+        Ok(Next::Done(self.refresh.fallback_or_unavailable(self.grant, self.fallback, None)))
+    }
+
+    /// Stores new tokens, unless they have more scopes than they may.
+    async fn use_tokens(
+        &self,
+        rotated: Option<Secret>,
+        tokens: Tokens,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
+        let (shared, grant) = (self.shared(), self.grant);
+        let now = shared.clock.now();
+        let scopes = tokens.scopes.unwrap_or_else(|| self.effective.clone());
+        let limit = if self.effective.is_empty() { &grant.granted } else { self.effective };
+        let wider = !limit.is_empty() && !limit.contains_all(&scopes);
+        if wider {
+            tracing::error!(
+                alarm = Alarm::WiderScopes.code(),
+                server.name = shared.upstream.name(),
+                grant.id = grant.id.as_str(),
+                "the authorization server issued a token with more scopes than requested"
+            );
+        }
+        let expires_at = now.plus(tokens.lifetime);
+        let mut access = AccessToken::new(tokens.access_token, scopes, now, expires_at);
+        access.requested = self.effective.clone();
+        access.forced = self.forced;
+        let mut renewal = Renewal::new(rotated, Some(access));
+        if wider && shared.server.wider() == Wider::Refused {
+            // Least scope: keep the rotated refresh token, and do not use the access token.
+            renewal.access = None;
+            renewal.backoff = self.pause_began(self.usual_pause(None));
+        }
+        let policy = Outcome::None(CredentialError::RefusedByPolicy);
+        self.store(&renewal, TokenOutcome::Issued, policy, receipt).await
+    }
+
+    /// Stores a rotated refresh token that came without an access token that can be used.
+    async fn keep_rotated(
+        &self,
+        rotated: Secret,
+        refused: &Verdict,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
+        let Failure { cause, pause, .. } = self.refused(refused);
+        self.report(cause);
+        let mut renewal = Renewal::new(Some(rotated), None);
+        renewal.backoff = self.pause_began(pause);
+        let otherwise = unavailable(Some(pause.1));
+        self.store(&renewal, TokenOutcome::Failed, otherwise, receipt).await
+    }
+
+    /// Stores what a response contains. Callers receive the new access token, else the fallback,
+    /// else `otherwise`.
+    async fn store(
+        &self,
+        renewal: &Renewal,
+        recorded: TokenOutcome,
+        otherwise: Outcome,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
+        match self.store_durably(renewal).await {
+            Ok(Some(stored)) => {
+                receipt.finish(recorded);
+                let new = stored.access.iter().find(|token| token.version == stored.version);
+                let now = self.shared().clock.read();
+                let is_valid = |token: &&AccessToken| {
+                    !self.shared().sightings.ends(&stored, token, now).has_passed(now)
+                };
+                Ok(Next::Done(match new.or(self.fallback.filter(is_valid)) {
+                    Some(token) => self.refresh.outcome_of(&stored, token),
+                    None => otherwise,
+                }))
+            }
+            // Revoked or reconnected meanwhile: the current grant counts, and the tokens are
+            // dropped.
+            Ok(None) => {
+                receipt.finish(TokenOutcome::Failed);
+                Ok(Next::Again)
+            }
+            Err(error) => {
+                tracing::error!(
+                    alarm = Alarm::TokensNotStored.code(),
+                    error = %error,
+                    grant.id = self.grant.id.as_str(),
+                    "refreshed tokens could not be stored: the user may have to reconnect"
+                );
+                receipt.finish(TokenOutcome::Unknown);
+                Ok(Next::Done(unavailable(None)))
+            }
+        }
+    }
+
+    /// Stores new tokens, and retries for a minute. Callers stop waiting earlier. While this task
+    /// runs, this process does not send the old refresh token again.
+    // X06: a failing store must not lose a rotated token.
+    async fn store_durably(&self, renewal: &Renewal) -> Result<Option<Grant>, StoreError> {
+        let store = &self.shared().store;
+        let mut pause = Duration::from_millis(50);
+        for _ in 0..35 {
+            match bounded(store.complete(self.lease, renewal)).await {
+                Err(StoreError::Unreachable) => tokio::time::sleep(pause).await,
+                stored => return stored,
+            }
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        bounded(store.complete(self.lease, renewal)).await
+    }
+
+    /// Ends the grant, but only if the version that was sent is still the current one.
+    // X11: another replica may have stored newer tokens.
+    async fn invalid_grant(&self, receipt: TokenReceipt) -> Result<Next, StoreError> {
+        let (shared, grant) = (self.shared(), self.grant);
+        let current = self.refresh.load().await;
+        if matches!(&current, Ok(Some(current)) if current.version == self.lease.version)
+            && bounded(shared.store.end(&grant.to_ref(), self.lease.version)).await?
+        {
+            receipt.finish(TokenOutcome::GrantEnded);
+            tracing::warn!(
+                alarm = Alarm::GrantEnded.code(),
+                server.name = shared.upstream.name(),
+                grant.id = grant.id.as_str(),
+                "the authorization server ended the grant; the user must reconnect"
+            );
+            return Ok(Next::Done(Outcome::None(CredentialError::Revoked)));
+        }
+        receipt.finish(TokenOutcome::Failed);
+        current.map(|_| Next::Again)
+    }
+
+    /// Returns the failure that a response without tokens is.
+    fn refused(&self, verdict: &Verdict) -> Failure {
+        let (cause, retry_after) = match verdict {
+            Verdict::Denied { denial, retry_after, .. } => (denial.what(), *retry_after),
+            Verdict::Failed { what, retry_after, .. } => (*what, *retry_after),
+            Verdict::Unknown { what } => return self.unknown(what),
+            Verdict::Tokens(_) => ("tokens", None),
+        };
+        Failure {
+            cause,
+            tried: AttemptOutcome::Responded,
+            recorded: TokenOutcome::Failed,
+            pause: self.usual_pause(retry_after),
+        }
+    }
+
+    /// Returns the failure of a request without a response that was read.
+    fn without_response(&self, error: FetchError) -> Failure {
+        let cause = error.code();
+        let tried = match (error, error.sent()) {
+            (_, Sent::No) => AttemptOutcome::NotSent,
+            (
+                FetchError::Timeout(_) | FetchError::Failed(_) | FetchError::ContentCoding,
+                Sent::Maybe,
+            ) => return self.unknown(cause),
+            // X10: a redirect or an oversized body is a response, but not a usable one.
+            (_, Sent::Maybe) => AttemptOutcome::Responded,
+        };
+        Failure { cause, tried, recorded: TokenOutcome::Failed, pause: self.usual_pause(None) }
+    }
+
+    fn unknown(&self, cause: &'static str) -> Failure {
+        Failure {
+            cause,
+            tried: AttemptOutcome::Unknown,
+            recorded: TokenOutcome::Unknown,
+            pause: self.after_unknown(),
+        }
+    }
+
+    async fn failed(&self, failure: Failure, receipt: TokenReceipt) -> Result<Next, StoreError> {
+        receipt.finish(failure.recorded);
+        self.report(failure.cause);
+        let attempt = Attempt::new(failure.tried, self.pause_began(failure.pause));
+        if let Err(error) = bounded(self.shared().store.release(self.lease, &attempt)).await {
+            // Safe: the lease expires, and the mark of the attempt stays.
+            tracing::error!(
+                alarm = Alarm::TokensNotStored.code(),
+                grant.id = self.grant.id.as_str(),
+                error = %error,
+                "a failed refresh could not be stored"
+            );
+        }
+        let mut grant = self.grant.clone();
+        grant.backoff = attempt.backoff;
+        let wait = Some(failure.pause.1);
+        Ok(Next::Done(self.refresh.fallback_or_unavailable(&grant, self.fallback, wait)))
+    }
+
+    // X10: one error per streak of failures.
+    fn report(&self, cause: &'static str) {
+        let (server, id) = (self.shared().upstream.name(), self.grant.id.as_str());
+        if self.grant.backoff.failures == 0 {
+            tracing::error!(
+                alarm = Alarm::TokenRequestFailed.code(),
+                server.name = server,
+                grant.id = id,
+                cause,
+                "a refresh failed; the grant is kept"
+            );
+        } else {
+            tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
+        }
+    }
+
+    fn usual_pause(&self, retry_after: Option<Duration>) -> (Duration, Duration) {
+        let pause = lifetime::pause(self.grant.backoff.failures, retry_after);
+        (pause, pause)
+    }
+
+    /// Returns the pause before the last attempt, at least and in all: until the current token has
+    /// ended, because only then it is needed, and not before the server had time to recover.
+    fn after_unknown(&self) -> (Duration, Duration) {
+        let now = self.shared().clock.read();
+        let sightings = &self.shared().sightings;
+        let left = self.fallback.map(|token| sightings.ends(self.grant, token, now).left(now));
+        (Self::AFTER_UNKNOWN, Self::AFTER_UNKNOWN.max(left.unwrap_or_default()))
+    }
+
+    /// Notes a pause that begins now, and returns what others see of it.
+    fn pause_began(&self, (at_least, wait): (Duration, Duration)) -> Backoff {
+        let shared = self.shared();
+        // Of a clock that is ahead for a moment, others see nothing.
+        let retry_at = shared.clock.cautious_now().plus(wait);
+        let now = shared.clock.read();
+        shared.sightings.pause_began(&self.grant.id, retry_at, (at_least, wait), now);
+        self.grant.backoff.after_failure(retry_at)
+    }
+
+    fn shared(&self) -> &Shared<S> {
+        self.refresh.shared
+    }
+}

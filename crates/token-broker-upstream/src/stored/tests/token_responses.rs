@@ -1,0 +1,338 @@
+//! Token responses that deviate: the rotated refresh token is kept, whatever the rest states.
+
+use std::io::Write;
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::*;
+
+/// A response with a body of any bytes, whose headers state its length.
+fn reply(status: &str, headers: &str, body: &[u8]) -> Reply {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n");
+    Reply::Raw([head.as_bytes(), body].concat())
+}
+
+/// The members of an ordinary response.
+fn members(number: usize) -> Vec<(&'static str, String)> {
+    vec![
+        ("access_token", format!("\"at-{number}\"")),
+        ("token_type", "\"Bearer\"".to_owned()),
+        ("expires_in", "3600".to_owned()),
+        ("refresh_token", format!("\"rt-{number}\"")),
+        ("scope", "\"crm:read\"".to_owned()),
+    ]
+}
+
+fn object(members: &[(&str, String)]) -> String {
+    let members: Vec<_> =
+        members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Returns the body of an ordinary response in which one member has another value, or is missing.
+fn deviating(number: usize, member: &'static str, value: Option<&str>) -> String {
+    let mut all = members(number);
+    all.retain(|(name, _)| *name != member);
+    // In front, so that a reader that stops at it sees none of the others.
+    if let Some(value) = value {
+        all.insert(0, (member, value.to_owned()));
+    }
+    object(&all)
+}
+
+async fn rotating_into(reply: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Harness {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(Mode::RotatesInto(Box::new(reply)));
+    broker
+}
+
+fn held(broker: &Harness) -> Secret {
+    broker.grant().refresh_token.unwrap()
+}
+
+/// Asserts that the next refresh succeeds with the refresh token of the last response.
+async fn expect_continued(broker: &Harness, case: &str) {
+    broker.clock.advance(HOUR * 2);
+    let next = broker.get().await.map(|credential| number(&credential));
+    assert_eq!(next, Ok(2), "{case}: the rotated token was lost");
+    let posts = broker.server.posts();
+    assert_eq!(posts.len(), 2, "{case}");
+    assert_eq!(form_value(&posts[1], "refresh_token"), Some("rt-1"), "{case}");
+}
+
+#[tokio::test]
+async fn e119_no_deviating_member_loses_a_refresh_token() {
+    let long = format!("\"{}\"", "a".repeat(64 * 1024));
+    let values: [(&str, Option<&str>); 12] = [
+        ("missing", None),
+        ("null", Some("null")),
+        ("empty", Some("\"\"")),
+        ("text", Some("\"text\"")),
+        ("number", Some("7")),
+        ("negative", Some("-1.5e9")),
+        ("boolean", Some("true")),
+        ("array", Some("[\"a\"]")),
+        ("object", Some("{\"a\":[1]}")),
+        ("64 KiB", Some(&long)),
+        ("surrogate", Some("\"\\ud800\"")),
+        ("twice inside", Some("{\"a\":1,\"a\":2}")),
+    ];
+    let mut tried = 0;
+    for member in ["access_token", "token_type", "expires_in", "scope", "id_token", "error", "x"] {
+        for (kind, value) in values {
+            let case = format!("E119 {member} {kind}");
+            let value = value.map(str::to_owned);
+            let broker = rotating_into(move |number| {
+                reply("200 OK", "", deviating(number, member, value.as_deref()).as_bytes())
+            })
+            .await;
+            let outcome = broker.get().await.map(|credential| number(&credential));
+            let is_usable = match (member, kind) {
+                ("access_token", "text") => true,
+                ("access_token", _) => false,
+                // The name of another scheme, and what is no text in place of one.
+                ("token_type", "text" | "array" | "64 KiB" | "surrogate") => false,
+                ("scope" | "error", "missing" | "null" | "empty") => true,
+                // Scopes that exceed the requested ones, or that cannot be read; errors.
+                ("scope" | "error", _) => false,
+                _ => true,
+            };
+            assert_eq!(outcome.is_ok(), is_usable, "{case}: {outcome:?}");
+            assert!(held(&broker).matches(&secret("rt-1")), "{case}");
+            assert_eq!(broker.grant().state, GrantState::Active, "{case}");
+            expect_continued(&broker, &case).await;
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 84);
+}
+
+#[tokio::test]
+async fn e119_a_refresh_token_counts_once_as_text() {
+    let longest = "r".repeat(16 * 1024);
+    let (fits, too_long) = (format!("\"{longest}\""), format!("\"{longest}r\""));
+    for (value, kept) in [
+        (None, "rt-0"),
+        (Some("null"), "rt-0"),
+        (Some("\"\""), "rt-0"),
+        (Some("7"), "rt-0"),
+        (Some("[\"rt-9\"]"), "rt-0"),
+        (Some("{\"rt\":\"rt-9\"}"), "rt-0"),
+        (Some("\"\\ud800\""), "rt-0"),
+        (Some(too_long.as_str()), "rt-0"),
+        (Some("\"rt-8\",\"refresh_token\":\"rt-9\""), "rt-0"),
+        (Some("\"rt-8\",\"refresh\\u005ftoken\":\"rt-9\""), "rt-0"),
+        (Some("\"rt-8\",\"refresh_token\":null"), "rt-0"),
+        (Some("\"r\""), "r"),
+        (Some("\"r t \\u00e9\\n\\ud83d\\ude00\""), "r t é\n😀"),
+        (Some(fits.as_str()), longest.as_str()),
+        (Some("\"rt-8\",\"Refresh_Token\":\"rt-9\""), "rt-8"),
+    ] {
+        let body = value.map(str::to_owned);
+        let broker = rotating_into(move |number| {
+            reply("200 OK", "", deviating(number, "refresh_token", body.as_deref()).as_bytes())
+        })
+        .await;
+        let case = format!("E119 {:.60}", value.unwrap_or("missing"));
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "{case}");
+        assert!(held(&broker).matches(&secret(kept)), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn e119_tokens_in_any_visible_form_are_used() {
+    for (access_token, is_sent) in [
+        ("u:g:s", true),
+        ("00D!AR8AQ", true),
+        ("1!Dgs_|x", true),
+        ("a{b}[c](d)<e>'f'\\\\g/h?i=j&k%l#m@n$o^p*q+r~s;t`u", true),
+        ("a b", false),
+        ("a,b", false),
+        ("a\\\"b", false),
+        ("a\\tb", false),
+        ("a\\u00e9", false),
+        ("a\\u007f", false),
+        ("a\\r\\nx: y", false),
+    ] {
+        let value = format!("\"{access_token}\"");
+        let broker = rotating_into(move |number| {
+            reply("200 OK", "", deviating(number, "access_token", Some(&value)).as_bytes())
+        })
+        .await;
+        assert_eq!(broker.get().await.is_ok(), is_sent, "E119 {access_token}");
+        assert!(held(&broker).matches(&secret("rt-1")), "E119 {access_token}");
+        expect_continued(&broker, access_token).await;
+    }
+}
+
+#[tokio::test]
+async fn e119_spellings_of_bearer_count_and_other_schemes_do_not() {
+    for (kind, is_used) in [
+        ("\"bearer\"", true),
+        ("\"BEARER\"", true),
+        ("\" Bearer \"", true),
+        ("\"BearerToken\"", true),
+        ("\"bearer_token\"", true),
+        ("[\"Bearer\"]", true),
+        ("\"Bearer\",\"token_type\":\"bearer\"", true),
+        ("\"DPoP\"", false),
+        ("\"dpop\"", false),
+        ("\"mac\"", false),
+        ("\"MAC\"", false),
+        ("\"N_A\"", false),
+        ("\"pop\"", false),
+        ("\"Bearer DPoP\"", false),
+        ("[\"Bearer\",\"DPoP\"]", false),
+        ("\"Bearer\",\"token_type\":\"DPoP\"", false),
+        ("\"ｂearer\"", false),
+    ] {
+        let broker = rotating_into(move |number| {
+            reply("200 OK", "", deviating(number, "token_type", Some(kind)).as_bytes())
+        })
+        .await;
+        assert_eq!(broker.get().await.is_ok(), is_used, "E119 {kind}");
+        expect_continued(&broker, kind).await;
+    }
+}
+
+#[tokio::test]
+async fn e119_scopes_are_read_in_each_form() {
+    let wide = |scope: &'static str| async move {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(Mode::RotatesInto(Box::new(move |number| {
+            reply("200 OK", "", deviating(number, "scope", Some(scope)).as_bytes())
+        })));
+        let outcome = broker.needing("crm:write").await;
+        let outcome = outcome.map(|credential| credential.scopes().clone());
+        assert!(held(&broker).matches(&secret("rt-1")), "E119 {scope}");
+        outcome
+    };
+    for scope in [
+        "\"crm:read crm:write\"",
+        "\"crm:read,crm:write\"",
+        "\" crm:read , crm:write \"",
+        "[\"crm:read\",\"crm:write\"]",
+        "[\"crm:read crm:write\"]",
+        "[null,\"crm:read\",\"\",\"crm:write\"]",
+        "\"crm:read\",\"scope\":\"crm:write\"",
+        "\",\"",
+        "null",
+    ] {
+        assert_eq!(wide(scope).await, Ok(scopes("crm:read crm:write")), "E119 {scope}");
+    }
+    let missing = CredentialError::ScopeRequired { missing: scopes("crm:write") };
+    assert_eq!(wide("\"crm:read\"").await, Err(missing));
+    for wider in [
+        "\"crm:read,crm:write,crm:admin\"",
+        "[\"crm:read\",\"crm:admin\"]",
+        "\"crm:read\",\"scope\":\"crm:admin\"",
+    ] {
+        assert_eq!(wide(wider).await, Err(CredentialError::RefusedByPolicy), "E119 {wider}");
+    }
+    for unreadable in ["7", "{\"crm:read\":true}", "[\"crm:read\",7]", "[[\"crm:read\"]]"] {
+        assert!(is_unavailable(&wide(unreadable).await), "E119 {unreadable}");
+    }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn e119_each_success_and_coding_is_read() {
+    let body = |number| object(&members(number)).into_bytes();
+    let with = |status: &'static str, headers: &'static str, coded: fn(&[u8]) -> Vec<u8>| {
+        move |number| reply(status, headers, &coded(&body(number)))
+    };
+    let plain: fn(&[u8]) -> Vec<u8> = <[u8]>::to_vec;
+    let gzip: fn(&[u8]) -> Vec<u8> = gzip;
+    for (case, reply) in [
+        ("201", with("201 Created", "", plain)),
+        ("202", with("202 Accepted", "", plain)),
+        ("203", with("203 Non-Authoritative Information", "", plain)),
+        ("299", with("299 x", "", plain)),
+        ("text/html", with("200 OK", "content-type: text/html\r\n", plain)),
+        ("gzip", with("200 OK", "content-encoding: gzip\r\n", gzip)),
+        ("x-gzip", with("200 OK", "content-encoding: x-gzip\r\n", gzip)),
+        ("gzip without a field", with("200 OK", "", gzip)),
+        ("gzip that is none", with("200 OK", "content-encoding: gzip\r\n", plain)),
+        ("byte order mark", with("200 OK", "", |body| [b"\xef\xbb\xbf", body].concat())),
+        ("white space", with("200 OK", "", |body| [b"\r\n ", body, b"\n\n"].concat())),
+        (
+            "latin-1",
+            with("200 OK", "", |body| [b"{\"name\":\"Jos\xe9\",", body.get(1..).unwrap()].concat()),
+        ),
+    ] {
+        let broker = rotating_into(reply).await;
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "E119 {case}");
+        expect_continued(&broker, case).await;
+    }
+}
+
+#[tokio::test]
+async fn x08_a_success_that_is_not_whole_has_an_unknown_outcome() {
+    let whole = object(&members(1));
+    let half = &whole[..whole.len() / 2];
+    let two = format!("{whole}{whole}");
+    let closed = format!("HTTP/1.1 200 OK\r\n\r\n{half}");
+    let coded = gzip(whole.as_bytes());
+    let field = "content-encoding: gzip\r\n";
+    let bytes = |reply: Reply| match reply {
+        Reply::Raw(bytes) => bytes,
+        _ => unreachable!(),
+    };
+    for (case, raw) in [
+        ("half an object", bytes(reply("200 OK", "", half.as_bytes()))),
+        ("half of it, ended by closing", closed.into_bytes()),
+        ("two objects", bytes(reply("200 OK", "", two.as_bytes()))),
+        ("an object and text", bytes(reply("200 OK", "", format!("{whole}x").as_bytes()))),
+        ("no byte", bytes(reply("200 OK", "", b""))),
+        ("half of gzip", bytes(reply("200 OK", field, &coded[..coded.len() / 2]))),
+        ("another coding", bytes(reply("200 OK", "content-encoding: br\r\n", &coded))),
+        ("201, half an object", bytes(reply("201 Created", "", half.as_bytes()))),
+    ] {
+        let broker = rotating_into(move |_| Reply::Raw(raw.clone())).await;
+        let wait = CredentialError::Unavailable { retry_after: Some(Duration::from_secs(30)) };
+        assert_eq!(broker.get().await.unwrap_err(), wait, "X08 {case}");
+        let kept = broker.grant();
+        assert_eq!((kept.state, kept.open_attempts), (GrantState::Active, 1), "X08 {case}");
+        assert!(held(&broker).matches(&secret("rt-0")), "X08 {case}");
+        broker.clock.advance(Duration::from_secs(29));
+        assert!(is_unavailable(&broker.get().await), "X08 {case}");
+        assert_eq!(broker.server.posts().len(), 1, "X08 {case}: not sent again at once");
+        assert_eq!(broker.refreshes().await, ["intent", "unknown"], "X08 {case}");
+    }
+}
+
+#[tokio::test]
+async fn x10_a_bomb_costs_no_memory_and_no_grant() {
+    let bomb = gzip(&vec![b' '; 64 << 20]);
+    let broker = rotating_into(move |_| reply("200 OK", "content-encoding: gzip\r\n", &bomb)).await;
+    assert!(is_unavailable(&broker.get().await), "X10");
+    assert_eq!(broker.grant().state, GrantState::Active, "X10");
+}
+
+#[tokio::test]
+async fn e119_an_error_with_tokens_is_an_error_after_they_are_kept() {
+    for (status, error, outcome) in [
+        ("200 OK", "\"server_error\"", None),
+        ("200 OK", "{\"code\":7}", None),
+        ("200 OK", "\"invalid_grant\"", None),
+        ("201 Created", "\"invalid_client\"", None),
+        ("200 OK", "false", Some(1)),
+        ("200 OK", "null", Some(1)),
+    ] {
+        let broker = rotating_into(move |number| {
+            reply(status, "", deviating(number, "error", Some(error)).as_bytes())
+        })
+        .await;
+        let got = broker.get().await.ok().map(|credential| number(&credential));
+        assert_eq!(got, outcome, "E119 {error}");
+        assert!(held(&broker).matches(&secret("rt-1")), "E119 {error}");
+        assert_eq!(broker.grant().state, GrantState::Active, "E119 {error}");
+        expect_continued(&broker, error).await;
+    }
+}
