@@ -38,6 +38,6 @@ mod revocations;
 pub use grants::{
     AccessToken, Account, AccountError, Attempt, AttemptOutcome, Backoff, BoxGrantStore, Grant,
     GrantFilter, GrantKey, GrantPage, GrantRef, GrantState, GrantStore, GrantSummary, Lease,
-    LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, StoreError,
+    LeaseOutcome, LeaseRequest, MemoryGrants, Renewal, RepeatedRefusal, StoreError,
 };
 pub use revocations::MemoryRevocations;

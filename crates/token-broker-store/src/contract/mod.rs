@@ -148,6 +148,8 @@ macro_rules! grant_store_contract {
                 release_of_a_stale_lease_changes_nothing,
                 end_counts_only_at_the_current_version,
                 end_keeps_a_revoked_grant_revoked,
+                a_grant_that_needs_the_user_is_kept,
+                needing_the_user_revives_no_ended_grant,
                 revoke_erases_tokens_and_raises_the_version,
                 revoke_again_changes_nothing,
                 revoke_and_delete_return_whether_the_id_exists,

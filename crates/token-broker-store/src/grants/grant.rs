@@ -86,6 +86,8 @@ pub struct Grant {
     pub open_attempts: u32,
     /// Failed refreshes in a row, and when the next may start.
     pub backoff: Backoff,
+    /// The refusal that the authorization server repeats, if the last refresh was refused.
+    pub refused: Option<RepeatedRefusal>,
 }
 
 impl Grant {
@@ -102,6 +104,7 @@ impl Grant {
             state: GrantState::Active,
             open_attempts: 0,
             backoff: Backoff::default(),
+            refused: None,
         }
     }
 
@@ -145,6 +148,7 @@ impl Grant {
             state: self.state,
             open_attempts: self.open_attempts,
             backoff: self.backoff,
+            refused: self.refused,
         }
     }
 }
@@ -173,6 +177,8 @@ pub struct GrantSummary {
     pub open_attempts: u32,
     /// [`Grant::backoff`]
     pub backoff: Backoff,
+    /// [`Grant::refused`]
+    pub refused: Option<RepeatedRefusal>,
 }
 
 impl GrantSummary {
@@ -226,6 +232,10 @@ impl AccessToken {
 pub enum GrantState {
     /// The tokens may be used.
     Active,
+    /// The authorization server refuses the refresh token until the user has acted, or has refused
+    /// it for so long that the user should connect again. The tokens are kept and may be used: a
+    /// refresh that succeeds makes the grant active.
+    NeedsUser,
     /// The authorization server responded `invalid_grant` for the current version.
     EndedByServer,
     /// The user or the operator revoked it.
@@ -237,14 +247,20 @@ impl GrantState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::NeedsUser => "needs_user",
             Self::EndedByServer => "ended_by_server",
             Self::Revoked => "revoked",
         }
     }
 
+    /// Returns whether the tokens may be used and refreshed.
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Active | Self::NeedsUser)
+    }
+
     /// Returns the state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::EndedByServer, Self::Revoked]
+        [Self::Active, Self::NeedsUser, Self::EndedByServer, Self::Revoked]
             .into_iter()
             .find(|state| state.as_str() == name)
     }
@@ -270,5 +286,22 @@ impl Backoff {
     /// Returns the backoff after one more failure.
     pub const fn after_failure(self, retry_at: Timestamp) -> Self {
         Self { failures: self.failures.saturating_add(1), retry_at: Some(retry_at) }
+    }
+}
+
+/// The same refusal by the authorization server, in each refresh since the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct RepeatedRefusal {
+    /// Digest of the status and the error code.
+    pub digest: u64,
+    /// When the server refused so for the first time.
+    pub since: Timestamp,
+}
+
+impl RepeatedRefusal {
+    /// Creates the record of a refusal with this digest.
+    pub const fn new(digest: u64, since: Timestamp) -> Self {
+        Self { digest, since }
     }
 }

@@ -144,9 +144,8 @@ impl GrantStore for MemoryGrants {
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseOutcome, StoreError> {
-        let current = |row: &&mut Row| {
-            row.grant.version == request.version && row.grant.state == GrantState::Active
-        };
+        let current =
+            |row: &&mut Row| row.grant.version == request.version && row.grant.state.is_usable();
         Ok(self.with_row(&request.grant, |row| {
             let Some(row) = row.filter(current) else { return LeaseOutcome::Stale };
             if let Some(held) = row.leased_until.filter(|held| *held > request.now) {
@@ -194,8 +193,7 @@ impl GrantStore for MemoryGrants {
     }
 
     async fn end(&self, grant: &GrantRef, version: u64) -> Result<bool, StoreError> {
-        let current =
-            |row: &&mut Row| row.grant.version == version && row.grant.state == GrantState::Active;
+        let current = |row: &&mut Row| row.grant.version == version && row.grant.state.is_usable();
         Ok(self.with_row(grant, |row| {
             let Some(row) = row.filter(current) else { return false };
             row.grant.state = GrantState::EndedByServer;

@@ -10,7 +10,9 @@ mod store;
 
 pub use account::{Account, AccountError};
 pub use boxed::BoxGrantStore;
-pub use grant::{AccessToken, Backoff, Grant, GrantKey, GrantRef, GrantState, GrantSummary};
+pub use grant::{
+    AccessToken, Backoff, Grant, GrantKey, GrantRef, GrantState, GrantSummary, RepeatedRefusal,
+};
 pub use list::{GrantFilter, GrantPage};
 pub use memory::MemoryGrants;
 pub use refresh::{Attempt, AttemptOutcome, Lease, LeaseOutcome, LeaseRequest, Renewal};

@@ -2,7 +2,7 @@
 
 use tower_token_broker::{Secret, clock::Timestamp};
 
-use super::{AccessToken, Backoff, Grant, GrantRef, GrantState};
+use super::{AccessToken, Backoff, Grant, GrantRef, GrantState, RepeatedRefusal};
 
 /// Request for the lease on one version of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum LeaseOutcome {
     Acquired(Lease),
     /// Another caller holds it, at most until this instant.
     Held(Timestamp),
-    /// The version is not the current one, or the grant is not active: load it again.
+    /// The version is not the current one, or the grant has ended: load it again.
     Stale,
 }
 
@@ -83,6 +83,7 @@ impl Renewal {
         grant.state = GrantState::Active;
         grant.open_attempts = 0;
         grant.backoff = self.backoff;
+        grant.refused = None;
         if let Some(token) = &self.refresh_token {
             grant.refresh_token = Some(token.clone());
         }
@@ -103,12 +104,30 @@ pub struct Attempt {
     pub outcome: AttemptOutcome,
     /// [`Grant::backoff`] from now on.
     pub backoff: Backoff,
+    /// [`Grant::refused`] from now on.
+    pub refused: Option<RepeatedRefusal>,
+    /// Whether the grant is [`GrantState::NeedsUser`] from now on.
+    pub needs_user: bool,
 }
 
 impl Attempt {
-    /// Creates the report of an attempt.
+    /// Creates the report of an attempt that was not refused.
     pub const fn new(outcome: AttemptOutcome, backoff: Backoff) -> Self {
-        Self { outcome, backoff }
+        Self { outcome, backoff, refused: None, needs_user: false }
+    }
+
+    /// Sets the refusal that the authorization server repeats.
+    #[must_use = "returns the changed attempt"]
+    pub const fn refused(mut self, refused: Option<RepeatedRefusal>) -> Self {
+        self.refused = refused;
+        self
+    }
+
+    /// Sets that the grant needs the user from now on.
+    #[must_use = "returns the changed attempt"]
+    pub const fn needs_user(mut self) -> Self {
+        self.needs_user = true;
+        self
     }
 
     /// Changes a grant as every store must.
@@ -119,6 +138,11 @@ impl Attempt {
             AttemptOutcome::Unknown => grant.open_attempts,
         };
         grant.backoff = self.backoff;
+        grant.refused = self.refused;
+        // A grant that has ended meanwhile stays ended.
+        if self.needs_user && grant.state.is_usable() {
+            grant.state = GrantState::NeedsUser;
+        }
     }
 }
 

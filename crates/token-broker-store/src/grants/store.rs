@@ -82,8 +82,8 @@ pub trait GrantStore: Send + Sync + 'static {
     /// The grant is deleted or not; a retry is safe.
     fn delete(&self, grant: &GrantRef) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Takes the lease on a version, if it is the current one, the grant is active and no other
-    /// lease is valid.
+    /// Takes the lease on a version, if it is the current one, the grant may be used
+    /// ([`GrantState::is_usable`](super::GrantState::is_usable)) and no other lease is valid.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
@@ -137,8 +137,8 @@ pub trait GrantStore: Send + Sync + 'static {
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends an active grant for the authorization server's `invalid_grant`, if this version is
-    /// the current one, and returns whether it did. The version does not change.
+    /// Ends a grant that may be used for the authorization server's `invalid_grant`, if this version
+    /// is the current one, and returns whether it did. The version does not change.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]

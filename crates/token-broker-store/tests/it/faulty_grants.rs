@@ -44,6 +44,8 @@ enum Fault {
     ReleaseWithoutFence,
     EndAnyVersion,
     EndRevoked,
+    LeaseOfActiveOnly,
+    ReleaseRevivesEnded,
     RevokeKeepsTokens,
     RevokeAgainRaisesVersion,
     RevokeUnknown,
@@ -105,6 +107,8 @@ noticed! {
     release_of_a_stale_lease_changes_nothing: ReleaseWithoutFence,
     end_counts_only_at_the_current_version: EndAnyVersion,
     end_keeps_a_revoked_grant_revoked: EndRevoked,
+    a_grant_that_needs_the_user_is_kept: LeaseOfActiveOnly,
+    needing_the_user_revives_no_ended_grant: ReleaseRevivesEnded,
     revoke_erases_tokens_and_raises_the_version: RevokeKeepsTokens,
     revoke_again_changes_nothing: RevokeAgainRaisesVersion,
     revoke_and_delete_return_whether_the_id_exists: RevokeUnknown,
@@ -297,6 +301,12 @@ impl GrantStore for Faulty {
             Fault::LeaseNeverEnds => request.now = Timestamp::from_unix_millis(0),
             _ => {}
         }
+        if self.has(Fault::LeaseOfActiveOnly) {
+            let found = self.found(&request.grant).await;
+            if found.is_some_and(|grant| grant.state != GrantState::Active) {
+                return Ok(LeaseOutcome::Stale);
+            }
+        }
         if self.has(Fault::LeaseRaces) {
             let held = *self.leased_until.lock();
             if let Some(until) = held.filter(|until| *until > request.now) {
@@ -396,6 +406,12 @@ impl GrantStore for Faulty {
                 };
             }
             Fault::ReleaseWithoutFence => lease.fence = self.fence(&lease.grant.id),
+            Fault::ReleaseRevivesEnded => {
+                if let Some(mut grant) = self.found(&lease.grant).await {
+                    grant.state = GrantState::NeedsUser;
+                    self.grants.put(grant).await?;
+                }
+            }
             _ => {}
         }
         self.grants.release(&lease, &attempt).await

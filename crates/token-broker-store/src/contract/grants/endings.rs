@@ -1,9 +1,13 @@
 //! Laws of `end`, `revoke` and `delete`.
 
 use super::{
-    Law, acquire, existing, expect_same, expect_stored, grant, grant_for, key, of_alice, request,
+    Law, acquire, backoff, existing, expect_same, expect_stored, grant, grant_for, key, now,
+    of_alice, request,
 };
-use crate::{Attempt, AttemptOutcome, Backoff, GrantState, GrantStore, LeaseOutcome, Renewal};
+use crate::{
+    Attempt, AttemptOutcome, Backoff, GrantState, GrantStore, LeaseOutcome, Renewal,
+    RepeatedRefusal,
+};
 
 /// `invalid_grant` ends a grant only at its current version, once, and keeps the version.
 ///
@@ -23,6 +27,52 @@ pub async fn end_counts_only_at_the_current_version<S: GrantStore>(store: S) -> 
     expect_stored(&store, &grant).await?;
     ensure!(!store.end(&grant.to_ref(), 5).await?, "a grant ends twice");
     expect_stored(&store, &grant).await
+}
+
+/// A grant that needs the user keeps its tokens and version. It can be leased, new tokens make it
+/// active, and `invalid_grant` ends it.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn a_grant_that_needs_the_user_is_kept<S: GrantStore>(store: S) -> Law {
+    let mut grant = store.put(grant("g1")).await?;
+    for _ in 0..2 {
+        let lease = acquire(&store, &request(&grant)).await?;
+        store.mark_attempt(&lease).await?;
+        let refused = Some(RepeatedRefusal::new(7, now()));
+        let attempt = Attempt::new(AttemptOutcome::Responded, backoff());
+        store.release(&lease, &attempt.refused(refused).needs_user()).await?;
+        (grant.state, grant.backoff, grant.refused) = (GrantState::NeedsUser, backoff(), refused);
+        expect_stored(&store, &grant).await?;
+    }
+    // A failure that says nothing about the user leaves the state as it is.
+    let lease = acquire(&store, &request(&grant)).await?;
+    store.release(&lease, &Attempt::new(AttemptOutcome::NotSent, backoff())).await?;
+    grant.refused = None;
+    expect_stored(&store, &grant).await?;
+    let lease = acquire(&store, &request(&grant)).await?;
+    let stored = store.complete(&lease, &Renewal::new(None, None)).await?;
+    ensure!(stored.is_some_and(|stored| stored.state == GrantState::Active), "it is not active");
+    let mut needs_user = existing(&store, &grant.to_ref()).await?;
+    needs_user.state = GrantState::NeedsUser;
+    let needs_user = store.put(needs_user).await?;
+    ensure!(store.end(&needs_user.to_ref(), needs_user.version).await?, "it does not end");
+    Ok(())
+}
+
+/// A grant that has ended meanwhile does not need the user instead.
+///
+/// # Errors
+/// [`ContractError`](crate::contract::ContractError)
+pub async fn needing_the_user_revives_no_ended_grant<S: GrantStore>(store: S) -> Law {
+    let grant = store.put(grant("g1")).await?;
+    let lease = acquire(&store, &request(&grant)).await?;
+    ensure!(store.end(&grant.to_ref(), grant.version).await?, "the grant does not end");
+    let attempt = Attempt::new(AttemptOutcome::Responded, backoff()).needs_user();
+    store.release(&lease, &attempt).await?;
+    let ended = existing(&store, &grant.to_ref()).await?;
+    ensure_eq!(ended.state, GrantState::EndedByServer, "the state");
+    Ok(())
 }
 
 /// A grant that was revoked stays revoked, whatever the authorization server responds later.

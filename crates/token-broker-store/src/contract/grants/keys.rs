@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Account, Attempt, AttemptOutcome, Grant, GrantKey, GrantRef, GrantState, GrantStore, Lease,
-    LeaseOutcome, Renewal, StoreError,
+    LeaseOutcome, Renewal, RepeatedRefusal, StoreError,
 };
 
 /// A grant is loaded as it was put, with every field.
@@ -33,7 +33,10 @@ pub async fn put_and_load_keep_every_field<S: GrantStore>(store: S) -> Law {
     grant.version = 41;
     grant.open_attempts = 2;
     grant.backoff = backoff();
-    for state in [GrantState::Active, GrantState::EndedByServer, GrantState::Revoked] {
+    grant.refused = Some(RepeatedRefusal::new(u64::MAX, now()));
+    for state in
+        [GrantState::Active, GrantState::NeedsUser, GrantState::EndedByServer, GrantState::Revoked]
+    {
         grant.state = state;
         let stored = store.put(grant.clone()).await?;
         grant.version = stored.version;
