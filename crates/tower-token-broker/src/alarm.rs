@@ -103,6 +103,9 @@ alarms! {
     UnrequestedRefreshToken = "upstream.unrequested_refresh_token";
     /// An authorization server ended a grant: the user must connect again.
     GrantEnded = "upstream.grant_ended";
+    /// An authorization server refuses a grant until the user acts, or for too long: the user
+    /// should connect again. The grant is kept and tried each hour.
+    GrantNeedsUser = "upstream.grant_needs_user";
     /// Refreshed tokens, or the state of a refresh, could not be stored.
     TokensNotStored = "upstream.tokens_not_stored";
     /// The grant store cannot be reached.

@@ -34,6 +34,7 @@ const STANDARD: &[(&str, Denial)] = &[
     ("access_denied", Denial::Policy),
 ];
 
+// G480
 /// Error codes with which providers refuse a refresh token that has ended. An
 /// `error_description` is never judged: it is text for people, and changes without notice.
 const OF_PROVIDERS: &[&str] = &[

@@ -15,7 +15,7 @@ use tower_token_broker::{
     audit::{Intent, TokenOutcome, Trail},
     clock::{Reading, Timestamp},
     exchange::{Credential, CredentialError, Origin},
-    principal::Principal,
+    principal::{Principal, Scopes},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     authorization_server::{Codes, Denial, TokenResponse, Tokens, Verdict, Wider},
-    lifetime,
+    lifetime, scopes,
 };
 
 pub(super) struct Attempt<'a, A> {
@@ -151,6 +151,15 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         // A request without scopes accepts the server's choice.
         let wider = !requested.is_empty()
             && tokens.scopes.as_ref().is_some_and(|scopes| !requested.contains_all(scopes));
+        if wider {
+            let extra = tokens.scopes.as_ref().map(|scopes| scopes::missing(scopes, requested));
+            tracing::error!(
+                alarm = Alarm::WiderScopes.code(),
+                server.name = server,
+                extra = %scopes::for_log(&extra.unwrap_or_else(Scopes::none)),
+                "the authorization server issued a token with more scopes than requested"
+            );
+        }
         if wider && self.shared.server.wider() == Wider::Refused {
             // Least scope: such a token is not used.
             let no = CredentialError::RefusedByPolicy;
@@ -158,13 +167,6 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 no,
                 ..Failed::because("a token with more scopes than requested")
             });
-        }
-        if wider {
-            tracing::error!(
-                alarm = Alarm::WiderScopes.code(),
-                server.name = server,
-                "the authorization server issued a token with more scopes than requested"
-            );
         }
         if refresh_token.is_some() {
             tracing::warn!(

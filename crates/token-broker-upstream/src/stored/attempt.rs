@@ -1,11 +1,12 @@
 //! One attempt under a lease: sends the refresh token, keeps what the response contains, and stores
 //! the outcome.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use token_broker_outbound::{FetchError, Sent};
 use token_broker_store::{
-    AccessToken, Attempt, AttemptOutcome, Backoff, Grant, GrantStore, Lease, Renewal, StoreError,
+    AccessToken, Attempt, AttemptOutcome, Backoff, Grant, GrantState, GrantStore, Lease, Renewal,
+    RepeatedRefusal, StoreError,
 };
 use tower_token_broker::{
     Secret,
@@ -20,7 +21,9 @@ use super::{
     refresh::{Next, Outcome, Refresh, bounded, connect_required, unavailable},
 };
 use crate::{
-    authorization_server::{Denial, TokenResponse, Tokens, Verdict, Wider},
+    authorization_server::{
+        Denial, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Verdict, Wider,
+    },
     lifetime, scopes,
 };
 
@@ -44,7 +47,18 @@ struct Failure {
     recorded: TokenOutcome,
     /// Time until the next attempt: at least, and in all.
     pause: (Duration, Duration),
+    /// The refusal that the server repeats. A failure of another kind leaves it as it is.
+    refused: Option<RepeatedRefusal>,
+    /// Whether only the user can help.
+    needs_user: bool,
 }
+
+/// How long the same refusal must last while the server accepts other grants.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+/// How long the same refusal must last otherwise.
+const THREE_DAYS: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Time between two attempts for a grant that needs the user.
+const EACH_HOUR: Duration = Duration::from_secs(3600);
 
 impl<S: GrantStore> Sending<'_, S> {
     const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
@@ -55,7 +69,9 @@ impl<S: GrantStore> Sending<'_, S> {
             return Ok(Next::Done(connect_required()));
         };
         let now = shared.clock.now();
-        let Ok(request) = shared.server.refresh_request(refresh_token, self.effective, now) else {
+        let none = Scopes::none();
+        let sent = if self.sends_scope() { self.effective } else { &none };
+        let Ok(request) = shared.server.refresh_request(refresh_token, sent, now) else {
             tracing::error!(
                 alarm = Alarm::ClientAuthenticationFailed.code(),
                 server.name = shared.upstream.name(),
@@ -107,7 +123,15 @@ impl<S: GrantStore> Sending<'_, S> {
         verdict: Verdict,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
+        // G482: a server may not know the parameter at a refresh.
+        let refuses_scope =
+            matches!(verdict, Verdict::Denied { denial: Denial::Scopes, .. }) && self.sends_scope();
+        if refuses_scope {
+            self.refresh.scope_refused.store(true, Ordering::Relaxed);
+            self.shared().sightings.omit_scope(&self.grant.id, self.effective);
+        }
         match (rotated, verdict) {
+            (None, _) if refuses_scope => self.again_without_scope(receipt).await,
             (rotated, Verdict::Tokens(tokens)) => self.use_tokens(rotated, tokens, receipt).await,
             (Some(rotated), refused) => self.keep_rotated(rotated, &refused, receipt).await,
             (None, Verdict::Denied { denial: Denial::Grant, .. }) => {
@@ -119,9 +143,37 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Ends a lease before the attempt was marked. The mark of an earlier process stays.
     async fn not_begun(&self) -> Result<Next, StoreError> {
-        let untouched = Attempt::new(AttemptOutcome::Unknown, self.grant.backoff);
+        let untouched =
+            Attempt::new(AttemptOutcome::Unknown, self.grant.backoff).refused(self.grant.refused);
         bounded(self.shared().store.release(self.lease, &untouched)).await?;
         Ok(Next::Done(self.refresh.fallback_or_unavailable(self.grant, self.fallback, None)))
+    }
+
+    /// Returns whether the request has `scope`.
+    fn sends_scope(&self) -> bool {
+        let shared = self.shared();
+        !self.effective.is_empty()
+            && !self.refresh.scope_refused.load(Ordering::Relaxed)
+            && shared.server.scope_on_refresh() == ScopeOnRefresh::Sent
+            && !shared.sightings.omits_scope(&self.grant.id, self.effective)
+    }
+
+    /// Ends the lease so that the next attempt follows at once. It takes all steps again.
+    async fn again_without_scope(&self, receipt: TokenReceipt) -> Result<Next, StoreError> {
+        receipt.finish(TokenOutcome::Failed);
+        let attempt =
+            Attempt::new(AttemptOutcome::Responded, self.grant.backoff).refused(self.grant.refused);
+        bounded(self.shared().store.release(self.lease, &attempt)).await?;
+        Ok(Next::Again)
+    }
+
+    /// Returns the scopes of a token for which the server names none: those that were requested
+    /// (RFC 6749 §5.1), or if none were, all that the user agreed to (§6).
+    fn unnamed_scopes(&self) -> Scopes {
+        match self.sends_scope() || self.effective.is_empty() {
+            true => self.effective.clone(),
+            false => self.grant.granted.clone(),
+        }
     }
 
     /// Stores new tokens, unless they have more scopes than they may.
@@ -133,19 +185,20 @@ impl<S: GrantStore> Sending<'_, S> {
     ) -> Result<Next, StoreError> {
         let (shared, grant) = (self.shared(), self.grant);
         let now = shared.clock.now();
-        let scopes = tokens.scopes.unwrap_or_else(|| self.effective.clone());
+        let named = tokens.scopes.unwrap_or_else(|| self.unnamed_scopes());
         let limit = if self.effective.is_empty() { &grant.granted } else { self.effective };
-        let wider = !limit.is_empty() && !limit.contains_all(&scopes);
+        let wider = !limit.is_empty() && !limit.contains_all(&named);
         if wider {
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = shared.upstream.name(),
                 grant.id = grant.id.as_str(),
+                extra = %scopes::for_log(&scopes::missing(&named, limit)),
                 "the authorization server issued a token with more scopes than requested"
             );
         }
         let expires_at = now.plus(tokens.lifetime);
-        let mut access = AccessToken::new(tokens.access_token, scopes, now, expires_at);
+        let mut access = AccessToken::new(tokens.access_token, named, now, expires_at);
         access.requested = self.effective.clone();
         access.forced = self.forced;
         let mut renewal = Renewal::new(rotated, Some(access));
@@ -182,13 +235,17 @@ impl<S: GrantStore> Sending<'_, S> {
         otherwise: Outcome,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
+        let shared = self.shared();
         match self.store_durably(renewal).await {
             Ok(Some(stored)) => {
                 receipt.finish(recorded);
+                if renewal.access.is_some() {
+                    shared.last_success.note(shared.clock.cautious_now());
+                }
                 let new = stored.access.iter().find(|token| token.version == stored.version);
-                let now = self.shared().clock.read();
+                let now = shared.clock.read();
                 let is_valid = |token: &&AccessToken| {
-                    !self.shared().sightings.ends(&stored, token, now).has_passed(now)
+                    !shared.sightings.ends(&stored, token, now).has_passed(now)
                 };
                 Ok(Next::Done(match new.or(self.fallback.filter(is_valid)) {
                     Some(token) => self.refresh.outcome_of(&stored, token),
@@ -253,18 +310,48 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Returns the failure that a response without tokens is.
     fn refused(&self, verdict: &Verdict) -> Failure {
-        let (cause, retry_after) = match verdict {
-            Verdict::Denied { denial, retry_after, .. } => (denial.what(), *retry_after),
-            Verdict::Failed { what, retry_after, .. } => (*what, *retry_after),
+        let (cause, refusal, retry_after) = match verdict {
+            Verdict::Denied { denial, refusal, retry_after } => {
+                (denial.what(), *refusal, *retry_after)
+            }
+            Verdict::Failed { what, refusal, retry_after } => (*what, *refusal, *retry_after),
             Verdict::Unknown { what } => return self.unknown(what),
-            Verdict::Tokens(_) => ("tokens", None),
+            Verdict::Tokens(_) => ("tokens", None, None),
         };
+        let refused = refusal.map(|refusal| self.repeated(refusal));
+        let needs_user = matches!(verdict, Verdict::Denied { denial: Denial::User, .. })
+            || refused.is_some_and(|refused| self.has_lasted(refused));
+        let stays_so = needs_user || self.grant.state == GrantState::NeedsUser;
         Failure {
-            cause,
             tried: AttemptOutcome::Responded,
             recorded: TokenOutcome::Failed,
-            pause: self.usual_pause(retry_after),
+            pause: match stays_so {
+                true => (EACH_HOUR, EACH_HOUR),
+                false => self.usual_pause(retry_after),
+            },
+            refused: refused.or(self.grant.refused),
+            needs_user,
+            cause,
         }
+    }
+
+    /// Returns the refusal with the time since which the server repeats it.
+    fn repeated(&self, refusal: Refusal) -> RepeatedRefusal {
+        let first = RepeatedRefusal::new(refusal.0, self.shared().clock.cautious_now());
+        self.grant.refused.filter(|before| before.digest == first.digest).unwrap_or(first)
+    }
+
+    /// Returns whether the same refusal has lasted for so long that it concerns this grant: for an
+    /// hour in which the server accepted other grants, or for three days.
+    // G481: some servers name a dead grant by a word of theirs, or only in text for people.
+    fn has_lasted(&self, refused: RepeatedRefusal) -> bool {
+        let now = self.shared().clock.cautious_now();
+        let lasted = refused.since.until(now);
+        let others_succeeded = || {
+            let last = self.shared().last_success.get();
+            last.is_some_and(|last| last > refused.since && last.until(now) < AN_HOUR)
+        };
+        lasted >= THREE_DAYS || (lasted >= AN_HOUR && others_succeeded())
     }
 
     /// Returns the failure of a request without a response that was read.
@@ -279,22 +366,29 @@ impl<S: GrantStore> Sending<'_, S> {
             // X10: a redirect or an oversized body is a response, but not a usable one.
             (_, Sent::Maybe) => AttemptOutcome::Responded,
         };
-        Failure { cause, tried, recorded: TokenOutcome::Failed, pause: self.usual_pause(None) }
+        Failure { tried, recorded: TokenOutcome::Failed, ..self.without_refusal(cause) }
     }
 
     fn unknown(&self, cause: &'static str) -> Failure {
-        Failure {
-            cause,
-            tried: AttemptOutcome::Unknown,
-            recorded: TokenOutcome::Unknown,
-            pause: self.after_unknown(),
-        }
+        Failure { pause: self.after_unknown(), ..self.without_refusal(cause) }
+    }
+
+    /// Returns a failure that says nothing about the grant. Its outcome is unknown.
+    fn without_refusal(&self, cause: &'static str) -> Failure {
+        let (tried, recorded) = (AttemptOutcome::Unknown, TokenOutcome::Unknown);
+        let pause = self.usual_pause(None);
+        let refused = self.grant.refused;
+        Failure { cause, tried, recorded, pause, refused, needs_user: false }
     }
 
     async fn failed(&self, failure: Failure, receipt: TokenReceipt) -> Result<Next, StoreError> {
         receipt.finish(failure.recorded);
         self.report(failure.cause);
-        let attempt = Attempt::new(failure.tried, self.pause_began(failure.pause));
+        let mut attempt =
+            Attempt::new(failure.tried, self.pause_began(failure.pause)).refused(failure.refused);
+        if failure.needs_user {
+            attempt = attempt.needs_user();
+        }
         if let Err(error) = bounded(self.shared().store.release(self.lease, &attempt)).await {
             // Safe: the lease expires, and the mark of the attempt stays.
             tracing::error!(
@@ -305,7 +399,15 @@ impl<S: GrantStore> Sending<'_, S> {
             );
         }
         let mut grant = self.grant.clone();
-        grant.backoff = attempt.backoff;
+        attempt.apply(&mut grant);
+        if grant.state != self.grant.state {
+            tracing::warn!(
+                alarm = Alarm::GrantNeedsUser.code(),
+                server.name = self.shared().upstream.name(),
+                grant.id = grant.id.as_str(),
+                "the authorization server refuses the grant; the user should connect again"
+            );
+        }
         let wait = Some(failure.pause.1);
         Ok(Next::Done(self.refresh.fallback_or_unavailable(&grant, self.fallback, wait)))
     }

@@ -20,7 +20,7 @@ use tower_token_broker::{
 use super::{
     cache::Entry,
     refresh::{Outcome, Purpose, Refresh},
-    sightings::Sightings,
+    sightings::{LastSuccess, Sightings},
 };
 use crate::{
     authorization_server::AuthorizationServer,
@@ -47,6 +47,8 @@ pub(super) struct Shared<S> {
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
     pub(super) sightings: Sightings,
+    /// The last refresh of any grant that succeeded at this server.
+    pub(super) last_success: LastSuccess,
     /// Refreshes in progress, by grant; each has the scopes that it requests.
     flights: SingleFlight<Scopes, Outcome>,
     pub(super) places: Places,
@@ -73,6 +75,7 @@ impl<S: GrantStore> StoredGrants<S> {
             tasks: broker.tasks().clone(),
             entries: Cache::new(MOST_ENTRIES),
             sightings: Sightings::new(),
+            last_success: LastSuccess::default(),
             flights: SingleFlight::new(),
         }))
     }

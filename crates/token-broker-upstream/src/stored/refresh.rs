@@ -4,7 +4,10 @@
 //! tokens. Only then do callers receive the access token. `attempt.rs` has the steps from the
 //! intent on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use token_broker_store::{
     AccessToken, Grant, GrantKey, GrantState, GrantStore, LeaseOutcome, LeaseRequest, StoreError,
@@ -48,6 +51,8 @@ pub(super) struct Refresh<'a, S> {
     requested: &'a Scopes,
     pub(super) trail: &'a Trail,
     purpose: Purpose,
+    /// Whether the server refused `scope` in this flight, so that it is left out only once.
+    pub(super) scope_refused: AtomicBool,
 }
 
 /// Result of one step.
@@ -80,7 +85,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         trail: &'a Trail,
         purpose: Purpose,
     ) -> Self {
-        Self { shared, grant_key, requested, trail, purpose }
+        let scope_refused = AtomicBool::new(false);
+        Self { shared, grant_key, requested, trail, purpose, scope_refused }
     }
 
     pub(super) async fn run(&self) -> Outcome {
@@ -152,7 +158,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     fn judge<'g>(&self, grant: &'g Grant, effective: &Scopes, now: Reading) -> Judged<'g> {
-        if grant.state != GrantState::Active {
+        if !grant.state.is_usable() {
             return Judged::Done(Outcome::None(CredentialError::Revoked));
         }
         // Mix-up: a token of another authorization server must not be sent to this one.
@@ -190,7 +196,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             return else_fallback(connect_required());
         }
         if let Some(pause) = sightings.pause(grant, now) {
-            return else_fallback(unavailable(Some(pause.left(now))));
+            return else_fallback(match grant.state {
+                GrantState::NeedsUser => connect_required(),
+                _ => unavailable(Some(pause.left(now))),
+            });
         }
         // X05: sent twice without a response. To a server that rotates, a third time looks like
         // theft.
@@ -227,6 +236,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             |token: &&AccessToken| !self.shared.sightings.ends(grant, token, now).has_passed(now);
         match fallback.filter(is_valid) {
             Some(token) => self.outcome_of(grant, token),
+            None if grant.state == GrantState::NeedsUser => connect_required(),
             None => unavailable(wait),
         }
     }

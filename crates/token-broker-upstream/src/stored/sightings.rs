@@ -13,10 +13,11 @@ use std::{
 };
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use token_broker_store::{AccessToken, Grant};
 use tower_token_broker::{
     clock::{Deadline, Moment, Reading, Timestamp},
-    principal::GrantId,
+    principal::{GrantId, Scopes},
 };
 
 use crate::lifetime::{LONGEST_PAUSE, MOST_ENTRIES};
@@ -26,6 +27,8 @@ pub(super) struct Sightings {
     tokens: Cache<(GrantId, u64), Arc<SeenToken>>,
     pauses: Cache<(GrantId, Timestamp), Pause>,
     leases: Cache<(GrantId, Timestamp), Moment>,
+    /// Grants whose server refused `scope` at a refresh, with the scopes.
+    without_scope: Cache<(GrantId, Scopes), ()>,
 }
 
 /// An access token that this process has seen.
@@ -44,12 +47,27 @@ pub(super) struct Pause {
     end: Deadline,
 }
 
+/// Time of the last refresh that succeeded, by this process.
+#[derive(Debug, Default)]
+pub(super) struct LastSuccess(Mutex<Option<Timestamp>>);
+
+impl LastSuccess {
+    pub(super) fn note(&self, at: Timestamp) {
+        *self.0.lock() = Some(at);
+    }
+
+    pub(super) fn get(&self) -> Option<Timestamp> {
+        *self.0.lock()
+    }
+}
+
 impl Sightings {
     pub(super) fn new() -> Self {
         Self {
             tokens: Cache::new(MOST_ENTRIES),
             pauses: Cache::new(MOST_ENTRIES),
             leases: Cache::new(MOST_ENTRIES),
+            without_scope: Cache::new(MOST_ENTRIES),
         }
     }
 
@@ -99,6 +117,15 @@ impl Sightings {
     ) -> bool {
         let first = self.leases.get_with((grant.clone(), until), || now.moment);
         first.plus(longest) <= now.moment
+    }
+
+    /// Remembers that the server refuses these scopes of a grant at a refresh.
+    pub(super) fn omit_scope(&self, grant: &GrantId, scopes: &Scopes) {
+        self.without_scope.insert((grant.clone(), scopes.clone()), ());
+    }
+
+    pub(super) fn omits_scope(&self, grant: &GrantId, scopes: &Scopes) -> bool {
+        self.without_scope.contains_key(&(grant.clone(), scopes.clone()))
     }
 
     /// Returns when a token of a grant ends.

@@ -1,6 +1,8 @@
 //! Tests of stored grants, with a token endpoint on loopback that rotates, counts, and misbehaves
 //! on demand.
 
+mod dead_grants;
+mod scope_on_refresh;
 mod token_responses;
 
 use std::{

@@ -1,0 +1,276 @@
+//! Refusals of a refresh: which of them end a grant, which need the user, and which do neither.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn refuses(status: u16, body: &'static str) -> Mode {
+    Mode::Says(status, body, "")
+}
+
+fn state(broker: &Harness) -> (GrantState, u64) {
+    (broker.grant().state, broker.grant().version)
+}
+
+/// Lets a minute pass, and refreshes the grant of another user at the same server.
+async fn another_grant_is_refreshed(broker: &Harness) {
+    let bob = User::new("https://broker.example.com", "bob");
+    let of_bob = Grant::new(GrantId::new("bob"), key(bob.clone()), ISSUER)
+        .granted(scopes("crm:read"))
+        .refresh_token(secret("rt-0"));
+    broker.grants.put(of_bob).await.unwrap();
+    broker.clock.advance(Duration::from_secs(60));
+    broker.server.state.rotated.store(0, Ordering::SeqCst);
+    assert!(broker.credential(caller_for(bob), "").await.is_ok());
+    // The other grant is the server's current one now.
+    broker.server.state.rotated.store(0, Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn g480_a_known_code_ends_the_grant_at_any_status() {
+    for (status, body) in [
+        (200, r#"{"error":"bad_refresh_token","error_description":"x"}"#),
+        (200, r#"{"ok":false,"error":"invalid_refresh_token"}"#),
+        (200, r#"{"ok":false,"error":"token_revoked"}"#),
+        (200, r#"{"ok":false,"error":"token_expired"}"#),
+        (200, r#"{"error":"invalid_code"}"#),
+        (200, r#"{"error":"invalid_grant"}"#),
+        (201, r#"{"error":"invalid_grant"}"#),
+        (400, r#"{"error":"INVALID_GRANT"}"#),
+        (400, r#"{"error":"invalid_grant","x":1,"x":2}"#),
+        (400, r#"{"status":"BAD_REFRESH_TOKEN","message":"missing or unknown refresh token"}"#),
+        (400, r#"{"errorCode":"invalid_grant","errorSummary":"x"}"#),
+        (400, r#"{"error":{"code":"invalid_grant","message":"x"}}"#),
+        (401, r#"{"error":"invalid_grant"}"#),
+        (403, r#"{"error":"invalid_grant"}"#),
+        (404, r#"{"error":"invalid_grant"}"#),
+        (422, r#"{"error":"invalid_grant"}"#),
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(refuses(status, body));
+        assert_eq!(broker.get().await.unwrap_err(), revoked(), "G480 {status} {body}");
+        assert_eq!(state(&broker), (GrantState::EndedByServer, 1), "G480 {status} {body}");
+        assert_eq!(broker.refreshes().await, ["intent", "grant_ended"]);
+    }
+}
+
+#[tokio::test]
+async fn g480_an_outage_never_ends_a_grant() {
+    for mode in [
+        refuses(500, r#"{"error":"invalid_grant"}"#),
+        refuses(503, r#"{"error":"bad_refresh_token"}"#),
+        refuses(429, r#"{"error":"invalid_grant"}"#),
+        refuses(401, r#"{"error":"invalid_client"}"#),
+        refuses(200, r#"{"error":"invalid_client"}"#),
+        refuses(400, "<html>invalid_grant</html>"),
+        refuses(403, ""),
+        refuses(200, "<html>"),
+        refuses(400, r#"["invalid_grant"]"#),
+        refuses(400, r#"{"error":"invalid_grant","error":"x"}"#),
+        refuses(400, r#"{"error":"invalid_grant"#),
+        refuses(400, r#"{"error_description":"invalid_grant: refresh token revoked"}"#),
+        refuses(
+            403,
+            r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#,
+        ),
+        refuses(400, r#"{"error":"temporarily_unavailable"}"#),
+        Mode::Drops,
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(mode);
+        assert!(is_unavailable(&broker.get().await), "G480");
+        assert_eq!(state(&broker), (GrantState::Active, 1), "G480");
+        broker.clock.advance(Duration::from_secs(30));
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G480");
+        assert_eq!(broker.grant().refused, None, "G480");
+    }
+}
+
+#[tokio::test]
+async fn g480_the_operator_adds_codes() {
+    let body = r#"{"error":"E4711"}"#;
+    for (grants_end, refused, state) in [
+        (true, revoked(), GrantState::EndedByServer),
+        (false, connect_required(), GrantState::NeedsUser),
+    ] {
+        let configure = |at: AuthorizationServer| match grants_end {
+            true => at.grant_ended_codes(["another"]).grant_ended_codes(["e4711"]),
+            false => at.user_required_codes(["E4711"]),
+        };
+        let broker = Harness::over(grant(HOUR * 2), |grants| grants, configure).await;
+        broker.server.next(refuses(400, body));
+        assert_eq!(broker.get().await.unwrap_err(), refused, "G480");
+        assert_eq!(broker.grant().state, state, "G480");
+    }
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(refuses(400, body));
+    assert!(is_unavailable(&broker.get().await), "without the setting");
+}
+
+#[tokio::test]
+async fn g480_a_user_who_must_act_is_sent_to_connect() {
+    for code in
+        ["interaction_required", "login_required", "consent_required", "account_selection_required"]
+    {
+        let body: &'static str = Box::leak(format!(r#"{{"error":"{code}"}}"#).into_boxed_str());
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(refuses(400, body));
+        assert_eq!(broker.get().await.unwrap_err(), connect_required(), "{code}");
+        assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "{code}: the token is kept");
+        // Tried again each hour, and not more often.
+        for _ in 0..59 {
+            broker.clock.advance(Duration::from_secs(60));
+            assert_eq!(broker.get().await.unwrap_err(), connect_required(), "{code}");
+        }
+        assert_eq!(broker.server.posts().len(), 1, "{code}");
+        broker.clock.advance(Duration::from_secs(60));
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "{code}");
+        assert_eq!(state(&broker), (GrantState::Active, 2), "{code}: a success revives it");
+        assert_eq!(broker.server.posts().len(), 2, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn g480_a_valid_access_token_is_used_to_its_end() {
+    let broker = Harness::with(grant(HOUR / 100 * 90)).await;
+    for _ in 0..9 {
+        broker.server.next(refuses(400, r#"{"error":"login_required"}"#));
+    }
+    for minute in 0..6 {
+        let token = broker.get().await.map(|credential| number(&credential));
+        assert_eq!(token, Ok(0), "at {minute} min");
+        broker.all_landed().await;
+        broker.clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(broker.get().await.unwrap_err(), connect_required());
+    assert_eq!(broker.server.posts().len(), 1);
+}
+
+/// A refusal in which a server says only to people that the grant is dead.
+fn atlassian() -> Mode {
+    refuses(
+        403,
+        r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#,
+    )
+}
+
+/// Refreshes each minute for this time, refused each time.
+async fn refused_for(broker: &Harness, time: Duration, mode: impl Fn() -> Mode) {
+    let end = broker.clock.now().plus(time);
+    while broker.clock.now() < end {
+        broker.server.state.modes.lock().clear();
+        broker.server.next(mode());
+        assert!(broker.get().await.is_err());
+        broker.clock.advance(Duration::from_secs(60));
+    }
+    broker.server.state.modes.lock().clear();
+}
+
+#[tokio::test]
+async fn g481_the_same_refusal_for_an_hour_needs_the_user() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    refused_for(&broker, HOUR / 2, atlassian).await;
+    another_grant_is_refreshed(&broker).await;
+    assert_eq!(state(&broker).0, GrantState::Active, "G481: not before an hour");
+    refused_for(&broker, HOUR / 2, atlassian).await;
+    assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "G481");
+    assert_eq!(broker.get().await.unwrap_err(), connect_required(), "G481");
+    assert!(broker.grant().refresh_token.unwrap().matches(&secret("rt-0")), "G481: it is kept");
+    let posts = broker.server.posts().len();
+    refused_for(&broker, HOUR * 5, atlassian).await;
+    let tries = broker.server.posts().len() - posts;
+    assert!((4..=5).contains(&tries), "G481: {tries} in five hours");
+    broker.clock.advance(HOUR);
+    assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G481");
+    assert_eq!((broker.grant().state, broker.grant().refused), (GrantState::Active, None));
+}
+
+#[tokio::test]
+async fn g481_while_no_grant_succeeds_it_takes_three_days() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    refused_for(&broker, DAY * 3 - HOUR, atlassian).await;
+    assert_eq!(state(&broker), (GrantState::Active, 1), "G481: the server may be at fault");
+    refused_for(&broker, HOUR * 2, atlassian).await;
+    assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "G481");
+}
+
+#[tokio::test]
+async fn g481_only_the_same_refusal_of_the_endpoint_counts() {
+    let between: [fn() -> Mode; 2] = [
+        || refuses(400, r#"{"error":"invalid_target"}"#),
+        || refuses(401, r#"{"error":"unauthorized_client"}"#),
+    ];
+    for other in between {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        refused_for(&broker, HOUR / 2, atlassian).await;
+        refused_for(&broker, Duration::from_secs(60), other).await;
+        another_grant_is_refreshed(&broker).await;
+        refused_for(&broker, HOUR / 2, atlassian).await;
+        assert_eq!(state(&broker).0, GrantState::Active, "G481: another refusal in between");
+    }
+    let never: [fn() -> Mode; 5] = [
+        || refuses(500, r#"{"error":"unauthorized_client"}"#),
+        || refuses(429, r#"{"error":"unauthorized_client"}"#),
+        || refuses(403, "<html>forbidden</html>"),
+        || refuses(401, r#"{"error":"invalid_client"}"#),
+        || refuses(400, r#"{"error":"temporarily_unavailable"}"#),
+    ];
+    for outage in never {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        refused_for(&broker, HOUR, outage).await;
+        another_grant_is_refreshed(&broker).await;
+        refused_for(&broker, HOUR / 6, outage).await;
+        assert_eq!(state(&broker), (GrantState::Active, 1), "G481: an outage");
+        assert_eq!(broker.grant().refused, None, "G481");
+    }
+}
+
+#[tokio::test]
+async fn g481_an_outage_in_between_hides_no_refusal() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    refused_for(&broker, HOUR / 2, atlassian).await;
+    refused_for(&broker, Duration::from_secs(120), || refuses(502, "")).await;
+    another_grant_is_refreshed(&broker).await;
+    refused_for(&broker, HOUR / 2, atlassian).await;
+    assert_eq!(state(&broker).0, GrantState::NeedsUser, "G481");
+}
+
+#[tokio::test]
+async fn g481_the_state_and_the_time_outlive_the_process() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    refused_for(&broker, DAY, atlassian).await;
+    broker.clock.advance(DAY * 2);
+    let restarted = broker.restarted();
+    broker.server.next(atlassian());
+    let refused = credential_of(&restarted, caller(), "", &broker.trail).await.unwrap_err();
+    assert_eq!(refused, connect_required(), "G481");
+    assert_eq!(broker.grant().state, GrantState::NeedsUser, "G481");
+    let again = broker.restarted();
+    let refused = credential_of(&again, caller(), "", &broker.trail).await.unwrap_err();
+    assert_eq!(refused, connect_required(), "G481");
+}
+
+#[tokio::test]
+async fn g481_a_clock_ahead_for_a_moment_needs_no_user() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    refused_for(&broker, HOUR / 12, atlassian).await;
+    broker.server.next(atlassian());
+    let refused = a_day_ahead(&broker.clock, async {
+        broker.clock.set_wall_clock(now().plus(DAY * 9));
+        broker.get().await
+    })
+    .await;
+    assert!(is_unavailable(&refused), "G481");
+    assert_eq!(state(&broker).0, GrantState::Active, "G481");
+}
+
+#[tokio::test]
+async fn g480_a_grant_that_needs_the_user_can_end() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(refuses(400, r#"{"error":"login_required"}"#));
+    assert_eq!(broker.get().await.unwrap_err(), connect_required());
+    broker.clock.advance(HOUR);
+    broker.server.next(refuses(400, r#"{"error":"invalid_grant"}"#));
+    assert_eq!(broker.get().await.unwrap_err(), revoked());
+    assert_eq!(broker.grant().state, GrantState::EndedByServer);
+}
