@@ -17,7 +17,7 @@ use crate::{
     error::{FetchError, OutboundError, Sent},
     guard::Guard,
     resolve::GuardedResolver,
-    tls,
+    tls, user_agent,
 };
 
 /// HTTP client that fetches whole documents: a `tower::Service` from a request to a response that
@@ -25,6 +25,7 @@ use crate::{
 ///
 /// It has no redirects, cookies, referer, proxy from the environment or retries. It requests no
 /// content coding; a document that comes with gzip or deflate anyway is decoded within the limit.
+/// Without a `User-Agent` of yours it sends `token-broker/VERSION`.
 ///
 /// # Limits
 /// 10 s to connect ([`Guard::connect_timeout`]), 10 s in total, 1 MiB of body ([`FetchLimits`]).
@@ -118,6 +119,7 @@ impl GuardedClient {
         let mut outgoing = reqwest::Request::new(parts.method, self.guard.check_uri(&parts.uri)?);
         *outgoing.headers_mut() = parts.headers;
         outgoing.headers_mut().remove(header::HOST);
+        user_agent::set_if_absent(outgoing.headers_mut());
         *outgoing.body_mut() = Some(body.into());
         let mut incoming = self.client.execute(outgoing).await.map_err(|error| failed(&error))?;
         // C067: a redirect is never followed.

@@ -37,6 +37,7 @@ mod guard;
 pub mod proxy;
 mod resolve;
 mod tls;
+mod user_agent;
 
 pub use client::{FetchFuture, FetchLimits, GuardedClient};
 pub use closable_stream::ClosableStream;

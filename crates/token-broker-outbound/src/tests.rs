@@ -37,9 +37,33 @@ async fn a_document_is_fetched_as_it_was_asked_for() {
     assert_eq!(requests.len(), 1);
     assert!(requests[0].starts_with("POST /token?a=b HTTP/1.1\r\n"), "{}", requests[0]);
     assert!(requests[0].ends_with("\r\n\r\nrefresh_token=marker"), "{}", requests[0]);
-    for absent in ["accept-encoding", "cookie", "referer", "user-agent"] {
+    for absent in ["accept-encoding", "cookie", "referer"] {
         assert!(!requests[0].to_ascii_lowercase().contains(absent), "{absent}");
     }
+}
+
+#[tokio::test]
+async fn h484_each_fetch_names_the_broker_as_user_agent() {
+    let server = Wire::answering(OK).await;
+    let client = GuardedClient::new(&loopback()).unwrap();
+    let url = server.url("/jwks");
+    let sent = [
+        Request::get(&url).body(Bytes::new()).unwrap(),
+        Request::get(&url).header("user-agent", "").body(Bytes::new()).unwrap(),
+        post(&url),
+        Request::get(&url).header("user-agent", "mine/1").body(Bytes::new()).unwrap(),
+    ];
+    for request in sent {
+        client.fetch(request).await.unwrap();
+    }
+    let ours = concat!("user-agent: token-broker/", env!("CARGO_PKG_VERSION"), "\r\n");
+    for (request, field) in
+        server.seen.requests().iter().zip([ours, ours, ours, "user-agent: mine/1\r\n"])
+    {
+        assert_eq!(request.matches("user-agent:").count(), 1, "H484 {request}");
+        assert!(request.contains(field), "H484 {request}");
+    }
+    assert_eq!(server.seen.requests().len(), 4, "H484");
 }
 
 #[tokio::test]

@@ -87,6 +87,23 @@ fn is_sent_by_us(case: &str, received: &Received) {
 }
 
 #[tokio::test]
+async fn h484_the_clients_user_agent_is_kept_or_ours_sent() {
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let broker = Broker::in_front_of(&upstream).start().await;
+    let ours = concat!("token-broker/", env!("CARGO_PKG_VERSION"));
+    for (sent, expected) in
+        [(None, ours), (Some(""), ours), (Some("  "), ours), (Some("curl/8 (x)"), "curl/8 (x)")]
+    {
+        let fields: Vec<_> = sent.iter().map(|value| ("user-agent", *value)).collect();
+        let before = upstream.received().len();
+        assert_eq!(broker.call_with(&fields, CALL).await.status, 200, "H484 {sent:?}");
+        let received = upstream.received().remove(before);
+        assert_eq!(received.values("user-agent"), [expected], "H484 {sent:?}");
+    }
+    broker.done().await;
+}
+
+#[tokio::test]
 async fn only_allowed_headers_are_forwarded() {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let broker = Broker::in_front_of(&upstream).start().await;

@@ -37,6 +37,7 @@ use crate::{
     connector::GuardedConnector,
     error::{FetchError, OutboundError},
     guard::Guard,
+    user_agent,
 };
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -140,6 +141,7 @@ where
         }
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         header_rules::remove_hop_by_hop_from_request(request.headers_mut());
+        user_agent::set_if_absent(request.headers_mut());
         // The last step before the request is sent. No await follows.
         match (request.extensions_mut().remove::<OutgoingCredential>(), self.senders) {
             (Some(outgoing), Senders::Exchange | Senders::Anyone) => {
