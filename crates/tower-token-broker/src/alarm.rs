@@ -110,6 +110,8 @@ alarms! {
     TokensNotStored = "upstream.tokens_not_stored";
     /// The grant store cannot be reached.
     StoreUnavailable = "upstream.store_unavailable";
+    /// A secret is so short that the leak guard masks ordinary text, and was allowed.
+    ShortSecret = "upstream.short_secret";
     /// The upstream refuses a configured secret.
     SecretRefused = "upstream.secret_refused";
     /// A caller of another issuer than the assertion may name.

@@ -211,8 +211,9 @@ reasons! {
     UpstreamScopeRequired = "exchange.scope_required", Connect, Caller;
     /// The grant was revoked, by the broker or at the authorization server.
     GrantRevoked = "exchange.grant_revoked", Connect, Caller;
-    /// The upstream refused the credential, and a refreshed one as well.
-    CredentialRefused = "exchange.credential_refused", Connect, Upstream;
+    /// The upstream refused the credential, and a refreshed one as well, or there is no other.
+    /// Connecting an account does not help.
+    CredentialRefused = "exchange.credential_refused", CredentialRefused, Upstream;
     /// The policy of the authorization server forbids it.
     AuthorizationServerPolicy = "exchange.authorization_server_policy", Forbidden, Upstream;
     /// The authorization server, or the store of the grants, cannot be reached.
@@ -247,6 +248,7 @@ impl Reason {
         match self.response_kind() {
             ResponseKind::Unavailable
             | ResponseKind::BadGateway
+            | ResponseKind::CredentialRefused
             | ResponseKind::DeadlineExceeded
             | ResponseKind::BodyIncomplete => true,
             ResponseKind::NoToken
@@ -322,9 +324,23 @@ pub(crate) enum ResponseKind {
     UnknownItem,
     Forbidden,
     Connect,
+    CredentialRefused,
     BadGateway,
     Unavailable,
     Internal,
+}
+
+impl ResponseKind {
+    /// Returns the time after which a client may retry, if the refusal names none: a temporary
+    /// failure always has a `Retry-After`.
+    pub(crate) const fn default_wait(self) -> Option<Duration> {
+        match self {
+            Self::Unavailable => Some(Duration::from_secs(1)),
+            // I483: another credential is requested then at the earliest.
+            Self::CredentialRefused => Some(Duration::from_secs(30)),
+            _ => None,
+        }
+    }
 }
 
 /// A refused request: the reason, and what the client must know to succeed.

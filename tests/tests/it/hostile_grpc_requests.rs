@@ -635,7 +635,7 @@ async fn upstream_statuses_pass_without_challenges_and_details() {
             assert!(!text.contains("db-7") && !text.contains("bad token"), "{what} {text}");
             message.inspect(|message| assert_eq!(text, *message, "{what}"));
             if expected == 9 {
-                assert_eq!(reply.reason().as_deref(), Some("CONNECT_REQUIRED"), "{what}");
+                assert_eq!(reply.reason().as_deref(), Some("CREDENTIAL_REFUSED"), "{what}");
                 let record = broker.records().await.last().unwrap().clone();
                 assert_eq!(record["reason"], "exchange.credential_refused", "{what}");
             }

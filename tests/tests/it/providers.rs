@@ -181,7 +181,6 @@ async fn refusals_name_the_users_connect_page() {
             gives(Err(CredentialError::ScopeRequired { missing: Scopes::none() })),
             || says(200),
         ),
-        ("refused twice", gives(Ok(SECRET)), || says(401)),
         (
             "refused, and revoked meanwhile",
             ScriptedServer { only_one: true, ..gives(Ok(SECRET)) },
@@ -220,6 +219,12 @@ async fn without_a_connect_page_none_is_named() {
 async fn other_refusals_name_no_connect_page() {
     let seen = ask(gives(Err(CredentialError::RefusedByPolicy)), || says(200)).await;
     assert!(!seen.text().contains("connect"), "{}", seen.text());
+    let seen = ask(gives(Ok(SECRET)), || says(401)).await;
+    assert_eq!(seen.response.status(), 502, "I483");
+    let marker = Refused::of(&seen.response).unwrap();
+    assert_eq!(marker.connect_url(), None, "I483: connecting does not help");
+    assert_eq!(marker.retry_after(), Some(Duration::from_secs(30)), "I483");
+    assert!(!seen.text().contains("connect_url"), "I483: {}", seen.text());
 }
 
 #[tokio::test]
@@ -268,7 +273,7 @@ async fn inner_service_errors_are_passed_on() {
 async fn a_provider_hanging_on_refusal_delays_no_request() {
     let provider = ScriptedServer { hangs_when_refused: true, ..gives(Ok(SECRET)) };
     let seen = ask(provider, || says(401)).await;
-    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (403, 2));
+    assert_eq!((seen.response.status().as_u16(), seen.sent.len()), (502, 2));
 }
 
 #[tokio::test]

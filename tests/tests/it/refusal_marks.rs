@@ -208,7 +208,7 @@ async fn upstream_refusals_are_unmarked_and_failures_marked() {
         (404, 404, None),
         (400, 400, None),
         (500, 502, Some("exchange.upstream_failed")),
-        (401, 200, Some("exchange.credential_refused")),
+        (401, 502, Some("exchange.credential_refused")),
     ] {
         let upstream = ScriptedServer::start(move |_| {
             Response::builder()

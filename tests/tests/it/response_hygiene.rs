@@ -260,10 +260,11 @@ async fn i183_an_upstream_401_is_never_forwarded() {
             .unwrap()
     };
     // A static secret cannot be refreshed, so there is no second attempt.
-    let row = |bytes| Case::fails("I183", bytes, 200, "exchange.credential_refused");
+    let row = |bytes| Case::fails("I183", bytes, 502, "exchange.credential_refused");
     let (response, _) = run_call(refuses, &[], row).await;
     assert_eq!(response.header("www-authenticate"), None, "I183");
-    assert_eq!(response.json()["error"]["code"], -32001, "I183");
+    assert_eq!(response.header("retry-after"), Some("30"), "I483");
+    assert_eq!(response.json()["error"]["code"], -32000, "I183");
 }
 
 #[tokio::test]

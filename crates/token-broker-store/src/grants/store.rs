@@ -137,8 +137,8 @@ pub trait GrantStore: Send + Sync + 'static {
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends a grant that may be used for the authorization server's `invalid_grant`, if this version
-    /// is the current one, and returns whether it did. The version does not change.
+    /// Ends a usable grant for the authorization server's `invalid_grant`, if this version is the
+    /// current one, and returns whether it did. The version does not change.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]

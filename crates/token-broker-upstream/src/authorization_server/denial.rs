@@ -48,7 +48,7 @@ const OF_PROVIDERS: &[&str] = &[
     "invalid_code",
 ];
 
-/// Error codes of an outage. They say nothing about the grant, at whatever status.
+/// Error codes of an outage. They do not concern the grant, at whatever status.
 const OF_OUTAGES: &[&str] =
     &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
 

@@ -128,7 +128,7 @@ impl AuthorizationServer {
     /// then issues all scopes that the user agreed to, unless the response names others: a token
     /// with more scopes than the operator's is not used.
     ///
-    /// Without this setting, a refresh that is refused with `invalid_scope` is sent once more
+    /// Without this setting, a refresh that is refused with `invalid_scope` is retried once
     /// without `scope`, and the grant is remembered for as long as the process runs.
     pub fn omit_scope_on_refresh(mut self) -> Self {
         self.scope_on_refresh = ScopeOnRefresh::Omitted;

@@ -26,7 +26,7 @@ pub(crate) struct TokenResponse {
     verdict: Verdict,
 }
 
-/// What a response states, apart from its refresh token.
+/// Statement of a response, apart from its refresh token.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Tokens(Tokens),
@@ -48,9 +48,9 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Identifies a refusal by its status and error code, so that it can be told whether the next one
-/// is the same. Only responses of the token endpoint itself have one: a JSON object, of a server
-/// that is neither failing nor busy, and that accepts the broker as a client.
+/// Identifies a refusal by its status and error code, so that the next one can be compared with
+/// it. Only responses of the token endpoint itself have one: a JSON object, of a server that is
+/// neither failing nor busy, and that accepts the broker as a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) u64);
 

@@ -33,6 +33,8 @@ pub(super) struct Token {
     /// Until when no other is requested, if it replaced a token that the upstream refused.
     forced_until: Option<Moment>,
     refused: AtomicBool,
+    /// Whether the upstream had accepted it before it refused it.
+    accepted: AtomicBool,
 }
 
 /// Last failure, the number of failures in a row, and the moment of the next attempt.
@@ -95,11 +97,13 @@ impl Token {
             forced_until: forced.then(|| now.moment.plus(BETWEEN_FORCED)),
             credential,
             refused: AtomicBool::new(false),
+            accepted: AtomicBool::new(false),
         }
     }
 
-    /// Marks that the upstream refused the token.
-    pub(super) fn refuse(&self) {
+    /// Marks that the upstream refused the token, and whether it had accepted it before.
+    pub(super) fn refuse(&self, was_accepted: bool) {
+        self.accepted.fetch_or(was_accepted, Ordering::AcqRel);
         self.refused.store(true, Ordering::Release);
     }
 
@@ -109,9 +113,11 @@ impl Token {
 
     /// Whether the token has not ended and was not refused. A refused token that itself replaced a
     /// refused one stays good for a while: a caller that receives it again sees that it is the
-    /// same, and no third token is requested so soon.
+    /// same, and no third token is requested so soon. Unless the upstream had accepted it: then it
+    /// has ended meanwhile.
     pub(super) fn is_good(&self, now: Reading) -> bool {
-        let kept_though_refused = self.forced_until.is_some_and(|until| now.moment < until);
+        let kept_though_refused = self.forced_until.is_some_and(|until| now.moment < until)
+            && !self.accepted.load(Ordering::Acquire);
         !self.ends.has_passed(now) && (!self.is_refused() || kept_though_refused)
     }
 

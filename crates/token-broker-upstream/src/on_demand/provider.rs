@@ -150,7 +150,7 @@ impl<A: RequestToken> OnDemand<A> {
         let is_it =
             |token: &&Arc<Token>| token.credential.grant().is_some_and(|(_, held)| held == version);
         if let Some(token) = entry.token.as_ref().filter(is_it) {
-            token.refuse();
+            token.refuse(credential.was_accepted());
         }
     }
 }

@@ -373,7 +373,7 @@ impl<S: GrantStore> Sending<'_, S> {
         Failure { pause: self.after_unknown(), ..self.without_refusal(cause) }
     }
 
-    /// Returns a failure that says nothing about the grant. Its outcome is unknown.
+    /// Returns a failure that does not concern the grant. Its outcome is unknown.
     fn without_refusal(&self, cause: &'static str) -> Failure {
         let (tried, recorded) = (AttemptOutcome::Unknown, TokenOutcome::Unknown);
         let pause = self.usual_pause(None);

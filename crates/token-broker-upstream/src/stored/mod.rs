@@ -71,8 +71,8 @@
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
 //!   `Retry-After`, up to an hour.
-//! - The same refusal by the authorization server for an hour, while it accepts other grants, or for
-//!   three days: the user is sent to connect, and the grant is tried each hour.
+//! - The same refusal by the authorization server for an hour, while it accepts other grants, or
+//!   for three days: the user is sent to connect, and the grant is tried each hour.
 //! - A refresh token that was sent without a response is sent again once, at least 30 s later
 //!   and not before the current access token has ended. Without a response to that either, it is
 //!   never sent again, and the user must reconnect.
@@ -89,7 +89,7 @@
 //! A refresh requests the operator's scopes, and those that the rule of this call needs and the
 //! user agreed to. It never requests what the client wants. A narrower token is recorded as such. A
 //! wider token is not used, and the grant is kept, unless the operator tolerates it. A server that
-//! responds with `invalid_scope` receives the refresh once more without `scope`; if its token then
+//! responds with `invalid_scope` receives the refresh again, without `scope`; if its token then
 //! names no scopes, it counts as one with all that the user agreed to.
 //!
 //! # Responses

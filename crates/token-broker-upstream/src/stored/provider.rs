@@ -225,7 +225,8 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         // Marks only the version that was refused: a hundred concurrent refusals, or a late one,
         // cause one refresh.
         if let Some((grant, version)) = refusal.credential.grant() {
-            self.0.sightings.token(grant, version, self.0.clock.read()).refuse();
+            let seen = self.0.sightings.token(grant, version, self.0.clock.read());
+            seen.refuse(refusal.credential.was_accepted());
         }
     }
 

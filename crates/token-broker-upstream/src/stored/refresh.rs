@@ -183,7 +183,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         {
             return Judged::Done(self.outcome_of(grant, token));
         }
-        if let (Some(token), Some(seen)) = (token.filter(|token| refused && token.forced), &seen)
+        // I483: a token that was accepted once has ended meanwhile, and is refreshed.
+        if let (Some(token), Some(seen)) = (token.filter(|token| token.forced), &seen)
+            && seen.is_still_refused()
             && !seen.after(token, BETWEEN_FORCED, now).has_passed(now)
         {
             return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));

@@ -37,6 +37,8 @@ pub(super) struct SeenToken {
     first: Moment,
     /// Whether the upstream refused it.
     refused: AtomicBool,
+    /// Whether the upstream had accepted it before.
+    accepted: AtomicBool,
 }
 
 /// A pause after a failed refresh.
@@ -74,7 +76,8 @@ impl Sightings {
     /// Returns the token of this version of a grant.
     pub(super) fn token(&self, grant: &GrantId, version: u64, now: Reading) -> Arc<SeenToken> {
         self.tokens.get_with((grant.clone(), version), || {
-            Arc::new(SeenToken { first: now.moment, refused: AtomicBool::new(false) })
+            let (refused, accepted) = (AtomicBool::new(false), AtomicBool::new(false));
+            Arc::new(SeenToken { first: now.moment, refused, accepted })
         })
     }
 
@@ -143,8 +146,15 @@ impl SeenToken {
         Deadline::at(token.obtained_at.plus(duration), now, left)
     }
 
-    pub(super) fn refuse(&self) {
+    /// Marks that the upstream refused the token, and whether it had accepted it before.
+    pub(super) fn refuse(&self, was_accepted: bool) {
+        self.accepted.fetch_or(was_accepted, Ordering::AcqRel);
         self.refused.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the upstream refused the token, and never accepted it.
+    pub(super) fn is_still_refused(&self) -> bool {
+        self.is_refused() && !self.accepted.load(Ordering::Acquire)
     }
 
     pub(super) fn is_refused(&self) -> bool {

@@ -81,8 +81,10 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
     let code = code(answer);
     // Only a condition that passes by itself has a delay: a message that is too large stays too
     // large.
-    let default = (code == Code::Unavailable).then_some(Duration::from_secs(1));
-    let may_pass = matches!(code, Code::Unavailable | Code::ResourceExhausted);
+    let unavailable = (code == Code::Unavailable).then_some(Duration::from_secs(1));
+    let default = answer.default_wait().or(unavailable);
+    let may_pass = matches!(code, Code::Unavailable | Code::ResourceExhausted)
+        || answer == ResponseKind::CredentialRefused;
     let wait = refusal.wait().or(default).filter(|_| may_pass);
     Status {
         code,
@@ -123,7 +125,8 @@ const fn code(answer: ResponseKind) -> Code {
         ResponseKind::BodyTooLarge | ResponseKind::HeadersTooLarge => Code::ResourceExhausted,
         ResponseKind::DeadlineExceeded => Code::DeadlineExceeded,
         ResponseKind::UnknownSession => Code::NotFound,
-        ResponseKind::Connect => Code::FailedPrecondition,
+        // Not 14, which clients retry by themselves: the upstream may have acted.
+        ResponseKind::Connect | ResponseKind::CredentialRefused => Code::FailedPrecondition,
         ResponseKind::BadGateway | ResponseKind::Unavailable => Code::Unavailable,
         ResponseKind::Internal => Code::Internal,
     }

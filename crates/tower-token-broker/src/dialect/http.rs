@@ -1,8 +1,6 @@
 //! Refusals in plain HTTP: a status, a challenge (RFC 6750 §3, RFC 9728 §5.1), and a small JSON
 //! object.
 
-use std::time::Duration;
-
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 
@@ -45,10 +43,7 @@ pub(super) fn set_status_and_headers(refusal: &Refusal, response: &mut Response<
 }
 
 pub(super) fn set_retry_after(refusal: &Refusal, headers: &mut HeaderMap) {
-    // A temporary failure always has a `Retry-After`.
-    let default = (refusal.reason().response_kind() == ResponseKind::Unavailable)
-        .then_some(Duration::from_secs(1));
-    if let Some(wait) = refusal.wait().or(default) {
+    if let Some(wait) = refusal.wait().or(refusal.reason().response_kind().default_wait()) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
 }
@@ -146,6 +141,12 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             StatusCode::FORBIDDEN,
             "connect_required",
             "the user must connect an account for this server first",
+        ),
+        ResponseKind::CredentialRefused => (
+            StatusCode::BAD_GATEWAY,
+            "credential_refused",
+            "the server refuses the credential that the broker has for it; connecting an account \
+             does not help: try again in 30 seconds, then report it to the operator of the broker",
         ),
         ResponseKind::BadGateway => {
             (StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream server failed")

@@ -118,6 +118,7 @@ pub(super) const fn code(answer: ResponseKind) -> i32 {
         | ResponseKind::UnknownSession
         | ResponseKind::DeadlineExceeded
         | ResponseKind::Forbidden
+        | ResponseKind::CredentialRefused
         | ResponseKind::BadGateway
         | ResponseKind::Unavailable => REFUSED,
     }

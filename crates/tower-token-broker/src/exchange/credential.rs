@@ -226,6 +226,7 @@ struct Held {
     expires_at: Option<Timestamp>,
     tails: OnceLock<Option<Arc<SecretTails>>>,
     was_seen: AtomicBool,
+    was_accepted: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -248,6 +249,7 @@ impl Credential {
             expires_at: None,
             tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
+            was_accepted: AtomicBool::new(false),
         }))
     }
 
@@ -288,6 +290,7 @@ impl Credential {
             expires_at: shared.expires_at,
             tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
+            was_accepted: AtomicBool::new(false),
         });
         change(&mut held);
         Self(Arc::new(held))
@@ -311,6 +314,28 @@ impl Credential {
     /// Returns the time of expiry, if it is known.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
+    }
+
+    /// Returns whether the upstream has accepted this credential, or a clone of it: it responded to
+    /// a request over HTTP with another status than 401, 407 and 5xx. A credential that was
+    /// accepted and is refused later has ended meanwhile; one that was never accepted may be one
+    /// that the upstream does not take at all.
+    pub fn was_accepted(&self) -> bool {
+        self.0.was_accepted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_accepted(&self) {
+        // Few writes, so that requests do not contend for one cache line.
+        if !self.was_accepted() {
+            self.0.was_accepted.store(true, Ordering::Release);
+        }
+    }
+
+    /// Returns the length of the shortest part for which the leak guard searches in responses, in
+    /// octets: of the value without its scheme, and of `Basic` also of the password. The guard
+    /// masks the text of a short one wherever it occurs.
+    pub fn guarded_octets(&self) -> usize {
+        self.tails().map_or(0, |tails| tails.shortest())
     }
 
     /// Returns the parts for which the leak guard searches; computed once per credential. `None` if

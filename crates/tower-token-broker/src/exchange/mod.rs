@@ -86,14 +86,15 @@
 //! name contains one is removed.
 //!
 //! # Limits
-//! A request waits at most 30 s for its credential ([`Limits`](crate::limits::Limits)). A
-//! credential for which the guard cannot search is not sent; one response may use 32 different
-//! ones. The guard masks a credential in plain, base64, hexadecimal, percent-encoded, escaped and
-//! wrapped form, also within each other, but not one that the upstream encrypts or compresses. It
-//! holds back the last run of token characters, at most 4 KiB, and nothing at the end of an event
-//! or gRPC message. It remembers
-//! [so many](crate::Broker::CREDENTIAL_REGISTRY_CAPACITY) credentials. Bytes that hyper copies
-//! into its write buffer are not zeroized.
+//! A request waits at most 30 s for its credential ([`Limits`](crate::limits::Limits)). After a
+//! credential was replaced because the upstream had refused it, and the new one was never
+//! accepted, it is not replaced again for 30 s. A credential for which the guard cannot search is
+//! not sent; one response may use 32 different ones. The guard masks a credential in plain,
+//! base64, hexadecimal, percent-encoded, escaped and wrapped form, also within each other, but not
+//! one that the upstream encrypts or compresses. It holds back the last run of token characters,
+//! at most 4 KiB, and nothing at the end of an event or gRPC message. It remembers
+//! [so many](crate::Broker::CREDENTIAL_REGISTRY_CAPACITY) credentials. Bytes that hyper copies into
+//! its write buffer are not zeroized.
 //!
 //! # Cancellation
 //! Dropped before the send, an intent may be in the audit, and the result states that nothing was
@@ -108,9 +109,13 @@
 //!
 //! An upstream's 401 to a request that carried the credential is never passed on. If the request
 //! can be sent again, the credential is refreshed and the request replayed once; otherwise it is
-//! refused. A refusal for which the caller must connect names the
-//! [page](ProvideCredential::connect_url). In gRPC, status 16 is the upstream's 401. In the headers
-//! it is handled as above. In the trailers, where the upstream may have acted, it becomes
+//! refused. If the upstream refuses the fresh credential, too, or if there is no other (a static
+//! secret), the response is 502 with `Retry-After: 30`, because connecting an account does not
+//! help. A refusal for which the caller must connect names the
+//! [page](ProvideCredential::connect_url).
+//!
+//! In gRPC, status 16 is the upstream's 401. In the headers it is handled as above. In the
+//! trailers, where the upstream may have acted, it becomes
 //! [`Reason`](crate::refusal::Reason)`::CredentialRefused` (status 9).
 //!
 //! # Sources

@@ -51,6 +51,7 @@ where
     };
     // A 401 to a request that carried no credential is not about the credential.
     if !was_applied || !refuses_the_credential(context, &response) {
+        note_accepted(context, &credential, &response, was_applied);
         return Ok(Ok(guard(context, &shared.returned, response, was_applied)?));
     }
     // Boxed, because few requests come here and all others stay small.
@@ -76,11 +77,11 @@ where
     let Outgoing { shared, context, .. } = *outgoing;
     report_refused(shared, refused, &response).await;
     let Some(replay) = replay.filter(|_| may_be_replayed(context, &outgoing.parts.method)) else {
-        return Err(Refusal::new(Reason::CredentialRefused));
+        return Err(credential_refused());
     };
     let fresh = credential(shared, context).await?;
     if fresh.is_same_secret(refused) {
-        return Err(Refusal::new(Reason::CredentialRefused));
+        return Err(credential_refused());
     }
     if let Err(error) = poll_fn(|cx| ready.poll_ready(cx)).await {
         return Ok(Err(error));
@@ -92,9 +93,45 @@ where
     };
     if was_applied && refuses_the_credential(context, &response) {
         report_refused(shared, &fresh, &response.into_parts().0).await;
-        return Err(Refusal::new(Reason::CredentialRefused));
+        return Err(credential_refused());
     }
+    note_accepted(context, &fresh, &response, was_applied);
     Ok(Ok(guard(context, &shared.returned, response, was_applied)?))
+}
+
+/// The refusal where connecting an account does not help: the broker has no other credential now.
+fn credential_refused() -> Refusal {
+    let reason = Reason::CredentialRefused;
+    let refusal = Refusal::new(reason);
+    match reason.response_kind().default_wait() {
+        Some(wait) => refusal.retry_after(wait),
+        None => refusal,
+    }
+}
+
+/// Notes on a credential that the upstream accepted it. A failing upstream may not have looked at
+/// it, and gRPC may refuse it in the trailers.
+#[cfg_attr(
+    not(feature = "grpc"),
+    expect(unused_variables, reason = "HTTP's status is enough, in every protocol")
+)]
+fn note_accepted<R>(
+    context: &RequestContext,
+    credential: &Credential,
+    response: &Response<R>,
+    was_applied: bool,
+) {
+    let status = response.status();
+    let is_the_upstreams = was_applied && Refused::of(response).is_none();
+    let is_known = !status.is_server_error()
+        && !status.is_informational()
+        && status != StatusCode::UNAUTHORIZED
+        && status != StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+    #[cfg(feature = "grpc")]
+    let is_known = is_known && !context.dialect.is_grpc();
+    if is_the_upstreams && is_known {
+        credential.note_accepted();
+    }
 }
 
 #[cfg_attr(

@@ -45,7 +45,7 @@ pub async fn a_grant_that_needs_the_user_is_kept<S: GrantStore>(store: S) -> Law
         (grant.state, grant.backoff, grant.refused) = (GrantState::NeedsUser, backoff(), refused);
         expect_stored(&store, &grant).await?;
     }
-    // A failure that says nothing about the user leaves the state as it is.
+    // A failure that does not concern the user leaves the state as it is.
     let lease = acquire(&store, &request(&grant)).await?;
     store.release(&lease, &Attempt::new(AttemptOutcome::NotSent, backoff())).await?;
     grant.refused = None;

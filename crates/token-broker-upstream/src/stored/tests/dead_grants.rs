@@ -146,7 +146,7 @@ async fn g480_a_valid_access_token_is_used_to_its_end() {
     assert_eq!(broker.server.posts().len(), 1);
 }
 
-/// A refusal in which a server says only to people that the grant is dead.
+/// A refusal that names a dead grant only in text for people.
 fn atlassian() -> Mode {
     refuses(
         403,

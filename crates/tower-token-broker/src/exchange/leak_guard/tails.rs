@@ -79,6 +79,11 @@ impl SecretTails {
         self.tails.iter().zip(self.evidence.iter().copied())
     }
 
+    /// Returns the length of the shortest part.
+    pub(crate) fn shortest(&self) -> usize {
+        self.tails.iter().map(|tail| tail.len()).min().unwrap_or(0)
+    }
+
     pub(super) fn server(&self) -> Option<&Origin> {
         self.server.as_ref()
     }
