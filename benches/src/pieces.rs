@@ -186,7 +186,7 @@ impl Piece {
                     .protect(RESOURCE)
                     .authenticate(JwtVerifier::new(ISSUER, issuer.keys()))
                     .scope_filter(fixtures::rules())
-                    .exchange(StaticSecret::new(secret, upstream))
+                    .exchange(StaticSecret::new(secret, upstream).expect("a long secret"))
                     .build()
                     .expect("a stack");
                 let client = ApplyCredentialLayer::new().layer(reply.service());

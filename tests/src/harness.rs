@@ -622,7 +622,8 @@ impl<P: Policy> BrokerBuilder<P> {
 
     fn secret(&self) -> StaticSecret {
         let upstream = exchange::Upstream::parse("items", &self.url).expect("an upstream");
-        let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream);
+        let secret = StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream)
+            .expect("a long secret");
         match self.credential_in {
             Some(field) => secret.in_header(HeaderName::from_static(field)),
             None => secret,

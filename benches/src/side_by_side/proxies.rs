@@ -85,7 +85,7 @@ async fn serve_stack(
     match setting.number("users")? {
         0 => {
             let secret = Secret::from_text(UPSTREAM_SECRET.into());
-            let credentials = StaticSecret::new(secret, upstream(setting)?);
+            let credentials = StaticSecret::new(secret, upstream(setting)?)?;
             serve_with(broker, credentials, listener, setting, tasks).await
         }
         users => {

@@ -10,6 +10,7 @@
 //!   itself (RFC 6749 §4.4).
 //! - [`StaticSecret`] provides one configured secret for all callers: an API key, the token of a
 //!   service account.
+//! - [`UserSecrets`] provides a secret of each user's own: a personal access token.
 //!
 //! All of them implement
 //! [`ProvideCredential`](tower_token_broker::exchange::ProvideCredential). Grants are kept in a
@@ -39,7 +40,8 @@
 //! # Accounts
 //! A user can hold several accounts at one upstream; the broker token names the account. Each
 //! account has a grant of its own, and what is cached or refreshed for one account is never used
-//! for another. [`TokenExchange`] keeps a token for each account too. [`ClientCredentials`] and
+//! for another. [`TokenExchange`] and [`UserSecrets`] keep one for each account, too.
+//! [`ClientCredentials`] and
 //! [`StaticSecret`] are the same for all accounts.
 
 mod authorization_server;
@@ -51,6 +53,7 @@ mod on_demand;
 mod places;
 pub mod prelude;
 mod scopes;
+mod short_secret;
 mod signing;
 mod single_flight;
 mod static_secret;
@@ -58,12 +61,15 @@ mod stored;
 #[cfg(test)]
 mod test_endpoint;
 pub mod token_exchange;
+mod user_secrets;
 
 pub use authorization_server::{AuthorizationServer, ClientAuthentication};
 pub use client_credentials::ClientCredentials;
+pub use short_secret::ShortSecretError;
 pub use signing::{SignError, SignJwt};
 pub use static_secret::StaticSecret;
 pub use stored::StoredGrants;
 pub use token_exchange::{
     Assertion, ProvideToken, SecurityToken, TokenExchange, TokenSource, TokenType,
 };
+pub use user_secrets::UserSecrets;

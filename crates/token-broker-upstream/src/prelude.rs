@@ -9,5 +9,5 @@ pub use token_broker_store::{Account, Grant, GrantKey, GrantStore, MemoryGrants}
 #[doc(no_inline)]
 pub use crate::{
     Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
-    StaticSecret, StoredGrants, TokenExchange,
+    StaticSecret, StoredGrants, TokenExchange, UserSecrets,
 };

@@ -11,6 +11,8 @@ use tower_token_broker::{
     principal::Scopes,
 };
 
+use crate::short_secret::{self, ShortSecretError};
+
 /// Provides one configured secret for one upstream, as `Authorization: Bearer` or in a header of
 /// its own.
 ///
@@ -26,7 +28,7 @@ use tower_token_broker::{
 /// };
 ///
 /// let upstream = Upstream::parse("search", "https://mcp.search.example/mcp")?;
-/// let key = StaticSecret::new(Secret::from_text("from a file".into()), upstream)
+/// let key = StaticSecret::new(Secret::from_text("from a file, long".into()), upstream)?
 ///     .in_header(http::HeaderName::from_static("x-api-key"));
 /// assert_eq!(key.upstream().name(), "search");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,8 +42,18 @@ pub struct StaticSecret {
 
 impl StaticSecret {
     /// Creates a provider of this secret for this upstream. It is sent as `Authorization: Bearer`.
-    pub fn new(secret: Secret, upstream: Upstream) -> Self {
-        let credential = Credential::vouch(secret, upstream.origin().clone());
+    ///
+    /// # Errors
+    /// The secret has less than 12 octets: the leak guard would mask it in ordinary text.
+    pub fn new(secret: Secret, upstream: Upstream) -> Result<Self, ShortSecretError> {
+        let credential = short_secret::vouch(secret, &upstream)?;
+        Ok(Self { upstream, credential })
+    }
+
+    /// Creates a provider of a secret of any length. The leak guard masks it wherever a response
+    /// contains its text, in words and numbers, too. Such a secret is logged.
+    pub fn dangerous_short_secret(secret: Secret, upstream: Upstream) -> Self {
+        let credential = short_secret::vouch_short(secret, &upstream);
         Self { upstream, credential }
     }
 
@@ -125,7 +137,33 @@ mod tests {
 
     fn key() -> StaticSecret {
         let upstream = Upstream::parse("search", "https://mcp.search.example/mcp").unwrap();
-        StaticSecret::new(Secret::from_text("marker".into()), upstream)
+        StaticSecret::new(Secret::from_text("marker-0123456789".into()), upstream).unwrap()
+    }
+
+    #[test]
+    fn r485_a_short_secret_is_refused() {
+        let upstream = || Upstream::parse("search", "https://mcp.search.example/mcp").unwrap();
+        let of = |text: &str| StaticSecret::new(Secret::from_text(text.into()), upstream());
+        for (text, octets) in [
+            ("", 0),
+            ("1", 1),
+            ("demo", 4),
+            ("elevenoctet", 11),
+            ("token demo", 10),
+            ("ApiKey 12345678", 8),
+            ("Basic dXNlcjpkZW1v", 4),
+            ("Basic YWJjZDo=", 4),
+        ] {
+            let refused = of(text).unwrap_err();
+            assert_eq!((refused.server(), refused.octets()), ("search", octets), "R485 {text}");
+            assert!(!refused.to_string().contains("demo"), "R485: the secret is not shown");
+            let allowed =
+                StaticSecret::dangerous_short_secret(Secret::from_text(text.into()), upstream());
+            assert_eq!(allowed.credential.guarded_octets(), octets, "R485 {text}");
+        }
+        for text in ["twelve-octet", "token twelve-octet", "Basic dXNlcjp0d2VsdmUtb2N0ZXQ="] {
+            assert!(of(text).is_ok(), "R485 {text}");
+        }
     }
 
     #[tokio::test]

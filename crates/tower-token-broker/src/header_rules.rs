@@ -282,6 +282,22 @@ fn in_responses(name: &str) -> &'static [Rule] {
     row(name).2
 }
 
+/// Returns whether a field of a response defines where its body ends, and has a value that can
+/// contain no credential: a length, or `chunked`, or the number of a gRPC status.
+pub(crate) fn is_framing(name: &HeaderName, value: &HeaderValue) -> bool {
+    // One digit less than the shortest secret has octets.
+    const LONGEST_LENGTH: usize = 11;
+    let value = value.as_bytes();
+    let is_number =
+        |longest| (1..=longest).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    match name.as_str() {
+        "content-length" => is_number(LONGEST_LENGTH),
+        "transfer-encoding" => value.eq_ignore_ascii_case(b"chunked"),
+        "grpc-status" => is_number(2),
+        _ => false,
+    }
+}
+
 /// Returns whether a request header holds a credential of the client, by its name.
 pub(crate) fn is_credential(name: &HeaderName) -> bool {
     in_requests(name.as_str()).contains(&Rule::Credential)

@@ -98,7 +98,7 @@ impl Routes {
 
     fn credential(&self, url: &str) -> Result<StaticSecret, Box<dyn Error>> {
         let upstream = Upstream::parse("crm", url)?;
-        Ok(StaticSecret::new(Secret::from_text(self.secret.clone()), upstream))
+        Ok(StaticSecret::new(Secret::from_text(self.secret.clone()), upstream)?)
     }
 
     /// Prints broker tokens for a path, and returns its resource URI.

@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .protect(resource.as_str())
         .authenticate(JwtVerifier::new(&origin, issuer.keys()))
         .scope_filter(rules)
-        .exchange(StaticSecret::new(Secret::from_text(secret), Upstream::parse("items", &url)?))
+        .exchange(StaticSecret::new(Secret::from_text(secret), Upstream::parse("items", &url)?)?)
         .build()?;
     let service = items.layer(Proxy::new(&Guard::new().allow_loopback("127.0.0.1"))?);
 

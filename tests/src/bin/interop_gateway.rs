@@ -68,7 +68,7 @@ async fn main() {
         .protect(resource.as_str())
         .authenticate(JwtVerifier::new(&origin, issuer.keys()))
         .scope_filter(policy())
-        .exchange(StaticSecret::new(secret(), upstream))
+        .exchange(StaticSecret::new(secret(), upstream).expect("a long secret"))
         .build()
         .expect("a stack");
     let proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy");

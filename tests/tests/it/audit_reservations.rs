@@ -172,7 +172,7 @@ async fn p383_a_verification_that_hangs_takes_no_users_place() {
         .metadata(ResourceMetadata::new().authorization_server("https://issuer.example.com"))
         .authenticate(Hangs)
         .scope_filter(Rules::new().allow(tools(["get_*"])))
-        .exchange(token_broker_upstream::StaticSecret::new(secret, upstream.unwrap()))
+        .exchange(token_broker_upstream::StaticSecret::new(secret, upstream.unwrap()).unwrap())
         .build()
         .unwrap();
     let service = stack.layer(service_fn(async |_| {

@@ -313,7 +313,7 @@ async fn i440_a_credential_of_another_server_is_masked() {
         .protect(&uri)
         .authenticate(JwtVerifier::new(ISSUER, broker.issuer().keys()))
         .scope_filter(Rules::new().allow(tools(["get_*"])))
-        .exchange(StaticSecret::new(Secret::from_text(BOBS.to_owned()), upstream))
+        .exchange(StaticSecret::new(Secret::from_text(BOBS.to_owned()), upstream).unwrap())
         .build()
         .unwrap();
     let routes = Router::new()

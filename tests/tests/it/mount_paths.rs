@@ -69,7 +69,7 @@ impl ProvideCredential for Counting {
 
 fn secret_for(url: &str) -> StaticSecret {
     let upstream = Upstream::parse("items", url).unwrap();
-    StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream)
+    StaticSecret::new(Secret::from_text(SECRET.to_owned()), upstream).unwrap()
 }
 
 /// Mints a token of alice for another resource of the same broker.

@@ -11,7 +11,7 @@ use token_broker_store::{
 use token_broker_tests::marker_scan::Scan;
 use token_broker_upstream::{
     AuthorizationServer, ClientAuthentication, ClientCredentials, SecurityToken, StaticSecret,
-    StoredGrants, TokenType,
+    StoredGrants, TokenType, UserSecrets,
 };
 use tower_token_broker::{
     Broker, Secret,
@@ -48,7 +48,12 @@ fn r310_debug_output_contains_no_secret() {
     shown("PresentedToken", &PresentedToken::new(secret()), &mut scan);
     shown("TestTokens", &TestTokens::new().user(MARKER, "alice", &resource), &mut scan);
     shown("Credential", &Credential::vouch(secret(), upstream.origin().clone()), &mut scan);
-    shown("StaticSecret", &StaticSecret::new(secret(), upstream.clone()), &mut scan);
+    let of_all = StaticSecret::new(secret(), upstream.clone()).unwrap();
+    shown("StaticSecret", &of_all, &mut scan);
+    let of_each = UserSecrets::new(upstream.clone());
+    let alice = User::new("https://broker.example.com", "alice");
+    of_each.set(&alice, &Account::default_account(), secret()).unwrap();
+    shown("UserSecrets", &of_each, &mut scan);
     let access = AccessToken::new(secret(), Scopes::none(), from, until);
     let key =
         GrantKey::new(User::new("https://i.example", "alice"), "items", Account::default_account());
@@ -91,7 +96,7 @@ fn r310_debug_output_contains_no_secret() {
         .protect(resource.as_str())
         .authenticate(tokens)
         .scope_filter(Rules::new())
-        .exchange(StaticSecret::new(secret(), upstream));
+        .exchange(StaticSecret::new(secret(), upstream).unwrap());
     shown("Broker", &broker, &mut scan);
     shown("BrokerStack", &stack, &mut scan);
     shown("BrokerLayer", &stack.build().unwrap(), &mut scan);

@@ -66,7 +66,7 @@ async fn records_of(protocol: Protocol, caller: Long, request: Request<Full<Byte
         .metadata(ResourceMetadata::new().authorization_server("https://issuer.example.com"))
         .authenticate(caller)
         .scope_filter(|_: &_, _: &Call<'_>| Decision::allow())
-        .exchange(StaticSecret::new(secret, upstream))
+        .exchange(StaticSecret::new(secret, upstream).unwrap())
         .build()
         .unwrap();
     let service = stack
