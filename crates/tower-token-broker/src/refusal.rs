@@ -334,12 +334,11 @@ impl ResponseKind {
     /// Returns the time after which a client may retry, if the refusal names none: a temporary
     /// failure always has a `Retry-After`.
     pub(crate) const fn default_wait(self) -> Option<Duration> {
-        match self {
-            Self::Unavailable => Some(Duration::from_secs(1)),
-            // I483: another credential is requested then at the earliest.
-            Self::CredentialRefused => Some(Duration::from_secs(30)),
-            _ => None,
+        if matches!(self, Self::Unavailable) {
+            return Some(Duration::from_secs(1));
         }
+        // I483: another credential is requested then at the earliest.
+        if matches!(self, Self::CredentialRefused) { Some(Duration::from_secs(30)) } else { None }
     }
 }
 

@@ -9,7 +9,10 @@
 use zeroize::Zeroizing;
 
 /// One complete JSON object.
-pub(super) struct JsonObject<'a>(Vec<(Option<Zeroizing<String>>, &'a [u8])>);
+pub(super) struct JsonObject<'a>(Vec<Pair<'a>>);
+
+/// A name, if it is text, and its value as it is written.
+type Pair<'a> = (Option<Zeroizing<String>>, &'a [u8]);
 
 /// The reason why a body is not one complete JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,7 @@ impl<'a> JsonObject<'a> {
 
     /// Returns the values of all members with this name, in order.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = Member<'a>> {
-        let named = move |(found, _): &&(Option<Zeroizing<String>>, _)| {
+        let named = move |(found, _): &&Pair<'a>| {
             found.as_ref().is_some_and(|found| found.as_str() == name)
         };
         self.0.iter().filter(named).map(|(_, raw)| Member::of(raw))
@@ -158,7 +161,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads the members of an object.
-    fn members(&mut self) -> Option<Vec<(Option<Zeroizing<String>>, &'a [u8])>> {
+    fn members(&mut self) -> Option<Vec<Pair<'a>>> {
         let mut members = Vec::new();
         self.expect(b'{')?;
         self.space();
@@ -377,7 +380,7 @@ mod tests {
         let whole = r#"{"a":[1,{"b":"c\n\u00e9"},true],"refresh_token":"rt","d":-1.5E3}"#;
         assert!(JsonObject::read(whole.as_bytes()).is_ok());
         for length in 1..whole.len() {
-            let read = JsonObject::read(whole[..length].as_bytes());
+            let read = JsonObject::read(&whole.as_bytes()[..length]);
             assert_eq!(read.err(), Some(NotAnObject::Incomplete), "{length}");
         }
         for text in [

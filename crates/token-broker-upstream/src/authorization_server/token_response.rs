@@ -140,7 +140,12 @@ impl Code {
                 Member::Bool(false) => continue,
                 Member::Text(code) => Some(code.to_string()),
                 // Of an error with parts, its code.
-                _ => member
+                Member::Null
+                | Member::Bool(true)
+                | Member::Number(_)
+                | Member::NotText
+                | Member::Array(_)
+                | Member::Object(_) => member
                     .object()
                     .and_then(|object| {
                         ["code", "type", "status"].iter().find_map(|name| object.text(name))

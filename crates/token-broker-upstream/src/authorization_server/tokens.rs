@@ -98,11 +98,19 @@ fn scopes(object: &JsonObject<'_>, requested: &Scopes) -> Result<Option<Scopes>,
                     match element {
                         Member::Text(text) => texts.push(text),
                         Member::Null => {}
-                        _ => return Err(NotScopes),
+                        Member::Bool(_)
+                        | Member::Number(_)
+                        | Member::NotText
+                        | Member::Array(_)
+                        | Member::Object(_) => return Err(NotScopes),
                     }
                 }
             }
-            _ => return Err(NotScopes),
+            Member::Null
+            | Member::Bool(_)
+            | Member::Number(_)
+            | Member::NotText
+            | Member::Object(_) => return Err(NotScopes),
         }
         for text in texts {
             let names: Vec<_> = text.split_ascii_whitespace().collect();
@@ -127,7 +135,9 @@ fn lifetime(object: &JsonObject<'_>) -> Duration {
     let seconds = |member: Member<'_>| match member {
         Member::Number(raw) => std::str::from_utf8(raw).ok()?.parse().ok(),
         Member::Text(text) => text.trim().parse::<f64>().ok(),
-        _ => None,
+        Member::Null | Member::Bool(_) | Member::NotText | Member::Array(_) | Member::Object(_) => {
+            None
+        }
     };
     let possible = |seconds: f64| {
         let lifetime = Duration::try_from_secs_f64(seconds.floor()).ok()?;

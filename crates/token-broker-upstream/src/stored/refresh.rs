@@ -198,9 +198,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             return else_fallback(connect_required());
         }
         if let Some(pause) = sightings.pause(grant, now) {
-            return else_fallback(match grant.state {
-                GrantState::NeedsUser => connect_required(),
-                _ => unavailable(Some(pause.left(now))),
+            return else_fallback(match grant.state == GrantState::NeedsUser {
+                true => connect_required(),
+                false => unavailable(Some(pause.left(now))),
             });
         }
         // X05: sent twice without a response. To a server that rotates, a third time looks like
