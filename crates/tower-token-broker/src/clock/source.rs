@@ -3,7 +3,10 @@
 #[cfg(any(test, feature = "test-util"))]
 use std::sync::Arc;
 use std::{
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -12,7 +15,7 @@ use http::HeaderMap;
 use super::{
     Moment, Reading, Timestamp,
     skew::{self, Skew},
-    steady::{Steady, Step},
+    steady::{self, Steady, Step},
 };
 use crate::alarm::Alarm;
 
@@ -24,7 +27,8 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 /// A source of the current time and moment: the system's by default, or a manual one (feature
 /// `test-util`).
 ///
-/// If the system's clock is set forward, the new time is used at once, and tokens expire earlier.
+/// If the system's clock is set forward, the new time is used within 10 ms, and tokens expire
+/// earlier.
 /// If it is set back by more than five seconds, time continues as before, so that no token lives
 /// longer. Both raise an alarm in the log with the next request (`clock.set_forward`,
 /// `clock.set_back`). All stacks of a process use one clock.
@@ -47,8 +51,46 @@ struct Watch {
 }
 
 /// The clock of the process, from its first use on.
-#[expect(clippy::disallowed_methods, reason = "the clock that all other code uses")]
-static SYSTEM: LazyLock<(Instant, Watch)> = LazyLock::new(|| (Instant::now(), Watch::new(wall())));
+struct System {
+    began: Instant,
+    watch: Watch,
+    /// The time minus the time that has passed since the process began, in milliseconds.
+    offset: AtomicU64,
+    /// Passed time of the last reading of the wall clock, in milliseconds.
+    read_at: AtomicU64,
+}
+
+impl System {
+    #[expect(clippy::disallowed_methods, reason = "the clock that all other code uses")]
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            watch: Watch::new(wall()),
+            offset: AtomicU64::new(0),
+            read_at: AtomicU64::new(steady::NEVER),
+        }
+    }
+
+    /// Reads the wall clock if the last reading is old: each request needs the time often.
+    fn read(&self) -> Reading {
+        let passed = self.began.elapsed();
+        let (now, read_at) = (steady::millis(passed), self.read_at.load(Ordering::Acquire));
+        if now.saturating_sub(read_at) < READ_EVERY && read_at != steady::NEVER {
+            let wall = self.offset.load(Ordering::Relaxed).saturating_add(now);
+            let wall = Timestamp::from_unix_millis(wall);
+            return Reading { wall, moment: Moment::after_start(passed) };
+        }
+        let reading = self.watch.read(wall(), passed);
+        self.offset.store(reading.wall.unix_millis().saturating_sub(now), Ordering::Relaxed);
+        self.read_at.store(now, Ordering::Release);
+        reading
+    }
+}
+
+/// Milliseconds after which the wall clock is read again.
+const READ_EVERY: u64 = 10;
+
+static SYSTEM: LazyLock<System> = LazyLock::new(System::new);
 
 #[cfg(any(test, feature = "test-util"))]
 #[derive(Debug)]
@@ -106,7 +148,7 @@ impl Clock {
     /// Returns the current moment, for durations.
     pub fn moment(&self) -> Moment {
         Moment::after_start(match &self.0 {
-            Source::System => SYSTEM.0.elapsed(),
+            Source::System => SYSTEM.began.elapsed(),
             #[cfg(any(test, feature = "test-util"))]
             Source::Manual(clock) => clock.hands.borrow().passed,
         })
@@ -115,10 +157,7 @@ impl Clock {
     /// Returns the current time and moment, from one reading.
     pub fn read(&self) -> Reading {
         match &self.0 {
-            Source::System => {
-                let (began, watch) = &*SYSTEM;
-                watch.read(wall(), began.elapsed())
-            }
+            Source::System => SYSTEM.read(),
             #[cfg(any(test, feature = "test-util"))]
             Source::Manual(clock) => {
                 let hands = *clock.hands.borrow();
@@ -165,7 +204,7 @@ impl Clock {
 
     fn watch(&self) -> &Watch {
         match &self.0 {
-            Source::System => &SYSTEM.1,
+            Source::System => &SYSTEM.watch,
             #[cfg(any(test, feature = "test-util"))]
             Source::Manual(clock) => &clock.watch,
         }

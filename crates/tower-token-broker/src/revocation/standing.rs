@@ -109,6 +109,11 @@ impl Standing {
         if self.0.clock.now() >= self.0.ends_at {
             return Err(Reason::JwtExpired);
         }
+        self.check_revocations()
+    }
+
+    /// As [`Standing::check`], without the expiry of the token.
+    pub(crate) fn check_revocations(&self) -> Result<(), Reason> {
         // Read before the tables, so that a revocation in between is checked next time.
         let epoch = self.0.revocations.epoch();
         // Checked before the stamp: a request that was verified while the process began to shut

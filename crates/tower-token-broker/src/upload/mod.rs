@@ -213,9 +213,13 @@ impl Inner {
         self.report();
     }
 
-    /// Ends the upload if its request is no longer valid.
+    /// Ends the upload if its request was revoked. Its expiry ends it with the next frame or look.
     fn check(&self) {
-        if let Some(Err(reason)) = self.standing.as_ref().map(Standing::check) {
+        self.end_unless(Standing::check_revocations);
+    }
+
+    fn end_unless(&self, is_valid: fn(&Standing) -> Result<(), Reason>) {
+        if let Some(Err(reason)) = self.standing.as_ref().map(is_valid) {
             self.end(End::Cut(reason));
         }
     }
@@ -278,7 +282,7 @@ impl Observer for Inner {
         if has_ended {
             return self.close_if_reset_failed(now);
         }
-        self.check();
+        self.end_unless(Standing::check);
         if waits && self.is_over() {
             self.report();
         } else if let Some(end) = timed_out {
@@ -297,7 +301,7 @@ impl Watch for Held {
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        self.0.0.check();
+        self.0.0.end_unless(Standing::check);
         let mut state = self.0.0.state.lock();
         match state.ended {
             Some((End::Cut(_), _)) => return Poll::Ready(Ended::Cut),
