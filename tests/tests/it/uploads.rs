@@ -232,7 +232,7 @@ impl Sending {
         Self { body, response, _client: client }
     }
 
-    /// Sends a request without a body, on a token of another user.
+    /// Sends an upload without a byte, on a token of another user.
     async fn other(broker: &Broker, is_grpc: bool) -> u16 {
         let path = if is_grpc { "/items.Items/other" } else { "/other" };
         let mint = Mint::for_user("bob").client("test-client").resource(broker.resource());
@@ -240,7 +240,7 @@ impl Sending {
         let request = Request::post(format!("http://{}{path}", broker.host()))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", if is_grpc { "application/grpc" } else { "text/plain" })
-            .body(full(""))
+            .body(live(mpsc::channel(1).1))
             .unwrap();
         broker.ledger().token(&token);
         broker.ledger().sent(1, token.as_bytes());
@@ -369,8 +369,8 @@ async fn n462_a_stream_that_the_peer_does_not_read_is_reset_alone() {
         upstream.reads.send_replace(true);
         let (seen, is_complete) = upstream.end().await;
         assert!(seen.len() <= 1024 && !is_complete, "{} bytes", seen.len());
-        // M390: one for small requests of all users, and one for uploads of alice.
-        assert_eq!(upstream.connections.load(Ordering::SeqCst), 2);
+        // M390: bob has another one if the upload of alice was not over yet.
+        assert!(upstream.connections.load(Ordering::SeqCst) <= 2);
         last_result(&broker).await;
         broker.ledger().in_use(SECRET.as_bytes());
         broker.done().await;

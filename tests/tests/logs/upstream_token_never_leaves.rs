@@ -156,6 +156,7 @@ fn token_endpoint_says(kind: usize, request: &Received) -> (u16, String) {
         5 => (200, format!("{tokens} {secrets}")),
         6 => (200, tokens.replace("Bearer", "mac")),
         7 => (200, tokens.replace("crm:read", "crm:read crm:admin")),
+        // I453.
         8 => (200, tokens.replace("crm:read", &TokenEndpoint::access_token(1))),
         _ => (307, secrets),
     }

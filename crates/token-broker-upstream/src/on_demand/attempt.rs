@@ -156,7 +156,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = server,
-                extra = %scopes::for_log(&extra.unwrap_or_else(Scopes::none)),
+                extra = %scopes::for_log(&extra.unwrap_or_else(Scopes::none), &[&tokens.access_token]),
                 "the authorization server issued a token with more scopes than requested"
             );
         }

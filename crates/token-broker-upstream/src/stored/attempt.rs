@@ -189,11 +189,13 @@ impl<S: GrantStore> Sending<'_, S> {
         let limit = if self.effective.is_empty() { &grant.granted } else { self.effective };
         let wider = !limit.is_empty() && !limit.contains_all(&named);
         if wider {
+            let mut secrets = vec![&tokens.access_token];
+            secrets.extend(&rotated);
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = shared.upstream.name(),
                 grant.id = grant.id.as_str(),
-                extra = %scopes::for_log(&scopes::missing(&named, limit)),
+                extra = %scopes::for_log(&scopes::missing(&named, limit), &secrets),
                 "the authorization server issued a token with more scopes than requested"
             );
         }
