@@ -7,8 +7,8 @@ pub(crate) fn missing(need: &Scopes, held: &Scopes) -> Scopes {
     filtered(need, |token| !held.contains(token))
 }
 
-/// Returns the text of scopes that a server named, escaped and truncated. A scope that may contain a
-/// piece of a secret is replaced by its length.
+/// Returns the text of scopes that a server named, escaped and truncated. A scope that may contain
+/// a piece of a secret is replaced by its length.
 pub(crate) fn for_log(scopes: &Scopes, secrets: &[&Secret]) -> BadValue {
     let shown: Vec<String> = scopes
         .iter()

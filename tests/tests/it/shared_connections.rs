@@ -48,10 +48,15 @@ struct Upstream {
 
 impl Upstream {
     async fn start() -> Self {
+        Self::with_window(1 << 20).await
+    }
+
+    /// Starts it with a window for the bodies on a connection.
+    async fn with_window(window: u32) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        tokio::spawn(accept(listener, Arc::clone(&connections), Arc::clone(&held)));
+        tokio::spawn(accept(listener, window, Arc::clone(&connections), Arc::clone(&held)));
         Self { server: ScriptedServer::elsewhere(address), connections, held }
     }
 
@@ -65,7 +70,12 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, connections: Arc<AtomicUsize>, held: Arc<Semaphore>) {
+async fn accept(
+    listener: TcpListener,
+    window: u32,
+    connections: Arc<AtomicUsize>,
+    held: Arc<Semaphore>,
+) {
     while let Ok((socket, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::SeqCst);
         let held = Arc::clone(&held);
@@ -75,7 +85,7 @@ async fn accept(listener: TcpListener, connections: Arc<AtomicUsize>, held: Arc<
         });
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http2().max_concurrent_streams(STREAMS);
+            server.http2().max_concurrent_streams(STREAMS).initial_connection_window_size(window);
             drop(server.serve_connection(TokioIo::new(socket), service).await);
         });
     }
@@ -280,6 +290,21 @@ async fn m390_an_upload_that_the_upstream_does_not_read_delays_no_other_user() {
         assert!(users.broker.revoke(alice).await.was_known());
         users.done().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m390_small_bodies_that_the_upstream_does_not_read_delay_no_other_user() {
+    let upstream = Upstream::with_window(65_535).await;
+    let users = Users::of(&upstream, false).await;
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        unread.push(users.begin("alice", "hold", full(vec![b'x'; 40 * 1024])));
+    }
+    upstream.holds(4).await;
+    let (status, body) = users.echoed("bob", full(vec![b'y'; 30 * 1024])).await;
+    assert_eq!((status, body.len()), (200, 30 * 1024));
+    drop(unread);
+    users.done().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,9 +24,10 @@ const STREAMS: usize = 64;
 pub(super) const STREAM_WINDOW: u32 = 512 * 1024;
 /// The window of a connection covers those of all its streams: none waits for another one.
 pub(super) const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
-/// A longer request body, or one of unknown length, does not share a connection with other users:
-/// a server that does not read it keeps the connection's window.
-const SMALL: u64 = 64 * 1024;
+/// Bytes of all request bodies on a connection that users share: less than the window that an
+/// HTTP/2 server opens at least (RFC 9113 §6.9.2), because it may read none of them. A longer body,
+/// or one of unknown length, does not share a connection with other users.
+const SHARED_BYTES: u64 = 48 * 1024;
 /// Number of pools that are kept without a request.
 const KEPT: usize = 8;
 
@@ -51,14 +52,16 @@ struct State {
 struct Place {
     pool: Pool,
     requests: usize,
+    /// Bytes of their bodies, if users share the pool.
+    bytes: u64,
     user: u64,
 }
 
 /// The requests that share pools.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sharing {
-    /// Requests of all users.
-    Common,
+    /// Requests of all users; this one has so many bytes.
+    Common(u64),
     /// Uploads of the user with this hash.
     Uploads(u64),
 }
@@ -75,8 +78,9 @@ impl SharedConnections {
     /// Returns with which requests this one shares a connection.
     pub(super) fn sharing<B: Body>(&self, request: &Request<B>) -> Sharing {
         let body = request.body();
-        if body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= SMALL) {
-            return Sharing::Common;
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        if let Some(length) = length.filter(|length| *length <= SHARED_BYTES) {
+            return Sharing::Common(length);
         }
         let user = request.extensions().get::<Principal>().map(Principal::user);
         Sharing::Uploads(self.0.users.hash_one(user))
@@ -86,16 +90,18 @@ impl SharedConnections {
     /// are over.
     pub(super) fn enter(&self, sharing: Sharing) -> (Pool, Occupied) {
         let mut state = self.0.state.lock();
-        let (places, user) = state.places(sharing);
+        let (places, user, bytes) = state.places(sharing);
         let free = places.iter().position(|place| {
-            place.requests == 0 || (place.user == user && place.requests < STREAMS)
+            let fits = place.requests < STREAMS && place.bytes + bytes <= SHARED_BYTES;
+            place.requests == 0 || (place.user == user && fits)
         });
         let index = free.unwrap_or_else(|| {
-            places.push(Place { pool: (self.0.new_pool)(), requests: 0, user });
+            places.push(Place { pool: (self.0.new_pool)(), requests: 0, bytes: 0, user });
             places.len() - 1
         });
         let pool = places.get_mut(index).map(|place| {
             place.requests += 1;
+            place.bytes += bytes;
             place.user = user;
             place.pool.clone()
         });
@@ -106,10 +112,11 @@ impl SharedConnections {
 }
 
 impl State {
-    fn places(&mut self, sharing: Sharing) -> (&mut Vec<Place>, u64) {
+    /// Returns the places, and the user and the bytes that count there.
+    fn places(&mut self, sharing: Sharing) -> (&mut Vec<Place>, u64, u64) {
         match sharing {
-            Sharing::Common => (&mut self.common, 0),
-            Sharing::Uploads(user) => (&mut self.uploads, user),
+            Sharing::Common(bytes) => (&mut self.common, 0, bytes),
+            Sharing::Uploads(user) => (&mut self.uploads, user, 0),
         }
     }
 }
@@ -124,9 +131,10 @@ pub(super) struct Occupied {
 impl Drop for Occupied {
     fn drop(&mut self) {
         let mut state = self.connections.0.state.lock();
-        let (places, _) = state.places(self.sharing);
+        let (places, _, bytes) = state.places(self.sharing);
         if let Some(place) = places.get_mut(self.index) {
             place.requests = place.requests.saturating_sub(1);
+            place.bytes = place.bytes.saturating_sub(bytes);
         }
         let used = places.iter().rposition(|place| place.requests > 0).map_or(0, |last| last + 1);
         let unused = places.split_off(used.max(KEPT).min(places.len()));

@@ -153,10 +153,11 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             && tokens.scopes.as_ref().is_some_and(|scopes| !requested.contains_all(scopes));
         if wider {
             let extra = tokens.scopes.as_ref().map(|scopes| scopes::missing(scopes, requested));
+            let extra = extra.unwrap_or_else(Scopes::none);
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = server,
-                extra = %scopes::for_log(&extra.unwrap_or_else(Scopes::none), &[&tokens.access_token]),
+                extra = %scopes::for_log(&extra, &[&tokens.access_token]),
                 "the authorization server issued a token with more scopes than requested"
             );
         }
