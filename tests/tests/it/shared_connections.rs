@@ -48,15 +48,20 @@ struct Upstream {
 
 impl Upstream {
     async fn start() -> Self {
-        Self::with_window(1 << 20).await
+        Self::with_limits(STREAMS, 1 << 20).await
     }
 
-    /// Starts it with a window for the bodies on a connection.
-    async fn with_window(window: u32) -> Self {
+    /// Starts it with a limit of streams, and a window for the bodies, on a connection.
+    async fn with_limits(streams: u32, window: u32) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        tokio::spawn(accept(listener, window, Arc::clone(&connections), Arc::clone(&held)));
+        tokio::spawn(accept(
+            listener,
+            (streams, window),
+            Arc::clone(&connections),
+            Arc::clone(&held),
+        ));
         Self { server: ScriptedServer::elsewhere(address), connections, held }
     }
 
@@ -72,7 +77,7 @@ impl Upstream {
 
 async fn accept(
     listener: TcpListener,
-    window: u32,
+    (streams, window): (u32, u32),
     connections: Arc<AtomicUsize>,
     held: Arc<Semaphore>,
 ) {
@@ -85,7 +90,7 @@ async fn accept(
         });
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http2().max_concurrent_streams(STREAMS).initial_connection_window_size(window);
+            server.http2().max_concurrent_streams(streams).initial_connection_window_size(window);
             drop(server.serve_connection(TokioIo::new(socket), service).await);
         });
     }
@@ -294,7 +299,7 @@ async fn m390_an_upload_that_the_upstream_does_not_read_delays_no_other_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m390_small_bodies_that_the_upstream_does_not_read_delay_no_other_user() {
-    let upstream = Upstream::with_window(65_535).await;
+    let upstream = Upstream::with_limits(STREAMS, 65_535).await;
     let users = Users::of(&upstream, false).await;
     let mut unread = Vec::new();
     for _ in 0..4 {
@@ -304,6 +309,18 @@ async fn m390_small_bodies_that_the_upstream_does_not_read_delay_no_other_user()
     let (status, body) = users.echoed("bob", full(vec![b'y'; 30 * 1024])).await;
     assert_eq!((status, body.len()), (200, 30 * 1024));
     drop(unread);
+    users.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m390_one_user_leaves_streams_to_others_at_a_server_with_few() {
+    let upstream = Upstream::with_limits(10, 1 << 20).await;
+    let users = Users::of(&upstream, false).await;
+    let held: Vec<_> = (0..15).map(|_| users.begin("alice", "hold", full("x"))).collect();
+    upstream.holds(15).await;
+    let (status, body) = users.echoed("bob", full("hello")).await;
+    assert_eq!((status, &*body), (200, &b"hello"[..]));
+    drop(held);
     users.done().await;
 }
 

@@ -1,6 +1,7 @@
 //! Which requests share an HTTP/2 connection: no user can keep the others from theirs.
 
 use std::{
+    collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
     sync::Arc,
@@ -20,6 +21,9 @@ type Pool = Client<GuardedConnector, CarriedBody>;
 /// Most requests of one pool at a time. A pool has one HTTP/2 connection to each server, and
 /// RFC 9113 §6.5.2 advises servers to accept at least 100 streams on it.
 const STREAMS: usize = 64;
+/// Most requests of one user on connections that users share; further ones of that user have
+/// connections of their own. Some servers accept only a few streams.
+const OF_ONE_USER: usize = 8;
 /// Bytes of a response that its client has not read yet.
 pub(super) const STREAM_WINDOW: u32 = 512 * 1024;
 /// The window of a connection covers those of all its streams: none waits for another one.
@@ -45,8 +49,10 @@ struct Inner {
 struct State {
     /// Pools for requests of all users.
     common: Vec<Place>,
+    /// Requests of each user in them.
+    users: HashMap<u64, usize>,
     /// Pools that belong to one user as long as they have a request.
-    uploads: Vec<Place>,
+    own: Vec<Place>,
 }
 
 struct Place {
@@ -57,13 +63,13 @@ struct Place {
     user: u64,
 }
 
-/// The requests that share pools.
+/// A request, as far as its connection is concerned.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sharing {
-    /// Requests of all users; this one has so many bytes.
-    Common(u64),
-    /// Uploads of the user with this hash.
-    Uploads(u64),
+pub(super) struct Sharing {
+    /// Hash of the user.
+    user: u64,
+    /// Bytes of the body; `None` if it is long, or its length is unknown.
+    bytes: Option<u64>,
 }
 
 impl SharedConnections {
@@ -79,21 +85,26 @@ impl SharedConnections {
     pub(super) fn sharing<B: Body>(&self, request: &Request<B>) -> Sharing {
         let body = request.body();
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        if let Some(length) = length.filter(|length| *length <= SHARED_BYTES) {
-            return Sharing::Common(length);
-        }
         let user = request.extensions().get::<Principal>().map(Principal::user);
-        Sharing::Uploads(self.0.users.hash_one(user))
+        Sharing {
+            user: self.0.users.hash_one(user),
+            bytes: length.filter(|length| *length <= SHARED_BYTES),
+        }
     }
 
     /// Returns the pool for a request. The request holds its place until both of its directions
     /// are over.
-    pub(super) fn enter(&self, sharing: Sharing) -> (Pool, Occupied) {
+    pub(super) fn enter(&self, Sharing { user, bytes }: Sharing) -> (Pool, Occupied) {
         let mut state = self.0.state.lock();
-        let (places, user, bytes) = state.places(sharing);
+        let of_user = state.users.get(&user).copied().unwrap_or(0);
+        let common = bytes.filter(|_| of_user < OF_ONE_USER);
+        let (places, bytes) = match common {
+            Some(bytes) => (&mut state.common, bytes),
+            None => (&mut state.own, 0),
+        };
         let free = places.iter().position(|place| {
             let fits = place.requests < STREAMS && place.bytes + bytes <= SHARED_BYTES;
-            place.requests == 0 || (place.user == user && fits)
+            place.requests == 0 || (fits && (common.is_some() || place.user == user))
         });
         let index = free.unwrap_or_else(|| {
             places.push(Place { pool: (self.0.new_pool)(), requests: 0, bytes: 0, user });
@@ -105,36 +116,37 @@ impl SharedConnections {
             place.user = user;
             place.pool.clone()
         });
+        if common.is_some() {
+            state.users.insert(user, of_user + 1);
+        }
         drop(state);
         let pool = pool.unwrap_or_else(|| (self.0.new_pool)());
-        (pool, Occupied { connections: self.clone(), sharing, index })
-    }
-}
-
-impl State {
-    /// Returns the places, and the user and the bytes that count there.
-    fn places(&mut self, sharing: Sharing) -> (&mut Vec<Place>, u64, u64) {
-        match sharing {
-            Sharing::Common(bytes) => (&mut self.common, 0, bytes),
-            Sharing::Uploads(user) => (&mut self.uploads, user, 0),
-        }
+        (pool, Occupied { connections: self.clone(), user, common, index })
     }
 }
 
 /// The place of a request in its pool.
 pub(super) struct Occupied {
     connections: SharedConnections,
-    sharing: Sharing,
+    user: u64,
+    /// Bytes of the body, if users share the pool.
+    common: Option<u64>,
     index: usize,
 }
 
 impl Drop for Occupied {
     fn drop(&mut self) {
         let mut state = self.connections.0.state.lock();
-        let (places, _, bytes) = state.places(self.sharing);
+        if self.common.is_some() {
+            let of_user = state.users.remove(&self.user).unwrap_or(0);
+            if of_user > 1 {
+                state.users.insert(self.user, of_user - 1);
+            }
+        }
+        let places = if self.common.is_some() { &mut state.common } else { &mut state.own };
         if let Some(place) = places.get_mut(self.index) {
             place.requests = place.requests.saturating_sub(1);
-            place.bytes = place.bytes.saturating_sub(bytes);
+            place.bytes = place.bytes.saturating_sub(self.common.unwrap_or(0));
         }
         let used = places.iter().rposition(|place| place.requests > 0).map_or(0, |last| last + 1);
         let unused = places.split_off(used.max(KEPT).min(places.len()));
@@ -147,7 +159,7 @@ impl Drop for Occupied {
 impl fmt::Debug for Occupied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Occupied")
-            .field("sharing", &self.sharing)
+            .field("is_common", &self.common.is_some())
             .field("index", &self.index)
             .finish_non_exhaustive()
     }
