@@ -785,23 +785,47 @@ async fn x10_e119_nonsense_keeps_the_grant() {
     }
 }
 
+/// The longest lifetime, in seconds.
+const YEAR: u64 = 366 * 24 * 3600;
+
 #[tokio::test]
-async fn e119_an_impossible_lifetime_is_five_minutes() {
+async fn e119_a_token_without_lifetime_is_used_once() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    let once = r#"{"access_token":"a","token_type":"bearer","expires_in":0}"#;
+    for posts in 1..=3 {
+        broker.server.next(Mode::Says(200, once, ""));
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(posts), "E119");
+        assert!(broker.recall(&caller(), "").is_none(), "E119");
+        assert_eq!(broker.server.posts().len() as u64, posts, "E119");
+    }
+}
+
+#[tokio::test]
+async fn e119_an_impossible_lifetime_is_five_minutes_and_a_long_one_a_year() {
     for (expires_in, seconds) in [
         ("-1", 300),
         (r#""3600""#, 3600),
         (r#"" 3600.0 ""#, 3600),
         (r#""soon""#, 300),
         (r#""NaN""#, 300),
-        ("1e308", 300),
+        (r#""inf""#, 300),
+        (r#""-infinity""#, 300),
+        ("-1e308", 300),
+        ("1e308", YEAR),
+        ("1e999", YEAR),
+        (r#""1e308""#, YEAR),
         ("[3600]", 300),
         ("36e2", 3600),
-        ("0", 300),
+        ("0", 0),
+        ("-0", 0),
         ("null", 300),
         ("3600.5", 3600),
-        ("0.5", 300),
-        ("99999999999999999999", 300),
-        ("999999999", 300),
+        ("0.5", 0),
+        ("31622400", YEAR),
+        ("31622401", YEAR),
+        ("99999999999999999999", YEAR),
+        ("999999999", YEAR),
+        (r#"999999999,"expires_in":-1"#, 300),
         ("120", 120),
         (r#"120,"expires_in":60"#, 60),
     ] {

@@ -197,6 +197,78 @@ async fn e119_spellings_of_bearer_count_and_other_schemes_do_not() {
 }
 
 #[tokio::test]
+async fn e510_a_deeply_nested_member_costs_no_stack() {
+    let nested =
+        |open: &str, close: &str, depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    for member in
+        ["token_type", "scope", "error", "expires_in", "access_token", "issued_token_type", "x"]
+    {
+        for (open, close) in
+            [("[", "]"), ("[\"Bearer\",", "]"), ("{\"code\":", "}"), ("[{\"a\":", "}]")]
+        {
+            for depth in [2, 100_000 / open.len()] {
+                let value = nested(open, close, depth);
+                let broker = rotating_into(move |number| {
+                    reply("200 OK", "", deviating(number, member, Some(&value)).as_bytes())
+                })
+                .await;
+                let is_used = match member {
+                    "token_type" => open.starts_with('{') || open == "[{\"a\":",
+                    "scope" | "error" | "access_token" => false,
+                    _ => true,
+                };
+                assert_eq!(broker.get().await.is_ok(), is_used, "E510 {member} {open} {depth}");
+                assert!(held(&broker).matches(&secret("rt-1")), "E510 {member} {open} {depth}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn e510_scopes_are_counted_over_the_whole_response() {
+    let list =
+        |names: usize| -> Vec<String> { (0..names).map(|name| format!("s{name}")).collect() };
+    let array = |names: &[String]| format!("[\"{}\"]", names.join("\",\""));
+    let members = |names: &[String]| {
+        names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",\"scope\":")
+    };
+    let halves = |names: &[String]| {
+        let (one, other) = names.split_at(names.len() / 2);
+        format!("{},\"scope\":{}", array(one), array(other))
+    };
+    let texts: [(&str, fn(&str) -> String); 2] = [
+        ("text", |names| format!("\"{names}\"")),
+        ("commas", |names| format!("\"{}\"", names.replace(' ', ","))),
+    ];
+    let long = "l".repeat(8 * 1024);
+    let mut cases = Vec::new();
+    for (names, is_read) in [(1000, true), (1001, false), (90_000, false)] {
+        let all = list(names);
+        cases.push(("array", array(&all), is_read));
+        cases.push(("two arrays", halves(&all), is_read));
+        for (case, text) in texts {
+            cases.push((case, text(&all.join(" ")), is_read));
+        }
+    }
+    cases.push(("members", members(&list(1000)), true));
+    cases.push(("members", members(&list(40_000)), false));
+    cases.push(("long names", array(&[long.clone(), format!("{long}x")]), false));
+    cases.push(("the same name", array(&vec!["a".to_owned(); 1001]), false));
+    cases.push(("no name", array(&vec![String::new(); 100_000]), true));
+    for (case, value, is_read) in cases {
+        let length = value.len();
+        let broker = rotating_into(move |number| {
+            reply("200 OK", "", deviating(number, "scope", Some(&value)).as_bytes())
+        })
+        .await;
+        // Scopes that are read are wider than those that were requested.
+        let outcome = broker.get().await;
+        assert_eq!(is_unavailable(&outcome), !is_read, "E510 {case} {length}: {outcome:?}");
+        assert!(held(&broker).matches(&secret("rt-1")), "E510 {case} {length}");
+    }
+}
+
+#[tokio::test]
 async fn e119_scopes_are_read_in_each_form() {
     let wide = |scope: &'static str| async move {
         let broker = Harness::with(grant(HOUR * 2)).await;
