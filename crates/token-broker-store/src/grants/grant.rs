@@ -291,8 +291,8 @@ impl Backoff {
     }
 }
 
-/// The same refusal by the authorization server, in refreshes that follow one another. Refusals that
-/// are far apart are not one row: what happened between them is not known.
+/// The same refusal by the authorization server, in refreshes that follow one another. Refusals
+/// that are far apart are not one row: what happened between them is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RepeatedRefusal {

@@ -69,8 +69,8 @@ fn secret(token: &Zeroizing<String>) -> Secret {
 
 /// Returns whether a `token_type` names the Bearer scheme, in any spelling, or no scheme at all. An
 /// array may name it, but not arrays in it.
-// E119: DPoP and MAC tokens are not sent as Bearer tokens. E510: no recursion: each level of nesting
-// would use the stack.
+// E119: DPoP and MAC tokens are not sent as Bearer tokens. E510: no recursion, because each level
+// of nesting would use the stack.
 fn names_bearer(kind: &Member<'_>) -> bool {
     match kind {
         Member::Array(_) => kind.elements().all(|element| is_bearer(&element)),

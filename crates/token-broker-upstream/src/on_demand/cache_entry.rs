@@ -129,7 +129,7 @@ impl Token {
     /// Whether the token has not ended and was not refused. A refused token that itself replaced a
     /// refused one stays good for a while: a caller that receives it again sees that it is the
     /// same, and no third token is requested so soon. Unless the upstream had accepted it: then it
-    /// has ended meanwhile, and is replaced once more.
+    /// has ended meanwhile, and is replaced again.
     // I515: an upstream that accepts a token here and refuses it there causes no more.
     pub(super) fn is_good(&self, now: Reading) -> bool {
         let most = lifetime::most_forced(self.accepted.load(Ordering::Acquire));

@@ -98,7 +98,8 @@
 //!
 //! # Responses
 //! A refresh token in a response is stored first, whatever the rest states; an error next to it has
-//! the same effect as without it. An error code counts at any status but 429 and 5xx: `invalid_grant`, and the codes of known providers and of
+//! the same effect as without it. An error code counts at any status but 429 and 5xx:
+//! `invalid_grant`, and the codes of known providers and of
 //! [`grant_ended_codes`](crate::AuthorizationServer::grant_ended_codes), end the grant;
 //! `login_required` and the like send the user to connect, and keep it. An `error_description` is
 //! never judged.
