@@ -110,7 +110,8 @@ impl GuardedClient {
     ///
     /// # Errors
     /// See [`FetchError`]. Any status of the peer other than a redirect is a response, not an
-    /// error.
+    /// error. If it is not a success, and its body cannot be decoded or is not complete, the
+    /// response has an empty body.
     ///
     /// # Cancellation
     /// As for the type.
@@ -126,27 +127,45 @@ impl GuardedClient {
         if incoming.status().is_redirection() {
             return Err(FetchError::Redirect);
         }
-        let limit = self.limits.body;
-        if incoming
-            .content_length()
-            .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
-        {
-            return Err(FetchError::TooLarge);
-        }
-        let mut read = BytesMut::new();
-        while let Some(chunk) = incoming.chunk().await.map_err(|error| failed(&error))? {
-            if read.len().saturating_add(chunk.len()) > limit {
-                return Err(FetchError::TooLarge);
-            }
-            read.extend_from_slice(&chunk);
-        }
+        let read = read(&mut incoming, self.limits.body).await;
         let mut headers = std::mem::take(incoming.headers_mut());
-        let mut response =
-            Response::new(content_coding::decode(&mut headers, read.freeze(), limit)?);
+        let decoded =
+            read.and_then(|body| content_coding::decode(&mut headers, body, self.limits.body));
+        let body = match decoded {
+            Ok(body) => body,
+            // X511: the status is known, whatever the body is.
+            Err(FetchError::ContentCoding | FetchError::Timeout(_) | FetchError::Failed(_))
+                if !incoming.status().is_success() =>
+            {
+                headers.remove(header::CONTENT_ENCODING);
+                headers.remove(header::CONTENT_LENGTH);
+                Bytes::new()
+            }
+            Err(error) => return Err(error),
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = incoming.status();
         *response.headers_mut() = headers;
         Ok(response)
     }
+}
+
+/// Reads a body of at most `limit` bytes to its end.
+async fn read(incoming: &mut reqwest::Response, limit: usize) -> Result<Bytes, FetchError> {
+    if incoming
+        .content_length()
+        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
+    {
+        return Err(FetchError::TooLarge);
+    }
+    let mut read = BytesMut::new();
+    while let Some(chunk) = incoming.chunk().await.map_err(|error| failed(&error))? {
+        if read.len().saturating_add(chunk.len()) > limit {
+            return Err(FetchError::TooLarge);
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.freeze())
 }
 
 impl Service<Request<Bytes>> for GuardedClient {

@@ -194,6 +194,38 @@ async fn silence_is_a_timeout_and_half_a_response_fails() {
 }
 
 #[tokio::test]
+async fn x511_a_failure_status_counts_whatever_its_body_is() {
+    let client = GuardedClient::new(&loopback()).unwrap();
+    for (fields, body) in [
+        ("content-encoding: br\r\ncontent-length: 4\r\n", "\u{b}\u{2}{}"),
+        ("content-encoding: gzip, zstd\r\ncontent-length: 2\r\n", "{}"),
+        ("content-encoding: deflate\r\ncontent-length: 2\r\n", "{}"),
+        ("content-encoding: gzip, gzip, gzip, gzip\r\ncontent-length: 2\r\n", "{}"),
+        ("content-encoding: \u{e9}\r\ncontent-length: 2\r\n", "{}"),
+        ("content-length: 10\r\n", "01234"),
+        ("transfer-encoding: chunked\r\n", "5\r\n01234\r\n"),
+        ("transfer-encoding: chunked\r\n", "no length\r\n"),
+    ] {
+        for status in [400, 404, 429, 500, 503, 599] {
+            let reply = format!("HTTP/1.1 {status} x\r\n{fields}retry-after: 7\r\n\r\n{body}");
+            let server = Wire::answering(&reply).await;
+            let response = client.fetch(post(&server.url("/"))).await;
+            let response = response.unwrap_or_else(|error| panic!("X511 {reply}: {error}"));
+            assert_eq!(response.status(), status, "X511 {reply}");
+            assert_eq!(response.headers()["retry-after"], "7", "X511 {reply}");
+            assert!(response.body().is_empty(), "X511 {reply}");
+            assert!(!response.headers().contains_key("content-encoding"), "X511 {reply}");
+        }
+        for status in [200, 201, 299] {
+            let server =
+                Wire::answering(&format!("HTTP/1.1 {status} x\r\n{fields}\r\n{body}")).await;
+            let error = client.fetch(post(&server.url("/"))).await.unwrap_err();
+            assert_eq!(error.sent(), Sent::Maybe, "X511 {status} {fields}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_closed_port_means_that_nothing_was_sent() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

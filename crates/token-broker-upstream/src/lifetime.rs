@@ -9,12 +9,18 @@ use aws_lc_rs::digest;
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Number of tokens that the upstream may refuse while one caller waits for a good one.
 pub(crate) const MOST_REFUSED: usize = 4;
-/// Shortest time between two tokens that are requested because the upstream refused the last one.
+/// Period in which [`most_forced`] tokens are requested because the upstream refused the last one.
 pub(crate) const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 /// Number of credentials that one provider keeps in memory.
 pub(crate) const MOST_ENTRIES: u64 = 100_000;
 /// Longest pause after a failure.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Returns how many refused tokens of one grant are replaced in [`BETWEEN_FORCED`], if the upstream
+/// had accepted the last of them before it refused it, or never did.
+pub(crate) const fn most_forced(was_accepted: bool) -> u32 {
+    if was_accepted { 2 } else { 1 }
+}
 
 /// Returns for how long a token of this lifetime is used: not to its end, because a token that is
 /// sent must still be valid when it arrives.

@@ -222,6 +222,34 @@ async fn i483_a_token_that_was_accepted_is_replaced_when_refused() {
 }
 
 #[tokio::test]
+async fn i515_alternating_200_and_401_cause_two_refreshes() {
+    let responses = Mutex::new(0_usize);
+    let upstream = ScriptedServer::start(move |_: &Received| {
+        let mut responses = responses.lock();
+        *responses += 1;
+        let mut response = json(RESULT);
+        if responses.is_multiple_of(2) {
+            *response.status_mut() = 401.try_into().unwrap();
+        }
+        response
+    })
+    .await;
+    let endpoint = TokenEndpoint::start().await;
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|handle| endpoint.grants_with_access_token(handle, &upstream))
+        .await;
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(broker.call_with(&[], CALL).await.status);
+    }
+    assert_eq!(endpoint.posts(), 2, "I515 {statuses:?}");
+    // What the upstream accepts still passes.
+    assert!(statuses.iter().filter(|status| **status == 200).count() > 6, "I515 {statuses:?}");
+    endpoint.report_to(broker.ledger(), &[0, 1, 2], &[0, 1, 2]);
+    broker.done().await;
+}
+
+#[tokio::test]
 async fn i483_a_failing_upstream_accepts_no_token() {
     let upstream = ScriptedServer::start(responds([&[401], &[503, 401], &[200]])).await;
     let endpoint = TokenEndpoint::start().await;

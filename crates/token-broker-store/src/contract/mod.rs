@@ -137,6 +137,7 @@ macro_rules! grant_store_contract {
                 complete_stores_the_new_tokens,
                 complete_ends_the_lease,
                 complete_keeps_what_was_not_renewed,
+                complete_sets_state_and_refusal,
                 complete_counts_after_the_lease_expired,
                 the_version_guards_complete,
                 concurrent_completes_store_one,

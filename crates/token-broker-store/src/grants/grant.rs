@@ -1,5 +1,7 @@
 //! Grants: what a user allowed the broker to hold for one account at one server.
 
+use std::time::Duration;
+
 use tower_token_broker::{
     Secret,
     clock::Timestamp,
@@ -289,19 +291,71 @@ impl Backoff {
     }
 }
 
-/// The same refusal by the authorization server, in each refresh since the first.
+/// The same refusal by the authorization server, in refreshes that follow one another. Refusals
+/// that are far apart are not one row: what happened between them is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RepeatedRefusal {
     /// Digest of the status and the error code.
     pub digest: u64,
-    /// When the server refused so for the first time.
+    /// First refusal of a row without a gap of more than a day.
     pub since: Timestamp,
+    /// First refusal of a row without a gap of more than ten minutes.
+    pub steady_since: Timestamp,
+    /// Last refusal.
+    pub last: Timestamp,
 }
 
 impl RepeatedRefusal {
-    /// Creates the record of a refusal with this digest.
-    pub const fn new(digest: u64, since: Timestamp) -> Self {
-        Self { digest, since }
+    /// Longest gap in the row from [`RepeatedRefusal::since`] on.
+    const LONG_GAP: Duration = Duration::from_secs(24 * 3600);
+    /// Longest gap in the row from [`RepeatedRefusal::steady_since`] on.
+    const SHORT_GAP: Duration = Duration::from_secs(600);
+
+    /// Creates the record of a first refusal with this digest.
+    pub const fn new(digest: u64, at: Timestamp) -> Self {
+        Self { digest, since: at, steady_since: at, last: at }
+    }
+
+    /// Returns the record after the same refusal at this instant. A row with too long a gap before
+    /// it begins again.
+    // G513: two refusals do not show what the server did between them.
+    #[must_use = "returns the changed record"]
+    pub fn repeated(self, at: Timestamp) -> Self {
+        let gap = self.last.until(at);
+        Self {
+            digest: self.digest,
+            since: if gap > Self::LONG_GAP { at } else { self.since },
+            steady_since: if gap > Self::SHORT_GAP { at } else { self.steady_since },
+            last: at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g513_a_gap_begins_a_row_of_refusals_again() {
+        let at = |seconds: u64| Timestamp::from_unix_seconds(1_800_000_000 + seconds);
+        let first = RepeatedRefusal::new(7, at(0));
+        for (gap, since, steady_since) in [
+            (0, 0, 0),
+            (600, 0, 0),
+            (601, 0, 601),
+            (24 * 3600, 0, 24 * 3600),
+            (24 * 3600 + 1, 24 * 3600 + 1, 24 * 3600 + 1),
+        ] {
+            let next = first.repeated(at(gap));
+            let row = (next.since, next.steady_since, next.last);
+            assert_eq!(row, (at(since), at(steady_since), at(gap)), "G513 {gap}");
+            assert_eq!(next.digest, 7);
+        }
+        // Each gap is counted from the refusal before it, also by a clock that went back.
+        let steady = first.repeated(at(600)).repeated(at(1200));
+        assert_eq!((steady.steady_since, steady.last), (at(0), at(1200)), "G513");
+        let before = at(0).minus(Duration::from_secs(5));
+        assert_eq!(first.repeated(before).since, at(0), "G513");
     }
 }

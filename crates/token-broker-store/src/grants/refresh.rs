@@ -57,7 +57,7 @@ pub enum LeaseOutcome {
     Stale,
 }
 
-/// New tokens from an authorization server.
+/// New tokens from an authorization server, and what its response means for the grant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Renewal {
@@ -67,23 +67,28 @@ pub struct Renewal {
     pub access: Option<AccessToken>,
     /// [`Grant::backoff`] from now on.
     pub backoff: Backoff,
+    /// [`Grant::state`] from now on: not active if the response also refused the grant.
+    pub state: GrantState,
+    /// [`Grant::refused`] from now on.
+    pub refused: Option<RepeatedRefusal>,
 }
 
 impl Renewal {
-    /// Creates a renewal without a backoff.
+    /// Creates a renewal without a backoff and without a refusal. The grant is active.
     pub fn new(refresh_token: Option<Secret>, access: Option<AccessToken>) -> Self {
-        Self { refresh_token, access, backoff: Backoff::default() }
+        let (backoff, state, refused) = (Backoff::default(), GrantState::Active, None);
+        Self { refresh_token, access, backoff, state, refused }
     }
 
-    /// Changes a grant as every store must: the version rises, marks are cleared, the grant is
-    /// active. A new access token replaces those with the same requested scopes and those that
-    /// had expired when it was obtained.
+    /// Changes a grant as every store must: the version rises, marks are cleared, and backoff,
+    /// state and refusal are those of the renewal. A new access token replaces those with the same
+    /// requested scopes and those that had expired when it was obtained.
     pub fn apply(&self, grant: &mut Grant) {
         grant.version = grant.version.saturating_add(1);
-        grant.state = GrantState::Active;
+        grant.state = self.state;
         grant.open_attempts = 0;
         grant.backoff = self.backoff;
-        grant.refused = None;
+        grant.refused = self.refused;
         if let Some(token) = &self.refresh_token {
             grant.refresh_token = Some(token.clone());
         }

@@ -38,6 +38,7 @@ enum Fault {
     CompleteWantsTheLease,
     CompleteAnyVersion,
     CompleteRaces,
+    CompleteIgnoresState,
     CompleteKeepsEnded,
     CompleteRevivesRevoked,
     ReleaseMixesOutcomes,
@@ -96,6 +97,7 @@ noticed! {
     complete_stores_the_new_tokens: CompleteLosesRefreshToken,
     complete_ends_the_lease: CompleteKeepsLease,
     complete_keeps_what_was_not_renewed: CompleteDropsOtherTokens,
+    complete_sets_state_and_refusal: CompleteIgnoresState,
     complete_counts_after_the_lease_expired: CompleteWantsTheLease,
     the_version_guards_complete: CompleteAnyVersion,
     concurrent_completes_store_one: CompleteRaces,
@@ -363,6 +365,9 @@ impl GrantStore for Faulty {
             Fault::CompleteRaces if lease.version == self.version(&lease.grant).await => {
                 tokio::task::yield_now().await;
                 lease.version = self.version(&lease.grant).await;
+            }
+            Fault::CompleteIgnoresState => {
+                (renewal.state, renewal.refused) = (GrantState::Active, None);
             }
             Fault::CompleteKeepsEnded
                 if before.as_ref().is_some_and(|grant| grant.state != GrantState::Active) =>

@@ -20,7 +20,6 @@ pub(crate) enum Denial {
 /// Error codes of RFC 6749 §5.2 and its extensions.
 const STANDARD: &[(&str, Denial)] = &[
     ("invalid_grant", Denial::Grant),
-    ("invalid_client", Denial::Client),
     ("invalid_scope", Denial::Scopes),
     ("interaction_required", Denial::User),
     ("login_required", Denial::User),
@@ -48,9 +47,28 @@ const OF_PROVIDERS: &[&str] = &[
     "invalid_code",
 ];
 
-/// Error codes of an outage. They do not concern the grant, at whatever status.
-const OF_OUTAGES: &[&str] =
-    &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
+// G516
+/// Error codes with which servers refuse the broker as a client. They concern no grant, also not
+/// if the operator configures them.
+const OF_CLIENTS: &[&str] = &[
+    "invalid_client",
+    // GitHub.
+    "incorrect_client_credentials",
+    // Slack.
+    "bad_client_secret",
+    "invalid_client_id",
+];
+
+/// Error codes of an outage. They concern no grant, at whatever status, also not if the operator
+/// configures them.
+const OF_OUTAGES: &[&str] = &[
+    "temporarily_unavailable",
+    "server_error",
+    "internal_error",
+    "slow_down",
+    "ratelimited",
+    "rate_limited",
+];
 
 /// Error codes that the operator added for one server.
 #[derive(Clone, Debug, Default)]
@@ -79,16 +97,22 @@ pub(crate) enum Codes<'a> {
 }
 
 impl Codes<'_> {
-    /// Returns what a code means; `None` if it is not known. Case makes no difference.
+    /// Returns what a code means; `None` if it is not known, or that of an outage. Case makes no
+    /// difference.
+    // G516: an outage or an unaccepted client ends no grant, whatever was configured.
     pub(super) fn denial(self, code: &str) -> Option<Denial> {
+        if is_outage(code) {
+            return None;
+        }
+        if is_among(OF_CLIENTS, code) {
+            return Some(Denial::Client);
+        }
         let is = |known: &str| known.eq_ignore_ascii_case(code);
         let configured = match self {
             Self::Standard => None,
             Self::OfRefresh(own) if own.user.iter().any(|known| is(known)) => Some(Denial::User),
             Self::OfRefresh(own) if own.grant.iter().any(|known| is(known)) => Some(Denial::Grant),
-            Self::OfRefresh(_) => {
-                OF_PROVIDERS.iter().any(|known| is(known)).then_some(Denial::Grant)
-            }
+            Self::OfRefresh(_) => is_among(OF_PROVIDERS, code).then_some(Denial::Grant),
         };
         let standard = || STANDARD.iter().find(|(known, _)| is(known)).map(|(_, denial)| *denial);
         configured.or_else(standard)
@@ -97,7 +121,11 @@ impl Codes<'_> {
 
 /// Returns whether a code is that of an outage.
 pub(super) fn is_outage(code: &str) -> bool {
-    OF_OUTAGES.iter().any(|known| known.eq_ignore_ascii_case(code))
+    is_among(OF_OUTAGES, code)
+}
+
+fn is_among(codes: &[&str], code: &str) -> bool {
+    codes.iter().any(|known| known.eq_ignore_ascii_case(code))
 }
 
 impl Denial {

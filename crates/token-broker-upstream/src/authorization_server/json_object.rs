@@ -4,7 +4,8 @@
 //! refresh token. Therefore members that are repeated, or that a strict reader refuses (lone
 //! surrogates, octets that are not UTF-8), make only themselves unreadable. Whether the object is
 //! complete, and the only value, is checked by the grammar of RFC 8259. Nesting is not limited,
-//! because no recursion and no tree is needed: a member is a view into the text.
+//! because no recursion and no tree is needed: a member is a view into the text. Readers of members
+//! look at the elements of an array, and not into them.
 
 use zeroize::Zeroizing;
 
@@ -114,10 +115,25 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Returns the elements of an array; none for any other value.
-    pub(super) fn elements(&self) -> Vec<Self> {
-        let Self::Array(raw) = self else { return Vec::new() };
-        Scanner { text: raw, at: 0 }.elements().unwrap_or_default()
+    /// Returns the elements of an array, each when it is needed; none for any other value.
+    pub(super) fn elements(&self) -> impl Iterator<Item = Self> {
+        let text = match self {
+            Self::Array(raw) => raw,
+            Self::Null
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::Text(_)
+            | Self::NotText
+            | Self::Object(_) => &[][..],
+        };
+        let mut scanner = Scanner { text, at: 0 };
+        std::iter::from_fn(move || {
+            scanner.next().filter(|byte| matches!(byte, b'[' | b','))?;
+            scanner.space();
+            let element = Member::of(scanner.value()?);
+            scanner.space();
+            Some(element)
+        })
     }
 
     /// Returns the members of an object; none for any other value.
@@ -175,25 +191,6 @@ impl<'a> Scanner<'a> {
             match self.next()? {
                 b',' => self.space(),
                 b'}' => return Some(members),
-                _ => return None,
-            }
-        }
-    }
-
-    /// Reads the elements of an array.
-    fn elements(&mut self) -> Option<Vec<Member<'a>>> {
-        let mut elements = Vec::new();
-        self.expect(b'[')?;
-        self.space();
-        if self.eat(b']') {
-            return Some(elements);
-        }
-        loop {
-            elements.push(Member::of(self.value()?));
-            self.space();
-            match self.next()? {
-                b',' => self.space(),
-                b']' => return Some(elements),
                 _ => return None,
             }
         }
@@ -415,6 +412,29 @@ mod tests {
         assert_eq!(text(r#"{"a":"x","a":"y"}"#, "a"), None);
         assert_eq!(text(r#"{"a":"x","a":1}"#, "a"), None);
         assert_eq!(text(r#"{"A":"x"}"#, "a"), None);
+    }
+
+    #[test]
+    fn elements_are_those_of_the_array() {
+        let count = |value: &str| {
+            let body = format!("{{\"a\":{value}}}");
+            let read = JsonObject::read(body.as_bytes()).unwrap();
+            let member = read.all("a").next().unwrap();
+            member.elements().count()
+        };
+        for (value, elements) in [
+            ("[]", 0),
+            ("[ ]", 0),
+            ("[1]", 1),
+            (r#"[ "a" , {"b":[1,2]} , [3,[4]] , null ]"#, 4),
+            (r#"{"a":[1]}"#, 0),
+            (r#""[1,2]""#, 0),
+            ("7", 0),
+        ] {
+            assert_eq!(count(value), elements, "{value}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(count(&deep), 1);
     }
 
     #[test]

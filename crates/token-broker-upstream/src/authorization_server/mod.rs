@@ -109,7 +109,8 @@ impl AuthorizationServer {
 
     /// Adds error codes with which this server refuses a refresh token that has ended, in addition
     /// to `invalid_grant` and those that providers are known to use. The grant ends, and the user
-    /// must connect again. Case makes no difference.
+    /// must connect again. Case makes no difference. Codes of an outage (`server_error`,
+    /// `rate_limited`, …) and of a client that is not accepted (`invalid_client`, …) end no grant.
     pub fn grant_ended_codes<'c>(mut self, codes: impl IntoIterator<Item = &'c str>) -> Self {
         self.codes.end_grants(codes);
         self
@@ -129,7 +130,8 @@ impl AuthorizationServer {
     /// with more scopes than the operator's is not used.
     ///
     /// Without this setting, a refresh that is refused with `invalid_scope` is retried once
-    /// without `scope`, and the grant is remembered for as long as the process runs.
+    /// without `scope`. If the token of that can be used, `scope` is left out for this grant for an
+    /// hour.
     pub fn omit_scope_on_refresh(mut self) -> Self {
         self.scope_on_refresh = ScopeOnRefresh::Omitted;
         self

@@ -18,7 +18,7 @@ pub(crate) struct Tokens {
     pub(crate) issued_token_type: Option<Box<str>>,
 }
 
-/// Assumed lifetime if the server names none, or an impossible one.
+/// Assumed lifetime if the server names none, or one that is no number or negative.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -67,17 +67,30 @@ fn secret(token: &Zeroizing<String>) -> Secret {
     Secret::new(token.as_bytes().to_vec())
 }
 
-/// Returns whether a `token_type` names the Bearer scheme, in any spelling, or no scheme at all.
-// E119: DPoP and MAC tokens are not sent as Bearer tokens.
+/// Returns whether a `token_type` names the Bearer scheme, in any spelling, or no scheme at all. An
+/// array may name it, but not arrays in it.
+// E119: DPoP and MAC tokens are not sent as Bearer tokens. E510: no recursion, because each level
+// of nesting would use the stack.
 fn names_bearer(kind: &Member<'_>) -> bool {
+    match kind {
+        Member::Array(_) => kind.elements().all(|element| is_bearer(&element)),
+        Member::Text(_)
+        | Member::NotText
+        | Member::Null
+        | Member::Bool(_)
+        | Member::Number(_)
+        | Member::Object(_) => is_bearer(kind),
+    }
+}
+
+fn is_bearer(kind: &Member<'_>) -> bool {
     match kind {
         Member::Text(text) => {
             let letters = text.chars().filter(char::is_ascii_alphanumeric);
             let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
             matches!(plain.as_str(), "bearer" | "bearertoken")
         }
-        Member::NotText => false,
-        Member::Array(_) => kind.elements().iter().all(names_bearer),
+        Member::NotText | Member::Array(_) => false,
         Member::Null | Member::Bool(_) | Member::Number(_) | Member::Object(_) => true,
     }
 }
@@ -88,15 +101,14 @@ struct NotScopes;
 /// `None` if the server names none. A repeated member counts with all its values, so that no scope
 /// stays unseen.
 fn scopes(object: &JsonObject<'_>, requested: &Scopes) -> Result<Option<Scopes>, NotScopes> {
-    let mut all = None;
+    let mut names = Names { requested, text: String::new(), count: 0 };
     for member in object.present("scope") {
-        let mut texts = Vec::new();
-        match member {
-            Member::Text(text) => texts.push(text),
+        match &member {
+            Member::Text(text) => names.add(text)?,
             Member::Array(_) => {
                 for element in member.elements() {
                     match element {
-                        Member::Text(text) => texts.push(text),
+                        Member::Text(text) => names.add(&text)?,
                         Member::Null => {}
                         Member::Bool(_)
                         | Member::Number(_)
@@ -112,37 +124,80 @@ fn scopes(object: &JsonObject<'_>, requested: &Scopes) -> Result<Option<Scopes>,
             | Member::NotText
             | Member::Object(_) => return Err(NotScopes),
         }
-        for text in texts {
-            let names: Vec<_> = text.split_ascii_whitespace().collect();
-            let parsed = Scopes::parse(&names.join(" ")).map_err(|_| NotScopes)?;
-            // A scope that was requested may contain a comma (RFC 6749 §3.3).
-            let split = parsed.iter().flat_map(|scope| match requested.contains(scope) {
-                true => vec![scope],
-                false => scope.split(',').filter(|scope| !scope.is_empty()).collect(),
-            });
-            let names: Vec<_> = split.collect();
-            let parsed = Scopes::parse(&names.join(" ")).map_err(|_| NotScopes)?;
-            if !parsed.is_empty() {
-                all = Some(all.unwrap_or_else(Scopes::none).union(&parsed));
-            }
-        }
     }
-    Ok(all)
+    if names.text.is_empty() {
+        return Ok(None);
+    }
+    Scopes::parse(&names.text).map(Some).map_err(|_| NotScopes)
 }
 
-/// Returns the lifetime: a number, or a text that is one. Of several, the shortest.
+/// Names of scopes from all members and elements of a response, for one set.
+struct Names<'a> {
+    requested: &'a Scopes,
+    /// The names, separated by spaces.
+    text: String,
+    count: usize,
+}
+
+impl Names<'_> {
+    const MOST: usize = 1000;
+    const LONGEST: usize = 16 * 1024;
+
+    fn add(&mut self, text: &str) -> Result<(), NotScopes> {
+        for name in text.split_ascii_whitespace() {
+            // A scope that was requested may contain a comma (RFC 6749 §3.3).
+            if self.requested.contains(name) {
+                self.push(name)?;
+                continue;
+            }
+            for part in name.split(',').filter(|part| !part.is_empty()) {
+                self.push(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    // E510: the limits count over the whole response, and the work ends with them.
+    fn push(&mut self, name: &str) -> Result<(), NotScopes> {
+        self.count = self.count.saturating_add(1);
+        let length = self.text.len().saturating_add(name.len()).saturating_add(1);
+        if self.count > Self::MOST || length > Self::LONGEST {
+            return Err(NotScopes);
+        }
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(name);
+        Ok(())
+    }
+}
+
+/// Returns the lifetime: a number, or a text that is one. Of several, the shortest. Zero is a token
+/// for one use; more than a year counts as a year.
 fn lifetime(object: &JsonObject<'_>) -> Duration {
-    let seconds = |member: Member<'_>| match member {
-        Member::Number(raw) => std::str::from_utf8(raw).ok()?.parse().ok(),
-        Member::Text(text) => text.trim().parse::<f64>().ok(),
-        Member::Null | Member::Bool(_) | Member::NotText | Member::Array(_) | Member::Object(_) => {
-            None
+    let seconds = |member: Member<'_>| -> Option<f64> {
+        match member {
+            Member::Number(raw) => std::str::from_utf8(raw).ok()?.parse().ok(),
+            // Rust also parses names of numbers, such as `inf`.
+            Member::Text(text) if !text.trim().bytes().any(is_of_a_name) => {
+                text.trim().parse().ok()
+            }
+            Member::Text(_)
+            | Member::Null
+            | Member::Bool(_)
+            | Member::NotText
+            | Member::Array(_)
+            | Member::Object(_) => None,
         }
     };
-    let possible = |seconds: f64| {
-        let lifetime = Duration::try_from_secs_f64(seconds.floor()).ok()?;
-        (Duration::from_secs(1)..=LONGEST_LIFETIME).contains(&lifetime).then_some(lifetime)
+    let lifetime = |seconds: f64| match seconds.floor() {
+        whole if whole >= LONGEST_LIFETIME.as_secs_f64() => Some(LONGEST_LIFETIME),
+        whole => Duration::try_from_secs_f64(whole).ok(),
     };
-    let all = object.present("expires_in").map(|member| seconds(member).and_then(possible));
+    let all = object.present("expires_in").map(|member| seconds(member).and_then(lifetime));
     all.map(|lifetime| lifetime.unwrap_or(UNKNOWN_LIFETIME)).min().unwrap_or(UNKNOWN_LIFETIME)
+}
+
+const fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')
 }

@@ -118,7 +118,6 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         let codes = Codes::Standard;
         let response =
             TokenResponse::to(request, requested, codes, client, &self.shared.clock).await;
-        let forced = entry.token.as_ref().is_some_and(|token| token.is_refused());
         match self.judge(response) {
             Ok(tokens) => {
                 receipt.finish(TokenOutcome::Issued);
@@ -130,7 +129,8 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                         .with_scopes(scopes)
                         .from_grant(grant, version)
                         .until(now.wall.plus(tokens.lifetime));
-                let token = Arc::new(Token::new(credential, now, tokens.lifetime, forced));
+                let replaced = entry.token.as_deref();
+                let token = Arc::new(Token::new(credential, now, tokens.lifetime, replaced));
                 self.keep(CacheEntry { token: Some(Arc::clone(&token)), failure: None });
                 Ok(token)
             }

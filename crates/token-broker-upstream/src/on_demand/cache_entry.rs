@@ -30,11 +30,18 @@ pub(super) struct Token {
     /// A moment before its end.
     usable: Deadline,
     refresh: Deadline,
-    /// Until when no other is requested, if it replaced a token that the upstream refused.
-    forced_until: Option<Moment>,
+    /// Set if it replaced a token that the upstream refused.
+    forced: Option<Forced>,
     refused: AtomicBool,
     /// Whether the upstream had accepted it before it refused it.
     accepted: AtomicBool,
+}
+
+/// Tokens that replaced refused ones, in a period that began with the first of them.
+#[derive(Clone, Copy, Debug)]
+struct Forced {
+    until: Moment,
+    count: u32,
 }
 
 /// Last failure, the number of failures in a row, and the moment of the next attempt.
@@ -85,7 +92,7 @@ impl Token {
         credential: Credential,
         now: Reading,
         lifetime: Duration,
-        forced: bool,
+        replaced: Option<&Self>,
     ) -> Self {
         let (grant, version) =
             credential.grant().map_or(("", 0), |(grant, version)| (grant.as_str(), version));
@@ -94,10 +101,18 @@ impl Token {
             ends: Deadline::after(now, lifetime),
             usable: Deadline::after(now, lifetime::usable_for(lifetime)),
             refresh: Deadline::after(now, refresh_after),
-            forced_until: forced.then(|| now.moment.plus(BETWEEN_FORCED)),
+            forced: replaced.filter(|token| token.is_refused()).map(|token| token.next(now)),
             credential,
             refused: AtomicBool::new(false),
             accepted: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the record of a token that replaces this one, which was refused.
+    fn next(&self, now: Reading) -> Forced {
+        match self.forced.filter(|forced| now.moment < forced.until) {
+            Some(Forced { until, count }) => Forced { until, count: count.saturating_add(1) },
+            None => Forced { until: now.moment.plus(BETWEEN_FORCED), count: 1 },
         }
     }
 
@@ -114,10 +129,12 @@ impl Token {
     /// Whether the token has not ended and was not refused. A refused token that itself replaced a
     /// refused one stays good for a while: a caller that receives it again sees that it is the
     /// same, and no third token is requested so soon. Unless the upstream had accepted it: then it
-    /// has ended meanwhile.
+    /// has ended meanwhile, and is replaced again.
+    // I515: an upstream that accepts a token here and refuses it there causes no more.
     pub(super) fn is_good(&self, now: Reading) -> bool {
-        let kept_though_refused = self.forced_until.is_some_and(|until| now.moment < until)
-            && !self.accepted.load(Ordering::Acquire);
+        let most = lifetime::most_forced(self.accepted.load(Ordering::Acquire));
+        let kept_though_refused =
+            self.forced.is_some_and(|forced| now.moment < forced.until && forced.count >= most);
         !self.ends.has_passed(now) && (!self.is_refused() || kept_though_refused)
     }
 
@@ -135,5 +152,56 @@ impl Failure {
             };
         }
         self.no.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_token_broker::{
+        Secret,
+        clock::{Clock, Timestamp},
+        exchange::Upstream,
+    };
+
+    use super::*;
+
+    #[test]
+    fn i515_a_refused_token_is_replaced_once_and_a_second_time_if_it_was_accepted() {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
+        let upstream = Upstream::parse("crm", "https://mcp.crm.example/mcp").unwrap();
+        let token = |replaced: Option<&Token>| {
+            let secret = Secret::from_text("token".into());
+            let credential = Credential::vouch(secret, upstream.origin().clone());
+            Token::new(credential, clock.read(), Duration::from_secs(3600), replaced)
+        };
+        let refused = |token: Token, was_accepted| {
+            token.refuse(was_accepted);
+            token
+        };
+        for (accepted, replacements) in [
+            (&[false, false][..], 1),
+            (&[true, false], 1),
+            (&[true, true, true, true], 2),
+            (&[true, true, false], 2),
+            (&[false, true, true], 2),
+        ] {
+            let mut current = token(None);
+            let mut replaced = 0;
+            for was_accepted in accepted {
+                current = refused(current, *was_accepted);
+                if !current.is_good(clock.read()) {
+                    current = token(Some(&current));
+                    replaced += 1;
+                }
+            }
+            assert_eq!(replaced, replacements, "I515 {accepted:?}");
+        }
+        let first = refused(token(Some(&refused(token(None), true))), true);
+        let second = refused(token(Some(&first)), true);
+        assert!(second.is_good(clock.read()), "I515");
+        clock.advance(BETWEEN_FORCED);
+        assert!(!second.is_good(clock.read()), "I515: after the period, again");
+        // A token that replaces one that was not refused is not counted.
+        assert!(!refused(token(Some(&token(None))), false).is_good(clock.read()));
     }
 }

@@ -70,7 +70,12 @@ impl<S: GrantStore> Sending<'_, S> {
         };
         let now = shared.clock.now();
         let none = Scopes::none();
-        let sent = if self.sends_scope() { self.effective } else { &none };
+        // Once: what is remembered may end before the response arrives.
+        let scope = self.scope_on_refresh();
+        let sent = match scope {
+            ScopeOnRefresh::Sent => self.effective,
+            ScopeOnRefresh::Omitted => &none,
+        };
         let Ok(request) = shared.server.refresh_request(refresh_token, sent, now) else {
             tracing::error!(
                 alarm = Alarm::ClientAuthenticationFailed.code(),
@@ -108,7 +113,7 @@ impl<S: GrantStore> Sending<'_, S> {
         match response.await {
             Ok(response) => {
                 let (rotated, verdict) = response.into_parts();
-                self.keep(rotated, verdict, receipt).await
+                self.keep(rotated, verdict, scope, receipt).await
             }
             Err(error) => self.failed(self.without_response(error), receipt).await,
         }
@@ -121,18 +126,20 @@ impl<S: GrantStore> Sending<'_, S> {
         &self,
         rotated: Option<Secret>,
         verdict: Verdict,
+        scope: ScopeOnRefresh,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         // G482: a server may not know the parameter at a refresh.
-        let refuses_scope =
-            matches!(verdict, Verdict::Denied { denial: Denial::Scopes, .. }) && self.sends_scope();
+        let refuses_scope = matches!(verdict, Verdict::Denied { denial: Denial::Scopes, .. })
+            && scope == ScopeOnRefresh::Sent;
         if refuses_scope {
             self.refresh.scope_refused.store(true, Ordering::Relaxed);
-            self.shared().sightings.omit_scope(&self.grant.id, self.effective);
+            return self.again_without_scope(rotated, receipt).await;
         }
         match (rotated, verdict) {
-            (None, _) if refuses_scope => self.again_without_scope(receipt).await,
-            (rotated, Verdict::Tokens(tokens)) => self.use_tokens(rotated, tokens, receipt).await,
+            (rotated, Verdict::Tokens(tokens)) => {
+                self.use_tokens(rotated, tokens, scope, receipt).await
+            }
             (Some(rotated), refused) => self.keep_rotated(rotated, &refused, receipt).await,
             (None, Verdict::Denied { denial: Denial::Grant, .. }) => {
                 self.invalid_grant(receipt).await
@@ -150,27 +157,41 @@ impl<S: GrantStore> Sending<'_, S> {
     }
 
     /// Returns whether the request has `scope`.
-    fn sends_scope(&self) -> bool {
+    fn scope_on_refresh(&self) -> ScopeOnRefresh {
         let shared = self.shared();
-        !self.effective.is_empty()
-            && !self.refresh.scope_refused.load(Ordering::Relaxed)
-            && shared.server.scope_on_refresh() == ScopeOnRefresh::Sent
-            && !shared.sightings.omits_scope(&self.grant.id, self.effective)
+        let is_omitted = self.effective.is_empty()
+            || self.refresh.scope_refused.load(Ordering::Relaxed)
+            || shared.sightings.omits_scope(&self.grant.id, self.effective, shared.clock.read());
+        match is_omitted {
+            true => ScopeOnRefresh::Omitted,
+            false => shared.server.scope_on_refresh(),
+        }
     }
 
     /// Ends the lease so that the next attempt follows at once. It takes all steps again.
-    async fn again_without_scope(&self, receipt: TokenReceipt) -> Result<Next, StoreError> {
-        receipt.finish(TokenOutcome::Failed);
-        let attempt =
-            Attempt::new(AttemptOutcome::Responded, self.grant.backoff).refused(self.grant.refused);
-        bounded(self.shared().store.release(self.lease, &attempt)).await?;
-        Ok(Next::Again)
+    async fn again_without_scope(
+        &self,
+        rotated: Option<Secret>,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
+        let Some(rotated) = rotated else {
+            receipt.finish(TokenOutcome::Failed);
+            let attempt = Attempt::new(AttemptOutcome::Responded, self.grant.backoff)
+                .refused(self.grant.refused);
+            bounded(self.shared().store.release(self.lease, &attempt)).await?;
+            return Ok(Next::Again);
+        };
+        let mut renewal = Renewal::new(Some(rotated), None);
+        (renewal.state, renewal.backoff) = (self.grant.state, self.grant.backoff);
+        renewal.refused = self.grant.refused;
+        let stored = self.make_durable(&renewal, TokenOutcome::Failed, receipt).await;
+        Ok(stored.map_or_else(|next| next, |_| Next::Again))
     }
 
     /// Returns the scopes of a token for which the server names none: those that were requested
     /// (RFC 6749 §5.1), or if none were, all that the user agreed to (§6).
-    fn unnamed_scopes(&self) -> Scopes {
-        match self.sends_scope() || self.effective.is_empty() {
+    fn unnamed_scopes(&self, scope: ScopeOnRefresh) -> Scopes {
+        match scope == ScopeOnRefresh::Sent || self.effective.is_empty() {
             true => self.effective.clone(),
             false => self.grant.granted.clone(),
         }
@@ -181,11 +202,12 @@ impl<S: GrantStore> Sending<'_, S> {
         &self,
         rotated: Option<Secret>,
         tokens: Tokens,
+        scope: ScopeOnRefresh,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         let (shared, grant) = (self.shared(), self.grant);
         let now = shared.clock.now();
-        let named = tokens.scopes.unwrap_or_else(|| self.unnamed_scopes());
+        let named = tokens.scopes.unwrap_or_else(|| self.unnamed_scopes(scope));
         let limit = if self.effective.is_empty() { &grant.granted } else { self.effective };
         let wider = !limit.is_empty() && !limit.contains_all(&named);
         if wider {
@@ -209,56 +231,76 @@ impl<S: GrantStore> Sending<'_, S> {
             renewal.access = None;
             renewal.backoff = self.pause_began(self.usual_pause(None));
         }
-        let policy = Outcome::None(CredentialError::RefusedByPolicy);
-        self.store(&renewal, TokenOutcome::Issued, policy, receipt).await
+        let stored = match self.make_durable(&renewal, TokenOutcome::Issued, receipt).await {
+            Ok(stored) => stored,
+            Err(next) => return Ok(next),
+        };
+        if renewal.access.is_none() {
+            let policy = Outcome::None(CredentialError::RefusedByPolicy);
+            return Ok(Next::Done(match self.valid_fallback(&stored) {
+                Some(token) => self.refresh.outcome_of(&stored, token),
+                None => policy,
+            }));
+        }
+        shared.last_success.note(shared.clock.cautious_now());
+        if self.forced {
+            shared.sightings.note_forced(grant, shared.clock.read());
+        }
+        // G514: only if it helped. A refusal for another reason has no lasting effect.
+        if self.refresh.scope_refused.load(Ordering::Relaxed) {
+            shared.sightings.omit_scope(&grant.id, self.effective, shared.clock.read());
+        }
+        let new = stored.access.iter().find(|token| token.version == stored.version);
+        Ok(Next::Done(match new.or_else(|| self.valid_fallback(&stored)) {
+            Some(token) => self.refresh.outcome_of(&stored, token),
+            None => unavailable(None),
+        }))
     }
 
-    /// Stores a rotated refresh token that came without an access token that can be used.
+    /// Stores a rotated refresh token that came without an access token that can be used, together
+    /// with what the rest of the response means for the grant.
+    // E512: an error next to a refresh token is an error.
     async fn keep_rotated(
         &self,
         rotated: Secret,
         refused: &Verdict,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
-        let Failure { cause, pause, .. } = self.refused(refused);
-        self.report(cause);
         let mut renewal = Renewal::new(Some(rotated), None);
-        renewal.backoff = self.pause_began(pause);
-        let otherwise = unavailable(Some(pause.1));
-        self.store(&renewal, TokenOutcome::Failed, otherwise, receipt).await
+        if matches!(refused, Verdict::Denied { denial: Denial::Grant, .. }) {
+            renewal.state = GrantState::EndedByServer;
+            let stored = self.make_durable(&renewal, TokenOutcome::GrantEnded, receipt).await;
+            return Ok(stored.map_or_else(|next| next, |_| self.ended()));
+        }
+        let failure = self.refused(refused);
+        self.report(failure.cause);
+        renewal.backoff = self.pause_began(failure.pause);
+        renewal.refused = failure.refused;
+        renewal.state = if failure.needs_user { GrantState::NeedsUser } else { self.grant.state };
+        match self.make_durable(&renewal, failure.recorded, receipt).await {
+            Ok(stored) => Ok(self.failed_with(&stored, failure.pause.1)),
+            Err(next) => Ok(next),
+        }
     }
 
-    /// Stores what a response contains. Callers receive the new access token, else the fallback,
-    /// else `otherwise`.
-    async fn store(
+    /// Stores what a response contains, and returns the stored grant, or how the step ends without
+    /// it.
+    async fn make_durable(
         &self,
         renewal: &Renewal,
         recorded: TokenOutcome,
-        otherwise: Outcome,
         receipt: TokenReceipt,
-    ) -> Result<Next, StoreError> {
-        let shared = self.shared();
+    ) -> Result<Grant, Next> {
         match self.store_durably(renewal).await {
             Ok(Some(stored)) => {
                 receipt.finish(recorded);
-                if renewal.access.is_some() {
-                    shared.last_success.note(shared.clock.cautious_now());
-                }
-                let new = stored.access.iter().find(|token| token.version == stored.version);
-                let now = shared.clock.read();
-                let is_valid = |token: &&AccessToken| {
-                    !shared.sightings.ends(&stored, token, now).has_passed(now)
-                };
-                Ok(Next::Done(match new.or(self.fallback.filter(is_valid)) {
-                    Some(token) => self.refresh.outcome_of(&stored, token),
-                    None => otherwise,
-                }))
+                Ok(stored)
             }
             // Revoked or reconnected meanwhile: the current grant counts, and the tokens are
             // dropped.
             Ok(None) => {
                 receipt.finish(TokenOutcome::Failed);
-                Ok(Next::Again)
+                Err(Next::Again)
             }
             Err(error) => {
                 tracing::error!(
@@ -268,9 +310,15 @@ impl<S: GrantStore> Sending<'_, S> {
                     "refreshed tokens could not be stored: the user may have to reconnect"
                 );
                 receipt.finish(TokenOutcome::Unknown);
-                Ok(Next::Done(unavailable(None)))
+                Err(Next::Done(unavailable(None)))
             }
         }
+    }
+
+    fn valid_fallback(&self, stored: &Grant) -> Option<&AccessToken> {
+        let now = self.shared().clock.read();
+        let sightings = &self.shared().sightings;
+        self.fallback.filter(|token| !sightings.ends(stored, token, now).has_passed(now))
     }
 
     /// Stores new tokens, and retries for a minute. Callers stop waiting earlier. While this task
@@ -298,16 +346,20 @@ impl<S: GrantStore> Sending<'_, S> {
             && bounded(shared.store.end(&grant.to_ref(), self.lease.version)).await?
         {
             receipt.finish(TokenOutcome::GrantEnded);
-            tracing::warn!(
-                alarm = Alarm::GrantEnded.code(),
-                server.name = shared.upstream.name(),
-                grant.id = grant.id.as_str(),
-                "the authorization server ended the grant; the user must reconnect"
-            );
-            return Ok(Next::Done(Outcome::None(CredentialError::Revoked)));
+            return Ok(self.ended());
         }
         receipt.finish(TokenOutcome::Failed);
         current.map(|_| Next::Again)
+    }
+
+    fn ended(&self) -> Next {
+        tracing::warn!(
+            alarm = Alarm::GrantEnded.code(),
+            server.name = self.shared().upstream.name(),
+            grant.id = self.grant.id.as_str(),
+            "the authorization server ended the grant; the user must reconnect"
+        );
+        Next::Done(Outcome::None(CredentialError::Revoked))
     }
 
     /// Returns the failure that a response without tokens is.
@@ -339,21 +391,24 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Returns the refusal with the time since which the server repeats it.
     fn repeated(&self, refusal: Refusal) -> RepeatedRefusal {
-        let first = RepeatedRefusal::new(refusal.0, self.shared().clock.cautious_now());
-        self.grant.refused.filter(|before| before.digest == first.digest).unwrap_or(first)
+        let now = self.shared().clock.cautious_now();
+        match self.grant.refused.filter(|before| before.digest == refusal.0) {
+            Some(before) => before.repeated(now),
+            None => RepeatedRefusal::new(refusal.0, now),
+        }
     }
 
     /// Returns whether the same refusal has lasted for so long that it concerns this grant: for an
     /// hour in which the server accepted other grants, or for three days.
-    // G481: some servers name a dead grant by a word of theirs, or only in text for people.
+    // G481, G513: some servers name a dead grant by a word of theirs, or only in text for people.
     fn has_lasted(&self, refused: RepeatedRefusal) -> bool {
         let now = self.shared().clock.cautious_now();
-        let lasted = refused.since.until(now);
         let others_succeeded = || {
             let last = self.shared().last_success.get();
-            last.is_some_and(|last| last > refused.since && last.until(now) < AN_HOUR)
+            last.is_some_and(|last| last > refused.steady_since && last.until(now) < AN_HOUR)
         };
-        lasted >= THREE_DAYS || (lasted >= AN_HOUR && others_succeeded())
+        refused.since.until(now) >= THREE_DAYS
+            || (refused.steady_since.until(now) >= AN_HOUR && others_succeeded())
     }
 
     /// Returns the failure of a request without a response that was read.
@@ -402,6 +457,11 @@ impl<S: GrantStore> Sending<'_, S> {
         }
         let mut grant = self.grant.clone();
         attempt.apply(&mut grant);
+        Ok(self.failed_with(&grant, failure.pause.1))
+    }
+
+    /// Ends the step with the grant as it is after a failure.
+    fn failed_with(&self, grant: &Grant, wait: Duration) -> Next {
         if grant.state != self.grant.state {
             tracing::warn!(
                 alarm = Alarm::GrantNeedsUser.code(),
@@ -410,8 +470,7 @@ impl<S: GrantStore> Sending<'_, S> {
                 "the authorization server refuses the grant; the user should connect again"
             );
         }
-        let wait = Some(failure.pause.1);
-        Ok(Next::Done(self.refresh.fallback_or_unavailable(&grant, self.fallback, wait)))
+        Next::Done(self.refresh.fallback_or_unavailable(grant, self.fallback, Some(wait)))
     }
 
     // X10: one error per streak of failures.

@@ -71,8 +71,11 @@
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
 //!   `Retry-After`, up to an hour.
-//! - The same refusal by the authorization server for an hour, while it accepts other grants, or
-//!   for three days: the user is sent to connect, and the grant is tried each hour.
+//! - The same refusal by the authorization server for an hour, at least each ten minutes, while it
+//!   accepts other grants, or for three days, at least each day: the user is sent to connect, and
+//!   the grant is tried each hour.
+//! - A token that the upstream refuses is replaced once in 30 s, and a second time if the upstream
+//!   had accepted it before.
 //! - A refresh token that was sent without a response is sent again once, at least 30 s later
 //!   and not before the current access token has ended. Without a response to that either, it is
 //!   never sent again, and the user must reconnect.
@@ -90,11 +93,13 @@
 //! user agreed to. It never requests what the client wants. A narrower token is recorded as such. A
 //! wider token is not used, and the grant is kept, unless the operator tolerates it. A server that
 //! responds with `invalid_scope` receives the refresh again, without `scope`; if its token then
-//! names no scopes, it counts as one with all that the user agreed to.
+//! names no scopes, it counts as one with all that the user agreed to. If the token can be used,
+//! the grant is refreshed without `scope` for an hour.
 //!
 //! # Responses
-//! A refresh token in a response is stored first, whatever the rest states. An error code counts at
-//! any status but 429 and 5xx: `invalid_grant`, and the codes of known providers and of
+//! A refresh token in a response is stored first, whatever the rest states; an error next to it has
+//! the same effect as without it. An error code counts at any status but 429 and 5xx:
+//! `invalid_grant`, and the codes of known providers and of
 //! [`grant_ended_codes`](crate::AuthorizationServer::grant_ended_codes), end the grant;
 //! `login_required` and the like send the user to connect, and keep it. An `error_description` is
 //! never judged.

@@ -35,7 +35,7 @@ use crate::{
 /// Provides each user's own access token for one upstream, from a stored grant. See the crate and
 /// its [example](crate#example).
 #[must_use = "a provider does nothing until an exchange layer has it"]
-pub struct StoredGrants<S>(Arc<Shared<S>>);
+pub struct StoredGrants<S>(pub(super) Arc<Shared<S>>);
 
 pub(super) struct Shared<S> {
     pub(super) store: S,

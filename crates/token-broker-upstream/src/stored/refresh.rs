@@ -21,17 +21,13 @@ use super::{
     cache::{self, Entry},
     provider::Shared,
 };
-use crate::{
-    authorization_server::TOKEN_ENDPOINT_TIMEOUT,
-    lifetime::{BETWEEN_FORCED, LONGEST_WAIT},
-    scopes,
-};
+use crate::{authorization_server::TOKEN_ENDPOINT_TIMEOUT, lifetime::LONGEST_WAIT, scopes};
 
 /// Outcome of a flight, for all callers that wait for it.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Given(Arc<Entry>),
-    /// The upstream refused also the token that replaced a refused one. A third is not requested.
+    /// The upstream refused the token, and no other is requested so soon after the last one.
     StillRefused(Arc<Entry>),
     None(CredentialError),
 }
@@ -183,10 +179,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         {
             return Judged::Done(self.outcome_of(grant, token));
         }
-        // I483: a token that was accepted once has ended meanwhile, and is refreshed.
-        if let (Some(token), Some(seen)) = (token.filter(|token| token.forced), &seen)
-            && seen.is_still_refused()
-            && !seen.after(token, BETWEEN_FORCED, now).has_passed(now)
+        // I483, I515: no more tokens are requested than an upstream that means it needs.
+        if let (Some(token), Some(seen)) = (token, &seen)
+            && refused
+            && !sightings.may_force(grant, seen, now)
         {
             return Judged::Done(Outcome::StillRefused(self.given_entry(grant, token)));
         }

@@ -20,15 +20,22 @@ use tower_token_broker::{
     principal::{GrantId, Scopes},
 };
 
-use crate::lifetime::{LONGEST_PAUSE, MOST_ENTRIES};
+use crate::lifetime::{self, BETWEEN_FORCED, LONGEST_PAUSE, MOST_ENTRIES};
+
+// G514
+/// For how long `scope` is left out after the server refused it.
+const WITHOUT_SCOPE: Duration = Duration::from_secs(3600);
 
 /// First sightings, by the ID of a grant and what identifies the sighted value.
 pub(super) struct Sightings {
     tokens: Cache<(GrantId, u64), Arc<SeenToken>>,
     pauses: Cache<(GrantId, Timestamp), Pause>,
     leases: Cache<(GrantId, Timestamp), Moment>,
-    /// Grants whose server refused `scope` at a refresh, with the scopes.
-    without_scope: Cache<(GrantId, Scopes), ()>,
+    /// Grants whose server refused `scope` at a refresh and issued a token without it, with the
+    /// scopes, and until when it is left out.
+    without_scope: Cache<(GrantId, Scopes), Moment>,
+    /// Refreshes of a grant because the upstream refused its tokens.
+    forced: Cache<GrantId, Forced>,
 }
 
 /// An access token that this process has seen.
@@ -47,6 +54,13 @@ pub(super) struct Pause {
     /// Not earlier, whatever the wall clock shows: measured by the process that failed.
     at_least: Moment,
     end: Deadline,
+}
+
+/// Refreshes because the upstream refused a token, in a period that began with the first of them.
+#[derive(Clone, Copy, Debug)]
+struct Forced {
+    until: Moment,
+    count: u32,
 }
 
 /// Time of the last refresh that succeeded, by this process.
@@ -70,6 +84,7 @@ impl Sightings {
             pauses: Cache::new(MOST_ENTRIES),
             leases: Cache::new(MOST_ENTRIES),
             without_scope: Cache::new(MOST_ENTRIES),
+            forced: Cache::new(MOST_ENTRIES),
         }
     }
 
@@ -122,13 +137,43 @@ impl Sightings {
         first.plus(longest) <= now.moment
     }
 
-    /// Remembers that the server refuses these scopes of a grant at a refresh.
-    pub(super) fn omit_scope(&self, grant: &GrantId, scopes: &Scopes) {
-        self.without_scope.insert((grant.clone(), scopes.clone()), ());
+    /// Remembers for a while that the server refuses these scopes of a grant at a refresh, and
+    /// issues a token without them.
+    pub(super) fn omit_scope(&self, grant: &GrantId, scopes: &Scopes, now: Reading) {
+        let until = now.moment.plus(WITHOUT_SCOPE);
+        self.without_scope.insert((grant.clone(), scopes.clone()), until);
     }
 
-    pub(super) fn omits_scope(&self, grant: &GrantId, scopes: &Scopes) -> bool {
-        self.without_scope.contains_key(&(grant.clone(), scopes.clone()))
+    pub(super) fn omits_scope(&self, grant: &GrantId, scopes: &Scopes, now: Reading) -> bool {
+        let until = self.without_scope.get(&(grant.clone(), scopes.clone()));
+        until.is_some_and(|until| now.moment < until)
+    }
+
+    /// Returns whether a refused token of a grant may be replaced now: once in a while, and a
+    /// second time if the upstream had accepted it before, because then it has ended meanwhile.
+    // I515: an upstream that accepts a token here and refuses it there causes no more.
+    pub(super) fn may_force(&self, grant: &Grant, refused: &SeenToken, now: Reading) -> bool {
+        self.forced_lately(grant, now) < lifetime::most_forced(refused.was_accepted())
+    }
+
+    /// Notes that a refused token of a grant, as it was before, is replaced.
+    pub(super) fn note_forced(&self, grant: &Grant, now: Reading) {
+        let count = self.forced_lately(grant, now).saturating_add(1);
+        let running = self.forced.get(&grant.id).filter(|forced| now.moment < forced.until);
+        let until = running.map_or_else(|| now.moment.plus(BETWEEN_FORCED), |forced| forced.until);
+        self.forced.insert(grant.id.clone(), Forced { until, count });
+    }
+
+    /// Returns how many tokens of a grant were replaced lately, as far as this process knows.
+    fn forced_lately(&self, grant: &Grant, now: Reading) -> u32 {
+        // Also by another process.
+        let is_new = |token: &AccessToken| {
+            let seen = self.token(&grant.id, token.version, now);
+            !seen.after(token, BETWEEN_FORCED, now).has_passed(now)
+        };
+        let in_row = grant.access.iter().any(|token| token.forced && is_new(token));
+        let running = self.forced.get(&grant.id).filter(|forced| now.moment < forced.until);
+        running.map_or(0, |forced| forced.count).max(u32::from(in_row))
     }
 
     /// Returns when a token of a grant ends.
@@ -152,9 +197,9 @@ impl SeenToken {
         self.refused.store(true, Ordering::Release);
     }
 
-    /// Returns whether the upstream refused the token, and never accepted it.
-    pub(super) fn is_still_refused(&self) -> bool {
-        self.is_refused() && !self.accepted.load(Ordering::Acquire)
+    /// Returns whether the upstream had accepted the token before it refused it.
+    fn was_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Acquire)
     }
 
     pub(super) fn is_refused(&self) -> bool {

@@ -48,6 +48,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 enum Mode {
     /// This status, this body and these header lines.
     Says(u16, &'static str, &'static str),
+    /// These bytes, as they are.
+    Raw(Vec<u8>),
     /// New tokens of these scopes.
     Grants(&'static str),
     /// New tokens with this number, in the response that the function returns.
@@ -106,6 +108,7 @@ impl State {
             Some(Mode::Says(status, body, headers)) => {
                 Reply::Says(status, headers, body.to_owned())
             }
+            Some(Mode::Raw(bytes)) => Reply::Raw(bytes),
             Some(Mode::Drops) => Reply::HangsUp,
             Some(Mode::Hangs) => Reply::Hangs,
             _ if !rotates => Reply::Says(400, "", r#"{"error":"invalid_grant"}"#.to_owned()),
@@ -266,6 +269,13 @@ impl<S: GrantStore> Harness<S> {
     /// Reports that the upstream refused this credential.
     async fn refuse(&self, credential: &Credential) {
         self.provider.refused(&UpstreamRefusal::new(credential)).await;
+    }
+
+    /// Reports that the upstream refused this credential, which it had accepted before.
+    fn refuse_accepted(&self, credential: &Credential) {
+        let (grant, version) = credential.grant().unwrap();
+        let seen = self.provider.0.sightings.token(grant, version, self.clock.read());
+        seen.refuse(true);
     }
 
     async fn get(&self) -> Result<Credential, CredentialError> {
@@ -622,6 +632,45 @@ async fn an_upstream_that_refuses_every_token_causes_no_storm() {
 }
 
 #[tokio::test]
+async fn i515_tokens_that_are_accepted_here_and_refused_there_cause_no_storm() {
+    let broker = Harness::with(grant(Duration::ZERO)).await;
+    for period in 1..=3 {
+        for call in 0..50 {
+            let credential = broker.get().await.unwrap();
+            broker.refuse_accepted(&credential);
+            assert!(broker.server.posts().len() <= 2 * period, "I515 {period} {call}");
+            // Alternately accepted before, and not at all.
+            if call % 2 == 0 {
+                broker.refuse(&broker.get().await.unwrap()).await;
+            }
+        }
+        assert_eq!(broker.server.posts().len(), 2 * period, "I515 {period}");
+        broker.clock.advance(Duration::from_secs(31));
+    }
+}
+
+#[tokio::test]
+async fn i515_the_refreshes_of_one_grant_count_together() {
+    let broker = Harness::with(grant(Duration::ZERO)).await;
+    for _ in 0..20 {
+        for need in ["", "crm:write"] {
+            let credential = broker.needing(need).await.unwrap();
+            broker.refuse_accepted(&credential);
+        }
+    }
+    // The first token of the wider scopes replaced none.
+    assert_eq!(broker.server.posts().len(), 3, "I515");
+    // Also after a restart, as far as the store shows it.
+    let restarted = broker.restarted();
+    for _ in 0..20 {
+        let credential = credential_of(&restarted, caller(), "", &broker.trail).await.unwrap();
+        let (grant, version) = credential.grant().unwrap();
+        restarted.0.sightings.token(grant, version, broker.clock.read()).refuse(true);
+    }
+    assert_eq!(broker.server.posts().len(), 4, "I515");
+}
+
+#[tokio::test]
 async fn invalid_grant_for_the_current_version_ends_the_grant() {
     let broker = Harness::with(grant(HOUR * 2).refresh_token(secret("rt-stolen"))).await;
     assert_eq!(broker.get().await.unwrap_err(), revoked());
@@ -785,23 +834,47 @@ async fn x10_e119_nonsense_keeps_the_grant() {
     }
 }
 
+/// The longest lifetime, in seconds.
+const YEAR: u64 = 366 * 24 * 3600;
+
 #[tokio::test]
-async fn e119_an_impossible_lifetime_is_five_minutes() {
+async fn e119_a_token_without_lifetime_is_used_once() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    let once = r#"{"access_token":"a","token_type":"bearer","expires_in":0}"#;
+    for posts in 1..=3 {
+        broker.server.next(Mode::Says(200, once, ""));
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(posts), "E119");
+        assert!(broker.recall(&caller(), "").is_none(), "E119");
+        assert_eq!(broker.server.posts().len() as u64, posts, "E119");
+    }
+}
+
+#[tokio::test]
+async fn e119_an_impossible_lifetime_is_five_minutes_and_a_long_one_a_year() {
     for (expires_in, seconds) in [
         ("-1", 300),
         (r#""3600""#, 3600),
         (r#"" 3600.0 ""#, 3600),
         (r#""soon""#, 300),
         (r#""NaN""#, 300),
-        ("1e308", 300),
+        (r#""inf""#, 300),
+        (r#""-infinity""#, 300),
+        ("-1e308", 300),
+        ("1e308", YEAR),
+        ("1e999", YEAR),
+        (r#""1e308""#, YEAR),
         ("[3600]", 300),
         ("36e2", 3600),
-        ("0", 300),
+        ("0", 0),
+        ("-0", 0),
         ("null", 300),
         ("3600.5", 3600),
-        ("0.5", 300),
-        ("99999999999999999999", 300),
-        ("999999999", 300),
+        ("0.5", 0),
+        ("31622400", YEAR),
+        ("31622401", YEAR),
+        ("99999999999999999999", YEAR),
+        ("999999999", YEAR),
+        (r#"999999999,"expires_in":-1"#, 300),
         ("120", 120),
         (r#"120,"expires_in":60"#, 60),
     ] {

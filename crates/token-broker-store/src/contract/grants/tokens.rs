@@ -7,10 +7,10 @@ use tower_token_broker::tasks::Tasks;
 
 use super::{
     Law, access_token, acquire, acquire_later, backoff, existing, expect_same, expect_stored,
-    grant, request, secret,
+    grant, now, request, secret,
 };
 use crate::{
-    Attempt, AttemptOutcome, Backoff, Grant, GrantState, GrantStore, Renewal,
+    Attempt, AttemptOutcome, Backoff, Grant, GrantState, GrantStore, Renewal, RepeatedRefusal,
     contract::ContractError,
 };
 
@@ -76,6 +76,28 @@ pub async fn complete_keeps_what_was_not_renewed<S: GrantStore>(store: S) -> Law
     let stored = completed(store.complete(&lease, &Renewal::new(None, None)).await?)?;
     (expected.version, expected.backoff) = (stored.version, Backoff::default());
     expect_stored(&store, &expected).await
+}
+
+/// New tokens may come with a refusal: state and refusal are those of the renewal, and a grant that
+/// needs the user, or has ended, keeps its tokens.
+///
+/// # Errors
+/// [`ContractError`]
+pub async fn complete_sets_state_and_refusal<S: GrantStore>(store: S) -> Law {
+    let mut expected = store.put(grant("g1")).await?;
+    let refused = Some(RepeatedRefusal::new(7, now()));
+    for state in [GrantState::NeedsUser, GrantState::Active, GrantState::EndedByServer] {
+        let lease = acquire(&store, &request(&expected)).await?;
+        let mut renewal = Renewal::new(Some(secret(state.as_str())), None);
+        (renewal.state, renewal.refused) = (state, refused);
+        let stored = completed(store.complete(&lease, &renewal).await?)?;
+        (expected.version, expected.state) = (stored.version, state);
+        expected.refresh_token.clone_from(&renewal.refresh_token);
+        (expected.refused, expected.backoff) = (refused, Backoff::default());
+        expect_same(&stored, &expected)?;
+        expect_stored(&store, &expected).await?;
+    }
+    Ok(())
 }
 
 /// Tokens that were issued are stored even after the lease has expired and another was taken.

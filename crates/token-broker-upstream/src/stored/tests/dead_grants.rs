@@ -239,7 +239,12 @@ async fn g481_an_outage_in_between_hides_no_refusal() {
 async fn g481_the_state_and_the_time_outlive_the_process() {
     let broker = Harness::with(grant(HOUR * 2)).await;
     refused_for(&broker, DAY, atlassian).await;
-    broker.clock.advance(DAY * 2);
+    for _ in 0..2 {
+        broker.clock.advance(DAY - Duration::from_secs(60));
+        refused_for(&broker, Duration::from_secs(60), atlassian).await;
+    }
+    assert_eq!(broker.grant().state, GrantState::Active, "G481");
+    broker.clock.advance(Duration::from_secs(60));
     let restarted = broker.restarted();
     broker.server.next(atlassian());
     let refused = credential_of(&restarted, caller(), "", &broker.trail).await.unwrap_err();
@@ -248,6 +253,83 @@ async fn g481_the_state_and_the_time_outlive_the_process() {
     let again = broker.restarted();
     let refused = credential_of(&again, caller(), "", &broker.trail).await.unwrap_err();
     assert_eq!(refused, connect_required(), "G481");
+}
+
+#[tokio::test]
+async fn g513_two_refusals_far_apart_need_no_user() {
+    let second = Duration::from_secs(1);
+    let (short, long) = (Duration::from_secs(600), DAY);
+    for (gap, refusals, others_succeed, state) in [
+        // While other grants succeed: an hour without a gap of more than ten minutes.
+        (short, 6, true, GrantState::Active),
+        (short, 7, true, GrantState::NeedsUser),
+        (short + second, 20, true, GrantState::Active),
+        (HOUR, 2, true, GrantState::Active),
+        (HOUR, 50, true, GrantState::Active),
+        (DAY - HOUR, 2, true, GrantState::Active),
+        // Otherwise: three days without a gap of more than a day.
+        (short, 20, false, GrantState::Active),
+        (long, 3, false, GrantState::Active),
+        (long, 4, false, GrantState::NeedsUser),
+        (long + second, 10, false, GrantState::Active),
+        (DAY * 3, 2, false, GrantState::Active),
+        (DAY * 3, 2, true, GrantState::Active),
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        for refusal in 0..refusals {
+            if refusal > 0 {
+                broker.clock.advance(gap.saturating_sub(Duration::from_secs(60)));
+                match others_succeed {
+                    true => another_grant_is_refreshed(&broker).await,
+                    false => broker.clock.advance(Duration::from_secs(60)),
+                }
+            }
+            broker.server.next(atlassian());
+            assert!(broker.get().await.is_err(), "G513");
+        }
+        assert_eq!(broker.grant().state, state, "G513 {gap:?} {refusals} {others_succeed}");
+        assert_eq!(broker.grant().version, 1, "G513");
+    }
+}
+
+#[tokio::test]
+async fn g516_no_setting_ends_a_grant_over_a_client_or_an_outage() {
+    let codes = [
+        "invalid_client",
+        "incorrect_client_credentials",
+        "bad_client_secret",
+        "invalid_client_id",
+        "rate_limited",
+        "ratelimited",
+        "internal_error",
+        "server_error",
+        "temporarily_unavailable",
+        "slow_down",
+    ];
+    let configured: [fn(AuthorizationServer, &str) -> AuthorizationServer; 3] = [
+        |at, _| at,
+        |at, code| at.grant_ended_codes([code]),
+        |at, code| at.user_required_codes([code]),
+    ];
+    for code in codes.into_iter().flat_map(|code| [code.to_owned(), code.to_ascii_uppercase()]) {
+        for configure in configured {
+            for status in [200, 400, 401] {
+                let body = format!(r#"{{"error":"{code}"}}"#);
+                let configure = |at| configure(at, &code);
+                let broker = Harness::over(grant(HOUR * 2), |grants| grants, configure).await;
+                broker.server.next(refuses(status, Box::leak(body.into_boxed_str())));
+                assert!(is_unavailable(&broker.get().await), "G516 {status} {code}");
+                assert_eq!(state(&broker), (GrantState::Active, 1), "G516 {status} {code}");
+                assert_eq!(broker.grant().refused, None, "G516 {status} {code}");
+            }
+        }
+    }
+    // The control: the same settings count for any other code.
+    let body = refuses(400, r#"{"error":"invalid_clients"}"#);
+    let configure = |at: AuthorizationServer| at.grant_ended_codes(["invalid_clients"]);
+    let broker = Harness::over(grant(HOUR * 2), |grants| grants, configure).await;
+    broker.server.next(body);
+    assert_eq!(broker.get().await.unwrap_err(), revoked());
 }
 
 #[tokio::test]

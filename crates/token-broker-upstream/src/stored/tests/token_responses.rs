@@ -197,6 +197,78 @@ async fn e119_spellings_of_bearer_count_and_other_schemes_do_not() {
 }
 
 #[tokio::test]
+async fn e510_a_deeply_nested_member_costs_no_stack() {
+    let nested =
+        |open: &str, close: &str, depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    for member in
+        ["token_type", "scope", "error", "expires_in", "access_token", "issued_token_type", "x"]
+    {
+        for (open, close) in
+            [("[", "]"), ("[\"Bearer\",", "]"), ("{\"code\":", "}"), ("[{\"a\":", "}]")]
+        {
+            for depth in [2, 100_000 / open.len()] {
+                let value = nested(open, close, depth);
+                let broker = rotating_into(move |number| {
+                    reply("200 OK", "", deviating(number, member, Some(&value)).as_bytes())
+                })
+                .await;
+                let is_used = match member {
+                    "token_type" => open.starts_with('{') || open == "[{\"a\":",
+                    "scope" | "error" | "access_token" => false,
+                    _ => true,
+                };
+                assert_eq!(broker.get().await.is_ok(), is_used, "E510 {member} {open} {depth}");
+                assert!(held(&broker).matches(&secret("rt-1")), "E510 {member} {open} {depth}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn e510_scopes_are_counted_over_the_whole_response() {
+    let list =
+        |names: usize| -> Vec<String> { (0..names).map(|name| format!("s{name}")).collect() };
+    let array = |names: &[String]| format!("[\"{}\"]", names.join("\",\""));
+    let members = |names: &[String]| {
+        names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",\"scope\":")
+    };
+    let halves = |names: &[String]| {
+        let (one, other) = names.split_at(names.len() / 2);
+        format!("{},\"scope\":{}", array(one), array(other))
+    };
+    let texts: [(&str, fn(&str) -> String); 2] = [
+        ("text", |names| format!("\"{names}\"")),
+        ("commas", |names| format!("\"{}\"", names.replace(' ', ","))),
+    ];
+    let long = "l".repeat(8 * 1024);
+    let mut cases = Vec::new();
+    for (names, is_read) in [(1000, true), (1001, false), (90_000, false)] {
+        let all = list(names);
+        cases.push(("array", array(&all), is_read));
+        cases.push(("two arrays", halves(&all), is_read));
+        for (case, text) in texts {
+            cases.push((case, text(&all.join(" ")), is_read));
+        }
+    }
+    cases.push(("members", members(&list(1000)), true));
+    cases.push(("members", members(&list(40_000)), false));
+    cases.push(("long names", array(&[long.clone(), format!("{long}x")]), false));
+    cases.push(("the same name", array(&vec!["a".to_owned(); 1001]), false));
+    cases.push(("no name", array(&vec![String::new(); 100_000]), true));
+    for (case, value, is_read) in cases {
+        let length = value.len();
+        let broker = rotating_into(move |number| {
+            reply("200 OK", "", deviating(number, "scope", Some(&value)).as_bytes())
+        })
+        .await;
+        // Scopes that are read are wider than those that were requested.
+        let outcome = broker.get().await;
+        assert_eq!(is_unavailable(&outcome), !is_read, "E510 {case} {length}: {outcome:?}");
+        assert!(held(&broker).matches(&secret("rt-1")), "E510 {case} {length}");
+    }
+}
+
+#[tokio::test]
 async fn e119_scopes_are_read_in_each_form() {
     let wide = |scope: &'static str| async move {
         let broker = Harness::with(grant(HOUR * 2)).await;
@@ -308,6 +380,32 @@ async fn x08_a_success_that_is_not_whole_has_an_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn x511_a_failure_that_cannot_be_read_keeps_the_grant() {
+    let coded = "content-encoding: br\r\n";
+    for (status, headers, body) in [
+        ("503 x", coded, &b"\x0b\x02{}"[..]),
+        ("500 x", "content-encoding: gzip\r\n", &b"\x1f\x8b{}"[..]),
+        ("502 x", "transfer-encoding: chunked\r\n", &b"5\r\n01"[..]),
+        ("429 x", coded, &b"{}"[..]),
+        ("400 x", coded, &br#"{"error":"invalid_grant"}"#[..]),
+        ("401 x", "content-encoding: zstd\r\n", &br#"{"error":"invalid_grant"}"#[..]),
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        let case = format!("X511 {status} {headers}");
+        for failures in 1..=4_u32 {
+            let raw = [format!("HTTP/1.1 {status}\r\n{headers}\r\n").as_bytes(), body].concat();
+            broker.server.next(Mode::Raw(raw));
+            assert!(is_unavailable(&broker.get().await), "{case}");
+            let kept = broker.grant();
+            assert_eq!((kept.state, kept.open_attempts), (GrantState::Active, 0), "{case}");
+            assert_eq!(kept.backoff.failures, failures, "{case}");
+            broker.clock.advance(Duration::from_secs(60));
+        }
+        assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "{case}");
+    }
+}
+
+#[tokio::test]
 async fn x10_a_bomb_costs_no_memory_and_no_grant() {
     let bomb = gzip(&vec![b' '; 64 << 20]);
     let broker = rotating_into(move |_| reply("200 OK", "content-encoding: gzip\r\n", &bomb)).await;
@@ -320,7 +418,6 @@ async fn e119_an_error_with_tokens_is_an_error_after_they_are_kept() {
     for (status, error, outcome) in [
         ("200 OK", "\"server_error\"", None),
         ("200 OK", "{\"code\":7}", None),
-        ("200 OK", "\"invalid_grant\"", None),
         ("201 Created", "\"invalid_client\"", None),
         ("200 OK", "false", Some(1)),
         ("200 OK", "null", Some(1)),
@@ -335,4 +432,64 @@ async fn e119_an_error_with_tokens_is_an_error_after_they_are_kept() {
         assert_eq!(broker.grant().state, GrantState::Active, "E119 {error}");
         expect_continued(&broker, error).await;
     }
+}
+
+#[tokio::test]
+async fn e512_an_error_next_to_a_refresh_token_has_its_full_effect() {
+    let with_error = |code: &'static str| {
+        move |number| {
+            reply("200 OK", "", deviating(number, "error", Some(&format!("\"{code}\""))).as_bytes())
+        }
+    };
+    for (code, error, state) in [
+        ("invalid_grant", revoked(), GrantState::EndedByServer),
+        ("token_revoked", revoked(), GrantState::EndedByServer),
+        ("login_required", connect_required(), GrantState::NeedsUser),
+        ("consent_required", connect_required(), GrantState::NeedsUser),
+    ] {
+        let broker = rotating_into(with_error(code)).await;
+        assert_eq!(broker.get().await.unwrap_err(), error, "E512 {code}");
+        assert_eq!((broker.grant().state, broker.grant().version), (state, 2), "E512 {code}");
+        assert!(held(&broker).matches(&secret("rt-1")), "E512 {code}: it is stored first");
+        assert_eq!(broker.get().await.unwrap_err(), error, "E512 {code}: and stays so");
+        assert_eq!(broker.server.posts().len(), 1, "E512 {code}");
+    }
+    let outcome = |code| async move {
+        let broker = rotating_into(with_error(code)).await;
+        drop(broker.get().await);
+        broker.refreshes().await
+    };
+    assert_eq!(outcome("invalid_grant").await, ["intent", "grant_ended"], "E512");
+    assert_eq!(outcome("login_required").await, ["intent", "failed"], "E512");
+}
+
+#[tokio::test]
+async fn e512_a_refusal_that_rotates_each_time_needs_the_user() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    for turn in 0..=72 {
+        let error = Some("\"unauthorized_client\"");
+        broker.server.next(Mode::RotatesInto(Box::new(move |number| {
+            reply("200 OK", "", deviating(number, "error", error).as_bytes())
+        })));
+        assert!(broker.get().await.is_err(), "E512 {turn}");
+        let state = if turn < 72 { GrantState::Active } else { GrantState::NeedsUser };
+        assert_eq!(broker.grant().state, state, "E512 after {turn} h");
+        assert!(held(&broker).matches(&secret(&format!("rt-{}", turn + 1))), "E512 {turn}");
+        broker.clock.advance(HOUR);
+    }
+    assert!(broker.get().await.is_ok(), "E512: a success revives it");
+    assert_eq!((broker.grant().state, broker.grant().refused), (GrantState::Active, None));
+}
+
+#[tokio::test]
+async fn e512_a_grant_that_needs_the_user_is_not_revived_by_a_failure() {
+    let broker = Harness::with(grant(HOUR * 2)).await;
+    broker.server.next(Mode::Says(400, r#"{"error":"login_required"}"#, ""));
+    assert_eq!(broker.get().await.unwrap_err(), connect_required());
+    broker.clock.advance(HOUR);
+    broker.server.next(Mode::RotatesInto(Box::new(|number| {
+        reply("200 OK", "", deviating(number, "access_token", None).as_bytes())
+    })));
+    assert_eq!(broker.get().await.unwrap_err(), connect_required(), "E512");
+    assert_eq!((broker.grant().state, broker.grant().version), (GrantState::NeedsUser, 2));
 }
