@@ -27,11 +27,10 @@ use super::{
     },
     wide_patterns::{WidePatterns, WideTemplate},
 };
+use crate::limits::LONGEST_NAME;
 
 /// The most readings. A text with more has no bounded set.
 const MOST: usize = 64;
-/// The longest text that is read. No name is as long.
-const LONGEST: usize = 16 << 10;
 
 /// The readings of a call's name, URI or path.
 #[derive(Debug)]
@@ -138,7 +137,7 @@ fn of_text(text: &str, kind: TextKind) -> Result<Vec<String>, Unbounded> {
 }
 
 fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbounded> {
-    if text.len() > LONGEST {
+    if text.len() > LONGEST_NAME {
         return Err(Unbounded::TooMany);
     }
     let mut found = Found { texts: Vec::new(), budget };
