@@ -7,8 +7,8 @@
 //! ports, spellings of a host. Where servers differ in the rest that they read, each way is a
 //! reading: dot segments, parameters of segments, the end at a query, fragment, control character
 //! or template variable, a variable without a value, the host of a `file` URI, a scheme that is
-//! missing or unknown, a URI inside the text, delimiters around it, numeric escapes of HTML and
-//! JSON.
+//! missing or unknown, a URI inside the text, delimiters around it, escapes of HTML, JSON and
+//! programming languages.
 //!
 //! Sources: RFC 3986 §6; WHATWG URL "URL parsing"; RFC 8089 appendices B to F; UTS #46; RFC 3492.
 
@@ -150,8 +150,10 @@ fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbound
         let settled = settle(&text, &mut found.budget, &mut waiting)?;
         add_readings(&settled, kind, &mut found)?;
         let variables = Some(&settled).filter(|text| kind == TextKind::Uri && text.contains('{'));
-        let others =
-            [inner::without_escapes(&settled), variables.map(|text| without_variables(text))];
+        let others = [
+            inner::without_escapes(&settled, &mut found.budget)?,
+            variables.map(|text| without_variables(text)),
+        ];
         for other in others.into_iter().flatten() {
             found.budget.spend(&other)?;
             waiting.push(other);
