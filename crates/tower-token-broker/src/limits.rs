@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The longest name, path or URI whose readings are compared, in bytes.
+pub(crate) const LONGEST_NAME: usize = 16 << 10;
+/// The most bytes that are read or written while the readings of one name are found, or while one
+/// template is expanded. A text of a kilobyte with several readings takes about a tenth of it.
+pub(crate) const MOST_NAME_BYTES: usize = 128 << 10;
+
 /// The protocol of a protected resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

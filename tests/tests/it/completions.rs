@@ -122,6 +122,22 @@ async fn j428_a_completion_is_judged_as_the_resource_that_it_names() {
     ] {
         rows.push(Case::refused("J428", request, 200, "filter.resource_denied"));
     }
+    // Two arguments of the context may be meant.
+    let twice = r#","context":{"arguments":{"Path":"public/x","path":"secret/x"}}"#;
+    let request = of("file:///data/{path}/{id}", "id", "7", twice);
+    rows.push(Case::refused("J428", request, 400, "filter.case_variant"));
+    // J429: a template of 15 KB and a value of 100 KB.
+    let (repeated, value) = ("{a}".repeat(5000), "x".repeat(100_000));
+    for template in [format!("file:///data/{repeated}"), format!("file:///data/{}", &repeated[3..])]
+    {
+        let request = of(&template, "a", &value, "");
+        rows.push(Case::refused("J429", request, 400, "filter.member_too_large"));
+    }
+    // A denied one is not expanded.
+    let request = of(&format!("file:///etc/{repeated}"), "a", &value, "");
+    rows.push(Case::refused("J429", request, 200, "filter.resource_denied"));
+    let request = of(&format!("file:///data/{}", "a".repeat(17_000)), "a", "", "");
+    rows.push(Case::refused("J429", request, 400, "filter.member_too_large"));
     run(&broker, &upstream, rows).await;
     broker.done().await;
 }

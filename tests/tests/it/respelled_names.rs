@@ -98,7 +98,15 @@ async fn j421_a_denied_uri_inside_a_text_is_denied() {
         Case::passes("J421 another", read("note:///secret/x")),
         Case::passes("J421 another", read("<file:///data/public/x>")),
     ];
+    let zeros = format!("file:///data/&#{}115;ecret/x", "0".repeat(100));
     for uri in [
+        &zeros,
+        "file&colon;&sol;&sol;&sol;data&sol;secret&sol;x",
+        "file:///data/public&sol;&period;&period;/secret/x",
+        "file:&bsol;&bsol;&bsol;data&bsol;secret",
+        "file:///data/&#115ecret/x",
+        "file:///data/\\163ecret/x",
+        "file:///data/\\u{0000000000073}ecret/x",
         "url:file:///data/secret/x",
         "<URL:file:///data/secret/x>",
         "\"file:///data/secret/x\"",

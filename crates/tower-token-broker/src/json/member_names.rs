@@ -43,6 +43,8 @@ pub(crate) struct MemberName {
 
 impl MemberName {
     pub(crate) fn of(name: &str) -> Self {
+        #[cfg(test)]
+        tests::READ.set(tests::READ.get() + 1);
         let mut beginnings: Vec<String> = Vec::new();
         let mut whole = String::new();
         // What is before a control character may be the name.
@@ -89,7 +91,24 @@ fn is_significant(char: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Number of names that were read.
+        pub(super) static READ: Cell<usize> = const { Cell::new(0) };
+    }
+
+    impl MemberName {
+        pub(crate) fn count_from_zero() {
+            READ.set(0);
+        }
+
+        pub(crate) fn counted() -> usize {
+            READ.get()
+        }
+    }
 
     #[test]
     fn j420_members_are_the_same_in_any_spelling() {

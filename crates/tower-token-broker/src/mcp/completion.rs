@@ -4,9 +4,13 @@
 
 use std::borrow::Cow;
 
-use super::uri_template;
+use super::{
+    template_values::{Preferred, TemplateValues},
+    uri_template,
+};
 use crate::{
-    json::{Kind, Value, is_same_member, push_json_string},
+    json::{Kind, Value, push_json_string},
+    limits::{LONGEST_NAME, MOST_NAME_BYTES},
     refusal::Reason,
 };
 
@@ -26,21 +30,20 @@ pub(crate) struct Completion<'a> {
 impl<'a> Completion<'a> {
     /// Combines the argument to be completed with those of the context, which are distinct.
     pub(crate) fn new(argument: Option<Argument<'a>>, context: Vec<Argument<'a>>) -> Self {
+        let is_argument =
+            |name: &str| argument.as_ref().is_some_and(|(argument, _)| is_same(argument, name));
+        // J427: an argument with two values is not known. With one, it is written once.
+        let mut is_known = argument.is_some();
         let mut json = String::from("{");
-        for (name, value) in context.iter().chain(&argument) {
-            // J427: an argument with two values is not known. With one, it is written once.
-            let values = || context.iter().chain(&argument).filter(|(other, _)| other == name);
-            let is_last = argument.as_ref().is_some_and(|argument| std::ptr::eq(&argument.0, name));
-            let is_repeated = values().count() > 1;
-            if is_repeated && (!is_last || values().any(|(_, other)| other != value)) {
-                continue;
+        for (name, value) in &context {
+            if is_argument(name) {
+                is_known = argument.as_ref().is_some_and(|(_, argument)| argument == value);
+            } else {
+                push_member(&mut json, name, value);
             }
-            if json.len() > 1 {
-                json.push(',');
-            }
-            push_json_string(&mut json, name);
-            json.push(':');
-            push_json_string(&mut json, value);
+        }
+        if let Some((name, value)) = argument.as_ref().filter(|_| is_known) {
+            push_member(&mut json, name, value);
         }
         json.push('}');
         Self { argument, context, json }
@@ -83,27 +86,55 @@ impl<'a> Completion<'a> {
     }
 
     /// Returns the URIs of a template with the values that are known, if there are any.
+    ///
+    /// # Errors
+    /// The template or the URIs are too long, or a variable has several values.
     // J428: a server that completes a value looks up what the URI names.
-    pub(crate) fn expanded(&self, template: &str) -> Vec<String> {
-        let mut uris = Vec::new();
-        let (argument, context) = (self.argument.as_slice(), self.context.as_slice());
-        for [first, second] in [[argument, context], [context, argument]] {
-            let uri = uri_template::expand(template, |name| {
-                let mut known = first.iter().chain(second);
-                let (_, value) = known.find(|(known, _)| is_same_member(known, name))?;
-                Some(value.as_ref().to_owned())
-            });
+    pub(crate) fn expanded(&self, template: &str) -> Result<Vec<String>, Reason> {
+        // J429: no other URI that is judged is longer.
+        if template.len() > LONGEST_NAME {
+            return Err(Reason::MemberTooLarge);
+        }
+        let values = TemplateValues::new(self.argument.as_ref(), &self.context);
+        let (mut uris, mut budget) = (Vec::new(), MOST_NAME_BYTES);
+        for preferred in [Preferred::Argument, Preferred::Context, Preferred::Exact] {
+            let value = |name: &str| values.get(name, preferred);
+            let uri = uri_template::expand(template, value, &mut budget)?;
             if uri != template && !uris.contains(&uri) {
                 uris.push(uri);
             }
         }
-        uris
+        Ok(uris)
     }
+}
+
+/// Compares two names; counted in tests.
+fn is_same(one: &str, other: &str) -> bool {
+    #[cfg(test)]
+    tests::COMPARED.set(tests::COMPARED.get() + 1);
+    one == other
+}
+
+fn push_member(json: &mut String, name: &str, value: &str) {
+    if json.len() > 1 {
+        json.push(',');
+    }
+    push_json_string(json, name);
+    json.push(':');
+    push_json_string(json, value);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::json::MemberName;
+
+    thread_local! {
+        /// Number of names that were compared.
+        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn read(json: &str) -> Result<(String, Option<String>), Reason> {
         let value = Value::known(json);
@@ -154,14 +185,79 @@ mod tests {
         }
     }
 
+    fn completion<'a>(
+        argument: (&'a str, &'a str),
+        context: &[(&'a str, &'a str)],
+    ) -> Completion<'a> {
+        let owned = |(name, value): (&'a str, &'a str)| (name.into(), value.into());
+        Completion::new(Some(owned(argument)), context.iter().copied().map(owned).collect())
+    }
+
     #[test]
     fn j428_both_values_of_an_argument_are_expanded() {
-        let text = |text: &'static str| Cow::Borrowed(text);
-        let completion = Completion::new(
-            Some((text("p"), text("x"))),
-            vec![(text("P"), text("y")), (text("q"), text("z"))],
-        );
-        assert_eq!(completion.expanded("a:/{p}/{q}"), ["a:/x/z", "a:/y/z"], "J428");
-        assert_eq!(completion.expanded("a:/{other}"), Vec::<String>::new());
+        let known = completion(("p", "x"), &[("P", "y"), ("q", "z")]);
+        let expanded = |template: &str| known.expanded(template).unwrap();
+        assert_eq!(expanded("a:/{p}/{q}"), ["a:/x/z", "a:/y/z"], "J428");
+        assert_eq!(expanded("a:/{other}"), Vec::<String>::new());
+        // A reader that distinguishes the case has one of each.
+        assert_eq!(expanded("a:/{p}/{P}"), ["a:/x/x", "a:/y/y", "a:/x/y"], "J428");
+        let known = completion(("q", "x"), &[("p", "y"), ("P", "z")]);
+        assert_eq!(known.expanded("a:/{p}"), Err(Reason::CaseVariant), "J428");
+        assert_eq!(known.expanded("a:/{q}"), Ok(vec!["a:/x".to_owned()]));
+    }
+
+    #[test]
+    fn j429_an_expansion_has_a_bound() {
+        let long = "x".repeat(1 << 20);
+        for (template, value) in [
+            ("{a}".repeat(5000), long.as_str()),
+            ("{a}".repeat(5000), "12345678901234567890"),
+            (format!("{{{}}}", "a,".repeat(5000)), "12345678901234567890"),
+            ("{?a}".repeat(4000), "\u{e9}\u{e9}\u{e9}\u{e9}"),
+            ("{a:50000}".to_owned(), &long),
+            ("{a*}{+a}".to_owned(), &long),
+            ("a".repeat(LONGEST_NAME + 1), ""),
+            (format!("{}{{a}}", "a".repeat(LONGEST_NAME)), ""),
+        ] {
+            let head = &template[..template.len().min(12)];
+            for known in [completion(("a", value), &[]), completion(("b", ""), &[("A", value)])] {
+                assert_eq!(known.expanded(&template), Err(Reason::MemberTooLarge), "J429 {head}");
+            }
+        }
+        // Without such values, a template of this length is expanded.
+        let template = "{a}".repeat(5000);
+        let found = completion(("a", "12345678"), &[]).expanded(&template).unwrap();
+        assert_eq!(found, ["12345678".repeat(5000)]);
+        assert_eq!(completion(("a", &long), &[]).expanded("{b}"), Ok(Vec::new()));
+        let short = completion(("a", &long), &[]).expanded("b:/{a:3}").unwrap();
+        assert_eq!(short, ["b:/xxx"]);
+    }
+
+    #[test]
+    fn j429_variables_and_arguments_are_read_once() {
+        let names: Vec<String> = (0..20_000).map(|name| format!("n{name}.a.b")).collect();
+        let context: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let template: String = (0..1300).map(|name| format!("{{z{name}.y.x}}")).collect();
+        MemberName::count_from_zero();
+        assert_eq!(completion(("a", "b"), &context).expanded(&template), Ok(Vec::new()));
+        let most = 3 * 1300 + context.len() + 1;
+        assert_eq!(MemberName::counted(), most, "J429");
+    }
+
+    #[test]
+    fn j427_an_argument_is_compared_once_with_the_context() {
+        let names: Vec<String> = (0..1000).map(|name| format!("n{name}")).collect();
+        let context: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        for (argument, last) in [
+            (("n999", "v"), r#""n998":"v","n999":"v"}"#),
+            (("n999", "w"), r#""n997":"v","n998":"v"}"#),
+            (("n0", "v"), r#""n999":"v","n0":"v"}"#),
+            (("other", "v"), r#""n999":"v","other":"v"}"#),
+        ] {
+            COMPARED.set(0);
+            let known = completion(argument, &context);
+            assert!(known.json().ends_with(last), "{argument:?} {}", known.json());
+            assert_eq!(COMPARED.get(), context.len(), "J427 {argument:?}");
+        }
     }
 }

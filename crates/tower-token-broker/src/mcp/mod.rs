@@ -7,6 +7,7 @@ pub(crate) mod method;
 pub(crate) mod response;
 mod revision;
 pub(crate) mod sse;
+mod template_values;
 mod uri_template;
 
 pub use method::Listed;

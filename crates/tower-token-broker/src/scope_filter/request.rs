@@ -217,7 +217,7 @@ impl<P: Policy> Decider<'_, P> {
         if let Reference::Resource(template) = &message.params.reference
             && message.method == Some(McpMethod::Complete)
         {
-            decision = self.with_resources(decision, completion.expanded(template));
+            decision = self.with_completed(decision, &completion, template);
         }
         // J217: a subscription reveals the resource, so each resource is judged as if it were read.
         if message.method == Some(McpMethod::Listen) {
@@ -225,6 +225,23 @@ impl<P: Policy> Decider<'_, P> {
             decision = self.with_resources(decision, uris?);
         }
         Ok((operation, self.permit(decision)?))
+    }
+
+    /// Adds the decisions on the resources that the template of a completion may name.
+    pub(super) fn with_completed(
+        &self,
+        (decision, digest): (Decision, Option<PolicyDigest>),
+        completion: &Completion<'_>,
+        template: &str,
+    ) -> (Decision, Option<PolicyDigest>) {
+        // J429: a call that is denied causes no more work.
+        if decision.is_denied() {
+            return (decision, digest);
+        }
+        match completion.expanded(template) {
+            Ok(uris) => self.with_resources((decision, digest), uris),
+            Err(reason) => (Decision::deny_for(reason).or_rule_of(&decision), digest),
+        }
     }
 
     /// Adds the decisions on the resources that a request also reveals. All must be allowed.

@@ -12,7 +12,7 @@ use crate::{
         PresentedToken,
         jwt::{
             test_issuer::{Site, with, without},
-            tests::{NOW, RESOURCE},
+            tests::{NOW, RESOURCE, unreadable_claims},
         },
         verdict_cache::{VerdictCache, VerdictKey},
     },
@@ -195,6 +195,16 @@ async fn b495_responses_about_other_tokens_are_refused() {
     let other = World { site: world.site.clone(), ..other };
     assert_eq!(other.refused(&without(active(), "aud")).await, Some(Reason::WrongResource));
     assert_eq!(other.refused(&active()).await, Some(Reason::WrongResource));
+}
+
+#[tokio::test]
+async fn b497_b498_unreadable_groups_and_keys_are_refused() {
+    let world = World::new();
+    for (name, value) in unreadable_claims() {
+        let response = with(active(), name, value.clone());
+        let found = world.refused(&response).await;
+        assert_eq!(found, Some(Reason::JwtClaimType), "B497 B498 {name} {value}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Checks the claims of a token.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -49,8 +49,7 @@ pub(in crate::authenticate) fn judge(
         let not_before =
             if optional(claims, "nbf").is_some() { time(claims, "nbf")? } else { issued };
         let id = token_id(claims, profile, request)?;
-        let subject = optional(claims, &profile.subject).or_else(|| optional(claims, "sub"));
-        let user = User::new(issuer, text_of(subject, 1024)?);
+        let user = User::new(issuer, text_of(subject(claims, profile), 1024)?);
         let times = TokenTimes {
             id: &id,
             issued_at: Timestamp::from_unix_seconds(issued),
@@ -91,8 +90,8 @@ pub(in crate::authenticate) fn judge(
 /// Adds the claims that are kept, groups, authentication context and key.
 ///
 /// # Errors
-/// There are too many, or they are elsewhere: a policy that denies by a claim or a group must see
-/// all of them.
+/// There are too many, they are elsewhere, or they have another form: a policy that denies by a
+/// claim or a group must see all of them.
 pub(in crate::authenticate) fn keep(
     mut verified: Verified,
     claims: Value<'_>,
@@ -115,10 +114,7 @@ pub(in crate::authenticate) fn keep(
                 Some(acr) => verified.with_acr(&acr),
                 None => verified,
             },
-            "cnf" => match confirmation(value) {
-                Some(confirmation) => verified.with_confirmation(confirmation),
-                None => verified,
-            },
+            "cnf" => verified.with_confirmation(confirmation(value).ok_or_else(too_much)?),
             // B494, OpenID Connect Core §5.6.2: the values of these claims are at another server.
             "_claim_names" => {
                 let is_needed = |name: &str| {
@@ -141,29 +137,64 @@ pub(in crate::authenticate) fn keep(
         };
     }
     for (name, path) in &profile.kept {
-        let found = path.iter().try_fold(claims, |value, name| value.get(name));
-        if let Some(value) = found {
-            verified = verified.with_claim(name, value);
-        }
+        let Some(value) = at_path(claims, path).map_err(VerifyError::because)? else { continue };
+        // B497: the roles and IDs of a profile are texts.
+        texts(value).ok_or_else(too_much)?;
+        verified = verified.with_claim(name, value);
     }
     Ok(verified)
 }
 
-/// Adds the groups; `None` if there are too many.
-fn with_groups(verified: Verified, groups: Value<'_>) -> Option<Verified> {
-    if let Some(only) = groups.as_str() {
-        return Some(verified.with_groups([&*only]));
+/// Returns the claim at a path; `None` if it is absent.
+fn at_path<'a>(claims: Value<'a>, path: &[Box<str>]) -> Result<Option<Value<'a>>, Reason> {
+    let mut value = claims;
+    for name in path {
+        // B497: roles may be in what has another form.
+        if value.kind() != Kind::Object {
+            return Err(Reason::JwtClaimType);
+        }
+        let Some(next) = value.get(name) else { return Ok(None) };
+        value = next;
     }
-    let Some(groups) = groups.elements() else { return Some(verified) };
-    let groups: Vec<_> = groups.filter_map(Value::as_str).take(MAX_GROUPS + 1).collect();
-    (groups.len() <= MAX_GROUPS).then(|| verified.with_groups(groups.iter().map(AsRef::as_ref)))
+    Ok(Some(value))
 }
 
+/// Adds the groups; `None` if there are too many, or if they are no texts.
+fn with_groups(verified: Verified, groups: Value<'_>) -> Option<Verified> {
+    let groups = texts(groups).filter(|groups| groups.len() <= MAX_GROUPS)?;
+    Some(verified.with_groups(groups.iter().map(AsRef::as_ref)))
+}
+
+/// Reads a text or an array of texts. In another form, a policy would not see them.
+// B497.
+fn texts(value: Value<'_>) -> Option<Vec<Cow<'_, str>>> {
+    match value.elements() {
+        Some(elements) => elements.map(Value::as_str).collect(),
+        None => value.as_str().map(|only| vec![only]),
+    }
+}
+
+/// Reads the key that a token is bound to. Without one that is known, the token is of no use to a
+/// bearer (RFC 7800 §3.1).
+// B498.
 fn confirmation(cnf: Value<'_>) -> Option<Confirmation> {
-    let thumbprint = |name: &str| Some(cnf.get(name)?.as_str()?.into_owned().into());
-    thumbprint("jkt")
-        .map(Confirmation::JwkThumbprint)
-        .or_else(|| thumbprint("x5t#S256").map(Confirmation::CertificateThumbprint))
+    let thumbprint = |name: &str| match cnf.get(name) {
+        Some(value) => {
+            let text = value.as_str().filter(|text| !text.is_empty())?;
+            Some(Some(Box::from(text.as_ref())))
+        }
+        None => Some(None),
+    };
+    let (key, certificate) = (thumbprint("jkt")?, thumbprint("x5t#S256")?);
+    key.map(Confirmation::JwkThumbprint)
+        .or_else(|| certificate.map(Confirmation::CertificateThumbprint))
+}
+
+/// Returns the claim that names the subject.
+// B499: another claim may contain what a user chose.
+fn subject<'a>(claims: Value<'a>, profile: &TokenProfile) -> Option<Value<'a>> {
+    let named = optional(claims, &profile.subject);
+    if profile.subject_may_be_sub { named.or_else(|| optional(claims, "sub")) } else { named }
 }
 
 /// Checks the audience: exactly this resource, unless the profile names another one, or more.

@@ -3,7 +3,13 @@
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, EcdsaVerificationAlgorithm, ParsedPublicKey,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD},
+    },
+};
 use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
 
 use super::{
@@ -54,12 +60,19 @@ pub(super) struct Key {
     pub(super) id: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
     pub(super) value: PublicValue,
+    pub(super) number: PublicNumber,
     public: DecodingKey,
 }
 
 /// The public value, by which two entries of a set are the same key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PublicValue(Box<[u8]>);
+
+/// The number that identifies a public key in every form: the modulus of RSA, or `x` of a curve,
+/// which a point shares only with its negative, for which the same private key signs. Without the
+/// zeros at its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PublicNumber(Box<[u8]>);
 
 impl Key {
     /// Returns whether this key made the signature.
@@ -94,19 +107,48 @@ impl Key {
             return Err(KeyError::OtherPurpose);
         }
         let (value, public) = public_key(key, algorithm)?;
-        Ok(Self { id: id.map(|id| id.as_ref().into()), algorithm, value, public })
+        let number = match algorithm {
+            Algorithm::Rs256 | Algorithm::Ps256 => bytes(key, "n"),
+            Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => bytes(key, "x"),
+        };
+        let number = PublicNumber::of(&number?);
+        Ok(Self { id: id.map(|id| id.as_ref().into()), algorithm, value, number, public })
     }
 
-    /// Returns the public value of a key that the set shows with a private member.
-    pub(super) fn shown_private(key: Value<'_>, accepted: Algorithms) -> Option<PublicValue> {
-        if !has_any(key, &PRIVATE) {
-            return None;
-        }
-        let algorithm = algorithm_of(key, accepted).ok()?;
-        public_key(key, algorithm).ok().map(|(value, _)| value)
+    /// Returns the numbers by which an entry with a private member names its public key.
+    // B491: whatever its type, algorithm, purpose or ID is, its readers can sign with that key.
+    pub(super) fn shown_private(key: Value<'_>) -> impl Iterator<Item = PublicNumber> {
+        let is_private = has_any(key, &PRIVATE);
+        let members = ["n", "x"].into_iter().filter(move |_| is_private);
+        members
+            .filter_map(move |name| key.get(name)?.as_str().and_then(|it| PublicNumber::read(&it)))
     }
 }
 
+impl PublicNumber {
+    fn of(bytes: &[u8]) -> Self {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Self(bytes.get(zeros..).unwrap_or_default().into())
+    }
+
+    /// Reads a number in any form of base64, because an entry that is not used may have any.
+    fn read(text: &str) -> Option<Self> {
+        let url_safe =
+            text.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
+                b'+' => b'-',
+                b'/' => b'_',
+                other => other,
+            });
+        ANY_BASE64.decode(url_safe.collect::<Vec<u8>>()).ok().map(|bytes| Self::of(&bytes))
+    }
+}
+
+const ANY_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 
 fn has_any(key: Value<'_>, names: &[&str]) -> bool {

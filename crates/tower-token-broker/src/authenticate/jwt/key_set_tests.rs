@@ -136,6 +136,66 @@ async fn b491_a_key_shown_private_is_used_under_no_name() {
     }
 }
 
+#[tokio::test]
+async fn b491_a_private_key_is_recognized_in_any_form() {
+    let of = |keys: &[Json]| {
+        let all = Algorithms::of([Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256]);
+        Keys::parse_for(json!({"keys": keys}).to_string().as_bytes(), all)
+    };
+    let (rsa, ec) = (RSA.jwk("one"), Ec::new().jwk("one"));
+    let okp = json!({
+        "kty": "OKP", "crv": "Ed25519", "kid": "one",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    });
+    let padded = |key: &Json, name: &str| {
+        let text = key[name].as_str().unwrap().replace('-', "+").replace('_', "/");
+        with(key.clone(), name, json!(format!("{text}=")))
+    };
+    let zeros = test_issuer::b64(&[&[0, 0], &RSA.modulus()[..]].concat());
+    for (case, key, shown) in [
+        ("no alg", &rsa, rsa.clone()),
+        ("RSA-OAEP", &rsa, with(rsa.clone(), "alg", json!("RSA-OAEP"))),
+        ("RS512", &rsa, with(rsa.clone(), "alg", json!("RS512"))),
+        ("PS256", &rsa, with(rsa.clone(), "alg", json!("PS256"))),
+        ("unknown alg", &rsa, with(rsa.clone(), "alg", json!("X"))),
+        ("alg of another type", &rsa, with(rsa.clone(), "alg", json!(7))),
+        ("encryption", &rsa, with(rsa.clone(), "use", json!("enc"))),
+        ("another kid", &rsa, with(rsa.clone(), "kid", json!("two"))),
+        ("a bad kid", &rsa, with(rsa.clone(), "kid", json!(7))),
+        ("no kid", &rsa, without(rsa.clone(), "kid")),
+        ("no kty", &rsa, without(rsa.clone(), "kty")),
+        ("no e", &rsa, without(rsa.clone(), "e")),
+        ("another e", &rsa, with(rsa.clone(), "e", json!("Aw"))),
+        ("padded", &rsa, padded(&rsa, "n")),
+        ("zeros", &rsa, with(rsa.clone(), "n", json!(zeros))),
+        ("ES512", &ec, with(ec.clone(), "alg", json!("ES512"))),
+        ("ECDH", &ec, with(ec.clone(), "alg", json!("ECDH-ES"))),
+        ("no y", &ec, without(ec.clone(), "y")),
+        ("another y", &ec, with(ec.clone(), "y", json!("AA"))),
+        ("no crv", &ec, without(ec.clone(), "crv")),
+        ("padded x", &ec, padded(&ec, "x")),
+        ("OKP", &okp, okp.clone()),
+        ("OKP, alg", &okp, with(okp.clone(), "alg", json!("EdDSA448"))),
+        ("OKP with y", &okp, with(okp.clone(), "y", json!("AA"))),
+    ] {
+        for private in ["d", "p", "qi", "oth"] {
+            let shown = with(shown.clone(), private, json!("AQAB"));
+            for keys in [[key.clone(), shown.clone()], [shown, key.clone()]] {
+                let found = of(&keys).err();
+                assert_eq!(found, Some(KeysError::NoneUsable), "B491 {case} {private}");
+            }
+        }
+        // Without a private member, the entry harms no other.
+        let other = with(shown, "alg", json!("none"));
+        assert_eq!(of(&[key.clone(), other]).unwrap().len(), 1, "B491 {case}");
+    }
+    // The private half of another key.
+    for other in [OTHER_RSA.jwk("two"), Ec::new().jwk("two"), with(rsa.clone(), "n", json!("!"))] {
+        let other = with(other, "d", json!("AQAB"));
+        assert_eq!(of(&[rsa.clone(), ec.clone(), other]).unwrap().len(), 2, "B491");
+    }
+}
+
 #[test]
 fn b052_rsa_keys_must_be_sound_and_bound() {
     let parse = |keys: Json, algorithms: &[Algorithm]| {

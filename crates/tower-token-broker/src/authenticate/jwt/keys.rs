@@ -209,12 +209,11 @@ impl KeySet {
             return Err(KeysError::TooLarge);
         }
         // B491: who read the private member of one entry can sign for all that are the same key.
-        let shown: Vec<_> =
-            entries.iter().filter_map(|key| Key::shown_private(*key, accepted)).collect();
+        let shown: Vec<_> = entries.iter().flat_map(|key| Key::shown_private(*key)).collect();
         let (mut usable, mut problems) = (Vec::<(usize, Arc<Key>)>::new(), Vec::new());
         for (position, entry) in entries.iter().enumerate() {
             match Key::parse(*entry, accepted) {
-                Ok(key) if shown.contains(&key.value) => {
+                Ok(key) if shown.contains(&key.number) => {
                     problems.push((position, KeyError::Private));
                 }
                 Ok(key) => usable.push((position, Arc::new(key))),

@@ -33,6 +33,8 @@ pub struct TokenProfile {
     /// The only clients whose tokens are accepted.
     pub(in crate::authenticate) clients: Option<Arc<[Box<str>]>>,
     pub(in crate::authenticate) subject: Box<str>,
+    /// `sub` is the subject of a token without the other claim.
+    pub(in crate::authenticate) subject_may_be_sub: bool,
     /// Claims that are kept: name, and path to the value.
     pub(in crate::authenticate) kept: Vec<(&'static str, Vec<Box<str>>)>,
 }
@@ -71,9 +73,12 @@ impl TokenProfile {
     /// Okta, tokens of a custom authorization server. `audience` is the one that is set there.
     ///
     /// They have no `typ`. An access token has `cid`; no ID token has. `scp` becomes the scopes.
-    /// The subject is `uid`, which is never reassigned, where there is one; `sub` is a login name.
+    /// The subject is `uid`, which is never reassigned, where there is one, and `sub` otherwise: the
+    /// login name of a user, or the ID of a client without a user.
     pub fn okta(audience: &str) -> Self {
-        Self::of(Form::Okta).audience(audience).subject_from("uid")
+        let mut profile = Self::of(Form::Okta).audience(audience).subject_from("uid");
+        profile.subject_may_be_sub = true;
+        profile
     }
 
     /// Auth0, both token profiles. `audience` is the identifier of the API.
@@ -137,10 +142,11 @@ impl TokenProfile {
         self
     }
 
-    /// Takes the subject from this claim, or from `sub` if the token does not have it. It must be
-    /// unique for the issuer and never reassigned: not an email address, not a login name.
+    /// Takes the subject from this claim. A token without it is refused (`jwt.missing_claim`). It
+    /// must be unique for the issuer and never reassigned: not an email address, not a login name.
     pub fn subject_from(mut self, claim: &str) -> Self {
         self.subject = claim.into();
+        self.subject_may_be_sub = false;
         self
     }
 
@@ -151,6 +157,7 @@ impl TokenProfile {
             allows_other_audiences: false,
             clients: None,
             subject: "sub".into(),
+            subject_may_be_sub: false,
             kept: Vec::new(),
         }
     }

@@ -495,6 +495,48 @@ async fn groups_and_roles_reach_the_policy() {
 }
 
 #[tokio::test]
+async fn b497_unreadable_roles_are_refused() {
+    let roles = |value: Json| json!({"roles": value});
+    for (provider, name, value) in [
+        (entra_v2(), "roles", json!({"admin": true})),
+        (entra_v2(), "roles", json!([1])),
+        (entra_v2(), "groups", json!(null)),
+        (entra_v2(), "wids", json!(7)),
+        (auth0(), "permissions", json!([["read"]])),
+        (auth0(), "org_id", json!({})),
+        (cognito(), "cognito:groups", json!(["a", 1])),
+        (okta(), "groups", json!({"a": 1})),
+        (keycloak(), "realm_access", json!(["staff"])),
+        (keycloak(), "realm_access", json!("staff")),
+        (keycloak(), "realm_access", json!(null)),
+        (keycloak(), "realm_access", roles(json!({"staff": 1}))),
+        (keycloak(), "realm_access", roles(json!(["staff", null]))),
+        (keycloak(), "resource_access", json!([])),
+    ] {
+        let found = provider.refused(&with(provider.access.clone(), name, value.clone())).await;
+        assert_eq!(found, Some(Reason::JwtClaimType), "B497 {name} {value}");
+    }
+    for (name, value) in [("realm_access", json!({})), ("realm_access", roles(json!("staff")))] {
+        let keycloak = keycloak();
+        let found = keycloak.refused(&with(keycloak.access.clone(), name, value.clone())).await;
+        assert_eq!(found, None, "{name} {value}");
+    }
+}
+
+#[tokio::test]
+async fn b499_only_okta_falls_back_to_sub() {
+    let mut okta = okta();
+    let without_uid = without(okta.access.clone(), "uid");
+    assert_eq!(okta.refused(&without_uid).await, None);
+    okta.profile = okta.profile.subject_from("uid");
+    assert_eq!(okta.refused(&without_uid).await, Some(Reason::JwtMissingClaim), "B499");
+    let mut entra = entra_v2();
+    entra.profile = entra.profile.subject_from("oid");
+    let found = entra.refused(&without(entra.access.clone(), "oid")).await;
+    assert_eq!(found, Some(Reason::JwtMissingClaim), "B499");
+}
+
+#[tokio::test]
 async fn b494_groups_that_are_elsewhere_are_refused() {
     let entra = entra_v2();
     let elsewhere = |names: Json| with(entra.access.clone(), "_claim_names", names);

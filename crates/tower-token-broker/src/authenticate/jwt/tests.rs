@@ -178,7 +178,7 @@ async fn claims_beyond_the_profile_are_kept() {
         }
     };
     let all = with(with(claims(), "department", json!("sales")), "salary", json!(1));
-    let all = with(with(all, "groups", json!(["staff", 7, "eu"])), "acr", json!("mfa"));
+    let all = with(with(all, "groups", json!(["staff", "eu"])), "acr", json!("mfa"));
     let principal = kept(with(all, "cnf", json!({"x5t#S256": "c", "jkt": "k"}))).await;
     assert_eq!(principal.claim("department").and_then(Value::as_str).as_deref(), Some("sales"));
     assert!(principal.claim("salary").is_none(), "it was not asked for");
@@ -192,9 +192,95 @@ async fn claims_beyond_the_profile_are_kept() {
     assert_eq!(principal.confirmation(), Some(&certificate));
 
     let other = with(with(claims(), "groups", json!("staff")), "acr", json!(1));
-    let principal = kept(with(other, "cnf", json!({"jwk": {}}))).await;
+    let principal = kept(other).await;
     assert_eq!((principal.groups(), principal.acr()), (&["staff".into()][..], None));
     assert!(principal.confirmation().is_none());
+}
+
+/// Claims in a form in which a policy, or the layer, would not see them.
+pub(in crate::authenticate) fn unreadable_claims() -> Vec<(&'static str, Json)> {
+    let mut rows: Vec<_> = [
+        json!(null),
+        json!(7),
+        json!(true),
+        json!({"staff": true}),
+        json!({}),
+        json!(["staff", 7]),
+        json!([null]),
+        json!([["staff"]]),
+        json!([{"name": "staff"}]),
+    ]
+    .map(|groups| ("groups", groups))
+    .into();
+    rows.extend(
+        [
+            json!(null),
+            json!("k"),
+            json!(["k"]),
+            json!({}),
+            json!({"jwk": {}}),
+            json!({"jku": "https://a.example"}),
+            json!({"kid": "k"}),
+            json!({"x5t": "c"}),
+            json!({"JKT": "k"}),
+            json!({"jkt": 7}),
+            json!({"jkt": ""}),
+            json!({"jkt": null}),
+            json!({"jkt": ["k"]}),
+            json!({"jkt": 7, "x5t#S256": "c"}),
+            json!({"jkt": "k", "x5t#S256": 7}),
+        ]
+        .map(|cnf| ("cnf", cnf)),
+    );
+    rows
+}
+
+#[tokio::test]
+async fn b497_b498_unreadable_groups_and_keys_are_refused() {
+    let signer = Signer::new();
+    let verifier = Timed(JwtVerifier::new(ISSUER, signer.keys()), clock());
+    let refused = async |name: &str, value: &Json| {
+        let token = signer.sign(&header(), &with(claims(), name, value.clone()));
+        verify_by(&verifier, &token).await.err().map(|error| error.reason())
+    };
+    for (name, value) in unreadable_claims() {
+        let case = format!("B497 B498 {name} {value}");
+        assert_eq!(refused(name, &value).await, Some(Reason::JwtClaimType), "{case}");
+    }
+    for (name, value) in [
+        ("groups", json!([])),
+        ("groups", json!("staff")),
+        ("groups", json!(["staff", "eu"])),
+        ("cnf", json!({"jkt": "k"})),
+        ("cnf", json!({"x5t#S256": "c", "jwk": {}})),
+    ] {
+        assert_eq!(refused(name, &value).await, None, "{name} {value}");
+    }
+}
+
+#[tokio::test]
+async fn b499_a_subject_is_only_the_named_claim() {
+    let signer = Signer::new();
+    for claim in ["oid", "employee", "Sub", "https://a.example/id"] {
+        let profile = TokenProfile::rfc9068().subject_from(claim);
+        let verifier = JwtVerifier::new(ISSUER, signer.keys()).profile(profile);
+        let verifier = Timed(verifier, clock());
+        for (value, expected) in [
+            (None, Some(Reason::JwtMissingClaim)),
+            (Some(json!("")), Some(Reason::JwtMissingClaim)),
+            (Some(json!(null)), Some(Reason::JwtClaimType)),
+            (Some(json!(7)), Some(Reason::JwtClaimType)),
+            (Some(json!(["bob"])), Some(Reason::JwtClaimType)),
+            (Some(json!("bob")), None),
+        ] {
+            let claims = match &value {
+                Some(value) => with(claims(), claim, value.clone()),
+                None => claims(),
+            };
+            let found = verify_by(&verifier, &signer.sign(&header(), &claims)).await;
+            assert_eq!(found.err().map(|error| error.reason()), expected, "B499 {claim} {value:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -293,7 +293,7 @@ impl<P: Policy> GrpcCall<P> {
         self.trail.judged(&operation);
         let mut decision = judge(&self.shared.policy, &self.principal, &call);
         if let TypedCall::CompletionIn { uri, known } = &typed {
-            decision = self.decider().with_resources(decision, known.expanded(uri));
+            decision = self.decider().with_completed(decision, known, uri);
         }
         let permit = self.decider().permit(decision)?;
         Ok((operation, permit))

@@ -1,11 +1,7 @@
 //! A bound on the work that one text causes.
 
 use super::{call::Call, decision::Decision};
-use crate::refusal::Reason;
-
-/// The most bytes that are read or written while the readings of one text are found. A text of a
-/// kilobyte with several readings takes about a tenth of it.
-const MOST_BYTES: usize = 128 << 10;
+use crate::{limits::MOST_NAME_BYTES, refusal::Reason};
 
 /// A text without a bounded set of readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +31,7 @@ pub(super) struct Budget {
 impl Budget {
     /// The budget for a text of a client.
     pub(super) const fn of_text() -> Self {
-        Self { left: MOST_BYTES }
+        Self { left: MOST_NAME_BYTES }
     }
 
     /// The budget for a text of a rule.
@@ -52,9 +48,9 @@ impl Budget {
 
     #[cfg(test)]
     pub(super) const fn spent(&self) -> usize {
-        MOST_BYTES - self.left
+        MOST_NAME_BYTES - self.left
     }
 
     #[cfg(test)]
-    pub(super) const MOST: usize = MOST_BYTES;
+    pub(super) const MOST: usize = MOST_NAME_BYTES;
 }

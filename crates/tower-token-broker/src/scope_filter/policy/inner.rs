@@ -7,6 +7,8 @@
 
 use unicode_normalization::char::is_combining_mark;
 
+use super::budget::{Budget, Unbounded};
+
 /// Characters around a text that do not belong to it.
 const DELIMITERS: &str = "<>\"'`()[]|,;! ";
 /// Characters that end a URI inside a text.
@@ -72,55 +74,136 @@ fn run(text: &str, is_in: impl Fn(char) -> bool) -> &str {
     text.get(text.trim_end_matches(is_in).len()..).unwrap_or_default()
 }
 
-/// Decodes numeric escapes of HTML, JSON and programming languages (`&#115;`, `\u0073`, `\x73`).
-/// `None` if there are none.
-pub(super) fn without_escapes(text: &str) -> Option<String> {
-    if !text.contains(['\\', '&']) {
-        return None;
+/// Decodes the escapes of HTML, JSON and programming languages (`&#115;`, `&sol;`, `\u0073`,
+/// `\x73`, `\163`). `None` if there are none.
+pub(super) fn without_escapes(
+    text: &str,
+    budget: &mut Budget,
+) -> Result<Option<String>, Unbounded> {
+    if !text.contains(BEGINS_ESCAPE) {
+        return Ok(None);
     }
+    budget.spend(text)?;
     let (mut decoded, mut rest, mut is_changed) = (String::new(), text, false);
-    while let Some(at) = rest.find(['\\', '&']) {
+    while let Some(at) = rest.find(BEGINS_ESCAPE) {
         let (before, escape) = rest.split_at(at);
         decoded.push_str(before);
-        let (char, length) = match escaped(escape) {
-            Some(found) => {
-                is_changed = true;
-                found
-            }
-            None => (escape.chars().next()?, 1),
-        };
-        decoded.push(char);
-        rest = escape.get(length..)?;
+        if let Some((char, behind)) = escaped(escape) {
+            is_changed = true;
+            decoded.push(char);
+            rest = behind;
+        } else {
+            // Each of them has one byte.
+            let (begin, behind) = escape.split_at(1);
+            decoded.push_str(begin);
+            rest = behind;
+        }
     }
     decoded.push_str(rest);
-    is_changed.then_some(decoded)
+    Ok(is_changed.then_some(decoded))
 }
 
-/// Returns the character of the escape at the beginning of a text, and the length of the escape.
-fn escaped(text: &str) -> Option<(char, usize)> {
-    let fixed = |from: usize, digits: usize| {
-        let char = char_of(text.get(from..from + digits)?, 16)?;
-        Some((char, from + digits))
-    };
-    let until = |from: usize, end: char, radix: u32| {
-        let (digits, _) = text.get(from..)?.split_once(end)?;
-        let char = char_of(digits, radix)?;
-        Some((char, from + digits.len() + 1))
-    };
-    match text.as_bytes() {
-        [b'\\', b'u' | b'x', b'{', ..] => until(3, '}', 16),
-        [b'\\', b'u', ..] => fixed(2, 4),
-        [b'\\', b'x', ..] => fixed(2, 2),
-        [b'&', b'#', b'x', ..] => until(3, ';', 16),
-        [b'&', b'#', ..] => until(2, ';', 10),
-        _ => None,
+const BEGINS_ESCAPE: [char; 2] = ['\\', '&'];
+
+/// Returns the character of the escape at the beginning of a text, and the text after the escape.
+fn escaped(text: &str) -> Option<(char, &str)> {
+    let after = |begin: &str| text.strip_prefix(begin);
+    if let Some(digits) = after("\\u{").or_else(|| after("\\x{")) {
+        let (char, behind) = number(digits, 16)?;
+        return Some((char, behind.strip_prefix('}')?));
     }
+    if let Some(digits) = after("\\u") {
+        return fixed(digits, 4, 16);
+    }
+    if let Some(digits) = after("\\x") {
+        return fixed(digits, 2, 16);
+    }
+    // `\163`. Fewer digits are the name of a file after a backslash.
+    if let Some(digits) = after("\\") {
+        return fixed(digits, 3, 8).filter(|(char, _)| char.is_ascii());
+    }
+    if let Some(digits) = after("&#x") {
+        return html(number(digits, 16)?);
+    }
+    if let Some(digits) = after("&#") {
+        return html(number(digits, 10)?);
+    }
+    let name = after("&")?;
+    let named =
+        |(known, char): &(&str, char)| Some((*char, name.strip_prefix(known)?.strip_prefix(';')?));
+    NAMED.iter().find_map(named)
 }
 
-fn char_of(digits: &str, radix: u32) -> Option<char> {
-    let is_number = !digits.is_empty() && digits.len() <= 8 && !digits.starts_with('+');
-    is_number.then(|| u32::from_str_radix(digits, radix).ok()).flatten().and_then(char::from_u32)
+/// HTML reads a reference without the semicolon, too.
+fn html((char, behind): (char, &str)) -> Option<(char, &str)> {
+    Some((char, behind.strip_prefix(';').unwrap_or(behind)))
 }
+
+/// Reads a character of exactly so many digits.
+fn fixed(text: &str, length: usize, radix: u32) -> Option<(char, &str)> {
+    let (digits, behind) = text.split_at_checked(length)?;
+    let (char, rest) = number(digits, radix)?;
+    rest.is_empty().then_some((char, behind))
+}
+
+/// Reads a character of any number of zeros and at most eight other digits. No other text is looked
+/// at.
+fn number(text: &str, radix: u32) -> Option<(char, &str)> {
+    let rest = text.trim_start_matches('0');
+    let is_digit = |char: &char| char.is_digit(radix);
+    let length = rest.chars().take(MOST_DIGITS + 1).take_while(is_digit).count();
+    if length > MOST_DIGITS || (length == 0 && rest.len() == text.len()) {
+        return None;
+    }
+    let (digits, behind) = rest.split_at_checked(length)?;
+    let value = if digits.is_empty() { 0 } else { u32::from_str_radix(digits, radix).ok()? };
+    Some((char::from_u32(value)?, behind))
+}
+
+/// The most digits of a number that may be a character.
+const MOST_DIGITS: usize = 8;
+
+/// Characters that separate the parts of a name, path or URI, by their names in HTML, in lower case.
+const NAMED: [(&str, char); 38] = [
+    ("period", '.'),
+    ("sol", '/'),
+    ("colon", ':'),
+    ("bsol", '\\'),
+    ("amp", '&'),
+    ("apos", '\''),
+    ("ast", '*'),
+    ("comma", ','),
+    ("commat", '@'),
+    ("dash", '-'),
+    ("dollar", '$'),
+    ("equals", '='),
+    ("excl", '!'),
+    ("gt", '>'),
+    ("hyphen", '-'),
+    ("lbrace", '{'),
+    ("lbrack", '['),
+    ("lcub", '{'),
+    ("lowbar", '_'),
+    ("lpar", '('),
+    ("lsqb", '['),
+    ("lt", '<'),
+    ("nbsp", ' '),
+    ("newline", '\n'),
+    ("num", '#'),
+    ("percnt", '%'),
+    ("plus", '+'),
+    ("quest", '?'),
+    ("quot", '"'),
+    ("rbrace", '}'),
+    ("rbrack", ']'),
+    ("rcub", '}'),
+    ("rpar", ')'),
+    ("rsqb", ']'),
+    ("semi", ';'),
+    ("tab", '\t'),
+    ("underbar", '_'),
+    ("vert", '|'),
+];
 
 #[cfg(test)]
 mod tests {
@@ -167,20 +250,63 @@ mod tests {
     }
 
     #[test]
-    fn numeric_escapes_are_decoded() {
-        for (text, decoded) in [
+    fn j421_escapes_are_decoded() {
+        let zeros = "0".repeat(10_000);
+        let long = [
+            format!("&#{zeros}115;ecret"),
+            format!("&#x{zeros}73;ecret"),
+            format!("\\u{{{zeros}73}}ecret"),
+            format!("\\x{{{zeros}73}}ecret"),
+        ];
+        let long = long.iter().map(|text| (text.as_str(), Some("secret")));
+        let short = [
             ("&#115;ecret", Some("secret")),
+            ("&#000000115;ecret", Some("secret")),
+            ("&#115ecret", Some("secret")),
             ("&#x73;ecret", Some("secret")),
             ("\\u0073ecret", Some("secret")),
             ("\\x73ecret", Some("secret")),
             ("\\u{73}ecret", Some("secret")),
-            ("a\\b&c&#;", None),
-            ("\\ud800&#xd800;", None),
+            ("\\163ecret", Some("secret")),
+            ("file&colon;&sol;&sol;&sol;a&period;b&bsol;c", Some("file:///a.b\\c")),
+            ("a&lowbar;b&amp;sol;&commat;&comma;", Some("a_b&sol;@,")),
+            ("&#0;&#x0;", Some("\0\0")),
+            ("a\\b&c&#;&sol&solidus;", None),
+            ("\\ud800&#xd800;&#123456789;&#x110000;&#+1;&#x+1;", None),
             ("\\u00", None),
+            ("\\u00é", None),
+            ("\\u{}\\u{73\\u{123456789}\\x{g}\\16\\777", None),
+            ("%73%u%u00g", None),
             ("a\\b\\x41é", Some("a\\bAé")),
             ("a", None),
-        ] {
-            assert_eq!(without_escapes(text).as_deref(), decoded, "{text}");
+        ];
+        for (text, decoded) in short.into_iter().chain(long) {
+            let found = without_escapes(text, &mut Budget::of_text()).unwrap();
+            assert_eq!(found.as_deref(), decoded, "J421 {}", text.get(..40).unwrap_or(text));
+        }
+    }
+
+    #[test]
+    fn j429_texts_with_escapes_take_from_the_budget() {
+        for text in
+            ["a&#b".to_owned(), "&#x".repeat(5000), "\\u{".repeat(5000), "\\".repeat(10_000)]
+        {
+            let mut budget = Budget::of_text();
+            assert_eq!(without_escapes(&text, &mut budget), Ok(None));
+            assert_eq!(budget.spent(), text.len(), "J429");
+            let times = Budget::MOST / text.len();
+            for _ in 1..times {
+                assert_eq!(without_escapes(&text, &mut budget), Ok(None));
+            }
+            assert_eq!(without_escapes(&text, &mut budget), Err(Unbounded::TooMany), "J429");
+        }
+    }
+
+    #[test]
+    fn names_of_escapes_are_in_lower_case_and_distinct() {
+        for (at, (name, _)) in NAMED.iter().enumerate() {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
+            assert!(NAMED[..at].iter().all(|(other, _)| other != name), "{name}");
         }
     }
 }

@@ -7,8 +7,8 @@
 //! ports, spellings of a host. Where servers differ in the rest that they read, each way is a
 //! reading: dot segments, parameters of segments, the end at a query, fragment, control character
 //! or template variable, a variable without a value, the host of a `file` URI, a scheme that is
-//! missing or unknown, a URI inside the text, delimiters around it, numeric escapes of HTML and
-//! JSON.
+//! missing or unknown, a URI inside the text, delimiters around it, escapes of HTML, JSON and
+//! programming languages.
 //!
 //! Sources: RFC 3986 §6; WHATWG URL "URL parsing"; RFC 8089 appendices B to F; UTS #46; RFC 3492.
 
@@ -27,11 +27,10 @@ use super::{
     },
     wide_patterns::{WidePatterns, WideTemplate},
 };
+use crate::limits::LONGEST_NAME;
 
 /// The most readings. A text with more has no bounded set.
 const MOST: usize = 64;
-/// The longest text that is read. No name is as long.
-const LONGEST: usize = 16 << 10;
 
 /// The readings of a call's name, URI or path.
 #[derive(Debug)]
@@ -138,7 +137,7 @@ fn of_text(text: &str, kind: TextKind) -> Result<Vec<String>, Unbounded> {
 }
 
 fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbounded> {
-    if text.len() > LONGEST {
+    if text.len() > LONGEST_NAME {
         return Err(Unbounded::TooMany);
     }
     let mut found = Found { texts: Vec::new(), budget };
@@ -151,8 +150,10 @@ fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbound
         let settled = settle(&text, &mut found.budget, &mut waiting)?;
         add_readings(&settled, kind, &mut found)?;
         let variables = Some(&settled).filter(|text| kind == TextKind::Uri && text.contains('{'));
-        let others =
-            [inner::without_escapes(&settled), variables.map(|text| without_variables(text))];
+        let others = [
+            inner::without_escapes(&settled, &mut found.budget)?,
+            variables.map(|text| without_variables(text)),
+        ];
         for other in others.into_iter().flatten() {
             found.budget.spend(&other)?;
             waiting.push(other);
