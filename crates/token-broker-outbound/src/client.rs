@@ -192,10 +192,10 @@ impl fmt::Debug for FetchFuture {
 }
 
 fn failed(error: &reqwest::Error) -> FetchError {
-    if let Some(ours) = FetchError::among_sources_of(error) {
-        return ours;
+    let found = FetchError::of_client(error, error.is_connect());
+    match found {
+        FetchError::NotReached(_) if error.is_timeout() => FetchError::Timeout(Sent::No),
+        FetchError::BrokenOff if error.is_timeout() => FetchError::Timeout(Sent::Maybe),
+        found => found,
     }
-    // An error while connecting, TLS included, comes before the first byte of the request.
-    let sent = if error.is_connect() { Sent::No } else { Sent::Maybe };
-    if error.is_timeout() { FetchError::Timeout(sent) } else { FetchError::Failed(sent) }
 }

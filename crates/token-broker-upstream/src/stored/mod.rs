@@ -104,6 +104,7 @@
 
 mod attempt;
 mod cache;
+mod hint;
 mod provider;
 mod refresh;
 mod sightings;
