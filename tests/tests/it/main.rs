@@ -6,6 +6,7 @@
 mod audit_completeness;
 mod audit_reservations;
 mod blocking_and_replicas;
+mod browsers;
 mod cancellation;
 mod clocks;
 mod completions;
