@@ -89,7 +89,7 @@ MODULE_FLOORS = [
     },
     {"principal"},
     {"refusal"},
-    {"mcp", "revocation", "resource_metadata"},
+    {"cause", "mcp", "revocation", "resource_metadata"},
     {"grpc", "sealing", "upload"},
     {"dialect"},
     {"audit"},

@@ -4,5 +4,6 @@ pub mod grants;
 #[cfg(doctest)]
 mod guides;
 pub mod policy;
+pub mod server;
 pub mod shutdown;
 pub mod upstream;

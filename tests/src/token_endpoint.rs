@@ -112,6 +112,29 @@ impl TokenEndpoint {
         self.provider(broker, upstream, false)
     }
 
+    /// Creates a credential source whose store has alice's grant for a server of this name, of this
+    /// authorization server; `None`: of the configured one.
+    ///
+    /// # Panics
+    /// Panics if no TLS configuration is available.
+    pub fn grants_of(
+        &self,
+        broker: &Broker,
+        upstream: &ScriptedServer,
+        server_name: &str,
+        issuer: Option<&str>,
+    ) -> StoredGrants<MemoryGrants> {
+        let own = self.scripted.url("");
+        let user = User::new(ISSUER, "alice");
+        let key = GrantKey::new(user, server_name, Account::default_account());
+        let grant = Grant::new(GrantId::new(GRANT), key, issuer.unwrap_or(&own))
+            .granted(Scopes::parse("crm:read").expect("scopes"))
+            .refresh_token(Secret::from_text(Self::refresh_token(0)));
+        let store = MemoryGrants::new();
+        store.insert(grant).expect("an ID of its own");
+        StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
+    }
+
     /// Creates a credential source with alice's grant and access token 0, which is valid for an
     /// hour.
     ///

@@ -134,7 +134,7 @@ impl GuardedClient {
         let body = match decoded {
             Ok(body) => body,
             // X511: the status is known, whatever the body is.
-            Err(FetchError::ContentCoding | FetchError::Timeout(_) | FetchError::Failed(_))
+            Err(FetchError::ContentCoding | FetchError::Timeout(_) | FetchError::BrokenOff)
                 if !incoming.status().is_success() =>
             {
                 headers.remove(header::CONTENT_ENCODING);
@@ -211,10 +211,10 @@ impl fmt::Debug for FetchFuture {
 }
 
 fn failed(error: &reqwest::Error) -> FetchError {
-    if let Some(ours) = FetchError::among_sources_of(error) {
-        return ours;
+    let found = FetchError::of_client(error, error.is_connect());
+    match found {
+        FetchError::NotReached(_) if error.is_timeout() => FetchError::Timeout(Sent::No),
+        FetchError::BrokenOff if error.is_timeout() => FetchError::Timeout(Sent::Maybe),
+        found => found,
     }
-    // An error while connecting, TLS included, comes before the first byte of the request.
-    let sent = if error.is_connect() { Sent::No } else { Sent::Maybe };
-    if error.is_timeout() { FetchError::Timeout(sent) } else { FetchError::Failed(sent) }
 }

@@ -3,15 +3,23 @@
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use http::Uri;
+use tower_token_broker::alarm::Alarm;
 use url::{Host, Url};
 
 use crate::{
     address::Kind,
-    error::FetchError,
-    resolve::{NoAddress, Resolve, SystemResolver},
+    error::{BlockedAddress, FetchError},
+    resolve::{Resolve, SystemResolver},
 };
 
 /// Destinations of requests: public hosts by `https`, and the hosts that are allowed by name.
+///
+/// | host | scheme | addresses |
+/// |---|---|---|
+/// | any | `https` | public |
+/// | [`Guard::allow_loopback`] | both | loopback only |
+/// | [`Guard::allow_private_host`] | `https` | private or public |
+/// | [`Guard::dangerous_allow_http`], on its port | both | private only |
 ///
 /// A name is compared with the host of the URL as the parser (WHATWG) writes it: lower case, IPv6
 /// in brackets, IPv4 as four decimal numbers. Cheap to clone.
@@ -23,6 +31,7 @@ pub struct Guard(Arc<AddressRules>);
 struct AddressRules {
     loopback: Vec<Box<str>>,
     private: Vec<Box<str>>,
+    http: Vec<(Box<str>, u16)>,
     roots: Vec<Vec<u8>>,
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
@@ -37,6 +46,7 @@ impl Guard {
         Self(Arc::new(AddressRules {
             loopback: Vec::new(),
             private: Vec::new(),
+            http: Vec::new(),
             roots: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             resolver: Arc::new(SystemResolver),
@@ -55,6 +65,39 @@ impl Guard {
     /// link-local or metadata.
     pub fn allow_private_host(self, host: &str) -> Self {
         self.with(|rules| rules.private.push(host.to_ascii_lowercase().into()))
+    }
+
+    /// Allows plain `http` to this host (`mcp.crm.svc.cluster.local`, `10.1.2.3`, `[fd00::1]`) on
+    /// this port, and `https`, too. The host must have private addresses only, on each of its
+    /// ports: never public, loopback, link-local or metadata ones.
+    ///
+    /// Everything that is sent there can be read and changed in the network: the credential, calls
+    /// and responses. Use it where the network itself encrypts or is trusted (a service mesh, one
+    /// host's containers); prefer `https` elsewhere. Each call is logged (`outbound.plain_http`).
+    ///
+    /// ```
+    /// use token_broker_outbound::Guard;
+    ///
+    /// let guard = Guard::new().dangerous_allow_http("crm", 8080);
+    /// assert!(guard.check("http://crm:8080/mcp").is_ok());
+    /// for other in ["http://crm/mcp", "http://crm:8081/mcp", "http://mail:8080/mcp"] {
+    ///     assert!(guard.check(other).is_err());
+    /// }
+    /// ```
+    ///
+    /// There is no such call for all ports of a host:
+    ///
+    /// ```compile_fail,E0061
+    /// token_broker_outbound::Guard::new().dangerous_allow_http("crm");
+    /// ```
+    pub fn dangerous_allow_http(self, host: &str, port: u16) -> Self {
+        tracing::warn!(
+            alarm = Alarm::PlainHttp.code(),
+            host,
+            port,
+            "plain http is allowed: credentials and calls are readable in the network"
+        );
+        self.with(|rules| rules.http.push((host.to_ascii_lowercase().into(), port)))
     }
 
     /// Trusts this root certificate (DER) in addition to those of the platform.
@@ -120,18 +163,18 @@ impl Guard {
     ///
     /// # Cancellation
     /// Has no effect.
-    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoAddress> {
-        let addresses = self.0.resolver.resolve(name).await.map_err(NoAddress::Unresolved)?;
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, FetchError> {
+        let resolved = self.0.resolver.resolve(name).await;
+        let addresses = resolved.map_err(|_| FetchError::Unresolved)?;
         if addresses.is_empty() {
-            return Err(NoAddress::Unresolved(std::io::ErrorKind::NotFound.into()));
+            return Err(FetchError::Unresolved);
         }
-        let permit = self.permit(&name.to_ascii_lowercase(), None);
         // C065, H178: the connector receives exactly the addresses that were checked.
-        if addresses.iter().all(|address| permit.covers(Kind::of(*address))) {
-            Ok(addresses)
-        } else {
-            Err(NoAddress::Blocked(FetchError::BlockedAddress))
+        let permit = self.permit_of_name(&name.to_ascii_lowercase());
+        for address in &addresses {
+            permit.admit(*address)?;
         }
+        Ok(addresses)
     }
 
     pub(crate) fn roots(&self) -> &[Vec<u8>] {
@@ -156,28 +199,45 @@ impl Guard {
         if port == 0 {
             return Err(FetchError::Url);
         }
-        let permit = self.permit(text, Some(port));
-        // C062: address literals do not pass the resolver, so they are checked here.
-        let covered = match host {
-            Host::Ipv4(address) => permit.covers(Kind::of(address.into())),
-            Host::Ipv6(address) => permit.covers(Kind::of(address.into())),
-            // A loopback name that is allowed on another port is refused here, because the resolver
-            // does not know the port.
-            Host::Domain(name) => permit == self.permit(name, None),
-        };
-        if !covered {
-            return Err(FetchError::BlockedAddress);
+        let permit = self.permit(text, port);
+        match host {
+            // C062: address literals do not pass the resolver, so they are checked here.
+            Host::Ipv4(address) => permit.admit(address.into())?,
+            Host::Ipv6(address) => permit.admit(address.into())?,
+            // A name that is allowed on another port is refused here, because the resolver does not
+            // know the port.
+            Host::Domain(name) => permit.admit_name(self.permit_of_name(name))?,
         }
-        if url.scheme() == "http" && permit != Permit::Loopback {
+        // C497: also where the entry for another port would allow it.
+        if url.scheme() == "http" && !permit.is_for_http() {
             return Err(FetchError::Scheme);
         }
         Ok(())
     }
 
-    fn permit(&self, host: &str, port: Option<u16>) -> Permit {
-        let named = |entries: &[Box<str>]| entries.iter().any(|entry| names(entry, host, port));
+    /// Returns the addresses that this host may have on this port.
+    fn permit(&self, host: &str, port: u16) -> Permit {
+        let named =
+            |entries: &[Box<str>]| entries.iter().any(|entry| names(entry, host, Some(port)));
         if named(&self.0.loopback) {
             Permit::Loopback
+        } else if self.0.http.iter().any(|(entry, of)| **entry == *host && *of == port) {
+            Permit::PrivateOnly
+        } else if named(&self.0.private) {
+            Permit::Private
+        } else {
+            Permit::Public
+        }
+    }
+
+    /// Returns the addresses that this name may have whatever the port: the least that an entry
+    /// for one of its ports allows.
+    fn permit_of_name(&self, name: &str) -> Permit {
+        let named = |entries: &[Box<str>]| entries.iter().any(|entry| names(entry, name, None));
+        if named(&self.0.loopback) {
+            Permit::Loopback
+        } else if self.0.http.iter().any(|(entry, _)| **entry == *name) {
+            Permit::PrivateOnly
         } else if named(&self.0.private) {
             Permit::Private
         } else {
@@ -197,27 +257,54 @@ impl fmt::Debug for AddressRules {
         f.debug_struct("AddressRules")
             .field("loopback", &self.loopback)
             .field("private", &self.private)
+            .field("http", &self.http)
             .field("roots", &self.roots.len())
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
 }
 
-/// Kind of address that a host may have.
+/// Kinds of address that a host may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permit {
     Public,
     Private,
+    /// Only private, because plain `http` may go there.
+    PrivateOnly,
+    /// Only loopback, because plain `http` may go there.
     Loopback,
 }
 
 impl Permit {
-    const fn covers(self, kind: Kind) -> bool {
-        match self {
-            Self::Public => matches!(kind, Kind::Public),
-            Self::Private => matches!(kind, Kind::Public | Kind::Private),
-            // Only loopback, because plain `http` may go there.
-            Self::Loopback => matches!(kind, Kind::Loopback),
+    const fn is_for_http(self) -> bool {
+        matches!(self, Self::Loopback | Self::PrivateOnly)
+    }
+
+    fn admit(self, address: IpAddr) -> Result<(), FetchError> {
+        let blocked = match (self, Kind::of(address)) {
+            (Self::Public | Self::Private, Kind::Public)
+            | (Self::Private | Self::PrivateOnly, Kind::Private)
+            | (Self::Loopback, Kind::Loopback) => return Ok(()),
+            (_, Kind::Loopback) => BlockedAddress::Loopback,
+            (_, Kind::Private) => BlockedAddress::Private,
+            (_, Kind::Public) => BlockedAddress::Public,
+            (_, Kind::Never) => BlockedAddress::Never,
+        };
+        Err(FetchError::BlockedAddress(blocked))
+    }
+
+    /// Checks that the resolver, which does not know the port, will admit no address that this
+    /// permit would not.
+    fn admit_name(self, of_name: Self) -> Result<(), FetchError> {
+        match (self, of_name) {
+            (Self::Public, Self::Public)
+            | (Self::Private, Self::Private | Self::PrivateOnly)
+            | (Self::PrivateOnly, Self::PrivateOnly)
+            | (Self::Loopback, Self::Loopback) => Ok(()),
+            (_, Self::Loopback) => Err(FetchError::BlockedAddress(BlockedAddress::Loopback)),
+            (_, Self::Public | Self::Private | Self::PrivateOnly) => {
+                Err(FetchError::BlockedAddress(BlockedAddress::Private))
+            }
         }
     }
 }
@@ -243,66 +330,70 @@ fn names(entry: &str, host: &str, port: Option<u16>) -> bool {
 mod tests {
     use super::*;
 
+    fn blocked(address: BlockedAddress) -> FetchError {
+        FetchError::BlockedAddress(address)
+    }
+
     #[test]
     fn hostile_urls_are_refused_for_their_own_reason() {
         let guard = Guard::new();
-        for (case, url, error) in [
-            ("C062", "https://127.0.0.1/", FetchError::BlockedAddress),
-            ("C062", "http://127.0.0.1/", FetchError::BlockedAddress),
-            ("C062", "https://[::1]/", FetchError::BlockedAddress),
-            ("C062", "https://0.0.0.0/", FetchError::BlockedAddress),
-            ("C062", "http://169.254.169.254/latest/meta-data/", FetchError::BlockedAddress),
-            ("C062", "https://10.0.0.1/", FetchError::BlockedAddress),
-            ("C062", "https://172.16.0.1/", FetchError::BlockedAddress),
-            ("C062", "https://192.168.1.1/", FetchError::BlockedAddress),
-            ("C062", "https://100.64.0.1/", FetchError::BlockedAddress),
-            ("C062", "https://[fd00::1]/", FetchError::BlockedAddress),
-            ("C062", "https://[fe80::1]/", FetchError::BlockedAddress),
-            ("C062", "https://[::]/", FetchError::BlockedAddress),
+        for (case, url, code) in [
+            ("C062", "https://127.0.0.1/", "fetch.blocked_address"),
+            ("C062", "http://127.0.0.1/", "fetch.blocked_address"),
+            ("C062", "https://[::1]/", "fetch.blocked_address"),
+            ("C062", "https://0.0.0.0/", "fetch.blocked_address"),
+            ("C062", "http://169.254.169.254/latest/meta-data/", "fetch.blocked_address"),
+            ("C062", "https://10.0.0.1/", "fetch.blocked_address"),
+            ("C062", "https://172.16.0.1/", "fetch.blocked_address"),
+            ("C062", "https://192.168.1.1/", "fetch.blocked_address"),
+            ("C062", "https://100.64.0.1/", "fetch.blocked_address"),
+            ("C062", "https://[fd00::1]/", "fetch.blocked_address"),
+            ("C062", "https://[fe80::1]/", "fetch.blocked_address"),
+            ("C062", "https://[::]/", "fetch.blocked_address"),
             // The parser does not support zone identifiers.
-            ("C062", "https://[fe80::1%eth0]/", FetchError::Url),
-            ("C062", "https://[fe80::%25eth0]/", FetchError::Url),
-            ("C063", "https://2130706433/", FetchError::BlockedAddress),
-            ("C063", "https://0x7f.1/", FetchError::BlockedAddress),
-            ("C063", "https://0x7f000001/", FetchError::BlockedAddress),
-            ("C063", "https://0177.0.0.1/", FetchError::BlockedAddress),
-            ("C063", "https://127.1/", FetchError::BlockedAddress),
-            ("C063", "https://①②⑦.0.0.1/", FetchError::BlockedAddress),
-            ("C063", "https://127。0。0。1/", FetchError::BlockedAddress),
-            ("C063", "https://127.0.0.1./", FetchError::BlockedAddress),
-            ("C063", "https://%31%32%37.0.0.1/", FetchError::BlockedAddress),
-            ("C063", "https://[::ffff:127.0.0.1]/", FetchError::BlockedAddress),
-            ("C063", "https://[::ffff:7f00:1]/", FetchError::BlockedAddress),
-            ("C063", "https://[0:0:0:0:0:ffff:a9fe:a9fe]/", FetchError::BlockedAddress),
-            ("C063", "https://[64:ff9b::7f00:1]/", FetchError::BlockedAddress),
-            ("C063", "https://[2002:7f00:1::]/", FetchError::BlockedAddress),
-            ("C063", "https://[2001:0:7f00:1::]/", FetchError::BlockedAddress),
-            ("C063", "https://[::127.0.0.1]/", FetchError::BlockedAddress),
-            ("C063", "https://127.0.0.256/", FetchError::Url),
-            ("C069", "http://login.example.com/", FetchError::Scheme),
-            ("C069", "file:///etc/passwd", FetchError::Scheme),
-            ("C069", "ftp://ok.example/", FetchError::Scheme),
-            ("C069", "gopher://ok.example/", FetchError::Scheme),
-            ("C069", "data:text/plain,x", FetchError::Scheme),
-            ("C069", "unix:/run/x.sock", FetchError::Scheme),
-            ("C069", "javascript:alert(1)", FetchError::Scheme),
-            ("C069", "ws://ok.example/", FetchError::Scheme),
-            ("C069", "https://a@b.example/", FetchError::Url),
-            ("C069", "https://a:b@b.example/", FetchError::Url),
-            ("C069", "https://@b.example/", FetchError::Url),
-            ("C069", "https://ok.example/#fragment", FetchError::Url),
-            ("C069", "https://ok.example/#", FetchError::Url),
-            ("C069", "https://ok.example\\@evil.example/", FetchError::Url),
-            ("C069", "https:ok.example/", FetchError::Url),
-            ("C069", "https:/ok.example/", FetchError::Url),
-            ("C069", " https://ok.example/", FetchError::Url),
-            ("C069", "https://ok.exa\tmple/", FetchError::Url),
-            ("C069", "https://ok.example/\r\nX: y", FetchError::Url),
-            ("C069", "https://ok.example:0/", FetchError::Url),
-            ("C069", "//ok.example/", FetchError::Url),
-            ("C069", "", FetchError::Url),
+            ("C062", "https://[fe80::1%eth0]/", "fetch.url"),
+            ("C062", "https://[fe80::%25eth0]/", "fetch.url"),
+            ("C063", "https://2130706433/", "fetch.blocked_address"),
+            ("C063", "https://0x7f.1/", "fetch.blocked_address"),
+            ("C063", "https://0x7f000001/", "fetch.blocked_address"),
+            ("C063", "https://0177.0.0.1/", "fetch.blocked_address"),
+            ("C063", "https://127.1/", "fetch.blocked_address"),
+            ("C063", "https://①②⑦.0.0.1/", "fetch.blocked_address"),
+            ("C063", "https://127。0。0。1/", "fetch.blocked_address"),
+            ("C063", "https://127.0.0.1./", "fetch.blocked_address"),
+            ("C063", "https://%31%32%37.0.0.1/", "fetch.blocked_address"),
+            ("C063", "https://[::ffff:127.0.0.1]/", "fetch.blocked_address"),
+            ("C063", "https://[::ffff:7f00:1]/", "fetch.blocked_address"),
+            ("C063", "https://[0:0:0:0:0:ffff:a9fe:a9fe]/", "fetch.blocked_address"),
+            ("C063", "https://[64:ff9b::7f00:1]/", "fetch.blocked_address"),
+            ("C063", "https://[2002:7f00:1::]/", "fetch.blocked_address"),
+            ("C063", "https://[2001:0:7f00:1::]/", "fetch.blocked_address"),
+            ("C063", "https://[::127.0.0.1]/", "fetch.blocked_address"),
+            ("C063", "https://127.0.0.256/", "fetch.url"),
+            ("C069", "http://login.example.com/", "fetch.scheme"),
+            ("C069", "file:///etc/passwd", "fetch.scheme"),
+            ("C069", "ftp://ok.example/", "fetch.scheme"),
+            ("C069", "gopher://ok.example/", "fetch.scheme"),
+            ("C069", "data:text/plain,x", "fetch.scheme"),
+            ("C069", "unix:/run/x.sock", "fetch.scheme"),
+            ("C069", "javascript:alert(1)", "fetch.scheme"),
+            ("C069", "ws://ok.example/", "fetch.scheme"),
+            ("C069", "https://a@b.example/", "fetch.url"),
+            ("C069", "https://a:b@b.example/", "fetch.url"),
+            ("C069", "https://@b.example/", "fetch.url"),
+            ("C069", "https://ok.example/#fragment", "fetch.url"),
+            ("C069", "https://ok.example/#", "fetch.url"),
+            ("C069", "https://ok.example\\@evil.example/", "fetch.url"),
+            ("C069", "https:ok.example/", "fetch.url"),
+            ("C069", "https:/ok.example/", "fetch.url"),
+            ("C069", " https://ok.example/", "fetch.url"),
+            ("C069", "https://ok.exa\tmple/", "fetch.url"),
+            ("C069", "https://ok.example/\r\nX: y", "fetch.url"),
+            ("C069", "https://ok.example:0/", "fetch.url"),
+            ("C069", "//ok.example/", "fetch.url"),
+            ("C069", "", "fetch.url"),
         ] {
-            assert_eq!(guard.check(url), Err(error), "{case} {url}");
+            assert_eq!(guard.check(url).unwrap_err().code(), code, "{case} {url}");
         }
         let long = format!("https://ok.example/{}", "a".repeat(Guard::MAX_URL));
         assert_eq!(guard.check(&long), Err(FetchError::Url), "C069 too long");
@@ -335,7 +426,7 @@ mod tests {
             "http://localhost:82/",
             "https://localhost/",
         ] {
-            assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
+            assert_eq!(guard.check(url), Err(blocked(BlockedAddress::Loopback)), "{url}");
         }
         // Another name of the same host is not allowed. Its addresses would be checked later; plain
         // http is refused at once.
@@ -351,24 +442,24 @@ mod tests {
             .allow_private_host("169.254.169.254")
             .allow_private_host("10.0.0.2")
             .allow_private_host("10.0.0.3:8443");
-        for url in [
-            "http://10.0.0.1/",
-            "http://1.1.1.1/",
-            "https://127.0.0.1/",
-            "https://169.254.169.254/",
+        for (url, address) in [
+            ("http://10.0.0.1/", BlockedAddress::Private),
+            ("http://1.1.1.1/", BlockedAddress::Public),
+            ("https://127.0.0.1/", BlockedAddress::Loopback),
+            ("https://169.254.169.254/", BlockedAddress::Never),
         ] {
-            assert_eq!(guard.check(url), Err(FetchError::BlockedAddress), "{url}");
+            assert_eq!(guard.check(url), Err(blocked(address)), "{url}");
         }
         assert!(guard.check("https://10.0.0.2/").is_ok());
         assert!(guard.check("https://10.0.0.3:8443/").is_ok());
-        assert_eq!(guard.check("https://10.0.0.3/"), Err(FetchError::BlockedAddress));
+        assert_eq!(guard.check("https://10.0.0.3/"), Err(blocked(BlockedAddress::Private)));
         assert_eq!(guard.check("http://10.0.0.2/"), Err(FetchError::Scheme));
     }
 
     #[test]
     fn an_unreadable_port_in_an_entry_names_nothing() {
         let guard = Guard::new().allow_loopback("127.0.0.1:").allow_loopback("localhost:http");
-        assert_eq!(guard.check("http://127.0.0.1/"), Err(FetchError::BlockedAddress));
+        assert_eq!(guard.check("http://127.0.0.1/"), Err(blocked(BlockedAddress::Loopback)));
         assert_eq!(guard.check("http://localhost/"), Err(FetchError::Scheme));
     }
 
@@ -432,5 +523,97 @@ mod tests {
             let outcome = guard.clone().with_resolver(to(address)).resolve(name).await;
             assert_eq!(outcome.is_ok(), passes, "{name} {address}");
         }
+    }
+
+    #[test]
+    fn c497_plain_http_is_allowed_by_host_and_port() {
+        let guard = Guard::new()
+            .dangerous_allow_http("Crm.svc.cluster.local", 8080)
+            .dangerous_allow_http("10.1.2.3", 80)
+            .dangerous_allow_http("[fd00::1]", 3000)
+            .dangerous_allow_http("crm", 80);
+        for url in [
+            "http://crm.svc.cluster.local:8080/mcp",
+            "http://CRM.svc.cluster.local:8080/mcp",
+            "https://crm.svc.cluster.local:8080/mcp",
+            "http://10.1.2.3/mcp",
+            "http://10.1.2.3:80/mcp",
+            "http://[fd00::1]:3000/mcp",
+            "http://[FD00:0::1]:3000/mcp",
+            "http://crm/mcp",
+        ] {
+            assert!(guard.check(url).is_ok(), "C497 {url}");
+        }
+        // Controls: another port, another host, a spelling, another kind of address.
+        for (url, error) in [
+            ("http://crm.svc.cluster.local/mcp", blocked(BlockedAddress::Private)),
+            ("http://crm.svc.cluster.local:8081/mcp", blocked(BlockedAddress::Private)),
+            ("https://crm.svc.cluster.local/mcp", blocked(BlockedAddress::Private)),
+            ("http://10.1.2.3:8080/mcp", blocked(BlockedAddress::Private)),
+            ("http://10.1.2.4/mcp", blocked(BlockedAddress::Private)),
+            ("http://[fd00::2]:3000/mcp", blocked(BlockedAddress::Private)),
+            ("http://crm.svc.cluster.local.:8080/mcp", FetchError::Scheme),
+            ("http://mail.svc.cluster.local:8080/mcp", FetchError::Scheme),
+            ("http://crm.svc.cluster.local.evil.example:8080/mcp", FetchError::Scheme),
+            ("http://a@crm.svc.cluster.local:8080/mcp", FetchError::Url),
+            ("ftp://crm.svc.cluster.local:8080/mcp", FetchError::Scheme),
+        ] {
+            assert_eq!(guard.check(url), Err(error), "C497 {url}");
+        }
+    }
+
+    #[test]
+    fn c497_an_http_entry_allows_private_addresses_only() {
+        for (host, address) in [
+            ("127.0.0.1", BlockedAddress::Loopback),
+            ("[::1]", BlockedAddress::Loopback),
+            ("93.184.216.34", BlockedAddress::Public),
+            ("169.254.169.254", BlockedAddress::Never),
+            ("100.100.100.200", BlockedAddress::Never),
+            ("[fd00:ec2::254]", BlockedAddress::Never),
+            ("[fe80::1]", BlockedAddress::Never),
+            ("0.0.0.0", BlockedAddress::Never),
+        ] {
+            let guard = Guard::new().dangerous_allow_http(host, 80);
+            assert_eq!(
+                guard.check(&format!("http://{host}/")),
+                Err(blocked(address)),
+                "C497 {host}"
+            );
+        }
+        // An entry that is no host allows nothing.
+        for host in ["", "*", "*.example", "crm:80", "http://crm", "crm/mcp", "10.0.0.0/8"] {
+            let guard = Guard::new().dangerous_allow_http(host, 80);
+            for url in ["http://crm/", "http://10.0.0.1/", "http://a.example/"] {
+                assert!(guard.check(url).is_err(), "C497 {host} {url}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn c497_a_name_with_an_http_entry_resolves_to_private_addresses() {
+        let to = |addresses: &str| {
+            let parsed = addresses.split(' ').map(|text| text.parse().unwrap()).collect();
+            crate::resolve::Fixed(parsed)
+        };
+        // The entry for https on another port does not widen it: the resolver knows no port.
+        let guard = Guard::new().allow_private_host("crm").dangerous_allow_http("crm", 8080);
+        assert!(guard.check("https://crm/").is_ok());
+        for (addresses, outcome) in [
+            ("10.96.0.10", Ok(())),
+            ("172.18.0.2 fd00::2", Ok(())),
+            ("93.184.216.34", Err(BlockedAddress::Public)),
+            ("10.96.0.10 93.184.216.34", Err(BlockedAddress::Public)),
+            ("127.0.0.1", Err(BlockedAddress::Loopback)),
+            ("10.96.0.10 ::1", Err(BlockedAddress::Loopback)),
+            ("169.254.169.254", Err(BlockedAddress::Never)),
+            ("::ffff:169.254.169.254", Err(BlockedAddress::Never)),
+        ] {
+            let resolved = guard.clone().with_resolver(to(addresses)).resolve("CRM").await;
+            assert_eq!(resolved.map(|_| ()), outcome.map_err(blocked), "C497 {addresses}");
+        }
+        // Entries for one name that allow different kinds allow neither.
+        let both = Guard::new().allow_loopback("crm:81").dangerous_allow_http("crm", 8080);
+        assert_eq!(both.check("http://crm:8080/"), Err(blocked(BlockedAddress::Loopback)));
     }
 }

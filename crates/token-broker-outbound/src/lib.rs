@@ -5,8 +5,8 @@
 //! sent. Only `https` is allowed; no private, loopback, link-local or metadata address in any
 //! spelling; no redirects, and no proxy from the environment. Size and time are bounded.
 //!
-//! - [`Guard`] defines where requests may go. Hosts in a private network are allowed by name, one
-//!   by one.
+//! - [`Guard`] defines where requests may go. Hosts in a private network, and those that use plain
+//!   `http`, are allowed by name, one by one.
 //! - [`GuardedClient`] fetches a document of bounded size: keys, metadata, the response of a token
 //!   endpoint.
 //! - [`Proxy`] forwards a request to an upstream and streams the response. Inside a broker's stack
@@ -15,16 +15,24 @@
 //!
 //! # Example
 //! ```
-//! use token_broker_outbound::{FetchError, Guard};
+//! use token_broker_outbound::{BlockedAddress, FetchError, Guard};
 //!
 //! let guard = Guard::new()
 //!     .allow_loopback("127.0.0.1:8080")
-//!     .allow_private_host("keys.corp.example");
+//!     .allow_private_host("keys.corp.example")
+//!     .dangerous_allow_http("mcp.crm.svc.cluster.local", 8080);
 //! assert!(guard.check("https://login.example.com/token").is_ok());
 //! assert!(guard.check("http://127.0.0.1:8080/token").is_ok());
-//! assert_eq!(guard.check("https://169.254.169.254/latest"), Err(FetchError::BlockedAddress));
-//! assert_eq!(guard.check("https://2130706433/"), Err(FetchError::BlockedAddress));
+//! assert!(guard.check("http://mcp.crm.svc.cluster.local:8080/mcp").is_ok());
+//! for (url, address) in [
+//!     ("https://169.254.169.254/latest", BlockedAddress::Never),
+//!     ("https://2130706433/", BlockedAddress::Loopback),
+//!     ("https://10.1.2.3/", BlockedAddress::Private),
+//! ] {
+//!     assert_eq!(guard.check(url), Err(FetchError::BlockedAddress(address)));
+//! }
 //! assert_eq!(guard.check("http://login.example.com/token"), Err(FetchError::Scheme));
+//! assert_eq!(guard.check("http://mcp.crm.svc.cluster.local/mcp"), Err(FetchError::Scheme));
 //! ```
 
 mod address;
@@ -42,7 +50,7 @@ mod user_agent;
 pub use client::{FetchFuture, FetchLimits, GuardedClient};
 pub use closable_stream::ClosableStream;
 pub use connector::{Connecting, GuardedConnector};
-pub use error::{FetchError, OutboundError, Sent};
+pub use error::{BlockedAddress, CertificateProblem, FetchError, OutboundError, Sent};
 pub use guard::Guard;
 pub use proxy::{Proxy, ProxyBody, ProxyBodyError};
 pub use resolve::Resolve;

@@ -12,7 +12,7 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-use crate::{error::FetchError, guard::Guard};
+use crate::guard::Guard;
 
 /// Resolves names. The guard checks each address.
 pub trait Resolve: Send + Sync + 'static {
@@ -43,25 +43,6 @@ impl Resolve for SystemResolver {
 #[derive(Clone, Debug)]
 pub(crate) struct GuardedResolver(pub(crate) Guard);
 
-/// The reasons why a name has no address to connect to.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoAddress {
-    #[error("the name could not be resolved")]
-    Unresolved(#[source] io::Error),
-    #[error(transparent)]
-    Blocked(FetchError),
-}
-
-impl NoAddress {
-    /// Boxes the error so that the guard's verdict is found among the sources of a client's error.
-    fn into_boxed(self) -> Box<dyn std::error::Error + Send + Sync> {
-        match self {
-            Self::Blocked(error) => Box::new(error),
-            Self::Unresolved(error) => Box::new(Self::Unresolved(error)),
-        }
-    }
-}
-
 type Resolving<T> =
     Pin<Box<dyn Future<Output = Result<T, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
 
@@ -69,7 +50,7 @@ impl GuardedResolver {
     fn addresses(&self, name: &str) -> Resolving<vec::IntoIter<SocketAddr>> {
         let (guard, name): (_, Arc<str>) = (self.0.clone(), name.into());
         Box::pin(async move {
-            let addresses = guard.resolve(&name).await.map_err(NoAddress::into_boxed)?;
+            let addresses = guard.resolve(&name).await?;
             // Port 0: the connector uses the port of the URL.
             let sockets: Vec<_> =
                 addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();

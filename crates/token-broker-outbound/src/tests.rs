@@ -1,12 +1,14 @@
 //! Tests of the client over real connections.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    FetchError, FetchLimits, Guard, GuardedClient, OutboundError, Resolve, Sent,
+    BlockedAddress, CertificateProblem, FetchError, FetchLimits, Guard, GuardedClient,
+    OutboundError, Resolve, Sent,
     resolve::Fixed,
     test_servers::{self, Authority, Wire},
 };
@@ -71,20 +73,21 @@ async fn a_loopback_address_is_blocked_by_default() {
     let server = Wire::answering(OK).await;
     let port = server.address.port();
     let client = GuardedClient::new(&Guard::new()).unwrap();
-    for (case, host, error) in [
-        ("C062", "127.0.0.1", FetchError::BlockedAddress),
-        ("C062", "0.0.0.0", FetchError::BlockedAddress),
-        ("C062", "[::1]", FetchError::BlockedAddress),
-        ("C062", "[::ffff:127.0.0.1]", FetchError::BlockedAddress),
+    for (case, host, address) in [
+        ("C062", "127.0.0.1", BlockedAddress::Loopback),
+        ("C062", "0.0.0.0", BlockedAddress::Never),
+        ("C062", "[::1]", BlockedAddress::Loopback),
+        ("C062", "[::ffff:127.0.0.1]", BlockedAddress::Loopback),
         // Resolved by the system, checked before the connection.
-        ("C062", "localhost", FetchError::BlockedAddress),
-        ("C063", "2130706433", FetchError::BlockedAddress),
-        ("C063", "0x7f.1", FetchError::BlockedAddress),
-        ("C063", "0177.0.0.1", FetchError::BlockedAddress),
-        ("C063", "127.1", FetchError::BlockedAddress),
-        ("C063", "127.0.0.1.", FetchError::BlockedAddress),
+        ("C062", "localhost", BlockedAddress::Loopback),
+        ("C063", "2130706433", BlockedAddress::Loopback),
+        ("C063", "0x7f.1", BlockedAddress::Loopback),
+        ("C063", "0177.0.0.1", BlockedAddress::Loopback),
+        ("C063", "127.1", BlockedAddress::Loopback),
+        ("C063", "127.0.0.1.", BlockedAddress::Loopback),
     ] {
         let outcome = client.fetch(post(&format!("https://{host}:{port}/"))).await;
+        let error = FetchError::BlockedAddress(address);
         assert_eq!(outcome.unwrap_err(), error, "{case} {host}");
     }
     assert_eq!(server.seen.connections(), 0);
@@ -97,7 +100,11 @@ async fn a_name_that_leads_inside_is_never_connected_to() {
         let guard = Guard::new().with_resolver(Fixed(vec![address.parse().unwrap()]));
         let url = format!("https://public.example:{}/", server.address.port());
         let outcome = GuardedClient::new(&guard).unwrap().fetch(post(&url)).await;
-        assert_eq!(outcome.unwrap_err(), FetchError::BlockedAddress, "H178 {address}");
+        assert_eq!(
+            outcome.unwrap_err(),
+            FetchError::BlockedAddress(BlockedAddress::Loopback),
+            "H178 {address}"
+        );
     }
     assert_eq!(server.seen.connections(), 0);
 }
@@ -125,7 +132,8 @@ async fn a_name_that_is_rebound_is_checked_each_time() {
     let client = GuardedClient::new(&guard).unwrap();
     let url = format!("http://rebound.example:{}/", server.address.port());
     assert_eq!(client.fetch(post(&url)).await.unwrap().status(), StatusCode::OK);
-    assert_eq!(client.fetch(post(&url)).await.unwrap_err(), FetchError::BlockedAddress, "C065");
+    let blocked = FetchError::BlockedAddress(BlockedAddress::Never);
+    assert_eq!(client.fetch(post(&url)).await.unwrap_err(), blocked, "C065");
     assert_eq!(server.seen.connections(), 1);
     assert!(
         resolver.0.lock().is_empty(),
@@ -186,10 +194,7 @@ async fn silence_is_a_timeout_and_half_a_response_fails() {
     assert_eq!(outcome.unwrap_err(), FetchError::Timeout(Sent::Maybe));
     let half = Wire::answering("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234").await;
     let client = GuardedClient::new(&loopback()).unwrap();
-    assert_eq!(
-        client.fetch(post(&half.url("/"))).await.unwrap_err(),
-        FetchError::Failed(Sent::Maybe)
-    );
+    assert_eq!(client.fetch(post(&half.url("/"))).await.unwrap_err(), FetchError::BrokenOff);
     assert_eq!(half.seen.requests().len(), 1, "there is no second try");
 }
 
@@ -231,7 +236,7 @@ async fn a_closed_port_means_that_nothing_was_sent() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
     let outcome = GuardedClient::new(&loopback()).unwrap().fetch(post(&url)).await;
-    assert_eq!(outcome.unwrap_err(), FetchError::Failed(Sent::No));
+    assert_eq!(outcome.unwrap_err(), FetchError::NotReached(ErrorKind::ConnectionRefused));
 }
 
 #[tokio::test]
@@ -243,22 +248,31 @@ async fn an_untrusted_server_receives_no_byte() {
         .trust_root(authority.root.clone())
         .with_resolver(Fixed(vec!["127.0.0.1".parse().unwrap()]));
     let client = GuardedClient::new(&guard).unwrap();
-    for (case, tls, passes) in [
-        ("a good one", authority.server("good.example", 2999), true),
-        ("C083 self-signed", test_servers::self_signed("good.example"), false),
-        ("C083 expired", authority.server("good.example", 2020), false),
-        ("C083 for another name", authority.server("evil.example", 2999), false),
-        ("C083 of another authority", Authority::new().server("good.example", 2999), false),
+    for (case, tls, problem) in [
+        ("a good one", authority.server("good.example", 2999), None),
+        (
+            "C083 self-signed",
+            test_servers::self_signed("good.example"),
+            Some(CertificateProblem::UnknownIssuer),
+        ),
+        ("C083 expired", authority.server("good.example", 2020), Some(CertificateProblem::Expired)),
+        (
+            "C083 for another name",
+            authority.server("evil.example", 2999),
+            Some(CertificateProblem::OtherName),
+        ),
+        (
+            "C083 of another authority",
+            Authority::new().server("good.example", 2999),
+            Some(CertificateProblem::UnknownIssuer),
+        ),
     ] {
+        let passes = problem.is_none();
         let server = Wire::over_tls(OK, tls).await;
         let outcome =
             client.fetch(post(&format!("https://good.example:{}/", server.address.port()))).await;
-        match passes {
-            true => {
-                assert_eq!(outcome.map(|response| response.status()), Ok(StatusCode::OK), "{case}")
-            }
-            false => assert_eq!(outcome.unwrap_err(), FetchError::Failed(Sent::No), "{case}"),
-        }
+        let expected = problem.map_or(Ok(StatusCode::OK), |why| Err(FetchError::NotTrusted(why)));
+        assert_eq!(outcome.map(|response| response.status()), expected, "{case}");
         assert_eq!(server.seen.connections(), 1, "{case}: it was the certificate that was refused");
         assert_eq!(server.seen.requests().len(), usize::from(passes), "{case}");
     }
@@ -313,4 +327,105 @@ async fn no_proxy_of_the_environment_is_asked() {
     assert!(ran.status.success(), "{}", std::str::from_utf8(&ran.stdout).unwrap());
     // One connection of the client that reads its environment, none of ours.
     assert_eq!((proxy.seen.connections(), server.seen.requests().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn h498_each_failure_has_its_cause() {
+    let plain = Wire::answering(OK).await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let not_http = Wire::answering("SSH-2.0-OpenSSH_9.2\r\n").await;
+    let nothing = Wire::answering("").await;
+    let to_loopback = || Fixed(vec!["127.0.0.1".parse().unwrap()]);
+    let guard = || loopback().allow_loopback("named.example");
+    let unresolved = guard().with_resolver(Fixed(Vec::new()));
+    for (guard, url, error) in [
+        (
+            guard(),
+            format!("http://{closed}/"),
+            FetchError::NotReached(ErrorKind::ConnectionRefused),
+        ),
+        (guard(), not_http.url("/"), FetchError::BrokenOff),
+        (guard(), nothing.url("/"), FetchError::BrokenOff),
+        (unresolved, "https://named.example/".to_owned(), FetchError::Unresolved),
+        (
+            Guard::new().with_resolver(to_loopback()),
+            format!("https://named.example:{}/", plain.address.port()),
+            FetchError::BlockedAddress(BlockedAddress::Loopback),
+        ),
+        (
+            Guard::new().dangerous_allow_http("named.example", 80).with_resolver(to_loopback()),
+            "http://named.example/".to_owned(),
+            FetchError::BlockedAddress(BlockedAddress::Loopback),
+        ),
+    ] {
+        let outcome = GuardedClient::new(&guard).unwrap().fetch(post(&url)).await;
+        assert_eq!(outcome.unwrap_err(), error, "H498 {url}");
+        assert!(
+            !error.to_string().contains("127.0.0.1") && !error.to_string().contains("named"),
+            "H498 {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn h498_a_peer_without_tls_is_not_an_untrusted_one() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let client = GuardedClient::new(&loopback()).unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        // Read to the end, so that the client reads the response before a reset.
+        stream.read_to_end(&mut Vec::new()).await.unwrap_or_default();
+    };
+    let (outcome, ()) = tokio::join!(client.fetch(post(&url)), server);
+    assert_eq!(outcome.unwrap_err(), FetchError::Tls, "H498");
+}
+
+#[test]
+fn c497_a_blocked_url_has_the_call_that_allows_it() {
+    let loopback = FetchError::BlockedAddress(BlockedAddress::Loopback);
+    let private = FetchError::BlockedAddress(BlockedAddress::Private);
+    for (url, error, call) in [
+        ("http://127.0.0.1:3000/mcp", loopback, r#"Guard::allow_loopback("127.0.0.1:3000")"#),
+        ("https://[::1]/mcp", loopback, r#"Guard::allow_loopback("[::1]:443")"#),
+        ("http://crm:8080/mcp", private, r#"Guard::dangerous_allow_http("crm", 8080)"#),
+        ("http://10.1.2.3/mcp", private, r#"Guard::dangerous_allow_http("10.1.2.3", 80)"#),
+        ("https://mcp.corp/mcp?key=1", private, r#"Guard::allow_private_host("mcp.corp:443")"#),
+    ] {
+        assert_eq!(error.remedy(&url.parse().unwrap()).as_deref(), Some(call), "C497 {url}");
+    }
+    let crm = "http://crm:8080/mcp?key=1".parse().unwrap();
+    let both = FetchError::Scheme.remedy(&crm).unwrap();
+    for call in ["dangerous_allow_http(\"crm\", 8080)", "allow_loopback(\"crm:8080\")"] {
+        assert!(both.contains(call), "C497 {both}");
+    }
+    for error in [
+        FetchError::BlockedAddress(BlockedAddress::Never),
+        FetchError::BlockedAddress(BlockedAddress::Public),
+        FetchError::Unresolved,
+        FetchError::Url,
+        FetchError::Timeout(Sent::No),
+    ] {
+        assert_eq!(error.remedy(&crm), None, "C497 {error}");
+    }
+}
+
+#[test]
+fn c497_the_named_call_allows_the_url() {
+    for url in ["http://127.0.0.1:3000/", "https://[::1]/", "https://10.1.2.3:8443/"] {
+        let uri = url.parse().unwrap();
+        let error = Guard::new().check(url).unwrap_err();
+        let call = error.remedy(&uri).unwrap();
+        let host = call.split('"').nth(1).unwrap();
+        let guard = match call.starts_with("Guard::allow_loopback") {
+            true => Guard::new().allow_loopback(host),
+            false => Guard::new().allow_private_host(host),
+        };
+        assert!(guard.check(url).is_ok(), "C497 {url} {call}");
+    }
+    let (url, uri) = ("http://10.1.2.3/", "http://10.1.2.3/".parse().unwrap());
+    let call = Guard::new().check(url).unwrap_err().remedy(&uri).unwrap();
+    assert_eq!(call, r#"Guard::dangerous_allow_http("10.1.2.3", 80)"#, "C497");
+    assert!(Guard::new().dangerous_allow_http("10.1.2.3", 80).check(url).is_ok(), "C497");
 }

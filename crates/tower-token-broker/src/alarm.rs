@@ -89,8 +89,12 @@ alarms! {
     SourceTimeout = "exchange.source_timeout";
     /// The upstream did not respond.
     UpstreamUnavailable = "exchange.upstream_unavailable";
+    /// A response of the upstream was replaced by a refusal.
+    UpstreamResponseRefused = "exchange.upstream_response_refused";
     /// The platform has no root certificates: no https peer is trusted.
     NoRootCertificates = "outbound.no_root_certificates";
+    /// Plain http to a host of a private network is allowed.
+    PlainHttp = "outbound.plain_http";
 
     // Credential sources
     /// A refresh or another request to a token endpoint failed.

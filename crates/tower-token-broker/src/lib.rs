@@ -87,6 +87,7 @@ pub mod axum_body;
 pub mod axum_extract;
 pub mod bad_value;
 pub mod body;
+pub mod cause;
 pub mod clock;
 pub mod dialect;
 pub mod exchange;

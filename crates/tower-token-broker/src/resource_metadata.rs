@@ -1,7 +1,7 @@
 //! Protected resource metadata: where clients obtain tokens for a resource (RFC 9728).
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 
 use crate::{
     bad_value::BadValue,
@@ -116,9 +116,22 @@ impl Document {
     pub(crate) fn answer(&self, method: &Method) -> Response<Bytes> {
         let document = &self.text;
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(header::ALLOW, allowed);
+            // A500: a page that sends `MCP-Protocol-Version` asks before.
+            let is_preflight = *method == Method::OPTIONS;
+            let mut response = status(match is_preflight {
+                true => StatusCode::NO_CONTENT,
+                false => StatusCode::METHOD_NOT_ALLOWED,
+            });
+            let headers = response.headers_mut();
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+            if is_preflight {
+                let any = HeaderValue::from_static("*");
+                headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
+                let methods = HeaderValue::from_static("GET, HEAD");
+                headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+                let max_age = HeaderValue::from_static("7200");
+                headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age);
+            }
             return response;
         }
         let is_head = *method == Method::HEAD;
@@ -128,8 +141,7 @@ impl Document {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // The document is public: clients that run in a browser may read it.
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        public(headers);
         response
     }
 }
@@ -142,7 +154,13 @@ pub(crate) fn not_found() -> Response<Bytes> {
 fn status(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
+    public(response.headers_mut());
     response
+}
+
+/// Lets pages of every origin read the response: the documents are public.
+fn public(headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
 fn document(
@@ -244,6 +262,26 @@ mod tests {
     fn head_returns_no_body_and_other_methods_are_refused() {
         assert_eq!(ask(&Method::HEAD), (StatusCode::OK, String::new()));
         assert_eq!(ask(&Method::POST), (StatusCode::METHOD_NOT_ALLOWED, String::new()));
+    }
+
+    #[test]
+    fn a500_pages_of_every_origin_may_read_the_document() {
+        let document = document(&["https://broker.example.com"]).unwrap();
+        let preflight = document.answer(&Method::OPTIONS);
+        assert_eq!(preflight.status(), StatusCode::NO_CONTENT, "A500");
+        assert_eq!(preflight.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS], "*", "A500");
+        assert_eq!(preflight.headers()[header::ACCESS_CONTROL_ALLOW_METHODS], "GET, HEAD", "A500");
+        for response in [
+            preflight,
+            document.answer(&Method::GET),
+            document.answer(&Method::HEAD),
+            document.answer(&Method::POST),
+            not_found(),
+        ] {
+            let origin = &response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN];
+            assert_eq!(origin, "*", "A500 {}", response.status());
+            assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        }
     }
 
     #[test]

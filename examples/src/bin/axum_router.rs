@@ -18,12 +18,12 @@
 
 #![expect(clippy::print_stdout, reason = "the output of the example")]
 
-use std::{env, error::Error, net::SocketAddr};
+use std::{env, error::Error};
 
 use axum::{Router, routing::get};
 use http::Method;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{policy, shutdown, upstream::Contacts};
+use token_broker_examples::{policy, server, upstream::Contacts};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower_token_broker::{
@@ -55,10 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .merge(routes.api(&crm.api_url())?)
         .merge(routes.broker.metadata_router())
         .route("/", get(async || "a page for everyone"));
-    // The audit log records the address of the peer.
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
-    Ok(shutdown::serve(&routes.broker, server).await?)
+    Ok(server::serve(&routes.broker, listener, router).await?)
 }
 
 struct Routes {

@@ -20,9 +20,13 @@
 use std::{env, error::Error};
 
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{shutdown, upstream::Contacts};
+use token_broker_examples::{server::HEADER_TIMEOUT, shutdown, upstream::Contacts};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -79,7 +83,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 request
             };
             let service = TowerToHyperService::new(service.clone().map_request(from_peer));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+            let connection = http1::Builder::new()
+                // A client that sends half of its headers is disconnected.
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(socket), service);
             drop(tasks.spawn("connection", connections.watch(connection)));
         }
         connections.shutdown().await;

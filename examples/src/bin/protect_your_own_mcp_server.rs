@@ -30,7 +30,7 @@ use rmcp::{
     },
 };
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{grants, shutdown, upstream::Contacts};
+use token_broker_examples::{grants, server, upstream::Contacts};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -114,6 +114,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("TOKEN {user} {}", token.into_text());
     }
     let router = Router::new().route_service("/mcp", layer.layer(server));
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
-    Ok(shutdown::serve(&broker, server).await?)
+    Ok(server::serve(&broker, listener, router).await?)
 }

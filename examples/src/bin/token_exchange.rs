@@ -23,7 +23,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use serde_json::{Value, json};
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{shutdown, upstream::Contacts};
+use token_broker_examples::{server, upstream::Contacts};
 use token_broker_upstream::{Assertion, SignError, prelude::*};
 use tokio::net::TcpListener;
 use tower_token_broker::{prelude::*, tasks::Tasks};
@@ -66,8 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("TOKEN {user} {}", issuer.mint(mint)?.into_text());
     }
     let router = Router::new().route_service("/mcp", layer.layer(Proxy::new(&guard)?));
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
-    Ok(shutdown::serve(&broker, server).await?)
+    Ok(server::serve(&broker, listener, router).await?)
 }
 
 /// Starts the substitute for the authorization server, and returns the URL of its token endpoint.

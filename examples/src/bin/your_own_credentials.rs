@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, env, error::Error};
 use axum::Router;
 use parking_lot::Mutex;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{shutdown, upstream::Contacts};
+use token_broker_examples::{server, upstream::Contacts};
 use token_broker_outbound::{Guard, Proxy};
 use tokio::net::TcpListener;
 use tower_token_broker::{
@@ -108,6 +108,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("TOKEN {user} {}", issuer.mint(mint)?.into_text());
     }
     let router = Router::new().route_service("/mcp", layer.layer(proxy));
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
-    Ok(shutdown::serve(&broker, server).await?)
+    Ok(server::serve(&broker, listener, router).await?)
 }

@@ -99,14 +99,16 @@ listens() {
 }
 
 # start_gateway UPSTREAM [PUBLIC_ORIGIN]: starts INTEROP_GATEWAY, or builds and starts the gateway;
-# sets `gateway` (MCP endpoint), `audit` (log file) and `control` (control server).
+# sets `gateway` (MCP endpoint), `audit` (log file) and `control` (control server). If
+# `gateway_allows` is an origin, its pages may use the gateway.
 start_gateway() {
     local binary="${INTEROP_GATEWAY:-}"
     if [ -z "$binary" ]; then
         (cd "$repository" && cargo build --locked --quiet -p token-broker-tests --bin interop_gateway)
         binary="${CARGO_TARGET_DIR:-$repository/target}/debug/interop_gateway"
     fi
-    TMPDIR="$work" start gateway "$binary" "$@"
+    TMPDIR="$work" start gateway "$binary" "$@" \
+        ${gateway_allows:+--allow-origin "$gateway_allows"}
     wait_for "the gateway" grep -q '^CONTROL' "$work/gateway.log"
     gateway="$(sed -n 's/^LISTENING //p' "$work/gateway.log")"
     audit="$(sed -n 's/^AUDIT //p' "$work/gateway.log")"

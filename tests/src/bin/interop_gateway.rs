@@ -2,9 +2,9 @@
 //! project's MCP server.
 //!
 //! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway --
-//! http://127.0.0.1:3400/mcp [PUBLIC ORIGIN]`
+//! http://127.0.0.1:3400/mcp [PUBLIC ORIGIN] [--allow-origin ORIGIN]`
 //!
-//! The public origin is the one that clients see if there is a proxy in front; it defaults to the
+//! Pages of the allowed origin may use it. The public origin is the one that clients see if there is a proxy in front; it defaults to the
 //! listening address. The gateway prints its URL, the path of its audit log, and the URL of its
 //! control server: `POST /token?user=U&scope=S` returns a broker token, `POST /revoke?user=U`
 //! revokes all tokens of a user. Not published.
@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 use tower_token_broker::{
     Broker, Secret,
     audit::JsonLines,
-    authenticate::JwtVerifier,
+    authenticate::{HostAndOrigin, JwtVerifier},
     exchange::Upstream,
     principal::{Initiator, Resource, Scopes, User},
     revocation::RevocationTarget,
@@ -56,7 +56,11 @@ async fn main() {
     let upstream = env::args().nth(1).expect("the upstream's URL as the first argument");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let here = format!("http://{}", listener.local_addr().expect("an address"));
-    let origin = env::args().nth(2).unwrap_or_else(|| here.clone());
+    let origin = env::args().nth(2).filter(|argument| !argument.starts_with("--"));
+    let origin = origin.unwrap_or_else(|| here.clone());
+    let pages = env::args().skip_while(|argument| argument != "--allow-origin").nth(1);
+    let hosts = HostAndOrigin::new();
+    let hosts = pages.iter().fold(hosts, |hosts, origin| hosts.allow_origin(origin));
     let resource = Resource::parse(&format!("{origin}/mcp")).expect("a resource");
     let issuer =
         Arc::new(Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).expect("keys")));
@@ -66,13 +70,15 @@ async fn main() {
     let upstream = Upstream::parse("items", &upstream).expect("an upstream");
     let layer = broker
         .protect(resource.as_str())
+        .host_and_origin(hosts)
         .authenticate(JwtVerifier::new(&origin, issuer.keys()))
         .scope_filter(policy())
         .exchange(StaticSecret::new(secret(), upstream).expect("a long secret"))
         .build()
         .expect("a stack");
     let proxy = Proxy::new(&Guard::new().allow_loopback("127.0.0.1")).expect("a proxy");
-    let service = layer.layer(proxy);
+    let service =
+        Router::new().merge(broker.metadata_router()).fallback_service(layer.layer(proxy));
     let tasks = broker.tasks().clone();
 
     let control_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

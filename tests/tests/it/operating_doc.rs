@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use tower_token_broker::{
     alarm::Alarm,
+    cause::Cause,
     refusal::{Fault, Reason},
 };
 
@@ -38,6 +39,12 @@ fn each_reason_is_explained_under_its_fault() {
         let codes: BTreeSet<_> = reasons.map(|reason| reason.code().to_owned()).collect();
         assert_eq!(explained(heading), codes, "{heading}");
     }
+}
+
+#[test]
+fn each_cause_is_explained() {
+    let codes: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.code().to_owned()).collect();
+    assert_eq!(explained("## Causes"), codes);
 }
 
 #[test]

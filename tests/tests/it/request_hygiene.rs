@@ -1,13 +1,9 @@
 //! The parts of a client's request that reach the upstream, and those that never do.
 
-use std::{
-    future::Future,
-    net::{IpAddr, Ipv4Addr},
-    pin::Pin,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::Router;
-use token_broker_outbound::{Guard, Proxy, Resolve};
+use token_broker_outbound::{Guard, Proxy};
 use token_broker_tests::{
     harness::{Broker, CALL, ISSUER, SECRET, proxy, serve},
     upstream::{Received, ScriptedServer, full, json},
@@ -27,7 +23,10 @@ use tower_token_broker::{
     stack::StackConfig,
 };
 
-use crate::hostile_case::{Case, run};
+use crate::{
+    hostile_case::{Case, run},
+    resolvers::Always,
+};
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
 
@@ -263,19 +262,6 @@ async fn h172_redirects_are_neither_followed_nor_forwarded() {
         assert_eq!(responses[0].header("location"), None, "H172");
         assert!(elsewhere.received().is_empty(), "H172");
         broker.done().await;
-    }
-}
-
-/// A resolver that returns one address for every name.
-struct Always(IpAddr);
-
-impl Resolve for Always {
-    fn resolve(
-        &self,
-        _: &str,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
-        let address = self.0;
-        Box::pin(async move { Ok(vec![address]) })
     }
 }
 

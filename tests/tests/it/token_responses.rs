@@ -84,3 +84,79 @@ async fn e119_a_refused_access_token_costs_no_refresh_token() {
     endpoint.report_to(broker.ledger(), &[1], &[0, 1]);
     broker.done_unsent().await;
 }
+
+/// Returns the log lines with this text.
+fn lines(broker: &Broker, text: &str) -> Vec<String> {
+    let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+    logs.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn r499_the_log_has_registered_error_codes_only() {
+    for (status, body, code) in [
+        (400, r#"{"error":"invalid_client"}"#, Some("invalid_client")),
+        (401, r#"{"error":"INVALID_CLIENT"}"#, Some("invalid_client")),
+        (400, r#"{"error":"use_dpop_nonce"}"#, Some("use_dpop_nonce")),
+        (503, r#"{"error":"temporarily_unavailable"}"#, None),
+        (400, r#"{"error":"tbm-secret-of-the-server"}"#, None),
+        (
+            400,
+            r#"{"error":"invalid_client","error_description":"tbm-secret"}"#,
+            Some("invalid_client"),
+        ),
+        (400, "<html>tbm-secret</html>", None),
+    ] {
+        let upstream = ScriptedServer::start(|_| json(&echo("x"))).await;
+        let endpoint = TokenEndpoint::responding_with(move |_| (status, body.to_owned())).await;
+        let broker = Broker::in_front_of(&upstream)
+            .start_with(|handle| endpoint.grants(handle, &upstream))
+            .await;
+        assert_eq!(broker.call_with(&[], CALL).await.status, 503, "R499 {body}");
+        let found = lines(&broker, "upstream.token_request_failed");
+        let [line] = &found[..] else { panic!("R499 {body}: {found:?}") };
+        assert!(line.contains(&format!("status={status}")), "R499 {line}");
+        assert!(
+            line.contains("/token\"") && line.contains("url=\"http://127.0.0.1:"),
+            "R499 {line}"
+        );
+        match code {
+            Some(code) => assert!(line.contains(&format!("oauth.error=\"{code}\"")), "R499 {line}"),
+            None => assert!(!line.contains("oauth.error"), "R499 {line}"),
+        }
+        assert!(!line.contains("tbm-secret"), "R499 {line}");
+        endpoint.report_to(broker.ledger(), &[], &[0]);
+        broker.done_unsent().await;
+    }
+}
+
+#[tokio::test]
+async fn r502_a_grant_under_another_name_or_issuer_is_named() {
+    let old_issuer = "https://old.example";
+    for (name, issuer, hint) in [
+        ("items-old", None, Some(r#"grant.server="items-old""#)),
+        ("items", Some(old_issuer), Some(r#"grant.issuer="https://old.example""#)),
+        // A grant for another server at another authorization server has nothing to do with it.
+        ("mail", Some(old_issuer), None),
+    ] {
+        let upstream = ScriptedServer::start(|_| json(&echo("x"))).await;
+        let endpoint = TokenEndpoint::responding_with(|_| (200, TokenEndpoint::tokens(1))).await;
+        let broker = Broker::in_front_of(&upstream)
+            .start_with(|handle| endpoint.grants_of(handle, &upstream, name, issuer))
+            .await;
+        for _ in 0..2 {
+            let refused = broker.call_with(&[], CALL).await;
+            assert!(refused.text().contains("-32001"), "R502 {}", refused.text());
+            assert!(!refused.text().contains("old"), "R502: only the log has it");
+        }
+        let hints = lines(&broker, "grant.id=");
+        match hint {
+            Some(hint) => {
+                assert_eq!(hints.len(), 1, "R502 once per 30 s: {hints:?}");
+                assert!(hints[0].contains(hint), "R502 {hints:?}");
+            }
+            None => assert_eq!(hints.len(), 0, "R502 {hints:?}"),
+        }
+        assert_eq!(endpoint.posts(), 0, "R502: no token is sent to the other server");
+        broker.done_unsent().await;
+    }
+}

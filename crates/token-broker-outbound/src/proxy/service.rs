@@ -11,20 +11,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper_util::{
-    client::legacy::{Client, Error as ClientError, connect::capture_connection},
+    client::legacy::{Client, connect::capture_connection},
     rt::TokioTimer,
 };
 use tower_service::Service;
 use tower_token_broker::{
     alarm::Alarm,
+    cause::Cause,
     dialect::Dialect,
     exchange::OutgoingCredential,
     header_rules,
     refusal::{Reason, Refusal},
+    request_id::RequestId,
     upload::Upload,
 };
 
@@ -35,7 +37,7 @@ use super::{
 };
 use crate::{
     connector::GuardedConnector,
-    error::{FetchError, OutboundError},
+    error::{FetchError, OutboundError, Sent},
     guard::Guard,
     user_agent,
 };
@@ -143,7 +145,8 @@ where
         header_rules::remove_hop_by_hop_from_request(request.headers_mut());
         user_agent::set_if_absent(request.headers_mut());
         // The last step before the request is sent. No await follows.
-        match (request.extensions_mut().remove::<OutgoingCredential>(), self.senders) {
+        let outgoing = request.extensions_mut().remove::<OutgoingCredential>();
+        match (&outgoing, self.senders) {
             (Some(outgoing), Senders::Exchange | Senders::Anyone) => {
                 if let Err(error) = outgoing.apply(&mut request) {
                     return ProxyFuture::refused(&dialect, error.reason());
@@ -166,6 +169,11 @@ where
         let (client, place) = self.connections.enter(self.connections.sharing(&request));
         // The extensions are for the layers only. The version is that of the connection.
         let upload = request.extensions_mut().remove::<Upload>();
+        let peer = Peer {
+            uri: request.uri().clone(),
+            request: request.extensions().get::<RequestId>().copied(),
+            outgoing,
+        };
         *request.extensions_mut() = Extensions::new();
         *request.version_mut() = self.version;
         let (carrier, place) = if request.body().is_end_stream() {
@@ -199,17 +207,16 @@ where
                     }
                     return Ok(passed(response, version, idle, carrier, place));
                 }
-                // Ended from outside: the exchange layer knows why.
-                Ok(Some(Ok(_)) | None) => Reason::UpstreamFailed,
-                Ok(Some(Err(error))) => failed(&error),
-                Err(_) => {
-                    tracing::warn!(
-                        alarm = Alarm::UpstreamUnavailable.code(),
-                        refusal.reason = Reason::UpstreamTimeout.code(),
-                        "the upstream sent no headers in time"
-                    );
-                    Reason::UpstreamTimeout
+                Ok(Some(Ok(response))) => {
+                    peer.switches_protocols(response.status());
+                    Reason::UpstreamFailed
                 }
+                // Ended from outside: the exchange layer knows why.
+                Ok(None) => Reason::UpstreamFailed,
+                Ok(Some(Err(error))) => {
+                    peer.failed(FetchError::of_client(&error, error.is_connect()))
+                }
+                Err(_) => peer.failed(FetchError::Timeout(Sent::Maybe)),
             };
             Ok(refused(&dialect, reason))
         }))
@@ -275,22 +282,56 @@ fn has_usual_content(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-fn failed(error: &ClientError) -> Reason {
-    let ours = FetchError::among_sources_of(error);
-    let reason = match ours {
-        Some(FetchError::Timeout(_)) => Reason::UpstreamTimeout,
-        _ => Reason::UpstreamFailed,
-    };
-    let cause = ours
-        .map_or(if error.is_connect() { "unreachable" } else { "broke off" }, |ours| ours.code());
-    // H178: the log names the cause by its code. The client learns only that the upstream failed.
-    tracing::warn!(
-        alarm = Alarm::UpstreamUnavailable.code(),
-        refusal.reason = reason.code(),
-        cause,
-        "the upstream did not respond"
-    );
-    reason
+/// The server that a request goes to, for the log.
+struct Peer {
+    uri: Uri,
+    request: Option<RequestId>,
+    outgoing: Option<OutgoingCredential>,
+}
+
+impl Peer {
+    /// Logs why there is no response, and returns the reason of the refusal.
+    // H178: only the log names the cause. The client learns only that the upstream failed.
+    fn failed(&self, error: FetchError) -> Reason {
+        let reason = match error {
+            FetchError::Timeout(_) => Reason::UpstreamTimeout,
+            _ => Reason::UpstreamFailed,
+        };
+        tracing::warn!(
+            alarm = Alarm::UpstreamUnavailable.code(),
+            request.id = self.request.map(tracing::field::display),
+            server.name = self.server(),
+            origin = self.origin(),
+            refusal.reason = reason.code(),
+            cause = error.code(),
+            %error,
+            allowed_by = error.remedy(&self.uri),
+            "the upstream did not respond"
+        );
+        reason
+    }
+
+    fn switches_protocols(&self, status: StatusCode) {
+        tracing::warn!(
+            alarm = Alarm::UpstreamResponseRefused.code(),
+            request.id = self.request.map(tracing::field::display),
+            server.name = self.server(),
+            origin = self.origin(),
+            refusal.reason = Reason::UpstreamFailed.code(),
+            cause = Cause::Informational.code(),
+            status = status.as_u16(),
+            "the upstream switched protocols"
+        );
+    }
+
+    fn server(&self) -> Option<&str> {
+        self.outgoing.as_ref().map(OutgoingCredential::server)
+    }
+
+    /// Without path and query, which may contain keys.
+    fn origin(&self) -> Option<String> {
+        Some(format!("{}://{}", self.uri.scheme_str()?, self.uri.authority()?))
+    }
 }
 
 fn refused(dialect: &Dialect, reason: Reason) -> Response<ProxyBody> {

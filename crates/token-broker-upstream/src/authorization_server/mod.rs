@@ -4,12 +4,13 @@ mod client_authentication;
 mod denial;
 mod form;
 mod json_object;
+mod problem;
 mod token_response;
 mod tokens;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
-use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
+use tower_token_broker::{Secret, cause, clock::Timestamp, principal::Scopes};
 
 use self::form::Form;
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 pub use self::client_authentication::ClientAuthentication;
 pub(crate) use self::{
     denial::{Codes, Denial, ErrorCodes},
+    problem::Problem,
     token_response::{Refusal, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Verdict},
     tokens::Tokens,
 };
@@ -159,6 +161,15 @@ impl AuthorizationServer {
 
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    pub(crate) const fn token_endpoint(&self) -> &Uri {
+        &self.token_endpoint
+    }
+
+    /// Returns the URL of the token endpoint without its query, for the log.
+    pub(crate) fn token_endpoint_for_log(&self) -> String {
+        cause::url_for_log(&self.token_endpoint)
     }
 
     pub(crate) fn operator_scopes(&self) -> &Scopes {

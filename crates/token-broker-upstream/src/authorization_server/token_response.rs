@@ -11,6 +11,7 @@ use tower_token_broker::{Secret, clock::Clock, principal::Scopes};
 use super::{
     denial::{self, Codes, Denial},
     json_object::{JsonObject, Member, NotAnObject},
+    problem::Problem,
     tokens::{self, Tokens},
 };
 
@@ -33,18 +34,19 @@ pub(crate) enum Verdict {
     /// A known error code: the server refuses.
     Denied {
         denial: Denial,
+        problem: Problem,
         refusal: Option<Refusal>,
         retry_after: Option<Duration>,
     },
     /// Any other response: an outage, a limit, or nonsense. It does not concern the caller.
     Failed {
-        what: &'static str,
+        problem: Problem,
         refusal: Option<Refusal>,
         retry_after: Option<Duration>,
     },
     /// A success that could not be read to its end: the server may have issued tokens.
     Unknown {
-        what: &'static str,
+        problem: Problem,
     },
 }
 
@@ -81,7 +83,10 @@ impl TokenResponse {
     fn of(response: &Response<Bytes>, requested: &Scopes, codes: Codes<'_>) -> Self {
         let status = response.status();
         let retry_after = retry_after(response);
-        let failed = |what| Verdict::Failed { what, refusal: None, retry_after };
+        let failed = |cause| {
+            let problem = Problem::because(cause).of_response(status, "");
+            Verdict::Failed { problem, refusal: None, retry_after }
+        };
         let object = JsonObject::read(response.body());
         if status.is_success() {
             return match object {
@@ -100,7 +105,9 @@ impl TokenResponse {
                 }
                 // X08: a rotated token may be in the part that is missing.
                 Err(NotAnObject::Empty | NotAnObject::Incomplete) => {
-                    Self::without_token(Verdict::Unknown { what: "an incomplete token response" })
+                    let problem = Problem::because("an incomplete token response");
+                    let problem = problem.of_response(status, "");
+                    Self::without_token(Verdict::Unknown { problem })
                 }
             };
         }
@@ -182,15 +189,15 @@ impl Code {
         };
         let is_outage = denial::is_outage(code) || status == StatusCode::REQUEST_TIMEOUT;
         let refusal = (!is_outage).then(|| Refusal::of(status, code));
-        match codes.denial(code) {
-            Some(Denial::Client) => {
-                Verdict::Denied { denial: Denial::Client, refusal: None, retry_after }
+        let denial = codes.denial(code);
+        let cause = denial.map_or("an error that is not about the grant", Denial::what);
+        let problem = Problem::because(cause).of_response(status, code);
+        match denial {
+            Some(denial) => {
+                let refusal = refusal.filter(|_| denial != Denial::Client);
+                Verdict::Denied { denial, problem, refusal, retry_after }
             }
-            Some(denial) => Verdict::Denied { denial, refusal, retry_after },
-            None => {
-                let what = "an error that is not about the grant";
-                Verdict::Failed { what, refusal, retry_after }
-            }
+            None => Verdict::Failed { problem, refusal, retry_after },
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     provider::{Landed, Shared, Wanted, grant_of},
 };
 use crate::{
-    authorization_server::{Codes, Denial, TokenResponse, Tokens, Verdict, Wider},
+    authorization_server::{Codes, Denial, Problem, TokenResponse, Tokens, Verdict, Wider},
     lifetime, scopes,
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Attempt<'a, A> {
 /// Failed attempt.
 struct Failed {
     no: CredentialError,
-    cause: &'static str,
+    problem: Problem,
     outcome: TokenOutcome,
     retry_after: Option<Duration>,
     whose: Whose,
@@ -192,24 +192,24 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                     Sent::No => (TokenOutcome::Failed, Whose::Everyones),
                     Sent::Maybe => (TokenOutcome::Unknown, Whose::CallersOrServers),
                 };
-                return Err(Failed { outcome, whose, ..Failed::because(error.code()) });
+                return Err(Failed { outcome, whose, ..Failed::of(Problem::fetch(error)) });
             }
         };
         match verdict {
             Verdict::Tokens(tokens) => Ok((refresh_token, tokens)),
-            Verdict::Denied { denial, retry_after, .. } => {
+            Verdict::Denied { denial, problem, retry_after, .. } => {
                 let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
                 let no = self.shared.requester.denied(denial, &self.wanted.need);
-                Err(Failed { no, retry_after, whose, ..Failed::because(denial.what()) })
+                Err(Failed { no, retry_after, whose, ..Failed::of(problem) })
             }
-            Verdict::Failed { what, retry_after, .. } => {
+            Verdict::Failed { problem, retry_after, .. } => {
                 // Also with `Retry-After`: a server may limit one user.
                 let whose = Whose::CallersOrServers;
-                Err(Failed { retry_after, whose, ..Failed::because(what) })
+                Err(Failed { retry_after, whose, ..Failed::of(problem) })
             }
-            Verdict::Unknown { what } => {
+            Verdict::Unknown { problem } => {
                 let (outcome, whose) = (TokenOutcome::Unknown, Whose::CallersOrServers);
-                Err(Failed { outcome, whose, ..Failed::because(what) })
+                Err(Failed { outcome, whose, ..Failed::of(problem) })
             }
         }
     }
@@ -239,22 +239,27 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 self.shared.pause.lock().failed(now, failed.retry_after);
             }
         }
-        let (server, grant, cause) =
-            (self.shared.upstream.name(), A::GRANT_TYPE.as_str(), failed.cause);
+        let (server, grant) = (self.shared.upstream.name(), A::GRANT_TYPE.as_str());
+        let (problem, endpoint) = (failed.problem, &self.shared.server);
         // X10: one error per streak of failures.
         if count == 0 {
             tracing::error!(
                 alarm = Alarm::TokenRequestFailed.code(),
                 server.name = server,
                 grant,
-                cause,
+                cause = problem.cause(),
+                status = problem.status(),
+                oauth.error = problem.error_code(),
+                error = problem.error(),
+                url = endpoint.token_endpoint_for_log(),
+                allowed_by = problem.remedy(endpoint.token_endpoint()),
                 "no access token was obtained"
             );
         } else {
             tracing::debug!(
                 server.name = server,
                 grant,
-                cause,
+                cause = problem.cause(),
                 "no access token was obtained, again"
             );
         }
@@ -285,7 +290,17 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
 
 impl Failed {
     const fn because(cause: &'static str) -> Self {
+        Self::of(Problem::because(cause))
+    }
+
+    const fn of(problem: Problem) -> Self {
         let no = CredentialError::Unavailable { retry_after: None };
-        Self { no, cause, outcome: TokenOutcome::Failed, retry_after: None, whose: Whose::Callers }
+        Self {
+            no,
+            problem,
+            outcome: TokenOutcome::Failed,
+            retry_after: None,
+            whose: Whose::Callers,
+        }
     }
 }

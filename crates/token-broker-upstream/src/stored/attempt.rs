@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     authorization_server::{
-        Denial, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Verdict, Wider,
+        Denial, Problem, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Verdict, Wider,
     },
     lifetime, scopes,
 };
@@ -42,7 +42,7 @@ pub(super) struct Sending<'a, S> {
 
 /// An attempt without new tokens.
 struct Failure {
-    cause: &'static str,
+    problem: Problem,
     tried: AttemptOutcome,
     recorded: TokenOutcome,
     /// Time until the next attempt: at least, and in all.
@@ -141,8 +141,8 @@ impl<S: GrantStore> Sending<'_, S> {
                 self.use_tokens(rotated, tokens, scope, receipt).await
             }
             (Some(rotated), refused) => self.keep_rotated(rotated, &refused, receipt).await,
-            (None, Verdict::Denied { denial: Denial::Grant, .. }) => {
-                self.invalid_grant(receipt).await
+            (None, Verdict::Denied { denial: Denial::Grant, problem, .. }) => {
+                self.invalid_grant(&problem, receipt).await
             }
             (None, refused) => self.failed(self.refused(&refused), receipt).await,
         }
@@ -267,18 +267,18 @@ impl<S: GrantStore> Sending<'_, S> {
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         let mut renewal = Renewal::new(Some(rotated), None);
-        if matches!(refused, Verdict::Denied { denial: Denial::Grant, .. }) {
+        if let Verdict::Denied { denial: Denial::Grant, problem, .. } = refused {
             renewal.state = GrantState::EndedByServer;
             let stored = self.make_durable(&renewal, TokenOutcome::GrantEnded, receipt).await;
-            return Ok(stored.map_or_else(|next| next, |_| self.ended()));
+            return Ok(stored.map_or_else(|next| next, |_| self.ended(problem)));
         }
         let failure = self.refused(refused);
-        self.report(failure.cause);
+        self.report(&failure.problem);
         renewal.backoff = self.pause_began(failure.pause);
         renewal.refused = failure.refused;
         renewal.state = if failure.needs_user { GrantState::NeedsUser } else { self.grant.state };
         match self.make_durable(&renewal, failure.recorded, receipt).await {
-            Ok(stored) => Ok(self.failed_with(&stored, failure.pause.1)),
+            Ok(stored) => Ok(self.failed_with(&stored, &failure)),
             Err(next) => Ok(next),
         }
     }
@@ -339,24 +339,30 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Ends the grant, but only if the version that was sent is still the current one.
     // X11: another replica may have stored newer tokens.
-    async fn invalid_grant(&self, receipt: TokenReceipt) -> Result<Next, StoreError> {
+    async fn invalid_grant(
+        &self,
+        problem: &Problem,
+        receipt: TokenReceipt,
+    ) -> Result<Next, StoreError> {
         let (shared, grant) = (self.shared(), self.grant);
         let current = self.refresh.load().await;
         if matches!(&current, Ok(Some(current)) if current.version == self.lease.version)
             && bounded(shared.store.end(&grant.to_ref(), self.lease.version)).await?
         {
             receipt.finish(TokenOutcome::GrantEnded);
-            return Ok(self.ended());
+            return Ok(self.ended(problem));
         }
         receipt.finish(TokenOutcome::Failed);
         current.map(|_| Next::Again)
     }
 
-    fn ended(&self) -> Next {
+    fn ended(&self, problem: &Problem) -> Next {
         tracing::warn!(
             alarm = Alarm::GrantEnded.code(),
             server.name = self.shared().upstream.name(),
             grant.id = self.grant.id.as_str(),
+            status = problem.status(),
+            oauth.error = problem.error_code(),
             "the authorization server ended the grant; the user must reconnect"
         );
         Next::Done(Outcome::None(CredentialError::Revoked))
@@ -364,13 +370,13 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Returns the failure that a response without tokens is.
     fn refused(&self, verdict: &Verdict) -> Failure {
-        let (cause, refusal, retry_after) = match verdict {
-            Verdict::Denied { denial, refusal, retry_after } => {
-                (denial.what(), *refusal, *retry_after)
+        let (problem, refusal, retry_after) = match verdict {
+            Verdict::Denied { problem, refusal, retry_after, .. }
+            | Verdict::Failed { problem, refusal, retry_after } => {
+                (*problem, *refusal, *retry_after)
             }
-            Verdict::Failed { what, refusal, retry_after } => (*what, *refusal, *retry_after),
-            Verdict::Unknown { what } => return self.unknown(what),
-            Verdict::Tokens(_) => ("tokens", None, None),
+            Verdict::Unknown { problem } => return self.unknown(*problem),
+            Verdict::Tokens(_) => (Problem::because("tokens"), None, None),
         };
         let refused = refusal.map(|refusal| self.repeated(refusal));
         let needs_user = matches!(verdict, Verdict::Denied { denial: Denial::User, .. })
@@ -385,7 +391,7 @@ impl<S: GrantStore> Sending<'_, S> {
             },
             refused: refused.or(self.grant.refused),
             needs_user,
-            cause,
+            problem,
         }
     }
 
@@ -413,34 +419,34 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Returns the failure of a request without a response that was read.
     fn without_response(&self, error: FetchError) -> Failure {
-        let cause = error.code();
+        let problem = Problem::fetch(error);
         let tried = match (error, error.sent()) {
             (_, Sent::No) => AttemptOutcome::NotSent,
             (
-                FetchError::Timeout(_) | FetchError::Failed(_) | FetchError::ContentCoding,
+                FetchError::Timeout(_) | FetchError::BrokenOff | FetchError::ContentCoding,
                 Sent::Maybe,
-            ) => return self.unknown(cause),
+            ) => return self.unknown(problem),
             // X10: a redirect or an oversized body is a response, but not a usable one.
             (_, Sent::Maybe) => AttemptOutcome::Responded,
         };
-        Failure { tried, recorded: TokenOutcome::Failed, ..self.without_refusal(cause) }
+        Failure { tried, recorded: TokenOutcome::Failed, ..self.without_refusal(problem) }
     }
 
-    fn unknown(&self, cause: &'static str) -> Failure {
-        Failure { pause: self.after_unknown(), ..self.without_refusal(cause) }
+    fn unknown(&self, problem: Problem) -> Failure {
+        Failure { pause: self.after_unknown(), ..self.without_refusal(problem) }
     }
 
     /// Returns a failure that does not concern the grant. Its outcome is unknown.
-    fn without_refusal(&self, cause: &'static str) -> Failure {
+    fn without_refusal(&self, problem: Problem) -> Failure {
         let (tried, recorded) = (AttemptOutcome::Unknown, TokenOutcome::Unknown);
         let pause = self.usual_pause(None);
         let refused = self.grant.refused;
-        Failure { cause, tried, recorded, pause, refused, needs_user: false }
+        Failure { problem, tried, recorded, pause, refused, needs_user: false }
     }
 
     async fn failed(&self, failure: Failure, receipt: TokenReceipt) -> Result<Next, StoreError> {
         receipt.finish(failure.recorded);
-        self.report(failure.cause);
+        self.report(&failure.problem);
         let mut attempt =
             Attempt::new(failure.tried, self.pause_began(failure.pause)).refused(failure.refused);
         if failure.needs_user {
@@ -457,34 +463,47 @@ impl<S: GrantStore> Sending<'_, S> {
         }
         let mut grant = self.grant.clone();
         attempt.apply(&mut grant);
-        Ok(self.failed_with(&grant, failure.pause.1))
+        Ok(self.failed_with(&grant, &failure))
     }
 
     /// Ends the step with the grant as it is after a failure.
-    fn failed_with(&self, grant: &Grant, wait: Duration) -> Next {
+    fn failed_with(&self, grant: &Grant, failure: &Failure) -> Next {
         if grant.state != self.grant.state {
             tracing::warn!(
                 alarm = Alarm::GrantNeedsUser.code(),
                 server.name = self.shared().upstream.name(),
                 grant.id = grant.id.as_str(),
+                status = failure.problem.status(),
+                oauth.error = failure.problem.error_code(),
                 "the authorization server refuses the grant; the user should connect again"
             );
         }
-        Next::Done(self.refresh.fallback_or_unavailable(grant, self.fallback, Some(wait)))
+        Next::Done(self.refresh.fallback_or_unavailable(
+            grant,
+            self.fallback,
+            Some(failure.pause.1),
+        ))
     }
 
     // X10: one error per streak of failures.
-    fn report(&self, cause: &'static str) {
+    fn report(&self, problem: &Problem) {
         let (server, id) = (self.shared().upstream.name(), self.grant.id.as_str());
+        let endpoint = &self.shared().server;
         if self.grant.backoff.failures == 0 {
             tracing::error!(
                 alarm = Alarm::TokenRequestFailed.code(),
                 server.name = server,
                 grant.id = id,
-                cause,
+                cause = problem.cause(),
+                status = problem.status(),
+                oauth.error = problem.error_code(),
+                error = problem.error(),
+                url = endpoint.token_endpoint_for_log(),
+                allowed_by = problem.remedy(endpoint.token_endpoint()),
                 "a refresh failed; the grant is kept"
             );
         } else {
+            let cause = problem.cause();
             tracing::debug!(server.name = server, grant.id = id, cause, "a refresh failed again");
         }
     }

@@ -109,6 +109,7 @@
 
 mod attempt;
 mod cache;
+mod hint;
 mod provider;
 mod refresh;
 mod sightings;

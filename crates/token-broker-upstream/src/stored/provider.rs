@@ -19,6 +19,7 @@ use tower_token_broker::{
 
 use super::{
     cache::Entry,
+    hint::LastHint,
     refresh::{Outcome, Purpose, Refresh},
     sightings::{LastSuccess, Sightings},
 };
@@ -52,6 +53,7 @@ pub(super) struct Shared<S> {
     /// Refreshes in progress, by grant; each has the scopes that it requests.
     flights: SingleFlight<Scopes, Outcome>,
     pub(super) places: Places,
+    pub(super) last_hint: LastHint,
 }
 
 impl<S: GrantStore> StoredGrants<S> {
@@ -77,6 +79,7 @@ impl<S: GrantStore> StoredGrants<S> {
             sightings: Sightings::new(),
             last_success: LastSuccess::default(),
             flights: SingleFlight::new(),
+            last_hint: LastHint::default(),
         }))
     }
 

@@ -105,7 +105,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     }
 
     async fn step(&self) -> Result<Next, StoreError> {
-        let Some(grant) = self.load().await? else { return Ok(Next::Done(connect_required())) };
+        let Some(grant) = self.load().await? else {
+            self.shared.hint_at_name(self.grant_key, self.trail).await;
+            return Ok(Next::Done(connect_required()));
+        };
         let now = self.shared.clock.read();
         let effective = scopes::common(self.requested, &grant.granted);
         let (fallback, forced) = match self.judge(&grant, &effective, now) {
@@ -159,6 +162,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         }
         // Mix-up: a token of another authorization server must not be sent to this one.
         if *grant.authorization_server != *self.shared.server.issuer() {
+            self.shared.hint_at_issuer(grant, self.trail);
             return Judged::Done(connect_required());
         }
         if effective.is_empty() && !self.requested.is_empty() {

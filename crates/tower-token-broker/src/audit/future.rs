@@ -40,8 +40,15 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    /// Refuses a request that has no place for a record.
-    pub(super) fn not_recorded(dialect: &Dialect, reason: Reason) -> Self {
+    /// Refuses a request that has no place for a record. Only the log has its ID: the record counts
+    /// such requests.
+    // P498: users can send the ID in this case, too.
+    pub(super) fn not_recorded(dialect: &Dialect, id: RequestId, reason: Reason) -> Self {
+        tracing::info!(
+            request.id = %id,
+            refusal.reason = reason.code(),
+            "refused; the record counts it without the ID"
+        );
         let response = dialect.render(&Refusal::new(reason));
         Self { state: State::Refused { response: Some(response) } }
     }

@@ -77,12 +77,13 @@ where
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
             log.0.count(reason);
-            return ResponseFuture::not_recorded(&Dialect::of(&request), reason);
+            let id = Trail::unrecorded_id();
+            request.extensions_mut().insert(id);
+            return ResponseFuture::not_recorded(&Dialect::of(&request), id, reason);
         };
         let id = trail.request_id();
-        // Without the ID, because no record has it.
-        let unrecorded = terminal.is_passing().then(|| Dialect::of(&request));
         request.extensions_mut().insert(id);
+        let unrecorded = terminal.is_passing().then(|| Dialect::of(&request));
         // Determined once; the inner layers read it.
         let dialect = Dialect::of(&request);
         let is_served =
@@ -101,7 +102,7 @@ where
         // user is known at once: they have a place of their own now.
         match unrecorded.filter(|_| terminal.is_passing()) {
             None => ResponseFuture::inner(future, id, terminal),
-            Some(dialect) => ResponseFuture::not_recorded(&dialect, Reason::AuditUnavailable),
+            Some(dialect) => ResponseFuture::not_recorded(&dialect, id, Reason::AuditUnavailable),
         }
     }
 }

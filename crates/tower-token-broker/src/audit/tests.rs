@@ -179,13 +179,16 @@ async fn a_failing_sink_closes_the_log_until_it_recovers() {
     let refused = service.clone().oneshot(request()).await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     drop(refused);
+    let mut ids = std::collections::BTreeSet::new();
     for _ in 0..3 {
         let mut request = request();
         // A forged ID is not returned as ours.
         request.extensions_mut().insert(RequestId::from_bits([7; 16]));
         let refused = service.clone().oneshot(request).await.unwrap();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(!refused.headers().contains_key("x-request-id"));
+        let id = refused.headers()["x-request-id"].to_str().unwrap();
+        assert_ne!(id, RequestId::from_bits([7; 16]).to_string());
+        assert!(id.len() == 32 && ids.insert(id.to_owned()), "P498 one ID for each: {id}");
         assert!(refused.headers().contains_key("retry-after"));
     }
     sink.work();

@@ -96,6 +96,11 @@ impl Trail {
         Ok(Self::open(log, place, Work::Request(RequestId::from_bits(random_bits())), facts))
     }
 
+    /// Creates the ID of a request that has no trail.
+    pub(super) fn unrecorded_id() -> RequestId {
+        RequestId::from_bits(random_bits())
+    }
+
     /// Opens the trail of a background job. The guard writes the terminal record.
     fn begin_job(log: &AuditLog, name: &'static str) -> Result<(Self, Terminal), AuditError> {
         let place = log.0.place_of_job()?;

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, uri::Authority};
 
+use super::cors::Page;
 use crate::{bad_value::BadValue, principal::Resource, refusal::Reason};
 
 /// The hosts and origins from which requests are accepted, in addition to those of the resource
@@ -92,6 +93,13 @@ impl AllowedHosts {
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Reason> {
         self.admit_host(request)?;
         self.admit_origin(request.headers())
+    }
+
+    /// Returns the page that sent the request, if its origin is allowed.
+    pub(super) fn page<B>(&self, request: &Request<B>) -> Option<Page> {
+        let origin = request.headers().get(header::ORIGIN)?;
+        self.admit_origin(request.headers()).ok()?;
+        Some(Page::admitted(origin.clone()))
     }
 
     // A021: the target (absolute form, or HTTP/2's `:authority`) and `Host` must name an allowed

@@ -104,6 +104,7 @@
 
 mod bearer;
 mod body;
+mod cors;
 mod future;
 #[cfg(feature = "grpc")]
 mod grpc_end;

@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{
     CutBody, PresentedToken, ResponseFuture, VerifyError, VerifyRequest, VerifyToken,
     body::Guarded,
-    head_limits,
+    cors, head_limits,
     layer::Shared,
     refuser::Refuser,
     verdict_cache::{Admitted, RefusedToken, VerdictKey},
@@ -58,7 +58,19 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let page = self.shared.allowed_hosts.page(&request);
+        self.respond(request).to(page)
+    }
+}
+
+impl<S, V> Authenticate<S, V> {
+    fn respond<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone,
+        V: VerifyToken,
+        R: Body<Data = Bytes>,
+    {
         let shared = &self.shared;
         let dialect = Dialect::of(&request); // how this client receives refusals
         let trail = request.extensions().get::<Trail>().cloned();
@@ -78,6 +90,9 @@ where
             head_limits::admit(&request).and_then(|()| shared.allowed_hosts.admit(&request))
         {
             return ResponseFuture::refused(refuser.refuse(reason));
+        }
+        if let Some(response) = cors::preflight(&request) {
+            return ResponseFuture::ready(response);
         }
         // N467: hyper hands a connection over whatever the status of the response.
         inbound::forbid_upgrade(&mut request);

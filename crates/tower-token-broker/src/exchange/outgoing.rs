@@ -12,7 +12,7 @@ use http::Request;
 use parking_lot::Mutex;
 
 use super::{
-    credential::Credential,
+    credential::{Credential, Upstream},
     leak_guard::{SecretTails, Watched},
 };
 use crate::{alarm::Alarm, audit::Receipt, refusal::Reason, revocation::Standing};
@@ -33,6 +33,7 @@ pub struct OutgoingCredential(Arc<Cell>);
 struct Cell {
     held: Mutex<Option<Held>>,
     was_applied: AtomicBool,
+    upstream: Upstream,
 }
 
 struct Held {
@@ -50,6 +51,7 @@ impl OutgoingCredential {
         standing: &Standing,
         tails: Arc<SecretTails>,
         watched: &Watched,
+        upstream: &Upstream,
     ) -> Self {
         let held = Held {
             credential: credential.clone(),
@@ -58,7 +60,13 @@ impl OutgoingCredential {
             tails,
             watched: watched.clone(),
         };
-        Self(Arc::new(Cell { held: Mutex::new(Some(held)), was_applied: AtomicBool::new(false) }))
+        let (held, was_applied) = (Mutex::new(Some(held)), AtomicBool::new(false));
+        Self(Arc::new(Cell { held, was_applied, upstream: upstream.clone() }))
+    }
+
+    /// Returns the name of the upstream, for the log of the sender.
+    pub fn server(&self) -> &str {
+        self.0.upstream.name()
     }
 
     /// Sets the credential on this request, synchronously; send the request at once. The URI must

@@ -52,7 +52,7 @@ where
     // A 401 to a request that carried no credential is not about the credential.
     if !was_applied || !refuses_the_credential(context, &response) {
         note_accepted(context, &credential, &response, was_applied);
-        return Ok(Ok(guard(context, &shared.returned, response, was_applied)?));
+        return Ok(Ok(guarded(shared, context, response, was_applied)?));
     }
     // Boxed, because few requests come here and all others stay small.
     Box::pin(retry(ready, &outgoing, &credential, response.into_parts().0, replay)).await
@@ -96,7 +96,17 @@ where
         return Err(credential_refused());
     }
     note_accepted(context, &fresh, &response, was_applied);
-    Ok(Ok(guard(context, &shared.returned, response, was_applied)?))
+    Ok(Ok(guarded(shared, context, response, was_applied)?))
+}
+
+fn guarded<P: ProvideCredential, R: Body<Data = Bytes>>(
+    shared: &Shared<P>,
+    context: &RequestContext,
+    response: Response<R>,
+    was_applied: bool,
+) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
+    let server = shared.provider.upstream().name();
+    guard(context, server, &shared.returned, response, was_applied)
 }
 
 /// The refusal where connecting an account does not help: the broker has no other credential now.
@@ -246,6 +256,7 @@ where
         &context.standing,
         tails,
         &context.watched,
+        upstream,
     );
     request.extensions_mut().insert(outgoing.clone());
     request.extensions_mut().insert(upload.clone());

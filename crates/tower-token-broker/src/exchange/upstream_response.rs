@@ -15,6 +15,7 @@ use super::{
 use crate::grpc::metadata as grpc;
 use crate::{
     body::ResponseBody,
+    cause::Cause,
     header_rules, media_type,
     refusal::{Reason, Refusal, Refused},
 };
@@ -26,6 +27,7 @@ use crate::{
 )]
 pub(super) fn guard<R: Body<Data = Bytes>>(
     context: &RequestContext,
+    server: &str,
     returned: &Arc<Returned>,
     response: Response<R>,
     was_applied: bool,
@@ -40,21 +42,26 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     }
     let status = response.status();
     let is_mcp = context.dialect.is_mcp() && !context.by_handler;
+    let refuse = |reason, cause: Cause| {
+        let id = context.trail.request_id();
+        Err(Refusal::new(cause.report(reason, id, Some(server), status)))
+    };
     // I186: the body of a failing upstream may reveal its internals. H172: a redirect is not
     // followed, and MCP has none.
-    if status.is_server_error()
-        || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-        || status.is_informational()
-    {
-        return Err(Refusal::new(Reason::UpstreamFailed));
-    }
-    if status.is_redirection() && is_mcp {
-        return Err(Refusal::new(Reason::UpstreamFailed));
+    let failed = match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Cause::ProxyAuthentication),
+        _ if status.is_server_error() => Some(Cause::ServerError),
+        _ if status.is_informational() => Some(Cause::Informational),
+        _ if status.is_redirection() && is_mcp => Some(Cause::Redirect),
+        _ => None,
+    };
+    if let Some(cause) = failed {
+        return refuse(Reason::UpstreamFailed, cause);
     }
     // I181: a part may contain half an echo, and the next part the other half. A handler assembles
     // its parts itself.
     if status == StatusCode::PARTIAL_CONTENT && !context.by_handler {
-        return Err(Refusal::new(Reason::ResponseUnreadable));
+        return refuse(Reason::ResponseUnreadable, Cause::Partial);
     }
     // The upstream's challenge for more scopes is for the broker, not for the client.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(response.headers()) {
@@ -64,11 +71,11 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     let is_grpc = context.dialect.is_grpc() && !context.by_handler;
     #[cfg(feature = "grpc")]
     if is_grpc && (status != StatusCode::OK || !grpc::is_grpc(response.headers())) {
-        return Err(Refusal::new(Reason::UpstreamFailed));
+        return refuse(Reason::UpstreamFailed, Cause::NotGrpc);
     }
     // I191: a coded body can be neither guarded nor filtered.
     if media_type::is_coded(response.headers()) {
-        return Err(Refusal::new(Reason::ResponseUnreadable));
+        return refuse(Reason::ResponseUnreadable, Cause::ContentCoding);
     }
     let (mut parts, body) = response.into_parts();
     // I181: an HTTP client may store text of the upstream here (hyper: the reason phrase).

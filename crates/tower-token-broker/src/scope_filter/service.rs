@@ -26,6 +26,7 @@ use crate::{
     alarm::Alarm,
     audit::Trail,
     body::{RequestBody, ResponseBody},
+    cause::Cause,
     dialect::Dialect,
     inbound,
     limits::{Limits, Protocol},
@@ -132,12 +133,24 @@ where
             if shared.protocol == Protocol::Http || Refused::of(&response).is_some() {
                 return Ok(response.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
+            let status = response.status();
+            let unreadable = Cause::of_unreadable(status, response.headers());
             let filtered = match response::filter(&shared, &principal, &trail, &judged, response) {
                 Ok(Judging::Passes(response)) => Ok(response),
                 Ok(Judging::Reads(read)) => read.await,
                 Err(reason) => Err(reason),
             };
-            Ok(filtered.unwrap_or_else(|reason| refuse(judged.dialect(), Refusal::new(reason))))
+            Ok(filtered.unwrap_or_else(|reason| {
+                let cause = match reason {
+                    Reason::ResponseUnreadable => Some(unreadable),
+                    Reason::UpstreamFailed => Some(Cause::BrokenOff),
+                    _ => None,
+                };
+                if let Some(cause) = cause {
+                    cause.report(reason, trail.request_id(), None, status);
+                }
+                refuse(judged.dialect(), Refusal::new(reason))
+            }))
         })
     }
 }

@@ -12,6 +12,7 @@ use super::IntrospectionClient;
 use crate::{
     alarm::Alarm,
     authenticate::PresentedToken,
+    cause,
     clock::{Clock, Moment},
     tasks::Tasks,
 };
@@ -129,7 +130,7 @@ where
         drop(logged);
         tracing::error!(
             alarm = Alarm::IntrospectionFailed.code(),
-            endpoint = %self.endpoint,
+            url = cause::url_for_log(&self.endpoint),
             %problem,
             "a token could not be introspected"
         );

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     authenticate::VerifyError,
+    cause,
     clock::{Clock, Deadline, LEEWAY, Moment, Reading},
     refusal::Reason,
     tasks::Tasks,
@@ -123,6 +124,8 @@ struct Remote<S> {
     algorithms: Algorithms,
     good: ArcSwapOption<Fetched>,
     fetch: Mutex<Fetch>,
+    /// The URL that the last fetch, or the one in progress, is about.
+    fetching: Mutex<Option<Uri>>,
     /// Skipped keys that were logged; the oldest are forgotten.
     logged: Mutex<VecDeque<Skipped>>,
 }
@@ -195,6 +198,7 @@ where
                 algorithms: Algorithms::default(),
                 good: ArcSwapOption::empty(),
                 fetch: Mutex::default(),
+                fetching: Mutex::default(),
                 logged: Mutex::default(),
             }),
         }
@@ -234,6 +238,7 @@ where
             algorithms: self.shared.algorithms,
             good: ArcSwapOption::new(self.shared.good.load_full()),
             fetch: Mutex::default(),
+            fetching: Mutex::default(),
             logged: Mutex::default(),
         };
         change(&mut remote);
@@ -354,8 +359,10 @@ where
             // The last good set is kept: an empty or broken response must neither lock all callers
             // out, nor let any in.
             Err(problem) => {
+                let url = self.fetching.lock().as_ref().map(cause::url_for_log);
                 tracing::error!(
                     alarm = Alarm::JwksFetchFailed.code(),
+                    url,
                     %problem,
                     "the key set was not refreshed"
                 );
@@ -389,7 +396,7 @@ where
 
     /// Finds the URL of the key set by the metadata of the issuer.
     async fn discover(&self, issuer: &Issuer) -> Result<Uri, FetchProblem> {
-        let mut problem = FetchProblem::Timeout;
+        let (mut problem, mut wrong_document) = (FetchProblem::Timeout, None);
         for document in issuer.documents() {
             let fetched = tokio::time::timeout(STEP_TIMEOUT, self.fetch_document(document)).await;
             let found = fetched
@@ -398,10 +405,15 @@ where
             match found {
                 Ok(url) => return Ok(url),
                 // A wrong document is the better explanation than a missing one.
-                Err(FetchProblem::Metadata(wrong)) => problem = wrong.into(),
+                Err(FetchProblem::Metadata(wrong)) => {
+                    (problem, wrong_document) = (wrong.into(), Some(document));
+                }
                 Err(_) if matches!(problem, FetchProblem::Metadata(_)) => {}
                 Err(missing) => problem = missing,
             }
+        }
+        if let Some(document) = wrong_document {
+            *self.fetching.lock() = Some(document.clone());
         }
         match (issuer.known(), problem) {
             (_, wrong @ FetchProblem::Metadata(_)) | (None, wrong) => Err(wrong),
@@ -415,6 +427,7 @@ where
         *request.uri_mut() = url.clone();
         let accept = HeaderValue::from_static("application/jwk-set+json, application/json");
         request.headers_mut().insert(header::ACCEPT, accept);
+        *self.fetching.lock() = Some(url.clone());
         let unreachable = |error: S::Error| FetchProblem::Unreachable(error.to_string().into());
         poll_fn(|cx| client.poll_ready(cx)).await.map_err(unreachable)?;
         let response = client.call(request).await.map_err(unreachable)?;

@@ -1,0 +1,68 @@
+//! Serves a router over HTTP/1.1 with a timeout for the headers of a request, which `axum::serve`
+//! does not have: with it, a client that sends half of its headers holds a connection for as long
+//! as it likes.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use http::Request;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+use tower_token_broker::{Broker, tasks::Tasks};
+
+use crate::shutdown;
+
+/// The time in which the headers of a request must arrive, from the moment that the connection is
+/// open.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves until a signal arrives. The audit log records the address of the peer.
+///
+/// # Errors
+/// The listener failed, or the audit log could not be closed.
+pub async fn serve(broker: &Broker, listener: TcpListener, router: Router) -> io::Result<()> {
+    let (connections, tasks) = (GracefulShutdown::new(), Tasks::new());
+    let server = async {
+        loop {
+            let (socket, peer) = tokio::select! {
+                // Either may be dropped: a client retries a connection that is not accepted.
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        wait_after(&error).await;
+                        continue;
+                    }
+                },
+                () = shutdown::signal() => break,
+            };
+            let from_peer = move |mut request: Request<_>| {
+                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+                request
+            };
+            let service = TowerToHyperService::new(router.clone().map_request(from_peer));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(socket), service);
+            drop(tasks.spawn("connection", connections.watch(connection)));
+        }
+        connections.shutdown().await;
+        Ok(())
+    };
+    shutdown::serve(broker, server).await
+}
+
+/// Waits if the process has no file descriptor left; a connection that was reset needs no wait.
+async fn wait_after(error: &io::Error) {
+    let is_of_the_client =
+        matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    if !is_of_the_client {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
