@@ -63,6 +63,14 @@ impl Verified {
 #[derive(Serialize)]
 struct Object<'a> {
     schema: u32,
+    #[serde(flatten)]
+    file: FileObject<'a>,
+    noted: Vec<String>,
+}
+
+/// The members that a chain of a folder has, too.
+#[derive(Serialize)]
+pub(crate) struct FileObject<'a> {
     whole: bool,
     chain: Option<&'a str>,
     records: u64,
@@ -77,7 +85,6 @@ struct Object<'a> {
     end: Option<&'static str>,
     torn_bytes: u64,
     wrong: Option<Wrong>,
-    noted: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -97,10 +104,18 @@ struct Wrong {
 
 impl<'a> Object<'a> {
     fn of(verified: &'a Verified) -> Self {
-        let report = &verified.report;
-        let end = report.found.ok();
         Self {
             schema: 1,
+            file: FileObject::of(&verified.report),
+            noted: verified.noted.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl<'a> FileObject<'a> {
+    pub(crate) fn of(report: &'a Report) -> Self {
+        let end = report.found.ok();
+        Self {
             whole: report.is_whole(),
             chain: report.chain.as_deref(),
             records: report.records,
@@ -128,7 +143,6 @@ impl<'a> Object<'a> {
                 fault: wrong.fault.code(),
                 text: wrong.to_string(),
             }),
-            noted: verified.noted.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! The command line of token-broker.
 
 use std::{
-    io::{IsTerminal as _, stderr},
+    fmt,
+    io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
-use token_broker::audit;
+use token_broker::{audit, audit_folder, audit_removal};
 use token_broker_demo as demo;
-use tower_token_broker::audit::verify::Head;
+use tower_token_broker::audit::{WriterName, verify::Head};
 
 /// Long-lived blocks lie between blocks of one request: with glibc's allocator the process kept
 /// three times as much memory.
@@ -32,7 +33,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Verify an audit file
+    /// Verify an audit file or folder, or remove old segments
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
@@ -41,12 +42,12 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Verify a file offline: names the first wrong record and the reason, and distinguishes the
-    /// traces of a crash from a manipulation (docs/audit.md)
+    /// Verify a file or a folder offline: names the first wrong record of each file and the reason,
+    /// and distinguishes the traces of a crash from a manipulation (docs/audit.md)
     Verify {
-        /// The file of JSON lines
-        file: PathBuf,
-        /// A head noted elsewhere, which the file must contain; can be repeated
+        /// The file of JSON lines, or the folder of segments
+        path: PathBuf,
+        /// A head noted elsewhere, which the file or folder must contain; can be repeated
         #[arg(long, value_name = "SEQ:HASH")]
         expect_head: Vec<Head>,
         /// Print one JSON object (docs/audit.md) instead of text
@@ -55,6 +56,21 @@ enum AuditCommand {
         /// Print progress on stderr even if stderr is not a terminal
         #[arg(long)]
         progress: bool,
+    },
+    /// Remove the segments of one writer that are old enough, after verifying all, and record it
+    /// in the folder, as writer `commands` (docs/audit.md)
+    Remove {
+        /// The folder of segments
+        folder: PathBuf,
+        /// The writer, as in the names of its segments
+        #[arg(long)]
+        writer: WriterName,
+        /// Remove segments whose last record is older than this many days
+        #[arg(long, value_name = "DAYS")]
+        older_than_days: u32,
+        /// The one who signs off, for the record
+        #[arg(long, value_name = "NAME")]
+        operator: String,
     },
 }
 
@@ -70,36 +86,53 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo { json } => match demo::run().await {
             Ok(report) => {
-                print(&if json {
+                let text = if json {
                     serde_json::to_string_pretty(&report).unwrap_or_default()
                 } else {
                     report.to_string()
-                });
-                ExitCode::from(report.exit_code())
+                };
+                finish(&text, report.exit_code())
             }
             Err(error) => {
                 complain(&error.to_string());
                 ExitCode::FAILURE
             }
         },
-        Command::Audit { command: AuditCommand::Verify { file, expect_head, json, progress } } => {
-            verify(&file, &expect_head, json, progress)
+        Command::Audit { command: AuditCommand::Verify { path, expect_head, json, progress } } => {
+            verify(&path, &expect_head, json, progress)
         }
+        Command::Audit {
+            command: AuditCommand::Remove { folder, writer, older_than_days, operator },
+        } => match audit_removal::remove(&folder, &writer, older_than_days, &operator).await {
+            Ok(removed) => finish(&removed.to_string(), 0),
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
-fn verify(file: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
+fn verify(path: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {
     let percents =
         Percents { shown: progress || stderr().is_terminal(), over: stderr().is_terminal() };
-    let verified = audit::verify(file, noted, |percent| percents.say(percent));
+    let say = |percent| percents.say(percent);
+    let verified = if path.is_dir() {
+        audit_folder::verify_folder(path, noted, say).map(|verified| {
+            let text = if json { verified.to_json() } else { verified.to_string() };
+            (text, verified.exit_code())
+        })
+    } else {
+        audit::verify(path, noted, say).map(|verified| {
+            let text = if json { verified.to_json() } else { verified.to_string() };
+            (text, verified.exit_code())
+        })
+    };
     percents.end();
     match verified {
-        Ok(verified) => {
-            print(&if json { verified.to_json() } else { verified.to_string() });
-            ExitCode::from(verified.exit_code())
-        }
+        Ok((text, code)) => finish(&text, code),
         Err(error) => {
-            complain(&format!("{} cannot be read: {error}", file.display()));
+            complain(&format!("{} cannot be read: {error}", path.display()));
             ExitCode::FAILURE
         }
     }
@@ -112,29 +145,40 @@ struct Percents {
     over: bool,
 }
 
-#[expect(clippy::print_stderr, reason = "all output of the command line is printed here")]
 impl Percents {
     fn say(&self, percent: u64) {
         match (self.shown, self.over) {
             (false, _) => {}
-            (true, true) => eprint!("\r{percent} %"),
-            (true, false) => eprintln!("{percent} %"),
+            (true, true) => to_stderr(format_args!("\r{percent} %")),
+            (true, false) => to_stderr(format_args!("{percent} %\n")),
         }
     }
 
     fn end(&self) {
         if self.shown && self.over {
-            eprint!("\r\x1b[K");
+            to_stderr(format_args!("\r\x1b[K"));
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "all output of the command line is printed here")]
-fn print(text: &str) {
-    println!("{text}");
+/// Prints the result, and returns the exit code. A reader that has read enough, as `head` does, is
+/// no failure: the code is that of the result. If the output cannot be written otherwise, it is 1.
+fn finish(text: &str, code: u8) -> ExitCode {
+    let mut output = stdout().lock();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("the result cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::from(code),
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "all output of the command line is printed here")]
 fn complain(text: &str) {
-    eprintln!("token-broker: {text}");
+    to_stderr(format_args!("token-broker: {text}\n"));
+}
+
+/// Writes to stderr. If that is not possible, there is no one to report it to.
+fn to_stderr(text: fmt::Arguments<'_>) {
+    stderr().lock().write_fmt(text).unwrap_or_default();
 }

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "servers and clients stop with the test")]
 
 mod audit_completeness;
+#[cfg(target_os = "linux")]
+mod audit_month;
 mod audit_reservations;
 mod blocking_and_replicas;
 mod browsers;

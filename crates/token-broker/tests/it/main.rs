@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit_folder;
 mod audit_verify;
 
 use std::process::Command;

@@ -113,6 +113,8 @@ mod log;
 mod mount;
 pub mod reader;
 mod record;
+mod removal;
+mod segment;
 mod service;
 mod sink;
 mod trail;
@@ -131,17 +133,22 @@ pub use record::{
     Operation, Outcome, PolicyDigest, Record, RecordKind, Records, Reloaded, SCHEMA_VERSION,
     TokenOutcome,
 };
+pub use removal::{Removal, RemovalError};
+pub use segment::{WriterName, WriterNameError};
 pub use service::Audit;
 pub(crate) use service::Config;
 #[cfg(any(test, feature = "test-util"))]
 pub use sink::InMemory;
 pub use sink::{
-    AuditFileError, AuditSink, BoxAuditSink, JsonLines, Resumed, SinkError, TeeSink, TracingSink,
+    AuditFileError, AuditFolder, AuditSink, BoxAuditSink, JsonLines, Resumed, SegmentEnd,
+    SegmentLimits, SegmentedChain, SinkError, TeeSink, TracingSink,
 };
 pub use trail::{Job, Receipt, Terminal, TokenReceipt, Trail};
 
 #[cfg(test)]
 mod file_tests;
+#[cfg(test)]
+mod folder_tests;
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]

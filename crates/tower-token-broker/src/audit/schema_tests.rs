@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use super::{
     *,
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     principal::{
         Actor, GrantId, Initiator, Principal, Resource, Scopes, TokenTimes, User, Verified,
     },
@@ -59,8 +60,60 @@ async fn every_record() -> Vec<Value> {
     fs::copy(&path, &copy).unwrap();
     let again = AuditLog::from(JsonLines::append(&copy).unwrap());
     again.close(Duration::from_secs(20)).await.unwrap();
-    let lines: Vec<_> = fs::read_to_string(&copy).unwrap().lines().map(str::to_owned).collect();
-    parsed(&lines)
+    let mut text = fs::read_to_string(&copy).unwrap();
+    text.push_str(&segments(&folder.path().join("segments")).await);
+    parsed(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// Segments, with what is open at the beginning of one, and their removal.
+async fn segments(folder: &Path) -> String {
+    let clock = Clock::manual(Timestamp::from_unix_seconds(1_790_000_000));
+    let opened = |writer: &str| {
+        let writer = WriterName::parse(writer).unwrap();
+        let limits = SegmentLimits::default().max_bytes(1);
+        let sink = AuditFolder::open_with(folder, &writer, limits).unwrap();
+        AuditLog::start(sink, AuditOptions::new().with_clock(clock.clone()))
+    };
+    let log = opened("broker-1");
+    let (open, _ends) = Trail::for_test(&log);
+    let open_job = log.job("grants.refresh_ahead").unwrap();
+    let mut receipts = Vec::new();
+    for trail in [&open, open_job.trail()] {
+        trail.intent(intent()).await.unwrap().used().unwrap();
+        receipts.push(trail.token_request(GrantType::RefreshToken, intent()).await.unwrap());
+    }
+    requests(&log, str::to_owned).await;
+    log.flush().await.unwrap();
+    let mut text = String::new();
+    for segment in fs::read_dir(folder).unwrap() {
+        text.push_str(&fs::read_to_string(segment.unwrap().path()).unwrap());
+    }
+    clock.advance(Duration::from_secs(60));
+    for initiator in [
+        Initiator::operator(&too_long("olga")),
+        Initiator::system("retention"),
+        Initiator::user(&User::new(too_long("https://i.example"), too_long("alice"))),
+        Initiator::anonymous(),
+    ] {
+        let other = opened("commands");
+        let old = Removal::plan(folder, &WriterName::parse("broker-1").unwrap(), clock.now());
+        drop(old.unwrap().unwrap().run(&other, &initiator).await.unwrap());
+        requests(&log, str::to_owned).await;
+        log.flush().await.unwrap();
+        clock.advance(Duration::from_secs(60));
+        other.close(Duration::from_secs(20)).await.unwrap();
+        drop(other);
+        while matches!(
+            AuditFolder::open(folder, &WriterName::parse("commands").unwrap()),
+            Err(AuditFileError::InUse { .. })
+        ) {
+            tokio::task::yield_now().await;
+        }
+    }
+    for segment in fs::read_dir(folder).unwrap() {
+        text.push_str(&fs::read_to_string(segment.unwrap().path()).unwrap());
+    }
+    text
 }
 
 fn too_long(text: &str) -> String {
@@ -361,6 +414,8 @@ async fn each_record_is_valid_and_no_variant_of_it_is() {
         "request",
         "job",
         "job_name",
+        "chain",
+        "writer",
         "actors",
         "actor_links",
         "grant",

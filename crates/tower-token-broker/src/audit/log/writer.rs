@@ -16,7 +16,8 @@ use super::{core::Core, error::AuditError, queue::Batch};
 use crate::{
     alarm::Alarm,
     audit::{
-        record::{Event, Records},
+        record::{Event, Records, SegmentOf},
+        segment::WriterName,
         sink::{AuditSink, Resumed, SinkError},
     },
     clock::Clock,
@@ -34,6 +35,8 @@ struct Writer<S> {
     clock: Clock,
     next: u64,
     last_hash: [u8; 32],
+    /// Writer and chain, if the sink writes segments.
+    segment: Option<(WriterName, [u8; 16])>,
     /// The batch being written; afterwards the buffer of the next one.
     records: Records,
 }
@@ -46,6 +49,7 @@ pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
         clock,
         next: 0,
         last_hash: [0; 32],
+        segment: None,
         records: Records::default(),
     };
     let thread = thread::Builder::new().name("token-broker-audit".into()).spawn(move || {
@@ -72,6 +76,7 @@ impl<S: AuditSink> Writer<S> {
         while let Some(mut batch) = self.core.queue.next(mem::take(&mut spare)) {
             let flushed = mem::take(&mut batch.flushed);
             runtime.block_on(async {
+                self.end_segment().await;
                 self.write(&mut batch).await;
                 // Everything is written: the log may open again if a hanging write had closed it,
                 // and the counted refusals are written.
@@ -107,12 +112,21 @@ impl<S: AuditSink> Writer<S> {
                 }
             }
         };
+        let chain = resumed.segmented.as_ref().and_then(|chain| chain.name);
+        let chain = chain.unwrap_or_else(random_bits);
+        self.segment = resumed.segmented.map(|segmented| (segmented.writer, chain));
+        // A copy: the events are written with `self`.
+        let segment = self.segment.clone();
         let first = match resumed.last {
             Some(last) => {
                 (self.next, self.last_hash) = (last.sequence + 1, last.hash);
-                Event::Open { dropped_bytes: resumed.dropped_bytes }
+                let segment = segment.as_ref().map(|(writer, chain)| SegmentOf::new(writer, chain));
+                Event::Open { dropped_bytes: resumed.dropped_bytes, segment }
             }
-            None => Event::Start { chain: random_bits() },
+            None => {
+                let writer = segment.as_ref().map(|(writer, _)| writer.as_str());
+                Event::Start { chain, writer }
+            }
         };
         // After a crash, each open request and each open token request gets its terminal record.
         let lost = resumed.open.iter().map(Event::Lost);
@@ -120,6 +134,25 @@ impl<S: AuditSink> Writer<S> {
         let unknown = unknown.map(|(of, number)| Event::LostTokenRequest { of, number: *number });
         self.write_events([first].into_iter().chain(lost).chain(unknown)).await;
         self.core.open();
+    }
+
+    /// Chains the end of a segment and the beginning of the next one, if the sink calls for it.
+    /// They are written with the next batch.
+    async fn end_segment(&mut self) {
+        let now = self.clock.now();
+        let end = caught(async { Ok(self.sink.segment_end(now)) }).await;
+        let (Ok(Some(end)), Some((writer, chain))) = (end, &self.segment) else { return };
+        let carried = end.open.len() + end.open_token_requests.len();
+        let segment = SegmentOf::new(writer, chain);
+        let marks = [Event::SegmentEnd, Event::SegmentStart { segment, carried: carried as u64 }];
+        let open = end.open.iter().map(Event::Carried);
+        let token_requests = end.open_token_requests.iter();
+        let token_requests =
+            token_requests.map(|(of, number)| Event::CarriedTokenRequest { of, number: *number });
+        let mut batch = Batch::default();
+        let events = marks.into_iter().chain(open).chain(token_requests);
+        events.for_each(|event| batch.push(now, &event));
+        self.chain(&batch);
     }
 
     async fn write_counted(&mut self) {
@@ -142,11 +175,7 @@ impl<S: AuditSink> Writer<S> {
 
     /// Chains the records and has the sink write them, retrying until it succeeds.
     async fn write(&mut self, batch: &mut Batch) {
-        self.records.clear();
-        for (kind, members) in batch.iter() {
-            self.last_hash = self.records.append(kind, members, self.next, &self.last_hash);
-            self.next += 1;
-        }
+        self.chain(batch);
         if self.records.is_empty() {
             return;
         }
@@ -182,7 +211,16 @@ impl<S: AuditSink> Writer<S> {
         if let Some(group) = batch.take_waiting() {
             group.settle(Ok(()));
         }
+        self.records.clear();
         self.records.shrink();
+    }
+
+    /// Appends the records of a batch to those that are written next.
+    fn chain(&mut self, batch: &Batch) {
+        for (kind, members) in batch.iter() {
+            self.last_hash = self.records.append(kind, members, self.next, &self.last_hash);
+            self.next += 1;
+        }
     }
 }
 

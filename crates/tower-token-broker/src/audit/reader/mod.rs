@@ -39,7 +39,7 @@ mod lines;
 mod record_reader;
 mod stored_record;
 
-pub(super) use lines::{Lines, Next};
+pub(super) use lines::{Lines, MAX_LINE, Next};
 pub use record_reader::{ReadError, RecordReader};
 pub use stored_record::StoredRecord;
 pub(super) use stored_record::Unreadable;

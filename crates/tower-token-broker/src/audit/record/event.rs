@@ -9,6 +9,7 @@ use super::{
     SCHEMA_VERSION, TokenOutcome, encode::Line,
 };
 use crate::{
+    audit::segment::WriterName,
     clock::Timestamp,
     principal::{Initiator, Principal, Resource},
     refusal::Reason,
@@ -20,11 +21,28 @@ use crate::{
 pub(in crate::audit) enum Event<'a> {
     Start {
         chain: [u8; 16],
+        writer: Option<&'a str>,
     },
+    /// A process continues a chain.
     Open {
         dropped_bytes: u64,
+        segment: Option<SegmentOf<'a>>,
     },
     Close,
+    /// The end of a segment. The chain continues in the next one.
+    SegmentEnd,
+    /// The beginning of the next segment, by the same process.
+    SegmentStart {
+        segment: SegmentOf<'a>,
+        carried: u64,
+    },
+    /// A request or job that is open at the beginning of a segment.
+    Carried(&'a OpenWork),
+    /// A token request that is open at the beginning of a segment.
+    CarriedTokenRequest {
+        of: &'a OpenWork,
+        number: u64,
+    },
     Intent {
         work: Work,
         /// Whether the request or job has ended, so that its result is further up.
@@ -71,6 +89,13 @@ pub(in crate::audit) enum Event<'a> {
     },
 }
 
+/// The chain that a segment belongs to, and its writer.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::audit) struct SegmentOf<'a> {
+    writer: &'a str,
+    chain: [u8; 16],
+}
+
 /// The request or background job that a record belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::audit) enum Work {
@@ -105,8 +130,9 @@ impl Event<'_> {
     pub(in crate::audit) const fn kind(&self) -> RecordKind {
         match self {
             Self::Start { .. } => RecordKind::Start,
-            Self::Open { .. } => RecordKind::Open,
-            Self::Close => RecordKind::Close,
+            Self::Open { .. } | Self::SegmentStart { .. } => RecordKind::Open,
+            Self::Close | Self::SegmentEnd => RecordKind::Close,
+            Self::Carried(_) | Self::CarriedTokenRequest { .. } => RecordKind::Carried,
             Self::Intent { .. } => RecordKind::Intent,
             Self::TokenRequest { .. } => RecordKind::TokenRequest,
             Self::TokenResult { .. } | Self::LostTokenRequest { .. } => RecordKind::TokenResult,
@@ -124,15 +150,33 @@ impl Event<'_> {
         line.time(Member::Time, at);
         line.word(Member::Kind, self.kind().as_str());
         match self {
-            Self::Start { chain } => {
+            Self::Start { chain, writer } => {
                 line.number(Member::Schema, u64::from(SCHEMA_VERSION));
                 line.hex(Member::Chain, chain);
+                if let Some(writer) = writer {
+                    line.text(Member::Writer, writer);
+                }
             }
-            Self::Open { dropped_bytes } => {
+            Self::Open { dropped_bytes, segment } => {
                 line.number(Member::Schema, u64::from(SCHEMA_VERSION));
+                if let Some(segment) = segment {
+                    segment.write(line);
+                }
                 line.number(Member::DroppedBytes, *dropped_bytes);
             }
+            Self::SegmentStart { segment, carried } => {
+                line.number(Member::Schema, u64::from(SCHEMA_VERSION));
+                segment.write(line);
+                line.number(Member::Carried, *carried);
+                line.number(Member::DroppedBytes, 0);
+            }
             Self::Close => {}
+            Self::SegmentEnd => line.flag(Member::Continues),
+            Self::Carried(of) => write_work(of, line),
+            Self::CarriedTokenRequest { of, number } => {
+                write_work(of, line);
+                line.number(Member::TokenRequest, *number);
+            }
             Self::Intent { work, is_late, principal, intent } => {
                 work.write(line);
                 if *is_late {
@@ -154,7 +198,7 @@ impl Event<'_> {
                 line.word(Member::Outcome, outcome.as_str());
             }
             Self::LostTokenRequest { of, number } => {
-                write_lost(of, line);
+                write_work(of, line);
                 line.number(Member::TokenRequest, *number);
                 line.word(Member::Outcome, TokenOutcome::Unknown.as_str());
             }
@@ -173,7 +217,7 @@ impl Event<'_> {
                 line.time(Member::Started, *since);
             }
             Self::Lost(of) => {
-                write_lost(of, line);
+                write_work(of, line);
                 if matches!(of, OpenWork::Request(_)) {
                     line.number(Member::Count, 1);
                 }
@@ -184,7 +228,18 @@ impl Event<'_> {
     }
 }
 
-fn write_lost(of: &OpenWork, line: &mut Line<'_>) {
+impl<'a> SegmentOf<'a> {
+    pub(in crate::audit) fn new(writer: &'a WriterName, chain: &[u8; 16]) -> Self {
+        Self { writer: writer.as_str(), chain: *chain }
+    }
+
+    fn write(&self, line: &mut Line<'_>) {
+        line.hex(Member::Chain, &self.chain);
+        line.text(Member::Writer, self.writer);
+    }
+}
+
+fn write_work(of: &OpenWork, line: &mut Line<'_>) {
     match of {
         OpenWork::Request(id) => line.text(Member::Request, id),
         OpenWork::Job(id) => line.text(Member::Job, id),

@@ -39,6 +39,8 @@ kinds! {
     Open = "open";
     /// The log was closed in order.
     Close = "close";
+    /// A request, job or token request that was open when its segment began.
+    Carried = "carried";
     /// A credential is about to be set on an upstream request.
     Intent = "intent";
     /// A request is about to be sent to a token endpoint.
@@ -71,6 +73,8 @@ kinds! {
     Command = "command";
     /// A part of the configuration was read again.
     Reloaded = "reloaded";
+    /// Segments of a chain are about to be removed from the folder.
+    SegmentsRemoved = "segments_removed";
 }
 
 impl fmt::Display for RecordKind {

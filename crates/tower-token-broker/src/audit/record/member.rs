@@ -36,6 +36,9 @@ members! {
     Hash = "hash";
     Schema = "schema";
     Chain = "chain";
+    Writer = "writer";
+    Carried = "carried";
+    Continues = "continues";
     DroppedBytes = "dropped_bytes";
     Request = "request";
     Job = "job";
@@ -84,6 +87,9 @@ members! {
     Account = "account";
     Command = "command";
     Target = "target";
+    From = "from";
+    Until = "until";
+    UntilHash = "until_hash";
 }
 
 /// Added to the name of a member for the SHA-256 of a text that was truncated.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Member, PolicyDigest, RecordKind, encode::Line};
+use super::{Head, Member, PolicyDigest, RecordKind, encode::Line};
 use crate::{
     clock::Timestamp,
     principal::{GrantId, Initiator, Resource, Scopes, User},
@@ -30,6 +30,20 @@ enum Subject<'a> {
     Command { name: &'static str, target: Option<&'a str>, has_succeeded: bool },
     Reloaded { what: Reloaded, policy: Option<PolicyDigest>, is_applied: bool },
     Revocation(&'a RevocationChange),
+    SegmentsRemoved(RemovedSegments<'a>),
+}
+
+/// The records that are removed with whole segments of one chain.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::audit) struct RemovedSegments<'a> {
+    /// The writer of the chain.
+    pub(in crate::audit) writer: &'a str,
+    /// The random name of the chain.
+    pub(in crate::audit) chain: &'a [u8; 16],
+    /// The sequence number of the first record that is removed.
+    pub(in crate::audit) from: u64,
+    /// The last record that is removed.
+    pub(in crate::audit) until: Head,
 }
 
 /// The decision that a user makes on the consent page.
@@ -175,6 +189,10 @@ impl<'a> Note<'a> {
         Self::new(Subject::Revocation(change))
     }
 
+    pub(in crate::audit) const fn segments_removed(removed: RemovedSegments<'a>) -> Self {
+        Self::new(Subject::SegmentsRemoved(removed))
+    }
+
     const fn new(subject: Subject<'a>) -> Self {
         Self { subject, peer: None }
     }
@@ -188,6 +206,7 @@ impl<'a> Note<'a> {
             Subject::Disconnected(_) => RecordKind::Disconnected,
             Subject::Command { .. } => RecordKind::Command,
             Subject::Reloaded { .. } => RecordKind::Reloaded,
+            Subject::SegmentsRemoved(_) => RecordKind::SegmentsRemoved,
             Subject::Revocation(RevocationChange::Revoked(_)) => RecordKind::Revoked,
             Subject::Revocation(RevocationChange::Blocked(_)) => RecordKind::Blocked,
             Subject::Revocation(RevocationChange::Unblocked(_)) => RecordKind::Unblocked,
@@ -243,12 +262,23 @@ impl Subject<'_> {
                 line.word(Member::Outcome, if *is_applied { "applied" } else { "refused" });
             }
             Self::Revocation(change) => write_change(change, line),
+            Self::SegmentsRemoved(removed) => removed.write(line),
         }
     }
 }
 
 const fn success(has_succeeded: bool) -> &'static str {
     if has_succeeded { "succeeded" } else { "failed" }
+}
+
+impl RemovedSegments<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.text(Member::Writer, self.writer);
+        line.hex(Member::Chain, self.chain);
+        line.number(Member::From, self.from);
+        line.number(Member::Until, self.until.sequence);
+        line.hex(Member::UntilHash, &self.until.hash);
+    }
 }
 
 impl Consent<'_> {

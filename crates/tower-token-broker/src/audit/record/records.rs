@@ -1,6 +1,10 @@
 //! Batches of records, chained by their hashes.
 
-use super::{Head, RecordKind, encode::push_number};
+use super::{
+    Head, RecordKind,
+    encode::push_number,
+    head::{hash_before, sequence_after},
+};
 use crate::hex;
 
 /// Records that are written together, in the order of their chain.
@@ -26,6 +30,56 @@ struct Place {
 pub struct Record<'a> {
     place: &'a Place,
     line: &'a [u8],
+}
+
+/// Records that are written to one file together.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::audit) struct Run<'a> {
+    text: &'a [u8],
+    /// Where the text begins in that of the batch.
+    from: usize,
+    places: &'a [Place],
+    previous: [u8; 32],
+}
+
+impl<'a> Run<'a> {
+    /// Returns all lines, each with its line break.
+    pub(in crate::audit) const fn as_json_lines(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Returns the sequence number of the first record.
+    pub(in crate::audit) fn first_sequence(&self) -> Option<u64> {
+        self.places.first().map(|place| place.sequence)
+    }
+
+    /// Returns whether it starts or continues a chain.
+    pub(in crate::audit) fn is_marked(&self) -> bool {
+        let first = self.places.first().map(|place| place.kind);
+        matches!(first, Some(RecordKind::Start | RecordKind::Open))
+    }
+
+    /// Returns sequence number and hash of the last record.
+    pub(in crate::audit) fn last(&self) -> Option<Head> {
+        self.places.last().map(|place| Head { sequence: place.sequence, hash: place.hash })
+    }
+
+    /// Returns whether it continues the chain after this record, or starts it.
+    pub(in crate::audit) fn follows(&self, last: Option<Head>) -> bool {
+        self.first_sequence() == Some(sequence_after(last)) && self.previous == hash_before(last)
+    }
+
+    /// Iterates over the records.
+    pub(in crate::audit) fn iter(&self) -> impl Iterator<Item = Record<'a>> {
+        let mut from = 0;
+        let (text, before) = (self.text, self.from);
+        self.places.iter().map(move |place| {
+            let end = place.end.saturating_sub(before);
+            let line = text.get(from..end.saturating_sub(1)).unwrap_or_default();
+            from = end;
+            Record { place, line }
+        })
+    }
 }
 
 impl<'a> Record<'a> {
@@ -102,6 +156,20 @@ impl Records {
             let line = self.text.get(from..place.end.saturating_sub(1)).unwrap_or_default();
             from = place.end;
             Record { place, line }
+        })
+    }
+
+    /// Splits the records before each one that starts or continues a chain (`start`, `open`).
+    pub(in crate::audit) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        let (mut from, mut previous) = (0, self.previous);
+        let marks = |place: &Place| matches!(place.kind, RecordKind::Start | RecordKind::Open);
+        self.places.chunk_by(move |_, next| !marks(next)).map(move |places| {
+            let end = places.last().map_or(from, |place| place.end);
+            let run =
+                Run { text: self.text.get(from..end).unwrap_or_default(), from, places, previous };
+            from = end;
+            previous = places.last().map_or(previous, |place| place.hash);
+            run
         })
     }
 

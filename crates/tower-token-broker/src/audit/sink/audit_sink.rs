@@ -1,7 +1,13 @@
 //! The trait of sinks.
 
 use super::tee::TeeSink;
-use crate::audit::record::{Head, OpenWork, Records};
+use crate::{
+    audit::{
+        record::{Head, OpenWork, Records},
+        segment::WriterName,
+    },
+    clock::Timestamp,
+};
 
 /// The sink could not make the records durable. The log keeps them and retries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +35,36 @@ pub struct Resumed {
     pub open_token_requests: Vec<(OpenWork, u64)>,
     /// Bytes of a torn last record that were removed.
     pub dropped_bytes: u64,
+    /// The chain, if the sink writes it in segments. `None`: in one piece.
+    pub segmented: Option<SegmentedChain>,
+}
+
+/// A chain that is written in segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "these two identify the chain of a segment")]
+pub struct SegmentedChain {
+    /// The writer, in the name of each segment.
+    pub writer: WriterName,
+    /// The random name of the chain; `None` if nothing was written yet.
+    pub name: Option<[u8; 16]>,
+}
+
+/// The end of a segment: what the next segment records again at its beginning, so that it can be
+/// continued without those before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentEnd {
+    /// Requests and jobs with an intent and without a result.
+    pub open: Vec<OpenWork>,
+    /// Token requests without a result: the request or job, and the number.
+    pub open_token_requests: Vec<(OpenWork, u64)>,
+}
+
+impl SegmentEnd {
+    /// Creates the end of a segment, with what is open then.
+    pub const fn new(open: Vec<OpenWork>, open_token_requests: Vec<(OpenWork, u64)>) -> Self {
+        Self { open, open_token_requests }
+    }
 }
 
 impl Resumed {
@@ -40,6 +76,7 @@ impl Resumed {
             open: Vec::new(),
             open_token_requests: Vec::new(),
             dropped_bytes: 0,
+            segmented: None,
         }
     }
 
@@ -71,6 +108,15 @@ pub trait AuditSink: Send + Sync + 'static {
     /// Never dropped before it is ready, except when the process ends. It may block: the log has
     /// its own thread, with a runtime that runs only while a batch is written.
     fn write(&self, records: &Records) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Returns what is open if a segment ends here. Called before each batch that a process writes
+    /// between its first record and its last one, with the time of the log's clock; it must not
+    /// block. After `Some`, the next batch begins with `close`, `open` and a `carried` for each
+    /// that is open. The default is `None`: one piece.
+    fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
+        let _ = now;
+        None
+    }
 
     /// Combines this sink with another one: a record is durable when both have it.
     ///

@@ -2,8 +2,8 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
-use super::audit_sink::{AuditSink, Resumed, SinkError};
-use crate::audit::record::Records;
+use super::audit_sink::{AuditSink, Resumed, SegmentEnd, SinkError};
+use crate::{audit::record::Records, clock::Timestamp};
 
 /// A sink with its type erased, for sinks chosen by configuration. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, SinkError>> + Send + '
 trait ErasedAuditSink: Send + Sync {
     fn resume(&self) -> Boxed<'_, Resumed>;
     fn write<'a>(&'a self, records: &'a Records) -> Boxed<'a, ()>;
+    fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd>;
 }
 
 impl<S: AuditSink> ErasedAuditSink for S {
@@ -31,6 +32,10 @@ impl<S: AuditSink> ErasedAuditSink for S {
     fn write<'a>(&'a self, records: &'a Records) -> Boxed<'a, ()> {
         Box::pin(S::write(self, records))
     }
+
+    fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
+        S::segment_end(self, now)
+    }
 }
 
 impl AuditSink for BoxAuditSink {
@@ -40,6 +45,10 @@ impl AuditSink for BoxAuditSink {
 
     async fn write(&self, records: &Records) -> Result<(), SinkError> {
         self.0.write(records).await
+    }
+
+    fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
+        self.0.segment_end(now)
     }
 }
 

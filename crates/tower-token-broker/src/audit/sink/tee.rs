@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::audit_sink::{AuditSink, Resumed, SinkError};
-use crate::audit::record::Records;
+use super::audit_sink::{AuditSink, Resumed, SegmentEnd, SinkError};
+use crate::{audit::record::Records, clock::Timestamp};
 
 /// Two sinks; a record is durable when both have it. Created by [`AuditSink::and`].
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl<A: AuditSink, B: AuditSink> AuditSink for TeeSink<A, B> {
             )),
             (true, true) => {
                 let dropped_bytes = first.dropped_bytes.max(second.dropped_bytes);
-                Ok(Resumed { dropped_bytes, ..first })
+                let segmented = first.segmented.clone().or(second.segmented);
+                Ok(Resumed { dropped_bytes, segmented, ..first })
             }
             (true, false) => Ok(first),
             (false, _) => Ok(second),
@@ -45,5 +46,10 @@ impl<A: AuditSink, B: AuditSink> AuditSink for TeeSink<A, B> {
             self.written.store(next, Ordering::Relaxed);
         }
         self.second.write(records).await
+    }
+
+    fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
+        // Both see the records of the end, so the segments of both end there.
+        self.first.segment_end(now).or_else(|| self.second.segment_end(now))
     }
 }

@@ -42,13 +42,19 @@
 //! # Limits
 //! One line is held at a time, of at most 1 MiB, and the first [`MAX_GAPS`] gaps.
 
+mod folder;
+mod folder_report;
 mod report;
 mod walk;
 
+pub use folder::FolderVerification;
+pub use folder_report::{ChainReport, FolderReport, MAX_FAULTS, RemovedSegments, SegmentFault};
 pub use report::{End, Fault, Gap, MAX_GAPS, Report, Wrong};
 pub use walk::Verification;
 
 pub use super::record::{Head, HeadError};
 
+#[cfg(test)]
+mod folder_tests;
 #[cfg(test)]
 mod tests;

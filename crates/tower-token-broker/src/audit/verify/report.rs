@@ -161,6 +161,8 @@ pub enum Fault {
     },
     /// A head with this sequence number was noted with another hash.
     Rewritten,
+    /// The name of its file does not belong to it: the file was renamed, or is a copy.
+    Misnamed,
 }
 
 impl Fault {
@@ -179,6 +181,7 @@ impl Fault {
             Self::Unmarked => "unmarked",
             Self::CutOff { .. } => "cut_off",
             Self::Rewritten => "rewritten",
+            Self::Misnamed => "misnamed",
         }
     }
 }
@@ -217,6 +220,10 @@ impl fmt::Display for Fault {
             Self::Rewritten => {
                 f.write_str("is not the one that was noted: the file was replaced or rewritten")
             }
+            Self::Misnamed => f.write_str(
+                "is not in this file, whose name belongs to it: a record of another writer or \
+                 place is, or the name is none of a segment; it was renamed or copied",
+            ),
         }
     }
 }

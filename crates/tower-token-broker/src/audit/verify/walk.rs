@@ -60,7 +60,7 @@ impl<'p> Verification<'p> {
         self.noted.sort_unstable();
         let mut watched =
             WatchedLines { lines: Lines::new(file), reported: 0, progress: self.progress };
-        let mut walk = Walk { report: Report::empty(), is_closed: false, noted: &self.noted };
+        let mut walk = Walk::new(&self.noted);
         let found = loop {
             let next = watched.next()?;
             let is_torn = match next {
@@ -133,26 +133,47 @@ impl<R: BufRead> WatchedLines<'_, R> {
     }
 }
 
-struct Walk<'n> {
-    report: Report,
-    /// Whether the last record is `close`.
-    is_closed: bool,
+/// Takes the records of one chain.
+pub(super) struct Walk<'n> {
+    pub(super) report: Report,
+    ended: Ended,
     /// The noted heads that have not been reached, in the order of the chain.
     noted: &'n [Head],
 }
 
-impl Walk<'_> {
+/// Whether the last record ends something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Nothing,
+    /// `close` of a segment: its process continues in the next one.
+    Segment,
+    /// `close` in order.
+    Process,
+}
+
+pub(super) fn parsed(line: &[u8]) -> Result<StoredRecord<'_>, Fault> {
+    StoredRecord::read(line).map_err(|error| match error {
+        Unreadable::NotJson(error) => Fault::NotJson(error),
+        Unreadable::NotARecord => Fault::NotARecord,
+    })
+}
+
+impl<'n> Walk<'n> {
+    pub(super) const fn new(noted: &'n [Head]) -> Self {
+        Self { report: Report::empty(), ended: Ended::Nothing, noted }
+    }
+
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let record = StoredRecord::read(line).map_err(|error| match error {
-            Unreadable::NotJson(error) => Fault::NotJson(error),
-            Unreadable::NotARecord => Fault::NotARecord,
-        })?;
+        self.record(&parsed(line)?)
+    }
+
+    pub(super) fn record(&mut self, record: &StoredRecord<'_>) -> Result<(), Fault> {
         if !record.follows(self.report.head) {
-            return Err(self.why_not(&record));
+            return Err(self.why_not(record));
         }
         self.meets(record.head())?;
-        self.marks(&record)?;
-        self.report.take(&record);
+        self.marks(record)?;
+        self.report.take(record);
         Ok(())
     }
 
@@ -175,18 +196,26 @@ impl Walk<'_> {
     // P293.
     fn marks(&mut self, record: &StoredRecord<'_>) -> Result<(), Fault> {
         let kind = record.kind();
+        let is_next_segment =
+            kind == Some(RecordKind::Open) && record.number(Member::Carried).is_some();
         let is_marked = match kind {
             Some(RecordKind::Start) => self.report.head.is_none(),
+            Some(RecordKind::Open) if is_next_segment => self.ended == Ended::Segment,
             Some(RecordKind::Open) => self.report.head.is_some(),
-            _ => self.report.head.is_some() && !self.is_closed,
+            _ => self.report.head.is_some() && self.ended == Ended::Nothing,
         };
         if !is_marked {
             return Err(Fault::Unmarked);
         }
-        if kind == Some(RecordKind::Open) && !self.is_closed {
+        // P387: a process that was killed between two segments did not end in order, either.
+        if kind == Some(RecordKind::Open) && !is_next_segment && self.ended != Ended::Process {
             self.report.gap(record);
         }
-        self.is_closed = kind == Some(RecordKind::Close);
+        self.ended = match kind {
+            Some(RecordKind::Close) if record.flag(Member::Continues) => Ended::Segment,
+            Some(RecordKind::Close) => Ended::Process,
+            _ => Ended::Nothing,
+        };
         Ok(())
     }
 
@@ -202,13 +231,25 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn ends(&self) -> Result<End, Wrong> {
+    /// Returns whether the last record is `close`.
+    pub(super) fn is_closed(&self) -> bool {
+        self.ended != Ended::Nothing
+    }
+
+    /// Continues with a segment whose first record has this previous one. Those between are
+    /// missing, or were removed.
+    pub(super) const fn resumes_after(&mut self, before: Head) {
+        self.report.head = Some(before);
+        self.ended = Ended::Segment;
+    }
+
+    pub(super) fn ends(&self) -> Result<End, Wrong> {
         if let Some(wrong) = self.cut_off() {
             return Err(wrong);
         }
         match self.report.records {
             0 => Err(Wrong { sequence: 0, line: 1, fault: Fault::Empty }),
-            _ if self.is_closed => Ok(End::Closed),
+            _ if self.ended == Ended::Process => Ok(End::Closed),
             _ => Ok(End::Open),
         }
     }
@@ -216,7 +257,7 @@ impl Walk<'_> {
     /// A crash leaves the beginning of the next record, or zeros where the disk had not
     /// received the bytes.
     // X17.
-    fn torn(&self, line: &[u8], bytes: u64) -> Result<End, Fault> {
+    pub(super) fn torn(&self, line: &[u8], bytes: u64) -> Result<End, Fault> {
         let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let written = line.get(..end).unwrap_or_default();
         let start = format!("{{\"seq\":{},\"time\":\"", sequence_after(self.report.head));
@@ -238,7 +279,7 @@ impl Walk<'_> {
         Some(self.wrong(self.report.records + 1, Fault::CutOff { noted: noted.sequence }))
     }
 
-    fn wrong(&self, line: u64, fault: Fault) -> Wrong {
+    pub(super) fn wrong(&self, line: u64, fault: Fault) -> Wrong {
         Wrong { sequence: sequence_after(self.report.head), line, fault }
     }
 }

@@ -1,0 +1,258 @@
+//! The command `token-broker audit verify FOLDER`: verifies all chains of a folder.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use tower_token_broker::audit::verify::{
+    ChainReport, FolderReport, FolderVerification, Head, RemovedSegments, SegmentFault,
+};
+
+use crate::audit::FileObject;
+
+/// The result of verifying a folder: `Display` prints it for people, [`VerifiedFolder::to_json`]
+/// for programs.
+#[derive(Debug)]
+pub struct VerifiedFolder {
+    folder: PathBuf,
+    noted: Vec<Head>,
+    report: FolderReport,
+}
+
+/// Verifies a folder. Calls `progress` with each percent once, so at most a hundred times.
+///
+/// # Errors
+/// The folder or a file in it cannot be read.
+pub fn verify_folder(
+    folder: &Path,
+    noted: &[Head],
+    mut progress: impl FnMut(u64),
+) -> io::Result<VerifiedFolder> {
+    let mut length = 0;
+    for file in std::fs::read_dir(folder)? {
+        length += file?.metadata()?.len();
+    }
+    let mut reported = 0;
+    let verification = FolderVerification::new().on_progress(|bytes| {
+        let percent = bytes.saturating_mul(100).checked_div(length).unwrap_or_default().min(100);
+        if percent > reported {
+            reported = percent;
+            progress(percent);
+        }
+    });
+    let verification =
+        noted.iter().fold(verification, |verification, head| verification.expect(*head));
+    let report = verification.run(folder)?;
+    Ok(VerifiedFolder { folder: folder.to_owned(), noted: noted.to_vec(), report })
+}
+
+impl VerifiedFolder {
+    /// Returns the report.
+    pub const fn report(&self) -> &FolderReport {
+        &self.report
+    }
+
+    /// Returns 0 if all records are as they were written, else 1.
+    pub const fn exit_code(&self) -> u8 {
+        if self.report.is_whole() { 0 } else { 1 }
+    }
+
+    /// Returns the result as one JSON object (`docs/audit.md`).
+    pub fn to_json(&self) -> String {
+        let report = &self.report;
+        let name = |path: &Path| {
+            path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy().into_owned()
+        };
+        let object = Object {
+            schema: 1,
+            whole: report.is_whole(),
+            chains: report.chains.iter().map(Chain::of).collect(),
+            fault_count: report.fault_count,
+            faults: report.faults.iter().map(|fault| Fault::of(fault, name(&fault.file))).collect(),
+            removed: report.removed.iter().map(Removed::of).collect(),
+            others: report.others.iter().map(|path| name(path)).collect(),
+            noted: self.noted.iter().map(ToString::to_string).collect(),
+            missing_heads: report.missing_heads.iter().map(ToString::to_string).collect(),
+        };
+        serde_json::to_string_pretty(&object).unwrap_or_default()
+    }
+}
+
+/// The object of `--json` for a folder.
+#[derive(Serialize)]
+struct Object<'a> {
+    schema: u32,
+    whole: bool,
+    chains: Vec<Chain<'a>>,
+    fault_count: u64,
+    faults: Vec<Fault>,
+    removed: Vec<Removed<'a>>,
+    others: Vec<String>,
+    noted: Vec<String>,
+    missing_heads: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Chain<'a> {
+    writer: &'a str,
+    segments: usize,
+    removed_until: Option<String>,
+    #[serde(flatten)]
+    file: FileObject<'a>,
+}
+
+impl<'a> Chain<'a> {
+    fn of(chain: &'a ChainReport) -> Self {
+        Self {
+            writer: chain.writer.as_str(),
+            segments: chain.segments,
+            removed_until: chain.removed_until.map(|head| head.to_string()),
+            file: FileObject::of(&chain.report),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Fault {
+    file: String,
+    sequence: u64,
+    line: u64,
+    fault: &'static str,
+    text: String,
+}
+
+impl Fault {
+    fn of(fault: &SegmentFault, file: String) -> Self {
+        let wrong = fault.wrong;
+        Self {
+            file,
+            sequence: wrong.sequence,
+            line: wrong.line,
+            fault: wrong.fault.code(),
+            text: wrong.to_string(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Removed<'a> {
+    writer: &'a str,
+    chain: &'a str,
+    from: u64,
+    until: String,
+    initiator: &'a str,
+    time: String,
+    recorded_by: &'a str,
+    sequence: u64,
+}
+
+impl<'a> Removed<'a> {
+    fn of(removed: &'a RemovedSegments) -> Self {
+        Self {
+            writer: &removed.writer,
+            chain: &removed.chain,
+            from: removed.from,
+            until: removed.until.to_string(),
+            initiator: &removed.initiator,
+            time: removed.time.to_string(),
+            recorded_by: removed.recorded_by.as_str(),
+            sequence: removed.sequence,
+        }
+    }
+}
+
+impl fmt::Display for VerifiedFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        let (folder, report) = (self.folder.display(), &self.report);
+        let records: u64 = report.chains.iter().map(|chain| chain.report.records).sum();
+        let chains = report.chains.len();
+        if report.is_whole() {
+            writeln!(f, "{folder}: whole. {records} records in {chains} chains, unchanged")?;
+        } else if chains == 0 {
+            writeln!(f, "{folder}: NOT WHOLE. It contains no segment of an audit log")?;
+        } else {
+            let faults = report.fault_count;
+            writeln!(f, "{folder}: NOT WHOLE. {faults} wrong records in {chains} chains")?;
+        }
+        for fault in report.faults.iter().take(SHOWN) {
+            let file = fault.file.strip_prefix(&self.folder).unwrap_or(&fault.file);
+            writeln!(f, "  {:<10}{}: {}", "fault", file.display(), fault.wrong)?;
+        }
+        more(f, report.fault_count.saturating_sub(SHOWN as u64))?;
+        for head in &report.missing_heads {
+            writeln!(f, "  {:<10}the noted head {head} is in no chain", "fault")?;
+        }
+        for chain in &report.chains {
+            print_chain(f, chain)?;
+        }
+        for removed in report.removed.iter().rev().take(SHOWN) {
+            writeln!(
+                f,
+                "  {:<10}{}, records {} to {}, by {}, {}: record {} of {}",
+                "removed",
+                removed.writer,
+                removed.from,
+                removed.until.sequence,
+                removed.initiator,
+                removed.time,
+                removed.sequence,
+                removed.recorded_by
+            )?;
+        }
+        more(f, report.removed.len().saturating_sub(SHOWN) as u64)?;
+        for file in report.others.iter().take(SHOWN) {
+            writeln!(f, "  {:<10}{} (no segment)", "not read", file.display())?;
+        }
+        more(f, report.others.len().saturating_sub(SHOWN) as u64)?;
+        f.write_str(self.what_it_does_not_show())
+    }
+}
+
+fn more(f: &mut fmt::Formatter<'_>, more: u64) -> fmt::Result {
+    if more == 0 { Ok(()) } else { writeln!(f, "  {:<10}and {more} more", "") }
+}
+
+fn print_chain(f: &mut fmt::Formatter<'_>, chain: &ChainReport) -> fmt::Result {
+    let report = &chain.report;
+    let end =
+        report.found.map_or_else(|_wrong| "wrong, see above".to_owned(), |end| end.to_string());
+    writeln!(
+        f,
+        "  {:<10}{} segments, {} records; {} requests ended, {} with unknown outcome; {end}",
+        chain.writer.as_str(),
+        chain.segments,
+        report.records,
+        report.requests,
+        report.unknown
+    )?;
+    if report.crashes > 0 {
+        writeln!(
+            f,
+            "  {:<10}{} gaps after a crash, each marked; {} bytes of torn lines were removed",
+            "", report.crashes, report.dropped_bytes
+        )?;
+    }
+    if let Some(until) = chain.removed_until {
+        writeln!(f, "  {:<10}records up to {} were removed, signed off", "", until.sequence)?;
+    }
+    match report.head {
+        Some(head) => writeln!(f, "  {:<10}head {head}", ""),
+        None => Ok(()),
+    }
+}
+
+impl VerifiedFolder {
+    const fn what_it_does_not_show(&self) -> &'static str {
+        if !self.report.is_whole() {
+            return "Keep the folder as it is. The rest of a segment after a wrong record was not \
+                    checked.";
+        }
+        "\
+The chains do not show: records removed from the end of one, chains removed as a whole, and files
+that were rewritten or replaced. Note the heads where writers of the folder cannot change them, and
+compare: --expect-head SEQ:HASH"
+    }
+}

@@ -1,0 +1,204 @@
+//! `token-broker audit verify` and `remove` with a folder, and output that no one reads.
+
+use std::{
+    fs,
+    io::pipe,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tower_token_broker::{
+    audit::{AuditFolder, AuditLog, AuditOptions, SegmentLimits, Trail, WriterName},
+    clock::{Clock, Timestamp},
+};
+
+/// A folder with two chains of several segments each, of 2026.
+async fn written() -> (TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("audit");
+    for writer in ["broker-1", "broker-2"] {
+        let limits = SegmentLimits::default().max_bytes(1);
+        let writer = WriterName::parse(writer).unwrap();
+        let sink = AuditFolder::open_with(&folder, &writer, limits).unwrap();
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_770_000_000));
+        let log = AuditLog::start(sink, AuditOptions::new().with_clock(clock));
+        for _ in 0..3 {
+            drop(Trail::for_test(&log));
+            log.flush().await.unwrap();
+        }
+        log.close(Duration::from_secs(20)).await.unwrap();
+    }
+    (root, folder)
+}
+
+fn run(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+    command.arg("audit").arg(arguments[0]).arg(folder).args(&arguments[1..]).output().unwrap()
+}
+
+fn object(folder: &Path, options: &[&str]) -> (Option<i32>, Value) {
+    let run = run(&[&["verify", "--json"], options].concat(), folder);
+    (run.status.code(), text(&run.stdout).parse().unwrap())
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn segments(folder: &Path, writer: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let is_of = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(writer);
+    let mut segments: Vec<_> = files.filter(is_of).collect();
+    segments.sort();
+    segments
+}
+
+#[tokio::test]
+async fn a_whole_folder_is_reported_with_its_chains() {
+    let (_root, folder) = written().await;
+    let run = run(&["verify"], &folder);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let printed = text(&run.stdout);
+    for part in [": whole.", "in 2 chains", "broker-1", "broker-2", "head ", "--expect-head"] {
+        assert!(printed.contains(part), "{part:?} in {printed}");
+    }
+    let (code, found) = object(&folder, &[]);
+    assert_eq!((code, &found["whole"]), (Some(0), &true.into()));
+    assert_eq!(found["chains"][1]["writer"], "broker-2");
+    assert_eq!(found["chains"][1]["requests"], 3);
+    let head = found["chains"][1]["head"].as_str().unwrap();
+    assert_eq!(object(&folder, &["--expect-head", head]).0, Some(0));
+    let (code, found) = object(&folder, &["--expect-head", &format!("3:{}", "0".repeat(64))]);
+    assert_eq!((code, found["missing_heads"].as_array().unwrap().len()), (Some(1), 1));
+}
+
+#[tokio::test]
+async fn p386_each_fault_of_a_folder_is_printed() {
+    let (_root, folder) = written().await;
+    let (one, two) = (segments(&folder, "broker-1"), segments(&folder, "broker-2"));
+    fs::remove_file(&one[1]).unwrap();
+    let changed = fs::read_to_string(&two[1]).unwrap().replacen("completed", "dropped", 1);
+    fs::write(&two[1], changed.replacen("\"time\":\"2", "\"time\":\"3", 1)).unwrap();
+    let run = run(&["verify"], &folder);
+    assert_eq!(run.status.code(), Some(1));
+    let (printed, found) = (text(&run.stdout), object(&folder, &[]).1);
+    assert!(printed.contains("NOT WHOLE. 2 wrong records"), "{printed}");
+    for (number, (path, code)) in [(&one[2], "missing"), (&two[1], "edited")].iter().enumerate() {
+        let fault = &found["faults"][number];
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!((&fault["file"], &fault["fault"]), (&name.into(), &(*code).into()));
+        assert!(printed.contains(&format!("{name}: {}", fault["text"].as_str().unwrap())));
+    }
+}
+
+#[tokio::test]
+async fn the_object_of_a_folder_has_the_documented_members() {
+    let document = include_str!("../../../../docs/audit.md");
+    let table = |after: &str| -> Vec<String> {
+        let table = document.split(after).nth(1).unwrap().split("\n\n").nth(1).unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        rows.map(str::to_owned).collect()
+    };
+    let (_root, folder) = written().await;
+    fs::remove_file(&segments(&folder, "broker-1")[0]).unwrap();
+    assert_eq!(run(&REMOVE, &folder).status.code(), Some(0));
+    let (_, object) = object(&folder, &[]);
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let documented = |after: &str| {
+        let mut members = table(after);
+        members.sort();
+        members
+    };
+    assert_eq!(members(&object), documented("The object of a folder has:"));
+    assert_eq!(members(&object["faults"][0]), documented("Each of `faults` has:"));
+    assert_eq!(members(&object["removed"][0]), documented("Each of `removed` has:"));
+    let of_file = documented("The object has:").into_iter();
+    let mut of_chain: Vec<_> =
+        of_file.filter(|member| !["schema", "noted"].contains(&member.as_str())).collect();
+    of_chain.extend(["writer", "segments", "removed_until"].map(str::to_owned));
+    of_chain.sort();
+    assert_eq!(members(&object["chains"][0]), of_chain);
+}
+
+const REMOVE: [&str; 7] =
+    ["remove", "--writer", "broker-2", "--older-than-days", "30", "--operator", "olga"];
+
+#[tokio::test]
+async fn old_segments_are_removed_with_a_record() {
+    let (_root, folder) = written().await;
+    let removed = run(&REMOVE, &folder);
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    assert!(text(&removed.stdout).contains("segments of broker-2 removed, up to record"));
+    assert!(segments(&folder, "broker-2").is_empty());
+    let (code, found) = object(&folder, &[]);
+    assert_eq!(code, Some(0), "{found}");
+    let note = &found["removed"][0];
+    assert_eq!(
+        (&note["initiator"], &note["writer"]),
+        (&"operator olga".into(), &"broker-2".into())
+    );
+    let printed = run(&["verify"], &folder);
+    assert!(text(&printed.stdout).contains("by operator olga"), "{printed:?}");
+    // None is left; those of the command itself are young.
+    for writer in ["broker-2", "commands"] {
+        let mut arguments = REMOVE;
+        arguments[2] = writer;
+        let again = run(&arguments, &folder);
+        assert_eq!(again.status.code(), Some(0));
+        assert!(text(&again.stdout).contains("old enough"), "{again:?}");
+    }
+    // A changed segment is evidence.
+    let path = &segments(&folder, "broker-1")[0];
+    fs::write(path, fs::read_to_string(path).unwrap().replacen("start", "store", 1)).unwrap();
+    let mut arguments = REMOVE;
+    arguments[2] = "broker-1";
+    let refused = run(&arguments, &folder);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("keep its segments"), "{refused:?}");
+    arguments[2] = "../broker";
+    assert_eq!(run(&arguments, &folder).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_reader_that_has_read_enough_is_no_failure() {
+    let (_root, folder) = written().await;
+    let file = &segments(&folder, "broker-1")[0];
+    for (arguments, code) in [
+        (vec!["audit", "verify", folder.to_str().unwrap()], 0),
+        (vec!["audit", "verify", "--json", folder.to_str().unwrap()], 0),
+        (vec!["audit", "verify", file.to_str().unwrap()], 0),
+        (vec!["audit", "verify", "/nowhere"], 1),
+    ] {
+        for (stdout, stderr) in [(true, false), (false, true), (true, true)] {
+            let gone = || {
+                let (reader, writer) = pipe().unwrap();
+                drop(reader);
+                Stdio::from(writer)
+            };
+            let output = |is_gone| if is_gone { gone() } else { Stdio::piped() };
+            let run = Command::new(env!("CARGO_BIN_EXE_token-broker"))
+                .args(&arguments)
+                .stdout(output(stdout))
+                .stderr(output(stderr))
+                .spawn()
+                .unwrap()
+                .wait_with_output()
+                .unwrap();
+            assert_eq!(run.status.code(), Some(code), "{arguments:?} {run:?}");
+            assert!(!text(&run.stderr).contains("panicked"), "{run:?}");
+        }
+    }
+    // A result that could not be written otherwise is one.
+    if let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") {
+        let run = Command::new(env!("CARGO_BIN_EXE_token-broker"))
+            .args(["audit", "verify", folder.to_str().unwrap()])
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(run.status.code(), Some(1));
+        assert!(text(&run.stderr).contains("cannot be written"), "{run:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The result of verifying a folder.
+
+use std::path::PathBuf;
+
+use super::report::{Report, Wrong};
+use crate::{
+    audit::{record::Head, segment::WriterName},
+    clock::Timestamp,
+};
+
+/// The number of faults that a report of a folder lists. It counts all of them.
+pub const MAX_FAULTS: usize = 1000;
+
+/// The result of verifying a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FolderReport {
+    /// The chains, by the names of their writers.
+    pub chains: Vec<ChainReport>,
+    /// The first [`MAX_FAULTS`] wrong records: at most the first one of each segment, and the first
+    /// one of each segment that does not follow from the one before it.
+    pub faults: Vec<SegmentFault>,
+    /// The number of faults.
+    pub fault_count: u64,
+    /// Removals of segments that a chain in the folder records.
+    pub removed: Vec<RemovedSegments>,
+    /// Files that are no segments, and were not read.
+    pub others: Vec<PathBuf>,
+    /// Noted heads that no chain contains.
+    pub missing_heads: Vec<Head>,
+}
+
+impl FolderReport {
+    /// Returns whether the folder has a chain, and all records of all chains are as they were
+    /// written, or were removed as a chain records.
+    pub const fn is_whole(&self) -> bool {
+        !self.chains.is_empty() && self.fault_count == 0 && self.missing_heads.is_empty()
+    }
+
+    pub(super) fn fault(&mut self, file: PathBuf, wrong: Wrong) {
+        self.fault_count += 1;
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(SegmentFault { file, wrong });
+        }
+    }
+}
+
+/// The result of verifying one chain in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChainReport {
+    /// Its writer.
+    pub writer: WriterName,
+    /// The number of its segments.
+    pub segments: usize,
+    /// The report over all segments. `chain` is its name, `found` its end or its first wrong
+    /// record; `bytes` are those of all segments.
+    pub report: Report,
+    /// The last record that was removed with the segments before the first one.
+    pub removed_until: Option<Head>,
+}
+
+/// A wrong record, and the segment that it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentFault {
+    /// The path of the segment.
+    pub file: PathBuf,
+    /// The record.
+    pub wrong: Wrong,
+}
+
+/// A record that signs off the removal of segments (`segments_removed`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedSegments {
+    /// The writer of the removed segments.
+    pub writer: Box<str>,
+    /// The random name of their chain.
+    pub chain: Box<str>,
+    /// The sequence number of the first removed record.
+    pub from: u64,
+    /// The last removed record.
+    pub until: Head,
+    /// Kind and name of the initiator.
+    pub initiator: Box<str>,
+    /// The time of the record.
+    pub time: Timestamp,
+    /// The writer of the chain that has the record.
+    pub recorded_by: WriterName,
+    /// The sequence number of the record there.
+    pub sequence: u64,
+}
