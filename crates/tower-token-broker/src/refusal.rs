@@ -61,8 +61,11 @@ reasons! {
     Missing = "authn.missing", NoToken, Caller;
     /// The scheme is not `Bearer` or another one that is supported here.
     UnsupportedScheme = "authn.unsupported_scheme", NoToken, Caller;
-    /// A token is in the query string. It is refused even if there is another token elsewhere.
+    /// A token is in the query string, and none in the header.
     QueryToken = "authn.query_token", NoToken, Caller;
+    /// A token is in the query string in addition to the one in the header (RFC 6750 §2: one method
+    /// per request). It is refused even if both are valid.
+    QueryAndHeader = "authn.query_and_header", TwoMethods, Caller;
     /// The scheme is not followed by a token.
     EmptyToken = "authn.empty", NoToken, Caller;
     /// The credentials do not have the syntax of RFC 6750 §2.1.
@@ -254,6 +257,7 @@ impl Reason {
             ResponseKind::NoToken
             | ResponseKind::InvalidToken
             | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
             | ResponseKind::InsufficientScope
             | ResponseKind::Misdirected
             | ResponseKind::OriginNotAllowed
@@ -302,6 +306,7 @@ pub(crate) enum ResponseKind {
     NoToken,
     InvalidToken,
     InvalidRequest,
+    TwoMethods,
     InsufficientScope,
     Misdirected,
     OriginNotAllowed,

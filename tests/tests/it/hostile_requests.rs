@@ -56,6 +56,13 @@ async fn group_a_presenting_the_token() {
     };
     let wrong =
         |case, bytes, reason| Case::refused(case, bytes, 400, reason).challenge(malformed.as_str());
+    let in_query = malformed.replace(
+        "send one Authorization field with one Bearer token",
+        "send the token in the Authorization field only, and none in the query of the URL",
+    );
+    let two_methods = |case, bytes| {
+        Case::refused(case, bytes, 400, "authn.query_and_header").challenge(in_query.as_str())
+    };
 
     let rows = [
         knock("A001", at("/mcp", &host, &[]), "authn.missing"),
@@ -99,11 +106,16 @@ async fn group_a_presenting_the_token() {
         knock("A010", with(&format!("Digest username=\"{token}\"")), "authn.unsupported_scheme"),
         knock("A010", with(&format!("DPoP {token}")), "authn.unsupported_scheme"),
         knock("A010", with(&token), "authn.unsupported_scheme"),
+        wrong("A010", with(&format!("Bear\u{e9}r {token}")), "authn.malformed"),
+        wrong("A010", with(&format!("Bearer\u{a0}{token}")), "authn.malformed"),
         knock("A011", at(&format!("/mcp?access_token={token}"), &host, &[]), "authn.query_token"),
-        knock(
+        two_methods(
             "A011 next to a valid one",
             at(&format!("/mcp?a=b&access_token={token}"), &host, &[("authorization", &bearer)]),
-            "authn.query_token",
+        ),
+        two_methods(
+            "A011 next to a valid one",
+            at("/mcp?Access%5fToken=x", &host, &[("authorization", &bearer)]),
         ),
         knock("A014", alone("cookie", &format!("access_token={token}")), "authn.missing"),
         knock("A014", alone("proxy-authorization", &bearer), "authn.missing"),

@@ -71,6 +71,7 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
         ResponseKind::NoToken
             | ResponseKind::InvalidToken
             | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
             | ResponseKind::InsufficientScope
     );
     if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
@@ -102,9 +103,10 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
 
 const fn code(answer: ResponseKind) -> Code {
     match answer {
-        ResponseKind::NoToken | ResponseKind::InvalidToken | ResponseKind::InvalidRequest => {
-            Code::Unauthenticated
-        }
+        ResponseKind::NoToken
+        | ResponseKind::InvalidToken
+        | ResponseKind::InvalidRequest
+        | ResponseKind::TwoMethods => Code::Unauthenticated,
         ResponseKind::InsufficientScope
         | ResponseKind::UnknownItem
         | ResponseKind::Forbidden

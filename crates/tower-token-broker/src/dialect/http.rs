@@ -63,6 +63,11 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "invalid_request",
             "send one Authorization field with one Bearer token",
         ),
+        ResponseKind::TwoMethods => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "send the token in the Authorization field only, and none in the query of the URL",
+        ),
         ResponseKind::InsufficientScope => (
             StatusCode::FORBIDDEN,
             "insufficient_scope",
@@ -166,7 +171,10 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     let answer = refusal.reason().response_kind();
     let has_error = matches!(
         answer,
-        ResponseKind::InvalidToken | ResponseKind::InvalidRequest | ResponseKind::InsufficientScope
+        ResponseKind::InvalidToken
+            | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
+            | ResponseKind::InsufficientScope
     );
     if !has_error && answer != ResponseKind::NoToken {
         return None;

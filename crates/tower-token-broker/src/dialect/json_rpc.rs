@@ -108,6 +108,7 @@ pub(super) const fn code(answer: ResponseKind) -> i32 {
         ResponseKind::NoToken
         | ResponseKind::InvalidToken
         | ResponseKind::InvalidRequest
+        | ResponseKind::TwoMethods
         | ResponseKind::InsufficientScope
         | ResponseKind::Misdirected
         | ResponseKind::OriginNotAllowed
