@@ -143,7 +143,7 @@ reasons! {
     CaseVariant = "filter.case_variant", InvalidMessage, Caller;
     /// The nesting exceeds the limit.
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
-    /// The message is a batch, which neither revision has.
+    /// The message is a batch, which only MCP 2025-03-26 had; of a client, or of a server.
     Batch = "filter.batch", InvalidMessage, Caller;
     /// A member or id exceeds its limit, or a name has more readings than are compared with rules
     /// that deny.
@@ -205,7 +205,7 @@ reasons! {
     /// The token lacks scopes that this operation needs.
     InsufficientScope = "filter.insufficient_scope", InsufficientScope, Caller;
     /// The upstream's response cannot be read, so it cannot be filtered.
-    ResponseUnreadable = "filter.response_unreadable", BadGateway, Upstream;
+    ResponseUnreadable = "filter.response_unreadable", UnreadableResponse, Upstream;
 
     // The upstream credential
     /// The user has no grant for this server yet.
@@ -251,6 +251,7 @@ impl Reason {
         match self.response_kind() {
             ResponseKind::Unavailable
             | ResponseKind::BadGateway
+            | ResponseKind::UnreadableResponse
             | ResponseKind::CredentialRefused
             | ResponseKind::DeadlineExceeded
             | ResponseKind::BodyIncomplete => true,
@@ -331,6 +332,7 @@ pub(crate) enum ResponseKind {
     Connect,
     CredentialRefused,
     BadGateway,
+    UnreadableResponse,
     Unavailable,
     Internal,
 }

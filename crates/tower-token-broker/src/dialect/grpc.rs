@@ -129,7 +129,9 @@ const fn code(answer: ResponseKind) -> Code {
         ResponseKind::UnknownSession => Code::NotFound,
         // Not 14, which clients retry by themselves: the upstream may have acted.
         ResponseKind::Connect | ResponseKind::CredentialRefused => Code::FailedPrecondition,
-        ResponseKind::BadGateway | ResponseKind::Unavailable => Code::Unavailable,
+        ResponseKind::BadGateway | ResponseKind::UnreadableResponse | ResponseKind::Unavailable => {
+            Code::Unavailable
+        }
         ResponseKind::Internal => Code::Internal,
     }
 }

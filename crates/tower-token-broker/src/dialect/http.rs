@@ -153,7 +153,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "the server refuses the credential that the broker has for it; connecting an account \
              does not help: try again in 30 seconds, then report it to the operator of the broker",
         ),
-        ResponseKind::BadGateway => {
+        ResponseKind::BadGateway | ResponseKind::UnreadableResponse => {
             (StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream server failed")
         }
         ResponseKind::Unavailable => (

@@ -20,7 +20,7 @@ use super::{
     layer::Shared,
     policy::Policy,
     request::{self, Content, Decider},
-    response::{self, Judging},
+    response::{Filter, Judging},
 };
 use crate::{
     alarm::Alarm,
@@ -132,12 +132,14 @@ where
             if shared.protocol == Protocol::Http || Refused::of(&response).is_some() {
                 return Ok(response.map(|body| ResponseBody::inner(FilterBody::untouched(body))));
             }
-            let filtered = match response::filter(&shared, &principal, &trail, &judged, response) {
+            let filter =
+                Filter { shared: &shared, principal: &principal, trail: &trail, judged: &judged };
+            let filtered = match filter.filter(response) {
                 Ok(Judging::Passes(response)) => Ok(response),
                 Ok(Judging::Reads(read)) => read.await,
-                Err(reason) => Err(reason),
+                Err(refusal) => Err(refusal),
             };
-            Ok(filtered.unwrap_or_else(|reason| refuse(judged.dialect(), Refusal::new(reason))))
+            Ok(filtered.unwrap_or_else(|refusal| refuse(judged.dialect(), refusal)))
         })
     }
 }
