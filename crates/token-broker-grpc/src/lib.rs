@@ -60,7 +60,11 @@ pub mod mcp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Revision {
-    /// 2025-11-25, with sessions and `initialize`.
+    /// 2025-03-26, with sessions and `initialize`.
+    V2025_03_26,
+    /// 2025-06-18, likewise.
+    V2025_06_18,
+    /// 2025-11-25, likewise.
     V2025_11_25,
     /// 2026-07-28, stateless; `_meta` of the message names the revision too.
     V2026_07_28,
@@ -70,6 +74,8 @@ impl Revision {
     /// Returns the value of `mcp-protocol-version`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
             Self::V2025_11_25 => "2025-11-25",
             Self::V2026_07_28 => "2026-07-28",
         }
@@ -96,7 +102,7 @@ pub fn call(
     request
 }
 
-/// Creates a request with a client's response to a request of the server (2025-11-25). It has no
+/// Creates a request with a client's response to a request of the server, in a session. It has no
 /// method.
 pub fn response(revision: Revision, message: impl Into<Bytes>) -> Request<mcp::v1::Frame> {
     let mut request = Request::new(mcp::v1::Frame { json: message.into() });

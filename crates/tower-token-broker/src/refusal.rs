@@ -61,8 +61,11 @@ reasons! {
     Missing = "authn.missing", NoToken, Caller;
     /// The scheme is not `Bearer` or another one that is supported here.
     UnsupportedScheme = "authn.unsupported_scheme", NoToken, Caller;
-    /// A token is in the query string. It is refused even if there is another token elsewhere.
+    /// A token is in the query string, and none in the header.
     QueryToken = "authn.query_token", NoToken, Caller;
+    /// A token is in the query string in addition to the one in the header (RFC 6750 §2: one method
+    /// per request). It is refused even if both are valid.
+    QueryAndHeader = "authn.query_and_header", TwoMethods, Caller;
     /// The scheme is not followed by a token.
     EmptyToken = "authn.empty", NoToken, Caller;
     /// The credentials do not have the syntax of RFC 6750 §2.1.
@@ -140,7 +143,7 @@ reasons! {
     CaseVariant = "filter.case_variant", InvalidMessage, Caller;
     /// The nesting exceeds the limit.
     TooDeep = "filter.too_deep", InvalidMessage, Caller;
-    /// The message is a batch, which neither revision has.
+    /// The message is a batch, which only MCP 2025-03-26 had; of a client, or of a server.
     Batch = "filter.batch", InvalidMessage, Caller;
     /// A member or id exceeds its limit, or a name has more readings than are compared with rules
     /// that deny.
@@ -202,7 +205,7 @@ reasons! {
     /// The token lacks scopes that this operation needs.
     InsufficientScope = "filter.insufficient_scope", InsufficientScope, Caller;
     /// The upstream's response cannot be read, so it cannot be filtered.
-    ResponseUnreadable = "filter.response_unreadable", BadGateway, Upstream;
+    ResponseUnreadable = "filter.response_unreadable", UnreadableResponse, Upstream;
 
     // The upstream credential
     /// The user has no grant for this server yet.
@@ -248,12 +251,14 @@ impl Reason {
         match self.response_kind() {
             ResponseKind::Unavailable
             | ResponseKind::BadGateway
+            | ResponseKind::UnreadableResponse
             | ResponseKind::CredentialRefused
             | ResponseKind::DeadlineExceeded
             | ResponseKind::BodyIncomplete => true,
             ResponseKind::NoToken
             | ResponseKind::InvalidToken
             | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
             | ResponseKind::InsufficientScope
             | ResponseKind::Misdirected
             | ResponseKind::OriginNotAllowed
@@ -302,6 +307,7 @@ pub(crate) enum ResponseKind {
     NoToken,
     InvalidToken,
     InvalidRequest,
+    TwoMethods,
     InsufficientScope,
     Misdirected,
     OriginNotAllowed,
@@ -326,6 +332,7 @@ pub(crate) enum ResponseKind {
     Connect,
     CredentialRefused,
     BadGateway,
+    UnreadableResponse,
     Unavailable,
     Internal,
 }

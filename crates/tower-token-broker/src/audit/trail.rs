@@ -64,6 +64,8 @@ struct Known {
     policy: Option<PolicyDigest>,
     refused: Option<Reason>,
     cut: Option<Reason>,
+    /// The reason for which a part of the response was left out.
+    withheld: Option<Reason>,
     /// The requests that were sent, until they are over.
     uploads: Vec<Upload>,
     /// The reason for which an upload was ended before its end.
@@ -195,6 +197,12 @@ impl Trail {
     pub(crate) fn cut(&self, reason: Reason) {
         tracing::info!(request.id = %self.request_id(), refusal.reason = reason.code(), "cut");
         self.0.known.lock().cut.get_or_insert(reason);
+    }
+
+    /// Adds the reason for which a part of the response was left out. The first one counts, and a
+    /// refusal or cut takes precedence.
+    pub(crate) fn withheld(&self, reason: Reason) {
+        self.0.known.lock().withheld.get_or_insert(reason);
     }
 
     /// Opens the upload of a request that is about to be sent. `has_body` is whether it has a body.
@@ -578,7 +586,7 @@ impl Known {
             (None, None, Some(End::BrokenOff)) if ended == Outcome::Completed => {
                 (Outcome::Dropped, None)
             }
-            (None, None, _) => (ended, None),
+            (None, None, _) => (ended, self.withheld),
         }
     }
 }

@@ -29,10 +29,14 @@ impl PresentedToken {
         drop_credentials(headers, taken.as_ref().ok());
         // A011: by now the token is in logs and histories, so it is refused even if a valid header
         // is present. The request is not forwarded, nor is its URI.
-        if query_has_token {
-            return Err(Reason::QueryToken);
+        match taken {
+            taken if !query_has_token => taken,
+            // RFC 6750 §2: one method per request.
+            Ok(_) | Err(Reason::Malformed | Reason::DuplicateHeader | Reason::TokenTooLarge) => {
+                Err(Reason::QueryAndHeader)
+            }
+            Err(_) => Err(Reason::QueryToken),
         }
-        taken
     }
 
     #[expect(
@@ -86,7 +90,8 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
     let scheme_ends =
         value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(scheme_ends);
-    if scheme.is_empty() {
+    // A010: a scheme is a token (RFC 9110 §5.6.2); what has another character is none.
+    if scheme.is_empty() || !scheme.iter().copied().all(is_token_character) {
         return Err(Reason::Malformed);
     }
     // A008, A010: the scheme is compared without case.
@@ -100,6 +105,28 @@ fn bearer_text(value: &HeaderValue) -> Result<&[u8], Reason> {
         // A009: a tab, two spaces, a space inside, a byte beyond ASCII.
         _ => Err(Reason::Malformed),
     }
+}
+
+/// `tchar` (RFC 9110 §5.6.2).
+const fn is_token_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 /// Checks every byte without an early return, so that the loop is vectorized.
@@ -164,6 +191,14 @@ mod tests {
             ("A010", b"DPoP validtoken", Reason::UnsupportedScheme),
             ("A010", b"validtoken", Reason::UnsupportedScheme),
             ("A010", b"Bearers tok", Reason::UnsupportedScheme),
+            ("A010", b"X-Api.Key~1 tok", Reason::UnsupportedScheme),
+            ("A010", b"Bearer\xa0tok", Reason::Malformed),
+            ("A010", b"B\xc3\xa9arer tok", Reason::Malformed),
+            ("A010", b"\xff tok", Reason::Malformed),
+            ("A010", b"Bearer, tok", Reason::Malformed),
+            ("A010", b"Bearer:tok", Reason::Malformed),
+            ("A010", b"\"Bearer\" tok", Reason::Malformed),
+            ("A010", b"Bearer=tok", Reason::Malformed),
         ] {
             assert_eq!(
                 PresentedToken::take(&mut with(value)).unwrap_err(),
@@ -195,7 +230,7 @@ mod tests {
         // In the query, the token is refused under any name.
         let mut request = with(format!("Bearer {token}").as_bytes());
         *request.uri_mut() = format!("/mcp?key={token}").parse().unwrap();
-        assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::QueryToken, "A011");
+        assert_eq!(PresentedToken::take(&mut request).unwrap_err(), Reason::QueryAndHeader, "A011");
         // A short token may be part of a header by chance.
         let mut request = with(b"Bearer mcp");
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("mcp.example.com"));
@@ -231,7 +266,7 @@ mod tests {
             *beside.uri_mut() = format!("/mcp?{query}").parse().unwrap();
             assert_eq!(
                 PresentedToken::take(&mut beside).unwrap_err(),
-                Reason::QueryToken,
+                Reason::QueryAndHeader,
                 "A011 {query}"
             );
         }

@@ -88,7 +88,7 @@
 //! - 421 `req.host_not_allowed`, 403 `req.origin_not_allowed`, 431 `req.headers_too_large`.
 //! - 401 without `error`: [`Reason::Missing`](crate::refusal::Reason::Missing),
 //!   `UnsupportedScheme`, `QueryToken`, `EmptyToken`.
-//! - 400: `Malformed`, `DuplicateHeader`, `TokenTooLarge`.
+//! - 400: `Malformed`, `DuplicateHeader`, `QueryAndHeader`, `TokenTooLarge`.
 //! - 401 `invalid_token`, all alike: the reasons of the verifier, `WrongResource`, `Revoked`,
 //!   `Blocked`, `JwtExpired`, `JwtLifetime`, `JwtClaimType` (too many actors).
 //! - 503: `KeysUnavailable`, `IntrospectionUnavailable`, `VerifierTimeout`, `RevocationStale`,

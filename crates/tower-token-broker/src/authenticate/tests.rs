@@ -345,8 +345,8 @@ async fn hostile_credentials_are_refused() {
         (
             "A011",
             at(&format!("/crm/mcp?access_token={token}"), good(&token)),
-            "B401",
-            Reason::QueryToken,
+            "B400",
+            Reason::QueryAndHeader,
         ),
         ("A014", with("cookie", &format!("access_token={token}"), bare()), "B401", Reason::Missing),
         (

@@ -71,6 +71,7 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
         ResponseKind::NoToken
             | ResponseKind::InvalidToken
             | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
             | ResponseKind::InsufficientScope
     );
     if let Some(resource) = refusal.resource().filter(|_| is_about_token) {
@@ -102,9 +103,10 @@ fn status(refusal: &Refusal, request_id: Option<RequestId>) -> Status<'_> {
 
 const fn code(answer: ResponseKind) -> Code {
     match answer {
-        ResponseKind::NoToken | ResponseKind::InvalidToken | ResponseKind::InvalidRequest => {
-            Code::Unauthenticated
-        }
+        ResponseKind::NoToken
+        | ResponseKind::InvalidToken
+        | ResponseKind::InvalidRequest
+        | ResponseKind::TwoMethods => Code::Unauthenticated,
         ResponseKind::InsufficientScope
         | ResponseKind::UnknownItem
         | ResponseKind::Forbidden
@@ -127,7 +129,9 @@ const fn code(answer: ResponseKind) -> Code {
         ResponseKind::UnknownSession => Code::NotFound,
         // Not 14, which clients retry by themselves: the upstream may have acted.
         ResponseKind::Connect | ResponseKind::CredentialRefused => Code::FailedPrecondition,
-        ResponseKind::BadGateway | ResponseKind::Unavailable => Code::Unavailable,
+        ResponseKind::BadGateway | ResponseKind::UnreadableResponse | ResponseKind::Unavailable => {
+            Code::Unavailable
+        }
         ResponseKind::Internal => Code::Internal,
     }
 }

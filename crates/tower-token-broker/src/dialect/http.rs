@@ -63,6 +63,11 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "invalid_request",
             "send one Authorization field with one Bearer token",
         ),
+        ResponseKind::TwoMethods => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "send the token in the Authorization field only, and none in the query of the URL",
+        ),
         ResponseKind::InsufficientScope => (
             StatusCode::FORBIDDEN,
             "insufficient_scope",
@@ -148,7 +153,7 @@ pub(super) const fn outside(refusal: &Refusal) -> (StatusCode, &'static str, &'s
             "the server refuses the credential that the broker has for it; connecting an account \
              does not help: try again in 30 seconds, then report it to the operator of the broker",
         ),
-        ResponseKind::BadGateway => {
+        ResponseKind::BadGateway | ResponseKind::UnreadableResponse => {
             (StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream server failed")
         }
         ResponseKind::Unavailable => (
@@ -166,7 +171,10 @@ fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
     let answer = refusal.reason().response_kind();
     let has_error = matches!(
         answer,
-        ResponseKind::InvalidToken | ResponseKind::InvalidRequest | ResponseKind::InsufficientScope
+        ResponseKind::InvalidToken
+            | ResponseKind::InvalidRequest
+            | ResponseKind::TwoMethods
+            | ResponseKind::InsufficientScope
     );
     if !has_error && answer != ResponseKind::NoToken {
         return None;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{http, render::RefusedCall};
 use crate::{
     json::push_json_string,
-    mcp::Revision,
+    mcp::{Lifecycle, Revision},
     media_type,
     refusal::{Refusal, ResponseKind},
     sealing::RequestStates,
@@ -44,7 +44,7 @@ pub(super) struct Client {
     pub(super) revision: Revision,
     /// The JSON text of the message's id. `None` in a notification.
     pub(super) id: Option<Bytes>,
-    /// Whether the client supports elicitation in URL mode.
+    /// Whether the client supports elicitation in URL mode, and its revision has it.
     pub(super) url_elicitation: bool,
     /// The seal for request states.
     pub(super) states: Option<RequestStates>,
@@ -74,7 +74,8 @@ pub(super) fn render(refusal: &Refusal, client: &Client) -> Response<Bytes> {
 
 /// Returns the status if MCP requires a different one than plain HTTP.
 fn status(answer: ResponseKind, revision: Revision, is_request: bool) -> Option<StatusCode> {
-    let is_old_method = answer == ResponseKind::UnknownMethod && revision == Revision::V2025_11_25;
+    let is_old_method =
+        answer == ResponseKind::UnknownMethod && revision.lifecycle() == Lifecycle::Handshake;
     let is_error = matches!(
         answer,
         ResponseKind::UnknownItem
@@ -103,11 +104,12 @@ pub(super) const fn code(answer: ResponseKind) -> i32 {
         }
         ResponseKind::HeaderMismatch => HEADER_MISMATCH,
         ResponseKind::UnsupportedVersion => UNSUPPORTED_PROTOCOL_VERSION,
-        ResponseKind::Internal => INTERNAL_ERROR,
+        ResponseKind::Internal | ResponseKind::UnreadableResponse => INTERNAL_ERROR,
         ResponseKind::Connect => CONNECT_REQUIRED,
         ResponseKind::NoToken
         | ResponseKind::InvalidToken
         | ResponseKind::InvalidRequest
+        | ResponseKind::TwoMethods
         | ResponseKind::InsufficientScope
         | ResponseKind::Misdirected
         | ResponseKind::OriginNotAllowed
@@ -149,6 +151,17 @@ fn data(refusal: &Refusal) -> Option<String> {
     Some(data)
 }
 
+/// Renders the event that takes the place of one that cannot be judged.
+pub(super) fn error_event(message: &str, id: Option<&Bytes>) -> Bytes {
+    format!("data: {}\n\n", error(INTERNAL_ERROR, message, None, id)).into()
+}
+
+/// Renders an upstream's error status whose body is no message.
+pub(super) fn upstream_status(status: StatusCode, client: &Client) -> Bytes {
+    let message = format!("the server responded with status {}", status.as_u16());
+    error(REFUSED, &message, None, client.id.as_ref()).into()
+}
+
 fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> String {
     let mut body = envelope(id);
     body.push_str(r#""error":{"code":"#);
@@ -167,12 +180,12 @@ fn error(code: i32, message: &str, data: Option<String>, id: Option<&Bytes>) -> 
 fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
     let (revision, id) = (client.revision, client.id.as_ref());
     let message = CONNECT;
-    match (revision, client.url_elicitation) {
-        (Revision::V2026_07_28, true) => {
+    match (revision.lifecycle(), client.url_elicitation) {
+        (Lifecycle::Stateless, true) => {
             let mut body = envelope(id);
             body.push_str(r#""result":{"resultType":"input_required","inputRequests":{"connect":"#);
             body.push_str(r#"{"method":"elicitation/create","params":"#);
-            push_elicitation(&mut body, url, message, revision);
+            push_elicitation(&mut body, url, message, Lifecycle::Stateless);
             body.push_str("}}");
             // The state marks the retry as a request that no upstream has seen.
             if let Some(states) = &client.states {
@@ -182,7 +195,7 @@ fn connect(refusal: &Refusal, url: &str, client: &Client) -> String {
             body.push_str("}}");
             body
         }
-        (Revision::V2025_11_25, true) => {
+        (Lifecycle::Handshake, true) => {
             error(URL_ELICITATION_REQUIRED, message, Some(elicitations(url, message)), id)
         }
         (_, false) => error(CONNECT_REQUIRED, &connect_text(refusal, url), None, id),
@@ -196,7 +209,7 @@ fn connect_text(refusal: &Refusal, url: &str) -> String {
 /// Renders the data of a `URLElicitationRequiredError` (MCP 2025-11-25).
 fn elicitations(url: &str, message: &str) -> String {
     let mut data = String::from(r#"{"elicitations":["#);
-    push_elicitation(&mut data, url, message, Revision::V2025_11_25);
+    push_elicitation(&mut data, url, message, Lifecycle::Handshake);
     data.push_str("]}");
     data
 }
@@ -205,8 +218,9 @@ fn elicitations(url: &str, message: &str) -> String {
 /// supports.
 pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> RefusedCall {
     let answer = refusal.reason().response_kind();
-    let can_elicit = client
-        .is_some_and(|client| client.url_elicitation && client.revision == Revision::V2025_11_25);
+    let can_elicit = client.is_some_and(|client| {
+        client.url_elicitation && client.revision.lifecycle() == Lifecycle::Handshake
+    });
     match (answer, refusal.connect_url()) {
         (ResponseKind::Connect, Some(url)) if can_elicit => {
             let message = CONNECT;
@@ -232,16 +246,16 @@ pub(super) fn refused_call(refusal: &Refusal, client: Option<&Client>) -> Refuse
 }
 
 /// Appends the `ElicitRequestURLParams` of a revision. Only 2025-11-25 has an id.
-fn push_elicitation(body: &mut String, url: &str, message: &str, revision: Revision) {
+fn push_elicitation(body: &mut String, url: &str, message: &str, lifecycle: Lifecycle) {
     body.push_str(r#"{"mode":"url","#);
-    match revision {
-        Revision::V2025_11_25 => {
+    match lifecycle {
+        Lifecycle::Handshake => {
             // The URL is bound to this user and server, so it also identifies the elicitation.
             body.push_str(r#""elicitationId":"#);
             push_json_string(body, url);
             body.push(',');
         }
-        Revision::V2026_07_28 => {}
+        Lifecycle::Stateless => {}
     }
     body.push_str(r#""url":"#);
     push_json_string(body, url);

@@ -1,6 +1,6 @@
 //! The dialect of one request, and refusals rendered in it.
 
-use ::http::{HeaderValue, Method, Request, Response, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 
 #[cfg(feature = "grpc")]
@@ -133,6 +133,33 @@ impl Dialect {
         json_rpc::refused_call(refusal, client)
     }
 
+    /// Renders the event that takes the place of one that cannot be judged, for the request with
+    /// this id.
+    pub(crate) fn error_event(&self, message: &str, id: Option<&Bytes>) -> Bytes {
+        json_rpc::error_event(message, id)
+    }
+
+    /// Returns the JSON text of the id of the client's message.
+    pub(crate) const fn message_id(&self) -> Option<&Bytes> {
+        match &self.wire {
+            Wire::Mcp(client) => client.id.as_ref(),
+            Wire::Http => None,
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => None,
+        }
+    }
+
+    /// Renders an upstream's error status whose body no client can read. Empty, unless the client
+    /// speaks MCP.
+    pub(crate) fn upstream_status(&self, status: StatusCode) -> Bytes {
+        match &self.wire {
+            Wire::Mcp(client) => json_rpc::upstream_status(status, client),
+            Wire::Http => Bytes::new(),
+            #[cfg(feature = "grpc")]
+            Wire::Grpc { .. } => Bytes::new(),
+        }
+    }
+
     /// Renders a refusal.
     pub fn render(&self, refusal: &Refusal) -> Response<Bytes> {
         let mut response = match &self.wire {
@@ -165,11 +192,8 @@ impl Wire {
             || (matches!(*request.method(), Method::POST | Method::GET)
                 && MediaType::accepted(headers).any(|accepted| accepted.is(EVENT_STREAM)));
         if is_mcp {
-            let revision = match version.map(HeaderValue::as_bytes) {
-                Some(b"2026-07-28") => Revision::V2026_07_28,
-                _ => Revision::V2025_11_25,
-            };
-            Self::Mcp(json_rpc::Client::new(revision))
+            let stated = version.and_then(|version| Revision::parse(version.as_bytes()));
+            Self::Mcp(json_rpc::Client::new(stated.unwrap_or_default()))
         } else {
             Self::Http
         }

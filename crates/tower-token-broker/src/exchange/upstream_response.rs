@@ -18,6 +18,7 @@ use crate::{
     cause::Cause,
     header_rules, media_type,
     refusal::{Reason, Refusal, Refused},
+    scope_filter::Awaits,
 };
 
 /// Checks the upstream's response and removes what clients must not receive.
@@ -58,9 +59,11 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     if let Some(cause) = failed {
         return refuse(Reason::UpstreamFailed, cause);
     }
+    // Its status is all that the client receives, and the filter drops the body.
+    let is_dropped = is_mcp && context.judged.awaits() == Awaits::Status;
     // I181: a part may contain half an echo, and the next part the other half. A handler assembles
     // its parts itself.
-    if status == StatusCode::PARTIAL_CONTENT && !context.by_handler {
+    if status == StatusCode::PARTIAL_CONTENT && !context.by_handler && !is_dropped {
         return refuse(Reason::ResponseUnreadable, Cause::Partial);
     }
     // The upstream's challenge for more scopes is for the broker, not for the client.
@@ -74,7 +77,9 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
         return refuse(Reason::UpstreamFailed, Cause::NotGrpc);
     }
     // I191: a coded body can be neither guarded nor filtered.
-    if media_type::is_coded(response.headers()) {
+    let is_coded = media_type::is_coded(response.headers());
+    let is_dropped = is_dropped || (is_mcp && is_coded && status.is_client_error());
+    if is_coded && !is_dropped {
         return refuse(Reason::ResponseUnreadable, Cause::ContentCoding);
     }
     let (mut parts, body) = response.into_parts();
@@ -89,6 +94,11 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
         header_rules::remove_references(&mut parts.headers);
         // I188: the response is for this user only.
         header_rules::set_in_response(&mut parts.headers);
+    }
+    if is_coded {
+        parts.headers.remove(header::CONTENT_TYPE);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        return Ok(Response::from_parts(parts, ResponseBody::bytes(Bytes::new())));
     }
     let framing = Framing::of(&parts.headers);
     let (watched, trail) = (context.watched.clone(), context.trail.clone());

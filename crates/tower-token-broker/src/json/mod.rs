@@ -1,5 +1,6 @@
 //! JSON: a strict reader of untrusted text, and a writer of strings.
 
+mod content;
 mod member_names;
 mod strict;
 mod watch;

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, cmp, fmt};
 
-use super::watch::Watch;
+use super::{content, watch::Watch};
 
 /// The limits for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +149,11 @@ impl<'a> Value<'a> {
         self.all_members()?.find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
+    /// Returns an optional member: `null` counts as absent.
+    pub(crate) fn optional(self, name: &str) -> Option<Self> {
+        self.get(name).filter(|value| value.kind() != Kind::Null)
+    }
+
     /// Returns the members of an object, in order.
     pub fn members(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Self)>> {
         if let Some(watch) = self.watch {
@@ -233,6 +238,11 @@ impl<'a> Reader<'a> {
             return Err(JsonError::NotUtf8);
         }
         Ok(Self { text, at: 0, depth: limits.depth, names: Vec::with_capacity(ROOM), known: false })
+    }
+
+    /// Creates a reader of content whose grammar was checked. Its objects are read as content.
+    pub(crate) const fn of_content(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 1, names: Vec::new(), known: false }
     }
 
     /// Returns the kind of the next value.
@@ -320,6 +330,59 @@ impl<'a> Reader<'a> {
         let from = self.position();
         self.at = self.pass(from)?;
         Ok(self.text.get(from..self.at).unwrap_or_default())
+    }
+
+    /// Reads one value that decides nothing and returns its text. Only the grammar is checked: it
+    /// may contain lone surrogates and repeated members, and has any depth.
+    pub(crate) fn skip_content(&mut self) -> Result<&'a str, JsonError> {
+        let from = self.position();
+        self.at = content::end_of_content(self.text.as_bytes(), from)?;
+        Ok(self.text.get(from..self.at).unwrap_or_default())
+    }
+
+    /// Reads an object of which only some members decide. Calls `member` with each name; it must
+    /// read the value, and notice a name that occurs twice. Half a surrogate pair in a name becomes
+    /// U+FFFD.
+    pub(crate) fn object_of_content<E, F>(&mut self, mut member: F) -> Result<(), E>
+    where
+        E: From<JsonError>,
+        F: FnMut(&mut Self, &str) -> Result<(), E>,
+    {
+        self.expect(b'{')?;
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.expect(b'"')?;
+            let (ends, is_escaped) = content::end_of_string(self.text.as_bytes(), self.at)?;
+            let raw = self.text.get(self.at..ends - 1).ok_or(JsonError::Syntax)?;
+            self.at = ends;
+            self.expect(b':')?;
+            if is_escaped {
+                member(self, &content::unescape(raw)?)?;
+            } else {
+                member(self, raw)?;
+            }
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => break,
+                _ => return Err(JsonError::Syntax.into()),
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Returns the kind of the next value, or reads it and returns `None` if it is `null`: an
+    /// optional member that is `null` counts as absent.
+    pub(crate) fn kind_unless_null(&mut self) -> Result<Option<Kind>, JsonError> {
+        let kind = self.kind()?;
+        if kind == Kind::Null {
+            self.skip()?;
+            return Ok(None);
+        }
+        Ok(Some(kind))
     }
 
     /// Checks that the text ends here.
@@ -523,12 +586,12 @@ const ROOM: usize = 32;
 
 /// Returns the position after a required byte.
 #[inline]
-fn behind(text: &[u8], at: usize, byte: u8) -> Result<usize, JsonError> {
+pub(super) fn behind(text: &[u8], at: usize, byte: u8) -> Result<usize, JsonError> {
     if text.get(at) == Some(&byte) { Ok(at + 1) } else { Err(JsonError::Syntax) }
 }
 
 #[inline]
-fn behind_space(text: &[u8], mut at: usize) -> usize {
+pub(super) fn behind_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
@@ -569,7 +632,7 @@ fn unescape(raw: &str) -> Result<String, JsonError> {
 }
 
 /// Decodes the escape whose backslash is at `at`. Returns the character and the end of the escape.
-fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
+pub(super) fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
     let short = |character| Ok((character, at + 2));
     match text.get(at + 1) {
         Some(plain @ (b'"' | b'\\' | b'/')) => short(char::from(*plain)),
@@ -599,20 +662,20 @@ fn escape(text: &[u8], at: usize) -> Result<(char, usize), JsonError> {
     }
 }
 
-fn four_digits(text: &[u8], at: usize) -> Result<u32, JsonError> {
+pub(super) fn four_digits(text: &[u8], at: usize) -> Result<u32, JsonError> {
     let digits = text.get(at..at + 4).ok_or(JsonError::Syntax)?;
     digits.iter().try_fold(0, |value, digit| {
         Ok(value * 16 + char::from(*digit).to_digit(16).ok_or(JsonError::Syntax)?)
     })
 }
 
-fn end_of_word(text: &[u8], at: usize, word: &[u8]) -> Result<usize, JsonError> {
+pub(super) fn end_of_word(text: &[u8], at: usize, word: &[u8]) -> Result<usize, JsonError> {
     let is_there = text.get(at..).is_some_and(|rest| rest.starts_with(word));
     if is_there { Ok(at + word.len()) } else { Err(JsonError::Syntax) }
 }
 
 /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
-fn end_of_number(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
+pub(super) fn end_of_number(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
     if text.get(at) == Some(&b'-') {
         at += 1;
     }
@@ -680,7 +743,7 @@ fn order_unescaped(text: &str, one: u32, other: u32) -> cmp::Ordering {
 /// Most strings are short, so the first bytes are checked eight at a time. In a longer string, a
 /// vectorized search finds the end, and a second one looks for a control character before it.
 #[inline]
-fn run_length(bytes: &[u8]) -> usize {
+pub(super) fn run_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
     const SHORT: usize = 48;

@@ -61,13 +61,13 @@ impl<'a> Completion<'a> {
                 Some(text("name").zip(text("value")).ok_or(Reason::NotAMessage)?)
             }
         };
-        let arguments = match context.filter(|context| context.kind() != Kind::Null) {
-            Some(context) if context.kind() == Kind::Object => context.get("arguments"),
+        let arguments = match context {
+            Some(context) if context.kind() == Kind::Object => context.optional("arguments"),
             Some(_) => return Err(Reason::NotAMessage),
             None => None,
         };
         let mut known = Vec::new();
-        if let Some(arguments) = arguments.filter(|it| it.kind() != Kind::Null) {
+        if let Some(arguments) = arguments {
             for (name, value) in arguments.members().ok_or(Reason::NotAMessage)? {
                 known.push((name, value.as_str().ok_or(Reason::NotAMessage)?));
             }
@@ -138,7 +138,7 @@ mod tests {
 
     fn read(json: &str) -> Result<(String, Option<String>), Reason> {
         let value = Value::known(json);
-        let read = Completion::read(value.get("argument"), value.get("context"))?;
+        let read = Completion::read(value.optional("argument"), value.optional("context"))?;
         Ok((read.json().to_owned(), read.completing().map(str::to_owned)))
     }
 
@@ -154,6 +154,7 @@ mod tests {
             ),
             (r#"{"context":{"arguments":{"b":"\"y"}}}"#, r#"{"b":"\"y"}"#, None),
             (r#"{"context":null}"#, "{}", None),
+            (r#"{"argument":null}"#, "{}", None),
             (r#"{"context":{"arguments":null}}"#, "{}", None),
             // The same value twice is one; of two values, none is known.
             (
@@ -172,8 +173,9 @@ mod tests {
         }
         for json in [
             r#"{"argument":"a"}"#,
-            r#"{"argument":null}"#,
+            r#"{"argument":[]}"#,
             r#"{"argument":{"name":"a"}}"#,
+            r#"{"argument":{"name":"a","value":null}}"#,
             r#"{"argument":{"name":"a","value":["x"]}}"#,
             r#"{"argument":{"name":1,"value":"x"}}"#,
             r#"{"context":[]}"#,

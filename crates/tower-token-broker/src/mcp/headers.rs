@@ -1,15 +1,15 @@
 //! MCP request headers, and their comparison with the message.
 //!
-//! Sources: MCP 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28 "Streamable
-//! HTTP", "Request Metadata".
+//! Sources: MCP 2025-06-18 and 2025-11-25 "Transports", "Protocol Version Header"; MCP 2026-07-28
+//! "Streamable HTTP", "Request Metadata".
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    Revision,
+    Lifecycle, Revision,
     message::{Message, Text},
-    method::McpMethod,
+    method::{McpMethod, NameHeader},
 };
 use crate::refusal::{Reason, Refusal};
 
@@ -19,34 +19,33 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PARAM: &str = "mcp-param-";
 
-/// Returns the revision of a request. In 2025-11-25 there is no header before the response to
-/// `initialize`.
-pub(crate) fn revision(fields: &HeaderMap) -> Result<Revision, Refusal> {
-    match only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) {
-        None | Some(b"2025-11-25") => Ok(Revision::V2025_11_25),
-        Some(b"2026-07-28") => Ok(Revision::V2026_07_28),
-        Some(other) => Err(Refusal::new(Reason::UnsupportedVersion).requested(other)),
-    }
+/// Returns the revision that the headers state. A request with a handshake may state none: before
+/// the response to `initialize`, and always in 2025-03-26.
+pub(crate) fn stated_revision(fields: &HeaderMap) -> Result<Option<Revision>, Refusal> {
+    let Some(stated) = only(fields, &PROTOCOL_VERSION)?.map(HeaderValue::as_bytes) else {
+        return Ok(None);
+    };
+    let unsupported = || Refusal::new(Reason::UnsupportedVersion).requested(stated);
+    Revision::parse(stated).map(Some).ok_or_else(unsupported)
 }
 
 /// Compares the headers with the message. The message decides; headers that differ refuse it.
 pub(crate) fn agree(
     fields: &HeaderMap,
-    revision: Revision,
+    stated: Option<Revision>,
     message: &Message<'_>,
 ) -> Result<(), Reason> {
-    // J209: the older revision has no such rule. Its headers decide nothing and are not forwarded.
-    match (revision, &message.params.version) {
-        (Revision::V2025_11_25, Text::Is(version)) if version != Revision::V2025_11_25.as_str() => {
-            return Err(Reason::HeaderMismatch);
-        }
-        (Revision::V2025_11_25, _) => return Ok(()),
-        (Revision::V2026_07_28, Text::Is(version)) if version == Revision::V2026_07_28.as_str() => {
-        }
+    let revision = stated.unwrap_or_default();
+    match (revision.lifecycle(), &message.params.version) {
+        // J209: with a handshake there is no such rule. The headers decide nothing and are not
+        // forwarded.
+        (Lifecycle::Handshake, Text::Is(said)) => return may_say(stated, said),
+        (Lifecycle::Handshake, Text::Absent | Text::NoString) => return Ok(()),
+        (Lifecycle::Stateless, Text::Is(version)) if version == revision.as_str() => {}
         // In this revision, notifications carry no metadata (see its note on notifications).
-        (Revision::V2026_07_28, Text::Absent) if message.id.is_none() => {}
-        (Revision::V2026_07_28, Text::Is(_)) => return Err(Reason::HeaderMismatch),
-        (Revision::V2026_07_28, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
+        (Lifecycle::Stateless, Text::Absent) if message.id.is_none() => {}
+        (Lifecycle::Stateless, Text::Is(_)) => return Err(Reason::HeaderMismatch),
+        (Lifecycle::Stateless, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
     }
     let Some(method) = &message.method else { return Err(Reason::NotAMessage) };
     match only(fields, &METHOD)? {
@@ -54,6 +53,17 @@ pub(crate) fn agree(
         said => is(said, method)?,
     }
     mirrors(fields, method, message)
+}
+
+/// Compares the version in `_meta` of a message with a handshake, where it has no meaning: it must
+/// not claim another revision than the headers.
+fn may_say(stated: Option<Revision>, said: &str) -> Result<(), Reason> {
+    let said = Revision::parse(said.as_bytes());
+    let agrees = match stated {
+        Some(_) => said == stated,
+        None => said.is_some_and(|said| said.lifecycle() == Lifecycle::Handshake),
+    };
+    if agrees { Ok(()) } else { Err(Reason::HeaderMismatch) }
 }
 
 /// The headers that repeat a message, as the upstream receives them. They are taken from the
@@ -70,28 +80,31 @@ impl JudgedHeaders {
     // H420: a value that was compared is kept as the client wrote it. One that is missing is
     // written.
     pub(crate) fn of(fields: &HeaderMap, revision: Revision, message: &Message<'_>) -> Self {
-        let version = match revision {
+        let version = match revision.lifecycle() {
             // Before the response to `initialize` there is none.
-            Revision::V2025_11_25 => fields.get(PROTOCOL_VERSION).cloned(),
-            Revision::V2026_07_28 => Some(HeaderValue::from_static(revision.as_str())),
+            Lifecycle::Handshake => fields.get(PROTOCOL_VERSION).cloned(),
+            Lifecycle::Stateless => Some(HeaderValue::from_static(revision.as_str())),
         };
         let method = message.method.as_ref();
         let written = |name, text: &str| match fields.get(name) {
             Some(compared) => Some(compared.clone()),
             None => encode(text),
         };
-        let name = method.and_then(McpMethod::name_header).map(|by| message.params.named(by));
-        Self {
-            version,
-            method: method.and_then(|method| written(METHOD, method.as_str())),
-            name: name.and_then(|name| written(NAME, name.required().ok()?)),
-        }
+        let name = match method.map(McpMethod::name_header) {
+            Some(NameHeader::Repeats(by)) => {
+                message.params.named(by).required().ok().and_then(|name| written(NAME, name))
+            }
+            Some(NameHeader::Unjudged) => fields.get(NAME).cloned(),
+            Some(NameHeader::Absent) | None => None,
+        };
+        Self { version, method: method.and_then(|method| written(METHOD, method.as_str())), name }
     }
 
-    /// Returns these headers for HTTP. In 2025-11-25, only the version is one.
+    /// Returns these headers for HTTP. With a handshake, only the version is one.
     pub(crate) fn for_http(mut self, revision: Revision) -> Self {
-        if revision == Revision::V2025_11_25 {
-            (self.method, self.name) = (None, None);
+        match revision.lifecycle() {
+            Lifecycle::Handshake => (self.method, self.name) = (None, None),
+            Lifecycle::Stateless => {}
         }
         self
     }
@@ -111,14 +124,10 @@ impl JudgedHeaders {
 /// Returns the revision of a gRPC request, whose metadata must state it.
 #[cfg(feature = "grpc")]
 pub(crate) fn revision_in_grpc(fields: &HeaderMap) -> Result<Revision, Refusal> {
-    if fields.contains_key(PROTOCOL_VERSION) {
-        revision(fields)
-    } else {
-        Err(Reason::HeaderMismatch.into())
-    }
+    stated_revision(fields)?.ok_or_else(|| Reason::HeaderMismatch.into())
 }
 
-/// Like [`agree`], for gRPC. Both revisions require the headers for method and name, also for
+/// Like [`agree`], for gRPC. All revisions require the headers for method and name, also for
 /// notifications.
 #[cfg(feature = "grpc")]
 pub(crate) fn agree_in_grpc(
@@ -126,20 +135,21 @@ pub(crate) fn agree_in_grpc(
     revision: Revision,
     message: &Message<'_>,
 ) -> Result<(), Reason> {
-    match &message.params.version {
-        Text::Is(version) if version == revision.as_str() => {}
-        Text::Absent if revision == Revision::V2025_11_25 || message.id.is_none() => {}
-        Text::Is(_) => return Err(Reason::HeaderMismatch),
-        Text::NoString if revision == Revision::V2025_11_25 => {}
-        Text::Absent | Text::NoString => return Err(Reason::NoVersion),
+    match (revision.lifecycle(), &message.params.version) {
+        (_, Text::Is(version)) if version == revision.as_str() => {}
+        (_, Text::Is(_)) => return Err(Reason::HeaderMismatch),
+        (Lifecycle::Handshake, Text::Absent | Text::NoString) => {}
+        (Lifecycle::Stateless, Text::Absent) if message.id.is_none() => {}
+        (Lifecycle::Stateless, Text::Absent | Text::NoString) => return Err(Reason::NoVersion),
     }
     let Some(method) = &message.method else {
-        // A client's response has no method and no name. 2026-07-28 has no such responses.
+        // A client's response has no method and no name. Without sessions there are no such
+        // responses.
         let says_nothing = !fields.contains_key(METHOD) && !fields.contains_key(NAME);
-        return match revision {
-            Revision::V2025_11_25 if says_nothing => Ok(()),
-            Revision::V2025_11_25 => Err(Reason::HeaderMismatch),
-            Revision::V2026_07_28 => Err(Reason::NotAMessage),
+        return match revision.lifecycle() {
+            Lifecycle::Handshake if says_nothing => Ok(()),
+            Lifecycle::Handshake => Err(Reason::HeaderMismatch),
+            Lifecycle::Stateless => Err(Reason::NotAMessage),
         };
     };
     is(only(fields, &METHOD)?, method)?;
@@ -159,12 +169,7 @@ pub(crate) fn agree_in_types(
         is(only(fields, &METHOD)?, method)?;
     }
     let says_the_name = |value: &HeaderValue| {
-        let said = decode(value)?;
-        if said.as_deref() == name.map(str::as_bytes) {
-            Ok(())
-        } else {
-            Err(Reason::HeaderMismatch)
-        }
+        if Some(decode(value)?.as_str()) == name { Ok(()) } else { Err(Reason::HeaderMismatch) }
     };
     only(fields, &NAME)?.map_or(Ok(()), says_the_name)?;
     for field in ["mcp_tool", "mcp_prompt", "mcp_resource"] {
@@ -191,14 +196,16 @@ fn mirrors(
     method: &McpMethod<'_>,
     message: &Message<'_>,
 ) -> Result<(), Reason> {
-    let named = method.name_header().map(|by| message.params.named(by));
-    match (named, only(fields, &NAME)?) {
-        (Some(Text::Is(name)), Some(said)) if decode(said)?.as_deref() == Some(name.as_bytes()) => {
+    let said = only(fields, &NAME)?;
+    match (method.name_header(), said) {
+        (NameHeader::Repeats(by), Some(said)) => match message.params.named(by) {
+            Text::Is(name) if decode(said)? == *name => {}
+            Text::Is(_) | Text::Absent | Text::NoString => return Err(Reason::HeaderMismatch),
+        },
+        (NameHeader::Repeats(_), None) | (NameHeader::Absent, Some(_)) => {
+            return Err(Reason::HeaderMismatch);
         }
-        (Some(_), _) => return Err(Reason::HeaderMismatch),
-        // A header that no rule requires must not state anything.
-        (None, Some(_)) => return Err(Reason::HeaderMismatch),
-        (None, None) => {}
+        (NameHeader::Absent, None) | (NameHeader::Unjudged, _) => {}
     }
     for (param, value) in fields.iter().filter(|(name, _)| name.as_str().starts_with(PARAM)) {
         only(fields, param)?;
@@ -213,17 +220,19 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a Heade
     if all.next().is_some() { Err(Reason::HeaderMismatch) } else { Ok(first) }
 }
 
-/// Returns the octets of a value, decoded if it is `=?base64?…?=`. Refuses a value that MCP does
-/// not allow.
-fn decode(value: &HeaderValue) -> Result<Option<Vec<u8>>, Reason> {
+/// Returns the text of a value, decoded if it is `=?base64?…?=`. Refuses a value that MCP does not
+/// allow.
+fn decode(value: &HeaderValue) -> Result<String, Reason> {
     let bytes = value.as_bytes();
     if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return Err(Reason::HeaderMismatch);
     }
-    match bytes.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
-        Some(coded) => STANDARD.decode(coded).map(Some).map_err(|_| Reason::HeaderMismatch),
-        None => Ok(Some(bytes.to_vec())),
-    }
+    let octets = match bytes.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
+        Some(coded) => STANDARD.decode(coded).map_err(|_| Reason::HeaderMismatch)?,
+        None => bytes.to_vec(),
+    };
+    // J431: the members that headers repeat are texts (MCP 2026-07-28, "Value Encoding").
+    String::from_utf8(octets).map_err(|_| Reason::HeaderMismatch)
 }
 
 /// Writes a value as [`decode`] reads it.
@@ -246,7 +255,7 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let message = Message::read(body.as_bytes(), &Limits::default()).unwrap();
-        agree(&map, revision(&map).map_err(|refusal| refusal.reason())?, &message)
+        agree(&map, stated_revision(&map).map_err(|refusal| refusal.reason())?, &message)
     }
 
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;

@@ -1,6 +1,6 @@
 //! One JSON-RPC message from a client, parsed once: the judged text is the text that is sent.
 //!
-//! Sources: JSON-RPC 2.0; MCP 2025-11-25 and 2026-07-28, `schema.ts`.
+//! Sources: JSON-RPC 2.0; MCP 2025-03-26 to 2026-07-28, `schema.ts`.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -21,8 +21,17 @@ const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// Members that affect the decision. In another spelling they are refused, because some parsers
 /// ignore case, and others more.
 const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-const KNOWN_PARAMS: [&str; 8] =
-    ["name", "uri", "arguments", "ref", "notifications", "_meta", REQUEST_STATE, "capabilities"];
+const KNOWN_PARAMS: [&str; 9] = [
+    "name",
+    "uri",
+    "taskId",
+    "arguments",
+    "ref",
+    "notifications",
+    "_meta",
+    REQUEST_STATE,
+    "capabilities",
+];
 const KNOWN_REF: [&str; 3] = ["type", "name", "uri"];
 /// Members of the parameters of a completion, and of these.
 const KNOWN_COMPLETION: [&str; 2] = ["argument", "context"];
@@ -52,6 +61,8 @@ pub(crate) struct Message<'a> {
 pub(crate) struct Params<'a> {
     pub(crate) name: Text<'a>,
     pub(crate) uri: Text<'a>,
+    /// The task that a request is about.
+    task_id: Text<'a>,
     /// `ref.name` or `ref.uri` of a completion.
     pub(crate) reference: Reference<'a>,
     arguments: Option<(Kind, &'a str)>,
@@ -99,7 +110,7 @@ impl<'a> Message<'a> {
         let mut reader = Reader::new(bytes, limits)?;
         match reader.kind() {
             Ok(Kind::Object) => {}
-            // J200: neither revision has batches.
+            // J200: only 2025-03-26 had batches, and they stay refused.
             Ok(Kind::Array) => {
                 reader.skip()?;
                 reader.end()?;
@@ -133,7 +144,15 @@ impl<'a> Message<'a> {
         reader: &mut Reader<'a>,
         name: &str,
     ) -> Result<Result<(), Reason>, Reason> {
-        let kind = reader.kind()?;
+        // J430: `null` is not a value of another type, except for an id: a request with such an id
+        // would be a notification for some readers.
+        let Some(kind) = reader.kind_unless_null()? else {
+            return Ok(match name {
+                "id" => Err(Reason::NotAMessage),
+                known if KNOWN.contains(&known) => Ok(()),
+                other => other_case(other, &KNOWN),
+            });
+        };
         match (name, kind) {
             ("jsonrpc", Kind::String) => {
                 self.has_jsonrpc = reader.string()? == "2.0";
@@ -215,9 +234,15 @@ impl<'a> Params<'a> {
         let mut wrong = Ok(());
         let begins = reader.position();
         reader.object(|reader, name| {
+            // J430
+            let is_known = KNOWN_PARAMS.contains(&&**name) || KNOWN_COMPLETION.contains(&&**name);
+            if is_known && reader.kind_unless_null()?.is_none() {
+                return Ok(());
+            }
             match name.as_ref() {
                 "name" => self.name = Text::read(reader)?,
                 "uri" => self.uri = Text::read(reader)?,
+                "taskId" => self.task_id = Text::read(reader)?,
                 "arguments" => self.arguments = Some((reader.kind()?, reader.skip()?)),
                 "ref" => {
                     let reference = Value::known(reader.skip()?);
@@ -257,11 +282,12 @@ impl<'a> Params<'a> {
         self.request_state.as_ref().map(|(_, state)| state.required()).transpose()
     }
 
-    /// Returns the parameter that names a tool, prompt or resource.
+    /// Returns the parameter that names a tool, prompt, resource or task.
     pub(crate) const fn named(&self, by: Parameter) -> &Text<'a> {
         match by {
             Parameter::Name => &self.name,
             Parameter::Uri => &self.uri,
+            Parameter::TaskId => &self.task_id,
         }
     }
 
@@ -293,7 +319,9 @@ impl<'a> Params<'a> {
     ) -> Result<impl Iterator<Item = Result<Cow<'a, str>, Reason>>, Reason> {
         let uris = match self.notifications {
             None => None,
-            Some(filter) if filter.kind() == Kind::Object => filter.get(RESOURCE_SUBSCRIPTIONS),
+            Some(filter) if filter.kind() == Kind::Object => {
+                filter.optional(RESOURCE_SUBSCRIPTIONS)
+            }
             Some(_) => return Err(Reason::NotAMessage),
         };
         let uris = uris.map(|uris| uris.elements().ok_or(Reason::NotAMessage)).transpose()?;
@@ -301,18 +329,18 @@ impl<'a> Params<'a> {
     }
 
     fn meta(&mut self, meta: Value<'a>) {
-        if let Some(version) = meta.get(META_VERSION) {
+        if let Some(version) = meta.optional(META_VERSION) {
             self.version = version.as_str().map_or(Text::NoString, Text::Is);
         }
-        self.url_elicitation = elicits_urls(meta.get(META_CAPABILITIES));
+        self.url_elicitation = elicits_urls(meta.optional(META_CAPABILITIES));
     }
 }
 
-/// Whether the capabilities of a client, in either revision, include `elicitation.url`.
+/// Whether the capabilities of a client include `elicitation.url`.
 fn elicits_urls(capabilities: Option<Value<'_>>) -> bool {
     capabilities
-        .and_then(|can| can.get("elicitation"))
-        .and_then(|elicitation| elicitation.get("url"))
+        .and_then(|can| can.optional("elicitation"))
+        .and_then(|elicitation| elicitation.optional("url"))
         .is_some()
 }
 

@@ -1,18 +1,18 @@
 //! The methods of MCP, and what follows from each.
 //!
-//! Sources: MCP 2025-11-25 and 2026-07-28, `schema.ts`.
+//! Sources: MCP 2025-03-26 to 2026-07-28, `schema.ts`; SEP-2663 for tasks.
 
 use std::borrow::Cow;
 
-use super::Revision;
+use super::{Lifecycle, Revision};
 
 macro_rules! methods {
     ($($variant:ident = $text:literal,)+) => {
-        /// A method of a request or notification, of either revision and either direction.
+        /// A method of a request or notification, of any revision and either direction.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub(crate) enum McpMethod<'a> {
             $(#[doc = concat!("`", $text, "`")] $variant,)+
-            /// A method that neither revision defines.
+            /// A method that no revision defines.
             Other(Cow<'a, str>),
         }
 
@@ -34,7 +34,7 @@ macro_rules! methods {
                 }
             }
 
-            /// All methods of the two revisions.
+            /// All methods of the revisions.
             pub(crate) const KNOWN: &'static [McpMethod<'static>] = &[$(McpMethod::$variant),+];
         }
     };
@@ -90,6 +90,19 @@ pub(crate) enum Parameter {
     Name,
     /// `params.uri`
     Uri,
+    /// `params.taskId`
+    TaskId,
+}
+
+/// The rule for the header `Mcp-Name` of a method (MCP 2026-07-28, "Request Metadata").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameHeader {
+    /// It repeats this parameter, and is required.
+    Repeats(Parameter),
+    /// The method names nothing, so the header must be absent.
+    Absent,
+    /// Another document defines the method, so the header is forwarded as it is.
+    Unjudged,
 }
 
 /// The kind of call that a policy judges for a method.
@@ -161,10 +174,45 @@ impl McpMethod<'_> {
         }
     }
 
-    /// Returns the parameter that the header `Mcp-Name` repeats, if the method requires that header
-    /// (MCP 2026-07-28, "Request Metadata").
-    pub(crate) fn name_header(&self) -> Option<Parameter> {
-        self.named_by().filter(|_| self.may_need_input())
+    /// Returns the rule for the header `Mcp-Name`.
+    pub(crate) const fn name_header(&self) -> NameHeader {
+        match self {
+            Self::CallTool | Self::GetPrompt => NameHeader::Repeats(Parameter::Name),
+            Self::ReadResource => NameHeader::Repeats(Parameter::Uri),
+            // SEP-2663, "Tasks".
+            Self::GetTask | Self::UpdateTask | Self::CancelTask => {
+                NameHeader::Repeats(Parameter::TaskId)
+            }
+            // MCP 2026-07-28 does not have the first two.
+            Self::GetTaskResult | Self::ListTasks | Self::Other(_) => NameHeader::Unjudged,
+            Self::ListTools
+            | Self::ListResources
+            | Self::ListResourceTemplates
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::ListPrompts
+            | Self::Complete
+            | Self::Initialize
+            | Self::Discover
+            | Self::Listen
+            | Self::Ping
+            | Self::SetLogLevel
+            | Self::CreateMessage
+            | Self::ListRoots
+            | Self::Elicit
+            | Self::Initialized
+            | Self::Cancelled
+            | Self::Progress
+            | Self::RootsChanged
+            | Self::TaskStatus
+            | Self::LogMessage
+            | Self::ToolsChanged
+            | Self::PromptsChanged
+            | Self::ResourcesChanged
+            | Self::ResourceUpdated
+            | Self::ElicitationComplete
+            | Self::SubscriptionsAcknowledged => NameHeader::Absent,
+        }
     }
 
     /// Whether the response may be `input_required`, with a request state for the client to keep
@@ -205,9 +253,9 @@ impl McpMethod<'_> {
 
     /// Whether the revision has removed the method, so that no rule can allow it.
     pub(crate) const fn is_removed_in(&self, revision: Revision) -> bool {
-        match revision {
-            Revision::V2025_11_25 => false,
-            Revision::V2026_07_28 => matches!(self, Self::Subscribe | Self::Unsubscribe),
+        match revision.lifecycle() {
+            Lifecycle::Handshake => false,
+            Lifecycle::Stateless => matches!(self, Self::Subscribe | Self::Unsubscribe),
         }
     }
 }
@@ -238,6 +286,11 @@ impl Listed {
             Self::Resources => "resources",
             Self::ResourceTemplates => "resourceTemplates",
         }
+    }
+
+    /// Returns the list that this member of a result holds.
+    pub(crate) fn of_member(member: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|of| of.member() == member)
     }
 
     /// Returns the member of an entry that names it.
@@ -307,16 +360,21 @@ mod tests {
     }
 
     #[test]
-    fn three_methods_repeat_their_name_and_may_need_input() {
+    fn six_methods_repeat_their_name_and_three_may_need_input() {
         for method in McpMethod::KNOWN {
-            let expected = match method.as_str() {
-                "tools/call" | "prompts/get" => Some(Parameter::Name),
-                "resources/read" => Some(Parameter::Uri),
-                _ => None,
+            let (expected, may_need_input) = match method.as_str() {
+                "tools/call" | "prompts/get" => (NameHeader::Repeats(Parameter::Name), true),
+                "resources/read" => (NameHeader::Repeats(Parameter::Uri), true),
+                "tasks/get" | "tasks/update" | "tasks/cancel" => {
+                    (NameHeader::Repeats(Parameter::TaskId), false)
+                }
+                "tasks/result" | "tasks/list" => (NameHeader::Unjudged, false),
+                _ => (NameHeader::Absent, false),
             };
             assert_eq!(method.name_header(), expected, "{method:?}");
-            assert_eq!(method.may_need_input(), expected.is_some(), "{method:?}");
+            assert_eq!(method.may_need_input(), may_need_input, "{method:?}");
         }
+        assert_eq!(McpMethod::parse("vendor/method").name_header(), NameHeader::Unjudged);
         assert_eq!(McpMethod::Subscribe.named_by(), Some(Parameter::Uri));
     }
 
@@ -337,6 +395,8 @@ mod tests {
             .map(McpMethod::as_str)
             .collect();
         assert_eq!(removed, ["resources/subscribe", "resources/unsubscribe"]);
-        assert!(!McpMethod::Subscribe.is_removed_in(Revision::V2025_11_25));
+        for older in Revision::ALL.iter().filter(|older| **older != Revision::V2026_07_28) {
+            assert!(!McpMethod::Subscribe.is_removed_in(*older), "{older:?}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! MCP on the wire: messages, their headers, and event streams, each parsed strictly and once.
 
+pub(crate) mod addressee;
 pub(crate) mod completion;
+mod decisive;
 pub(crate) mod headers;
 pub(crate) mod message;
 pub(crate) mod method;
@@ -11,4 +13,5 @@ mod template_values;
 mod uri_template;
 
 pub use method::Listed;
+pub(crate) use revision::Lifecycle;
 pub use revision::Revision;

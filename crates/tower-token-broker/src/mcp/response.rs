@@ -1,9 +1,31 @@
 //! One JSON-RPC message from a server, filtered entry by entry.
+//!
+//! Only what decides is read strictly: the members of the message, the lists of its result with the
+//! names of their entries, and what the client keeps. Everything else is content, of which only the
+//! grammar is checked.
 
 use std::{borrow::Cow, ops::Range};
 
-use super::method::{Listed, McpMethod};
-use crate::json::{JsonError, Kind, Limits, Reader, Value, push_json_string};
+use super::{
+    decisive::Decisive,
+    method::{Listed, McpMethod},
+};
+use crate::{
+    json::{JsonError, Kind, Limits, Reader, push_json_string},
+    refusal::Reason,
+};
+
+/// A message that was judged.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Filtered<'a> {
+    pub(crate) found: Found,
+    /// The JSON text of the id, if it is the response to a request.
+    pub(crate) responds_to: Option<&'a str>,
+    /// Whether it is a message of JSON-RPC at all.
+    pub(crate) is_message: bool,
+    /// The revision that the result of `initialize` agrees on.
+    pub(crate) agreed: Option<Cow<'a, str>>,
+}
 
 /// The result of filtering a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +38,30 @@ pub(crate) enum Found {
     NotForThisCaller,
 }
 
+/// The reason why a message cannot be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unjudgeable {
+    /// It is not JSON, or a member that decides is ambiguous.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A server of MCP 2025-03-26 may send one.
+    #[error("the message is a batch")]
+    Batch,
+    /// Some clients look for the result first, and some for the error.
+    #[error("the message has both a result and an error")]
+    TwoOutcomes,
+}
+
+impl Unjudgeable {
+    /// Returns the reason for the record.
+    pub(crate) const fn reason(self) -> Reason {
+        match self {
+            Self::Batch => Reason::Batch,
+            Self::Json(_) | Self::TwoOutcomes => Reason::ResponseUnreadable,
+        }
+    }
+}
+
 /// A replacement for a part of the text.
 type Change = (Range<usize>, Cow<'static, [u8]>);
 
@@ -23,6 +69,8 @@ type Change = (Range<usize>, Cow<'static, [u8]>);
 const REQUEST_STATE: &str = "requestState";
 /// The cache scope of a result (MCP 2026-07-28, `CacheableResult`).
 const CACHE_SCOPE: &str = "cacheScope";
+/// The revision that client and server speak (`InitializeResult`).
+const PROTOCOL_VERSION: &str = "protocolVersion";
 
 /// An entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,68 +105,116 @@ pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
 /// state.
 ///
 /// # Errors
-/// If the text is not strict JSON, so that it cannot be judged.
-pub(crate) fn filter<F>(
-    text: &[u8],
+/// What decides cannot be read, or in several ways, so that the message cannot be judged.
+pub(crate) fn filter<'a, F>(
+    text: &'a [u8],
     limits: &Limits,
     seal: Option<Seal<'_>>,
     mut is_visible: F,
-) -> Result<Found, JsonError>
+) -> Result<Filtered<'a>, Unjudgeable>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
     let mut reader = Reader::new(text, limits)?;
-    let mut changes = Vec::new();
-    let mut method: Option<McpMethod<'_>> = None;
-    let mut params: Option<(usize, &str)> = None;
-    if reader.kind()? != Kind::Object {
-        return Err(JsonError::Syntax);
-    }
-    reader.object(|reader, name| {
-        let kind = reader.kind()?;
-        match (name.as_ref(), kind) {
-            ("result", Kind::Object) => filter_result(reader, &mut changes, seal, &mut is_visible),
-            ("method", Kind::String) => {
-                method = Some(McpMethod::parse(reader.string()?));
-                Ok(())
-            }
-            ("params", Kind::Object) => {
-                params = Some((reader.position(), reader.skip()?));
-                Ok(())
-            }
-            // A parser that ignores case would find another message here.
-            (other, _)
-                if ["result", "method", "params"]
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(other)) =>
-            {
-                reader.skip()?;
-                if ["result", "method", "params"].contains(&other) {
-                    Ok(())
-                } else {
-                    Err(JsonError::DuplicateMember)
-                }
-            }
-            _ => reader.skip().map(drop),
+    match reader.kind()? {
+        Kind::Object => {}
+        Kind::Array => return Err(Unjudgeable::Batch),
+        Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
+            return Err(JsonError::Syntax.into());
         }
+    }
+    let mut message = Message::default();
+    let mut changes = Vec::new();
+    let mut members = Decisive::new(["jsonrpc", "id", "method", "params", "result", "error"]);
+    reader.object_of_content(|reader, name| {
+        let Some(member) = members.find(name)? else { return reader.skip_content().map(drop) };
+        let Some(kind) = reader.kind_unless_null()? else { return Ok(()) };
+        match (member, kind) {
+            ("jsonrpc", Kind::String) => message.has_jsonrpc = reader.string()? == "2.0",
+            ("id", Kind::String | Kind::Number) => message.id = Some(reader.skip()?),
+            ("method", Kind::String) => message.method = Some(McpMethod::parse(reader.string()?)),
+            ("params", Kind::Object) => {
+                message.params = Some((reader.position(), reader.skip_content()?));
+            }
+            ("result", Kind::Object) => {
+                message.has_result = true;
+                let result = filter_result(reader, &mut changes, seal, &mut is_visible);
+                message.agreed = result?;
+            }
+            ("result" | "error", _) => {
+                *(if member == "result" {
+                    &mut message.has_result
+                } else {
+                    &mut message.has_error
+                }) = true;
+                reader.skip_content()?;
+            }
+            _ => drop(reader.skip_content()?),
+        }
+        Ok::<(), JsonError>(())
     })?;
     reader.end()?;
-    // K232: a notification about a hidden resource reveals that it exists.
-    if method == Some(McpMethod::ResourceUpdated) {
-        let uri =
-            params.and_then(|(_, params)| Value::known(params).get("uri")).and_then(Value::as_str);
-        let visible =
+    // K502
+    if message.has_result && message.has_error {
+        return Err(Unjudgeable::TwoOutcomes);
+    }
+    let found = match (&message.method, message.params) {
+        (Some(McpMethod::ResourceUpdated), params) => return message.updated(params, is_visible),
+        // K232: an acknowledgement reveals that a resource exists, too.
+        (Some(McpMethod::SubscriptionsAcknowledged), Some((from, params))) => {
+            filter_acknowledged(params, from, &mut changes, &mut is_visible)?;
+            changed(text, changes)
+        }
+        _ => changed(text, changes),
+    };
+    Ok(message.filtered(found))
+}
+
+/// The members of a message.
+#[derive(Default)]
+struct Message<'a> {
+    id: Option<&'a str>,
+    method: Option<McpMethod<'a>>,
+    /// Their position, and their text.
+    params: Option<(usize, &'a str)>,
+    agreed: Option<Cow<'a, str>>,
+    has_jsonrpc: bool,
+    has_result: bool,
+    has_error: bool,
+}
+
+impl<'a> Message<'a> {
+    fn filtered(self, found: Found) -> Filtered<'a> {
+        let has_outcome = self.has_result || self.has_error;
+        Filtered {
+            found,
+            responds_to: self.id.filter(|_| has_outcome && self.method.is_none()),
+            is_message: self.has_jsonrpc && (has_outcome || self.method.is_some()),
+            agreed: self.agreed,
+        }
+    }
+
+    /// Judges a notification about a resource.
+    // K232: one about a hidden resource reveals that it exists.
+    fn updated(
+        self,
+        params: Option<(usize, &'a str)>,
+        mut is_visible: impl FnMut(Entry<'_>) -> bool,
+    ) -> Result<Filtered<'a>, Unjudgeable> {
+        let uri = match params {
+            Some((_, params)) => text_of(&mut Reader::of_content(params), "uri")?,
+            None => None,
+        };
+        let is_visible =
             uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri }));
-        return Ok(if visible { Found::Nothing } else { Found::NotForThisCaller });
+        Ok(self.filtered(if is_visible { Found::Nothing } else { Found::NotForThisCaller }))
     }
-    // K232: so does an acknowledgement that names it.
-    if method == Some(McpMethod::SubscriptionsAcknowledged)
-        && let Some((from, params)) = params
-    {
-        filter_acknowledged(params, from, limits, &mut changes, &mut is_visible)?;
-    }
+}
+
+/// Returns the text with its changes.
+fn changed(text: &[u8], mut changes: Vec<Change>) -> Found {
     if changes.is_empty() {
-        return Ok(Found::Nothing);
+        return Found::Nothing;
     }
     let mut changed = Vec::with_capacity(text.len());
     let mut from = 0;
@@ -129,59 +225,68 @@ where
         from = range.end;
     }
     changed.extend_from_slice(text.get(from..).unwrap_or_default());
-    Ok(Found::Changed(changed))
+    Found::Changed(changed)
 }
 
-fn filter_result<F>(
-    reader: &mut Reader<'_>,
+/// Filters the lists of a result. Returns the revision that it agrees on, if it is the one of
+/// `initialize`.
+fn filter_result<'a, F>(
+    reader: &mut Reader<'a>,
     changes: &mut Vec<Change>,
     seal: Option<Seal<'_>>,
     is_visible: &mut F,
-) -> Result<(), JsonError>
+) -> Result<Option<Cow<'a, str>>, JsonError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
-    let mut holds_a_list = false;
-    let mut cache_scope = None;
-    reader.object(|reader, name| {
-        let kind = reader.kind()?;
-        match (list_of(name)?, kind) {
-            (Some(of), Kind::Array) => {
-                holds_a_list = true;
-                filter_array(reader, 0, changes, |reader| {
-                    let name = read_entry(reader, of.entry_name())?;
-                    Ok(name.is_some_and(|name| is_visible(Entry { of, name: &name })))
-                })?;
-            }
+    let (mut holds_a_list, mut cache_scope, mut agreed) = (false, None, None);
+    let mut lists = Decisive::new(Listed::ALL.map(Listed::member));
+    let mut scope = Decisive::new([CACHE_SCOPE]);
+    let mut state = Decisive::new([REQUEST_STATE]);
+    reader.object_of_content(|reader, name| {
+        let list = lists.find(name)?;
+        let is_scope = list.is_none() && scope.find(name)?.is_some();
+        let sealing = match seal {
+            Some(seal) if list.is_none() && !is_scope => state.find(name)?.map(|_| seal),
+            Some(_) | None => None,
+        };
+        let Some(kind) = reader.kind_unless_null()? else { return Ok(()) };
+        if let Some(of) = list.and_then(Listed::of_member) {
             // A list that is not an array cannot be judged entry by entry.
-            (Some(_), _) => return Err(JsonError::Syntax),
-            (None, Kind::String) if is_member(name, CACHE_SCOPE)? => {
-                let from = reader.position();
-                if reader.string()? != "private" {
-                    cache_scope = Some(from..reader.position_behind());
-                }
+            if kind != Kind::Array {
+                return Err(JsonError::Syntax);
             }
-            (None, _) => match seal {
-                Some(seal) if is_member(name, REQUEST_STATE)? => {
-                    let from = reader.position();
-                    if kind != Kind::String {
-                        return Err(JsonError::Syntax);
-                    }
-                    let mut sealed = String::new();
-                    push_json_string(&mut sealed, &seal(&reader.string()?));
-                    changes.push((from..reader.position_behind(), sealed.into_bytes().into()));
-                }
-                _ => drop(reader.skip()?),
-            },
+            holds_a_list = true;
+            filter_array(reader, 0, changes, |reader| {
+                let name = read_entry(reader, of.entry_name())?;
+                Ok(name.is_some_and(|name| is_visible(Entry { of, name: &name })))
+            })
+        } else if let Some(seal) = sealing {
+            let from = reader.position();
+            if kind != Kind::String {
+                return Err(JsonError::Syntax);
+            }
+            let mut sealed = String::new();
+            push_json_string(&mut sealed, &seal(&reader.string()?));
+            changes.push((from..reader.position_behind(), sealed.into_bytes().into()));
+            Ok(())
+        } else {
+            let from = reader.position();
+            let value = reader.skip_content()?;
+            if is_scope && kind == Kind::String && value != r#""private""# {
+                cache_scope = Some(from..reader.position_behind());
+            } else if name == PROTOCOL_VERSION {
+                agreed = unescaped(value);
+            }
+            Ok(())
         }
-        Ok::<(), JsonError>(())
     })?;
     // I188: a result filtered for one caller, or obtained with their credential, is not cached for
     // another.
     if let Some(range) = cache_scope.filter(|_| holds_a_list || seal.is_some()) {
         changes.push((range, br#""private""#.into()));
     }
-    Ok(())
+    Ok(agreed)
 }
 
 /// Filters the resources of `params.notifications` (MCP 2026-07-28,
@@ -189,37 +294,28 @@ where
 fn filter_acknowledged<F>(
     params: &str,
     from: usize,
-    limits: &Limits,
     changes: &mut Vec<Change>,
     is_visible: &mut F,
 ) -> Result<(), JsonError>
 where
     F: FnMut(Entry<'_>) -> bool,
 {
-    Reader::new(params.as_bytes(), limits)?.object(|reader, name| {
-        if !is_member(name, "notifications")? || reader.kind()? != Kind::Object {
-            return reader.skip().map(drop);
+    let (mut outer, mut inner) =
+        (Decisive::new(["notifications"]), Decisive::new(["resourceSubscriptions"]));
+    Reader::of_content(params).object_of_content(|reader, name| {
+        if outer.find(name)?.is_none() || reader.kind()? != Kind::Object {
+            return reader.skip_content().map(drop);
         }
-        let filter = reader.object(|reader, name| {
-            if !is_member(name, "resourceSubscriptions")? {
-                return reader.skip().map(drop);
+        reader.object_of_content(|reader, name| {
+            if inner.find(name)?.is_none() || reader.kind()? == Kind::Null {
+                return reader.skip_content().map(drop);
             }
             filter_array(reader, from, changes, |reader| {
-                let uri = Value::known(reader.skip()?).as_str();
+                let uri = unescaped(reader.skip_content()?);
                 Ok(uri.is_some_and(|uri| is_visible(Entry { of: Listed::Resources, name: &uri })))
             })
-        });
-        filter.map(drop)
-    })?;
-    Ok(())
-}
-
-/// Whether this is the member. In another case it is refused, because some parsers ignore case.
-fn is_member(name: &str, member: &str) -> Result<bool, JsonError> {
-    if name != member && name.eq_ignore_ascii_case(member) {
-        return Err(JsonError::DuplicateMember);
-    }
-    Ok(name == member)
+        })
+    })
 }
 
 /// Removes the elements of an array for which `keep` returns false. `keep` must read one element.
@@ -255,40 +351,63 @@ where
     Ok(())
 }
 
-/// Reads one entry of a list and returns its name. Returns `None` if it has none.
+/// Reads one entry of a list and returns its name. Returns `None` if it has none, or several.
+// K503: a reader that ignores case may find another name.
 fn read_entry<'a>(
     reader: &mut Reader<'a>,
-    called_by: &str,
+    called_by: &'static str,
 ) -> Result<Option<Cow<'a, str>>, JsonError> {
     if reader.kind()? != Kind::Object {
-        reader.skip()?;
+        reader.skip_content()?;
         return Ok(None);
     }
-    let mut called = None;
-    reader.object(|reader, name| {
-        if name == called_by && reader.kind()? == Kind::String {
-            called = Some(reader.string()?);
-            return Ok(());
+    let mut members = Decisive::new([called_by]);
+    let (mut called, mut is_ambiguous) = (None, false);
+    reader.object_of_content(|reader, name| {
+        let member = members.find(name);
+        let value = reader.skip_content()?;
+        match member {
+            Ok(Some(_)) => called = unescaped(value),
+            Ok(None) => {}
+            Err(_) => is_ambiguous = true,
         }
-        reader.skip().map(drop)
+        Ok::<(), JsonError>(())
     })?;
-    Ok(called)
+    Ok(called.filter(|_| !is_ambiguous))
 }
 
-fn list_of(name: &str) -> Result<Option<Listed>, JsonError> {
-    let named = |of: &Listed| of.member().eq_ignore_ascii_case(name);
-    match Listed::ALL.into_iter().find(named) {
-        Some(of) if of.member() == name => Ok(Some(of)),
-        Some(_) => Err(JsonError::DuplicateMember),
-        None => Ok(None),
-    }
+/// Returns the text of a member that decides.
+fn text_of<'a>(
+    reader: &mut Reader<'a>,
+    member: &'static str,
+) -> Result<Option<Cow<'a, str>>, JsonError> {
+    let mut members = Decisive::new([member]);
+    let mut text = None;
+    reader.object_of_content(|reader, name| {
+        let is_member = members.find(name)?.is_some();
+        let value = reader.skip_content()?;
+        if is_member {
+            text = unescaped(value);
+        }
+        Ok::<(), JsonError>(())
+    })?;
+    Ok(text)
+}
+
+/// Returns the text of a string without lone surrogates.
+fn unescaped(value: &str) -> Option<Cow<'_, str>> {
+    Reader::of_content(value).string().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn without_delete(text: &str) -> Result<Found, JsonError> {
+    fn without_delete(text: &str) -> Result<Found, Unjudgeable> {
+        read(text).map(|filtered| filtered.found)
+    }
+
+    fn read(text: &str) -> Result<Filtered<'_>, Unjudgeable> {
         filter(text.as_bytes(), &Limits::default(), None, |entry| !entry.name.contains("delete"))
     }
 

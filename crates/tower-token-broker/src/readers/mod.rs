@@ -16,10 +16,10 @@ use crate::{
         LeakGuardBody,
         leak_guard::{Framing, SecretTails, Watched},
     },
-    json::{JsonError, Limits},
+    json::{JsonError, Limits, is_same_member},
     mcp::{
         message::{self, Text},
-        response::{self, Found},
+        response::{self, Found, Unjudgeable},
         sse::{self, EventBorder},
     },
     principal::Principal,
@@ -79,11 +79,22 @@ pub fn server_message(
     bytes: &[u8],
     mut is_visible: impl FnMut(&str) -> bool,
 ) -> Result<Option<Vec<u8>>, JsonError> {
-    Ok(match response::filter(bytes, &Limits::default(), None, |entry| is_visible(entry.name))? {
+    let filtered =
+        response::filter(bytes, &Limits::default(), None, |entry| is_visible(entry.name));
+    let filtered = filtered.map_err(|unjudgeable| match unjudgeable {
+        Unjudgeable::Json(error) => error,
+        Unjudgeable::Batch | Unjudgeable::TwoOutcomes => JsonError::Syntax,
+    })?;
+    Ok(match filtered.found {
         Found::Nothing => Some(bytes.to_vec()),
         Found::Changed(changed) => Some(changed),
         Found::NotForThisCaller => None,
     })
+}
+
+/// Whether some reader may take one member of a message for another one.
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    is_same_member(one, other)
 }
 
 /// Returns the complete events of a stream that arrives in these chunks; `None` if one is longer

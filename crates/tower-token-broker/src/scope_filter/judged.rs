@@ -29,6 +29,17 @@ struct Parts {
     kept: Kept,
     listening: Option<Listening>,
     headers: JudgedHeaders,
+    awaits: Awaits,
+}
+
+/// The response that the client of a judged request awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaits {
+    /// Content: the response to a request, or a stream.
+    Content,
+    /// A status. The message is a notification or a response, or the end of a session, so that
+    /// content would be for no one.
+    Status,
 }
 
 /// A stream that belongs to no call. It checks its own permission again when the policy changes,
@@ -76,6 +87,7 @@ impl Judged {
         kept: Kept,
     ) -> Self {
         let (listening, headers) = (None, JudgedHeaders::default());
+        let awaits = Awaits::Content;
         Self(Arc::new(Parts {
             dialect,
             operation,
@@ -84,6 +96,7 @@ impl Judged {
             kept,
             listening,
             headers,
+            awaits,
         }))
     }
 
@@ -93,6 +106,19 @@ impl Judged {
             parts.headers = headers;
         }
         self
+    }
+
+    /// Sets the response that the client awaits.
+    pub(super) fn which_awaits(mut self, awaits: Awaits) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.0) {
+            parts.awaits = awaits;
+        }
+        self
+    }
+
+    /// Returns the response that the client awaits.
+    pub(crate) fn awaits(&self) -> Awaits {
+        self.0.awaits
     }
 
     /// Marks the request as one that opens a stream without a call.
@@ -125,7 +151,7 @@ impl Judged {
     pub(crate) fn states(&self) -> Option<&RequestStates> {
         match self.kept() {
             Kept::RequestState(states) => Some(states),
-            Kept::Session(_) | Kept::Nothing => None,
+            Kept::Handshake(_) | Kept::Session(_) | Kept::Nothing => None,
         }
     }
 

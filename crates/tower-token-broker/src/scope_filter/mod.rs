@@ -74,9 +74,16 @@
 //! - Notifications about hidden resources.
 //! - A public `cacheScope`, which becomes `private`.
 //!
-//! `Mcp-Session-Id` (2025-11-25) and `requestState` (2026-07-28) are sealed in responses and opened
-//! in requests, with the broker's sealing keys. Both are bound to the user and the resource; a
-//! request state also to its method and name.
+//! Only what decides is read strictly: the members of a message, its lists with the names of their
+//! entries, and what the client keeps. An entry with its name in two spellings is removed. An event
+//! that cannot be judged becomes a comment; if it may have been the response to the request, the
+//! client receives the error −32603 at once, at the end of the stream, or after 1 s without an
+//! event, and the record has the reason. The response to a notification is its status, without a
+//! body; so is an error page (4xx) that is no JSON-RPC message, with a body of ours.
+//!
+//! `Mcp-Session-Id` (up to 2025-11-25) and `requestState` (2026-07-28) are sealed in responses and
+//! opened in requests, with the broker's sealing keys. Both are bound to the user and the resource;
+//! a request state also to its method and name.
 //!
 //! The module `grpc` describes resources that speak gRPC ([`Protocol`](crate::limits::Protocol)). A
 //! request to a plain HTTP resource is judged by its method and its whole path (axum's original
@@ -109,6 +116,7 @@
 //! 2026-07-28 "Streamable HTTP"; RFC 6750 §3.1.
 
 mod body;
+mod events;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod judged;
@@ -131,7 +139,7 @@ pub use service::{Filtered, ResponseFuture, ScopeFilter};
 
 pub use crate::mcp::Listed;
 
-pub(crate) use judged::JudgedBody;
+pub(crate) use judged::{Awaits, JudgedBody};
 
 #[cfg(test)]
 mod tests;

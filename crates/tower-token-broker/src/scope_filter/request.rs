@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 use http_body::Body;
 
 use super::{
-    judged::{Judged, JudgedBody, Listening},
+    judged::{Awaits, Judged, JudgedBody, Listening},
     layer::Shared,
     policy::{Arguments, Call, Decision, Permit, Policy, Verdict, is_canonical_path, judge},
 };
@@ -16,7 +16,7 @@ use crate::{
     header_rules,
     limits::Limits,
     mcp::{
-        Revision,
+        Lifecycle, Revision,
         completion::Completion,
         headers::{self, JudgedHeaders},
         message::{Message, Reference},
@@ -110,8 +110,9 @@ impl<P: Policy> Decider<'_, P> {
             Ok(Some(bytes)) => self.message(dialect, &mut parts.headers, bytes),
             Ok(None) => self.without_message(dialect, &parts.method, &mut parts.headers),
             Err(reason) => {
-                let revision = headers::revision(&parts.headers).unwrap_or(Revision::V2025_11_25);
-                Err(Box::new((dialect.mcp(revision, None, false), reason.into())))
+                let stated = headers::stated_revision(&parts.headers).ok().flatten();
+                let dialect = dialect.mcp(stated.unwrap_or_default(), None, false);
+                Err(Box::new((dialect, reason.into())))
             }
         }?;
         let body = match judged.body() {
@@ -120,8 +121,11 @@ impl<P: Policy> Decider<'_, P> {
             #[cfg(feature = "grpc")]
             JudgedBody::Rpc(_) => Bytes::new(),
         };
-        if judged.dialect().revision() != Some(Revision::V2026_07_28) {
-            header_rules::remove_uncompared(&mut parts.headers);
+        match judged.dialect().revision().map(Revision::lifecycle) {
+            Some(Lifecycle::Stateless) => {}
+            Some(Lifecycle::Handshake) | None => {
+                header_rules::remove_uncompared(&mut parts.headers);
+            }
         }
         Ok((judged, RequestBody::bytes(body)))
     }
@@ -133,17 +137,18 @@ impl<P: Policy> Decider<'_, P> {
         bytes: Bytes,
     ) -> Result<Judged, RefusedRequest> {
         let read = Message::read(&bytes, &self.shared.json);
-        let revision = headers::revision(fields);
-        let session =
-            revision.as_ref().map_or(Ok(None), |revision| self.session(*revision, fields));
+        let stated = headers::stated_revision(fields);
+        let session = stated.as_ref().map_or(Ok(None), |stated| self.session(*stated, fields));
+        let agreed = session.ok().flatten();
         // From here on, a refusal responds to this message, in its revision.
-        let said_in = *revision.as_ref().unwrap_or(&Revision::V2026_07_28);
+        let said_in = stated
+            .as_ref()
+            .map_or(Revision::V2026_07_28, |stated| Session::revision(agreed, *stated));
         let (id, can_elicit) = read.as_ref().map_or((None, false), |message| {
-            let can_elicit = match said_in {
-                Revision::V2025_11_25 => {
-                    session.is_ok_and(|session| session.is_some_and(|it| it.elicits_urls))
-                }
-                Revision::V2026_07_28 => {
+            let can_elicit = match said_in.lifecycle() {
+                Lifecycle::Handshake => agreed
+                    .is_some_and(|session| session.elicits_urls(*stated.as_ref().unwrap_or(&None))),
+                Lifecycle::Stateless => {
                     message.params.url_elicitation
                         && message.method.as_ref().is_some_and(McpMethod::may_need_input)
                 }
@@ -153,23 +158,29 @@ impl<P: Policy> Decider<'_, P> {
         let dialect = dialect.mcp(said_in, id, can_elicit);
         let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
         let message = read.map_err(|reason| refuse(reason.into()))?;
-        let revision = revision.map_err(refuse)?;
+        let stated = stated.map_err(refuse)?;
         let session = session.map_err(|reason| refuse(reason.into()))?;
-        headers::agree(fields, revision, &message).map_err(|reason| refuse(reason.into()))?;
+        headers::agree(fields, stated, &message).map_err(|reason| refuse(reason.into()))?;
+        let revision = said_in;
 
         let (operation, permit) = self.decide(revision, session, &message).map_err(refuse)?;
         let headers = JudgedHeaders::of(fields, revision, &message).for_http(revision);
         let listening = listening(&message).map_err(refuse)?;
         let kept = self.kept(revision, session, &message);
         let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
+        let is_request = message.method.is_some() && message.id.is_some();
+        let awaits = if is_request { Awaits::Content } else { Awaits::Status };
         drop(message);
         let dialect = match &kept {
             Kept::RequestState(states) if dialect.elicits_urls() => dialect.keeping(states.clone()),
-            Kept::RequestState(_) | Kept::Session(_) | Kept::Nothing => dialect,
+            Kept::RequestState(_) | Kept::Handshake(_) | Kept::Session(_) | Kept::Nothing => {
+                dialect
+            }
         };
         let body = JudgedBody::Bytes(restored.unwrap_or(bytes));
         let judged = Judged::new(dialect, operation, permit.upstream_scopes, body, kept)
-            .with_headers(headers);
+            .with_headers(headers)
+            .which_awaits(awaits);
         Ok(match listening {
             Some(listening) => judged.which_listens(listening),
             None => judged,
@@ -179,12 +190,12 @@ impl<P: Policy> Decider<'_, P> {
     /// Opens the session of a request. 2026-07-28 has no sessions.
     pub(super) fn session(
         &self,
-        revision: Revision,
+        stated: Option<Revision>,
         fields: &mut HeaderMap,
     ) -> Result<Option<Session>, Reason> {
-        match revision {
-            Revision::V2025_11_25 => Session::open(&self.shared.keys, self.principal, fields),
-            Revision::V2026_07_28 => {
+        match stated.unwrap_or_default().lifecycle() {
+            Lifecycle::Handshake => Session::open(&self.shared.keys, self.principal, fields),
+            Lifecycle::Stateless => {
                 Session::forget(fields);
                 Ok(None)
             }
@@ -265,12 +276,12 @@ impl<P: Policy> Decider<'_, P> {
         message: &Message<'_>,
     ) -> Kept {
         let params = &message.params;
-        match (revision, &message.method) {
-            (Revision::V2025_11_25, Some(McpMethod::Initialize)) => {
-                Kept::Session(Session { elicits_urls: params.declares_url_elicitation })
+        match (revision.lifecycle(), &message.method) {
+            (Lifecycle::Handshake, Some(McpMethod::Initialize)) => {
+                Kept::Handshake(Session::offered(params.declares_url_elicitation))
             }
-            (Revision::V2025_11_25, _) => Kept::Session(session.unwrap_or_default()),
-            (Revision::V2026_07_28, Some(method)) => {
+            (Lifecycle::Handshake, _) => Kept::Session(session.unwrap_or_default()),
+            (Lifecycle::Stateless, Some(method)) => {
                 let Some(by) = method.named_by().filter(|_| method.may_need_input()) else {
                     return Kept::Nothing;
                 };
@@ -282,34 +293,39 @@ impl<P: Policy> Decider<'_, P> {
                     name.required().unwrap_or_default(),
                 ))
             }
-            (Revision::V2026_07_28, None) => Kept::Nothing,
+            (Lifecycle::Stateless, None) => Kept::Nothing,
         }
     }
 
-    /// Judges the GET stream and the DELETE of a session, which only 2025-11-25 has.
+    /// Judges the GET stream and the DELETE of a session, which 2026-07-28 does not have.
     fn without_message(
         &self,
         dialect: Dialect,
         method: &Method,
         fields: &mut HeaderMap,
     ) -> Result<Judged, RefusedRequest> {
-        let dialect = dialect.mcp(Revision::V2025_11_25, None, false);
+        let stated = headers::stated_revision(fields);
+        let revision = stated.as_ref().ok().copied().flatten().unwrap_or_default();
+        let dialect = dialect.mcp(revision, None, false);
         let refuse = |refusal: Refusal| Box::new((dialect.clone(), refusal));
-        match headers::revision(fields).map_err(refuse)? {
-            Revision::V2025_11_25 => {}
-            Revision::V2026_07_28 => return Err(refuse(Reason::HttpMethod.into())),
+        let stated = stated.map_err(refuse)?;
+        match revision.lifecycle() {
+            Lifecycle::Handshake => {}
+            Lifecycle::Stateless => return Err(refuse(Reason::HttpMethod.into())),
         }
         let operation = Operation::new(method.as_str(), None);
         self.trail.judged(&operation);
-        let session =
-            self.session(Revision::V2025_11_25, fields).map_err(|reason| refuse(reason.into()))?;
+        let session = self.session(stated, fields).map_err(|reason| refuse(reason.into()))?;
         let call = Call::Protocol { method: method.as_str() };
         let decision = self.shared.policy.decide_with_digest(self.principal, &call);
         let permit = self.permit(decision).map_err(refuse)?;
         let kept = Kept::Session(session.unwrap_or_default());
         let (scopes, body) = (permit.upstream_scopes, JudgedBody::Nothing);
         let judged = Judged::new(dialect, operation, scopes, body, kept);
-        Ok(if *method == Method::GET { judged.which_listens(Listening::Session) } else { judged })
+        Ok(match *method {
+            Method::GET => judged.which_listens(Listening::Session),
+            _ => judged.which_awaits(Awaits::Status),
+        })
     }
 
     /// Judges a plain HTTP request by its method and path. `target` is the URI before a router

@@ -8,7 +8,8 @@ use http_body::Body;
 
 use super::{
     body::FilterBody,
-    judged::{Judged, Listening},
+    events::EventFilter,
+    judged::{Awaits, Judged, JudgedBody, Listening},
     layer::Shared,
     policy::{Arguments, Call, Policy, Verdict},
     service::Filtered,
@@ -17,16 +18,15 @@ use crate::{
     audit::Trail,
     body::{NotCollected, ResponseBody, collect},
     header_rules,
-    json::JsonError,
     mcp::{
         Listed,
         method::McpMethod,
-        response::{self, Entry, Found},
+        response::{self, Entry, Found, Unjudgeable},
     },
     media_type::{self, MediaType},
     principal::Principal,
-    refusal::Reason,
-    sealing::RequestStates,
+    refusal::{Reason, Refusal},
+    sealing::{Kept, RequestStates},
 };
 
 /// The shape of a response body.
@@ -48,90 +48,234 @@ pub(super) enum Judging<'a, R, P> {
     Reads(Reading<'a, R, P>),
 }
 
-type Reading<'a, R, P> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Reason>> + Send + 'a>>;
+type Reading<'a, R, P> = Pin<Box<dyn Future<Output = Result<Filtered<R, P>, Refusal>> + Send + 'a>>;
 
-pub(super) fn filter<'a, R: Body<Data = Bytes> + Send + 'a, P: Policy>(
-    shared: &'a Arc<Shared<P>>,
-    principal: &'a Principal,
-    trail: &Trail,
-    judged: &Judged,
-    response: Response<R>,
-) -> Result<Judging<'a, R, P>, Reason> {
-    let (mut parts, body) = response.into_parts();
-    // K225: a part of a list cannot be judged.
-    if parts.status == StatusCode::PARTIAL_CONTENT
-        || parts.headers.contains_key(header::CONTENT_RANGE)
-    {
-        return Err(Reason::ResponseUnreadable);
-    }
-    judged.kept().seal_session(&shared.keys, principal, &mut parts.headers)?;
-    let states = judged.states().cloned();
-    let holds_no_list = !McpMethod::parse(judged.operation().method()).may_return_list();
-    let body = match shape(&parts.headers, &body) {
-        Shape::Nothing => FilterBody::untouched(body),
-        // K224, I191: a coded body cannot be judged.
-        _ if media_type::is_coded(&parts.headers) => return Err(Reason::ResponseUnreadable),
-        // A JSON body is one message, which the client reads as the response to this request. An
-        // event stream may contain other messages.
-        Shape::Json if holds_no_list && states.is_none() => {
-            header_rules::set_in_response(&mut parts.headers);
-            FilterBody::untouched(body)
-        }
-        Shape::Json => {
-            let reading = message(shared, principal, states, holds_no_list, parts, body);
-            return Ok(Judging::Reads(Box::pin(reading)));
-        }
-        Shape::Events => {
-            header_rules::remove_validators(&mut parts.headers);
-            parts.headers.remove(header::CONTENT_LENGTH);
-            header_rules::set_in_response(&mut parts.headers);
-            FilterBody::events(body, Arc::clone(shared), principal.clone(), judged, trail.clone())
-        }
-        // No client reads an error page as a list, and the leak guard has checked it.
-        Shape::Unknown if parts.status.is_client_error() => FilterBody::untouched(body),
-        // A success without content (202, 204) must have an empty body. If it is chunked, that is
-        // known only at its end.
-        Shape::Unknown if parts.status.is_success() => {
-            return Ok(Judging::Reads(Box::pin(nothing(parts, body))));
-        }
-        Shape::Unknown => return Err(Reason::ResponseUnreadable),
-    };
-    Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
+/// The filter of the response to one judged request.
+pub(super) struct Filter<'a, P> {
+    pub(super) shared: &'a Arc<Shared<P>>,
+    pub(super) principal: &'a Principal,
+    pub(super) trail: &'a Trail,
+    pub(super) judged: &'a Judged,
 }
 
-async fn message<R: Body<Data = Bytes>, P: Policy>(
-    shared: &Shared<P>,
-    principal: &Principal,
-    states: Option<RequestStates>,
-    holds_no_list: bool,
-    mut parts: Parts,
-    body: R,
-) -> Result<Filtered<R, P>, Reason> {
-    let text = read(body, shared.limits.max_response).await?;
-    let is_passed = text.is_empty() || (holds_no_list && response::stays_as_it_is(&text));
-    let filtered = if is_passed {
-        Ok(Found::Nothing)
-    } else {
-        shared.filtered(principal, states.as_ref(), &text)
-    };
-    let bytes = match filtered.map_err(|_| Reason::ResponseUnreadable)? {
-        Found::Nothing => text,
-        Found::Changed(changed) => {
-            header_rules::remove_validators(&mut parts.headers);
-            changed.into()
+impl<P> Clone for Filter<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Filter<'_, P> {}
+
+impl<'a, P: Policy> Filter<'a, P> {
+    pub(super) fn filter<R: Body<Data = Bytes> + Send + 'a>(
+        self,
+        response: Response<R>,
+    ) -> Result<Judging<'a, R, P>, Refusal> {
+        let (mut parts, body) = response.into_parts();
+        let is_handshake = matches!(self.judged.kept(), Kept::Handshake(_));
+        if self.judged.awaits() == Awaits::Status {
+            return self.status_only(parts).map(Judging::Passes);
         }
-        Found::NotForThisCaller => return Err(Reason::ResponseUnreadable),
-    };
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    parts.headers.remove(header::TRANSFER_ENCODING);
-    header_rules::set_in_response(&mut parts.headers);
-    Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+        // K225: a part of a list cannot be judged.
+        if parts.status == StatusCode::PARTIAL_CONTENT
+            || parts.headers.contains_key(header::CONTENT_RANGE)
+        {
+            return Err(Reason::ResponseUnreadable.into());
+        }
+        let shape = shape(&parts.headers, &body);
+        let is_read = matches!(shape, Shape::Json | Shape::Events) && parts.status.is_success();
+        if !(is_handshake && is_read) {
+            self.seal(self.judged.kept(), &mut parts)?;
+        }
+        let has_states = self.judged.states().is_some();
+        let body = match shape {
+            Shape::Nothing => FilterBody::untouched(body),
+            // K500: an error page is for people, and may reveal internals of the upstream.
+            Shape::Events if parts.status.is_client_error() => {
+                return Ok(Judging::Passes(self.own_body(parts)));
+            }
+            Shape::Unknown if parts.status.is_client_error() => {
+                return Ok(Judging::Reads(Box::pin(self.page(parts, body))));
+            }
+            Shape::Json if parts.status.is_client_error() => {
+                return Ok(Judging::Reads(Box::pin(self.error(parts, body))));
+            }
+            // K224, I191: a coded body cannot be judged.
+            _ if media_type::is_coded(&parts.headers) => {
+                return Err(Reason::ResponseUnreadable.into());
+            }
+            // A JSON body is one message, which the client reads as the response to this request.
+            // An event stream may contain other messages.
+            Shape::Json if self.holds_no_list() && !has_states => {
+                header_rules::set_in_response(&mut parts.headers);
+                FilterBody::untouched(body)
+            }
+            Shape::Json => return Ok(Judging::Reads(Box::pin(self.message(parts, body)))),
+            Shape::Events if is_handshake => {
+                return Ok(Judging::Reads(Box::pin(self.handshake(parts, body))));
+            }
+            Shape::Events => {
+                describe_events(&mut parts.headers);
+                FilterBody::events(body, self.events())
+            }
+            // A success without content (202, 204) must have an empty body. If it is chunked, that
+            // is known only at its end.
+            Shape::Unknown if parts.status.is_success() => {
+                return Ok(Judging::Reads(Box::pin(nothing(parts, body))));
+            }
+            Shape::Unknown => return Err(Reason::ResponseUnreadable.into()),
+        };
+        Ok(Judging::Passes(Response::from_parts(parts, ResponseBody::inner(body))))
+    }
+
+    fn seal(&self, kept: &Kept, parts: &mut Parts) -> Result<(), Reason> {
+        kept.seal_session(&self.shared.keys, self.principal, &mut parts.headers)
+    }
+
+    fn holds_no_list(&self) -> bool {
+        !McpMethod::parse(self.judged.operation().method()).may_return_list()
+    }
+
+    fn events(&self) -> EventFilter<P> {
+        let (shared, principal) = (Arc::clone(self.shared), self.principal.clone());
+        EventFilter::new(shared, principal, self.judged, self.trail.clone())
+    }
+
+    /// Returns the status of a response whose content is for no one. Any success is the one that
+    /// MCP has for it ("Streamable HTTP", "Sending Messages to the Server").
+    fn status_only<R>(self, mut parts: Parts) -> Result<Filtered<R, P>, Refusal> {
+        self.seal(self.judged.kept(), &mut parts)?;
+        if parts.status.is_client_error() {
+            return Ok(self.own_body(parts));
+        }
+        if !parts.status.is_success() {
+            return Err(Reason::ResponseUnreadable.into());
+        }
+        match self.judged.body() {
+            // The end of a session has no status of its own.
+            JudgedBody::Nothing if parts.status != StatusCode::PARTIAL_CONTENT => {}
+            _ => parts.status = StatusCode::ACCEPTED,
+        }
+        describe_body(&mut parts.headers, 0);
+        parts.headers.remove(header::CONTENT_TYPE);
+        Ok(Response::from_parts(parts, ResponseBody::bytes(Bytes::new())))
+    }
+
+    /// Returns the status of an error with a message of ours.
+    fn own_body<R>(self, mut parts: Parts) -> Filtered<R, P> {
+        let body = self.judged.dialect().upstream_status(parts.status);
+        describe_body(&mut parts.headers, body.len());
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
+        Response::from_parts(parts, ResponseBody::bytes(body))
+    }
+
+    /// Reads an error page and drops it. The leak guard counts the echoes in what is read.
+    async fn page<R: Body<Data = Bytes>>(
+        self,
+        parts: Parts,
+        body: R,
+    ) -> Result<Filtered<R, P>, Refusal> {
+        drop(read(body, self.shared.limits.max_response).await);
+        Ok(self.own_body(parts))
+    }
+
+    /// Reads the JSON text of an error. One that is no message is replaced, like any other page.
+    async fn error<R: Body<Data = Bytes>>(
+        self,
+        mut parts: Parts,
+        body: R,
+    ) -> Result<Filtered<R, P>, Refusal> {
+        let text = match read(body, self.shared.limits.max_response).await {
+            Ok(text) => text,
+            Err(Reason::ResponseUnreadable) => return Ok(self.own_body(parts)),
+            Err(reason) => return Err(reason.into()),
+        };
+        let filtered = self.shared.filtered(self.principal, self.judged.states(), &text);
+        let bytes = match filtered.ok().filter(|filtered| filtered.is_message) {
+            Some(filtered) => match filtered.found {
+                Found::Nothing => text.clone(),
+                Found::Changed(changed) => changed.into(),
+                Found::NotForThisCaller => return Ok(self.own_body(parts)),
+            },
+            None => return Ok(self.own_body(parts)),
+        };
+        describe_body(&mut parts.headers, bytes.len());
+        Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+    }
+
+    async fn message<R: Body<Data = Bytes>>(
+        self,
+        mut parts: Parts,
+        body: R,
+    ) -> Result<Filtered<R, P>, Refusal> {
+        let text = read(body, self.shared.limits.max_response).await?;
+        let is_passed =
+            text.is_empty() || (self.holds_no_list() && response::stays_as_it_is(&text));
+        let found = if is_passed {
+            Found::Nothing
+        } else {
+            let filtered = self.shared.filtered(self.principal, self.judged.states(), &text);
+            let filtered = filtered.map_err(|unjudgeable| {
+                // The first reason counts.
+                self.trail.refused(unjudgeable.reason());
+                Reason::ResponseUnreadable
+            })?;
+            if let Kept::Handshake(_) = self.judged.kept() {
+                let kept = self.judged.kept().agreeing(filtered.agreed.as_deref())?;
+                self.seal(&kept, &mut parts)?;
+            }
+            filtered.found
+        };
+        let bytes = match found {
+            Found::Nothing => text,
+            Found::Changed(changed) => {
+                header_rules::remove_validators(&mut parts.headers);
+                changed.into()
+            }
+            Found::NotForThisCaller => return Err(Reason::ResponseUnreadable.into()),
+        };
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        header_rules::set_in_response(&mut parts.headers);
+        Ok(Response::from_parts(parts, ResponseBody::bytes(bytes)))
+    }
+
+    /// Reads the stream of an `initialize` up to its response: the session ID, in the headers,
+    /// keeps the revision that it agrees on.
+    async fn handshake<R: Body<Data = Bytes>>(
+        self,
+        mut parts: Parts,
+        body: R,
+    ) -> Result<Filtered<R, P>, Refusal> {
+        let limit = self.shared.limits.max_response;
+        let (body, agreed) = FilterBody::begun(body, self.events(), limit).await?;
+        let kept = self.judged.kept().agreeing(agreed.as_deref())?;
+        self.seal(&kept, &mut parts)?;
+        describe_events(&mut parts.headers);
+        Ok(Response::from_parts(parts, ResponseBody::inner(body)))
+    }
+}
+
+/// Describes an event stream that may be changed.
+fn describe_events(headers: &mut HeaderMap) {
+    header_rules::remove_validators(headers);
+    headers.remove(header::CONTENT_LENGTH);
+    header_rules::set_in_response(headers);
+}
+
+/// Describes a body of known length that replaces the upstream's.
+fn describe_body(headers: &mut HeaderMap, length: usize) {
+    header_rules::remove_validators(headers);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONTENT_ENCODING);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    header_rules::set_in_response(headers);
 }
 
 async fn nothing<R: Body<Data = Bytes>, P>(
     mut parts: Parts,
     body: R,
-) -> Result<Filtered<R, P>, Reason> {
+) -> Result<Filtered<R, P>, Refusal> {
     let nothing = read(body, 0).await?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     Ok(Response::from_parts(parts, ResponseBody::bytes(nothing)))
@@ -139,12 +283,12 @@ async fn nothing<R: Body<Data = Bytes>, P>(
 
 impl<P: Policy> Shared<P> {
     /// Filters one message of the server for this caller.
-    pub(super) fn filtered(
+    pub(super) fn filtered<'a>(
         &self,
         principal: &Principal,
         states: Option<&RequestStates>,
-        text: &[u8],
-    ) -> Result<Found, JsonError> {
+        text: &'a [u8],
+    ) -> Result<response::Filtered<'a>, Unjudgeable> {
         let is_visible = |entry: Entry<'_>| self.is_visible(principal, entry);
         match states {
             Some(states) => {

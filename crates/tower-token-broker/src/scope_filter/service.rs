@@ -20,7 +20,7 @@ use super::{
     layer::Shared,
     policy::Policy,
     request::{self, Content, Decider},
-    response::{self, Judging},
+    response::{Filter, Judging},
 };
 use crate::{
     alarm::Alarm,
@@ -135,12 +135,15 @@ where
             }
             let status = response.status();
             let unreadable = Cause::of_unreadable(status, response.headers());
-            let filtered = match response::filter(&shared, &principal, &trail, &judged, response) {
+            let filter =
+                Filter { shared: &shared, principal: &principal, trail: &trail, judged: &judged };
+            let filtered = match filter.filter(response) {
                 Ok(Judging::Passes(response)) => Ok(response),
                 Ok(Judging::Reads(read)) => read.await,
-                Err(reason) => Err(reason),
+                Err(refusal) => Err(refusal),
             };
-            Ok(filtered.unwrap_or_else(|reason| {
+            Ok(filtered.unwrap_or_else(|refusal| {
+                let reason = refusal.reason();
                 let cause = match reason {
                     Reason::ResponseUnreadable => Some(unreadable),
                     Reason::UpstreamFailed => Some(Cause::BrokenOff),
@@ -149,7 +152,7 @@ where
                 if let Some(cause) = cause {
                     cause.report(reason, trail.request_id(), None, status);
                 }
-                refuse(judged.dialect(), Refusal::new(reason))
+                refuse(judged.dialect(), refusal)
             }))
         })
     }

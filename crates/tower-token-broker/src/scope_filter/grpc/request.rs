@@ -246,7 +246,7 @@ impl<P: Policy> GrpcCall<P> {
             return Err(Reason::NotAMessage.into());
         }
         let decider = self.decider();
-        let session = decider.session(revision, fields)?;
+        let session = decider.session(Some(revision), fields)?;
         let (operation, permit) = decider.decide(revision, session, &message)?;
         let kept = decider.kept(revision, session, &message);
         let listening = listening(&message)?;

@@ -239,6 +239,7 @@ impl<P: Policy> GrpcFilter<P> {
                     .shared
                     .filtered(&self.principal, self.states.as_ref(), json)
                     .map_err(|_| unreadable)?
+                    .found
                 {
                     Found::Nothing => Ok(Some(message.bytes.clone())),
                     Found::Changed(json) => Ok(Some(framed_mcp::encode(&json).into())),

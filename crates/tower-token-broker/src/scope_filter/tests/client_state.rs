@@ -246,7 +246,12 @@ async fn a_request_state_is_bound_to_user_and_request() {
             );
         }
     }
-    for no_text in ["7", "null", "{}", r#"["a"]"#] {
+    // Absent, so the upstream receives it as a first request, unchanged.
+    let absent = call_2026("get_x", r#","requestState":null"#);
+    let passed =
+        send(sealed_layer(), post_2026("tools/call", Some("get_x"), &absent), json(RESULT)).await;
+    assert_eq!(passed.received.as_deref(), Some(absent.as_bytes()), "J430");
+    for no_text in ["7", "{}", r#"["a"]"#] {
         let body = call_2026("get_x", &format!(r#","requestState":{no_text}"#));
         let refused =
             send(sealed_layer(), post_2026("tools/call", Some("get_x"), &body), json(RESULT)).await;
