@@ -39,10 +39,6 @@ enum Shape {
 
 /// A response that passes at once, or one that must be read first. Reading is boxed, because most
 /// responses are not read.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is matched where it is returned, and never stored"
-)]
 pub(super) enum Judging<'a, R, P> {
     Passes(Filtered<R, P>),
     Reads(Reading<'a, R, P>),
@@ -151,10 +147,10 @@ impl<'a, P: Policy> Filter<'a, P> {
         if !parts.status.is_success() {
             return Err(Reason::ResponseUnreadable.into());
         }
-        match self.judged.body() {
-            // The end of a session has no status of its own.
-            JudgedBody::Nothing if parts.status != StatusCode::PARTIAL_CONTENT => {}
-            _ => parts.status = StatusCode::ACCEPTED,
+        // The end of a session has no status of its own.
+        let ends_session = matches!(self.judged.body(), JudgedBody::Nothing);
+        if !ends_session || parts.status == StatusCode::PARTIAL_CONTENT {
+            parts.status = StatusCode::ACCEPTED;
         }
         describe_body(&mut parts.headers, 0);
         parts.headers.remove(header::CONTENT_TYPE);

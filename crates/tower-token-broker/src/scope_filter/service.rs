@@ -144,13 +144,11 @@ where
             };
             Ok(filtered.unwrap_or_else(|refusal| {
                 let reason = refusal.reason();
-                let cause = match reason {
-                    Reason::ResponseUnreadable => Some(unreadable),
-                    Reason::UpstreamFailed => Some(Cause::BrokenOff),
-                    _ => None,
-                };
-                if let Some(cause) = cause {
-                    cause.report(reason, trail.request_id(), None, status);
+                let id = trail.request_id();
+                if reason == Reason::ResponseUnreadable {
+                    unreadable.report(reason, id, None, status);
+                } else if reason == Reason::UpstreamFailed {
+                    Cause::BrokenOff.report(reason, id, None, status);
                 }
                 refuse(judged.dialect(), refusal)
             }))
