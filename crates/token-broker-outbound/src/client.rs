@@ -212,9 +212,14 @@ impl fmt::Debug for FetchFuture {
 
 fn failed(error: &reqwest::Error) -> FetchError {
     let found = FetchError::of_client(error, error.is_connect());
-    match found {
-        FetchError::NotReached(_) if error.is_timeout() => FetchError::Timeout(Sent::No),
-        FetchError::BrokenOff if error.is_timeout() => FetchError::Timeout(Sent::Maybe),
-        found => found,
+    if !error.is_timeout() {
+        return found;
+    }
+    if matches!(found, FetchError::NotReached(_)) {
+        FetchError::Timeout(Sent::No)
+    } else if found == FetchError::BrokenOff {
+        FetchError::Timeout(Sent::Maybe)
+    } else {
+        found
     }
 }

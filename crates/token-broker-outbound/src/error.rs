@@ -212,6 +212,7 @@ impl FetchError {
         Self::NotReached(kinds.last().map_or(ErrorKind::Other, io::Error::kind))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add kinds of errors")]
     fn of_tls(error: &rustls::Error) -> Self {
         use rustls::{CertificateError as Certificate, Error};
         Self::NotTrusted(match error {

@@ -293,9 +293,10 @@ impl Peer {
     /// Logs why there is no response, and returns the reason of the refusal.
     // H178: only the log names the cause. The client learns only that the upstream failed.
     fn failed(&self, error: FetchError) -> Reason {
-        let reason = match error {
-            FetchError::Timeout(_) => Reason::UpstreamTimeout,
-            _ => Reason::UpstreamFailed,
+        let reason = if matches!(error, FetchError::Timeout(_)) {
+            Reason::UpstreamTimeout
+        } else {
+            Reason::UpstreamFailed
         };
         tracing::warn!(
             alarm = Alarm::UpstreamUnavailable.code(),
