@@ -52,6 +52,7 @@ mod lifetime;
 mod on_demand;
 mod places;
 pub mod prelude;
+mod principal_id;
 mod scopes;
 mod short_secret;
 mod signing;

@@ -1,6 +1,10 @@
 //! A secret of each user's own: a personal access token, an API key per account.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use http::HeaderName;
 use parking_lot::RwLock;
@@ -17,6 +21,7 @@ use tower_token_broker::{
 
 use crate::{
     connect_url::ConnectUrl,
+    principal_id::principal_id,
     short_secret::{self, ShortSecretError},
 };
 
@@ -53,7 +58,14 @@ pub struct UserSecrets {
     header: Option<HeaderName>,
     scopes: Scopes,
     connect_url: ConnectUrl,
-    secrets: RwLock<HashMap<User, HashMap<Account, Credential>>>,
+    secrets: RwLock<HashMap<User, HashMap<Account, Held>>>,
+}
+
+/// One secret of a user.
+struct Held {
+    credential: Credential,
+    /// Whether it was logged that the upstream refuses it.
+    is_reported: AtomicBool,
 }
 
 impl UserSecrets {
@@ -135,17 +147,16 @@ impl UserSecrets {
             None => credential,
         };
         let mut secrets = self.secrets.write();
-        secrets.entry(user.clone()).or_default().insert(account.clone(), credential);
+        let held = Held { credential, is_reported: AtomicBool::new(false) };
+        secrets.entry(user.clone()).or_default().insert(account.clone(), held);
     }
 
     fn provide(&self, request: &CredentialRequest<'_>) -> Result<Credential, CredentialError> {
-        let account = match request.account {
-            Some(name) => Account::parse(name).map_err(|_| CredentialError::ConnectRequired)?,
-            None => Account::default_account(),
-        };
+        let account = account(request.account).ok_or(CredentialError::ConnectRequired)?;
         let secrets = self.secrets.read();
         let of_user = secrets.get(request.caller.user());
-        let credential = of_user.and_then(|accounts| accounts.get(&account)).cloned();
+        let held = of_user.and_then(|accounts| accounts.get(&account));
+        let credential = held.map(|held| held.credential.clone());
         drop(secrets);
         let credential = credential.ok_or(CredentialError::ConnectRequired)?;
         let (need, known) = (request.scopes, credential.scopes());
@@ -154,6 +165,24 @@ impl UserSecrets {
         }
         Err(CredentialError::ScopeRequired { missing: crate::scopes::missing(need, known) })
     }
+}
+
+impl UserSecrets {
+    /// Returns whether the refusal of this secret is to be logged: once per secret of an account.
+    /// A secret that was replaced meanwhile is not reported.
+    fn report_once(&self, user: &User, credential: &Credential) -> bool {
+        let secrets = self.secrets.read();
+        let Some(accounts) = secrets.get(user) else { return false };
+        let mut first = false;
+        for held in accounts.values().filter(|held| held.credential.is_same_secret(credential)) {
+            first |= !held.is_reported.swap(true, Ordering::Relaxed);
+        }
+        first
+    }
+}
+
+fn account(name: Option<&str>) -> Option<Account> {
+    name.map_or_else(|| Some(Account::default_account()), |name| Account::parse(name).ok())
 }
 
 impl ProvideCredential for UserSecrets {
@@ -172,11 +201,19 @@ impl ProvideCredential for UserSecrets {
         self.provide(request)
     }
 
-    /// Keeps the secret, because there is no other, and logs that its user must replace it.
-    async fn refused(&self, _: &UpstreamRefusal<'_>) {
+    /// Keeps the secret, because there is no other, and logs once that its user must replace it.
+    // R518
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        let user = refusal.request.map(|(caller, _)| caller.user());
+        if user.is_some_and(|user| !self.report_once(user, refusal.credential)) {
+            return;
+        }
         tracing::error!(
             alarm = Alarm::SecretRefused.code(),
             server.name = self.upstream.name(),
+            principal.id = user.and_then(principal_id).map(tracing::field::display),
+            request.id =
+                refusal.request.map(|(_, trail)| tracing::field::display(trail.request_id())),
             "the upstream refuses a user's own secret; the user must replace it"
         );
     }
@@ -252,6 +289,31 @@ mod tests {
         assert!(secrets.remove(&ana, &work) && !secrets.remove(&ana, &work));
         request_for("ana", Some("work"), "", |request| assert!(secrets.recall(request).is_none()));
         assert!(same(None, "ana-marker-1"));
+    }
+
+    #[tokio::test]
+    async fn r518_a_refused_secret_is_reported_once() {
+        let (secrets, ana, bob) = (secrets(), caller("ana"), caller("bob"));
+        let account = Account::default_account();
+        secrets.set(ana.user(), &account, secret("ana-marker-1")).unwrap();
+        secrets.set(bob.user(), &account, secret("bob-marker-1")).unwrap();
+        let of =
+            |subject| request_for(subject, None, "", |request| secrets.recall(request).unwrap());
+        let (first, of_bob) = (of("ana"), of("bob"));
+        assert!(!secrets.report_once(ana.user(), &of_bob), "R518: a secret of another user");
+        assert!(secrets.report_once(ana.user(), &first), "R518");
+        assert!(!secrets.report_once(ana.user(), &first), "R518: once");
+        assert!(secrets.report_once(bob.user(), &of_bob), "R518: each user's");
+        secrets.set(ana.user(), &account, secret("ana-marker-2")).unwrap();
+        assert!(!secrets.report_once(ana.user(), &first), "R518: it was replaced");
+        assert!(secrets.report_once(ana.user(), &of("ana")), "R518: the new one");
+        // The refusal itself marks it.
+        secrets.set(ana.user(), &account, secret("ana-marker-3")).unwrap();
+        let (trail, _) = Trail::for_test(&AuditLog::in_memory().0);
+        let third = of("ana");
+        secrets.refused(&UpstreamRefusal::new(&third).request(&ana, &trail)).await;
+        assert!(!secrets.report_once(ana.user(), &third), "R518");
+        assert!(of("ana").is_same_secret(&third), "R518: there is no other");
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl Credential {
     }
 
     /// Returns whether both have the same secret, so that a retry would be pointless.
-    pub(crate) fn is_same_secret(&self, other: &Self) -> bool {
+    pub fn is_same_secret(&self, other: &Self) -> bool {
         self.0.secret.matches(&other.0.secret)
     }
 

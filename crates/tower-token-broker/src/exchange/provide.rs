@@ -96,12 +96,14 @@ pub struct UpstreamRefusal<'a> {
     pub status: StatusCode,
     /// The challenge of the response (`WWW-Authenticate`), if it had one.
     pub challenge: Option<&'a HeaderValue>,
+    /// The user for whom the request was sent, and the trail of the request, if they are known.
+    pub request: Option<(&'a Principal, &'a Trail)>,
 }
 
 impl<'a> UpstreamRefusal<'a> {
     /// Creates the refusal of this credential with a 401.
     pub const fn new(credential: &'a Credential) -> Self {
-        Self { credential, status: StatusCode::UNAUTHORIZED, challenge: None }
+        Self { credential, status: StatusCode::UNAUTHORIZED, challenge: None, request: None }
     }
 
     /// Sets status and challenge of the response.
@@ -113,6 +115,13 @@ impl<'a> UpstreamRefusal<'a> {
     ) -> Self {
         self.status = status;
         self.challenge = challenge;
+        self
+    }
+
+    /// Sets the user for whom the request was sent, and its trail.
+    #[must_use = "returns the changed request"]
+    pub const fn request(mut self, caller: &'a Principal, trail: &'a Trail) -> Self {
+        self.request = Some((caller, trail));
         self
     }
 }

@@ -75,7 +75,7 @@ where
     R: Body<Data = Bytes>,
 {
     let Outgoing { shared, context, .. } = *outgoing;
-    report_refused(shared, refused, &response).await;
+    report_refused(shared, context, refused, &response).await;
     let Some(replay) = replay.filter(|_| may_be_replayed(context, &outgoing.parts.method)) else {
         return Err(credential_refused());
     };
@@ -92,7 +92,7 @@ where
         Err(error) => return Ok(Err(error)),
     };
     if was_applied && refuses_the_credential(context, &response) {
-        report_refused(shared, &fresh, &response.into_parts().0).await;
+        report_refused(shared, context, &fresh, &response.into_parts().0).await;
         return Err(credential_refused());
     }
     note_accepted(context, &fresh, &response, was_applied);
@@ -193,11 +193,14 @@ async fn credential<P: ProvideCredential>(
 /// provider that hangs does not hold the request.
 async fn report_refused<P: ProvideCredential>(
     shared: &Shared<P>,
+    context: &RequestContext,
     credential: &Credential,
     response: &response::Parts,
 ) {
     let challenge = response.headers.get(header::WWW_AUTHENTICATE);
-    let refusal = UpstreamRefusal::new(credential).response(response.status, challenge);
+    let refusal = UpstreamRefusal::new(credential)
+        .response(response.status, challenge)
+        .request(&context.principal, &context.trail);
     let reported = shared.provider.refused(&refusal);
     if tokio::time::timeout(shared.limits.credential_timeout, reported).await.is_err() {
         let server = shared.provider.upstream().name();
