@@ -100,10 +100,10 @@ async fn j421_a_denied_uri_inside_a_text_is_denied() {
     ];
     let zeros = format!("file:///data/&#{}115;ecret/x", "0".repeat(100));
     for uri in [
-        &zeros,
+        zeros.as_str(),
         "file&colon;&sol;&sol;&sol;data&sol;secret&sol;x",
         "file:///data/public&sol;&period;&period;/secret/x",
-        "file:&bsol;&bsol;&bsol;data&bsol;secret",
+        "file:&bsol;&bsol;&bsol;data&bsol;secret&bsol;x",
         "file:///data/&#115ecret/x",
         "file:///data/\\163ecret/x",
         "file:///data/\\u{0000000000073}ecret/x",

@@ -1,4 +1,5 @@
-//! Requests to the introspection endpoint: one per token at a time, and a bounded number in all.
+//! Requests to the introspection endpoint: one per token at a time, and a bounded number in
+//! all.
 
 use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc, time::Duration};
 
@@ -8,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::IntrospectionClient;
+use super::{
+    IntrospectionClient,
+    places::{Places, Ticket},
+};
 use crate::{
     alarm::Alarm,
     authenticate::PresentedToken,
@@ -17,9 +21,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Largest number of requests at a time.
-const MOST: usize = 256;
-/// Timeout of one request, whatever the client allows.
+/// Timeout of one request, whatever the client allows. It begins when the request has a place.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest response, in bytes.
 const MAX_RESPONSE: usize = 64 * 1024;
@@ -38,6 +40,7 @@ pub(super) struct Flights<S> {
     clock: Clock,
     tasks: Tasks,
     running: Mutex<HashMap<[u8; 32], Running>>,
+    places: Places,
     logged: Mutex<Option<Moment>>,
 }
 
@@ -62,6 +65,7 @@ where
             clock: clock.clone(),
             tasks: tasks.clone(),
             running: Mutex::default(),
+            places: Places::new(),
             logged: Mutex::default(),
         }
     }
@@ -80,11 +84,11 @@ where
         if let Some(running) = flights.get(token.digest()) {
             return Some(running.clone());
         }
-        if flights.len() >= MOST {
+        let Some(ticket) = self.places.ticket(token.digest(), self.clock.moment()) else {
             drop(flights);
             self.report(&Problem::TooMany);
             return None;
-        }
+        };
         let (ended, running) = watch::channel(None);
         flights.insert(*token.digest(), running.clone());
         drop(flights);
@@ -92,8 +96,7 @@ where
         let token = token.clone();
         // Dropping the handle changes nothing; the receiver signals the end.
         drop(self.tasks.spawn("introspection of a token", async move {
-            let found = tokio::time::timeout(TIMEOUT, flight.flights.send(&token)).await;
-            let outcome = match found.unwrap_or(Err(Problem::Timeout)) {
+            let outcome = match flight.flights.send_in_turn(ticket, &token).await {
                 Ok(response) => Some(response),
                 Err(problem) => {
                     flight.flights.report(&problem);
@@ -105,6 +108,16 @@ where
             ended.send_replace(Some(outcome));
         }));
         Some(running)
+    }
+
+    /// Notes whether a token is valid, as its response proves.
+    pub(super) fn note(&self, token: &PresentedToken, is_valid: bool) {
+        self.places.note(token.digest(), is_valid, self.clock.moment());
+    }
+
+    async fn send_in_turn(&self, ticket: Ticket, token: &PresentedToken) -> Result<Bytes, Problem> {
+        let _place = self.places.take(ticket).await.ok_or(Problem::TooMany)?;
+        tokio::time::timeout(TIMEOUT, self.send(token)).await.unwrap_or(Err(Problem::Timeout))
     }
 
     async fn send(&self, token: &PresentedToken) -> Result<Bytes, Problem> {
@@ -152,7 +165,7 @@ impl<S> Drop for Flight<S> {
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("256 requests are in progress")]
+    #[error("256 requests are in progress, and others have waited for 5 s")]
     TooMany,
     #[error("no response in time")]
     Timeout,

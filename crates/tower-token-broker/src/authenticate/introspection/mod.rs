@@ -36,13 +36,17 @@
 //!
 //! # Limits
 //! One request per token at a time, whose result all that wait for it share, and 256 in all; 10 s;
-//! a response of 64 KiB. Over a limit, and for any failure of the endpoint, the request is refused
-//! with 503 (`authn.introspection_unavailable`).
+//! a response of 64 KiB. Half of the 256 are only for tokens that were valid within the last hour,
+//! up to 16 384 of them, so that a client that invents tokens does not shut the others out. Further
+//! requests wait up to 5 s for one of the 256; up to 1024 of them, not counting those of tokens
+//! that were valid. Over a limit, and for any failure of the endpoint, the request is refused with
+//! 503 (`authn.introspection_unavailable`).
 //!
 //! # Sources
 //! RFC 7662, RFC 6749 §2.3.1, RFC 6750 §2.1.
 
 mod flights;
+mod places;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -157,13 +161,17 @@ where
         let response = object(&response).map_err(|_| unavailable())?;
         match response.get("active").and_then(|active| active.as_bool()) {
             Some(true) => {}
-            Some(false) => return Err(VerifyError::because(Reason::UnknownToken)),
+            Some(false) => {
+                self.flights.note(request.token, false);
+                return Err(VerifyError::because(Reason::UnknownToken));
+            }
             None => return Err(unavailable()),
         }
         let [issuer] = &*self.issuer;
         let verified =
             claims::judge(response, &Expected { issuer, profile: &self.profile, request })?;
         let verified = claims::keep(verified, response, &self.kept_claims, &self.profile)?;
+        self.flights.note(request.token, true);
         Ok(verified.cached_for(self.cache_for))
     }
 

@@ -264,24 +264,51 @@ async fn one_request_serves_all_that_wait_for_a_token() {
     assert_eq!(world.site.requests_to(ENDPOINT), 3, "nothing is kept here");
 }
 
+/// Polls once.
+async fn polled<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx)))
+        .await
+}
+
 #[tokio::test]
-async fn requests_in_progress_are_bounded() {
+async fn b496_invented_tokens_leave_places_for_known_ones() {
     let world = World::new();
+    // Valid before.
+    assert!(world.verify(TOKEN).await.is_ok());
+    assert!(world.verify("revoked").await.is_ok());
+    world.site.serve(ENDPOINT, 200, &json!({"active": false}));
+    assert!(world.verify("revoked").await.is_err());
     let held = world.site.gate.lock().await;
-    let tokens: Vec<_> = (0..300).map(|number| format!("made up {number}")).collect();
+    let tokens: Vec<_> = (0..2000).map(|number| format!("made up {number}")).collect();
     let all = tokens.iter().map(|token| world.verify(token));
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    let mut refused = 0;
-    for wait in &mut all {
-        let found = std::future::poll_fn(|cx| std::task::Poll::Ready(wait.as_mut().poll(cx))).await;
-        if let std::task::Poll::Ready(found) = found {
-            let expected = VerifyError::for_now(Reason::IntrospectionUnavailable);
-            assert_eq!(found.unwrap_err(), expected);
-            refused += 1;
+    let all: Vec<_> = all.map(Box::pin).collect();
+    let (mut refused, mut waiting) = (0, Vec::new());
+    for mut wait in all {
+        match polled(&mut wait).await {
+            std::task::Poll::Ready(found) => {
+                let expected = VerifyError::for_now(Reason::IntrospectionUnavailable);
+                assert_eq!(found.unwrap_err(), expected);
+                refused += 1;
+            }
+            std::task::Poll::Pending => waiting.push(wait),
         }
     }
-    assert_eq!(refused, 300 - 256, "B496");
+    assert_eq!(refused, 2000 - 128 - 1024, "B496");
+    // Not at once, and not for as long as the others are held.
+    let mut known = Box::pin(world.verify(TOKEN));
+    assert!(polled(&mut known).await.is_pending(), "B496");
+    let mut revoked = Box::pin(world.verify("revoked"));
+    assert!(polled(&mut revoked).await.is_ready(), "B496: no longer known");
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.site.requests_to(ENDPOINT), 3 + 128 + 1, "B496: the known one was sent");
+    world.site.serve(ENDPOINT, 200, &active());
     drop(held);
+    assert!(known.await.is_ok());
+    for wait in waiting {
+        assert!(wait.await.is_ok(), "B496: it waited for a place");
+    }
 }
 
 #[tokio::test]

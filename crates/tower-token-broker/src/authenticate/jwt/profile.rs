@@ -73,8 +73,8 @@ impl TokenProfile {
     /// Okta, tokens of a custom authorization server. `audience` is the one that is set there.
     ///
     /// They have no `typ`. An access token has `cid`; no ID token has. `scp` becomes the scopes.
-    /// The subject is `uid`, which is never reassigned, if there is one, and `sub` otherwise: the
-    /// login name of a user, or the ID of a client without a user.
+    /// The subject is `uid`, which is never reassigned, where there is one, and `sub` otherwise:
+    /// the login name of a user, or the ID of a client without a user.
     pub fn okta(audience: &str) -> Self {
         let mut profile = Self::of(Form::Okta).audience(audience).subject_from("uid");
         profile.subject_may_be_sub = true;

@@ -1,5 +1,10 @@
 //! Search for secrets in a text and in its other readings, in a time linear to the text.
 
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
+};
+
 use memchr::memmem;
 
 pub(super) use super::readings::Span;
@@ -20,8 +25,9 @@ pub(super) const LONGEST_FORM: usize = 2048;
 /// Number of starting positions that are checked together in a long run, so that memory does not
 /// grow with the response.
 const TOGETHER: usize = if cfg!(test) { 4096 } else { 16 * 1024 };
-/// Number of bytes that are decoded for each byte of a run, at most. Encodings shorten, so only a
-/// text that is made to be expensive reaches it.
+/// Number of bytes of other readings that are searched for each byte of a run, at most. Encodings
+/// shorten, and what was read before is not read again, so only a text that is made to be expensive
+/// reaches it.
 const DECODED_PER_BYTE: usize = 6;
 const DECODED_AT_LEAST: usize = 1024;
 
@@ -68,9 +74,15 @@ struct Work {
     /// Number of bytes that may still be decoded for this run.
     budget: usize,
     is_exceeded: bool,
+    /// Parts of readings that were searched, and the level at which they were. The same text is
+    /// reached on several ways: by the escapes of one kind, then of the other, and the reverse.
+    read: HashMap<Part, usize, RandomState>,
     #[cfg(test)]
     steps: usize,
 }
+
+/// A part of a reading: its origin, the keyed hash of its text, and the least length of a secret.
+type Part = (Span, u64, usize);
 
 impl Work {
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "counted in tests"))]
@@ -83,9 +95,29 @@ impl Work {
         }
     }
 
+    /// Returns whether a part of a reading is to be searched, and takes its bytes from the budget.
+    fn may_read_part(&mut self, part: &[u8], span: Span, least: usize, level: usize) -> bool {
+        let hash = self.read.hasher().hash_one(part);
+        match self.read.entry((span, hash, least)) {
+            // It was read as deeply as it would be now.
+            Entry::Occupied(before) if *before.get() <= level => return false,
+            Entry::Occupied(mut before) => {
+                before.insert(level);
+            }
+            Entry::Vacant(first) => {
+                first.insert(level);
+            }
+        }
+        self.take(part)
+    }
+
     /// Takes the bytes of another reading from the budget.
     fn may_read(&mut self, bytes: &[u8]) -> bool {
         self.count(bytes.len());
+        self.take(bytes)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> bool {
         match self.budget.checked_sub(bytes.len()) {
             Some(rest) => self.budget = rest,
             None => self.is_exceeded = true,
@@ -138,6 +170,7 @@ impl<'a> Search<'a> {
         while let Some((start, end)) = self.run(text, from, TOGETHER + LONGEST_FORM) {
             let run = text.get(start..end).unwrap_or_default();
             work.budget = DECODED_AT_LEAST + DECODED_PER_BYTE * run.len();
+            work.read.clear();
             scope.run(run, Origin::Text(start), 0, work);
             if std::mem::take(&mut work.is_exceeded) {
                 // I446: what cannot be searched does not pass.
@@ -166,12 +199,12 @@ impl<'a> Search<'a> {
         while let Some((start, end)) = run(from, text.len(), chars - 1, most, last, first) {
             let list = text.get(start..end).unwrap_or_default();
             work.budget = DECODED_AT_LEAST + DECODED_PER_BYTE * list.len();
+            work.read.clear();
             // I452: no run contains the bytes between the numbers.
             for base in [Base::Hex, Base::Decimal] {
                 let reading = lists::numbers(list, Origin::Text(start), base);
-                if work.may_read(&reading.bytes) {
-                    scope.runs(&reading.bytes, reading.origin(), 1, work);
-                }
+                work.count(reading.bytes.len());
+                scope.runs(&reading.bytes, reading.origin(), 1, work);
             }
             if std::mem::take(&mut work.is_exceeded) {
                 work.hits.push(Hit { start, end, owner: Owner::Unknown });
@@ -293,32 +326,43 @@ impl Scope<'_> {
         if is_own || found.entry.is_of(self.user) { Owner::Caller } else { Owner::Another }
     }
 
-    /// Searches each run of a reading.
+    /// Searches each run of a reading that was not searched before.
     fn runs(self, text: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
         let mut from = 0;
         while let Some((start, end)) = self.search.run(text, from, usize::MAX) {
-            let run = text.get(start..end).unwrap_or_default();
-            self.run(run, origin.part(start, end), level, work);
             from = end;
+            let run = text.get(start..end).unwrap_or_default();
+            let span = origin.span(start, end);
+            // With one byte of the response for each of its own, it is a part of the run that was
+            // searched first, and so was everything that is encoded in it.
+            let is_unchanged = span.1 - span.0 == run.len();
+            if !is_unchanged && work.may_read_part(run, span, self.least, level) {
+                self.run(run, origin.part(start, end), level, work);
+            }
+            if work.is_exceeded {
+                return;
+            }
         }
     }
 
-    /// Searches the readings of a run without its escapes, and decoded.
+    /// Searches the readings of a run, decoded and without its escapes.
     fn decoded(self, run: &[u8], origin: Origin<'_>, level: usize, work: &mut Work) {
         if level == LEVELS {
             return;
         }
+        // Before the escapes: what they leave unchanged is not decoded again. One copy of the code
+        // for each coding.
+        self.coded(run, origin, Coding::Base64, level, work);
+        self.coded(run, origin, Coding::Hex, level, work);
         for escapes in [Escapes::UrlJsonHtml, Escapes::QuotedPrintable] {
+            if work.is_exceeded {
+                return;
+            }
             if let Some(reading) = unescaped(run, origin, escapes) {
-                if !work.may_read(&reading.bytes) {
-                    return;
-                }
+                work.count(reading.bytes.len());
                 self.runs(&reading.bytes, reading.origin(), level + 1, work);
             }
         }
-        // One copy of the code for each coding.
-        self.coded(run, origin, Coding::Base64, level, work);
-        self.coded(run, origin, Coding::Hex, level, work);
     }
 
     /// Decodes the parts of a run that may be encoded secrets. Each starting position within a
@@ -341,8 +385,10 @@ impl Scope<'_> {
                 let chars = origin.part(begins, end);
                 self.decoded_runs(coded, needed, work, |(from, to), work| {
                     let bytes = coded.part(from, to);
-                    if work.may_read(&bytes) {
-                        let origin = Origin::Coded { chars: &chars, coding, first: from };
+                    let origin = Origin::Coded { chars: &chars, coding, first: from };
+                    let span = origin.span(0, bytes.len());
+                    work.count(bytes.len());
+                    if work.may_read_part(&bytes, span, least, level + 1) {
                         Self { least, ..self }.run(&bytes, origin, level + 1, work);
                     }
                 });

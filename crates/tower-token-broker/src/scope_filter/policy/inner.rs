@@ -163,7 +163,8 @@ fn number(text: &str, radix: u32) -> Option<(char, &str)> {
 /// The most digits of a number that may be a character.
 const MOST_DIGITS: usize = 8;
 
-/// Characters that separate the parts of a name, path or URI, by their lower-case names in HTML.
+/// Characters that separate the parts of a name, path or URI, by their names in HTML, in lower
+/// case.
 const NAMED: [(&str, char); 38] = [
     ("period", '.'),
     ("sol", '/'),
