@@ -2,9 +2,18 @@
 //!
 //! Sends requests through the audit layer, many at a time; each one passes if its intent is
 //! durable. Prints one line for each that passed (`use ID`), `closed` after some were refused,
-//! `refused` while they are, `open` when they pass again, and `done` after an end in order.
+//! `refused` while they are, `open` when they pass again, and `done` after an end in order. It ends
+//! when its standard input does.
 
-use std::{convert::Infallible, io::Write as _, time::Duration};
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode};
 use tokio::task::JoinSet;
@@ -39,7 +48,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = layer.layer(service_fn(pass));
     let step = SPAN / u32::try_from(requests / WAVE + 1)?;
     let (mut passed, mut is_closed) = (0, false);
-    while passed < requests {
+    // The other process decides when this one ends: it may be about to change a file.
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let ending = Arc::clone(&is_ending);
+    std::thread::spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ending.store(read.is_ok(), Ordering::SeqCst);
+    });
+    while passed < requests || !is_ending.load(Ordering::SeqCst) {
         let refused = wave(&service).await?;
         passed += WAVE - refused;
         clock.advance(step);

@@ -157,7 +157,7 @@ async fn the_object_has_the_documented_members() {
     let table = document
         .split("The object has:")
         .nth(1)
-        .and_then(|rest| rest.split("In Rust").next())
+        .and_then(|rest| rest.split("In a folder, ").next())
         .unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let documented: std::collections::BTreeSet<_> = rows.collect();
