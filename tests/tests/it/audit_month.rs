@@ -159,7 +159,8 @@ impl Month {
     fn is_killed(&mut self, writer: &str) {
         let mut process = self.start(writer);
         // At another moment each time.
-        let part = self.requests / 4 + self.processes as usize * 37 % (self.requests / 2);
+        let part =
+            self.requests / 4 + usize::try_from(self.processes).unwrap() * 37 % (self.requests / 2);
         self.read(&mut process, part);
         self.kill(process, writer);
         self.count("kills");
@@ -320,7 +321,7 @@ impl Month {
         self.names_each_gap(&report);
         let written: u64 = report.chains.iter().map(|chain| chain.report.records).sum();
         let segments: usize = report.chains.iter().map(|chain| chain.segments).sum();
-        assert!(written as usize >= records / 10 * 9, "{written} of {records}");
+        assert!(usize::try_from(written).unwrap() >= records / 10 * 9, "{written} of {records}");
 
         let intents = self.intents();
         let unrecorded: Vec<_> = self.passed.difference(&intents).collect();
