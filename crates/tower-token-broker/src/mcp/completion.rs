@@ -221,7 +221,7 @@ mod tests {
             ("a".repeat(LONGEST_NAME + 1), ""),
             (format!("{}{{a}}", "a".repeat(LONGEST_NAME)), ""),
         ] {
-            let head = &template[..template.len().min(12)];
+            let head = template.get(..template.len().min(12)).unwrap();
             for known in [completion(("a", value), &[]), completion(("b", ""), &[("A", value)])] {
                 assert_eq!(known.expanded(&template), Err(Reason::MemberTooLarge), "J429 {head}");
             }
