@@ -4,10 +4,10 @@
 //! Run: `UPSTREAM_TOKEN=… cargo run -p token-broker-tests --bin interop_gateway --
 //! http://127.0.0.1:3400/mcp [PUBLIC ORIGIN] [--allow-origin ORIGIN]`
 //!
-//! Pages of the allowed origin may use it. The public origin is the one that clients see if there is a proxy in front; it defaults to the
-//! listening address. The gateway prints its URL, the path of its audit log, and the URL of its
-//! control server: `POST /token?user=U&scope=S` returns a broker token, `POST /revoke?user=U`
-//! revokes all tokens of a user. Not published.
+//! Pages of the allowed origin may use it. The public origin is the one that clients see if there
+//! is a proxy in front; it defaults to the listening address. The gateway prints its URL, the path
+//! of its audit log, and the URL of its control server: `POST /token?user=U&scope=S` returns a
+//! broker token, `POST /revoke?user=U` revokes all tokens of a user. Not published.
 
 #![expect(clippy::expect_used, reason = "a test server may panic on failure")]
 
