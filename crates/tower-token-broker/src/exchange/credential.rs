@@ -96,7 +96,7 @@ struct UpstreamParts {
 
 impl Upstream {
     /// Parses the upstream's URL: absolute, `https`, without user information or fragment. `http`
-    /// is accepted here; the guarded connector allows it only for loopback names. A query is sent
+    /// is accepted here; the guarded connector allows it only where the guard does. A query is sent
     /// with each request, octet by octet.
     ///
     /// # Errors
