@@ -179,7 +179,7 @@ impl McpMethod<'_> {
         match self {
             Self::CallTool | Self::GetPrompt => NameHeader::Repeats(Parameter::Name),
             Self::ReadResource => NameHeader::Repeats(Parameter::Uri),
-            // SEP-2663, "Tasks".
+            // J433: SEP-2663, "Tasks".
             Self::GetTask | Self::UpdateTask | Self::CancelTask => {
                 NameHeader::Repeats(Parameter::TaskId)
             }

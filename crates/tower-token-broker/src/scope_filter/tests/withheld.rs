@@ -74,7 +74,7 @@ async fn k501_a_withheld_response_becomes_an_error() {
         r#"{"jsonrpc":"2.0","id":8,"result":{}"#,
     ] {
         let expected = format!("{WITHHELD}{}", unreadable("7"));
-        assert_eq!(body_of(&event(response)).await, expected, "K501 {response}");
+        assert_eq!(body_of(&event(response)).await, expected, "K501, K502, K504 {response}");
     }
 }
 
