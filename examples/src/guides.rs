@@ -3,6 +3,9 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+#[doc = include_str!("../../docs/audit.md")]
+mod audit {}
+
 #[doc = include_str!("../../docs/credentials.md")]
 mod credentials {}
 
