@@ -24,22 +24,27 @@ pub struct Verified {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn verify(file: &Path, noted: &[Head], mut progress: impl FnMut(u64)) -> io::Result<Verified> {
+pub fn verify(file: &Path, noted: &[Head], progress: impl FnMut(u64)) -> io::Result<Verified> {
     let lines = File::open(file)?;
     // A pipe has no length, so there is no progress.
     let length = lines.metadata()?.len();
+    let verification = Verification::new().on_progress(percents(length, progress));
+    let verification =
+        noted.iter().fold(verification, |verification, head| verification.expect(*head));
+    let report = verification.run(BufReader::with_capacity(1 << 16, lines))?;
+    Ok(Verified { file: file.to_owned(), noted: noted.to_vec(), report })
+}
+
+/// Turns numbers of bytes into calls with each percent of `length` once.
+pub(crate) fn percents(length: u64, mut progress: impl FnMut(u64)) -> impl FnMut(u64) {
     let mut reported = 0;
-    let verification = Verification::new().on_progress(|bytes| {
+    move |bytes| {
         let percent = bytes.saturating_mul(100).checked_div(length).unwrap_or_default().min(100);
         if percent > reported {
             reported = percent;
             progress(percent);
         }
-    });
-    let verification =
-        noted.iter().fold(verification, |verification, head| verification.expect(*head));
-    let report = verification.run(BufReader::with_capacity(1 << 16, lines))?;
-    Ok(Verified { file: file.to_owned(), noted: noted.to_vec(), report })
+    }
 }
 
 impl Verified {

@@ -10,7 +10,7 @@ use tower_token_broker::audit::verify::{
     ChainReport, FolderReport, FolderVerification, Head, RemovedSegments, SegmentFault,
 };
 
-use crate::audit::FileObject;
+use crate::audit::{FileObject, percents};
 
 /// The result of verifying a folder: `Display` prints it for people, [`VerifiedFolder::to_json`]
 /// for programs.
@@ -28,20 +28,13 @@ pub struct VerifiedFolder {
 pub fn verify_folder(
     folder: &Path,
     noted: &[Head],
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> io::Result<VerifiedFolder> {
     let mut length = 0;
     for file in std::fs::read_dir(folder)? {
         length += file?.metadata()?.len();
     }
-    let mut reported = 0;
-    let verification = FolderVerification::new().on_progress(|bytes| {
-        let percent = bytes.saturating_mul(100).checked_div(length).unwrap_or_default().min(100);
-        if percent > reported {
-            reported = percent;
-            progress(percent);
-        }
-    });
+    let verification = FolderVerification::new().on_progress(percents(length, progress));
     let verification =
         noted.iter().fold(verification, |verification, head| verification.expect(*head));
     let report = verification.run(folder)?;

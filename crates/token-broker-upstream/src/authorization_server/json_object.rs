@@ -288,7 +288,9 @@ impl<'a> Scanner<'a> {
             self.digits()?;
         }
         if self.eat(b'e') || self.eat(b'E') {
-            let _ = self.eat(b'+') || self.eat(b'-');
+            if !self.eat(b'+') {
+                self.eat(b'-');
+            }
             self.digits()?;
         }
         Some(())

@@ -42,6 +42,7 @@ pub(super) const RETENTION: Duration = Duration::from_secs(3600);
 const ALIKE: usize = 8;
 /// Number of entries up to which nothing is removed.
 const FEW: usize = 64;
+
 /// The live credentials of all users of a broker.
 ///
 /// It contains no secret: of each it keeps keyed hashes, with a key of this process, of the windows

@@ -118,7 +118,7 @@ pub struct Arguments<'a> {
 /// The known part of arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Known<'a> {
-    /// Nothing: an entry of a list, which stands for calls with any arguments.
+    /// No argument is known: the call is an entry of a list, which stands for all its calls.
     Nothing,
     All(&'a str),
     /// Some arguments of one call, of which one may not be final.
