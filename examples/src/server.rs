@@ -19,7 +19,8 @@ use tower_token_broker::{Broker, tasks::Tasks};
 use crate::shutdown;
 
 /// The time in which the headers of a request must arrive, from the moment that the connection is
-/// open.
+/// open, and after each response: an idle connection is closed after this time. Behind a proxy, set
+/// it higher than the proxy's keep-alive.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until a signal arrives. The audit log records the address of the peer.

@@ -116,7 +116,7 @@ impl Document {
     pub(crate) fn answer(&self, method: &Method) -> Response<Bytes> {
         let document = &self.text;
         if !matches!(*method, Method::GET | Method::HEAD) {
-            // A500: a page that sends `MCP-Protocol-Version` asks before.
+            // A500: a page that sends `MCP-Protocol-Version` sends a preflight.
             let is_preflight = *method == Method::OPTIONS;
             let mut response = status(match is_preflight {
                 true => StatusCode::NO_CONTENT,

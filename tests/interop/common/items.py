@@ -1,20 +1,14 @@
 """An MCP server of the official Python SDK that accepts one token and logs each request."""
 
 import asyncio
-import hashlib
-import json
-import os
-import sys
 from typing import Annotated
 
-import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context, Elicit, ElicitationResult, Resolve
 from mcp.types import SamplingMessage, TextContent
 from pydantic import BaseModel
 
-TOKEN = os.environ["UPSTREAM_TOKEN"]
-LOG = sys.argv[2]
+from door import Door, serve  # `fastmcp/server.py` imports `Door` from here.
 
 server = MCPServer("items")
 
@@ -83,54 +77,5 @@ async def ask_user(answer: Annotated[ElicitationResult[Word], Resolve(word)]) ->
     return f"the user says {answer.data.word}" if answer.action == "accept" else "the user says nothing"
 
 
-async def read(receive):
-    """Returns the body and a `receive` that repeats it: 2025-11-25 has no headers for method and tool."""
-    messages = []
-    while True:
-        messages.append(await receive())
-        if messages[-1]["type"] != "http.request" or not messages[-1].get("more_body"):
-            break
-    body = b"".join(message.get("body", b"") for message in messages)
-
-    async def again():
-        return messages.pop(0) if messages else await receive()
-
-    return body, again
-
-
-def said(body):
-    """Returns method and name of a message."""
-    try:
-        message = json.loads(body)
-    except ValueError:
-        return {"method": None, "name": None, "state": None}
-    params = message.get("params") or {}
-    return {"method": message.get("method"), "name": params.get("name"), "state": params.get("requestState")}
-
-
-class Door:
-    """Accepts requests with the token, and logs each."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        presented = headers.get("authorization", "").removeprefix("Bearer ")
-        body, receive = await read(receive)
-        with open(LOG, "a", encoding="utf-8") as log:
-            entry = {name: headers.get(name) for name in ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")}
-            entry |= {"http": scope["method"], "token": hashlib.sha256(presented.encode()).hexdigest()}
-            entry |= said(body)
-            log.write(json.dumps(entry) + "\n")
-        if presented != TOKEN:
-            await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})
-            return await send({"type": "http.response.body", "body": b""})
-        return await self.app(scope, receive, send)
-
-
 if __name__ == "__main__":
-    app = Door(server.streamable_http_app())
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    serve(server.streamable_http_app())

@@ -38,8 +38,8 @@ createServer(async (request, response) => {
     method: message?.method ?? null,
     name: message?.params?.name ?? null,
     requested: message?.params?.protocolVersion ?? null,
-    version: request.headers['mcp-protocol-version'] ?? null,
-    session,
+    'mcp-protocol-version': request.headers['mcp-protocol-version'] ?? null,
+    'mcp-session-id': session,
     token: createHash('sha256').update(presented).digest('hex'),
   })}\n`);
   if (presented !== process.env.UPSTREAM_TOKEN) {

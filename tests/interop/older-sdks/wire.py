@@ -19,9 +19,9 @@ first, *later = [entry for entry in seen if entry["method"] or entry["http"] != 
 failures = 0
 for what, holds, found in [
     ("the first message is initialize", first["method"] == "initialize", first),
-    ("later ones state the agreed version", {entry["version"] for entry in later} == {VERSION}, later),
+    ("later ones state the agreed version", {entry["mcp-protocol-version"] for entry in later} == {VERSION}, later),
     ("and it was requested" if STATES_IT else "and another was requested", (first["requested"] == VERSION) == STATES_IT, first),
-    ("they are in one session", len({entry["session"] for entry in later}) == 1 and later[0]["session"], later),
+    ("they are in one session", len({entry["mcp-session-id"] for entry in later}) == 1 and later[0]["mcp-session-id"], later),
     ("the allowed call came once, and the denied one did not", entry_names(later) == ["get_item"], later),
     (
         "each has the upstream's token",

@@ -10,6 +10,8 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::folding::fold;
 
+/// The longest name, in bytes, that is compared if it is no word.
+const LONGEST: usize = 1024;
 /// The most parts of a name that are compared as a path.
 const MOST_PARTS: usize = 8;
 /// Characters that separate the parts of a path in a name.
@@ -28,6 +30,26 @@ pub(crate) fn is_same_member(one: &str, other: &str) -> bool {
     }
     let (one, other) = (MemberName::of(one), MemberName::of(other));
     one.begins(&other) || other.begins(&one)
+}
+
+/// Whether [`is_same_member`] holds for this name and one of `known`. The name is folded once. A
+/// name of more than 1 KiB that is no word is taken for any of them.
+pub(crate) fn is_same_as_any(name: &str, known: &[&str]) -> bool {
+    if is_word(name) {
+        return known.iter().any(|known| is_same_member(known, name));
+    }
+    // J434: folding makes a name up to eleven times as long.
+    if name.len() > LONGEST {
+        return true;
+    }
+    let name = MemberName::of(name);
+    known.iter().any(|known| match is_word(known) {
+        true => name.has_beginning(known),
+        false => {
+            let known = MemberName::of(known);
+            name.begins(&known) || known.begins(&name)
+        }
+    })
 }
 
 fn is_word(name: &str) -> bool {
@@ -76,6 +98,13 @@ impl MemberName {
     /// Returns the names that this one, as a path, begins with, and itself.
     pub(crate) fn beginnings(&self) -> impl Iterator<Item = &str> {
         self.beginnings.iter().map(String::as_str)
+    }
+
+    /// Whether this name, as a path, begins with a word, or is it.
+    fn has_beginning(&self, word: &str) -> bool {
+        let significant = word.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
+        let folded = significant.map(|byte| byte.to_ascii_lowercase());
+        self.beginnings().any(|beginning| beginning.bytes().eq(folded.clone()))
     }
 
     fn begins(&self, other: &Self) -> bool {
@@ -185,5 +214,21 @@ mod tests {
         let name = "a.".repeat(100_000);
         let bytes: usize = MemberName::of(&name).beginnings().map(str::len).sum();
         assert!(bytes <= name.len() + MOST_PARTS * MOST_PARTS, "{bytes}");
+    }
+
+    #[test]
+    fn j434_a_name_is_folded_once_for_all_that_it_may_be() {
+        let known = ["name", "arguments", "uri", "requestState", "_meta", "cursor"];
+        for name in ["na me", "n\u{e4}me", "$0", "request.State", "uri[]", "_META ", "\u{fb01}"] {
+            MemberName::count_from_zero();
+            let any = is_same_as_any(name, &known);
+            assert_eq!(MemberName::counted(), 1, "J434 {name}");
+            assert_eq!(any, known.iter().any(|known| is_same_member(known, name)), "{name}");
+        }
+        let long = "\u{fdfa}".repeat(LONGEST);
+        MemberName::count_from_zero();
+        assert!(is_same_as_any(&long, &known), "J434");
+        assert!(!is_same_as_any(&"a".repeat(LONGEST * 2), &known), "a word");
+        assert_eq!(MemberName::counted(), 0, "J434");
     }
 }

@@ -2,51 +2,69 @@
 
 use std::borrow::Cow;
 
+use super::message::LONGEST_ID;
 use crate::json::{JsonError, Kind, Limits, Reader};
 
-/// Returns the ids of the requests that a text may respond to, as far as it can be read. It may be
-/// truncated, ambiguous, or a batch.
-pub(crate) fn addressees<'a>(text: &'a [u8], limits: &Limits) -> Vec<&'a str> {
-    let mut found = Vec::new();
+/// The most ids that are returned for one text.
+const MOST: usize = 64;
+
+/// The requests that a text may respond to, as far as it can be read. It may be truncated,
+/// ambiguous, or a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Addressees<'a> {
+    /// Their ids, as they are in the text.
+    pub(crate) ids: Vec<&'a str>,
+    /// Whether the text responds to a request, or may do so where it cannot be read.
+    pub(crate) may_respond: bool,
+}
+
+pub(crate) fn addressees<'a>(text: &'a [u8], limits: &Limits) -> Addressees<'a> {
+    let mut found = Addressees::default();
     let readable = match std::str::from_utf8(text) {
         Ok(text) => text.as_bytes(),
         Err(error) => text.get(..error.valid_up_to()).unwrap_or_default(),
     };
-    // What follows the error cannot be read.
-    read_all(readable, limits, &mut found).unwrap_or_default();
+    // What follows an error cannot be read.
+    let is_whole = read_all(readable, limits, &mut found).is_ok() && readable.len() == text.len();
+    found.may_respond |= !is_whole;
     found
 }
 
 fn read_all<'a>(
     text: &'a [u8],
     limits: &Limits,
-    found: &mut Vec<&'a str>,
+    found: &mut Addressees<'a>,
 ) -> Result<(), JsonError> {
     let mut reader = Reader::new(text, limits)?;
     match reader.kind()? {
         Kind::Array => reader.array(|reader| read_one(reader, found)).map(drop),
         Kind::Object => read_one(&mut reader, found),
-        Kind::Null | Kind::Bool | Kind::Number | Kind::String => Ok(()),
-    }
+        Kind::Null | Kind::Bool | Kind::Number | Kind::String => reader.skip_content().map(drop),
+    }?;
+    reader.end()
 }
 
-fn read_one<'a>(reader: &mut Reader<'a>, found: &mut Vec<&'a str>) -> Result<(), JsonError> {
+fn read_one<'a>(reader: &mut Reader<'a>, found: &mut Addressees<'a>) -> Result<(), JsonError> {
     let (mut id, mut has_outcome, mut has_method) = (None, false, false);
     let read = reader.object_of_content(|reader, name| {
-        let is_null = reader.kind()? == Kind::Null;
+        let kind = reader.kind()?;
+        let is_null = kind == Kind::Null;
         match name {
             "result" | "error" => has_outcome |= !is_null,
             "method" => has_method |= !is_null,
             _ => {}
         }
         let value = reader.skip_content()?;
-        if name == "id" {
+        // K505: it becomes the id of an error of ours.
+        if name == "id" && matches!(kind, Kind::String | Kind::Number) && value.len() <= LONGEST_ID
+        {
             id = Some(value);
         }
         Ok(())
     });
-    if has_outcome && !has_method {
-        found.extend(id);
+    found.may_respond |= has_outcome;
+    if has_outcome && !has_method && found.ids.len() < MOST {
+        found.ids.extend(id);
     }
     read
 }
@@ -87,12 +105,44 @@ mod tests {
             ("7", &[]),
             ("", &[]),
         ] {
-            assert_eq!(addressees(text.as_bytes(), &Limits::default()), expected, "{text}");
+            assert_eq!(addressees(text.as_bytes(), &Limits::default()).ids, expected, "{text}");
         }
         let invalid = b"{\"id\":7,\"result\":{\"text\":\"\xff\"}}";
-        assert_eq!(addressees(invalid, &Limits::default()), ["7"]);
+        assert_eq!(addressees(invalid, &Limits::default()).ids, ["7"]);
         let deep = format!(r#"{{"id":7,"result":{}"#, "[".repeat(100_000));
-        assert_eq!(addressees(deep.as_bytes(), &Limits::default()), ["7"]);
+        assert_eq!(addressees(deep.as_bytes(), &Limits::default()).ids, ["7"]);
+    }
+
+    #[test]
+    fn what_is_read_without_a_response_does_not_respond() {
+        for (text, may_respond) in [
+            (r#"[{"method":"notifications/progress","params":{}}]"#, false),
+            (r#"{"method":"notifications/progress","params":{}}"#, false),
+            (r#"{"id":7,"result":null}"#, false),
+            ("7", false),
+            ("ping", true),
+            (r#"{"method":"x","result":{}}"#, true),
+            (r#"[{"method":"x"},{"id":7,"result":{}}]"#, true),
+            (r#"[{"method":"x"},{"id""#, true),
+            (r#"  {"id":7,"res"#, true),
+            ("{\"method\":\"x\"}trailing", true),
+        ] {
+            let found = addressees(text.as_bytes(), &Limits::default());
+            assert_eq!(found.may_respond, may_respond, "{text}");
+        }
+        assert!(addressees(b"{\"method\":\"\xff\"}", &Limits::default()).may_respond);
+    }
+
+    #[test]
+    fn k505_an_id_of_an_error_is_short_and_there_are_few() {
+        for id in [r#"{"any":"content"}"#, "[1]", "true", "null"] {
+            let text = format!(r#"[{{"id":{id},"result":1}}]"#);
+            assert!(addressees(text.as_bytes(), &Limits::default()).ids.is_empty(), "K505 {id}");
+        }
+        let long = format!(r#"{{"id":"{}","result":1}}"#, "x".repeat(LONGEST_ID));
+        assert!(addressees(long.as_bytes(), &Limits::default()).ids.is_empty(), "K505");
+        let many = format!("[{}]", vec![r#"{"id":1,"result":1}"#; 10_000].join(","));
+        assert_eq!(addressees(many.as_bytes(), &Limits::default()).ids.len(), MOST, "K505");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The members of an object of a server that decide.
 
-use crate::json::{JsonError, is_same_member};
+use crate::json::{JsonError, is_same_as_any};
 
 /// The members of one object that decide. Each may occur once, and in one spelling: readers that
 /// ignore case, such as Go's, may take another one for it.
@@ -28,9 +28,10 @@ impl<const N: usize> Decisive<N> {
                     Ok(Some(known))
                 };
             }
-            if may_be(name, known) && is_same_member(known, name) {
-                return Err(JsonError::DuplicateMember);
-            }
+        }
+        let may_be_one = self.names.iter().any(|known| may_be(name, known));
+        if may_be_one && is_same_as_any(name, &self.names) {
+            return Err(JsonError::DuplicateMember);
         }
         Ok(None)
     }

@@ -9,12 +9,12 @@ use super::{
     method::{McpMethod, Parameter},
 };
 use crate::{
-    json::{JsonError, Kind, Limits, Reader, Value, is_same_member, push_json_string},
+    json::{JsonError, Kind, Limits, Reader, Value, is_same_as_any, push_json_string},
     refusal::Reason,
 };
 
 /// The maximum length of an id, in bytes.
-const LONGEST_ID: usize = 1024;
+pub(super) const LONGEST_ID: usize = 1024;
 /// The members of `_meta` that state the revision and the client's capabilities (2026-07-28).
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -383,7 +383,7 @@ fn no_other_case(object: Value<'_>, known: &[&str]) -> Result<(), Reason> {
 
 fn other_case(name: &str, known: &[&str]) -> Result<(), Reason> {
     // J420: a reader that merges the object may inherit any member from `__proto__`.
-    if name.contains("__proto__") || known.iter().any(|known| is_same_member(known, name)) {
+    if name.contains("__proto__") || is_same_as_any(name, known) {
         Err(Reason::CaseVariant)
     } else {
         Ok(())

@@ -83,22 +83,54 @@ pub(crate) struct Entry<'a> {
 /// Seals a request state.
 pub(crate) type Seal<'a> = &'a dyn Fn(&str) -> String;
 
+/// Longest text between two words of a name, which some readers ignore.
+const BETWEEN: usize = 4;
+
 /// Whether the result of a call contains nothing to change. It does not if neither member is named,
-/// in any case, and no escape could hide one.
+/// in any spelling, and no escape could hide one.
 pub(crate) fn stays_as_it_is(text: &[u8]) -> bool {
-    let named = |name: &str, letter: u8, at: usize| {
-        let found = memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text);
-        found.into_iter().any(|place| {
-            let begins = place.checked_sub(at);
-            let word = begins.and_then(|begins| text.get(begins..begins + name.len()));
-            word.is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
-        })
-    };
     // Search for the rarest letter of each name.
+    let has_state = places(text, b'q').any(|place| {
+        let (before, after) = text.split_at(place);
+        ends_with(before, b"re")
+            && starts_with(after, b"quest")
+            && starts_with(unseparated(after.get(5..).unwrap_or_default()), b"state")
+    });
+    let has_scope = places(text, b'p').any(|place| {
+        let (before, after) = text.split_at(place);
+        let separated = before.len().saturating_sub(3);
+        let before_word = before.get(..separated).unwrap_or_default();
+        let between =
+            before_word.iter().rev().take(BETWEEN).take_while(|byte| !byte.is_ascii_alphanumeric());
+        let name = before_word.get(..separated.saturating_sub(between.count()));
+        starts_with(after, b"pe")
+            && ends_with(before, b"sco")
+            && name.is_some_and(|name| ends_with(name, b"cache"))
+    });
     let is_escaped = memchr::memmem::find(text, b"\\u").is_some();
     // JSON text contains no NUL, but a name in UTF-16 does.
     let has_nul = memchr::memchr(0, text).is_some();
-    !is_escaped && !has_nul && !named(REQUEST_STATE, b'q', 2) && !named(CACHE_SCOPE, b'p', 8)
+    !is_escaped && !has_nul && !has_state && !has_scope
+}
+
+/// Returns where a letter is, in either case.
+fn places(text: &[u8], letter: u8) -> impl Iterator<Item = usize> {
+    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), text)
+}
+
+fn starts_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+}
+
+fn ends_with(text: &[u8], word: &[u8]) -> bool {
+    let begins = text.len().checked_sub(word.len());
+    begins.and_then(|begins| text.get(begins..)).is_some_and(|end| end.eq_ignore_ascii_case(word))
+}
+
+/// Returns what follows the separators between two words of a name.
+fn unseparated(text: &[u8]) -> &[u8] {
+    let between = text.iter().take(BETWEEN).take_while(|byte| !byte.is_ascii_alphanumeric());
+    text.get(between.count()..).unwrap_or_default()
 }
 
 /// Removes every hidden entry from `text`, whichever request it responds to, and seals the request
@@ -418,6 +450,21 @@ mod tests {
         let expected = r#"{"jsonrpc":"2.0","id":1,"result":{
             "tools":[{"name":"get","n":1e5}], "cacheScope":"private","x": 1}}"#;
         assert_eq!(without_delete(text), Ok(Found::Changed(expected.as_bytes().to_vec())));
+    }
+
+    #[test]
+    fn k508_a_state_or_scope_in_any_spelling_is_read() {
+        for name in ["requestState", "request_state", "REQUEST-STATE", "request . State"] {
+            let text = format!(r#"{{"id":7,"result":{{"{name}":"RAW"}}}}"#);
+            assert!(!stays_as_it_is(text.as_bytes()), "K508 {name}");
+        }
+        for name in ["cacheScope", "cache_scope", "Cache-Scope", "CACHESCOPE"] {
+            let text = format!(r#"{{"id":7,"result":{{"{name}":"public"}}}}"#);
+            assert!(!stays_as_it_is(text.as_bytes()), "K508 {name}");
+        }
+        for text in ["the request of a state", "scope of the cache", "sp", "qp", "a pe", ""] {
+            assert!(stays_as_it_is(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

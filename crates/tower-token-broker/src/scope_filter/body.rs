@@ -68,12 +68,16 @@ impl<R: Body<Data = Bytes>, P: Policy> FilterBody<R, P> {
         limit: usize,
     ) -> Result<(Self, Option<String>), Reason> {
         let mut inner = Box::pin(inner);
+        let (mut count, mut bytes) = (0, 0_usize);
         while !filter.has_responded() && !filter.has_ended() {
             match poll_fn(|cx| filter.step(inner.as_mut(), cx)).await {
-                Step::Read if filter.ready_bytes() > limit => {
-                    return Err(Reason::ResponseUnreadable);
+                Step::Read => {
+                    bytes = bytes.saturating_add(filter.ready_bytes_after(count));
+                    count = filter.ready_count();
+                    if bytes > limit {
+                        return Err(Reason::ResponseUnreadable);
+                    }
                 }
-                Step::Read => {}
                 Step::Trailers(_) => break,
                 Step::Failed(_) => return Err(Reason::UpstreamFailed),
             }

@@ -64,6 +64,8 @@ struct Debt {
     of_session: bool,
     /// The reason for which the response may have been withheld.
     withheld: Option<Reason>,
+    /// Whether an event was withheld that may have been the response.
+    may_have_responded: bool,
     /// Whether silence means that the response does not come.
     ends_in_silence: bool,
     silence: Option<Pin<Box<Sleep>>>,
@@ -90,6 +92,7 @@ impl<P: Policy> EventFilter<P> {
             ends_in_silence: judged.listening().is_none(),
             awaited,
             withheld: None,
+            may_have_responded: false,
             silence: None,
         };
         Self {
@@ -112,9 +115,15 @@ impl<P: Policy> EventFilter<P> {
         self.ready.pop_front()
     }
 
-    /// Returns the bytes of the events that were judged.
-    pub(super) fn ready_bytes(&self) -> usize {
-        self.ready.iter().map(Bytes::len).sum()
+    /// Returns the number of events that are ready.
+    pub(super) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Returns the memory of the events that are ready, without the first ones, in bytes.
+    pub(super) fn ready_bytes_after(&self, first: usize) -> usize {
+        let after = self.ready.range(first.min(self.ready.len())..);
+        after.map(|event| event.len().saturating_add(size_of::<Bytes>())).sum()
     }
 
     /// Whether no event follows those that are ready.
@@ -173,7 +182,8 @@ impl<P: Policy> EventFilter<P> {
 
     /// Waits for silence after an event was withheld that may have been the response.
     fn silence<E>(&mut self, cx: &mut Context<'_>) -> Poll<Step<E>> {
-        if !self.debt.is_due() || !self.debt.ends_in_silence {
+        let debt = &self.debt;
+        if !debt.is_due() || !debt.may_have_responded || !debt.ends_in_silence {
             return Poll::Pending;
         }
         let silence = self.debt.silence.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
@@ -245,7 +255,10 @@ impl<P: Policy> EventFilter<P> {
         self.trail.withheld(reason);
         self.ready.push_back(Bytes::from_static(WITHHELD));
         self.debt.withheld.get_or_insert(reason);
-        for id in addressees(data, &self.shared.json) {
+        let addressees = addressees(data, &self.shared.json);
+        // K501: after a withheld notification, the response may still come.
+        self.debt.may_have_responded |= addressees.may_respond;
+        for id in addressees.ids {
             if self.debt.is_awaited(id) {
                 self.settle();
                 return;

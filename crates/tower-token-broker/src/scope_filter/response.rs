@@ -1,10 +1,11 @@
 //! Filters lists in responses, whichever response contains them.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body;
+use tokio::time::timeout;
 
 use super::{
     body::FilterBody,
@@ -28,6 +29,13 @@ use crate::{
     refusal::{Reason, Refusal},
     sealing::{Kept, RequestStates},
 };
+
+/// Bytes of an error page that are searched for credentials before it is dropped.
+const LONGEST_PAGE: usize = 64 * 1024;
+/// Time for reading an error page, after which its status passes.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for reading the JSON text of an error.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shape of a response body.
 enum Shape {
@@ -171,7 +179,8 @@ impl<'a, P: Policy> Filter<'a, P> {
         parts: Parts,
         body: R,
     ) -> Result<Filtered<R, P>, Refusal> {
-        drop(read(body, self.shared.limits.max_response).await);
+        // K506: its end may never come.
+        drop(timeout(PAGE_TIMEOUT, read(body, LONGEST_PAGE)).await);
         Ok(self.own_body(parts))
     }
 
@@ -181,10 +190,12 @@ impl<'a, P: Policy> Filter<'a, P> {
         mut parts: Parts,
         body: R,
     ) -> Result<Filtered<R, P>, Refusal> {
-        let text = match read(body, self.shared.limits.max_response).await {
-            Ok(text) => text,
-            Err(Reason::ResponseUnreadable) => return Ok(self.own_body(parts)),
-            Err(reason) => return Err(reason.into()),
+        let read = timeout(ERROR_TIMEOUT, read(body, self.shared.limits.max_response));
+        let text = match read.await {
+            Ok(Ok(text)) => text,
+            // K506
+            Ok(Err(Reason::ResponseUnreadable)) | Err(_) => return Ok(self.own_body(parts)),
+            Ok(Err(reason)) => return Err(reason.into()),
         };
         let filtered = self.shared.filtered(self.principal, self.judged.states(), &text);
         let bytes = match filtered.ok().filter(|filtered| filtered.is_message) {
@@ -205,6 +216,10 @@ impl<'a, P: Policy> Filter<'a, P> {
         body: R,
     ) -> Result<Filtered<R, P>, Refusal> {
         let text = read(body, self.shared.limits.max_response).await?;
+        // K507: there is no response, and so no session.
+        if text.is_empty() && matches!(self.judged.kept(), Kept::Handshake(_)) {
+            return Err(Reason::ResponseUnreadable.into());
+        }
         let is_passed =
             text.is_empty() || (self.holds_no_list() && response::stays_as_it_is(&text));
         let found = if is_passed {

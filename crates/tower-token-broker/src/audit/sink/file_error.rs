@@ -53,7 +53,7 @@ pub enum AuditFileError {
     /// A record was changed, or one is missing.
     #[error(
         "the audit file {} is damaged at line {line}; keep it for the investigation, and start a \
-         new one",
+         new one (in a folder: use another writer name)",
         path.display()
     )]
     Damaged {

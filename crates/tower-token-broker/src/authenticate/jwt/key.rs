@@ -19,7 +19,7 @@ use super::{
 };
 use crate::json::{Kind, Value};
 
-/// The reasons why a key of a set is skipped (`jwks.bad_key`).
+/// The reasons why a key of a set is skipped (`jwks.key_unusable`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {

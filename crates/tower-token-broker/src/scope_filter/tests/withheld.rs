@@ -112,6 +112,11 @@ async fn k501_silence_ends_the_wait() {
         let frame = body.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
         frame.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     };
+    // A batch of notifications is no response, and starts no time.
+    let progress = r#"[{"jsonrpc":"2.0","method":"notifications/progress","params":{}}]"#;
+    chunks.send(event(progress).into()).await.unwrap();
+    assert_eq!(next().await.as_deref(), Some(WITHHELD));
+    assert!(tokio::time::timeout(10 * SILENCE, next()).await.is_err(), "K501");
     chunks.send(event("not JSON").into()).await.unwrap();
     assert_eq!(next().await.as_deref(), Some(WITHHELD));
     // Each event begins the time again.
@@ -139,4 +144,59 @@ impl http_body::Body for Streamed {
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(http_body::Frame::data(chunk))))
     }
+}
+
+/// Sends a request to a server that responds with this stream and the session ID `raw`. Returns
+/// the status, the session ID, and the body.
+async fn streamed(
+    request: &str,
+    status: u16,
+    media_type: &'static str,
+    stream: mpsc::Receiver<Bytes>,
+) -> (u16, Option<String>, Bytes) {
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        let body = Streamed(stream.lock().take().expect("one request"));
+        let response = Response::builder().status(status).header("content-type", media_type);
+        let response = response.header("mcp-session-id", "raw").body(body).unwrap();
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let (trail, _terminal) = Trail::for_test(&LOG);
+    let mut request = post(request).map(|body| Full::from(body.to_owned()));
+    request.extensions_mut().insert(trail);
+    request.extensions_mut().insert(caller("crm:read"));
+    let response = layer().layer(inner).oneshot(request).await.unwrap();
+    let session = response.headers().get("mcp-session-id").map(|id| id.to_str().unwrap().into());
+    let status = response.status().as_u16();
+    (status, session, response.into_body().collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn k506_an_error_page_without_end_passes_as_its_status() {
+    for media_type in ["text/html", "application/json"] {
+        let (chunks, stream) = mpsc::channel::<Bytes>(8);
+        chunks.send("{\"a\":".into()).await.unwrap();
+        let (status, _, body) = streamed(CALL, 404, media_type, stream).await;
+        assert_eq!(status, 404, "K506 {media_type}");
+        assert!(body.starts_with(br#"{"jsonrpc":"2.0","id":7,"error":"#), "K506 {body:?}");
+        drop(chunks);
+    }
+}
+
+#[tokio::test]
+async fn k507_an_initialize_without_a_response_begins_no_session() {
+    let request = r#"{"jsonrpc":"2.0","id":7,"method":"initialize","params":{
+        "protocolVersion":"2025-06-18","capabilities":{},
+        "clientInfo":{"name":"a","version":"1"}}}"#;
+    let (chunks, stream) = mpsc::channel::<Bytes>(8);
+    let response = r#"{"jsonrpc":"2.0","id":7,"result":{"protocolVersion":"2025-06-18"}}"#;
+    chunks.send(response.into()).await.unwrap();
+    drop(chunks);
+    let (status, session, _) = streamed(request, 200, "application/json", stream).await;
+    assert_eq!((status, session.is_some_and(|id| id != "raw")), (200, true), "the control");
+
+    let (chunks, stream) = mpsc::channel::<Bytes>(8);
+    drop(chunks);
+    let (status, session, _) = streamed(request, 200, "application/json", stream).await;
+    assert_eq!((status, session), (502, None), "K507");
 }
