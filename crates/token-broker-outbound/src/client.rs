@@ -110,18 +110,35 @@ impl GuardedClient {
     ///
     /// # Errors
     /// See [`FetchError`]. Any status of the peer other than a redirect is a response, not an
-    /// error. If it is not a success, and its body cannot be decoded or is not complete, the
-    /// response has an empty body.
+    /// error. If it is not a success, and its body is too large, cannot be decoded or is not
+    /// complete in time, the response has an empty body.
     ///
     /// # Cancellation
     /// As for the type.
     pub async fn fetch(&self, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
+        self.fetch_within(request, self.limits.total).await
+    }
+
+    /// Fetches a document within this time, and at most that of [`FetchLimits::total`]. A timeout
+    /// around [`GuardedClient::fetch`] would lose the status of a response whose body does not end.
+    ///
+    /// # Errors
+    /// As [`GuardedClient::fetch`].
+    ///
+    /// # Cancellation
+    /// As for the type.
+    pub async fn fetch_within(
+        &self,
+        request: Request<Bytes>,
+        bound: Duration,
+    ) -> Result<Response<Bytes>, FetchError> {
         let (parts, body) = request.into_parts();
         let mut outgoing = reqwest::Request::new(parts.method, self.guard.check_uri(&parts.uri)?);
         *outgoing.headers_mut() = parts.headers;
         outgoing.headers_mut().remove(header::HOST);
         user_agent::set_if_absent(outgoing.headers_mut());
         *outgoing.body_mut() = Some(body.into());
+        *outgoing.timeout_mut() = Some(bound.min(self.limits.total));
         let mut incoming = self.client.execute(outgoing).await.map_err(|error| failed(&error))?;
         // C067: a redirect is never followed.
         if incoming.status().is_redirection() {
@@ -134,9 +151,7 @@ impl GuardedClient {
         let body = match decoded {
             Ok(body) => body,
             // X511: the status is known, whatever the body is.
-            Err(FetchError::ContentCoding | FetchError::Timeout(_) | FetchError::BrokenOff)
-                if !incoming.status().is_success() =>
-            {
+            Err(_) if !incoming.status().is_success() => {
                 headers.remove(header::CONTENT_ENCODING);
                 headers.remove(header::CONTENT_LENGTH);
                 Bytes::new()

@@ -201,6 +201,8 @@ async fn silence_is_a_timeout_and_half_a_response_fails() {
 #[tokio::test]
 async fn x511_a_failure_status_counts_whatever_its_body_is() {
     let client = GuardedClient::new(&loopback()).unwrap();
+    let long = " ".repeat((1 << 20) + 1);
+    let chunked = format!("100001\r\n{long}\r\n0\r\n\r\n");
     for (fields, body) in [
         ("content-encoding: br\r\ncontent-length: 4\r\n", "\u{b}\u{2}{}"),
         ("content-encoding: gzip, zstd\r\ncontent-length: 2\r\n", "{}"),
@@ -210,6 +212,11 @@ async fn x511_a_failure_status_counts_whatever_its_body_is() {
         ("content-length: 10\r\n", "01234"),
         ("transfer-encoding: chunked\r\n", "5\r\n01234\r\n"),
         ("transfer-encoding: chunked\r\n", "no length\r\n"),
+        // X10: more than is read.
+        ("content-length: 9223372036854775807\r\n", "{}"),
+        ("content-length: 1048577\r\n", &long),
+        ("", &long),
+        ("transfer-encoding: chunked\r\n", &chunked),
     ] {
         for status in [400, 404, 429, 500, 503, 599] {
             let reply = format!("HTTP/1.1 {status} x\r\n{fields}retry-after: 7\r\n\r\n{body}");
@@ -227,6 +234,61 @@ async fn x511_a_failure_status_counts_whatever_its_body_is() {
             let error = client.fetch(post(&server.url("/"))).await.unwrap_err();
             assert_eq!(error.sent(), Sent::Maybe, "X511 {status} {fields}");
         }
+    }
+}
+
+#[tokio::test]
+async fn x511_a_failure_status_counts_if_its_body_stalls() {
+    let client = GuardedClient::new(&loopback()).unwrap();
+    let fetched = |status: u16, fields: &'static str, body: &'static str| {
+        let client = client.clone();
+        async move {
+            let reply = format!("HTTP/1.1 {status} x\r\n{fields}retry-after: 7\r\n\r\n{body}");
+            let server = Wire::falling_silent_after(&reply).await;
+            let fetched = client.fetch_within(post(&server.url("/")), Duration::from_secs(2)).await;
+            assert_eq!(server.seen.requests().len(), 1, "X511 {reply}");
+            fetched
+        }
+    };
+    let tasks = tower_token_broker::tasks::Tasks::new();
+    let mut waiting = Vec::new();
+    for (fields, body) in [
+        ("content-length: 10\r\n", ""),
+        ("content-length: 10\r\n", "0123"),
+        ("transfer-encoding: chunked\r\n", "5\r\n01"),
+        ("", "0123"),
+        ("content-encoding: gzip\r\ncontent-length: 10\r\n", "0123"),
+    ] {
+        for status in [400, 408, 429, 500, 503, 599, 200, 201, 299] {
+            let fetched = tasks.spawn("fetch", fetched(status, fields, body));
+            waiting.push((status, fields, body, fetched));
+        }
+    }
+    for (status, fields, body, fetched) in waiting {
+        match fetched.await.unwrap() {
+            Ok(response) => {
+                assert!(status >= 400, "X511 {status} {fields}{body}");
+                assert_eq!(response.status(), status, "X511 {status} {fields}{body}");
+                assert_eq!(response.headers()["retry-after"], "7", "X511 {status} {fields}{body}");
+                assert!(response.body().is_empty(), "X511 {status} {fields}{body}");
+            }
+            Err(error) => {
+                assert!(status < 300, "X511 {status} {fields}{body}");
+                assert_eq!(error, FetchError::Timeout(Sent::Maybe), "X511 {status} {fields}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn x511_the_shorter_of_two_timeouts_counts() {
+    let silent = Wire::falling_silent_after("").await;
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(3600));
+    for (total, bound) in [(short, long), (long, short), (short, Duration::MAX)] {
+        let limits = FetchLimits::default().total(total);
+        let client = GuardedClient::with_limits(&loopback(), limits).unwrap();
+        let outcome = client.fetch_within(post(&silent.url("/")), bound).await;
+        assert_eq!(outcome.unwrap_err(), FetchError::Timeout(Sent::Maybe), "X511");
     }
 }
 

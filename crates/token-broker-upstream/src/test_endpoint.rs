@@ -17,6 +17,8 @@ pub(crate) enum Reply {
     Says(u16, &'static str, String),
     /// These bytes, as they are: status line, headers and body. Then the connection ends.
     Raw(Vec<u8>),
+    /// These bytes, as they are. Then the connection stays open.
+    Stalls(Vec<u8>),
     /// Half of this body.
     BreaksOff(String),
     /// None: the connection is closed.
@@ -103,6 +105,10 @@ impl Shared {
         let (status, headers, length, body) = match reply {
             Reply::Says(status, headers, body) => (status, headers, body.len(), body),
             Reply::Raw(bytes) => return stream.write_all(&bytes).await.unwrap_or_default(),
+            Reply::Stalls(bytes) => {
+                stream.write_all(&bytes).await.unwrap_or_default();
+                std::future::pending().await
+            }
             Reply::BreaksOff(body) => (200, "", body.len() + 500, body),
             Reply::HangsUp => return,
             Reply::Hangs => std::future::pending().await,

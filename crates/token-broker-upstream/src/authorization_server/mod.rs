@@ -8,6 +8,8 @@ mod problem;
 mod token_response;
 mod tokens;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use tower_token_broker::{Secret, cause, clock::Timestamp, principal::Scopes};
@@ -44,6 +46,7 @@ pub struct AuthorizationServer {
     scope_on_refresh: ScopeOnRefresh,
     max_requests: usize,
     max_requests_per_user: usize,
+    timeout: Duration,
 }
 
 /// Largest setting for concurrent requests.
@@ -78,6 +81,7 @@ impl AuthorizationServer {
             scope_on_refresh: ScopeOnRefresh::Sent,
             max_requests: 64,
             max_requests_per_user: 4,
+            timeout: TOKEN_ENDPOINT_TIMEOUT,
         }
     }
 
@@ -157,6 +161,17 @@ impl AuthorizationServer {
     /// Returns the places for requests of one provider.
     pub(crate) fn places(&self) -> Places {
         Places::new(self.max_requests, self.max_requests_per_user)
+    }
+
+    /// Returns the timeout of a request to the token endpoint.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     pub(crate) fn issuer(&self) -> &str {

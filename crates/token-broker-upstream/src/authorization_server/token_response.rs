@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use token_broker_outbound::{FetchError, GuardedClient, Sent};
+use token_broker_outbound::{FetchError, GuardedClient};
 use tower_token_broker::{Secret, clock::Clock, principal::Scopes};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     tokens::{self, Tokens},
 };
 
-/// Timeout of a request to a token endpoint.
+/// Timeout of a request to a token endpoint, to the last byte of its response.
 pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Response of a token endpoint. Its refresh token and its verdict are available only together:
@@ -57,18 +57,18 @@ pub(crate) enum Verdict {
 pub(crate) struct Refusal(pub(crate) u64);
 
 impl TokenResponse {
-    /// Sends the request once, with a timeout. `requested` are its scopes.
+    /// Sends the request once, within `timeout`. `requested` are its scopes.
     // X08: never a second time by itself.
     pub(crate) async fn to(
         request: Request<Bytes>,
         requested: &Scopes,
         codes: Codes<'_>,
-        client: &GuardedClient,
+        (client, timeout): (&GuardedClient, Duration),
         clock: &Clock,
     ) -> Result<Self, FetchError> {
         let uri = request.uri().clone();
-        let response = tokio::time::timeout(TOKEN_ENDPOINT_TIMEOUT, client.fetch(request)).await;
-        let response = response.unwrap_or(Err(FetchError::Timeout(Sent::Maybe)))?;
+        // X511: the client's own timeout, which keeps the status if only the body is late.
+        let response = client.fetch_within(request, timeout).await?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
         clock.compare_with_response(response.headers(), uri.host().unwrap_or_default());
         Ok(Self::of(&response, requested, codes))

@@ -114,8 +114,8 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         let Ok(receipt) = self.trail.token_request(A::GRANT_TYPE, intent).await else {
             return self.without_request(&entry, unavailable());
         };
-        let (requested, client) = (&self.wanted.requested, &self.shared.client);
-        let codes = Codes::Standard;
+        let (requested, codes) = (&self.wanted.requested, Codes::Standard);
+        let client = (&self.shared.client, self.shared.server.timeout());
         let response =
             TokenResponse::to(request, requested, codes, client, &self.shared.clock).await;
         match self.judge(response) {

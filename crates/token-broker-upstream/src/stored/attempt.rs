@@ -107,7 +107,7 @@ impl<S: GrantStore> Sending<'_, S> {
             request,
             self.effective,
             shared.server.codes(),
-            &shared.client,
+            (&shared.client, shared.server.timeout()),
             &shared.clock,
         );
         match response.await {
@@ -422,12 +422,11 @@ impl<S: GrantStore> Sending<'_, S> {
         let problem = Problem::fetch(error);
         let tried = match (error, error.sent()) {
             (_, Sent::No) => AttemptOutcome::NotSent,
-            (
-                FetchError::Timeout(_) | FetchError::BrokenOff | FetchError::ContentCoding,
-                Sent::Maybe,
-            ) => return self.unknown(problem),
-            // X10: a redirect or an oversized body is a response, but not a usable one.
-            (_, Sent::Maybe) => AttemptOutcome::Responded,
+            // C067: the server issues no tokens with a redirect.
+            (FetchError::Redirect, Sent::Maybe) => AttemptOutcome::Responded,
+            // X10: also a success that is too large. Its tokens may be in the part that was not
+            // read.
+            (_, Sent::Maybe) => return self.unknown(problem),
         };
         Failure { tried, recorded: TokenOutcome::Failed, ..self.without_refusal(problem) }
     }

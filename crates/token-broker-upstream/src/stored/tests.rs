@@ -50,6 +50,8 @@ enum Mode {
     Says(u16, &'static str, &'static str),
     /// These bytes, as they are.
     Raw(Vec<u8>),
+    /// These bytes, as they are. Then the connection stays open.
+    Stalls(Vec<u8>),
     /// New tokens of these scopes.
     Grants(&'static str),
     /// New tokens with this number, in the response that the function returns.
@@ -109,6 +111,7 @@ impl State {
                 Reply::Says(status, headers, body.to_owned())
             }
             Some(Mode::Raw(bytes)) => Reply::Raw(bytes),
+            Some(Mode::Stalls(bytes)) => Reply::Stalls(bytes),
             Some(Mode::Drops) => Reply::HangsUp,
             Some(Mode::Hangs) => Reply::Hangs,
             _ if !rotates => Reply::Says(400, "", r#"{"error":"invalid_grant"}"#.to_owned()),
@@ -772,8 +775,9 @@ async fn g155_retry_after_is_kept_to() {
 async fn x10_e119_nonsense_keeps_the_grant() {
     let huge: &'static str = Box::leak(" ".repeat(2 * 1024 * 1024).into_boxed_str());
     for (case, mode) in [
-        ("X10 2 MiB", Mode::Says(200, huge, "")),
         ("X10 2 MiB of an error", Mode::Says(400, huge, "")),
+        ("X10 2 MiB of an outage", Mode::Says(503, huge, "")),
+        ("X10 2 MiB of a limit", Mode::Says(429, huge, "")),
         ("X10 HTML", Mode::Says(200, "<html>at-9</html>", "content-type: text/html\r\n")),
         ("X10 no content", Mode::Says(204, "", "")),
         ("X10 compressed", Mode::Says(200, "\u{1f}\u{8b}x", "content-encoding: gzip\r\n")),

@@ -347,6 +347,7 @@ async fn x08_a_success_that_is_not_whole_has_an_unknown_outcome() {
     let two = format!("{whole}{whole}");
     let closed = format!("HTTP/1.1 200 OK\r\n\r\n{half}");
     let coded = gzip(whole.as_bytes());
+    let long = format!("{}{whole}", " ".repeat(2 << 20));
     let field = "content-encoding: gzip\r\n";
     let bytes = |reply: Reply| {
         let Reply::Raw(bytes) = reply else { unreachable!() };
@@ -361,6 +362,13 @@ async fn x08_a_success_that_is_not_whole_has_an_unknown_outcome() {
         ("half of gzip", bytes(reply("200 OK", field, &coded[..coded.len() / 2]))),
         ("another coding", bytes(reply("200 OK", "content-encoding: br\r\n", &coded))),
         ("201, half an object", bytes(reply("201 Created", "", half.as_bytes()))),
+        // X10: more than is read.
+        ("2 MiB", bytes(reply("200 OK", "", &vec![b' '; 2 << 20]))),
+        ("2 MiB of an object", bytes(reply("200 OK", "", long.as_bytes()))),
+        ("2 MiB, ended by closing", format!("HTTP/1.1 200 OK\r\n\r\n{long}").into_bytes()),
+        ("201, 2 MiB", bytes(reply("201 Created", "", long.as_bytes()))),
+        ("2 MiB in gzip", bytes(reply("200 OK", field, &gzip(long.as_bytes())))),
+        ("a bomb", bytes(reply("200 OK", field, &gzip(&vec![b' '; 64 << 20])))),
     ] {
         let broker = rotating_into(move |_| Reply::Raw(raw.clone())).await;
         let wait = CredentialError::Unavailable { retry_after: Some(Duration::from_secs(30)) };
@@ -401,12 +409,81 @@ async fn x511_a_failure_that_cannot_be_read_keeps_the_grant() {
     }
 }
 
+/// A grant at a server whose requests end this soon, long before the client's own limit.
+async fn impatient() -> Harness {
+    let soon = Duration::from_secs(2);
+    Harness::over(grant(HOUR * 2), |grants| grants, |server| server.with_timeout(soon)).await
+}
+
+#[tokio::test]
+async fn x511_a_failure_whose_body_stalls_keeps_the_grant() {
+    let tasks = Tasks::new();
+    let stalled: Vec<_> = [
+        ("503 x", "content-length: 10\r\n", "{"),
+        ("500 x", "transfer-encoding: chunked\r\n", "2\r\n{ "),
+        ("502 x", "", "<html>"),
+        ("429 x", "content-length: 10\r\n", ""),
+        ("408 x", "content-length: 10\r\n", "{"),
+        ("400 x", "content-length: 99\r\n", r#"{"error":"invalid_grant"}"#),
+    ]
+    .into_iter()
+    .map(|(status, headers, body)| {
+        tasks.spawn("case", async move {
+            let (broker, case) = (impatient().await, format!("X511 {status} {headers}"));
+            // Two unknown outcomes would end the use of the grant.
+            for failures in 1..=2_u32 {
+                let raw = format!("HTTP/1.1 {status}\r\n{headers}\r\n{body}");
+                broker.server.next(Mode::Stalls(raw.into_bytes()));
+                assert!(is_unavailable(&broker.get().await), "{case}");
+                let kept = broker.grant();
+                assert_eq!((kept.state, kept.open_attempts), (GrantState::Active, 0), "{case}");
+                assert_eq!(kept.backoff.failures, failures, "{case}");
+                broker.clock.advance(Duration::from_secs(60));
+            }
+            assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "{case}");
+        })
+    })
+    .collect();
+    for case in stalled {
+        case.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn x511_a_success_whose_body_stalls_has_an_unknown_outcome() {
+    let tasks = Tasks::new();
+    let stalled: Vec<_> = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
+        "HTTP/1.1 201 x\r\ncontent-length: 10\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n{}",
+        "HTTP/1.1 503",
+    ]
+    .into_iter()
+    .map(|raw| {
+        tasks.spawn("case", async move {
+            let broker = impatient().await;
+            for attempts in 1..=2_u32 {
+                broker.server.next(Mode::Stalls(raw.into()));
+                assert!(is_unavailable(&broker.get().await), "X511 {raw}");
+                assert_eq!(broker.grant().open_attempts, attempts, "X511 {raw}");
+                broker.clock.advance(Duration::from_secs(60));
+            }
+            assert_eq!(broker.get().await.unwrap_err(), connect_required(), "X511 {raw}");
+        })
+    })
+    .collect();
+    for case in stalled {
+        case.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn x10_a_bomb_costs_no_memory_and_no_grant() {
     let bomb = gzip(&vec![b' '; 64 << 20]);
     let broker = rotating_into(move |_| reply("200 OK", "content-encoding: gzip\r\n", &bomb)).await;
     assert!(is_unavailable(&broker.get().await), "X10");
     assert_eq!(broker.grant().state, GrantState::Active, "X10");
+    assert_eq!(broker.refreshes().await, ["intent", "unknown"], "X10: it may contain tokens");
 }
 
 #[tokio::test]
