@@ -126,6 +126,7 @@
 
 mod body;
 mod carrier;
+mod peer;
 mod service;
 mod shared_connections;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper_util::{
@@ -21,7 +21,6 @@ use hyper_util::{
 use tower_service::Service;
 use tower_token_broker::{
     alarm::Alarm,
-    cause::Cause,
     dialect::Dialect,
     exchange::OutgoingCredential,
     header_rules,
@@ -33,6 +32,7 @@ use tower_token_broker::{
 use super::{
     body::ProxyBody,
     carrier::{CarriedBody, Carrier, StreamExecutor},
+    peer::Peer,
     shared_connections::{CONNECTION_WINDOW, Occupied, STREAM_WINDOW, SharedConnections},
 };
 use crate::{
@@ -280,59 +280,6 @@ fn passed(
 /// Returns whether every server reads the content of a request with this method.
 fn has_usual_content(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-/// The server that a request goes to, for the log.
-struct Peer {
-    uri: Uri,
-    request: Option<RequestId>,
-    outgoing: Option<OutgoingCredential>,
-}
-
-impl Peer {
-    /// Logs why there is no response, and returns the reason of the refusal.
-    // H178: only the log names the cause. The client learns only that the upstream failed.
-    fn failed(&self, error: FetchError) -> Reason {
-        let reason = if matches!(error, FetchError::Timeout(_)) {
-            Reason::UpstreamTimeout
-        } else {
-            Reason::UpstreamFailed
-        };
-        tracing::warn!(
-            alarm = Alarm::UpstreamUnavailable.code(),
-            request.id = self.request.map(tracing::field::display),
-            server.name = self.server(),
-            origin = self.origin(),
-            refusal.reason = reason.code(),
-            cause = error.code(),
-            %error,
-            allowed_by = error.remedy(&self.uri),
-            "the upstream did not respond"
-        );
-        reason
-    }
-
-    fn switches_protocols(&self, status: StatusCode) {
-        tracing::warn!(
-            alarm = Alarm::UpstreamResponseRefused.code(),
-            request.id = self.request.map(tracing::field::display),
-            server.name = self.server(),
-            origin = self.origin(),
-            refusal.reason = Reason::UpstreamFailed.code(),
-            cause = Cause::Informational.code(),
-            status = status.as_u16(),
-            "the upstream switched protocols"
-        );
-    }
-
-    fn server(&self) -> Option<&str> {
-        self.outgoing.as_ref().map(OutgoingCredential::server)
-    }
-
-    /// Without path and query, which may contain keys.
-    fn origin(&self) -> Option<String> {
-        Some(format!("{}://{}", self.uri.scheme_str()?, self.uri.authority()?))
-    }
 }
 
 fn refused(dialect: &Dialect, reason: Reason) -> Response<ProxyBody> {
