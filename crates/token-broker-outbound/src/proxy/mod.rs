@@ -79,9 +79,10 @@
 //! [`Proxy::new`] uses HTTP/1.1, and HTTP/2 where the upstream's TLS offers it. [`Proxy::grpc`]
 //! uses only HTTP/2, with prior knowledge where there is no TLS.
 //!
-//! Users share HTTP/2 connections: 64 requests with 48 KiB of content each, 8 of one user; further
-//! ones use another connection. A request whose body is longer, or of unknown length, shares its
-//! connection only with those of its user. Up to 512 KiB of each response wait for their reader.
+//! Users share HTTP/2 connections: up to 64 requests with 48 KiB of content in all, 8 of them of
+//! one user; further ones use another connection. A request whose body is longer, or of unknown
+//! length, shares its connection only with those of its user. Up to 512 KiB of each response wait
+//! for their reader.
 //!
 //! Removes what belongs to one connection (RFC 9110 §7.6.1: the known fields, and those that
 //! `Connection` names) in both directions, and all extensions. Sets `Host` from the URI. Body,

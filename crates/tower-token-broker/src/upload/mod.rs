@@ -42,8 +42,8 @@ pub struct Upload(Arc<Inner>);
 /// The connection that carries a request, as its client sees it.
 ///
 /// The methods are called from any thread, also while the client polls the request body. They must
-/// not block, panic, or drop the body. [`reset`](Self::reset) and [`close`](Self::close) may be
-/// called again.
+/// not block or panic. [`reset`](Self::reset) and [`close`](Self::close) may be called again, and
+/// may drop the request body: the upload holds no lock when it calls them.
 pub trait Transport: Send + Sync {
     /// Returns whether everything that the client took from the request body is written to the
     /// socket. Called after the body was dropped.

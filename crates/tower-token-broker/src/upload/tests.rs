@@ -106,6 +106,63 @@ async fn n462_a_reset_without_effect_closes_the_connection() {
     }
 }
 
+/// A transport that holds the request body until it is reset or closed.
+#[derive(Default)]
+struct Holding(Mutex<Option<Box<dyn Watch>>>);
+
+impl Transport for Holding {
+    fn is_written(&self) -> bool {
+        false
+    }
+
+    fn reset(&self) {
+        let body = self.0.lock().take();
+        drop(body);
+    }
+
+    fn close(&self) {
+        self.reset();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn n462_a_reset_may_drop_the_request_body() {
+    type End = fn(&World);
+    let ends: [(&str, End); 4] = [
+        ("revoked", |world| {
+            world.revocations.revoke(RevocationTarget::Everything);
+        }),
+        ("abandoned", |world| world.upload.abandon()),
+        ("broken off", |world| world.upload.watch().broke_off()),
+        ("revoked, in its grace", |world| {
+            world.upload.start_grace();
+            world.revocations.revoke(RevocationTarget::Everything);
+        }),
+    ];
+    for (case, end) in ends {
+        let world = World::new();
+        let holding = Arc::new(Holding(Mutex::new(Some(world.upload.watch()))));
+        world.upload.carried_by(&holding);
+        end(&world);
+        assert!(holding.0.lock().is_none() && world.upload.is_over(), "N462 {case}");
+        assert!(!world.reports().is_empty(), "N462 {case}");
+    }
+    // It had ended before.
+    let world = World::new();
+    world.upload.abandon();
+    let holding = Arc::new(Holding(Mutex::new(Some(world.upload.watch()))));
+    world.upload.carried_by(&holding);
+    assert!(holding.0.lock().is_none(), "N462");
+    // Closed by the clock, after a reset that had no effect.
+    let world = World::new();
+    world.upload.abandon();
+    let holding = Arc::new(Holding::default());
+    world.upload.carried_by(&holding);
+    *holding.0.lock() = Some(world.upload.watch());
+    tokio::time::sleep(RESET_TIMEOUT * 2).await;
+    assert!(holding.0.lock().is_none(), "N462");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_over_when_its_bytes_are_written() {
     let world = World::new();
