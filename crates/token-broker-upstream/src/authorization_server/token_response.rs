@@ -145,6 +145,7 @@ impl Code {
         for member in object.present("error") {
             let code = match &member {
                 Member::Bool(false) => continue,
+                Member::Number(number) if is_zero(number) => continue,
                 Member::Text(code) => Some(code.to_string()),
                 // Of an error with parts, its code.
                 Member::Null
@@ -200,6 +201,12 @@ impl Code {
             None => Verdict::Failed { problem, refusal, retry_after },
         }
     }
+}
+
+/// Returns whether a number is zero, as it is written.
+fn is_zero(number: &[u8]) -> bool {
+    let mantissa = number.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    mantissa.into_iter().all(|byte| matches!(byte, b'-' | b'.' | b'0'))
 }
 
 impl Refusal {

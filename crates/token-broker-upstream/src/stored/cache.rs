@@ -72,9 +72,13 @@ impl Entry {
         !self.usable.has_passed(now) && !recheck.has_passed(now) && !self.is_refused()
     }
 
-    /// Whether a refresh is due and was not begun.
+    /// Whether a refresh is due in the background and was not begun. A token that is not used any
+    /// more is refreshed for the next caller, who waits for it.
+    // E119: a token that ends at once is requested once a call, not twice.
     pub(super) fn is_due(&self, now: Reading) -> bool {
-        self.refresh.has_passed(now) && !self.refreshing.load(Ordering::Acquire)
+        self.refresh.has_passed(now)
+            && !self.usable.has_passed(now)
+            && !self.refreshing.load(Ordering::Acquire)
     }
 
     /// Marks that a refresh was begun; true for the first call.

@@ -492,6 +492,18 @@ async fn e119_an_error_with_tokens_is_an_error_after_they_are_kept() {
         ("200 OK", "\"server_error\"", None),
         ("200 OK", "{\"code\":7}", None),
         ("201 Created", "\"invalid_client\"", None),
+        ("200 OK", "1", None),
+        ("200 OK", "0.1", None),
+        ("200 OK", "-7", None),
+        ("200 OK", "true", None),
+        ("200 OK", "\"0\"", None),
+        ("200 OK", "[0]", None),
+        ("200 OK", "0,\"error\":\"server_error\"", None),
+        ("200 OK", "0", Some(1)),
+        ("200 OK", "-0", Some(1)),
+        ("200 OK", "0.0", Some(1)),
+        ("200 OK", "0e9", Some(1)),
+        ("200 OK", "0,\"error\":false", Some(1)),
         ("200 OK", "false", Some(1)),
         ("200 OK", "null", Some(1)),
     ] {
@@ -504,6 +516,45 @@ async fn e119_an_error_with_tokens_is_an_error_after_they_are_kept() {
         assert!(held(&broker).matches(&secret("rt-1")), "E119 {error}");
         assert_eq!(broker.grant().state, GrantState::Active, "E119 {error}");
         expect_continued(&broker, error).await;
+    }
+}
+
+#[tokio::test]
+async fn e119_an_error_of_zero_is_none_where_another_member_names_it() {
+    for (status, body) in [
+        ("400 x", r#"{"error":0,"code":"invalid_grant"}"#),
+        ("401 x", r#"{"error":false,"errorCode":"invalid_grant"}"#),
+        ("400 x", r#"{"error":0.0,"status":"invalid_grant"}"#),
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        let Reply::Raw(raw) = reply(status, "", body.as_bytes()) else { unreachable!() };
+        broker.server.next(Mode::Raw(raw));
+        assert_eq!(broker.get().await.unwrap_err(), revoked(), "E119 {body}");
+    }
+    // Without tokens, it is no success either.
+    let broker = rotating_into(|_| reply("200 OK", "", br#"{"error":0}"#)).await;
+    assert!(is_unavailable(&broker.get().await), "E119");
+}
+
+#[tokio::test]
+async fn e119_a_token_that_has_ended_costs_one_post() {
+    for (expires_in, token_of_call) in [("0", [1, 2, 3]), ("1", [1, 1, 1])] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        for (call, expected) in token_of_call.into_iter().enumerate() {
+            broker.server.next(Mode::RotatesInto(Box::new(move |number| {
+                reply("200 OK", "", deviating(number, "expires_in", Some(expires_in)).as_bytes())
+            })));
+            let got = broker.get().await.map(|credential| number(&credential));
+            assert_eq!(got, Ok(expected), "E119 {expires_in} {call}");
+            // A renewal in the background would begin here.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let last = usize::try_from(token_of_call[2]).unwrap();
+        let issued: Vec<_> = (0..last).flat_map(|_| ["intent", "issued"]).collect();
+        assert_eq!(broker.refreshes().await, issued, "E119 {expires_in}");
+        assert_eq!(broker.server.posts().len(), last, "E119 {expires_in}");
     }
 }
 
