@@ -1,5 +1,10 @@
 //! The same configured secret for all callers: an API key, the token of a service account.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use http::HeaderName;
 use tower_token_broker::{
     Secret,
@@ -38,6 +43,8 @@ use crate::short_secret::{self, ShortSecretError};
 pub struct StaticSecret {
     upstream: Upstream,
     credential: Credential,
+    /// Whether its refusal was logged, by this provider or a clone.
+    is_reported: Arc<AtomicBool>,
 }
 
 impl StaticSecret {
@@ -47,14 +54,18 @@ impl StaticSecret {
     /// The secret has less than 12 octets: the leak guard would mask it in ordinary text.
     pub fn new(secret: Secret, upstream: Upstream) -> Result<Self, ShortSecretError> {
         let credential = short_secret::vouch(secret, &upstream)?;
-        Ok(Self { upstream, credential })
+        Ok(Self::with(upstream, credential))
     }
 
     /// Creates a provider of a secret of any length. The leak guard masks it wherever a response
     /// contains its text, in words and numbers, too. Such a secret is logged.
     pub fn dangerous_short_secret(secret: Secret, upstream: Upstream) -> Self {
         let credential = short_secret::vouch_short(secret, &upstream);
-        Self { upstream, credential }
+        Self::with(upstream, credential)
+    }
+
+    fn with(upstream: Upstream, credential: Credential) -> Self {
+        Self { upstream, credential, is_reported: Arc::default() }
     }
 
     /// Sends the secret as the value of this header field instead.
@@ -78,6 +89,11 @@ impl StaticSecret {
         }
         Err(CredentialError::ScopeRequired { missing: crate::scopes::missing(need, known) })
     }
+
+    /// Returns whether the refusal of the secret is to be logged: once.
+    fn report_once(&self) -> bool {
+        !self.is_reported.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl ProvideCredential for StaticSecret {
@@ -96,11 +112,18 @@ impl ProvideCredential for StaticSecret {
         self.covering(request.scopes)
     }
 
-    /// Keeps the secret, because there is no other, and logs that the operator must replace it.
-    async fn refused(&self, _: &UpstreamRefusal<'_>) {
+    /// Keeps the secret, because there is no other, and logs once that the operator must replace
+    /// it.
+    // R518
+    async fn refused(&self, refusal: &UpstreamRefusal<'_>) {
+        if !self.report_once() {
+            return;
+        }
         tracing::error!(
             alarm = Alarm::SecretRefused.code(),
             server.name = self.upstream.name(),
+            request.id =
+                refusal.request.map(|(_, trail)| tracing::field::display(trail.request_id())),
             "the upstream refuses the configured secret; replace it"
         );
     }
@@ -178,6 +201,18 @@ mod tests {
         key.refused(&UpstreamRefusal::new(&credential)).await;
         assert!(key.recall(&call.request()).is_some(), "there is no other secret");
         assert!(!format!("{key:?} {credential:?}").contains("marker"));
+    }
+
+    #[tokio::test]
+    async fn r518_a_refused_static_secret_is_reported_once() {
+        let (key, call) = (key(), Call::needing(""));
+        let clone = key.clone().in_header(HeaderName::from_static("x-api-key"));
+        let credential = key.recall(&call.request()).unwrap();
+        clone.refused(&UpstreamRefusal::new(&credential).request(&call.caller, &call.trail)).await;
+        assert!(!key.report_once() && !clone.report_once(), "R518: the same secret");
+        let other = self::key();
+        assert!(other.report_once() && !other.report_once(), "R518: another one");
+        assert!(other.clone().scopes(call.scopes).recall(&Call::needing("").request()).is_some());
     }
 
     #[tokio::test]
