@@ -124,15 +124,35 @@ impl TokenEndpoint {
         server_name: &str,
         issuer: Option<&str>,
     ) -> StoredGrants<MemoryGrants> {
+        let store = MemoryGrants::new();
+        store.insert(self.grant_of(server_name, issuer)).expect("an ID of its own");
+        self.grants_in(store, broker, upstream)
+    }
+
+    /// Creates a credential source with the grants in this store.
+    ///
+    /// # Panics
+    /// Panics if no TLS configuration is available.
+    pub fn grants_in(
+        &self,
+        store: MemoryGrants,
+        broker: &Broker,
+        upstream: &ScriptedServer,
+    ) -> StoredGrants<MemoryGrants> {
+        StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
+    }
+
+    /// Returns alice's grant for a server of this name, as for [`TokenEndpoint::grants_of`].
+    ///
+    /// # Panics
+    /// Never: the scopes are valid.
+    pub fn grant_of(&self, server_name: &str, issuer: Option<&str>) -> Grant {
         let own = self.scripted.url("");
         let user = User::new(ISSUER, "alice");
         let key = GrantKey::new(user, server_name, Account::default_account());
-        let grant = Grant::new(GrantId::new(GRANT), key, issuer.unwrap_or(&own))
+        Grant::new(GrantId::new(GRANT), key, issuer.unwrap_or(&own))
             .granted(Scopes::parse("crm:read").expect("scopes"))
-            .refresh_token(Secret::from_text(Self::refresh_token(0)));
-        let store = MemoryGrants::new();
-        store.insert(grant).expect("an ID of its own");
-        StoredGrants::new(broker, store, target(upstream), self.server(), guarded())
+            .refresh_token(Secret::from_text(Self::refresh_token(0)))
     }
 
     /// Creates a credential source with alice's grant and access token 0, which is valid for an

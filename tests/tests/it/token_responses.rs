@@ -1,11 +1,14 @@
 //! Token responses that deviate, through a mounted stack.
 
 use parking_lot::Mutex;
+use token_broker_store::{GrantState, MemoryGrants};
 use token_broker_tests::{
     harness::{Broker, CALL},
-    token_endpoint::TokenEndpoint,
-    upstream::{ScriptedServer, json},
+    token_endpoint::{self, TokenEndpoint},
+    upstream::{ScriptedServer, full, json},
 };
+use token_broker_upstream::StaticSecret;
+use tower_token_broker::Secret;
 
 fn echo(text: &str) -> String {
     let content = format!(r#"[{{"type":"text","text":"{text}"}}]"#);
@@ -159,4 +162,60 @@ async fn r502_a_grant_under_another_name_or_issuer_is_named() {
         assert_eq!(endpoint.posts(), 0, "R502: no token is sent to the other server");
         broker.done_unsent().await;
     }
+}
+
+#[tokio::test]
+async fn r502_only_a_grant_that_can_be_used_is_named() {
+    for (state, is_named) in [
+        (GrantState::Active, true),
+        (GrantState::NeedsUser, true),
+        (GrantState::EndedByServer, false),
+        (GrantState::Revoked, false),
+    ] {
+        let upstream = ScriptedServer::start(|_| json(&echo("x"))).await;
+        let endpoint = TokenEndpoint::responding_with(|_| (200, TokenEndpoint::tokens(1))).await;
+        let store = MemoryGrants::new();
+        let broker = Broker::in_front_of(&upstream)
+            .start_with(|handle| endpoint.grants_in(store.clone(), handle, &upstream))
+            .await;
+        // A user without any grant does not delay the hint.
+        broker.call_with(&[], CALL).await;
+        assert_eq!(lines(&broker, "grant.id="), [""; 0], "R502 {state:?}");
+        let mut grant = endpoint.grant_of("items-old", None);
+        grant.state = state;
+        store.insert(grant).unwrap();
+        for _ in 0..2 {
+            let refused = broker.call_with(&[], CALL).await;
+            assert!(refused.text().contains("-32001"), "R502 {}", refused.text());
+        }
+        let hints = lines(&broker, "grant.id=");
+        assert_eq!(hints.len(), usize::from(is_named), "R502 {state:?}: {hints:?}");
+        assert!(hints.iter().all(|hint| hint.contains("may have been renamed")), "R502 {hints:?}");
+        assert_eq!(endpoint.posts(), 0, "R502: no token is sent to the other server");
+        broker.done_unsent().await;
+    }
+}
+
+#[tokio::test]
+async fn r518_a_refused_static_secret_is_one_line_with_its_request() {
+    let upstream = ScriptedServer::start(|_| {
+        let status = http::Response::builder().status(401);
+        status.header("www-authenticate", "Bearer").body(full("")).unwrap()
+    })
+    .await;
+    let secret = TokenEndpoint::access_token(7);
+    let broker = Broker::in_front_of(&upstream)
+        .start_with(|_| {
+            let secret = Secret::from_text(secret.clone());
+            StaticSecret::new(secret, token_endpoint::target(&upstream)).unwrap()
+        })
+        .await;
+    broker.ledger().secret("the configured secret", &secret);
+    for _ in 0..3 {
+        assert_eq!(broker.call_with(&[], CALL).await.status, 502, "R518");
+    }
+    let found = lines(&broker, "upstream.secret_refused");
+    let [line] = &found[..] else { panic!("R518: {found:?}") };
+    assert!(line.contains("request.id=") && line.contains("items"), "R518 {line}");
+    broker.done().await;
 }

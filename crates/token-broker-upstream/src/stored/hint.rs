@@ -8,7 +8,7 @@ use tower_token_broker::{audit::Trail, clock::Moment};
 
 use super::{provider::Shared, refresh::bounded};
 
-/// At most one hint per provider in this time: each costs a query of the store.
+/// At most one hint per provider in this time, and no query of the store for another one.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// When a provider gave its last hint.
@@ -16,6 +16,11 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct LastHint(Mutex<Option<Moment>>);
 
 impl LastHint {
+    /// Returns whether a hint is due.
+    fn is_due(&self, now: Moment) -> bool {
+        self.0.lock().is_none_or(|last| now >= last.plus(PAUSE))
+    }
+
     /// Returns whether a hint is due, and notes it.
     fn begin(&self, now: Moment) -> bool {
         let mut last = self.0.lock();
@@ -41,32 +46,34 @@ impl<S: GrantStore> Shared<S> {
             grant.id = grant.id.as_str(),
             grant.issuer = &*grant.authorization_server,
             configured.issuer = self.server.issuer(),
-            "the user's grant is of another authorization server, and was not used: was the issuer \
-             of this server changed?"
+            "the user's grant is of another authorization server, and was not used; the issuer of \
+             this server may have been changed"
         );
     }
 
     /// Logs that the user has no grant for this server, but one for a server of another name at the
     /// same authorization server.
     pub(super) async fn hint_at_name(&self, key: &GrantKey, trail: &Trail) {
-        if !self.last_hint.begin(self.clock.moment()) {
+        if !self.last_hint.is_due(self.clock.moment()) {
             return;
         }
         let of_user = GrantFilter::all().user(key.user.clone());
         // The request is refused whether there is a hint or not.
         let Ok(page) = bounded(self.store.list(&of_user)).await else { return };
         let other = page.grants.iter().find(|grant| {
-            *grant.authorization_server == *self.server.issuer()
+            grant.state.is_usable()
+                && *grant.authorization_server == *self.server.issuer()
                 && *grant.key.server != *self.upstream.name()
         });
-        if let Some(other) = other {
+        // Users without any grant do not delay the hint for one who has another.
+        if let Some(other) = other.filter(|_| self.last_hint.begin(self.clock.moment())) {
             tracing::info!(
                 request.id = %trail.request_id(),
                 server.name = self.upstream.name(),
                 grant.id = other.id.as_str(),
                 grant.server = &*other.key.server,
-                "the user has no grant for this server, but one of another name at the same \
-                 authorization server: was the server renamed?"
+                "the user has no grant for this server, but one for another name at the same \
+                 authorization server; the server may have been renamed"
             );
         }
     }
