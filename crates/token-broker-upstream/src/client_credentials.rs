@@ -1,7 +1,5 @@
 //! One access token for all callers, which the broker requests as itself (RFC 6749 §4.4).
 
-use bytes::Bytes;
-use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
@@ -18,7 +16,7 @@ use tower_token_broker::{
 use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
     cache_key::Parts,
-    on_demand::{OnDemand, RequestToken},
+    on_demand::{OnDemand, RequestToken, TokenRequest},
 };
 
 /// Provides one access token for all callers, which the broker requests as itself: as a client of
@@ -86,15 +84,18 @@ impl RequestToken for OfTheBroker {
         _: &Principal,
         requested: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, CredentialError> {
-        server.client_credentials_request(requested, now).map_err(|error| {
-            tracing::error!(
-                alarm = Alarm::ClientAuthenticationFailed.code(),
-                error = %error,
-                "the broker could not authenticate as a client"
-            );
-            CredentialError::Unavailable { retry_after: None }
-        })
+    ) -> Result<TokenRequest, CredentialError> {
+        match server.client_credentials_request(requested, now) {
+            Ok(request) => Ok(TokenRequest { request, sent: Vec::new() }),
+            Err(error) => {
+                tracing::error!(
+                    alarm = Alarm::ClientAuthenticationFailed.code(),
+                    error = %error,
+                    "the broker could not authenticate as a client"
+                );
+                Err(CredentialError::Unavailable { retry_after: None })
+            }
+        }
     }
 
     fn accepts(&self, _: &Tokens) -> bool {

@@ -1,10 +1,12 @@
 //! Token responses that deviate, through a mounted stack.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use token_broker_store::{GrantState, MemoryGrants};
 use token_broker_tests::{
     harness::{Broker, CALL},
-    token_endpoint::{self, TokenEndpoint},
+    token_endpoint::{self, CLIENT_SECRET, TokenEndpoint},
     upstream::{ScriptedServer, full, json},
 };
 use token_broker_upstream::StaticSecret;
@@ -192,6 +194,49 @@ async fn r502_only_a_grant_that_can_be_used_is_named() {
         assert_eq!(hints.len(), usize::from(is_named), "R502 {state:?}: {hints:?}");
         assert!(hints.iter().all(|hint| hint.contains("may have been renamed")), "R502 {hints:?}");
         assert_eq!(endpoint.posts(), 0, "R502: no token is sent to the other server");
+        broker.done_unsent().await;
+    }
+}
+
+#[tokio::test]
+async fn i453_a_scope_that_repeats_what_was_sent_is_not_in_the_log() {
+    let kind = r#""issued_token_type":"urn:ietf:params:oauth:token-type:access_token""#;
+    for (field, is_exchange) in [
+        ("refresh_token", false),
+        ("authorization", false),
+        ("subject_token", true),
+        ("authorization", true),
+    ] {
+        let upstream = ScriptedServer::start(|_| json(&echo("x"))).await;
+        let repeated = Arc::new(Mutex::new(String::new()));
+        let repeats = Arc::clone(&repeated);
+        let endpoint = TokenEndpoint::responding_with(move |request| {
+            let form = String::from_utf8(request.body.to_vec()).unwrap();
+            let sent = match field {
+                "authorization" => CLIENT_SECRET,
+                field => form.split_once(&format!("{field}=")).unwrap().1,
+            };
+            // Too short to look like a secret by itself.
+            let piece = sent.get(9..20).unwrap().to_owned();
+            let scopes = format!("crm:read crm:admin x:{piece}");
+            *repeats.lock() = piece;
+            let access = TokenEndpoint::access_token(1);
+            (200, format!(r#"{{"access_token":"{access}",{kind},"scope":"{scopes}"}}"#))
+        })
+        .await;
+        let broker = Broker::in_front_of(&upstream);
+        let broker = match is_exchange {
+            true => broker.start_with(|handle| endpoint.exchange(handle, &upstream)).await,
+            false => broker.start_with(|handle| endpoint.grants(handle, &upstream)).await,
+        };
+        broker.call_with(&[], CALL).await;
+        let found = lines(&broker, "upstream.wider_scopes");
+        let [line] = &found[..] else { panic!("I453 {field}: {found:?}") };
+        assert!(line.contains("crm:admin (13 octets)"), "I453 {field}: {line}");
+        let logs = String::from_utf8(broker.ledger().logs()).unwrap();
+        let piece = repeated.lock().clone();
+        assert!(piece.len() == 11 && !logs.contains(&piece), "I453 {field} {piece}");
+        endpoint.report_to(broker.ledger(), &[1], if is_exchange { &[] } else { &[0] });
         broker.done_unsent().await;
     }
 }

@@ -63,6 +63,14 @@ impl ClientAuthentication {
         &self.client_id
     }
 
+    /// Returns the secret that is sent, if the method has one.
+    pub(super) const fn secret(&self) -> Option<&Secret> {
+        match &self.method {
+            Method::Basic(secret) | Method::Post(secret) => Some(secret),
+            Method::None | Method::PrivateKeyJwt { .. } => None,
+        }
+    }
+
     /// Adds the members of this method to the form. Returns the value of `Authorization`, if the
     /// method uses one.
     #[expect(

@@ -26,7 +26,7 @@ pub use self::client_authentication::ClientAuthentication;
 pub(crate) use self::{
     denial::{Codes, Denial, ErrorCodes},
     problem::Problem,
-    token_response::{Refusal, TOKEN_ENDPOINT_TIMEOUT, TokenResponse, Verdict},
+    token_response::{NoTokens, Refusal, TOKEN_ENDPOINT_TIMEOUT, TokenResponse},
     tokens::Tokens,
 };
 
@@ -161,6 +161,11 @@ impl AuthorizationServer {
     /// Returns the places for requests of one provider.
     pub(crate) fn places(&self) -> Places {
         Places::new(self.max_requests, self.max_requests_per_user)
+    }
+
+    /// Returns the secret that each request has, if the broker authenticates by one.
+    pub(crate) const fn client_secret(&self) -> Option<&Secret> {
+        self.client.secret()
     }
 
     /// Returns the timeout of a request to the token endpoint.

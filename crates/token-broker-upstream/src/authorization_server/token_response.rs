@@ -18,19 +18,18 @@ use super::{
 /// Timeout of a request to a token endpoint, to the last byte of its response.
 pub(crate) const TOKEN_ENDPOINT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Response of a token endpoint. Its refresh token and its verdict are available only together:
-/// the refresh token is kept first, whatever the rest of the response states.
+/// Response of a token endpoint. Its refresh token and its other tokens are available only
+/// together: the refresh token is kept first, whatever the rest of the response states.
 #[derive(Debug)]
 #[must_use = "it may contain the only copy of a rotated refresh token"]
 pub(crate) struct TokenResponse {
     refresh_token: Option<Secret>,
-    verdict: Verdict,
+    tokens: Result<Tokens, NoTokens>,
 }
 
-/// Statement of a response, apart from its refresh token.
+/// The reasons why a response has no tokens that can be used, apart from its refresh token.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    Tokens(Tokens),
+pub(crate) enum NoTokens {
     /// A known error code: the server refuses.
     Denied {
         denial: Denial,
@@ -39,15 +38,9 @@ pub(crate) enum Verdict {
         retry_after: Option<Duration>,
     },
     /// Any other response: an outage, a limit, or nonsense. It does not concern the caller.
-    Failed {
-        problem: Problem,
-        refusal: Option<Refusal>,
-        retry_after: Option<Duration>,
-    },
+    Failed { problem: Problem, refusal: Option<Refusal>, retry_after: Option<Duration> },
     /// A success that could not be read to its end: the server may have issued tokens.
-    Unknown {
-        problem: Problem,
-    },
+    Unknown { problem: Problem },
 }
 
 /// Identifies a refusal by its status and error code, so that the next one can be compared with
@@ -74,9 +67,9 @@ impl TokenResponse {
         Ok(Self::of(&response, requested, codes))
     }
 
-    /// Returns the refresh token, which must be kept first, and the verdict on the rest.
-    pub(crate) fn into_parts(self) -> (Option<Secret>, Verdict) {
-        (self.refresh_token, self.verdict)
+    /// Returns the refresh token, which must be kept first, and the other tokens.
+    pub(crate) fn into_parts(self) -> (Option<Secret>, Result<Tokens, NoTokens>) {
+        (self.refresh_token, self.tokens)
     }
 
     /// Reads a response. Nothing of its text is logged.
@@ -85,16 +78,16 @@ impl TokenResponse {
         let retry_after = retry_after(response);
         let failed = |cause| {
             let problem = Problem::because(cause).of_response(status, "");
-            Verdict::Failed { problem, refusal: None, retry_after }
+            NoTokens::Failed { problem, refusal: None, retry_after }
         };
         let object = JsonObject::read(response.body());
         if status.is_success() {
             return match object {
                 Ok(object) => Self {
                     refresh_token: tokens::refresh_token(&object),
-                    verdict: match Code::of(&object, status) {
-                        Some(code) => code.verdict(status, codes, retry_after),
-                        None => Tokens::of(&object, requested).map_or_else(failed, Verdict::Tokens),
+                    tokens: match Code::of(&object, status) {
+                        Some(code) => Err(code.meaning(status, codes, retry_after)),
+                        None => Tokens::of(&object, requested).map_err(failed),
                     },
                 },
                 Err(NotAnObject::Other) => Self::without_token(failed("not a JSON object")),
@@ -107,7 +100,7 @@ impl TokenResponse {
                 Err(NotAnObject::Empty | NotAnObject::Incomplete) => {
                     let problem = Problem::because("an incomplete token response");
                     let problem = problem.of_response(status, "");
-                    Self::without_token(Verdict::Unknown { problem })
+                    Self::without_token(NoTokens::Unknown { problem })
                 }
             };
         }
@@ -117,7 +110,7 @@ impl TokenResponse {
             400..=499 => match object {
                 Ok(object) => {
                     let code = Code::of(&object, status).unwrap_or(Code::Unknown);
-                    code.verdict(status, codes, retry_after)
+                    code.meaning(status, codes, retry_after)
                 }
                 Err(_) => failed("an error without a JSON object"),
             },
@@ -125,8 +118,8 @@ impl TokenResponse {
         })
     }
 
-    const fn without_token(verdict: Verdict) -> Self {
-        Self { refresh_token: None, verdict }
+    const fn without_token(reason: NoTokens) -> Self {
+        Self { refresh_token: None, tokens: Err(reason) }
     }
 }
 
@@ -178,12 +171,12 @@ impl Code {
         found.or_else(|| if status.is_success() { None } else { elsewhere() })
     }
 
-    fn verdict(
+    fn meaning(
         self,
         status: StatusCode,
         codes: Codes<'_>,
         retry_after: Option<Duration>,
-    ) -> Verdict {
+    ) -> NoTokens {
         let code = match &self {
             Self::Known(code) => code.as_str(),
             Self::Unknown => "",
@@ -196,9 +189,9 @@ impl Code {
         match denial {
             Some(denial) => {
                 let refusal = refusal.filter(|_| denial != Denial::Client);
-                Verdict::Denied { denial, problem, refusal, retry_after }
+                NoTokens::Denied { denial, problem, refusal, retry_after }
             }
-            None => Verdict::Failed { problem, refusal, retry_after },
+            None => NoTokens::Failed { problem, refusal, retry_after },
         }
     }
 }

@@ -19,12 +19,12 @@ use tower_token_broker::{
 };
 
 use super::{
-    RequestToken,
+    RequestToken, TokenRequest,
     cache_entry::{CacheEntry, Failure, Lookup, Token},
     provider::{Landed, Shared, Wanted, grant_of},
 };
 use crate::{
-    authorization_server::{Codes, Denial, Problem, TokenResponse, Tokens, Verdict, Wider},
+    authorization_server::{Codes, Denial, NoTokens, Problem, TokenResponse, Tokens, Wider},
     lifetime, scopes,
 };
 
@@ -97,7 +97,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
             &self.wanted.requested,
             self.now(),
         );
-        let request = match tokio::time::timeout(Self::STEP, request).await {
+        let TokenRequest { request, sent } = match tokio::time::timeout(Self::STEP, request).await {
             Ok(Ok(request)) => request,
             Ok(Err(no)) => return self.without_request(&entry, no),
             Err(_) => return self.without_request(&entry, unavailable()),
@@ -118,7 +118,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         let client = (&self.shared.client, self.shared.server.timeout());
         let response =
             TokenResponse::to(request, requested, codes, client, &self.shared.clock).await;
-        match self.judge(response) {
+        match self.judge(response, &sent) {
             Ok(tokens) => {
                 receipt.finish(TokenOutcome::Issued);
                 self.shared.pause.lock().succeeded();
@@ -142,7 +142,11 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
     }
 
     /// Returns the tokens of a response that can be used.
-    fn judge(&self, response: Result<TokenResponse, FetchError>) -> Result<Tokens, Failed> {
+    fn judge(
+        &self,
+        response: Result<TokenResponse, FetchError>,
+        sent: &[Secret],
+    ) -> Result<Tokens, Failed> {
         let (refresh_token, tokens) = self.tokens(response)?;
         if !self.shared.requester.accepts(&tokens) {
             return Err(Failed::because("a token of another type than requested"));
@@ -154,10 +158,13 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         if wider {
             let extra = tokens.scopes.as_ref().map(|scopes| scopes::missing(scopes, requested));
             let extra = extra.unwrap_or_else(Scopes::none);
+            let mut secrets = vec![&tokens.access_token];
+            secrets.extend(refresh_token.iter().chain(sent));
+            secrets.extend(self.shared.server.client_secret());
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = server,
-                extra = %scopes::for_log(&extra, &[&tokens.access_token]),
+                extra = %scopes::for_log(&extra, &secrets),
                 "the authorization server issued a token with more scopes than requested"
             );
         }
@@ -185,7 +192,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
         &self,
         response: Result<TokenResponse, FetchError>,
     ) -> Result<(Option<Secret>, Tokens), Failed> {
-        let (refresh_token, verdict) = match response {
+        let (refresh_token, tokens) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => {
                 let (outcome, whose) = match error.sent() {
@@ -195,19 +202,19 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 return Err(Failed { outcome, whose, ..Failed::of(Problem::fetch(error)) });
             }
         };
-        match verdict {
-            Verdict::Tokens(tokens) => Ok((refresh_token, tokens)),
-            Verdict::Denied { denial, problem, retry_after, .. } => {
+        match tokens {
+            Ok(tokens) => Ok((refresh_token, tokens)),
+            Err(NoTokens::Denied { denial, problem, retry_after, .. }) => {
                 let whose = if denial == Denial::Client { Whose::Everyones } else { Whose::Denied };
                 let no = self.shared.requester.denied(denial, &self.wanted.need);
                 Err(Failed { no, retry_after, whose, ..Failed::of(problem) })
             }
-            Verdict::Failed { problem, retry_after, .. } => {
+            Err(NoTokens::Failed { problem, retry_after, .. }) => {
                 // Also with `Retry-After`: a server may limit one user.
                 let whose = Whose::CallersOrServers;
                 Err(Failed { retry_after, whose, ..Failed::of(problem) })
             }
-            Verdict::Unknown { problem } => {
+            Err(NoTokens::Unknown { problem }) => {
                 let (outcome, whose) = (TokenOutcome::Unknown, Whose::CallersOrServers);
                 Err(Failed { outcome, whose, ..Failed::of(problem) })
             }

@@ -13,6 +13,7 @@ mod tests;
 use bytes::Bytes;
 use http::Request;
 use tower_token_broker::{
+    Secret,
     audit::GrantType,
     clock::Timestamp,
     exchange::CredentialError,
@@ -25,6 +26,13 @@ use crate::{
 };
 
 pub(crate) use provider::OnDemand;
+
+/// A request to the token endpoint.
+pub(crate) struct TokenRequest {
+    pub(crate) request: Request<Bytes>,
+    /// The tokens in it, which a response may repeat.
+    pub(crate) sent: Vec<Secret>,
+}
 
 /// The parts in which token exchange and client credentials differ.
 pub(crate) trait RequestToken: Send + Sync + 'static {
@@ -43,7 +51,7 @@ pub(crate) trait RequestToken: Send + Sync + 'static {
         caller: &Principal,
         requested: &Scopes,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Request<Bytes>, CredentialError>> + Send;
+    ) -> impl Future<Output = Result<TokenRequest, CredentialError>> + Send;
 
     /// Whether the issued token is of the requested type.
     fn accepts(&self, tokens: &Tokens) -> bool;

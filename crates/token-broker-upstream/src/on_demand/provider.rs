@@ -219,8 +219,6 @@ impl<A: fmt::Debug> fmt::Debug for OnDemand<A> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::Request;
     use token_broker_outbound::Guard;
     use tower_token_broker::{
         audit::{GrantType, InMemory},
@@ -232,6 +230,7 @@ mod tests {
     use crate::{
         ClientAuthentication,
         authorization_server::{Denial, Tokens},
+        on_demand::TokenRequest,
         test_endpoint::{Endpoint, Reply},
     };
 
@@ -251,8 +250,9 @@ mod tests {
             _: &Principal,
             requested: &Scopes,
             now: Timestamp,
-        ) -> Result<Request<Bytes>, CredentialError> {
-            Ok(server.client_credentials_request(requested, now).unwrap())
+        ) -> Result<TokenRequest, CredentialError> {
+            let request = server.client_credentials_request(requested, now).unwrap();
+            Ok(TokenRequest { request, sent: Vec::new() })
         }
 
         fn accepts(&self, _: &Tokens) -> bool {

@@ -18,11 +18,11 @@ use tower_token_broker::{
 
 use super::{
     provider::Shared,
-    refresh::{Next, Outcome, Refresh, bounded, connect_required, unavailable},
+    refresh::{Next, Outcome, Refresh, bounded, unavailable},
 };
 use crate::{
     authorization_server::{
-        Denial, Problem, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Verdict, Wider,
+        Denial, NoTokens, Problem, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Wider,
     },
     lifetime, scopes,
 };
@@ -32,6 +32,8 @@ pub(super) struct Sending<'a, S> {
     pub(super) refresh: &'a Refresh<'a, S>,
     pub(super) grant: &'a Grant,
     pub(super) lease: &'a Lease,
+    /// The refresh token of the grant.
+    pub(super) refresh_token: &'a Secret,
     /// Scopes that the new token must not exceed.
     pub(super) effective: &'a Scopes,
     /// The token that is used if there is no new one.
@@ -54,20 +56,19 @@ struct Failure {
 }
 
 /// How long the same refusal must last while the server accepts other grants.
-const AN_HOUR: Duration = Duration::from_secs(3600);
+const LASTING_WITH_SUCCESSES: Duration = Duration::from_secs(3600);
+/// How long ago the server may have accepted another grant for that.
+const RECENT_SUCCESS: Duration = Duration::from_secs(3600);
 /// How long the same refusal must last otherwise.
-const THREE_DAYS: Duration = Duration::from_secs(3 * 24 * 3600);
+const LASTING: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Time between two attempts for a grant that needs the user.
-const EACH_HOUR: Duration = Duration::from_secs(3600);
+const NEEDS_USER_PAUSE: Duration = Duration::from_secs(3600);
 
 impl<S: GrantStore> Sending<'_, S> {
     const AFTER_UNKNOWN: Duration = Duration::from_secs(30);
 
     pub(super) async fn run(&self) -> Result<Next, StoreError> {
         let (shared, grant) = (self.shared(), self.grant);
-        let Some(refresh_token) = &grant.refresh_token else {
-            return Ok(Next::Done(connect_required()));
-        };
         let now = shared.clock.now();
         let none = Scopes::none();
         // Once: what is remembered may end before the response arrives.
@@ -76,7 +77,7 @@ impl<S: GrantStore> Sending<'_, S> {
             ScopeOnRefresh::Sent => self.effective,
             ScopeOnRefresh::Omitted => &none,
         };
-        let Ok(request) = shared.server.refresh_request(refresh_token, sent, now) else {
+        let Ok(request) = shared.server.refresh_request(self.refresh_token, sent, now) else {
             tracing::error!(
                 alarm = Alarm::ClientAuthenticationFailed.code(),
                 server.name = shared.upstream.name(),
@@ -112,8 +113,8 @@ impl<S: GrantStore> Sending<'_, S> {
         );
         match response.await {
             Ok(response) => {
-                let (rotated, verdict) = response.into_parts();
-                self.keep(rotated, verdict, scope, receipt).await
+                let (rotated, tokens) = response.into_parts();
+                self.keep(rotated, tokens, scope, receipt).await
             }
             Err(error) => self.failed(self.without_response(error), receipt).await,
         }
@@ -125,26 +126,24 @@ impl<S: GrantStore> Sending<'_, S> {
     async fn keep(
         &self,
         rotated: Option<Secret>,
-        verdict: Verdict,
+        tokens: Result<Tokens, NoTokens>,
         scope: ScopeOnRefresh,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         // G482: a server may not know the parameter at a refresh.
-        let refuses_scope = matches!(verdict, Verdict::Denied { denial: Denial::Scopes, .. })
+        let refuses_scope = matches!(tokens, Err(NoTokens::Denied { denial: Denial::Scopes, .. }))
             && scope == ScopeOnRefresh::Sent;
         if refuses_scope {
             self.refresh.scope_refused.store(true, Ordering::Relaxed);
             return self.again_without_scope(rotated, receipt).await;
         }
-        match (rotated, verdict) {
-            (rotated, Verdict::Tokens(tokens)) => {
-                self.use_tokens(rotated, tokens, scope, receipt).await
-            }
-            (Some(rotated), refused) => self.keep_rotated(rotated, &refused, receipt).await,
-            (None, Verdict::Denied { denial: Denial::Grant, problem, .. }) => {
+        match (rotated, tokens) {
+            (rotated, Ok(tokens)) => self.use_tokens(rotated, tokens, scope, receipt).await,
+            (Some(rotated), Err(refused)) => self.keep_rotated(rotated, &refused, receipt).await,
+            (None, Err(NoTokens::Denied { denial: Denial::Grant, problem, .. })) => {
                 self.invalid_grant(&problem, receipt).await
             }
-            (None, refused) => self.failed(self.refused(&refused), receipt).await,
+            (None, Err(refused)) => self.failed(self.refused(&refused), receipt).await,
         }
     }
 
@@ -211,8 +210,8 @@ impl<S: GrantStore> Sending<'_, S> {
         let limit = if self.effective.is_empty() { &grant.granted } else { self.effective };
         let wider = !limit.is_empty() && !limit.contains_all(&named);
         if wider {
-            let mut secrets = vec![&tokens.access_token];
-            secrets.extend(&rotated);
+            let mut secrets = vec![&tokens.access_token, self.refresh_token];
+            secrets.extend(rotated.iter().chain(shared.server.client_secret()));
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = shared.upstream.name(),
@@ -263,11 +262,11 @@ impl<S: GrantStore> Sending<'_, S> {
     async fn keep_rotated(
         &self,
         rotated: Secret,
-        refused: &Verdict,
+        refused: &NoTokens,
         receipt: TokenReceipt,
     ) -> Result<Next, StoreError> {
         let mut renewal = Renewal::new(Some(rotated), None);
-        if let Verdict::Denied { denial: Denial::Grant, problem, .. } = refused {
+        if let NoTokens::Denied { denial: Denial::Grant, problem, .. } = refused {
             renewal.state = GrantState::EndedByServer;
             let stored = self.make_durable(&renewal, TokenOutcome::GrantEnded, receipt).await;
             return Ok(stored.map_or_else(|next| next, |_| self.ended(problem)));
@@ -369,24 +368,23 @@ impl<S: GrantStore> Sending<'_, S> {
     }
 
     /// Returns the failure that a response without tokens is.
-    fn refused(&self, verdict: &Verdict) -> Failure {
-        let (problem, refusal, retry_after) = match verdict {
-            Verdict::Denied { problem, refusal, retry_after, .. }
-            | Verdict::Failed { problem, refusal, retry_after } => {
+    fn refused(&self, reason: &NoTokens) -> Failure {
+        let (problem, refusal, retry_after) = match reason {
+            NoTokens::Denied { problem, refusal, retry_after, .. }
+            | NoTokens::Failed { problem, refusal, retry_after } => {
                 (*problem, *refusal, *retry_after)
             }
-            Verdict::Unknown { problem } => return self.unknown(*problem),
-            Verdict::Tokens(_) => (Problem::because("tokens"), None, None),
+            NoTokens::Unknown { problem } => return self.unknown(*problem),
         };
         let refused = refusal.map(|refusal| self.repeated(refusal));
-        let needs_user = matches!(verdict, Verdict::Denied { denial: Denial::User, .. })
+        let needs_user = matches!(reason, NoTokens::Denied { denial: Denial::User, .. })
             || refused.is_some_and(|refused| self.has_lasted(refused));
         let stays_so = needs_user || self.grant.state == GrantState::NeedsUser;
         Failure {
             tried: AttemptOutcome::Responded,
             recorded: TokenOutcome::Failed,
             pause: match stays_so {
-                true => (EACH_HOUR, EACH_HOUR),
+                true => (NEEDS_USER_PAUSE, NEEDS_USER_PAUSE),
                 false => self.usual_pause(retry_after),
             },
             refused: refused.or(self.grant.refused),
@@ -411,10 +409,10 @@ impl<S: GrantStore> Sending<'_, S> {
         let now = self.shared().clock.cautious_now();
         let others_succeeded = || {
             let last = self.shared().last_success.get();
-            last.is_some_and(|last| last > refused.steady_since && last.until(now) < AN_HOUR)
+            last.is_some_and(|last| last > refused.steady_since && last.until(now) < RECENT_SUCCESS)
         };
-        refused.since.until(now) >= THREE_DAYS
-            || (refused.steady_since.until(now) >= AN_HOUR && others_succeeded())
+        refused.since.until(now) >= LASTING
+            || (refused.steady_since.until(now) >= LASTING_WITH_SUCCESSES && others_succeeded())
     }
 
     /// Returns the failure of a request without a response that was read.

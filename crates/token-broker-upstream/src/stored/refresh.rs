@@ -13,7 +13,8 @@ use token_broker_store::{
     AccessToken, Grant, GrantKey, GrantState, GrantStore, LeaseOutcome, LeaseRequest, StoreError,
 };
 use tower_token_broker::{
-    alarm::Alarm, audit::Trail, clock::Reading, exchange::CredentialError, principal::Scopes,
+    Secret, alarm::Alarm, audit::Trail, clock::Reading, exchange::CredentialError,
+    principal::Scopes,
 };
 
 use super::{
@@ -63,6 +64,7 @@ enum Judged<'g> {
     Done(Outcome),
     /// A refresh is due. The fallback can be used meanwhile, or if the refresh fails.
     Refresh {
+        refresh_token: &'g Secret,
         fallback: Option<&'g AccessToken>,
         forced: bool,
     },
@@ -111,9 +113,11 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         };
         let now = self.shared.clock.read();
         let effective = scopes::common(self.requested, &grant.granted);
-        let (fallback, forced) = match self.judge(&grant, &effective, now) {
+        let (refresh_token, fallback, forced) = match self.judge(&grant, &effective, now) {
             Judged::Done(outcome) => return Ok(Next::Done(outcome)),
-            Judged::Refresh { fallback, forced } => (fallback, forced),
+            Judged::Refresh { refresh_token, fallback, forced } => {
+                (refresh_token, fallback, forced)
+            }
         };
         // Wait for a place before the lease begins to run. If another process refreshed the grant
         // meanwhile, its version has changed.
@@ -133,7 +137,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
             LeaseOutcome::Acquired(lease) => {
                 let (refresh, grant, lease, effective) = (self, &grant, &lease, &effective);
-                Sending { refresh, grant, lease, effective, fallback, forced }.run().await
+                Sending { refresh, grant, lease, refresh_token, effective, fallback, forced }
+                    .run()
+                    .await
             }
         }
     }
@@ -194,9 +200,9 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             Some(token) => Judged::Done(self.outcome_of(grant, token)),
             None => Judged::Done(otherwise),
         };
-        if grant.refresh_token.is_none() {
+        let Some(refresh_token) = &grant.refresh_token else {
             return else_fallback(connect_required());
-        }
+        };
         if let Some(pause) = sightings.pause(grant, now) {
             return else_fallback(match grant.state == GrantState::NeedsUser {
                 true => connect_required(),
@@ -208,7 +214,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if grant.open_attempts >= Self::MOST_OPEN_ATTEMPTS {
             return else_fallback(connect_required());
         }
-        Judged::Refresh { fallback, forced: refused }
+        Judged::Refresh { refresh_token, fallback, forced: refused }
     }
 
     pub(super) async fn load(&self) -> Result<Option<Grant>, StoreError> {

@@ -1,7 +1,5 @@
 //! The provider: exchanges tokens of one source for access tokens of one upstream.
 
-use bytes::Bytes;
-use http::Request;
 use token_broker_outbound::GuardedClient;
 use tower_token_broker::{
     Broker,
@@ -20,7 +18,7 @@ use crate::{
     authorization_server::{AuthorizationServer, Denial, Tokens},
     cache_key::Parts,
     connect_url::ConnectUrl,
-    on_demand::{OnDemand, RequestToken},
+    on_demand::{OnDemand, RequestToken, TokenRequest},
 };
 
 /// Provides each caller's own access token, in exchange for a token that identifies the caller. See
@@ -91,20 +89,26 @@ impl RequestToken for Exchange {
         caller: &Principal,
         requested: &Scopes,
         now: Timestamp,
-    ) -> Result<Request<Bytes>, CredentialError> {
+    ) -> Result<TokenRequest, CredentialError> {
         let subject = self.subject.token(caller, server.issuer(), now).await?;
         let actor = match &self.actor {
             Some(actor) => Some(actor.token(caller, server.issuer(), now).await?),
             None => None,
         };
-        server.exchange_request(&subject, actor.as_ref(), requested, now).map_err(|error| {
-            tracing::error!(
-                alarm = Alarm::ClientAuthenticationFailed.code(),
-                error = %error,
-                "the broker could not authenticate as a client"
-            );
-            CredentialError::Unavailable { retry_after: None }
-        })
+        match server.exchange_request(&subject, actor.as_ref(), requested, now) {
+            Ok(request) => {
+                let sent = [Some(subject), actor].into_iter().flatten();
+                Ok(TokenRequest { request, sent: sent.map(|token| token.secret).collect() })
+            }
+            Err(error) => {
+                tracing::error!(
+                    alarm = Alarm::ClientAuthenticationFailed.code(),
+                    error = %error,
+                    "the broker could not authenticate as a client"
+                );
+                Err(CredentialError::Unavailable { retry_after: None })
+            }
+        }
     }
 
     /// RFC 8693 §2.2.1: the server names the type of the issued token; it must be the requested
