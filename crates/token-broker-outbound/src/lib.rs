@@ -32,7 +32,8 @@
 //!     assert_eq!(guard.check(url), Err(FetchError::BlockedAddress(address)));
 //! }
 //! assert_eq!(guard.check("http://login.example.com/token"), Err(FetchError::Scheme));
-//! assert_eq!(guard.check("http://mcp.crm.svc.cluster.local/mcp"), Err(FetchError::Scheme));
+//! let other_port = guard.check("http://mcp.crm.svc.cluster.local/mcp");
+//! assert_eq!(other_port, Err(FetchError::BlockedAddress(BlockedAddress::Private)));
 //! ```
 
 mod address;
