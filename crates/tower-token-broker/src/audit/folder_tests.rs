@@ -72,7 +72,7 @@ impl Folder {
     }
 
     /// The folder as a process leaves it that is killed now, in another folder.
-    fn killed(&self) -> Self {
+    pub(super) fn killed(&self) -> Self {
         let copy = Self { root: tempfile::tempdir().unwrap(), clock: self.clock.clone() };
         fs::create_dir(copy.path()).unwrap();
         for file in fs::read_dir(self.path()).unwrap() {

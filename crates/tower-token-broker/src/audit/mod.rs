@@ -154,4 +154,6 @@ mod places_tests;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
+mod segment_start_tests;
+#[cfg(test)]
 mod tests;

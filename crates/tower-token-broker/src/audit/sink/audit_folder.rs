@@ -1,7 +1,7 @@
 //! A folder of segments: files of JSON lines, each of which continues the chain of the last one.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -29,7 +29,8 @@ use crate::{
 /// A segment is a file of JSON lines, `WRITER.SEQ.jsonl`, with the sequence number of its first
 /// record. It begins with `start` or `open`, and ends with `close`; the next one begins with the
 /// hash of that record. It repeats what is open at its beginning (`carried`), so a process that
-/// starts reads the last segment only, and older segments may be archived as they are, or removed
+/// starts reads the last segment only, or the last two if a process was killed while it began the
+/// last one. Older segments may be archived as they are, or removed
 /// ([`Removal`](super::super::Removal)).
 ///
 /// The segment that is written to is locked, and checked as [`JsonLines`](super::JsonLines) checks
@@ -127,8 +128,9 @@ impl AuditFolder {
     /// Continues the chain of this writer, or starts it, with the default limits. Creates the
     /// folder if its parent exists (mode 0700 on Unix).
     ///
-    /// Reads the last segment and the last record of the one before it. A torn last line, which a
-    /// crash leaves, is removed, and the next record reports its length.
+    /// Reads the last segment and the last record of the one before it; all of that one if a
+    /// process was killed while it began the last one. A torn last line, which a crash leaves, is
+    /// removed, and the next record reports its length.
     ///
     /// # Errors
     /// See [`AuditFileError`]. Among them: another process writes under this name.
@@ -158,35 +160,32 @@ impl AuditFolder {
         if Listing::of(&folder, writer).map_err(failed)?.last() != Some(&first) {
             return Err(AuditFileError::InUse { path });
         }
-        let mut stored = StoredChain::read(&file, first).map_err(|error| error.at(&path))?;
-        let previous = before.iter().rev().nth(1);
-        let previous = previous.map(|first| (SegmentName::path(&folder, writer, *first), *first));
-        let is_empty = stored.bytes == 0;
-        let bytes = stored.bytes;
-        if !is_empty && !is_of(&stored, writer) {
+        let stored = StoredChain::read(&file, first).map_err(|error| error.at(&path))?;
+        if !stored.is_empty() && !is_of(&stored, writer) {
             return Err(AuditFileError::Damaged { path, line: 1 });
         }
-        match previous {
-            Some((previous, _)) if !is_empty => precedes(&previous, stored.before)?,
-            // P387: a process was killed before it wrote the first record of the segment.
-            Some((previous, number)) => {
-                let torn = stored.torn;
-                stored = ended(&previous, number, writer, first)?;
-                stored.torn = torn;
+        let previous = before.iter().rev().nth(1).copied();
+        let stored = match previous {
+            // P387: a process was killed before all records that begin the segment were written.
+            Some(previous) if !stored.knows_what_is_open() => {
+                let previous_path = SegmentName::path(&folder, writer, previous);
+                let ended = ended(&previous_path, previous, writer, (first, &stored))?;
+                ended.followed_by(&file, first).map_err(|error| error.at(&path))?
             }
-            // The segments before it may have been removed, but not while it is empty.
-            None if is_empty && first > 0 => {
-                return Err(AuditFileError::Damaged { path, line: 1 });
+            Some(previous) => {
+                precedes(&SegmentName::path(&folder, writer, previous), stored.before)?;
+                stored
             }
-            None => {}
-        }
-        let io = |error: io::Error| Unreadable::from(error).at(&path);
-        if stored.torn > 0 {
-            file.set_len(bytes).map_err(io)?;
-        }
-        let file = AppendedFile::after(file, &path, bytes)?;
-        let segment =
-            Segment { first, file, repeated: 0, begun: stored.begun.filter(|_| !is_empty) };
+            // The segments before it may have been removed, but not while they are needed.
+            None if first > 0 && !stored.knows_what_is_open() => {
+                return Err(AuditFileError::SegmentBeforeGone { path });
+            }
+            None => stored,
+        };
+        stored.cut(&file).map_err(|error| Unreadable::from(error).at(&path))?;
+        let file = AppendedFile::after(file, &path, stored.bytes)?;
+        let is_new = stored.is_empty();
+        let segment = Segment { first, file, repeated: 0, begun: stored.begun };
         Ok(Self::of(
             stored,
             State {
@@ -194,7 +193,7 @@ impl AuditFolder {
                 writer: writer.clone(),
                 limits,
                 segment,
-                is_new: is_empty,
+                is_new,
                 last: None,
                 is_closed: false,
                 open: OpenAtEnd::default(),
@@ -334,16 +333,31 @@ fn precedes(path: &Path, expected: Option<Head>) -> Result<(), AuditFileError> {
     }
 }
 
-/// Reads the segment before an empty one.
+/// Reads the segment before one that does not repeat all that was open.
 fn ended(
     path: &Path,
     number: u64,
     writer: &WriterName,
-    next: u64,
+    (next, begun): (u64, &StoredChain),
 ) -> Result<StoredChain, AuditFileError> {
-    let file = File::open(path).map_err(|error| Unreadable::from(error).at(path))?;
+    let io = |error: io::Error| Unreadable::from(error).at(path);
+    let file = File::open(path).map_err(io)?;
+    // P293: a process that has just created the next segment holds the lock of this one until it
+    // holds that of the next.
+    if begun.is_empty() {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(AuditFileError::InUse { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+    }
     let stored = StoredChain::read(&file, number).map_err(|error| error.at(path))?;
-    let is_followed = stored.last.is_some_and(|last| last.sequence.checked_add(1) == Some(next));
+    let is_followed = stored.last.is_some_and(|last| {
+        last.sequence.checked_add(1) == Some(next)
+            && begun.before.is_none_or(|before| before == last)
+    });
     if stored.torn == 0 && stored.is_closed && is_followed && is_of(&stored, writer) {
         Ok(stored)
     } else {

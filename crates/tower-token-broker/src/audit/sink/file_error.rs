@@ -72,6 +72,17 @@ pub enum AuditFileError {
         /// The path of the earlier segment.
         path: PathBuf,
     },
+    /// A process was killed while it began the segment, and the one before it, which names the
+    /// requests that were open, is gone.
+    #[error(
+        "the audit segment {} was begun and not completed, and the one before it is gone: that one \
+         names the requests that were open. Put it back, or use another writer name",
+        path.display()
+    )]
+    SegmentBeforeGone {
+        /// The path of the later segment.
+        path: PathBuf,
+    },
     /// The folder cannot be used.
     #[error(
         "the audit folder {} cannot be used: {source}; check the path and its permissions",
@@ -94,6 +105,7 @@ impl AuditFileError {
             Self::InUse { .. } => "it is being written already".to_owned(),
             Self::Changed { .. } => "it was replaced while it was opened".to_owned(),
             Self::Damaged { .. } | Self::SegmentsDoNotFollow { .. } => "it is damaged".to_owned(),
+            Self::SegmentBeforeGone { .. } => "the segment before it is gone".to_owned(),
         }
     }
 }

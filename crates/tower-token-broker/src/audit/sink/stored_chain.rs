@@ -33,13 +33,52 @@ pub(super) struct StoredChain {
     /// Length of a torn last line.
     pub(super) torn: u64,
     pub(super) open: OpenAtEnd,
+    repeats: Repeats,
+}
+
+/// Whether a file names all work that was open at its beginning, or has its results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Repeats {
+    /// Not known before the first record.
+    #[default]
+    Nothing,
+    /// The segment begins with so many `carried` that have not been read.
+    Missing(u64),
+    /// A process has started, and records an unknown result for all work that was open before. The
+    /// results are written together with `open`, so the last of them is known by what follows.
+    Settling,
+    All,
 }
 
 impl StoredChain {
     /// Reads a file whose first record has this sequence number. Later records must follow.
     pub(super) fn read(file: &File, first: u64) -> Result<Self, Unreadable> {
+        Self::default().take_all(file, first)
+    }
+
+    /// Reads the next segment from its beginning, with the work that is open at the end of this
+    /// one.
+    pub(super) fn followed_by(self, mut file: &File, first: u64) -> Result<Self, Unreadable> {
+        file.rewind()?;
+        let Self { last, is_closed, chain, writer, open, .. } = self;
+        let next = Self { last, is_closed, chain, writer, open, ..Self::default() };
+        next.take_all(file, first)
+    }
+
+    /// Returns whether the file has a whole record.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Returns whether `open` is all that is open, without the segment before this one. It is not
+    /// if a process was killed while it began the segment.
+    pub(super) fn knows_what_is_open(&self) -> bool {
+        self.repeats == Repeats::All
+    }
+
+    fn take_all(self, file: &File, first: u64) -> Result<Self, Unreadable> {
         let mut lines = Lines::new(BufReader::new(file));
-        let mut chain = Self::default();
+        let mut chain = self;
         loop {
             match lines.next()? {
                 Next::Line => {}
@@ -76,12 +115,12 @@ impl StoredChain {
 
     /// Takes the next record, if it follows.
     fn take(&mut self, record: &StoredRecord<'_>, first: u64) -> Option<()> {
-        if self.last.is_none() {
+        if self.begun.is_none() {
             // A segment names the record before it. Whether that one exists, its caller checks.
             self.before = first
                 .checked_sub(1)
                 .map(|sequence| Head { sequence, hash: *record.previous_hash() });
-            self.last = self.before;
+            self.last = self.last.or(self.before);
             self.begun = Some(record.time());
             self.chain = record.text(Member::Chain).and_then(|chain| hex::decode(chain.as_bytes()));
             self.writer = record.text(Member::Writer).map(Box::from);
@@ -92,10 +131,40 @@ impl StoredChain {
         self.last = Some(record.head());
         self.is_closed = record.kind() == Some(RecordKind::Close);
         if let Some(kind) = record.kind() {
+            self.repeats = self.repeats.after(kind, record);
             self.open.take(kind, record);
         }
         Some(())
     }
+}
+
+impl Repeats {
+    fn after(self, kind: RecordKind, record: &StoredRecord<'_>) -> Self {
+        match (self, kind) {
+            (Self::All, _) => Self::All,
+            (Self::Nothing, RecordKind::Start) if record.sequence() == 0 => Self::All,
+            (_, RecordKind::Open) => match record.number(Member::Carried) {
+                Some(carried) => Self::missing(carried),
+                None => Self::Settling,
+            },
+            (Self::Missing(carried), RecordKind::Carried) => {
+                Self::missing(carried.saturating_sub(1))
+            }
+            (Self::Settling, kind) if !may_settle(kind, record) => Self::All,
+            (Self::Nothing | Self::Missing(_) | Self::Settling, _) => self,
+        }
+    }
+
+    const fn missing(carried: u64) -> Self {
+        if carried == 0 { Self::All } else { Self::Missing(carried) }
+    }
+}
+
+/// Whether a record may be one that a process writes together with its `open`.
+fn may_settle(kind: RecordKind, record: &StoredRecord<'_>) -> bool {
+    let is_result =
+        matches!(kind, RecordKind::Result | RecordKind::JobResult | RecordKind::TokenResult);
+    is_result && record.text(Member::Outcome).as_deref() == Some("unknown")
 }
 
 /// Returns the last record of a file, if its last line is one that is unchanged.
