@@ -563,3 +563,19 @@ async fn p386_nothing_is_removed_without_a_record_in_the_folder() {
     assert_eq!(removed(&folder, &log, "broker-1").await, count);
     assert_eq!(folder.segments("broker-1").len(), 1);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn p386_a_segment_removed_while_it_is_opened_is_not_created() {
+    // In the listing, and gone when it is opened: a link to nothing.
+    let folder = Folder::new();
+    folder.run("broker-1", TINY, 2).await;
+    let last = folder.segments("broker-1").pop().unwrap();
+    let nothing = folder.root.path().join("nothing");
+    fs::remove_file(&last).unwrap();
+    std::os::unix::fs::symlink(&nothing, &last).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(folder.refused("broker-1"), AuditFileError::InUse { .. }));
+        assert!(!nothing.exists());
+    }
+}

@@ -14,11 +14,15 @@ use super::{
 };
 use crate::alarm::Alarm;
 
-/// Whether the file must not exist before it is opened.
+/// Whether the file exists before it is opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum IsNew {
+    /// It must not.
     Yes,
+    /// It is created if it does not.
     Perhaps,
+    /// It must.
+    No,
 }
 
 /// The operations on the disk: a file, except in tests that observe or break it.
@@ -74,11 +78,19 @@ impl AppendedFile {
     ///
     /// The caller reads it, and then calls [`AppendedFile::after`].
     pub(super) fn open(path: &Path, is_new: IsNew) -> Result<File, AuditFileError> {
+        let file = Self::open_unlocked(path, is_new)?;
+        Self::lock(&file, path)?;
+        Ok(file)
+    }
+
+    /// Like [`AppendedFile::open`], without the lock.
+    pub(super) fn open_unlocked(path: &Path, is_new: IsNew) -> Result<File, AuditFileError> {
         let mut options = OpenOptions::new();
         options.read(true).truncate(false);
         match is_new {
             IsNew::Yes => options.create_new(true),
             IsNew::Perhaps => options.create(true),
+            IsNew::No => &mut options,
         };
         // Elsewhere, a file that is opened for appending cannot be truncated.
         if cfg!(unix) {
@@ -92,22 +104,40 @@ impl AppendedFile {
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(AuditFileError::NotAFile { path: path.to_owned() });
         }
-        let io = |error: io::Error| Unreadable::from(error).at(path);
-        let file = options.open(path).map_err(io)?;
+        options.open(path).map_err(|error| Unreadable::from(error).at(path))
+    }
+
+    /// Locks the file for this process.
+    pub(super) fn lock(file: &File, path: &Path) -> Result<(), AuditFileError> {
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(AuditFileError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(io(error)),
+            Err(TryLockError::Error(error)) => Err(Unreadable::from(error).at(path)),
         }
     }
 
     /// Continues an open file after this many bytes, which must be all that it has.
     pub(super) fn after(file: File, path: &Path, durable: u64) -> Result<Self, AuditFileError> {
-        let io = |error: io::Error| Unreadable::from(error).at(path);
-        let changed = || AuditFileError::Changed { path: path.to_owned() };
-        let identity = FileIdentity::of(&file, path).map_err(io)?.map_err(|_changed| changed())?;
-        identity.check(durable).map_err(|_changed| changed())?;
+        let identity = Self::identify(&file, path, durable)?;
         Ok(Self::new(Box::new(file), Some(identity), durable))
+    }
+
+    /// Identifies an open file at its path, which must have this length.
+    pub(super) fn identify(
+        file: &File,
+        path: &Path,
+        length: u64,
+    ) -> Result<FileIdentity, AuditFileError> {
+        let io = |error: io::Error| Unreadable::from(error).at(path);
+        let changed = |changed: Changed| match changed {
+            Changed::Unreachable(kind) => io(kind.into()),
+            Changed::Missing | Changed::Replaced | Changed::NotAFile | Changed::Length { .. } => {
+                AuditFileError::Changed { path: path.to_owned() }
+            }
+        };
+        let identity = FileIdentity::of(file, path).map_err(io)?.map_err(changed)?;
+        identity.check(length).map_err(changed)?;
+        Ok(identity)
     }
 
     pub(super) fn new(disk: Box<dyn Disk>, identity: Option<FileIdentity>, durable: u64) -> Self {

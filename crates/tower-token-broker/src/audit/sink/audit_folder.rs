@@ -13,6 +13,7 @@ use super::{
     appended_file::{AppendedFile, IsNew, sync_folder},
     audit_sink::{AuditSink, Resumed, SegmentEnd, SegmentedChain, SinkError},
     file_error::{AuditFileError, Unreadable},
+    file_identity::FileIdentity,
     stored_chain::{OpenAtEnd, StoredChain, record_at_end},
 };
 use crate::{
@@ -110,8 +111,18 @@ struct State {
     /// Whether the last record is `close`: the next one begins a segment.
     is_closed: bool,
     open: OpenAtEnd,
+    /// The file of the next segment, if it was created and could not be taken into use.
+    created: Option<Created>,
     /// Whether the alarm for a file in the place of the next segment was raised.
     has_alarmed: bool,
+}
+
+/// A segment that is being begun.
+#[derive(Debug)]
+struct Created {
+    first: u64,
+    file: File,
+    is_locked: bool,
 }
 
 /// The segment that is written to, or was last.
@@ -155,7 +166,14 @@ impl AuditFolder {
         let before = Listing::of(&folder, writer).map_err(failed)?;
         let first = before.last().copied().unwrap_or(0);
         let path = SegmentName::path(&folder, writer, first);
-        let file = AppendedFile::open(&path, IsNew::Perhaps)?;
+        // The whole chain may have been removed since: a new file in its place would be a segment
+        // without the one before it.
+        let is_new = if before.is_empty() { IsNew::Perhaps } else { IsNew::No };
+        let file = AppendedFile::open(&path, is_new).map_err(|error| {
+            let is_gone = matches!(&error, AuditFileError::Io { source, .. }
+                if source.kind() == io::ErrorKind::NotFound);
+            if is_gone { AuditFileError::InUse { path: path.clone() } } else { error }
+        })?;
         // P293, P387: another process may have begun the next segment before this one was locked.
         if Listing::of(&folder, writer).map_err(failed)?.last() != Some(&first) {
             return Err(AuditFileError::InUse { path });
@@ -197,6 +215,7 @@ impl AuditFolder {
                 last: None,
                 is_closed: false,
                 open: OpenAtEnd::default(),
+                created: None,
                 has_alarmed: false,
             },
         ))
@@ -274,9 +293,7 @@ impl State {
     /// locked at each moment.
     fn begin(&mut self, first: u64) -> Result<(), SinkError> {
         let path = SegmentName::path(&self.folder, &self.writer, first);
-        let created = AppendedFile::open(&path, IsNew::Yes)
-            .and_then(|file| AppendedFile::after(file, &path, 0));
-        let file = created.map_err(|error| {
+        let file = self.create(first, &path).map_err(|error| {
             let is_taken = matches!(&error, AuditFileError::Io { source, .. }
                 if source.kind() == io::ErrorKind::AlreadyExists);
             if is_taken && !std::mem::replace(&mut self.has_alarmed, true) {
@@ -294,6 +311,35 @@ impl State {
         Ok(())
     }
 
+    /// Creates, locks and identifies the file of the next segment. If that fails on the way, the
+    /// next attempt continues with the file that was created.
+    fn create(&mut self, first: u64, path: &Path) -> Result<AppendedFile, AuditFileError> {
+        let mut created = self.created.take().filter(|created| created.first == first);
+        let taken = match &mut created {
+            None => Err(AuditFileError::Changed { path: path.to_owned() }),
+            Some(created) => created.take_into_use(path),
+        };
+        let taken = match taken {
+            // P385: another file, or none, is in its place. It is put back, or a new one created.
+            Err(AuditFileError::Changed { .. }) => AppendedFile::open_unlocked(path, IsNew::Yes)
+                .and_then(|file| {
+                    created.insert(Created { first, file, is_locked: false }).take_into_use(path)
+                }),
+            taken => taken,
+        };
+        match (taken, created) {
+            (Ok(identity), Some(Created { file, .. })) => {
+                Ok(AppendedFile::new(Box::new(file), Some(identity), 0))
+            }
+            (taken, created) => {
+                self.created = created;
+                Err(taken
+                    .err()
+                    .unwrap_or_else(|| AuditFileError::Changed { path: path.to_owned() }))
+            }
+        }
+    }
+
     fn segment_end(&mut self, now: Timestamp) -> Option<SegmentEnd> {
         let written = self.segment.file.durable().saturating_sub(self.segment.repeated);
         if self.is_closed || written == 0 {
@@ -305,6 +351,22 @@ impl State {
             let (open, open_token_requests) = self.open.to_lists();
             SegmentEnd::new(open, open_token_requests)
         })
+    }
+}
+
+impl Created {
+    /// Locks the file, and checks that it is the one at the path, and empty.
+    fn take_into_use(&mut self, path: &Path) -> Result<FileIdentity, AuditFileError> {
+        if !self.is_locked {
+            AppendedFile::lock(&self.file, path)?;
+            self.is_locked = true;
+        }
+        let identity = AppendedFile::identify(&self.file, path, 0)?;
+        // It was created, so it was none.
+        if identity.is_link() {
+            return Err(AuditFileError::Changed { path: path.to_owned() });
+        }
+        Ok(identity)
     }
 }
 
@@ -362,5 +424,119 @@ fn ended(
         Ok(stored)
     } else {
         Err(AuditFileError::SegmentsDoNotFollow { path: path.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain whose process is about to begin its next segment, and the path of that one.
+    fn at_the_end_of_a_segment(folder: &Path) -> (AuditFolder, PathBuf, Records) {
+        let writer = WriterName::parse("broker-1").unwrap();
+        let first = SegmentName::path(folder, &writer, 0);
+        let (mut begun, mut next) = (Records::default(), Records::default());
+        let time = ",\"time\":\"2026-01-01T00:00:00.000Z\"";
+        let chain = format!("\"chain\":\"{}\",\"writer\":\"broker-1\"", "0".repeat(32));
+        let start = format!("{time},\"kind\":\"start\",\"schema\":2,{chain}");
+        let hash = begun.append(RecordKind::Start, start.as_bytes(), 0, &[0; 32]);
+        let close = format!("{time},\"kind\":\"close\"");
+        let hash = begun.append(RecordKind::Close, close.as_bytes(), 1, &hash);
+        fs::write(first, begun.as_json_lines()).unwrap();
+        let open = format!("{time},\"kind\":\"open\",\"schema\":2,{chain},\"dropped_bytes\":0");
+        next.append(RecordKind::Open, open.as_bytes(), 2, &hash);
+        (AuditFolder::open(folder, &writer).unwrap(), SegmentName::path(folder, &writer, 2), next)
+    }
+
+    #[tokio::test]
+    async fn p385_a_created_segment_is_taken_into_use_later() {
+        let root = tempfile::tempdir().unwrap();
+        let (sink, path, next) = at_the_end_of_a_segment(root.path());
+        // Created; another handle has its lock.
+        let file = AppendedFile::open_unlocked(&path, IsNew::Yes).unwrap();
+        sink.state.lock().created = Some(Created { first: 2, file, is_locked: false });
+        let other = File::open(&path).unwrap();
+        other.lock().unwrap();
+        for _ in 0..2 {
+            assert!(sink.write(&next).await.is_err());
+            let state = sink.state.lock();
+            assert!(state.created.as_ref().is_some_and(|created| !created.is_locked));
+            assert!(!state.has_alarmed, "no other program created it");
+        }
+        drop(other);
+        sink.write(&next).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), next.as_json_lines());
+        assert!(sink.state.lock().created.is_none());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn p385_a_created_segment_that_was_replaced_is_not_used() {
+        type Change = fn(&Path);
+        let changes: [(&str, Change, bool); 4] = [
+            ("deleted", |path| fs::remove_file(path).unwrap(), false),
+            (
+                "replaced",
+                |path| {
+                    fs::write(path.with_extension("new"), "").unwrap();
+                    fs::rename(path.with_extension("new"), path).unwrap();
+                },
+                true,
+            ),
+            ("written", |path| fs::write(path, "hello").unwrap(), true),
+            (
+                "linked",
+                |path| {
+                    fs::rename(path, path.with_extension("old")).unwrap();
+                    std::os::unix::fs::symlink(path.with_extension("old"), path).unwrap();
+                },
+                true,
+            ),
+        ];
+        for (what, change, is_in_the_place) in changes {
+            for is_locked in [false, true] {
+                let root = tempfile::tempdir().unwrap();
+                let (sink, path, next) = at_the_end_of_a_segment(root.path());
+                let file = AppendedFile::open_unlocked(&path, IsNew::Yes).unwrap();
+                sink.state.lock().created = Some(Created { first: 2, file, is_locked });
+                change(&path);
+                let content = fs::read(&path).ok();
+                for _ in 0..2 {
+                    assert_eq!(sink.write(&next).await.is_err(), is_in_the_place, "{what}");
+                }
+                if is_in_the_place {
+                    assert!(sink.state.lock().has_alarmed, "{what}");
+                    assert_eq!(fs::read(&path).ok(), content, "{what}");
+                    fs::rename(&path, root.path().join("evidence")).unwrap();
+                    sink.write(&next).await.unwrap();
+                }
+                assert_eq!(fs::read(&path).unwrap(), next.as_json_lines(), "{what}");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn p385_a_created_segment_that_is_put_back_is_used() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("audit");
+        fs::create_dir(&folder).unwrap();
+        let (sink, path, next) = at_the_end_of_a_segment(&folder);
+        let file = AppendedFile::open_unlocked(&path, IsNew::Yes).unwrap();
+        sink.state.lock().created = Some(Created { first: 2, file, is_locked: false });
+        // The folder cannot be looked into, for one reason or another; then another file is there.
+        let (old, evidence) = (folder.with_extension("old"), folder.join("evidence"));
+        fs::rename(&folder, &old).unwrap();
+        assert!(sink.write(&next).await.is_err());
+        fs::write(&folder, "").unwrap();
+        assert!(sink.write(&next).await.is_err());
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&old, &folder).unwrap();
+        fs::rename(&path, &evidence).unwrap();
+        fs::write(&path, "hello").unwrap();
+        assert!(sink.write(&next).await.is_err());
+        fs::rename(&evidence, &path).unwrap();
+        sink.write(&next).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), next.as_json_lines());
     }
 }

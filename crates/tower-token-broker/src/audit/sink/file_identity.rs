@@ -55,6 +55,11 @@ impl FileIdentity {
         &self.path
     }
 
+    /// Returns whether the path was a symbolic link when the file was identified.
+    pub(super) const fn is_link(&self) -> bool {
+        self.is_link
+    }
+
     /// Returns the length of the file, if the path leads to it.
     pub(super) fn length(&self) -> Result<u64, Changed> {
         let found =
