@@ -579,3 +579,31 @@ async fn p386_a_segment_removed_while_it_is_opened_is_not_created() {
         assert!(!nothing.exists());
     }
 }
+
+#[tokio::test]
+async fn p293_two_folders_have_one_writer_name() {
+    let folder = |writer: &str, other: &str| {
+        let (one, two) = (Folder::new(), Folder::new());
+        let sink = AuditFolder::open(one.path(), &name(writer)).unwrap();
+        let other = AuditFolder::open(two.path(), &name(other)).unwrap();
+        (sink.and(other), one, two)
+    };
+    let (two_names, _one, _two) = folder("broker-1", "broker-2");
+    let error = two_names.resume().await.unwrap_err();
+    assert!(error.to_string().contains("the same writer name"), "{error}");
+    let (same, ..) = folder("broker-1", "broker-1");
+    assert!(same.resume().await.unwrap().segmented.is_some());
+    // With a third sink, and the other way round.
+    let (two_names, _one, _two) = folder("broker-2", "broker-1");
+    let third = Folder::new();
+    let lines = JsonLines::append(third.root.path().join("audit.jsonl")).unwrap();
+    assert!(lines.and(two_names).resume().await.is_err());
+    let (same, _one, _two) = folder("broker-1", "broker-1");
+    let other = AuditFolder::open(third.path(), &name("broker-2")).unwrap();
+    assert!(same.and(other).resume().await.is_err());
+    let log = AuditLog::from(folder("broker-1", "broker-2").0);
+    while log.is_open() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(use_a_credential(&log).await.unwrap_err(), AuditError);
+}

@@ -28,6 +28,16 @@ impl<A: AuditSink, B: AuditSink> AuditSink for TeeSink<A, B> {
             (true, true) if first.last != second.last => Err(SinkError::new(
                 "its two sinks stopped at different records; keep both, and start two new ones",
             )),
+            // P293: one chain has one writer.
+            (true, true)
+                if matches!((&first.segmented, &second.segmented), (Some(one), Some(other))
+                    if one != other) =>
+            {
+                Err(SinkError::new(
+                    "its two folders have different writer names, or chains; give both the same \
+                     writer name",
+                ))
+            }
             (true, true) => {
                 let dropped_bytes = first.dropped_bytes.max(second.dropped_bytes);
                 let segmented = first.segmented.clone().or(second.segmented);
