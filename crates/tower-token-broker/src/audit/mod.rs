@@ -152,6 +152,8 @@ mod folder_tests;
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]
+mod removal_tests;
+#[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
 mod segment_start_tests;

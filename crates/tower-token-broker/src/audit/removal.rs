@@ -11,16 +11,16 @@ use super::{
     reader::{Lines, Next, StoredRecord},
     record::{Head, Member, Note, RecordKind, RemovedSegments},
     segment::{Listing, SegmentName, WriterName},
-    sink::{AtEnd, record_at_end},
-    verify::{ChainReport, End, FolderReport, FolderVerification},
+    sink::{AtEnd, record_at_end, sync_folder},
+    verify::{self, ChainReport, End, FolderReport, FolderVerification},
 };
 use crate::{clock::Timestamp, hex, principal::Initiator};
 
 /// Segments of one chain that are old enough to be removed. Planned, it has changed nothing.
 ///
-/// Removal goes from the oldest segment on. A chain keeps the segment that is written to, its last
-/// one unless that was closed in order, and each segment with a record that signs off an earlier
-/// removal (`segments_removed`) which verification still needs.
+/// Removal goes from the oldest segment on. A chain keeps its last segment and the one before it
+/// unless it was closed in order (a process that starts may need both), and each segment with a
+/// record that signs off an earlier removal (`segments_removed`) which verification still needs.
 #[derive(Debug)]
 #[must_use = "nothing is removed until it is run"]
 pub struct Removal {
@@ -43,10 +43,33 @@ struct Closed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemovalError {
-    /// The folder cannot be read, or a segment cannot be removed. The segments before it are
-    /// removed, and recorded.
-    #[error("the segments of an audit folder cannot be removed: {0}")]
+    /// The folder cannot be read. No segment was removed.
+    #[error(
+        "the audit folder cannot be read, so no segment was removed: {0}; check the path and its \
+         permissions"
+    )]
     Io(#[from] io::Error),
+    /// A segment cannot be removed. Those before it are removed, and recorded.
+    #[error(
+        "the segment {} cannot be removed: {source}; those before it are removed and recorded. \
+         Check its permissions, and run it again",
+        path.display()
+    )]
+    NotRemoved {
+        /// The path of the segment.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The folder has no segment of this writer.
+    #[error(
+        "the folder has no segment of writer {writer}; use a name that the names of the segments \
+         begin with, or check the path of the folder"
+    )]
+    NoSuchWriter {
+        /// The writer.
+        writer: WriterName,
+    },
     /// A record of the chain is wrong: it is evidence, and stays.
     #[error(
         "the chain of writer {writer} has a wrong record; keep its segments for the investigation \
@@ -57,7 +80,10 @@ pub enum RemovalError {
         writer: WriterName,
     },
     /// The removal could not be recorded. No segment was removed.
-    #[error("the removal of audit segments could not be recorded, so none was removed: {0}")]
+    #[error(
+        "the removal of audit segments could not be recorded, so none was removed: {0}; check the \
+         disk and the permissions of the audit folder, and run it again"
+    )]
     NotRecorded(#[from] AuditError),
     /// The log writes elsewhere. No segment was removed.
     #[error(
@@ -68,10 +94,11 @@ pub enum RemovalError {
 
 impl Removal {
     /// Verifies the folder, and returns the segments of this writer whose last record is older than
-    /// `before`; `None` if there is none. Reads all segments of the folder.
+    /// `before`; `None` if none of them is. Reads all segments of the folder.
     ///
     /// # Errors
-    /// The folder cannot be read, or a record of the chain is wrong.
+    /// The folder cannot be read, it has no segment of the writer, or a record of the chain is
+    /// wrong.
     pub fn plan(
         folder: impl AsRef<Path>,
         writer: &WriterName,
@@ -80,7 +107,7 @@ impl Removal {
         let folder = std::path::absolute(folder)?;
         let report = FolderVerification::new().run(&folder)?;
         let Some(found) = report.chains.iter().find(|chain| chain.writer == *writer) else {
-            return Ok(None);
+            return Err(RemovalError::NoSuchWriter { writer: writer.clone() });
         };
         let Ok(end) = found.report.found else {
             return Err(RemovalError::NotWhole { writer: writer.clone() });
@@ -91,7 +118,7 @@ impl Removal {
         };
         let (segments, lock) = old_segments(&folder, found, end, before)?;
         let mut removal = Self { folder, writer: writer.clone(), chain, segments, _lock: lock };
-        removal.keep_needed(&report);
+        removal.keep_needed(&report, &Listing::read(&removal.folder)?);
         Ok((!removal.segments.is_empty()).then_some(removal))
     }
 
@@ -137,29 +164,32 @@ impl Removal {
         }
         // The oldest first: an interrupted removal leaves no gap in the chain.
         for segment in &self.segments {
-            fs::remove_file(&segment.path)?;
+            // X17: in this order also after a power failure.
+            fs::remove_file(&segment.path).and_then(|()| sync_folder(&self.folder)).map_err(
+                |source| RemovalError::NotRemoved { path: segment.path.clone(), source },
+            )?;
         }
         Ok(self.segments.len())
     }
 
     /// Keeps each segment with the record of a removal that explains where another chain, or the
-    /// rest of this one, begins.
-    fn keep_needed(&mut self, report: &FolderReport) {
-        let ends = self.segments.iter().map(|segment| segment.last.sequence);
-        let ends: Vec<u64> = ends.collect();
-        let notes = report.removed.iter().filter(|note| note.recorded_by == self.writer);
-        let is_needed = |writer: &str, until: Head| {
-            let next = until.sequence.saturating_add(1);
-            let Ok(writer) = WriterName::parse(writer) else { return false };
-            let path = SegmentName::path(&self.folder, &writer, next);
-            let is_removed_too = self.segments.iter().any(|segment| segment.path == path);
-            path.exists() && !is_removed_too
+    /// rest of this one, begins. It names segments that are still there if that removal was
+    /// interrupted.
+    // P386.
+    fn keep_needed(&mut self, report: &FolderReport, listing: &Listing) {
+        let is_removed_too = |writer: &WriterName, first: u64| {
+            *writer == self.writer && self.segments.iter().any(|segment| segment.first == first)
         };
-        let needed = notes.filter(|note| is_needed(&note.writer, note.until));
-        let first_needed = needed.map(|note| note.sequence).min();
-        if let Some(first_needed) = first_needed {
-            let kept = ends.iter().filter(|end| **end < first_needed).count();
-            self.segments.truncate(kept);
+        let is_needed = |note: &verify::RemovedSegments| {
+            let explained = note.from..=note.until.sequence.saturating_add(1);
+            let Ok(writer) = WriterName::parse(&note.writer) else { return false };
+            let mut there = listing.segments.get(&writer).into_iter().flatten();
+            there.any(|first| explained.contains(first) && !is_removed_too(&writer, *first))
+        };
+        let notes = report.removed.iter().filter(|note| note.recorded_by == self.writer);
+        let needed = notes.filter(|note| is_needed(note));
+        if let Some(first_needed) = needed.map(|note| note.sequence).min() {
+            self.segments.retain(|segment| segment.last.sequence < first_needed);
         }
     }
 
@@ -201,18 +231,22 @@ fn old_segments(
     end: End,
     before: Timestamp,
 ) -> io::Result<(Vec<Closed>, Option<File>)> {
-    let firsts = Listing::of(folder, &chain.writer)?;
+    let firsts: Vec<u64> = Listing::of(folder, &chain.writer)?.into_iter().collect();
+    // P387: the last segment of a process that did not end in order may be empty or half begun; the
+    // next process then needs the one before it, too.
+    let kept = if end == End::Closed { 0 } else { 2 };
     let (mut segments, mut lock) = (Vec::new(), None);
-    for first in &firsts {
+    for first in firsts.get(..firsts.len().saturating_sub(kept)).unwrap_or_default() {
         let path = SegmentName::path(folder, &chain.writer, *first);
         let file = File::open(&path)?;
-        if firsts.last() == Some(first) {
-            if end != End::Closed {
-                break;
-            }
+        let is_last = firsts.last() == Some(first);
+        if is_last {
             match file.try_lock() {
                 Ok(()) => lock = Some(file.try_clone()?),
-                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::WouldBlock) => {
+                    segments.pop();
+                    break;
+                }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
@@ -220,7 +254,14 @@ fn old_segments(
             Some(AtEnd { head, is_close: true, time }) if time < before => {
                 segments.push(Closed { path, first: *first, last: head });
             }
-            Some(_) | None => break,
+            Some(AtEnd { is_close: true, .. }) => break,
+            // A process has begun it since the folder was verified.
+            Some(AtEnd { is_close: false, .. }) | None => {
+                if is_last {
+                    segments.pop();
+                }
+                break;
+            }
         }
     }
     Ok((segments, lock))

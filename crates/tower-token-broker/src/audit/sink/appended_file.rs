@@ -218,6 +218,6 @@ impl AppendedFile {
 
 /// Makes the names in a folder durable.
 // X17: the records of a new file are only as durable as its name in the folder.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(in crate::audit) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -13,6 +13,7 @@ mod stored_chain;
 mod tee;
 mod tracing_sink;
 
+pub(super) use appended_file::sync_folder;
 pub use audit_folder::{AuditFolder, SegmentLimits};
 pub use audit_sink::{AuditSink, Resumed, SegmentEnd, SegmentedChain, SinkError};
 pub use boxed::BoxAuditSink;
