@@ -11,6 +11,8 @@ use std::{
 use serde::Serialize;
 use tower_token_broker::audit::verify::{End, Head, Report, Verification};
 
+use crate::escaped::escaped;
+
 /// The result of verifying a file: `Display` prints it for people, [`Verified::to_json`] for
 /// programs.
 #[derive(Debug)]
@@ -154,7 +156,7 @@ impl<'a> FileObject<'a> {
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (file, report) = (self.file.display(), &self.report);
+        let (file, report) = (escaped(self.file.display()), &self.report);
         match &report.found {
             Ok(_) => writeln!(f, "{file}: whole. {} records, unchanged", report.records)?,
             Err(wrong) => {
@@ -163,7 +165,7 @@ impl fmt::Display for Verified {
             }
         }
         if let Some(chain) = &report.chain {
-            writeln!(f, "  {:<10}{chain}", "chain")?;
+            writeln!(f, "  {:<10}{}", "chain", escaped(chain))?;
         }
         writeln!(
             f,

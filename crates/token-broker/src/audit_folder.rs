@@ -10,7 +10,10 @@ use tower_token_broker::audit::verify::{
     ChainReport, FolderReport, FolderVerification, Head, RemovedSegments, SegmentFault,
 };
 
-use crate::audit::{FileObject, percents};
+use crate::{
+    audit::{FileObject, percents},
+    escaped::escaped,
+};
 
 /// The result of verifying a folder: `Display` prints it for people, [`VerifiedFolder::to_json`]
 /// for programs.
@@ -159,7 +162,7 @@ impl<'a> Removed<'a> {
 impl fmt::Display for VerifiedFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
-        let (folder, report) = (self.folder.display(), &self.report);
+        let (folder, report) = (escaped(self.folder.display()), &self.report);
         let records: u64 = report.chains.iter().map(|chain| chain.report.records).sum();
         let chains = report.chains.len();
         if report.is_whole() {
@@ -167,12 +170,19 @@ impl fmt::Display for VerifiedFolder {
         } else if chains == 0 {
             writeln!(f, "{folder}: NOT WHOLE. It contains no segment of an audit log")?;
         } else {
-            let faults = report.fault_count;
-            writeln!(f, "{folder}: NOT WHOLE. {faults} wrong records in {chains} chains")?;
+            write!(f, "{folder}: NOT WHOLE. ")?;
+            match report.fault_count {
+                0 => write!(f, "{records} records in {chains} chains, unchanged")?,
+                faults => write!(f, "{faults} wrong records in {chains} chains")?,
+            }
+            match report.missing_heads.len() {
+                0 => writeln!(f)?,
+                missing => writeln!(f, "; {missing} noted heads missing")?,
+            }
         }
         for fault in report.faults.iter().take(SHOWN) {
             let file = fault.file.strip_prefix(&self.folder).unwrap_or(&fault.file);
-            writeln!(f, "  {:<10}{}: {}", "fault", file.display(), fault.wrong)?;
+            writeln!(f, "  {:<10}{}: {}", "fault", escaped(file.display()), fault.wrong)?;
         }
         more(f, report.fault_count.saturating_sub(SHOWN as u64))?;
         for head in &report.missing_heads {
@@ -186,10 +196,10 @@ impl fmt::Display for VerifiedFolder {
                 f,
                 "  {:<10}{}, records {} to {}, by {}, {}: record {} of {}",
                 "removed",
-                removed.writer,
+                escaped(&removed.writer),
                 removed.from,
                 removed.until.sequence,
-                removed.initiator,
+                escaped(&removed.initiator),
                 removed.time,
                 removed.sequence,
                 removed.recorded_by
@@ -197,7 +207,7 @@ impl fmt::Display for VerifiedFolder {
         }
         more(f, report.removed.len().saturating_sub(SHOWN) as u64)?;
         for file in report.others.iter().take(SHOWN) {
-            writeln!(f, "  {:<10}{} (no segment)", "not read", file.display())?;
+            writeln!(f, "  {:<10}{} (no segment)", "not read", escaped(file.display()))?;
         }
         more(f, report.others.len().saturating_sub(SHOWN) as u64)?;
         f.write_str(self.what_it_does_not_show())

@@ -6,3 +6,4 @@
 pub mod audit;
 pub mod audit_folder;
 pub mod audit_removal;
+mod escaped;

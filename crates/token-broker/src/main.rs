@@ -174,8 +174,18 @@ fn finish(text: &str, code: u8) -> ExitCode {
     }
 }
 
+/// Prints one line. It may contain the name of a file.
 fn complain(text: &str) {
-    to_stderr(format_args!("token-broker: {text}\n"));
+    let line: String = text.chars().map(visible).collect();
+    to_stderr(format_args!("token-broker: {line}\n"));
+}
+
+/// Escapes a character that a terminal acts on or does not show.
+fn visible(character: char) -> String {
+    match character {
+        '"' | '\'' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    }
 }
 
 /// Writes to stderr. If that is not possible, there is no one to report it to.

@@ -207,3 +207,106 @@ async fn a_reader_that_has_read_enough_is_no_failure() {
         assert!(text(&run.stderr).contains("cannot be written"), "{run:?}");
     }
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn p386_names_do_not_change_the_text_around_them() {
+    let (_root, folder) = written().await;
+    let cover = "x\u{1b}[2K\r\n/audit: whole. 99 records\u{202e}\u{7}\t";
+    // A file that is no segment, one with a record, and initiator and writer of a removal.
+    fs::write(folder.join(cover.replace('/', "_")), "").unwrap();
+    let first = &segments(&folder, "broker-1")[0];
+    fs::copy(first, folder.join(cover.replace('/', "-"))).unwrap();
+    let mut arguments = REMOVE;
+    arguments[6] = cover;
+    let removed = run(&arguments, &folder);
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    // The folder and a file under such a name, and one that cannot be read.
+    let other = folder.with_file_name(cover.replace('/', ""));
+    fs::rename(&folder, &other).unwrap();
+    let file = other.join(cover.replace('/', "-"));
+    let nowhere = other.join("nowhere\u{1b}[1A\n");
+    for (path, code, lines) in [(&other, 1, 1..30), (&file, 0, 1..10), (&nowhere, 1, 1..2)] {
+        let verified = run(&["verify"], path);
+        assert_eq!(verified.status.code(), Some(code), "{verified:?}");
+        let printed = [text(&verified.stdout), text(&verified.stderr)].concat();
+        assert!(lines.contains(&printed.lines().count()), "{printed}");
+        let is_raw = |character: char| character != '\n' && character.is_control();
+        assert!(!printed.contains(is_raw) && !printed.contains('\u{202e}'), "{printed:?}");
+        assert!(printed.contains("\\u{1b}["), "{printed}");
+        let verdicts = printed.lines().filter(|line| line.starts_with("/audit: whole"));
+        assert_eq!(verdicts.count(), 0, "{printed}");
+    }
+    let printed = text(&run(&["verify"], &other).stdout).to_owned();
+    assert!(printed.contains("by operator x\\u{1b}[2K\\r\\n/audit"), "{printed}");
+    // A chain's name is what its first record has.
+    let named = fs::read_to_string(&file).unwrap();
+    let (before, chain) = named.split_once("\"chain\":\"").unwrap();
+    let chain = chain.split_once('"').unwrap().1;
+    fs::write(&file, format!("{before}\"chain\":\"\\u001b[2K\\n{chain}")).unwrap();
+    let printed = run(&["verify"], &file);
+    assert!(!text(&printed.stdout).contains('\u{1b}'), "{printed:?}");
+    // Nor does an error of the other command.
+    let missing = run(&REMOVE, &nowhere);
+    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(text(&missing.stderr).lines().count(), 1, "{missing:?}");
+    assert!(!text(&missing.stderr).contains('\u{1b}'), "{missing:?}");
+}
+
+#[tokio::test]
+async fn the_headline_counts_missing_heads() {
+    let (_root, folder) = written().await;
+    let heads = [format!("3:{}", "0".repeat(64)), format!("9:{}", "1".repeat(64))];
+    let options = ["verify", "--expect-head", &heads[0], "--expect-head", &heads[1]];
+    let printed = run(&options, &folder);
+    assert_eq!(printed.status.code(), Some(1));
+    let headline = text(&printed.stdout).lines().next().unwrap().to_owned();
+    assert!(headline.contains("NOT WHOLE."), "{headline}");
+    assert!(headline.ends_with("in 2 chains, unchanged; 2 noted heads missing"), "{headline}");
+    fs::remove_file(&segments(&folder, "broker-1")[1]).unwrap();
+    let headline = text(&run(&options, &folder).stdout).lines().next().unwrap().to_owned();
+    assert!(
+        headline.ends_with("NOT WHOLE. 1 wrong records in 2 chains; 2 noted heads missing"),
+        "{headline}"
+    );
+}
+
+/// Each way of the command closes its own chain.
+#[tokio::test]
+async fn the_chain_of_commands_has_no_gap() {
+    let (_root, folder) = written().await;
+    let arguments = |writer: &'static str| {
+        ["remove", "--writer", writer, "--older-than-days", "0", "--operator", "olga"]
+    };
+    let is_closed = |what: &str| {
+        let (code, found) = object(&folder, &[]);
+        assert_eq!(code, Some(0), "{what}: {found}");
+        let chains = found["chains"].as_array().unwrap().clone();
+        let is_commands = |chain: &Value| chain["writer"] == "commands";
+        let commands = chains.into_iter().find(is_commands).unwrap();
+        assert_eq!(
+            (&commands["end"], &commands["crashes"]),
+            (&"closed".into(), &0.into()),
+            "{what}"
+        );
+    };
+    assert_eq!(run(&arguments("broker-2"), &folder).status.code(), Some(0));
+    is_closed("removed");
+    // Its own chain: the first segment is kept with the one in use, and needed.
+    for _ in 0..4 {
+        let own = run(&arguments("commands"), &folder);
+        assert_eq!(own.status.code(), Some(0), "{own:?}");
+        is_closed("its own chain");
+    }
+    // A segment that cannot be removed.
+    let all = segments(&folder, "broker-1");
+    let commands = WriterName::parse("commands").unwrap();
+    let in_use = AuditFolder::open(&folder, &commands).unwrap();
+    let refused = run(&arguments("broker-1"), &folder);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("Run it again when that one has ended"), "{refused:?}");
+    assert_eq!(segments(&folder, "broker-1"), all);
+    drop(in_use);
+    assert_eq!(run(&arguments("broker-1"), &folder).status.code(), Some(0));
+    is_closed("after another command");
+}
