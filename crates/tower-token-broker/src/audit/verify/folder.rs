@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     fs::{self, File},
     io::{self, BufReader, Read as _},
     path::{Path, PathBuf},
@@ -11,6 +10,7 @@ use std::{
 use super::{
     folder_report::{ChainReport, FolderReport, RemovedSegments},
     report::{End, Fault, Report, Wrong},
+    settings::Settings,
     walk::{Walk, parsed},
 };
 use crate::{
@@ -26,22 +26,10 @@ use crate::{
 ///
 /// A fault in one segment does not hide those in others: each segment is read up to its first wrong
 /// record, and compared with the one before it.
+#[derive(Debug, Default)]
 #[must_use = "nothing is verified until it is run"]
 pub struct FolderVerification<'p> {
-    noted: Vec<Head>,
-    progress: Box<dyn FnMut(u64) + 'p>,
-}
-
-impl Default for FolderVerification<'_> {
-    fn default() -> Self {
-        Self { noted: Vec::new(), progress: Box::new(|_| {}) }
-    }
-}
-
-impl fmt::Debug for FolderVerification<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FolderVerification").field("noted", &self.noted).finish_non_exhaustive()
-    }
+    settings: Settings<'p>,
 }
 
 impl<'p> FolderVerification<'p> {
@@ -53,13 +41,13 @@ impl<'p> FolderVerification<'p> {
     /// Adds a head that was noted elsewhere: one of the chains must contain that record, and may
     /// continue after it. If called several times, each must be found.
     pub fn expect(mut self, head: Head) -> Self {
-        self.noted.push(head);
+        self.settings.noted.push(head);
         self
     }
 
     /// Sets a function that is called with the number of bytes read, after each segment.
     pub fn on_progress(mut self, report: impl FnMut(u64) + 'p) -> Self {
-        self.progress = Box::new(report);
+        self.settings.progress = Box::new(report);
         self
     }
 
@@ -68,16 +56,17 @@ impl<'p> FolderVerification<'p> {
     /// # Errors
     /// The folder or a segment cannot be read; the error names the file. A wrong record is not an
     /// error: the report names it.
-    pub fn run(mut self, folder: &Path) -> io::Result<FolderReport> {
+    pub fn run(self, folder: &Path) -> io::Result<FolderReport> {
+        let Settings { noted, mut progress } = self.settings;
         let listing = Listing::read(folder).map_err(|error| named(folder, &error))?;
         let mut report = FolderReport::default();
-        let mut missing: BTreeSet<Head> = self.noted.iter().copied().collect();
+        let mut missing: BTreeSet<Head> = noted.into_iter().collect();
         let (mut begins, mut bytes) = (Vec::new(), 0);
         for (writer, segments) in listing.segments {
             let mut chain = Chain::new(folder, &writer, &mut report, &mut missing);
             for first in &segments {
                 chain.segment(*first, segments.last() == Some(first))?;
-                (self.progress)(bytes + chain.bytes);
+                progress(bytes + chain.bytes);
             }
             bytes += chain.bytes;
             begins.push(chain.finish(segments.len()));

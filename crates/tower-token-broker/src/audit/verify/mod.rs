@@ -45,6 +45,7 @@
 mod folder;
 mod folder_report;
 mod report;
+mod settings;
 mod walk;
 
 pub use folder::FolderVerification;

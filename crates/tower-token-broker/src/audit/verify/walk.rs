@@ -1,11 +1,11 @@
 //! Reads a file up to the first wrong record.
 
-use std::{
-    fmt,
-    io::{self, BufRead},
-};
+use std::io::{self, BufRead};
 
-use super::report::{End, Fault, Gap, MAX_GAPS, Report, Wrong};
+use super::{
+    report::{End, Fault, Gap, MAX_GAPS, Report, Wrong},
+    settings::Settings,
+};
 use crate::audit::{
     reader::{Lines, Next, StoredRecord, Unreadable},
     record::{Head, Member, RecordKind, hash_before, sequence_after},
@@ -15,22 +15,10 @@ use crate::audit::{
 const PROGRESS: u64 = 1024 * 1024;
 
 /// A verification, before it is run.
+#[derive(Debug, Default)]
 #[must_use = "nothing is verified until it is run"]
 pub struct Verification<'p> {
-    noted: Vec<Head>,
-    progress: Box<dyn FnMut(u64) + 'p>,
-}
-
-impl Default for Verification<'_> {
-    fn default() -> Self {
-        Self { noted: Vec::new(), progress: Box::new(|_| {}) }
-    }
-}
-
-impl fmt::Debug for Verification<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verification").field("noted", &self.noted).finish_non_exhaustive()
-    }
+    settings: Settings<'p>,
 }
 
 impl<'p> Verification<'p> {
@@ -42,13 +30,13 @@ impl<'p> Verification<'p> {
     /// Adds a head that was noted elsewhere: the file must contain that record, and may continue
     /// after it. If called several times, it must contain each.
     pub fn expect(mut self, head: Head) -> Self {
-        self.noted.push(head);
+        self.settings.noted.push(head);
         self
     }
 
     /// Sets a function that is called with the number of bytes read, once per MiB.
     pub fn on_progress(mut self, report: impl FnMut(u64) + 'p) -> Self {
-        self.progress = Box::new(report);
+        self.settings.progress = Box::new(report);
         self
     }
 
@@ -56,11 +44,11 @@ impl<'p> Verification<'p> {
     ///
     /// # Errors
     /// The file cannot be read. A file with a wrong record is not an error: the report names it.
-    pub fn run(mut self, file: impl BufRead) -> io::Result<Report> {
-        self.noted.sort_unstable();
-        let mut watched =
-            WatchedLines { lines: Lines::new(file), reported: 0, progress: self.progress };
-        let mut walk = Walk::new(&self.noted);
+    pub fn run(self, file: impl BufRead) -> io::Result<Report> {
+        let Settings { mut noted, progress } = self.settings;
+        noted.sort_unstable();
+        let mut watched = WatchedLines { lines: Lines::new(file), reported: 0, progress };
+        let mut walk = Walk::new(&noted);
         let found = loop {
             let next = watched.next()?;
             let is_torn = match next {
@@ -149,6 +137,8 @@ enum Ended {
     Segment,
     /// `close` in order.
     Process,
+    /// `close` of one of both, in a segment that is not there.
+    Unknown,
 }
 
 pub(super) fn parsed(line: &[u8]) -> Result<StoredRecord<'_>, Fault> {
@@ -200,7 +190,9 @@ impl<'n> Walk<'n> {
             kind == Some(RecordKind::Open) && record.number(Member::Carried).is_some();
         let is_marked = match kind {
             Some(RecordKind::Start) => self.report.head.is_none(),
-            Some(RecordKind::Open) if is_next_segment => self.ended == Ended::Segment,
+            Some(RecordKind::Open) if is_next_segment => {
+                matches!(self.ended, Ended::Segment | Ended::Unknown)
+            }
             Some(RecordKind::Open) => self.report.head.is_some(),
             _ => self.report.head.is_some() && self.ended == Ended::Nothing,
         };
@@ -208,8 +200,17 @@ impl<'n> Walk<'n> {
             return Err(Fault::Unmarked);
         }
         // P387: a process that was killed between two segments did not end in order, either.
-        if kind == Some(RecordKind::Open) && !is_next_segment && self.ended != Ended::Process {
-            self.report.gap(record);
+        if kind == Some(RecordKind::Open) && !is_next_segment {
+            let is_gap = match self.ended {
+                Ended::Nothing | Ended::Segment => true,
+                Ended::Process => false,
+                Ended::Unknown => {
+                    record.number(Member::DroppedBytes).is_some_and(|bytes| bytes > 0)
+                }
+            };
+            if is_gap {
+                self.report.gap(record);
+            }
         }
         self.ended = match kind {
             Some(RecordKind::Close) if record.flag(Member::Continues) => Ended::Segment,
@@ -240,7 +241,7 @@ impl<'n> Walk<'n> {
     /// missing, or were removed.
     pub(super) const fn resumes_after(&mut self, before: Head) {
         self.report.head = Some(before);
-        self.ended = Ended::Segment;
+        self.ended = Ended::Unknown;
     }
 
     pub(super) fn ends(&self) -> Result<End, Wrong> {
