@@ -16,7 +16,7 @@ use crate::{
         LeakGuardBody,
         leak_guard::{Framing, SecretTails, Watched},
     },
-    json::{JsonError, Limits, is_same_member},
+    json::{JsonError, Limits, is_same_as_any},
     mcp::{
         message::{self, Text},
         response::{self, Found, Unjudgeable},
@@ -92,9 +92,10 @@ pub fn server_message(
     })
 }
 
-/// Whether some reader may take one member of a message for another one.
-pub fn is_same_name(one: &str, other: &str) -> bool {
-    is_same_member(one, other)
+/// Whether some reader may take a member of a message for the one that is called `known`. A name of
+/// more than 1 KiB that is no word is taken for any.
+pub fn is_same_name(name: &str, known: &str) -> bool {
+    is_same_as_any(name, &[known])
 }
 
 /// Returns the complete events of a stream that arrives in these chunks; `None` if one is longer
