@@ -116,14 +116,23 @@ impl GuardedClient {
     /// # Cancellation
     /// As for the type.
     pub async fn fetch(&self, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
-        self.fetch_within(request, self.limits.total).await
+        let Fetched { mut response, incomplete } =
+            self.fetch_within(request, self.limits.total).await?;
+        match incomplete {
+            None => {}
+            Some(error) if response.status().is_success() => return Err(error),
+            // X511: the status is known, whatever the body is.
+            Some(_) => *response.body_mut() = Bytes::new(),
+        }
+        Ok(response)
     }
 
-    /// Fetches a document within this time, and at most that of [`FetchLimits::total`]. A timeout
-    /// around [`GuardedClient::fetch`] would lose the status of a response whose body does not end.
+    /// Fetches a document within this time, and at most that of [`FetchLimits::total`], and returns
+    /// also one that is not complete, as far as it arrived. A timeout around
+    /// [`GuardedClient::fetch`] would lose it.
     ///
     /// # Errors
-    /// As [`GuardedClient::fetch`].
+    /// See [`FetchError`]: there was no status, or it was a redirect.
     ///
     /// # Cancellation
     /// As for the type.
@@ -131,7 +140,7 @@ impl GuardedClient {
         &self,
         request: Request<Bytes>,
         bound: Duration,
-    ) -> Result<Response<Bytes>, FetchError> {
+    ) -> Result<Fetched, FetchError> {
         let (parts, body) = request.into_parts();
         let mut outgoing = reqwest::Request::new(parts.method, self.guard.check_uri(&parts.uri)?);
         *outgoing.headers_mut() = parts.headers;
@@ -144,43 +153,51 @@ impl GuardedClient {
         if incoming.status().is_redirection() {
             return Err(FetchError::Redirect);
         }
-        let read = read(&mut incoming, self.limits.body).await;
+        let (read, ended) = read(&mut incoming, self.limits.body).await;
         let mut headers = std::mem::take(incoming.headers_mut());
-        let decoded =
-            read.and_then(|body| content_coding::decode(&mut headers, body, self.limits.body));
-        let body = match decoded {
-            Ok(body) => body,
-            // X511: the status is known, whatever the body is.
-            Err(_) if !incoming.status().is_success() => {
-                headers.remove(header::CONTENT_ENCODING);
-                headers.remove(header::CONTENT_LENGTH);
-                Bytes::new()
-            }
-            Err(error) => return Err(error),
-        };
+        let (body, decoded) = content_coding::decode(&mut headers, read, self.limits.body);
+        let incomplete = ended.and(decoded).err();
+        if incomplete.is_some() {
+            headers.remove(header::CONTENT_ENCODING);
+            headers.remove(header::CONTENT_LENGTH);
+        }
         let mut response = Response::new(body);
         *response.status_mut() = incoming.status();
         *response.headers_mut() = headers;
-        Ok(response)
+        Ok(Fetched { response, incomplete })
     }
 }
 
-/// Reads a body of at most `limit` bytes to its end.
-async fn read(incoming: &mut reqwest::Response, limit: usize) -> Result<Bytes, FetchError> {
+/// A response, and whether its body arrived as a whole.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use = "a body may be incomplete"]
+pub struct Fetched {
+    /// The response. Of a body that cannot be decoded it has nothing.
+    pub response: Response<Bytes>,
+    /// Why the body is not complete, or not decoded.
+    pub incomplete: Option<FetchError>,
+}
+
+/// Reads a body of at most `limit` bytes, and returns what arrived of it, and whether it ended.
+async fn read(incoming: &mut reqwest::Response, limit: usize) -> (Bytes, Result<(), FetchError>) {
     if incoming
         .content_length()
         .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit))
     {
-        return Err(FetchError::TooLarge);
+        return (Bytes::new(), Err(FetchError::TooLarge));
     }
     let mut read = BytesMut::new();
-    while let Some(chunk) = incoming.chunk().await.map_err(|error| failed(&error))? {
-        if read.len().saturating_add(chunk.len()) > limit {
-            return Err(FetchError::TooLarge);
+    loop {
+        match incoming.chunk().await {
+            Ok(Some(chunk)) if read.len().saturating_add(chunk.len()) > limit => {
+                return (read.freeze(), Err(FetchError::TooLarge));
+            }
+            Ok(Some(chunk)) => read.extend_from_slice(&chunk),
+            Ok(None) => return (read.freeze(), Ok(())),
+            Err(error) => return (read.freeze(), Err(failed(&error))),
         }
-        read.extend_from_slice(&chunk);
     }
-    Ok(read.freeze())
 }
 
 impl Service<Request<Bytes>> for GuardedClient {

@@ -11,60 +11,70 @@ use crate::error::FetchError;
 /// Largest number of codings of one document. More are a bomb, not a mistake.
 const MOST_CODINGS: usize = 3;
 
-/// Removes the content codings of a document that was read to its end. Without the field, a
-/// document that begins as gzip does is decoded, too: no JSON text begins so.
+/// Removes the content codings of a document, and returns what could be decoded of it, and whether
+/// that is all. Without the field, a document that begins as gzip does is decoded, too: no JSON
+/// text begins so.
 // X10: each step is decoded within the limit of the body.
 pub(crate) fn decode(
     headers: &mut HeaderMap,
     body: Bytes,
     limit: usize,
-) -> Result<Bytes, FetchError> {
-    let mut codings = Vec::new();
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        let value = value.to_str().map_err(|_| FetchError::ContentCoding)?;
-        let names = value.split(',').map(|name| name.trim().to_ascii_lowercase());
-        codings.extend(names.filter(|name| !name.is_empty() && name != "identity"));
-    }
-    if codings.is_empty() && is_gzip(&body) {
-        codings.push("gzip".to_owned());
-    }
+) -> (Bytes, Result<(), FetchError>) {
+    let Some(codings) = codings_of(headers, &body) else {
+        return (Bytes::new(), Err(FetchError::ContentCoding));
+    };
     if codings.is_empty() || body.is_empty() {
-        return Ok(body);
+        return (body, Ok(()));
     }
-    if codings.len() > MOST_CODINGS {
-        return Err(FetchError::ContentCoding);
-    }
-    let mut decoded = body;
+    let (mut decoded, mut ended) = (body, Ok(()));
     for coding in codings.iter().rev() {
-        decoded = match coding.as_str() {
+        let (text, end) = match coding.as_str() {
             // A body that is not coded although the field states it.
-            "gzip" | "x-gzip" if !is_gzip(&decoded) => decoded,
-            "gzip" | "x-gzip" => read(MultiGzDecoder::new(&*decoded), limit)?,
+            "gzip" | "x-gzip" if !is_gzip(&decoded) => continue,
+            "gzip" | "x-gzip" => read(MultiGzDecoder::new(&*decoded), limit),
             // RFC 9110 §8.4.1.2 means zlib; some servers send raw deflate.
             "deflate" => match read(ZlibDecoder::new(&*decoded), limit) {
-                Err(FetchError::ContentCoding) => read(DeflateDecoder::new(&*decoded), limit)?,
-                read => read?,
+                (text, Err(FetchError::ContentCoding)) if text.is_empty() => {
+                    read(DeflateDecoder::new(&*decoded), limit)
+                }
+                read => read,
             },
-            _ => return Err(FetchError::ContentCoding),
+            _ => (Bytes::new(), Err(FetchError::ContentCoding)),
         };
+        decoded = text;
+        ended = ended.and(end);
     }
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
-    Ok(decoded)
+    (decoded, ended)
+}
+
+/// Returns the names of the codings, in the order in which they were applied; `None` if there are
+/// too many.
+fn codings_of(headers: &HeaderMap, body: &[u8]) -> Option<Vec<String>> {
+    let mut codings = Vec::new();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let names = value.to_str().ok()?.split(',').map(|name| name.trim().to_ascii_lowercase());
+        codings.extend(names.filter(|name| !name.is_empty() && name != "identity"));
+    }
+    if codings.is_empty() && is_gzip(body) {
+        codings.push("gzip".to_owned());
+    }
+    (codings.len() <= MOST_CODINGS).then_some(codings)
 }
 
 fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(b"\x1f\x8b")
 }
 
-/// Reads at most one byte more than the limit.
-fn read(decoder: impl Read, limit: usize) -> Result<Bytes, FetchError> {
+/// Reads at most one byte more than the limit, and returns what was read until an error.
+fn read(decoder: impl Read, limit: usize) -> (Bytes, Result<(), FetchError>) {
     let mut decoded = Vec::new();
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     match decoder.take(one_more).read_to_end(&mut decoded) {
-        Ok(_) if decoded.len() > limit => Err(FetchError::TooLarge),
-        Ok(_) => Ok(decoded.into()),
-        Err(_) => Err(FetchError::ContentCoding),
+        Ok(_) if decoded.len() > limit => (Bytes::new(), Err(FetchError::TooLarge)),
+        Ok(_) => (decoded.into(), Ok(())),
+        Err(_) => (decoded.into(), Err(FetchError::ContentCoding)),
     }
 }
 
@@ -94,7 +104,21 @@ mod tests {
         for coding in codings {
             headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        decode(&mut headers, body.into(), LIMIT)
+        let (decoded, ended) = decode(&mut headers, body.into(), LIMIT);
+        ended.map(|()| decoded)
+    }
+
+    #[test]
+    fn what_is_decoded_before_an_error_is_returned() {
+        let coded = gzip(PLAIN);
+        let mut headers = HeaderMap::new();
+        // Without its last byte, which belongs to the length at the end.
+        let cut = Bytes::copy_from_slice(&coded[..coded.len() - 1]);
+        let (decoded, ended) = decode(&mut headers, cut, LIMIT);
+        assert_eq!((&*decoded, ended), (PLAIN, Err(FetchError::ContentCoding)));
+        let bomb = gzip(&vec![0; LIMIT + 1]).into();
+        let (decoded, ended) = decode(&mut headers, bomb, LIMIT);
+        assert_eq!((&*decoded, ended), (&b""[..], Err(FetchError::TooLarge)));
     }
 
     #[test]

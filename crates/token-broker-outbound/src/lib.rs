@@ -48,7 +48,7 @@ mod resolve;
 mod tls;
 mod user_agent;
 
-pub use client::{FetchFuture, FetchLimits, GuardedClient};
+pub use client::{FetchFuture, FetchLimits, Fetched, GuardedClient};
 pub use closable_stream::ClosableStream;
 pub use connector::{Connecting, GuardedConnector};
 pub use error::{BlockedAddress, CertificateProblem, FetchError, OutboundError, Sent};

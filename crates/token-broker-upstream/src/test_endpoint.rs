@@ -109,7 +109,11 @@ impl Shared {
                 stream.write_all(&bytes).await.unwrap_or_default();
                 std::future::pending().await
             }
-            Reply::BreaksOff(body) => (200, "", body.len() + 500, body),
+            Reply::BreaksOff(mut body) => {
+                let length = body.len();
+                body.truncate(length / 2);
+                (200, "", length, body)
+            }
             Reply::HangsUp => return,
             Reply::Hangs => std::future::pending().await,
         };

@@ -88,7 +88,7 @@ pub struct Grant {
     pub open_attempts: u32,
     /// Failed refreshes in a row, and when the next may start.
     pub backoff: Backoff,
-    /// The refusal that the authorization server repeats, if the last refresh was refused.
+    /// Since when the authorization server refuses the grant, without a success in between.
     pub refused: Option<RepeatedRefusal>,
 }
 
@@ -291,13 +291,11 @@ impl Backoff {
     }
 }
 
-/// The same refusal by the authorization server, in refreshes that follow one another. Refusals
-/// that are far apart are not one row: what happened between them is not known.
+/// Refusals by the authorization server in refreshes that follow one another, whatever their codes.
+/// Refusals that are far apart are not one row: what happened between them is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RepeatedRefusal {
-    /// Digest of the status and the error code.
-    pub digest: u64,
     /// First refusal of a row without a gap of more than a day.
     pub since: Timestamp,
     /// First refusal of a row without a gap of more than ten minutes.
@@ -312,19 +310,18 @@ impl RepeatedRefusal {
     /// Longest gap in the row from [`RepeatedRefusal::steady_since`] on.
     const SHORT_GAP: Duration = Duration::from_secs(600);
 
-    /// Creates the record of a first refusal with this digest.
-    pub const fn new(digest: u64, at: Timestamp) -> Self {
-        Self { digest, since: at, steady_since: at, last: at }
+    /// Creates the record of a first refusal.
+    pub const fn new(at: Timestamp) -> Self {
+        Self { since: at, steady_since: at, last: at }
     }
 
-    /// Returns the record after the same refusal at this instant. A row with too long a gap before
+    /// Returns the record after another refusal at this instant. A row with too long a gap before
     /// it begins again.
     // G513: two refusals do not show what the server did between them.
     #[must_use = "returns the changed record"]
     pub fn repeated(self, at: Timestamp) -> Self {
         let gap = self.last.until(at);
         Self {
-            digest: self.digest,
             since: if gap > Self::LONG_GAP { at } else { self.since },
             steady_since: if gap > Self::SHORT_GAP { at } else { self.steady_since },
             last: at,
@@ -339,7 +336,7 @@ mod tests {
     #[test]
     fn g513_a_gap_begins_a_row_of_refusals_again() {
         let at = |seconds: u64| Timestamp::from_unix_seconds(1_800_000_000 + seconds);
-        let first = RepeatedRefusal::new(7, at(0));
+        let first = RepeatedRefusal::new(at(0));
         for (gap, since, steady_since) in [
             (0, 0, 0),
             (600, 0, 0),
@@ -350,7 +347,6 @@ mod tests {
             let next = first.repeated(at(gap));
             let row = (next.since, next.steady_since, next.last);
             assert_eq!(row, (at(since), at(steady_since), at(gap)), "G513 {gap}");
-            assert_eq!(next.digest, 7);
         }
         // Each gap is counted from the refusal before it, also by a clock that went back.
         let steady = first.repeated(at(600)).repeated(at(1200));

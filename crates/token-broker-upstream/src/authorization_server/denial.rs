@@ -34,13 +34,20 @@ const STANDARD: &[(&str, Denial)] = &[
 ];
 
 // G480
-/// Error codes with which providers refuse a refresh token that has ended. An
+/// Error codes with which providers refuse a refresh token that has ended, and which name it. An
 /// `error_description` is never judged: it is text for people, and changes without notice.
-const OF_PROVIDERS: &[&str] = &[
+const OF_REFRESH_TOKENS: &[&str] = &[
     // GitHub, and HubSpot in upper case.
     "bad_refresh_token",
     // Slack.
     "invalid_refresh_token",
+];
+
+// G517
+/// Error codes with which providers refuse a refresh token that has ended, and others any token or
+/// code. They end a grant only where those providers write them.
+const OF_SOME_TOKEN: &[&str] = &[
+    // Slack.
     "token_revoked",
     "token_expired",
     // Zoho.
@@ -96,11 +103,21 @@ pub(crate) enum Codes<'a> {
     OfRefresh(&'a ErrorCodes),
 }
 
+/// Where a response has its error code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The text of `error`, in a 2xx or a 400.
+    Error,
+    /// In a part of `error`, in another member, or in a response of another status: it may be about
+    /// another token, such as one that a gateway in front of the server expects.
+    Elsewhere,
+}
+
 impl Codes<'_> {
-    /// Returns what a code means; `None` if it is not known, or that of an outage. Case makes no
-    /// difference.
+    /// Returns what a code means in this place; `None` if it is not known, or that of an outage.
+    /// Case makes no difference.
     // G516: an outage or an unaccepted client ends no grant, whatever was configured.
-    pub(super) fn denial(self, code: &str) -> Option<Denial> {
+    pub(super) fn denial(self, code: &str, place: Place) -> Option<Denial> {
         if is_outage(code) {
             return None;
         }
@@ -112,7 +129,13 @@ impl Codes<'_> {
             Self::Standard => None,
             Self::OfRefresh(own) if own.user.iter().any(|known| is(known)) => Some(Denial::User),
             Self::OfRefresh(own) if own.grant.iter().any(|known| is(known)) => Some(Denial::Grant),
-            Self::OfRefresh(_) => is_among(OF_PROVIDERS, code).then_some(Denial::Grant),
+            Self::OfRefresh(_) if is_among(OF_REFRESH_TOKENS, code) => Some(Denial::Grant),
+            // G517: what may be meant otherwise ends nothing for ever. The user can connect again,
+            // and a refresh that succeeds makes the grant active.
+            Self::OfRefresh(_) => is_among(OF_SOME_TOKEN, code).then_some(match place {
+                Place::Error => Denial::Grant,
+                Place::Elsewhere => Denial::User,
+            }),
         };
         let standard = || STANDARD.iter().find(|(known, _)| is(known)).map(|(_, denial)| *denial);
         configured.or_else(standard)

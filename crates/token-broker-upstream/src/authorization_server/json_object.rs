@@ -41,21 +41,32 @@ pub(super) enum Member<'a> {
 }
 
 impl<'a> JsonObject<'a> {
-    /// Reads a whole body. A byte order mark before it is ignored.
+    /// Reads a whole body. A byte order mark before it, NULs after it, and an array around it that
+    /// contains nothing else are ignored.
     ///
     /// # Errors
     /// [`NotAnObject`]
     pub(super) fn read(body: &'a [u8]) -> Result<Self, NotAnObject> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let mut scanner = Scanner { text: body, at: 0 };
+        let mut text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        while let Some(before) = text.strip_suffix(b"\0") {
+            text = before;
+        }
+        let mut scanner = Scanner { text, at: 0 };
+        scanner.space();
+        let is_in_array = scanner.eat(b'[');
         scanner.space();
         match scanner.peek() {
+            None if is_in_array => return Err(NotAnObject::Incomplete),
             None => return Err(NotAnObject::Empty),
             Some(b'{') => {}
             Some(_) => return Err(NotAnObject::Other),
         }
         let members = scanner.members().ok_or(NotAnObject::Incomplete)?;
         scanner.space();
+        if is_in_array {
+            scanner.expect(b']').ok_or(NotAnObject::Incomplete)?;
+            scanner.space();
+        }
         // X08: of two values it is not known which one the server means.
         if scanner.peek().is_some() {
             return Err(NotAnObject::Incomplete);
@@ -399,7 +410,15 @@ mod tests {
             let read = JsonObject::read(text.as_bytes());
             assert_eq!(read.err(), Some(NotAnObject::Incomplete), "{text}");
         }
-        for text in ["<html>", "[{}]", "null", "\"{}\"", "access_token=a&refresh_token=b"] {
+        for text in ["[", "[{}", "[{},{}]", "[{}]]", "[{}]x", "{}\0x"] {
+            let read = JsonObject::read(text.as_bytes());
+            assert_eq!(read.err(), Some(NotAnObject::Incomplete), "{text:?}");
+        }
+        for text in ["[{}]", "[ {} ]\n", "{}\0", "{}\n\0\0"] {
+            assert!(JsonObject::read(text.as_bytes()).is_ok(), "{text:?}");
+        }
+        for text in ["<html>", "[1]", "[[{}]]", "null", "\"{}\"", "access_token=a&refresh_token=b"]
+        {
             assert_eq!(JsonObject::read(text.as_bytes()).err(), Some(NotAnObject::Other), "{text}");
         }
         for text in ["", " \r\n", "\u{feff}"] {

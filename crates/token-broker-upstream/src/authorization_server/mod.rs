@@ -26,7 +26,7 @@ pub use self::client_authentication::ClientAuthentication;
 pub(crate) use self::{
     denial::{Codes, Denial, ErrorCodes},
     problem::Problem,
-    token_response::{NoTokens, Refusal, TOKEN_ENDPOINT_TIMEOUT, TokenResponse},
+    token_response::{NoTokens, TOKEN_ENDPOINT_TIMEOUT, TokenResponse},
     tokens::Tokens,
 };
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use token_broker_outbound::{FetchError, GuardedClient};
+use token_broker_outbound::{FetchError, Fetched, GuardedClient};
 use tower_token_broker::{Secret, clock::Clock, principal::Scopes};
 
 use super::{
-    denial::{self, Codes, Denial},
+    denial::{self, Codes, Denial, Place},
     json_object::{JsonObject, Member, NotAnObject},
     problem::Problem,
     tokens::{self, Tokens},
@@ -31,23 +30,26 @@ pub(crate) struct TokenResponse {
 #[derive(Debug)]
 pub(crate) enum NoTokens {
     /// A known error code: the server refuses.
-    Denied {
-        denial: Denial,
-        problem: Problem,
-        refusal: Option<Refusal>,
-        retry_after: Option<Duration>,
-    },
-    /// Any other response: an outage, a limit, or nonsense. It does not concern the caller.
-    Failed { problem: Problem, refusal: Option<Refusal>, retry_after: Option<Duration> },
+    Denied { denial: Denial, problem: Problem, retry_after: Option<Duration> },
+    /// Any other response: an outage, a limit, or nonsense.
+    Failed { problem: Problem, may_be_refusal: bool, retry_after: Option<Duration> },
     /// A success that could not be read to its end: the server may have issued tokens.
     Unknown { problem: Problem },
 }
 
-/// Identifies a refusal by its status and error code, so that the next one can be compared with
-/// it. Only responses of the token endpoint itself have one: a JSON object, of a server that is
-/// neither failing nor busy, and that accepts the broker as a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal(pub(crate) u64);
+impl NoTokens {
+    /// Returns whether the server may have refused this grant, so that it counts if it lasts: any
+    /// response of the token endpoint, unless the server is failing or busy, or does not accept the
+    /// broker as a client.
+    // G518: a dead grant has no code of its own at some servers, or several in turn.
+    pub(crate) const fn may_be_refusal(&self) -> bool {
+        match self {
+            Self::Denied { denial, .. } => !matches!(denial, Denial::Client),
+            Self::Failed { may_be_refusal, .. } => *may_be_refusal,
+            Self::Unknown { .. } => false,
+        }
+    }
+}
 
 impl TokenResponse {
     /// Sends the request once, within `timeout`. `requested` are its scopes.
@@ -61,10 +63,27 @@ impl TokenResponse {
     ) -> Result<Self, FetchError> {
         let uri = request.uri().clone();
         // X511: the client's own timeout, which keeps the status if only the body is late.
-        let response = client.fetch_within(request, timeout).await?;
+        let Fetched { mut response, incomplete, .. } =
+            client.fetch_within(request, timeout).await?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
         clock.compare_with_response(response.headers(), uri.host().unwrap_or_default());
-        Ok(Self::of(&response, requested, codes))
+        let Some(error) = incomplete else {
+            return Ok(Self::of(&response, requested, codes));
+        };
+        if !response.status().is_success() {
+            *response.body_mut() = Bytes::new();
+        }
+        let read = Self::of(&response, requested, codes);
+        // X08: where the whole object arrived, it may be the only copy of a rotated token, whatever
+        // was to follow it.
+        match response.status().is_success() && !read.has_tokens() {
+            true => Err(error),
+            false => Ok(read),
+        }
+    }
+
+    fn has_tokens(&self) -> bool {
+        self.refresh_token.is_some() || self.tokens.is_ok()
     }
 
     /// Returns the refresh token, which must be kept first, and the other tokens.
@@ -76,25 +95,28 @@ impl TokenResponse {
     fn of(response: &Response<Bytes>, requested: &Scopes, codes: Codes<'_>) -> Self {
         let status = response.status();
         let retry_after = retry_after(response);
-        let failed = |cause| {
+        let failed = |cause, may_be_refusal| {
             let problem = Problem::because(cause).of_response(status, "");
-            NoTokens::Failed { problem, refusal: None, retry_after }
+            NoTokens::Failed { problem, may_be_refusal, retry_after }
         };
         let object = JsonObject::read(response.body());
+        let of_code = |code: Code| code.meaning(status, codes, retry_after);
         if status.is_success() {
             return match object {
                 Ok(object) => Self {
                     refresh_token: tokens::refresh_token(&object),
                     tokens: match Code::of(&object, status) {
-                        Some(code) => Err(code.meaning(status, codes, retry_after)),
-                        None => Tokens::of(&object, requested).map_err(failed),
+                        Some(code) => Err(of_code(code)),
+                        None => Tokens::of(&object, requested).map_err(|cause| failed(cause, true)),
                     },
                 },
-                Err(NotAnObject::Other) => Self::without_token(failed("not a JSON object")),
+                Err(NotAnObject::Other) => {
+                    Self::without_token(failed("not a JSON object", !is_page(response.body())))
+                }
                 Err(NotAnObject::Empty)
                     if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT =>
                 {
-                    Self::without_token(failed("no content"))
+                    Self::without_token(failed("no content", true))
                 }
                 // X08: a rotated token may be in the part that is missing.
                 Err(NotAnObject::Empty | NotAnObject::Incomplete) => {
@@ -104,17 +126,22 @@ impl TokenResponse {
                 }
             };
         }
+        let code = object.as_ref().ok().and_then(|object| Code::of(object, status));
         Self::without_token(match status.as_u16() {
-            429 => failed("too many requests"),
-            500..=599 => failed("the authorization server failed"),
-            400..=499 => match object {
-                Ok(object) => {
-                    let code = Code::of(&object, status).unwrap_or(Code::Unknown);
-                    code.meaning(status, codes, retry_after)
-                }
-                Err(_) => failed("an error without a JSON object"),
-            },
-            _ => failed("an unexpected status"),
+            429 => failed("too many requests", false),
+            // G517: of a proxy, or about the connection.
+            407 | 408 | 421 | 425 | 431 => {
+                failed("an error that is not of a token endpoint", false)
+            }
+            500..=599 => {
+                // G518: an outage, but it may be how the server fails over a dead grant.
+                let denial = code.and_then(|code| code.denial(codes));
+                let is_of_grant = matches!(denial, Some(Denial::Grant | Denial::User));
+                failed("the authorization server failed", is_of_grant)
+            }
+            400..=499 if object.is_ok() => of_code(code.unwrap_or(Code::Unknown)),
+            400..=499 => failed("an error without a JSON object", !is_page(response.body())),
+            _ => failed("an unexpected status", false),
         })
     }
 
@@ -125,7 +152,7 @@ impl TokenResponse {
 
 /// The error code of a response.
 enum Code {
-    Known(String),
+    Known(String, Place),
     /// There is an error, but no code, or several.
     Unknown,
 }
@@ -134,12 +161,16 @@ impl Code {
     /// Finds the error code, wherever the status puts it: RFC 6749 §5.2 requires 400, and servers
     /// use others for the same errors.
     fn of(object: &JsonObject<'_>, status: StatusCode) -> Option<Self> {
+        let of_error = match status.is_success() || status == StatusCode::BAD_REQUEST {
+            true => Place::Error,
+            false => Place::Elsewhere,
+        };
         let mut found = None;
         for member in object.present("error") {
             let code = match &member {
                 Member::Bool(false) => continue,
                 Member::Number(number) if is_zero(number) => continue,
-                Member::Text(code) => Some(code.to_string()),
+                Member::Text(code) => Some((code.to_string(), of_error)),
                 // Of an error with parts, its code.
                 Member::Null
                 | Member::Bool(true)
@@ -151,13 +182,13 @@ impl Code {
                     .and_then(|object| {
                         ["code", "type", "status"].iter().find_map(|name| object.text(name))
                     })
-                    .map(|code| code.to_string()),
+                    .map(|code| (code.to_string(), Place::Elsewhere)),
             };
-            let code = code.map_or(Self::Unknown, Self::Known);
+            let code = code.map_or(Self::Unknown, |(code, place)| Self::Known(code, place));
             found = match (found, code) {
                 (None, code) => Some(code),
-                (Some(Self::Known(one)), Self::Known(other)) if one == other => {
-                    Some(Self::Known(one))
+                (Some(Self::Known(one, place)), Self::Known(other, _)) if one == other => {
+                    Some(Self::Known(one, place))
                 }
                 (Some(_), _) => Some(Self::Unknown),
             };
@@ -166,9 +197,16 @@ impl Code {
         let elsewhere = || {
             let names = ["status", "code", "error_code", "errorCode"];
             let code = names.iter().find_map(|name| object.text(name))?;
-            Some(Self::Known(code.to_string()))
+            Some(Self::Known(code.to_string(), Place::Elsewhere))
         };
         found.or_else(|| if status.is_success() { None } else { elsewhere() })
+    }
+
+    fn denial(&self, codes: Codes<'_>) -> Option<Denial> {
+        match self {
+            Self::Known(code, place) => codes.denial(code, *place),
+            Self::Unknown => None,
+        }
     }
 
     fn meaning(
@@ -177,39 +215,31 @@ impl Code {
         codes: Codes<'_>,
         retry_after: Option<Duration>,
     ) -> NoTokens {
+        let denial = self.denial(codes);
         let code = match &self {
-            Self::Known(code) => code.as_str(),
+            Self::Known(code, _) => code.as_str(),
             Self::Unknown => "",
         };
-        let is_outage = denial::is_outage(code) || status == StatusCode::REQUEST_TIMEOUT;
-        let refusal = (!is_outage).then(|| Refusal::of(status, code));
-        let denial = codes.denial(code);
         let cause = denial.map_or("an error that is not about the grant", Denial::what);
         let problem = Problem::because(cause).of_response(status, code);
         match denial {
-            Some(denial) => {
-                let refusal = refusal.filter(|_| denial != Denial::Client);
-                NoTokens::Denied { denial, problem, refusal, retry_after }
+            Some(denial) => NoTokens::Denied { denial, problem, retry_after },
+            None => {
+                NoTokens::Failed { problem, may_be_refusal: !denial::is_outage(code), retry_after }
             }
-            None => NoTokens::Failed { problem, refusal, retry_after },
         }
     }
+}
+
+/// Returns whether a body is a page: HTML or XML, as proxies and firewalls respond.
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// Returns whether a number is zero, as it is written.
 fn is_zero(number: &[u8]) -> bool {
     let mantissa = number.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
     mantissa.into_iter().all(|byte| matches!(byte, b'-' | b'.' | b'0'))
-}
-
-impl Refusal {
-    /// The code is text of the server, which is not stored.
-    fn of(status: StatusCode, code: &str) -> Self {
-        let text = format!("{} {code}", status.as_u16());
-        let hash = digest::digest(&digest::SHA256, text.as_bytes());
-        let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
-        Self(u64::from_be_bytes(first))
-    }
 }
 
 /// Parses seconds only: a date would depend on the peer's clock.

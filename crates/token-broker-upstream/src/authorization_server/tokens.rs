@@ -23,16 +23,11 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 const LONGEST_TOKEN: usize = 16 * 1024;
 
-/// Returns the refresh token: a text of 1 to 16 384 bytes that occurs once. Any other value is no
-/// refresh token, and the current one stays.
+/// Returns the refresh token: one text of at most 16 384 bytes, which may be repeated exactly. Any
+/// other value is no refresh token, and the current one stays.
 pub(super) fn refresh_token(object: &JsonObject<'_>) -> Option<Secret> {
-    let mut members = object.all("refresh_token");
-    match (members.next()?, members.next()) {
-        (Member::Text(token), None) if (1..=LONGEST_TOKEN).contains(&token.len()) => {
-            Some(secret(&token))
-        }
-        _ => None,
-    }
+    let token = object.text("refresh_token").filter(|token| token.len() <= LONGEST_TOKEN)?;
+    Some(secret(&token))
 }
 
 impl Tokens {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     authorization_server::{
-        Denial, NoTokens, Problem, Refusal, ScopeOnRefresh, TokenResponse, Tokens, Wider,
+        Denial, NoTokens, Problem, ScopeOnRefresh, TokenResponse, Tokens, Wider,
     },
     lifetime, scopes,
 };
@@ -49,17 +49,17 @@ struct Failure {
     recorded: TokenOutcome,
     /// Time until the next attempt: at least, and in all.
     pause: (Duration, Duration),
-    /// The refusal that the server repeats. A failure of another kind leaves it as it is.
+    /// Since when the server refuses the grant. A failure of another kind leaves it as it is.
     refused: Option<RepeatedRefusal>,
     /// Whether only the user can help.
     needs_user: bool,
 }
 
-/// How long the same refusal must last while the server accepts other grants.
+/// How long refusals must last while the server accepts other grants.
 const LASTING_WITH_SUCCESSES: Duration = Duration::from_secs(3600);
 /// How long ago the server may have accepted another grant for that.
 const RECENT_SUCCESS: Duration = Duration::from_secs(3600);
-/// How long the same refusal must last otherwise.
+/// How long they must last otherwise.
 const LASTING: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Time between two attempts for a grant that needs the user.
 const NEEDS_USER_PAUSE: Duration = Duration::from_secs(3600);
@@ -369,14 +369,12 @@ impl<S: GrantStore> Sending<'_, S> {
 
     /// Returns the failure that a response without tokens is.
     fn refused(&self, reason: &NoTokens) -> Failure {
-        let (problem, refusal, retry_after) = match reason {
-            NoTokens::Denied { problem, refusal, retry_after, .. }
-            | NoTokens::Failed { problem, refusal, retry_after } => {
-                (*problem, *refusal, *retry_after)
-            }
+        let (problem, retry_after) = match reason {
+            NoTokens::Denied { problem, retry_after, .. }
+            | NoTokens::Failed { problem, retry_after, .. } => (*problem, *retry_after),
             NoTokens::Unknown { problem } => return self.unknown(*problem),
         };
-        let refused = refusal.map(|refusal| self.repeated(refusal));
+        let refused = reason.may_be_refusal().then(|| self.repeated());
         let needs_user = matches!(reason, NoTokens::Denied { denial: Denial::User, .. })
             || refused.is_some_and(|refused| self.has_lasted(refused));
         let stays_so = needs_user || self.grant.state == GrantState::NeedsUser;
@@ -393,18 +391,16 @@ impl<S: GrantStore> Sending<'_, S> {
         }
     }
 
-    /// Returns the refusal with the time since which the server repeats it.
-    fn repeated(&self, refusal: Refusal) -> RepeatedRefusal {
+    /// Returns since when the server refuses the grant.
+    fn repeated(&self) -> RepeatedRefusal {
         let now = self.shared().clock.cautious_now();
-        match self.grant.refused.filter(|before| before.digest == refusal.0) {
-            Some(before) => before.repeated(now),
-            None => RepeatedRefusal::new(refusal.0, now),
-        }
+        self.grant.refused.map_or_else(|| RepeatedRefusal::new(now), |before| before.repeated(now))
     }
 
-    /// Returns whether the same refusal has lasted for so long that it concerns this grant: for an
+    /// Returns whether the refusals have lasted for so long that they concern this grant: for an
     /// hour in which the server accepted other grants, or for three days.
-    // G481, G513: some servers name a dead grant by a word of theirs, or only in text for people.
+    // G481, G513, G518: some servers name a dead grant by a word of theirs, by several in turn, or
+    // only in text for people.
     fn has_lasted(&self, refused: RepeatedRefusal) -> bool {
         let now = self.shared().clock.cautious_now();
         let others_succeeded = || {

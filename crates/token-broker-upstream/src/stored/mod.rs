@@ -71,9 +71,10 @@
 //! - 8 s for the token endpoint, and 25 s for a caller to wait.
 //! - After a failure a retry follows after 5 s, then 20 s, then 60 s, or after the time in
 //!   `Retry-After`, up to an hour.
-//! - The same refusal by the authorization server for an hour, at least each ten minutes, while it
-//!   accepts other grants, or for three days, at least each day: the user is sent to connect, and
-//!   the grant is tried each hour.
+//! - Refusals by the authorization server, whatever their codes, for an hour, at least each ten
+//!   minutes, while it accepts other grants, or for three days, at least each day: the user is sent
+//!   to connect, and the grant is tried each hour. Pages (HTML), 429, timeouts, and 5xx without a
+//!   code of an ended grant are no refusals.
 //! - A token that the upstream refuses is replaced once in 30 s, and a second time if the upstream
 //!   had accepted it before.
 //! - A refresh token that was sent without a response is sent again once, at least 30 s later

@@ -806,7 +806,7 @@ async fn x10_e119_nonsense_keeps_the_grant() {
                 "",
             ),
         ),
-        ("E119 an array", Mode::Says(200, r#"[{"access_token":"a","token_type":"Bearer"}]"#, "")),
+        ("E119 an array", Mode::Says(200, r#"[["access_token","a"]]"#, "")),
         (
             "E119 scopes that are none",
             Mode::Says(200, r#"{"access_token":"a","token_type":"Bearer","scope":"a\"b"}"#, ""),

@@ -39,7 +39,7 @@ pub async fn a_grant_that_needs_the_user_is_kept<S: GrantStore>(store: S) -> Law
     for _ in 0..2 {
         let lease = acquire(&store, &request(&grant)).await?;
         store.mark_attempt(&lease).await?;
-        let refused = Some(RepeatedRefusal::new(7, now()));
+        let refused = Some(RepeatedRefusal::new(now()));
         let attempt = Attempt::new(AttemptOutcome::Responded, backoff());
         store.release(&lease, &attempt.refused(refused).needs_user()).await?;
         (grant.state, grant.backoff, grant.refused) = (GrantState::NeedsUser, backoff(), refused);

@@ -33,7 +33,7 @@ pub async fn put_and_load_keep_every_field<S: GrantStore>(store: S) -> Law {
     grant.version = 41;
     grant.open_attempts = 2;
     grant.backoff = backoff();
-    grant.refused = Some(RepeatedRefusal::new(u64::MAX, now()));
+    grant.refused = Some(RepeatedRefusal::new(now()));
     for state in
         [GrantState::Active, GrantState::NeedsUser, GrantState::EndedByServer, GrantState::Revoked]
     {

@@ -85,7 +85,7 @@ pub async fn complete_keeps_what_was_not_renewed<S: GrantStore>(store: S) -> Law
 /// [`ContractError`]
 pub async fn complete_sets_state_and_refusal<S: GrantStore>(store: S) -> Law {
     let mut expected = store.put(grant("g1")).await?;
-    let refused = Some(RepeatedRefusal::new(7, now()));
+    let refused = Some(RepeatedRefusal::new(now()));
     for state in [GrantState::NeedsUser, GrantState::Active, GrantState::EndedByServer] {
         let lease = acquire(&store, &request(&expected)).await?;
         let mut renewal = Renewal::new(Some(secret(state.as_str())), None);

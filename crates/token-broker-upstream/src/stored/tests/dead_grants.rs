@@ -55,6 +55,79 @@ async fn g480_a_known_code_ends_the_grant_at_any_status() {
 }
 
 #[tokio::test]
+async fn g517_a_code_that_may_be_about_another_token_ends_no_grant() {
+    for (status, body) in [
+        (401, r#"{"error":"token_expired"}"#),
+        (401, r#"{"code":"token_expired"}"#),
+        (403, r#"{"status":"token_revoked"}"#),
+        (404, r#"{"error":"invalid_code"}"#),
+        (400, r#"{"error_code":"token_revoked","message":"the API key was revoked"}"#),
+        (400, r#"{"error":{"code":"token_expired","message":"x"}}"#),
+        (200, r#"{"error":{"type":"invalid_code"}}"#),
+    ] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(refuses(status, body));
+        assert_eq!(broker.get().await.unwrap_err(), connect_required(), "G517 {status} {body}");
+        assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "G517 {status} {body}");
+        broker.clock.advance(HOUR);
+        let again = broker.get().await.map(|credential| number(&credential));
+        assert_eq!(again, Ok(1), "G517 {status} {body}: a success revives it");
+        assert_eq!(broker.grant().state, GrantState::Active, "G517 {status} {body}");
+    }
+    // The codes of a refresh token end it in each of these places.
+    for body in [r#"{"code":"invalid_grant"}"#, r#"{"error_code":"INVALID_REFRESH_TOKEN"}"#] {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        broker.server.next(refuses(401, body));
+        assert_eq!(broker.get().await.unwrap_err(), revoked(), "G517 {body}");
+    }
+}
+
+#[tokio::test]
+async fn g517_a_status_that_is_not_of_the_endpoint_ends_no_grant() {
+    for status in [407, 408, 421, 425, 429, 431, 500, 502, 503, 504] {
+        for body in [r#"{"error":"invalid_grant"}"#, r#"{"error":"login_required"}"#] {
+            let broker = Harness::with(grant(HOUR * 2)).await;
+            broker.server.next(refuses(status, body));
+            assert!(is_unavailable(&broker.get().await), "G517 {status} {body}");
+            assert_eq!(state(&broker), (GrantState::Active, 1), "G517 {status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn g518_a_dead_grant_without_a_code_of_its_own_needs_the_user() {
+    let ok = || refuses(200, r#"{"ok":false,"message":"please log in"}"#);
+    let in_turn = {
+        let turn = std::sync::atomic::AtomicUsize::new(0);
+        move || match turn.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => refuses(400, r#"{"error":"invalid_request"}"#),
+            _ => refuses(403, r#"{"error":"access_denied"}"#),
+        }
+    };
+    let cases: [Box<dyn Fn() -> Mode>; 8] = [
+        Box::new(ok),
+        Box::new(in_turn),
+        Box::new(|| refuses(400, "refresh token expired")),
+        Box::new(|| refuses(401, r#"["refresh token expired"]"#)),
+        Box::new(|| refuses(403, "")),
+        Box::new(|| refuses(200, "error=expired")),
+        Box::new(|| refuses(204, "")),
+        Box::new(|| refuses(500, r#"{"error":"invalid_grant"}"#)),
+    ];
+    for (case, mode) in cases.into_iter().enumerate() {
+        let broker = Harness::with(grant(HOUR * 2)).await;
+        refused_for(&broker, HOUR / 2, &mode).await;
+        another_grant_is_refreshed(&broker).await;
+        assert_eq!(state(&broker).0, GrantState::Active, "G518 {case}: not before an hour");
+        refused_for(&broker, HOUR / 2, &mode).await;
+        assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "G518 {case}");
+        broker.clock.advance(HOUR);
+        assert!(broker.get().await.is_ok(), "G518 {case}: a success revives it");
+        assert_eq!((broker.grant().state, broker.grant().refused), (GrantState::Active, None));
+    }
+}
+
+#[tokio::test]
 async fn g480_an_outage_never_ends_a_grant() {
     for mode in [
         refuses(500, r#"{"error":"invalid_grant"}"#),
@@ -82,7 +155,7 @@ async fn g480_an_outage_never_ends_a_grant() {
         assert_eq!(state(&broker), (GrantState::Active, 1), "G480");
         broker.clock.advance(Duration::from_secs(30));
         assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "G480");
-        assert_eq!(broker.grant().refused, None, "G480");
+        assert_eq!(broker.grant().refused, None, "G480: a success ends the row");
     }
 }
 
@@ -167,7 +240,7 @@ async fn refused_for(broker: &Harness, time: Duration, mode: impl Fn() -> Mode) 
 }
 
 #[tokio::test]
-async fn g481_the_same_refusal_for_an_hour_needs_the_user() {
+async fn g481_refusals_for_an_hour_need_the_user() {
     let broker = Harness::with(grant(HOUR * 2)).await;
     refused_for(&broker, HOUR / 2, atlassian).await;
     another_grant_is_refreshed(&broker).await;
@@ -195,23 +268,13 @@ async fn g481_while_no_grant_succeeds_it_takes_three_days() {
 }
 
 #[tokio::test]
-async fn g481_only_the_same_refusal_of_the_endpoint_counts() {
-    let between: [fn() -> Mode; 2] = [
-        || refuses(400, r#"{"error":"invalid_target"}"#),
-        || refuses(401, r#"{"error":"unauthorized_client"}"#),
-    ];
-    for other in between {
-        let broker = Harness::with(grant(HOUR * 2)).await;
-        refused_for(&broker, HOUR / 2, atlassian).await;
-        refused_for(&broker, Duration::from_secs(60), other).await;
-        another_grant_is_refreshed(&broker).await;
-        refused_for(&broker, HOUR / 2, atlassian).await;
-        assert_eq!(state(&broker).0, GrantState::Active, "G481: another refusal in between");
-    }
-    let never: [fn() -> Mode; 5] = [
+async fn g481_only_refusals_of_the_endpoint_count() {
+    let never: [fn() -> Mode; 7] = [
         || refuses(500, r#"{"error":"unauthorized_client"}"#),
         || refuses(429, r#"{"error":"unauthorized_client"}"#),
         || refuses(403, "<html>forbidden</html>"),
+        || refuses(200, "\n<html>sign in</html>"),
+        || refuses(503, "down"),
         || refuses(401, r#"{"error":"invalid_client"}"#),
         || refuses(400, r#"{"error":"temporarily_unavailable"}"#),
     ];

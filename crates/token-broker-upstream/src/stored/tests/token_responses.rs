@@ -109,7 +109,7 @@ async fn e119_no_deviating_member_loses_a_refresh_token() {
 }
 
 #[tokio::test]
-async fn e119_a_refresh_token_counts_once_as_text() {
+async fn e119_a_refresh_token_counts_as_one_text() {
     let longest = "r".repeat(16 * 1024);
     let (fits, too_long) = (format!("\"{longest}\""), format!("\"{longest}r\""));
     for (value, kept) in [
@@ -123,7 +123,9 @@ async fn e119_a_refresh_token_counts_once_as_text() {
         (Some(too_long.as_str()), "rt-0"),
         (Some("\"rt-8\",\"refresh_token\":\"rt-9\""), "rt-0"),
         (Some("\"rt-8\",\"refresh\\u005ftoken\":\"rt-9\""), "rt-0"),
-        (Some("\"rt-8\",\"refresh_token\":null"), "rt-0"),
+        (Some("\"rt-8\",\"refresh_token\":7"), "rt-0"),
+        (Some("\"rt-8\",\"refresh_token\":null"), "rt-8"),
+        (Some("\"rt-8\",\"refresh_token\":\"rt-8\""), "rt-8"),
         (Some("\"r\""), "r"),
         (Some("\"r t \\u00e9\\n\\ud83d\\ude00\""), "r t é\n😀"),
         (Some(fits.as_str()), longest.as_str()),
@@ -329,6 +331,8 @@ async fn e119_each_success_and_coding_is_read() {
         ("gzip that is none", with("200 OK", "content-encoding: gzip\r\n", plain)),
         ("byte order mark", with("200 OK", "", |body| [b"\xef\xbb\xbf", body].concat())),
         ("white space", with("200 OK", "", |body| [b"\r\n ", body, b"\n\n"].concat())),
+        ("NUL at the end", with("200 OK", "", |body| [body, b"\n\0"].concat())),
+        ("in an array", with("200 OK", "", |body| [b"[", body, b"]"].concat())),
         (
             "latin-1",
             with("200 OK", "", |body| [b"{\"name\":\"Jos\xe9\",", body.get(1..).unwrap()].concat()),
@@ -337,6 +341,66 @@ async fn e119_each_success_and_coding_is_read() {
         let broker = rotating_into(reply).await;
         assert_eq!(broker.get().await.map(|credential| number(&credential)), Ok(1), "E119 {case}");
         expect_continued(&broker, case).await;
+    }
+}
+
+#[tokio::test]
+async fn x08_a_whole_object_counts_however_the_body_ends() {
+    let whole = |number| object(&members(number)).into_bytes();
+    let raw = |fields: &str, body: &[u8]| {
+        [format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{fields}\r\n").as_bytes(), body].concat()
+    };
+    let chunk =
+        |body: &[u8]| [format!("{:x}\r\n", body.len()).as_bytes(), body, &b"\r\n"[..]].concat();
+    let length = |body: &[u8], more: usize| format!("content-length: {}\r\n", body.len() + more);
+    let cut = |coded: Vec<u8>| coded[..coded.len() - 1].to_vec();
+    type Body = Box<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>;
+    let cases: [(&str, Body); 6] = [
+        ("a length of one more", Box::new(move |body| raw(&length(&body, 1), &body))),
+        (
+            "no last chunk",
+            Box::new(move |body| raw("transfer-encoding: chunked\r\n", &chunk(&body))),
+        ),
+        (
+            "a broken chunk",
+            Box::new(move |body| {
+                raw("transfer-encoding: chunked\r\n", &[chunk(&body), b"zz\r\n".to_vec()].concat())
+            }),
+        ),
+        (
+            "gzip that is cut",
+            Box::new(move |body| {
+                let coded = cut(gzip(&body));
+                raw(&format!("content-encoding: gzip\r\n{}", length(&coded, 0)), &coded)
+            }),
+        ),
+        (
+            "gzip and a length of one more",
+            Box::new(move |body| {
+                let coded = gzip(&body);
+                raw(&format!("content-encoding: gzip\r\n{}", length(&coded, 1)), &coded)
+            }),
+        ),
+        (
+            "spaces to follow",
+            Box::new(move |body| {
+                raw(&length(&body, 500), &[body.clone(), b"  ".to_vec()].concat())
+            }),
+        ),
+    ];
+    for (case, of_body) in cases {
+        for stalls in [false, true] {
+            let of_body = &of_body;
+            let raw = of_body(whole(1));
+            let broker = impatient().await;
+            broker.server.next(Mode::RotatesInto(Box::new(move |_| match stalls {
+                true => Reply::Stalls(raw.clone()),
+                false => Reply::Raw(raw.clone()),
+            })));
+            let token = broker.get().await.map(|credential| number(&credential));
+            assert_eq!(token, Ok(1), "X08 {case} {stalls}");
+            expect_continued(&broker, case).await;
+        }
     }
 }
 

@@ -25,7 +25,9 @@
 //! Status 200 and one object of strict JSON, with `active: true`. `sub`, `client_id`, `exp` and
 //! `iat` are required, `iss` must be the issuer if it is present, and `aud` must be the resource,
 //! or [`audience`](Introspection::audience). At least one of `token_type`, `token_use` and `typ`
-//! must name an access token, because a refresh token is active, too. `scope`, `groups`, `acr` and
+//! must name an access token, because a refresh token is active, too. Where `token_type` is the
+//! only one, the response must have `aud`, `jti` or `uid`, and neither `nonce` nor a `jti` that
+//! begins with `ID.`: some servers call every token `Bearer`. `scope`, `groups`, `acr` and
 //! `cnf` are read as from a JWT; a token without `jti` is named by its digest.
 //!
 //! # Caching
@@ -125,6 +127,13 @@ where
     /// Accepts tokens of these clients only. Then, a response without `aud` is accepted.
     pub fn only_clients<'a>(self, clients: impl IntoIterator<Item = &'a str>) -> Self {
         self.with_profile(|profile| profile.only_clients(clients))
+    }
+
+    /// Takes the user from this member of the response in place of `sub`. A response without it is
+    /// refused (`jwt.missing_claim`). For servers whose `sub` is a login name, which can be given
+    /// to another person; Okta has `uid`.
+    pub fn subject_from(self, member: &str) -> Self {
+        self.with_profile(|profile| profile.subject_from(member))
     }
 
     /// Keeps these members of the response for policies and credential sources

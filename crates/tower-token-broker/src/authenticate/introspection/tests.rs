@@ -137,7 +137,12 @@ async fn b495_responses_about_other_tokens_are_refused() {
             with(active(), "aud", json!([RESOURCE, "b"])),
             Some(Reason::JwtAudience),
         ),
-        ("no audience", without(active(), "aud"), Some(Reason::JwtMissingClaim)),
+        (
+            "no audience",
+            with(without(active(), "aud"), "jti", json!("AT.x")),
+            Some(Reason::JwtMissingClaim),
+        ),
+        ("no audience and no ID", without(active(), "aud"), Some(Reason::JwtType)),
         ("empty audience", with(active(), "aud", json!([])), Some(Reason::JwtAudience)),
         ("no kind", without(active(), "token_type"), Some(Reason::JwtType)),
         ("DPoP", with(active(), "token_type", json!("DPoP")), Some(Reason::JwtType)),
@@ -176,6 +181,14 @@ async fn b495_responses_about_other_tokens_are_refused() {
             with(active(), "scope", json!(["a"])),
             Some(Reason::JwtClaimType),
         ),
+        ("ID token", with(active(), "nonce", json!("n-0S6")), Some(Reason::JwtType)),
+        ("ID token", with(active(), "at_hash", json!("AAAA")), Some(Reason::JwtType)),
+        ("ID token, Okta", with(active(), "jti", json!("ID.x")), Some(Reason::JwtType)),
+        (
+            "an access token of Keycloak 23",
+            with(with(active(), "nonce", json!("n-0S6")), "typ", json!("Bearer")),
+            None,
+        ),
         ("no issuer", without(active(), "iss"), None),
         ("Hydra", with(without(active(), "token_type"), "token_use", json!("access_token")), None),
         ("Keycloak", with(without(active(), "token_type"), "typ", json!("Bearer")), None),
@@ -185,16 +198,30 @@ async fn b495_responses_about_other_tokens_are_refused() {
         assert_eq!(world.refused(&response).await, reason, "B495 {case}");
     }
     // Limited by clients instead of an audience.
-    let limited =
-        World { verifier: world.verifier.clone().only_clients(["inspector"]), ..World::new() };
-    assert_eq!(
-        World { site: world.site.clone(), ..limited }.refused(&without(active(), "aud")).await,
-        None
-    );
-    let other = World { verifier: world.verifier.clone().only_clients(["other"]), ..World::new() };
-    let other = World { site: world.site.clone(), ..other };
-    assert_eq!(other.refused(&without(active(), "aud")).await, Some(Reason::WrongResource));
+    let of_clients = |clients: [&str; 1]| {
+        let verifier = world.verifier.clone().only_clients(clients);
+        World { verifier, site: world.site.clone(), ..World::new() }
+    };
+    let no_audience = without(active(), "aud");
+    let access_token = with(no_audience.clone(), "jti", json!("AT.x"));
+    let (ours, other) = (of_clients(["inspector"]), of_clients(["other"]));
+    assert_eq!(ours.refused(&access_token).await, None);
+    assert_eq!(ours.refused(&with(no_audience.clone(), "uid", json!("00u1"))).await, None);
+    let refresh_token = ours.refused(&no_audience).await;
+    assert_eq!(refresh_token, Some(Reason::JwtType), "B495 a refresh token of Okta");
+    assert_eq!(other.refused(&access_token).await, Some(Reason::WrongResource));
     assert_eq!(other.refused(&active()).await, Some(Reason::WrongResource));
+}
+
+#[tokio::test]
+async fn the_user_can_be_another_member_than_sub() {
+    let world = World::new();
+    let verifier = world.verifier.clone().subject_from("uid");
+    let by_uid = World { verifier, site: world.site.clone(), ..World::new() };
+    assert_eq!(by_uid.refused(&active()).await, Some(Reason::JwtMissingClaim));
+    by_uid.site.serve(ENDPOINT, 200, &with(active(), "uid", json!("00u1")));
+    let found = Principal::of(&by_uid.verify("another").await.unwrap());
+    assert_eq!(found.user(), &User::new(ISSUER, "00u1"));
 }
 
 #[tokio::test]

@@ -224,6 +224,8 @@ fn check_audience(
         named.push(audience);
     }
     let is_ours = |text: &str| match &profile.audience {
+        // A trigger of a user pool can only add the client, which was compared.
+        _ if profile.form == Form::Cognito && profile.clients.is_some() && *text == *client => true,
         Some(audience) => **audience == *text,
         None => resource.is_named_by(text),
     };

@@ -298,3 +298,45 @@ async fn b492_a_kid_newer_than_the_set_is_503() {
     assert_eq!(outcome(&verifier, &clock, &unknown(json!(NOW + 5))).await, None, "B492");
     assert_eq!(site.requests_to(URL), 2);
 }
+
+#[tokio::test]
+async fn b500_a_key_that_is_replaced_under_its_name_is_found() {
+    let unnamed = |ec: &Ec| without(ec.jwk("x"), "kid");
+    let without_kid = |_: &str| json!({"alg": "ES256", "typ": "at+jwt"});
+    let with_kid = |kid: &str| header("ES256", kid);
+    let one = |ec: &Ec| ec.jwk("one");
+    type Case<'a> = (&'a dyn Fn(&Ec) -> Json, &'a dyn Fn(&str) -> Json, bool);
+    let cases: [Case<'_>; 2] = [(&unnamed, &without_kid, true), (&one, &with_kid, false)];
+    for (jwk, header, is_unnamed) in cases {
+        let (old, new, forger) = (Ec::new(), Ec::new(), Ec::new());
+        let (clock, tasks, site) = (clock(), Tasks::new(), Site::default());
+        site.serve(URL, 200, &json!({"keys": [jwk(&old)]}));
+        let keys = RemoteKeys::build(site.clone(), URL.parse().unwrap(), &clock, &tasks);
+        let verifier = JwtVerifier::new(ISSUER, keys);
+        let token = |ec: &Ec, issued| ec.sign(&header("one"), &claims(issued));
+        assert_eq!(outcome(&verifier, &clock, &token(&old, NOW)).await, None, "B500");
+        // Forged tokens cause one fetch per cool-down.
+        clock.advance(Duration::from_secs(30));
+        for _ in 0..10 {
+            let found = outcome(&verifier, &clock, &token(&forger, NOW - 60)).await;
+            assert_eq!(found, Some(Reason::JwtSignature), "B500");
+        }
+        assert_eq!(site.requests_to(URL), 2, "B500");
+        site.serve(URL, 200, &json!({"keys": [jwk(&new)]}));
+        clock.advance(Duration::from_secs(10));
+        let within = outcome(&verifier, &clock, &token(&new, NOW + 40)).await;
+        let expected = if is_unnamed { Reason::KeysUnavailable } else { Reason::JwtSignature };
+        assert_eq!(within, Some(expected), "B500: within the cool-down");
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(outcome(&verifier, &clock, &token(&new, NOW + 40)).await, None, "B500");
+        assert_eq!(site.requests_to(URL), 3, "B500");
+        let replaced = outcome(&verifier, &clock, &token(&old, NOW)).await;
+        assert_eq!(replaced, Some(Reason::JwtSignature), "B500");
+        // An outage changes no verdict on a forged token with a `kid`.
+        site.down(URL);
+        clock.advance(Duration::from_secs(60));
+        let forged = outcome(&verifier, &clock, &token(&forger, NOW)).await;
+        assert_eq!(forged, Some(Reason::JwtSignature), "B500");
+        assert_eq!(outcome(&verifier, &clock, &token(&new, NOW + 40)).await, None, "B500");
+    }
+}

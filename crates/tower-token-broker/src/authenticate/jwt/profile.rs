@@ -59,7 +59,8 @@ impl TokenProfile {
     }
 
     /// Microsoft Entra ID, v1.0 and v2.0 tokens of one tenant. `audience` is the API's application
-    /// ID (v2.0) or application ID URI (v1.0).
+    /// (client) ID. The `aud` of v1.0 tokens is that or any application ID URI of the API, with or
+    /// without a trailing slash, unless the API sets the optional claim `aud` with `use_guid`.
     ///
     /// `typ` is `JWT` in all of its tokens. An access token has `azp` (v2.0) or `appid` (v1.0), and
     /// `scp` or `roles`; no ID token has the first two. `scp` becomes the scopes. `groups` are the
@@ -108,9 +109,10 @@ impl TokenProfile {
             .keeping_as("resource_access.roles", &["resource_access", audience, "roles"])
     }
 
-    /// Amazon Cognito user pools. Their access tokens have no audience by default, so those of
-    /// these app clients are accepted. A token with `aud` must name the resource, or
-    /// [`audience`](Self::audience).
+    /// Amazon Cognito user pools. Their access tokens have an audience only if the client requested
+    /// one (`resource` at the authorization endpoint, RFC 8707), or if a trigger adds the app
+    /// client's ID. Those of these app clients are accepted. A token with `aud` must name the
+    /// resource, or [`audience`](Self::audience), or its own client.
     ///
     /// They have no `typ`; the claim `token_use` is `access`, that of an ID token is `id`.
     /// `cognito:groups` are the groups.
@@ -222,9 +224,10 @@ impl TokenProfile {
                             .all(|audience| audience.as_str().as_deref() != Some(client.as_ref()))
                     })
             }
-            // Until version 24, its access tokens had a `nonce`, too.
+            // Before version 25, its access tokens had a `nonce`, too, as they have with the mapper
+            // `Nonce backwards compatible`.
             Form::Keycloak => is("typ", "Bearer"),
-            Form::Cognito => is("token_use", "access") && !has("nonce"),
+            Form::Cognito => is("token_use", "access"),
             Form::Introspected => is_access_token_response(claims)?,
         };
         if is_access_token { Ok(()) } else { Err(Reason::JwtType) }
@@ -313,5 +316,19 @@ fn is_access_token_response(response: Value<'_>) -> Result<bool, Reason> {
         }
         is_named = true;
     }
-    Ok(is_named)
+    let has = |name: &str| response.get(name).is_some();
+    let names_kind = has("token_use") || has("typ");
+    Ok(is_named && (names_kind || !may_be_another_bearer(response)))
+}
+
+/// Returns whether a response whose only mark is `token_type: Bearer` may be about an ID token or a
+/// refresh token: some servers, Okta among them, write that of every token. An ID token may have
+/// the `nonce` of its sign-in, and at Okta has an ID that begins so; a refresh token has no
+/// audience and no ID.
+fn may_be_another_bearer(response: Value<'_>) -> bool {
+    let has = |name: &str| response.get(name).is_some();
+    let id = response.get("jti").and_then(Value::as_str);
+    has("nonce")
+        || id.is_some_and(|id| id.starts_with("ID."))
+        || !["aud", "jti", "uid"].into_iter().any(has)
 }

@@ -40,13 +40,30 @@ impl KeySource {
     ) -> Result<Arc<Key>, VerifyError> {
         self.0.find(wanted, now).await
     }
+
+    pub(super) async fn find_newer(
+        &self,
+        wanted: &WantedKey,
+        tried: &Key,
+        now: Reading,
+    ) -> Result<Option<Arc<Key>>, VerifyError> {
+        self.0.find_newer(wanted, tried, now).await
+    }
 }
 
-type Finding<'a> = Pin<Box<dyn Future<Output = Result<Arc<Key>, VerifyError>> + Send + 'a>>;
+type Finding<'a, K = Arc<Key>> = Pin<Box<dyn Future<Output = Result<K, VerifyError>> + Send + 'a>>;
 
 trait FindKey: Send + Sync + 'static {
     fn algorithms(&self) -> Algorithms;
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a>;
+
+    /// Returns another key in place of one that did not sign the token, if a newer set has one.
+    fn find_newer<'a>(
+        &'a self,
+        wanted: &'a WantedKey,
+        tried: &'a Key,
+        now: Reading,
+    ) -> Finding<'a, Option<Arc<Key>>>;
 }
 
 impl FindKey for Keys {
@@ -57,6 +74,15 @@ impl FindKey for Keys {
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         // Not cached, because keys may be replaced at any time.
         Box::pin(async move { Self::find(self, wanted, now).map_err(VerifyError::for_now) })
+    }
+
+    fn find_newer<'a>(
+        &'a self,
+        _: &'a WantedKey,
+        _: &'a Key,
+        _: Reading,
+    ) -> Finding<'a, Option<Arc<Key>>> {
+        Box::pin(async { Ok(None) })
     }
 }
 
@@ -93,11 +119,12 @@ impl fmt::Debug for KeySource {
 /// Keys that are fetched from one URL with your client (`token-broker-outbound` has a guarded one).
 ///
 /// A fetch runs in an owned task, one at a time, and all requests that wait for it share it. An
-/// unknown or vanished `kid` causes at most one fetch per cool-down (one per second without any
-/// keys). If it remains unknown, the token is refused with 401, or with 503 if it was issued after
-/// the last fetch, because its key may be newer. A set that is unreadable or has no usable key
-/// never replaces a good one. A good set is used until it is 24 hours old. Without one, requests
-/// are refused with 503 (`authn.keys_unavailable`).
+/// unknown or vanished `kid`, or a signature of another key than the one of this name, causes at
+/// most one fetch per cool-down (one per second without any keys). If the `kid` remains unknown,
+/// the token is refused with 401, or with 503 if it was issued after the last fetch, because its
+/// key may be newer. A set that is unreadable or has no usable key never replaces a good one. A
+/// good set is used until it is 24 hours old. Without one, requests are refused with 503
+/// (`authn.keys_unavailable`).
 ///
 /// [`RemoteKeys::discover`] finds the URL by the issuer's metadata, again at each fetch. If the
 /// metadata cannot be fetched, the URL that it named last is used.
@@ -267,12 +294,7 @@ where
                 Err(reason) => return Err(VerifyError::for_now(reason)),
             }
         }
-        if let Some(mut running) = self.fetch(now) {
-            // The task drops its sender when it ends, in whatever way.
-            let ended = async { while running.changed().await.is_ok() {} };
-            // Whether it ended is visible below.
-            drop(tokio::time::timeout(longest_wait, ended).await);
-        }
+        self.fetched(now, longest_wait).await;
         let Some(good) = self.shared.usable(now) else {
             return Err(VerifyError::for_now(Reason::KeysUnavailable));
         };
@@ -284,6 +306,37 @@ where
             }
             VerifyError::for_now(reason)
         })
+    }
+
+    // B500: an issuer may replace a key under its `kid`, or in a set without any.
+    async fn find_newer_key(
+        &self,
+        wanted: &WantedKey,
+        tried: &Key,
+        now: Reading,
+    ) -> Result<Option<Arc<Key>>, VerifyError> {
+        self.fetched(now, LONGEST_WAIT).await;
+        let good = self.shared.usable(now);
+        let found = good.as_ref().and_then(|good| good.set.find(wanted, now).ok());
+        match found.filter(|found| found.value != tried.value) {
+            Some(newer) => Ok(Some(newer)),
+            // B492: within the cool-down.
+            None if wanted.id.is_none()
+                && good.is_none_or(|good| good.may_lack_a_key_since(wanted, now)) =>
+            {
+                Err(VerifyError::for_now(Reason::KeysUnavailable))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the fetch in progress, or for one that begins if the cool-down allows it.
+    async fn fetched(&self, now: Reading, longest_wait: Duration) {
+        let Some(mut running) = self.fetch(now) else { return };
+        // The task drops its sender when it ends, in whatever way.
+        let ended = async { while running.changed().await.is_ok() {} };
+        // What came of it is visible in the set.
+        drop(tokio::time::timeout(longest_wait, ended).await);
     }
 
     /// Joins the fetch in progress, or begins one if the cool-down allows it.
@@ -467,6 +520,15 @@ where
 
     fn find<'a>(&'a self, wanted: &'a WantedKey, now: Reading) -> Finding<'a> {
         Box::pin(self.find_key(wanted, now))
+    }
+
+    fn find_newer<'a>(
+        &'a self,
+        wanted: &'a WantedKey,
+        tried: &'a Key,
+        now: Reading,
+    ) -> Finding<'a, Option<Arc<Key>>> {
+        Box::pin(self.find_newer_key(wanted, tried, now))
     }
 }
 
