@@ -4,8 +4,9 @@
 //! JSON-escaped, UTF-16, and all of these inside gzip. A scan that proves nothing fails: each
 //! secret must have been in use, and there must be output to search.
 
-use std::io::Read as _;
+use std::{collections::BTreeSet, io::Read as _};
 
+use aho_corasick::AhoCorasick;
 use base64::{Engine as _, engine::general_purpose};
 use flate2::read::MultiGzDecoder;
 use memchr::memmem;
@@ -44,8 +45,12 @@ impl Scan {
     /// form, count as in use.
     pub fn received(&mut self, bytes: &[u8]) -> &mut Self {
         let views = views(bytes, 0);
-        for secret in &mut self.secrets {
-            secret.in_play |= form_in(&views, &encodings(&secret.bytes)).is_some();
+        for secret in self.secrets.iter_mut().filter(|secret| !secret.in_play) {
+            let encodings = encodings(&secret.bytes);
+            let mut all = views.iter().flat_map(|(_, bytes)| {
+                encodings.iter().map(move |(_, needle)| contains(bytes, needle))
+            });
+            secret.in_play = all.any(|is_in| is_in);
         }
         self
     }
@@ -70,32 +75,32 @@ impl Scan {
         for secret in self.secrets.iter().filter(|secret| !secret.in_play) {
             found.push(format!("{} was never in play", secret.name));
         }
-        let needles: Vec<_> =
-            self.secrets.iter().map(|secret| (&secret.name, encodings(&secret.bytes))).collect();
+        let needles: Vec<_> = self
+            .secrets
+            .iter()
+            .flat_map(|secret| {
+                encodings(&secret.bytes)
+                    .into_iter()
+                    .map(move |(form, needle)| (secret, form, needle))
+            })
+            .filter(|(_, _, needle)| !needle.is_empty())
+            .collect();
+        // One pass for all: a test has many tokens, and a long log at trace level.
+        let all = AhoCorasick::new(needles.iter().map(|(_, _, needle)| needle))
+            .unwrap_or_else(|error| panic!("the secrets to look for: {error}"));
         for (source, bytes) in &self.sources {
-            let views = views(bytes, 2);
-            for (name, needles) in &needles {
-                if let Some(form) = form_in(&views, needles) {
-                    found.push(format!("{name} is in {source}, {form}"));
-                }
+            for (view, bytes) in views(bytes, 2) {
+                let here: BTreeSet<usize> = all
+                    .find_overlapping_iter(&bytes)
+                    .map(|found| found.pattern().as_usize())
+                    .collect();
+                found.extend(here.into_iter().filter_map(|index| needles.get(index)).map(
+                    |(secret, form, _)| format!("{} is in {source}, {form}{view}", secret.name),
+                ));
             }
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
-}
-
-fn form_in(
-    views: &[(&'static str, Vec<u8>)],
-    needles: &[(&'static str, Vec<u8>)],
-) -> Option<String> {
-    for (view, bytes) in views {
-        for (form, needle) in needles {
-            if contains(bytes, needle) {
-                return Some(format!("{form}{view}"));
-            }
-        }
-    }
-    None
 }
 
 /// Returns the bytes, their decoded forms, and the same of everything that inflates from them.
@@ -151,38 +156,44 @@ fn json_unescaped(bytes: &[u8]) -> Vec<u8> {
     let without_u = unescaped(bytes, b"\\u", 4);
     let mut plain = Vec::with_capacity(without_u.len());
     let mut rest = without_u.as_slice();
-    while let Some((byte, behind)) = rest.split_first() {
-        let skip = *byte == b'\\' && matches!(behind.first(), Some(b'/' | b'"' | b'\\'));
-        if !skip {
-            plain.push(*byte);
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        plain.extend_from_slice(before);
+        if !matches!(escape.get(1), Some(b'/' | b'"' | b'\\')) {
+            plain.push(b'\\');
         }
-        rest = behind;
+        rest = &escape[1..];
     }
+    plain.extend_from_slice(rest);
     plain
 }
 
 /// Replaces each `prefix` and its hexadecimal digits by the byte.
 fn unescaped(bytes: &[u8], prefix: &[u8], digits: usize) -> Vec<u8> {
+    let finder = memmem::Finder::new(prefix);
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
-    while let Some((byte, behind)) = rest.split_first() {
-        let code = rest
-            .strip_prefix(prefix)
-            .and_then(|digits_on| digits_on.get(..digits))
+    while let Some(at) = finder.find(rest) {
+        let (before, escape) = rest.split_at(at);
+        plain.extend_from_slice(before);
+        let code = escape
+            .get(prefix.len()..prefix.len() + digits)
             .and_then(|text| std::str::from_utf8(text).ok())
             .and_then(|text| u16::from_str_radix(text, 16).ok())
             .and_then(|code| u8::try_from(code).ok());
-        match code {
+        let length = match code {
             Some(code) => {
                 plain.push(code);
-                rest = &rest[prefix.len() + digits..];
+                prefix.len() + digits
             }
             None => {
-                plain.push(*byte);
-                rest = behind;
+                plain.push(escape[0]);
+                1
             }
-        }
+        };
+        rest = &escape[length..];
     }
+    plain.extend_from_slice(rest);
     plain
 }
 

@@ -32,17 +32,19 @@ struct Provider {
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const API: &str = "6e74172b-be56-4843-9ff4-e66a39bb12e3";
+const API_V1: &str = "ef1da9d4-ff77-4c3e-a005-840c3f830745";
 
-/// learn.microsoft.com "Access token claims reference", "ID token claims reference": samples v2.0.
+/// learn.microsoft.com "Access tokens" and "ID tokens" in the Microsoft identity platform: samples
+/// v2.0, adapted. The API calls itself: `azp` is `aud`.
 fn entra_v2() -> Provider {
     let issuer = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0";
     let header = json!({"typ": "JWT", "alg": "RS256", "kid": "r"});
     let access = json!({
         "aud": API, "iss": issuer, "iat": NOW, "nbf": NOW, "exp": NOW + 3900, "aio": "AXQAi/8IAAA",
-        "azp": "75dbe77f-10a3-4e59-85fd-8c127544f17c", "azpacr": "0", "name": "Abe Lincoln",
+        "azp": API, "azpacr": "0", "name": "Abe Lincoln",
         "oid": "690222be-ff1a-4d56-abd1-7e4f7d38e474", "preferred_username": "abeli@example.com",
         "rh": "I", "scp": "access_as_user Files.Read",
-        "sub": "HKZpfaHyWadeOouYlitjrI-KffTm222X5rrV3", "tid": TENANT,
+        "sub": "HKZpfaHyWadeOouYlitjrI-KffTm222X5rrV3xDqfKQ", "tid": TENANT,
         "uti": "fqiBqXLPj0eQa82S-IYFAA", "ver": "2.0",
         "roles": ["Approver"], "groups": ["0760b6cf-170e-4a14-91b3-4b78e0739963"],
     });
@@ -61,35 +63,35 @@ fn entra_v2() -> Provider {
         header,
         access,
         id,
-        client: "75dbe77f-10a3-4e59-85fd-8c127544f17c",
-        subject: "HKZpfaHyWadeOouYlitjrI-KffTm222X5rrV3",
+        client: API,
+        subject: "HKZpfaHyWadeOouYlitjrI-KffTm222X5rrV3xDqfKQ",
         scopes: "Files.Read access_as_user",
     }
 }
 
-/// The same, samples v1.0.
+/// The same, samples v1.0, adapted. The tenant in `iss` is shortened, as there.
 fn entra_v1() -> Provider {
     let issuer = "https://sts.windows.net/fa15d692-e9c7-4460-a743-29f29522229/";
     let header = json!({"typ": "JWT", "alg": "RS256", "x5t": "r", "kid": "r"});
     let access = json!({
-        "aud": "api://ef1da9d4-ff77-4c3e-a005-840c3f830745", "iss": issuer, "iat": NOW, "nbf": NOW,
+        "aud": API_V1, "iss": issuer, "iat": NOW, "nbf": NOW,
         "exp": NOW + 3900, "acr": "1", "aio": "AXQAi/8IAAAA", "amr": ["wia"],
-        "appid": "75dbe77f-10a3-4e59-85fd-8c127544f17c", "appidacr": "0", "ipaddr": "167.220.1.177",
-        "name": "Abe Lincoln", "oid": "a9dd19c2-6f8a-4dd9-a27e-f8a4f5d6ba1f", "rh": "I",
+        "appid": "75dbe77f-10a3-4e59-85fd-8c127544f17c", "appidacr": "0", "name": "abeli",
+        "ipaddr": "222.222.222.22", "oid": "02223b6b-aa1d-42d4-9ec0-1b2bb9194438", "rh": "I",
         "scp": "user_impersonation", "sub": "l3_roISQU222bULS9yi2k0XpqpOiMz5H3ZACo1GeXA",
-        "tid": "fa15d692-e9c7-4460-a743-29f29522229", "unique_name": "abeli@example.com",
+        "tid": "fa15d692-e9c7-4460-a743-29f2956fd429", "unique_name": "abeli@microsoft.com",
         "uti": "FVsGxYXI30-TuikuuUoFAA", "ver": "1.0",
     });
     let id = json!({
-        "aud": "api://ef1da9d4-ff77-4c3e-a005-840c3f830745", "iss": issuer, "iat": NOW, "nbf": NOW,
-        "exp": NOW + 3900, "amr": ["rsa"], "oid": "a9dd19c2-6f8a-4dd9-a27e-f8a4f5d6ba1f",
+        "aud": API_V1, "iss": issuer, "iat": NOW, "nbf": NOW,
+        "exp": NOW + 3900, "amr": ["rsa"], "oid": "02223b6b-aa1d-42d4-9ec0-1b2bb9194438",
         "sub": "l3_roISQU222bULS9yi2k0XpqpOiMz5H3ZACo1GeXA", "nonce": "123523", "ver": "1.0",
-        "tid": "fa15d692-e9c7-4460-a743-29f29522229", "uti": "FVsGxYXI30-TuikuuUoFAA",
+        "tid": "fa15d692-e9c7-4460-a743-29f2956fd429", "uti": "FVsGxYXI30-TuikuuUoFAA",
     });
     Provider {
         name: "Entra v1.0",
         issuer,
-        profile: TokenProfile::entra("api://ef1da9d4-ff77-4c3e-a005-840c3f830745"),
+        profile: TokenProfile::entra(API_V1),
         id_header: header.clone(),
         header,
         access,
@@ -100,7 +102,8 @@ fn entra_v1() -> Provider {
     }
 }
 
-/// auth0.com/docs "Access Token Profiles", "ID Token Structure": sample of the Auth0 profile.
+/// auth0.com/docs "Access Token Profiles", "ID Token Structure": sample of the Auth0 profile,
+/// adapted.
 fn auth0() -> Provider {
     let issuer = "https://my-domain.auth0.com/";
     let header = json!({"alg": "RS256", "typ": "JWT", "kid": "r"});
@@ -152,7 +155,7 @@ fn okta() -> Provider {
     });
     let id = json!({
         "sub": "00u1gjh63g214q0Hq0g4", "name": "A User", "ver": 1, "iss": issuer,
-        "aud": "api://default", "iat": NOW, "exp": NOW + 3600, "amr": ["pwd"],
+        "aud": "0oa1gjh63g214q0Hq0g4", "iat": NOW, "exp": NOW + 3600, "amr": ["pwd"],
         "jti": "ID.radCQMOQUmyvcTBmmIL0J6BaS60apUEiC7-vI7pOmkw", "idp": "00o1",
         "auth_time": NOW - 60, "at_hash": "fPlsvVszI29LU2UhDyJ9vg",
     });
@@ -215,7 +218,7 @@ fn cognito() -> Provider {
         "sub": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "cognito:groups": ["testgroup"],
         "iss": issuer, "aud": "xxxxxxxxxxxxexample", "token_use": "id", "nonce": "abcdefg",
         "at_hash": "AAAA", "exp": NOW + 3600, "iat": NOW, "jti": "cccccccc",
-        "client_id": "xxxxxxxxxxxxexample",
+        "client_id": "xxxxxxxxxxxxexample", // Not documented; a stricter disguise.
     });
     Provider {
         name: "Cognito",
