@@ -86,8 +86,8 @@ impl Scan {
             .filter(|(_, _, needle)| !needle.is_empty())
             .collect();
         // One pass for all: a test has many tokens, and a long log at trace level.
-        let all = AhoCorasick::new(needles.iter().map(|(_, _, needle)| needle))
-            .unwrap_or_else(|error| panic!("the secrets to look for: {error}"));
+        let all = AhoCorasick::new(needles.iter().map(|(_, _, needle)| needle));
+        let all = all.map_err(|error| vec![format!("too many secrets: {error}")])?;
         for (source, bytes) in &self.sources {
             for (view, bytes) in views(bytes, 2) {
                 let here: BTreeSet<usize> = all

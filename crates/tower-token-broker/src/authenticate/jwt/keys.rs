@@ -47,7 +47,7 @@ impl Keys {
     /// As for [`Keys::parse`].
     pub fn parse_for(jwk_set: &[u8], algorithms: impl Into<Algorithms>) -> Result<Self, KeysError> {
         let set = KeySet::parse(jwk_set, algorithms.into())?;
-        set.report_skipped();
+        set.report_skipped(None);
         Ok(Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
@@ -246,8 +246,8 @@ impl KeySet {
         Ok(parsed)
     }
 
-    /// Logs the keys that were skipped, in one line.
-    pub(super) fn report_skipped(&self) {
+    /// Logs the keys that were skipped, in one line, with the URL of the set if it has one.
+    pub(super) fn report_skipped(&self, url: Option<&str>) {
         let of = |is_private: bool| {
             let of_kind = self
                 .problems
@@ -259,6 +259,7 @@ impl KeySet {
         if !private.is_empty() {
             tracing::error!(
                 alarm = Alarm::JwksPrivateKey.code(),
+                url,
                 keys = private,
                 "a public key set shows a private key"
             );
@@ -266,6 +267,7 @@ impl KeySet {
         if !others.is_empty() {
             tracing::warn!(
                 alarm = Alarm::JwksKeyUnusable.code(),
+                url,
                 keys = others,
                 "keys of the set are skipped"
             );

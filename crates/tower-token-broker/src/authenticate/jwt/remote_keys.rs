@@ -412,7 +412,7 @@ where
             // The last good set is kept: an empty or broken response must neither lock all callers
             // out, nor let any in.
             Err(problem) => {
-                let url = self.fetching.lock().as_ref().map(cause::url_for_log);
+                let url = self.url_for_log();
                 tracing::error!(
                     alarm = Alarm::JwksFetchFailed.code(),
                     url,
@@ -421,6 +421,10 @@ where
                 );
             }
         }
+    }
+
+    fn url_for_log(&self) -> Option<String> {
+        self.fetching.lock().as_ref().map(cause::url_for_log)
     }
 
     /// Logs the skipped keys of a set, once for as long as the same ones are skipped.
@@ -435,7 +439,8 @@ where
         let excess = logged.len().saturating_sub(MOST_LOGGED);
         logged.drain(..excess);
         drop(logged);
-        set.report_skipped();
+        let url = self.url_for_log();
+        set.report_skipped(url.as_deref());
     }
 
     async fn get(&self) -> Result<KeySet, FetchProblem> {
