@@ -1,15 +1,14 @@
-//! Serves a router over HTTP/1.1 with a timeout for the headers of a request, which `axum::serve`
-//! does not have: with it, a client that sends half of its headers holds a connection for as long
-//! as it likes.
+//! Serves a router with a timeout for the headers of a request, which `axum::serve` does not have:
+//! with it, a client that sends half of its headers holds a connection for as long as it likes.
+//! HTTP/2 has no such timeout; there, a client that does not answer pings is disconnected.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::ConnectInfo};
 use http::Request;
-use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
@@ -29,6 +28,9 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The listener failed, or the audit log could not be closed.
 pub async fn serve(broker: &Broker, listener: TcpListener, router: Router) -> io::Result<()> {
     let (connections, tasks) = (GracefulShutdown::new(), Tasks::new());
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
     let server = async {
         loop {
             let (socket, peer) = tokio::select! {
@@ -47,11 +49,16 @@ pub async fn serve(broker: &Broker, listener: TcpListener, router: Router) -> io
                 request
             };
             let service = TowerToHyperService::new(router.clone().map_request(from_peer));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(socket), service);
-            drop(tasks.spawn("connection", connections.watch(connection)));
+            let (server, watcher) = (server.clone(), connections.watcher());
+            drop(tasks.spawn("connection", async move {
+                // Before the first byte, it is not known which of the two timeouts applies.
+                if tokio::time::timeout(HEADER_TIMEOUT, socket.readable()).await.is_err() {
+                    return;
+                }
+                let connection = server.serve_connection(TokioIo::new(socket), service);
+                // The client has closed the connection, or broken the protocol.
+                drop(watcher.watch(connection.into_owned()).await);
+            }));
         }
         connections.shutdown().await;
         Ok(())

@@ -22,7 +22,7 @@ use std::{env, error::Error};
 
 use axum::Router;
 use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
-use token_broker_examples::{grants, policy, shutdown};
+use token_broker_examples::{grants, policy, server};
 use token_broker_upstream::prelude::*;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -66,10 +66,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let mint = Mint::for_user(user).client("example").resource(&resource);
         println!("{line} {}", issuer.mint(mint.scopes(Scopes::parse(scopes)?))?.into_text());
     }
-    // A method is a path. axum's server speaks HTTP/2 by prior knowledge; tonic's would do as well.
+    // A method is a path. This server speaks HTTP/2 by prior knowledge; tonic's would do as well.
     let router = Router::new().route_service("/{*method}", layer.layer(Proxy::grpc(&guard)?));
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown::signal());
-    Ok(shutdown::serve(&broker, server).await?)
+    Ok(server::serve(&broker, listener, router).await?)
 }
 
 /// Starts a health service that accepts alice's token and no other.

@@ -237,6 +237,46 @@ async fn h169_a_failed_exchange_sends_nothing() {
 }
 
 #[tokio::test]
+async fn without_an_account_only_what_needs_one_is_refused() {
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let why = CredentialError::ConnectRequired;
+    let failing =
+        Failing { upstream: Upstream::parse("items", &upstream.url("/mcp")).unwrap(), why };
+    let broker = Broker::in_front_of(&upstream).start_with(|_| failing).await;
+    let bearer = format!("Bearer {}", broker.token("items:read"));
+    let send = |message: &str| {
+        let fields = [
+            ("authorization", bearer.as_str()),
+            ("mcp-protocol-version", "2025-06-18"),
+            ("accept", "application/json, text/event-stream"),
+        ];
+        wire::post("/mcp", broker.host(), &fields, message)
+    };
+    let reason = "exchange.connect_required";
+    let refused =
+        |message: &str, status| Case::refused("no account", send(message), status, reason);
+    let of = |body: &str| format!(r#"{{"jsonrpc":"2.0",{body}}}"#);
+    let rows = [
+        refused(&of(r#""id":"a\u0062","method":"ping""#), 200)
+            .body(of(r#""id":"a\u0062","result":{}"#)),
+        refused(&of(r#""method":"notifications/initialized""#), 202).body(""),
+        refused(&of(r#""method":"notifications/cancelled","params":{"requestId":1}"#), 202)
+            .body(""),
+        refused(&of(r#""id":1,"method":"tools/list""#), 200),
+        refused(&of(r#""id":1,"method":"tools/call","params":{"name":"get"}"#), 200),
+        refused(
+            &of(r#""id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}"#),
+            200,
+        ),
+    ];
+    let responses = run(&broker, &upstream, rows).await;
+    for response in &responses[3..] {
+        assert!(response.text().contains("connect an account"), "{}", response.text());
+    }
+    broker.done_unsent().await;
+}
+
+#[tokio::test]
 async fn h172_redirects_are_neither_followed_nor_forwarded() {
     let elsewhere = ScriptedServer::start(|_| json(RESULT)).await;
     let port = elsewhere.address().port();

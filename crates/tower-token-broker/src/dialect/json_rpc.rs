@@ -48,17 +48,39 @@ pub(super) struct Client {
     pub(super) url_elicitation: bool,
     /// The seal for request states.
     pub(super) states: Option<RequestStates>,
+    /// What the message gets if no account is connected.
+    pub(super) without_account: WithoutAccount,
+}
+
+/// What a message gets if the caller has no account connected. It is an error only if the message
+/// needs the account, so that a client does not give up its connection to the broker before its
+/// user can connect one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WithoutAccount {
+    /// The error that sends the user to connect.
+    #[default]
+    Error,
+    /// An empty result, for a `ping`.
+    EmptyResult,
+    /// 202, for a notification or a response.
+    Accepted,
 }
 
 impl Client {
     /// Creates a client whose message was not parsed yet.
     pub(super) const fn new(revision: Revision) -> Self {
-        Self { revision, id: None, url_elicitation: false, states: None }
+        let without_account = WithoutAccount::Error;
+        Self { revision, id: None, url_elicitation: false, states: None, without_account }
     }
 }
 
 pub(super) fn render(refusal: &Refusal, client: &Client) -> Response<Bytes> {
     let (answer, id) = (refusal.reason().response_kind(), client.id.as_ref());
+    if answer == ResponseKind::Connect
+        && let Some(response) = without_account(client)
+    {
+        return response;
+    }
     let body = match (answer, refusal.connect_url()) {
         (ResponseKind::Connect, Some(url)) => connect(refusal, url, client),
         _ => error(code(answer), text(refusal), data(refusal), id),
@@ -70,6 +92,25 @@ pub(super) fn render(refusal: &Refusal, client: &Client) -> Response<Bytes> {
         *response.status_mut() = status;
     }
     response
+}
+
+/// Returns the response to a message that needs no account.
+fn without_account(client: &Client) -> Option<Response<Bytes>> {
+    match (client.without_account, &client.id) {
+        (WithoutAccount::EmptyResult, Some(id)) => {
+            let body = [br#"{"jsonrpc":"2.0","id":"#, &**id, br#","result":{}}"#].concat();
+            let mut response = Response::new(Bytes::from(body));
+            let json = HeaderValue::from_static(media_type::JSON);
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            Some(response)
+        }
+        (WithoutAccount::Accepted, _) => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::ACCEPTED;
+            Some(response)
+        }
+        (WithoutAccount::Error | WithoutAccount::EmptyResult, _) => None,
+    }
 }
 
 /// Returns the status if MCP requires a different one than plain HTTP.

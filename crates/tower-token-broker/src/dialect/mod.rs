@@ -12,4 +12,5 @@ mod render;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use json_rpc::WithoutAccount;
 pub use render::{Dialect, RefusedCall};

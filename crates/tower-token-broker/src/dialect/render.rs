@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 #[cfg(feature = "grpc")]
 use super::grpc;
-use super::{http, json_rpc};
+use super::{
+    http,
+    json_rpc::{self, WithoutAccount},
+};
 use crate::{
     mcp::{
         Revision,
@@ -78,6 +81,14 @@ impl Dialect {
     ) -> Self {
         self.wire =
             Wire::Mcp(json_rpc::Client { id, url_elicitation, ..json_rpc::Client::new(revision) });
+        self
+    }
+
+    /// Sets what the message gets if no account is connected.
+    pub(crate) const fn without_account(mut self, without: WithoutAccount) -> Self {
+        if let Wire::Mcp(client) = &mut self.wire {
+            client.without_account = without;
+        }
         self
     }
 

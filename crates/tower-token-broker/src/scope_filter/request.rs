@@ -12,7 +12,7 @@ use super::{
 use crate::{
     audit::{Operation, PolicyDigest, Trail},
     body::{NotCollected, RequestBody, collect},
-    dialect::Dialect,
+    dialect::{Dialect, WithoutAccount},
     header_rules,
     limits::Limits,
     mcp::{
@@ -169,7 +169,12 @@ impl<P: Policy> Decider<'_, P> {
         let kept = self.kept(revision, session, &message);
         let restored = restored(&kept, &message, &bytes).map_err(|reason| refuse(reason.into()))?;
         let is_request = message.method.is_some() && message.id.is_some();
-        let awaits = if is_request { Awaits::Content } else { Awaits::Status };
+        let (awaits, without_account) = match (is_request, &message.method) {
+            (true, Some(McpMethod::Ping)) => (Awaits::Content, WithoutAccount::EmptyResult),
+            (true, _) => (Awaits::Content, WithoutAccount::Error),
+            (false, _) => (Awaits::Status, WithoutAccount::Accepted),
+        };
+        let dialect = dialect.without_account(without_account);
         drop(message);
         let dialect = match &kept {
             Kept::RequestState(states) if dialect.elicits_urls() => dialect.keeping(states.clone()),

@@ -48,6 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     // The server in this process takes the place of a proxy: the credential is applied around it.
     let server = Server::builder()
+        // A client that is gone without closing its connection is disconnected.
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .layer(layer)
         .layer(ApplyCredentialLayer::new())
         .add_service(McpServer::new(Contacts))
