@@ -1,6 +1,6 @@
 //! Serves a router with a timeout for the headers of a request, which `axum::serve` does not have:
 //! with it, a client that sends half of its headers holds a connection for as long as it likes.
-//! HTTP/2 has no such timeout; there, a client that does not answer pings is disconnected.
+//! HTTP/2 has no such timeout; there, a client that is silent after a ping is disconnected.
 
 use std::{io, net::SocketAddr, time::Duration};
 

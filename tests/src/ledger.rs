@@ -25,7 +25,7 @@ pub struct Ledger {
     in_play: Mutex<Vec<u8>>,
     /// Secrets of the client; a scan looks for those that a client has sent.
     tokens: Mutex<Vec<String>>,
-    logs_from: usize,
+    logs_from: logs::Mark,
     is_settled: AtomicBool,
 }
 

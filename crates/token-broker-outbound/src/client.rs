@@ -168,8 +168,7 @@ impl GuardedClient {
     }
 }
 
-/// A response, and whether its body arrived as a whole.
-#[derive(Debug)]
+/// A response, and whether its body arrived as a whole. `Debug` does not print the body.
 #[non_exhaustive]
 #[must_use = "a body may be incomplete"]
 pub struct Fetched {
@@ -177,6 +176,15 @@ pub struct Fetched {
     pub response: Response<Bytes>,
     /// Why the body is not complete, or not decoded.
     pub incomplete: Option<FetchError>,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("status", &self.response.status())
+            .field("incomplete", &self.incomplete)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads a body of at most `limit` bytes, and returns what arrived of it, and whether it ended.

@@ -1,6 +1,6 @@
 //! Decodes documents that were sent with a content coding, although none was requested.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use bytes::Bytes;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -67,14 +67,18 @@ fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(b"\x1f\x8b")
 }
 
-/// Reads at most one byte more than the limit, and returns what was read until an error.
+/// Reads at most one byte more than the limit, and returns what was read, also if it ends early.
 fn read(decoder: impl Read, limit: usize) -> (Bytes, Result<(), FetchError>) {
     let mut decoded = Vec::new();
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     match decoder.take(one_more).read_to_end(&mut decoded) {
         Ok(_) if decoded.len() > limit => (Bytes::new(), Err(FetchError::TooLarge)),
         Ok(_) => (decoded.into(), Ok(())),
-        Err(_) => (decoded.into(), Err(FetchError::ContentCoding)),
+        // What is missing was to follow. After any other error, the text may be another one.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            (decoded.into(), Err(FetchError::ContentCoding))
+        }
+        Err(_) => (Bytes::new(), Err(FetchError::ContentCoding)),
     }
 }
 
@@ -109,13 +113,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_decoded_before_an_error_is_returned() {
+    fn what_is_decoded_of_a_document_that_ends_early_is_returned() {
         let coded = gzip(PLAIN);
         let mut headers = HeaderMap::new();
         // Without its last byte, which belongs to the length at the end.
         let cut = Bytes::copy_from_slice(&coded[..coded.len() - 1]);
         let (decoded, ended) = decode(&mut headers, cut, LIMIT);
         assert_eq!((&*decoded, ended), (PLAIN, Err(FetchError::ContentCoding)));
+        let mut wrong = coded;
+        *wrong.last_mut().unwrap() ^= 1;
+        let (decoded, ended) = decode(&mut headers, wrong.into(), LIMIT);
+        assert_eq!((&*decoded, ended), (&b""[..], Err(FetchError::ContentCoding)));
         let bomb = gzip(&vec![0; LIMIT + 1]).into();
         let (decoded, ended) = decode(&mut headers, bomb, LIMIT);
         assert_eq!((&*decoded, ended), (&b""[..], Err(FetchError::TooLarge)));

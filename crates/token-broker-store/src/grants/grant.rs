@@ -235,8 +235,9 @@ pub enum GrantState {
     /// The tokens may be used.
     Active,
     /// The authorization server refuses the refresh token until the user has acted, or has refused
-    /// it for so long that the user should connect again. The tokens are kept and may be used: a
-    /// refresh that succeeds makes the grant active.
+    /// it for so long that the user should connect again, or did not respond to the last attempt
+    /// that is safe. The tokens are kept and may be used: a refresh that succeeds makes the grant
+    /// active.
     NeedsUser,
     /// The authorization server responded `invalid_grant` for the current version.
     EndedByServer,

@@ -106,8 +106,10 @@ pub(crate) enum Codes<'a> {
 /// Where a response has its error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The text of `error`, in a 2xx or a 400.
-    Error,
+    /// The text of `error`, in a success.
+    InSuccess,
+    /// The text of `error`, in a 400.
+    InBadRequest,
     /// In a part of `error`, in another member, or in a response of another status: it may be about
     /// another token, such as one that a gateway in front of the server expects.
     Elsewhere,
@@ -130,15 +132,16 @@ impl Codes<'_> {
             Self::OfRefresh(own) if own.user.iter().any(|known| is(known)) => Some(Denial::User),
             Self::OfRefresh(own) if own.grant.iter().any(|known| is(known)) => Some(Denial::Grant),
             Self::OfRefresh(_) if is_among(OF_REFRESH_TOKENS, code) => Some(Denial::Grant),
-            // G517: what may be meant otherwise ends nothing for ever. The user can connect again,
-            // and a refresh that succeeds makes the grant active.
-            Self::OfRefresh(_) => is_among(OF_SOME_TOKEN, code).then_some(match place {
-                Place::Error => Denial::Grant,
-                Place::Elsewhere => Denial::User,
-            }),
+            // G517: a code that may be about something else counts only if it lasts.
+            Self::OfRefresh(_) => {
+                let is_meant = place == Place::InSuccess && is_among(OF_SOME_TOKEN, code);
+                is_meant.then_some(Denial::Grant)
+            }
         };
-        let standard = || STANDARD.iter().find(|(known, _)| is(known)).map(|(_, denial)| *denial);
-        configured.or_else(standard)
+        let standard = STANDARD.iter().find(|(known, _)| is(known)).map(|(_, denial)| *denial);
+        let standard =
+            standard.filter(|denial| *denial != Denial::User || place != Place::Elsewhere);
+        configured.or(standard)
     }
 }
 

@@ -51,6 +51,9 @@ impl<'a> JsonObject<'a> {
         while let Some(before) = text.strip_suffix(b"\0") {
             text = before;
         }
+        if text.is_empty() && body.ends_with(b"\0") {
+            return Err(NotAnObject::Other);
+        }
         let mut scanner = Scanner { text, at: 0 };
         scanner.space();
         let is_in_array = scanner.eat(b'[');
@@ -61,9 +64,12 @@ impl<'a> JsonObject<'a> {
             Some(b'{') => {}
             Some(_) => return Err(NotAnObject::Other),
         }
-        let members = scanner.members().ok_or(NotAnObject::Incomplete)?;
+        let object = Self(scanner.members().ok_or(NotAnObject::Incomplete)?);
         scanner.space();
         if is_in_array {
+            if scanner.peek() == Some(b',') && !object.has_tokens() {
+                return Err(NotAnObject::Other);
+            }
             scanner.expect(b']').ok_or(NotAnObject::Incomplete)?;
             scanner.space();
         }
@@ -71,7 +77,11 @@ impl<'a> JsonObject<'a> {
         if scanner.peek().is_some() {
             return Err(NotAnObject::Incomplete);
         }
-        Ok(Self(members))
+        Ok(object)
+    }
+
+    fn has_tokens(&self) -> bool {
+        ["access_token", "refresh_token"].iter().any(|name| self.present(name).next().is_some())
     }
 
     /// Returns the values of all members with this name, in order.
@@ -410,15 +420,23 @@ mod tests {
             let read = JsonObject::read(text.as_bytes());
             assert_eq!(read.err(), Some(NotAnObject::Incomplete), "{text}");
         }
-        for text in ["[", "[{}", "[{},{}]", "[{}]]", "[{}]x", "{}\0x"] {
+        for text in ["[", "[{}", r#"[{"access_token":"a"},{}]"#, "[{}]]", "[{}]x", "{}\0x"] {
             let read = JsonObject::read(text.as_bytes());
             assert_eq!(read.err(), Some(NotAnObject::Incomplete), "{text:?}");
         }
         for text in ["[{}]", "[ {} ]\n", "{}\0", "{}\n\0\0"] {
             assert!(JsonObject::read(text.as_bytes()).is_ok(), "{text:?}");
         }
-        for text in ["<html>", "[1]", "[[{}]]", "null", "\"{}\"", "access_token=a&refresh_token=b"]
-        {
+        for text in [
+            "<html>",
+            "\0",
+            "[{},{}]",
+            "[1]",
+            "[[{}]]",
+            "null",
+            "\"{}\"",
+            "access_token=a&refresh_token=b",
+        ] {
             assert_eq!(JsonObject::read(text.as_bytes()).err(), Some(NotAnObject::Other), "{text}");
         }
         for text in ["", " \r\n", "\u{feff}"] {

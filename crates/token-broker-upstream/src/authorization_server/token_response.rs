@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use token_broker_outbound::{FetchError, Fetched, GuardedClient};
 use tower_token_broker::{Secret, clock::Clock, principal::Scopes};
 
@@ -63,22 +63,15 @@ impl TokenResponse {
     ) -> Result<Self, FetchError> {
         let uri = request.uri().clone();
         // X511: the client's own timeout, which keeps the status if only the body is late.
-        let Fetched { mut response, incomplete, .. } =
-            client.fetch_within(request, timeout).await?;
+        let Fetched { response, incomplete, .. } = client.fetch_within(request, timeout).await?;
         // X23: lifetimes are counted from here, and other replicas use the resulting times.
         clock.compare_with_response(response.headers(), uri.host().unwrap_or_default());
-        let Some(error) = incomplete else {
-            return Ok(Self::of(&response, requested, codes));
-        };
-        if !response.status().is_success() {
-            *response.body_mut() = Bytes::new();
-        }
-        let read = Self::of(&response, requested, codes);
-        // X08: where the whole object arrived, it may be the only copy of a rotated token, whatever
-        // was to follow it.
-        match response.status().is_success() && !read.has_tokens() {
-            true => Err(error),
-            false => Ok(read),
+        let read = Self::of(&response, incomplete.is_none(), requested, codes);
+        match incomplete {
+            // X08: where the whole object arrived, it may be the only copy of a rotated token,
+            // whatever was to follow it.
+            Some(error) if response.status().is_success() && !read.has_tokens() => Err(error),
+            Some(_) | None => Ok(read),
         }
     }
 
@@ -92,14 +85,24 @@ impl TokenResponse {
     }
 
     /// Reads a response. Nothing of its text is logged.
-    fn of(response: &Response<Bytes>, requested: &Scopes, codes: Codes<'_>) -> Self {
+    fn of(
+        response: &Response<Bytes>,
+        is_whole: bool,
+        requested: &Scopes,
+        codes: Codes<'_>,
+    ) -> Self {
         let status = response.status();
         let retry_after = retry_after(response);
         let failed = |cause, may_be_refusal| {
             let problem = Problem::because(cause).of_response(status, "");
             NoTokens::Failed { problem, may_be_refusal, retry_after }
         };
-        let object = JsonObject::read(response.body());
+        // X511: of a failure that is not whole, the status counts, and nothing in the body.
+        let object = match is_whole || status.is_success() {
+            true => JsonObject::read(response.body()),
+            false => Err(NotAnObject::Incomplete),
+        };
+        let is_page = !is_whole || is_page(response);
         let of_code = |code: Code| code.meaning(status, codes, retry_after);
         if status.is_success() {
             return match object {
@@ -111,7 +114,7 @@ impl TokenResponse {
                     },
                 },
                 Err(NotAnObject::Other) => {
-                    Self::without_token(failed("not a JSON object", !is_page(response.body())))
+                    Self::without_token(failed("not a JSON object", !is_page))
                 }
                 Err(NotAnObject::Empty)
                     if status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT =>
@@ -140,7 +143,7 @@ impl TokenResponse {
                 failed("the authorization server failed", is_of_grant)
             }
             400..=499 if object.is_ok() => of_code(code.unwrap_or(Code::Unknown)),
-            400..=499 => failed("an error without a JSON object", !is_page(response.body())),
+            400..=499 => failed("an error without a JSON object", !is_page),
             _ => failed("an unexpected status", false),
         })
     }
@@ -161,9 +164,10 @@ impl Code {
     /// Finds the error code, wherever the status puts it: RFC 6749 §5.2 requires 400, and servers
     /// use others for the same errors.
     fn of(object: &JsonObject<'_>, status: StatusCode) -> Option<Self> {
-        let of_error = match status.is_success() || status == StatusCode::BAD_REQUEST {
-            true => Place::Error,
-            false => Place::Elsewhere,
+        let of_error = match status {
+            status if status.is_success() => Place::InSuccess,
+            StatusCode::BAD_REQUEST => Place::InBadRequest,
+            _ => Place::Elsewhere,
         };
         let mut found = None;
         for member in object.present("error") {
@@ -231,9 +235,14 @@ impl Code {
     }
 }
 
-/// Returns whether a body is a page: HTML or XML, as proxies and firewalls respond.
-fn is_page(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"<")
+/// Returns whether a response is a page, as proxies and firewalls respond: it names HTML, or begins
+/// as HTML and XML do.
+fn is_page(response: &Response<Bytes>) -> bool {
+    let media = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let body = response.body();
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    media.is_some_and(|media| media.to_ascii_lowercase().starts_with(b"text/html"))
+        || text.trim_ascii_start().starts_with(b"<")
 }
 
 /// Returns whether a number is zero, as it is written.

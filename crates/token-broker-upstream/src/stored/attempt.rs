@@ -425,8 +425,12 @@ impl<S: GrantStore> Sending<'_, S> {
         Failure { tried, recorded: TokenOutcome::Failed, ..self.without_refusal(problem) }
     }
 
+    /// Returns the failure of a request whose outcome is unknown. After the last one that may be
+    /// sent, only the user can help.
     fn unknown(&self, problem: Problem) -> Failure {
-        Failure { pause: self.after_unknown(), ..self.without_refusal(problem) }
+        let sent = self.grant.open_attempts.saturating_add(1);
+        let needs_user = sent >= Refresh::<S>::MOST_OPEN_ATTEMPTS;
+        Failure { pause: self.after_unknown(), needs_user, ..self.without_refusal(problem) }
     }
 
     /// Returns a failure that does not concern the grant. Its outcome is unknown.

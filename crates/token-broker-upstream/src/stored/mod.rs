@@ -79,7 +79,7 @@
 //!   had accepted it before.
 //! - A refresh token that was sent without a response is sent again once, at least 30 s later
 //!   and not before the current access token has ended. Without a response to that either, it is
-//!   never sent again, and the user must reconnect.
+//!   never sent again, and the user is sent to connect.
 //!
 //! # Cancellation
 //! Callers wait for an owned task, which no caller can cancel.
@@ -99,8 +99,8 @@
 //!
 //! # Responses
 //! A refresh token in a response is stored first, whatever the rest states; an error next to it has
-//! the same effect as without it. An error code counts at any status but 429 and 5xx:
-//! `invalid_grant`, and the codes of known providers and of
+//! the same effect as without it. An error code counts at any status but those of proxies (407,
+//! 408, 421, 425, 431), 429 and 5xx: `invalid_grant`, and the codes of known providers and of
 //! [`grant_ended_codes`](crate::AuthorizationServer::grant_ended_codes), end the grant;
 //! `login_required` and the like send the user to connect, and keep it. An `error_description` is
 //! never judged.

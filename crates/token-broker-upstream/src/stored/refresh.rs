@@ -74,7 +74,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
     /// Pause between two loads while another process holds the lease.
     const LOOK_AGAIN: Duration = Duration::from_millis(100);
     /// Number of times that a refresh token is sent without a response.
-    const MOST_OPEN_ATTEMPTS: u32 = 2;
+    pub(super) const MOST_OPEN_ATTEMPTS: u32 = 2;
 
     pub(super) const fn new(
         shared: &'a Shared<S>,

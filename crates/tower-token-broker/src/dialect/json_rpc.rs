@@ -48,13 +48,13 @@ pub(super) struct Client {
     pub(super) url_elicitation: bool,
     /// The seal for request states.
     pub(super) states: Option<RequestStates>,
-    /// What the message gets if no account is connected.
+    /// The response to the message if no account is connected.
     pub(super) without_account: WithoutAccount,
 }
 
-/// What a message gets if the caller has no account connected. It is an error only if the message
-/// needs the account, so that a client does not give up its connection to the broker before its
-/// user can connect one.
+/// The response to a message if the caller has no account connected. It is an error only if the
+/// message needs the account, so that a client does not give up its connection to the broker before
+/// its user can connect one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WithoutAccount {
     /// The error that sends the user to connect.

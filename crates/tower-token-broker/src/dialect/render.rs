@@ -84,7 +84,7 @@ impl Dialect {
         self
     }
 
-    /// Sets what the message gets if no account is connected.
+    /// Sets the response to the message if no account is connected.
     pub(crate) const fn without_account(mut self, without: WithoutAccount) -> Self {
         if let Wire::Mcp(client) = &mut self.wire {
             client.without_account = without;

@@ -55,24 +55,27 @@ async fn g480_a_known_code_ends_the_grant_at_any_status() {
 }
 
 #[tokio::test]
-async fn g517_a_code_that_may_be_about_another_token_ends_no_grant() {
+async fn g517_a_code_that_may_be_about_something_else_counts_only_if_it_lasts() {
     for (status, body) in [
         (401, r#"{"error":"token_expired"}"#),
+        (400, r#"{"error":"token_expired"}"#),
         (401, r#"{"code":"token_expired"}"#),
         (403, r#"{"status":"token_revoked"}"#),
         (404, r#"{"error":"invalid_code"}"#),
         (400, r#"{"error_code":"token_revoked","message":"the API key was revoked"}"#),
         (400, r#"{"error":{"code":"token_expired","message":"x"}}"#),
         (200, r#"{"error":{"type":"invalid_code"}}"#),
+        (401, r#"{"error":"login_required"}"#),
+        (403, r#"{"code":"consent_required"}"#),
     ] {
         let broker = Harness::with(grant(HOUR * 2)).await;
         broker.server.next(refuses(status, body));
-        assert_eq!(broker.get().await.unwrap_err(), connect_required(), "G517 {status} {body}");
+        assert!(is_unavailable(&broker.get().await), "G517 {status} {body}");
+        assert_eq!(state(&broker), (GrantState::Active, 1), "G517 {status} {body}");
+        refused_for(&broker, HOUR / 2, || refuses(status, body)).await;
+        another_grant_is_refreshed(&broker).await;
+        refused_for(&broker, HOUR / 2, || refuses(status, body)).await;
         assert_eq!(state(&broker), (GrantState::NeedsUser, 1), "G517 {status} {body}");
-        broker.clock.advance(HOUR);
-        let again = broker.get().await.map(|credential| number(&credential));
-        assert_eq!(again, Ok(1), "G517 {status} {body}: a success revives it");
-        assert_eq!(broker.grant().state, GrantState::Active, "G517 {status} {body}");
     }
     // The codes of a refresh token end it in each of these places.
     for body in [r#"{"code":"invalid_grant"}"#, r#"{"error_code":"INVALID_REFRESH_TOKEN"}"#] {
@@ -269,11 +272,14 @@ async fn g481_while_no_grant_succeeds_it_takes_three_days() {
 
 #[tokio::test]
 async fn g481_only_refusals_of_the_endpoint_count() {
-    let never: [fn() -> Mode; 7] = [
+    let never: [fn() -> Mode; 10] = [
         || refuses(500, r#"{"error":"unauthorized_client"}"#),
         || refuses(429, r#"{"error":"unauthorized_client"}"#),
         || refuses(403, "<html>forbidden</html>"),
         || refuses(200, "\n<html>sign in</html>"),
+        || refuses(403, "\u{feff}<!DOCTYPE html>"),
+        || Mode::Says(403, "forbidden", "content-type: text/HTML; charset=utf-8\r\n"),
+        || Mode::Says(403, "x", "content-encoding: br\r\n"),
         || refuses(503, "down"),
         || refuses(401, r#"{"error":"invalid_client"}"#),
         || refuses(400, r#"{"error":"temporarily_unavailable"}"#),

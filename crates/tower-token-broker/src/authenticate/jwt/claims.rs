@@ -224,14 +224,18 @@ fn check_audience(
         named.push(audience);
     }
     let is_ours = |text: &str| match &profile.audience {
-        // A trigger of a user pool can only add the client, which was compared.
-        _ if profile.form == Form::Cognito && profile.clients.is_some() && *text == *client => true,
         Some(audience) => **audience == *text,
         None => resource.is_named_by(text),
     };
     match named.as_slice() {
         [] => Err(Reason::JwtAudience),
         [only] if is_ours(only) => Ok(()),
+        // A trigger of a user pool can only set the client, which was compared.
+        [only]
+            if profile.form == Form::Cognito && profile.clients.is_some() && **only == *client =>
+        {
+            Ok(())
+        }
         // A017
         [_] => Err(Reason::WrongResource),
         _ if !profile.allows_other_audiences => Err(Reason::JwtAudience),

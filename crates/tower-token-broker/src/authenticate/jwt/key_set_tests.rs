@@ -340,3 +340,23 @@ async fn b500_a_key_that_is_replaced_under_its_name_is_found() {
         assert_eq!(outcome(&verifier, &clock, &token(&new, NOW + 40)).await, None, "B500");
     }
 }
+
+#[tokio::test]
+async fn b500_a_key_that_is_replaced_by_one_of_another_algorithm_is_found() {
+    let (old, new) = (Ec::new(), &*RSA);
+    let (clock, tasks, site) = (clock(), Tasks::new(), Site::default());
+    site.serve(URL, 200, &json!({"keys": [old.jwk("one")]}));
+    let keys = RemoteKeys::build(site.clone(), URL.parse().unwrap(), &clock, &tasks)
+        .algorithms([Algorithm::Es256, Algorithm::Rs256]);
+    let verifier = JwtVerifier::new(ISSUER, keys);
+    let before = old.sign(&header("ES256", "one"), &claims(NOW));
+    assert_eq!(outcome(&verifier, &clock, &before).await, None, "B500");
+    site.serve(URL, 200, &json!({"keys": [with(new.jwk("one"), "alg", json!("RS256"))]}));
+    clock.advance(Duration::from_secs(31));
+    let after = new.sign(&header("RS256", "one"), &claims(NOW + 31));
+    assert_eq!(outcome(&verifier, &clock, &after).await, None, "B500");
+    // It was not retired: its name is that of another key.
+    let found = outcome(&verifier, &clock, &before).await;
+    assert_eq!(found, Some(Reason::JwtAlgorithmKeyMismatch), "B500");
+    assert_eq!(site.requests_to(URL), 2, "B500: once per cool-down");
+}

@@ -291,6 +291,8 @@ where
                 }
                 // A newer set may contain this key.
                 Err(Reason::JwtKeyId | Reason::JwtKeyRetired) => {}
+                // B500: or a key for another algorithm under this name.
+                Err(Reason::JwtAlgorithmKeyMismatch) => longest_wait = LONGEST_WAIT,
                 Err(reason) => return Err(VerifyError::for_now(reason)),
             }
         }
@@ -315,7 +317,7 @@ where
         tried: &Key,
         now: Reading,
     ) -> Result<Option<Arc<Key>>, VerifyError> {
-        self.fetched(now, LONGEST_WAIT).await;
+        let is_over = self.fetched(now, LONGEST_WAIT).await;
         let good = self.shared.usable(now);
         let found = good.as_ref().and_then(|good| good.set.find(wanted, now).ok());
         match found.filter(|found| found.value != tried.value) {
@@ -326,17 +328,19 @@ where
             {
                 Err(VerifyError::for_now(Reason::KeysUnavailable))
             }
+            // Not cached: the set may still arrive.
+            None if !is_over => Err(VerifyError::for_now(Reason::JwtSignature)),
             None => Ok(None),
         }
     }
 
-    /// Waits for the fetch in progress, or for one that begins if the cool-down allows it.
-    async fn fetched(&self, now: Reading, longest_wait: Duration) {
-        let Some(mut running) = self.fetch(now) else { return };
+    /// Waits for the fetch in progress, or for one that begins if the cool-down allows it, and
+    /// returns whether it is over. What came of it is visible in the set.
+    async fn fetched(&self, now: Reading, longest_wait: Duration) -> bool {
+        let Some(mut running) = self.fetch(now) else { return true };
         // The task drops its sender when it ends, in whatever way.
         let ended = async { while running.changed().await.is_ok() {} };
-        // What came of it is visible in the set.
-        drop(tokio::time::timeout(longest_wait, ended).await);
+        tokio::time::timeout(longest_wait, ended).await.is_ok()
     }
 
     /// Joins the fetch in progress, or begins one if the cool-down allows it.
