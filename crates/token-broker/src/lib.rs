@@ -6,4 +6,9 @@
 pub mod audit;
 pub mod audit_folder;
 pub mod audit_removal;
+pub mod check;
+pub mod commands;
+pub mod configuration;
 mod escaped;
+pub mod gateway;
+pub mod init;

@@ -1,16 +1,27 @@
 //! The command line of token-broker.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
-use clap::{Parser, Subcommand};
-use token_broker::{audit, audit_folder, audit_removal};
+use clap::{Args, Parser, Subcommand};
+use token_broker::{
+    audit, audit_folder, audit_removal, check,
+    commands::{self, CommandError, NewGrant, NewToken, Session},
+    configuration::{self, Configuration, LogFormat},
+    gateway, init,
+};
 use token_broker_demo as demo;
-use tower_token_broker::audit::{WriterName, verify::Head};
+use tower_token_broker::{
+    audit::{WriterName, verify::Head},
+    principal::User,
+    revocation::RevocationTarget,
+};
 
 /// Long-lived blocks lie between blocks of one request: with glibc's allocator the process kept
 /// three times as much memory.
@@ -33,10 +44,189 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a configuration and its keys into an empty folder
+    Init {
+        /// The folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Check the configuration: report what is wrong, or each weakened default
+    Check {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Run the gateway until Ctrl-C or SIGTERM
+    Serve {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Print the JSON Schema of the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Block users, and let them in again
+    Users {
+        #[command(subcommand)]
+        command: UsersCommand,
+    },
+    /// List, add and revoke the grants of users at upstreams
+    Grants {
+        #[command(subcommand)]
+        command: GrantsCommand,
+    },
+    /// Issue tokens for trials, and revoke tokens
+    Tokens {
+        #[command(subcommand)]
+        command: TokensCommand,
+    },
+    /// List the protected servers
+    Servers {
+        #[command(subcommand)]
+        command: ServersCommand,
+    },
     /// Verify an audit file or folder, or remove old segments
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
+    },
+}
+
+#[derive(Args)]
+struct File {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "token-broker.toml")]
+    config: PathBuf,
+}
+
+/// What each command on the store has.
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    file: File,
+    /// Who runs the command, for the record; the name of the login by default
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+#[derive(Subcommand)]
+enum UsersCommand {
+    /// Refuse all requests of a user, and cut open streams, until `unblock`
+    Block {
+        /// The subject (`sub`) of the user
+        subject: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Let a blocked user in again
+    Unblock {
+        /// The subject (`sub`) of the user
+        subject: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Subcommand)]
+enum GrantsCommand {
+    /// List grants, without their tokens
+    List {
+        /// Only those of this user, by subject
+        #[arg(long)]
+        user: Option<String>,
+        /// Only those for this server
+        #[arg(long)]
+        server: Option<String>,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Store a grant that was obtained elsewhere
+    Add {
+        /// The subject (`sub`) of the user
+        #[arg(long)]
+        user: String,
+        /// The server
+        #[arg(long)]
+        server: String,
+        /// The account, for users with several; `default` if none is named
+        #[arg(long)]
+        account: Option<String>,
+        /// The scopes that the user agreed to; those of the configuration by default
+        #[arg(long)]
+        scopes: Option<String>,
+        /// The file with the refresh token
+        #[arg(long, value_name = "FILE")]
+        refresh_token_file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End a grant: no request uses it any longer, and its tokens are erased
+    Revoke {
+        /// The ID of the grant
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Subcommand)]
+enum TokensCommand {
+    /// Issue a broker token for trials, and print it on stdout
+    Issue {
+        /// The subject of the user
+        #[arg(long)]
+        user: String,
+        /// The server
+        #[arg(long)]
+        server: String,
+        /// The scopes; all that the rules of the server name by default
+        #[arg(long)]
+        scopes: Option<String>,
+        /// The lifetime, at most a day
+        #[arg(long, value_name = "MINUTES", default_value_t = 60,
+              value_parser = clap::value_parser!(u64).range(1..=1440))]
+        minutes: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End broker tokens at once: one, those of a client or a user, or all
+    #[command(group = clap::ArgGroup::new("target").required(true))]
+    Revoke {
+        /// The ID of a token (`jti`)
+        #[arg(long, group = "target", value_name = "JTI")]
+        id: Option<String>,
+        /// All tokens of a client that were issued until now
+        #[arg(long, group = "target", value_name = "CLIENT_ID")]
+        client: Option<String>,
+        /// All tokens of a user that were issued until now, by subject
+        #[arg(long, group = "target", value_name = "SUBJECT")]
+        user: Option<String>,
+        /// All tokens that were issued until now
+        #[arg(long, group = "target")]
+        all: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Subcommand)]
+enum ServersCommand {
+    /// List the protected servers and their URLs
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        file: File,
     },
 }
 
@@ -76,14 +266,11 @@ enum AuditCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Serve { .. }) {
+        gateway::start_logs(LogFormat::Auto, "off");
+    }
+    match command {
         Command::Demo { json } => match demo::run().await {
             Ok(report) => {
                 let text = if json {
@@ -93,11 +280,29 @@ async fn main() -> ExitCode {
                 };
                 finish(&text, report.exit_code())
             }
-            Err(error) => {
-                complain(&error.to_string());
-                ExitCode::FAILURE
-            }
+            Err(error) => failed(&error),
         },
+        Command::Init { folder } => match init::run(&folder) {
+            Ok(next) => finish(&next, 0),
+            Err(error) => failed(&error),
+        },
+        Command::Check { file } => {
+            let checked = check::run(&file.config);
+            finish(&checked.to_string(), checked.exit_code())
+        }
+        Command::Serve { file } => serve(&file.config).await,
+        Command::Config { command: ConfigCommand::Schema } => {
+            finish(&serde_json::to_string_pretty(&configuration::schema()).unwrap_or_default(), 0)
+        }
+        Command::Users { command } => users(command).await,
+        Command::Grants { command } => grants(command).await,
+        Command::Tokens { command } => tokens(command).await,
+        Command::Servers { command: ServersCommand::List { json, file } } => {
+            match load(&file.config) {
+                Ok(configuration) => finish(&commands::show_servers(&configuration, json), 0),
+                Err(code) => code,
+            }
+        }
         Command::Audit { command: AuditCommand::Verify { path, expect_head, json, progress } } => {
             verify(&path, &expect_head, json, progress)
         }
@@ -105,12 +310,155 @@ async fn main() -> ExitCode {
             command: AuditCommand::Remove { folder, writer, older_than_days, operator },
         } => match audit_removal::remove(&folder, &writer, older_than_days, &operator).await {
             Ok(removed) => finish(&removed.to_string(), 0),
-            Err(error) => {
-                complain(&error.to_string());
-                ExitCode::FAILURE
-            }
+            Err(error) => failed(&error),
         },
     }
+}
+
+/// Wrong configuration (`EX_CONFIG` of sysexits.h).
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// Loads the configuration, or reports what is wrong with it.
+fn load(path: &Path) -> Result<Configuration, ExitCode> {
+    configuration::load(path).map_err(|errors| {
+        to_stderr(format_args!("{errors}\n"));
+        ExitCode::from(WRONG_CONFIGURATION)
+    })
+}
+
+async fn serve(path: &Path) -> ExitCode {
+    let configuration = match load(path) {
+        Ok(configuration) => configuration,
+        Err(code) => return code,
+    };
+    gateway::start_logs(configuration.log_format, &configuration.log_filter);
+    match gateway::serve(path, configuration).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn users(command: UsersCommand) -> ExitCode {
+    let (common, subject, is_blocked) = match command {
+        UsersCommand::Block { subject, common } => (common, subject, true),
+        UsersCommand::Unblock { subject, common } => (common, subject, false),
+    };
+    run(&common, async |session, issuer| {
+        let user = User::new(issuer, subject.as_str());
+        if is_blocked { session.block(&user).await } else { session.unblock(&user).await }
+    })
+    .await
+}
+
+async fn grants(command: GrantsCommand) -> ExitCode {
+    match command {
+        GrantsCommand::List { user, server, json, common } => {
+            run(&common, async |session, issuer| {
+                let user = user.as_deref().map(|subject| User::new(issuer, subject));
+                let found = session.grants(user.as_ref(), server.as_deref()).await?;
+                Ok(commands::show_grants(&found, json))
+            })
+            .await
+        }
+        GrantsCommand::Add { user, server, account, scopes, refresh_token_file, common } => {
+            run(&common, async |session, issuer| {
+                let new = NewGrant {
+                    user: &User::new(issuer, user.as_str()),
+                    server: &server,
+                    account: account.as_deref(),
+                    scopes: scopes.as_deref(),
+                    refresh_token_file: &refresh_token_file,
+                };
+                session.add_grant(&new).await
+            })
+            .await
+        }
+        GrantsCommand::Revoke { id, common } => {
+            run(&common, async |session, _| session.revoke_grant(&id).await).await
+        }
+    }
+}
+
+async fn tokens(command: TokensCommand) -> ExitCode {
+    match command {
+        TokensCommand::Issue { user, server, scopes, minutes, common } => {
+            run(&common, async |session, _| {
+                let new = NewToken {
+                    user: &user,
+                    server: &server,
+                    scopes: scopes.as_deref(),
+                    lifetime: Duration::from_secs(minutes * 60),
+                };
+                let issued = session.issue(&new).await?;
+                to_stderr(format_args!(
+                    "token {} for {}, scopes: {}, until {}\n",
+                    issued.id,
+                    issued.resource.as_str(),
+                    issued.scopes,
+                    issued.expires_at
+                ));
+                Ok(issued.token)
+            })
+            .await
+        }
+        TokensCommand::Revoke { id, client, user, all: _, common } => {
+            run(&common, async |session, issuer| {
+                let issuer: Arc<str> = issuer.into();
+                let (target, shown) = match (id, client, user) {
+                    (Some(id), ..) => {
+                        let shown = format!("token {id}");
+                        (RevocationTarget::Token { issuer, id: id.into() }, shown)
+                    }
+                    (_, Some(id), _) => {
+                        let shown = format!("the tokens of client {id}");
+                        (RevocationTarget::Client { issuer, id: id.into() }, shown)
+                    }
+                    (.., Some(subject)) => {
+                        let shown = format!("the tokens of {subject}");
+                        (RevocationTarget::User(User::new(issuer, subject.as_str())), shown)
+                    }
+                    (None, None, None) => (RevocationTarget::Everything, "all tokens".to_owned()),
+                };
+                session.revoke_tokens(target, &shown).await
+            })
+            .await
+        }
+    }
+}
+
+/// Runs a command on the store, which gets the issuer of the users.
+async fn run(
+    common: &Common,
+    command: impl AsyncFnOnce(&Session<'_>, &str) -> Result<String, CommandError>,
+) -> ExitCode {
+    let configuration = match load(&common.file.config) {
+        Ok(configuration) => configuration,
+        Err(code) => return code,
+    };
+    let operator = common.operator.clone().unwrap_or_else(login);
+    let session = match Session::open(&configuration, &operator).await {
+        Ok(session) => session,
+        Err(error) => return failed(&error),
+    };
+    let done = command(&session, &commands::issuer(&configuration)).await;
+    // On each path: a chain without its end has a gap.
+    let closed = session.close().await;
+    match done.and_then(|text| closed.map(|()| text)) {
+        Ok(text) => finish(&text, 0),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Returns the name of the login, for the record. It is no proof.
+#[expect(clippy::disallowed_methods, reason = "no secret")]
+fn login() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"];
+    names.into_iter().find_map(|name| env::var(name).ok()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn failed(error: &dyn fmt::Display) -> ExitCode {
+    complain(&error.to_string());
+    ExitCode::FAILURE
 }
 
 fn verify(path: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {

@@ -128,6 +128,14 @@ alarms! {
     RevocationEntriesLost = "revocation.entries_lost";
     /// The table of revocations is full: older ones were widened.
     RevocationTableFull = "revocation.table_full";
+
+    // Gateway
+    /// A plain connection from an address that is no trusted proxy was closed.
+    UntrustedPeer = "gateway.untrusted_peer";
+    /// The process cannot accept connections.
+    AcceptFailed = "gateway.accept_failed";
+    /// A changed configuration was not applied.
+    ReloadRefused = "gateway.reload_refused";
 }
 
 impl fmt::Display for Alarm {

@@ -4,6 +4,7 @@
 
 mod audit_folder;
 mod audit_verify;
+mod gateway;
 
 use std::process::Command;
 

@@ -12,6 +12,8 @@ use crate::{
     audit::{AuditLog, AuditOptions, AuditSink},
     clock::Clock,
     exchange::leak_guard::Registry,
+    principal::Resource,
+    refusal::Reason,
     revocation::{BoxRevocationStore, RevocationFeed, RevocationStore, Revocations, StoreFeed},
     sealing::SealingKeys,
     tasks::Tasks,
@@ -114,6 +116,22 @@ impl Broker {
         axum::Router::new()
             .route_service("/.well-known/oauth-protected-resource", self.metadata())
             .route_service("/.well-known/oauth-protected-resource/{*path}", self.metadata())
+    }
+
+    /// Returns an error if a new request would be refused, whoever makes it: for a readiness probe.
+    ///
+    /// # Errors
+    /// The reason: the audit log is closed, the revocation feed is silent, or the broker shuts
+    /// down.
+    pub fn readiness(&self) -> Result<(), Reason> {
+        self.0.revocations.admits()?;
+        if self.0.audit.is_open() { Ok(()) } else { Err(Reason::AuditUnavailable) }
+    }
+
+    /// Removes the metadata of a resource that is protected no longer. Returns whether there was
+    /// one. A service with a stack of the resource continues to work.
+    pub fn remove_metadata(&self, resource: &Resource) -> bool {
+        self.0.resources.remove(resource)
     }
 
     /// Returns the audit log.

@@ -23,6 +23,7 @@ pub struct BrokerStack<State> {
     /// The first error, which [`BrokerStack::build`] returns.
     config: Result<StackConfig, BuildError>,
     metadata: ResourceMetadata,
+    replaces_metadata: bool,
     state: State,
 }
 
@@ -65,6 +66,7 @@ impl BrokerStack<NeedsVerifier> {
             broker: broker.clone(),
             config: StackConfig::new(resource).map_err(BuildError::from),
             metadata: ResourceMetadata::default(),
+            replaces_metadata: false,
             state: NeedsVerifier(()),
         }
     }
@@ -150,6 +152,14 @@ impl<State> BrokerStack<State> {
         self
     }
 
+    /// Replaces the metadata of the resource, if it was built before with other metadata: for a
+    /// program that reads its configuration again. Without this, [`build`](BrokerStack::build)
+    /// fails.
+    pub fn replace_metadata(mut self) -> Self {
+        self.replaces_metadata = true;
+        self
+    }
+
     /// Sets the path at which this process serves the resource, if it is not the path of its URI,
     /// because a proxy removes a prefix. A request for another path is refused with 404.
     pub fn mounted_at(mut self, path: &str) -> Self {
@@ -180,6 +190,7 @@ impl<State> BrokerStack<State> {
             broker: self.broker,
             config: self.config,
             metadata: self.metadata,
+            replaces_metadata: self.replaces_metadata,
             state: next(self.state),
         }
     }
@@ -225,7 +236,14 @@ impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P,
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, credential: ByProxy(provider) } = self.state;
         let exchange = ExchangeLayer::new(&broker, &config, provider)?;
-        build(&broker, &config, &self.metadata, verifier, policy, exchange)
+        build(
+            &broker,
+            &config,
+            (&self.metadata, self.replaces_metadata),
+            verifier,
+            policy,
+            exchange,
+        )
     }
 }
 
@@ -239,14 +257,14 @@ impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, .. } = self.state;
         let caller = CallerLayer::new(&broker);
-        build(&broker, &config, &self.metadata, verifier, policy, caller)
+        build(&broker, &config, (&self.metadata, self.replaces_metadata), verifier, policy, caller)
     }
 }
 
 fn build<V: VerifyToken, P: Policy, C>(
     broker: &Broker,
     config: &StackConfig,
-    metadata: &ResourceMetadata,
+    (metadata, replaces_metadata): (&ResourceMetadata, bool),
     verifier: V,
     policy: P,
     credential: C,
@@ -260,11 +278,13 @@ fn build<V: VerifyToken, P: Policy, C>(
         scope_filter: ScopeFilterLayer::new(broker, config, policy),
         credential,
     };
-    broker
-        .0
-        .resources
-        .add(document)
-        .map_err(|OtherMetadata| BuildError::OtherMetadata { resource: resource.clone() })?;
+    let resources = &broker.0.resources;
+    match replaces_metadata {
+        true => resources.replace(document),
+        false => resources
+            .add(document)
+            .map_err(|OtherMetadata| BuildError::OtherMetadata { resource: resource.clone() })?,
+    }
     tracing::info!(
         resource = resource.as_str(),
         protocol = ?config.protocol,

@@ -48,6 +48,31 @@ impl Resources {
         Ok(())
     }
 
+    /// Replaces the document of a resource, or adds it.
+    pub(super) fn replace(&self, document: Document) {
+        let _writing = self.writing.lock();
+        let mut documents = Documents::clone(&self.documents.load());
+        let at_path = documents.entry(document.path().into()).or_default();
+        at_path.retain(|known| known.resource() != document.resource());
+        at_path.push(document);
+        self.documents.store(Arc::new(documents));
+    }
+
+    /// Removes the document of a resource, and returns whether there was one.
+    pub(super) fn remove(&self, resource: &Resource) -> bool {
+        let _writing = self.writing.lock();
+        let mut documents = Documents::clone(&self.documents.load());
+        let mut was_known = false;
+        documents.retain(|_, at_path| {
+            let before = at_path.len();
+            at_path.retain(|known| known.resource() != resource);
+            was_known |= at_path.len() < before;
+            !at_path.is_empty()
+        });
+        self.documents.store(Arc::new(documents));
+        was_known
+    }
+
     pub(super) fn contains(&self, resource: &Resource) -> bool {
         let documents = self.documents.load();
         documents.values().flatten().any(|document| document.resource() == resource)

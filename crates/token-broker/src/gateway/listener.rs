@@ -1,0 +1,206 @@
+//! Accepts connections: survives a lack of file descriptors, and closes connections that are
+//! silent.
+//!
+//! Every connection has a timeout for its first byte, for TLS, and for each part of a response that
+//! its client does not read; HTTP/1.1 one for the headers of each request, and HTTP/2 pings.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tower::{ServiceExt as _, service_fn};
+use tower_token_broker::{alarm::Alarm, tasks::Tasks};
+
+use super::{routes::Routes, write_timeout::WriteTimeout};
+use crate::configuration::Configuration;
+
+/// The time in which the first byte, the TLS handshake and the headers of a request must arrive. An
+/// idle connection of HTTP/1.1 is closed after this time.
+const HEADERS: Duration = Duration::from_secs(30);
+/// The interval of HTTP/2 pings, and the time for their answers.
+const PING: Duration = Duration::from_secs(20);
+/// The time in which a client must take a part of a response that waits to be written.
+const WRITE: Duration = Duration::from_secs(60);
+/// The time that connections have after the broker has ended.
+const LAST_RESPONSES: Duration = Duration::from_secs(2);
+/// Most connections at a time. Further ones wait in the backlog of the listener.
+const MOST_CONNECTIONS: usize = 20_000;
+/// At most one warning in this time, however many connections are closed.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+/// The pause after an error of the process, such as a lack of file descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The listener of the gateway.
+pub(super) struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+    trusted_proxies: Vec<IpNet>,
+    routes: Arc<Routes>,
+    tasks: Tasks,
+}
+
+impl Listener {
+    pub(super) fn new(
+        tcp: TcpListener,
+        tls: Option<TlsAcceptor>,
+        configuration: &Configuration,
+        routes: &Arc<Routes>,
+    ) -> Self {
+        let (routes, trusted_proxies) = (Arc::clone(routes), configuration.trusted_proxies.clone());
+        // Not those of the broker: a connection may outlive it by its last response.
+        Self { tcp, tls, trusted_proxies, routes, tasks: Tasks::new() }
+    }
+
+    /// Serves until `stop` is ready, and then until all connections have ended, or a little later.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+        let (connections, places) =
+            (GracefulShutdown::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
+        let mut stop = std::pin::pin!(stop);
+        let server = server();
+        let mut warned: Option<Instant> = None;
+        loop {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = &mut stop => break,
+            };
+            let Ok(place) = place else { break };
+            let (socket, peer) = tokio::select! {
+                accepted = self.tcp.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        wait_after(&error).await;
+                        continue;
+                    }
+                },
+                () = &mut stop => break,
+            };
+            // Small responses are not delayed.
+            drop(socket.set_nodelay(true));
+            if self.tls.is_none() && !self.is_trusted(peer) {
+                if warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        alarm = Alarm::UntrustedPeer.code(),
+                        peer = %peer.ip(),
+                        "a plain connection from an address that is no trusted proxy was closed"
+                    );
+                }
+                continue;
+            }
+            let connection = Connection {
+                server: server.clone(),
+                routes: Arc::clone(&self.routes),
+                tls: self.tls.clone(),
+                peer,
+            };
+            let watcher = connections.watcher();
+            drop(self.tasks.spawn("connection", async move {
+                connection.serve(socket, watcher).await;
+                drop(place);
+            }));
+        }
+        drop(self.tcp);
+        // A client that does not take its last response is disconnected.
+        drop(timeout(LAST_RESPONSES, connections.shutdown()).await);
+    }
+
+    fn is_trusted(&self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        address.is_loopback() || self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+fn server() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        // hyper resets a client that opens and cancels streams without end (rapid reset).
+        .max_concurrent_streams(250);
+    server
+}
+
+struct Connection {
+    server: auto::Builder<TokioExecutor>,
+    routes: Arc<Routes>,
+    tls: Option<TlsAcceptor>,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    async fn serve(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+        // Before the first byte, no other timeout runs.
+        if !matches!(timeout(HEADERS, socket.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+        match self.tls.clone() {
+            None => self.run(socket, watcher).await,
+            Some(tls) => match timeout(HEADERS, tls.accept(socket)).await {
+                Ok(Ok(stream)) => self.run(stream, watcher).await,
+                // A client that speaks no TLS, or does not trust the certificate.
+                Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS connection"),
+                Err(_) => {}
+            },
+        }
+    }
+
+    async fn run(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
+        let (routes, peer) = (self.routes, self.peer);
+        let respond = service_fn(move |mut request: Request<Incoming>| {
+            // The audit log records the address of the peer.
+            request.extensions_mut().insert(peer);
+            let router: Router = routes.current();
+            router.oneshot(request)
+        });
+        let connection = self
+            .server
+            .serve_connection(
+                TokioIo::new(WriteTimeout::new(stream, WRITE)),
+                TowerToHyperService::new(respond),
+            )
+            .into_owned();
+        // Each failure is one of the client: it has closed the connection, or broken the protocol.
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "a connection ended");
+        }
+    }
+}
+
+/// Waits if the process has no file descriptor left; a connection that was reset needs no wait.
+async fn wait_after(error: &io::Error) {
+    let is_of_the_client = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    );
+    if !is_of_the_client {
+        tracing::error!(
+            alarm = Alarm::AcceptFailed.code(),
+            %error,
+            "no connection can be accepted: the process may have too few file descriptors"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! `token-broker serve`: the gateway, from its configuration to its last record.
+
+mod listener;
+mod logs;
+mod policy;
+mod reload;
+mod routes;
+mod servers;
+mod stores;
+mod tls;
+mod tokens;
+mod write_timeout;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tower_token_broker::{
+    Broker,
+    audit::{AuditFileError, AuditFolder, Note, WriterName, WriterNameError},
+    principal::Initiator,
+    stack::BrokerError,
+};
+
+use self::{
+    listener::Listener,
+    reload::{Reload, Watched},
+    routes::Routes,
+    servers::Shared,
+    tokens::Verifier,
+};
+use crate::configuration::Configuration;
+
+pub use self::{logs::start as start_logs, tokens::trial_issuer};
+pub(crate) use self::{stores::Stores, tokens::origin};
+
+/// The time that open calls have after a signal. Streams that belong to no call end at once.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The reasons why the gateway does not start, or a command does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The audit log cannot be opened.
+    #[error("the audit folder: {0}")]
+    Audit(#[from] AuditFileError),
+    /// The name of the process in the audit log is none.
+    #[error("[audit] writer: {0}")]
+    Writer(#[from] WriterNameError),
+    /// The broker cannot be built.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The issuer of the tokens is not usable.
+    #[error("[tokens]: {0}")]
+    Tokens(String),
+    /// The signing key of trial tokens cannot be used.
+    #[error(
+        "the signing key {}: {error}; `token-broker init` in an empty folder writes one",
+        file.display()
+    )]
+    SigningKey {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        error: Box<str>,
+    },
+    /// The gateway accepts tokens of another issuer, and issues none.
+    #[error(
+        "this gateway accepts tokens of another issuer and issues none: `tokens issue` needs \
+         `[tokens] kind = \"trial\"`"
+    )]
+    NoTrial,
+    /// A server cannot be protected.
+    #[error("server `{name}`: {error}")]
+    Server {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The store cannot be opened.
+    #[error("the store: {0}")]
+    Store(String),
+    /// The certificate or its key cannot be used.
+    #[error("[tls]: {0}")]
+    Tls(String),
+    /// The address cannot be used.
+    #[error("{address} cannot be listened on: {source}; is another process using the port?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// The start could not be recorded.
+    #[error("the audit log takes no record; nothing was started or changed")]
+    NotRecorded,
+    /// The end could not be recorded.
+    #[error("the gateway has ended, and its last records could not be written: {0}")]
+    NotClosed(String),
+}
+
+/// Opens the audit log, under this writer's name, and the store of a configuration.
+pub(crate) async fn open(
+    configuration: &Configuration,
+    writer: &str,
+) -> Result<(Broker, Stores), GatewayError> {
+    let folder = AuditFolder::open(&configuration.audit_folder, &WriterName::parse(writer)?)?;
+    let stores = Stores::open(configuration).await?;
+    let broker = Broker::builder()
+        .audit(folder)
+        .sealing_keys(stores.sealing_keys.clone())
+        .revocation_store(stores.revocations.clone())
+        .build()?;
+    Ok((broker, stores))
+}
+
+/// Serves until a signal arrives, and then until all calls have ended.
+///
+/// # Errors
+/// The gateway could not be started, or its last records not be written.
+pub async fn serve(path: &Path, configuration: Configuration) -> Result<(), GatewayError> {
+    let watched = Watched::new(path);
+    let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;
+    let (broker, stores) = open(&configuration, &configuration.audit_writer).await?;
+    let served = run(watched, &configuration, tls, &broker, stores).await;
+    let ended = broker.shutdown(GRACE).await;
+    served?;
+    ended.map_err(|error| GatewayError::NotClosed(error.to_string()))
+}
+
+async fn run(
+    watched: Watched,
+    configuration: &Configuration,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    broker: &Broker,
+    stores: Stores,
+) -> Result<(), GatewayError> {
+    let client = servers::client(configuration)?;
+    let mut shared = Shared {
+        broker: broker.clone(),
+        grants: stores.grants,
+        verifier: Arc::new(Verifier::new(broker, configuration, client)?),
+        policies: HashMap::new(),
+    };
+    let servers = shared.build(configuration)?;
+    shared.apply(&servers);
+    let listen = |source| GatewayError::Listen { address: configuration.listen, source };
+    let tcp = TcpListener::bind(configuration.listen).await.map_err(listen)?;
+    let address = tcp.local_addr().map_err(listen)?;
+    let system = Initiator::system("token-broker serve");
+    let note = Note::command("serve", None);
+    broker.audit_log().note(&system, note).await.map_err(|_| GatewayError::NotRecorded)?;
+    let routes = Arc::new(Routes::new(broker, servers.router));
+    let listener = Listener::new(tcp, tls, configuration, &routes);
+    let reload = Reload::new(watched, shared, Arc::clone(&routes), servers.resources);
+    tracing::info!(
+        %address,
+        public_url = origin(&configuration.public_url),
+        servers = configuration.servers.len(),
+        "the gateway is ready"
+    );
+    // The listener accepts until the broker has ended: meanwhile, `/readyz` and new requests get 503.
+    let stop = async {
+        signal().await;
+        tracing::info!("a signal arrived: the gateway ends");
+        // `serve` returns its result.
+        broker.shutdown(GRACE).await.unwrap_or_default();
+    };
+    tokio::select! {
+        () = listener.serve(stop) => {}
+        () = reload.run() => {}
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        if let (Ok(mut terminate), Ok(mut interrupt)) = kinds {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without signals, the process ends when it is killed.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

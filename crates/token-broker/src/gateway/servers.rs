@@ -1,0 +1,279 @@
+//! The stack of each protected server: rules, credential source and proxy, on a route of its own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::Path,
+    sync::Arc,
+};
+
+use axum::Router;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use token_broker_outbound::{Guard, GuardedClient, Proxy};
+use token_broker_store::BoxGrantStore;
+use token_broker_upstream::{
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
+    StaticSecret, StoredGrants, TokenExchange,
+};
+use tower_token_broker::{
+    Broker,
+    exchange::{BoxProvideCredential, Upstream},
+    principal::{Resource, Scopes},
+    resource_metadata::ResourceMetadata,
+    scope_filter::{PolicyHandle, Rules},
+};
+
+use super::{
+    GatewayError, policy,
+    tokens::{Verifier, origin, trial_issuer},
+};
+use crate::configuration::{self, Configuration, Credential, Network, Server};
+
+/// What all servers of a gateway have in common.
+pub(super) struct Shared {
+    pub(super) broker: Broker,
+    pub(super) grants: BoxGrantStore,
+    pub(super) verifier: Arc<Verifier>,
+    /// The policy of each server that there was, by its name. It outlives a reload, so that open
+    /// streams are judged by the new rules.
+    pub(super) policies: HashMap<String, PolicyHandle>,
+}
+
+/// A server that is not on its route yet.
+struct Prepared<'a> {
+    server: &'a Server,
+    rules: Rules,
+    credential: BoxProvideCredential,
+    proxy: Proxy,
+}
+
+/// The protected servers of one configuration.
+#[derive(Debug)]
+pub(super) struct Servers {
+    pub(super) router: Router,
+    /// The resources that are served.
+    pub(super) resources: BTreeSet<Box<str>>,
+    /// The new rules of each server, by its name.
+    rules: HashMap<String, Rules>,
+}
+
+impl Shared {
+    /// Builds the stacks of all servers. Either all of them are built, or nothing has changed.
+    /// Until [`Shared::apply`], existing servers keep their rules.
+    pub(super) fn build(&mut self, configuration: &Configuration) -> Result<Servers, GatewayError> {
+        // All that can fail comes first.
+        let prepared: Vec<_> = configuration
+            .servers
+            .iter()
+            .map(|server| self.prepare(configuration, server))
+            .collect::<Result<_, _>>()?;
+        let (mut router, mut resources) = (Router::new(), BTreeSet::new());
+        for prepared in &prepared {
+            let policy = self.policies.entry(prepared.server.name.clone());
+            let policy = policy.or_insert_with(|| PolicyHandle::new(Rules::new())).clone();
+            for (resource, path) in names_of(configuration, prepared.server)? {
+                router = self.route(router, prepared, &policy, (&resource, &path))?;
+                resources.insert(resource.as_str().into());
+            }
+        }
+        let rules =
+            prepared.into_iter().map(|prepared| (prepared.server.name.clone(), prepared.rules));
+        Ok(Servers { router, resources, rules: rules.collect() })
+    }
+
+    /// Puts the new rules into effect, also for open streams. Servers that are gone allow nothing.
+    pub(super) fn apply(&self, servers: &Servers) {
+        for (name, policy) in &self.policies {
+            policy.replace(servers.rules.get(name).cloned().unwrap_or_default());
+        }
+    }
+
+    fn prepare<'a>(
+        &self,
+        configuration: &Configuration,
+        server: &'a Server,
+    ) -> Result<Prepared<'a>, GatewayError> {
+        let failed = |error: &dyn std::fmt::Display| GatewayError::Server {
+            name: server.name.clone(),
+            error: error.to_string(),
+        };
+        let guard = guard(&server.network).map_err(|error| failed(&error))?;
+        let rules = policy::rules(server).map_err(|error| failed(&error))?;
+        let proxy = Proxy::new(&guard).map_err(|error| failed(&error))?;
+        let credential = self.credential(configuration, server, &guard)?;
+        Ok(Prepared { server, rules, credential, proxy })
+    }
+
+    fn credential(
+        &self,
+        configuration: &Configuration,
+        server: &Server,
+        guard: &Guard,
+    ) -> Result<BoxProvideCredential, GatewayError> {
+        let failed = |error: &dyn std::fmt::Display| GatewayError::Server {
+            name: server.name.clone(),
+            error: error.to_string(),
+        };
+        let upstream = Upstream::parse(&server.name, &server.upstream.to_string())
+            .map_err(|error| failed(&error))?;
+        let client = || GuardedClient::new(guard).map_err(|error| failed(&error));
+        let broker = &self.broker;
+        Ok(match &server.credential {
+            Credential::Static { secret, header, scopes } => {
+                let mut source = StaticSecret::new(secret.clone(), upstream)
+                    .map_err(|error| failed(&error))?
+                    .scopes(scopes.clone());
+                if let Some(header) = header {
+                    source = source.in_header(header.clone());
+                }
+                BoxProvideCredential::new(source)
+            }
+            Credential::OAuth(at) => BoxProvideCredential::new(StoredGrants::new(
+                broker,
+                self.grants.clone(),
+                upstream,
+                authorization_server(at),
+                client()?,
+            )),
+            Credential::ClientCredentials(at) => BoxProvideCredential::new(ClientCredentials::new(
+                broker,
+                upstream,
+                authorization_server(at),
+                client()?,
+            )),
+            Credential::TokenExchange(at) => {
+                let issuer = trial_issuer(configuration)?;
+                let name = origin(&configuration.public_url);
+                let sign = move |claims: &str| issuer.sign_jwt(claims).map_err(|_| SignError);
+                BoxProvideCredential::new(TokenExchange::new(
+                    broker,
+                    Assertion::of_caller(&name, sign),
+                    upstream,
+                    authorization_server(at),
+                    client()?,
+                ))
+            }
+        })
+    }
+
+    fn route(
+        &self,
+        router: Router,
+        prepared: &Prepared<'_>,
+        policy: &PolicyHandle,
+        (resource, path): (&Resource, &str),
+    ) -> Result<Router, GatewayError> {
+        let Prepared { server, credential, proxy, .. } = prepared;
+        let mut metadata = ResourceMetadata::new().scopes(scopes_of(server));
+        metadata = metadata.name(server.title.as_deref().unwrap_or(&server.name));
+        let layer = self
+            .broker
+            .protect(resource.as_str())
+            .metadata(metadata)
+            .replace_metadata()
+            .authenticate(Arc::clone(&self.verifier))
+            .scope_filter(policy.clone())
+            .exchange(credential.clone())
+            .build()
+            .map_err(|error| GatewayError::Server {
+                name: server.name.clone(),
+                error: error.to_string(),
+            })?;
+        Ok(router.route_service(path, layer.layer(proxy.clone())))
+    }
+}
+
+/// Returns the resources of a server with their paths: that of its name, and of each former name.
+fn names_of(
+    configuration: &Configuration,
+    server: &Server,
+) -> Result<Vec<(Resource, String)>, GatewayError> {
+    let origin = origin(&configuration.public_url);
+    let names = std::iter::once(&server.name).chain(&server.previous_names);
+    let of = |name: &String| {
+        let path = format!("/{name}/mcp");
+        let resource = Resource::parse(&format!("{origin}{path}")).map_err(|error| {
+            GatewayError::Server { name: name.clone(), error: error.to_string() }
+        })?;
+        Ok((resource, path))
+    };
+    names.map(of).collect()
+}
+
+/// Returns the scopes that the rules of a server name.
+fn scopes_of(server: &Server) -> Scopes {
+    let texts = server.allow.iter().filter_map(|rule| rule.scope.as_deref());
+    let all: BTreeSet<_> = texts.flat_map(str::split_whitespace).collect();
+    let all: Vec<_> = all.into_iter().collect();
+    Scopes::parse(&all.join(" ")).unwrap_or_else(|_| Scopes::none())
+}
+
+fn authorization_server(at: &configuration::AuthorizationServer) -> AuthorizationServer {
+    let client = match &at.client_secret {
+        None => ClientAuthentication::public(&at.client_id),
+        Some(secret) if at.secret_in_form => {
+            ClientAuthentication::post(&at.client_id, secret.clone())
+        }
+        Some(secret) => ClientAuthentication::basic(&at.client_id, secret.clone()),
+    };
+    let mut server = AuthorizationServer::new(&at.issuer, at.token_endpoint.clone(), client)
+        .scopes(at.scopes.clone())
+        .grant_ended_codes(at.grant_ended_codes.iter().map(String::as_str))
+        .user_required_codes(at.user_required_codes.iter().map(String::as_str));
+    if let Some(resource) = &at.resource {
+        server = server.resource(resource);
+    }
+    if let Some(audience) = &at.audience {
+        server = server.audience(audience);
+    }
+    if at.omit_scope_on_refresh {
+        server = server.omit_scope_on_refresh();
+    }
+    server
+}
+
+/// Returns the client for the identity provider: by https, to public hosts and those that some
+/// server may reach.
+pub(super) fn client(configuration: &Configuration) -> Result<GuardedClient, GatewayError> {
+    let mut all = Network::default();
+    for network in configuration.servers.iter().map(|server| &server.network) {
+        all.loopback_hosts.extend(network.loopback_hosts.iter().cloned());
+        all.private_hosts.extend(network.private_hosts.iter().cloned());
+        all.trusted_roots.extend(network.trusted_roots.iter().cloned());
+    }
+    let guard = guard(&all).map_err(GatewayError::Tokens)?;
+    GuardedClient::new(&guard).map_err(|error| GatewayError::Tokens(error.to_string()))
+}
+
+/// Returns the guard of a server's connections.
+pub(super) fn guard(network: &Network) -> Result<Guard, String> {
+    let mut guard = Guard::new();
+    for host in &network.loopback_hosts {
+        guard = guard.allow_loopback(host);
+    }
+    for host in &network.private_hosts {
+        guard = guard.allow_private_host(host);
+    }
+    for (host, port) in &network.plain_http {
+        guard = guard.dangerous_allow_http(host, *port);
+    }
+    for file in &network.trusted_roots {
+        for certificate in certificates(file)? {
+            guard = guard.trust_root(certificate.to_vec());
+        }
+    }
+    Ok(guard)
+}
+
+/// Reads the certificates of a PEM file.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |why: String| format!("{}: {why}", file.display());
+    let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(error.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(wrong("no certificate in PEM form".to_owned())),
+        false => Ok(certificates),
+    }
+}

@@ -1,0 +1,381 @@
+//! The gateway as its operator runs it: the binary, a configuration file, a real store, real
+//! sockets, and commands in other processes.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+use token_broker_tests::{
+    marker_scan::Scan,
+    upstream::{ScriptedBody, ScriptedServer, json, live_events},
+    wire::{self, RawResponse},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+const SECRET: &str = "upstream-7c1f0d5e9ab34426";
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
+const PROGRESS: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
+                        \"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
+
+/// A folder with a configuration, and the address that it names.
+struct Setup {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    upstream: ScriptedServer,
+}
+
+impl Setup {
+    /// Initializes a folder by the command, and names an upstream with these rules.
+    async fn new(upstream: ScriptedServer) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let setup = Self { folder, address, upstream };
+        let done = setup.run(&["init", "."]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        fs::write(setup.path("crm.key"), format!("{SECRET}\n")).unwrap();
+        protect(&setup.path("crm.key"));
+        setup.configure("get_*", "");
+        setup
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a configuration whose server allows these tools, and has this text at its end.
+    fn configure(&self, tools: &str, more: &str) {
+        let Self { address, upstream, .. } = self;
+        let upstream = upstream.url("/mcp");
+        let text = format!(
+            r#"public_url = "http://{address}"
+listen = "{address}"
+
+[store]
+url = "sqlite://token-broker.db"
+key_file = "token-broker.key"
+
+[audit]
+folder = "audit"
+writer = "gateway"
+
+[tokens]
+kind = "trial"
+signing_key_file = "token-broker.signing-key"
+
+[log]
+format = "json"
+filter = "debug"
+
+[[server]]
+name = "crm"
+upstream = "{upstream}"
+loopback_hosts = ["127.0.0.1"]
+  [server.credential]
+  kind = "static"
+  secret_file = "crm.key"
+  [[server.allow]]
+  tools = ["{tools}"]
+  scope = "crm:read"
+{more}"#
+        );
+        fs::write(self.path("token-broker.toml"), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its output.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    fn token(&self, user: &str) -> String {
+        self.done(&["tokens", "issue", "--user", user, "--server", "crm"])
+    }
+
+    /// Starts the gateway, and waits until it is ready.
+    fn serve(&self) -> Serving {
+        let mut child = self.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, logged) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut serving = Serving { child, logged, log: String::new() };
+        serving.until("the gateway is ready");
+        serving
+    }
+
+    async fn call(&self, token: &str) -> RawResponse {
+        wire::send(self.address, &self.request(token)).await
+    }
+
+    fn request(&self, token: &str) -> Vec<u8> {
+        let bearer = format!("Bearer {token}");
+        let fields = [("authorization", bearer.as_str())];
+        wire::post("/crm/mcp", &self.address.to_string(), &fields, CALL)
+    }
+
+    /// Calls until the response has this status: a running gateway learns of a change from the
+    /// store.
+    async fn until_status(&self, token: &str, status: u16) {
+        for _ in 0..100 {
+            if self.call(token).await.status == status {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no response with status {status}");
+    }
+}
+
+/// A running gateway.
+struct Serving {
+    child: Child,
+    logged: mpsc::Receiver<String>,
+    log: String,
+}
+
+impl Serving {
+    /// Reads the log until a line contains this text.
+    fn until(&mut self, text: &str) {
+        loop {
+            let line = self.logged.recv_timeout(Duration::from_secs(30));
+            let line = line.unwrap_or_else(|_| panic!("no line has {text:?}:\n{}", self.log));
+            self.log.push_str(&line);
+            self.log.push('\n');
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// Sends SIGTERM, and returns the whole log of a gateway that ended in order.
+    fn stop(mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        while let Ok(line) = self.logged.recv_timeout(Duration::from_secs(5)) {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        assert!(status.success(), "{}", self.log);
+        std::mem::take(&mut self.log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Ended already, unless a test failed.
+        self.child.kill().unwrap_or_default();
+        drop(self.child.wait());
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn protect(file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn items() -> ScriptedServer {
+    ScriptedServer::start(|_| json(RESULT)).await
+}
+
+/// An upstream that streams events for as long as the test holds the sender.
+async fn streaming() -> (ScriptedServer, tokio::sync::mpsc::Sender<Bytes>) {
+    let (events, chunks) = tokio::sync::mpsc::channel(16);
+    let chunks = Arc::new(parking_lot::Mutex::new(Some(chunks)));
+    let upstream = ScriptedServer::start(move |_| -> Response<ScriptedBody> {
+        let first = chunks.lock().take();
+        first.map_or_else(|| json(RESULT), live_events)
+    })
+    .await;
+    (upstream, events)
+}
+
+#[tokio::test]
+async fn a_call_passes_with_the_upstreams_credential_and_is_recorded() {
+    let setup = Setup::new(items().await).await;
+    let serving = setup.serve();
+    let token = setup.token("alice");
+    let response = setup.call(&token).await;
+    assert_eq!((response.status, response.text()), (200, RESULT));
+    let [call] = setup.upstream.received().try_into().unwrap();
+    assert_eq!(call.values("authorization"), [format!("Bearer {SECRET}")]);
+    assert_eq!(setup.call("another").await.status, 401);
+    let metadata = format!(
+        "GET /.well-known/oauth-protected-resource/crm/mcp HTTP/1.1\r\nhost: {}\r\n\r\n",
+        setup.address
+    );
+    let metadata = wire::send(setup.address, metadata.as_bytes()).await.json();
+    assert_eq!(metadata["resource"], format!("http://{}/crm/mcp", setup.address));
+    assert_eq!(metadata["scopes_supported"], serde_json::json!(["crm:read"]));
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/other/mcp", 404)] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", setup.address);
+        assert_eq!(wire::send(setup.address, request.as_bytes()).await.status, status, "{path}");
+    }
+    let log = serving.stop();
+    let verified = setup.done(&["audit", "verify", "audit"]);
+    assert!(verified.contains("whole"), "{verified}");
+    let mut records = String::new();
+    for file in fs::read_dir(setup.path("audit")).unwrap() {
+        records.push_str(&fs::read_to_string(file.unwrap().path()).unwrap());
+    }
+    let command = r#""command":"serve""#;
+    assert!(records.contains("alice") && records.contains(command), "{records}");
+    // No secret is in the store, its journal, the records or the log.
+    let mut scan = Scan::new();
+    scan.secret("the secret", SECRET).received(SECRET.as_bytes());
+    scan.secret("the token", &token).received(token.as_bytes());
+    scan.source("the log", log).source("the records", records);
+    for file in fs::read_dir(setup.folder.path()).unwrap().map(Result::unwrap) {
+        let name = file.file_name().into_string().unwrap();
+        if name.starts_with("token-broker.db") {
+            scan.source(name, fs::read(file.path()).unwrap());
+        }
+    }
+    assert_eq!(scan.run(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_block_by_a_command_ends_streams_and_outlives_a_restart() {
+    let (upstream, events) = streaming().await;
+    let setup = Setup::new(upstream).await;
+    let serving = setup.serve();
+    let (alice, bob) = (setup.token("alice"), setup.token("bob"));
+    let mut stream = TcpStream::connect(setup.address).await.unwrap();
+    stream.write_all(&setup.request(&alice)).await.unwrap();
+    events.send(Bytes::from_static(PROGRESS.as_bytes())).await.unwrap();
+    let mut read = Vec::new();
+    while !text(&read).contains("notifications/progress") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "{}", text(&read));
+    }
+    setup.done(&["users", "block", "alice", "--operator", "olga"]);
+    let end = async { while stream.read_buf(&mut read).await.unwrap_or(0) > 0 {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("the stream ends");
+    assert_eq!(setup.call(&alice).await.status, 401);
+    assert_eq!(setup.call(&bob).await.status, 200);
+    serving.stop();
+    let serving = setup.serve();
+    assert_eq!(setup.call(&alice).await.status, 401, "after a restart");
+    setup.done(&["users", "unblock", "alice", "--operator", "olga"]);
+    setup.until_status(&alice, 200).await;
+    serving.stop();
+    let verified: Value = setup.done(&["audit", "verify", "--json", "audit"]).parse().unwrap();
+    assert_eq!(verified["whole"], true, "{verified}");
+}
+
+#[tokio::test]
+async fn tokens_end_by_their_id_and_all_at_once() {
+    let setup = Setup::new(items().await).await;
+    let serving = setup.serve();
+    let (one, other) = (setup.token("alice"), setup.token("alice"));
+    let claims = one.split('.').nth(1).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let id = text(&claims).parse::<Value>().unwrap()["jti"].as_str().unwrap().to_owned();
+    assert_eq!(setup.call(&one).await.status, 200);
+    setup.done(&["tokens", "revoke", "--id", &id]);
+    setup.until_status(&one, 401).await;
+    assert_eq!(setup.call(&other).await.status, 200);
+    setup.done(&["tokens", "revoke", "--all"]);
+    setup.until_status(&other, 401).await;
+    assert_eq!(setup.run(&["tokens", "revoke"]).status.code(), Some(2));
+    serving.stop();
+}
+
+#[tokio::test]
+async fn t328_a_changed_file_is_applied_as_a_whole_or_not_at_all() {
+    let setup = Setup::new(items().await).await;
+    let mut serving = setup.serve();
+    let token = setup.token("alice");
+    assert_eq!(setup.call(&token).await.status, 200);
+    // An error in the second server: the first one keeps its rules.
+    setup.configure("none_*", "[[server]]\nname = \"mail\"\n");
+    serving.until("gateway.reload_refused");
+    assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
+    setup.configure("none_*", "");
+    serving.until("servers and rules were read again");
+    let refused = setup.call(&token).await;
+    assert!(refused.text().contains("error"), "T328 {}", refused.text());
+    setup.configure("get_*", "");
+    serving.until("servers and rules were read again");
+    assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
+    serving.stop();
+}
+
+#[tokio::test]
+async fn grants_are_added_listed_and_revoked() {
+    let setup = Setup::new(items().await).await;
+    let upstream = setup.upstream.url("/mcp");
+    let more = format!(
+        r#"
+[[server]]
+name = "mail"
+upstream = "{upstream}"
+loopback_hosts = ["127.0.0.1"]
+  [server.credential]
+  kind = "oauth"
+  issuer = "https://login.mail.example"
+  token_endpoint = "https://login.mail.example/token"
+  client_id = "broker"
+  client_authentication = "none"
+  scopes = ["mail:read"]
+  [[server.allow]]
+  tools = ["*"]
+"#
+    );
+    setup.configure("get_*", &more);
+    let refresh_token = "rt-9d1c27aa0b6e4f1382c4";
+    fs::write(setup.path("rt"), refresh_token).unwrap();
+    protect(&setup.path("rt"));
+    let add =
+        ["grants", "add", "--user", "alice", "--server", "mail", "--refresh-token-file", "rt"];
+    setup.done(&add);
+    let listed: Value = setup.done(&["grants", "list", "--json"]).parse().unwrap();
+    let [grant] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!((&grant["server"], &grant["state"]), (&"mail".into(), &"active".into()));
+    assert_eq!(grant["scopes"], "mail:read");
+    let id = grant["id"].as_str().unwrap();
+    assert!(setup.done(&["grants", "list", "--user", "alice"]).contains(id));
+    assert!(!setup.done(&["grants", "list", "--user", "bob"]).contains(id));
+    setup.done(&["grants", "revoke", id]);
+    let listed: Value = setup.done(&["grants", "list", "--json"]).parse().unwrap();
+    assert_eq!(listed[0]["state"], "revoked");
+    assert_eq!(listed[0]["has_refresh_token"], false);
+    let unknown = setup.run(&["grants", "revoke", "unknown"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("grants list"), "{}", text(&unknown.stderr));
+    let of_static = setup.run(&[&add[..5], &["crm"], &add[6..]].concat());
+    assert!(text(&of_static.stderr).contains("oauth"), "{}", text(&of_static.stderr));
+}
