@@ -5,6 +5,8 @@
 mod audit_folder;
 mod audit_verify;
 mod gateway;
+mod processes;
+mod setup;
 
 use std::process::Command;
 

@@ -1,0 +1,235 @@
+//! Several gateways on one store, and gateways that are killed.
+//!
+//! `TOKEN_BROKER_FIRST_USES` and `TOKEN_BROKER_GATEWAY_KILLS` set how often; the defaults are a small
+//! part of what `.ci/long` runs.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use token_broker_tests::upstream::{ScriptedBody, ScriptedServer, json};
+use tokio::{net::TcpStream, task::JoinSet};
+
+use crate::setup::{CALL, RESULT, Serving, Setup, protect};
+
+#[expect(clippy::disallowed_methods, reason = "no secret")]
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// A token endpoint whose refresh tokens are valid once, and its number of requests. A token that
+/// was used last is accepted again: a client may have lost the response.
+struct TokenEndpoint {
+    server: ScriptedServer,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    posts: AtomicUsize,
+    issued: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl TokenEndpoint {
+    async fn start(lifetime: u32) -> Self {
+        let state = Arc::new(State::default());
+        let serving = Arc::clone(&state);
+        let server = ScriptedServer::start(move |request| serving.respond(&request.body, lifetime));
+        Self { server: server.await, state }
+    }
+}
+
+impl State {
+    fn respond(&self, form: &Bytes, lifetime: u32) -> Response<ScriptedBody> {
+        self.posts.fetch_add(1, Ordering::SeqCst);
+        let form = std::str::from_utf8(form).unwrap();
+        let sent = form.split('&').find_map(|pair| pair.strip_prefix("refresh_token=rt-"));
+        let sent: usize = sent.unwrap().parse().unwrap();
+        let last = self.issued.load(Ordering::SeqCst);
+        if sent != last && sent + 1 != last {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            let mut response = json(r#"{"error":"invalid_grant"}"#);
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            return response;
+        }
+        let next = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+        json(&format!(
+            r#"{{"access_token":"at-{next}-4c0d9e2277aa41b3","token_type":"Bearer",
+                "expires_in":{lifetime},"refresh_token":"rt-{next}"}}"#
+        ))
+    }
+}
+
+/// A gateway's folder with a grant of alice at this token endpoint.
+async fn with_grant(at: &TokenEndpoint) -> Setup {
+    let upstream = ScriptedServer::start(|_| json(RESULT)).await;
+    let setup = Setup::new(upstream).await;
+    let more = format!(
+        r#"
+[[server]]
+name = "mail"
+upstream = "{}"
+loopback_hosts = ["127.0.0.1"]
+  [server.credential]
+  kind = "oauth"
+  issuer = "https://login.example"
+  token_endpoint = "{}"
+  client_id = "broker"
+  client_authentication = "none"
+  scopes = ["mail:read"]
+  [[server.allow]]
+  tools = ["*"]
+"#,
+        setup.upstream.url("/mcp"),
+        at.server.url("/token")
+    );
+    setup.configure("get_*", &more);
+    fs::write(setup.path("rt"), "rt-0").unwrap();
+    protect(&setup.path("rt"));
+    let file = ["--refresh-token-file", "rt"];
+    setup.done(&[&["grants", "add", "--user", "alice", "--server", "mail"][..], &file].concat());
+    setup
+}
+
+/// Starts a gateway on an address of its own, on the store of this folder.
+fn another(setup: &Setup, number: usize) -> (Serving, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = setup.command(&["serve"]);
+    command
+        .env("TOKEN_BROKER__LISTEN", address.to_string())
+        .env("TOKEN_BROKER__AUDIT__WRITER", format!("gateway-{number}"));
+    (Serving::start(&mut command), address)
+}
+
+/// Makes calls at the same time over a few connections, and returns their statuses.
+async fn calls(setup: &Setup, to: SocketAddr, token: &str, count: usize) -> Vec<u16> {
+    const PER_CONNECTION: usize = 100;
+    let (mut tasks, mut connections) = (JoinSet::new(), JoinSet::new());
+    for first in (0..count).step_by(PER_CONNECTION) {
+        let stream = TcpStream::connect(to).await.unwrap();
+        let io = TokioIo::new(stream);
+        let (client, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        connections.spawn(connection);
+        for _ in first..count.min(first + PER_CONNECTION) {
+            let mut client = client.clone();
+            let request = Request::post(format!("http://{}/mail/mcp", setup.address))
+                .header("authorization", format!("Bearer {token}"))
+                .header("content-type", "application/json")
+                .header("accept", "application/json, text/event-stream")
+                .header("mcp-protocol-version", "2025-11-25")
+                .body(Full::new(Bytes::from_static(CALL.as_bytes())))
+                .unwrap();
+            tasks.spawn(async move {
+                let response = client.send_request(request).await.unwrap();
+                let (parts, body) = response.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let is_result = *body == *RESULT.as_bytes();
+                if parts.status == 200 && !is_result { 0 } else { parts.status.as_u16() }
+            });
+        }
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x02_first_uses_at_four_gateways_are_one_request_to_the_token_endpoint() {
+    let uses = number("TOKEN_BROKER_FIRST_USES", 800);
+    let endpoint = TokenEndpoint::start(3600).await;
+    let setup = with_grant(&endpoint).await;
+    let token = setup.done(&["tokens", "issue", "--user", "alice", "--server", "mail"]);
+    let gateways: Vec<_> = (0..4).map(|number| another(&setup, number)).collect();
+    let all = gateways.iter().map(|(_, address)| calls(&setup, *address, &token, uses / 4));
+    let mut statuses = Vec::new();
+    for of_one in futures_join(all).await {
+        statuses.extend(of_one);
+    }
+    let passed = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(passed, uses / 4 * 4, "X02 {statuses:?}");
+    assert_eq!(endpoint.state.posts.load(Ordering::SeqCst), 1, "X02");
+    for (serving, _) in gateways {
+        serving.stop();
+    }
+    setup.done(&["audit", "verify", "audit"]);
+}
+
+/// Waits for all of these at the same time.
+async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
+    std::future::poll_fn(move |cx| {
+        for (future, slot) in all.iter_mut().zip(&mut done) {
+            if slot.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(cx)
+            {
+                *slot = Some(output);
+            }
+        }
+        match done.iter().all(Option::is_some) {
+            true => std::task::Poll::Ready(done.iter_mut().filter_map(Option::take).collect()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x04_a_killed_gateway_loses_no_grant() {
+    let kills = number("TOKEN_BROKER_GATEWAY_KILLS", 8);
+    // Each call is due for a refresh.
+    let endpoint = TokenEndpoint::start(1).await;
+    let setup = with_grant(&endpoint).await;
+    let token = setup.done(&[
+        "tokens",
+        "issue",
+        "--user",
+        "alice",
+        "--server",
+        "mail",
+        "--minutes",
+        "1440",
+    ]);
+    let mut passed = 0;
+    for kill in 0..kills {
+        let mut serving = setup.serve();
+        let load = async {
+            loop {
+                let statuses = calls(&setup, setup.address, &token, 4).await;
+                passed += statuses.iter().filter(|status| **status == 200).count();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // At another moment each time.
+        let moment = Duration::from_millis(1000 + u64::try_from(kill * 37 % 500).unwrap());
+        drop(tokio::time::timeout(moment, load).await);
+        serving.child.kill().unwrap();
+        serving.child.wait().unwrap();
+    }
+    assert!(passed > 0);
+    let serving = setup.serve();
+    // A refresh whose outcome is unknown is tried again after 30 s.
+    let mut statuses = Vec::new();
+    for _ in 0..80 {
+        statuses = calls(&setup, setup.address, &token, 1).await;
+        if statuses == [200] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(statuses, [200], "X04: the grant was lost");
+    assert_eq!(endpoint.state.refused.load(Ordering::SeqCst), 0, "X04");
+    serving.stop();
+    let verified = setup.run(&["audit", "verify", "audit"]);
+    assert!(verified.status.success(), "X04 {}", crate::setup::text(&verified.stdout));
+}

@@ -1,0 +1,203 @@
+//! A folder in which the binary runs, with a configuration, a store and an upstream.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use token_broker_tests::{
+    upstream::ScriptedServer,
+    wire::{self, RawResponse},
+};
+
+pub(crate) const SECRET: &str = "upstream-7c1f0d5e9ab34426";
+pub(crate) const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+pub(crate) const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_item"}}"#;
+
+/// A folder with a configuration, and the address that it names.
+pub(crate) struct Setup {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) upstream: ScriptedServer,
+}
+
+impl Setup {
+    /// Initializes a folder by the command, and names an upstream with these rules.
+    pub(crate) async fn new(upstream: ScriptedServer) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let setup = Self { folder, address, upstream };
+        let done = setup.run(&["init", "."]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        fs::write(setup.path("crm.key"), format!("{SECRET}\n")).unwrap();
+        protect(&setup.path("crm.key"));
+        setup.configure("get_*", "");
+        setup
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a configuration whose server allows these tools, and has this text at its end.
+    pub(crate) fn configure(&self, tools: &str, more: &str) {
+        let Self { address, upstream, .. } = self;
+        let upstream = upstream.url("/mcp");
+        let text = format!(
+            r#"public_url = "http://{address}"
+listen = "{address}"
+
+[store]
+url = "sqlite://token-broker.db"
+key_file = "token-broker.key"
+
+[audit]
+folder = "audit"
+writer = "gateway"
+
+[tokens]
+kind = "trial"
+signing_key_file = "token-broker.signing-key"
+
+[log]
+format = "json"
+filter = "debug"
+
+[[server]]
+name = "crm"
+upstream = "{upstream}"
+loopback_hosts = ["127.0.0.1"]
+  [server.credential]
+  kind = "static"
+  secret_file = "crm.key"
+  [[server.allow]]
+  tools = ["{tools}"]
+  scope = "crm:read"
+{more}"#
+        );
+        fs::write(self.path("token-broker.toml"), text).unwrap();
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its output.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    pub(crate) fn token(&self, user: &str) -> String {
+        self.done(&["tokens", "issue", "--user", user, "--server", "crm"])
+    }
+
+    /// Starts the gateway, and waits until it is ready.
+    pub(crate) fn serve(&self) -> Serving {
+        Serving::start(&mut self.command(&["serve"]))
+    }
+
+    pub(crate) async fn call(&self, token: &str) -> RawResponse {
+        wire::send(self.address, &self.request(token)).await
+    }
+
+    pub(crate) fn request(&self, token: &str) -> Vec<u8> {
+        let bearer = format!("Bearer {token}");
+        let fields = [("authorization", bearer.as_str())];
+        wire::post("/crm/mcp", &self.address.to_string(), &fields, CALL)
+    }
+
+    /// Calls until the response has this status: a running gateway learns of a change from the
+    /// store.
+    pub(crate) async fn until_status(&self, token: &str, status: u16) {
+        for _ in 0..100 {
+            if self.call(token).await.status == status {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no response with status {status}");
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    logged: mpsc::Receiver<String>,
+    log: String,
+}
+
+impl Serving {
+    /// Starts the gateway, and waits until it is ready.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, logged) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut serving = Self { child, logged, log: String::new() };
+        serving.until("the gateway is ready");
+        serving
+    }
+
+    /// Reads the log until a line contains this text.
+    pub(crate) fn until(&mut self, text: &str) {
+        loop {
+            let line = self.logged.recv_timeout(Duration::from_secs(30));
+            let line = line.unwrap_or_else(|_| panic!("no line has {text:?}:\n{}", self.log));
+            self.log.push_str(&line);
+            self.log.push('\n');
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// Sends SIGTERM, and returns the whole log of a gateway that ended in order.
+    pub(crate) fn stop(mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        while let Ok(line) = self.logged.recv_timeout(Duration::from_secs(5)) {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        assert!(status.success(), "{}", self.log);
+        std::mem::take(&mut self.log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Ended already, unless a test failed.
+        self.child.kill().unwrap_or_default();
+        drop(self.child.wait());
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub(crate) fn protect(file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
