@@ -6,4 +6,5 @@
 pub mod audit;
 pub mod audit_folder;
 pub mod audit_removal;
+pub mod configuration;
 mod escaped;
