@@ -8,3 +8,4 @@ pub mod audit_folder;
 pub mod audit_removal;
 pub mod configuration;
 mod escaped;
+pub mod init;
