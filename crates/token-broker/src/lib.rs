@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod audit_folder;
 pub mod audit_removal;
+pub mod check;
 pub mod configuration;
 mod escaped;
 pub mod init;
