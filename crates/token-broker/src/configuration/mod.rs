@@ -1,23 +1,40 @@
-//! The configuration of the gateway.
+//! Reads the configuration of the gateway from a TOML file and environment variables.
+//!
+//! [`load`] returns either a checked [`Configuration`] or all errors of the file at once, each with
+//! its line and what to do. Keys, defaults and variables are listed in `docs/configuration.md`.
 
+mod checks;
+mod document;
+mod errors;
+mod key;
+mod keys;
 mod model;
+mod overrides;
+mod read;
+#[cfg(test)]
+mod reference;
+mod schema;
+mod source;
+mod suggestion;
+#[cfg(test)]
+mod tests;
 
-pub use self::model::{
-    AuthorizationServer, Configuration, Credential, LogFormat, Network, Profile, Rule, Server,
-    Store, TlsFiles, Tokens,
+pub use self::{
+    checks::RESERVED_NAMES,
+    errors::{ConfigurationError, ConfigurationErrors},
+    model::{
+        AuthorizationServer, Configuration, Credential, LogFormat, Network, Profile, Rule, Server,
+        Store, TlsFiles, Tokens,
+    },
+    read::load,
+    schema::schema,
+    source::Place,
 };
-
-use std::path::Path;
-
-/// Placeholder.
-///
-/// # Errors
-/// Always.
-pub fn load(_: &Path) -> Result<Configuration, std::io::Error> {
-    Err(std::io::Error::other("not yet"))
-}
-
-/// Placeholder.
-pub fn schema() -> serde_json::Value {
-    serde_json::Value::Null
+pub(crate) use self::{
+    key::{Key, Located},
+    read::{Loaded, read},
+};
+/// The file as it is written.
+pub(crate) mod written {
+    pub(crate) use super::document::*;
 }

@@ -14,6 +14,8 @@ use tower_token_broker::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Configuration {
+    /// The folder of the file, to which a relative SQLite URL is relative.
+    pub folder: PathBuf,
     /// The URL under which clients reach the gateway: scheme and host, no path.
     pub public_url: Uri,
     /// The address on which the gateway listens.
@@ -31,6 +33,8 @@ pub struct Configuration {
     pub audit_writer: String,
     /// The tokens that clients show.
     pub tokens: Tokens,
+    /// Hosts besides public ones that may be reached for the tokens.
+    pub tokens_network: Network,
     /// The protected servers, in the order of the file.
     pub servers: Vec<Server>,
     /// The form of log lines.
@@ -71,7 +75,7 @@ pub enum Tokens {
         profile: Profile,
         /// The URL of its key set; by default from its metadata.
         key_set: Option<Uri>,
-        /// Accepted algorithms; by default ES256 and EdDSA.
+        /// Accepted algorithms, at least one.
         algorithms: Vec<Algorithm>,
     },
     /// Any token of an identity provider, verified at its introspection endpoint.

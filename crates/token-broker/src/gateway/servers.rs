@@ -232,16 +232,9 @@ fn authorization_server(at: &configuration::AuthorizationServer) -> Authorizatio
     server
 }
 
-/// Returns the client for the identity provider: by https, to public hosts and those that some
-/// server may reach.
+/// Returns the client for the identity provider.
 pub(super) fn client(configuration: &Configuration) -> Result<GuardedClient, GatewayError> {
-    let mut all = Network::default();
-    for network in configuration.servers.iter().map(|server| &server.network) {
-        all.loopback_hosts.extend(network.loopback_hosts.iter().cloned());
-        all.private_hosts.extend(network.private_hosts.iter().cloned());
-        all.trusted_roots.extend(network.trusted_roots.iter().cloned());
-    }
-    let guard = guard(&all).map_err(GatewayError::Tokens)?;
+    let guard = guard(&configuration.tokens_network).map_err(GatewayError::Tokens)?;
     GuardedClient::new(&guard).map_err(|error| GatewayError::Tokens(error.to_string()))
 }
 

@@ -49,14 +49,16 @@ async fn a_call_passes_with_the_upstreams_credential_and_is_recorded() {
     assert_eq!(call.values("authorization"), [format!("Bearer {SECRET}")]);
     assert_eq!(setup.call("another").await.status, 401);
     let metadata = format!(
-        "GET /.well-known/oauth-protected-resource/crm/mcp HTTP/1.1\r\nhost: {}\r\n\r\n",
+        "GET /.well-known/oauth-protected-resource/crm/mcp HTTP/1.1\r\nhost: {}\r\n\
+         connection: close\r\n\r\n",
         setup.address
     );
     let metadata = wire::send(setup.address, metadata.as_bytes()).await.json();
     assert_eq!(metadata["resource"], format!("http://{}/crm/mcp", setup.address));
     assert_eq!(metadata["scopes_supported"], serde_json::json!(["crm:read"]));
     for (path, status) in [("/livez", 200), ("/readyz", 200), ("/other/mcp", 404)] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", setup.address);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", setup.address);
         assert_eq!(wire::send(setup.address, request.as_bytes()).await.status, status, "{path}");
     }
     let log = serving.stop();
@@ -192,4 +194,66 @@ loopback_hosts = ["127.0.0.1"]
     assert!(text(&unknown.stderr).contains("grants list"), "{}", text(&unknown.stderr));
     let of_static = setup.run(&[&add[..5], &["crm"], &add[6..]].concat());
     assert!(text(&of_static.stderr).contains("oauth"), "{}", text(&of_static.stderr));
+}
+
+/// An upstream that begins a stream for each request, and ends none.
+async fn endless() -> ScriptedServer {
+    let held = parking_lot::Mutex::new(Vec::new());
+    ScriptedServer::start(move |_| {
+        let (events, chunks) = tokio::sync::mpsc::channel(1);
+        events.try_send(Bytes::from_static(PROGRESS.as_bytes())).unwrap();
+        held.lock().push(events);
+        live_events(chunks)
+    })
+    .await
+}
+
+/// Opens a stream, and returns it once its first event has arrived.
+async fn open_stream(setup: &Setup, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(setup.address).await.unwrap();
+    stream.write_all(&setup.request(token)).await.unwrap();
+    let mut read = Vec::new();
+    while !text(&read).contains("notifications/progress") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "{}", text(&read));
+    }
+    stream
+}
+
+/// Waits until a stream has ended.
+async fn ended(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let end = async { while stream.read_buf(&mut rest).await.unwrap_or(0) > 0 {} };
+    tokio::time::timeout(Duration::from_secs(20), end).await.expect("the stream ends");
+}
+
+/// `TOKEN_BROKER_OUTSIDE_REVOCATIONS` sets how often, and prints the times.
+#[tokio::test]
+async fn n470_a_revocation_from_outside_ends_streams_and_requests() {
+    #[expect(clippy::disallowed_methods, reason = "no secret")]
+    let runs = std::env::var("TOKEN_BROKER_OUTSIDE_REVOCATIONS");
+    let runs: usize = runs.map_or(2, |runs| runs.parse().unwrap());
+    let setup = Setup::new(endless().await).await;
+    let serving = setup.serve();
+    for way in ["tokens revoke", "users block"] {
+        let (mut longest, mut late) = (Duration::ZERO, 0);
+        for run in 0..runs {
+            let user = format!("{}-{run}", &way[..5]);
+            let token = setup.token(&user);
+            // Warm caches, and an open stream.
+            let (one, other) =
+                (open_stream(&setup, &token).await, open_stream(&setup, &token).await);
+            match way {
+                "users block" => setup.done(&["users", "block", &user]),
+                _ => setup.done(&["tokens", "revoke", "--user", &user]),
+            };
+            let began = tokio::time::Instant::now();
+            tokio::join!(ended(one), ended(other));
+            longest = longest.max(began.elapsed());
+            tokio::time::sleep_until(began + Duration::from_secs(1)).await;
+            late += usize::from(setup.call_status(&token).await != 401);
+        }
+        println!("{way}: {runs} runs, streams ended within {longest:?}, {late} accepted after 1 s");
+        assert_eq!(late, 0, "N470 {way}");
+    }
+    serving.stop();
 }

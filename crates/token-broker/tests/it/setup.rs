@@ -14,6 +14,10 @@ use token_broker_tests::{
     upstream::ScriptedServer,
     wire::{self, RawResponse},
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 pub(crate) const SECRET: &str = "upstream-7c1f0d5e9ab34426";
 pub(crate) const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
@@ -63,7 +67,7 @@ writer = "gateway"
 
 [tokens]
 kind = "trial"
-signing_key_file = "token-broker.signing-key"
+signing_key_file = "trial-signing.key"
 
 [log]
 format = "json"
@@ -118,6 +122,15 @@ loopback_hosts = ["127.0.0.1"]
         let bearer = format!("Bearer {token}");
         let fields = [("authorization", bearer.as_str())];
         wire::post("/crm/mcp", &self.address.to_string(), &fields, CALL)
+    }
+
+    /// Returns the status of a call, whatever follows it.
+    pub(crate) async fn call_status(&self, token: &str) -> u16 {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(&self.request(token)).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        text(&head).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// Calls until the response has this status: a running gateway learns of a change from the

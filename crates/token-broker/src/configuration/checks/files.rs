@@ -1,0 +1,256 @@
+//! Files that the configuration names: secrets, keys and certificates.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use tower_token_broker::Secret;
+
+use super::{
+    super::key::{Key, Located, SecretText},
+    Checks,
+    placeholder::is_placeholder,
+};
+use crate::escaped::escaped;
+
+/// Largest file of a secret, a key or certificates.
+const LARGEST: u64 = 1024 * 1024;
+
+/// A file that was named, and for what.
+pub(super) struct UsedFile {
+    key: &'static str,
+    at: usize,
+    identity: FileIdentity,
+    /// Whether nothing else may be in the same file.
+    is_key: bool,
+}
+
+/// Device and inode; where there are none, the path.
+#[derive(PartialEq, Eq)]
+struct FileIdentity(u64, u64, PathBuf);
+
+/// How a file is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A secret or a private key: others must not be able to read it.
+    Secret,
+    /// A private key, in a file of its own.
+    Key,
+    /// Certificates.
+    Public,
+}
+
+impl Checks<'_> {
+    /// Returns the path of a file, relative to the folder of the configuration.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Returns a secret from a variable or file. Reports a file that cannot be used, and a secret
+    /// that is none.
+    pub(super) fn secret(
+        &mut self,
+        key: &'static str,
+        text: &Key<SecretText>,
+        file: &Key<String>,
+    ) -> Option<Secret> {
+        match (text.as_located(), file.as_located()) {
+            (Some(_), Some(file)) => {
+                self.fail(file.at, format!("`{key}` is set twice"), "keep one of the two");
+                None
+            }
+            (Some(text), None) => {
+                self.usable_secret(key, text.value.0.clone(), text.at, "the variable")
+            }
+            (None, Some(file)) => {
+                let (path, content) = self.read(key, file, Content::Secret)?;
+                let secret = Secret::new(without_newline(content));
+                self.usable_secret(key, secret, file.at, &escaped(path.display()))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Checks a file and returns its path and content.
+    pub(super) fn read(
+        &mut self,
+        key: &'static str,
+        file: &Located<String>,
+        content: Content,
+    ) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.path(&file.value);
+        let shown = escaped(path.display());
+        match read(&path) {
+            Ok((metadata, octets)) => {
+                let identity = FileIdentity::of(&metadata, &path);
+                let is_key = content == Content::Key;
+                self.files.push(UsedFile { key, at: file.at, identity, is_key });
+                if content != Content::Public && is_open_to_others(&metadata) {
+                    // O283
+                    let problem = format!("others may read or change {shown}");
+                    let remedy = format!("chmod 600 {shown}; of a mounted secret, set the mode");
+                    self.fail(file.at, problem, remedy);
+                } else if octets.is_empty() {
+                    self.fail(file.at, format!("{shown} is empty"), "write its content");
+                } else {
+                    return Some((path, octets));
+                }
+            }
+            Err(Unreadable::Missing) => {
+                // The path is not shown: it may be the secret itself.
+                let folder = match self.folder.as_os_str().is_empty() {
+                    true => "the current folder".to_owned(),
+                    false => escaped(self.folder.display()),
+                };
+                let problem = format!("the file of `{key}` does not exist");
+                let remedy = format!("create it, or correct the path; it is relative to {folder}");
+                self.fail(file.at, problem, remedy);
+            }
+            Err(Unreadable::NoFile) => {
+                self.fail(file.at, format!("{shown} is no regular file"), "name a file");
+            }
+            Err(Unreadable::TooLarge) => {
+                let problem = format!("{shown} is larger than 1 MiB");
+                self.fail(file.at, problem, "name another file");
+            }
+            Err(Unreadable::Other(error)) => {
+                let problem = format!("{shown} cannot be read: {error}");
+                self.fail(file.at, problem, "let the gateway's user read it");
+            }
+        }
+        None
+    }
+
+    /// Checks a file of certificates and returns its path.
+    pub(super) fn certificates(
+        &mut self,
+        key: &'static str,
+        file: &Located<String>,
+    ) -> Option<PathBuf> {
+        let (path, content) = self.read(key, file, Content::Public)?;
+        let begin = b"-----BEGIN CERTIFICATE-----";
+        if content.windows(begin.len()).any(|part| part == begin) {
+            return Some(path);
+        }
+        let problem = format!("{} has no certificate in PEM form", escaped(path.display()));
+        self.fail(file.at, problem, "name a file with `-----BEGIN CERTIFICATE-----`");
+        None
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reviewed: the form is checked, nothing leaves")]
+    fn usable_secret(
+        &mut self,
+        key: &str,
+        secret: Secret,
+        at: usize,
+        source: &str,
+    ) -> Option<Secret> {
+        let octets = secret.expose();
+        let trimmed = octets.trim_ascii();
+        if octets.is_empty() {
+            self.fail(at, format!("`{key}` is empty in {source}"), "write the secret");
+        } else if trimmed.len() != octets.len()
+            || !octets.iter().all(|octet| matches!(octet, 0x20..=0x7e))
+        {
+            let problem = format!(
+                "`{key}` has white space around it, several lines, or characters outside of ASCII \
+                 in {source}"
+            );
+            self.fail(at, problem, "write the secret only, on one line");
+        } else if is_placeholder(octets) {
+            let problem = format!("`{key}` is a placeholder in {source}");
+            self.fail(at, problem, "write the real secret");
+        } else {
+            return Some(secret);
+        }
+        None
+    }
+
+    /// Reports private keys that are in a file with something else.
+    // O283: one key, one purpose.
+    pub(super) fn shared_files(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        for (index, file) in files.iter().enumerate() {
+            let before = files.iter().take(index);
+            let shared = before.filter(|other| other.identity == file.identity);
+            for other in shared.filter(|other| other.is_key || file.is_key) {
+                let problem = format!("`{}` names the same file as `{}`", file.key, other.key);
+                self.fail(file.at, problem, "use a file of its own for each key");
+            }
+        }
+    }
+}
+
+enum Unreadable {
+    Missing,
+    NoFile,
+    TooLarge,
+    Other(io::Error),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        // A secret that was written in place of its path is often too long for a name.
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotADirectory => Self::Missing,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<(Metadata, Vec<u8>), Unreadable> {
+    // Opening a pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(Unreadable::NoFile);
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut octets = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > LARGEST {
+        return Err(Unreadable::TooLarge);
+    }
+    Ok((metadata, octets))
+}
+
+/// Returns the content without the line break at its end.
+fn without_newline(mut content: Vec<u8>) -> Vec<u8> {
+    if content.last() == Some(&b'\n') {
+        content.pop();
+        if content.last() == Some(&b'\r') {
+            content.pop();
+        }
+    }
+    content
+}
+
+impl FileIdentity {
+    #[cfg(unix)]
+    fn of(metadata: &Metadata, _: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino(), PathBuf::new())
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Metadata, path: &Path) -> Self {
+        Self(0, 0, fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+    }
+}
+
+/// Returns whether users other than owner and group may read or write the file, or the group may
+/// write it.
+#[cfg(unix)]
+fn is_open_to_others(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o027 != 0
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Metadata) -> bool {
+    false
+}

@@ -1,0 +1,140 @@
+//! The command `token-broker init`: writes a configuration and its keys to a folder.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::{
+    rand::{SecureRandom as _, SystemRandom},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tower_token_broker::Secret;
+
+use crate::escaped::escaped;
+
+/// The configuration that is written.
+const TEMPLATE: &str = include_str!("token-broker.toml");
+const CONFIGURATION: &str = "token-broker.toml";
+const STORE_KEY: &str = "token-broker.key";
+const SIGNING_KEY: &str = "trial-signing.key";
+
+/// The reasons why nothing was created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// A file of that name exists. No file is ever overwritten: a key may be the only one that
+    /// decrypts a store.
+    #[error("{} exists; nothing was changed: choose another folder, or move the file", escaped(path.display()))]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file or the folder cannot be created.
+    #[error("{} cannot be created: {error}", escaped(path.display()))]
+    NotCreated {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The system provides no random numbers.
+    #[error("the system provides no random numbers for the keys")]
+    Random,
+}
+
+/// Writes `token-broker.toml`, `token-broker.key` and `trial-signing.key` to a folder, and returns
+/// what to do next. The keys are created with mode 0600. The folder is created if its parent
+/// exists.
+///
+/// # Errors
+/// One of the files exists, or cannot be created. Then none is left behind.
+pub fn run(folder: &Path) -> Result<String, InitError> {
+    let paths = [CONFIGURATION, STORE_KEY, SIGNING_KEY].map(|name| folder.join(name));
+    if let Some(path) = paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+        return Err(InitError::Exists { path: path.clone() });
+    }
+    let [configuration, store_key, signing_key] = &paths;
+    let contents = [
+        (store_key, store_key_line()?, 0o600),
+        (signing_key, signing_key_document()?, 0o600),
+        (configuration, Secret::from_text(TEMPLATE.to_owned()), 0o644),
+    ];
+    create_folder(folder)?;
+    for (created, (path, content, mode)) in contents.iter().enumerate() {
+        if let Err(error) = create(path, content, *mode) {
+            let before = contents.iter().take(created);
+            // Best effort: the error of the file that failed is what matters.
+            before.for_each(|(path, ..)| fs::remove_file(path).unwrap_or_default());
+            return Err(error);
+        }
+    }
+    Ok(next_steps(configuration, store_key, signing_key))
+}
+
+fn next_steps(configuration: &Path, store_key: &Path, signing_key: &Path) -> String {
+    let [file, store_key, signing_key] =
+        [configuration, store_key, signing_key].map(|path| escaped(path.display()));
+    format!(
+        "\
+Created
+  {file}: the configuration; add your MCP servers
+  {store_key}: encrypts the store; keep a copy elsewhere, the store cannot be read without it
+  {signing_key}: signs tokens for trials
+
+Next
+  token-broker check --config {file}
+  token-broker serve --config {file}
+  token-broker tokens issue --help"
+    )
+}
+
+/// Returns a key-encryption key as a line of a key file: 32 random octets in base64url.
+fn store_key_line() -> Result<Secret, InitError> {
+    let mut octets = vec![0; 32];
+    SystemRandom::new().fill(&mut octets).map_err(|_| InitError::Random)?;
+    let line = format!("{}\n", URL_SAFE_NO_PAD.encode(&octets));
+    drop(Secret::new(octets));
+    Ok(Secret::from_text(line))
+}
+
+/// Returns a new ES256 key as PKCS #8.
+fn signing_key_document() -> Result<Secret, InitError> {
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+    document.map(|document| Secret::new(document.as_ref().to_vec())).map_err(|_| InitError::Random)
+}
+
+fn create_folder(folder: &Path) -> Result<(), InitError> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !folder.is_dir() => {
+            Err(InitError::NotCreated { path: folder.to_owned(), error })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Creates a file with its mode. A file that appeared in the meantime is kept.
+#[expect(clippy::disallowed_methods, reason = "reviewed: the key goes to its file")]
+fn create(path: &Path, content: &Secret, mode: u32) -> Result<(), InitError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => InitError::Exists { path: path.to_owned() },
+        _ => InitError::NotCreated { path: path.to_owned(), error },
+    })?;
+    let written = file.write_all(content.expose()).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        fs::remove_file(path).unwrap_or_default();
+        InitError::NotCreated { path: path.to_owned(), error }
+    })
+}
+
+#[cfg(test)]
+mod tests;
