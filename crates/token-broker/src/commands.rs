@@ -101,7 +101,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// It could not be written.
     pub async fn close(self) -> Result<(), CommandError> {
-        Ok(self.broker.audit_log().close(CLOSE_TIMEOUT).await?)
+        let closed = self.broker.audit_log().close(CLOSE_TIMEOUT).await;
+        self.stores.sql.close().await;
+        Ok(closed?)
     }
 
     async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {
@@ -173,7 +175,7 @@ impl<'a> Session<'a> {
         }
         let mut all = Vec::new();
         loop {
-            let page = self.stores.grants.list(&filter).await?;
+            let page = self.stores.sql.list(&filter).await?;
             all.extend(page.grants);
             match page.next {
                 Some(next) => filter = filter.after(next),
@@ -195,7 +197,7 @@ impl<'a> Session<'a> {
         let target = RevocationTarget::Grant(GrantId::new(id));
         let revoked = self.broker.revoke(target, &self.initiator).await;
         revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
-        self.stores.grants.revoke(&GrantRef::new(grant.key.clone(), grant.id.clone())).await?;
+        self.stores.sql.revoke(&GrantRef::new(grant.key.clone(), grant.id.clone())).await?;
         Ok(format!(
             "revoked: the grant of {} for {} ({})",
             grant.key.user.subject(),
@@ -229,7 +231,7 @@ impl<'a> Session<'a> {
         let grant = Grant::new(new_grant_id(), key, &at.issuer)
             .granted(scopes)
             .refresh_token(refresh_token);
-        let stored = self.stores.grants.put(grant).await?;
+        let stored = self.stores.sql.put(grant).await?;
         Ok(format!("grant {} for {}", stored.id.as_str(), new.user.subject()))
     }
 

@@ -115,7 +115,7 @@ pub(crate) async fn open(
     let broker = Broker::builder()
         .audit(folder)
         .sealing_keys(stores.sealing_keys.clone())
-        .revocation_store(stores.revocations.clone())
+        .revocation_store(stores.sql.clone())
         .build()?;
     Ok((broker, stores))
 }
@@ -128,8 +128,10 @@ pub async fn serve(path: &Path, configuration: Configuration) -> Result<(), Gate
     let watched = Watched::new(path);
     let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;
     let (broker, stores) = open(&configuration, &configuration.audit_writer).await?;
+    let sql = stores.sql.clone();
     let served = run(watched, &configuration, tls, &broker, stores).await;
     let ended = broker.shutdown(GRACE).await;
+    sql.close().await;
     served?;
     ended.map_err(|error| GatewayError::NotClosed(error.to_string()))
 }
@@ -144,7 +146,7 @@ async fn run(
     let client = servers::client(configuration)?;
     let mut shared = Shared {
         broker: broker.clone(),
-        grants: stores.grants,
+        grants: stores.sql.clone(),
         verifier: Arc::new(Verifier::new(broker, configuration, client)?),
         policies: HashMap::new(),
     };

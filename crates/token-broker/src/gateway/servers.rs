@@ -10,7 +10,7 @@ use std::{
 use axum::Router;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::BoxGrantStore;
+use token_broker_sql::SqlStore;
 use token_broker_upstream::{
     Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
     StaticSecret, StoredGrants, TokenExchange,
@@ -32,7 +32,7 @@ use crate::configuration::{self, Configuration, Credential, Network, Server};
 /// What all servers of a gateway have in common.
 pub(super) struct Shared {
     pub(super) broker: Broker,
-    pub(super) grants: BoxGrantStore,
+    pub(super) grants: SqlStore,
     pub(super) verifier: Arc<Verifier>,
     /// The policy of each server that there was, by its name. It outlives a reload, so that open
     /// streams are judged by the new rules.
