@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::setup::{RESULT, SECRET, Setup, protect, text};
+use crate::setup::{RESULT, SECRET, Setup, TokenEndpoint, protect, text};
 
 const PROGRESS: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
                         \"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
@@ -153,25 +153,7 @@ async fn t328_a_changed_file_is_applied_as_a_whole_or_not_at_all() {
 #[tokio::test]
 async fn grants_are_added_listed_and_revoked() {
     let setup = Setup::new(items().await).await;
-    let upstream = setup.upstream.url("/mcp");
-    let more = format!(
-        r#"
-[[server]]
-name = "mail"
-upstream = "{upstream}"
-loopback_hosts = ["127.0.0.1"]
-  [server.credential]
-  kind = "oauth"
-  issuer = "https://login.mail.example"
-  token_endpoint = "https://login.mail.example/token"
-  client_id = "broker"
-  client_authentication = "none"
-  scopes = ["mail:read"]
-  [[server.allow]]
-  tools = ["*"]
-"#
-    );
-    setup.configure("get_*", &more);
+    setup.configure("get_*", &setup.mail("https://login.mail.example/token"));
     let refresh_token = "rt-9d1c27aa0b6e4f1382c4";
     fs::write(setup.path("rt"), refresh_token).unwrap();
     protect(&setup.path("rt"));
@@ -209,9 +191,9 @@ async fn endless() -> ScriptedServer {
 }
 
 /// Opens a stream, and returns it once its first event has arrived.
-async fn open_stream(setup: &Setup, token: &str) -> TcpStream {
+async fn open_stream(setup: &Setup, server: &str, token: &str) -> TcpStream {
     let mut stream = TcpStream::connect(setup.address).await.unwrap();
-    stream.write_all(&setup.request(token)).await.unwrap();
+    stream.write_all(&setup.request_to(server, token)).await.unwrap();
     let mut read = Vec::new();
     while !text(&read).contains("notifications/progress") {
         assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "{}", text(&read));
@@ -233,24 +215,41 @@ async fn n470_a_revocation_from_outside_ends_streams_and_requests() {
     let runs = std::env::var("TOKEN_BROKER_OUTSIDE_REVOCATIONS");
     let runs: usize = runs.map_or(2, |runs| runs.parse().unwrap());
     let setup = Setup::new(endless().await).await;
-    let serving = setup.serve();
-    for way in ["tokens revoke", "users block"] {
+    let serving = {
+        setup.configure("get_*", "");
+        setup.serve()
+    };
+    for way in ["tokens revoke", "users block", "grants revoke"] {
         let (mut longest, mut late) = (Duration::ZERO, 0);
         for run in 0..runs {
             let user = format!("{}-{run}", &way[..5]);
-            let token = setup.token(&user);
-            // Warm caches, and an open stream.
-            let (one, other) =
-                (open_stream(&setup, &token).await, open_stream(&setup, &token).await);
-            match way {
-                "users block" => setup.done(&["users", "block", &user]),
+            // The tokens of each grant are those of an endpoint of its own.
+            let endpoint = TokenEndpoint::start(3600).await;
+            let (server, grant) = match way {
+                "grants revoke" => {
+                    setup.configure("get_*", &setup.mail(&endpoint.server.url("/token")));
+                    ("mail", Some(setup.add_grant(&user)))
+                }
+                _ => ("crm", None),
+            };
+            let token = setup.token_for(server, &user);
+            if grant.is_some() {
+                setup.until_served(server, &token).await;
+            }
+            // Warm caches, and open streams.
+            let one = open_stream(&setup, server, &token).await;
+            let other = open_stream(&setup, server, &token).await;
+            match (way, &grant) {
+                ("users block", _) => setup.done(&["users", "block", &user]),
+                (_, Some(grant)) => setup.done(&["grants", "revoke", grant]),
                 _ => setup.done(&["tokens", "revoke", "--user", &user]),
             };
             let began = tokio::time::Instant::now();
             tokio::join!(ended(one), ended(other));
             longest = longest.max(began.elapsed());
             tokio::time::sleep_until(began + Duration::from_secs(1)).await;
-            late += usize::from(setup.call_status(&token).await != 401);
+            let response = setup.begin_call(server, &token).await;
+            late += usize::from(response.contains("notifications/progress"));
         }
         println!("{way}: {runs} runs, streams ended within {longest:?}, {late} accepted after 1 s");
         assert_eq!(late, 0, "N470 {way}");

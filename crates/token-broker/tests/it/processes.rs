@@ -4,102 +4,32 @@
 //! part of what `.ci/long` runs.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::Ordering,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use token_broker_tests::upstream::{ScriptedBody, ScriptedServer, json};
+use token_broker_tests::upstream::{ScriptedServer, json};
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::setup::{CALL, RESULT, Serving, Setup, protect};
+use crate::setup::{CALL, RESULT, Serving, Setup, TokenEndpoint};
 
 #[expect(clippy::disallowed_methods, reason = "no secret")]
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// A token endpoint whose refresh tokens are valid once, and its number of requests. A token that
-/// was used last is accepted again: a client may have lost the response.
-struct TokenEndpoint {
-    server: ScriptedServer,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    posts: AtomicUsize,
-    issued: AtomicUsize,
-    refused: AtomicUsize,
-}
-
-impl TokenEndpoint {
-    async fn start(lifetime: u32) -> Self {
-        let state = Arc::new(State::default());
-        let serving = Arc::clone(&state);
-        let server = ScriptedServer::start(move |request| serving.respond(&request.body, lifetime));
-        Self { server: server.await, state }
-    }
-}
-
-impl State {
-    fn respond(&self, form: &Bytes, lifetime: u32) -> Response<ScriptedBody> {
-        self.posts.fetch_add(1, Ordering::SeqCst);
-        let form = std::str::from_utf8(form).unwrap();
-        let sent = form.split('&').find_map(|pair| pair.strip_prefix("refresh_token=rt-"));
-        let sent: usize = sent.unwrap().parse().unwrap();
-        let last = self.issued.load(Ordering::SeqCst);
-        if sent != last && sent + 1 != last {
-            self.refused.fetch_add(1, Ordering::SeqCst);
-            let mut response = json(r#"{"error":"invalid_grant"}"#);
-            *response.status_mut() = http::StatusCode::BAD_REQUEST;
-            return response;
-        }
-        let next = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
-        json(&format!(
-            r#"{{"access_token":"at-{next}-4c0d9e2277aa41b3","token_type":"Bearer",
-                "expires_in":{lifetime},"refresh_token":"rt-{next}"}}"#
-        ))
-    }
-}
-
 /// A gateway's folder with a grant of alice at this token endpoint.
 async fn with_grant(at: &TokenEndpoint) -> Setup {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
     let setup = Setup::new(upstream).await;
-    let more = format!(
-        r#"
-[[server]]
-name = "mail"
-upstream = "{}"
-loopback_hosts = ["127.0.0.1"]
-  [server.credential]
-  kind = "oauth"
-  issuer = "https://login.example"
-  token_endpoint = "{}"
-  client_id = "broker"
-  client_authentication = "none"
-  scopes = ["mail:read"]
-  [[server.allow]]
-  tools = ["*"]
-"#,
-        setup.upstream.url("/mcp"),
-        at.server.url("/token")
-    );
-    setup.configure("get_*", &more);
-    fs::write(setup.path("rt"), "rt-0").unwrap();
-    protect(&setup.path("rt"));
-    let file = ["--refresh-token-file", "rt"];
-    setup.done(&[&["grants", "add", "--user", "alice", "--server", "mail"][..], &file].concat());
+    setup.configure("get_*", &setup.mail(&at.server.url("/token")));
+    setup.add_grant("alice");
     setup
 }
 

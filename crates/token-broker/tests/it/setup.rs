@@ -6,12 +6,18 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::Response;
 use token_broker_tests::{
-    upstream::ScriptedServer,
+    upstream::{ScriptedBody, ScriptedServer, json},
     wire::{self, RawResponse},
 };
 use tokio::{
@@ -88,6 +94,39 @@ loopback_hosts = ["127.0.0.1"]
         fs::write(self.path("token-broker.toml"), text).unwrap();
     }
 
+    /// Returns the configuration of a server `mail` with a grant of each user, at this token
+    /// endpoint.
+    pub(crate) fn mail(&self, token_endpoint: &str) -> String {
+        format!(
+            r#"
+[[server]]
+name = "mail"
+upstream = "{}"
+loopback_hosts = ["127.0.0.1"]
+  [server.credential]
+  kind = "oauth"
+  issuer = "https://login.example"
+  token_endpoint = "{token_endpoint}"
+  client_id = "broker"
+  client_authentication = "none"
+  scopes = ["mail:read"]
+  [[server.allow]]
+  tools = ["*"]
+"#,
+            self.upstream.url("/mcp")
+        )
+    }
+
+    /// Adds a grant for `mail` with the first refresh token of a [`TokenEndpoint`], and returns its
+    /// ID.
+    pub(crate) fn add_grant(&self, user: &str) -> String {
+        fs::write(self.path("rt"), "rt-0").unwrap();
+        protect(&self.path("rt"));
+        let of = ["--user", user, "--server", "mail", "--refresh-token-file", "rt"];
+        let added = self.done(&[&["grants", "add"][..], &of].concat());
+        added.split(' ').nth(1).unwrap().to_owned()
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
@@ -106,7 +145,11 @@ loopback_hosts = ["127.0.0.1"]
     }
 
     pub(crate) fn token(&self, user: &str) -> String {
-        self.done(&["tokens", "issue", "--user", user, "--server", "crm"])
+        self.token_for("crm", user)
+    }
+
+    pub(crate) fn token_for(&self, server: &str, user: &str) -> String {
+        self.done(&["tokens", "issue", "--user", user, "--server", server])
     }
 
     /// Starts the gateway, and waits until it is ready.
@@ -119,18 +162,40 @@ loopback_hosts = ["127.0.0.1"]
     }
 
     pub(crate) fn request(&self, token: &str) -> Vec<u8> {
-        let bearer = format!("Bearer {token}");
-        let fields = [("authorization", bearer.as_str())];
-        wire::post("/crm/mcp", &self.address.to_string(), &fields, CALL)
+        self.request_to("crm", token)
     }
 
-    /// Returns the status of a call, whatever follows it.
-    pub(crate) async fn call_status(&self, token: &str) -> u16 {
+    pub(crate) fn request_to(&self, server: &str, token: &str) -> Vec<u8> {
+        let bearer = format!("Bearer {token}");
+        let fields = [("authorization", bearer.as_str())];
+        wire::post(&format!("/{server}/mcp"), &self.address.to_string(), &fields, CALL)
+    }
+
+    /// Returns the first bytes of the response to a call, whatever follows them.
+    pub(crate) async fn begin_call(&self, server: &str, token: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(&self.request(token)).await.unwrap();
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await.unwrap();
-        text(&head).rsplit(' ').next().unwrap().parse().unwrap()
+        stream.write_all(&self.request_to(server, token)).await.unwrap();
+        let mut read = Vec::new();
+        // An event, an error, or a refusal.
+        while !["progress", "error", "\r\n\r\n0"].iter().any(|end| text(&read).contains(end)) {
+            if stream.read_buf(&mut read).await.unwrap() == 0 {
+                break;
+            }
+        }
+        text(&read)
+    }
+
+    /// Calls until a changed configuration is in effect.
+    pub(crate) async fn until_served(&self, server: &str, token: &str) {
+        let mut response = String::new();
+        for _ in 0..200 {
+            response = self.begin_call(server, token).await;
+            if response.contains("progress") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{server} is not served: {response}");
     }
 
     /// Calls until the response has this status: a running gateway learns of a change from the
@@ -213,4 +278,48 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) fn protect(file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// A token endpoint whose refresh tokens are valid once, and its number of requests. A token that
+/// was used last is accepted again: a client may have lost the response.
+pub(crate) struct TokenEndpoint {
+    pub(crate) server: ScriptedServer,
+    pub(crate) state: Arc<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) posts: AtomicUsize,
+    issued: AtomicUsize,
+    pub(crate) refused: AtomicUsize,
+}
+
+impl TokenEndpoint {
+    pub(crate) async fn start(lifetime: u32) -> Self {
+        let state = Arc::new(State::default());
+        let serving = Arc::clone(&state);
+        let server = ScriptedServer::start(move |request| serving.respond(&request.body, lifetime));
+        Self { server: server.await, state }
+    }
+}
+
+impl State {
+    fn respond(&self, form: &Bytes, lifetime: u32) -> Response<ScriptedBody> {
+        self.posts.fetch_add(1, Ordering::SeqCst);
+        let form = std::str::from_utf8(form).unwrap();
+        let sent = form.split('&').find_map(|pair| pair.strip_prefix("refresh_token=rt-"));
+        let sent: usize = sent.unwrap().parse().unwrap();
+        let last = self.issued.load(Ordering::SeqCst);
+        if sent != last && sent + 1 != last {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            let mut response = json(r#"{"error":"invalid_grant"}"#);
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            return response;
+        }
+        let next = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
+        json(&format!(
+            r#"{{"access_token":"at-{next}-4c0d9e2277aa41b3","token_type":"Bearer",
+                "expires_in":{lifetime},"refresh_token":"rt-{next}"}}"#
+        ))
+    }
 }
