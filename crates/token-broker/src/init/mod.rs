@@ -27,7 +27,10 @@ const SIGNING_KEY: &str = "trial-signing.key";
 pub enum InitError {
     /// A file of that name exists. No file is ever overwritten: a key may be the only one that
     /// decrypts a store.
-    #[error("{} exists; nothing was changed: choose another folder, or move the file", escaped(path.display()))]
+    #[error(
+        "{} exists; nothing was changed: choose another folder, or move the file",
+        escaped(path.display())
+    )]
     Exists {
         /// The file.
         path: PathBuf,
@@ -50,7 +53,7 @@ pub enum InitError {
 /// exists.
 ///
 /// # Errors
-/// One of the files exists, or cannot be created. Then none is left behind.
+/// One of the files exists, or cannot be created. Then none of them is created.
 pub fn run(folder: &Path) -> Result<String, InitError> {
     let paths = [CONFIGURATION, STORE_KEY, SIGNING_KEY].map(|name| folder.join(name));
     if let Some(path) = paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
