@@ -176,9 +176,7 @@ fn set(table: &mut DeTable<'_>, steps: &[Step], value: Spanned<DeValue<'static>>
     }
     match (table.get_mut(key.as_str()).map(Spanned::get_mut), rest) {
         (Some(DeValue::Array(elements)), [Step::Element(index), rest @ ..]) => {
-            if let Some(DeValue::Table(inner)) =
-                elements.iter_mut().nth(*index).map(Spanned::get_mut)
-            {
+            if let Some(DeValue::Table(inner)) = elements.get_mut(*index).map(Spanned::get_mut) {
                 set(inner, rest, value, source);
             }
         }

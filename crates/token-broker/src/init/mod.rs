@@ -128,9 +128,13 @@ fn create(path: &Path, content: &Secret, mode: u32) -> Result<(), InitError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => InitError::Exists { path: path.to_owned() },
-        _ => InitError::NotCreated { path: path.to_owned(), error },
+    let mut file = options.open(path).map_err(|error| {
+        let path = path.to_owned();
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            InitError::Exists { path }
+        } else {
+            InitError::NotCreated { path, error }
+        }
     })?;
     let written = file.write_all(content.expose()).and_then(|()| file.sync_all());
     written.map_err(|error| {

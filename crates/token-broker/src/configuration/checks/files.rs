@@ -199,13 +199,14 @@ enum Unreadable {
 impl From<io::Error> for Unreadable {
     fn from(error: io::Error) -> Self {
         // A secret that was written in place of its path is often too long for a name.
-        match error.kind() {
+        let is_missing = matches!(
+            error.kind(),
             io::ErrorKind::NotFound
-            | io::ErrorKind::InvalidFilename
-            | io::ErrorKind::InvalidInput
-            | io::ErrorKind::NotADirectory => Self::Missing,
-            _ => Self::Other(error),
-        }
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotADirectory
+        );
+        if is_missing { Self::Missing } else { Self::Other(error) }
     }
 }
 

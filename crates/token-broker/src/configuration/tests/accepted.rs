@@ -150,6 +150,7 @@ fn hosts_that_are_named_may_be_reached() {
         ("http://crm.example/mcp", "plain_http = [\"crm:80\"]"),
         ("http://127.0.0.1:80/mcp", "plain_http = [\"127.0.0.1:80\"]"),
         ("http://169.254.169.254/mcp", "plain_http = [\"169.254.169.254:80\"]"),
+        ("http://93.184.215.14/mcp", "plain_http = [\"93.184.215.14:80\"]"),
         ("http://10.1.2.3/mcp", "private_hosts = [\"10.1.2.3\"]"),
     ] {
         let to = format!("upstream = {upstream:?}\n{network}");
@@ -183,7 +184,7 @@ fn rules_and_names_are_read() {
 /// The path of the file may be relative, as on the command line.
 #[test]
 fn a_file_in_the_current_folder_is_read() {
-    let loaded = super::super::read::parse(BASE.to_owned(), "f", Path::new(""), []);
+    let loaded = super::super::read::parse(BASE, "f", Path::new(""), []);
     let error = loaded.err().unwrap().to_string();
     assert!(error.contains("it is relative to the current folder"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use super::{
     super::read::read,
-    fixture::{BASE, Fixture, with},
+    fixture::{BASE, Fixture, server, with},
 };
 
 /// No other spelling of a key is read as the key, at any level.
@@ -51,7 +51,6 @@ fn t325_all_errors_are_reported_at_once() {
 #[test]
 fn t324_a_start_without_safety_is_refused() {
     let fixture = Fixture::new();
-    let server = &BASE[BASE.find("[[server]]").unwrap()..];
     for (text, problem) in [
         (with("https://idp.example.com", "http://idp.example.com"), "`issuer` must be https"),
         (with("https://login.github.example\"", "http://a.example\""), "`issuer` must be https"),
@@ -62,11 +61,11 @@ fn t324_a_start_without_safety_is_refused() {
         (with("\"audit\"", "\"a-file\""), "cannot be a folder"),
         (with("\"audit\"", "\"a-file/audit\""), "cannot be a folder"),
         (with("\"audit\"", "\"missing/audit\""), "nor the folder above it exists"),
-        (format!("{BASE}{server}"), "the name `github` occurs twice"),
+        (format!("{BASE}{}", server()), "the name `github` occurs twice"),
         (
             format!(
                 "{BASE}{}",
-                server.replace("\"github\"", "\"x\"\nprevious_names = [\"github\"]")
+                server().replace("\"github\"", "\"x\"\nprevious_names = [\"github\"]")
             ),
             "the name `github` occurs twice",
         ),

@@ -79,7 +79,8 @@ fn no_mixture_makes_the_reader_panic() {
 fn no_cut_makes_the_reader_panic() {
     let end = 0..BASE.len();
     law((end.clone(), end, "\\PC{0,4}"), |fixture, (one, other, put)| {
-        let (before, after) = (&BASE[..one.min(other)], &BASE[one.max(other)..]);
+        let before = BASE.split_at(one.min(other)).0;
+        let after = BASE.split_at(one.max(other)).1;
         drop(fixture.load(&format!("{before}{put}{after}")));
         Ok(())
     });

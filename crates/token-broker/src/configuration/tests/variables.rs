@@ -7,7 +7,7 @@ use super::{
         model::{Credential, LogFormat, Tokens},
         read::parse,
     },
-    fixture::{BASE, Fixture, with},
+    fixture::{BASE, Fixture, server, with},
 };
 
 #[expect(clippy::disallowed_methods, reason = "a test compares the secret")]
@@ -120,20 +120,19 @@ fn a_value_that_is_not_utf8_is_refused() {
         (OsString::from("TOKEN_BROKER__LISTEN"), octets.clone()),
         (OsString::from_vec(b"TOKEN_BROKER__LISTEN\xff".to_vec()), OsString::from("a")),
     ] {
-        let loaded = parse(BASE.to_owned(), "file", fixture.path(), [(name, value)]);
+        let loaded = parse(BASE, "file", fixture.path(), [(name, value)]);
         let error = loaded.err().unwrap().to_string();
         assert!(error.starts_with("TOKEN_BROKER__LISTEN"), "{error}");
     }
     // Others' variables are ignored, whatever they contain.
-    assert!(parse(BASE.to_owned(), "file", fixture.path(), [(octets.clone(), octets)]).is_ok());
+    assert!(parse(BASE, "file", fixture.path(), [(octets.clone(), octets)]).is_ok());
 }
 
 /// Two servers of one name are an error of their own.
 #[test]
 fn a_variable_of_two_servers_is_refused() {
     let fixture = Fixture::new();
-    let server = &BASE[BASE.find("[[server]]").unwrap()..];
-    let twice = format!("{BASE}{server}");
+    let twice = format!("{BASE}{}", server());
     let variable = ("TOKEN_BROKER__SERVER__GITHUB__TITLE", "GitHub");
     let error = fixture.load_with(&twice, &[variable]).err().unwrap();
     assert!(error.contains("TITLE: the variable names a key of two servers"), "{error}");
