@@ -250,7 +250,7 @@ impl Report {
     }
 }
 
-/// What the report distinguishes about the URL of a store.
+/// Kinds of stores that the report distinguishes.
 enum StoreUrl {
     Memory,
     /// PostgreSQL without a verified certificate.

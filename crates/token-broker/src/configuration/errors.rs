@@ -4,7 +4,7 @@ use std::{collections::HashSet, error::Error, fmt};
 
 use super::source::{Place, Source};
 
-/// All errors of a configuration, in the order of the file.
+/// All errors of a configuration, in the order of the file; the first 100 of them in detail.
 ///
 /// `Display` prints two lines for each: where and what, and what to do. No value of the file is
 /// printed, because it may be a secret that was written into the wrong line.
@@ -12,10 +12,15 @@ use super::source::{Place, Source};
 pub struct ConfigurationErrors {
     file: String,
     errors: Vec<ConfigurationError>,
+    /// Number of further errors.
+    more: usize,
 }
 
+/// Largest number of errors that are reported.
+const MOST: usize = 100;
+
 /// One error of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigurationError {
     /// The place.
@@ -72,9 +77,11 @@ impl Problems {
             problem: problem.problem,
             remedy: problem.remedy,
         };
-        let mut errors: Vec<_> = self.all.into_iter().map(placed).collect();
-        errors.sort_by(|one, other| one.place.cmp(&other.place));
-        ConfigurationErrors { file: file.to_owned(), errors }
+        let mut all = self.all;
+        all.sort_by_key(|problem| problem.at);
+        let more = all.len().saturating_sub(MOST);
+        let errors = all.into_iter().take(MOST).map(placed).collect();
+        ConfigurationErrors { file: file.to_owned(), errors, more }
     }
 }
 
@@ -83,10 +90,10 @@ impl ConfigurationErrors {
     pub(super) fn of_file(file: &str, problem: String, remedy: &str) -> Self {
         let remedy = remedy.to_owned();
         let error = ConfigurationError { place: Place::File, problem, remedy };
-        Self { file: file.to_owned(), errors: vec![error] }
+        Self { file: file.to_owned(), errors: vec![error], more: 0 }
     }
 
-    /// Returns the errors.
+    /// Returns the errors, at most 100.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigurationError> {
         self.errors.iter()
     }
@@ -101,7 +108,10 @@ impl fmt::Display for ConfigurationErrors {
             let place = error.place.shown(&self.file);
             write!(f, "{place}: {}\n  {}", error.problem, error.remedy)?;
         }
-        Ok(())
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more errors"),
+        }
     }
 }
 

@@ -98,9 +98,10 @@ impl Walk<'_> {
                 let mut all_tables = true;
                 for element in tables.iter_mut() {
                     let at = element.span().start;
-                    match element.get_mut() {
-                        DeValue::Table(table) => self.table(table, inner, Some(at)),
-                        _ => all_tables = self.wrong_section(at, inner),
+                    if let DeValue::Table(table) = element.get_mut() {
+                        self.table(table, inner, Some(at));
+                    } else {
+                        all_tables = self.wrong_section(at, inner);
                     }
                 }
                 all_tables
@@ -116,11 +117,11 @@ impl Walk<'_> {
                 // All elements are checked.
                 elements.iter().fold(true, |is_right, element| {
                     let at = element.span().start;
-                    is_right
-                        & match element.get_ref() {
-                            DeValue::String(text) => self.listed(at, text, of, section, key),
-                            _ => self.wrong_type(at, key, schema),
-                        }
+                    let is_right_too = match element.get_ref().as_str() {
+                        Some(text) => self.listed(at, text, of, section, key),
+                        None => self.wrong_type(at, key, schema),
+                    };
+                    is_right && is_right_too
                 })
             }
             (_, None) => self.wrong_type(at, key, schema),
@@ -248,11 +249,11 @@ pub(super) fn example(schema: &Value) -> String {
 
 /// Returns a value as TOML. Texts, lists of texts and truth values have the form of JSON.
 pub(super) fn toml_of(value: &Value) -> String {
-    match value {
-        Value::Array(elements) => {
+    match value.as_array() {
+        Some(elements) => {
             format!("[{}]", elements.iter().map(toml_of).collect::<Vec<_>>().join(", "))
         }
-        other => other.to_string(),
+        None => value.to_string(),
     }
 }
 

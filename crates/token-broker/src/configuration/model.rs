@@ -33,7 +33,7 @@ pub struct Configuration {
     pub audit_writer: String,
     /// The tokens that clients show.
     pub tokens: Tokens,
-    /// Hosts besides public ones that may be reached for the tokens.
+    /// Hosts that may be reached for the tokens, in addition to public ones.
     pub tokens_network: Network,
     /// The protected servers, in the order of the file.
     pub servers: Vec<Server>,
@@ -135,7 +135,7 @@ pub struct Server {
     pub resource: Resource,
     /// The URL of the server.
     pub upstream: Uri,
-    /// Hosts besides public ones that may be reached for this server.
+    /// Hosts that may be reached for this server, in addition to public ones.
     pub network: Network,
     /// The credential for the server.
     pub credential: Credential,

@@ -1,6 +1,6 @@
 //! Environment variables that override keys of the file: `TOKEN_BROKER__SECTION__KEY`.
 
-use std::ffi::OsString;
+use std::{collections::HashSet, ffi::OsString};
 
 use serde_json::Value;
 use serde_spanned::Spanned;
@@ -37,10 +37,11 @@ pub(super) fn apply(
     problems: &mut Problems,
 ) {
     let targets = targets(document);
+    let plain_names = targets.iter().map(|target| plain(&target.variable)).collect();
     let mut variables: Vec<_> = variables
         .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| is_meant(name, &targets))
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| is_meant(name, &plain_names))
         .collect();
     variables.sort();
     for (name, value) in variables {
@@ -59,7 +60,7 @@ pub(super) fn apply(
             (Some(_), Some(_), _) => problems.add(
                 at,
                 "the variable names a key of two servers",
-                "set the key in the file: the names of the two differ only in `--`",
+                "give each server its own name",
             ),
             (None, ..) => problems.add(at, unknown(&name, &targets), "rename it, or unset it"),
         }
@@ -67,10 +68,13 @@ pub(super) fn apply(
 }
 
 /// Returns whether a variable is one of ours, or was meant to be. `TOKEN_BROKER_STORE_URL` was.
-fn is_meant(name: &str, targets: &[Target]) -> bool {
+fn is_meant(name: &str, plain_names: &HashSet<String>) -> bool {
     let upper = name.to_uppercase();
-    let plain = |name: &str| name.replace('_', "");
-    upper.starts_with(PREFIX) || targets.iter().any(|of| plain(&of.variable) == plain(&upper))
+    upper.starts_with(PREFIX) || plain_names.contains(&plain(&upper))
+}
+
+fn plain(name: &str) -> String {
+    name.replace('_', "")
 }
 
 fn unknown(name: &str, targets: &[Target]) -> String {
@@ -172,9 +176,7 @@ fn set(table: &mut DeTable<'_>, steps: &[Step], value: Spanned<DeValue<'static>>
     }
     match (table.get_mut(key.as_str()).map(Spanned::get_mut), rest) {
         (Some(DeValue::Array(elements)), [Step::Element(index), rest @ ..]) => {
-            if let Some(DeValue::Table(inner)) =
-                elements.iter_mut().nth(*index).map(Spanned::get_mut)
-            {
+            if let Some(DeValue::Table(inner)) = elements.get_mut(*index).map(Spanned::get_mut) {
                 set(inner, rest, value, source);
             }
         }

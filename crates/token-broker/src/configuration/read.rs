@@ -59,19 +59,19 @@ pub(crate) fn read(
     let text = text_of(path)
         .map_err(|(problem, remedy)| ConfigurationErrors::of_file(&shown, problem, remedy))?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    parse(text, &shown, &folder, variables)
+    parse(&text, &shown, &folder, variables)
 }
 
 /// Parses the text of a file that is in this folder.
 pub(super) fn parse(
-    text: String,
+    text: &str,
     shown: &str,
     folder: &Path,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, ConfigurationErrors> {
     let mut problems = Problems::default();
-    let mut source = Source::new(text.clone());
-    let (table, errors) = DeTable::parse_recoverable(&text);
+    let mut source = Source::new(text.to_owned());
+    let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         // The message is one of the parser's own texts, without any of the file.
         let at = error.span().map(|span| span.start);
@@ -102,11 +102,10 @@ pub(super) fn parse(
 
 fn text_of(path: &Path) -> Result<String, (String, &'static str)> {
     let unreadable = |error: std::io::Error| {
-        let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "create it with `token-broker init`, or name it with `--config FILE`"
-            }
-            _ => "let the gateway's user read it",
+        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+            "create it with `token-broker init`, or name it with `--config FILE`"
+        } else {
+            "let the gateway's user read it"
         };
         (format!("cannot be read: {error}"), remedy)
     };

@@ -10,7 +10,7 @@ pub(super) struct Source {
 }
 
 /// The place of an error.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a configuration has no other sources")]
 pub enum Place {
     /// The file as a whole.

@@ -27,7 +27,10 @@ const SIGNING_KEY: &str = "trial-signing.key";
 pub enum InitError {
     /// A file of that name exists. No file is ever overwritten: a key may be the only one that
     /// decrypts a store.
-    #[error("{} exists; nothing was changed: choose another folder, or move the file", escaped(path.display()))]
+    #[error(
+        "{} exists; nothing was changed: choose another folder, or move the file",
+        escaped(path.display())
+    )]
     Exists {
         /// The file.
         path: PathBuf,
@@ -50,7 +53,7 @@ pub enum InitError {
 /// exists.
 ///
 /// # Errors
-/// One of the files exists, or cannot be created. Then none is left behind.
+/// One of the files exists, or cannot be created. Then none of them is created.
 pub fn run(folder: &Path) -> Result<String, InitError> {
     let paths = [CONFIGURATION, STORE_KEY, SIGNING_KEY].map(|name| folder.join(name));
     if let Some(path) = paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
@@ -125,9 +128,13 @@ fn create(path: &Path, content: &Secret, mode: u32) -> Result<(), InitError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => InitError::Exists { path: path.to_owned() },
-        _ => InitError::NotCreated { path: path.to_owned(), error },
+    let mut file = options.open(path).map_err(|error| {
+        let path = path.to_owned();
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            InitError::Exists { path }
+        } else {
+            InitError::NotCreated { path, error }
+        }
     })?;
     let written = file.write_all(content.expose()).and_then(|()| file.sync_all());
     written.map_err(|error| {

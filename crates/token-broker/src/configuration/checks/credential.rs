@@ -242,8 +242,8 @@ impl Checks<'_> {
                 }
                 Ok(_) | Err(_) => {
                     let problem = format!("an entry of `{key}` is not one scope");
-                    let remedy = "write each scope as an entry of its own, without spaces, quotation \
-                                  marks and backslashes";
+                    let remedy = "write each scope as an entry of its own, without spaces, \
+                                  quotation marks and backslashes";
                     self.fail(scope.at, problem, remedy);
                 }
             }

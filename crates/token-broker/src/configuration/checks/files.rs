@@ -1,8 +1,10 @@
 //! Files that the configuration names: secrets, keys and certificates.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     fs::{self, File, Metadata},
     io::{self, Read as _},
+    mem,
     path::{Path, PathBuf},
 };
 
@@ -22,14 +24,13 @@ const LARGEST: u64 = 1024 * 1024;
 pub(super) struct UsedFile {
     key: &'static str,
     at: usize,
-    identity: FileIdentity,
     /// Whether nothing else may be in the same file.
     is_key: bool,
 }
 
 /// Device and inode; where there are none, the path.
-#[derive(PartialEq, Eq)]
-struct FileIdentity(u64, u64, PathBuf);
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct FileIdentity(u64, u64, PathBuf);
 
 /// How a file is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Checks<'_> {
             Ok((metadata, octets)) => {
                 let identity = FileIdentity::of(&metadata, &path);
                 let is_key = content == Content::Key;
-                self.files.push(UsedFile { key, at: file.at, identity, is_key });
+                self.files.push((identity, UsedFile { key, at: file.at, is_key }));
                 if content != Content::Public && is_open_to_others(&metadata) {
                     // O283
                     let problem = format!("others may read or change {shown}");
@@ -171,13 +172,18 @@ impl Checks<'_> {
     /// Reports private keys that are in a file with something else.
     // O283: one key, one purpose.
     pub(super) fn shared_files(&mut self) {
-        let files = std::mem::take(&mut self.files);
-        for (index, file) in files.iter().enumerate() {
-            let before = files.iter().take(index);
-            let shared = before.filter(|other| other.identity == file.identity);
-            for other in shared.filter(|other| other.is_key || file.is_key) {
-                let problem = format!("`{}` names the same file as `{}`", file.key, other.key);
-                self.fail(file.at, problem, "use a file of its own for each key");
+        let mut uses: HashMap<FileIdentity, UsedFile> = HashMap::new();
+        for (identity, file) in mem::take(&mut self.files) {
+            match uses.entry(identity) {
+                Entry::Vacant(first) => {
+                    first.insert(file);
+                }
+                Entry::Occupied(first) if first.get().is_key || file.is_key => {
+                    let (key, other) = (file.key, first.get().key);
+                    let problem = format!("`{key}` names the same file as `{other}`");
+                    self.fail(file.at, problem, "use a file of its own for each key");
+                }
+                Entry::Occupied(_) => {}
             }
         }
     }
@@ -193,13 +199,14 @@ enum Unreadable {
 impl From<io::Error> for Unreadable {
     fn from(error: io::Error) -> Self {
         // A secret that was written in place of its path is often too long for a name.
-        match error.kind() {
+        let is_missing = matches!(
+            error.kind(),
             io::ErrorKind::NotFound
-            | io::ErrorKind::InvalidFilename
-            | io::ErrorKind::InvalidInput
-            | io::ErrorKind::NotADirectory => Self::Missing,
-            _ => Self::Other(error),
-        }
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotADirectory
+        );
+        if is_missing { Self::Missing } else { Self::Other(error) }
     }
 }
 

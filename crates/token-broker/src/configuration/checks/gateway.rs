@@ -172,8 +172,9 @@ impl Checks<'_> {
     fn is_store_url(&mut self, url: &Secret, at: usize) -> bool {
         let text = url.expose_text().unwrap_or_default();
         let schemes = ["sqlite://", "postgres://", "postgresql://"];
-        let has_rest = |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| rest != "");
-        let is_known = text == "sqlite::memory:" || schemes.iter().any(|scheme| has_rest(&scheme));
+        let has_rest =
+            |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
+        let is_known = text == "sqlite::memory:" || schemes.iter().any(has_rest);
         if !is_known {
             let remedy = "write it like sqlite://token-broker.db or postgres://USER@HOST/DATABASE";
             self.fail(at, "`url` of `[store]` is not the URL of a store", remedy);

@@ -13,7 +13,7 @@ mod url;
 
 use std::path::Path;
 
-use self::files::UsedFile;
+use self::files::{FileIdentity, UsedFile};
 use super::{
     document::Document,
     errors::Problems,
@@ -28,7 +28,7 @@ pub use self::names::RESERVED_NAMES;
 pub(super) struct Checks<'a> {
     folder: &'a Path,
     problems: &'a mut Problems,
-    files: Vec<UsedFile>,
+    files: Vec<(FileIdentity, UsedFile)>,
 }
 
 /// Returns the configuration, if there is no error.

@@ -1,5 +1,7 @@
 //! Hosts that may be reached, and URLs that are.
 
+use std::net::IpAddr;
+
 use http::{
     Uri,
     uri::{Authority, Scheme},
@@ -105,41 +107,50 @@ fn allowed(url: &str, network: &Network) -> Result<(), FetchError> {
         let is_listed = |(name, of): &(String, u16)| name.eq_ignore_ascii_case(host) && *of == port;
         if network.plain_http.iter().any(is_listed) {
             let https = url.replacen("http://", "https://", 1);
-            return guard.allow_private_host(host).check(&https).map(drop);
+            guard.allow_private_host(host).check(&https)?;
+            // A name is resolved later.
+            let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            return match is_address && Guard::new().check(&https).is_ok() {
+                true => Err(FetchError::BlockedAddress(BlockedAddress::Public)),
+                false => Ok(()),
+            };
         }
     }
     guard.check(url).map(drop)
 }
 
-/// Returns the problem in terms of the configuration.
+/// Returns the problem and its remedy in terms of the configuration.
 fn refusal(key: &str, error: FetchError) -> (String, &'static str) {
-    match error {
-        FetchError::Scheme => (
-            format!("`{key}` must be https"),
+    let (problem, remedy) = if error == FetchError::Scheme {
+        (
+            "must be https",
             "or allow http by name: `loopback_hosts` for this machine, `plain_http` for a private \
              network",
-        ),
-        FetchError::BlockedAddress(BlockedAddress::Loopback) => (
-            format!("`{key}` is on this machine"),
-            "allow its host by name: `loopback_hosts = [\"HOST:PORT\"]`",
-        ),
-        FetchError::BlockedAddress(BlockedAddress::Private) => (
-            format!("`{key}` is in a private network"),
-            "allow its host by name: `private_hosts = [\"HOST\"]`",
-        ),
-        FetchError::BlockedAddress(BlockedAddress::Public) => (
-            format!("`{key}` is a public address that is allowed as a private one"),
-            "use https, and remove it from `plain_http`",
-        ),
-        FetchError::BlockedAddress(BlockedAddress::Never) => (
-            format!("`{key}` is a link-local or reserved address, or a metadata service"),
-            "use another address; no setting allows it",
-        ),
-        _ => (
-            format!("`{key}` is not a URL that is accepted"),
+        )
+    } else if let FetchError::BlockedAddress(blocked) = error {
+        match blocked {
+            BlockedAddress::Loopback => {
+                ("is on this machine", "allow its host by name: `loopback_hosts = [\"HOST:PORT\"]`")
+            }
+            BlockedAddress::Private => {
+                ("is in a private network", "allow its host by name: `private_hosts = [\"HOST\"]`")
+            }
+            BlockedAddress::Public => (
+                "is a public address, which `plain_http` does not allow",
+                "use https, and remove its entry",
+            ),
+            BlockedAddress::Never => (
+                "is a link-local or reserved address, or a metadata service",
+                "use another address; no setting allows it",
+            ),
+        }
+    } else {
+        (
+            "is not a URL that is accepted",
             "write it like https://host/path, without user name, password or fragment",
-        ),
-    }
+        )
+    };
+    (format!("`{key}` {problem}"), remedy)
 }
 
 /// Parses `host` or `host:port`.

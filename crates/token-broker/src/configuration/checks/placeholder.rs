@@ -1,4 +1,4 @@
-//! Texts that stand where a secret was to be written.
+//! Placeholders in place of secrets.
 
 /// Placeholders of examples and templates, without the characters between letters.
 const PLACEHOLDERS: &[&str] = &[

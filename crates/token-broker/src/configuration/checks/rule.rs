@@ -38,8 +38,8 @@ impl Checks<'_> {
         let names = [&section.tools, &section.resources, &section.prompts, &section.methods];
         if names.iter().all(|names| names.elements().is_empty()) {
             let problem = "this rule is about nothing".to_owned();
-            let remedy = "add at least one of `tools`, `resources`, `prompts` and `methods`, such as \
-                          `tools = [\"get_*\"]`";
+            let remedy = "add at least one of `tools`, `resources`, `prompts` and `methods`, such \
+                          as `tools = [\"get_*\"]`";
             let keys = ["tools", "resources", "prompts", "methods"];
             self.missing(rule.at, &keys, problem, remedy);
         }

@@ -48,6 +48,10 @@ impl Checks<'_> {
         let origin = document.public_url.value()?;
         let origin = origin.strip_suffix('/').unwrap_or(origin);
         let resource = Resource::parse(&format!("{origin}/{name}/mcp")).ok()?;
+        if section.upstream.value().is_some_and(|url| resource.is_named_by(url)) {
+            let problem = "`upstream` is the URL of this server at the gateway itself";
+            self.fail(section.upstream.at(), problem, "write the URL of the real server");
+        }
         Some(Server {
             name,
             title,

@@ -30,17 +30,11 @@ pub(crate) struct Document {
     /// plain connections from these and closes all others. The network between must be trusted.
     #[schemars(example = ["10.0.0.5", "10.1.0.0/24"], extend("default" = []))]
     pub(crate) trusted_proxies: Key<Vec<Located<String>>>,
-    /// Certificate of the gateway.
     pub(crate) tls: Key<Tls>,
-    /// Database of grants, revocations and keys.
     pub(crate) store: Key<Store>,
-    /// Audit log.
     pub(crate) audit: Key<Audit>,
-    /// Tokens that clients present.
     pub(crate) tokens: Key<Tokens>,
-    /// Log of the process, on stderr.
     pub(crate) log: Key<Log>,
-    /// Protected MCP servers.
     pub(crate) server: Key<Vec<Located<Server>>>,
 }
 

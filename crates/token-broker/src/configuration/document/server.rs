@@ -29,18 +29,15 @@ pub(crate) struct Server {
     /// Hosts that may have a private address, with or without a port.
     #[schemars(example = ["mcp.corp.example"], extend("default" = []))]
     pub(crate) private_hosts: Key<Vec<Located<String>>>,
-    /// Hosts with port that may be reached by `http` in a private network. Credentials and calls can
-    /// be read and changed on the way.
+    /// Hosts with port that may be reached by `http` in a private network. Credentials and calls
+    /// can be read and changed on the way.
     #[schemars(example = ["crm:8080"], extend("default" = []))]
     pub(crate) plain_http: Key<Vec<Located<String>>>,
     /// PEM files of roots that are trusted in addition to those of the system.
     #[schemars(example = ["corp-root.pem"], extend("default" = []))]
     pub(crate) trusted_roots: Key<Vec<Located<String>>>,
-    /// Credential for the server.
     pub(crate) credential: Key<Credential>,
-    /// Rules that allow calls.
     pub(crate) allow: Key<Vec<Located<Rule>>>,
-    /// Rules that deny calls, whatever other rules allow.
     pub(crate) deny: Key<Vec<Located<Rule>>>,
 }
 
@@ -82,8 +79,8 @@ pub(crate) struct Credential {
     /// File of the client secret.
     #[schemars(example = &"github-client.secret")]
     pub(crate) client_secret_file: Key<String>,
-    /// How the client secret is sent: by HTTP Basic, or in the body (`post`). `none` is for a public
-    /// client, without a secret.
+    /// How the client secret is sent: by HTTP Basic, or in the body (`post`). `none` is for a
+    /// public client, without a secret.
     #[schemars(extend("default" = "basic"))]
     pub(crate) client_authentication: Key<ClientAuthentication>,
     /// Parameter `resource` of token requests (RFC 8707).
@@ -123,7 +120,8 @@ pub(crate) enum ClientAuthentication {
     None,
 }
 
-/// Rule about calls. It names at least one tool, resource, prompt or method.
+/// Rule that allows (`[[server.allow]]`) or denies calls. One that denies wins. A rule names at
+/// least one tool, resource, prompt or method.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Rule {

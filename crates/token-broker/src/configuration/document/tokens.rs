@@ -15,8 +15,8 @@ pub(crate) struct Tokens {
     /// Kind of tokens.
     #[schemars(example = &"jwt")]
     pub(crate) kind: Key<TokensKind>,
-    /// Issuer, exactly as in the claim `iss`. Required by `jwt` and `introspection`; with `trial` it
-    /// is `public_url`.
+    /// Issuer, exactly as in the claim `iss`. Required by `jwt` and `introspection`; with `trial`
+    /// it is `public_url`.
     #[schemars(example = &"https://idp.example.com")]
     pub(crate) issuer: Key<String>,
     /// `jwt`: form of the provider's tokens.

@@ -100,9 +100,14 @@ impl Fixture {
         let variables =
             variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let folder = self.path().display().to_string();
-        parse(text.to_owned(), "token-broker.toml", self.path(), variables)
+        parse(text, "token-broker.toml", self.path(), variables)
             .map_err(|errors| errors.to_string().replace(&folder, "FOLDER"))
     }
+}
+
+/// Returns the server of the base.
+pub(super) fn server() -> &'static str {
+    BASE.split_at(BASE.find("[[server]]").unwrap()).1
 }
 
 /// Returns the base with one part replaced.
