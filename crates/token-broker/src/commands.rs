@@ -1,6 +1,6 @@
 //! The commands that read or change what the gateway stores. Each is recorded in the audit folder,
-//! in the chain of the writer `commands`, with who ran it. A running gateway learns of a change from
-//! the store, within a quarter of a second.
+//! in the chain of the writer `commands`, with who ran it. A running gateway learns of a change
+//! from the store, within a quarter of a second.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -99,12 +99,12 @@ struct File {
     config: PathBuf,
 }
 
-/// What each command on the store has.
+/// The arguments of each command on the store.
 #[derive(Args)]
 struct Common {
     #[command(flatten)]
     file: File,
-    /// Who runs the command, for the record; the name of the login by default
+    /// Your name, for the record; that of the login by default
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
 }
@@ -403,26 +403,36 @@ async fn tokens(command: TokensCommand) -> ExitCode {
         }
         TokensCommand::Revoke { id, client, user, all: _, common } => {
             run(&common, async |session, issuer| {
-                let issuer: Arc<str> = issuer.into();
-                let (target, shown) = match (id, client, user) {
-                    (Some(id), ..) => {
-                        let shown = format!("token {id}");
-                        (RevocationTarget::Token { issuer, id: id.into() }, shown)
-                    }
-                    (_, Some(id), _) => {
-                        let shown = format!("the tokens of client {id}");
-                        (RevocationTarget::Client { issuer, id: id.into() }, shown)
-                    }
-                    (.., Some(subject)) => {
-                        let shown = format!("the tokens of {subject}");
-                        (RevocationTarget::User(User::new(issuer, subject.as_str())), shown)
-                    }
-                    (None, None, None) => (RevocationTarget::Everything, "all tokens".to_owned()),
-                };
+                let (target, shown) = revoked(issuer, id, client, user);
                 session.revoke_tokens(target, &shown).await
             })
             .await
         }
+    }
+}
+
+/// Returns what is revoked, and its name for people.
+fn revoked(
+    issuer: &str,
+    id: Option<String>,
+    client: Option<String>,
+    user: Option<String>,
+) -> (RevocationTarget, String) {
+    let issuer: Arc<str> = issuer.into();
+    match (id, client, user) {
+        (Some(id), ..) => {
+            let shown = format!("token {id}");
+            (RevocationTarget::Token { issuer, id: id.into() }, shown)
+        }
+        (_, Some(id), _) => {
+            let shown = format!("the tokens of client {id}");
+            (RevocationTarget::Client { issuer, id: id.into() }, shown)
+        }
+        (.., Some(subject)) => {
+            let shown = format!("the tokens of {subject}");
+            (RevocationTarget::User(User::new(issuer, subject.as_str())), shown)
+        }
+        (None, None, None) => (RevocationTarget::Everything, "all tokens".to_owned()),
     }
 }
 

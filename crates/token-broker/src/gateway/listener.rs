@@ -31,7 +31,7 @@ use crate::configuration::Configuration;
 /// The time in which the first byte, the TLS handshake and the headers of a request must arrive. An
 /// idle connection of HTTP/1.1 is closed after this time.
 const HEADERS: Duration = Duration::from_secs(30);
-/// The interval of HTTP/2 pings, and the time for their answers.
+/// The interval of HTTP/2 pings, and the time until each is acknowledged.
 const PING: Duration = Duration::from_secs(20);
 /// The time in which a client must take a part of a response that waits to be written.
 const WRITE: Duration = Duration::from_secs(60);
@@ -88,26 +88,11 @@ impl Listener {
                 },
                 () = &mut stop => break,
             };
-            // Small responses are not delayed.
-            drop(socket.set_nodelay(true));
             if self.tls.is_none() && !self.is_trusted(peer) {
-                if warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS) {
-                    warned = Some(Instant::now());
-                    tracing::warn!(
-                        alarm = Alarm::UntrustedPeer.code(),
-                        peer = %peer.ip(),
-                        "a plain connection from an address that is no trusted proxy was closed"
-                    );
-                }
+                warn_of(peer, &mut warned);
                 continue;
             }
-            let connection = Connection {
-                server: server.clone(),
-                routes: Arc::clone(&self.routes),
-                tls: self.tls.clone(),
-                peer,
-            };
-            let watcher = connections.watcher();
+            let (connection, watcher) = (self.connection(&server, peer), connections.watcher());
             drop(self.tasks.spawn("connection", async move {
                 connection.serve(socket, watcher).await;
                 drop(place);
@@ -118,9 +103,26 @@ impl Listener {
         drop(timeout(LAST_RESPONSES, connections.shutdown()).await);
     }
 
+    fn connection(&self, server: &auto::Builder<TokioExecutor>, peer: SocketAddr) -> Connection {
+        let (routes, tls) = (Arc::clone(&self.routes), self.tls.clone());
+        Connection { server: server.clone(), routes, tls, peer }
+    }
+
     fn is_trusted(&self, peer: SocketAddr) -> bool {
         let address = peer.ip().to_canonical();
         address.is_loopback() || self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Warns of a peer that is no trusted proxy, but not of each.
+fn warn_of(peer: SocketAddr, warned: &mut Option<Instant>) {
+    if warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS) {
+        *warned = Some(Instant::now());
+        tracing::warn!(
+            alarm = Alarm::UntrustedPeer.code(),
+            peer = %peer.ip(),
+            "a plain connection from an address that is no trusted proxy was closed"
+        );
     }
 }
 
@@ -146,6 +148,8 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+        // Small responses are not delayed.
+        drop(socket.set_nodelay(true));
         // Before the first byte, no other timeout runs.
         if !matches!(timeout(HEADERS, socket.readable()).await, Ok(Ok(()))) {
             return;

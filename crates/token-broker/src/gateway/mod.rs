@@ -66,7 +66,7 @@ pub enum GatewayError {
     SigningKey {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         error: Box<str>,
     },
     /// The gateway accepts tokens of another issuer, and issues none.
@@ -80,7 +80,7 @@ pub enum GatewayError {
     Server {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         error: String,
     },
     /// The store cannot be opened.
@@ -167,7 +167,8 @@ async fn run(
         servers = configuration.servers.len(),
         "the gateway is ready"
     );
-    // The listener accepts until the broker has ended: meanwhile, `/readyz` and new requests get 503.
+    // The listener accepts until the broker has ended: meanwhile, `/readyz` and new requests get
+    // 503.
     let stop = async {
         signal().await;
         tracing::info!("a signal arrived: the gateway ends");

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::configuration::{self, Configuration, Credential, Network, Server};
 
-/// What all servers of a gateway have in common.
+/// The parts that all servers of a gateway share.
 pub(super) struct Shared {
     pub(super) broker: Broker,
     pub(super) grants: SqlStore,

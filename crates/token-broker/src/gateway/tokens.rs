@@ -10,7 +10,7 @@ use tower_token_broker::{
     authenticate::{
         VerifyError, VerifyRequest, VerifyToken,
         introspection::{Introspection, IntrospectionClient},
-        jwt::{Algorithms, JwtVerifier, RemoteKeys, TokenProfile},
+        jwt::{Algorithms, EndpointError, JwtVerifier, RemoteKeys, TokenProfile},
     },
     principal::Verified,
 };
@@ -31,46 +31,53 @@ impl Verifier {
         configuration: &Configuration,
         client: GuardedClient,
     ) -> Result<Self, GatewayError> {
-        let wrong = |error: &dyn std::fmt::Display| GatewayError::Tokens(error.to_string());
-        Ok(match &configuration.tokens {
+        match &configuration.tokens {
             Tokens::Jwt { issuer, profile, key_set, algorithms } => {
                 let keys = match key_set {
                     Some(url) => RemoteKeys::new(broker, client, url.clone()),
                     None => RemoteKeys::discover(broker, client, issuer)
                         .map_err(|error| wrong(&error))?,
                 };
-                let keys = match algorithms.is_empty() {
-                    true => keys,
-                    false => keys.algorithms(Algorithms::of(algorithms.iter().copied())),
-                };
-                Self::Jwt(JwtVerifier::new(issuer, keys).profile(token_profile(profile)))
+                let keys = keys.algorithms(Algorithms::of(algorithms.iter().copied()));
+                let verifier = JwtVerifier::new(issuer, keys).profile(token_profile(profile));
+                Ok(Self::Jwt(verifier))
             }
-            Tokens::Introspection {
-                issuer,
-                endpoint,
-                client_id,
-                client_secret,
-                audience,
-                clients,
-            } => {
-                let us = IntrospectionClient::basic(client_id, client_secret.clone());
-                let endpoint = endpoint.to_string();
-                let mut verifier = Introspection::new(broker, client, issuer, &endpoint, us)
-                    .map_err(|error| wrong(&error))?;
-                if let Some(audience) = audience {
-                    verifier = verifier.audience(audience);
-                }
-                if !clients.is_empty() {
-                    verifier = verifier.only_clients(clients.iter().map(String::as_str));
-                }
-                Self::Introspection(verifier)
+            Tokens::Introspection { .. } => {
+                introspection(broker, &configuration.tokens, client).map(Self::Introspection)
             }
             Tokens::Trial { .. } => {
                 let issuer = trial_issuer(configuration)?;
-                Self::Jwt(JwtVerifier::new(issuer.name(), issuer.keys()))
+                Ok(Self::Jwt(JwtVerifier::new(issuer.name(), issuer.keys())))
             }
-        })
+        }
     }
+}
+
+fn wrong(error: &EndpointError) -> GatewayError {
+    GatewayError::Tokens(error.to_string())
+}
+
+fn introspection(
+    broker: &Broker,
+    tokens: &Tokens,
+    client: GuardedClient,
+) -> Result<Introspection<GuardedClient>, GatewayError> {
+    let Tokens::Introspection { issuer, endpoint, client_id, client_secret, audience, clients } =
+        tokens
+    else {
+        return Err(GatewayError::NoTrial);
+    };
+    let us = IntrospectionClient::basic(client_id, client_secret.clone());
+    let endpoint = endpoint.to_string();
+    let mut verifier =
+        Introspection::new(broker, client, issuer, &endpoint, us).map_err(|error| wrong(&error))?;
+    if let Some(audience) = audience {
+        verifier = verifier.audience(audience);
+    }
+    if !clients.is_empty() {
+        verifier = verifier.only_clients(clients.iter().map(String::as_str));
+    }
+    Ok(verifier)
 }
 
 fn token_profile(profile: &Profile) -> TokenProfile {

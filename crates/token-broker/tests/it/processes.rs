@@ -1,7 +1,7 @@
 //! Several gateways on one store, and gateways that are killed.
 //!
-//! `TOKEN_BROKER_FIRST_USES` and `TOKEN_BROKER_GATEWAY_KILLS` set how often; the defaults are a small
-//! part of what `.ci/long` runs.
+//! `TOKEN_BROKER_FIRST_USES` and `TOKEN_BROKER_GATEWAY_KILLS` set how often; the defaults are a
+//! small part of what `.ci/long` runs.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -74,6 +74,7 @@ async fn calls(setup: &Setup, to: SocketAddr, token: &str, count: usize) -> Vec<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures")]
 async fn x02_first_uses_at_four_gateways_are_one_request_to_the_token_endpoint() {
     let uses = number("TOKEN_BROKER_FIRST_USES", 800);
     let endpoint = TokenEndpoint::start(3600).await;

@@ -118,7 +118,7 @@ impl Broker {
             .route_service("/.well-known/oauth-protected-resource/{*path}", self.metadata())
     }
 
-    /// Returns an error if a new request would be refused, whoever makes it: for a readiness probe.
+    /// Returns an error if every new request would be refused: for a readiness probe.
     ///
     /// # Errors
     /// The reason: the audit log is closed, the revocation feed is silent, or the broker shuts
