@@ -29,6 +29,10 @@ LICENCE_EXCEPTIONS = {
         "CDLA-Permissive-2.0",
         "data, not code: the root certificates for platforms that have none",
     ),
+    "webpki-roots": (
+        "CDLA-Permissive-2.0",
+        "data, not code: the root certificates for a PostgreSQL server on another host",
+    ),
 }
 PROVIDER = "aws-lc-rs"
 BANNED = {
@@ -50,6 +54,7 @@ FLOORS = {
     "token-broker-outbound": {"tower-token-broker"},
     "token-broker-grpc": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-store": {"tower-token-broker"},
+    "token-broker-sql": {"tower-token-broker", "token-broker-store"},
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker-demo": {
@@ -57,7 +62,7 @@ FLOORS = {
         "token-broker-authority", "token-broker-upstream",
     },
     "token-broker": {
-        "tower-token-broker", "token-broker-outbound", "token-broker-store",
+        "tower-token-broker", "token-broker-outbound", "token-broker-store", "token-broker-sql",
         "token-broker-authority", "token-broker-upstream",
         "token-broker-demo",
     },

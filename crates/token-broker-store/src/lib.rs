@@ -4,6 +4,7 @@
 //!   them. [`MemoryGrants`] is a store in memory; [`BoxGrantStore`] is a store of any type.
 //! - [`MemoryRevocations`] is a
 //!   [`RevocationStore`](tower_token_broker::revocation::RevocationStore) in memory.
+//! - [`sealing`] encrypts what a store keeps.
 //! - `contract` (feature `contract`) has the laws that every store must keep, as tests.
 //!
 //! # Example
@@ -34,6 +35,7 @@
 pub mod contract;
 mod grants;
 mod revocations;
+pub mod sealing;
 
 pub use grants::{
     AccessToken, Account, AccountError, Attempt, AttemptOutcome, Backoff, BoxGrantStore, Grant,

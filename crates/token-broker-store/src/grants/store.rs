@@ -167,6 +167,21 @@ pub enum StoreError {
         /// Version of the lease.
         version: u64,
     },
+    /// The tokens of a grant can't be decrypted: the key that is needed was removed, or the row was
+    /// changed. Other grants are not affected.
+    #[error("grant {} can't be decrypted: its key is missing, or it was changed", grant.as_str())]
+    Unreadable {
+        /// ID of the grant.
+        grant: GrantId,
+    },
+    /// A field is longer than a store keeps, or contains NUL.
+    #[error("{field} has more than {limit} bytes, or contains NUL")]
+    Invalid {
+        /// Name of the field.
+        field: &'static str,
+        /// Largest number of bytes.
+        limit: usize,
+    },
     /// The ID belongs to a grant with another user, server or account.
     #[error("grant ID {} belongs to another user, server or account", id.as_str())]
     IdTaken {

@@ -167,6 +167,12 @@ pub enum RevocationStoreError {
     /// The store cannot be reached at the moment, or failed.
     #[error("the revocation store cannot be reached")]
     Unreachable,
+    /// The entry can't be stored: a text is too long, or contains NUL.
+    #[error("a text of the revocation has more than {limit} bytes, or contains NUL")]
+    Invalid {
+        /// Largest number of bytes.
+        limit: usize,
+    },
     /// An entry is unreadable: a newer version wrote it, or it is damaged.
     #[error("the revocation store has an unreadable entry at place {place}")]
     Unreadable {

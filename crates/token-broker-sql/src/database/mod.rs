@@ -1,0 +1,163 @@
+//! One interface to both databases: statements, values and rows.
+//!
+//! Statements are constants with numbered parameters (`$1`), which both databases support. Values
+//! are always bound.
+
+mod postgres;
+mod row;
+mod sqlite;
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+pub(crate) use self::row::{Row, Value};
+use crate::{
+    error::OpenError,
+    url::{Place, StoreUrl},
+};
+
+/// A pool of connections to one of the databases. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    Sqlite {
+        /// SQLite has one writer at a time: others of this process wait here, in order.
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// The reason why a statement failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A row with this key exists.
+    Taken,
+    /// A column does not have the expected content.
+    Unreadable,
+    /// Everything else; with a text for the operator, which has no bound value.
+    Unreachable(Box<str>),
+}
+
+pub(crate) type Rows = Result<Vec<Row>, Failure>;
+
+impl Database {
+    pub(crate) async fn open(url: &StoreUrl) -> Result<Self, OpenError> {
+        match &url.place {
+            Place::Memory => sqlite::open_in_memory(url).await,
+            Place::File(path) => sqlite::open_file(url, path).await,
+            Place::Postgres(options) => postgres::open(url, options).await,
+        }
+    }
+
+    /// Runs one statement that reads.
+    pub(crate) async fn read(&self, sql: &'static str, values: &[Value<'_>]) -> Rows {
+        match self {
+            Self::Sqlite { readers, .. } => row::sqlite(readers, sql, values).await,
+            Self::Postgres(pool) => row::postgres(pool, sql, values).await,
+        }
+    }
+
+    /// Runs one statement that writes, as a transaction of its own.
+    pub(crate) async fn write(&self, sql: &'static str, values: &[Value<'_>]) -> Rows {
+        match self {
+            Self::Sqlite { writer, .. } => row::sqlite(writer, sql, values).await,
+            Self::Postgres(pool) => row::postgres(pool, sql, values).await,
+        }
+    }
+
+    /// Begins a transaction that writes. Dropped, it is rolled back.
+    pub(crate) async fn begin(&self) -> Result<Changes, Failure> {
+        Ok(match self {
+            // Takes the lock at once, so that no statement fails because another has written.
+            Self::Sqlite { writer, .. } => {
+                Changes::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            Self::Postgres(pool) => Changes::Postgres(pool.begin().await?),
+        })
+    }
+
+    pub(crate) const fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                sqlite::checkpoint(writer).await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction.
+#[derive(Debug)]
+pub(crate) enum Changes {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Changes {
+    pub(crate) async fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Rows {
+        match self {
+            Self::Sqlite(changes) => row::sqlite(&mut **changes, sql, values).await,
+            Self::Postgres(changes) => row::postgres(&mut **changes, sql, values).await,
+        }
+    }
+
+    /// Runs statements without parameters, as of a migration.
+    pub(crate) async fn run_all(&mut self, sql: &'static str) -> Result<(), Failure> {
+        match self {
+            Self::Sqlite(changes) => sqlx::raw_sql(sql).execute(&mut **changes).await.map(drop),
+            Self::Postgres(changes) => sqlx::raw_sql(sql).execute(&mut **changes).await.map(drop),
+        }
+        .map_err(Failure::from)
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), Failure> {
+        match self {
+            Self::Sqlite(changes) => changes.commit().await,
+            Self::Postgres(changes) => changes.commit().await,
+        }
+        .map_err(Failure::from)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        if let Some(refused) = error.as_database_error() {
+            if refused.is_unique_violation() {
+                return Self::Taken;
+            }
+            // Without details, which may have values.
+            return Self::Unreachable(refused.message().into());
+        }
+        if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+            return Self::Unreadable;
+        }
+        Self::Unreachable(error.to_string().into())
+    }
+}
+
+/// Bounds a step. What the database does with a step that takes longer is not known.
+pub(crate) async fn within<T>(
+    timeout: Duration,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = || Failure::Unreachable("it did not respond in time".into());
+    tokio::time::timeout(timeout, step).await.unwrap_or_else(|_| Err(late()))
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Taken => "a row with this key exists",
+            Self::Unreadable => "a column is not readable",
+            Self::Unreachable(reason) => reason,
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! PostgreSQL.
+
+use sqlx::{
+    ConnectOptions as _, Executor as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Database, Failure};
+use crate::{error::OpenError, url::StoreUrl};
+
+const CONNECTIONS: u32 = 10;
+
+pub(super) async fn open(
+    url: &StoreUrl,
+    options: &PgConnectOptions,
+) -> Result<Database, OpenError> {
+    let options = options.clone().application_name("token-broker").disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(url.timeout)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(SESSION).await?;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| OpenError::Unreachable {
+            url: url.to_string().into(),
+            reason: Failure::from(error).to_string().into(),
+        })?;
+    Ok(Database::Postgres(pool))
+}
+
+/// Settings of each connection: what is committed is durable; and a process that stopped within a
+/// transaction does not keep its locks.
+const SESSION: &str = "\
+    SELECT set_config('synchronous_commit', 'on', false) \
+        WHERE current_setting('synchronous_commit') = 'off'; \
+    SET default_transaction_isolation = 'read committed'; \
+    SET idle_in_transaction_session_timeout = '5s'; \
+    SET lock_timeout = '5s'; \
+    SET statement_timeout = '10s'";

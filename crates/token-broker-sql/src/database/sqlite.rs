@@ -1,0 +1,137 @@
+//! SQLite: a file with a write-ahead log, or memory.
+
+use std::{fs, io, path::Path, str::FromStr as _, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Database, Failure};
+use crate::{error::OpenError, url::StoreUrl};
+
+const READERS: u32 = 4;
+/// How often opening is tried again while another process prepares the file.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn open_in_memory(url: &StoreUrl) -> Result<Database, OpenError> {
+    let options = SqliteConnectOptions::from_str("sqlite::memory:")
+        .map_err(|error| unreachable(url, &error.into()))?
+        .foreign_keys(true)
+        .disable_statement_logging();
+    // The memory is that of the one connection, which is kept.
+    let pool = SqlitePoolOptions::new()
+        .min_connections(1)
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(url.timeout)
+        .connect_with(options)
+        .await
+        .map_err(|error| unreachable(url, &error.into()))?;
+    Ok(Database::Sqlite { writer: pool.clone(), readers: pool })
+}
+
+pub(super) async fn open_file(url: &StoreUrl, path: &Path) -> Result<Database, OpenError> {
+    let refused = |reason: String| OpenError::File { path: path.into(), reason: reason.into() };
+    create_private(path).map_err(|error| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        refused(if error.kind() == io::ErrorKind::NotFound {
+            format!("the folder {} does not exist", folder.unwrap_or(path).display())
+        } else {
+            format!("{error}; the file and its folder must belong to the broker's user")
+        })
+    })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit is durable before it returns.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(url.timeout)
+        // Erased tokens are overwritten in the file.
+        .pragma("secure_delete", "ON")
+        .disable_statement_logging();
+    let pool = |connections| {
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(url.timeout)
+    };
+    let writer = connect(&pool(1), &options).await.map_err(|failure| match failure {
+        Failure::Unreachable(reason) => refused(reason.into()),
+        Failure::Taken | Failure::Unreadable => refused("it is not readable".into()),
+    })?;
+    Ok(Database::Sqlite { writer, readers: pool(READERS).connect_lazy_with(options) })
+}
+
+/// Connects. While another process changes the journal mode, SQLite does not wait for it.
+async fn connect(
+    pool: &SqlitePoolOptions,
+    options: &SqliteConnectOptions,
+) -> Result<SqlitePool, Failure> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error))
+                if attempt < ATTEMPTS && is_busy(error.code().as_deref()) =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// Whether this is one of SQLite's codes for "busy" or "locked", which are extended by high bits.
+fn is_busy(code: Option<&str>) -> bool {
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+/// Creates the file, if there is none, so that only its owner may use it. SQLite gives the same
+/// mode to the files next to it.
+#[cfg(unix)]
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let tighten = |file: &fs::File| {
+        let mode = file.metadata()?.permissions().mode();
+        match mode & 0o077 {
+            0 => Ok(()),
+            _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
+        }
+    };
+    tighten(&file)?;
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        match fs::File::open(&beside) {
+            Ok(file) => tighten(&file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn create_private(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(drop)
+}
+
+/// Moves the write-ahead log into the file, if no other process is in the way.
+pub(super) async fn checkpoint(writer: &SqlitePool) {
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(writer).await {
+        tracing::debug!(%error, "the write-ahead log stays until the store is opened again");
+    }
+}
+
+fn unreachable(url: &StoreUrl, failure: &Failure) -> OpenError {
+    OpenError::Unreachable { url: url.to_string().into(), reason: failure.to_string().into() }
+}

@@ -1,0 +1,178 @@
+//! The store: an open database and its keys.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use token_broker_store::sealing::{BoxKeyWrap, KeyWrap};
+use tower_token_broker::{
+    clock::{Clock, LEEWAY},
+    revocation::Revocations,
+    sealing::SealingKeys,
+    tasks::Tasks,
+};
+
+use crate::{
+    database::{Database, Failure, within},
+    error::{OpenError, SqlError},
+    keys,
+    revocations::Ages,
+    rotate::{self, KeyUse, RotateProgress},
+    schema,
+    url::StoreUrl,
+};
+
+/// A store of grants and revocations in a database. Cheap to clone; clones share the connections.
+///
+/// It implements [`GrantStore`](token_broker_store::GrantStore) and
+/// [`RevocationStore`](tower_token_broker::revocation::RevocationStore).
+#[derive(Clone)]
+#[must_use = "does nothing unless it is used"]
+pub struct SqlStore {
+    pub(crate) database: Database,
+    pub(crate) keys: BoxKeyWrap,
+    pub(crate) clock: Clock,
+    pub(crate) ages: Arc<Ages>,
+    pub(crate) timeout: Duration,
+    /// How long a revocation counts.
+    pub(crate) retention: Duration,
+    tasks: Tasks,
+}
+
+impl SqlStore {
+    /// Opens a store: creates the file if there is none, and brings the tables to the version of
+    /// this program. Several processes may do so at the same time.
+    ///
+    /// # Errors
+    /// [`OpenError`] states what to do.
+    ///
+    /// # Cancellation
+    /// Safe: the tables are changed completely or not at all.
+    pub async fn open(url: &StoreUrl, keys: impl KeyWrap) -> Result<Self, OpenError> {
+        let database = Database::open(url).await?;
+        schema::migrate(url, &database).await?;
+        let clock = Clock::system();
+        let store = Self {
+            database,
+            keys: BoxKeyWrap::new(keys),
+            ages: Arc::new(Ages::new(&clock)),
+            clock,
+            timeout: url.timeout,
+            retention: counted(Revocations::RETENTION),
+            tasks: Tasks::new(),
+        };
+        keys::prepare(&store, url).await?;
+        Ok(store)
+    }
+
+    /// Sets the clock. Only for tests, before the store is used or cloned.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.ages = Arc::new(Ages::new(&clock));
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the longest lifetime of a token that verifiers accept, if it is longer than
+    /// [`Revocations::RETENTION`]. All processes must set the same.
+    pub fn retention(mut self, longest_lifetime: Duration) -> Self {
+        self.retention = counted(longest_lifetime.max(Revocations::RETENTION));
+        self
+    }
+
+    /// Returns the keys that seal client-held state, for the builder of the broker. They are the
+    /// same in all processes.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    pub async fn sealing_keys(&self) -> Result<SealingKeys, SqlError> {
+        keys::sealing_keys(self).await
+    }
+
+    /// Wraps all data keys with the first key of the key file, while the store is in use. It stops
+    /// at any point without harm, and is continued by another call; several may run at once.
+    /// `progress` is called after each page.
+    ///
+    /// Older keys may be removed from the key file when the result has nothing left, no process
+    /// still has an older key in the first line, and no backup that may be restored needs it.
+    ///
+    /// # Errors
+    /// [`SqlError`]; what was wrapped stays.
+    ///
+    /// # Cancellation
+    /// Safe: the rest is wrapped by another call.
+    pub async fn rotate(
+        &self,
+        progress: impl FnMut(&RotateProgress) + Send,
+    ) -> Result<RotateProgress, SqlError> {
+        rotate::rotate(self, progress).await
+    }
+
+    /// Returns the key-encryption keys that the store needs, with the number of keys that each has
+    /// wrapped.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    pub async fn keys_in_use(&self) -> Result<Vec<KeyUse>, SqlError> {
+        rotate::keys_in_use(self).await
+    }
+
+    /// Completes the steps that were begun, and closes all connections. Later steps fail as
+    /// unreachable.
+    ///
+    /// # Cancellation
+    /// The connections are closed or not.
+    pub async fn close(&self) {
+        if !self.tasks.shutdown(self.timeout).await {
+            tracing::debug!("a step of the store did not end in time");
+        }
+        self.database.close().await;
+    }
+
+    /// Runs a step that writes to its end, even if its caller is dropped.
+    pub(crate) async fn owned<T, E>(
+        &self,
+        step: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Failure> + Send + 'static,
+    {
+        match self.tasks.spawn("store step", step).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Unreachable("the step did not end".into()).into()),
+        }
+    }
+
+    /// Runs a step that no caller waits for.
+    pub(crate) fn in_background(
+        &self,
+        name: &'static str,
+        step: impl Future<Output = ()> + Send + 'static,
+    ) {
+        drop(self.tasks.spawn(name, step));
+    }
+
+    /// Bounds one access to the database.
+    pub(crate) async fn within<T>(
+        &self,
+        step: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        within(self.timeout, step).await
+    }
+}
+
+/// Returns how long a revocation counts: `iat` may be a leeway ahead of the clock, a token is
+/// accepted for a leeway after its end, and the wall clock may be set back a little.
+fn counted(longest_lifetime: Duration) -> Duration {
+    longest_lifetime.saturating_add(LEEWAY * 3)
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore").finish_non_exhaustive()
+    }
+}
