@@ -109,8 +109,8 @@ impl Report {
                 self.add(at, "a store in memory", "grants and revocations are lost at a restart");
             }
             StoreUrl::Unverified => {
-                let consequence = "set `sslmode=verify-full` in the URL, unless the database is on \
-                                   this machine: the connection can be read or redirected";
+                let consequence = "the connection can be read or redirected; set \
+                                   `sslmode=verify-full`, or remove `sslmode`";
                 self.add(at, "the database is not authenticated", consequence);
             }
             StoreUrl::Other => {}
@@ -263,7 +263,8 @@ impl StoreUrl {
     fn of(url: &Secret) -> Self {
         match url.expose_text() {
             Some("sqlite::memory:") => Self::Memory,
-            Some(url) if !url.starts_with("sqlite:") && !url.contains("sslmode=verify-full") => {
+            // Without a mode, the certificate of another host is verified.
+            Some(url) if url.contains("mode=") && !url.contains("mode=verify-full") => {
                 Self::Unverified
             }
             Some(_) | None => Self::Other,

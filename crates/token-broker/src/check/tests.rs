@@ -108,7 +108,11 @@ fn each_weakened_default_is_reported() {
             "every address is a trusted proxy",
         ),
         (url, "url = \"sqlite::memory:\"".into(), "a store in memory"),
-        (url, "url_file = \"store.url\"".into(), "the database is not authenticated"),
+        (
+            url,
+            "url = \"postgres://u@db/b?sslmode=require\"".into(),
+            "the database is not authenticated",
+        ),
         (
             url,
             "url = \"postgres://u:Zq7-pass@db/b?sslmode=verify-full\"".into(),
@@ -191,7 +195,7 @@ fn a_strict_configuration_has_nothing_to_report() {
 /// A password in a variable is not in the file.
 #[test]
 fn a_variable_is_named_in_place_of_a_line() {
-    let url = "postgres://u:Zq7-pass@db/b";
+    let url = "postgres://u:Zq7-pass@db/b?sslmode=disable";
     let (text, _) = checked_with(&[], &[("TOKEN_BROKER__STORE__URL", url)]);
     assert!(
         text.contains("\nTOKEN_BROKER__STORE__URL: the database is not authenticated"),

@@ -165,8 +165,14 @@ impl Walk<'_> {
             self.problems.add(at, problem, "remove it; a later release will read it");
             return None;
         }
-        let own = section.keys().filter(|(_, schema)| !schema::is_only_for_variables(schema));
-        if let Some(meant) = nearest(key, own.map(|(key, _)| key)) {
+        if let Some(meant) = nearest(key, section.keys().map(|(key, _)| key)) {
+            if section.key(meant).is_some_and(schema::is_only_for_variables) {
+                let problem = format!("unknown key {}; did you mean `{meant}_file`?", quoted(key));
+                let remedy = "write the secret to a file that only the gateway's user may read";
+                self.problems.add(at, problem, remedy);
+                self.problems.set_broken(&format!("{meant}_file"));
+                return None;
+            }
             let problem = format!("unknown key {}; did you mean `{meant}`?", quoted(key));
             self.problems.add(at, problem, format!("rename it or remove it; {REFERENCE}"));
             return Some(meant);
@@ -194,7 +200,10 @@ impl Walk<'_> {
         let (what, remedy) = match (inner, section.key(key)) {
             (Some(inner), _) => {
                 let keys: Vec<_> = inner.required().map(|key| format!("`{key}`")).collect();
-                let remedy = format!("add it, with {}", keys.join(", "));
+                let remedy = match keys.as_slice() {
+                    [] => format!("add it; {REFERENCE}"),
+                    keys => format!("add it, with {}", keys.join(", ")),
+                };
                 (format!("the section {} is missing", inner.header()), remedy)
             }
             (None, Some(schema)) => (

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
+use token_broker_store::sealing::KeyRing;
 use tower_token_broker::{
     Secret,
     authenticate::jwt::Algorithm,
@@ -59,8 +60,8 @@ pub struct TlsFiles {
 pub struct Store {
     /// `sqlite://FILE` or `postgres://…`. May contain a password: it is never printed.
     pub url: Secret,
-    /// The file of key-encryption keys.
-    pub key_file: PathBuf,
+    /// Key-encryption keys.
+    pub keys: KeyRing,
 }
 
 /// The issuer of the tokens that clients show.

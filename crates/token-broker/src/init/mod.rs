@@ -7,10 +7,10 @@ use std::{
 };
 
 use aws_lc_rs::{
-    rand::{SecureRandom as _, SystemRandom},
+    rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use token_broker_store::sealing::KeyRing;
 use tower_token_broker::Secret;
 
 use crate::escaped::escaped;
@@ -61,7 +61,7 @@ pub fn run(folder: &Path) -> Result<String, InitError> {
     }
     let [configuration, store_key, signing_key] = &paths;
     let contents = [
-        (store_key, store_key_line()?, 0o600),
+        (store_key, store_key_line(), 0o600),
         (signing_key, signing_key_document()?, 0o600),
         (configuration, Secret::from_text(TEMPLATE.to_owned()), 0o644),
     ];
@@ -94,13 +94,12 @@ Next
     )
 }
 
-/// Returns a key-encryption key as a line of a key file: 32 random octets in base64url.
-fn store_key_line() -> Result<Secret, InitError> {
-    let mut octets = vec![0; 32];
-    SystemRandom::new().fill(&mut octets).map_err(|_| InitError::Random)?;
-    let line = format!("{}\n", URL_SAFE_NO_PAD.encode(&octets));
-    drop(Secret::new(octets));
-    Ok(Secret::from_text(line))
+/// Returns a new key-encryption key as the line of a file.
+#[expect(clippy::disallowed_methods, reason = "reviewed: the key goes to its file")]
+fn store_key_line() -> Secret {
+    let mut line = KeyRing::generate_line().expose().to_vec();
+    line.push(b'\n');
+    Secret::new(line)
 }
 
 /// Returns a new ES256 key as PKCS #8.

@@ -8,6 +8,8 @@ use std::{
 
 use http::Uri;
 use ipnet::IpNet;
+use token_broker_sql::StoreUrl;
+use token_broker_store::sealing::KeyRing;
 use tower_token_broker::{
     Secret,
     audit::WriterName,
@@ -163,23 +165,50 @@ impl Checks<'_> {
         let url_at = section.url.at().or(section.url_file.at()).unwrap_or(at);
         let url = self.secret("url", &section.url, &section.url_file);
         let url = url.filter(|url| self.is_store_url(url, url_at));
-        let key_file = section.key_file.as_located();
-        let key_file = key_file.and_then(|file| self.read("key_file", file, Content::Key));
-        Some(Store { url: url?, key_file: key_file?.0 })
+        let keys = self.store_keys(section, at);
+        Some(Store { url: url?, keys: keys? })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "reviewed: the scheme is compared")]
-    fn is_store_url(&mut self, url: &Secret, at: usize) -> bool {
-        let text = url.expose_text().unwrap_or_default();
-        let schemes = ["sqlite://", "postgres://", "postgresql://"];
-        let has_rest =
-            |scheme: &&str| text.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
-        let is_known = text == "sqlite::memory:" || schemes.iter().any(has_rest);
-        if !is_known {
-            let remedy = "write it like sqlite://token-broker.db or postgres://USER@HOST/DATABASE";
-            self.fail(at, "`url` of `[store]` is not the URL of a store", remedy);
+    // O283
+    fn store_keys(&mut self, store: &StoreSection, at: usize) -> Option<KeyRing> {
+        let (text, at) = match (store.key.as_located(), store.key_file.as_located()) {
+            (Some(_), Some(file)) => {
+                self.fail(file.at, "`key` is set twice", "keep one of the two");
+                return None;
+            }
+            (Some(text), None) => (text.value.0.clone(), text.at),
+            (None, Some(file)) => {
+                let (_, content) = self.read("key_file", file, Content::Key)?;
+                (Secret::new(content), file.at)
+            }
+            (None, None) => {
+                let problem = "`key_file` is missing in `[store]`".to_owned();
+                let remedy = "add it, such as `key_file = \"token-broker.key\"`";
+                self.missing(at, &["key_file"], problem, remedy);
+                return None;
+            }
+        };
+        #[expect(clippy::disallowed_methods, reason = "reviewed: parsed, and never printed")]
+        let keys = KeyRing::parse(text.expose_text().unwrap_or_default());
+        match keys {
+            Ok(keys) => Some(keys),
+            Err(error) => {
+                // The error names the line of the key file, and no part of the key.
+                let problem = format!("the keys of the store cannot be used: {error}");
+                self.fail(at, problem, "`token-broker init` creates a key file in an empty folder");
+                None
+            }
         }
-        is_known
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reviewed: parsed, and never printed")]
+    fn is_store_url(&mut self, url: &Secret, at: usize) -> bool {
+        let Err(error) = StoreUrl::parse(url.expose_text().unwrap_or_default()) else {
+            return true;
+        };
+        let remedy = "write it like sqlite://token-broker.db or postgres://USER@HOST/DATABASE";
+        self.fail(at, format!("`url` of `[store]`: {error}"), remedy);
+        false
     }
 
     // T324

@@ -1,6 +1,7 @@
 //! The tokens that clients present.
 
-use tower_token_broker::authenticate::jwt::Algorithm;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use tower_token_broker::{Secret, authenticate::jwt::Algorithm};
 
 use super::{
     super::{
@@ -12,6 +13,7 @@ use super::{
     files::Content,
     network::NetworkKeys,
 };
+use crate::escaped::escaped;
 
 impl Checks<'_> {
     /// Returns the tokens, and the hosts that may be reached for them.
@@ -178,7 +180,13 @@ impl Checks<'_> {
             self.kind_requires(at, "trial", "signing_key_file", "trial-signing.key");
             return None;
         };
-        let (signing_key_file, _) = self.read("signing_key_file", file, Content::Key)?;
+        let (signing_key_file, document) = self.read("signing_key_file", file, Content::Key)?;
+        if !is_signing_key(&Secret::new(document)) {
+            let problem = format!("{} is no ES256 key", escaped(signing_key_file.display()));
+            let remedy = "name a PKCS #8 file (DER) of one; `token-broker init` creates one";
+            self.fail(file.at, problem, remedy);
+            return None;
+        }
         Some(Tokens::Trial { signing_key_file })
     }
 
@@ -191,4 +199,10 @@ impl Checks<'_> {
             }
         }
     }
+}
+
+/// Returns whether it is PKCS #8 (DER) of an ES256 key.
+#[expect(clippy::disallowed_methods, reason = "reviewed: parsed, and dropped")]
+fn is_signing_key(document: &Secret) -> bool {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.expose()).is_ok()
 }

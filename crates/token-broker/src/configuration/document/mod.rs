@@ -51,10 +51,10 @@ pub(crate) struct Tls {
     pub(crate) key_file: Key<String>,
 }
 
-/// Database of grants, revocations and keys. `url` or `url_file` is required.
+/// Database of grants, revocations and keys. `url` or `url_file` is required, and `key_file` unless
+/// a variable sets the key.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["key_file"]))]
 pub(crate) struct Store {
     /// `sqlite://FILE`, `postgres://USER@HOST/DATABASE`, or `sqlite::memory:` for trials. It may
     /// contain a password; then use `url_file` or the variable.
@@ -63,7 +63,12 @@ pub(crate) struct Store {
     /// File that contains the URL, in place of `url`.
     #[schemars(example = &"store.url")]
     pub(crate) url_file: Key<String>,
-    /// File of the keys that encrypt the other keys in the store. `token-broker init` creates one.
+    /// Keys that encrypt the other keys in the store, one a line: the first one encrypts, all
+    /// decrypt.
+    #[schemars(extend("writeOnly" = true))]
+    pub(crate) key: Key<SecretText>,
+    /// File of the keys that encrypt the other keys in the store, one a line: the first one
+    /// encrypts, all decrypt. `token-broker init` creates one.
     #[schemars(example = &"token-broker.key")]
     pub(crate) key_file: Key<String>,
 }

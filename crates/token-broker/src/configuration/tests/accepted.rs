@@ -21,7 +21,7 @@ fn the_base_has_the_documented_defaults() {
     assert_eq!(configuration.listen.to_string(), "127.0.0.1:8080");
     assert!(configuration.tls.is_none() && configuration.trusted_proxies.is_empty());
     assert_eq!(configuration.folder, fixture.path());
-    assert_eq!(configuration.store.key_file, fixture.path().join("token-broker.key"));
+    assert_eq!(configuration.store.keys.key_ids().count(), 1);
     assert_eq!(configuration.audit_folder, fixture.path().join("audit"));
     assert_eq!(configuration.audit_writer, "broker-1");
     assert_eq!((configuration.log_format, &*configuration.log_filter), (LogFormat::Auto, "info"));

@@ -5,6 +5,7 @@ use std::{ffi::OsString, fs, path::Path};
 use tempfile::TempDir;
 
 use super::super::read::{Loaded, parse};
+use crate::init;
 
 /// A configuration without errors.
 pub(super) const BASE: &str = r#"public_url = "https://broker.example.com"
@@ -50,8 +51,7 @@ impl Fixture {
     pub(super) fn new() -> Self {
         let fixture = Self { folder: tempfile::tempdir().unwrap() };
         for (name, content, mode) in [
-            ("token-broker.key", "key line\n", 0o600),
-            ("github.secret", &format!("{SECRET}\n"), 0o600),
+            ("github.secret", format!("{SECRET}\n").as_str(), 0o600),
             ("group.secret", "Zq7-secret-of-the-group\n", 0o640),
             ("open.secret", "Zq7-open-to-others\n", 0o644),
             ("writable.secret", "Zq7-writable-by-the-group\n", 0o660),
@@ -64,7 +64,7 @@ impl Fixture {
             ("changeme.secret", "changeme\n", 0o600),
             ("octets.secret", "Zq7-\u{fc}mlaut-in-it\n", 0o600),
             ("store.url", "postgres://broker:Zq7-password@db/broker\n", 0o600),
-            ("signing.key", "PKCS #8", 0o600),
+            ("no.key", "Zq7-no-key\n", 0o600),
             ("chain.pem", "-----BEGIN CERTIFICATE-----\n", 0o644),
             ("tls.key", "-----BEGIN PRIVATE KEY-----\n", 0o600),
             ("open-tls.key", "-----BEGIN PRIVATE KEY-----\n", 0o644),
@@ -73,6 +73,12 @@ impl Fixture {
             fixture.write(name, content, mode);
         }
         fs::create_dir(fixture.path().join("a-folder")).unwrap();
+        init::run(&fixture.path().join("init")).unwrap();
+        for (from, to) in
+            [("token-broker.key", "token-broker.key"), ("trial-signing.key", "signing.key")]
+        {
+            fs::rename(fixture.path().join("init").join(from), fixture.path().join(to)).unwrap();
+        }
         fixture
     }
 

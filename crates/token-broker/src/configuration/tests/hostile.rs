@@ -90,16 +90,50 @@ fn t324_a_default_secret_is_refused_wherever_it_is() {
 #[test]
 fn o283_a_file_that_others_may_read_is_refused() {
     let fixture = Fixture::new();
+    let key = fs::read_to_string(fixture.path().join("token-broker.key")).unwrap();
     for mode in [0o644, 0o604, 0o602, 0o620, 0o660, 0o666, 0o777, 0o444, 0o601] {
-        fixture.write("token-broker.key", "Zq7-key", mode);
+        fixture.write("token-broker.key", &key, mode);
         let error = fixture.load(BASE).err().unwrap();
         assert!(error.contains("others may read or change"), "O283 {mode:o}: {error}");
-        assert!(!error.contains("Zq7"), "O283 {error}");
+        assert!(!error.contains(key.trim()), "O283 {error}");
     }
     for mode in [0o600, 0o400, 0o640, 0o440] {
-        fixture.write("token-broker.key", "Zq7-key", mode);
+        fixture.write("token-broker.key", &key, mode);
         assert!(fixture.load(BASE).is_ok(), "O283 {mode:o}");
     }
+}
+
+/// By file or variable, and without a part of the key.
+#[test]
+fn o283_a_key_that_can_be_guessed_is_refused() {
+    let fixture = Fixture::new();
+    let variable = "TOKEN_BROKER__STORE__KEY";
+    let good = fs::read_to_string(fixture.path().join("token-broker.key")).unwrap();
+    for key in [
+        "",
+        "\n",
+        "changeme",
+        // 32 zeros, 16 octets, a text, one octet again and again.
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "f4Ck3q9aS0mYx2v1Zk7hTw",
+        "dGhpcyBpcyBhIHRleHQgb2YgdGhpcnR5LXR3byBvY3Q",
+        "paWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaU",
+        &format!("{good}{good}"),
+        &format!("{good}changeme\n"),
+    ] {
+        fixture.write("token-broker.key", key, 0o600);
+        for loaded in [fixture.load(BASE), fixture.load_with(BASE, &[(variable, key)])] {
+            let error = loaded.err().unwrap_or_else(|| panic!("O283 {key}"));
+            let is_of_key = error.contains("the keys of the store cannot be used")
+                || error.contains("token-broker.key is empty");
+            assert!(is_of_key, "O283 {key}: {error}");
+            assert!(
+                key.lines().all(|line| line.is_empty() || !error.contains(line)),
+                "O283 {error}"
+            );
+        }
+    }
+    assert!(fixture.load_with(BASE, &[(variable, &good)]).is_ok(), "O283");
 }
 
 /// The mode is that of the file itself, and one file is one file by whatever name.
