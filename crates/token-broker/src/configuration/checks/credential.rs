@@ -151,25 +151,16 @@ impl Checks<'_> {
                 ("header", section.header.at()),
             ],
         );
-        let issuer = match section.issuer.as_located() {
-            Some(issuer) => self.issuer(issuer),
-            None => {
-                self.kind_requires(at, kind, "issuer", "https://login.example.com");
-                None
-            }
-        };
-        let token_endpoint = match section.token_endpoint.as_located() {
-            Some(url) => self.destination("token_endpoint", url, network),
-            None => {
-                let example = "https://login.example.com/token";
-                self.kind_requires(at, kind, "token_endpoint", example);
-                None
-            }
-        };
+        let of = (kind, at);
+        let (issuer, endpoint) = (&section.issuer, &section.token_endpoint);
+        let issuer = self.required(of, ("issuer", issuer), "https://login.example.com");
+        let issuer = issuer.and_then(|issuer| self.issuer(issuer));
+        let example = "https://login.example.com/token";
+        let token_endpoint = self.required(of, ("token_endpoint", endpoint), example);
+        let token_endpoint =
+            token_endpoint.and_then(|url| self.destination("token_endpoint", url, network));
+        self.required(of, ("client_id", &section.client_id), "token-broker");
         let client_id = self.text("client_id", &section.client_id);
-        if !section.client_id.is_set() {
-            self.kind_requires(at, kind, "client_id", "token-broker");
-        }
         let client_secret = self.client_secret(section, kind, at);
         let scopes = self.scopes("scopes", &section.scopes);
         let resource = self.text("resource", &section.resource);

@@ -1,25 +1,18 @@
 //! The gateway itself: its URL, listener, certificate, store and logs.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
 use http::Uri;
 use ipnet::IpNet;
-use token_broker_sql::StoreUrl;
-use token_broker_store::sealing::KeyRing;
-use tower_token_broker::{
-    Secret,
-    audit::WriterName,
-    principal::{Resource, ResourceError},
-};
+use tower_token_broker::principal::{Resource, ResourceError};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     super::{
-        document::{Audit, Document, Log, LogForm, Store as StoreSection, Tls},
+        document::{Document, Log, LogForm, Tls},
         key::{Key, Located},
         model::{LogFormat, Store, TlsFiles},
     },
@@ -151,110 +144,6 @@ impl Checks<'_> {
         None
     }
 
-    fn store(&mut self, store: &Located<StoreSection>) -> Option<Store> {
-        let (section, at) = (&store.value, store.at);
-        if !section.url.is_set() && !section.url_file.is_set() {
-            let problem = "`url` is missing in `[store]`".to_owned();
-            self.missing(
-                at,
-                &["url", "url_file"],
-                problem,
-                "add it, such as `url = \"sqlite://token-broker.db\"`",
-            );
-        }
-        let url_at = section.url.at().or(section.url_file.at()).unwrap_or(at);
-        let url = self.secret("url", &section.url, &section.url_file);
-        let url = url.filter(|url| self.is_store_url(url, url_at));
-        let keys = self.store_keys(section, at);
-        Some(Store { url: url?, keys: keys? })
-    }
-
-    // O283
-    fn store_keys(&mut self, store: &StoreSection, at: usize) -> Option<KeyRing> {
-        let (text, at) = match (store.key.as_located(), store.key_file.as_located()) {
-            (Some(_), Some(file)) => {
-                self.fail(file.at, "`key` is set twice", "keep one of the two");
-                return None;
-            }
-            (Some(text), None) => (text.value.0.clone(), text.at),
-            (None, Some(file)) => {
-                let (_, content) = self.read("key_file", file, Content::Key)?;
-                (Secret::new(content), file.at)
-            }
-            (None, None) => {
-                let problem = "`key_file` is missing in `[store]`".to_owned();
-                let remedy = "add it, such as `key_file = \"token-broker.key\"`";
-                self.missing(at, &["key_file"], problem, remedy);
-                return None;
-            }
-        };
-        #[expect(clippy::disallowed_methods, reason = "reviewed: parsed, and never printed")]
-        let keys = KeyRing::parse(text.expose_text().unwrap_or_default());
-        match keys {
-            Ok(keys) => Some(keys),
-            Err(error) => {
-                // The error names the line of the key file, and no part of the key.
-                let problem = format!("the keys of the store cannot be used: {error}");
-                self.fail(at, problem, "`token-broker init` creates a key file in an empty folder");
-                None
-            }
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "reviewed: parsed, and never printed")]
-    fn is_store_url(&mut self, url: &Secret, at: usize) -> bool {
-        let Err(error) = StoreUrl::parse(url.expose_text().unwrap_or_default()) else {
-            return true;
-        };
-        let remedy = "write it like sqlite://token-broker.db or postgres://USER@HOST/DATABASE";
-        self.fail(at, format!("`url` of `[store]`: {error}"), remedy);
-        false
-    }
-
-    // T324
-    fn audit(&mut self, audit: &Audit) -> Option<(PathBuf, String)> {
-        let folder = audit.folder.as_located().and_then(|folder| self.folder(folder));
-        let writer = match audit.writer.as_located() {
-            None => Some(host_name()),
-            Some(writer) if WriterName::parse(&writer.value).is_ok() => Some(writer.value.clone()),
-            Some(writer) => {
-                let remedy = "use 1 to 64 lower-case letters, digits, `-` and `_`, and begin with \
-                              a letter or digit";
-                self.fail(writer.at, "`writer` cannot be the name of a writer", remedy);
-                None
-            }
-        };
-        Some((folder?, writer?))
-    }
-
-    fn folder(&mut self, folder: &Located<String>) -> Option<PathBuf> {
-        if !self.is_text("`folder`", folder) {
-            return None;
-        }
-        let path = self.path(&folder.value);
-        let parent = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-            Some(parent) => parent.to_owned(),
-            None => path.clone(),
-        };
-        let shown = escaped(path.display());
-        let (problem, remedy) = match fs::metadata(&path).or_else(|_| fs::metadata(parent)) {
-            Ok(metadata) if !metadata.is_dir() => {
-                (format!("{shown} cannot be a folder: a file is there"), "name a folder")
-            }
-            Ok(metadata) if metadata.permissions().readonly() => {
-                (format!("{shown} cannot be written"), "let the gateway's user write it")
-            }
-            Ok(_) => return Some(path),
-            Err(_) => (
-                "neither `folder` of `[audit]` nor the folder above it exists".to_owned(),
-                "create it, or correct the path",
-            ),
-        };
-        self.fail(folder.at, problem, remedy);
-        None
-    }
-
     fn log(&mut self, log: &Log) -> (LogFormat, Option<String>) {
         let format = match log.format.value() {
             None | Some(LogForm::Auto) => LogFormat::Auto,
@@ -272,42 +161,5 @@ impl Checks<'_> {
         let remedy = "write it like `info` or `info,token_broker=debug`";
         self.fail(filter.at(), "`filter` is not a filter of log lines", remedy);
         None
-    }
-}
-
-/// Returns the name of this host as the name of a writer.
-fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| fs::read_to_string("/etc/hostname"));
-    writer_named(&name.unwrap_or_default())
-}
-
-fn writer_named(host: &str) -> String {
-    let name: String = host
-        .trim()
-        .to_ascii_lowercase()
-        .chars()
-        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
-        .take(64)
-        .collect();
-    let name = name.trim_start_matches('-');
-    if WriterName::parse(name).is_ok() { name.to_owned() } else { "gateway".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_name_becomes_a_writer_name() {
-        for (host, writer) in [
-            ("Broker-1.example.com\n", "broker-1-example-com"),
-            ("", "gateway"),
-            ("_x", "x"),
-            ("ü", "gateway"),
-        ] {
-            assert_eq!(writer_named(host), writer, "{host}");
-        }
-        assert!(WriterName::parse(&writer_named(&"h".repeat(300))).is_ok());
     }
 }

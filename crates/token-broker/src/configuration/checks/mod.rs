@@ -1,5 +1,6 @@
 //! Checks the values of a document, and turns it into a configuration.
 
+mod audit;
 mod credential;
 mod files;
 mod gateway;
@@ -8,6 +9,7 @@ mod network;
 mod placeholder;
 mod rule;
 mod server;
+mod store;
 mod tokens;
 mod url;
 
@@ -117,6 +119,19 @@ impl Checks<'_> {
     fn kind_requires(&mut self, at: usize, kind: &str, key: &str, example: &str) {
         let problem = format!("the kind `{kind}` requires `{key}`");
         self.missing(at, &[key], problem, format!("add it, such as `{key} = {example:?}`"));
+    }
+
+    /// Returns the value of a key that this kind requires, and reports one that is missing.
+    fn required<'k>(
+        &mut self,
+        (kind, at): (&str, usize),
+        (key, value): (&str, &'k Key<String>),
+        example: &str,
+    ) -> Option<&'k Located<String>> {
+        if !value.is_set() {
+            self.kind_requires(at, kind, key, example);
+        }
+        value.as_located()
     }
 
     /// Reports that these keys are missing, unless one had an error of its own.

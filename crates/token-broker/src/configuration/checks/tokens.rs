@@ -131,18 +131,13 @@ impl Checks<'_> {
             ],
         );
         let kind = "introspection";
+        let of = (kind, at);
         let issuer = self.required_issuer(section, at, kind);
-        let endpoint = match section.endpoint.as_located() {
-            Some(url) => self.destination("endpoint", url, network),
-            None => {
-                self.kind_requires(at, kind, "endpoint", "https://idp.example.com/introspect");
-                None
-            }
-        };
+        let example = "https://idp.example.com/introspect";
+        let endpoint = self.required(of, ("endpoint", &section.endpoint), example);
+        let endpoint = endpoint.and_then(|url| self.destination("endpoint", url, network));
+        self.required(of, ("client_id", &section.client_id), "token-broker");
         let client_id = self.text("client_id", &section.client_id);
-        if !section.client_id.is_set() {
-            self.kind_requires(at, kind, "client_id", "token-broker");
-        }
         if !section.client_secret.is_set() && !section.client_secret_file.is_set() {
             self.kind_requires(at, kind, "client_secret_file", "idp.secret");
         }
@@ -176,10 +171,8 @@ impl Checks<'_> {
                 ("client_secret_file", section.client_secret_file.at()),
             ],
         );
-        let Some(file) = section.signing_key_file.as_located() else {
-            self.kind_requires(at, "trial", "signing_key_file", "trial-signing.key");
-            return None;
-        };
+        let file = ("signing_key_file", &section.signing_key_file);
+        let file = self.required(("trial", at), file, "trial-signing.key")?;
         let (signing_key_file, document) = self.read("signing_key_file", file, Content::Key)?;
         if !is_signing_key(&Secret::new(document)) {
             let problem = format!("{} is no ES256 key", escaped(signing_key_file.display()));
@@ -191,13 +184,9 @@ impl Checks<'_> {
     }
 
     fn required_issuer(&mut self, section: &Section, at: usize, kind: &str) -> Option<String> {
-        match section.issuer.as_located() {
-            Some(issuer) => self.issuer(issuer),
-            None => {
-                self.kind_requires(at, kind, "issuer", "https://idp.example.com");
-                None
-            }
-        }
+        let issuer = ("issuer", &section.issuer);
+        let issuer = self.required((kind, at), issuer, "https://idp.example.com")?;
+        self.issuer(issuer)
     }
 }
 
