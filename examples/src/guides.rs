@@ -14,3 +14,6 @@ mod embedding {}
 
 #[doc = include_str!("../../docs/operating.md")]
 mod operating {}
+
+#[doc = include_str!("../../docs/store.md")]
+mod store {}

@@ -53,6 +53,14 @@ pub(crate) fn check(grant: &Grant) -> Result<(), StoreError> {
     }
 }
 
+/// Drops access tokens beyond the limits, so that they do not keep a new refresh token from being
+/// stored.
+pub(crate) fn drop_excess(grant: &mut Grant) {
+    grant.access.retain(|token| octets(&token.secret) <= ACCESS_TOKEN);
+    let excess = grant.access.len().saturating_sub(ACCESS_TOKENS);
+    grant.access.drain(..excess);
+}
+
 #[expect(clippy::disallowed_methods, reason = "only its length")]
 fn octets(secret: &Secret) -> usize {
     secret.expose().len()

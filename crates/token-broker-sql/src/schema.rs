@@ -46,6 +46,10 @@ pub(crate) async fn migrate(url: &StoreUrl, database: &Database) -> Result<(), O
     if found > supported {
         return Err(OpenError::NewerSchema { found, supported });
     }
+    if database.is_postgres() {
+        // A step may take longer than a request.
+        changes.run_all("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
+    }
     let done = usize::try_from(found).unwrap_or(usize::MAX);
     for step in STEPS.iter().skip(done) {
         let sql = if database.is_postgres() { step.postgres } else { step.sqlite };

@@ -156,6 +156,12 @@ impl SqlStore {
         drop(self.tasks.spawn(name, step));
     }
 
+    /// Waits until the steps in the background have ended.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        assert!(self.tasks.shutdown(self.timeout).await);
+    }
+
     /// Bounds one access to the database.
     pub(crate) async fn within<T>(
         &self,

@@ -114,6 +114,8 @@ alarms! {
     TokensNotStored = "upstream.tokens_not_stored";
     /// The grant store cannot be reached.
     StoreUnavailable = "upstream.store_unavailable";
+    /// The tokens of a grant cannot be decrypted.
+    GrantUnreadable = "upstream.grant_unreadable";
     /// A secret is so short that the leak guard masks ordinary text, and was allowed.
     ShortSecret = "upstream.short_secret";
     /// The upstream refuses a configured secret.

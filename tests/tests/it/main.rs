@@ -56,6 +56,7 @@ mod shared_connections;
 mod shutdown;
 mod silent_upstreams;
 mod slow_clients;
+mod stored_secrets;
 mod streams;
 mod timing;
 mod token_exchange;

@@ -185,9 +185,16 @@ impl SqlStore {
             let Some(mut row) = self.find(&lease.grant).await?.filter(current) else {
                 return Ok(None);
             };
-            self.open_tokens(&mut row).await?;
+            match self.open_tokens(&mut row).await {
+                // The new token does not depend on the old ones.
+                Err(StoreError::Unreadable { .. }) if renewal.refresh_token.is_some() => {
+                    row.erase();
+                }
+                outcome => outcome?,
+            }
             renewal.apply(&mut row.grant);
             row.leased_until = None;
+            limits::drop_excess(&mut row.grant);
             limits::check(&row.grant)?;
             self.seal_tokens(&mut row).await?;
             if self.replace(&row).await? {

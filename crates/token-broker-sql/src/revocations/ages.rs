@@ -1,9 +1,9 @@
 //! Measures how long entries have existed, and drops those that no longer count.
 //!
 //! No wall clock can be trusted with this: one that is ahead would drop revocations while the
-//! tokens are still valid. Each process measures with a clock that only counts, and writes for how long it
-//! knows that the entries up to a place exist. A process that starts continues from there. So the
-//! age of an entry is never more than the time that has passed.
+//! tokens are still valid. Each process measures with a clock that only counts, and writes for how
+//! long it knows that the entries up to a place exist. A process that starts continues from there.
+//! So the age of an entry is never more than the time that has passed.
 
 use std::time::Duration;
 
@@ -139,5 +139,165 @@ impl SqlStore {
             self.ages.forget_before(place);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use token_broker_store::sealing::KeyRing;
+    use tower_token_broker::{
+        clock::{LEEWAY, Timestamp},
+        principal::{GrantId, User},
+        revocation::{
+            RevocationChange, RevocationEntry, RevocationStore as _, RevocationTarget, Revocations,
+            Sequence,
+        },
+    };
+
+    use super::*;
+    use crate::StoreUrl;
+
+    const RETENTION: Duration = Revocations::RETENTION.saturating_add(LEEWAY.saturating_mul(3));
+
+    fn start() -> Timestamp {
+        Timestamp::from_unix_seconds(1_800_000_000)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a new key of a test")]
+    fn keys() -> KeyRing {
+        KeyRing::parse(KeyRing::generate_line().expose_text().unwrap()).unwrap()
+    }
+
+    /// Processes that share a store, each with a clock of its own that starts with it.
+    struct Processes {
+        url: StoreUrl,
+        keys: KeyRing,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Processes {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", folder.path().join("b.db").display());
+            Self { url: StoreUrl::parse(&url).unwrap(), keys: keys(), _folder: folder }
+        }
+
+        async fn start(&self) -> (SqlStore, Clock) {
+            let clock = Clock::manual(start());
+            let store = SqlStore::open(&self.url, self.keys.clone()).await.unwrap();
+            (store.with_clock(clock.clone()), clock)
+        }
+    }
+
+    fn user(name: &str) -> User {
+        User::new("https://i.example", name)
+    }
+
+    fn entry(change: RevocationChange) -> RevocationEntry {
+        RevocationEntry::new(change, start())
+    }
+
+    async fn kept(store: &SqlStore) -> Vec<RevocationChange> {
+        let entries = store.read_after(Sequence::START, usize::MAX).await.unwrap();
+        entries.into_iter().map(|(_, entry)| entry.change).collect()
+    }
+
+    #[tokio::test]
+    async fn what_still_counts_survives_the_retention() {
+        let processes = Processes::new();
+        let (store, clock) = processes.start().await;
+        let grant = |id: &str| GrantId::new(id);
+        let revoked = |id: &str| RevocationChange::Revoked(RevocationTarget::Grant(grant(id)));
+        let counting = [
+            revoked("over"),
+            RevocationChange::Blocked(user("mallory")),
+            RevocationChange::Unblocked(user("bob")),
+            RevocationChange::GrantRestored(grant("again")),
+        ];
+        let superseded = [
+            RevocationChange::Blocked(user("bob")),
+            revoked("again"),
+            RevocationChange::Unblocked(user("mallory")),
+            RevocationChange::Revoked(RevocationTarget::User(user("carol"))),
+            RevocationChange::Revoked(RevocationTarget::Everything),
+        ];
+        for change in superseded.into_iter().chain(counting.clone()) {
+            store.append(&entry(change)).await.unwrap();
+        }
+        store.write_ages().await.unwrap();
+        clock.advance(RETENTION - Duration::from_millis(1));
+        store.write_ages().await.unwrap();
+        assert_eq!(kept(&store).await.len(), 9, "nothing is dropped before the retention");
+        clock.advance(Duration::from_millis(1));
+        store.write_ages().await.unwrap();
+        assert_eq!(kept(&store).await, counting);
+        // New places are after those that were dropped.
+        assert_eq!(store.append(&entry(counting[0].clone())).await.unwrap().as_u64(), 10);
+    }
+
+    #[tokio::test]
+    async fn n400_no_wrong_clock_drops_an_entry() {
+        let processes = Processes::new();
+        let (store, clock) = processes.start().await;
+        let everything = || RevocationChange::Revoked(RevocationTarget::Everything);
+        store.append(&entry(everything())).await.unwrap();
+        store.write_ages().await.unwrap();
+        let days = Duration::from_secs(24 * 3_600) * 400;
+        clock.set_wall_clock(start().plus(days));
+        store.write_ages().await.unwrap();
+        let (other, ahead) = processes.start().await;
+        ahead.set_wall_clock(start().plus(days));
+        other.write_ages().await.unwrap();
+        assert_eq!(kept(&other).await.len(), 1, "N400");
+    }
+
+    #[tokio::test]
+    async fn n400_restarted_processes_count_on_and_never_twice() {
+        let processes = Processes::new();
+        let (store, _) = processes.start().await;
+        let everything = || RevocationChange::Revoked(RevocationTarget::Everything);
+        store.append(&entry(everything())).await.unwrap();
+        store.write_ages().await.unwrap();
+        // Two processes at a time, each of which lives for a third of the retention.
+        for generation in 0..3 {
+            assert_eq!(kept(&store).await.len(), 1, "N400 generation {generation}");
+            let (one, other) = (processes.start().await, processes.start().await);
+            for (store, _) in [&one, &other] {
+                store.write_ages().await.unwrap();
+            }
+            for (store, clock) in [&one, &other] {
+                clock.advance(RETENTION / 3);
+                store.write_ages().await.unwrap();
+            }
+        }
+        // An entry that was appended later has an age of its own.
+        assert_eq!(kept(&store).await.len(), 0, "N400");
+        store.append(&entry(everything())).await.unwrap();
+        let (last, clock) = processes.start().await;
+        last.write_ages().await.unwrap();
+        clock.advance(RETENTION - Duration::from_millis(1));
+        last.write_ages().await.unwrap();
+        assert_eq!(kept(&last).await.len(), 1, "N400");
+        clock.advance(Duration::from_millis(1));
+        last.write_ages().await.unwrap();
+        assert_eq!(kept(&last).await.len(), 0, "N400");
+    }
+
+    #[tokio::test]
+    async fn reading_measures_from_time_to_time() {
+        let processes = Processes::new();
+        let (store, clock) = processes.start().await;
+        store
+            .append(&entry(RevocationChange::Revoked(RevocationTarget::Everything)))
+            .await
+            .unwrap();
+        for _ in 0..200 {
+            kept(&store).await;
+            store.settled().await;
+            clock.advance(EVERY);
+        }
+        assert_eq!(kept(&store).await, [], "200 times ten minutes are more than the retention");
+        let rows = store.database.read(READ, &[]).await.unwrap();
+        assert!(rows.len() < 40, "{}", rows.len());
     }
 }

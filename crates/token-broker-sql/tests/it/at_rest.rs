@@ -187,3 +187,29 @@ async fn revoked_tokens_are_erased_from_the_row() {
     let erased: i64 = sqlx::query_scalar(sql).fetch_one(&mut attacked.database).await.unwrap();
     assert_eq!(erased, 1);
 }
+
+#[tokio::test]
+async fn a_rotated_token_is_stored_whatever_the_row_holds() {
+    for damage in ["data_key", "refresh_token", "access_tokens"] {
+        let mut attacked = Attacked::with([grant("alice"), grant("bob")]).await;
+        let stored = attacked.store.load(&key("alice")).await.unwrap().unwrap();
+        let until = now().plus(std::time::Duration::from_secs(9));
+        let request = LeaseRequest::new(&stored, now(), until);
+        let LeaseOutcome::Acquired(lease) = attacked.store.lease(&request).await.unwrap() else {
+            panic!("the lease is free")
+        };
+        attacked.write(damage, b"damaged").await;
+        // Without a new refresh token, there is nothing to keep.
+        let kept = attacked.store.complete(&lease, &Renewal::new(None, None)).await;
+        let unreadable = StoreError::Unreadable { grant: grant("alice").id };
+        assert_eq!(kept.err(), Some(unreadable), "{damage}");
+        // An access token beyond all limits does not get in the way, either.
+        let mut access = grant("alice").access.pop().unwrap();
+        access.secret = tower_token_broker::Secret::new(vec![b'x'; 65 * 1_024]);
+        let renewal = Renewal::new(Some(secret("rotated")), Some(access));
+        let stored = attacked.store.complete(&lease, &renewal).await.unwrap().unwrap();
+        assert!(stored.access.is_empty(), "{damage}");
+        let loaded = attacked.store.load(&key("alice")).await.unwrap().unwrap();
+        assert_eq!(text(loaded.refresh_token.as_ref().unwrap()), "rotated", "{damage}");
+    }
+}

@@ -29,8 +29,8 @@ async fn x02_of_200_leases_one_is_acquired_per_version() {
         let stores = open_all(&place, &keys).await;
         let mut stored = stores[0].put(grant("alice")).await.unwrap();
         let mut fences = HashSet::new();
-        for version in 1..=5 {
-            assert_eq!(stored.version, version);
+        for version in 1..=5_usize {
+            assert_eq!(stored.version, version as u64);
             let request = LeaseRequest::new(&stored, now(), now().plus(Duration::from_secs(20)));
             let tasks = Tasks::new();
             let leases: Vec<_> = (0..200)
@@ -52,7 +52,7 @@ async fn x02_of_200_leases_one_is_acquired_per_version() {
             assert!(fences.insert(lease.fence), "X02 fence {}", lease.fence);
             // Another process ends the refresh than the one that began it.
             let renewal = Renewal::new(Some(secret(&format!("rotated {version}"))), None);
-            let other = &stores[(lease.fence as usize) % PROCESSES];
+            let other = &stores[version % PROCESSES];
             other.mark_attempt(&lease).await.unwrap();
             stored = other.complete(&lease, &renewal).await.unwrap().unwrap();
         }

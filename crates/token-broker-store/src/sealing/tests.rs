@@ -114,7 +114,7 @@ async fn o277_no_other_ring_unwraps() {
     let opened = DataKey::unwrap(&other, &wrapped, &context()).await.err();
     let key_id = wrapped.key_id.clone();
     assert_eq!(opened, Some(KeyWrapError::UnknownKey { key_id }), "O277");
-    // Also if the dump is edited to name the key that is at hand.
+    // Also if the dump is edited to name the key that is given.
     let renamed = WrappedKey::new(other.current(), wrapped.bytes);
     let opened = DataKey::unwrap(&other, &renamed, &context()).await.err();
     assert_eq!(opened, Some(KeyWrapError::Unreadable), "O277");

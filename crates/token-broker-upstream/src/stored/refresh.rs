@@ -93,6 +93,16 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             match self.step().await {
                 Ok(Next::Done(outcome)) => return outcome,
                 Ok(Next::Again) => {}
+                // O281: of this grant only. The user does not connect again: the key may return.
+                Err(StoreError::Unreadable { grant }) => {
+                    tracing::error!(
+                        alarm = Alarm::GrantUnreadable.code(),
+                        grant.id = grant.as_str(),
+                        "the tokens of a grant cannot be decrypted; give the key that wrapped \
+                         them, or revoke the grant so that the user can connect again"
+                    );
+                    return unavailable(None);
+                }
                 Err(error) => {
                     tracing::error!(
                         alarm = Alarm::StoreUnavailable.code(),

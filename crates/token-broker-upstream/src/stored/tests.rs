@@ -1227,6 +1227,7 @@ struct Hiccups {
     grants: MemoryGrants,
     store_fails: Arc<AtomicUsize>,
     mark_fails: Arc<AtomicUsize>,
+    unreadable: bool,
 }
 
 fn failing(store: usize, mark: usize) -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
@@ -1239,7 +1240,11 @@ fn fails(left: &AtomicUsize) -> bool {
 
 impl GrantStore for Hiccups {
     async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
-        self.grants.load(key).await
+        let loaded = self.grants.load(key).await?;
+        match loaded {
+            Some(grant) if self.unreadable => Err(StoreError::Unreadable { grant: grant.id }),
+            loaded => Ok(loaded),
+        }
     }
 
     async fn list(&self, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
@@ -1294,7 +1299,7 @@ async fn a_store_that_hiccups_costs_no_rotated_token() {
     let (store_fails, mark_fails) = failing(3, 0);
     let broker = Harness::over(
         grant(HOUR * 2),
-        |grants| Hiccups { grants, store_fails, mark_fails },
+        |grants| Hiccups { grants, store_fails, mark_fails, unreadable: false },
         |at| at,
     )
     .await;
@@ -1309,7 +1314,7 @@ async fn x06_a_crash_before_storing_costs_one_more_try() {
     let left = Arc::clone(&store_fails);
     let broker = Harness::over(
         grant(HOUR * 2),
-        |grants| Hiccups { grants, store_fails, mark_fails },
+        |grants| Hiccups { grants, store_fails, mark_fails, unreadable: false },
         |at| at,
     )
     .await;
@@ -1395,12 +1400,27 @@ async fn without_a_durable_mark_nothing_is_sent() {
     let (store_fails, mark_fails) = failing(0, 1);
     let broker = Harness::over(
         grant(HOUR * 2),
-        |grants| Hiccups { grants, store_fails, mark_fails },
+        |grants| Hiccups { grants, store_fails, mark_fails, unreadable: false },
         |at| at,
     )
     .await;
     assert!(is_unavailable(&broker.get().await));
     assert_eq!(broker.server.posts().len(), 0);
+}
+
+#[tokio::test]
+async fn o281_an_unreadable_grant_is_unavailable_and_kept() {
+    let (store_fails, mark_fails) = failing(0, 0);
+    let broker = Harness::over(
+        grant(HOUR * 2),
+        |grants| Hiccups { grants, store_fails, mark_fails, unreadable: true },
+        |at| at,
+    )
+    .await;
+    // Not "connect an account": the key may be put back.
+    assert!(is_unavailable(&broker.get().await), "O281");
+    assert_eq!(broker.server.posts().len(), 0, "O281");
+    assert!(broker.grant().refresh_token.is_some(), "O281");
 }
 
 #[tokio::test]
