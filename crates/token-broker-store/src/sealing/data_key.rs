@@ -43,9 +43,9 @@ impl DataKey {
     /// Opens a value.
     ///
     /// # Errors
-    /// [`OpenError`] unless this key sealed it in this context, and no bit has changed since.
-    pub fn open(&self, context: &SealingContext, sealed: &[u8]) -> Result<Secret, OpenError> {
-        self.key.open(context, sealed).ok_or(OpenError)
+    /// [`UnsealError`] unless this key sealed it in this context, and no bit has changed since.
+    pub fn open(&self, context: &SealingContext, sealed: &[u8]) -> Result<Secret, UnsealError> {
+        self.key.open(context, sealed).ok_or(UnsealError)
     }
 
     /// Wraps this key with the key-encryption key, to be stored.
@@ -91,4 +91,4 @@ impl DataKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a sealed value was changed, or was sealed for another place")]
 #[non_exhaustive]
-pub struct OpenError;
+pub struct UnsealError;

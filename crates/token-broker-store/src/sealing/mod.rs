@@ -42,7 +42,7 @@ mod key_wrap;
 mod tests;
 
 pub use context::SealingContext;
-pub use data_key::{DataKey, OpenError};
+pub use data_key::{DataKey, UnsealError};
 pub use key_ring::{KeyRing, KeyRingError};
 pub use key_strength::WeakKey;
 pub use key_wrap::{BoxKeyWrap, KeyId, KeyWrap, KeyWrapError, WrappedKey};
