@@ -5,7 +5,6 @@
 use std::{fs, path::Path, time::Duration};
 
 use aws_lc_rs::rand;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use token_broker_authority::issue::Mint;
 use token_broker_store::{
@@ -338,12 +337,13 @@ fn server<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Server
     })
 }
 
-/// Returns a new ID of 128 random bits.
+/// Returns a new ID of 128 random bits. As hexadecimal, it never begins with a hyphen, which a
+/// command would take for an option.
 fn new_grant_id() -> GrantId {
     let mut id = [0; 16];
     // The system's source of randomness does not fail once it is seeded.
     rand::fill(&mut id).unwrap_or_default();
-    GrantId::new(&URL_SAFE_NO_PAD.encode(id))
+    GrantId::new(&format!("{:032x}", u128::from_be_bytes(id)))
 }
 
 /// Returns all scopes that the rules of a server name.

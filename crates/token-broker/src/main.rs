@@ -120,6 +120,7 @@ enum UsersCommand {
     /// Refuse all requests of a user, and cut open streams, until `unblock`
     Block {
         /// The subject (`sub`) of the user
+        #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
         common: Common,
@@ -127,6 +128,7 @@ enum UsersCommand {
     /// Let a blocked user in again
     Unblock {
         /// The subject (`sub`) of the user
+        #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
         common: Common,
@@ -172,6 +174,7 @@ enum GrantsCommand {
     /// End a grant: no request uses it any longer, and its tokens are erased
     Revoke {
         /// The ID of the grant
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         common: Common,
@@ -202,13 +205,13 @@ enum TokensCommand {
     #[command(group = clap::ArgGroup::new("target").required(true))]
     Revoke {
         /// The ID of a token (`jti`)
-        #[arg(long, group = "target", value_name = "JTI")]
+        #[arg(long, group = "target", value_name = "JTI", allow_hyphen_values = true)]
         id: Option<String>,
         /// All tokens of a client that were issued until now
-        #[arg(long, group = "target", value_name = "CLIENT_ID")]
+        #[arg(long, group = "target", value_name = "CLIENT_ID", allow_hyphen_values = true)]
         client: Option<String>,
         /// All tokens of a user that were issued until now, by subject
-        #[arg(long, group = "target", value_name = "SUBJECT")]
+        #[arg(long, group = "target", value_name = "SUBJECT", allow_hyphen_values = true)]
         user: Option<String>,
         /// All tokens that were issued until now
         #[arg(long, group = "target")]

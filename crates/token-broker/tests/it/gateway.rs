@@ -171,7 +171,7 @@ async fn grants_are_added_listed_and_revoked() {
     let listed: Value = setup.done(&["grants", "list", "--json"]).parse().unwrap();
     assert_eq!(listed[0]["state"], "revoked");
     assert_eq!(listed[0]["has_refresh_token"], false);
-    let unknown = setup.run(&["grants", "revoke", "unknown"]);
+    let unknown = setup.run(&["grants", "revoke", "-unknown"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("grants list"), "{}", text(&unknown.stderr));
     let of_static = setup.run(&[&add[..5], &["crm"], &add[6..]].concat());
