@@ -69,8 +69,11 @@ enum AuditCommand {
         #[arg(long, value_name = "DAYS")]
         older_than_days: u32,
         /// The one who signs off, for the record
-        #[arg(long, value_name = "NAME")]
-        operator: String,
+        #[arg(long, value_name = "NAME", required_unless_present = "dry_run")]
+        operator: Option<String>,
+        /// Print the segments that would be removed; change and record nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -102,14 +105,26 @@ async fn main() -> ExitCode {
             verify(&path, &expect_head, json, progress)
         }
         Command::Audit {
-            command: AuditCommand::Remove { folder, writer, older_than_days, operator },
-        } => match audit_removal::remove(&folder, &writer, older_than_days, &operator).await {
-            Ok(removed) => finish(&removed.to_string(), 0),
-            Err(error) => {
-                complain(&error.to_string());
-                ExitCode::FAILURE
+            command: AuditCommand::Remove { folder, writer, older_than_days, operator, dry_run },
+        } => {
+            // Without it, this is a dry run.
+            let done = match operator.filter(|_| !dry_run) {
+                Some(operator) => {
+                    let removed =
+                        audit_removal::remove(&folder, &writer, older_than_days, &operator);
+                    removed.await.map(|removed| removed.to_string())
+                }
+                None => audit_removal::plan(&folder, &writer, older_than_days)
+                    .map(|planned| planned.to_string()),
+            };
+            match done {
+                Ok(text) => finish(&text, 0),
+                Err(error) => {
+                    complain(&error.to_string());
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
     }
 }
 
