@@ -103,7 +103,8 @@ impl Report {
         writeln!(
             f,
             "\n  Each list is in its own order. The scopes that the operator set: \
-             {OPERATORS_SCOPES}.\n"
+             {OPERATORS_SCOPES}.\n  dropped: the client closed the stream after reading its \
+             result.\n"
         )
     }
 }
@@ -119,12 +120,30 @@ impl fmt::Display for Report {
         writeln!(f, "WHAT THE LOGS PROVE\n")?;
         for check in &self.checks {
             let mark = if check.pass { "ok  " } else { "FAIL" };
-            writeln!(f, "  {mark} {}", check.name.replace('_', " "))?;
+            writeln!(f, "  {mark} {}", title(check.name))?;
             writeln!(f, "       {}", check.found)?;
         }
         let good = self.checks.iter().filter(|check| check.pass).count();
-        writeln!(f, "\n{good} of {} checks hold.", self.checks.len())
+        writeln!(
+            f,
+            "\n  Secrets in play: tokens that the upstreams issued, and received through the \
+             broker.\n\n{good} of {} checks hold.",
+            self.checks.len()
+        )?;
+        writeln!(
+            f,
+            "Next: put the broker in front of a server of yours (docs/embedding.md). \
+             docs/demo.md explains the checks."
+        )
     }
+}
+
+/// Returns the name of a check as a text for people.
+fn title(name: &str) -> String {
+    // An underscore is a space, and a name has no apostrophe.
+    name.replace('_', " ")
+        .replace("servers back", "server's back")
+        .replace("operators scopes", "operator's scopes")
 }
 
 /// Joins equal lines in a row to one, with their number.

@@ -7,7 +7,8 @@ use std::{
 
 use serde::Serialize;
 use tower_token_broker::audit::verify::{
-    ChainReport, FolderReport, FolderVerification, Head, RemovedSegments, SegmentFault,
+    ChainReport, FolderReport, FolderVerification, Head, RemovedHead, RemovedSegments,
+    SegmentFault, Verdict,
 };
 
 use crate::{
@@ -50,9 +51,14 @@ impl VerifiedFolder {
         &self.report
     }
 
-    /// Returns 0 if all records are as they were written, else 1.
-    pub const fn exit_code(&self) -> u8 {
-        if self.report.is_whole() { 0 } else { 1 }
+    /// Returns 0 if all records are as they were written, 1 if one is not, and 3 if they are, but a
+    /// noted head cannot be compared with a removed record.
+    pub fn exit_code(&self) -> u8 {
+        match self.report.verdict() {
+            Verdict::Whole => 0,
+            Verdict::NotWhole => 1,
+            Verdict::Undecided => 3,
+        }
     }
 
     /// Returns the result as one JSON object (`docs/audit.md`).
@@ -63,13 +69,18 @@ impl VerifiedFolder {
         };
         let object = Object {
             schema: 1,
-            whole: report.is_whole(),
+            whole: match report.verdict() {
+                Verdict::Whole => Some(true),
+                Verdict::NotWhole => Some(false),
+                Verdict::Undecided => None,
+            },
             chains: report.chains.iter().map(Chain::of).collect(),
             fault_count: report.fault_count,
             faults: report.faults.iter().map(|fault| Fault::of(fault, name(&fault.file))).collect(),
             removed: report.removed.iter().map(Removed::of).collect(),
             others: report.others.iter().map(|path| name(path)).collect(),
             noted: self.noted.iter().map(ToString::to_string).collect(),
+            removed_heads: report.removed_heads.iter().map(Noted::of).collect(),
             missing_heads: report.missing_heads.iter().map(ToString::to_string).collect(),
         };
         serde_json::to_string_pretty(&object).unwrap_or_default()
@@ -80,13 +91,14 @@ impl VerifiedFolder {
 #[derive(Serialize)]
 struct Object<'a> {
     schema: u32,
-    whole: bool,
+    whole: Option<bool>,
     chains: Vec<Chain<'a>>,
     fault_count: u64,
     faults: Vec<Fault>,
     removed: Vec<Removed<'a>>,
     others: Vec<String>,
     noted: Vec<String>,
+    removed_heads: Vec<Noted<'a>>,
     missing_heads: Vec<String>,
 }
 
@@ -159,14 +171,39 @@ impl<'a> Removed<'a> {
     }
 }
 
+#[derive(Serialize)]
+struct Noted<'a> {
+    head: String,
+    compared: bool,
+    removal: Removed<'a>,
+}
+
+impl<'a> Noted<'a> {
+    fn of(noted: &'a RemovedHead) -> Self {
+        Self {
+            head: noted.head.to_string(),
+            compared: noted.is_compared,
+            removal: Removed::of(&noted.removal),
+        }
+    }
+}
+
 impl fmt::Display for VerifiedFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
         let (folder, report) = (escaped(self.folder.display()), &self.report);
         let records: u64 = report.chains.iter().map(|chain| chain.report.records).sum();
         let chains = report.chains.len();
-        if report.is_whole() {
+        let verdict = report.verdict();
+        if verdict == Verdict::Whole {
             writeln!(f, "{folder}: whole. {records} records in {chains} chains, unchanged")?;
+        } else if verdict == Verdict::Undecided {
+            let heads = report.removed_heads.iter().filter(|noted| !noted.is_compared).count();
+            writeln!(
+                f,
+                "{folder}: UNDECIDED. {records} records in {chains} chains, unchanged; {heads} \
+                 noted heads cannot be compared"
+            )?;
         } else if chains == 0 {
             writeln!(f, "{folder}: NOT WHOLE. It contains no segment of an audit log")?;
         } else {
@@ -187,6 +224,9 @@ impl fmt::Display for VerifiedFolder {
         more(f, report.fault_count.saturating_sub(SHOWN as u64))?;
         for head in &report.missing_heads {
             writeln!(f, "  {:<10}the noted head {head} is in no chain", "fault")?;
+        }
+        for noted in &report.removed_heads {
+            print_removed_head(f, noted)?;
         }
         for chain in &report.chains {
             print_chain(f, chain)?;
@@ -216,6 +256,24 @@ impl fmt::Display for VerifiedFolder {
 
 fn more(f: &mut fmt::Formatter<'_>, more: u64) -> fmt::Result {
     if more == 0 { Ok(()) } else { writeln!(f, "  {:<10}and {more} more", "") }
+}
+
+fn print_removed_head(f: &mut fmt::Formatter<'_>, noted: &RemovedHead) -> fmt::Result {
+    let (head, removal) = (noted.head, &noted.removal);
+    let (writer, initiator) = (escaped(&removal.writer), escaped(&removal.initiator));
+    if noted.is_compared {
+        return writeln!(
+            f,
+            "  {:<10}the record of head {head} was removed by {initiator} on {}, as recorded",
+            "noted", removal.time
+        );
+    }
+    writeln!(
+        f,
+        "  {:<10}head {head} is in no chain. {initiator} removed records {} to {} of {writer} on \
+         {}:\n  {:<10}if it is one of them, its hash cannot be compared any more",
+        "noted", removal.from, removal.until.sequence, removal.time, ""
+    )
 }
 
 fn print_chain(f: &mut fmt::Formatter<'_>, chain: &ChainReport) -> fmt::Result {
@@ -248,10 +306,18 @@ fn print_chain(f: &mut fmt::Formatter<'_>, chain: &ChainReport) -> fmt::Result {
 }
 
 impl VerifiedFolder {
-    const fn what_it_does_not_show(&self) -> &'static str {
-        if !self.report.is_whole() {
-            return "Keep the folder as it is. The rest of a segment after a wrong record was not \
-                    checked.";
+    fn what_it_does_not_show(&self) -> &'static str {
+        match self.report.verdict() {
+            Verdict::Whole => {}
+            Verdict::NotWhole => {
+                return "Keep the folder as it is. The rest of a segment after a wrong record was \
+                        not checked.";
+            }
+            Verdict::Undecided => {
+                return "\
+Is this removal known to the one who is named? If so, note the heads above instead of those of
+removed records. Verify without them to see the verdict on the records that are here.";
+            }
         }
         "\
 The chains do not show: records removed from the end of one, chains removed as a whole, and files

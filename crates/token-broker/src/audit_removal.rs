@@ -9,11 +9,14 @@ use std::{
 use tower_token_broker::{
     audit::{
         AuditError, AuditFileError, AuditFolder, AuditLog, Removal, RemovalError, WriterName,
-        WriterNameError, verify::Head,
+        WriterNameError,
+        verify::{FolderVerification, Head},
     },
     clock::{Clock, Timestamp},
     principal::Initiator,
 };
+
+use crate::escaped::escaped;
 
 /// The writer of the chain in which commands record what they do.
 const WRITER: &str = "commands";
@@ -61,6 +64,43 @@ pub enum RemoveError {
     NotClosed(AuditError),
 }
 
+/// The segments that would be removed.
+#[derive(Debug)]
+pub struct PlannedFiles {
+    files: Vec<PathBuf>,
+    writer: WriterName,
+}
+
+/// Returns the segments that [`remove`] would remove now. Changes and records nothing.
+///
+/// # Errors
+/// The folder has no segment of the writer, one of them is wrong, or the folder cannot be read.
+pub fn plan(
+    folder: &Path,
+    writer: &WriterName,
+    older_than_days: u32,
+) -> Result<PlannedFiles, RemoveError> {
+    let removal = Removal::plan(folder, writer, before(older_than_days))?;
+    let mut files: Vec<PathBuf> =
+        removal.iter().flat_map(Removal::files).map(Path::to_owned).collect();
+    // The command continues this chain, so it keeps the segment that is the last one now.
+    if *writer == WriterName::parse(WRITER)? && files.len() == segments(folder)? {
+        files.pop();
+    }
+    Ok(PlannedFiles { files, writer: writer.clone() })
+}
+
+/// Returns the number of segments of the chain of commands.
+fn segments(folder: &Path) -> Result<usize, RemoveError> {
+    let report = FolderVerification::new().run(folder).map_err(RemovalError::from)?;
+    let commands = report.chains.iter().find(|chain| chain.writer.as_str() == WRITER);
+    Ok(commands.map_or(0, |chain| chain.segments))
+}
+
+fn before(older_than_days: u32) -> Timestamp {
+    Clock::system().now().minus(DAY.saturating_mul(older_than_days))
+}
+
 /// Removes the segments of a writer whose last record is older than this, after the whole folder
 /// was verified and the removal was recorded.
 ///
@@ -76,7 +116,7 @@ pub async fn remove(
     older_than_days: u32,
     operator: &str,
 ) -> Result<RemovedFiles, RemoveError> {
-    let before = Clock::system().now().minus(DAY.saturating_mul(older_than_days));
+    let before = before(older_than_days);
     let nothing = || RemovedFiles { count: 0, until: None, writer: writer.clone() };
     let Some(removal) = Removal::plan(folder, writer, before)? else { return Ok(nothing()) };
     let commands = WriterName::parse(WRITER)?;
@@ -125,6 +165,16 @@ async fn run(
     let (until, writer) = (removal.until(), removal.writer().clone());
     let count = removal.run(log, &Initiator::operator(operator)).await?;
     Ok(Some(RemovedFiles { count, until, writer }))
+}
+
+impl fmt::Display for PlannedFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.files.is_empty() {
+            return write!(f, "no segment of {} is old enough", self.writer);
+        }
+        write!(f, "{} segments of {} would be removed:", self.files.len(), self.writer)?;
+        self.files.iter().try_for_each(|file| write!(f, "\n  {}", escaped(file.display())))
+    }
 }
 
 impl fmt::Display for RemovedFiles {

@@ -262,8 +262,11 @@ enum AuditCommand {
         #[arg(long, value_name = "DAYS")]
         older_than_days: u32,
         /// The one who signs off, for the record
-        #[arg(long, value_name = "NAME")]
-        operator: String,
+        #[arg(long, value_name = "NAME", required_unless_present = "dry_run")]
+        operator: Option<String>,
+        /// Print the segments that would be removed; change and record nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -310,11 +313,8 @@ async fn main() -> ExitCode {
             verify(&path, &expect_head, json, progress)
         }
         Command::Audit {
-            command: AuditCommand::Remove { folder, writer, older_than_days, operator },
-        } => match audit_removal::remove(&folder, &writer, older_than_days, &operator).await {
-            Ok(removed) => finish(&removed.to_string(), 0),
-            Err(error) => failed(&error),
-        },
+            command: AuditCommand::Remove { folder, writer, older_than_days, operator, dry_run },
+        } => remove(&folder, &writer, older_than_days, operator.filter(|_| !dry_run)).await,
     }
 }
 
@@ -472,6 +472,28 @@ fn login() -> String {
 fn failed(error: &dyn fmt::Display) -> ExitCode {
     complain(&error.to_string());
     ExitCode::FAILURE
+}
+
+/// Removes old segments, for the record of this operator; without one, shows what would be removed.
+async fn remove(
+    folder: &Path,
+    writer: &WriterName,
+    older_than_days: u32,
+    operator: Option<String>,
+) -> ExitCode {
+    let done = match operator {
+        Some(operator) => {
+            let removed = audit_removal::remove(folder, writer, older_than_days, &operator);
+            removed.await.map(|removed| removed.to_string())
+        }
+        None => {
+            audit_removal::plan(folder, writer, older_than_days).map(|planned| planned.to_string())
+        }
+    };
+    match done {
+        Ok(text) => finish(&text, 0),
+        Err(error) => failed(&error),
+    }
 }
 
 fn verify(path: &Path, noted: &[Head], json: bool, progress: bool) -> ExitCode {

@@ -6,7 +6,7 @@ use std::fmt;
 const LONGEST: usize = 256;
 
 /// A value from configuration or from the calling code, escaped and truncated to 256 bytes, for an
-/// error message. Never a secret, and never a peer's text.
+/// error message. Never a secret, and never a peer's text, which only the log may have.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BadValue(Box<str>);
 

@@ -45,6 +45,7 @@ mod panics;
 mod providers;
 mod records;
 mod refusal_marks;
+mod refusals_in_the_log;
 mod replaced_policies;
 mod request_hygiene;
 mod resolvers;

@@ -10,6 +10,22 @@ async fn every_check_holds() {
     assert!(report.pass, "{report}");
     assert_eq!(report.exit_code(), 0);
     assert_eq!(report.checks.len(), 14);
+    // The text explains its words, and names the checks as the document does.
+    let (text, document) = (report.to_string(), include_str!("../../../../docs/demo.md"));
+    let names = text.replace('\'', "").replace(' ', "_");
+    for check in &report.checks {
+        assert!(names.contains(&format!("ok___{}\n", check.name)), "{} in {text}", check.name);
+        assert!(document.contains(&format!("| {} |", check.name)), "{}", check.name);
+    }
+    for part in ["behind the server's back", "the operator's scopes"] {
+        assert!(
+            text.contains(part.trim_start_matches("the ")) && document.contains(part),
+            "{part}"
+        );
+    }
+    for part in ["  dropped: the client closed", "  Secrets in play: tokens that", "\nNext: "] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

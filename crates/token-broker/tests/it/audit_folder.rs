@@ -115,12 +115,88 @@ async fn the_object_of_a_folder_has_the_documented_members() {
     assert_eq!(members(&object), documented("The object of a folder has:"));
     assert_eq!(members(&object["faults"][0]), documented("Each of `faults` has:"));
     assert_eq!(members(&object["removed"][0]), documented("Each of `removed` has:"));
+    let (_, noted) = self::object(&folder, &["--expect-head", &removed_head(&object)]);
+    assert_eq!(members(&noted["removed_heads"][0]), documented("Each of `removed_heads` has:"));
     let of_file = documented("The object has:").into_iter();
     let mut of_chain: Vec<_> =
         of_file.filter(|member| !["schema", "noted"].contains(&member.as_str())).collect();
     of_chain.extend(["writer", "segments", "removed_until"].map(str::to_owned));
     of_chain.sort();
     assert_eq!(members(&object["chains"][0]), of_chain);
+}
+
+/// Returns the last record of the first removal.
+fn removed_head(object: &Value) -> String {
+    object["removed"][0]["until"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn p519_a_noted_head_of_a_removed_record_is_no_alarm() {
+    let (_root, folder) = written().await;
+    assert_eq!(run(&REMOVE, &folder).status.code(), Some(0));
+    let last = removed_head(&object(&folder, &[]).1);
+    let (number, hash) = last.split_once(':').unwrap();
+    let (earlier, later) = (format!("2:{hash}"), format!("9{number}:{hash}"));
+    let other = format!("{number}:{}", "0".repeat(64));
+    for (heads, code, whole, parts) in [
+        (vec![&last], 0, Value::from(true), vec![": whole.", "was removed by operator olga on 2"]),
+        (vec![&earlier], 3, Value::Null, vec![": UNDECIDED.", "its hash cannot be compared"]),
+        (vec![&last, &earlier], 3, Value::Null, vec!["UNDECIDED", "; 1 noted heads cannot be"]),
+        (vec![&later], 1, false.into(), vec!["NOT WHOLE", "is in no chain"]),
+        (vec![&other], 1, false.into(), vec!["NOT WHOLE", "is in no chain"]),
+        (vec![&earlier, &other], 1, false.into(), vec!["NOT WHOLE", "cannot be compared"]),
+    ] {
+        let options: Vec<&str> =
+            heads.iter().flat_map(|head| ["--expect-head", head.as_str()]).collect();
+        let printed = run(&[&["verify"], &options[..]].concat(), &folder);
+        assert_eq!(printed.status.code(), Some(code), "{printed:?}");
+        for part in parts {
+            assert!(text(&printed.stdout).contains(part), "{part:?} in {printed:?}");
+        }
+        let (code_of_json, found) = object(&folder, &options);
+        assert_eq!((code_of_json, &found["whole"]), (Some(code), &whole));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_what_would_be_removed() {
+    let (_root, folder) = written().await;
+    let files = || {
+        let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let arguments = |writer: &'static str, days: &'static str| {
+        ["remove", "--writer", writer, "--older-than-days", days]
+    };
+    // Also of the chain that the command itself continues.
+    for writer in ["broker-2", "commands", "commands", "commands", "broker-1"] {
+        let before = files();
+        let planned = run(&[&arguments(writer, "0")[..], &["--dry-run"]].concat(), &folder);
+        assert_eq!(planned.status.code(), Some(0), "{planned:?}");
+        assert_eq!(files(), before, "nothing is changed or recorded");
+        let removed =
+            run(&[&arguments(writer, "0")[..], &["--operator", "olga"]].concat(), &folder);
+        assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+        let after = files();
+        let is_there = |path: &PathBuf| after.iter().any(|(_, other)| other == path);
+        for (_, path) in before {
+            let is_named = text(&planned.stdout).contains(path.to_str().unwrap());
+            assert_eq!(is_named, !is_there(&path), "{writer}: {planned:?} {removed:?}");
+        }
+    }
+    // With an operator it is a dry run, too; without either, wrong usage.
+    let (_root, folder) = written().await;
+    let all = segments(&folder, "broker");
+    let planned = run(&[&REMOVE[..], &["--dry-run"]].concat(), &folder);
+    assert!(text(&planned.stdout).contains("segments of broker-2 would be removed:"));
+    assert_eq!(run(&arguments("broker-2", "30"), &folder).status.code(), Some(2));
+    let young = run(&[&arguments("broker-2", "30000")[..], &["--dry-run"]].concat(), &folder);
+    assert_eq!(text(&young.stdout), "no segment of broker-2 is old enough\n");
+    let nowhere = run(&[&arguments("nobody", "30")[..], &["--dry-run"]].concat(), &folder);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert_eq!((segments(&folder, "broker"), segments(&folder, "commands")), (all, Vec::new()));
 }
 
 const REMOVE: [&str; 7] =

@@ -154,3 +154,52 @@ async fn p385_a_relative_path_is_kept() {
     fs::remove_file(at.folder.join("audit-2.jsonl")).unwrap();
     assert_eq!(use_a_credential(&log).await.unwrap_err(), AuditError);
 }
+
+#[tokio::test]
+async fn an_error_names_the_mistake_in_the_path() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = |name: &str| JsonLines::append(root.path().join(name)).unwrap_err().to_string();
+    for name in ["nowhere/audit.jsonl", "no/where/audit.jsonl"] {
+        assert!(refused(name).contains("; create its folder, or check the path"), "{name}");
+    }
+    assert!(!root.path().join("nowhere").exists());
+    let file = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+    file("notes", "# What to do\n");
+    for name in ["notes/audit.jsonl", "notes/"] {
+        assert!(refused(name).contains("; check the path and its permissions"), "{name}");
+    }
+    file("object.json", "{\"seq\": 0}\n");
+    file("blank", "\n\n");
+    for name in ["notes", "object.json", "blank"] {
+        let text = refused(name);
+        assert!(text.contains("is damaged at line 1, or is not an audit file; keep it"), "{text}");
+    }
+    // A file that begins with a record is one.
+    let log = AuditLog::from(JsonLines::append(root.path().join("audit.jsonl")).unwrap());
+    log.close(std::time::Duration::from_secs(20)).await.unwrap();
+    drop(log);
+    let text = fs::read_to_string(root.path().join("audit.jsonl")).unwrap();
+    file("copy.jsonl", &text.replacen("\"close\"", "\"start\"", 1));
+    let text = refused("copy.jsonl");
+    assert!(text.contains("is damaged at line 2; keep it"), "{text}");
+}
+
+#[test]
+fn a_sink_knows_its_place() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("audit.jsonl");
+    let file = || JsonLines::append(&path).unwrap();
+    let of_file = path.display().to_string();
+    assert_eq!(file().location(), of_file);
+    assert_eq!(BoxAuditSink::new(file()).location(), of_file);
+    let writer = WriterName::parse("broker-1").unwrap();
+    let folder = AuditFolder::open(root.path().join("audit"), &writer).unwrap();
+    let of_folder = format!("{}, writer broker-1", root.path().join("audit").display());
+    assert_eq!(folder.location(), of_folder);
+    assert_eq!(file().and(folder).location(), format!("{of_file}; {of_folder}"));
+    assert!(InMemory::new().location().contains("InMemory"));
+    // A relative path is that of the working directory at the start.
+    let missing = JsonLines::append("no-such-folder-here/audit.jsonl").unwrap_err().to_string();
+    let here = std::env::current_dir().unwrap().join("no-such-folder-here/audit.jsonl");
+    assert!(missing.contains(here.to_str().unwrap()), "{missing}");
+}

@@ -1,5 +1,10 @@
 //! Checks `Host`, the target's authority, and `Origin` (DNS rebinding).
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, uri::Authority};
 
 use super::cors::Page;
@@ -57,6 +62,8 @@ pub(super) struct AllowedHosts {
     scheme_is_https: bool,
     hosts: Vec<Box<str>>,
     origins: Vec<Box<str>>,
+    /// Whether a refused host was logged at INFO.
+    was_reported: Arc<AtomicBool>,
 }
 
 impl AllowedHosts {
@@ -65,7 +72,9 @@ impl AllowedHosts {
         settings: &HostAndOrigin,
     ) -> Result<Self, HostAndOriginError> {
         let scheme_is_https = resource.origin().starts_with("https:");
-        let mut allowed = Self { scheme_is_https, hosts: Vec::new(), origins: Vec::new() };
+        let was_reported = Arc::default();
+        let mut allowed =
+            Self { scheme_is_https, hosts: Vec::new(), origins: Vec::new(), was_reported };
         if !settings.is_without_own_host {
             allowed.hosts.push(allowed.normal_host(resource.authority()).into());
         }
@@ -91,7 +100,7 @@ impl AllowedHosts {
 
     /// Refuses a request for another host or from another origin.
     pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Reason> {
-        self.admit_host(request)?;
+        self.admit_host(request).inspect_err(|_| self.report(request))?;
         self.admit_origin(request.headers())
     }
 
@@ -120,6 +129,35 @@ impl AllowedHosts {
             Ok(())
         } else {
             Err(Reason::HostNotAllowed)
+        }
+    }
+
+    /// Logs the hosts that a refused request names and those that are allowed: the first time at
+    /// INFO, then at DEBUG.
+    fn report<B>(&self, request: &Request<B>) {
+        // A521: the text of a client, escaped and truncated.
+        let received = || -> Vec<BadValue> {
+            let fields = request.headers().get_all(header::HOST).iter().take(2);
+            let target = request.uri().authority().map(|target| BadValue::new(target.as_str()));
+            fields
+                .map(|field| BadValue::new(field.to_str().unwrap_or("(not ASCII)")))
+                .chain(target)
+                .collect()
+        };
+        let allowed = &self.hosts;
+        if self.was_reported.swap(true, Ordering::Relaxed) {
+            tracing::debug!(
+                received = ?received(),
+                ?allowed,
+                "a request for another host was refused"
+            );
+        } else {
+            tracing::info!(
+                received = ?received(),
+                ?allowed,
+                "a request for another host was refused: if clients reach the resource under this \
+                 name, allow it (`HostAndOrigin::allow_host`). Further ones are logged at DEBUG"
+            );
         }
     }
 

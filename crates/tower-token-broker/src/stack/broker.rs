@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) revocation_source: &'static str,
     pub(super) sealing_keys: SealingKeys,
     pub(super) sealing_keys_were_given: bool,
-    pub(super) audit_sink: &'static str,
+    pub(super) audit_sink: Box<str>,
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) verdict_cache_capacity: u64,
@@ -328,6 +328,7 @@ impl<S: AuditSink> BrokerBuilder<S> {
         };
         let sealing_keys_were_given = self.sealing_keys.is_some();
         let options = self.audit_options.with_clock(self.clock.clone());
+        let audit_sink = self.sink.location().into();
         Ok(Broker(Arc::new(Shared {
             audit: AuditLog::start(self.sink, options),
             revocations,
@@ -335,7 +336,7 @@ impl<S: AuditSink> BrokerBuilder<S> {
             revocation_source,
             sealing_keys: self.sealing_keys.unwrap_or_else(SealingKeys::generate),
             sealing_keys_were_given,
-            audit_sink: std::any::type_name::<S>(),
+            audit_sink,
             credential_registry: Arc::new(Registry::new(
                 self.credential_registry_capacity,
                 self.clock.clone(),

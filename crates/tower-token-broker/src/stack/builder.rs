@@ -291,7 +291,7 @@ fn build<V: VerifyToken, P: Policy, C>(
         rules = summary.rules,
         revocations = broker.0.revocation_source,
         sealing_keys = if broker.0.sealing_keys_were_given { "given" } else { "drawn" },
-        audit = broker.0.audit_sink,
+        audit = &*broker.0.audit_sink,
         "protecting a resource"
     );
     for without_effect in summary.without_effect {

@@ -245,6 +245,11 @@ impl AuditSink for AuditFolder {
     fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
         self.state.lock().segment_end(now)
     }
+
+    fn location(&self) -> String {
+        let state = self.state.lock();
+        format!("{}, writer {}", state.folder.display(), state.writer)
+    }
 }
 
 impl State {

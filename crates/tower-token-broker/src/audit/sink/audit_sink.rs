@@ -118,6 +118,12 @@ pub trait AuditSink: Send + Sync + 'static {
         None
     }
 
+    /// Returns the place of the records for the log, which reports it at the start: a file's
+    /// absolute path. The default is the name of the type.
+    fn location(&self) -> String {
+        std::any::type_name::<Self>().to_owned()
+    }
+
     /// Combines this sink with another one: a record is durable when both have it.
     ///
     /// If both keep their records, both must have stopped at the same one. After a crash between

@@ -22,6 +22,7 @@ trait ErasedAuditSink: Send + Sync {
     fn resume(&self) -> Boxed<'_, Resumed>;
     fn write<'a>(&'a self, records: &'a Records) -> Boxed<'a, ()>;
     fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd>;
+    fn location(&self) -> String;
 }
 
 impl<S: AuditSink> ErasedAuditSink for S {
@@ -36,6 +37,10 @@ impl<S: AuditSink> ErasedAuditSink for S {
     fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
         S::segment_end(self, now)
     }
+
+    fn location(&self) -> String {
+        S::location(self)
+    }
 }
 
 impl AuditSink for BoxAuditSink {
@@ -49,6 +54,10 @@ impl AuditSink for BoxAuditSink {
 
     fn segment_end(&self, now: Timestamp) -> Option<SegmentEnd> {
         self.0.segment_end(now)
+    }
+
+    fn location(&self) -> String {
+        self.0.location()
     }
 }
 

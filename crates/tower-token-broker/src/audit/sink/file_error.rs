@@ -11,8 +11,9 @@ use std::{
 pub enum AuditFileError {
     /// The file cannot be opened, read or truncated.
     #[error(
-        "the audit file {} cannot be opened: {source}; check the path and its permissions",
-        path.display()
+        "the audit file {} cannot be opened: {source}; {}",
+        path.display(),
+        advice(source)
     )]
     Io {
         /// The path.
@@ -52,9 +53,10 @@ pub enum AuditFileError {
     },
     /// A record was changed, or one is missing.
     #[error(
-        "the audit file {} is damaged at line {line}; keep it for the investigation, and start a \
+        "the audit file {} is damaged at line {line}{}; keep it for the investigation, and start a \
          new one (in a folder: use another writer name)",
-        path.display()
+        path.display(),
+        if *line == 1 { ", or is not an audit file" } else { "" }
     )]
     Damaged {
         /// The path.
@@ -94,6 +96,16 @@ pub enum AuditFileError {
         /// The error of the system.
         source: io::Error,
     },
+}
+
+/// Returns what to do about a file that cannot be opened. A missing file would be created, so it is
+/// its folder that is missing.
+fn advice(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::NotFound {
+        "create its folder, or check the path"
+    } else {
+        "check the path and its permissions"
+    }
 }
 
 impl AuditFileError {

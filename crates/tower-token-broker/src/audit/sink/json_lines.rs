@@ -1,6 +1,9 @@
 //! A file of JSON lines: one record per line, one write and one fdatasync per batch.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use parking_lot::Mutex;
 
@@ -19,10 +22,13 @@ use crate::audit::record::{Head, Records};
 /// program, the log closes and requests are refused, until the file is back as it was or the
 /// process is restarted. So programs that rotate logs must not touch the file.
 ///
+/// Its folder must exist: a mistyped path is an error.
+///
 /// The whole file is read at the start. For a log that grows over months, or several processes, use
 /// [`AuditFolder`](super::AuditFolder).
 #[derive(Debug)]
 pub struct JsonLines {
+    path: PathBuf,
     state: Mutex<State>,
 }
 
@@ -40,21 +46,22 @@ impl JsonLines {
     /// # Errors
     /// See [`AuditFileError`].
     pub fn append(path: impl AsRef<Path>) -> Result<Self, AuditFileError> {
-        let path = path.as_ref();
-        let file = AppendedFile::open(path, IsNew::Perhaps)?;
-        let io = |error: io::Error| Unreadable::from(error).at(path);
-        let stored = StoredChain::read(&file, 0).map_err(|error| error.at(path))?;
+        // The process may change its working directory.
+        let path = std::path::absolute(path.as_ref())
+            .map_err(|error| Unreadable::from(error).at(path.as_ref()))?;
+        let io = |error: io::Error| Unreadable::from(error).at(&path);
+        let file = AppendedFile::open(&path, IsNew::Perhaps)?;
+        let stored = StoredChain::read(&file, 0).map_err(|error| error.at(&path))?;
         stored.cut(&file).map_err(io)?;
         if stored.last.is_none() {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            sync_folder(folder.unwrap_or(Path::new("."))).map_err(io)?;
+            path.parent().map_or(Ok(()), sync_folder).map_err(io)?;
         }
-        let file = AppendedFile::after(file, path, stored.bytes)?;
-        Ok(Self::of(file, stored.into_resumed().0))
+        let file = AppendedFile::after(file, &path, stored.bytes)?;
+        Ok(Self::of(file, path, stored.into_resumed().0))
     }
 
-    fn of(file: AppendedFile, resumed: Resumed) -> Self {
-        Self { state: Mutex::new(State { file, last: resumed.last, resumed }) }
+    fn of(file: AppendedFile, path: PathBuf, resumed: Resumed) -> Self {
+        Self { path, state: Mutex::new(State { file, last: resumed.last, resumed }) }
     }
 }
 
@@ -73,6 +80,10 @@ impl AuditSink for JsonLines {
         state.file.append(records.as_json_lines())?;
         state.last = records.last().or(state.last);
         Ok(())
+    }
+
+    fn location(&self) -> String {
+        self.path.display().to_string()
     }
 }
 
@@ -160,7 +171,7 @@ mod tests {
     async fn a_batch_is_one_append_and_one_sync() {
         let disk = Watched::default();
         let file = AppendedFile::new(Box::new(disk.clone()), None, 0);
-        let log = AuditLog::from(JsonLines::of(file, Resumed::after(None)));
+        let log = AuditLog::from(JsonLines::of(file, PathBuf::new(), Resumed::after(None)));
         log.flush().await.unwrap();
         disk.0.lock().clear();
         let (trail, terminal) = Trail::for_test(&log);

@@ -62,4 +62,8 @@ impl<A: AuditSink, B: AuditSink> AuditSink for TeeSink<A, B> {
         // Both see the records of the end, so the segments of both end there.
         self.first.segment_end(now).or_else(|| self.second.segment_end(now))
     }
+
+    fn location(&self) -> String {
+        format!("{}; {}", self.first.location(), self.second.location())
+    }
 }

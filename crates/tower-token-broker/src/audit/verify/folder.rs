@@ -39,7 +39,8 @@ impl<'p> FolderVerification<'p> {
     }
 
     /// Adds a head that was noted elsewhere: one of the chains must contain that record, and may
-    /// continue after it. If called several times, each must be found.
+    /// continue after it, or a recorded removal must name it as its last record. If called several
+    /// times, each must be found.
     pub fn expect(mut self, head: Head) -> Self {
         self.settings.noted.push(head);
         self
@@ -80,7 +81,9 @@ impl<'p> FolderVerification<'p> {
                 false => report.others.push(file),
             }
         }
-        report.missing_heads = missing.into_iter().collect();
+        for head in missing {
+            report.sort_missing(head);
+        }
         Ok(report)
     }
 }

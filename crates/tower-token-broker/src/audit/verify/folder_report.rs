@@ -26,15 +26,28 @@ pub struct FolderReport {
     pub removed: Vec<RemovedSegments>,
     /// Files that are no segments, and were not read.
     pub others: Vec<PathBuf>,
-    /// Noted heads that no chain contains.
+    /// Noted heads whose records were removed, or may be among those that were.
+    pub removed_heads: Vec<RemovedHead>,
+    /// Noted heads that no chain contains, and that no recorded removal explains.
     pub missing_heads: Vec<Head>,
 }
 
 impl FolderReport {
-    /// Returns whether the folder has a chain, and all records of all chains are as they were
-    /// written, or were removed as a chain records.
-    pub const fn is_whole(&self) -> bool {
-        !self.chains.is_empty() && self.fault_count == 0 && self.missing_heads.is_empty()
+    /// Returns the verdict.
+    pub fn verdict(&self) -> Verdict {
+        if self.chains.is_empty() || self.fault_count > 0 || !self.missing_heads.is_empty() {
+            return Verdict::NotWhole;
+        }
+        if self.removed_heads.iter().all(|removed| removed.is_compared) {
+            Verdict::Whole
+        } else {
+            Verdict::Undecided
+        }
+    }
+
+    /// Returns whether the verdict is [`Verdict::Whole`].
+    pub fn is_whole(&self) -> bool {
+        self.verdict() == Verdict::Whole
     }
 
     pub(super) fn fault(&mut self, file: PathBuf, wrong: Wrong) {
@@ -43,6 +56,33 @@ impl FolderReport {
             self.faults.push(SegmentFault { file, wrong });
         }
     }
+}
+
+/// The verdict on a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "callers must distinguish all three")]
+pub enum Verdict {
+    /// The folder has a chain, and all records of all chains are as they were written, or were
+    /// removed as a chain records. Each noted head is one of them.
+    Whole,
+    /// So are they, but a noted head cannot be compared: it may be one of the removed records, of
+    /// which only the hash of the last one is recorded.
+    Undecided,
+    /// A record is wrong, a noted head is missing, or there is no chain.
+    NotWhole,
+}
+
+/// A noted head that no chain contains, and the recorded removal that explains it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedHead {
+    /// The noted head.
+    pub head: Head,
+    /// The removal.
+    pub removal: RemovedSegments,
+    /// Whether the hash is that of the removed record. Otherwise the number is that of a removed
+    /// record, and its hash is not known any more.
+    pub is_compared: bool,
 }
 
 /// The result of verifying one chain in a folder.

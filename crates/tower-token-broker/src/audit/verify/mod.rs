@@ -44,12 +44,15 @@
 
 mod folder;
 mod folder_report;
+mod noted_heads;
 mod report;
 mod settings;
 mod walk;
 
 pub use folder::FolderVerification;
-pub use folder_report::{ChainReport, FolderReport, MAX_FAULTS, RemovedSegments, SegmentFault};
+pub use folder_report::{
+    ChainReport, FolderReport, MAX_FAULTS, RemovedHead, RemovedSegments, SegmentFault, Verdict,
+};
 pub use report::{End, Fault, Gap, MAX_GAPS, Report, Wrong};
 pub use walk::Verification;
 
@@ -57,5 +60,7 @@ pub use super::record::{Head, HeadError};
 
 #[cfg(test)]
 mod folder_tests;
+#[cfg(test)]
+mod noted_heads_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::profile::{Form, TokenProfile, audiences};
 use crate::{
     authenticate::{VerifyError, VerifyRequest},
+    bad_value::BadValue,
     clock::{LEEWAY, Timestamp},
     json::{Kind, Value},
     principal::{Actor, Confirmation, Resource, Scopes, TokenTimes, User, Verified},
@@ -38,8 +39,12 @@ pub(in crate::authenticate) fn judge(
     let read = || -> Result<_, Reason> {
         // B049: octet by octet. An introspection endpoint may leave it out.
         let is_from = profile.form == Form::Introspected && optional(claims, "iss").is_none();
-        if !is_from && text(claims, "iss", 2048)? != issuer {
-            return Err(Reason::JwtIssuer);
+        if !is_from {
+            let seen = text(claims, "iss", 2048)?;
+            if seen != issuer {
+                not_expected("iss", &[issuer], &[&seen]);
+                return Err(Reason::JwtIssuer);
+            }
         }
         profile.check_kind(claims)?;
         let client = text_of(profile.client_value(claims), 2048)?;
@@ -206,7 +211,10 @@ fn check_audience(
     resource: &Resource,
 ) -> Result<(), Reason> {
     // A token of another client is one for another resource.
-    if profile.clients.as_ref().is_some_and(|clients| !clients.iter().any(|one| **one == *client)) {
+    let clients = profile.clients.as_deref().unwrap_or_default();
+    if profile.clients.is_some() && !clients.iter().any(|one| **one == *client) {
+        let expected: Vec<&str> = clients.iter().map(AsRef::as_ref).collect();
+        not_expected("client_id", &expected, &[client]);
         return Err(Reason::WrongResource);
     }
     if optional(claims, "aud").is_none() {
@@ -227,6 +235,12 @@ fn check_audience(
         Some(audience) => **audience == *text,
         None => resource.is_named_by(text),
     };
+    let is_another = || {
+        let expected = profile.audience.as_deref().unwrap_or_else(|| resource.as_str());
+        let seen: Vec<&str> = named.iter().map(AsRef::as_ref).collect();
+        not_expected("aud", &[expected], &seen);
+        Reason::WrongResource
+    };
     match named.as_slice() {
         [] => Err(Reason::JwtAudience),
         [only] if is_ours(only) => Ok(()),
@@ -237,11 +251,26 @@ fn check_audience(
             Ok(())
         }
         // A017
-        [_] => Err(Reason::WrongResource),
+        [_] => Err(is_another()),
         _ if !profile.allows_other_audiences => Err(Reason::JwtAudience),
         several if several.iter().any(|one| is_ours(one)) => Ok(()),
-        _ => Err(Reason::WrongResource),
+        _ => Err(is_another()),
     }
+}
+
+/// Logs, at DEBUG, a claim with another value than the expected one.
+fn not_expected(claim: &str, expected: &[&str], seen: &[&str]) {
+    // A522: the text of a token, escaped and truncated.
+    const SHOWN: usize = 8;
+    let shown = |values: &[&str]| -> Vec<BadValue> {
+        values.iter().take(SHOWN).map(|value| BadValue::new(value)).collect()
+    };
+    tracing::debug!(
+        claim,
+        expected = ?shown(expected),
+        seen = ?shown(seen),
+        "a token was refused because of this claim"
+    );
 }
 
 /// Reads the ID of the token; its digest, if it has none and the profile allows that.
