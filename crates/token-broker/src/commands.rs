@@ -20,11 +20,12 @@ use tower_token_broker::{
 
 use crate::{
     configuration::{Configuration, Credential, Server, Tokens},
+    escaped::escaped,
     gateway::{self, GatewayError, Stores, origin, trial_issuer},
 };
 
 /// The writer of the chain in which commands record what they do.
-const WRITER: &str = "commands";
+pub(crate) const WRITER: &str = "commands";
 /// How long a command waits for another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last record may take.
@@ -46,11 +47,23 @@ pub enum CommandError {
     /// The revocation did not become durable.
     #[error("{0}; run the command again")]
     Revoke(String),
+    /// It was done, and the command is not on the record; what it changed may be.
+    #[error("done; but the audit log took no record of the command: check its disk")]
+    DoneNotRecorded,
+    /// There was no store, so that no gateway can learn of a change.
+    #[error(
+        "there was no store, so no gateway uses it: run the command with the same configuration \
+         and the same TOKEN_BROKER__… variables as the gateway"
+    )]
+    NoStore,
+    /// There is a grant already.
+    #[error("there is a grant already, {0}; to replace it, add --replace")]
+    GrantExists(String),
     /// There is no such grant.
     #[error("no grant has the ID {0}; `token-broker grants list` shows them")]
     NoGrant(String),
     /// There is no such server.
-    #[error("no server has the name {name}; there are: {known}")]
+    #[error("no server has the name {name}; the configuration has {known}")]
     NoServer {
         /// The name.
         name: String,
@@ -62,6 +75,17 @@ pub enum CommandError {
     Argument(String),
 }
 
+impl CommandError {
+    fn done_not_recorded(_: Self) -> Self {
+        Self::DoneNotRecorded
+    }
+}
+
+/// Returns a user for people.
+fn shown(user: &User) -> String {
+    format!("{} of {}", escaped(user.subject()), escaped(user.issuer()))
+}
+
 /// One run of a command: who runs it, and what it works on.
 #[derive(Debug)]
 pub struct Session<'a> {
@@ -69,6 +93,8 @@ pub struct Session<'a> {
     broker: Broker,
     stores: Stores,
     initiator: Initiator,
+    /// Whether the store was there before this command.
+    existed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -80,6 +106,7 @@ impl<'a> Session<'a> {
         configuration: &'a Configuration,
         operator: &str,
     ) -> Result<Self, CommandError> {
+        let existed = Stores::exist(configuration);
         let until = tokio::time::Instant::now() + PATIENCE;
         let (broker, stores) = loop {
             match gateway::open(configuration, WRITER).await {
@@ -92,7 +119,8 @@ impl<'a> Session<'a> {
                 opened => break opened?,
             }
         };
-        Ok(Self { configuration, broker, stores, initiator: Initiator::operator(operator) })
+        let initiator = Initiator::operator(operator);
+        Ok(Self { configuration, broker, stores, initiator, existed })
     }
 
     /// Writes the last record.
@@ -105,6 +133,14 @@ impl<'a> Session<'a> {
         Ok(closed?)
     }
 
+    /// Refuses a command that a running gateway must learn of, if there was no store.
+    fn must_reach_a_gateway(&self) -> Result<(), CommandError> {
+        match self.existed {
+            true => Ok(()),
+            false => Err(CommandError::NoStore),
+        }
+    }
+
     async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {
         let note = Note::command(name, target);
         Ok(self.broker.audit_log().note(&self.initiator, note).await?)
@@ -115,10 +151,13 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`CommandError`]
     pub async fn block(&self, user: &User) -> Result<String, CommandError> {
-        self.note("users block", Some(user.subject())).await?;
+        self.must_reach_a_gateway()?;
+        // A log that takes no record delays no block.
+        let noted = self.note("users block", Some(user.subject())).await;
         let blocked = self.broker.block(user, &self.initiator).await;
         blocked.map_err(|error| CommandError::Revoke(error.to_string()))?;
-        Ok(format!("{} of {} is blocked", user.subject(), user.issuer()))
+        noted.map_err(CommandError::done_not_recorded)?;
+        Ok(format!("{} is blocked", shown(user)))
     }
 
     /// Lets a blocked user in again.
@@ -129,7 +168,7 @@ impl<'a> Session<'a> {
         self.note("users unblock", Some(user.subject())).await?;
         let unblocked = self.broker.unblock(user, &self.initiator).await;
         unblocked.map_err(|error| CommandError::Revoke(error.to_string()))?;
-        Ok(format!("{} of {} is not blocked", user.subject(), user.issuer()))
+        Ok(format!("{} is not blocked", shown(user)))
     }
 
     /// Ends broker tokens.
@@ -141,10 +180,12 @@ impl<'a> Session<'a> {
         target: RevocationTarget,
         shown: &str,
     ) -> Result<String, CommandError> {
-        self.note("tokens revoke", Some(shown)).await?;
+        self.must_reach_a_gateway()?;
+        let noted = self.note("tokens revoke", Some(shown)).await;
         let revoked = self.broker.revoke(target, &self.initiator).await;
         revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
-        Ok(format!("revoked: {shown}"))
+        noted.map_err(CommandError::done_not_recorded)?;
+        Ok(format!("revoked: {}, issuer {}", escaped(shown), issuer(self.configuration)))
     }
 
     /// Returns all grants that are selected.
@@ -225,8 +266,13 @@ impl<'a> Session<'a> {
             Some(scopes) => Scopes::parse(scopes).map_err(|error| argument(&error))?,
         };
         let refresh_token = secret_of_file(new.refresh_token_file)?;
-        self.note("grants add", Some(&server.name)).await?;
         let key = GrantKey::new(new.user.clone(), &server.name, account);
+        let existing = self.stores.sql.load(&key).await?.filter(|grant| grant.state.is_usable());
+        if let Some(existing) = existing.filter(|_| !new.replace) {
+            return Err(CommandError::GrantExists(existing.id.as_str().to_owned()));
+        }
+        let target = format!("{} for {}", server.name, new.user.subject());
+        self.note("grants add", Some(&target)).await?;
         let grant = Grant::new(new_grant_id(), key, &at.issuer)
             .granted(scopes)
             .refresh_token(refresh_token);
@@ -284,6 +330,8 @@ pub struct NewGrant<'a> {
     pub scopes: Option<&'a str>,
     /// The file with the refresh token.
     pub refresh_token_file: &'a Path,
+    /// Whether it may replace a grant that can be used.
+    pub replace: bool,
 }
 
 /// A broker token to issue.
@@ -333,7 +381,8 @@ pub fn issuer(configuration: &Configuration) -> String {
 fn server<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Server, CommandError> {
     configuration.servers.iter().find(|server| server.name == name).ok_or_else(|| {
         let names: Vec<_> = configuration.servers.iter().map(|server| &*server.name).collect();
-        CommandError::NoServer { name: name.to_owned(), known: names.join(", ") }
+        let known = if names.is_empty() { "no server".to_owned() } else { names.join(", ") };
+        CommandError::NoServer { name: name.to_owned(), known }
     })
 }
 
@@ -374,8 +423,8 @@ pub fn show_grants(grants: &[GrantSummary], as_json: bool) -> String {
     let mut lines = vec![line("GRANT", "USER", "SERVER", "ACCOUNT", "STATE")];
     lines.extend(grants.iter().map(|grant| {
         let key = &grant.key;
-        let (user, account) = (key.user.subject(), key.account.as_str());
-        line(grant.id.as_str(), user, &key.server, account, grant.state.as_str())
+        let (user, account) = (escaped(key.user.subject()), key.account.as_str());
+        line(grant.id.as_str(), &user, &key.server, account, grant.state.as_str())
     }));
     lines.join("\n")
 }

@@ -119,7 +119,7 @@ enum ConfigCommand {
 enum UsersCommand {
     /// Refuse all requests of a user, and cut open streams, until `unblock`
     Block {
-        /// The subject (`sub`) of the user
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
         #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
@@ -127,7 +127,7 @@ enum UsersCommand {
     },
     /// Let a blocked user in again
     Unblock {
-        /// The subject (`sub`) of the user
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
         #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
@@ -153,7 +153,7 @@ enum GrantsCommand {
     },
     /// Store a grant that was obtained elsewhere
     Add {
-        /// The subject (`sub`) of the user
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
         #[arg(long)]
         user: String,
         /// The server
@@ -168,6 +168,9 @@ enum GrantsCommand {
         /// The file with the refresh token
         #[arg(long, value_name = "FILE")]
         refresh_token_file: PathBuf,
+        /// Replace a grant that the user has already
+        #[arg(long)]
+        replace: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -335,7 +338,7 @@ async fn serve(path: &Path) -> ExitCode {
         Err(code) => return code,
     };
     gateway::start_logs(configuration.log_format, &configuration.log_filter);
-    match gateway::serve(path, configuration).await {
+    match gateway::serve(path).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
@@ -363,7 +366,15 @@ async fn grants(command: GrantsCommand) -> ExitCode {
             })
             .await
         }
-        GrantsCommand::Add { user, server, account, scopes, refresh_token_file, common } => {
+        GrantsCommand::Add {
+            user,
+            server,
+            account,
+            scopes,
+            refresh_token_file,
+            replace,
+            common,
+        } => {
             run(&common, async |session, issuer| {
                 let new = NewGrant {
                     user: &User::new(issuer, user.as_str()),
@@ -371,6 +382,7 @@ async fn grants(command: GrantsCommand) -> ExitCode {
                     account: account.as_deref(),
                     scopes: scopes.as_deref(),
                     refresh_token_file: &refresh_token_file,
+                    replace,
                 };
                 session.add_grant(&new).await
             })

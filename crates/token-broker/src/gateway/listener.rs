@@ -4,7 +4,15 @@
 //! Every connection has a timeout for its first byte, for TLS, and for each part of a response that
 //! its client does not read; HTTP/1.1 one for the headers of each request, and HTTP/2 pings.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use http::Request;
@@ -37,8 +45,11 @@ const PING: Duration = Duration::from_secs(20);
 const WRITE: Duration = Duration::from_secs(60);
 /// The time that connections have after the broker has ended.
 const LAST_RESPONSES: Duration = Duration::from_secs(2);
-/// Most connections at a time. Further ones wait in the backlog of the listener.
+/// Most connections at a time, if the process may have enough file descriptors. Further ones wait
+/// in the backlog of the listener.
 const MOST_CONNECTIONS: usize = 20_000;
+/// File descriptors that are kept for the audit log, the store and the rest of the process.
+const RESERVED_DESCRIPTORS: usize = 200;
 /// At most one warning in this time, however many connections are closed.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 /// The pause after an error of the process, such as a lack of file descriptors.
@@ -68,7 +79,7 @@ impl Listener {
     /// Serves until `stop` is ready, and then until all connections have ended, or a little later.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         let (connections, places) =
-            (GracefulShutdown::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
+            (GracefulShutdown::new(), Arc::new(Semaphore::new(most_connections())));
         let mut stop = std::pin::pin!(stop);
         let server = server();
         let mut warned: Option<Instant> = None;
@@ -126,6 +137,17 @@ fn warn_of(peer: SocketAddr, warned: &mut Option<Instant>) {
     }
 }
 
+/// Returns the number of connections for which there are file descriptors: each may need another
+/// one for its upstream.
+fn most_connections() -> usize {
+    // The soft limit, in the fourth column.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = open_files.and_then(|columns| columns.split_whitespace().next()?.parse().ok());
+    let free = soft.unwrap_or(usize::MAX).saturating_sub(RESERVED_DESCRIPTORS);
+    (free / 2).clamp(16, MOST_CONNECTIONS)
+}
+
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
@@ -171,7 +193,10 @@ impl Connection {
         watcher: hyper_util::server::graceful::Watcher,
     ) {
         let (routes, peer) = (self.routes, self.peer);
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&has_begun);
         let respond = service_fn(move |mut request: Request<Incoming>| {
+            begun.store(true, Ordering::Relaxed);
             // The audit log records the address of the peer.
             request.extensions_mut().insert(peer);
             let router: Router = routes.current();
@@ -184,8 +209,15 @@ impl Connection {
                 TowerToHyperService::new(respond),
             )
             .into_owned();
+        let mut connection = std::pin::pin!(watcher.watch(connection));
+        // Until its first request, hyper has no timeout for a connection of unknown version.
+        let ended = match timeout(HEADERS, &mut connection).await {
+            Ok(ended) => ended,
+            Err(_) if !has_begun.load(Ordering::Relaxed) => return,
+            Err(_) => connection.await,
+        };
         // Each failure is one of the client: it has closed the connection, or broken the protocol.
-        if let Err(error) = watcher.watch(connection).await {
+        if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection ended");
         }
     }

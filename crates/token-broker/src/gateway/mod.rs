@@ -34,7 +34,10 @@ use self::{
     servers::Shared,
     tokens::Verifier,
 };
-use crate::configuration::Configuration;
+use crate::{
+    commands,
+    configuration::{self, Configuration},
+};
 
 pub use self::{logs::start as start_logs, tokens::trial_issuer};
 pub(crate) use self::{stores::Stores, tokens::origin};
@@ -55,6 +58,12 @@ pub enum GatewayError {
     /// The broker cannot be built.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The configuration has errors.
+    #[error("{0}")]
+    Configuration(String),
+    /// The name of the process in the audit log is that of the commands.
+    #[error("[audit] writer: `{}` is the name of the commands; choose another", commands::WRITER)]
+    ReservedWriter,
     /// The issuer of the tokens is not usable.
     #[error("[tokens]: {0}")]
     Tokens(String),
@@ -120,12 +129,19 @@ pub(crate) async fn open(
     Ok((broker, stores))
 }
 
-/// Serves until a signal arrives, and then until all calls have ended.
+/// Serves the configuration of this file until a signal arrives, and then until all calls have
+/// ended.
 ///
 /// # Errors
 /// The gateway could not be started, or its last records not be written.
-pub async fn serve(path: &Path, configuration: Configuration) -> Result<(), GatewayError> {
+pub async fn serve(path: &Path) -> Result<(), GatewayError> {
+    // Watched before it is loaded, so that no change is missed.
     let watched = Watched::new(path);
+    let configuration = configuration::load(path)
+        .map_err(|errors| GatewayError::Configuration(errors.to_string()))?;
+    if configuration.audit_writer == commands::WRITER {
+        return Err(GatewayError::ReservedWriter);
+    }
     let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;
     let (broker, stores) = open(&configuration, &configuration.audit_writer).await?;
     let sql = stores.sql.clone();

@@ -14,7 +14,10 @@ use tower_token_broker::{
     principal::{Initiator, Resource},
 };
 
-use super::{routes::Routes, servers::Shared};
+use super::{
+    routes::Routes,
+    servers::{Servers, Shared},
+};
 use crate::configuration::{self, Configuration};
 
 /// How often the file is compared.
@@ -24,12 +27,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     path: PathBuf,
     content: Option<Vec<u8>>,
+    /// The settings that need a restart: all but the servers.
+    fixed: Option<toml::Table>,
 }
 
 impl Watched {
-    /// Begins to watch the file, before it is used.
+    /// Begins to watch the file, before it is loaded.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), content: fs::read(path).ok() }
+        let content = fs::read(path).ok();
+        let fixed = content.as_deref().and_then(without_servers);
+        Self { path: path.to_owned(), content, fixed }
     }
 
     /// Returns whether the file has changed. A file that cannot be read has not: an editor may be
@@ -43,6 +50,17 @@ impl Watched {
             Ok(_) | Err(_) => false,
         }
     }
+
+    /// Returns whether settings outside of the servers are those of the start.
+    fn is_fixed_as_before(&self) -> bool {
+        self.content.as_deref().and_then(without_servers) == self.fixed
+    }
+}
+
+fn without_servers(content: &[u8]) -> Option<toml::Table> {
+    let mut table: toml::Table = std::str::from_utf8(content).ok()?.parse().ok()?;
+    table.remove("server");
+    Some(table)
 }
 
 /// Replaces the routes when the file changes.
@@ -52,6 +70,8 @@ pub(super) struct Reload {
     routes: Arc<Routes>,
     /// The resources that are served.
     resources: BTreeSet<Box<str>>,
+    /// The error for which the file was refused last.
+    refused: Option<String>,
 }
 
 impl Reload {
@@ -61,7 +81,7 @@ impl Reload {
         routes: Arc<Routes>,
         resources: BTreeSet<Box<str>>,
     ) -> Self {
-        Self { watched, shared, routes, resources }
+        Self { watched, shared, routes, resources, refused: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -76,34 +96,26 @@ impl Reload {
     // T328: a file with an error changes nothing.
     async fn reload(&mut self) {
         let loaded = configuration::load(&self.watched.path).map_err(|error| error.to_string());
-        let built = loaded.and_then(|new: Configuration| {
-            self.shared.build(&new).map_err(|error| error.to_string())
+        let built = loaded.and_then(|new: Configuration| match self.watched.is_fixed_as_before() {
+            true => self.shared.build(&new).map_err(|error| error.to_string()),
+            // Half of a configuration would be in effect.
+            false => Err(NEEDS_RESTART.to_owned()),
         });
         let system = Initiator::system("token-broker serve");
-        let audit = self.shared.broker.audit_log();
-        let servers = match built {
-            Ok(servers) => servers,
-            Err(error) => {
-                tracing::error!(
-                    alarm = Alarm::ReloadRefused.code(),
-                    error,
-                    "the changed configuration has an error; the last one stays in effect"
-                );
-                let note = Note::reload_refused(Reloaded::Servers);
-                // Nothing was changed, whether it is recorded or not.
-                audit.note(&system, note).await.unwrap_or_default();
-                return;
+        match built {
+            Err(error) => self.refuse(error, &system).await,
+            Ok(servers) => {
+                let note = Note::reloaded(Reloaded::Servers, None);
+                match self.shared.broker.audit_log().note(&system, note).await {
+                    Ok(()) => self.apply(servers),
+                    Err(_) => self.refuse("it could not be recorded".to_owned(), &system).await,
+                }
             }
-        };
-        if audit.note(&system, Note::reloaded(Reloaded::Servers, None)).await.is_err() {
-            tracing::error!(
-                alarm = Alarm::ReloadRefused.code(),
-                "the changed configuration could not be recorded; the last one stays in effect"
-            );
-            // Tried again.
-            self.watched.content = None;
-            return;
         }
+    }
+
+    fn apply(&mut self, servers: Servers) {
+        self.refused = None;
         self.shared.apply(&servers);
         self.routes.replace(&self.shared.broker, servers.router);
         for gone in self.resources.difference(&servers.resources) {
@@ -112,9 +124,26 @@ impl Reload {
             }
         }
         self.resources = servers.resources;
-        tracing::info!(
-            servers = self.resources.len(),
-            "servers and rules were read again; other changes need a restart"
+        tracing::info!(servers = self.resources.len(), "servers and rules were read again");
+    }
+
+    /// Keeps the last configuration, and tries again: a secret file may be corrected. Each error is
+    /// reported once.
+    async fn refuse(&mut self, error: String, system: &Initiator) {
+        self.watched.content = None;
+        if self.refused.as_ref() == Some(&error) {
+            return;
+        }
+        tracing::error!(
+            alarm = Alarm::ReloadRefused.code(),
+            error,
+            "the changed configuration is not in effect; the last one stays"
         );
+        self.refused = Some(error);
+        let note = Note::reload_refused(Reloaded::Servers);
+        // Nothing was changed, whether it is recorded or not.
+        self.shared.broker.audit_log().note(system, note).await.unwrap_or_default();
     }
 }
+
+const NEEDS_RESTART: &str = "a setting outside of [[server]] has changed: restart the gateway";

@@ -34,8 +34,9 @@ pub(super) struct Shared {
     pub(super) broker: Broker,
     pub(super) grants: SqlStore,
     pub(super) verifier: Arc<Verifier>,
-    /// The policy of each server that there was, by its name. It outlives a reload, so that open
-    /// streams are judged by the new rules.
+    /// The policy of each server that there was, by its name and by where its requests go. It
+    /// outlives a reload, so that open streams are judged by the new rules, and those to another
+    /// upstream by none.
     pub(super) policies: HashMap<String, PolicyHandle>,
 }
 
@@ -69,15 +70,15 @@ impl Shared {
             .collect::<Result<_, _>>()?;
         let (mut router, mut resources) = (Router::new(), BTreeSet::new());
         for prepared in &prepared {
-            let policy = self.policies.entry(prepared.server.name.clone());
-            let policy = policy.or_insert_with(|| PolicyHandle::new(Rules::new())).clone();
+            let policy = self.policies.entry(target(prepared.server));
+            let policy =
+                policy.or_insert_with(|| PolicyHandle::new(prepared.rules.clone())).clone();
             for (resource, path) in names_of(configuration, prepared.server)? {
                 router = self.route(router, prepared, &policy, (&resource, &path))?;
                 resources.insert(resource.as_str().into());
             }
         }
-        let rules =
-            prepared.into_iter().map(|prepared| (prepared.server.name.clone(), prepared.rules));
+        let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
         Ok(Servers { router, resources, rules: rules.collect() })
     }
 
@@ -181,6 +182,12 @@ impl Shared {
             })?;
         Ok(router.route_service(path, layer.layer(proxy.clone())))
     }
+}
+
+/// Returns what identifies a server and where its requests go. Secrets are not part of it.
+fn target(server: &Server) -> String {
+    let Server { name, previous_names, upstream, network, credential, .. } = server;
+    format!("{name} {previous_names:?} {upstream} {network:?} {credential:?}")
 }
 
 /// Returns the resources of a server with their paths: that of its name, and of each former name.

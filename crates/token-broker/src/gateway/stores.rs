@@ -14,14 +14,25 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
+    /// Returns whether the store exists already, as far as that is visible without opening it.
+    pub(crate) fn exist(configuration: &Configuration) -> bool {
+        let url = Self::url(configuration).ok();
+        url.is_none_or(|url| url.file().is_none_or(std::path::Path::exists))
+    }
+
+    fn url(configuration: &Configuration) -> Result<StoreUrl, GatewayError> {
+        let failed = |error: &dyn std::fmt::Display| GatewayError::Store(error.to_string());
+        let url = &configuration.store.url;
+        #[expect(clippy::disallowed_methods, reason = "reviewed: parsed here, and never printed")]
+        let url = std::str::from_utf8(url.expose()).map_err(|error| failed(&error))?;
+        let url = StoreUrl::parse(url).map_err(|error| failed(&error))?;
+        Ok(url.relative_to(&configuration.folder))
+    }
+
     /// Opens the configured store.
     pub(crate) async fn open(configuration: &Configuration) -> Result<Self, GatewayError> {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Store(error.to_string());
-        let sql = &configuration.store.url;
-        #[expect(clippy::disallowed_methods, reason = "reviewed: parsed here, and never printed")]
-        let url = std::str::from_utf8(sql.expose()).map_err(|error| failed(&error))?;
-        let url = StoreUrl::parse(url).map_err(|error| failed(&error))?;
-        let url = url.relative_to(&configuration.folder);
+        let url = Self::url(configuration)?;
         let keys = configuration.store.keys.clone();
         let sql = SqlStore::open(&url, keys).await.map_err(|error| failed(&error))?;
         let sealing_keys = sql.sealing_keys().await.map_err(|error| failed(&error))?;

@@ -140,7 +140,19 @@ async fn t328_a_changed_file_is_applied_as_a_whole_or_not_at_all() {
     setup.configure("none_*", "[[server]]\nname = \"mail\"\n");
     serving.until("gateway.reload_refused");
     assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
+    // A setting outside of the servers would be in effect only in part.
     setup.configure("none_*", "");
+    let file = setup.path("token-broker.toml");
+    let text_of = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text_of.replace("filter = \"debug\"", "filter = \"info\"")).unwrap();
+    serving.until("restart the gateway");
+    assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
+    // A refused file is tried again: here its secret file returns.
+    fs::rename(setup.path("crm.key"), setup.path("gone")).unwrap();
+    fs::write(&file, text_of).unwrap();
+    serving.until("the file of `secret` does not exist");
+    assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
+    fs::rename(setup.path("gone"), setup.path("crm.key")).unwrap();
     serving.until("servers and rules were read again");
     let refused = setup.call(&token).await;
     assert!(refused.text().contains("error"), "T328 {}", refused.text());
@@ -165,6 +177,8 @@ async fn grants_are_added_listed_and_revoked() {
     assert_eq!((&grant["server"], &grant["state"]), (&"mail".into(), &"active".into()));
     assert_eq!(grant["scopes"], "mail:read");
     let id = grant["id"].as_str().unwrap();
+    let again = setup.run(&add);
+    assert!(text(&again.stderr).contains("--replace"), "{}", text(&again.stderr));
     assert!(setup.done(&["grants", "list", "--user", "alice"]).contains(id));
     assert!(!setup.done(&["grants", "list", "--user", "bob"]).contains(id));
     setup.done(&["grants", "revoke", id]);
@@ -176,6 +190,17 @@ async fn grants_are_added_listed_and_revoked() {
     assert!(text(&unknown.stderr).contains("grants list"), "{}", text(&unknown.stderr));
     let of_static = setup.run(&[&add[..5], &["crm"], &add[6..]].concat());
     assert!(text(&of_static.stderr).contains("oauth"), "{}", text(&of_static.stderr));
+}
+
+#[tokio::test]
+async fn a_command_without_a_store_reaches_no_gateway_and_fails() {
+    let setup = Setup::new(items().await).await;
+    for command in [&["users", "block", "alice"][..], &["tokens", "revoke", "--all"]] {
+        fs::remove_file(setup.path("token-broker.db")).unwrap_or_default();
+        let refused = setup.run(command);
+        assert_eq!(refused.status.code(), Some(1), "{command:?}");
+        assert!(text(&refused.stderr).contains("no gateway uses it"), "{}", text(&refused.stderr));
+    }
 }
 
 /// An upstream that begins a stream for each request, and ends none.
