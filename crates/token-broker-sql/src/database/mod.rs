@@ -24,8 +24,14 @@ pub(crate) enum Database {
         /// SQLite has one writer at a time: others of this process wait here, in order.
         writer: SqlitePool,
         readers: SqlitePool,
+        /// The connection by which revocations are read, so that no other load delays them.
+        feed: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres {
+        pool: PgPool,
+        /// As for SQLite.
+        feed: PgPool,
+    },
 }
 
 /// The reason why a statement failed.
@@ -54,7 +60,15 @@ impl Database {
     pub(crate) async fn read(&self, sql: &'static str, values: &[Value<'_>]) -> Rows {
         match self {
             Self::Sqlite { readers, .. } => row::sqlite(readers, sql, values).await,
-            Self::Postgres(pool) => row::postgres(pool, sql, values).await,
+            Self::Postgres { pool, .. } => row::postgres(pool, sql, values).await,
+        }
+    }
+
+    /// Runs one statement that reads revocations.
+    pub(crate) async fn read_feed(&self, sql: &'static str, values: &[Value<'_>]) -> Rows {
+        match self {
+            Self::Sqlite { feed, .. } => row::sqlite(feed, sql, values).await,
+            Self::Postgres { feed, .. } => row::postgres(feed, sql, values).await,
         }
     }
 
@@ -62,7 +76,7 @@ impl Database {
     pub(crate) async fn write(&self, sql: &'static str, values: &[Value<'_>]) -> Rows {
         match self {
             Self::Sqlite { writer, .. } => row::sqlite(writer, sql, values).await,
-            Self::Postgres(pool) => row::postgres(pool, sql, values).await,
+            Self::Postgres { pool, .. } => row::postgres(pool, sql, values).await,
         }
     }
 
@@ -73,23 +87,27 @@ impl Database {
             Self::Sqlite { writer, .. } => {
                 Changes::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Self::Postgres(pool) => Changes::Postgres(pool.begin().await?),
+            Self::Postgres { pool, .. } => Changes::Postgres(pool.begin().await?),
         })
     }
 
     pub(crate) const fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres { .. })
     }
 
     /// Closes all connections.
     pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, feed } => {
+                feed.close().await;
                 readers.close().await;
                 sqlite::checkpoint(writer).await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, feed } => {
+                feed.close().await;
+                pool.close().await;
+            }
         }
     }
 }

@@ -15,22 +15,25 @@ pub(super) async fn open(
     options: &PgConnectOptions,
 ) -> Result<Database, OpenError> {
     let options = options.clone().application_name("token-broker").disable_statement_logging();
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(url.timeout)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute(SESSION).await?;
-                Ok(())
+    let pool_of = |connections| {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(url.timeout)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(SESSION).await?;
+                    Ok(())
+                })
             })
-        })
-        .connect_with(options)
-        .await
-        .map_err(|error| OpenError::Unreachable {
+    };
+    let feed = pool_of(1).connect_lazy_with(options.clone());
+    let pool = pool_of(CONNECTIONS).connect_with(options).await.map_err(|error| {
+        OpenError::Unreachable {
             url: url.to_string().into(),
             reason: Failure::from(error).to_string().into(),
-        })?;
-    Ok(Database::Postgres(pool))
+        }
+    })?;
+    Ok(Database::Postgres { pool, feed })
 }
 
 /// Settings of each connection: what is committed is durable; and a process that stopped within a

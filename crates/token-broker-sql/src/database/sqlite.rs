@@ -30,7 +30,7 @@ pub(super) async fn open_in_memory(url: &StoreUrl) -> Result<Database, OpenError
         .connect_with(options)
         .await
         .map_err(|error| unreachable(url, &error.into()))?;
-    Ok(Database::Sqlite { writer: pool.clone(), readers: pool })
+    Ok(Database::Sqlite { writer: pool.clone(), readers: pool.clone(), feed: pool })
 }
 
 pub(super) async fn open_file(url: &StoreUrl, path: &Path) -> Result<Database, OpenError> {
@@ -61,7 +61,8 @@ pub(super) async fn open_file(url: &StoreUrl, path: &Path) -> Result<Database, O
         Failure::Unreachable(reason) => refused(reason.into()),
         Failure::Taken | Failure::Unreadable => refused("it is not readable".into()),
     })?;
-    Ok(Database::Sqlite { writer, readers: pool(READERS).connect_lazy_with(options) })
+    let feed = pool(1).connect_lazy_with(options.clone());
+    Ok(Database::Sqlite { writer, readers: pool(READERS).connect_lazy_with(options), feed })
 }
 
 /// Connects. While another process changes the journal mode, SQLite does not wait for it.

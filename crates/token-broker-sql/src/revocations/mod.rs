@@ -66,7 +66,7 @@ impl RevocationStore for SqlStore {
     ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
         self.count_ages();
         let values = [Value::from(after.as_u64()), Value::from(limit as u64)];
-        let rows = self.within(self.database.read(READ_AFTER, &values)).await?;
+        let rows = self.within(self.database.read_feed(READ_AFTER, &values)).await?;
         rows.iter().map(read).collect()
     }
 }
