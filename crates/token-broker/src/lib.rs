@@ -1,7 +1,8 @@
-//! The token-broker gateway. So far: the demo, and the commands for audit files and folders.
+//! The token-broker gateway: one binary in front of MCP servers, its configuration, the commands on
+//! its store, the demo, and the commands for audit files and folders.
 //!
-//! The layers are in `tower-token-broker`, the demo is in `token-broker-demo`. The gateway with its
-//! configuration, its authorization server and its store comes with later releases.
+//! The layers are in `tower-token-broker`, the stores in `token-broker-sql`, the demo in
+//! `token-broker-demo`. Sign-in of users comes with later releases.
 
 pub mod audit;
 pub mod audit_folder;
