@@ -16,6 +16,8 @@ async fn ended() -> (Folder, Vec<Head>, AuditLog) {
     assert!(heads.len() > 3, "{heads:?}");
     folder.clock.advance(Duration::from_secs(60));
     let commands = folder.opened("commands", SegmentLimits::default());
+    // An empty file would be a fault.
+    commands.flush().await.unwrap();
     (folder, heads, commands)
 }
 

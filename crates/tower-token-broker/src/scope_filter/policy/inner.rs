@@ -80,6 +80,37 @@ pub(super) fn without_escapes(
     text: &str,
     budget: &mut Budget,
 ) -> Result<Option<String>, Unbounded> {
+    decode(text, Semicolon::Optional, budget)
+}
+
+/// The same, where the numbers of HTML end with a semicolon: the digits of others may be escaped
+/// themselves (`&#x6&#67;;`). `None` if there is no such number.
+pub(super) fn without_whole_escapes(
+    text: &str,
+    budget: &mut Budget,
+) -> Result<Option<String>, Unbounded> {
+    let is_interrupted = |(at, _): (usize, &str)| {
+        let behind = text.get(at..).unwrap_or_default().trim_start_matches(['&', '#', 'x', 'X']);
+        behind.trim_start_matches(|char: char| char.is_ascii_hexdigit()).starts_with(BEGINS_ESCAPE)
+    };
+    match text.match_indices("&#").any(is_interrupted) {
+        true => decode(text, Semicolon::Required, budget),
+        false => Ok(None),
+    }
+}
+
+/// Whether a number of HTML needs a semicolon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Semicolon {
+    Optional,
+    Required,
+}
+
+fn decode(
+    text: &str,
+    semicolon: Semicolon,
+    budget: &mut Budget,
+) -> Result<Option<String>, Unbounded> {
     if !text.contains(BEGINS_ESCAPE) {
         return Ok(None);
     }
@@ -88,7 +119,7 @@ pub(super) fn without_escapes(
     while let Some(at) = rest.find(BEGINS_ESCAPE) {
         let (before, escape) = rest.split_at(at);
         decoded.push_str(before);
-        if let Some((char, behind)) = escaped(escape) {
+        if let Some((char, behind)) = escaped(escape, semicolon) {
             is_changed = true;
             decoded.push(char);
             rest = behind;
@@ -106,7 +137,7 @@ pub(super) fn without_escapes(
 const BEGINS_ESCAPE: [char; 2] = ['\\', '&'];
 
 /// Returns the character of the escape at the beginning of a text, and the text after the escape.
-fn escaped(text: &str) -> Option<(char, &str)> {
+fn escaped(text: &str, semicolon: Semicolon) -> Option<(char, &str)> {
     let after = |begin: &str| text.strip_prefix(begin);
     if let Some(digits) = after("\\u{").or_else(|| after("\\x{")) {
         let (char, behind) = number(digits, 16)?;
@@ -123,10 +154,10 @@ fn escaped(text: &str) -> Option<(char, &str)> {
         return fixed(digits, 3, 8).filter(|(char, _)| char.is_ascii());
     }
     if let Some(digits) = after("&#x") {
-        return html(number(digits, 16)?);
+        return html(number(digits, 16)?, semicolon);
     }
     if let Some(digits) = after("&#") {
-        return html(number(digits, 10)?);
+        return html(number(digits, 10)?, semicolon);
     }
     let name = after("&")?;
     let named =
@@ -135,8 +166,10 @@ fn escaped(text: &str) -> Option<(char, &str)> {
 }
 
 /// HTML reads a reference without the semicolon, too.
-fn html((char, behind): (char, &str)) -> Option<(char, &str)> {
-    Some((char, behind.strip_prefix(';').unwrap_or(behind)))
+fn html((char, behind): (char, &str), semicolon: Semicolon) -> Option<(char, &str)> {
+    let whole = behind.strip_prefix(';');
+    let behind = whole.or_else(|| (semicolon == Semicolon::Optional).then_some(behind))?;
+    Some((char, behind))
 }
 
 /// Reads a character of exactly so many digits.
@@ -300,6 +333,21 @@ mod tests {
                 assert_eq!(without_escapes(&text, &mut budget), Ok(None));
             }
             assert_eq!(without_escapes(&text, &mut budget), Err(Unbounded::TooMany), "J429");
+        }
+    }
+
+    #[test]
+    fn j421_digits_that_are_escaped_are_decoded_first() {
+        let whole = |text: &str| without_whole_escapes(text, &mut Budget::of_text()).unwrap();
+        for (text, expected) in [
+            ("de&#x6&#67;;ete", Some("de&#x6C;ete")),
+            ("&#1&#49;5;ecret", Some("&#115;ecret")),
+            ("&#11\\u0035;ecret", Some("&#115;ecret")),
+            ("&#115;ecret", None),
+            ("&#115ecret", None),
+            ("a&#b", None),
+        ] {
+            assert_eq!(whole(text).as_deref(), expected, "J421 {text}");
         }
     }
 

@@ -152,6 +152,7 @@ fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbound
         let variables = Some(&settled).filter(|text| kind == TextKind::Uri && text.contains('{'));
         let others = [
             inner::without_escapes(&settled, &mut found.budget)?,
+            inner::without_whole_escapes(&settled, &mut found.budget)?,
             variables.map(|text| without_variables(text)),
         ];
         for other in others.into_iter().flatten() {
