@@ -21,7 +21,7 @@ use tower_token_broker::{
 use crate::{
     configuration::{Configuration, Credential, Server, Tokens},
     escaped::escaped,
-    gateway::{self, GatewayError, Stores, origin, trial_issuer},
+    gateway::{self, GatewayError, Stores, origin, scopes_of, trial_issuer},
 };
 
 /// The writer of the chain in which commands record what they do.
@@ -50,9 +50,9 @@ pub enum CommandError {
     /// It was done, and the command is not on the record; what it changed may be.
     #[error("done; but the audit log took no record of the command: check its disk")]
     DoneNotRecorded,
-    /// There was no store, so that no gateway can learn of a change.
+    /// There is no store, so that no gateway can learn of a change.
     #[error(
-        "there was no store, so no gateway uses it: run the command with the same configuration \
+        "there is no store, so no gateway uses it: run the command with the same configuration \
          and the same TOKEN_BROKER__… variables as the gateway"
     )]
     NoStore,
@@ -93,20 +93,33 @@ pub struct Session<'a> {
     broker: Broker,
     stores: Stores,
     initiator: Initiator,
-    /// Whether the store was there before this command.
-    existed: bool,
+}
+
+/// Whether a command may create the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third case")]
+pub enum Store {
+    /// The command prepares a gateway that is started later.
+    MayBeNew,
+    /// The command is about what a gateway has stored, or must learn of: without a store, it would
+    /// report a success that has no effect.
+    MustExist,
 }
 
 impl<'a> Session<'a> {
     /// Opens the store and the chain of commands.
     ///
     /// # Errors
-    /// One of them cannot be opened, or another command takes too long.
+    /// One of them cannot be opened, the store does not exist although it must, or another command
+    /// takes too long.
     pub async fn open(
         configuration: &'a Configuration,
         operator: &str,
+        store: Store,
     ) -> Result<Self, CommandError> {
-        let existed = Stores::exist(configuration);
+        if store == Store::MustExist && !Stores::exist(configuration) {
+            return Err(CommandError::NoStore);
+        }
         let until = tokio::time::Instant::now() + PATIENCE;
         let (broker, stores) = loop {
             match gateway::open(configuration, WRITER).await {
@@ -120,7 +133,7 @@ impl<'a> Session<'a> {
             }
         };
         let initiator = Initiator::operator(operator);
-        Ok(Self { configuration, broker, stores, initiator, existed })
+        Ok(Self { configuration, broker, stores, initiator })
     }
 
     /// Writes the last record.
@@ -133,14 +146,6 @@ impl<'a> Session<'a> {
         Ok(closed?)
     }
 
-    /// Refuses a command that a running gateway must learn of, if there was no store.
-    fn must_reach_a_gateway(&self) -> Result<(), CommandError> {
-        match self.existed {
-            true => Ok(()),
-            false => Err(CommandError::NoStore),
-        }
-    }
-
     async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {
         let note = Note::command(name, target);
         Ok(self.broker.audit_log().note(&self.initiator, note).await?)
@@ -151,7 +156,6 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`CommandError`]
     pub async fn block(&self, user: &User) -> Result<String, CommandError> {
-        self.must_reach_a_gateway()?;
         // A log that takes no record delays no block.
         let noted = self.note("users block", Some(user.subject())).await;
         let blocked = self.broker.block(user, &self.initiator).await;
@@ -180,7 +184,6 @@ impl<'a> Session<'a> {
         target: RevocationTarget,
         shown: &str,
     ) -> Result<String, CommandError> {
-        self.must_reach_a_gateway()?;
         let noted = self.note("tokens revoke", Some(shown)).await;
         let revoked = self.broker.revoke(target, &self.initiator).await;
         revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
@@ -238,12 +241,8 @@ impl<'a> Session<'a> {
         let revoked = self.broker.revoke(target, &self.initiator).await;
         revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
         self.stores.sql.revoke(&GrantRef::new(grant.key.clone(), grant.id.clone())).await?;
-        Ok(format!(
-            "revoked: the grant of {} for {} ({})",
-            grant.key.user.subject(),
-            grant.key.server,
-            grant.key.account.as_str()
-        ))
+        let (user, account) = (shown(&grant.key.user), grant.key.account.as_str());
+        Ok(format!("revoked: the grant of {user} for {} ({account})", grant.key.server))
     }
 
     /// Stores a grant that was obtained elsewhere.
@@ -277,7 +276,7 @@ impl<'a> Session<'a> {
             .granted(scopes)
             .refresh_token(refresh_token);
         let stored = self.stores.sql.put(grant).await?;
-        Ok(format!("grant {} for {}", stored.id.as_str(), new.user.subject()))
+        Ok(format!("grant {} for {}", stored.id.as_str(), shown(new.user)))
     }
 
     /// Issues a broker token for trials.
@@ -291,7 +290,7 @@ impl<'a> Session<'a> {
             Some(scopes) => {
                 Scopes::parse(scopes).map_err(|error| CommandError::Argument(error.to_string()))?
             }
-            None => all_scopes(server),
+            None => scopes_of(server),
         };
         let mint = Mint::for_user(new.user)
             .client("trial")
@@ -390,15 +389,8 @@ fn server<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Server
 /// command would take for an option.
 fn new_grant_id() -> GrantId {
     let mut id = [0; 16];
-    // The system's source of randomness does not fail once it is seeded.
-    rand::fill(&mut id).unwrap_or_default();
+    rand::fill(&mut id).expect("the system's source of randomness does not fail once it is seeded");
     GrantId::new(&format!("{:032x}", u128::from_be_bytes(id)))
-}
-
-/// Returns all scopes that the rules of a server name.
-fn all_scopes(server: &Server) -> Scopes {
-    let texts = server.allow.iter().filter_map(|rule| rule.scope.as_deref());
-    Scopes::parse(&texts.collect::<Vec<_>>().join(" ")).unwrap_or_else(|_| Scopes::none())
 }
 
 fn secret_of_file(file: &Path) -> Result<Secret, CommandError> {

@@ -12,7 +12,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use token_broker::{
     audit, audit_folder, audit_removal, check,
-    commands::{self, CommandError, NewGrant, NewToken, Session},
+    commands::{self, CommandError, NewGrant, NewToken, Session, Store},
     configuration::{self, Configuration, LogFormat},
     gateway, init,
 };
@@ -349,7 +349,7 @@ async fn users(command: UsersCommand) -> ExitCode {
         UsersCommand::Block { subject, common } => (common, subject, true),
         UsersCommand::Unblock { subject, common } => (common, subject, false),
     };
-    run(&common, async |session, issuer| {
+    run(&common, Store::MustExist, async |session, issuer| {
         let user = User::new(issuer, subject.as_str());
         if is_blocked { session.block(&user).await } else { session.unblock(&user).await }
     })
@@ -359,7 +359,7 @@ async fn users(command: UsersCommand) -> ExitCode {
 async fn grants(command: GrantsCommand) -> ExitCode {
     match command {
         GrantsCommand::List { user, server, json, common } => {
-            run(&common, async |session, issuer| {
+            run(&common, Store::MustExist, async |session, issuer| {
                 let user = user.as_deref().map(|subject| User::new(issuer, subject));
                 let found = session.grants(user.as_ref(), server.as_deref()).await?;
                 Ok(commands::show_grants(&found, json))
@@ -375,7 +375,7 @@ async fn grants(command: GrantsCommand) -> ExitCode {
             replace,
             common,
         } => {
-            run(&common, async |session, issuer| {
+            run(&common, Store::MayBeNew, async |session, issuer| {
                 let new = NewGrant {
                     user: &User::new(issuer, user.as_str()),
                     server: &server,
@@ -389,7 +389,7 @@ async fn grants(command: GrantsCommand) -> ExitCode {
             .await
         }
         GrantsCommand::Revoke { id, common } => {
-            run(&common, async |session, _| session.revoke_grant(&id).await).await
+            run(&common, Store::MustExist, async |session, _| session.revoke_grant(&id).await).await
         }
     }
 }
@@ -397,7 +397,7 @@ async fn grants(command: GrantsCommand) -> ExitCode {
 async fn tokens(command: TokensCommand) -> ExitCode {
     match command {
         TokensCommand::Issue { user, server, scopes, minutes, common } => {
-            run(&common, async |session, _| {
+            run(&common, Store::MayBeNew, async |session, _| {
                 let new = NewToken {
                     user: &user,
                     server: &server,
@@ -417,7 +417,7 @@ async fn tokens(command: TokensCommand) -> ExitCode {
             .await
         }
         TokensCommand::Revoke { id, client, user, all: _, common } => {
-            run(&common, async |session, issuer| {
+            run(&common, Store::MustExist, async |session, issuer| {
                 let (target, shown) = revoked(issuer, id, client, user);
                 session.revoke_tokens(target, &shown).await
             })
@@ -454,6 +454,7 @@ fn revoked(
 /// Runs a command on the store, which gets the issuer of the users.
 async fn run(
     common: &Common,
+    store: Store,
     command: impl AsyncFnOnce(&Session<'_>, &str) -> Result<String, CommandError>,
 ) -> ExitCode {
     let configuration = match load(&common.file.config) {
@@ -461,7 +462,7 @@ async fn run(
         Err(code) => return code,
     };
     let operator = common.operator.clone().unwrap_or_else(login);
-    let session = match Session::open(&configuration, &operator).await {
+    let session = match Session::open(&configuration, &operator, store).await {
         Ok(session) => session,
         Err(error) => return failed(&error),
     };

@@ -7,7 +7,7 @@ use super::aead::KEY;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeakKey {
-    /// A text that stands for a key that is still to be made.
+    /// A placeholder in place of a key, such as `changeme`.
     #[error("it is a placeholder")]
     Placeholder,
     /// A character outside of base64url, or padding.
@@ -30,7 +30,7 @@ pub enum WeakKey {
     Text,
 }
 
-/// Refuses a text that stands for a key that is still to be made.
+/// Refuses a placeholder, such as `changeme`.
 pub(super) fn refuse_placeholder(text: &str) -> Result<(), WeakKey> {
     let plain: String =
         text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();

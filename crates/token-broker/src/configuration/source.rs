@@ -2,7 +2,7 @@
 
 use crate::escaped::escaped;
 
-/// The sources of a configuration. A position is an offset in the file, or stands for a variable.
+/// The sources of a configuration. A position is an offset in the file, or denotes a variable.
 #[derive(Debug)]
 pub(super) struct Source {
     text: String,

@@ -40,7 +40,7 @@ use crate::{
 };
 
 pub use self::{logs::start as start_logs, tokens::trial_issuer};
-pub(crate) use self::{stores::Stores, tokens::origin};
+pub(crate) use self::{servers::scopes_of, stores::Stores, tokens::origin};
 
 /// The time that open calls have after a signal. Streams that belong to no call end at once.
 const GRACE: Duration = Duration::from_secs(10);

@@ -96,6 +96,11 @@ impl Reload {
     // T328: a file with an error changes nothing.
     async fn reload(&mut self) {
         let loaded = configuration::load(&self.watched.path).map_err(|error| error.to_string());
+        if self.watched.has_changed() {
+            // Another text was loaded than the one that is compared: the next look decides.
+            self.watched.content = None;
+            return;
+        }
         let built = loaded.and_then(|new: Configuration| match self.watched.is_fixed_as_before() {
             true => self.shared.build(&new).map_err(|error| error.to_string()),
             // Half of a configuration would be in effect.

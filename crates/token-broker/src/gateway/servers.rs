@@ -208,7 +208,7 @@ fn names_of(
 }
 
 /// Returns the scopes that the rules of a server name.
-fn scopes_of(server: &Server) -> Scopes {
+pub(crate) fn scopes_of(server: &Server) -> Scopes {
     let texts = server.allow.iter().filter_map(|rule| rule.scope.as_deref());
     let all: BTreeSet<_> = texts.flat_map(str::split_whitespace).collect();
     let all: Vec<_> = all.into_iter().collect();

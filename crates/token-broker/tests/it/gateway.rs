@@ -195,12 +195,28 @@ async fn grants_are_added_listed_and_revoked() {
 #[tokio::test]
 async fn a_command_without_a_store_reaches_no_gateway_and_fails() {
     let setup = Setup::new(items().await).await;
-    for command in [&["users", "block", "alice"][..], &["tokens", "revoke", "--all"]] {
-        fs::remove_file(setup.path("token-broker.db")).unwrap_or_default();
+    // Each of them twice: a refused command creates no store for the next one.
+    let block = ["users", "block", "alice"];
+    let revoke = ["tokens", "revoke", "--all"];
+    for command in [&block[..], &block, &revoke, &revoke, &["users", "unblock", "alice"]] {
         let refused = setup.run(command);
         assert_eq!(refused.status.code(), Some(1), "{command:?}");
         assert!(text(&refused.stderr).contains("no gateway uses it"), "{}", text(&refused.stderr));
+        assert!(!setup.path("token-broker.db").exists(), "{command:?}");
     }
+}
+
+#[tokio::test]
+async fn the_example_has_no_errors() {
+    let setup = Setup::new(items().await).await;
+    let example = include_str!("../../../../examples/gateway/token-broker.toml");
+    fs::write(setup.path("token-broker.toml"), example).unwrap();
+    for name in ["search.key", "crm.secret", "reports.secret"] {
+        fs::write(setup.path(name), SECRET).unwrap();
+        protect(&setup.path(name));
+    }
+    let checked = setup.done(&["check"]);
+    assert!(checked.contains("no errors; 3 servers"), "{checked}");
 }
 
 /// An upstream that begins a stream for each request, and ends none.
